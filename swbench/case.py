@@ -1,0 +1,91 @@
+"""What is measured: one `Case` (a network) or `SolverCase` (a batch of small matrices), identified by a hash of all its fields."""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+BASELINE, CONTROL, VARIANT = "baseline", "control", "variant"
+"""Roles in a group: what others are divided by, its identical twin that shows the noise floor, and everything else."""
+
+
+class _Keyed:
+    """Hashing and JSON shared by both kinds of case."""
+
+    kind: ClassVar[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields and the kind, as JSON-ready values."""
+        return {"kind": self.kind, **dataclasses.asdict(self)}
+
+    @property
+    def key(self) -> str:
+        """16 hex digits that identify the case: a hash of every field. Labels are never keys."""
+        canonical = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case(_Keyed):
+    """One network under one setting.
+
+    `image` is (height, width) in pixels; `layers` the number of sites that carry `norm`, all others carry batch normalisation;
+    `solver` a solver spec such as `auto`, `eigh` or `eigh:backward=paper`, None where nothing is whitened; `threads` the
+    intra-op threads on a CPU, 0 on a GPU; `world` the number of processes the batch is spread over.
+    """
+
+    kind: ClassVar[str] = "network"
+    model: str
+    norm: str = "bn"
+    layers: int = 0
+    solver: str | None = None
+    group: int = 16
+    classes: int = 1000
+    image: tuple[int, int] = (224, 224)
+    batch: int = 1
+    device: str = "cpu"
+    dtype: str = "float32"
+    mode: str = "eager"
+    layout: str = "contiguous"
+    threads: int = 1
+    world: int = 1
+    role: str = VARIANT
+
+
+@dataclass(frozen=True, kw_only=True)
+class SolverCase(_Keyed):
+    """One solver on `batch` matrices of `group`×`group` with a named spectrum (`kappa=1e3`, `two-eightfold`, `identity` …).
+
+    `cache` is `hot` or `cold` (L2 flushed before each sample, GPU only); `threads` as in `Case`.
+    """
+
+    kind: ClassVar[str] = "solver"
+    solver: str
+    batch: int
+    group: int = 16
+    spectrum: str = "kappa=1e3"
+    dtype: str = "float32"
+    device: str = "cpu"
+    mode: str = "eager"
+    cache: str = "hot"
+    threads: int = 1
+    role: str = VARIANT
+
+
+AnyCase = Case | SolverCase
+
+
+def case_from_json(data: dict[str, Any]) -> AnyCase:
+    """The case that `to_json` wrote. Raises ValueError for an unknown kind or field."""
+    fields = dict(data)
+    kind = fields.pop("kind", None)
+    for cls in (Case, SolverCase):
+        if cls.kind == kind:
+            unknown = set(fields) - {f.name for f in dataclasses.fields(cls)}
+            if unknown:
+                raise ValueError(f"a {kind} case has no field {sorted(unknown)[0]!r}")
+            if "image" in fields:
+                fields["image"] = tuple(fields["image"])
+            return cls(**fields)
+    raise ValueError(f"no kind of case is called {kind!r}")

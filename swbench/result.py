@@ -1,0 +1,83 @@
+"""What came out: raw samples, never rounded, trimmed or converted, with the status of the cell they belong to."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+OK, OUT_OF_MEMORY, UNSUPPORTED, CRASHED, TIMED_OUT = "ok", "out_of_memory", "unsupported", "crashed", "timed_out"
+STATUSES = (OK, OUT_OF_MEMORY, UNSUPPORTED, CRASHED, TIMED_OUT)
+"""Failure is data: a cell that failed keeps its status and cause, and the table prints them."""
+
+FORWARD, FORWARD_BACKWARD = "forward_s", "forward_backward_s"
+"""Host wall time of one call, from its start to the end of the forward pass and to the end of the backward pass."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """All samples of one metric, in the order they were taken, in the SI `unit` (`s`, `B`, `J`, `W`, `1`)."""
+
+    metric: str
+    unit: str
+    samples: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """One round: every case of a group once, in `order`; `samples` maps case key to metric to seconds.
+
+    `disturbance` holds what the machine did meanwhile (steal, pressure, involuntary switches …) as raw readings;
+    `started` is Unix time.
+    """
+
+    group: str
+    replicate: int
+    attempt: str
+    index: int
+    order: tuple[str, ...]
+    samples: dict[str, dict[str, float]]
+    disturbance: dict[str, float] = field(default_factory=dict)
+    started: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready values of all fields."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Round":
+        """The round that `to_json` wrote."""
+        return cls(**{**data, "order": tuple(data["order"])})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One cell and replicate, sealed when the replicate ended.
+
+    `detail` says why where `status` is not `ok`; `chosen` what was decided at run time (the solver behind `auto`, the kernels);
+    `attempt` names the worker run, so that rounds of a killed one are told apart; times are Unix times.
+    """
+
+    case: str
+    group: str
+    replicate: int
+    attempt: str
+    status: str = OK
+    detail: str = ""
+    measurements: tuple[Measurement, ...] = ()
+    chosen: dict[str, str] = field(default_factory=dict)
+    environment: str = ""
+    started: float = 0.0
+    ended: float = 0.0
+
+    def samples(self, metric: str) -> tuple[float, ...]:
+        """The samples of `metric`; empty where it was not measured."""
+        return next((m.samples for m in self.measurements if m.metric == metric), ())
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready values of all fields."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Result":
+        """The result that `to_json` wrote."""
+        measured = tuple(Measurement(m["metric"], m["unit"], tuple(m["samples"])) for m in data["measurements"])
+        return cls(**{**data, "measurements": measured})

@@ -1,0 +1,90 @@
+"""The contract of a solver: Σ -> Σ^(-1/2) for a batch of small symmetric positive definite matrices, with its gradient."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+Saved = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solver(ABC):
+    """One method for W = Σ^(-1/2). Hyper-parameters are fields; calling it is differentiable.
+
+    A subclass writes `forward` and `gradient`; layers with a closed-form backward of their own call these two directly, so
+    neither may record autograd state. Solvers read the lower and the upper triangle alike and return a symmetric W.
+    A matrix with a non-finite entry gives a non-finite W for itself alone, decided without a host synchronisation (`isolate`).
+
+    `exact` is False for methods that do not converge to Σ^(-1/2) by design; `synchronises` is True where CUDA calls wait for the
+    host, which rules out CUDA graphs.
+    """
+
+    name: ClassVar[str]
+    source: ClassVar[str]
+    exact: ClassVar[bool] = True
+    synchronises: ClassVar[bool] = False
+
+    @abstractmethod
+    def forward(self, cov: Tensor) -> tuple[Tensor, Saved]:
+        """W of shape (B, G, G) for `cov` of shape (B, G, G), and the tensors that `gradient` needs."""
+
+    @abstractmethod
+    def gradient(self, saved: Saved, grad_w: Tensor) -> Tensor:
+        """∂L/∂Σ, symmetric, (B, G, G), from what `forward` saved and ∂L/∂W of shape (B, G, G)."""
+
+    @abstractmethod
+    def flops(self, group: int) -> float:
+        """Floating-point operations for one `group`×`group` matrix, forward, with the source of the formula in its docstring."""
+
+    def tolerance(self, kappa: float, group: int = 16) -> float:
+        """Relative error of W against float64 that the method promises in float32 at condition number `kappa`.
+
+        About κ·u, below which no stable method gets in float32.
+        """
+        return 5.0 * max(kappa, 10.0) * 6e-8 * group**0.5 + 2e-6
+
+    def available(self, device: str) -> str | None:
+        """Why this solver cannot run on `device` (`cpu`, `cuda`) here, as a remedy; None if it can."""
+        return None
+
+    def __call__(self, cov: Tensor) -> Tensor:
+        """W = Σ^(-1/2), differentiable. `cov`: (B, G, G), or (G, G). Raises ValueError for any other shape."""
+        if cov.dim() < 2 or cov.shape[-1] != cov.shape[-2]:
+            raise ValueError(f"a solver needs square matrices of shape (B, G, G), not {tuple(cov.shape)}")
+        flat = cov.reshape(-1, *cov.shape[-2:])
+        return _InverseSqrt.apply(flat, self).reshape(cov.shape)
+
+
+class _InverseSqrt(torch.autograd.Function):
+    """Autograd around a solver's own forward and gradient."""
+
+    @staticmethod
+    def forward(ctx, cov: Tensor, solver: Solver) -> Tensor:
+        w, saved = solver.forward(cov)
+        ctx.save_for_backward(*saved)
+        ctx.solver = solver
+        return w
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad_w: Tensor):
+        return ctx.solver.gradient(ctx.saved_tensors, grad_w), None
+
+
+def isolate(cov: Tensor) -> tuple[Tensor, Tensor]:
+    """`cov` with the identity in place of every matrix that has a non-finite entry, and the mask (B, 1, 1) of the good ones.
+
+    LAPACK and cuSOLVER raise for a whole batch because of one such matrix; a check on the host would synchronise. Write NaN back
+    into the bad ones with `torch.where(good, w, nan)`.
+    """
+    good = torch.isfinite(cov).flatten(1).all(1).view(-1, 1, 1)
+    eye = torch.eye(cov.shape[-1], dtype=cov.dtype, device=cov.device)
+    return torch.where(good, cov, eye), good
+
+
+def symmetric(matrix: Tensor) -> Tensor:
+    """Half the sum of a matrix and its transpose."""
+    return 0.5 * (matrix + matrix.mT)

@@ -1,0 +1,37 @@
+"""A case is identified by all of its fields, and survives JSON."""
+
+import dataclasses
+import json
+
+import pytest
+
+from swbench.case import CONTROL, Case, SolverCase, case_from_json
+from swbench.plan import Group, Plan, Protocol
+
+CASE = Case(model="resnet50", norm="swa", layers=7, solver="eigh")
+
+
+@pytest.mark.parametrize("case", [CASE, SolverCase(solver="polar", batch=72)])
+def test_json_round_trip(case):
+    assert case_from_json(json.loads(json.dumps(case.to_json()))) == case
+
+
+def test_every_field_changes_the_key():
+    other = {"model": "x", "norm": "bw", "layers": 14, "solver": "svd", "group": 8, "classes": 19, "image": (713, 713), "batch": 2, "device": "cuda"}
+    other |= {"dtype": "bfloat16", "mode": "graph", "layout": "channels_last", "threads": 2, "world": 2, "role": CONTROL}
+    assert set(other) == {f.name for f in dataclasses.fields(Case)}
+    keys = {dataclasses.replace(CASE, **{name: value}).key for name, value in other.items()}
+    assert len(keys | {CASE.key}) == len(other) + 1
+
+
+def test_an_unknown_field_is_refused():
+    with pytest.raises(ValueError, match="no field 'colour'"):
+        case_from_json({**CASE.to_json(), "colour": "red"})
+
+
+def test_a_plan_survives_json():
+    group = Group(name="cpu", cases=(CASE,), rows=("SW^a",))
+    plan = Plan(suite="s", title="t", kind="network", groups=(group,), metrics=("time",), protocol=Protocol(iterations=7, replicates=2))
+    again = Plan.from_json(json.loads(json.dumps(plan.to_json())))
+    assert again == plan
+    assert again.protocol.rounds == 4
