@@ -1,0 +1,201 @@
+"""The small algebra of a whitening layer: statistics to A and b, and the way back, on matrices of G×G.
+
+At batch 1 dispatching these operations is what they cost, so they are few: one addition where a single covariance is used as it
+is (BW, IW, and SW^a on a batch of one image, where both covariances are the same), a handful of multiply-adds elsewhere.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from swbench.norms.recipe import Basis, Recipe, basis
+from swbench.norms.statistics import Statistics
+from swbench.solvers.base import Solver
+
+Reduce = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Sums the gradients of the batch mean (g, G) and the batch covariance (g, G, G) over ranks."""
+
+
+class Parameters(NamedTuple):
+    """A layer's learnt parameters in the statistics dtype: γ and β (C,) or None, the mean and covariance logits (K,) or None."""
+
+    gamma: Tensor | None = None
+    beta: Tensor | None = None
+    mean_logits: Tensor | None = None
+    cov_logits: Tensor | None = None
+
+
+class Solved(NamedTuple):
+    """y = A x + b, and what the way back needs. n is N, or 1 where all images share their matrices."""
+
+    a: Tensor
+    """diag(γ) W, (n, g, G, G)."""
+    b: Tensor
+    """β − A μ̂, (n, g, G)."""
+    w: Tensor
+    """W = (Σ̂ + εI)^(-1/2), (n, g, G, G)."""
+    mean: Tensor
+    """μ̂, (n, g, G)."""
+    saved: tuple[Tensor, ...]
+    """What the solver saved."""
+    mixed: tuple[Tensor, ...] = ()
+    """What the mixture saved; nothing where a single covariance is used as it is."""
+
+
+class Gradients(NamedTuple):
+    """dx = Aᵀ dy + B x + c, and the gradients of the parameters (None where there is no such parameter).
+
+    `b` and `c` are None where no gradient flows through statistics (BW in eval mode).
+    """
+
+    b: Tensor | None
+    c: Tensor | None
+    gamma: Tensor | None = None
+    beta: Tensor | None = None
+    mean_logits: Tensor | None = None
+    cov_logits: Tensor | None = None
+
+
+class _Source(NamedTuple):
+    """A mean (N or 1, g, G) and covariance (N or 1, g, G, G) that statistics are taken from."""
+
+    mean: Tensor
+    cov: Tensor
+    of_batch: bool
+
+
+def _sources(recipe: Recipe, stats: Statistics) -> tuple[_Source, ...]:
+    """The batch, the image, or both in this order; a batch of one image is that image."""
+    image = _Source(stats.mean, stats.cov, False)
+    if stats.alone or not recipe.uses_batch:
+        return (image,)
+    batch = _Source(stats.batch_mean.unsqueeze(0), stats.batch_cov.unsqueeze(0), True)
+    return (batch, image) if recipe.uses_image else (batch,)
+
+
+def mix_and_solve(recipe: Recipe, solver: Solver, stats: Statistics, parameters: Parameters) -> Solved:
+    """μ̂ = Σ ω_k μ_k, Σ̂ = Σ ω'_k Σ_k + εI (Pan et al. 2019, eqs. 5, 6), W by `solver`, then A and b."""
+    sources = _sources(recipe, stats)
+    first = sources[0]
+    constants = basis(recipe, len(sources), first.cov.dtype, first.cov.device)
+    if recipe.all_full and len(sources) == 1:
+        mean, cov, mixed = first.mean, first.cov + constants.eps_eye, ()
+    else:
+        mean, cov, mixed = _mix(recipe, stats, sources, constants, parameters)
+    n, g, group, _ = cov.shape
+    w, saved = solver.forward(cov.view(-1, group, group))
+    w = w.view(n, g, group, group)
+    a = w if parameters.gamma is None else w * parameters.gamma.view(g, group, 1)
+    offset = (a @ mean.unsqueeze(-1)).squeeze(-1)
+    b = offset.neg() if parameters.beta is None else parameters.beta.view(g, group) - offset
+    return Solved(a, b, w, mean, saved, mixed)
+
+
+def _mix(recipe: Recipe, stats: Statistics, sources: tuple[_Source, ...], constants: Basis, parameters: Parameters):
+    mean_weights, cov_weights = parameters.mean_logits.softmax(0), parameters.cov_logits.softmax(0)
+    group = recipe.group
+    mean_factors = mean_weights @ constants.mean
+    cov_factors = (cov_weights @ constants.cov).view(-1, group, group)
+    mean, cov = mean_factors[0] * sources[0].mean, torch.addcmul(constants.eps_eye, sources[0].cov, cov_factors[0])
+    if len(sources) == 2:
+        mean = torch.addcmul(mean, sources[1].mean, mean_factors[1])
+        cov = torch.addcmul(cov, sources[1].cov, cov_factors[1])
+    mixed = (mean_weights, cov_weights, mean_factors, cov_factors)
+    if recipe.layer_index is not None:
+        var, centre = torch.var_mean(stats.mean, (1, 2), correction=0, keepdim=True)
+        var = var + stats.cov.diagonal(dim1=-2, dim2=-1).mean((1, 2), keepdim=True)
+        mean = torch.addcmul(mean, centre, mean_factors[-1])
+        cov = torch.addcmul(cov, constants.eye, (var * cov_weights[recipe.layer_index]).unsqueeze(-1))
+        mixed = (*mixed, centre, var)
+    return mean, cov, mixed
+
+
+def small_gradients(
+    recipe: Recipe,
+    solver: Solver,
+    stats: Statistics,
+    parameters: Parameters,
+    solved: Solved,
+    m: Tensor,
+    s: Tensor,
+    shift: Tensor,
+    pixels: int,
+    reduce: Reduce | None = None,
+) -> Gradients:
+    """The way back from Σ dy (x − shift)ᵀ and Σ dy: see `Kernels.small_gradients`.
+
+    With ∂μ̂ = −Aᵀ Σ dy and ∂Σ̂ from the solver, a mean μ and covariance Σ over P pixels pass on
+    dx = (2/P) ∂Σ (x − μ) + ∂μ/P, and a batch covariance Σ_b = mean(Σ_n) + cov(μ_n) does the same with its own μ_b and P.
+    """
+    a, w, mean = solved.a, solved.w, solved.mean
+    n, g, group, _ = w.shape
+    if n < m.shape[0]:
+        m, s = m.sum(0, keepdim=True), s.sum(0, keepdim=True)
+    m = torch.addcmul(m, s.unsqueeze(-1), (mean - shift.view(g, group)).unsqueeze(-2), value=-1)
+    grad_gamma = grad_beta = None
+    grad_w = m
+    if parameters.gamma is not None:
+        grad_gamma = (m * w).sum((0, 3)).view(-1)
+        grad_w = m * parameters.gamma.view(g, group, 1)
+    if parameters.beta is not None:
+        grad_beta = s.sum(0).view(-1)
+    sources = _sources(recipe, stats)
+    first = sources[0]
+    if first.of_batch and len(sources) == 1 and not stats.share:
+        return Gradients(None, None, grad_gamma, grad_beta)
+    d_cov = solver.gradient(solved.saved, grad_w.reshape(-1, group, group)).view(n, g, group, group)
+    d_mean = (a.mT @ s.unsqueeze(-1)).squeeze(-1).neg_()
+    if not solved.mixed:
+        per_pixel = stats.share / pixels if first.of_batch else 1 / pixels
+        if first.of_batch and reduce is not None:
+            d_mean, d_cov = (t.unsqueeze(0) for t in reduce(d_mean[0], d_cov[0]))
+        b = d_cov * (2 * per_pixel)
+        grad_logits = [None if logits is None else torch.zeros_like(logits) for logits in (parameters.mean_logits, parameters.cov_logits)]
+        return Gradients(b, _offset(d_mean, per_pixel, b, first.mean), grad_gamma, grad_beta, *grad_logits)
+    b, c, mean_grad, cov_grad = _unmix(recipe, stats, sources, solved.mixed, d_mean, d_cov, shift, pixels, reduce)
+    return Gradients(b, c, grad_gamma, grad_beta, mean_grad, cov_grad)
+
+
+def _offset(d_mean: Tensor, per_pixel: float, b: Tensor, mean: Tensor) -> Tensor:
+    """∂μ/P − B μ."""
+    return torch.sub(d_mean * per_pixel, (b @ mean.unsqueeze(-1)).squeeze(-1))
+
+
+def _unmix(recipe: Recipe, stats: Statistics, sources: tuple[_Source, ...], mixed, d_mean: Tensor, d_cov: Tensor, shift: Tensor, pixels: int, reduce):
+    mean_weights, cov_weights, mean_factors, cov_factors, *layer = mixed
+    group = recipe.group
+    constants = basis(recipe, len(sources), d_cov.dtype, d_cov.device)
+    shift = shift.view(-1, group)
+    # What each source's mean and covariance are multiplied by; the softmax makes any common offset of the means (shift) vanish.
+    means = [(d_mean * (source.mean - shift)).sum() for source in sources]
+    covs = [(d_cov * source.cov).sum((0, 1)) for source in sources]
+    image = sources[-1]
+    image_d_mean, image_d_cov = d_mean * mean_factors[len(sources) - 1], d_cov * cov_factors[-1]
+    if layer:
+        centre, var = layer
+        trace = d_cov.diagonal(dim1=-2, dim2=-1).sum((1, 2)).view(-1, 1, 1)
+        means.append((d_mean * (centre - shift)).sum())
+        d_var = trace * (cov_weights[recipe.layer_index] / stats.mean[0].numel())
+        image_d_cov = torch.addcmul(image_d_cov, constants.eye, d_var.unsqueeze(-1))
+        image_d_mean = torch.addcmul(image_d_mean, d_var, stats.mean - centre, value=2)
+        image_d_mean = torch.addcmul(image_d_mean, d_mean.mean((1, 2), keepdim=True), mean_factors[-1])
+    b = image_d_cov * (2 / pixels)
+    c = _offset(image_d_mean, 1 / pixels, b, image.mean)
+    if len(sources) == 2 and stats.share:
+        batch_d_mean, batch_d_cov = d_mean.sum(0) * mean_factors[0], d_cov.sum(0) * cov_factors[0]
+        if reduce is not None:
+            batch_d_mean, batch_d_cov = reduce(batch_d_mean, batch_d_cov)
+        batch_b = batch_d_cov * (2 * stats.share / pixels)
+        c = c + _offset(batch_d_mean, stats.share / pixels, batch_b, stats.batch_mean)
+        b = b + batch_b
+    towards_mean = constants.mean @ torch.stack(means)
+    towards_cov = constants.cov @ torch.stack(covs).view(-1)
+    if layer:
+        towards_cov[recipe.layer_index] = (trace * var).sum()
+    return b, c, _through_softmax(mean_weights, towards_mean), _through_softmax(cov_weights, towards_cov)
+
+
+def _through_softmax(weights: Tensor, grad: Tensor) -> Tensor:
+    return weights * (grad - weights @ grad)

@@ -1,0 +1,82 @@
+"""The contract of a kernel set: four passes over the full tensors, and the small algebra between them."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from swbench.norms.kernels import algebra
+from swbench.norms.kernels.algebra import Gradients, Parameters, Reduce, Solved
+from swbench.norms.recipe import Recipe
+from swbench.norms.statistics import Statistics
+from swbench.solvers.base import Solver
+
+
+def statistics_dtype(x: Tensor) -> torch.dtype:
+    """float64 for a float64 tensor, float32 for every other."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+class Kernels(ABC):
+    """The passes over (N, C, H, W) tensors that a whitening layer needs, C = g·G, and what lies between them.
+
+    What a caller promises: x and dy are dense in the same memory format, contiguous or channels_last; N·H·W > 0; float64,
+    float32, bfloat16 or float16. All other tensors are in `statistics_dtype(x)`, contiguous, on the same device. Where the first
+    dimension of a matrix is 1 it holds for all N images. Sums are taken in `statistics_dtype(x)` at least. No method records
+    autograd state, synchronises with the host, or changes its arguments; results are new tensors, never views of an argument.
+
+    `share` and `alone` are explained in `Statistics`.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def takes(self, x: Tensor) -> bool:
+        """Whether this set can work on `x` (device, dtype) here. Cheap: it is asked in every forward."""
+
+    @abstractmethod
+    def moments(self, x: Tensor, shift: Tensor, group: int) -> tuple[Tensor, Tensor]:
+        """Mean (N, g, G), absolute, and biased central covariance (N, g, G, G), symmetric to rounding, of every image.
+
+        `shift` (C,) is near the mean; deviations are taken from it before they are multiplied, so that nothing is lost when the
+        mean is many standard deviations.
+        """
+
+    @abstractmethod
+    def affine(self, x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        """The map y = A x + b at every pixel: `a` (N or 1, g, G, G), `b` (N or 1, g, G). y has the shape, dtype and layout of x."""
+
+    @abstractmethod
+    def products(self, dy: Tensor, x: Tensor, shift: Tensor, group: int) -> tuple[Tensor, Tensor]:
+        """Σ_p dy (x − shift)ᵀ, (N, g, G, G), and Σ_p dy, (N, g, G), over the pixels p of every image."""
+
+    @abstractmethod
+    def combine(self, dy: Tensor, x: Tensor, at: Tensor, b: Tensor, c: Tensor) -> Tensor:
+        """The gradient dx = Aᵀ dy + B x + c at every pixel: `at` = Aᵀ and `b` (N or 1, g, G, G), `c` (N or 1, g, G). dx is laid out like x.
+
+        `at` may be a transposed view of a contiguous tensor.
+        """
+
+    def mix_and_solve(self, recipe: Recipe, solver: Solver, stats: Statistics, parameters: Parameters) -> Solved:
+        """From statistics to A and b of y = A x + b. A fused set may override it, and `small_gradients` with it."""
+        return algebra.mix_and_solve(recipe, solver, stats, parameters)
+
+    def small_gradients(
+        self,
+        recipe: Recipe,
+        solver: Solver,
+        stats: Statistics,
+        parameters: Parameters,
+        solved: Solved,
+        m: Tensor,
+        s: Tensor,
+        shift: Tensor,
+        pixels: int,
+        reduce: Reduce | None = None,
+    ) -> Gradients:
+        """From `products` to B and c of dx = Aᵀ dy + B x + c, and the gradients of the parameters. `pixels` = H·W.
+
+        `reduce`, if given, sums the gradients of the batch statistics over ranks.
+        """
+        return algebra.small_gradients(recipe, solver, stats, parameters, solved, m, s, shift, pixels, reduce)

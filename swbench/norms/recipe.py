@@ -1,0 +1,76 @@
+"""What a whitening layer mixes: the statistics by name, the group size, ε, and the constant tensors that follow from them."""
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+BATCH, IMAGE = ("bw", "bn"), ("iw", "in", "ln")
+FULL, DIAGONAL = ("bw", "iw"), ("bn", "in")
+LAYER = "ln"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The `statistics` (of bw, iw, bn, in, ln) that a layer mixes, in the order of its weights; `group` = G; `eps` = ε.
+
+    Means: bw and bn the batch's, iw and in the image's, ln that of the whole image. Covariances: bw, iw full; bn, in their
+    diagonals; ln σ²·I (Pan et al. 2019, §3.1). One statistic alone has no weights.
+    """
+
+    statistics: tuple[str, ...]
+    group: int
+    eps: float
+
+    @cached_property
+    def uses_batch(self) -> bool:
+        """Whether the batch's statistics enter (and running ones are kept)."""
+        return any(s in BATCH for s in self.statistics)
+
+    @cached_property
+    def uses_image(self) -> bool:
+        """Whether an image's own statistics enter, so that every image has matrices of its own."""
+        return any(s in IMAGE for s in self.statistics)
+
+    @cached_property
+    def layer_index(self) -> int | None:
+        """The position of `ln` among the statistics, None without it."""
+        return self.statistics.index(LAYER) if LAYER in self.statistics else None
+
+    @cached_property
+    def all_full(self) -> bool:
+        """Whether every covariance is a full one."""
+        return all(s in FULL for s in self.statistics)
+
+
+class Basis(NamedTuple):
+    """Constant tensors of a recipe of K statistics, for S sources (batch, image, or both in this order)."""
+
+    eps_eye: Tensor
+    """ε·I, (G, G)."""
+    eye: Tensor
+    """I, (G, G)."""
+    mean: Tensor
+    """(K, S), and one more column if there is a layer statistic: 1 where statistic k takes its mean from that source."""
+    cov: Tensor
+    """(K, S·G·G): what multiplies a source's covariance element by element: all ones (full), I (diagonal), or zero."""
+
+
+@lru_cache(maxsize=256)
+def basis(recipe: Recipe, sources: int, dtype: torch.dtype, device: torch.device) -> Basis:
+    """The constants of `recipe`. With one source every statistic but `ln` is taken from it; with two, batch and image are apart."""
+    group = recipe.group
+    eye = torch.eye(group, dtype=dtype, device=device)
+    rows, columns = len(recipe.statistics), sources + (recipe.layer_index is not None)
+    mean = torch.zeros(rows, columns, dtype=dtype, device=device)
+    cov = torch.zeros(rows, sources, group, group, dtype=dtype, device=device)
+    for k, name in enumerate(recipe.statistics):
+        if name == LAYER:
+            mean[k, sources] = 1
+            continue
+        source = 1 if sources == 2 and name in IMAGE else 0
+        mean[k, source] = 1
+        cov[k, source] = 1 if name in FULL else eye
+    return Basis(recipe.eps * eye, eye, mean, cov.view(rows, -1))
