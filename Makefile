@@ -1,0 +1,29 @@
+# make bench: install, measure and print Table 1.  make test: install and run the tests.  Nothing but Python >= 3.11 is needed.
+PYTHON ?= python3
+VENV   ?= .venv
+PY     := $(VENV)/bin/python
+STAMP  := $(VENV)/.installed
+
+.PHONY: setup bench test lint coverage torture table2 clean
+.DEFAULT_GOAL := setup
+
+$(STAMP): pyproject.toml constraints.txt $(wildcard setup.py swbench/native/*.c swbench/native/*.h)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "swbench needs Python 3.11 or newer; name one: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+setup: $(STAMP)
+
+bench: $(STAMP)
+	$(PY) bench.py imagenet
+
+test: $(STAMP)
+	$(PY) -m pytest
+
+lint: $(STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+clean:
+	rm -rf $(VENV) build *.egg-info

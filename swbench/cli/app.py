@@ -1,0 +1,84 @@
+"""The command table, and the one place where a mistake becomes a line on stderr and an exit code."""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from swbench import __version__
+from swbench.errors import SwbenchError, near_miss, printable
+
+COMMANDS = {
+    "run": "swbench.cli.run:run",
+    "list": "swbench.cli.listing:list_",
+    "check": "swbench.cli.check:check",
+    "show": "swbench.cli.reports:show",
+    "export": "swbench.cli.reports:export",
+    "plot": "swbench.cli.reports:plot",
+    "compare": "swbench.cli.reports:compare",
+    "profile": "swbench.cli.profile:profile",
+    "doctor": "swbench.cli.trust:doctor",
+    "selftest": "swbench.cli.trust:selftest",
+}
+
+INTERRUPTED = 130
+
+
+class _Commands(click.Group):
+    """Commands are imported when used; a first word that is no command names a suite to run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[name].partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]):
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from swbench import suite
+
+            if args[0] not in suite.names() and not os.path.exists(args[0]):
+                known = [*COMMANDS, *suite.names()]
+                raise click.UsageError(
+                    f"{printable(args[0])!r} is neither a command nor a suite.{near_miss(args[0], known)}"
+                    f" Commands: {', '.join(COMMANDS)}. Suites: {', '.join(suite.names())}."
+                )
+            args = ["run", *args]
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__, prog_name="swbench")
+def _group() -> None:
+    """Measure what whitening costs in deep networks.
+
+    `bench.py SUITE` is short for `bench.py run SUITE`. RUN is a path, an id, or `latest`.
+    Tables go to stdout, everything else to stderr.
+    """
+
+
+def start(arguments: Sequence[str]) -> int:
+    """Run the command line on `arguments` and return the exit code."""
+    try:
+        return _group.main(args=list(arguments), prog_name="bench.py", standalone_mode=False) or 0
+    except SwbenchError as problem:
+        return _refuse(str(problem), problem.exit_code)
+    except click.ClickException as problem:
+        hint = f" See: {problem.ctx.command_path} --help" if isinstance(problem, click.UsageError) and problem.ctx else ""
+        return _refuse(problem.format_message().replace("\n", " ") + hint, 2)
+    except (KeyboardInterrupt, click.Abort):
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our table went away, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _refuse(message: str, code: int) -> int:
+    print(f"bench.py: {message}", file=sys.stderr)
+    return code

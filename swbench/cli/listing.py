@@ -1,0 +1,78 @@
+"""`list`: what there is, without importing torch unless details of the models are asked for."""
+
+import click
+
+from swbench.errors import printable
+
+KINDS = ("suites", "models", "norms", "solvers", "probes", "runs")
+
+
+@click.command("list")
+@click.argument("kind", required=False, type=click.Choice(KINDS))
+@click.option("-v", "--verbose", is_flag=True, help="Details: for models, every whitened convolution.")
+@click.option("--results", "results", default="results", show_default=True, help="Folder that holds the runs.")
+def list_(kind: str | None, verbose: bool, results: str) -> None:
+    """List suites, models, norms, solvers, probes or runs."""
+    for each in (kind,) if kind else KINDS:
+        if kind is None:
+            click.echo(f"{each}:")
+        if each == "models" and verbose:
+            _models()
+        elif each == "solvers" and verbose:
+            _solvers()
+        else:
+            for line in _lines(each, results):
+                click.echo(f"  {printable(line)}" if kind is None else printable(line))
+
+
+def _models() -> None:
+    from swbench import models
+    from swbench.models.describe import describe
+    from swbench.models.sites import IMAGES
+
+    for model in models.names():
+        for layers in models.PLACEMENTS[model]:
+            sites = describe(model, layers, IMAGES[model])
+            height, width = IMAGES[model]
+            matrices = sum(site.matrices for site in sites)
+            click.echo(f"  {model}: {layers} whitened convolutions, {matrices} matrices of 16x16 an image of {height}x{width}")
+            click.echo("    conv  stage block  channels       map  matrices")
+            for site in sites:
+                size = f"{site.map[0]}x{site.map[1]}"
+                click.echo(f"    {site.conv_index:4d}  {site.stage:5d} {site.block:5d}  {site.channels:8d}  {size:>8s}  {site.matrices:8d}")
+
+
+def _solvers() -> None:
+    from swbench import solvers
+
+    for name in solvers.names():
+        cls = solvers.TABLE.load(name)
+        reason = cls().available("cpu")
+        kind = "exact" if cls.exact else "not ZCA whitening"
+        click.echo(f"  {name:16s} {kind:18s} {cls.source}{f' (not here: {reason})' if reason else ''}")
+
+
+def _lines(kind: str, results: str) -> list[str]:
+    if kind == "suites":
+        from swbench import suite
+
+        return list(suite.names())
+    if kind == "models":
+        from swbench import models
+
+        return list(models.names())
+    if kind == "norms":
+        from swbench import norms
+
+        return list(norms.names())
+    if kind == "solvers":
+        from swbench import solvers
+
+        return list(solvers.names())
+    if kind == "probes":
+        from swbench import probes
+
+        return list(probes.names())
+    from swbench import store
+
+    return [path.name for path in store.runs(results)]

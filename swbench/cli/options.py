@@ -1,0 +1,79 @@
+"""Command-line values that are more than a word: lists, percentages, durations."""
+
+import math
+import re
+from typing import Any
+
+import click
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+class CommaList(click.ParamType):
+    """`a,b,c`: several values in one word. `convert_one` turns each into what is wanted."""
+
+    name = "a,b,…"
+
+    def __init__(self, kind: type = str, pattern: str | None = None) -> None:
+        self.kind, self.pattern = kind, pattern
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+        if isinstance(value, tuple):
+            return value
+        parts = [part.strip() for part in value.split(",")]
+        if not all(parts):
+            self.fail(f"{value!r} has an empty entry; separate values with single commas", param, ctx)
+        try:
+            return tuple(dict.fromkeys(self.kind(part) for part in parts))
+        except ValueError:
+            self.fail(f"{value!r} must be {self.kind.__name__} values separated by commas", param, ctx)
+
+
+class SolverList(CommaList):
+    """`eigh,svd-loop,eigh:backward=paper,floor=1e-6`: a part that is `key=value` belongs to the solver before it."""
+
+    name = "solver,…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        specs: list[str] = []
+        for part in super().convert(value, param, ctx):
+            if "=" in part and ":" not in part and specs:
+                specs[-1] += f",{part}"
+            else:
+                specs.append(part)
+        return tuple(specs)
+
+
+class Percent(click.ParamType):
+    """`1%` or `0.01`: a share, as a fraction above 0 and below 1."""
+
+    name = "percent"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        text = value.strip()
+        try:
+            share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+        except ValueError:
+            share = math.nan
+        if not 0 < share < 1:
+            self.fail(f"{value!r} must be a share between 0 and 100 %, such as 2% or 0.02", param, ctx)
+        return share
+
+
+class Duration(click.ParamType):
+    """`90s`, `10m`, `1.5h` or plain seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", value.strip())
+        seconds = float(match[1]) * _UNITS[match[2] or "s"] if match else 0.0
+        if seconds <= 0:
+            self.fail(f"{value!r} must be a time such as 90s, 10m or 1.5h", param, ctx)
+        return seconds
