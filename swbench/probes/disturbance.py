@@ -1,0 +1,128 @@
+"""What else the machine did during a round: cumulative kernel counters read before and after it."""
+
+import ctypes
+import os
+import resource
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from swbench.probes.marking import marked, marks, quietness, severity
+
+__all__ = ["Reader", "difference", "marked", "marks", "quietness", "read", "severity"]
+
+GAUGES = ("frequency_hz",)
+"""Readings that are a state, not a count: a difference keeps the lower one and the share by which it fell."""
+BITS = ("gpu_throttle_reasons",)
+"""Readings that are a set of flags: a difference joins both sets."""
+
+_PRESSURES = ("cpu", "memory", "io")
+_STEAL, _IDLE = 7, (3, 4)  # columns of the first line of /proc/stat, proc(5): user nice system idle iowait irq softirq steal
+
+
+class Reader:
+    """Keeps the kernel's files open, so that one reading costs a few system calls. A file that is missing leaves its keys out.
+
+    `gpu` is a seam: a callable that returns more readings, such as `gpu_throttle_reasons`. `root` stands for `/` in tests.
+    """
+
+    def __init__(self, gpu: Callable[[], Mapping[str, float]] | None = None, root: str | Path = "/") -> None:
+        root = Path(root)
+        self.process = os.getpid()
+        self._gpu = gpu
+        self._tick_s = 1.0 / os.sysconf("SC_CLK_TCK")
+        self._stat = _open(root / "proc/stat")
+        self._schedule = _open(root / "proc/thread-self/schedstat")
+        self._pressure = {kind: fd for kind in _PRESSURES if (fd := _open(root / "proc/pressure" / kind)) is not None}
+        self._cores = root / "sys/devices/system/cpu"
+        self._frequency: dict[int, int | None] = {}
+
+    def read(self) -> dict[str, float]:
+        """Seconds, counts and Hz since some fixed start, by name; only differences of counters mean anything."""
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        found = {
+            "wall_s": time.perf_counter(),
+            "own_cpu_s": usage.ru_utime + usage.ru_stime,
+            "involuntary_switches": float(usage.ru_nivcsw),
+            "major_faults": float(usage.ru_majflt),
+        }
+        if line := _read(self._stat):
+            ticks = [int(column) for column in line.split(b"\n", 1)[0].split()[1:9]]
+            if len(ticks) > _STEAL:
+                found["steal_s"] = ticks[_STEAL] * self._tick_s
+                found["busy_s"] = (sum(ticks) - ticks[_STEAL] - sum(ticks[column] for column in _IDLE)) * self._tick_s
+        if (line := _read(self._schedule)) and len(fields := line.split()) >= 2:
+            found["queued_s"] = int(fields[1]) * 1e-9  # ready to run, but not running: Documentation/scheduler/sched-stats
+        for kind, fd in self._pressure.items():
+            if (line := _read(fd)) and b"total=" in line:
+                found[f"pressure_{kind}_s"] = int(line.split(b"total=", 1)[1].split(None, 1)[0]) * 1e-6
+        if line := _read(self._frequency_file()):
+            found["frequency_hz"] = int(line) * 1e3
+        if self._gpu is not None:
+            found.update(self._gpu())
+        return found
+
+    def _frequency_file(self) -> int | None:
+        """The frequency of the core this thread is on; asking an idle core can take the kernel 20 ms."""
+        core = _current_core()
+        if core not in self._frequency:
+            self._frequency[core] = _open(self._cores / f"cpu{core}/cpufreq/scaling_cur_freq")
+        return self._frequency[core]
+
+    def close(self) -> None:
+        """Close every file."""
+        for fd in (self._stat, self._schedule, *self._pressure.values(), *self._frequency.values()):
+            if fd is not None:
+                os.close(fd)
+        self._stat = self._schedule = None
+        self._pressure, self._frequency = {}, {}
+
+
+def difference(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
+    """What happened between two readings; keys that only one of them has are left out."""
+    both = [key for key in after if key in before]
+    change = {key: after[key] - before[key] for key in both if key not in GAUGES and key not in BITS}
+    for key in both:
+        if key in GAUGES:
+            change[key] = min(before[key], after[key])
+            change[f"{key.removesuffix('_hz')}_drop"] = 1.0 - change[key] / max(before[key], after[key])
+        elif key in BITS:
+            change[key] = float(int(before[key]) | int(after[key]))
+    return change
+
+
+_reader: Reader | None = None
+
+
+def read() -> dict[str, float]:
+    """A reading by a reader of this process that stays open. A worker with a GPU makes its own `Reader(gpu=…)`."""
+    global _reader
+    if _reader is None or _reader.process != os.getpid():
+        _reader = Reader()
+    return _reader.read()
+
+
+def _open(path: Path) -> int | None:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+
+
+def _read(fd: int | None) -> bytes:
+    if fd is None:
+        return b""
+    try:
+        return os.pread(fd, 512, 0)
+    except OSError:
+        return b""
+
+
+try:
+    _sched_getcpu = ctypes.CDLL(None).sched_getcpu
+except (OSError, AttributeError):
+    _sched_getcpu = None
+
+
+def _current_core() -> int:
+    return _sched_getcpu() if _sched_getcpu is not None else 0

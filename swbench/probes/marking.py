@@ -1,0 +1,72 @@
+"""The fixed rule that marks a round as disturbed. It reads what the machine did, never how long a sample took."""
+
+from collections.abc import Mapping, Sequence
+from math import floor
+
+CAP = 0.2
+"""At most this share of a replicate's rounds is marked; where more exceed the rule, those that exceed it most."""
+
+TICK_S = 0.01
+"""Grain of /proc/stat: one stolen tick may be a fraction of one."""
+
+ALLOWED_SHARE = {"steal_s": 0.02, "queued_s": 0.01, "pressure_memory_s": 0.02, "pressure_io_s": 0.05, "pressure_cpu_s": 0.5}
+"""Share of the round's wall time that each may take; heuristics. 1 % off the core moves a sample by as much as two quiet processes differ.
+CPU pressure counts any task on the machine, and pairs taken with one thread held their ratio at 50 %, so only more than that counts."""
+
+SWITCHES_FREE, SWITCHES_PER_S = 5.0, 20.0
+"""Involuntary switches a round may have; kernel threads and timers alone cause a few a second. Heuristic."""
+
+FREQUENCY_DROP = 0.05
+"""Share by which a core's clock may fall during a round; governors move in steps of about 3 %. Heuristic."""
+
+HARMFUL_THROTTLING = 0x8 | 0x20 | 0x40 | 0x80
+"""NVML clock-event bits: hardware slowdown, software thermal, hardware thermal, power brake. The power cap (0x4) is a card's normal state under load."""
+
+
+def severity(disturbance: Mapping[str, float]) -> float:
+    """How far a round exceeds the rule: the largest reading over what is allowed of it. Above 1 is disturbed; missing readings count as 0."""
+    wall_s = disturbance.get("wall_s", 0.0)
+    found = [0.0]
+    if wall_s > 0:
+        for key, share in ALLOWED_SHARE.items():
+            grain_s = TICK_S if key == "steal_s" else 0.0
+            found.append(max(0.0, disturbance.get(key, 0.0) - grain_s) / (share * wall_s))
+        found.append(disturbance.get("involuntary_switches", 0.0) / (SWITCHES_FREE + SWITCHES_PER_S * wall_s))
+    found.append(2.0 * disturbance.get("major_faults", 0.0))
+    found.append(disturbance.get("frequency_drop", 0.0) / FREQUENCY_DROP)
+    found.append(2.0 if int(disturbance.get("gpu_throttle_reasons", 0)) & HARMFUL_THROTTLING else 0.0)
+    return max(found)
+
+
+def marked(disturbance: Mapping[str, float]) -> bool:
+    """Whether the rule calls a round disturbed, before the cap."""
+    return severity(disturbance) > 1.0
+
+
+def marks(disturbances: Sequence[Mapping[str, float]]) -> frozenset[int]:
+    """The positions of the marked rounds of one replicate: those over the rule, at most `CAP` of them all, the worst first."""
+    found = [(severity(one), position) for position, one in enumerate(disturbances)]
+    over = sorted((pair for pair in found if pair[0] > 1.0), key=lambda pair: (-pair[0], pair[1]))
+    return frozenset(position for _, position in over[: floor(CAP * len(disturbances))])
+
+
+def quietness(replicates: Sequence[Sequence[Mapping[str, float]]]) -> str:
+    """One line that says how quiet the machine was, from the disturbances of every round, a list a replicate."""
+    every = [one for replicate in replicates for one in replicate]
+    wall_s = sum(one.get("wall_s", 0.0) for one in every)
+    if not wall_s:
+        return "machine: not observed"
+    over, put_aside = sum(marked(one) for one in every), sum(len(marks(replicate)) for replicate in replicates)
+    share = over / len(every)
+    word = "quiet" if share <= 0.05 else "somewhat disturbed" if share <= CAP else "busy"
+    parts = [f"machine {word}: {over} of {len(every)} rounds disturbed" + (f", {put_aside} marked (at most {CAP:.0%})" if put_aside < over else "")]
+    for key, label in (("steal_s", "steal"), ("pressure_cpu_s", "CPU pressure"), ("pressure_io_s", "I/O pressure"), ("queued_s", "waiting for a core")):
+        if any(key in one for one in every):
+            parts.append(f"{label} {100 * sum(one.get(key, 0.0) for one in every) / wall_s:.1f} %")
+    if any("busy_s" in one for one in every):
+        others = sum(one.get("busy_s", 0.0) - one.get("own_cpu_s", 0.0) for one in every) / wall_s
+        parts.append(f"other programs {max(0.0, others):.1f} cores")
+    parts.append(f"{sum(one.get('involuntary_switches', 0.0) for one in every) / wall_s:.1f} involuntary switches/s")
+    if any(int(one.get("gpu_throttle_reasons", 0)) & HARMFUL_THROTTLING for one in every):
+        parts.append("GPU throttled")
+    return ", ".join(parts)

@@ -1,0 +1,100 @@
+import os
+
+import pytest
+
+from swbench.probes.disturbance import Reader, difference, marked, marks, quietness, read, severity
+
+
+def write(root, steal=10, wait=5_000_000, pressure=1_000_000, khz=2_000_000):
+    files = {
+        "proc/stat": f"cpu  100 0 50 1000 7 1 2 {steal} 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n",
+        "proc/thread-self/schedstat": f"123456 {wait} 7\n",
+        **{f"proc/pressure/{kind}": f"some avg10=0.00 avg60=0.00 avg300=0.00 total={pressure}\nfull avg10=0 total=5\n" for kind in ("cpu", "memory", "io")},
+        **{f"sys/devices/system/cpu/cpu{core}/cpufreq/scaling_cur_freq": f"{khz}\n" for core in range(os.cpu_count() + 1)},
+    }
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+
+
+def test_every_counter_is_read_in_seconds_and_hertz(tmp_path):
+    write(tmp_path)
+    reader = Reader(root=tmp_path)
+    before = reader.read()
+    write(tmp_path, steal=110, wait=8_000_000, pressure=1_500_000, khz=1_500_000)
+    change = difference(before, reader.read())
+    reader.close()
+    tick = 1 / os.sysconf("SC_CLK_TCK")
+    assert change["steal_s"] == pytest.approx(100 * tick)
+    assert change["busy_s"] == 0
+    assert change["queued_s"] == pytest.approx(0.003)
+    assert [change[f"pressure_{kind}_s"] for kind in ("cpu", "memory", "io")] == pytest.approx([0.5] * 3)
+    assert change["frequency_hz"] == pytest.approx(1.5e9)
+    assert change["frequency_drop"] == pytest.approx(0.25)
+    assert before["busy_s"] == pytest.approx(153 * tick)
+    assert change["wall_s"] > 0
+
+
+def test_missing_files_leave_their_keys_out(tmp_path):
+    assert set(Reader(root=tmp_path).read()) == {"wall_s", "own_cpu_s", "involuntary_switches", "major_faults"}
+
+
+def test_the_gpu_is_a_seam_whose_flags_are_joined(tmp_path):
+    flags = iter([{"gpu_throttle_reasons": 0x1}, {"gpu_throttle_reasons": 0x40}])
+    reader = Reader(gpu=lambda: next(flags), root=tmp_path)
+    change = difference(reader.read(), reader.read())
+    assert change["gpu_throttle_reasons"] == 0x41
+    assert marked(change)
+
+
+def test_a_reading_of_this_machine_has_counters_that_do_not_fall():
+    change = difference(read(), read())
+    assert min(change.values()) >= 0
+
+
+@pytest.mark.parametrize(
+    ("readings", "over"),
+    [
+        ({}, False),
+        ({"steal_s": 0.02}, False),
+        ({"steal_s": 0.05}, True),
+        ({"queued_s": 0.009}, False),
+        ({"queued_s": 0.011}, True),
+        ({"pressure_cpu_s": 0.5}, False),
+        ({"pressure_cpu_s": 0.6}, True),
+        ({"pressure_memory_s": 0.03}, True),
+        ({"pressure_io_s": 0.06}, True),
+        ({"involuntary_switches": 25}, False),
+        ({"involuntary_switches": 26}, True),
+        ({"major_faults": 1}, True),
+        ({"frequency_drop": 0.04}, False),
+        ({"frequency_drop": 0.06}, True),
+        ({"gpu_throttle_reasons": 0x1 | 0x2 | 0x4}, False),
+        ({"gpu_throttle_reasons": 0x20}, True),
+    ],
+)
+def test_the_rule(readings, over):
+    assert marked({"wall_s": 1.0, **readings}) is over
+
+
+def test_one_stolen_tick_never_marks_a_short_round():
+    assert not marked({"wall_s": 0.02, "steal_s": 0.01})
+
+
+def test_marking_is_capped_at_a_fifth_and_takes_the_worst():
+    noisy = [{"wall_s": 1.0, "steal_s": 0.1 + 0.01 * i} for i in range(10)]
+    assert marks(noisy) == {8, 9}
+    assert marks(noisy[:4]) == frozenset()
+    assert marks([{"wall_s": 1.0}] * 9 + noisy[:1]) == {9}
+
+
+def test_severity_ignores_how_long_the_round_took_where_nothing_else_happened():
+    assert severity({"wall_s": 0.001}) == severity({"wall_s": 1000.0}) == 0
+
+
+def test_the_line_says_how_quiet_it_was():
+    calm, stolen = {"wall_s": 1.0, "steal_s": 0.0}, {"wall_s": 1.0, "steal_s": 0.5}
+    assert quietness([[calm] * 10]).startswith("machine quiet: 0 of 10 rounds disturbed, steal 0.0 %")
+    assert "somewhat disturbed: 1 of 10" in quietness([[calm] * 9 + [stolen]])
+    assert "busy: 10 of 10 rounds disturbed, 2 marked (at most 20%), steal 50.0 %" in quietness([[stolen] * 10])
+    assert quietness([]) == "machine: not observed"
