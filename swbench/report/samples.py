@@ -1,0 +1,55 @@
+"""From rounds to samples: the pairs a ratio is taken of, the seconds of one cell, and the rounds left when disturbed ones are put aside."""
+
+from collections.abc import Iterable, Sequence
+
+from swbench.case import CONTROL
+from swbench.plan import Group
+from swbench.probes.marking import marks
+from swbench.report.intervals import Interval, Pair, log_ratio
+from swbench.result import Round
+
+
+def by_replicate(rounds: Iterable[Round]) -> list[list[Round]]:
+    """The rounds of one group, a list a replicate, both in order."""
+    kept: dict[int, list[Round]] = {}
+    for one in rounds:
+        kept.setdefault(one.replicate, []).append(one)
+    return [sorted(kept[replicate], key=lambda one: one.index) for replicate in sorted(kept)]
+
+
+def pairs(rounds: Iterable[Round], baseline: str, variant: str, metric: str) -> list[list[Pair]]:
+    """(baseline_s, variant_s) of every round that has both, a list a replicate: what `log_ratio` takes.
+
+    `rounds` are those of one group and of sealed attempts; `baseline` and `variant` are case keys.
+    """
+    return [
+        [
+            (one.samples[baseline][metric], one.samples[variant][metric])
+            for one in replicate
+            if metric in one.samples.get(baseline, {}) and metric in one.samples.get(variant, {})
+        ]
+        for replicate in by_replicate(rounds)
+    ]
+
+
+def seconds(rounds: Iterable[Round], case: str, metric: str) -> list[list[float]]:
+    """The samples of one case key, a list a replicate: what `absolute` takes."""
+    return [[one.samples[case][metric] for one in replicate if metric in one.samples.get(case, {})] for replicate in by_replicate(rounds)]
+
+
+def undisturbed(rounds: Iterable[Round]) -> list[Round]:
+    """The rounds of one group without those that the fixed rule marks, at most a fifth of each replicate."""
+    kept = []
+    for replicate in by_replicate(rounds):
+        marked = marks([one.disturbance for one in replicate])
+        kept += [one for index, one in enumerate(replicate) if index not in marked]
+    return kept
+
+
+def noise_floor(rounds: Sequence[Round], group: Group, metric: str, confidence: float = 0.95) -> Interval | None:
+    """The A/A interval: the control against the baseline. None where the group has no control or it was not measured."""
+    control = next((case for case in group.cases if case.role == CONTROL), None)
+    if control is None:
+        return None
+    replicates = pairs(rounds, group.baseline.key, control.key, metric)
+    return log_ratio(replicates, confidence) if any(replicates) else None
