@@ -4,6 +4,9 @@ import click
 
 from swbench.errors import printable
 
+_IMAGES = {"resnet50-seg": (713, 713), "stylizer": (256, 256)} | {f"resnet{depth}": (32, 32) for depth in (20, 32, 44, 56, 110)}
+"""The image sizes the paper uses, where they are not 224×224."""
+
 KINDS = ("suites", "models", "norms", "solvers", "probes", "runs")
 
 
@@ -28,18 +31,17 @@ def list_(kind: str | None, verbose: bool, results: str) -> None:
 def _models() -> None:
     from swbench import models
     from swbench.models.describe import describe
-    from swbench.models.sites import IMAGES
 
     for model in models.names():
-        for layers in models.PLACEMENTS[model]:
-            sites = describe(model, layers, IMAGES[model])
-            height, width = IMAGES[model]
+        height, width = _IMAGES.get(model, (224, 224))
+        for layers in models.PLACEMENTS.get(model, {}):
+            sites = describe(model, layers, (height, width))
             matrices = sum(site.matrices for site in sites)
             click.echo(f"  {model}: {layers} whitened convolutions, {matrices} matrices of 16x16 an image of {height}x{width}")
             click.echo("    conv  stage block  channels       map  matrices")
             for site in sites:
-                size = f"{site.map[0]}x{site.map[1]}"
-                click.echo(f"    {site.conv_index:4d}  {site.stage:5d} {site.block:5d}  {site.channels:8d}  {size:>8s}  {site.matrices:8d}")
+                at, size = site.site, f"{site.height}x{site.width}"
+                click.echo(f"    {at.conv_index:4d}  {at.stage:5d} {at.block:5d}  {at.channels:8d}  {size:>8s}  {site.matrices:8d}")
 
 
 def _solvers() -> None:
