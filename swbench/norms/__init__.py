@@ -1,1 +1,35 @@
-"""Normalisations by name: what goes where a model asks for a norm. To add one: a class and a line in the table."""
+"""Normalisations by name: what goes where a model asks for a norm. To add one: a builder and a line in the table."""
+
+from typing import TYPE_CHECKING
+
+from swbench.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import nn
+
+TABLE = Registry(
+    "norm",
+    {
+        "bn": "swbench.norms.builders:batch_norm",
+        "in": "swbench.norms.builders:instance_norm",
+        "ln": "swbench.norms.builders:layer_norm",
+        "iw": "swbench.norms.builders:instance_whiten",
+        "bw": "swbench.norms.builders:batch_whiten",
+        "swa": "swbench.norms.builders:switch_whiten_a",
+        "swb": "swbench.norms.builders:switch_whiten_b",
+    },
+)
+
+
+def names() -> tuple[str, ...]:
+    """Every registered norm, without importing any."""
+    return TABLE.names()
+
+
+def build(norm: str, channels: int, *, group: int = 16, solver: str = "auto", eps: float = 1e-5, **options: object) -> "nn.Module":
+    """The layer called `norm` for (N, `channels`, H, W) inputs. `group` and `solver` are for those that whiten, the others ignore them.
+
+    `options` go to the layer's constructor. Raises UnknownName for a norm or solver that no table holds, OptionError if `group` does
+    not divide `channels`.
+    """
+    return TABLE.load(norm)(channels, group=group, solver=solver, eps=eps, **options)

@@ -50,7 +50,7 @@ class TestPasses:
         tolerance = TOLERANCE[statistics]
         assert mean.dtype == cov.dtype == statistics
         torch.testing.assert_close(mean.double(), wide.mean(-1), rtol=tolerance, atol=tolerance)
-        torch.testing.assert_close(cov.double(), apart @ apart.mT / apart.shape[-1], rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(cov.double(), apart @ apart.mT / apart.shape[-1], rtol=tolerance, atol=5 * tolerance)
 
     @pytest.mark.parametrize("shared", [False, True])
     def test_affine(self, kernel_set, shape, dtype, layout, shared):

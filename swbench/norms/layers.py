@@ -1,0 +1,160 @@
+"""The whitening layers: batch, instance and switchable whitening (Pan et al., Switchable Whitening, ICCV 2019)."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from swbench import solvers
+from swbench.norms.auto import choose
+from swbench.norms.kernels import kernels_for
+from swbench.norms.kernels.base import statistics_dtype
+from swbench.norms.recipe import Recipe
+from swbench.norms.whitening import Call, Running, Whitening
+from swbench.solvers.base import Solver
+
+AUTO = "auto"
+SW_TYPES = {2: ("bw", "iw"), 3: ("bw", "iw", "ln"), 5: ("bw", "iw", "bn", "in", "ln")}
+"""`sw_type` of the public code: 2 is SW^a, 5 is SW^b. Statistics in the order of the weights."""
+
+
+class Whiten2d(nn.Module):
+    """What all whitening layers share: `num_features` channels in groups of `num_pergroup`, each whitened by its own G×G matrix.
+
+    `statistics` names what is mixed (`Recipe`). `solver` is a spec (`eigh`, `svd:backward=paper`), a `Solver`, or `auto`, decided by
+    device and shape at each call. `momentum` is the share of the *old* value in the running batch statistics, as in the
+    public code; running statistics start at mean 0 and covariance I, so that an untrained layer in eval mode changes little (the
+    public code starts at 0, which blows activations up by ε^(-1/2) until enough updates have been made).
+
+    Input (N, C, H, W), N·H·W ≥ 1, float32, float64, bfloat16 or float16, contiguous or channels_last (kept); other layouts are
+    copied. Statistics and matrices are float32, or float64 for a float64 input. Raises ValueError if G does not divide C.
+    """
+
+    statistics: ClassVar[tuple[str, ...]]
+
+    def __init__(
+        self,
+        num_features: int,
+        num_pergroup: int = 16,
+        solver: str | Solver = AUTO,
+        eps: float = 1e-5,
+        momentum: float = 0.99,
+        affine: bool = True,
+        kernels: str = AUTO,
+        *,
+        statistics: tuple[str, ...] | None = None,
+    ) -> None:
+        super().__init__()
+        if num_pergroup < 1 or num_features < 1 or num_features % num_pergroup:
+            raise ValueError(f"{num_features} channels do not divide into groups of {num_pergroup}; choose a group size that divides {num_features}")
+        self.num_features, self.num_pergroup, self.momentum = num_features, num_pergroup, momentum
+        self.recipe = Recipe(statistics or self.statistics, num_pergroup, eps)
+        self.solver, self.kernels = solver, kernels
+        self.chosen: dict[str, str] = {}
+        self._solvers: dict[str, Solver] = {}
+        if isinstance(solver, str) and solver != AUTO:
+            self._named(solver)
+        groups = num_features // num_pergroup
+        self.register_parameter("weight", nn.Parameter(torch.ones(num_features)) if affine else None)
+        self.register_parameter("bias", nn.Parameter(torch.zeros(num_features)) if affine else None)
+        if self.recipe.uses_batch:
+            self.register_buffer("running_mean", torch.zeros(groups, num_pergroup, 1))
+            self.register_buffer("running_cov", torch.eye(num_pergroup).repeat(groups, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The whitened, scaled and shifted `x`, (N, C, H, W), in its dtype and layout. Raises ValueError for any other shape."""
+        if x.dim() != 4 or x.shape[1] != self.num_features:
+            raise ValueError(f"expected an input of shape (N, {self.num_features}, H, W), not {tuple(x.shape)}")
+        if x.numel() == 0:
+            raise ValueError(f"an input of shape {tuple(x.shape)} holds no pixels to take statistics from")
+        if not (x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last)):
+            x = x.contiguous()
+        running = Running(self.running_mean, self.running_cov, self.momentum) if self.recipe.uses_batch else None
+        call = Call(self.recipe, self._solver(x), self._kernels(x), running, self.training)
+        return Whitening.apply(x, self.weight, self.bias, *self._logits(), call)
+
+    def paper_flops(self, shape: tuple[int, ...]) -> int:
+        """FLOPs of an input of `shape` (N, C, H, W) by the rule behind the paper's tables, inferred from their printed figures.
+
+        2G + 3 per element, two more where a layer statistic enters, and G³ per whitening matrix of one image.
+        """
+        n, channels, height, width = shape
+        group = self.num_pergroup
+        per_element = 2 * group + (3 if self.recipe.layer_index is None else 5)
+        return per_element * n * channels * height * width + n * (channels // group) * group**3
+
+    def extra_repr(self) -> str:
+        solver = self.solver if isinstance(self.solver, str) else self.solver.name
+        affine = self.weight is not None
+        return f"{self.num_features}, num_pergroup={self.num_pergroup}, solver={solver}, eps={self.recipe.eps}, momentum={self.momentum}, affine={affine}"
+
+    def _logits(self) -> tuple[Tensor | None, Tensor | None]:
+        return None, None
+
+    def _named(self, spec: str) -> Solver:
+        if spec not in self._solvers:
+            self._solvers[spec] = solvers.get(spec)
+        return self._solvers[spec]
+
+    def _solver(self, x: Tensor) -> Solver:
+        spec = self.solver
+        if isinstance(spec, Solver):
+            self.chosen["solver"] = spec.name
+            return spec
+        if spec == AUTO:
+            images = x.shape[0] if self.recipe.uses_image else 1
+            spec = choose(x.device, self.num_pergroup, images * (self.num_features // self.num_pergroup), statistics_dtype(x))
+        self.chosen["solver"] = spec
+        return self._named(spec)
+
+    def _kernels(self, x: Tensor):
+        kernels = kernels_for(x, self.kernels)
+        self.chosen["kernels"] = kernels.name
+        return kernels
+
+
+class BatchWhiten2d(Whiten2d):
+    """Batch whitening: one mean and covariance a group over the whole batch; running ones in eval mode."""
+
+    statistics = ("bw",)
+
+
+class InstanceWhiten2d(Whiten2d):
+    """Instance whitening: mean and covariance of each image, in training and eval mode alike."""
+
+    statistics = ("iw",)
+
+
+class SwitchWhiten2d(Whiten2d):
+    """Switchable whitening: statistics mixed by learnt weights, softmax of `sw_mean_weight` and `sw_var_weight` kept apart.
+
+    `sw_type` 2 is SW^a {BW, IW}, 3 {BW, IW, LN}, 5 SW^b {BW, IW, BN, IN, LN}. `tie_weight` lets the mean's weights serve the
+    covariance too (then there is no `sw_var_weight`). Loads the state dicts of the public SwitchWhiten2d. Raises ValueError for
+    any other `sw_type`.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        num_pergroup: int = 16,
+        sw_type: int = 2,
+        solver: str | Solver = AUTO,
+        tie_weight: bool = False,
+        eps: float = 1e-5,
+        momentum: float = 0.99,
+        affine: bool = True,
+        kernels: str = AUTO,
+    ) -> None:
+        if sw_type not in SW_TYPES:
+            raise ValueError(f"sw_type must be one of {', '.join(map(str, SW_TYPES))}, not {sw_type!r}")
+        super().__init__(num_features, num_pergroup, solver, eps, momentum, affine, kernels, statistics=SW_TYPES[sw_type])
+        self.sw_type, self.tie_weight = sw_type, tie_weight
+        count = len(self.recipe.statistics)
+        self.sw_mean_weight = nn.Parameter(torch.ones(count))
+        self.register_parameter("sw_var_weight", None if tie_weight else nn.Parameter(torch.ones(count)))
+
+    def _logits(self) -> tuple[Tensor | None, Tensor | None]:
+        return self.sw_mean_weight, self.sw_mean_weight if self.tie_weight else self.sw_var_weight
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, sw_type={self.sw_type}, tie_weight={self.tie_weight}"

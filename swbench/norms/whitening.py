@@ -1,0 +1,104 @@
+"""Whitening as one closed-form autograd Function: three passes over the full tensor forward, five backward."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from swbench.norms.kernels.algebra import Parameters, Solved
+from swbench.norms.kernels.base import Kernels, statistics_dtype
+from swbench.norms.recipe import Recipe
+from swbench.norms.statistics import Statistics, merge
+from swbench.solvers.base import Solver
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Running batch statistics: `mean` (g, G, 1) and `cov` (g, G, G), and the share of the old value in an update."""
+
+    mean: Tensor
+    cov: Tensor
+    momentum: float
+
+    def update(self, mean: Tensor, cov: Tensor) -> None:
+        """Move both towards the statistics of a batch, in place."""
+        for buffer, value in ((self.mean, mean.unsqueeze(-1)), (self.cov, cov)):
+            buffer.lerp_(value.to(buffer.dtype), 1 - self.momentum)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What one call of the layer needs besides tensors to differentiate. `running` is None where no batch statistics are used."""
+
+    recipe: Recipe
+    solver: Solver
+    kernels: Kernels
+    running: Running | None
+    training: bool
+
+
+def shift_of(x: Tensor) -> Tensor:
+    """A value near every channel's mean, (C,), at no cost: the central pixel of the first image.
+
+    Not the corner: there a convolution has seen its zero padding, and may be many standard deviations away from the mean.
+    """
+    return x[0, :, x.shape[2] // 2, x.shape[3] // 2].to(statistics_dtype(x))
+
+
+def gather(call: Call, x: Tensor, shift: Tensor) -> Statistics:
+    """The statistics that the recipe mixes. In training the batch's are merged from those of its images, and kept as running ones.
+
+    Here is where the statistics of other ranks would join.
+    """
+    recipe, running = call.recipe, call.running
+    if running is not None and not call.training:
+        constants = running.mean.squeeze(-1).to(shift.dtype), running.cov.to(shift.dtype)
+        if not recipe.uses_image:
+            return Statistics(None, None, *constants)
+        return Statistics(*call.kernels.moments(x, shift, recipe.group), *constants)
+    mean, cov = call.kernels.moments(x, shift, recipe.group)
+    if running is None:
+        return Statistics(mean, cov)
+    batch = merge(mean, cov)
+    running.update(*batch)
+    return Statistics(mean, cov, *batch, share=1 / x.shape[0], alone=x.shape[0] == 1)
+
+
+class Whitening(torch.autograd.Function):
+    """y = γ (Σ̂ + εI)^(-1/2) (x − μ̂) + β. Saves x and matrices of G×G; differentiable once."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, gamma, beta, mean_logits, cov_logits, call: Call) -> Tensor:
+        dtype = statistics_dtype(x)
+        parameters = Parameters(*(p if p is None else p.to(dtype) for p in (gamma, beta, mean_logits, cov_logits)))
+        with torch.autocast(x.device.type, enabled=False):
+            shift = shift_of(x)
+            stats = gather(call, x, shift)
+            solved = call.kernels.mix_and_solve(call.recipe, call.solver, stats, parameters)
+            y = call.kernels.affine(x, solved.a, solved.b)
+        ctx.call, ctx.share, ctx.alone, ctx.solver_count = call, stats.share, stats.alone, len(solved.saved)
+        ctx.save_for_backward(x, shift, *stats[:4], *parameters, *solved[:4], *solved.saved, *solved.mixed)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy: Tensor):
+        x, shift, *rest = ctx.saved_tensors
+        call, count = ctx.call, 12 + ctx.solver_count
+        stats = Statistics(*rest[:4], ctx.share, ctx.alone)
+        parameters = Parameters(*rest[4:8])
+        solved = Solved(*rest[8:12], tuple(rest[12:count]), tuple(rest[count:]))
+        kernels, recipe = call.kernels, call.recipe
+        dy = dy.contiguous() if x.is_contiguous() else dy.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(x.device.type, enabled=False):
+            m, s = kernels.products(dy, x, shift, recipe.group)
+            grads = kernels.small_gradients(recipe, call.solver, stats, parameters, solved, m, s, shift, x.shape[2] * x.shape[3])
+            dx = None
+            if ctx.needs_input_grad[0]:
+                at = solved.a.mT
+                if grads.b is None:
+                    dx = kernels.affine(dy, at, torch.zeros_like(solved.b))
+                else:
+                    dx = kernels.combine(dy, x, at, grads.b, grads.c)
+        return dx, *grads[2:], None
