@@ -1,0 +1,151 @@
+"""What one forward pass did: every operation with its shapes and place, independent of any rule for counting it."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Shaped:
+    """What is left of a tensor in a trace."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def numel(self) -> int:
+        """Elements in all."""
+        return math.prod(self.shape)
+
+
+def shaped(tree: Any) -> Any:
+    """`tree` (tensors in lists, tuples and dicts) with a `Shaped` in place of each tensor."""
+    return torch.utils._pytree.tree_map_only(torch.Tensor, lambda t: Shaped(tuple(t.shape), t.dtype), tree)
+
+
+def _leaves(tree: Any) -> Iterator[Shaped]:
+    return (leaf for leaf in torch.utils._pytree.tree_leaves(tree) if isinstance(leaf, Shaped))
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One ATen operation.
+
+    `module` is the path of the innermost module it ran in (`layer1.0.bn2`, empty for the model itself) and `layer` that module's class;
+    `function` the public torch function it came from, with `call` telling one call of it from the next; `declared` is True inside a module that
+    declares its own cost (`paper_flops`).
+    """
+
+    overload: torch._ops.OpOverload
+    args: tuple
+    kwargs: dict[str, Any]
+    output: Any
+    module: str
+    layer: str
+    function: str
+    call: int
+    declared: bool
+
+    @property
+    def name(self) -> str:
+        """The operation without namespace and overload: `convolution`."""
+        return self.overload.overloadpacket.__name__
+
+    @property
+    def inputs(self) -> tuple[Shaped, ...]:
+        """The tensors among its arguments."""
+        return tuple(_leaves((self.args, self.kwargs)))
+
+    @property
+    def outputs(self) -> tuple[Shaped, ...]:
+        """The tensors it returned."""
+        return tuple(_leaves(self.output))
+
+    @property
+    def moves_only(self) -> bool:
+        """True for views, allocations, copies and integer bookkeeping: nothing that any rule calls a floating-point operation."""
+        schema = self.overload._schema
+        view = any(r.alias_info is not None and not r.alias_info.is_write for r in schema.returns)
+        return view or self.name in _MOVES or not any(t.dtype.is_floating_point or t.dtype.is_complex for t in self.outputs)
+
+
+_MOVES = frozenset(
+    (
+        "empty",
+        "empty_like",
+        "empty_strided",
+        "empty_permuted",
+        "new_empty",
+        "new_empty_strided",
+        "zeros",
+        "zeros_like",
+        "new_zeros",
+        "ones",
+        "ones_like",
+        "new_ones",
+        "full",
+        "full_like",
+        "new_full",
+        "eye",
+        "arange",
+        "scalar_tensor",
+        "lift_fresh_copy",
+        "fill",
+        "fill_",
+        "zero_",
+        "clone",
+        "copy",
+        "copy_",
+        "_to_copy",
+        "contiguous",
+        "_unsafe_view",
+        "_reshape_copy",
+        "cat",
+        "stack",
+        "repeat",
+        "constant_pad_nd",
+        "reflection_pad1d",
+        "reflection_pad2d",
+        "reflection_pad3d",
+        "replication_pad1d",
+        "replication_pad2d",
+        "replication_pad3d",
+        "index_select",
+        "gather",
+        "roll",
+        "flip",
+        "tril",
+        "triu",
+        "diag_embed",
+        "where",
+        "isfinite",
+        "_linalg_check_errors",
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """The cost in paper FLOPs that the module at path `module` declared for one call of itself."""
+
+    module: str
+    layer: str
+    flops: int
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One forward pass of one model.
+
+    `mode` is `train` or `eval`; `parameters` the elements of all parameters; `saved_bytes` what autograd holds for the backward pass
+    (flops/memory.py).
+    """
+
+    operations: tuple[Operation, ...]
+    declared: tuple[Declared, ...]
+    mode: str
+    parameters: int
+    saved_bytes: int
