@@ -1,0 +1,173 @@
+"""From a suite and the options to a plan: every combination of the lists, grouped so that a group's cases share their rounds."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from swbench import solvers
+from swbench.case import BASELINE, CONTROL, AnyCase, Case, SolverCase
+from swbench.errors import OptionError, near_miss
+from swbench.plan import QUICK, Group, Plan, Protocol
+from swbench.suite import format as fmt
+from swbench.suite import vocabulary
+from swbench.suite.options import Options
+from swbench.suite.source import Suite
+from swbench.suite.threads import physical_cores
+
+MOST_CASES = 20_000
+"""Cases in one plan; a heuristic: at one second each that is a working day."""
+
+METRICS = {"network": ("flops", "time", "memory"), "solvers": ("time", "accuracy")}
+"""What a suite measures that does not say."""
+
+
+def expand(suite: Suite, options: Options | None = None, **given: Any) -> Plan:
+    """The plan of `suite` under `options`, which may also be given one by one (`devices=["cpu"]`, `only=["swa*"]` …).
+
+    Without `devices`, everything on the CPU. Raises OptionError where the options leave nothing to run or more than can be meant.
+    """
+    options = options or Options.of(**given)
+    build = _network if suite.kind == "network" else _solvers
+    count = 0
+    groups = []
+    for group in build(suite, options):
+        count += len(group.cases)
+        if count > MOST_CASES:
+            raise OptionError(f"suite {suite.name!r} comes to more than {MOST_CASES:,} cases; narrow it with --only, --batch, --solver or --dtype")
+        groups.append(group)
+    if not groups:
+        asked = ", ".join(options.devices or ("cpu",))
+        raise OptionError(f"nothing of suite {suite.name!r} runs on {asked}")
+    return Plan(
+        suite=suite.name,
+        title=suite.title,
+        kind=suite.kind,
+        groups=tuple(groups),
+        metrics=options.metrics or suite.metrics or METRICS[suite.kind],
+        protocol=_protocol(suite, options),
+        paper=suite.paper,
+    )
+
+
+def _protocol(suite: Suite, options: Options) -> Protocol:
+    values = {**suite.protocol, **(QUICK if options.quick else {})}
+    for name in ("iterations", "replicates", "target_ci", "budget_s", "case_limit_s", "seed"):
+        if (value := getattr(options, name)) is not None:
+            values[name] = value
+    asked = Protocol(**values)
+    if asked.iterations < asked.replicates:  # only one of the two was given: every replicate has at least one round
+        values["replicates" if options.iterations else "iterations"] = min(asked.iterations, asked.replicates) if options.iterations else asked.replicates
+    return Protocol(**values)
+
+
+def _network(suite: Suite, options: Options) -> Iterator[Group]:
+    base = suite.base
+    rows = _rows(suite, options)
+    _refuse("--spectrum", options.spectra, "network")
+    if any(batch > fmt.BATCH["high"] for batch in options.batches or ()):
+        raise OptionError(f"--batch must be at most {fmt.BATCH['high']:,} for networks ({fmt.BATCH['why']})")
+    for device in _devices(base, options):
+        sweep = (
+            options.modes or base["mode"],
+            options.dtypes or base["dtype"],
+            options.layouts or base["layout"],
+            base["image"],
+            options.batches or _on(base["batch"], device),
+        )
+        for mode, dtype, layout, image, batch in itertools.product(*sweep):
+            shared = {"model": base["model"], "classes": base["classes"], "image": image, "batch": batch, "device": device}
+            shared |= {"dtype": dtype, "mode": mode, "layout": layout, "threads": _threads(device, options)}
+            model = _model_label(base["model"])
+            cases: list[AnyCase] = [Case(**shared, role=BASELINE), Case(**shared, role=CONTROL)]
+            labels = [next((label for label, fields in rows if fields["norm"] == "bn"), f"{model}-BN"), f"{model}-BN (control)"]
+            for label, fields in rows:
+                if fields["norm"] != "bn":
+                    cases.append(Case(**shared, **fields))
+                    labels.append(label)
+            name = f"{device} batch {batch} {image[0]}x{image[1]}" + _extras(mode, "eager") + _extras(dtype, "float32") + _extras(layout, "contiguous")
+            yield Group(name=name, cases=tuple(cases), rows=tuple(labels))
+
+
+def _rows(suite: Suite, options: Options) -> list[tuple[str, dict[str, Any]]]:
+    """Label and case fields of every row times its solvers and groups, filtered by `only`."""
+    base, found, known = suite.base, [], []
+    several_groups = len(options.groups or ()) > 1
+    counts = {row["norm"]: len({r["layers"] for r in suite.rows if r["norm"] == row["norm"]}) for row in suite.rows}
+    for row in suite.rows:
+        plain = row["norm"] in vocabulary.NOT_WHITENING
+        listed = options.solvers or ((row["solver"],) if row["solver"] else base["solver"])
+        specs = (None,) if plain else listed
+        groups = (row["group"] or base["group"],) if plain or not options.groups else options.groups
+        for spec, group in itertools.product(specs, groups):
+            problem = None if plain or not options.groups else vocabulary.placement_problem(base["model"], row["layers"], group)
+            if problem:
+                raise OptionError(f"--group {group}: {problem}")
+            fields = {"norm": row["norm"], "layers": row["layers"], "solver": spec, "group": group}
+            label = row["label"] or f"{_model_label(base['model'])}-{vocabulary.LABELS.get(row['norm'], row['norm'])}"
+            label += f" ({row['layers']} layers)" if counts[row["norm"]] > 1 and not row["label"] else ""
+            label += f" [{spec}]" if spec and len(specs) > 1 else ""
+            label += f" G={group}" if several_groups and not plain else ""
+            names = (row["norm"], f"{row['norm']}-{row['layers']}", f"{row['norm']}-{row['layers']}-{spec}", label)
+            known.append(names[1] if row["norm"] != "bn" else "bn")
+            if not options.only or any(fnmatchcase(name, glob) for name in names for glob in options.only):
+                found.append((label, fields))
+    return _some(found, options, known)
+
+
+def _solvers(suite: Suite, options: Options) -> Iterator[Group]:
+    base = {**suite.base, **(suite.full if options.full else {})}
+    _refuse("--layout", options.layouts, "solvers")
+    listed = options.solvers or base["solver"] or solvers.names()
+    chosen = [spec for spec in listed if not options.only or any(fnmatchcase(spec, glob) for glob in options.only)]
+    chosen = _some(chosen, options, list(listed))
+    for device in _devices(base, options):
+        caches = base["cache"] if device == "cuda" else ("hot",)
+        sweep = (
+            options.modes or base["mode"],
+            caches,
+            options.dtypes or base["dtype"],
+            options.spectra or base["spectrum"],
+            options.groups or base["group"],
+            options.batches or _on(base["batch"], device),
+        )
+        for mode, cache, dtype, spectrum, group, batch in itertools.product(*sweep):
+            shared = {"batch": batch, "group": group, "spectrum": spectrum, "dtype": dtype, "device": device, "mode": mode, "cache": cache}
+            shared["threads"] = _threads(device, options)
+            cases: list[AnyCase] = [SolverCase(solver="eigh", role=role, **shared) for role in (BASELINE, CONTROL)]
+            cases += [SolverCase(solver=spec, **shared) for spec in chosen if spec != "eigh"]
+            name = f"{device} {batch}x{group}x{group} {spectrum}" + _extras(dtype, "float32") + _extras(mode, "eager") + _extras(cache, "hot")
+            yield Group(name=name, cases=tuple(cases), rows=("eigh", "eigh (control)", *(spec for spec in chosen if spec != "eigh")))
+
+
+def _some(found: list, options: Options, known: Sequence[str]) -> list:
+    if not found and options.only:
+        globs, known = " ".join(options.only), list(dict.fromkeys(known))
+        raise OptionError(f"--only {globs} matches nothing.{near_miss(options.only[0], known)} There is: {', '.join(known)}")
+    return found
+
+
+def _refuse(name: str, value: object, kind: str) -> None:
+    if value:
+        raise OptionError(f"{name} means nothing for a suite of kind {kind!r}")
+
+
+def _devices(base: dict[str, Any], options: Options) -> list[str]:
+    asked = options.devices or ("cpu",)
+    return [device for device in asked if device in base["device"] and (options.batches or _on(base["batch"], device))]
+
+
+def _on(value: Any, device: str) -> tuple[int, ...]:
+    return value.get(device, ()) if isinstance(value, dict) else value
+
+
+def _threads(device: str, options: Options) -> int:
+    return 0 if device == "cuda" else options.threads or physical_cores()
+
+
+def _extras(value: str, usual: str) -> str:
+    return "" if value == usual else f" {value}"
+
+
+def _model_label(model: str) -> str:
+    return f"ResNet{model[6:].removesuffix('-seg')}" if model.startswith("resnet") else model

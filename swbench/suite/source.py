@@ -1,0 +1,186 @@
+"""Reading a suite: find the file, bound it, parse it, check it whole."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from swbench.errors import SuiteError, UnknownName, near_miss, printable
+from swbench.suite import format as fmt
+from swbench.suite import vocabulary
+from swbench.suite.fields import Problems, read_table
+
+LARGEST_BYTES = 200_000
+"""A suite file is a page of text; a larger file is a mistake."""
+
+DEEPEST = 32
+"""Brackets open at once; real suites need three, and the parser recurses."""
+
+MOST_ROWS = 1000
+
+
+@attrs.frozen(kw_only=True)
+class Suite:
+    """A checked suite. `text` is the file as it was read; `base`, `full`, `rows` and `protocol` hold checked values by key."""
+
+    name: str
+    title: str
+    kind: str
+    paper: str | None
+    metrics: tuple[str, ...] | None
+    base: dict[str, Any]
+    full: dict[str, Any]
+    rows: tuple[dict[str, Any], ...]
+    protocol: dict[str, Any]
+    text: str
+
+
+def folder() -> Path:
+    """Where the suites are that come with swbench: `suites/` beside the package, or inside it where it was installed."""
+    package = Path(__file__).resolve().parents[1]
+    beside = package.parent / "suites"
+    return beside if beside.is_dir() else package / "suites"
+
+
+def names() -> tuple[str, ...]:
+    """The suites that come with swbench."""
+    return tuple(sorted(path.stem for path in folder().glob("*.toml")))
+
+
+def load(name_or_path: str | Path) -> Suite:
+    """The suite of that name, or in that file.
+
+    Raises UnknownName for a name that is no suite, SuiteError for a file with anything wrong in it, all problems at once.
+    """
+    given = str(name_or_path)
+    if "/" in given or given.endswith(".toml") or isinstance(name_or_path, Path):
+        path = Path(given)
+    elif given in names():
+        path = folder() / f"{given}.toml"
+    else:
+        raise UnknownName("suite", given, names())
+    return parse(_text(path), path.stem, str(path))
+
+
+def parse(text: str, name: str, source: str) -> Suite:
+    """The suite in `text`. Raises SuiteError with every problem it has; `source` says in messages where the text is from."""
+    data = _toml(text, source)
+    problems: Problems = []
+    sections = {key: data.pop(key) for key in ("network", "solvers", "full", "rows", "protocol") if key in data}
+    _misspelt(data, problems)
+    top = read_table(data, fmt.TOP, "", problems)
+    if isinstance(top["schema"], int) and top["schema"] > fmt.SCHEMA:
+        raise SuiteError(source, [f"schema is {top['schema']}, and this swbench reads up to {fmt.SCHEMA}; install a newer swbench"])
+    protocol = read_table(sections.get("protocol", {}), fmt.PROTOCOL, "protocol", problems)
+    base, full, rows = _network(sections, problems) if top["kind"] == "network" else _solvers(sections, problems) if top["kind"] else ({}, {}, ())
+    if problems:
+        raise SuiteError(source, problems)
+    return Suite(
+        name=name,
+        title=top["title"] or name,
+        kind=top["kind"],
+        paper=top["paper"],
+        metrics=top["metrics"],
+        base=base,
+        full=full,
+        rows=rows,
+        protocol={key: value for key, value in protocol.items() if value is not None},
+        text=text,
+    )
+
+
+def _network(sections: dict[str, Any], problems: Problems) -> tuple[dict[str, Any], dict[str, Any], tuple[dict[str, Any], ...]]:
+    for name in ("solvers", "full"):
+        if name in sections:
+            problems.append(f"{name}: a suite of kind 'network' has no such table")
+    for name in ("network", "rows"):
+        if name not in sections:
+            problems.append(f"{name} is missing: a suite of kind 'network' needs it")
+    base = read_table(sections["network"], fmt.network(), "network", problems) if "network" in sections else {}
+    listed = sections.get("rows", [])
+    if not isinstance(listed, list) or len(listed) > MOST_ROWS or ("rows" in sections and not listed):
+        problems.append(f"rows must be [[rows]] tables, at least one and at most {MOST_ROWS}")
+        return base, {}, ()
+    rows = []
+    for index, entry in enumerate(listed):
+        before = len(problems)
+        row = read_table(entry, fmt.row(), f"rows[{index}]", problems)
+        if len(problems) == before:
+            _row(row, base, f"rows[{index}]", problems)
+        rows.append(row)
+    return base, {}, tuple(rows)
+
+
+def _row(row: dict[str, Any], base: dict[str, Any], path: str, problems: Problems) -> None:
+    """What only shows when a row's keys are seen together."""
+    plain = row["norm"] in vocabulary.NOT_WHITENING
+    if plain and row["solver"]:
+        problems.append(f"{path}.solver: {row['norm']} whitens nothing, so it has no solver")
+    if row["norm"] == "bn" and row["layers"]:
+        problems.append(f"{path}.layers: batch normalisation is at every site that is not replaced; leave layers out")
+    if row["norm"] != "bn" and not row["layers"]:
+        problems.append(f"{path}.layers must be at least 1: it says how many sites carry {row['norm']}")
+    elif row["norm"] != "bn" and base.get("model"):
+        problem = vocabulary.placement_problem(base["model"], row["layers"], 1 if plain else row["group"] or base["group"])
+        if problem:
+            problems.append(f"{path}: {problem}")
+
+
+def _solvers(sections: dict[str, Any], problems: Problems) -> tuple[dict[str, Any], dict[str, Any], tuple[dict[str, Any], ...]]:
+    for name in ("network", "rows"):
+        if name in sections:
+            problems.append(f"{name}: a suite of kind 'solvers' has no such table")
+    if "solvers" not in sections:
+        problems.append("solvers is missing: a suite of kind 'solvers' needs it")
+        return {}, {}, ()
+    base = read_table(sections["solvers"], fmt.solvers(), "solvers", problems)
+    fields = {name: attrs.evolve(field, required=False, default=None) for name, field in fmt.solvers().items()}
+    full = read_table(sections.get("full", {}), fields, "full", problems)
+    return base, {key: value for key, value in full.items() if value is not None}, ()
+
+
+def _misspelt(data: dict[str, Any], problems: Problems) -> None:
+    """Tables with an unknown name are said to be tables, with the nearest table's name."""
+    known = ("network", "rows", "solvers", "full", "protocol")
+    for name in [name for name, value in data.items() if name not in fmt.TOP and isinstance(value, dict | list)]:
+        problems.append(f"{name}: no such table.{near_miss(name[:100], known)} Known: {', '.join(known)}")
+        del data[name]
+
+
+def _text(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(LARGEST_BYTES + 1)
+    except OSError as problem:
+        raise SuiteError(str(path), [f"cannot be read: {problem.strerror}"]) from None
+    if len(raw) > LARGEST_BYTES:
+        raise SuiteError(str(path), [f"larger than {LARGEST_BYTES:,} bytes; a suite is a page of text"])
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as problem:
+        line = raw[: problem.start].count(b"\n") + 1
+        raise SuiteError(str(path), [f"line {line} is not UTF-8 (byte {raw[problem.start]:#04x})"]) from None
+
+
+def _toml(text: str, source: str) -> dict[str, Any]:
+    if _depth(text) > DEEPEST:
+        raise SuiteError(source, [f"brackets are nested more than {DEEPEST} deep"])
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, ValueError) as problem:
+        raise SuiteError(source, [f"not TOML: {printable(problem)}"]) from None
+    except RecursionError:
+        raise SuiteError(source, ["nested too deep"]) from None
+
+
+def _depth(text: str) -> int:
+    """An upper bound on how deep brackets nest in any one line group, or dots in any key; brackets in texts count too."""
+    depth = deepest = 0
+    for character in text:
+        if character in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif character in "]}":
+            depth = max(0, depth - 1)
+    return max(deepest, max((line.partition("=")[0].count(".") for line in text.splitlines()), default=0))

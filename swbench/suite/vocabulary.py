@@ -1,0 +1,64 @@
+"""The names a suite may use, asked of the rooms that own them; nothing here imports torch."""
+
+import importlib
+import re
+
+from swbench import solvers
+from swbench.errors import UnknownName
+
+NOT_WHITENING = ("bn", "in", "ln", "none")
+"""Norms that solve nothing, so a case with one of them names no solver."""
+
+LABELS = {"bn": "BN", "in": "IN", "ln": "LN", "iw": "IW", "bw": "BW", "swa": "SW^a", "swb": "SW^b"}
+"""How the paper writes the norms."""
+
+METRICS = ("flops", "time", "memory", "utilisation", "energy", "accuracy")
+DTYPES = ("float32", "float64", "bfloat16", "float16")
+MODES = ("eager", "graph", "compile")
+LAYOUTS = ("contiguous", "channels_last")
+CACHES = ("hot", "cold")
+
+
+def norms() -> tuple[str, ...]:
+    """Every registered norm."""
+    return _names("swbench.norms", tuple(LABELS))
+
+
+def models() -> tuple[str, ...]:
+    """Every registered model."""
+    return _names("swbench.models", ("resnet50", "resnet50-seg", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "stylizer"))
+
+
+def _names(room: str, otherwise: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        return importlib.import_module(room).names()
+    except ModuleNotFoundError:
+        return otherwise
+
+
+def solver_problem(spec: str) -> str | None:
+    """What is wrong with the name in a solver spec such as `eigh:backward=paper` or `auto`; None if nothing is."""
+    name = spec.partition(":")[0]
+    if name == "auto":
+        return None
+    try:
+        solvers.TABLE.check(name)
+    except UnknownName as problem:
+        return str(problem)
+    return None
+
+
+def placement_problem(model: str, layers: int, group: int) -> str | None:
+    """Why `model` cannot have `layers` whitened sites with groups of `group` channels; None if it can.
+
+    The one place to ask the models' placement rules.
+    """
+    del model, layers, group
+    return None
+
+
+def spectrum_problem(name: str) -> str | None:
+    """What is wrong with the name of a spectrum; None if nothing is. The solvers' own table decides when the case is built."""
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9=.+_-]*", name):
+        return None
+    return f"{name!r} is not the name of a spectrum, such as kappa=1e3, two-eightfold or identity"

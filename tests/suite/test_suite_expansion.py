@@ -1,0 +1,100 @@
+"""A plan has every combination once, a baseline and its control in every group, and obeys the options."""
+
+import pytest
+
+from swbench import suite
+from swbench.case import BASELINE, CONTROL
+from swbench.errors import OptionError
+from swbench.suite.source import parse
+from swbench.suite.threads import physical_cores
+
+SOLVERS = """
+schema = 1
+kind = "solvers"
+[solvers]
+batch = { cpu = [72, 2048], cuda = [72] }
+group = [4, 16]
+spectrum = ["kappa=1e3", "identity"]
+[full]
+group = [4, 8, 16, 64]
+"""
+
+
+@pytest.fixture
+def imagenet():
+    return suite.load("imagenet")
+
+
+def test_table_1_is_one_group_with_baseline_and_control(imagenet):
+    (group,) = suite.expand(imagenet).groups
+    assert group.name == "cpu batch 1 224x224"
+    assert group.rows == ("ResNet50-BN", "ResNet50-BN (control)", "ResNet50-BW", "ResNet50-SW^a", "ResNet50-SW^b")
+    assert [case.role for case in group.cases[:2]] == [BASELINE, CONTROL]
+    assert len({case.key for case in group.cases}) == 5
+    assert {case.threads for case in group.cases} == {physical_cores()}
+
+
+def test_devices_and_lists_multiply(imagenet):
+    plan = suite.expand(imagenet, devices=["cpu", "cuda"], solvers=["eigh", "auto"], dtypes=["float32", "bfloat16"])
+    assert [group.name for group in plan.groups] == [
+        "cpu batch 1 224x224",
+        "cpu batch 1 224x224 bfloat16",
+        "cuda batch 1 224x224",
+        "cuda batch 32 224x224",
+        "cuda batch 1 224x224 bfloat16",
+        "cuda batch 32 224x224 bfloat16",
+    ]
+    assert all(len(group.cases) == 2 + 3 * 2 for group in plan.groups)
+    assert "ResNet50-SW^a [eigh]" in plan.groups[0].rows
+    assert plan.groups[2].cases[0].threads == 0
+
+
+@pytest.mark.parametrize("glob", ["swa*", "swa-7", "ResNet50-SW^a", "swa-7-auto"])
+def test_only_keeps_baseline_and_control(imagenet, glob):
+    (group,) = suite.expand(imagenet, only=[glob]).groups
+    assert group.rows == ("ResNet50-BN", "ResNet50-BN (control)", "ResNet50-SW^a")
+
+
+def test_protocol_comes_from_suite_quick_and_options(imagenet):
+    quick = suite.expand(imagenet, quick=True).protocol
+    assert (quick.quick, quick.replicates, quick.rounds) == (True, 2, 5)
+    assert suite.expand(imagenet, quick=True, iterations=20).protocol.rounds == 10
+    assert suite.expand(imagenet, iterations=1).protocol.replicates == 1
+    assert suite.expand(imagenet, replicates=200).protocol.iterations == 200
+    assert suite.expand(imagenet, target_ci=0.01, budget_s=60, seed=3).protocol.seed == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"iterations": 0}, "--iterations must be at least 1, not 0"),
+        ({"iterations": -1}, "--iterations must be at least 1, not -1"),
+        ({"iterations": 3, "replicates": 5}, "cannot be spread"),
+        ({"batches": [10**9]}, r"--batch\[0\] must be at most"),
+        ({"batches": [10**6]}, "--batch must be at most 65,536"),
+        ({"devices": ["gpu"]}, "--device.*Known: cpu, cuda"),
+        ({"target_ci": float("nan")}, "--target-ci must be a finite number"),
+        ({"budget_s": -1.0}, "--budget must be at least 0"),
+        ({"only": ["swab"]}, "Did you mean 'swb-7'.*There is: bn, bw-7, swa-7, swb-7"),
+        ({"solvers": ["egih"]}, "Did you mean 'eigh'"),
+        ({"spectra": ["identity"]}, "--spectrum means nothing"),
+    ],
+)
+def test_bad_options_say_what_and_where(imagenet, options, message):
+    with pytest.raises(OptionError, match=message):
+        suite.expand(imagenet, **options)
+
+
+def test_a_solver_suite_has_a_group_for_each_problem():
+    loaded = parse(SOLVERS, "solvers", "x")
+    plan = suite.expand(loaded, solvers=["eigh", "eigh:backward=paper"])
+    assert len(plan.groups) == 2 * 2 * 2
+    assert plan.groups[0].rows == ("eigh", "eigh (control)", "eigh:backward=paper")
+    assert plan.metrics == ("time", "accuracy")
+    assert len(suite.expand(loaded, full=True, devices=["cuda"]).groups) == 4 * 2
+
+
+def test_too_large_a_grid_is_refused():
+    grid = SOLVERS.replace("[4, 8, 16, 64]", f"{list(range(1, 900))}").replace('["kappa=1e3", "identity"]', f"{[f'kappa={i}' for i in range(1, 99)]}")
+    with pytest.raises(OptionError, match="more than 20,000 cases"):
+        suite.expand(parse(grid, "x", "x"), full=True)
