@@ -1,5 +1,6 @@
 """The passes in plain torch operations: what runs everywhere, and what faster kernel sets are tested against."""
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
@@ -7,17 +8,46 @@ from torch import Tensor
 
 from swbench.norms.kernels.base import Kernels, statistics_dtype
 
+PIECE = 2**18
+"""Elements worked on at a time on a CPU, so that what one operation writes is still in the cache for the next (1 MiB in float32)."""
 
-def grouped(x: Tensor, group: int) -> Tensor:
-    """`x` (N, C, H, W), contiguous or channels_last, as (N, g, G, H·W) without a copy."""
+
+def stacked(x: Tensor, group: int) -> Tensor:
+    """`x` (N, C, H, W), contiguous or channels_last, as (1, N·g, G, H·W) or (N, g, G, H·W) without a copy."""
     n, channels, height, width = x.shape
     if x.is_contiguous():
-        return x.view(n, channels // group, group, height * width)
+        return x.view(1, -1, group, height * width)
     return x.permute(0, 2, 3, 1).view(n, height * width, channels // group, group).permute(0, 2, 3, 1)
 
 
+def pieces(group: int, *tensors: Tensor) -> Iterator[tuple[slice, bool, tuple[Tensor, ...]]]:
+    """Cut tensors of one shape and layout into pieces (k, G, pixels).
+
+    Yields which k of the N·g (image, group) pairs a piece holds, whether it is the first one for these, and the piece of each tensor.
+    """
+    stacks = [stacked(t, group) for t in tensors]
+    outer, items, _, pixels = stacks[0].shape
+    if outer == 1 and (not tensors[0].is_cpu or tensors[0].numel() <= PIECE):
+        yield slice(0, items), True, tuple(s[0] for s in stacks)
+        return
+    length = min(pixels, PIECE // group) if tensors[0].is_cpu else pixels
+    step = max(1, PIECE // (group * length)) if tensors[0].is_cpu else items
+    for image in range(outer):
+        for i in range(0, items, step):
+            j = min(i + step, items)
+            for p in range(0, pixels, length):
+                yield slice(image * items + i, image * items + j), p == 0, tuple(s[image, i:j, :, p : p + length] for s in stacks)
+
+
+def per_item(matrices: Tensor, count: int) -> Tensor:
+    """(N or 1, g, …) as (N·g, …), repeated where the first dimension stands for all images."""
+    if matrices.shape[0] * matrices.shape[1] != count:
+        matrices = matrices.expand(count // matrices.shape[1], *matrices.shape[1:])
+    return matrices.flatten(0, 1)
+
+
 class AtenKernels(Kernels):
-    """Batched products over (group, pixel) matrices."""
+    """Batched products over (channel, pixel) matrices."""
 
     name: ClassVar[str] = "torch"
 
@@ -25,29 +55,59 @@ class AtenKernels(Kernels):
         return True
 
     def moments(self, x: Tensor, shift: Tensor, group: int) -> tuple[Tensor, Tensor]:
-        apart = self._apart(x, shift, group)
-        mean = apart.mean(-1)
-        second = apart @ apart.mT
-        cov = torch.addcmul(second / apart.shape[-1], mean.unsqueeze(-1), mean.unsqueeze(-2), value=-1)
-        return mean + shift.view(-1, group), cov
+        n, channels, height, width = x.shape
+        pixels = height * width
+        shift = shift.view(-1, group)
+        wide_shift = per_item(shift.unsqueeze(0), n * channels // group).unsqueeze(-1)
+        second, total = self._sums(x, group)
+        for items, first, (piece,) in pieces(group, x):
+            apart = piece - wide_shift[items]
+            self._add(second[items], total[items], apart, apart, first)
+        mean = total.div_(pixels)
+        cov = torch.baddbmm(second, mean.unsqueeze(-1), mean.unsqueeze(-2), beta=1 / pixels, alpha=-1)
+        return mean.view(n, -1, group) + shift, cov.view(n, -1, group, group)
 
     def affine(self, x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        group, count = a.shape[-1], x.shape[0] * a.shape[1]
+        a, b = per_item(a, count), per_item(b, count).unsqueeze(-1)
         y = torch.empty_like(x)
-        grouped(y, a.shape[-1]).copy_(a @ self._wide(x, a.shape[-1]) + b.unsqueeze(-1))
+        for items, _, (source, target) in pieces(group, x, y):
+            if x.dtype == a.dtype:
+                torch.baddbmm(b[items], a[items], source, out=target)
+            else:
+                target.copy_(torch.baddbmm(b[items], a[items], source.to(a.dtype)))
         return y
 
     def products(self, dy: Tensor, x: Tensor, shift: Tensor, group: int) -> tuple[Tensor, Tensor]:
-        wide = self._wide(dy, group)
-        return wide @ self._apart(x, shift, group).mT, wide.sum(-1)
+        n, channels = x.shape[:2]
+        wide_shift = per_item(shift.view(1, -1, group), n * channels // group).unsqueeze(-1)
+        m, s = self._sums(x, group)
+        for items, first, (left, right) in pieces(group, dy, x):
+            self._add(m[items], s[items], left.to(m.dtype), right - wide_shift[items], first)
+        return m.view(n, -1, group, group), s.view(n, -1, group)
 
     def combine(self, dy: Tensor, x: Tensor, at: Tensor, b: Tensor, c: Tensor) -> Tensor:
-        group = at.shape[-1]
+        group, count = b.shape[-1], x.shape[0] * b.shape[1]
+        at, b, c = per_item(at, count), per_item(b, count), per_item(c, count).unsqueeze(-1)
         dx = torch.empty_like(x)
-        grouped(dx, group).copy_(at @ self._wide(dy, group) + b @ self._wide(x, group) + c.unsqueeze(-1))
+        for items, _, (left, right, target) in pieces(group, dy, x, dx):
+            if x.dtype == b.dtype:
+                torch.baddbmm(c[items], at[items], left, out=target)
+                target.baddbmm_(b[items], right)
+            else:
+                wide = torch.baddbmm(c[items], at[items], left.to(b.dtype))
+                target.copy_(wide.baddbmm_(b[items], right.to(b.dtype)))
         return dx
 
-    def _wide(self, x: Tensor, group: int) -> Tensor:
-        return grouped(x, group).to(statistics_dtype(x))
+    def _sums(self, x: Tensor, group: int) -> tuple[Tensor, Tensor]:
+        """Room for Σ left rightᵀ, (N·g, G, G), and Σ left, (N·g, G)."""
+        count, dtype = x.shape[0] * x.shape[1] // group, statistics_dtype(x)
+        return x.new_empty(count, group, group, dtype=dtype), x.new_empty(count, group, dtype=dtype)
 
-    def _apart(self, x: Tensor, shift: Tensor, group: int) -> Tensor:
-        return self._wide(x, group) - shift.view(-1, group, 1)
+    def _add(self, products: Tensor, sums: Tensor, left: Tensor, right: Tensor, first: bool) -> None:
+        if first:
+            torch.bmm(left, right.mT, out=products)
+            torch.sum(left, -1, out=sums)
+        else:
+            products.baddbmm_(left, right.mT)
+            sums += left.sum(-1)
