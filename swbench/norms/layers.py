@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from swbench import solvers
+from swbench.norms import kernels as kernel_sets
 from swbench.norms.auto import choose
-from swbench.norms.kernels import kernels_for
 from swbench.norms.kernels.base import statistics_dtype
 from swbench.norms.recipe import Recipe
 from swbench.norms.whitening import Call, Running, Whitening
@@ -54,6 +54,8 @@ class Whiten2d(nn.Module):
         self._solvers: dict[str, Solver] = {}
         if isinstance(solver, str) and solver != AUTO:
             self._named(solver)
+        if kernels != AUTO:
+            kernel_sets.TABLE.check(kernels)
         groups = num_features // num_pergroup
         self.register_parameter("weight", nn.Parameter(torch.ones(num_features)) if affine else None)
         self.register_parameter("bias", nn.Parameter(torch.zeros(num_features)) if affine else None)
@@ -108,7 +110,7 @@ class Whiten2d(nn.Module):
         return self._named(spec)
 
     def _kernels(self, x: Tensor):
-        kernels = kernels_for(x, self.kernels)
+        kernels = kernel_sets.kernels_for(x, self.kernels)
         self.chosen["kernels"] = kernels.name
         return kernels
 

@@ -1,0 +1,35 @@
+"""Layers with random parameters and running statistics, by name."""
+
+import pytest
+import torch
+
+from swbench.norms.layers import BatchWhiten2d, InstanceWhiten2d, SwitchWhiten2d
+
+WHITENING = {
+    "iw": (InstanceWhiten2d, {}),
+    "bw": (BatchWhiten2d, {}),
+    "swa": (SwitchWhiten2d, {"sw_type": 2}),
+    "sw3": (SwitchWhiten2d, {"sw_type": 3}),
+    "swb": (SwitchWhiten2d, {"sw_type": 5}),
+    "swb-tied": (SwitchWhiten2d, {"sw_type": 5, "tie_weight": True}),
+}
+
+
+@pytest.fixture(params=WHITENING)
+def make(request):
+    """A function that makes the layer: `make(channels, group, train=…, dtype=…, **options)`."""
+    cls, given = WHITENING[request.param]
+
+    def layer(channels=8, group=4, train=True, dtype=torch.float64, **options):
+        made = cls(channels, group, solver="eigh", **given, **options).to(dtype).train(train)
+        with torch.no_grad():
+            for parameter in made.parameters():
+                parameter.copy_(torch.rand_like(parameter) + 0.5)
+            if made.recipe.uses_batch:
+                made.running_mean.normal_()
+                root = torch.randn(channels // group, group, 3 * group, dtype=dtype)
+                made.running_cov.copy_(root @ root.mT / (3 * group))
+        return made
+
+    layer.cls, layer.options = cls, given
+    return layer
