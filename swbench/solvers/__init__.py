@@ -12,6 +12,16 @@ TABLE = Registry(
     "solver",
     {
         "eigh": "swbench.solvers.eigh:Eigh",
+        "svd": "swbench.solvers.svd:Svd",
+        "svd-loop": "swbench.solvers.svd_loop:SvdLoop",
+        "newton5": "swbench.solvers.newton5:Newton5",
+        "newton": "swbench.solvers.newton:Newton",
+        "polar": "swbench.solvers.polar:Polar",
+        "denman-beavers": "swbench.solvers.denman_beavers:DenmanBeavers",
+        "pade": "swbench.solvers.pade:Pade",
+        "jacobi": "swbench.solvers.jacobi:Jacobi",
+        "cholesky": "swbench.solvers.cholesky:Cholesky",
+        "eigh-cpu": "swbench.solvers.eigh_cpu:EighCpu",
     },
 )
 

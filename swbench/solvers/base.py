@@ -14,18 +14,23 @@ Saved = tuple[Tensor, ...]
 class Solver(ABC):
     """One method for W = Σ^(-1/2). Hyper-parameters are fields; calling it is differentiable.
 
-    A subclass writes `forward` and `gradient`; layers with a closed-form backward of their own call these two directly, so
-    neither may record autograd state. Solvers read the lower and the upper triangle alike and return a symmetric W.
-    A matrix with a non-finite entry gives a non-finite W for itself alone, decided without a host synchronisation (`isolate`).
+    A subclass writes `forward` and `gradient`; layers with a closed-form backward of their own call these two directly, without
+    autograd, and neither may record autograd state. The symmetric part of the input is what is solved: both triangles count alike.
+    A matrix with a non-finite entry gives a non-finite W and gradient for itself alone, decided without a host synchronisation
+    (`isolate`).
 
-    `exact` is False for methods that do not converge to Σ^(-1/2) by design; `synchronises` is True where CUDA calls wait for the
-    host, which rules out CUDA graphs.
+    `exact` is False for methods that do not converge to Σ^(-1/2) by design, and `inexact` says what they give instead; `symmetric`
+    is False where W is not; `synchronises` is True where CUDA calls wait for the host, which rules out CUDA graphs; `dtypes` are
+    those it takes.
     """
 
     name: ClassVar[str]
     source: ClassVar[str]
     exact: ClassVar[bool] = True
+    inexact: ClassVar[str] = ""
+    symmetric: ClassVar[bool] = True
     synchronises: ClassVar[bool] = False
+    dtypes: ClassVar[tuple[str, ...]] = ("float32", "float64")
 
     @abstractmethod
     def forward(self, cov: Tensor) -> tuple[Tensor, Saved]:
@@ -48,7 +53,13 @@ class Solver(ABC):
 
     def available(self, device: str) -> str | None:
         """Why this solver cannot run on `device` (`cpu`, `cuda`) here, as a remedy; None if it can."""
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            return "no CUDA device is visible to torch here; use --device cpu"
         return None
+
+    def transferred_bytes(self, cov: Tensor) -> int:
+        """Bytes that one forward call moves between `cov`'s device and the host."""
+        return 0
 
     def __call__(self, cov: Tensor) -> Tensor:
         """W = Σ^(-1/2), differentiable. `cov`: (B, G, G), or (G, G). Raises ValueError for any other shape."""
@@ -75,16 +86,22 @@ class _InverseSqrt(torch.autograd.Function):
 
 
 def isolate(cov: Tensor) -> tuple[Tensor, Tensor]:
-    """`cov` with the identity in place of every matrix that has a non-finite entry, and the mask (B, 1, 1) of the good ones.
+    """The symmetric part of `cov` with the identity in place of every matrix that is not finite, and the mask (B, 1, 1) of the good ones.
 
     LAPACK and cuSOLVER raise for a whole batch because of one such matrix; a check on the host would synchronise. Write NaN back
-    into the bad ones with `torch.where(good, w, nan)`.
+    into the bad ones with `torch.where(good, w, nan)`. A matrix whose entries overflow when summed counts as not finite.
     """
-    good = torch.isfinite(cov).flatten(1).all(1).view(-1, 1, 1)
+    good = torch.isfinite(cov.sum((-2, -1), keepdim=True))
     eye = torch.eye(cov.shape[-1], dtype=cov.dtype, device=cov.device)
-    return torch.where(good, cov, eye), good
+    return torch.where(good, symmetric(cov), eye), good
 
 
 def symmetric(matrix: Tensor) -> Tensor:
     """Half the sum of a matrix and its transpose."""
     return 0.5 * (matrix + matrix.mT)
+
+
+def one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Raises ValueError, naming what is allowed, unless `value` is."""
+    if value not in allowed:
+        raise ValueError(f"{option} must be one of {', '.join(map(repr, allowed))}, not {value!r}")

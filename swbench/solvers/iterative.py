@@ -1,0 +1,74 @@
+"""The solvers that only multiply (or invert): normalise, iterate a fixed number of times, undo the normalisation."""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from swbench.solvers.base import Saved, Solver, isolate, one_of, symmetric
+from swbench.solvers.lyapunov import lyapunov_gradient
+from swbench.solvers.minimax import Step, schedule, steps_needed
+
+LYAPUNOV, AUTOGRAD = "lyapunov", "autograd"
+UNIT = {torch.float32: 2.0**-24, torch.float64: 2.0**-53}
+"""Unit roundoff of the dtypes a solver takes."""
+LOW = {torch.float32: 1e-3, torch.float64: 1e-6}
+"""The smallest √λ of the normalised Σ an iteration is made for: κ = 1e6 in float32, beyond which κ·u leaves nothing; 1e12 in float64."""
+
+
+def quintics(dtype: torch.dtype, low: float = 0.0, steps: int = 0) -> tuple[Step, ...]:
+    """The minimax quintics for √λ in [`low`, 1]; 0 stands for `LOW` of the dtype, and for as many steps as that needs.
+
+    The cubic that follows squares what they leave, so the root of the roundoff would do for W; the Lyapunov backward is only as exact
+    as the last quintic, so they go down to the roundoff: 7 in float32, 13 in float64.
+    """
+    low = low or LOW[dtype]
+    return schedule(low, steps or steps_needed(low, UNIT[dtype]))[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class IterativeSolver(Solver):
+    """A solver whose subclass only iterates. The number of steps is fixed by the dtype, so nothing waits for a value.
+
+    `backward` is `lyapunov`, from W alone, or `autograd` through the iteration, which is run again to record it.
+    """
+
+    backward: str = LYAPUNOV
+
+    def __post_init__(self) -> None:
+        one_of("backward", self.backward, (LYAPUNOV, AUTOGRAD))
+
+    @abstractmethod
+    def iterate(self, cov: Tensor) -> Tensor:
+        """W up to a rounding asymmetry, for finite symmetric `cov`. Differentiable by autograd where `cov` requires a gradient."""
+
+    def forward(self, cov: Tensor) -> tuple[Tensor, Saved]:
+        safe, good = isolate(cov)
+        w = torch.where(good, symmetric(self.iterate(safe)), torch.nan)
+        return w, ((w,) if self.backward == LYAPUNOV else (safe, good))
+
+    def gradient(self, saved: Saved, grad_w: Tensor) -> Tensor:
+        if self.backward == LYAPUNOV:
+            (w,) = saved
+            return lyapunov_gradient(w, grad_w, quintics(w.dtype))
+        safe, good = saved
+        with torch.enable_grad():
+            leaf = safe.detach().requires_grad_()
+            (grad,) = torch.autograd.grad(symmetric(self.iterate(leaf)), leaf, grad_w)
+        return torch.where(good, symmetric(grad), torch.nan)
+
+
+def buffers(like: Tensor, count: int) -> list[Tensor | None]:
+    """`count` tensors to write products into, or as many None where autograd must record them (it refuses `out=`)."""
+    return [None if like.requires_grad else torch.empty_like(like) for _ in range(count)]
+
+
+def normalised(cov: Tensor, margin: float = 1.0001) -> tuple[Tensor, Tensor]:
+    """`cov` over `margin`·‖cov‖_F of each matrix, and that norm, (B, 1, 1): all eigenvalues in (0, 1).
+
+    The margin keeps rounding from putting an eigenvalue above 1. A norm of the whole batch instead is what costs a published code
+    20–60 % of its gradient.
+    """
+    norm = margin * torch.linalg.matrix_norm(cov, keepdim=True)
+    return cov / norm, norm

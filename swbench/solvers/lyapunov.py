@@ -1,0 +1,43 @@
+"""The backward of W = Σ^(-1/2) from W alone: a Lyapunov equation, solved by the coupled sign iteration."""
+
+import torch
+from torch import Tensor
+
+from swbench.solvers.base import symmetric
+from swbench.solvers.minimax import CUBIC, Step
+
+
+def lyapunov_gradient(w: Tensor, grad_w: Tensor, steps: tuple[Step, ...]) -> Tensor:
+    """∂L/∂Σ, the X of X W + W X = −W² sym(∂L/∂W) W², for a batch of symmetric positive definite W.
+
+    Differentiating W Σ W = I gives W dW⁻² W …, that is dW W + W dW = −W² dΣ W² after W² commutes; the adjoint is the same equation.
+    An odd polynomial p takes [[B, C], [0, −B]] to [[p(B), C'], [0, −p(B)]]; once p(B) = I, C' = 2 X (Roberts 1980; Higham, Functions of
+    Matrices, 2008, §5 and eq. 2.6 of chapter 2). The polynomials are those of the forward iteration, for the spectrum of B = W/‖W‖_F is the
+    root of that of the normalised Σ. C stays symmetric and B C − C B skew, which halves the products: seven a quintic step.
+
+    `w`, `grad_w`: (B, G, G); `steps` the quintics, after which `CUBIC` ends the iteration.
+    """
+    norm = 1.0001 * torch.linalg.matrix_norm(w, keepdim=True)
+    q = torch.bmm(w, w)
+    c = torch.bmm(torch.bmm(q, symmetric(grad_w)), q).div_(-norm)
+    b = w / norm
+    t, u, v = (torch.empty_like(w) for _ in range(3))
+    for index, (a1, a3, a5) in enumerate((*steps, CUBIC)):
+        torch.bmm(b, b, out=q)
+        torch.bmm(b, c, out=t)
+        skew = t - t.mT
+        if a5:
+            torch.bmm(q, skew, out=t)
+            skew.mul_(a3).add_(t, alpha=a5).sub_(t.mT, alpha=a5)
+            torch.baddbmm(q, q, q, beta=a3, alpha=a5, out=u)
+        else:
+            skew.mul_(a3)
+            torch.mul(q, a3, out=u)
+        u.diagonal(dim1=-2, dim2=-1).add_(a1)
+        torch.bmm(b, skew, out=t)
+        torch.baddbmm(t, c, u, out=v)
+        c = symmetric(v)
+        if index < len(steps):
+            torch.bmm(b, u, out=v)
+            b, v = v, b
+    return c.mul_(0.5)

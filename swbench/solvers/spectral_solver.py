@@ -1,0 +1,42 @@
+"""The solvers that hold eigenvectors: W = D Λ^(-1/2) Dᵀ (Pan et al. 2019, supplement, eqs. 1–4), whatever finds Λ and D."""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from swbench.solvers.base import Saved, Solver, isolate, one_of
+from swbench.solvers.spectral import DALECKII_KREIN, FORMS, spectral_gradient
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpectralSolver(Solver):
+    """A solver whose subclass only decomposes.
+
+    Eigenvalues are clamped from below at `floor`·λ_max, because in float32 a covariance of few pixels can come out indefinite; `floor`
+    0 stands for 1e-7 in float32 and 1e-15 in float64. `backward` is `daleckii-krein`, or `paper`: eqs. (7)–(9), which fail where
+    eigenvalues meet.
+    """
+
+    backward: str = DALECKII_KREIN
+    floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        one_of("backward", self.backward, FORMS)
+
+    @abstractmethod
+    def decompose(self, cov: Tensor) -> tuple[Tensor, Tensor]:
+        """Eigenvalues (B, G), in any order, and eigenvectors in columns (B, G, G) of a finite symmetric `cov`."""
+
+    def forward(self, cov: Tensor) -> tuple[Tensor, Saved]:
+        safe, good = isolate(cov)
+        lam, d = self.decompose(safe)
+        floor = self.floor or (1e-15 if cov.dtype == torch.float64 else 1e-7)
+        lam = torch.maximum(lam, floor * lam.amax(-1, keepdim=True))
+        lam = torch.where(good.squeeze(-1), lam, torch.nan)
+        return (d * lam.rsqrt().unsqueeze(-2)) @ d.mT, (lam, d)
+
+    def gradient(self, saved: Saved, grad_w: Tensor) -> Tensor:
+        lam, d = saved
+        return spectral_gradient(self.backward, lam, d, grad_w)
