@@ -48,7 +48,7 @@ class Jacobi(SpectralSolver):
         turn = _turn(half).to(cov.device)
         for _ in range(sweeps * (2 * half - 1)):
             columns = _rotate(columns[:half], columns[half:]).index_select(0, turn)
-        columns = columns.permute(2, 1, 0)
+        columns = columns.permute(2, 1, 0).contiguous()
         lam = columns.square().sum(-2)
         if size % 2:  # the zero column is still zero, and no turn count returns it to its place
             keep = lam.argsort(-1, descending=True)[..., :size]

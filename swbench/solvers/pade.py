@@ -65,7 +65,7 @@ class Pade(IterativeSolver):
         for p_term, q_term in zip(p_terms[2:], q_terms[2:], strict=True):
             power = torch.bmm(power, z)
             p, q = p + p_term * power, q + q_term * power
-        return torch.linalg.solve_ex(p, q).result * norm.rsqrt()
+        return torch.linalg.solve_ex(p, q).result.contiguous() * norm.rsqrt()
 
     def flops(self, group: int) -> float:
         """2 G³ for each power, 8/3 G³ for the solve with G right-hand sides (Golub and Van Loan, 4th ed., §3.2)."""
