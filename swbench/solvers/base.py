@@ -62,10 +62,12 @@ class Solver(ABC):
         return 0
 
     def __call__(self, cov: Tensor) -> Tensor:
-        """W = Σ^(-1/2), differentiable. `cov`: (B, G, G), or (G, G). Raises ValueError for any other shape."""
+        """W = Σ^(-1/2), differentiable. `cov`: (B, G, G), or (G, G) or more batch dimensions. Raises ValueError for any other shape or dtype."""
         if cov.dim() < 2 or cov.shape[-1] != cov.shape[-2]:
             raise ValueError(f"a solver needs square matrices of shape (B, G, G), not {tuple(cov.shape)}")
-        flat = cov.reshape(-1, *cov.shape[-2:])
+        if str(cov.dtype).removeprefix("torch.") not in self.dtypes:
+            raise ValueError(f"solver {self.name!r} takes {' and '.join(self.dtypes)}, not {str(cov.dtype).removeprefix('torch.')}")
+        flat = cov.reshape(cov.shape[:-2].numel(), *cov.shape[-2:])
         return _InverseSqrt.apply(flat, self).reshape(cov.shape)
 
 

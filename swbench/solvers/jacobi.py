@@ -1,6 +1,7 @@
 """Σ^(-1/2) by one-sided Jacobi rotations of the Cholesky factor, a whole batch and all disjoint pairs at a time."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 
 import torch
@@ -8,6 +9,8 @@ from torch import Tensor
 
 from swbench.solvers.factor import cholesky_factor
 from swbench.solvers.spectral_solver import SpectralSolver
+
+HOST = torch.device("cpu")
 
 
 def sweeps_needed(dtype: torch.dtype, group: int) -> int:
@@ -45,7 +48,7 @@ class Jacobi(SpectralSolver):
         columns = columns.contiguous()
         half = len(columns) // 2
         sweeps = self.sweeps or sweeps_needed(cov.dtype, size)
-        turn = _turn(half).to(cov.device)
+        turn = _turn(half, cov.device)
         for _ in range(sweeps * (2 * half - 1)):
             columns = _rotate(columns[:half], columns[half:]).index_select(0, turn)
         columns = columns.permute(2, 1, 0).contiguous()
@@ -62,11 +65,15 @@ class Jacobi(SpectralSolver):
         return sweeps * 6.0 * group**2 * (group - 1) + 7 / 3 * group**3
 
 
-def _turn(half: int) -> Tensor:
-    """The next line-up of a round robin: the first player stays, all others move on by one place around the table."""
+@lru_cache(maxsize=64)
+def _turn(half: int, device: torch.device = HOST) -> Tensor:
+    """The next line-up of a round robin: the first player stays, all others move on by one place around the table.
+
+    Kept, because copying it to a GPU in every call would break the capture of a graph.
+    """
     ring = [*range(1, half), *range(2 * half - 1, half - 1, -1)]
     ring = [ring[-1], *ring[:-1]]
-    return torch.tensor([0, *ring[: half - 1], *reversed(ring[half - 1 :])])
+    return torch.tensor([0, *ring[: half - 1], *reversed(ring[half - 1 :])], device=device)
 
 
 def _rotate(left: Tensor, right: Tensor) -> Tensor:

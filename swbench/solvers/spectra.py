@@ -68,7 +68,7 @@ def eigenvalues(name: str, batch: int, group: int, generator: "torch.Generator")
     if kind == "gap":
         pair = torch.arange(group) // 2
         base = torch.logspace(0, -1, max(high, 2), dtype=torch.float64)[pair]
-        return (base * torch.where(torch.arange(group) % 2 == 1, 1 + value, 1.0)).expand(batch, group).clone()
+        return (base * (1 + value * (torch.arange(group) % 2).double())).expand(batch, group).clone()
     if kind == "two-eightfold":
         lam[:, :high], lam[:, high:] = 1.0, 1 / value
         return lam
