@@ -38,14 +38,14 @@ def test_a_good_suite_has_its_defaults():
 
 
 def test_every_problem_is_named_at_once():
-    bad = GOOD.replace("resnet50", "resnet5O").replace("[[224, 224]]", "[[0, 224], 7]\nsolvr = 1\nbatch = [1000000000]\ngroup = nan\nclasses = true")
+    bad = GOOD.replace("resnet50", "resnt50").replace("[[224, 224]]", "[[0, 224], 7]\nsolvr = 1\nbatch = [1000000000]\ngroup = nan\nclasses = true")
     found = problems(bad + 'solver = "egih"\n[protocol]\niterations = 0\nwarmup_s = inf\nreplicates = 1e9\n')
     parts = [
         "protocol.iterations must be at least 1, not 0",
         "protocol.replicates must be a whole number, not 1000000000.0",
         "protocol.warmup_s must be a finite number, not inf",
         "network.solvr: no such key. Did you mean 'solver'?",
-        "network.model: 'resnet5O' is not known. Did you mean 'resnet50'?",
+        "network.model: 'resnt50' is not known. Did you mean 'resnet50'?",
         "network.classes must be a whole number, not True",
         "network.image[0][0] must be at least 1, not 0",
         "network.image[1] must be [height, width] in pixels, not 7",

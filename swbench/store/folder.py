@@ -1,0 +1,132 @@
+"""Run folders: their names, finding one, listing them all."""
+
+import os
+import platform
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import swbench
+from swbench.errors import SchemaTooNew, StoreError, UnknownName
+from swbench.store.files import cannot, read_json
+
+SCHEMA = 1
+
+RUN, SUITE, ENVIRONMENT, ROUNDS, CELLS = "run.json", "suite.toml", "environment.json", "rounds.jsonl", "cells.jsonl"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a listing shows of a run without reading its samples; `created` is Unix time."""
+
+    path: Path
+    id: str
+    suite: str
+    title: str
+    created: float
+    complete: bool
+    command: str
+    options: Mapping[str, Any]
+
+
+def make(results: Path, suite: str) -> Path:
+    """A new, empty run folder that no other run has. Raises StoreError where it cannot be made."""
+    machine = _plain(platform.node()) or "machine"
+    name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}_{_plain(suite) or 'suite'}_{machine}"
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        for attempt in range(1, 1000):
+            path = results / (name if attempt == 1 else f"{name}-{attempt}")
+            try:
+                path.mkdir()
+            except FileExistsError:
+                continue
+            for part in ("logs", "exports"):
+                (path / part).mkdir()
+            return path
+    except OSError as problem:
+        raise cannot("write results to", results, problem) from problem
+    raise StoreError(f"{results} has a thousand runs of this second; choose another folder with --results")
+
+
+def find(results: str | Path, ref: str | Path) -> Path:
+    """The folder of a run: a path, an id, an unambiguous start of an id, or `latest`. Raises UnknownName or StoreError."""
+    results, text = Path(results), str(ref)
+    known = [summary.id for summary in runs(results)]
+    if text == "latest":
+        if not known:
+            raise StoreError(f"there is no run in {results} yet; `python bench.py imagenet` makes one")
+        return results / known[-1]
+    if text in known:
+        return results / text
+    if (Path(text) / RUN).is_file():
+        return Path(text)
+    starting = [name for name in known if text and name.startswith(text)]
+    if len(starting) == 1:
+        return results / starting[0]
+    raise UnknownName("run", text, known[-20:], str(results))
+
+
+def runs(results: str | Path) -> tuple[Summary, ...]:
+    """Every run in a results folder, oldest first; folders that hold no readable run are left out."""
+    found = []
+    try:
+        entries = [Path(entry.path) for entry in os.scandir(results) if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return ()
+    for path in entries:
+        try:
+            found.append(summary(path))
+        except StoreError:
+            continue
+    return tuple(sorted(found, key=lambda one: (one.created, one.id)))
+
+
+def newest(results: str | Path, suite: str, options: Mapping[str, Any]) -> Summary | None:
+    """The newest run of that suite with those options (those given to `RunWriter.create`); None if there is none."""
+    wanted = _comparable(options)
+    return next((one for one in reversed(runs(results)) if one.suite == suite and _comparable(one.options) == wanted), None)
+
+
+def header(path: Path) -> dict[str, Any]:
+    """What run.json says. Raises StoreError, SchemaTooNew where a later version wrote it."""
+    if not (path / RUN).exists():
+        raise StoreError(f"{path} holds no run ({RUN} is missing)")
+    data = read_json(path / RUN)
+    schema = data.get("schema")
+    if type(schema) is not int or schema < 1:
+        raise StoreError(f"{path / RUN} has no schema number; it was changed since it was written")
+    if schema > SCHEMA:
+        version = re.sub(r"[^0-9A-Za-z.+-]", "", str(data.get("needs") or data.get("swbench") or ""))[:40] or "a newer version"
+        raise SchemaTooNew(f"{path} was written with schema {schema}; swbench {swbench.__version__} reads up to {SCHEMA}. Install swbench {version}")
+    return data
+
+
+def summary(path: Path) -> Summary:
+    """The summary of one run. Raises StoreError."""
+    data = header(path)
+    try:
+        plan = data["plan"]
+        return Summary(
+            path,
+            path.resolve().name,
+            str(plan["suite"]),
+            str(plan["title"]),
+            float(data["created"]),
+            data["complete"] is True,
+            str(data["command"]),
+            dict(data["options"]),
+        )
+    except (KeyError, TypeError, ValueError) as problem:
+        raise StoreError(f"{path / RUN} is not what was written ({problem!r})") from None
+
+
+def _comparable(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in options.items() if value not in (None, False, (), [])}
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", text).strip("-.")[:40]

@@ -1,0 +1,34 @@
+"""One writer a run: a lock that the kernel lets go of when its process ends, however it ends."""
+
+import fcntl
+import os
+from pathlib import Path
+
+from swbench.errors import StoreBusy
+from swbench.store.files import cannot, open_inside
+
+
+class Lock:
+    """Holds `lock` in a run folder from construction to `release`. Raises StoreBusy, with the holder's pid, if another process has it."""
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / "lock"
+        try:
+            self._handle = open_inside(path, os.O_RDWR | os.O_CREAT)
+        except OSError as problem:
+            raise cannot("lock", path, problem) from problem
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.pread(self._handle, 32, 0).decode("ascii", "replace").strip()
+            os.close(self._handle)
+            who = f"process {holder}" if holder.isdigit() else "another process"
+            raise StoreBusy(f"run {folder.name} is being written by {who}; wait until it ends, or start a run of its own") from None
+        os.ftruncate(self._handle, 0)
+        os.pwrite(self._handle, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Let others write; may be called twice."""
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1

@@ -1,0 +1,158 @@
+"""Reading a run back: sealed cells with the samples of their rounds, everything checked, nothing skipped in silence."""
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from swbench.errors import StoreDamaged, StoreError
+from swbench.plan import Plan
+from swbench.result import Measurement, Result, Round
+from swbench.store import folder
+from swbench.store.files import read_json
+from swbench.store.lines import Scan, scan
+from swbench.store.records import Codec
+
+_WRONG = (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError)
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run as it is on disk.
+
+    `results` are the sealed cells; each carries the samples of its rounds as measurements, in the order they were taken, before
+    what was measured outside the rounds. `rounds` are those of sealed replicates. `warnings` say what was torn or left out.
+    """
+
+    path: Path
+    id: str
+    plan: Plan
+    environment: dict[str, Any]
+    results: tuple[Result, ...]
+    rounds: tuple[Round, ...]
+    complete: bool
+    command: str
+    created: float
+    warnings: tuple[str, ...]
+    header: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Content:
+    """The two line files as read: what they hold, what is wrong with them, and where their good part ends."""
+
+    results: tuple[Result, ...]
+    rounds: tuple[Round, ...]
+    damaged: tuple[str, ...]
+    torn: tuple[str, ...]
+    rounds_bytes: int
+    cells_bytes: int
+
+
+def load(path: str | Path, *, salvage: bool = False) -> StoredRun:
+    """The run in a folder. It may be unfinished, or being written.
+
+    Raises StoreError where it is no run, SchemaTooNew, and StoreDamaged for a damaged line, which it names; `salvage` leaves such
+    lines out and says so in `warnings`.
+    """
+    path = Path(path)
+    header = folder.header(path)
+    plan = plan_of(path, header)
+    content = read_content(path, Codec(plan))
+    if content.damaged and not salvage:
+        raise StoreDamaged(f"{content.damaged[0]}{_more(content.damaged)}; take the file from a copy, or read what is left with salvage")
+    warnings = [*(f"left out: {problem}" for problem in content.damaged), *content.torn]
+    for resumed in header.get("resumed", []):
+        if isinstance(resumed, dict) and resumed.get("changes"):
+            warnings.append(f"resumed although {len(resumed['changes'])} things had changed: {'; '.join(map(str, resumed['changes'][:3]))}")
+    return StoredRun(
+        path=path,
+        id=path.resolve().name,
+        plan=plan,
+        environment=read_json(path / folder.ENVIRONMENT),
+        results=content.results,
+        rounds=content.rounds,
+        complete=header.get("complete") is True,
+        command=str(header.get("command", "")),
+        created=float(header.get("created", 0.0)) if isinstance(header.get("created"), int | float) else 0.0,
+        warnings=tuple(warnings),
+        header=header,
+    )
+
+
+def plan_of(path: Path, header: dict[str, Any]) -> Plan:
+    """The plan in run.json. Raises StoreError where there is none."""
+    try:
+        return Plan.from_json(header["plan"])
+    except _WRONG as problem:
+        raise StoreError(f"the plan in {path / folder.RUN} is not what was written ({problem!r})") from None
+
+
+def read_content(path: Path, codec: Codec) -> Content:
+    """Everything in the two line files that belongs to a sealed cell. Raises StoreError where they cannot be read at all."""
+    # cells first: a run being written adds its rounds before the cells that seal them
+    cells, rounds = scan(path / folder.CELLS), scan(path / folder.ROUNDS)
+    damaged = [f"{path / name} line {number} is damaged: {why}" for name, found in _both(cells, rounds) for number, why in found.damaged]
+    results, cells_bytes, torn = _seals(path, cells, codec, damaged)
+    torn += [f"{path / name}: the torn last line ({found.torn_bytes} bytes) was left out" for name, found in _both(cells, rounds) if found.torn_bytes]
+    owner = {(one.case, one.replicate): one.attempt for one in results}
+    kept = []
+    for number, record in rounds.records:
+        try:
+            one = codec.round(record)
+        except _WRONG as problem:
+            damaged.append(f"{path / folder.ROUNDS} line {number} is damaged: {problem}")
+            continue
+        samples = {key: value for key, value in one.samples.items() if owner.get((key, one.replicate)) == one.attempt}
+        if samples:
+            kept.append(one if len(samples) == len(one.samples) else replace(one, samples=samples))
+    return Content(_with_samples(results, kept), tuple(kept), tuple(damaged), tuple(torn), rounds.whole_bytes, cells_bytes)
+
+
+def _both(cells: Scan, rounds: Scan) -> tuple[tuple[str, Scan], ...]:
+    return ((folder.CELLS, cells), (folder.ROUNDS, rounds))
+
+
+def _seals(path: Path, cells: Scan, codec: Codec, damaged: list[str]) -> tuple[list[Result], int, list[str]]:
+    """The results whose whole seal is there, where the last whole seal ends, and what is said of an unfinished one."""
+    name = path / folder.CELLS
+    sealed: list[tuple[int, Result]] = []
+    part: list[tuple[int, Result]] = []
+    good = 0
+    for number, record in cells.records:
+        try:
+            position, of = record["seal"]
+            one = codec.result(record)
+        except _WRONG as problem:
+            damaged.append(f"{name} line {number} is damaged: {problem!r}")
+            continue
+        if position == 0:  # a seal before it that has no end lost it to a damaged line, which is named
+            sealed += part
+            part = []
+        part.append((number, one))
+        if position == of - 1:
+            sealed += part
+            part, good = [], cells.ends[number - 1]
+    results: dict[tuple[str, int], Result] = {}
+    for number, one in sealed:
+        if (one.case, one.replicate) in results:
+            damaged.append(f"{name} line {number} is damaged: it seals a cell a second time")
+        else:
+            results[one.case, one.replicate] = one
+    torn = [f"{name}: the last replicate was not sealed; its {len(part)} cells were left out"] if part else []
+    return list(results.values()), good if part else cells.whole_bytes, torn
+
+
+def _with_samples(results: list[Result], rounds: list[Round]) -> tuple[Result, ...]:
+    series: dict[tuple[str, int], dict[str, list[float]]] = defaultdict(dict)
+    for one in rounds:
+        for key, samples in one.samples.items():
+            metrics = series[key, one.replicate]
+            for metric, value in samples.items():
+                metrics.setdefault(metric, []).append(value)
+    timed = {cell: tuple(Measurement(metric, "s", tuple(values)) for metric, values in metrics.items()) for cell, metrics in series.items()}
+    return tuple(replace(one, measurements=timed.get((one.case, one.replicate), ()) + one.measurements) for one in results)
+
+
+def _more(problems: tuple[str, ...]) -> str:
+    return f" (and {len(problems) - 1} more lines)" if len(problems) > 1 else ""

@@ -1,0 +1,125 @@
+"""Writing a run: rounds as they happen, a replicate's cells all at once, every failure said with what was kept."""
+
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import swbench
+from swbench.errors import StoreError
+from swbench.plan import Plan
+from swbench.result import Result, Round
+from swbench.store import fingerprint, folder
+from swbench.store.files import write_json, write_whole
+from swbench.store.lines import Appender
+from swbench.store.lock import Lock
+from swbench.store.reading import Content
+from swbench.store.records import Codec
+
+
+class RunWriter:
+    """The one writer of a run folder, from `create` or `resume` until `finish` or `close`."""
+
+    def __init__(self, path: Path, header: dict[str, Any], plan: Plan, environment: Mapping[str, Any], lock: Lock, content: Content | None) -> None:
+        """For `create` and `resume`. `content` is what the folder holds already."""
+        self.path, self.plan, self.header = path, plan, header
+        self.environment_id = fingerprint.environment_id(environment)
+        self._lock, self._codec = lock, Codec(plan)
+        self._rounds = Appender(path / folder.ROUNDS, content.rounds_bytes if content else None)
+        self._cells = Appender(path / folder.CELLS, content.cells_bytes if content else None)
+        self.rounds: list[Round] = list(content.rounds) if content else []
+        self.results: list[Result] = list(content.results) if content else []
+        self._sealed: dict[tuple[str, int], set[str]] = defaultdict(set)
+        self._count(self.results)
+        self.warnings: tuple[str, ...] = content.torn if content else ()
+
+    @classmethod
+    def create(
+        cls,
+        results: str | Path,
+        plan: Plan,
+        environment: Mapping[str, Any],
+        command: str,
+        *,
+        suite_text: str = "",
+        options: Mapping[str, Any] | None = None,
+    ) -> "RunWriter":
+        """Begin a run in a folder of its own below `results`. Raises StoreError where that cannot be written."""
+        path = folder.make(Path(results), plan.suite)
+        lock = Lock(path)
+        header = {
+            "schema": folder.SCHEMA,
+            "swbench": swbench.__version__,
+            "created": time.time(),
+            "command": command,
+            "options": dict(options or {}),
+            "complete": False,
+            "resumed": [],
+            "code": fingerprint.code(),
+            "plan": plan.to_json(),
+        }
+        write_whole(path / folder.SUITE, suite_text)
+        write_json(path / folder.ENVIRONMENT, dict(environment))
+        writer = cls(path, header, plan, environment, lock, None)
+        write_json(path / folder.RUN, header)  # last: a folder is a run once it has this
+        return writer
+
+    @property
+    def id(self) -> str:
+        """The name of the run's folder."""
+        return self.path.resolve().name
+
+    def log_path(self, name: str) -> Path:
+        """A file below `logs/` for a worker's output."""
+        return self.path / "logs" / name
+
+    def sealed(self, group: str, replicate: int) -> bool:
+        """Whether every case of that group has its result for that replicate."""
+        return self._sealed[group, replicate] >= set(self._codec.keys(group))
+
+    def add_round(self, one: Round) -> None:
+        """Append a round. Raises StoreError, saying what is kept."""
+        self._kept(self._rounds.append, [self._codec.round_record(one)])
+        self.rounds.append(one)
+
+    def seal(self, results: Sequence[Result]) -> None:
+        """Append the cells of a group's replicate together, on the disk when this returns. Raises StoreError, saying what is kept.
+
+        Samples that are in rounds are not repeated in the cells.
+        """
+        records = [{"seal": [position, len(results)], **self._codec.result_record(one)} for position, one in enumerate(results)]
+        self._kept(self._rounds.sync)
+        self._kept(self._cells.append, records, sync=True)
+        self.results.extend(results)
+        self._count(results)
+
+    def finish(self, reason: str = "all replicates done") -> None:
+        """Say that the run is complete, and why it ended; then close."""
+        self.header.update(complete=True, ended=time.time(), reason=reason)
+        write_json(self.path / folder.RUN, self.header)
+        self.close()
+
+    def close(self) -> None:
+        """Stop writing; the run stays unfinished unless `finish` was called. May be called twice."""
+        self._rounds.close()
+        self._cells.close()
+        self._lock.release()
+
+    def __enter__(self) -> "RunWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _count(self, results: Sequence[Result]) -> None:
+        for one in results:
+            self._sealed[one.group, one.replicate].add(one.case)
+
+    def _kept(self, write: Any, *arguments: Any, **options: Any) -> None:
+        try:
+            write(*arguments, **options)
+        except StoreError as problem:
+            kept = f"{len(self.results)} finished cells and {len(self.rounds)} rounds are kept"
+            again = "; go on with --resume once that is done" if self.path.exists() else ""
+            raise StoreError(f"{problem}. {kept}{again}") from problem

@@ -1,0 +1,49 @@
+"""Small runs to write and read."""
+
+from swbench.case import BASELINE, CONTROL, Case
+from swbench.plan import Group, Plan, Protocol
+from swbench.result import Measurement, Result, Round
+
+ENVIRONMENT = {"torch": {"version": "2.13.0"}, "cpu": {"model": "x", "load_1": 0.3}}
+
+
+def plan(groups: int = 2, replicates: int = 2) -> Plan:
+    made = []
+    for batch in range(1, groups + 1):
+        cases = (Case(model="m", batch=batch, role=BASELINE), Case(model="m", batch=batch, role=CONTROL), Case(model="m", norm="swa", layers=7, batch=batch))
+        made.append(Group(name=f"cpu batch {batch}", cases=cases, rows=("BN", "BN (control)", "SW^a")))
+    protocol = Protocol(iterations=3 * replicates, replicates=replicates)
+    return Plan(suite="tiny", title="Tiny", kind="network", groups=tuple(made), metrics=("time",), protocol=protocol)
+
+
+def one_round(of: Plan, group: int = 0, replicate: int = 0, attempt: str = "a", index: int = 0) -> Round:
+    keys = tuple(case.key for case in of.groups[group].cases)
+    samples = {key: {"forward_s": 0.1 + position, "forward_backward_s": 0.3 + index} for position, key in enumerate(keys)}
+    return Round(
+        group=of.groups[group].name,
+        replicate=replicate,
+        attempt=attempt,
+        index=index,
+        order=keys[::-1],
+        samples=samples,
+        disturbance={"steal_s": 0.5},
+        started=7.0,
+    )
+
+
+def results(of: Plan, group: int = 0, replicate: int = 0, attempt: str = "a") -> list[Result]:
+    made = []
+    for case in of.groups[group].cases:
+        measured = (Measurement("peak_bytes", "B", (5.0,)), Measurement("error", "1", (float("inf"),)))
+        made.append(
+            Result(
+                case=case.key, group=of.groups[group].name, replicate=replicate, attempt=attempt, measurements=measured, chosen={"solver": "eigh"}, ended=9.0
+            )
+        )
+    return made
+
+
+def fill(writer, of: Plan, group: int = 0, replicate: int = 0, attempt: str = "a", rounds: int = 3) -> None:
+    for index in range(rounds):
+        writer.add_round(one_round(of, group, replicate, attempt, index))
+    writer.seal(results(of, group, replicate, attempt))
