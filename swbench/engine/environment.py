@@ -1,0 +1,127 @@
+"""The environment record of a run: enough to explain why two runs differ, and to refuse to compare what cannot be compared."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from swbench.engine import machine, software
+from swbench.engine.gpus import gpus
+
+RELEVANT = {
+    "processor.model": "CPU",
+    "processor.family": "CPU family, model, stepping",
+    "processor.virtual": "virtual machine",
+    "processor.governor": "frequency governor",
+    "processor.turbo": "turbo",
+    "processor.caches": "caches",
+    "cores.physical_allowed": "physical cores allowed",
+    "cores.quota": "cgroup CPU quota",
+    "cores.smt": "SMT",
+    "memory.total_bytes": "memory",
+    "memory.limit_bytes": "memory limit",
+    "memory.huge_pages": "transparent huge pages",
+    "system.kernel": "kernel",
+    "system.clocksource": "clock source",
+    "python.version": "Python",
+    "packages.torch": "torch",
+    "packages.numpy": "numpy",
+    "packages.triton": "triton",
+    "torch.commit": "torch's commit",
+    "torch.cuda": "torch's CUDA",
+    "torch.cudnn": "cuDNN",
+    "torch.blas": "torch's BLAS",
+    "torch.mkldnn": "oneDNN",
+    "torch.capability": "torch's vector extensions",
+    "allocator.library": "C library",
+    "allocator.preload": "LD_PRELOAD",
+    "variables": "environment variables",
+    "gpus.name": "GPU",
+    "gpus.driver": "GPU driver",
+    "gpus.power_limit_w": "GPU power limit (W)",
+    "gpus.application_sm_hz": "GPU application clock (Hz)",
+    "gpus.mig": "MIG",
+}
+"""Where to look in a record for what changes timings, and what to call it. Load, host, code and GPU UUIDs are recorded, but not compared."""
+
+
+def record(torch_facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Everything recorded of an environment, JSON-ready.
+
+    The parent of a run stays without torch: what only torch knows comes from `torch_facts`, which a worker may supply, or else from a
+    short process of its own (about two seconds).
+    """
+    found = {
+        "processor": machine.processor(),
+        "cores": machine.cores(),
+        "memory": machine.memory(),
+        "system": machine.system(),
+        "python": software.interpreter(),
+        "packages": software.packages(),
+        "torch": dict(torch_facts) if torch_facts is not None else software.torch_facts_apart(),
+        "variables": software.variables(),
+        "allocator": software.allocator(),
+        "gpus": gpus(),
+        "code": software.code(),
+        "now": machine.now(),
+    }
+    return {"label": label(found), **found}
+
+
+def label(found: Mapping[str, Any]) -> str:
+    """A short name for the machine, for folder names: the GPU's model if there is one, else the CPU's (`amd-epyc-9555`, `h100-80gb-hbm3`)."""
+    cards = found.get("gpus") or []
+    name = cards[0]["name"] if cards and cards[0].get("name") else found["processor"]["model"]
+    name = re.sub(r"\((r|tm)\)|\b(cpu|processor|nvidia|tesla|geforce|gold|platinum|silver)\b|\b\d+-core\b|@.*|\bwith\b.*", " ", name.lower())
+    slug = re.sub(r"[^a-z0-9]+", "-", name).strip("-")
+    return slug[:24].strip("-") or "machine"
+
+
+PER_CASE = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+"""Variables that each case overrules with its own thread count."""
+PLACES = ("_DIR", "_HOME", "_PATH", "VISIBLE_DEVICES")
+"""Endings of variables that say where things lie or which of several like cards is used; recorded, not compared."""
+
+
+def _at(found: Mapping[str, Any], path: str) -> Any:
+    """What is compared at a dotted path; of a list of mappings, the list of their values. None where a part is missing."""
+    if path == "variables":
+        return {name: value for name, value in found.get(path, {}).items() if name not in PER_CASE and not name.endswith(PLACES)}
+    if path.endswith("_bytes") and (size := _value(found, path)):
+        return f"{size / (1 << 30):.1f} GiB"  # a kernel reserves a little more or less at every start
+    return _value(found, path)
+
+
+def _value(found: Mapping[str, Any], path: str) -> Any:
+    value: Any = found
+    for part in path.split("."):
+        if isinstance(value, Mapping):
+            value = value.get(part)
+        elif isinstance(value, list):
+            value = [one.get(part) for one in value] or None
+    return value
+
+
+def environment_id(found: Mapping[str, Any]) -> str:
+    """12 hex digits over the parts that change timings: two records with the same id can be compared."""
+    canonical = json.dumps({path: _at(found, path) for path in RELEVANT}, sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def unlike(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    """A line for each thing that changes timings and differs between two records; empty where they can be compared."""
+    lines = []
+    for path, name in RELEVANT.items():
+        one, other = _at(a, path), _at(b, path)
+        if isinstance(one, Mapping) and isinstance(other, Mapping):
+            lines += [f"{key}: {_shown(one.get(key))} / {_shown(other.get(key))}" for key in sorted({*one, *other}) if one.get(key) != other.get(key)]
+        elif one != other:
+            lines.append(f"{name}: {_shown(one)} / {_shown(other)}")
+    return lines
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "not set"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,68 @@
+"""The GPUs as NVML sees them: no CUDA context is made, so a run on the CPU leaves them alone."""
+
+from typing import Any
+
+
+def gpus() -> list[dict[str, Any]]:
+    """Each GPU's index, UUID, name, driver, memory, power limit, clocks and modes. Empty without NVML, a driver or a card.
+
+    Devices are matched by UUID: NVML does not number them as CUDA_VISIBLE_DEVICES does.
+    """
+    try:
+        import pynvml
+    except ImportError:
+        return []
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return []
+    try:
+        return [_one(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount())]
+    except pynvml.NVMLError:
+        return []
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def missing() -> str | None:
+    """Why no GPU is seen, in words; None where there is one."""
+    try:
+        import pynvml
+    except ImportError:
+        return "the package nvidia-ml-py is not installed"
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        return str(error)
+    try:
+        return None if pynvml.nvmlDeviceGetCount() else "NVML sees no card"
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _one(nvml: Any, index: int) -> dict[str, Any]:
+    handle = nvml.nvmlDeviceGetHandleByIndex(index)
+
+    def ask(question: str, *arguments: Any) -> Any:
+        """The answer, None where this card or driver does not support the question."""
+        try:
+            answer = getattr(nvml, question)(handle, *arguments)
+        except (nvml.NVMLError, AttributeError):
+            return None
+        return answer.decode() if isinstance(answer, bytes) else answer
+
+    held, power_mw, mig = ask("nvmlDeviceGetMemoryInfo"), ask("nvmlDeviceGetPowerManagementLimit"), ask("nvmlDeviceGetMigMode")
+    driver = nvml.nvmlSystemGetDriverVersion()
+    return {
+        "index": index,
+        "uuid": ask("nvmlDeviceGetUUID"),
+        "name": ask("nvmlDeviceGetName"),
+        "driver": driver.decode() if isinstance(driver, bytes) else driver,
+        "memory_bytes": held.total if held else None,
+        "power_limit_w": power_mw / 1000 if power_mw else None,
+        "max_sm_hz": (mhz := ask("nvmlDeviceGetMaxClockInfo", nvml.NVML_CLOCK_SM)) and mhz * 10**6,
+        "application_sm_hz": (mhz := ask("nvmlDeviceGetApplicationsClock", nvml.NVML_CLOCK_SM)) and mhz * 10**6,
+        "persistence": ask("nvmlDeviceGetPersistenceMode"),
+        "compute_mode": ask("nvmlDeviceGetComputeMode"),
+        "mig": mig[0] if mig else None,
+    }

@@ -1,0 +1,145 @@
+import copy
+import json
+import subprocess
+import sys
+
+import pytest
+
+from swbench.engine import machine, software
+from swbench.engine.environment import RELEVANT, environment_id, label, record, unlike
+
+
+@pytest.fixture(scope="module")
+def found():
+    return record(torch_facts={"version": "2.9", "cuda": None, "blas": "mkl"})
+
+
+def changed(found, **paths):
+    other = copy.deepcopy(found)
+    for path, value in paths.items():
+        room, _, key = path.partition("__")
+        other[room][key] = value
+    return other
+
+
+def test_a_record_survives_json_and_is_like_itself(found):
+    again = json.loads(json.dumps(found))
+    assert unlike(found, again) == []
+    assert environment_id(found) == environment_id(again)
+
+
+def test_every_compared_path_leads_somewhere(found):
+    rooms = {path.split(".")[0] for path in RELEVANT}
+    assert rooms <= set(found)
+
+
+def test_what_changes_timings_is_told_and_changes_the_id(found):
+    other = changed(found, processor__model="Other CPU", packages__torch="9.9", cores__quota=1.5)
+    assert unlike(found, other) == [
+        f"CPU: {found['processor']['model']} / Other CPU",
+        f"cgroup CPU quota: {found['cores']['quota'] or 'not set'} / 1.5",
+        f"torch: {found['packages']['torch']} / 9.9",
+    ]
+    assert environment_id(found) != environment_id(other)
+
+
+def test_variables_are_told_by_name_but_not_places_nor_what_a_case_decides(found):
+    variables = {"OMP_WAIT_POLICY": "ACTIVE", "OMP_NUM_THREADS": "7", "TORCH_HOME": "elsewhere", "CUDA_VISIBLE_DEVICES": "3"}
+    assert unlike({**found, "variables": {}}, {**found, "variables": variables}) == ["OMP_WAIT_POLICY: not set / ACTIVE"]
+
+
+def test_load_host_and_code_do_not_matter(found):
+    other = changed(found, now__load=99.0, system__host="other", code__commit="other", memory__total_bytes=found["memory"]["total_bytes"] + 4096)
+    assert unlike(found, other) == []
+    assert environment_id(found) == environment_id(other)
+
+
+def test_a_gpu_more_is_told(found):
+    card = {"name": "NVIDIA H100 80GB HBM3", "driver": "1", "uuid": "a"}
+    assert "GPU: not set / NVIDIA H100 80GB HBM3" in unlike({**found, "gpus": []}, {**found, "gpus": [card]})
+    assert unlike({**found, "gpus": [card]}, {**found, "gpus": [{**card, "uuid": "b"}]}) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [
+        ("AMD EPYC 9555 64-Core Processor", "amd-epyc-9555"),
+        ("Intel(R) Xeon(R) Platinum 8480+ CPU @ 2.00GHz", "intel-xeon-8480"),
+        ("AMD Ryzen 7 7840U w/ Radeon 780M Graphics", "amd-ryzen-7-7840u-w-rade"),
+        ("", "machine"),
+    ],
+)
+def test_labels_are_short_and_fit_for_a_folder(name, short):
+    assert label({"processor": {"model": name}, "gpus": []}) == short
+
+
+def test_a_gpu_gives_the_label():
+    assert label({"processor": {"model": "x"}, "gpus": [{"name": "NVIDIA H100 80GB HBM3"}]}) == "h100-80gb-hbm3"
+
+
+def test_recording_leaves_torch_unloaded():
+    program = "import sys; from swbench.engine.environment import record; record(torch_facts={}); assert not {'torch', 'numpy', 'scipy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=software.PACKAGE_ROOT.parent)
+
+
+def test_torch_tells_its_build():
+    import torch
+
+    facts = software.torch_facts()
+    assert facts["version"] == torch.__version__
+    assert facts["blas"]
+    json.dumps(facts)
+
+
+def test_a_torch_that_does_not_load_is_a_fact(monkeypatch):
+    def fails(*arguments, **options):
+        raise subprocess.CalledProcessError(1, "python", stderr="Traceback\nImportError: libgomp is missing\n")
+
+    monkeypatch.setattr(software.subprocess, "run", fails)
+    assert software.torch_facts_apart() == {"error": "ImportError: libgomp is missing"}
+
+
+def test_the_hash_of_the_sources_follows_their_content(tmp_path):
+    (tmp_path / "a.py").write_text("x = 1\n")
+    before = software.sources(tmp_path)
+    assert software.sources(tmp_path) == before
+    (tmp_path / "a.py").write_text("x = 2\n")
+    assert software.sources(tmp_path) != before
+
+
+def test_cgroup_limits_of_version_2_take_the_tightest_level(tmp_path):
+    group = tmp_path / "sys/fs/cgroup/outer/inner"
+    group.mkdir(parents=True)
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("0::/outer/inner\n")
+    (group / "cpu.max").write_text("max 100000\n")
+    (group.parent / "cpu.max").write_text("150000 100000\n")
+    (group / "memory.max").write_text("1073741824\n")
+    assert machine.quota(tmp_path) == 1.5
+    assert machine.memory(tmp_path)["limit_bytes"] == 1 << 30
+
+
+def test_cgroup_limits_of_version_1(tmp_path):
+    group = tmp_path / "sys/fs/cgroup/cpu/job"
+    group.mkdir(parents=True)
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("3:cpu:/job\n0::/\n")
+    (group / "cpu.cfs_quota_us").write_text("200000\n")
+    (group.parent / "cpu.cfs_quota_us").write_text("-1\n")
+    (group.parent / "cpu.cfs_period_us").write_text("100000\n")
+    assert machine.quota(tmp_path) == 2.0
+
+
+def test_a_machine_that_says_nothing_is_recorded_with_gaps(tmp_path):
+    assert machine.quota(tmp_path) is None
+    assert machine.memory(tmp_path)["total_bytes"] == 0
+    assert machine.processor(tmp_path)["governor"] is None
+    assert machine.now(tmp_path)["pressure_percent"] == {"cpu": None, "memory": None, "io": None}
+
+
+@pytest.mark.parametrize(("file", "value", "on"), [("intel_pstate/no_turbo", "1", False), ("intel_pstate/no_turbo", "0", True), ("cpufreq/boost", "1", True)])
+def test_turbo(tmp_path, file, value, on):
+    path = tmp_path / "sys/devices/system/cpu" / file
+    path.parent.mkdir(parents=True)
+    path.write_text(value)
+    assert machine.turbo(tmp_path) is on
