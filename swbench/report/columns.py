@@ -1,0 +1,108 @@
+"""The columns of a network table: their fixed order in CSV, and the panels in which people read them."""
+
+from swbench.report.table import Column, Panel
+
+SPANS = {"cpu": "CPU", "gpu": "GPU"}
+PASSES = {"f": "F", "fb": "F+B"}
+SLOTS = tuple((device, which) for device in SPANS for which in PASSES)
+
+
+def _times() -> list[Column]:
+    return [Column(f"{d}_{p}_s", f"{SPANS[d]} {PASSES[p]}, s", "seconds", SPANS[d], needed=True) for d, p in SLOTS]
+
+
+def _ratios() -> list[Column]:
+    return [Column(f"ratio_{d}_{p}", f"{SPANS[d]} {PASSES[p]}", "ratio", SPANS[d], bounds=True, needed=True) for d, p in SLOTS]
+
+
+def _each(name: str, header: str, kind: str, bounds: bool = False) -> list[Column]:
+    return [Column(name.format(d=d, p=p), header.format(d=SPANS[d], p=PASSES[p]), kind, SPANS[d], bounds) for d, p in SLOTS]
+
+
+NETWORK_COLUMNS = (
+    Column("model", "Network"),
+    Column("norm", "Norm"),
+    Column("layers", "Whitening", "count"),
+    Column("solver", "Solver"),
+    Column("cpu_batch", "CPU batch", "count"),
+    Column("gpu_batch", "GPU batch", "count"),
+    Column("gflops_paper", "GFLOPs", "gflops", needed=True),
+    Column("gflops_fvcore", "fvcore", "gflops", needed=True),
+    Column("gflops_torch", "torch", "gflops", needed=True),
+    *_times(),
+    Column("gpu_utilisation_percent", "GPU utilisation, %", "percent", "GPU"),
+    Column("gpu_utilisation_samples", "NVML samples", "count", "GPU"),
+    Column("gpu_busy_share", "GPU busy", "share", "GPU"),
+    *_ratios(),
+    Column("status", "Status"),
+    Column("detail", "Detail"),
+    Column("cpu_status", "CPU status", span="CPU"),
+    Column("gpu_status", "GPU status", span="GPU"),
+    *_each("verdict_{d}_{p}", "{d} {p}", "text"),
+    *_each("ratio_undisturbed_{d}_{p}", "{d} {p}", "ratio", bounds=True),
+    *_each("{d}_{p}_low_s", "{d} {p} low, s", "seconds"),
+    *_each("{d}_{p}_high_s", "{d} {p} high, s", "seconds"),
+    *_each("{d}_{p}_median_s", "{d} {p} median, s", "seconds"),
+    *_each("{d}_{p}_std_s", "{d} {p} deviation, s", "seconds"),
+    *_each("{d}_{p}_iterations", "{d} {p} rounds", "count"),
+    *_each("{d}_{p}_replicates", "{d} {p} replicates", "count"),
+    Column("paper_gflops", "paper", "gflops"),
+    *_each("paper_{d}_{p}_s", "paper", "seconds"),
+    *_each("paper_ratio_{d}_{p}", "paper", "ratio"),
+    Column("gflops_solver", "solver term", "gflops"),
+    Column("parameters", "Parameters, M", "millions"),
+    Column("peak_activation_bytes", "Peak activations, MiB", "mebibytes"),
+    Column("cpu_peak_bytes", "CPU peak, MiB", "mebibytes", "CPU"),
+    Column("gpu_peak_bytes", "GPU peak, MiB", "mebibytes", "GPU"),
+    Column("cited_miou_cityscapes_percent", "mIoU Cityscapes, % (cited)", "percent"),
+    Column("cited_miou_ade20k_percent", "mIoU ADE20K, % (cited)", "percent"),
+    Column("label", "Model"),
+    Column("group_size", "G", "count"),
+    Column("image", "Image"),
+    Column("dtype", "dtype"),
+    Column("layout", "Layout"),
+    Column("cpu_threads", "CPU threads", "count"),
+    Column("cpu_mode", "CPU mode"),
+    Column("gpu_mode", "GPU mode"),
+    Column("cpu_solver_chosen", "CPU solver"),
+    Column("gpu_solver_chosen", "GPU solver"),
+    Column("cpu_kernels_chosen", "CPU kernels"),
+    Column("gpu_kernels_chosen", "GPU kernels"),
+    Column("suite", "Suite"),
+    Column("run", "Run"),
+    Column("cpu_case", "CPU case"),
+    Column("gpu_case", "GPU case"),
+)
+"""Every column, in CSV order, whatever a run measured. New ones go before `suite` at the earliest and never among the first ones."""
+
+
+def panels(*, baseline: str, solver: bool, paper: bool, timed: bool, counted: bool, have: frozenset[str]) -> tuple[Panel, ...]:
+    """The panels to show: the supplement's table, ratios, operation counts, spread. `have` names the columns that hold anything."""
+    names = ("label", "layers", *(("solver",) if solver else ()))
+    found = []
+    if timed:
+        prefixes = ("", "paper_") if paper else ("",)
+        seconds = [f"{prefix}{d}_{p}_s" for d, p in SLOTS for prefix in prefixes]
+        ratios = [f"{prefix}ratio_{d}_{p}" for d, p in SLOTS for prefix in prefixes]
+        found.append(Panel("Seconds (mean)", (*names, "gflops_paper", *seconds, "status")))
+        found.append(Panel(f"Ratio to {baseline} [interval]", (*names, *ratios)))
+    if counted or not timed:
+        wanted = ["gflops_solver", "parameters", "peak_activation_bytes", "cited_miou_ade20k_percent", "cited_miou_cityscapes_percent"]
+        extra = [name for name in wanted if name in have]
+        status = () if timed else ("status",)
+        found.append(
+            Panel(
+                "GFLOPs an image, by the paper's rule (inferred), fvcore's and torch's",
+                (*names, "gflops_paper", *(("paper_gflops",) if paper else ()), "gflops_fvcore", "gflops_torch", *extra, *status),
+            )
+        )
+    wanted = ["gpu_utilisation_percent", "gpu_utilisation_samples", "gpu_busy_share", "cpu_peak_bytes", "gpu_peak_bytes"]
+    if extra := [name for name in wanted if name in have]:
+        found.append(Panel("Device", (*names, *extra)))
+    for d in SPANS:
+        if f"{d}_f_s" in have:
+            spread = [f"{d}_{p}_{what}_s" for p in PASSES for what in ("low", "high", "median", "std")]
+            found.append(Panel(f"{SPANS[d]} seconds: interval of the mean, median, deviation", (*names, *spread), detail=True))
+    if any(f"ratio_undisturbed_{d}_{p}" in have for d, p in SLOTS):
+        found.append(Panel(f"Ratio to {baseline} without disturbed rounds", (*names, *(f"ratio_undisturbed_{d}_{p}" for d, p in SLOTS)), detail=True))
+    return tuple(found)

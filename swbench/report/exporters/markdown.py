@@ -1,0 +1,73 @@
+"""Tables in Markdown (the GitHub flavour): the supplement's layout, with ratios and sources below."""
+
+from collections.abc import Iterator, Sequence
+
+from swbench.report.exporters import Exporter, Style
+from swbench.report.exporters.grid import Grid, grids
+from swbench.report.safe import markdown, plain
+from swbench.report.table import Table
+
+
+class Markdown(Exporter):
+    """Headings, pipe tables, a quotation for warnings."""
+
+    filename = "table.md"
+
+    def write(self, tables: Sequence[Table], style: Style) -> str:
+        """All tables under each other."""
+        return "\n".join(line for table in tables for line in _lines(table))
+
+
+def _lines(table: Table) -> Iterator[str]:
+    yield from (f"## {markdown(table.title)}", "")
+    yield from (f"> **{markdown(warning)}**  " for warning in table.warnings)
+    if table.warnings:
+        yield ""
+    for section, found in grids(table, details=True):
+        yield from (f"### {markdown(section.title)}", "")
+        for grid in found:
+            yield from (f"**{markdown(grid.panel.title)}**", "")
+            yield from _pipe_table(grid)
+            yield ""
+        for note in section.notes:
+            yield from (markdown(note), "")
+    for note in table.notes:
+        yield f"- {markdown(note)}"
+    for name, text in table.footer:
+        yield f"- {name}: {_code(text) if name == 'Reproduce' else markdown(text)}"
+    yield ""
+
+
+def _pipe_table(grid: Grid) -> Iterator[str]:
+    yield _line(markdown(column.header) for column in grid.columns)
+    yield "|" + "|".join(" ---: " if column.numeric else " --- " for column in grid.columns) + "|"
+    for texts in grid.texts():
+        yield _line(_cell(text, column) for text, column in zip(texts, grid.columns, strict=True))
+
+
+def _cell(text: str, column) -> str:
+    """Numbers come from this program and need no escapes, which would only make the source hard to read."""
+    return text if column.numeric else markdown(text)
+
+
+def _line(texts) -> str:
+    return "| " + " | ".join(texts) + " |"
+
+
+def _code(text: str) -> str:
+    shown = plain(text)
+    fence = "`" * (1 + max((len(run) for run in _runs(shown)), default=0))
+    return f"{fence} {shown} {fence}" if "`" in shown else f"`{shown}`"
+
+
+def _runs(text: str) -> list[str]:
+    runs = [""]
+    for character in text:
+        if character == "`":
+            runs[-1] += character
+        elif runs[-1]:
+            runs.append("")
+    return [run for run in runs if run]
+
+
+MARKDOWN = Markdown()

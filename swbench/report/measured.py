@@ -1,0 +1,187 @@
+"""What a run measured, cell by cell: statuses, seconds, ratios to the baseline, and everything that is measured once a case."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from swbench.case import BASELINE, CONTROL, AnyCase
+from swbench.plan import Group
+from swbench.report.statistics import (
+    UNSTABLE,
+    Absolute,
+    Interval,
+    absolute,
+    confidence_of,
+    log_ratio,
+    noise_floor,
+    pairs,
+    seconds,
+    undisturbed,
+    unstable,
+    verdict,
+)
+from swbench.result import FORWARD, FORWARD_BACKWARD, OK, STATUSES, Result, Round
+
+if TYPE_CHECKING:
+    from swbench.store import StoredRun
+
+TIMES = (FORWARD, FORWARD_BACKWARD)
+
+PENDING = "not finished"
+"""The status of a planned cell that no replicate has sealed yet."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One timing metric of one cell. `ratio` is to the group's baseline, `quiet` the same without disturbed rounds (None where none was marked)."""
+
+    absolute: Absolute
+    ratio: Interval | None
+    quiet: Interval | None
+    verdict: str
+    unstable: bool
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One case of one group.
+
+    `status` is the worst of its replicates, `failed` of `replicates` are not ok; `values` holds the samples of every metric that is not
+    a time of a round, over all replicates.
+    """
+
+    group: Group
+    case: AnyCase
+    label: str
+    status: str
+    detail: str
+    failed: int
+    replicates: int
+    chosen: Mapping[str, str]
+    values: Mapping[str, tuple[float, ...]]
+    times: Mapping[str, Timing]
+
+    def value(self, metric: str) -> float | None:
+        """The first sample of a metric that is measured once; None where it was not."""
+        samples = self.values.get(metric, ())
+        return samples[0] if samples else None
+
+    @property
+    def unstable(self) -> bool:
+        """Whether a ratio is wider than the run asked for."""
+        return any(timing.unstable for timing in self.times.values())
+
+    @property
+    def state(self) -> str:
+        """The status with UNSTABLE in the place of `ok` where that holds."""
+        return UNSTABLE if self.status == OK and self.unstable else self.status
+
+
+class MeasuredRun:
+    """Everything a run measured. Rounds count only when the replicate they belong to was sealed."""
+
+    def __init__(self, run: StoredRun) -> None:
+        self.run = run
+        self.confidence = confidence_of(run.plan.protocol.target_ci)
+        self._results: dict[tuple[str, str], list[Result]] = defaultdict(list)
+        sealed = set()
+        for result in run.results:
+            self._results[result.group, result.case].append(result)
+            sealed.add((result.group, result.replicate, result.attempt))
+        self.rounds: dict[str, list[Round]] = defaultdict(list)
+        self.left_out = 0
+        for one in run.rounds:
+            if (one.group, one.replicate, one.attempt) in sealed:
+                self.rounds[one.group].append(one)
+            else:
+                self.left_out += 1
+
+    @cached_property
+    def cells(self) -> tuple[Measured, ...]:
+        """Every planned case of every group, in the order of the plan."""
+        return tuple(cell for group in self.run.plan.groups for cell in self._cells(group))
+
+    @cached_property
+    def noise(self) -> dict[tuple[str, str], Interval]:
+        """The A/A interval by group and metric, where the group has a control that was measured."""
+        found = {(group.name, metric): self._noise(group, metric) for group in self.run.plan.groups for metric in TIMES}
+        return {key: interval for key, interval in found.items() if interval is not None}
+
+    def _noise(self, group: Group, metric: str) -> Interval | None:
+        if not any(case.role == BASELINE for case in group.cases):
+            return None
+        return noise_floor(self.rounds[group.name], group, metric, self.confidence)
+
+    def _cells(self, group: Group) -> Iterable[Measured]:
+        rounds = self.rounds[group.name]
+        quiet = undisturbed(rounds) if rounds else []
+        baseline = next((case.key for case in group.cases if case.role == BASELINE), None)
+        for case, label in zip(group.cases, group.rows, strict=True):
+            key = case.key
+            results = self._results.get((group.name, key), [])
+            status, detail, failed = worst(results)
+            chosen = next((result.chosen for result in results if result.chosen), {})
+            times = {metric: self._timing(group, rounds, quiet, baseline, key, metric) for metric in TIMES}
+            yield Measured(
+                group=group,
+                case=case,
+                label=label,
+                status=status,
+                detail=detail,
+                failed=failed,
+                replicates=len(results),
+                chosen=chosen,
+                values=merged(results),
+                times={metric: timing for metric, timing in times.items() if timing is not None},
+            )
+
+    def _timing(self, group: Group, rounds: list[Round], quiet: list[Round], baseline: str | None, key: str, metric: str) -> Timing | None:
+        samples = seconds(rounds, key, metric)
+        if not any(samples):
+            return None
+        ratio = without = None
+        if baseline is not None and baseline != key:
+            both = pairs(rounds, baseline, key, metric)
+            ratio = log_ratio(both, self.confidence) if any(both) else None
+            if len(quiet) < len(rounds):
+                both = pairs(quiet, baseline, key, metric)
+                without = log_ratio(both, self.confidence) if any(both) else None
+        return Timing(
+            absolute=absolute(samples, self.confidence),
+            ratio=ratio,
+            quiet=without,
+            verdict=verdict(ratio, self.noise.get((group.name, metric))) if ratio is not None else "",
+            unstable=ratio is not None and unstable(ratio, self.run.plan.protocol.target_ci),
+        )
+
+
+def worst(results: Iterable[Result]) -> tuple[str, str, int]:
+    """(status, detail, number of failed replicates) of one cell: `ok` only if every replicate is; `not finished` if there is none."""
+    found = list(results)
+    failures = [result for result in found if result.status != OK]
+    if not found:
+        return PENDING, "", 0
+    if not failures:
+        return OK, "", 0
+    order = {status: place for place, status in enumerate(STATUSES)}
+    chief = max(failures, key=lambda result: order.get(result.status, len(order)))
+    return chief.status, chief.detail, len(failures)
+
+
+def merged(results: Iterable[Result]) -> dict[str, tuple[float, ...]]:
+    """Samples by metric over all replicates, without the times that the rounds hold."""
+    found: dict[str, tuple[float, ...]] = {}
+    for result in results:
+        for measurement in result.measurements:
+            if measurement.metric not in TIMES:
+                found[measurement.metric] = found.get(measurement.metric, ()) + tuple(measurement.samples)
+    return found
+
+
+def is_control(cell: Measured) -> bool:
+    """Whether the cell is the baseline's twin, which shows the noise floor and is no row of a table."""
+    return cell.case.role == CONTROL

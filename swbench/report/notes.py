@@ -1,0 +1,123 @@
+"""What has to be said around a table: warnings first, then what the marks mean, then where and how it was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from swbench.probes.disturbance import marks, quietness
+from swbench.report.measured import PENDING, Measured, MeasuredRun, is_control
+from swbench.report.numbers import ratio, status_words
+from swbench.report.samples import by_replicate
+from swbench.result import FORWARD, OK
+
+LETTERS = {FORWARD: "F", "forward_backward_s": "F+B"}
+
+
+def warnings_of(measured: MeasuredRun, *, no_gpu: bool) -> tuple[str, ...]:
+    """What a reader must know before the first number, gravest first."""
+    run, protocol = measured.run, measured.run.plan.protocol
+    found = []
+    if protocol.quick:
+        found.append(f"QUICK: {protocol.replicates} replicates of {protocol.rounds} rounds; good for a look, not for a claim.")
+    cells = [cell for cell in measured.cells if not is_control(cell)]
+    if not run.complete:
+        done = sum(cell.status != PENDING for cell in cells)
+        found.append(f"INTERRUPTED: the run is not complete; {done} of {len(cells)} cells have results. Go on with --resume.")
+    if measured.left_out:
+        found.append(f"{count(measured.left_out, 'round')} of replicates that were not finished left out.")
+    found += list(run.warnings)
+    wide = sum(cell.unstable for cell in cells)
+    if wide:
+        target = protocol.target_ci or 0.0
+        found.append(f"UNSTABLE: {count(wide, 'row')} did not reach the ±{100 * target:g} % asked for; the interval shown is what was reached.")
+    found += list(failures(cells))
+    if protocol.replicates < 2 and measured.rounds:
+        found.append("One replicate gives no interval: two runs of one process differ less than two processes do.")
+    if no_gpu:
+        found.append("No GPU here: nothing was measured for the GPU columns.")
+    return tuple(found)
+
+
+def failures(cells: Iterable[Measured]) -> Iterable[str]:
+    """One line a failed cell, with its cause."""
+    for cell in cells:
+        if cell.status not in (OK, PENDING):
+            share = f" in {cell.failed} of {cell.replicates} replicates" if cell.failed < cell.replicates else ""
+            cause = f": {' '.join(cell.detail.split())}" if cell.detail else ""
+            yield f"{cell.label} ({cell.group.name}): {status_words(cell.status)}{share}{cause}"
+
+
+def count(number: int, noun: str) -> str:
+    """`1 round`, `2 rounds`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def noise_note(measured: MeasuredRun) -> str | None:
+    """The noise floor: the widest A/A interval of the run's groups; None where there is no control."""
+    known = {key: interval for key, interval in measured.noise.items() if interval.known}
+    if not known:
+        return None
+    parts = [
+        f"{group} {LETTERS.get(metric, metric)} {ratio(interval.estimate)} [{ratio(interval.low)}, {ratio(interval.high)}]"
+        for (group, metric), interval in list(known.items())[:8]
+    ]
+    more = f"; and {len(known) - 8} more" if len(known) > 8 else ""
+    return f"Noise floor (the baseline against its identical twin): {'; '.join(parts)}{more}. A smaller difference than this is not called one."
+
+
+def disturbance_note(measured: MeasuredRun) -> str | None:
+    """The share of rounds that the fixed rule marks; None where nothing was timed."""
+    rounds = [one for group in measured.rounds.values() for one in group]
+    if not rounds:
+        return None
+    put_aside = sum(len(marks([one.disturbance for one in replicate])) for group in measured.rounds.values() for replicate in by_replicate(group))
+    return f"Disturbed rounds (fixed rule, capped at 20 %): {put_aside} of {len(rounds)}, {100 * put_aside / len(rounds):.1f} %. They are kept in every figure."
+
+
+def quiet_note(measured: MeasuredRun) -> str | None:
+    """How quiet the machine was, in one line; None where nothing was timed."""
+    replicates = [[one.disturbance for one in replicate] for group in measured.rounds.values() for replicate in by_replicate(group)]
+    return quietness(replicates).removeprefix("machine").lstrip(": ") if replicates else None
+
+
+def protocol_note(measured: MeasuredRun) -> str:
+    """How the figures were taken."""
+    protocol = measured.run.plan.protocol
+    confidence = f"{100 * measured.confidence:g} %"
+    return (
+        f"Times are means over all rounds; ratios are taken within rounds, [ ] is their {confidence} interval over replicate processes "
+        f"(asked for: {protocol.iterations} rounds in {count(protocol.replicates, 'replicate')}). ≈ means that no difference was seen."
+    )
+
+
+def footer_of(measured: MeasuredRun) -> tuple[tuple[str, str], ...]:
+    """Environment, command to repeat the run, and how quiet the machine was, as (name, text)."""
+    run = measured.run
+    pairs = [("Environment", environment_line(run.environment)), ("Reproduce", run.command), ("Machine", quiet_note(measured)), ("Run", run.id)]
+    return tuple((name, text) for name, text in pairs if text)
+
+
+def environment_line(environment: Mapping[str, Any]) -> str:
+    """One line about where a run was made, from whatever its record holds."""
+
+    def at(*path: str) -> Any:
+        value: Any = environment
+        for key in path:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return value
+
+    parts = [at("processor", "model"), _gpu_words(environment.get("gpus"))]
+    if allowed := at("cores", "physical_allowed"):
+        quota = f", quota {at('cores', 'quota'):g}" if at("cores", "quota") else ""
+        parts.insert(1, f"{count(allowed, 'physical core')} of {at('cores', 'logical')} logical{quota}")
+    if total := at("memory", "total_bytes"):
+        parts.append(f"{total / 2**30:.0f} GiB")
+    parts += [f"{name} {version}" for name, version in (("Python", at("python", "version")), ("torch", at("packages", "torch"))) if version]
+    parts += [f"kernel {at('system', 'kernel')}"] if at("system", "kernel") else []
+    return "; ".join(str(part) for part in parts if part)
+
+
+def _gpu_words(gpus: object) -> str:
+    names = [str(gpu.get("name") or "GPU") for gpu in gpus if isinstance(gpu, Mapping)] if isinstance(gpus, list) else []
+    return ", ".join(f"{names.count(name)}× {name}" if names.count(name) > 1 else name for name in dict.fromkeys(names)) or "no GPU"

@@ -1,0 +1,88 @@
+"""The supplement's own tables, as data: what the paper printed, to the digit."""
+
+import csv
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+PLACES = (
+    Path(__file__).resolve().parents[2] / "results" / "paper",
+    Path("results") / "paper",
+)
+"""Where the tables lie: beside the package in a checkout, else in the working directory's own `results`."""
+
+TIMES = ("cpu_f_s", "cpu_fb_s", "gpu_f_s", "gpu_fb_s")
+
+SETTINGS = {
+    "table1": {"title": "Table 1", "image": (224, 224), "cpu": 1, "cuda": 1},
+    "table2": {"title": "Table 2", "image": (713, 713), "cpu": 1, "cuda": 16},
+}
+"""What the supplement measured at. GPU batch 1 in Table 1 is inferred: 0.353 s over 72 matrices is one 2019 GPU SVD each."""
+
+HARDWARE = "Xeon E5-2682 v4 and Tesla V100, PyTorch of 2019"
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """One printed row: figures in seconds and 10⁹ operations, as the text that was printed."""
+
+    model: str
+    norm: str
+    layers: int
+    printed: dict[str, str]
+
+    def value(self, name: str) -> float:
+        """The figure called `name` (`gflops`, `cpu_f_s` …) as a number."""
+        return float(self.printed[name])
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """One table of the supplement. `rows` is empty where a run is to be shown without the paper's figures."""
+
+    name: str
+    rows: tuple[PaperRow, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """`Table 1`, or the file's name."""
+        return str(SETTINGS.get(self.name, {}).get("title", self.name))
+
+    def row(self, norm: str, layers: int) -> PaperRow | None:
+        """The row of this normalisation and number of whitened layers; None if the paper has none."""
+        return next((row for row in self.rows if (row.norm, row.layers) == (norm, layers)), None)
+
+    def ratio(self, norm: str, layers: int, name: str) -> float | None:
+        """The paper's own ratio to its BN row; None if it has no such row."""
+        row, base = self.row(norm, layers), self.row("bn", 0)
+        return row.value(name) / base.value(name) if row and base else None
+
+    def applies(self, image: tuple[int, int], device: str, batch: int | None) -> bool:
+        """Whether times at this image size and batch on this kind of device are what the paper timed."""
+        setting = SETTINGS.get(self.name)
+        return setting is not None and tuple(image) == setting["image"] and batch == setting[device]
+
+    def same_image(self, image: tuple[int, int]) -> bool:
+        """Whether the paper's FLOPs are for this image size."""
+        setting = SETTINGS.get(self.name)
+        return setting is not None and tuple(image) == setting["image"]
+
+
+def _read(path: Path) -> PaperTable:
+    with path.open(encoding="utf-8", newline="") as lines:
+        rows = tuple(
+            PaperRow(line["model"], line["norm"], int(line["layers"]), {name: line[name] for name in ("gflops", *TIMES)}) for line in csv.DictReader(lines)
+        )
+    return PaperTable(path.stem, rows)
+
+
+@cache
+def paper_table(name: str) -> PaperTable | None:
+    """The supplement's table called `name` (`table1`, `table2`); None where the file is not at hand, as in an installation without a checkout."""
+    if name not in SETTINGS:  # a suite names its table; the name must not reach other files
+        return None
+    for place in PLACES:
+        path = place / f"{name}.csv"
+        if path.is_file():
+            return _read(path)
+    return None

@@ -1,0 +1,264 @@
+"""Network suites as the supplement's tables: a row a model and solver, CPU and GPU side by side, the paper's figures beside ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from swbench.case import BASELINE, Case
+from swbench.errors import printable
+from swbench.report import notes
+from swbench.report.columns import NETWORK_COLUMNS, PASSES, SLOTS, SPANS, panels
+from swbench.report.measured import Measured, MeasuredRun, Timing, is_control
+from swbench.report.numbers import status_words
+from swbench.report.paper import HARDWARE, PaperTable
+from swbench.report.settings import DEVICES, Frame, Pairing, Setting, device_kind, pairings
+from swbench.report.table import Cell, Row, Section, Table
+from swbench.result import FORWARD, FORWARD_BACKWARD, OK
+
+NO_GPU, NOT_RUN, NOT_MEASURED = "no GPU", "not run", "not measured"
+METRIC = {"f": FORWARD, "fb": FORWARD_BACKWARD}
+COUNTS = {"gflops_paper": "flops_paper", "gflops_fvcore": "flops_fvcore", "gflops_torch": "flops_torch", "gflops_solver": "flops_solver"}
+
+CITED_MIOU = {("swa", 14): (39.8, 76.2), ("swa", 7): (39.6, 75.7)}
+"""(ADE20K, Cityscapes) mIoU in percent, by norm and whitened layers: what the supplement reports for SW, section C. Never measured here."""
+
+
+def network_table(run, paper: PaperTable | None) -> Table:
+    """The table of a run of a network suite. `paper` is the supplement's table to set beside it; None or an empty one for none."""
+    measured = MeasuredRun(run)
+    builder = _Builder(measured, paper if paper is not None and paper.rows else None)
+    sections = builder.sections()
+    have = frozenset(name for section in sections for row in section.rows for name, cell in row.cells.items() if cell.value is not None)
+    timed = "time" in run.plan.metrics or any(cell.times for cell in measured.cells)
+    baseline = next((cell for cell in measured.cells if cell.case.role == BASELINE), None)
+    return Table(
+        title=run.plan.title,
+        kind="network",
+        suite=run.plan.suite,
+        run=run.id,
+        columns=NETWORK_COLUMNS,
+        panels=panels(
+            baseline=_baseline_name(baseline),
+            solver=len({row.cell("solver").value for section in sections for row in section.rows} - {None}) > 1,
+            paper=builder.paper is not None,
+            timed=timed,
+            counted=any(name in have for name in COUNTS),
+            have=have,
+        ),
+        sections=sections,
+        warnings=notes.warnings_of(measured, no_gpu=builder.no_gpu and timed),
+        notes=tuple(builder.notes(timed)),
+        footer=notes.footer_of(measured),
+        meta={"quick": run.plan.protocol.quick, "complete": run.complete, "confidence": measured.confidence, "created": run.created},
+        source=run,
+    )
+
+
+def _baseline_name(cell: Measured | None) -> str:
+    return "baseline" if cell is None else "BN" if cell.case.norm == "bn" else cell.label
+
+
+class _Builder:
+    """Rows and sections of one run."""
+
+    def __init__(self, measured: MeasuredRun, paper: PaperTable | None) -> None:
+        self.measured, self.run, self.paper = measured, measured.run, paper
+        self.cells = [cell for cell in measured.cells if not is_control(cell)]
+        self.no_gpu = not any(device_kind(cell.case.device) == "cuda" for cell in self.cells) and not has_gpu(self.run.environment)
+
+    def sections(self) -> tuple[Section, ...]:
+        """One section a setting, rows in the order of the plan."""
+        by_place: dict[tuple[Frame, str, Setting | None], list[Measured]] = {}
+        for cell in self.cells:
+            by_place.setdefault((Frame.of(cell.case), device_kind(cell.case.device), Setting.of(cell.case)), []).append(cell)
+        found = []
+        for frame, pair in pairings(self.cells):
+            cpu, gpu = (_by_row(by_place.get((frame, device, setting), ())) for device, setting in zip(DEVICES, pair, strict=True))
+            rows = tuple(self._row(frame, pair, cpu.get(identity), gpu.get(identity)) for identity in dict.fromkeys([*cpu, *gpu]))
+            found.append(Section(self._title(frame, pair), rows))
+        return tuple(found)
+
+    def _title(self, frame: Frame, pair: Pairing) -> str:
+        devices = [f"{name} {setting.words()}" for name, setting in zip(SPANS.values(), pair, strict=True) if setting is not None]
+        return f"{frame.words()}; {'; '.join(devices)}"
+
+    def _row(self, frame: Frame, pair: Pairing, cpu: Measured | None, gpu: Measured | None) -> Row:
+        chief = cpu if cpu is not None else gpu
+        case = chief.case
+        cells = {
+            "model": Cell(printable(case.model)),
+            "norm": Cell(printable(case.norm)),
+            "layers": Cell(case.layers),
+            "solver": Cell(None if case.solver is None else printable(case.solver)),
+            "label": Cell(printable(chief.label)),
+            "group_size": Cell(case.group if case.solver is not None else None),
+            "image": Cell(f"{case.image[0]}x{case.image[1]}"),
+            "dtype": Cell(case.dtype),
+            "layout": Cell(case.layout),
+            "suite": Cell(printable(self.run.plan.suite)),
+            "run": Cell(printable(self.run.id)),
+        }
+        states = {}
+        for device, one, setting in zip(SPANS, (cpu, gpu), pair, strict=True):
+            states[device] = self._device(cells, device, one, setting)
+        cells |= self._counts([one for one in (cpu, gpu) if one is not None])
+        cells |= self._paper_cells(frame, pair, case)
+        failed = [one for one in (cpu, gpu) if one is not None]
+        cells["status"] = Cell(_row_status(failed))
+        cells["detail"] = Cell("; ".join(printable(" ".join(one.detail.split())) for one in failed if one.detail) or None)
+        return Row(printable(chief.label), cells, role=case.role)
+
+    def _device(self, cells: dict[str, Cell], device: str, one: Measured | None, setting: Setting | None) -> str:
+        """Fill in the columns of one device; returns its status."""
+        if one is None:
+            state = NO_GPU if device == "gpu" and self.no_gpu else NOT_RUN
+            cells[f"{device}_status"] = Cell(state)
+            for which in PASSES:
+                cells[f"{device}_{which}_s"] = cells[f"ratio_{device}_{which}"] = Cell(status=state)
+            if setting is not None:
+                cells[f"{device}_batch"] = Cell(setting.batch)
+            return state
+        cells[f"{device}_status"] = Cell(one.state)
+        cells[f"{device}_batch"] = Cell(one.case.batch)
+        cells[f"{device}_mode"] = Cell(one.case.mode)
+        cells[f"{device}_case"] = Cell(one.case.key)
+        for what in ("solver", "kernels"):
+            if what in one.chosen:
+                cells[f"{device}_{what}_chosen"] = Cell(printable(one.chosen[what]))
+        if device == "cpu":
+            cells["cpu_threads"] = Cell(one.case.threads)
+        for which, metric in METRIC.items():
+            _timing_cells(cells, device, which, one, one.times.get(metric))
+        _device_cells(cells, device, one)
+        return one.state
+
+    def _counts(self, cells: Sequence[Measured]) -> dict[str, Cell]:
+        found = {}
+        failed = next((one.status for one in cells if one.status != OK), NOT_MEASURED)
+        for name, metric in COUNTS.items():
+            value = next((one.value(metric) for one in cells if one.value(metric) is not None), None)
+            found[name] = Cell(status=failed) if value is None else Cell(value / 1e9)
+        for name in ("parameters", "peak_activation_bytes"):
+            value = next((one.value(name) for one in cells if one.value(name) is not None), None)
+            if value is not None:
+                found[name] = Cell(value)
+        return found
+
+    def _paper_cells(self, frame: Frame, pair: Pairing, case: Case) -> dict[str, Cell]:
+        row = self.paper.row(case.norm, case.layers) if self.paper is not None else None
+        if row is None:
+            return {}
+        found = {}
+        if self.paper.same_image(frame.image):
+            found["paper_gflops"] = Cell(row.value("gflops"), printed=row.printed["gflops"])
+        settings = dict(zip(SPANS, pair, strict=True))
+        for device, which in SLOTS:
+            setting = settings[device]
+            batch = setting.batch if setting is not None else self._paper_batch(device, settings)
+            if not self.paper.applies(frame.image, "cuda" if device == "gpu" else "cpu", batch):
+                continue
+            name = f"{device}_{which}_s"
+            found[f"paper_{name}"] = Cell(row.value(name), printed=row.printed[name])
+            if case.role != BASELINE:
+                found[f"paper_ratio_{device}_{which}"] = Cell(self.paper.ratio(case.norm, case.layers, name))
+        if self.paper.name == "table2" and (case.norm, case.layers) in CITED_MIOU:
+            ade, city = CITED_MIOU[case.norm, case.layers]
+            found["cited_miou_ade20k_percent"], found["cited_miou_cityscapes_percent"] = Cell(ade), Cell(city)
+        return found
+
+    def _paper_batch(self, device: str, settings: dict[str, Setting | None]) -> int | None:
+        """The batch under which the paper's figure stands in a device's empty column: the paper's own, in the section that is like the paper's."""
+        from swbench.report.paper import SETTINGS
+
+        setting = SETTINGS.get(self.paper.name, {})
+        other = settings["gpu" if device == "cpu" else "cpu"]
+        other_batch = setting.get("cuda" if device == "cpu" else "cpu")
+        return setting.get("cuda" if device == "gpu" else "cpu") if other is not None and other.batch == other_batch else None
+
+    def notes(self, timed: bool) -> Iterable[str]:
+        """What the marks and the sources mean."""
+        if timed:
+            yield notes.protocol_note(self.measured)
+            for text in (notes.noise_note(self.measured), notes.disturbance_note(self.measured)):
+                if text:
+                    yield text
+        chosen = {}
+        for cell in self.cells:
+            if cell.chosen and cell.case.solver is not None:
+                words = ", ".join(f"{what} {name}" for what, name in cell.chosen.items())
+                chosen.setdefault(f"{cell.case.solver} on {device_kind(cell.case.device)}: {words}")
+        if chosen:
+            yield f"Chosen at run time, by solver asked for: {printable('; '.join(chosen))}."
+        yield "GFLOPs: 10⁹ operations an image by the rule inferred from the paper's printed figures; fvcore and torch count otherwise and stand beside it."
+        if self.paper is not None:
+            yield f"Paper: {self.paper.title} of the supplement ({HARDWARE}); other hardware, so compare ratios rather than seconds."
+        if self.paper is not None and self.paper.name == "table2":
+            yield "mIoU is cited from the supplement, which reports it for SW with 14 and 7 layers; it is not measured here."
+
+
+def _row_status(cells: Sequence[Measured]) -> str:
+    """One word for a row: `ok`, or the state of each device that is not, in the order CPU, GPU."""
+    found = []
+    for cell in cells:
+        if cell.state == OK:
+            continue
+        device = SPANS["gpu" if device_kind(cell.case.device) == "cuda" else "cpu"]
+        share = f" in {cell.failed} of {cell.replicates}" if 0 < cell.failed < cell.replicates else ""
+        found.append((device, status_words(cell.state) + share))
+    if not found:
+        return OK
+    if len(found) == len(cells) and len({words for _, words in found}) == 1:
+        return found[0][1]
+    return "; ".join(f"{device} {words}" for device, words in found)
+
+
+def _by_row(cells: Iterable[Measured]) -> dict[tuple, Measured]:
+    """Cells by what makes a row. A baseline that several groups share stands once, from the first of them."""
+    found: dict[tuple, Measured] = {}
+    for cell in cells:
+        case = cell.case
+        found.setdefault((case.model, case.norm, case.layers, case.solver, case.group if case.solver else None), cell)
+    return found
+
+
+def _timing_cells(cells: dict[str, Cell], device: str, which: str, one: Measured, timing: Timing | None) -> None:
+    """Seconds, ratio and spread of one pass on one device."""
+    if timing is None:
+        state = NOT_MEASURED if one.status == OK else one.status
+        cells[f"{device}_{which}_s"] = cells[f"ratio_{device}_{which}"] = Cell(status=state, detail=one.detail)
+        return
+    seconds = timing.absolute
+    cells[f"{device}_{which}_s"] = Cell(seconds.mean, seconds.low, seconds.high)
+    for name, value in (("low", seconds.low), ("high", seconds.high), ("median", seconds.median), ("std", seconds.std)):
+        cells[f"{device}_{which}_{name}_s"] = Cell(value)
+    cells[f"{device}_{which}_iterations"] = Cell(seconds.iterations)
+    cells[f"{device}_{which}_replicates"] = Cell(seconds.replicates)
+    name = f"ratio_{device}_{which}"
+    if timing.ratio is not None:
+        cells[name] = Cell(timing.ratio.estimate, timing.ratio.low, timing.ratio.high, verdict=timing.verdict)
+        cells[f"verdict_{device}_{which}"] = Cell(timing.verdict)
+    elif one.case.role == BASELINE:
+        cells[name] = Cell(1.0, printed="1")
+    else:
+        cells[name] = Cell(status="baseline failed")
+    if timing.quiet is not None:
+        cells[f"ratio_undisturbed_{device}_{which}"] = Cell(timing.quiet.estimate, timing.quiet.low, timing.quiet.high)
+
+
+def _device_cells(cells: dict[str, Cell], device: str, one: Measured) -> None:
+    """What is measured of a device outside the rounds."""
+    peak = one.values.get("peak_bytes", ())
+    if peak:
+        cells[f"{device}_peak_bytes"] = Cell(max(peak))
+    if device != "gpu":
+        return
+    if samples := one.values.get("gpu_utilisation", ()):
+        cells["gpu_utilisation_percent"] = Cell(100 * sum(samples) / len(samples))
+        cells["gpu_utilisation_samples"] = Cell(len(samples))
+    if samples := one.values.get("gpu_busy_share", ()):
+        cells["gpu_busy_share"] = Cell(sum(samples) / len(samples))
+
+
+def has_gpu(environment) -> bool:
+    """Whether the environment record names a CUDA device."""
+    return bool(environment.get("gpus"))
