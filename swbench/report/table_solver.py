@@ -1,0 +1,212 @@
+"""Solver suites: a section a size, a row a solver and spectrum, with what it costs, how exactly it whitens and what it promised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from swbench.case import BASELINE, SolverCase
+from swbench.report import notes
+from swbench.report.measured import Measured, MeasuredRun, Timing, is_control
+from swbench.report.numbers import status_words
+from swbench.report.settings import device_kind
+from swbench.report.statistics import UNSTABLE
+from swbench.report.table import Cell, Column, Panel, Row, Section, Table
+from swbench.result import FORWARD, FORWARD_BACKWARD, OK
+
+METRIC = {"f": FORWARD, "fb": FORWARD_BACKWARD}
+PASSES = {"f": "F", "fb": "F+B"}
+
+ERRORS = {"residual": "whitening_residual", "w_error": "w_error", "gradient_error": "gradient_error"}
+"""Column stem -> metric: ‖WΣWᵀ−I‖, relative error of W and of the gradient against float64; `_worst` and `_median` over the batch."""
+
+NOT_EXACT = {
+    "newton5": "five uncoupled Newton steps, not converged",
+    "cholesky": "whitens, but not by ZCA: W is not symmetric",
+}
+"""Solvers that do not give Σ^(-1/2), by design; a result that says `inexact` in what was chosen adds to these."""
+
+BEST = "★"
+
+COLUMNS = (
+    Column("solver", "Solver"),
+    Column("batch", "B", "count"),
+    Column("group_size", "G", "count"),
+    Column("spectrum", "Spectrum"),
+    Column("dtype", "dtype"),
+    Column("device", "Device"),
+    Column("f_s", "F, s", "seconds", "Time", needed=True),
+    Column("fb_s", "F+B, s", "seconds", "Time", needed=True),
+    Column("f_per_matrix_s", "F, µs", "microseconds", "Time of a matrix", needed=True),
+    Column("fb_per_matrix_s", "F+B, µs", "microseconds", "Time of a matrix", needed=True),
+    Column("ratio_f", "F / eigh", "ratio", "Ratio", bounds=True, needed=True),
+    Column("ratio_fb", "F+B / eigh", "ratio", "Ratio", bounds=True, needed=True),
+    Column("residual_worst", "‖WΣWᵀ−I‖ worst", "error", "Exactness"),
+    Column("residual_median", "median", "error", "Exactness"),
+    Column("w_error_worst", "W error worst", "error", "Exactness"),
+    Column("w_error_median", "median", "error", "Exactness"),
+    Column("promised_w_error", "promised", "error", "Exactness"),
+    Column("gradient_error_worst", "∂Σ error worst", "error", "Gradient"),
+    Column("gradient_error_median", "median", "error", "Gradient"),
+    Column("nonfinite_share", "Non-finite", "share", "Gradient"),
+    Column("exact", "Exact"),
+    Column("best", "Best exact"),
+    Column("status", "Status"),
+    Column("detail", "Detail"),
+    Column("verdict_f", "F"),
+    Column("verdict_fb", "F+B"),
+    *(Column(f"{p}_{what}_s", f"{PASSES[p]} {what}, s", "seconds") for p in PASSES for what in ("low", "high", "median", "std")),
+    *(Column(f"{p}_{what}", f"{PASSES[p]} {what}", "count") for p in PASSES for what in ("iterations", "replicates")),
+    Column("mode", "Mode"),
+    Column("cache", "Cache"),
+    Column("threads", "Threads", "count"),
+    Column("label", "Solver"),
+    Column("solver_chosen", "Chosen"),
+    Column("suite", "Suite"),
+    Column("run", "Run"),
+    Column("case", "Case"),
+)
+
+
+def solver_table(run) -> Table:
+    """The table of a run of a solver suite."""
+    measured = MeasuredRun(run)
+    cells = [cell for cell in measured.cells if not is_control(cell)]
+    by_size: dict[tuple, list[Measured]] = {}
+    for cell in cells:
+        by_size.setdefault(_size(cell.case), []).append(cell)
+    sections = tuple(_section(run, found) for found in by_size.values())
+    have = frozenset(name for section in sections for row in section.rows for name, cell in row.cells.items() if cell.value is not None)
+    return Table(
+        title=run.plan.title,
+        kind="solver",
+        suite=run.plan.suite,
+        run=run.id,
+        columns=COLUMNS,
+        panels=_panels(have),
+        sections=sections,
+        warnings=notes.warnings_of(measured, no_gpu=False),
+        notes=tuple(_notes(measured, sections)),
+        footer=notes.footer_of(measured),
+        meta={"quick": run.plan.protocol.quick, "complete": run.complete, "confidence": measured.confidence, "created": run.created},
+        source=run,
+    )
+
+
+def _panels(have: frozenset[str]) -> tuple[Panel, ...]:
+    names = ("label", "spectrum")
+    exactness = tuple(column.name for column in COLUMNS if column.span in ("Exactness", "Gradient") and column.name in have)
+    found = [Panel("Time of one matrix, and ratio to eigh [interval]", (*names, "f_per_matrix_s", "fb_per_matrix_s", "ratio_f", "ratio_fb", "status"))]
+    if exactness:
+        found.append(Panel("Exactness, against float64", (*names, *exactness, "exact")))
+    spread = tuple(f"{p}_{what}_s" for p in PASSES for what in ("low", "high", "median", "std"))
+    if "f_s" in have or "fb_s" in have:
+        found.append(Panel("Seconds of the whole batch: mean, its interval, median, deviation", (*names, "f_s", "fb_s", *spread), detail=True))
+    return tuple(found)
+
+
+def _size(case: SolverCase) -> tuple:
+    return case.device, case.group, case.batch, case.dtype, case.mode, case.cache, case.threads
+
+
+def _section(run, cells: list[Measured]) -> Section:
+    case = cells[0].case
+    rows = [_row(run, cell) for cell in cells]
+    best = {spectrum: _best(rows, spectrum) for spectrum in dict.fromkeys(row.cell("spectrum").value for row in rows)}
+    marked = []
+    for row in rows:
+        if best[row.cell("spectrum").value] is row:
+            row = Row(row.label, {**row.cells, "best": Cell("yes")}, row.role, BEST)
+        marked.append(row)
+    extras = [f"{case.threads} thread{'s' if case.threads > 1 else ''}"] if case.threads else []
+    extras += [case.mode] if case.mode != "eager" else []
+    extras += [f"{case.cache} cache"] if device_kind(case.device) == "cuda" else []
+    return Section("; ".join([f"B = {case.batch}, G = {case.group}, {case.dtype}, {case.device}", *extras]), tuple(marked))
+
+
+def _row(run, cell: Measured) -> Row:
+    case = cell.case
+    inexact = cell.chosen.get("inexact") or NOT_EXACT.get(case.solver.partition(":")[0], "")
+    cells = {
+        "solver": Cell(case.solver),
+        "batch": Cell(case.batch),
+        "group_size": Cell(case.group),
+        "spectrum": Cell(case.spectrum),
+        "dtype": Cell(case.dtype),
+        "device": Cell(case.device),
+        "exact": Cell(f"no: {inexact}" if inexact else "yes"),
+        "best": Cell("no"),
+        "status": Cell(status_words(cell.state)),
+        "detail": Cell(" ".join(cell.detail.split()) or None),
+        "mode": Cell(case.mode),
+        "cache": Cell(case.cache),
+        "threads": Cell(case.threads),
+        "label": Cell(cell.label),
+        "suite": Cell(run.plan.suite),
+        "run": Cell(run.id),
+        "case": Cell(case.key),
+    }
+    if "solver" in cell.chosen:
+        cells["solver_chosen"] = Cell(cell.chosen["solver"])
+    for which, metric in METRIC.items():
+        _timing_cells(cells, which, cell, cell.times.get(metric))
+    for stem, metric in ERRORS.items():
+        cells |= {f"{stem}_{name}": Cell(value) for name, value in _worst_and_median(cell, metric).items()}
+    for name, metric in (("promised_w_error", "promised_w_error"), ("nonfinite_share", "nonfinite_share")):
+        if values := cell.values.get(metric):
+            cells[name] = Cell(max(values))
+    if cell.status != OK:
+        cells |= {column.name: Cell(status=cell.status) for column in COLUMNS if column.span in ("Exactness", "Gradient") and column.name not in cells}
+    return Row(cell.label, cells, role=case.role)
+
+
+def _timing_cells(cells: dict[str, Cell], which: str, one: Measured, timing: Timing | None) -> None:
+    names = (f"{which}_s", f"{which}_per_matrix_s", f"ratio_{which}")
+    if timing is None:
+        state = "not measured" if one.status == OK else one.status
+        cells |= dict.fromkeys(names, Cell(status=state, detail=one.detail))
+        return
+    seconds, batch = timing.absolute, max(1, one.case.batch)
+    cells[names[0]] = Cell(seconds.mean, seconds.low, seconds.high)
+    cells[names[1]] = Cell(seconds.mean / batch, *(None if bound is None else bound / batch for bound in (seconds.low, seconds.high)))
+    for what in ("low", "high", "median", "std"):
+        cells[f"{which}_{what}_s"] = Cell(getattr(seconds, what))
+    cells[f"{which}_iterations"], cells[f"{which}_replicates"] = Cell(seconds.iterations), Cell(seconds.replicates)
+    if timing.ratio is not None:
+        cells[names[2]] = Cell(timing.ratio.estimate, timing.ratio.low, timing.ratio.high, verdict=timing.verdict)
+        cells[f"verdict_{which}"] = Cell(timing.verdict)
+    else:
+        cells[names[2]] = Cell(1.0, printed="1") if one.case.role == BASELINE else Cell(status="baseline failed")
+
+
+def _worst_and_median(cell: Measured, metric: str) -> dict[str, float]:
+    """Worst and median over the batch: the worst of all replicates, and the largest of their medians."""
+    return {name: max(values) for name in ("worst", "median") if (values := cell.values.get(f"{metric}_{name}"))}
+
+
+def _best(rows: Iterable[Row], spectrum: str) -> Row | None:
+    """The fastest row of a spectrum that is exact, all finite and within its promise: by F+B, or by F where no row has F+B."""
+    sound = [row for row in rows if row.cell("spectrum").value == spectrum and _sound(row)]
+    for name in ("fb_s", "f_s"):
+        timed = [row for row in sound if row.cell(name).value is not None]
+        if timed:
+            return min(timed, key=lambda row: row.cell(name).value)
+    return None
+
+
+def _sound(row: Row) -> bool:
+    error, promised, lost = (row.cell(name).value for name in ("w_error_worst", "promised_w_error", "nonfinite_share"))
+    kept = error is None or promised is None or error <= promised
+    return row.cell("exact").value == "yes" and row.cell("status").value in ("ok", UNSTABLE) and kept and not lost
+
+
+def _notes(measured: MeasuredRun, sections: tuple[Section, ...]) -> Iterable[str]:
+    yield notes.protocol_note(measured)
+    for text in (notes.noise_note(measured), notes.disturbance_note(measured)):
+        if text:
+            yield text
+    if any(row.mark == BEST for section in sections for row in section.rows):
+        yield f"{BEST} marks the fastest exact solver (forward and backward) of a size and spectrum that kept its promise and lost no matrix."
+    inexact = dict.fromkeys(f"{row.label}: {row.cell('exact').value[4:]}" for s in sections for row in s.rows if row.cell("exact").value != "yes")
+    if inexact:
+        yield f"Not exact by design, so never marked: {'; '.join(inexact)}."
+    yield "Errors are relative to float64 and taken from the outputs that were timed; worst and median are over the batch."
