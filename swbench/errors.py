@@ -26,9 +26,14 @@ def printable(text: object) -> str:
 
 
 def near_miss(name: str, known: Iterable[str]) -> str:
-    """` Did you mean 'x'?` for the closest known name, else an empty string."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    """` Did you mean 'x'?` for the closest known name, the first among equally close ones; else an empty string."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=len(known) or 1, cutoff=0.6)
+    if not close:
+        return ""
+    nearest = difflib.SequenceMatcher(a=close[0], b=name).ratio()
+    first = next(other for other in known if other in close and difflib.SequenceMatcher(a=other, b=name).ratio() >= nearest)
+    return f" Did you mean {first!r}?"
 
 
 class SwbenchError(Exception):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from swbench.errors import UnknownName
+from swbench.errors import UnknownName, near_miss
 from swbench.registry import Registry
 
 TABLE = Registry("fruit", {"apple": "json:loads", "pear": "no.such.module:Pear"})
@@ -26,3 +26,9 @@ def test_a_wrong_name_is_answered_with_the_nearest():
 def test_a_taken_name_cannot_be_registered_again():
     with pytest.raises(ValueError, match="registered already"):
         TABLE.add("pear", "json:dumps")
+
+
+def test_among_equally_near_names_the_first_of_the_table_is_meant():
+    assert near_miss("resnet5O", ("resnet50", "resnet20", "resnet56")) == " Did you mean 'resnet50'?"
+    assert near_miss("resnet5O", ("resnet56", "resnet20", "resnet50")) == " Did you mean 'resnet56'?"
+    assert near_miss("x", ()) == near_miss("zzz", ("resnet50",)) == ""

@@ -75,7 +75,7 @@ def test_protocol_comes_from_suite_quick_and_options(imagenet):
         ({"devices": ["gpu"]}, "--device.*Known: cpu, cuda"),
         ({"target_ci": float("nan")}, "--target-ci must be a finite number"),
         ({"budget_s": -1.0}, "--budget must be at least 0"),
-        ({"only": ["swab"]}, "Did you mean 'swb-7'.*There is: bn, bw-7, swa-7, swb-7"),
+        ({"only": ["swab"]}, "Did you mean 'swa-7'.*There is: bn, bw-7, swa-7, swb-7"),
         ({"solvers": ["egih"]}, "Did you mean 'eigh'"),
         ({"spectra": ["identity"]}, "--spectrum means nothing"),
     ],
