@@ -65,6 +65,11 @@ def gather(call: Call, x: Tensor, shift: Tensor) -> Statistics:
     return Statistics(mean, cov, *batch, share=1 / x.shape[0], alone=x.shape[0] == 1)
 
 
+def full_precision(x: Tensor) -> torch.autocast:
+    """Autocast switched off for the device of `x`. The meta device, on which networks are counted, has no autocast of its own."""
+    return torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False)
+
+
 class Whitening(torch.autograd.Function):
     """y = γ (Σ̂ + εI)^(-1/2) (x − μ̂) + β. Saves x and matrices of G×G; differentiable once."""
 
@@ -72,7 +77,7 @@ class Whitening(torch.autograd.Function):
     def forward(ctx, x: Tensor, gamma, beta, mean_logits, cov_logits, call: Call) -> Tensor:
         dtype = statistics_dtype(x)
         parameters = Parameters(*(p if p is None else p.to(dtype) for p in (gamma, beta, mean_logits, cov_logits)))
-        with torch.autocast(x.device.type, enabled=False):
+        with full_precision(x):
             shift = shift_of(x)
             stats = gather(call, x, shift)
             solved = call.kernels.mix_and_solve(call.recipe, call.solver, stats, parameters)
@@ -91,7 +96,7 @@ class Whitening(torch.autograd.Function):
         solved = Solved(*rest[8:12], tuple(rest[12:count]), tuple(rest[count:]))
         kernels, recipe = call.kernels, call.recipe
         dy = dy.contiguous() if x.is_contiguous() else dy.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(x.device.type, enabled=False):
+        with full_precision(x):
             m, s = kernels.products(dy, x, shift, recipe.group)
             grads = kernels.small_gradients(recipe, call.solver, stats, parameters, solved, m, s, shift, x.shape[2] * x.shape[3])
             dx = None
