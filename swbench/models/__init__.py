@@ -3,13 +3,13 @@
 from typing import TYPE_CHECKING
 
 from swbench.errors import OptionError
-from swbench.models.sites import PLACEMENTS, NormAt, Site, placement
+from swbench.models.sites import PLACEMENTS, NormAt, Site, check_group, placement
 from swbench.registry import Registry
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["PLACEMENTS", "TABLE", "NormAt", "Site", "build", "check_image", "minimum_side", "names", "placement"]
+__all__ = ["PLACEMENTS", "TABLE", "NormAt", "Site", "build", "check_group", "check_image", "minimum_side", "names", "placement"]
 
 TABLE = Registry(
     "model",

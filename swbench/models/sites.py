@@ -59,6 +59,10 @@ PLACEMENTS: dict[str, dict[int, tuple[int, ...]]] = {
 """Model -> number of layers that carry the norm under test -> their convolution numbers."""
 
 
+NARROWEST = {"resnet50": 64, "resnet50-seg": 64, **dict.fromkeys(_CIFAR, 16), "stylizer": 32}
+"""Channels of the first site, which is in every placement; all other sites have a multiple of them."""
+
+
 def placement(model: str, layers: int) -> tuple[int, ...]:
     """The convolution numbers of the `layers` sites of `model` that carry the norm under test; empty for 0.
 
@@ -68,3 +72,10 @@ def placement(model: str, layers: int) -> tuple[int, ...]:
     if layers not in known:
         raise OptionError(f"{model} has no placement of {layers} layers; layers must be {' or '.join(map(str, known))}")
     return known[layers]
+
+
+def check_group(model: str, group: int) -> None:
+    """Raise OptionError where groups of `group` channels do not divide the whitened layers of `model`. Imports no torch."""
+    channels = NARROWEST.get(model)
+    if channels is not None and (group < 1 or channels % group):
+        raise OptionError(f"groups of {group} channels do not divide the {channels} channels of the first whitened layer of {model}")

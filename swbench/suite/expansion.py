@@ -8,6 +8,7 @@ from typing import Any
 from swbench import solvers
 from swbench.case import BASELINE, CONTROL, AnyCase, Case, SolverCase
 from swbench.errors import OptionError, near_miss
+from swbench.models import check_image
 from swbench.plan import QUICK, Group, Plan, Protocol
 from swbench.suite import format as fmt
 from swbench.suite import vocabulary
@@ -75,17 +76,21 @@ def _network(suite: Suite, options: Options) -> Iterator[Group]:
             base["image"],
             options.batches or _on(base["batch"], device),
         )
-        for mode, dtype, layout, image, batch in itertools.product(*sweep):
-            shared = {"model": base["model"], "classes": base["classes"], "image": image, "batch": batch, "device": device}
+        models = tuple(dict.fromkeys(fields["model"] for _, fields in rows))
+        for mode, dtype, layout, image, batch, model in itertools.product(*sweep, models):
+            check_image(model, image, batch)
+            shared = {"model": model, "classes": base["classes"], "image": image, "batch": batch, "device": device}
             shared |= {"dtype": dtype, "mode": mode, "layout": layout, "threads": _threads(device, options)}
-            model = _model_label(base["model"])
+            own = [(label, fields) for label, fields in rows if fields["model"] == model]
             cases: list[AnyCase] = [Case(**shared, role=BASELINE), Case(**shared, role=CONTROL)]
-            labels = [next((label for label, fields in rows if fields["norm"] == "bn"), f"{model}-BN"), f"{model}-BN (control)"]
-            for label, fields in rows:
+            bn = f"{_model_label(model)}-BN"
+            labels = [next((label for label, fields in own if fields["norm"] == "bn"), bn), f"{bn} (control)"]
+            for label, fields in own:
                 if fields["norm"] != "bn":
-                    cases.append(Case(**shared, **fields))
+                    cases.append(Case(**{**shared, **fields}))
                     labels.append(label)
             name = f"{device} batch {batch} {image[0]}x{image[1]}" + _extras(mode, "eager") + _extras(dtype, "float32") + _extras(layout, "contiguous")
+            name += f" {model}" if len(models) > 1 else ""
             yield Group(name=name, cases=tuple(cases), rows=tuple(labels))
 
 
@@ -93,19 +98,22 @@ def _rows(suite: Suite, options: Options) -> list[tuple[str, dict[str, Any]]]:
     """Label and case fields of every row times its solvers and groups, filtered by `only`."""
     base, found, known = suite.base, [], []
     several_groups = len(options.groups or ()) > 1
-    counts = {row["norm"]: len({r["layers"] for r in suite.rows if r["norm"] == row["norm"]}) for row in suite.rows}
+    counts: dict[tuple[str, str], set[int]] = {}
     for row in suite.rows:
+        counts.setdefault((row["model"] or base["model"], row["norm"]), set()).add(row["layers"])
+    for row in suite.rows:
+        model = row["model"] or base["model"]
         plain = row["norm"] in vocabulary.NOT_WHITENING
         listed = options.solvers or ((row["solver"],) if row["solver"] else base["solver"])
         specs = (None,) if plain else listed
         groups = (row["group"] or base["group"],) if plain or not options.groups else options.groups
         for spec, group in itertools.product(specs, groups):
-            problem = None if plain or not options.groups else vocabulary.placement_problem(base["model"], row["layers"], group)
+            problem = None if plain or not options.groups else vocabulary.placement_problem(model, row["layers"], group)
             if problem:
                 raise OptionError(f"--group {group}: {problem}")
-            fields = {"norm": row["norm"], "layers": row["layers"], "solver": spec, "group": group}
-            label = row["label"] or f"{_model_label(base['model'])}-{vocabulary.LABELS.get(row['norm'], row['norm'])}"
-            label += f" ({row['layers']} layers)" if counts[row["norm"]] > 1 and not row["label"] else ""
+            fields = {"model": model, "norm": row["norm"], "layers": row["layers"], "solver": spec, "group": group}
+            label = row["label"] or f"{_model_label(model)}-{vocabulary.LABELS.get(row['norm'], row['norm'])}"
+            label += f" ({row['layers']} layers)" if len(counts[model, row["norm"]]) > 1 and not row["label"] else ""
             label += f" [{spec}]" if spec and len(specs) > 1 else ""
             label += f" G={group}" if several_groups and not plain else ""
             names = (row["norm"], f"{row['norm']}-{row['layers']}", f"{row['norm']}-{row['layers']}-{spec}", label)

@@ -58,9 +58,10 @@ def network() -> dict[str, Field]:
 
 
 def row() -> dict[str, Field]:
-    """The keys of one `[[rows]]` entry."""
+    """The keys of one `[[rows]]` entry; `model`, `solver` and `group` go before those of `[network]`."""
     return {
         "norm": Field(kind=str, required=True, choices=vocabulary.norms()),
+        "model": Field(kind=str, choices=vocabulary.models()),
         "layers": Field(default=0, **LAYERS),
         "solver": Field(kind=str, check=vocabulary.solver_problem),
         "group": Field(**GROUP),

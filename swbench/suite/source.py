@@ -121,8 +121,8 @@ def _row(row: dict[str, Any], base: dict[str, Any], path: str, problems: Problem
         problems.append(f"{path}.layers: batch normalisation is at every site that is not replaced; leave layers out")
     if row["norm"] != "bn" and not row["layers"]:
         problems.append(f"{path}.layers must be at least 1: it says how many sites carry {row['norm']}")
-    elif row["norm"] != "bn" and base.get("model"):
-        problem = vocabulary.placement_problem(base["model"], row["layers"], 1 if plain else row["group"] or base["group"])
+    elif row["norm"] != "bn" and (model := row["model"] or base.get("model")):
+        problem = vocabulary.placement_problem(model, row["layers"], 1 if plain else row["group"] or base["group"])
         if problem:
             problems.append(f"{path}: {problem}")
 

@@ -4,7 +4,7 @@ import importlib
 import re
 
 from swbench import solvers
-from swbench.errors import UnknownName
+from swbench.errors import OptionError, UnknownName
 
 NOT_WHITENING = ("bn", "in", "ln", "none")
 """Norms that solve nothing, so a case with one of them names no solver."""
@@ -53,7 +53,13 @@ def placement_problem(model: str, layers: int, group: int) -> str | None:
 
     The one place to ask the models' placement rules.
     """
-    del model, layers, group
+    from swbench import models
+
+    try:
+        models.placement(model, layers)
+        models.check_group(model, group)
+    except OptionError as problem:
+        return str(problem)
     return None
 
 

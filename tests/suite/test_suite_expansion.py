@@ -98,3 +98,33 @@ def test_too_large_a_grid_is_refused():
     grid = SOLVERS.replace("[4, 8, 16, 64]", f"{list(range(1, 900))}").replace('["kappa=1e3", "identity"]', f"{[f'kappa={i}' for i in range(1, 99)]}")
     with pytest.raises(OptionError, match="more than 20,000 cases"):
         suite.expand(parse(grid, "x", "x"), full=True)
+
+
+def test_rows_with_a_model_of_their_own_get_groups_of_their_own():
+    plan = suite.expand(suite.load("cifar"), devices=["cpu"], batches=[1])
+    assert [group.cases[0].model for group in plan.groups] == ["resnet20", "resnet32", "resnet44", "resnet56", "resnet110"]
+    assert len({group.name for group in plan.groups}) == 5
+    for group, layers in zip(plan.groups, (5, 8, 11, 14, 28), strict=True):
+        assert {case.model for case in group.cases} == {group.cases[0].model}
+        assert [case.layers for case in group.cases] == [0, 0, layers, layers, layers, layers]
+        assert group.baseline.norm == "bn"
+    only = suite.expand(suite.load("cifar"), devices=["cpu"], batches=[1], only=["ResNet44-SW*"])
+    assert [group.rows for group in only.groups] == [("ResNet44-BN", "ResNet44-BN (control)", "ResNet44-SW^a", "ResNet44-SW^b")]
+
+
+def test_the_suites_of_the_paper_have_its_rows():
+    cityscapes = suite.expand(suite.load("cityscapes"), devices=["cpu", "cuda"])
+    assert [(group.cases[0].batch, group.cases[0].image) for group in cityscapes.groups] == [(1, (713, 713)), (16, (713, 713))]
+    rows = [("bw", 7), ("swa", 7), ("swb", 7), ("bw", 14), ("swa", 14), ("swb", 14)]
+    assert [(case.norm, case.layers) for case in cityscapes.groups[0].cases] == [("bn", 0), ("bn", 0), *rows]
+    assert {case.classes for case in suite.expand(suite.load("ade20k"), devices=["cpu"]).groups[0].cases} == {150}
+    style = suite.expand(suite.load("style"), devices=["cpu"])
+    assert [group.cases[0].image for group in style.groups] == [(256, 256), (512, 512)]
+    assert [case.norm for case in style.groups[0].cases] == ["bn", "bn", "in", "bw", "iw", "swa"]
+
+
+def test_an_image_too_small_for_the_network_is_one_line(tmp_path):
+    text = (suite.folder() / "imagenet.toml").read_text().replace("[[224, 224]]", "[[224, 32]]")
+    (tmp_path / "small.toml").write_text(text)
+    with pytest.raises(OptionError, match="224x32 is too small for resnet50 at batch 1; both sides must be at least 33 pixels"):
+        suite.expand(suite.load(tmp_path / "small.toml"), devices=["cpu"])

@@ -120,3 +120,16 @@ def test_every_suite_that_comes_along_expands(name):
 def test_nothing_here_imports_torch():
     code = "import sys; from swbench import suite; suite.expand(suite.load('imagenet')); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ('norm = "swa"\nlayers = 8', "rows[1]: resnet50 has no placement of 8 layers; layers must be 0 or 7 or 14"),
+        ('norm = "swa"\nlayers = 7\ngroup = 48', "groups of 48 channels do not divide the 64 channels"),
+        ('norm = "swa"\nlayers = 7\nmodel = "resnet20"', "resnet20 has no placement of 7 layers; layers must be 0 or 5"),
+        ('norm = "swa"\nlayers = 5\nmodel = "resnet21"', "rows[1].model: 'resnet21' is not known. Did you mean 'resnet20'?"),
+    ],
+)
+def test_a_placement_that_does_not_exist_is_named(row, problem):
+    assert problem in " ".join(problems(GOOD.replace('norm = "swa"\nlayers = 7', row)))
