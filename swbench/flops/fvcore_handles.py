@@ -27,6 +27,7 @@ _ATEN: dict[str, tuple[str, Arrange]] = {
     "addmm": ("aten::addmm", _as_is),
     "mm": ("aten::mm", _as_is),
     "bmm": ("aten::bmm", _as_is),
+    "mv": ("aten::matmul", lambda a: (a[1], Shaped(a[0].shape[::-1], a[0].dtype))),  # x A is dispatched as Aᵀ x
     "native_batch_norm": ("aten::batch_norm", _as_is),
     "cudnn_batch_norm": ("aten::batch_norm", _as_is),
     "miopen_batch_norm": ("aten::batch_norm", _as_is),

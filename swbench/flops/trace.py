@@ -123,6 +123,10 @@ _MOVES = frozenset(
         "where",
         "isfinite",
         "_linalg_check_errors",
+        "squeeze_",
+        "unsqueeze_",
+        "transpose_",
+        "t_",
     )
 )
 

@@ -1,0 +1,79 @@
+"""The FLOP columns of a case."""
+
+import pytest
+
+from swbench.case import Case
+from swbench.errors import NotCounted, OptionError, SwbenchError
+from swbench.probes.flops import flops_measurements
+
+
+def values(case, **options):
+    measurements, notes = flops_measurements(case, **options)
+    return {m.metric: m.samples[0] for m in measurements}, {m.metric: m.unit for m in measurements}, notes
+
+
+def test_a_row_of_table_1():
+    found, units, notes = values(Case(model="resnet50", norm="swb", layers=7, solver="eigh", batch=32))
+    assert found["flops_paper"] == 4_188_115_968
+    assert found["flops_solver"] == 72 * (11 * 16**3 + 16**2)
+    assert found["parameters"] == 25_557_032 + 7 * 2 * 5
+    assert found["flops_torch"] > 2 * 4_087_136_256
+    assert found["flops_fvcore"] < found["flops_fvcore_training"]
+    assert {units[metric] for metric in units if metric != "peak_activation_bytes"} == {"1"}
+    assert units["peak_activation_bytes"] == "B"
+    assert "inferred" in notes["flops_paper"]
+    assert "_linalg_eigh ×7" in notes["flops_fvcore"]
+    assert "72 matrices" in notes["flops_solver"]
+
+
+def test_bn_has_no_solver():
+    found, _, notes = values(Case(model="resnet20", classes=10, image=(32, 32)))
+    assert found["flops_solver"] == 0
+    assert "flops_solver" not in notes
+
+
+def test_what_stood_behind_auto_is_counted():
+    case = Case(model="resnet20", classes=10, image=(32, 32), norm="bw", layers=5, solver="auto")
+    assert values(case)[0]["flops_solver"] == 10 * (11 * 16**3 + 16**2)
+    assert "formula of eigh" in values(case, chosen={"solver": "eigh:floor=0.1"})[2]["flops_solver"]
+
+
+@pytest.mark.parametrize("norm", ["bn", "in", "iw", "bw", "swa"])
+def test_every_row_of_the_style_suite(norm):
+    found, _, _ = values(Case(model="stylizer", image=(64, 64), norm=norm, layers=0 if norm == "bn" else 15, solver="eigh"))
+    assert found["flops_paper"] > 0
+
+
+def test_per_image_numbers_do_not_depend_on_batch_device_or_role():
+    one = flops_measurements(Case(model="resnet20", classes=10, image=(32, 32)))
+    assert flops_measurements(Case(model="resnet20", classes=10, image=(32, 32), batch=128, device="cuda", threads=0, role="control")) == one
+
+
+def test_half_precision_halves_the_activations():
+    full, half = (values(Case(model="resnet20", classes=10, image=(32, 32), dtype=dtype))[0] for dtype in ("float32", "bfloat16"))
+    assert half["peak_activation_bytes"] < 0.6 * full["peak_activation_bytes"]
+    assert half["flops_paper"] == full["flops_paper"]
+
+
+def test_mistakes_are_the_users():
+    with pytest.raises(OptionError, match="at least 33 pixels"):
+        flops_measurements(Case(model="resnet50", image=(32, 32)))
+    with pytest.raises(SwbenchError, match="Did you mean 'resnet50'"):
+        flops_measurements(Case(model="resnet5O"))
+
+
+def test_a_norm_without_a_cost_is_an_error(monkeypatch):
+    from torch import nn
+
+    from swbench import norms
+
+    class Odd(nn.Module):
+        def __init__(self, channels, **_):
+            super().__init__()
+
+        def forward(self, x):
+            return x.tanh()
+
+    monkeypatch.setattr(norms, "build", lambda norm, channels, **options: Odd(channels))
+    with pytest.raises(NotCounted, match=r"tanh.*Odd"):
+        flops_measurements(Case(model="resnet20", classes=10, image=(32, 32), norm="bw", layers=5, solver="eigh:floor=0.25"))
