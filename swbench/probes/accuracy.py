@@ -1,0 +1,52 @@
+"""How exactly a batch was whitened and differentiated, judged in float64 on the very matrices the solver was given."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from swbench.result import Measurement
+from swbench.solvers.spectral import daleckii_krein
+
+CHUNK = 1024
+"""Matrices judged at a time, which bounds the memory of the oracle."""
+
+
+def accuracy(cov: Tensor, w: Tensor, grad_w: Tensor, grad: Tensor) -> list[Measurement]:
+    """Errors of `w` and `grad`, the W and ∂L/∂Σ that came out for `cov` and ∂L/∂W = `grad_w`, all (B, G, G) on any device.
+
+    - `whitening_residual_worst`, `_median`: ‖W Σ Wᵀ − I‖_F of a matrix.
+    - `w_error_worst`, `_median`: ‖W − W₆₄‖_F/‖W₆₄‖_F with W₆₄ = Σ^(-1/2) from float64 eigenvectors.
+    - `gradient_error_worst`, `_median`: the same for ∂L/∂Σ against Daleckii–Krein in float64.
+    - `w_nonfinite_share`, `gradient_nonfinite_share`: the share of matrices with an entry that is not finite.
+
+    Worst and median are over the matrices with finite results; there is no sample where no matrix has one. All are unit `1`.
+    """
+    parts = [_judge(*chunk) for chunk in _chunks(cov, w, grad_w, grad)]
+    residual, w_error, gradient_error = (torch.cat(values) for values in zip(*parts, strict=True))
+    found = _summary("whitening_residual", residual) + _summary("w_error", w_error) + _summary("gradient_error", gradient_error)
+    shares = {"w_nonfinite_share": w_error, "gradient_nonfinite_share": gradient_error}
+    return found + [Measurement(name, "1", (1.0 - values.isfinite().double().mean().item(),)) for name, values in shares.items()]
+
+
+def _chunks(*batches: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    for start in range(0, len(batches[0]), CHUNK):
+        yield tuple(batch[start : start + CHUNK].detach().cpu().double() for batch in batches)
+
+
+def _judge(cov: Tensor, w: Tensor, grad_w: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    lam, d = torch.linalg.eigh(cov)
+    lam = lam.clamp_min(torch.finfo(lam.dtype).tiny)
+    exact = (d * lam.rsqrt().unsqueeze(-2)) @ d.mT
+    eye = torch.eye(cov.shape[-1], dtype=cov.dtype)
+    return torch.linalg.matrix_norm(w @ cov @ w.mT - eye), _relative(w, exact), _relative(grad, daleckii_krein(lam, d, grad_w))
+
+
+def _relative(found: Tensor, exact: Tensor) -> Tensor:
+    return torch.linalg.matrix_norm(found - exact) / torch.linalg.matrix_norm(exact)
+
+
+def _summary(name: str, values: Tensor) -> list[Measurement]:
+    finite = values[values.isfinite()]
+    worst, median = ((finite.max().item(),), (finite.median().item(),)) if len(finite) else ((), ())
+    return [Measurement(f"{name}_worst", "1", worst), Measurement(f"{name}_median", "1", median)]
