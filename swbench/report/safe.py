@@ -25,9 +25,7 @@ _LATEX = str.maketrans(
         '"': r"\textquotedbl{}",
         "'": r"\textquotesingle{}",
         "`": r"\textasciigrave{}",
-        "-": r"{-}",
         "[": r"{[}",
-        "]": r"{]}",
         "×": r"\ensuremath{\times}",
         "±": r"\ensuremath{\pm}",
         "≈": r"\ensuremath{\approx}",
@@ -68,4 +66,5 @@ def markdown(text: object) -> str:
 def latex(text: object) -> str:
     """Text that LaTeX (pdfLaTeX, T1) sets as it is."""
     shown = plain(text)
-    return "".join(c if c.isascii() or c in _LATEX_LETTERS else f"[U+{ord(c):04X}]" if ord(c) not in _LATEX else c for c in shown).translate(_LATEX)
+    known = "".join(c if c.isascii() or c in _LATEX_LETTERS or ord(c) in _LATEX else f"[U+{ord(c):04X}]" for c in shown)
+    return known.translate(_LATEX).replace("--", "-{}-").replace("--", "-{}-")  # twice, because matches do not overlap
