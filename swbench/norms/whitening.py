@@ -1,5 +1,6 @@
 """Whitening as one closed-form autograd Function: three passes over the full tensor forward, five backward."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -65,9 +66,10 @@ def gather(call: Call, x: Tensor, shift: Tensor) -> Statistics:
     return Statistics(mean, cov, *batch, share=1 / x.shape[0], alone=x.shape[0] == 1)
 
 
-def full_precision(x: Tensor) -> torch.autocast:
+def full_precision(x: Tensor) -> AbstractContextManager:
     """Autocast switched off for the device of `x`. The meta device, on which networks are counted, has no autocast of its own."""
-    return torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False)
+    device = "cpu" if x.is_meta else x.device.type
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 class Whitening(torch.autograd.Function):

@@ -84,13 +84,18 @@ def mix_and_solve(recipe: Recipe, solver: Solver, stats: Statistics, parameters:
         mean, cov, mixed = first.mean, first.cov + constants.eps_eye, ()
     else:
         mean, cov, mixed = _mix(recipe, stats, sources, constants, parameters)
-    n, g, group, _ = cov.shape
+    shape = cov.shape
+    n, g, group, _ = shape
     w, saved = solver.forward(cov.view(-1, group, group))
-    w = w.view(n, g, group, group)
-    a = w if parameters.gamma is None else w * parameters.gamma.view(g, group, 1)
-    offset = (a @ mean.unsqueeze(-1)).squeeze(-1)
-    b = offset.neg() if parameters.beta is None else parameters.beta.view(g, group) - offset
-    return Solved(a, b, w, mean, saved, mixed)
+    a = w if parameters.gamma is None else w * tiled(parameters.gamma, n).view(-1, group, 1)
+    column = mean.view(-1, group, 1)
+    b = torch.bmm(a, column).neg_() if parameters.beta is None else torch.baddbmm(tiled(parameters.beta, n).view(-1, group, 1), a, column, alpha=-1)
+    return Solved(a.view(shape), b.view(n, g, group), w.view(shape), mean, saved, mixed)
+
+
+def tiled(vector: Tensor, n: int) -> Tensor:
+    """`vector` (C,) for every of n images, (n·C,)."""
+    return vector if n == 1 else vector.repeat(n)
 
 
 def _mix(recipe: Recipe, stats: Statistics, sources: tuple[_Source, ...], constants: Basis, parameters: Parameters):
@@ -129,41 +134,42 @@ def small_gradients(
     With ∂μ̂ = −Aᵀ Σ dy and ∂Σ̂ from the solver, a mean μ and covariance Σ over P pixels pass on
     dx = (2/P) ∂Σ (x − μ) + ∂μ/P, and a batch covariance Σ_b = mean(Σ_n) + cov(μ_n) does the same with its own μ_b and P.
     """
-    a, w, mean = solved.a, solved.w, solved.mean
-    n, g, group, _ = w.shape
+    shape = solved.w.shape
+    n, g, group, _ = shape
+    gamma, beta, count = parameters.gamma, parameters.beta, n * g
     if n < m.shape[0]:
         m, s = m.sum(0, keepdim=True), s.sum(0, keepdim=True)
-    m = torch.addcmul(m, s.unsqueeze(-1), (mean - shift.view(g, group)).unsqueeze(-2), value=-1)
-    grad_gamma = grad_beta = None
-    grad_w = m
-    if parameters.gamma is not None:
-        grad_gamma = (m * w).sum((0, 3)).view(-1)
-        grad_w = m * parameters.gamma.view(g, group, 1)
-    if parameters.beta is not None:
-        grad_beta = s.sum(0).view(-1)
+    column = s.view(count, group, 1)
+    m = torch.baddbmm(m.view(count, group, group), column, (solved.mean - shift.view(g, group)).view(count, 1, group), alpha=-1)
+    grad_gamma = None if gamma is None else (m.view(shape) * solved.w).sum((0, 3)).view(-1)
+    grad_beta = None if beta is None else s.sum(0).view(-1)
     sources = _sources(recipe, stats)
     first = sources[0]
     if first.of_batch and len(sources) == 1 and not stats.share:
         return Gradients(None, None, grad_gamma, grad_beta)
-    d_cov = solver.gradient(solved.saved, grad_w.reshape(-1, group, group)).view(n, g, group, group)
-    d_mean = (a.mT @ s.unsqueeze(-1)).squeeze(-1).neg_()
-    if not solved.mixed:
-        per_pixel = stats.share / pixels if first.of_batch else 1 / pixels
-        if first.of_batch and reduce is not None:
-            d_mean, d_cov = (t.unsqueeze(0) for t in reduce(d_mean[0], d_cov[0]))
-        b = d_cov * (2 * per_pixel)
-        grad_logits = [None if logits is None else torch.zeros_like(logits) for logits in (parameters.mean_logits, parameters.cov_logits)]
-        return Gradients(b, _offset(d_mean, per_pixel, b, first.mean), grad_gamma, grad_beta, *grad_logits)
-    b, c, mean_grad, cov_grad = _unmix(recipe, stats, sources, solved.mixed, d_mean, d_cov, shift, pixels, reduce)
-    return Gradients(b, c, grad_gamma, grad_beta, mean_grad, cov_grad)
+    d_cov = solver.gradient(solved.saved, m if gamma is None else m * tiled(gamma, n).view(count, group, 1)).view(shape)
+    minus_d_mean = torch.bmm(solved.a.view(count, group, group).mT, column).view(n, g, group)
+    if solved.mixed:
+        mixture = _unmix(recipe, stats, sources, solved.mixed, minus_d_mean.neg_(), d_cov, shift, pixels, reduce)
+        return Gradients(mixture.b, mixture.c, grad_gamma, grad_beta, mixture.mean_logits, mixture.cov_logits)
+    per_pixel = stats.share / pixels if first.of_batch else 1 / pixels
+    if first.of_batch and reduce is not None:
+        minus_d_mean, d_cov = (t.unsqueeze(0) for t in reduce(minus_d_mean[0], d_cov[0]))
+    b = d_cov * (2 * per_pixel)
+    c = _offset(minus_d_mean, -per_pixel, b, first.mean)
+    logits = (None if p is None else torch.zeros_like(p) for p in (parameters.mean_logits, parameters.cov_logits))
+    return Gradients(b, c, grad_gamma, grad_beta, *logits)
 
 
 def _offset(d_mean: Tensor, per_pixel: float, b: Tensor, mean: Tensor) -> Tensor:
-    """∂μ/P − B μ."""
-    return torch.sub(d_mean * per_pixel, (b @ mean.unsqueeze(-1)).squeeze(-1))
+    """∂μ/P − B μ for every item, in the shape of `d_mean`."""
+    group = mean.shape[-1]
+    product = torch.baddbmm(d_mean.view(-1, group, 1), b.view(-1, group, group), mean.view(-1, group, 1), beta=per_pixel, alpha=-1)
+    return product.view(d_mean.shape)
 
 
-def _unmix(recipe: Recipe, stats: Statistics, sources: tuple[_Source, ...], mixed, d_mean: Tensor, d_cov: Tensor, shift: Tensor, pixels: int, reduce):
+def _unmix(recipe, stats, sources, mixed, d_mean: Tensor, d_cov: Tensor, shift: Tensor, pixels: int, reduce: Reduce | None) -> Gradients:
+    """What ∂μ̂ and ∂Σ̂ pass on through the mixture. Here is where the batch's gradient sums are formed."""
     mean_weights, cov_weights, mean_factors, cov_factors, *layer = mixed
     group = recipe.group
     constants = basis(recipe, len(sources), d_cov.dtype, d_cov.device)
@@ -194,7 +200,7 @@ def _unmix(recipe: Recipe, stats: Statistics, sources: tuple[_Source, ...], mixe
     towards_cov = constants.cov @ torch.stack(covs).view(-1)
     if layer:
         towards_cov[recipe.layer_index] = (trace * var).sum()
-    return b, c, _through_softmax(mean_weights, towards_mean), _through_softmax(cov_weights, towards_cov)
+    return Gradients(b, c, None, None, _through_softmax(mean_weights, towards_mean), _through_softmax(cov_weights, towards_cov))
 
 
 def _through_softmax(weights: Tensor, grad: Tensor) -> Tensor:

@@ -1,15 +1,20 @@
 """The passes in plain torch operations: what runs everywhere, and what faster kernel sets are tested against."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import EllipsisType
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from swbench.norms.kernels.base import Kernels, statistics_dtype
+from swbench.norms.kernels.algebra import tiled
+from swbench.norms.kernels.base import Kernels
 
 PIECE = 2**18
 """Elements worked on at a time on a CPU, so that what one operation writes is still in the cache for the next (1 MiB in float32)."""
+
+WHOLE = ...
+"""In place of the indices of a piece: everything at once."""
 
 
 def stacked(x: Tensor, group: int) -> Tensor:
@@ -20,7 +25,7 @@ def stacked(x: Tensor, group: int) -> Tensor:
     return x.permute(0, 2, 3, 1).view(n, height * width, channels // group, group).permute(0, 2, 3, 1)
 
 
-def pieces(group: int, *tensors: Tensor) -> Iterator[tuple[slice, bool, tuple[Tensor, ...]]]:
+def pieces(group: int, *tensors: Tensor) -> Iterator[tuple[slice | EllipsisType, bool, tuple[Tensor, ...]]]:
     """Cut tensors of one shape and layout into pieces (k, G, pixels).
 
     Yields which k of the N·g (image, group) pairs a piece holds, whether it is the first one for these, and the piece of each tensor.
@@ -28,7 +33,7 @@ def pieces(group: int, *tensors: Tensor) -> Iterator[tuple[slice, bool, tuple[Te
     stacks = [stacked(t, group) for t in tensors]
     outer, items, _, pixels = stacks[0].shape
     if outer == 1 and (not tensors[0].is_cpu or tensors[0].numel() <= PIECE):
-        yield slice(0, items), True, tuple(s[0] for s in stacks)
+        yield WHOLE, True, tuple(s[0] for s in stacks)
         return
     length = min(pixels, PIECE // group) if tensors[0].is_cpu else pixels
     step = max(1, PIECE // (group * length)) if tensors[0].is_cpu else items
@@ -39,10 +44,10 @@ def pieces(group: int, *tensors: Tensor) -> Iterator[tuple[slice, bool, tuple[Te
                 yield slice(image * items + i, image * items + j), p == 0, tuple(s[image, i:j, :, p : p + length] for s in stacks)
 
 
-def per_item(matrices: Tensor, count: int) -> Tensor:
-    """(N or 1, g, …) as (N·g, …), repeated where the first dimension stands for all images."""
-    if matrices.shape[0] * matrices.shape[1] != count:
-        matrices = matrices.expand(count // matrices.shape[1], *matrices.shape[1:])
+def per_item(matrices: Tensor, n: int) -> Tensor:
+    """(N or 1, g, …) as (N·g, …), repeated where the first dimension stands for all of n images."""
+    if matrices.shape[0] != n:
+        matrices = matrices.expand(n, *matrices.shape[1:])
     return matrices.flatten(0, 1)
 
 
@@ -55,21 +60,27 @@ class AtenKernels(Kernels):
         return True
 
     def moments(self, x: Tensor, shift: Tensor, group: int) -> tuple[Tensor, Tensor]:
-        n, channels, height, width = x.shape
+        n, _, height, width = x.shape
         pixels = height * width
-        shift = shift.view(-1, group)
-        wide_shift = per_item(shift.unsqueeze(0), n * channels // group).unsqueeze(-1)
-        second, total = self._sums(x, group)
-        for items, first, (piece,) in pieces(group, x):
-            apart = piece - wide_shift[items]
-            self._add(second[items], total[items], apart, apart, first)
+        column = tiled(shift, n).view(-1, group, 1)
+
+        def both(piece: Tensor, items: slice) -> tuple[Tensor, Tensor]:
+            apart = piece - column[items]
+            return apart, apart
+
+        second, total = self._sums(both, group, x)
         mean = total.div_(pixels)
         cov = torch.baddbmm(second, mean.unsqueeze(-1), mean.unsqueeze(-2), beta=1 / pixels, alpha=-1)
-        return mean.view(n, -1, group) + shift, cov.view(n, -1, group, group)
+        return mean.view(n, -1, group) + shift.view(-1, group), cov.view(n, -1, group, group)
+
+    def products(self, dy: Tensor, x: Tensor, shift: Tensor, group: int) -> tuple[Tensor, Tensor]:
+        n, column = x.shape[0], tiled(shift, x.shape[0]).view(-1, group, 1)
+        m, s = self._sums(lambda left, right, items: (left.to(column.dtype), right - column[items]), group, dy, x)
+        return m.view(n, -1, group, group), s.view(n, -1, group)
 
     def affine(self, x: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        group, count = a.shape[-1], x.shape[0] * a.shape[1]
-        a, b = per_item(a, count), per_item(b, count).unsqueeze(-1)
+        n, group = x.shape[0], a.shape[-1]
+        a, b = per_item(a, n), per_item(b, n).unsqueeze(-1)
         y = torch.empty_like(x)
         for items, _, (source, target) in pieces(group, x, y):
             if x.dtype == a.dtype:
@@ -78,17 +89,9 @@ class AtenKernels(Kernels):
                 target.copy_(torch.baddbmm(b[items], a[items], source.to(a.dtype)))
         return y
 
-    def products(self, dy: Tensor, x: Tensor, shift: Tensor, group: int) -> tuple[Tensor, Tensor]:
-        n, channels = x.shape[:2]
-        wide_shift = per_item(shift.view(1, -1, group), n * channels // group).unsqueeze(-1)
-        m, s = self._sums(x, group)
-        for items, first, (left, right) in pieces(group, dy, x):
-            self._add(m[items], s[items], left.to(m.dtype), right - wide_shift[items], first)
-        return m.view(n, -1, group, group), s.view(n, -1, group)
-
     def combine(self, dy: Tensor, x: Tensor, at: Tensor, b: Tensor, c: Tensor) -> Tensor:
-        group, count = b.shape[-1], x.shape[0] * b.shape[1]
-        at, b, c = per_item(at, count), per_item(b, count), per_item(c, count).unsqueeze(-1)
+        n, group = x.shape[0], b.shape[-1]
+        at, b, c = per_item(at, n), per_item(b, n), per_item(c, n).unsqueeze(-1)
         dx = torch.empty_like(x)
         for items, _, (left, right, target) in pieces(group, dy, x, dx):
             if x.dtype == b.dtype:
@@ -99,15 +102,20 @@ class AtenKernels(Kernels):
                 target.copy_(wide.baddbmm_(b[items], right.to(b.dtype)))
         return dx
 
-    def _sums(self, x: Tensor, group: int) -> tuple[Tensor, Tensor]:
-        """Room for Σ left rightᵀ, (N·g, G, G), and Σ left, (N·g, G)."""
-        count, dtype = x.shape[0] * x.shape[1] // group, statistics_dtype(x)
-        return x.new_empty(count, group, group, dtype=dtype), x.new_empty(count, group, dtype=dtype)
-
-    def _add(self, products: Tensor, sums: Tensor, left: Tensor, right: Tensor, first: bool) -> None:
-        if first:
-            torch.bmm(left, right.mT, out=products)
-            torch.sum(left, -1, out=sums)
-        else:
-            products.baddbmm_(left, right.mT)
-            sums += left.sum(-1)
+    def _sums(self, factors: Callable[..., tuple[Tensor, Tensor]], group: int, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+        """Σ left rightᵀ, (N·g, G, G), and Σ left, (N·g, G), where `factors` makes left and right of the pieces of `tensors`."""
+        products = sums = None
+        for items, first, given in pieces(group, *tensors):
+            left, right = factors(*given, items)
+            if items is WHOLE:
+                return torch.bmm(left, right.mT), left.sum(-1)
+            if products is None:
+                count = tensors[0].shape[0] * tensors[0].shape[1] // group
+                products, sums = left.new_empty(count, group, group), left.new_empty(count, group)
+            if first:
+                torch.bmm(left, right.mT, out=products[items])
+                torch.sum(left, -1, out=sums[items])
+            else:
+                products[items].baddbmm_(left, right.mT)
+                sums[items] += left.sum(-1)
+        return products, sums
