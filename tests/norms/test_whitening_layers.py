@@ -177,3 +177,9 @@ def test_it_trains():
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_it_runs_on_the_meta_device(make, train):
+    layer = make(dtype=torch.float32, train=train).to("meta")
+    assert layer(torch.empty(2, 8, 300, 300, device="meta", requires_grad=True)).shape == (2, 8, 300, 300)
