@@ -1,5 +1,6 @@
 """What a suite file may hold: the keys of every table, their kinds and bounds."""
 
+from swbench import models, norms
 from swbench.suite import vocabulary
 from swbench.suite.fields import DEVICES, Field
 
@@ -44,7 +45,7 @@ PROTOCOL = {
 def network() -> dict[str, Field]:
     """The keys of `[network]`; its lists expand to their product."""
     return {
-        "model": Field(kind=str, required=True, choices=vocabulary.models()),
+        "model": Field(kind=str, required=True, choices=models.names()),
         "classes": Field(kind=int, default=1000, low=1, high=1_000_000),
         "image": Field(many=True, required=True, **IMAGE),
         "batch": Field(many=True, by_device=True, default=(1,), **BATCH),
@@ -60,8 +61,8 @@ def network() -> dict[str, Field]:
 def row() -> dict[str, Field]:
     """The keys of one `[[rows]]` entry; `model`, `solver` and `group` go before those of `[network]`."""
     return {
-        "norm": Field(kind=str, required=True, choices=vocabulary.norms()),
-        "model": Field(kind=str, choices=vocabulary.models()),
+        "norm": Field(kind=str, required=True, choices=norms.names()),
+        "model": Field(kind=str, choices=models.names()),
         "layers": Field(default=0, **LAYERS),
         "solver": Field(kind=str, check=vocabulary.solver_problem),
         "group": Field(**GROUP),

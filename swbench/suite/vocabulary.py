@@ -1,9 +1,8 @@
 """The names a suite may use, asked of the rooms that own them; nothing here imports torch."""
 
-import importlib
 import re
 
-from swbench import solvers
+from swbench import models, solvers
 from swbench.errors import OptionError, UnknownName
 
 NOT_WHITENING = ("bn", "in", "ln", "none")
@@ -17,23 +16,6 @@ DTYPES = ("float32", "float64", "bfloat16", "float16")
 MODES = ("eager", "graph", "compile")
 LAYOUTS = ("contiguous", "channels_last")
 CACHES = ("hot", "cold")
-
-
-def norms() -> tuple[str, ...]:
-    """Every registered norm."""
-    return _names("swbench.norms", tuple(LABELS))
-
-
-def models() -> tuple[str, ...]:
-    """Every registered model."""
-    return _names("swbench.models", ("resnet50", "resnet50-seg", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "stylizer"))
-
-
-def _names(room: str, otherwise: tuple[str, ...]) -> tuple[str, ...]:
-    try:
-        return importlib.import_module(room).names()
-    except ModuleNotFoundError:
-        return otherwise
 
 
 def solver_problem(spec: str) -> str | None:
@@ -53,8 +35,6 @@ def placement_problem(model: str, layers: int, group: int) -> str | None:
 
     The one place to ask the models' placement rules.
     """
-    from swbench import models
-
     try:
         models.placement(model, layers)
         models.check_group(model, group)

@@ -1,0 +1,6 @@
+"""How one sample is taken: a clock, and a stopwatch that reads it at the end of each pass."""
+
+from swbench.clock.host import Clock, HostClock
+from swbench.clock.stopwatch import HostStopwatch, Stopwatch, stopwatch_for
+
+__all__ = ["Clock", "HostClock", "HostStopwatch", "Stopwatch", "stopwatch_for"]

@@ -1,0 +1,48 @@
+"""A stopwatch for one call of a network: started once, marked after each pass, read when nothing is timed any more."""
+
+from typing import Protocol
+
+from swbench.clock.host import Clock, HostClock
+
+
+class Stopwatch(Protocol):
+    """What a workload needs to time a call; a device with its own clock has its own."""
+
+    def start(self) -> None:
+        """The call begins."""
+
+    def mark(self, name: str) -> None:
+        """The pass `name` has ended."""
+
+    def read(self) -> dict[str, float]:
+        """Seconds from start to each mark, by metric (`forward_s`, `forward_cpu_s`); may wait for the device."""
+
+
+class HostStopwatch:
+    """Wall and CPU time at each mark: `<name>_s` and `<name>_cpu_s`."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        clock = clock or HostClock()
+        self._now, self._cpu = clock.now, clock.cpu
+        self._names: list[str] = []
+        self._wall: list[float] = []
+        self._busy: list[float] = []
+
+    def start(self) -> None:
+        self._names.clear()
+        self._busy[:] = [self._cpu()]
+        self._wall[:] = [self._now()]  # wall time last here and first in `mark`: the reading of CPU time stays outside
+
+    def mark(self, name: str) -> None:
+        self._wall.append(self._now())
+        self._busy.append(self._cpu())
+        self._names.append(name)
+
+    def read(self) -> dict[str, float]:
+        found = {f"{name}_s": wall - self._wall[0] for name, wall in zip(self._names, self._wall[1:], strict=True)}
+        return found | {f"{name}_cpu_s": busy - self._busy[0] for name, busy in zip(self._names, self._busy[1:], strict=True)}
+
+
+def stopwatch_for(device: str) -> Stopwatch | None:
+    """The stopwatch of a device; None where there is none yet. The place to add one with CUDA events."""
+    return HostStopwatch() if device == "cpu" else None
