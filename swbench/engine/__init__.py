@@ -1,0 +1,7 @@
+"""The engine: a scheduler that runs a plan, executors that run one replicate in a fresh process, and the worker inside it."""
+
+from swbench.engine.executor import Executor, SubprocessExecutor
+from swbench.engine.job import Ending, Job
+from swbench.engine.scheduler import Interrupted, RunStatus, run
+
+__all__ = ["Ending", "Executor", "Interrupted", "Job", "RunStatus", "SubprocessExecutor", "run"]

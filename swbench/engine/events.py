@@ -1,0 +1,88 @@
+"""What a progress display is told, always while no timed region runs: the worker waits until the handler has returned."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from swbench.plan import Plan
+from swbench.result import Result, Round
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStarted:
+    """The run begins; `sealed` replicates of groups are there already, of at most `replicates` for each group."""
+
+    plan: Plan
+    path: Path
+    replicates: int
+    sealed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplicateStarted:
+    """A fresh worker begins; a second one for the same replicate follows where a case took the first one down."""
+
+    group: str
+    replicate: int
+    attempt: str
+    cases: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmupDone:
+    """One case is warm after `calls` calls; the last took `seconds`."""
+
+    group: str
+    replicate: int
+    case: str
+    calls: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundDone:
+    """A round is on the disk: number `round.index` + 1 of `rounds` in this replicate."""
+
+    round: Round
+    rounds: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellFailed:
+    """A case ended without its samples; `row` is its label, `detail` the cause."""
+
+    group: str
+    replicate: int
+    case: str
+    row: str
+    status: str
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplicateDone:
+    """All cells of a group's replicate are sealed; it took `elapsed_s` seconds, process start and warm-up included."""
+
+    group: str
+    replicate: int
+    results: tuple[Result, ...]
+    elapsed_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupSettled:
+    """Optional stopping: the group needs no more replicates, for this reason."""
+
+    group: str
+    replicates: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunDone:
+    """The run is complete; `failed` of its cells are not ok nor unsupported."""
+
+    reason: str
+    failed: int
+
+
+Event = RunStarted | ReplicateStarted | WarmupDone | RoundDone | CellFailed | ReplicateDone | GroupSettled | RunDone

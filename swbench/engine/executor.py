@@ -1,0 +1,138 @@
+"""Running one job in a fresh process, and saying how it ended whatever it does."""
+
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from swbench.engine.job import Ending, Job
+from swbench.engine.messages import End, Message, decode
+from swbench.engine.process import Garbage, WorkerProcess, environment
+from swbench.result import CRASHED, OUT_OF_MEMORY, TIMED_OUT
+
+_DUMP_S = 5.0
+"""How long a worker over its time limit has to write its stacks to the log; heuristic."""
+
+_EXIT_S = 10.0
+"""How long a worker that is done may take to exit; heuristic."""
+
+
+_START_S = 120.0
+"""The least that is granted to start and import, whatever the limit a case; heuristic: torch from a cold network disk takes a minute."""
+
+
+class Executor(Protocol):
+    """Runs jobs one at a time."""
+
+    def run(self, job: Job, on_message: Callable[[Message], None]) -> Ending:
+        """Run a job to its end. The worker waits while `on_message` deals with what it sent. Nothing of it runs when this returns or raises."""
+
+
+class SubprocessExecutor:
+    """Each job in a process of its own; its stdout, stderr and stacks go to `logs`/`job.log`.
+
+    While a region is timed the parent sleeps in one `poll` on the worker's pipe.
+    """
+
+    def __init__(self, logs: Path, paths: Sequence[str] = (), environ: Mapping[str, str] | None = None) -> None:
+        """`paths` go in front of the worker's import path; `environ` adds to its environment."""
+        self._logs, self._paths, self._environ = logs, tuple(paths), dict(environ or {})
+
+    def run(self, job: Job, on_message: Callable[[Message], None]) -> Ending:
+        kills = _out_of_memory_kills()
+        log = self._logs / job.log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with WorkerProcess(job, log, environment(job.threads, self._paths) | self._environ) as worker:
+            ending = self._listen(worker, job, on_message, kills)
+        if ending.ok and log.stat().st_size == 0:
+            log.unlink()
+        return ending
+
+    def _listen(self, worker: WorkerProcess, job: Job, on_message: Callable[[Message], None], kills: int) -> Ending:
+        limit_s = job.protocol.case_limit_s
+        while True:
+            try:
+                line = _next_line(worker, limit_s)
+                if line is None:
+                    return _timed_out(worker, job, limit_s)
+                if not line:
+                    return _died(worker, job, kills)
+                message = decode(line, len(job.cases))
+            except (Garbage, ValueError) as problem:
+                case, stage, _ = worker.page.read()
+                said = f"the worker wrote what is no message while {stage} ({str(problem)[:200] or 'bytes without end'}); it was ended"
+                return Ending(ok=False, culprit=case, status=CRASHED, detail=said + _see(job))
+            on_message(message)
+            worker.acknowledge()
+            if isinstance(message, End):
+                worker.wait(_EXIT_S)
+                return Ending(ok=True)
+
+
+def _next_line(worker: WorkerProcess, limit_s: float) -> bytes | None:
+    """The next line; None once whatever the worker does has taken longer than `limit_s`."""
+    while True:
+        line = worker.line(max(0.0, _left(worker, limit_s)))
+        if line is not None or _left(worker, limit_s) <= 0:
+            return line
+
+
+def _left(worker: WorkerProcess, limit_s: float) -> float:
+    """Seconds that what the worker is doing may still take."""
+    _, stage, running_s = worker.page.read()
+    return (max(limit_s, _START_S) if stage == "starting" else limit_s) - running_s
+
+
+def _timed_out(worker: WorkerProcess, job: Job, limit_s: float) -> Ending:
+    case, stage, _ = worker.page.read()
+    worker.signal(signal.SIGABRT)  # its fault handler writes every thread's stack to the log, then it dies
+    worker.wait(_DUMP_S)
+    return Ending(ok=False, culprit=case, status=TIMED_OUT, detail=f"over the limit of {limit_s:g} s while {stage}; stacks in logs/{job.log}")
+
+
+def _died(worker: WorkerProcess, job: Job, kills: int) -> Ending:
+    case, stage, _ = worker.page.read()
+    code = worker.wait(_EXIT_S)
+    if code is None:
+        return Ending(ok=False, culprit=case, status=CRASHED, detail=f"the worker closed its pipe while {stage} and went on; it was ended{_see(job)}")
+    if code == -signal.SIGKILL and _out_of_memory_kills() > kills:
+        return Ending(ok=False, culprit=case, status=OUT_OF_MEMORY, detail=f"killed by the kernel, which was out of memory, while {stage}")
+    how = f"killed by {_name(-code)}" if code < 0 else f"exit status {code}"
+    last = "" if code < 0 else _last_words(worker.log)
+    return Ending(ok=False, culprit=case, status=CRASHED, detail=f"{how} while {stage}{last}{_see(job)}")
+
+
+def _see(job: Job) -> str:
+    return f"; see logs/{job.log}"
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _last_words(log: Path) -> str:
+    """The last line of a log, bounded."""
+    try:
+        with open(log, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 2000))
+            lines = file.read().decode("utf-8", "replace").split("\n")
+    except OSError:
+        return ""
+    said = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return f" ({said[:300]})" if said else ""
+
+
+def _out_of_memory_kills() -> int:
+    """How many processes the kernel has killed for memory, on this machine and in this control group; 0 where it does not say."""
+    found = 0
+    for path in ("/proc/vmstat", "/sys/fs/cgroup/memory.events"):
+        try:
+            lines = Path(path).read_text().splitlines()
+        except OSError:
+            continue
+        found += sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
+    return found

@@ -1,0 +1,47 @@
+"""An executor for tests and the selftest: the same session, in this process, on whatever clock it is given."""
+
+from collections.abc import Callable
+from typing import Any
+
+from swbench.clock import Clock
+from swbench.engine.job import Ending, Job
+from swbench.engine.messages import End, Message, decode, encode
+from swbench.engine.session import Session
+from swbench.probes.workload import Workload
+from swbench.result import CRASHED
+
+
+class Dies(BaseException):
+    """Raised by a workload to act the death of its process; `status` and `detail` are what the parent would find."""
+
+    def __init__(self, status: str = CRASHED, detail: str = "killed by SIGSEGV") -> None:
+        self.status, self.detail = status, detail
+        super().__init__(detail)
+
+
+class FakeExecutor:
+    """Runs jobs here. `make` builds a workload from a case; `jobs` keeps every job it was given."""
+
+    def __init__(self, make: Callable[[Any], Workload], clock: Clock | None = None) -> None:
+        self._make, self._clock = make, clock
+        self.jobs: list[Job] = []
+
+    def run(self, job: Job, on_message: Callable[[Message], None]) -> Ending:
+        self.jobs.append(job)
+        running: list[int] = [-1]
+        ended: list[bool] = []
+
+        def send(message: Message) -> None:
+            message = decode(encode(message), len(job.cases))
+            ended.append(isinstance(message, End))
+            on_message(message)
+
+        def begin(case: int, stage: str) -> None:
+            del stage
+            running[0] = case
+
+        try:
+            Session(job, self._make, send, begin, self._clock, read=dict).run()
+        except Dies as death:
+            return Ending(ok=False, culprit=running[0] if running[0] >= 0 else None, status=death.status, detail=death.detail)
+        return Ending(ok=ended[-1])

@@ -1,0 +1,56 @@
+"""What a worker is asked to do, and how it ended."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from swbench.case import AnyCase, case_from_json
+from swbench.plan import Protocol
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One replicate of one group, or of what is left of it after a case took a worker down.
+
+    `workloads` maps the kind of a case to `module:attribute` of its workload; `log` names the worker's log file.
+    """
+
+    group: str
+    cases: tuple[AnyCase, ...]
+    replicate: int
+    attempt: str
+    protocol: Protocol
+    workloads: dict[str, str]
+    log: str
+
+    @property
+    def seed(self) -> str:
+        """Decides the order of the cases in every round; the same again when a replicate is repeated."""
+        return f"{self.protocol.seed}/{self.group}/{self.replicate}"
+
+    @property
+    def threads(self) -> int:
+        """Intra-op threads of the worker; 0 leaves torch's own number."""
+        return max(case.threads for case in self.cases)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready values of all fields."""
+        return {**dataclasses.asdict(self), "cases": [case.to_json() for case in self.cases]}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Job":
+        """The job that `to_json` wrote."""
+        return cls(**{**data, "cases": tuple(case_from_json(case) for case in data["cases"]), "protocol": Protocol(**data["protocol"])})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How a worker ended; `ok` if it did all it was asked to.
+
+    Otherwise `culprit` is the position of the case it was running, None if it was between cases, and `status` and `detail` say what happened.
+    """
+
+    ok: bool
+    culprit: int | None = None
+    status: str = ""
+    detail: str = ""

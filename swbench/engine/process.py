@@ -1,0 +1,134 @@
+"""A worker process as its parent sees it: started in a session of its own, ended with everything it started."""
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from swbench.engine.job import Job
+from swbench.engine.page import Page
+
+LONGEST_LINE = 16 * 2**20
+"""Bytes without a line end after which a worker is taken to write garbage."""
+
+
+class Garbage(Exception):
+    """The worker sent bytes without end."""
+
+
+def environment(threads: int, paths: Sequence[str] = ()) -> dict[str, str]:
+    """The worker's environment: so many threads for every library, and waiting threads asleep (a spinning one takes a core from others)."""
+    package = str(Path(__file__).resolve().parents[2])
+    found = {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, package, *filter(None, [os.environ.get("PYTHONPATH")])])}
+    found |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0", "PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1"}
+    if threads:
+        found |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS"), str(threads))
+    return found
+
+
+class WorkerProcess:
+    """Started by construction; `end` leaves nothing of it running."""
+
+    def __init__(self, job: Job, log: Path, environ: Mapping[str, str]) -> None:
+        self.log = log
+        self._buffer = bytearray()
+        with contextlib.ExitStack() as opened:
+            read_end, report = os.pipe()
+            opened.callback(os.close, report)
+            ack, self._ack = os.pipe()
+            opened.callback(os.close, ack)
+            page = Page.file()
+            opened.callback(os.close, page)
+            self._report, self.page = read_end, Page(page)
+            order = {"job": job.to_json(), "report": report, "ack": ack, "page": page, "parent": os.getpid()}
+            stdin = opened.enter_context(tempfile.TemporaryFile())  # a file, so that a worker that reads nothing cannot block us
+            stdin.write(json.dumps(order).encode())
+            stdin.seek(0)
+            output = opened.enter_context(open(log, "ab"))
+            command = [sys.executable, "-P", "-m", "swbench.engine.worker"]
+            self._popen = subprocess.Popen(
+                command, stdin=stdin, stdout=output, stderr=output, env=dict(environ), pass_fds=(report, ack, page), start_new_session=True
+            )
+        os.set_blocking(self._report, False)
+        self._pid_handle = os.pidfd_open(self._popen.pid) if hasattr(os, "pidfd_open") else None
+
+    def line(self, timeout_s: float) -> bytes | None:
+        """The next line; empty when the worker has died with nothing left to say; None after `timeout_s`. Raises Garbage."""
+        poll, until = select.poll(), time.monotonic() + timeout_s
+        poll.register(self._report, select.POLLIN)
+        if self._pid_handle is not None:
+            poll.register(self._pid_handle, select.POLLIN)
+        while True:
+            if (end := self._buffer.find(b"\n")) >= 0:
+                found = bytes(self._buffer[:end])
+                del self._buffer[: end + 1]
+                return found
+            if len(self._buffer) > LONGEST_LINE:
+                raise Garbage
+            ready = dict(poll.poll(max(0.0, until - time.monotonic()) * 1000 + 1))
+            if not ready:
+                return None
+            try:
+                data = os.read(self._report, 65536)
+            except BlockingIOError:  # a process it started may hold the pipe open: then only its own end says that it is over
+                if self._pid_handle in ready:
+                    return b""
+                continue
+            if not data:
+                return b""
+            self._buffer += data
+
+    def acknowledge(self) -> None:
+        """Let the worker go on; does nothing if it is gone."""
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._ack, b"k")
+
+    def wait(self, timeout_s: float) -> int | None:
+        """The exit status (negative for a signal), or None if it still runs after `timeout_s`. Its process group stays reserved until `end`."""
+        if self._pid_handle is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._popen.wait(timeout_s)
+            return self._popen.returncode
+        poll = select.poll()
+        poll.register(self._pid_handle, select.POLLIN)
+        poll.poll(timeout_s * 1000)
+        found = os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if found is None:
+            return None
+        return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the worker alone."""
+        self._popen.send_signal(number)
+
+    def end(self) -> None:
+        """Kill the worker and all of its process group, and wait until it is gone."""
+        try:
+            self._kill()
+        finally:  # a Ctrl-C may have cut the first attempt short
+            self._kill()
+            self._popen.wait()
+            for handle in (self._report, self._ack, self._pid_handle):
+                if handle is not None:
+                    with contextlib.suppress(OSError):
+                        os.close(handle)
+            self.page.close()
+
+    def _kill(self) -> None:
+        if self._popen.returncode is not None:
+            return  # reaped: its number may belong to somebody else by now
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._popen.pid, signal.SIGKILL)
+
+    def __enter__(self) -> "WorkerProcess":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()

@@ -1,0 +1,133 @@
+"""Running a plan: replicate 0 of every group, then replicate 1 …, so that an interrupted run has something of everything and drift spreads."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from swbench.case import BASELINE
+from swbench.engine import events
+from swbench.engine.executor import Executor
+from swbench.engine.replicate import Replicate
+from swbench.errors import SwbenchError
+from swbench.plan import Group, Plan
+from swbench.report.stopping import Stopping
+from swbench.result import CRASHED, FORWARD, FORWARD_BACKWARD, OUT_OF_MEMORY, TIMED_OUT
+from swbench.store import RunWriter
+
+FAILURES = (OUT_OF_MEMORY, CRASHED, TIMED_OUT)
+"""Statuses that make a run exit with 3; an unsupported cell does not."""
+
+
+class Interrupted(SwbenchError):
+    """The run was stopped by Ctrl-C; what was measured is readable."""
+
+    exit_code = 130
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """How a run ended: why it stopped, and how many of its cells failed."""
+
+    reason: str
+    failed: int
+
+    @property
+    def exit_code(self) -> int:
+        """3 where a cell ended out of memory, crashed or timed out; else 0."""
+        return 3 if self.failed else 0
+
+
+def run(
+    plan: Plan,
+    writer: RunWriter,
+    executor: Executor,
+    on_event: Callable[[events.Event], None] = lambda event: None,
+    *,
+    stopping: Stopping | None = None,
+    workloads: dict[str, str] | None = None,
+    now: Callable[[], float] = time.monotonic,
+) -> RunStatus:
+    """Measure whatever of `plan` is not sealed yet, seal each replicate as it ends, and finish the run.
+
+    `stopping` (made from the plan's `target_ci` where not given) ends groups that are precise enough; the plan's budget ends the run
+    before the replicate that would begin after it. Raises Interrupted after Ctrl-C and StoreError where results cannot be written; the
+    worker is gone then, the run unfinished and resumable.
+    """
+    return _Run(plan, writer, executor, on_event, stopping, workloads, now).run()
+
+
+class _Run:
+    """The state of one run."""
+
+    def __init__(self, plan, writer, executor, on_event, stopping, workloads, now) -> None:
+        self._plan, self._writer, self._executor, self._tell = plan, writer, executor, on_event
+        self._workloads, self._now = workloads, now
+        target = plan.protocol.target_ci
+        self._stopping = stopping or (Stopping(target) if target is not None else None)
+        self._started = now()
+        self._settled: set[str] = set()
+
+    @property
+    def _replicates(self) -> int:
+        return self._stopping.most if self._stopping else self._plan.protocol.replicates
+
+    def run(self) -> RunStatus:
+        writer = self._writer
+        sealed = sum(writer.sealed(group.name, number) for number in range(self._replicates) for group in self._plan.groups)
+        try:
+            self._tell(events.RunStarted(plan=self._plan, path=writer.path, replicates=self._replicates, sealed=sealed))
+            reason = self._measure()
+            writer.finish(reason)
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"interrupted: {len(writer.results)} finished cells are kept in {writer.path}; the same command with --resume goes on from there"
+            ) from None
+        finally:
+            writer.close()
+        failed = sum(one.status in FAILURES for one in writer.results)
+        self._tell(events.RunDone(reason=reason, failed=failed))
+        return RunStatus(reason, failed)
+
+    def _measure(self) -> str:
+        budget_s = self._plan.protocol.budget_s
+        for group, number in self._missing():
+            began = self._now()
+            if budget_s is not None and began - self._started >= budget_s:
+                return "budget spent"
+            replicate = Replicate(group, number, self._plan.protocol, self._writer, self._executor, self._tell, self._workloads)
+            results = replicate.run()
+            self._writer.seal(results)
+            self._tell(events.ReplicateDone(group=group.name, replicate=number, results=results, elapsed_s=self._now() - began))
+        return "precise enough" if self._stopping and len(self._settled) == len(self._plan.groups) else "all replicates done"
+
+    def _missing(self) -> Iterator[tuple[Group, int]]:
+        """Replicate-major: what is not sealed, of the groups that still need replicates."""
+        for number in range(self._replicates):
+            for group in self._plan.groups:
+                if group.name in self._settled:
+                    continue
+                if not self._writer.sealed(group.name, number):
+                    yield group, number
+                self._look(group, number + 1)
+
+    def _look(self, group: Group, replicates: int) -> None:
+        """Ask, at the looks that were fixed beforehand, whether a group needs more replicates."""
+        if self._stopping is None or not self._stopping.due(replicates):
+            return
+        decision = self._stopping.decide(self._pairs(group, replicates))
+        if decision.stop:
+            self._settled.add(group.name)
+            self._tell(events.GroupSettled(group=group.name, replicates=replicates, reason=decision.reason))
+
+    def _pairs(self, group: Group, replicates: int) -> dict[tuple[str, str], list[list[tuple[float, float]]]]:
+        """Per case and metric, the (baseline, variant) pairs of every sealed replicate."""
+        owner = {(one.case, one.replicate): one.attempt for one in self._writer.results if one.group == group.name}
+        baseline = next((case.key for case in group.cases if case.role == BASELINE), None)
+        found = {(case.key, m): [[] for _ in range(replicates)] for case in group.cases if case.key != baseline for m in (FORWARD, FORWARD_BACKWARD)}
+        for one in self._writer.rounds:
+            if one.group != group.name or one.replicate >= replicates or baseline not in one.samples:
+                continue
+            for (key, metric), pairs in found.items():
+                if owner.get((key, one.replicate)) == one.attempt and metric in one.samples.get(key, {}) and metric in one.samples[baseline]:
+                    pairs[one.replicate].append((one.samples[baseline][metric], one.samples[key][metric]))
+        return found

@@ -1,0 +1,122 @@
+"""The measuring itself: build, warm up, paired rounds in random order, read out. It runs in a worker, or in a test."""
+
+import gc
+import math
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from swbench.clock import Clock, HostClock
+from swbench.engine.job import Job
+from swbench.engine.messages import End, Failed, Measured, Message, RoundTaken, Warm
+from swbench.engine.warmup import WarmUp
+from swbench.errors import DeviceError
+from swbench.probes import disturbance
+from swbench.probes.workload import Unsupported, Workload
+from swbench.result import CRASHED, FORWARD_BACKWARD, OUT_OF_MEMORY, UNSUPPORTED
+
+_MEMORY_WORDS = ("can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory")
+"""How torch words a failed allocation on a CPU, where it raises a plain RuntimeError."""
+
+
+class Session:
+    """One replicate. `send` returns when the parent has dealt with the message; `begin` says what runs next (case or -1, stage)."""
+
+    def __init__(
+        self,
+        job: Job,
+        make: Callable[[Any], Workload],
+        send: Callable[[Message], None],
+        begin: Callable[[int, str], None] = lambda case, stage: None,
+        clock: Clock | None = None,
+        read: Callable[[], Mapping[str, float]] = disturbance.read,
+    ) -> None:
+        self._job, self._make, self._send, self._begin, self._read = job, make, send, begin, read
+        self._now = (clock or HostClock()).now
+        self._ready: dict[int, Workload] = {}
+
+    def run(self) -> None:
+        """Everything from building to reading out; a case that fails is reported and left out from there on."""
+        for case in range(len(self._job.cases)):
+            self._guarded(case, "building", self._build)
+        for case in list(self._ready):
+            self._guarded(case, "warming up", self._warm)
+        collecting = gc.isenabled()
+        gc.collect()
+        gc.freeze()  # what was built is not walked again by the collections between rounds
+        gc.disable()
+        try:
+            order = random.Random(self._job.seed)
+            for index in range(self._job.protocol.rounds):
+                if self._ready:
+                    self._round(index, order)
+        finally:
+            gc.unfreeze()
+            if collecting:
+                gc.enable()
+        for case in list(self._ready):
+            self._guarded(case, "finishing", self._finish)
+        self._send(End())
+
+    def _build(self, case: int) -> None:
+        self._ready[case] = self._make(self._job.cases[case])
+
+    def _warm(self, case: int) -> None:
+        protocol, call = self._job.protocol, self._ready[case].call
+        warm = WarmUp(protocol.warmup_calls, protocol.warmup_s, protocol.warmup_cap_s)
+        while not warm.done:
+            started = self._now()
+            sample = _checked(call())
+            self._begin(case, "warming up")  # each call has the time limit to itself
+            spent_s = self._now() - started
+            warm.add(sample.get(FORWARD_BACKWARD, max(sample.values())), spent_s)
+        self._begin(-1, "warming up")
+        self._send(Warm(case=case, calls=warm.calls, seconds=spent_s))
+
+    def _round(self, index: int, random_order: random.Random) -> None:
+        order = list(self._ready)
+        random_order.shuffle(order)
+        samples: dict[str, dict[str, float]] = {}
+        started, before = time.time(), self._read()
+        for case in order:
+            self._guarded(case, "timing", lambda case: samples.__setitem__(str(case), _checked(self._ready[case].call())))
+        change = disturbance.difference(before, self._read())
+        self._send(RoundTaken(index=index, order=tuple(order), samples=samples, disturbance=dict(change), started=started))
+        gc.collect(0)
+
+    def _finish(self, case: int) -> None:
+        workload = self._ready[case]
+        found = tuple((one.metric, one.unit, tuple(map(float, one.samples))) for one in workload.finish())
+        chosen = {str(name): str(value) for name, value in workload.chosen.items()}
+        self._begin(-1, "finishing")
+        self._send(Measured(case=case, measurements=found, chosen=chosen))
+
+    def _guarded(self, case: int, stage: str, step: Callable[[int], None]) -> None:
+        """Run a step of one case; if it raises, that case has failed and no other."""
+        self._begin(case, stage)
+        try:
+            step(case)
+        except (Exception, SystemExit) as problem:  # noqa: BLE001  whatever a model does is that case's result
+            self._ready.pop(case, None)
+            status, detail = cause(problem)
+            self._begin(-1, stage)
+            self._send(Failed(case=case, status=status, detail=f"{detail} (while {stage})" if status == CRASHED else detail))
+        self._begin(-1, stage)
+
+
+def cause(problem: BaseException) -> tuple[str, str]:
+    """The status and the one-line detail that an exception stands for."""
+    first = " ".join(str(problem).split())[:500]
+    if isinstance(problem, Unsupported | DeviceError):
+        return UNSUPPORTED, first
+    named = type(problem).__name__
+    if isinstance(problem, MemoryError) or named == "OutOfMemoryError" or (isinstance(problem, RuntimeError) and any(w in first for w in _MEMORY_WORDS)):
+        return OUT_OF_MEMORY, first or "no memory left"
+    return CRASHED, f"{named}: {first}" if first else named
+
+
+def _checked(sample: dict[str, float]) -> dict[str, float]:
+    if not sample or not all(math.isfinite(value) and value >= 0 for value in sample.values()):
+        raise ValueError(f"a call returned {sample!r} instead of seconds")
+    return sample

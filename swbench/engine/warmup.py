@@ -1,0 +1,40 @@
+"""When a case is warm: enough calls and seconds, and two windows of calls that agree."""
+
+from statistics import median
+
+WINDOW = 5
+"""Calls in each of the two windows; a heuristic: the median of five ignores two outliers."""
+
+AGREEMENT = 0.01
+"""Windows agree when their medians differ by less than this share (MEASURING: 1 %)."""
+
+
+class WarmUp:
+    """At least `calls` calls and `seconds`, then until the medians of the last two windows agree, or `cap_s` have passed."""
+
+    def __init__(self, calls: int, seconds: float, cap_s: float) -> None:
+        self._calls, self._seconds, self._cap_s = calls, seconds, max(cap_s, seconds)
+        self._taken: list[float] = []
+        self._spent_s = 0.0
+
+    def add(self, sample_s: float, spent_s: float) -> None:
+        """A call took `sample_s` by its own clock, and `spent_s` with everything around it."""
+        self._taken.append(sample_s)
+        self._spent_s += spent_s
+
+    @property
+    def calls(self) -> int:
+        """Calls so far."""
+        return len(self._taken)
+
+    @property
+    def done(self) -> bool:
+        """Whether the case is warm, or has to count as warm."""
+        if self.calls < self._calls or self._spent_s < self._seconds:
+            return False
+        if self._spent_s >= self._cap_s:
+            return True
+        if self.calls < 2 * WINDOW:
+            return False
+        before, now = median(self._taken[-2 * WINDOW : -WINDOW]), median(self._taken[-WINDOW:])
+        return abs(now - before) < AGREEMENT * before

@@ -1,0 +1,78 @@
+"""The process that measures one replicate: `python -m swbench.engine.worker`, with its job on stdin and four inherited descriptors."""
+
+import ctypes
+import faulthandler
+import importlib
+import json
+import os
+import resource
+import signal
+import sys
+import traceback
+from typing import Any
+
+from swbench.engine.job import Job
+from swbench.engine.messages import Message, encode
+from swbench.engine.page import Page
+from swbench.engine.session import Session
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def main() -> None:
+    """Read the job, measure, report; whatever a library prints goes to the log that stdout and stderr are."""
+    order = json.load(sys.stdin)
+    report, ack, page_handle = order["report"], order["ack"], order["page"]
+    for handle in (report, ack, page_handle):
+        os.set_inheritable(handle, False)
+    _tie_to(order["parent"])
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    faulthandler.enable(all_threads=True)
+    job, page = Job.from_json(order["job"]), Page(page_handle)
+    classes = {kind: _target(target) for kind, target in job.workloads.items() if any(case.kind == kind for case in job.cases)}
+    if "torch" in sys.modules and job.threads:
+        sys.modules["torch"].set_num_threads(job.threads)
+    Session(job, lambda case: classes[case.kind](case), Line(report, ack).send, page.begin).run()
+
+
+class Line:
+    """The worker's end of the pipes: a message out, then an acknowledgement in."""
+
+    def __init__(self, report: int, ack: int) -> None:
+        self._report, self._ack = report, ack
+
+    def send(self, message: Message) -> None:
+        """Returns when the parent has dealt with the message. Ends the process where the parent is gone."""
+        view = memoryview(encode(message))
+        try:
+            while view:
+                view = view[os.write(self._report, view) :]
+            answer = os.read(self._ack, 1)
+        except BrokenPipeError:
+            answer = b""
+        if not answer:
+            os._exit(1)
+
+
+def _tie_to(parent: int) -> None:
+    """Have the kernel kill this process when its parent dies, on Linux; elsewhere the next message ends it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _target(target: str) -> Any:
+    module, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Exception:  # noqa: BLE001  the log is all that is left to tell it to
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(70)
+    sys.stdout.flush()
+    os._exit(0)  # at-exit code of libraries measures nothing and can hang

@@ -1,0 +1,70 @@
+"""The network workload builds what the case says, times both passes from one call, and alters nothing to make it run."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from swbench.case import Case
+from swbench.probes.memory import peak_allocated
+from swbench.probes.network import NetworkWorkload
+from swbench.probes.workload import Unsupported, Workload
+
+CASE = Case(model="resnet20", norm="swa", layers=5, solver="eigh", classes=10, image=(8, 8), batch=2, group=4)
+
+
+def test_one_call_times_forward_and_both():
+    workload: Workload = NetworkWorkload(CASE)
+    sample = workload.call()
+    assert set(sample) == {"forward_s", "forward_backward_s", "forward_cpu_s", "forward_backward_cpu_s"}
+    assert 0 < sample["forward_s"] < sample["forward_backward_s"]
+    assert workload.chosen["solver"].startswith("eigh")
+    assert "kernels" in workload.chosen
+
+
+def test_gradients_are_those_of_one_call():
+    workload = NetworkWorkload(CASE)
+    model = workload._model
+    assert model.training
+    seen = []
+    for _ in range(2):
+        workload.call()
+        seen.append([p.grad.clone() for p in model.parameters()])
+    assert all(torch.isfinite(grad).all() for grad in seen[0])
+    assert all(torch.allclose(*pair, atol=1e-4, rtol=1e-3) for pair in zip(*seen, strict=True)), "gradients were not dropped between calls"
+
+
+def test_two_processes_would_build_the_same():
+    one, other = NetworkWorkload(CASE), NetworkWorkload(CASE)
+    assert torch.equal(one._input, other._input)
+    assert torch.equal(one._cotangent, other._cotangent)
+    assert all(torch.equal(*pair) for pair in zip(one._model.parameters(), other._model.parameters(), strict=True))
+
+
+def test_dtype_and_layout_are_honoured():
+    workload = NetworkWorkload(dataclasses.replace(CASE, dtype="float64", layout="channels_last"))
+    assert {p.dtype for p in workload._model.parameters()} == {torch.float64}
+    assert workload._input.is_contiguous(memory_format=torch.channels_last)
+    workload.call()
+
+
+@pytest.mark.parametrize(("field", "value"), [("mode", "graph"), ("mode", "compile"), ("device", "cuda"), ("world", 2)])
+def test_what_is_not_built_yet_is_unsupported(field, value):
+    with pytest.raises(Unsupported, match="yet"):
+        NetworkWorkload(dataclasses.replace(CASE, **{field: value}))
+
+
+def test_finish_measures_memory():
+    found = {one.metric: one for one in NetworkWorkload(CASE).finish()}
+    assert found["parameter_bytes"].unit == "B"
+    assert found["peak_bytes"].samples[0] > found["parameter_bytes"].samples[0]
+
+
+def test_peak_memory_is_what_was_held_at_once():
+    def call():
+        a = torch.zeros(1000, 1000)
+        b = a + 1
+        del a
+        return b * 2
+
+    assert peak_allocated(call) == pytest.approx(8e6, rel=1e-3)

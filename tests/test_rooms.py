@@ -1,0 +1,82 @@
+"""Each room imports only from the rooms above it (DESIGN.md); imports inside functions count as well."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import swbench
+
+PACKAGE = Path(swbench.__file__).parent
+
+ORDER = [
+    ["errors", "registry"],
+    ["case", "result", "plan"],
+    ["solvers"],
+    ["norms"],
+    ["models"],
+    ["flops"],
+    ["clock"],
+    ["probes"],
+    ["suite", "store"],
+    ["report"],
+    ["engine"],
+    ["cli"],
+]
+"""Rooms from the top; `registry` uses `errors`, and `result` and `plan` use `case`, which stand on the same line."""
+
+SAME_LINE = {("registry", "errors"), ("plan", "case"), ("result", "case"), ("plan", "result")}
+LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    part = path.relative_to(PACKAGE).parts[0]
+    return part.removesuffix(".py")
+
+
+def imported(tree: ast.AST, names: set[str]) -> set[str]:
+    """Rooms that a module imports; `from swbench import x` is one where x is a room."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("swbench.")}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            if node.module == "swbench":
+                found |= {alias.name for alias in node.names} & names
+            elif (node.module or "").startswith("swbench."):
+                found.add(node.module.split(".")[1])
+    return found
+
+
+def looks_down(own: str, other: str) -> bool:
+    return other != own and LEVEL[other] >= LEVEL[own] and (own, other) not in SAME_LINE
+
+
+def test_the_rule_can_fail():
+    tree = ast.parse("def f():\n    from swbench.engine import run\n    import swbench.report.table\n    from swbench import cli, __version__")
+    assert imported(tree, set(LEVEL)) == {"engine", "report", "cli"}
+    assert looks_down("store", "report")
+    assert looks_down("store", "suite")
+    assert not looks_down("engine", "report")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_a_room_looks_only_up(path):
+    own = room(path)
+    if own in ("__init__", "__main__"):
+        return
+    assert own in LEVEL, f"{own} is no room; add it to the order"
+    rooms = imported(ast.parse(path.read_text()), set(LEVEL))
+    wrong = sorted(other for other in rooms if looks_down(own, other))
+    assert not wrong, f"{own} must not import {', '.join(wrong)}"
+
+
+def test_only_the_command_line_prints_and_exits():
+    for path in FILES:
+        if room(path) == "cli":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                assert ast.unparse(node.func) not in ("print", "exit", "quit", "sys.exit"), f"{path}:{node.lineno}"
