@@ -23,7 +23,8 @@ def warnings_of(measured: MeasuredRun, *, no_gpu: bool) -> tuple[str, ...]:
     cells = [cell for cell in measured.cells if not is_control(cell)]
     if not run.complete:
         done = sum(cell.status != PENDING for cell in cells)
-        found.append(f"INTERRUPTED: the run is not complete; {done} of {len(cells)} cells have results. Go on with --resume.")
+        sealed = sum(cell.replicates for cell in cells)
+        found.append(f"INTERRUPTED: the run is not complete: {done} of {len(cells)} cells, {count(sealed, 'result')} in all. Go on with --resume.")
     if measured.left_out:
         found.append(f"{count(measured.left_out, 'round')} of replicates that were not finished left out.")
     found += list(run.warnings)

@@ -29,6 +29,11 @@ def exponent(value: float, digits: int = 2) -> str:
     return f"{mantissa}e{int(power)}"
 
 
+def error(value: float) -> str:
+    """An error with 2 digits: 0.40, 1.2e-7."""
+    return significant(value, 2) if 1e-2 <= abs(value) < 1e2 else exponent(value)
+
+
 def gflops(value: float) -> str:
     """10⁹ operations with the digits of the supplement: 4.143 in Table 1, 274.73 in Table 2."""
     if abs(value) < 0.1:
@@ -47,7 +52,7 @@ FORMATS: dict[str, Callable[[float], str]] = {
     "seconds": significant,
     "microseconds": lambda value: significant(value * 1e6),
     "ratio": ratio,
-    "error": exponent,
+    "error": error,
     "percent": lambda value: f"{value:.1f}",
     "share": lambda value: f"{100 * value:.3g} %",
     "millions": lambda value: significant(value / 1e6),

@@ -142,3 +142,47 @@ def table1(**fields):
     measurements = {0: flops("bn"), 1: flops("bn"), 2: flops("bw"), 3: flops("swa"), 4: flops("swb")}
     results = results_of(group, measurements=measurements, chosen={"solver": "eigh", "kernels": "torch"})
     return stored([group], results, rounds_of(group, [1, 1, 1.2, 1.25, 1.3]), **fields)
+
+
+HOSTILE = "<script>alert(1)</script>"
+FORMULA = "=cmd()|' /C calc'!A0"
+LATEX = r"50%_of $x$ & \input{/etc/passwd} #1 ~^{}"
+TERMINAL = "\x1b[2J\x1b]0;owned\x07\u202egnp.exe"
+MARKDOWN = "a|b `c` **d** [e](javascript:alert(2)) 漢字"
+
+
+def every_status(**fields):
+    """A run with a row a status, an unstable row, disturbed rounds, names that attack each format, and no GPU."""
+    rows = [
+        ("bw", 7, "auto", "ResNet50-BW"),
+        ("swa", 7, "eigh", HOSTILE),
+        ("swa", 7, "svd-loop", FORMULA),
+        ("swb", 7, "auto", LATEX),
+        ("swa", 14, "polar", TERMINAL),
+        ("iw", 7, "@SUM(A1)", MARKDOWN),
+    ]
+    group = network_group(rows=rows)
+    statuses = {3: "out_of_memory", 4: "crashed", 5: "timed_out", 6: "unsupported", (7, 2): "crashed"}
+    details = {3: "needed 9 GiB of 8\n<img src=x onerror=alert(3)>", 4: "=1+1 killed by signal 11", 5: "silent for 600 s", 6: "no kernel", 7: TERMINAL}
+    measurements = {0: flops("bn"), 2: flops("bw")}
+    results = results_of(group, statuses=statuses, details=details, measurements=measurements, chosen={"solver": "eigh"})
+    rounds = rounds_of(group, [1, 1, 1.2, None, None, None, None, 1.004], noise=0.03, disturbed=((0, 1), (1, 2)), rounds=5)
+    protocol = Protocol(iterations=15, replicates=3, target_ci=0.001, quick=True)
+    return stored([group], results, rounds, protocol=protocol, complete=False, warnings=("rounds.jsonl: torn last line",), **fields)
+
+
+def stored_solvers(**fields):
+    """Two sizes of solvers: one that crashed, one that is not exact and loses matrices, and one without accuracy."""
+    first, second = solver_group(), solver_group(batch=1, solvers=("eigh", "cholesky", "jacobi"))
+
+    def accuracy(error, lost=0.0):
+        values = {"whitening_residual": error, "w_error": 2 * error, "gradient_error": 3 * error}
+        found = [(f"{name}_{which}", "1", (factor * value,)) for name, value in values.items() for which, factor in (("worst", 2), ("median", 1))]
+        return [*found, ("promised_w_error", "1", (1.2e-3,)), ("nonfinite_share", "1", (lost,))]
+
+    results = results_of(
+        first, statuses={3: "crashed"}, details={3: "killed by signal 11"}, measurements={0: accuracy(1e-6), 2: accuracy(2e-6), 4: accuracy(0.2, 0.25)}
+    )
+    rounds = rounds_of(first, [1, 1, 5, None, 0.7], base_s=1e-3) + rounds_of(second, [1, 1, 2, 0.3], base_s=2e-5)
+    fields = {"kind": "solver", "title": "Solvers", "suite": "solvers", "metrics": ("time", "accuracy"), **fields}
+    return stored([first, second], results + results_of(second), rounds, **fields)

@@ -49,8 +49,8 @@ def _print(console, table: Table) -> None:
         console.print()
         console.print(plain(section.title), style="underline")
         for grid in found:
-            for part in _fitting(grid, console.width):
-                console.print(_rich(part))
+            for index, part in enumerate(_fitting(grid, console.width)):
+                console.print(_rich(part, title=not index))
         for note in section.notes:
             console.print(plain(note))
     console.print()
@@ -96,11 +96,13 @@ def _natural_width(grid: Grid) -> int:
     return sum(max(len(line[index]) for line in lines) + GAP for index in range(len(grid.columns)))
 
 
-def _rich(grid: Grid):
+def _rich(grid: Grid, *, title: bool):
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    shown = RichTable(title=plain(grid.panel.title), title_justify="left", title_style="italic", box=None, padding=(0, GAP, 0, 0), pad_edge=False)
+    shown = RichTable(
+        title=plain(grid.panel.title) if title else None, title_justify="left", title_style="italic", box=None, padding=(0, GAP, 0, 0), pad_edge=False
+    )
     for column in grid.columns:
         shown.add_column(Text(column.header, style="bold"), justify="right" if column.numeric else "left", overflow="fold")
     for (row, cells), texts in zip(grid.rows, grid.texts(), strict=True):

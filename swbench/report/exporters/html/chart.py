@@ -12,7 +12,7 @@ from swbench.report.table import Cell, Section, Table
 MOST_ROWS = 24
 """Rows a chart shows; more would not be read."""
 
-LINE, TOP, LABELS, PLOT, RIGHT = 22, 26, 190, 420, 60
+LINE, TOP, LABELS, PLOT, RIGHT = 22, 14, 160, 290, 14
 """Pixels: height of a line, of the head, width of the labels, of the plot, of the margin at the right."""
 
 
@@ -57,16 +57,16 @@ def _figure(marks: list[_Mark]) -> Iterator[str]:
     width, height = LABELS + PLOT + RIGHT, TOP + LINE * len(marks) + 24
     paper = any(mark.paper for mark in marks)
     key = "● ours with its interval" + (", ◇ the paper's ratio" if paper else "")
-    size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
-    yield f'<figure class="wide" tabindex="0"><svg {size} role="img" aria-label="Ratios to the baseline">'
+    yield f'<figure><svg viewBox="0 0 {width} {height}" role="img" aria-label="Ratios to the baseline">'
     for tick in _ticks(low, high, wide):
         yield f'<line class="grid" x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="{TOP - 6}" y2="{height - 22}"/>'
         yield f'<text class="tick" x="{x(tick):.1f}" y="{height - 6}">{tick:g}</text>'
     yield f'<line class="one" x1="{x(1):.1f}" x2="{x(1):.1f}" y1="{TOP - 6}" y2="{height - 22}"/>'
     for index, mark in enumerate(marks):
         y = TOP + LINE * index + LINE / 2
-        name = escape(plain(f"{mark.label}  {mark.which}"))
-        yield f'<text class="name" x="{LABELS - 10}" y="{y + 4:.1f}">{name}</text>'
+        name = escape(plain(f"{mark.label} {mark.which}"))
+        short = escape(_short(plain(mark.label), 22 - len(mark.which)) + f" {mark.which}")
+        yield f'<text class="name" x="{LABELS - 10}" y="{y + 4:.1f}">{short}</text>'
         if mark.cell.low and mark.cell.high:
             yield f'<line class="bar" x1="{x(mark.cell.low):.1f}" x2="{x(mark.cell.high):.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
         if mark.paper:
@@ -74,6 +74,10 @@ def _figure(marks: list[_Mark]) -> Iterator[str]:
             yield f'<path class="paper" d="M{p - 5:.1f} {y:.1f}L{p:.1f} {y - 5:.1f}L{p + 5:.1f} {y:.1f}L{p:.1f} {y + 5:.1f}Z"/>'
         yield f'<circle class="dot" cx="{x(mark.cell.value):.1f}" cy="{y:.1f}" r="4"><title>{name} {ratio(mark.cell.value)}</title></circle>'
     yield f"</svg><figcaption>Ratio to the baseline (1 = the same time): {key}.</figcaption></figure>"
+
+
+def _short(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def _ticks(low: float, high: float, wide: bool) -> list[float]:

@@ -1,0 +1,28 @@
+"""A stored run as a pandas data frame: the only place that imports pandas."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas
+
+
+def load_run(path: str | os.PathLike) -> pandas.DataFrame:
+    """Every sample of a stored run, one row a sample; `path` is the run's folder.
+
+    Columns are those of the long CSV: what the case is, replicate, attempt and round, `metric`, `unit` and `value` (SI), status, and whether the
+    round is marked as disturbed. A cell that failed before its first sample has one row without a metric. Raises StoreError if it cannot be read.
+    """
+    import pandas
+
+    from swbench.report.exporters.csv_long import COLUMNS, samples
+    from swbench.store import load
+
+    frame = pandas.DataFrame.from_records(list(samples(load(path))), columns=list(COLUMNS))
+    whole = ["layers", "group_size", "classes", "image_height", "image_width", "batch", "threads", "world", "replicate", "round", "position"]
+    frame[whole] = frame[whole].astype("Int64")
+    frame["value"] = frame["value"].astype(float)
+    frame[["sealed", "disturbed"]] = frame[["sealed", "disturbed"]].astype("boolean")
+    return frame
