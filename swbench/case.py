@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 BASELINE, CONTROL, VARIANT = "baseline", "control", "variant"
@@ -19,7 +20,7 @@ class _Keyed:
         """All fields and the kind, as JSON-ready values."""
         return {"kind": self.kind, **dataclasses.asdict(self)}
 
-    @property
+    @cached_property
     def key(self) -> str:
         """16 hex digits that identify the case: a hash of every field. Labels are never keys."""
         canonical = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
