@@ -75,7 +75,12 @@ def mean_interval(values: Sequence[float], confidence: float) -> tuple[float, fl
     mean = statistics.fmean(values)
     if len(values) < 2:
         return mean, None
-    return mean, t_quantile(confidence, len(values) - 1) * statistics.stdev(values, mean) / math.sqrt(len(values))
+    return mean, t_quantile(confidence, len(values) - 1) * deviation(values, mean) / math.sqrt(len(values))
+
+
+def deviation(values: Sequence[float], mean: float) -> float:
+    """The sample standard deviation of at least two values about their mean. `statistics.stdev` computes in fractions, 50 times slower."""
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
 def log_ratio(replicates: Sequence[Sequence[Pair]], confidence: float = 0.95) -> Interval:
@@ -107,7 +112,7 @@ def absolute(replicates: Sequence[Sequence[float]], confidence: float = 0.95) ->
     return Absolute(
         mean=mean,
         median=statistics.median(every),
-        std=statistics.stdev(every, mean) if len(every) > 1 else 0.0,
+        std=deviation(every, mean) if len(every) > 1 else 0.0,
         low=None if half is None else mean - half,
         high=None if half is None else mean + half,
         confidence=confidence,
