@@ -17,10 +17,11 @@ def load_run(path: str | os.PathLike) -> pandas.DataFrame:
     """
     import pandas
 
-    from swbench.report.exporters.csv_long import COLUMNS, samples
+    from swbench.report.raw import COLUMNS, samples
     from swbench.store import load
 
-    frame = pandas.DataFrame.from_records(list(samples(load(path))), columns=list(COLUMNS))
+    rows = [(*case, *place, *sample, *outcome) for case, place, sample, outcome in samples(load(path))]
+    frame = pandas.DataFrame.from_records(rows, columns=list(COLUMNS))
     whole = ["layers", "group_size", "classes", "image_height", "image_width", "batch", "threads", "world", "replicate", "round", "position"]
     frame[whole] = frame[whole].astype("Int64")
     frame["value"] = frame["value"].astype(float)

@@ -2,14 +2,14 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any
 
 from swbench import __version__
 from swbench.report.exporters import Exporter, Style
-from swbench.report.table import Cell, Column, Table
+from swbench.report.table import Cell, Column, Row, Table
 
 SCHEMA = 1
 """Format history: 1, the first."""
@@ -22,8 +22,14 @@ class JsonDocument(Exporter):
 
     def write(self, tables: Sequence[Table], style: Style) -> str:
         """All tables in one document."""
-        document = {"schema": SCHEMA, "generator": f"swbench {__version__}", "tables": [_table(table) for table in tables]}
-        return json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+        parts = [f'{{"schema": {SCHEMA}, "generator": {_dumps(f"swbench {__version__}")}, "tables": [']
+        for index, table in enumerate(tables):
+            parts += [",\n" if index else "\n", *_table(table)]
+        return "".join([*parts, "\n]}\n"])
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 @cache
@@ -32,8 +38,9 @@ def schema() -> dict[str, Any]:
     return json.loads(resources.files(__package__).joinpath("table.schema.json").read_text(encoding="utf-8"))
 
 
-def _table(table: Table) -> dict[str, Any]:
-    return {
+def _table(table: Table) -> Iterator[str]:
+    """A table with a line for each of its rows: a file of ten thousand rows can still be read, and its changes compared."""
+    head = {
         "title": table.title,
         "kind": table.kind,
         "suite": table.suite,
@@ -44,23 +51,18 @@ def _table(table: Table) -> dict[str, Any]:
         "meta": {name: _finite(value) for name, value in table.meta.items()},
         "columns": [{"name": c.name, "header": c.header, "kind": c.kind, "span": c.span} for c in table.columns],
         "panels": [{"title": panel.title, "columns": list(panel.columns), "detail": panel.detail} for panel in table.panels],
-        "sections": [
-            {
-                "title": section.title,
-                "notes": list(section.notes),
-                "rows": [
-                    {
-                        "label": row.label,
-                        "role": row.role,
-                        "mark": row.mark,
-                        "cells": {name: _cell(cell, table.column(name)) for name, cell in row.cells.items()},
-                    }
-                    for row in section.rows
-                ],
-            }
-            for section in table.sections
-        ],
     }
+    yield "{" + ",\n ".join(f"{_dumps(name)}: {_dumps(value)}" for name, value in head.items()) + ',\n "sections": ['
+    for index, section in enumerate(table.sections):
+        yield f'{"," if index else ""}\n  {{"title": {_dumps(section.title)}, "notes": {_dumps(list(section.notes))}, "rows": ['
+        rows = (_dumps({"label": r.label, "role": r.role, "mark": r.mark, "cells": _cells(r, table)}) for r in section.rows)
+        yield "\n   " + ",\n   ".join(rows) + "]}"
+    yield "]}"
+
+
+def _cells(row: Row, table: Table) -> dict[str, Any]:
+    """Every cell that says anything."""
+    return {name: _cell(cell, table.column(name)) for name, cell in row.cells.items() if cell.value is not None or cell.status}
 
 
 def _cell(cell: Cell, column: Column) -> dict[str, Any]:
