@@ -8,6 +8,9 @@ OK, OUT_OF_MEMORY, UNSUPPORTED, CRASHED, TIMED_OUT = "ok", "out_of_memory", "uns
 STATUSES = (OK, OUT_OF_MEMORY, UNSUPPORTED, CRASHED, TIMED_OUT)
 """Failure is data: a cell that failed keeps its status and cause, and the table prints them."""
 
+COUNTED = -1
+"""The replicate number of results that are counted once a case instead of timed."""
+
 FORWARD, FORWARD_BACKWARD = "forward_s", "forward_backward_s"
 """Host wall time of one call, from its start to the end of the forward pass and to the end of the backward pass."""
 

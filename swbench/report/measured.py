@@ -24,7 +24,7 @@ from swbench.report.statistics import (
     unstable,
     verdict,
 )
-from swbench.result import FORWARD, FORWARD_BACKWARD, OK, STATUSES, Result, Round
+from swbench.result import COUNTED, FORWARD, FORWARD_BACKWARD, OK, STATUSES, Result, Round
 
 if TYPE_CHECKING:
     from swbench.store import StoredRun
@@ -124,7 +124,7 @@ class MeasuredRun:
             key = case.key
             results = self._results.get((group.name, key), [])
             status, detail, failed = worst(results)
-            chosen = next((result.chosen for result in results if result.chosen), {})
+            chosen = {name: value for result in reversed(results) for name, value in result.chosen.items()}
             times = {metric: self._timing(group, rounds, quiet, baseline, key, metric) for metric in TIMES}
             yield Measured(
                 group=group,
@@ -133,7 +133,7 @@ class MeasuredRun:
                 status=status,
                 detail=detail,
                 failed=failed,
-                replicates=len(results),
+                replicates=sum(result.replicate != COUNTED for result in results),
                 chosen=chosen,
                 values=merged(results),
                 times={metric: timing for metric, timing in times.items() if timing is not None},

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from swbench.plan import Plan
-from swbench.result import STATUSES, Measurement, Result, Round
+from swbench.result import COUNTED, STATUSES, Measurement, Result, Round
 
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
@@ -76,7 +76,7 @@ class Codec:
         return Result(
             case=case,
             group=group,
-            replicate=_count(record["replicate"]),
+            replicate=_replicate(record["replicate"]),
             attempt=_text(record["attempt"]),
             status=status,
             detail=_text(record["detail"]),
@@ -100,6 +100,10 @@ def _count(value: Any) -> int:
     if type(value) is not int or value < 0:
         raise ValueError("a count is not a whole number")
     return value
+
+
+def _replicate(value: Any) -> int:
+    return value if value == COUNTED and type(value) is int else _count(value)
 
 
 def _position(value: Any, among: int) -> int:

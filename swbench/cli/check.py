@@ -1,0 +1,16 @@
+"""`check`: is this suite file right? Every problem at once, and nothing is run."""
+
+import click
+
+
+@click.command("check")
+@click.argument("files", nargs=-1, required=True, metavar="FILE…")
+def check(files: tuple[str, ...]) -> int:
+    """Check suite files (or suites by name) and say what they would measure."""
+    from swbench import suite
+
+    for file in files:
+        plan = suite.expand(suite.load(file))
+        cases = sum(len(group.cases) for group in plan.groups)
+        click.echo(f"{file}: right; {len(plan.groups)} groups, {cases} cases on a CPU, {plan.protocol.iterations} iterations")
+    return 0

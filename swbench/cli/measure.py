@@ -1,0 +1,105 @@
+"""What `run` does: check everything, then measure suite after suite, and print one document of all their tables."""
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from swbench import store, suite
+from swbench.plan import Plan
+from swbench.result import CRASHED, OUT_OF_MEMORY, TIMED_OUT
+
+FAILED_CELL = 3
+FAILURES = (OUT_OF_MEMORY, CRASHED, TIMED_OUT)
+
+
+def measure(names: Sequence[str], *, format_: str, results: str, resume: bool, anyway: bool, dry_run: bool, plugins: Sequence[str], **given: Any) -> int:
+    """Run the suites called `names` under the options `given` and print their tables. Returns the exit code."""
+    from swbench.cli import plugins as plugin_files
+    from swbench.report import exporters
+
+    exporters.TABLE.check(format_)
+    plugin_files.load(plugins)
+    suites = [suite.load(name) for name in dict.fromkeys(names)]
+    options = suite.Options.of(**given)
+    plans = [suite.expand(one, options) for one in suites]
+    if dry_run:
+        for plan in plans:
+            _announce(plan)
+        return 0
+    asked = {name: value for name, value in given.items() if value not in (None, False)}
+    folders = []
+    for one, plan in zip(suites, plans, strict=True):
+        writer = _open(one, plan, asked, results, resume=resume, anyway=anyway)
+        folders.append(_measure_one(plan, writer) if isinstance(writer, store.RunWriter) else writer)
+    return show(folders, format_)
+
+
+def show(folders: Sequence[Any], format_: str) -> int:
+    """Print the tables of stored runs as one document; exit code 3 if a cell failed."""
+    from swbench.report import exporters
+    from swbench.report.table import build_table
+
+    runs = [store.load(folder) for folder in folders]
+    for run in runs:
+        for warning in run.warnings:
+            print(f"bench.py: {warning}", file=sys.stderr)
+    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    width = shutil.get_terminal_size((140, 24)).columns if sys.stdout.isatty() else 140
+    sys.stdout.write(exporters.export([build_table(run) for run in runs], format_, width=width, colour=colour))
+    sys.stdout.flush()
+    return FAILED_CELL if any(result.status in FAILURES for run in runs for result in run.results) else 0
+
+
+def _open(one: suite.Suite, plan: Plan, asked: Mapping[str, Any], results: str, *, resume: bool, anyway: bool) -> Any:
+    """A writer for a new or an unfinished run; with --resume and a finished one, its folder."""
+    from swbench.engine import environment
+
+    command = _command(one.name)
+    found = store.newest(results, one.name, asked) if resume else None
+    if found is not None and found.complete:
+        print(f"bench.py: the newest run of {one.name} with these options is complete: {found.path}", file=sys.stderr)
+        return found.path
+    record = environment.record()
+    if found is not None:
+        print(f"bench.py: going on with {found.path}", file=sys.stderr)
+        return store.resume(found.path, plan, record, anyway=anyway, command=command)
+    return store.RunWriter.create(results, plan, record, command, suite_text=one.text, options=asked)
+
+
+def _measure_one(plan: Plan, writer: store.RunWriter) -> Any:
+    """Count and time what `plan` asks for; returns the run's folder."""
+    from swbench.cli.progress import Display
+    from swbench.engine import SubprocessExecutor, run
+    from swbench.engine.counting import count
+
+    with writer, Display() as display:
+        display.say(f"results: {writer.path}")
+        if "flops" in plan.metrics:
+            count(plan, writer)
+        if set(plan.metrics) == {"flops"}:
+            writer.finish("counted")
+        else:
+            run(plan, writer, SubprocessExecutor(writer.path / "logs"), display)
+    return writer.path
+
+
+def _command(name: str) -> str:
+    """What the user typed after `bench.py`, with the suite alone where several were named."""
+    import shlex
+
+    words = [word for word in sys.argv[1:] if word not in ("--resume", "--anyway")]
+    others = set(suite.names()) - {name}
+    return shlex.join(["python", "bench.py", *(word for word in words if word not in others)])
+
+
+def _announce(plan: Plan) -> None:
+    """What a run would do, on stdout."""
+    protocol = plan.protocol
+    rounds = f"{protocol.replicates} replicates of {protocol.rounds} rounds"
+    print(f"{plan.suite}: {plan.title}; {', '.join(plan.metrics)}; {rounds}{'; QUICK' if protocol.quick else ''}")
+    for group in plan.groups:
+        print(f"  {group.name}")
+        for case, row in zip(group.cases, group.rows, strict=True):
+            print(f"    {case.key}  {case.role:8s}  {row}{f' [{case.solver}]' if case.solver else ''}")

@@ -1,0 +1,65 @@
+"""The live view on stderr: what runs, how far, how long still. Drawn between timed regions only, and not at all without a terminal."""
+
+import sys
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from swbench.engine import events
+from swbench.errors import printable
+
+
+class Display:
+    """Turns engine events into a progress bar. It never refreshes by itself: a thread that draws would disturb what is being timed."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(file=sys.stderr, highlight=False)
+        self._bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} rounds"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self.console,
+            auto_refresh=False,
+            disable=not self.console.is_terminal,
+        )
+        self._task: Any = None
+        self.failures: list[str] = []
+
+    def __enter__(self) -> "Display":
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bar.refresh()
+        self._bar.stop()
+
+    def __call__(self, event: events.Event) -> None:
+        """Show one event of the engine."""
+        match event:
+            case events.RunStarted():
+                protocol = event.plan.protocol
+                groups = len(event.plan.groups)
+                self._task = self._bar.add_task(event.plan.suite, total=event.replicates * groups * protocol.rounds, note="")
+                self._bar.update(self._task, completed=event.sealed * protocol.rounds)
+            case events.ReplicateStarted():
+                self._note(f"{event.group}, replicate {event.replicate + 1}: warming up")
+            case events.RoundDone():
+                self._bar.advance(self._task)
+                self._note(f"{event.round.group}, replicate {event.round.replicate + 1}")
+            case events.CellFailed():
+                self.say(f"{event.row} ({event.group}): {event.status.replace('_', ' ')}: {event.detail}")
+            case events.GroupSettled():
+                self.say(f"{event.group}: {event.reason} after {event.replicates} replicates")
+
+    def _note(self, text: str) -> None:
+        self._bar.update(self._task, note=printable(text), refresh=True)
+
+    def say(self, text: str) -> None:
+        """One line on stderr, above the bar where there is one."""
+        self._bar.console.print(printable(text), markup=False, soft_wrap=True)

@@ -1,0 +1,58 @@
+"""`run`: suites in, results on disk, a table on stdout."""
+
+from typing import Any
+
+import click
+
+from swbench.cli.options import CommaList, Duration, Percent, SolverList
+from swbench.errors import OptionError
+
+METRICS = ("flops", "time", "memory", "utilisation", "energy", "accuracy")
+
+
+def measuring_options(command: Any) -> Any:
+    """The options that say what to measure and how; `run` and `profile` share them."""
+    for option in reversed(_MEASURING):
+        command = option(command)
+    return command
+
+
+_MEASURING = (
+    click.option("--device", "devices", type=CommaList(), help="Devices: cpu, cuda, cuda:1.  [default: cpu, and cuda where there is one]"),
+    click.option("--threads", type=int, help="Intra-op threads on a CPU.  [default: the physical cores allowed]"),
+    click.option("--only", type=CommaList(), help="Rows by norm, norm-layers, label or solver, globs allowed: 'swa*'. The baseline stays."),
+    click.option("--solver", "solvers", type=SolverList(), help="Solvers instead of the suite's, a row each: eigh,polar,eigh:backward=paper."),
+    click.option("--batch", "batches", type=CommaList(int), help="Batch sizes instead of the suite's."),
+    click.option("--group", "groups", type=CommaList(int), help="Whitening group sizes (in a solver suite: matrix sizes) instead of the suite's."),
+    click.option("--spectrum", "spectra", type=CommaList(), help="Spectra of a solver suite: kappa=1e3, identity …"),
+    click.option("--dtype", "dtypes", type=CommaList(), help="float32, tf32, bfloat16, float16, float64."),
+    click.option("--mode", "modes", type=CommaList(), help="eager, graph, compile."),
+    click.option("--layout", "layouts", type=CommaList(), help="contiguous, channels_last."),
+)
+
+
+@click.command("run")
+@click.argument("suites", nargs=-1, required=True, metavar="SUITE…")
+@measuring_options
+@click.option("--iterations", type=int, help="Rounds in all.  [default: the suite's, 100]")
+@click.option("--replicates", type=int, help="Fresh worker processes the rounds are spread over.  [default: 5]")
+@click.option("--metrics", type=CommaList(), help=f"Of: {', '.join(METRICS)}. FLOPs alone need no timing.")
+@click.option("--quick", is_flag=True, help="2 replicates of 5 rounds, 3 warm-up calls; every output says QUICK.")
+@click.option("--full", is_flag=True, help="A solver suite's whole grid instead of its default slice.")
+@click.option("--target-ci", type=Percent(), help="Stop when every ratio is known to ± this, such as 1%.")
+@click.option("--budget", "budget_s", type=Duration(), help="Stop after this time at the latest, such as 10m.")
+@click.option("--case-limit", "case_limit_s", type=Duration(), help="The longest one case may stay silent.  [default: 10m]")
+@click.option("--seed", type=int, help="Seed of orders and data.  [default: 0]")
+@click.option("--results", default="results", show_default=True, help="Folder that holds the runs.")
+@click.option("--format", "format_", default="table", show_default=True, help="table, markdown, csv, csv-long, latex, json, html.")
+@click.option("--resume", is_flag=True, help="Go on with the newest unfinished run of this suite and options.")
+@click.option("--anyway", is_flag=True, help="With --resume: go on although code, suite or environment changed, and record that.")
+@click.option("--dry-run", is_flag=True, help="Say what would be measured, and stop.")
+@click.option("--plugin", "plugins", multiple=True, metavar="FILE", help="A Python file that registers norms, models or solvers. It is executed.")
+def run(suites: tuple[str, ...], **options: Any) -> int:
+    """Measure SUITE (a name from `list suites`, or a TOML file) and print its table."""
+    from swbench.cli.measure import measure
+
+    if options["anyway"] and not options["resume"]:
+        raise OptionError("--anyway only means something with --resume; add it, or leave --anyway out")
+    return measure(suites, **options)
