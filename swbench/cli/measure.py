@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from swbench import store, suite
@@ -17,6 +17,7 @@ FAILURES = (OUT_OF_MEMORY, CRASHED, TIMED_OUT)
 def measure(names: Sequence[str], *, format_: str, results: str, resume: bool, anyway: bool, dry_run: bool, plugins: Sequence[str], **given: Any) -> int:
     """Run the suites called `names` under the options `given` and print their tables. Returns the exit code."""
     from swbench.cli import plugins as plugin_files
+    from swbench.engine.environment import record
     from swbench.report import exporters
 
     exporters.TABLE.check(format_)
@@ -29,10 +30,20 @@ def measure(names: Sequence[str], *, format_: str, results: str, resume: bool, a
             _announce(plan)
         return 0
     asked = {name: value for name, value in given.items() if value not in (None, False)}
-    folders = []
+    environment, folders = None, []
     for one, plan in zip(suites, plans, strict=True):
-        writer = _open(one, plan, asked, results, resume=resume, anyway=anyway)
-        folders.append(_measure_one(plan, writer) if isinstance(writer, store.RunWriter) else writer)
+        found = store.newest(results, one.name, asked) if resume else None
+        if found is not None and found.complete:
+            print(f"bench.py: the newest run of {one.name} with these options is complete: {found.path}", file=sys.stderr)
+            folders.append(found.path)
+            continue
+        environment = environment or record()
+        if found is not None:
+            print(f"bench.py: going on with {found.path}", file=sys.stderr)
+            writer = store.resume(found.path, plan, environment, anyway=anyway, command=_command(one.name))
+        else:
+            writer = store.RunWriter.create(results, plan, environment, _command(one.name), suite_text=one.text, options=asked)
+        folders.append(_measure_one(plan, writer))
     return show(folders, format_)
 
 
@@ -50,22 +61,6 @@ def show(folders: Sequence[Any], format_: str) -> int:
     sys.stdout.write(exporters.export([build_table(run) for run in runs], format_, width=width, colour=colour))
     sys.stdout.flush()
     return FAILED_CELL if any(result.status in FAILURES for run in runs for result in run.results) else 0
-
-
-def _open(one: suite.Suite, plan: Plan, asked: Mapping[str, Any], results: str, *, resume: bool, anyway: bool) -> Any:
-    """A writer for a new or an unfinished run; with --resume and a finished one, its folder."""
-    from swbench.engine import environment
-
-    command = _command(one.name)
-    found = store.newest(results, one.name, asked) if resume else None
-    if found is not None and found.complete:
-        print(f"bench.py: the newest run of {one.name} with these options is complete: {found.path}", file=sys.stderr)
-        return found.path
-    record = environment.record()
-    if found is not None:
-        print(f"bench.py: going on with {found.path}", file=sys.stderr)
-        return store.resume(found.path, plan, record, anyway=anyway, command=command)
-    return store.RunWriter.create(results, plan, record, command, suite_text=one.text, options=asked)
 
 
 def _measure_one(plan: Plan, writer: store.RunWriter) -> Any:

@@ -1,7 +1,6 @@
 """Run folders: their names, finding one, listing them all."""
 
 import os
-import platform
 import re
 import time
 from collections.abc import Mapping
@@ -32,9 +31,9 @@ class Summary:
     options: Mapping[str, Any]
 
 
-def make(results: Path, suite: str) -> Path:
-    """A new, empty run folder that no other run has. Raises StoreError where it cannot be made."""
-    machine = _plain(platform.node()) or "machine"
+def make(results: Path, suite: str, machine: str) -> Path:
+    """A new, empty run folder that no other run has; `machine` says in a word what it runs on. Raises StoreError where it cannot be made."""
+    machine = _plain(machine) or "machine"
     name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}_{_plain(suite) or 'suite'}_{machine}"
     try:
         results.mkdir(parents=True, exist_ok=True)

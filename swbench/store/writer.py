@@ -46,7 +46,7 @@ class RunWriter:
         options: Mapping[str, Any] | None = None,
     ) -> "RunWriter":
         """Begin a run in a folder of its own below `results`. Raises StoreError where that cannot be written."""
-        path = folder.make(Path(results), plan.suite)
+        path = folder.make(Path(results), plan.suite, str(environment.get("label", "")))
         lock = Lock(path)
         header = {
             "schema": folder.SCHEMA,
