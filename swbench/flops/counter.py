@@ -16,7 +16,7 @@ def count_flops(model: nn.Module, input_size: tuple[int, ...] | Tensor, rule: st
     `meta` device. Raises UnknownName for a rule there is not, NotCounted where the paper's rule meets an operation it does not know.
 
     >>> count_flops(swbench.models.build("resnet50"), (3, 224, 224), rule="paper").total
-    4143105000
+    4143114240
     """
     counting = flops.get(rule)
     return counting.count(record(model, (example(model, input_size, batch),), mode))

@@ -67,7 +67,8 @@ class _Recorder:
             cost = getattr(module, "paper_flops", None)
             if cost is not None and not within:
                 x = next(a for a in (*args, *kwargs.values()) if isinstance(a, Tensor))
-                self.declared.append(Declared(path, type(module).__name__, int(cost(tuple(x.shape)))))
+                shape = tuple(x.shape)
+                self.declared.append(Declared(path, type(module).__name__, shape, int(cost(shape))))
             self._stack.append((path, type(module).__name__, within or cost is not None))
 
         return hook
@@ -92,9 +93,18 @@ class _Operations(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        output = func(*args, **kwargs)
+        output = _batch_norm(*args) if func is _BATCH_NORM and args[0].is_meta else func(*args, **kwargs)
         self._recorder.add(func, args, kwargs, output)
         return output
+
+
+_BATCH_NORM = torch.ops.aten.native_batch_norm.default
+
+
+def _batch_norm(x: Tensor, weight, bias, running_mean, running_var, training: bool, momentum: float, eps: float) -> tuple[Tensor, ...]:
+    """What batch normalisation returns on the meta device, at a tenth of the time of torch's decomposition: y, and the saved mean and 1/σ."""
+    saved = x.new_empty(x.shape[1] if training else 0, dtype=torch.promote_types(x.dtype, torch.float32))
+    return torch.empty_like(x), saved, torch.empty_like(saved)
 
 
 class _Functions(TorchFunctionMode):

@@ -3,15 +3,14 @@
 from typing import ClassVar
 
 import torch
-from torch.utils import _pytree
 from torch.utils.flop_counter import flop_registry
 
 from swbench.flops.rule import Rule
-from swbench.flops.trace import Operation, Shaped
+from swbench.flops.trace import Operation, Shaped, mapped
 
 
 def _shapes(tree):
-    return _pytree.tree_map_only(Shaped, lambda t: torch.Size(t.shape), tree)
+    return mapped(tree, Shaped, lambda t: torch.Size(t.shape))
 
 
 class TorchRule(Rule):

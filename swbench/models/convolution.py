@@ -15,6 +15,8 @@ class Conv2d(nn.Conv2d):
         super().__init__(inputs, outputs, kernel, stride=stride, padding=padding, dilation=dilation, bias=bias)
 
     def reset_parameters(self) -> None:
+        if self.weight.is_meta:  # nothing to fill, and on that device torch would load its compiler to do it
+            return
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
         if self.bias is not None:
             nn.init.zeros_(self.bias)

@@ -47,7 +47,8 @@ def _measured(case: Case) -> tuple[tuple[Measurement, ...], tuple[tuple[str, str
         if rule != "paper":
             notes[metric] = f"{inference.mode} mode{_left_out(inference)}" + (f"; traced with {traced}" if traced != case.solver else "")
     cost = 0.0
-    if matrices := _matrices(case, train_trace):
+    # Whitening layers are those that declare a cost; each group of channels of an image has a matrix.
+    if matrices := sum(declared.shape[0] * declared.shape[1] // case.group for declared in train_trace.declared):
         counted = FALLBACK if case.solver.partition(":")[0] == "auto" else case.solver
         cost = solver_flops(counted, case.group, matrices)
         notes["flops_solver"] = f"{matrices} matrices of {case.group}x{case.group}, by the formula of {counted}"
@@ -74,15 +75,6 @@ def _walk(case: Case, solver: str) -> tuple[Trace, Trace]:
         net = models.build(case.model, case.norm, case.layers, solver, case.classes, case.group).to(getattr(torch, case.dtype))
         image = torch.empty(1, 3, *case.image, dtype=getattr(torch, case.dtype))
     return record(net, (image,), EVAL), record(net, (image,), TRAIN)
-
-
-def _matrices(case: Case, trace: Trace) -> int:
-    """Whitening matrices of one image: those of the sites whose layer declares a cost, which is what whitening layers do."""
-    if not trace.declared:
-        return 0
-    from swbench.models.describe import describe
-
-    return sum(row.matrices for row in describe(case.model, case.layers, case.image, case.group))
 
 
 def _number(metric: str, value: float, unit: str = "1") -> Measurement:

@@ -77,3 +77,11 @@ def test_a_norm_without_a_cost_is_an_error(monkeypatch):
     monkeypatch.setattr(norms, "build", lambda norm, channels, **options: Odd(channels))
     with pytest.raises(NotCounted, match=r"tanh.*Odd"):
         flops_measurements(Case(model="resnet20", classes=10, image=(32, 32), norm="bw", layers=5, solver="eigh:floor=0.25"))
+
+
+def test_a_solver_that_needs_data_is_traced_as_eigh_and_says_so():
+    case = Case(model="resnet20", classes=10, image=(32, 32), norm="bw", layers=5, solver="eigh-cpu")
+    found, _, notes = values(case)
+    assert found["flops_torch"] == values(Case(model="resnet20", classes=10, image=(32, 32), norm="bw", layers=5, solver="eigh"))[0]["flops_torch"]
+    assert "traced with eigh" in notes["flops_torch"]
+    assert "eigh-cpu cannot be traced without data" in notes["solver_trace"]
