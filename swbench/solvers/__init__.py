@@ -22,6 +22,8 @@ TABLE = Registry(
         "jacobi": "swbench.solvers.jacobi:Jacobi",
         "cholesky": "swbench.solvers.cholesky:Cholesky",
         "eigh-cpu": "swbench.solvers.eigh_cpu:EighCpu",
+        "polar-triton": "swbench.solvers.polar_triton:PolarTriton",
+        "jacobi-triton": "swbench.solvers.jacobi_triton:JacobiTriton",
     },
 )
 

@@ -1,0 +1,37 @@
+"""Solver kernels in Triton, one program a tile of matrices. Importing this package does not import Triton; importing its modules does."""
+
+import importlib.util
+import os
+
+TILE_LIMIT = 64
+"""The largest G: above it the tiles of one matrix no longer fit the registers of one program."""
+
+
+def interpreted() -> bool:
+    """True where Triton's interpreter runs the kernels on the host; it must have been set before Triton was imported."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def missing(device: str) -> str | None:
+    """Why Triton kernels cannot run on `device` here, as a remedy; None if they can."""
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed; it comes with the CUDA builds of torch for Linux"
+    if not device.startswith("cuda") and not interpreted():
+        return "Triton kernels need a CUDA device; TRITON_INTERPRET=1 runs them on a CPU, slowly, for tests"
+    return None
+
+
+def tile_of(group: int) -> tuple[int, int]:
+    """Width of the tile that holds matrices of `group`×`group`, and how many it holds side by side on its diagonal.
+
+    Products need at least 16: four matrices of 4×4 or two of 8×8 share a tile, block-diagonally. Raises ValueError above `TILE_LIMIT`.
+    """
+    if group > TILE_LIMIT:
+        raise ValueError(f"the Triton kernels take G up to {TILE_LIMIT}, not {group}")
+    tile = max(16, 1 << (group - 1).bit_length())
+    return tile, tile // group
+
+
+def warps_of(tile: int) -> int:
+    """Warps a program: a heuristic, one for a tile of 16, four for one of 64."""
+    return {16: 1, 32: 2, 64: 4}[tile]

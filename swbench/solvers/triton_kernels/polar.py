@@ -1,0 +1,89 @@
+"""The coupled minimax quintic and its Lyapunov backward as Triton kernels: the methods of `swbench.solvers.polar` and `lyapunov`."""
+
+from functools import lru_cache
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from swbench.solvers.minimax import CUBIC, Step
+from swbench.solvers.triton_kernels import tile_of, warps_of
+from swbench.solvers.triton_kernels.tile import frobenius, layout, load_symmetric, product, store
+
+
+@triton.jit
+def polar_kernel(cov, out, coefficients, count, STEPS: tl.constexpr, G: tl.constexpr, TILE: tl.constexpr, PACK: tl.constexpr, PRECISION: tl.constexpr):
+    """W of each matrix of a tile. `coefficients`: (STEPS + 1, 3), the last row unused."""
+    _inner, at, here, same, eye = layout(count, G, TILE, PACK)
+    s, good = load_symmetric(cov, at, here, same, eye)
+    norm = frobenius(s, same)
+    s = s / norm[:, None]
+    a, b, c = tl.load(coefficients), tl.load(coefficients + 1), tl.load(coefficients + 2)
+    z = a * eye + b * s + c * product(s, s, PRECISION)  # the first step, where Z is the identity
+    y = product(s, z, PRECISION)
+    for k in range(1, STEPS):
+        a, b, c = tl.load(coefficients + 3 * k), tl.load(coefficients + 3 * k + 1), tl.load(coefficients + 3 * k + 2)
+        m = product(z, y, PRECISION)
+        h = a * eye + b * m + c * product(m, m, PRECISION)
+        y = product(y, h, PRECISION)
+        z = product(h, z, PRECISION)
+    z = 1.5 * z - 0.5 * product(product(z, y, PRECISION), z, PRECISION)
+    store(out, at, here, good, 0.5 * (z + tl.trans(z)) / tl.sqrt(norm)[:, None])
+
+
+@triton.jit
+def lyapunov_kernel(
+    w_pointer, grad, out, coefficients, count, STEPS: tl.constexpr, G: tl.constexpr, TILE: tl.constexpr, PACK: tl.constexpr, PRECISION: tl.constexpr
+):
+    """∂L/∂Σ of each matrix of a tile from W and ∂L/∂W. `coefficients`: (STEPS + 1, 3), the last row the cubic."""
+    _inner, at, here, same, eye = layout(count, G, TILE, PACK)
+    w, good = load_symmetric(w_pointer, at, here, same, eye)
+    g, good_g = load_symmetric(grad, at, here, same, eye)
+    norm = frobenius(w, same)
+    b = w / norm[:, None]
+    q = product(w, w, PRECISION)
+    c = -product(product(q, g, PRECISION), q, PRECISION) / norm[:, None]
+    for k in range(STEPS + 1):
+        a1, a3, a5 = tl.load(coefficients + 3 * k), tl.load(coefficients + 3 * k + 1), tl.load(coefficients + 3 * k + 2)
+        skew = product(b, c, PRECISION)
+        skew = skew - tl.trans(skew)
+        q = product(b, b, PRECISION)
+        t = product(q, skew, PRECISION)
+        h = a1 * eye + a3 * q + a5 * product(q, q, PRECISION)
+        c = product(b, a3 * skew + a5 * (t - tl.trans(t)), PRECISION) + product(c, h, PRECISION)
+        c = 0.5 * (c + tl.trans(c))
+        b = product(b, h, PRECISION)
+    store(out, at, here, good & good_g, 0.5 * c)
+
+
+@lru_cache(maxsize=16)
+def table_on(steps: tuple[Step, ...], device: torch.device) -> Tensor:
+    """The coefficients of `steps` and the cubic, (steps + 1, 3) in float32 on `device`; kept, for a copy in every call would break a graph."""
+    return torch.tensor([*steps, CUBIC], dtype=torch.float32, device=device)
+
+
+def polar(cov: Tensor, steps: tuple[Step, ...], precision: str) -> Tensor:
+    """W of `cov`, (B, G, G) float32, G ≤ 64; NaN for a matrix that is not finite."""
+    cov = cov.contiguous()
+    out = torch.empty_like(cov)
+    _launch(polar_kernel, (cov, out), steps, precision)
+    return out
+
+
+def lyapunov(w: Tensor, grad_w: Tensor, steps: tuple[Step, ...], precision: str) -> Tensor:
+    """∂L/∂Σ for `w` and `grad_w`, (B, G, G) float32, G ≤ 64; NaN for a matrix where either is not finite."""
+    w = w.contiguous()
+    out = torch.empty_like(w)
+    _launch(lyapunov_kernel, (w, grad_w.contiguous(), out), steps, precision)
+    return out
+
+
+def _launch(kernel: triton.JITFunction, tensors: tuple[Tensor, ...], steps: tuple[Step, ...], precision: str) -> None:
+    count, group = tensors[0].shape[0], tensors[0].shape[-1]
+    tile, pack = tile_of(group)
+    if count:
+        grid = (triton.cdiv(count, pack),)
+        kernel[grid](
+            *tensors, table_on(steps, tensors[0].device), count, STEPS=len(steps), G=group, TILE=tile, PACK=pack, PRECISION=precision, num_warps=warps_of(tile)
+        )

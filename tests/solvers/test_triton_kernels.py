@@ -1,0 +1,62 @@
+"""The Triton kernels, run in the interpreter by a process of its own: it must be asked for before Triton is imported."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from swbench import solvers
+from swbench.errors import OptionError
+from swbench.solvers import triton_kernels
+
+HERE = Path(__file__).parent
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+def test_the_kernels_in_the_interpreter():
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "default", str(HERE / "interpreted_kernels.py")]
+    done = subprocess.run(command, env=environment, cwd=HERE.parents[1], capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ["polar-triton", "jacobi-triton"])
+def test_a_cpu_without_the_interpreter_is_a_reason(name, monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    reason = solvers.get(name).available("cpu")
+    assert "CUDA" in reason
+
+
+@pytest.mark.parametrize("name", ["polar-triton", "jacobi-triton"])
+def test_a_missing_triton_is_a_reason(name, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    assert "Triton is not installed" in solvers.get(name).available("cpu")
+
+
+@pytest.mark.parametrize(
+    ("group", "expected"), [(2, (16, 8)), (4, (16, 4)), (5, (16, 3)), (8, (16, 2)), (16, (16, 1)), (17, (32, 1)), (33, (64, 1)), (64, (64, 1))]
+)
+def test_small_matrices_share_a_tile(group, expected):
+    assert triton_kernels.tile_of(group) == expected
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("polar-triton:precision=tf32", "precision must be one of"),
+        ("polar-triton:backward=autograd", "cannot see into a kernel"),
+        ("jacobi-triton:precision=fp16", "precision"),
+    ],
+)
+def test_a_bad_option_says_what_is_allowed(spec, message):
+    with pytest.raises(OptionError, match=message):
+        solvers.get(spec)
+
+
+def test_listing_a_kernel_solver_does_not_import_triton():
+    code = "import sys; from swbench import solvers; solvers.get('polar-triton'), solvers.get('jacobi-triton'); sys.exit('triton' in sys.modules and 3)"
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}, check=False)
+    assert done.returncode == 0
