@@ -11,7 +11,7 @@ TIMED = ("case.py", "result.py", "solvers", "norms", "models", "clock", "probes"
 
 _SUFFIXES = {".py", ".c", ".cpp", ".h", ".cu"}
 
-VOLATILE = {"recorded", "time", "load", "pressure", "uptime", "free", "available", "temperature", "warnings", "advice", "boot", "command", "pid", "cwd"}
+VOLATILE = {"recorded", "now", "time", "load", "pressure", "uptime", "free", "available", "temperature", "warnings", "advice", "boot", "command", "pid", "cwd"}
 """Words of environment keys that differ between any two readings of the same machine."""
 
 

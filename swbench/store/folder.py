@@ -11,10 +11,22 @@ from typing import Any
 import swbench
 from swbench.errors import SchemaTooNew, StoreError, UnknownName
 from swbench.store.files import cannot, read_json
+from swbench.store.shapes import fits
 
 SCHEMA = 1
 
 RUN, SUITE, ENVIRONMENT, ROUNDS, CELLS = "run.json", "suite.toml", "environment.json", "rounds.jsonl", "cells.jsonl"
+
+HEADER = {
+    "created": float,
+    "command": str,
+    "options": dict[str, Any],
+    "complete": bool,
+    "resumed": list[dict[str, Any]],
+    "code": dict[str, str],
+    "plan": dict[str, Any],
+}
+"""What run.json holds beside `schema` and the version."""
 
 
 @dataclass(frozen=True)
@@ -101,26 +113,17 @@ def header(path: Path) -> dict[str, Any]:
     if schema > SCHEMA:
         version = re.sub(r"[^0-9A-Za-z.+-]", "", str(data.get("needs") or data.get("swbench") or ""))[:40] or "a newer version"
         raise SchemaTooNew(f"{path} was written with schema {schema}; swbench {swbench.__version__} reads up to {SCHEMA}. Install swbench {version}")
+    for name, hint in HEADER.items():
+        if not fits(data.get(name), hint):
+            raise StoreError(f"{name} in {path / RUN} is not what was written; it was changed since")
     return data
 
 
 def summary(path: Path) -> Summary:
     """The summary of one run. Raises StoreError."""
     data = header(path)
-    try:
-        plan = data["plan"]
-        return Summary(
-            path,
-            path.resolve().name,
-            str(plan["suite"]),
-            str(plan["title"]),
-            float(data["created"]),
-            data["complete"] is True,
-            str(data["command"]),
-            dict(data["options"]),
-        )
-    except (KeyError, TypeError, ValueError) as problem:
-        raise StoreError(f"{path / RUN} is not what was written ({problem!r})") from None
+    suite, title = str(data["plan"].get("suite", "")), str(data["plan"].get("title", ""))
+    return Summary(path, path.resolve().name, suite, title, data["created"], data["complete"], data["command"], data["options"])
 
 
 def _comparable(options: Mapping[str, Any]) -> dict[str, Any]:

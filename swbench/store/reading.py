@@ -12,6 +12,7 @@ from swbench.store import folder
 from swbench.store.files import read_json
 from swbench.store.lines import Scan, scan
 from swbench.store.records import Codec
+from swbench.store.shapes import fits
 
 _WRONG = (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError)
 
@@ -62,9 +63,9 @@ def load(path: str | Path, *, salvage: bool = False) -> StoredRun:
     if content.damaged and not salvage:
         raise StoreDamaged(f"{content.damaged[0]}{_more(content.damaged)}; take the file from a copy, or read what is left with salvage")
     warnings = [*(f"left out: {problem}" for problem in content.damaged), *content.torn]
-    for resumed in header.get("resumed", []):
-        if isinstance(resumed, dict) and resumed.get("changes"):
-            warnings.append(f"resumed although {len(resumed['changes'])} things had changed: {'; '.join(map(str, resumed['changes'][:3]))}")
+    for resumed in header["resumed"]:
+        if resumed.get("changes"):
+            warnings.append(f"resumed although this had changed: {str(resumed['changes'])[:300]}")
     return StoredRun(
         path=path,
         id=path.resolve().name,
@@ -72,9 +73,9 @@ def load(path: str | Path, *, salvage: bool = False) -> StoredRun:
         environment=read_json(path / folder.ENVIRONMENT),
         results=content.results,
         rounds=content.rounds,
-        complete=header.get("complete") is True,
-        command=str(header.get("command", "")),
-        created=float(header.get("created", 0.0)) if isinstance(header.get("created"), int | float) else 0.0,
+        complete=header["complete"],
+        command=header["command"],
+        created=float(header["created"]),
         warnings=tuple(warnings),
         header=header,
     )
@@ -83,7 +84,10 @@ def load(path: str | Path, *, salvage: bool = False) -> StoredRun:
 def plan_of(path: Path, header: dict[str, Any]) -> Plan:
     """The plan in run.json. Raises StoreError where there is none."""
     try:
-        return Plan.from_json(header["plan"])
+        plan = Plan.from_json(header["plan"])
+        if not fits(plan, Plan) or any(len(group.cases) != len(group.rows) for group in plan.groups):
+            raise ValueError("a value of the wrong type")
+        return plan
     except _WRONG as problem:
         raise StoreError(f"the plan in {path / folder.RUN} is not what was written ({problem!r})") from None
 
@@ -122,6 +126,8 @@ def _seals(path: Path, cells: Scan, codec: Codec, damaged: list[str]) -> tuple[l
     for number, record in cells.records:
         try:
             position, of = record["seal"]
+            if not fits((position, of), tuple[int, int]) or not 0 <= position < of:
+                raise ValueError("its place in the seal")
             one = codec.result(record)
         except _WRONG as problem:
             damaged.append(f"{name} line {number} is damaged: {problem!r}")

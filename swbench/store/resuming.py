@@ -1,7 +1,7 @@
 """Going on with an unfinished run, if nothing changed that its timings depend on."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,39 +15,49 @@ from swbench.store.records import Codec
 from swbench.store.writer import RunWriter
 
 
-def resume(path: str | Path, plan: Plan | None = None, environment: Mapping[str, Any] | None = None, *, anyway: bool = False, command: str = "") -> RunWriter:
+def resume(
+    path: str | Path,
+    plan: Plan | None = None,
+    environment: Mapping[str, Any] | None = None,
+    *,
+    anyway: bool = False,
+    command: str = "",
+    unlike: Callable[[Mapping[str, Any], Mapping[str, Any]], list[str]] = fingerprint.environment_changes,
+    environment_id: str | None = None,
+) -> RunWriter:
     """A writer for an unfinished run; torn lines are cut off, and what is not sealed is to be measured again.
 
     The run goes on by its own plan. Raises ResumeRefused, naming what changed, where `plan` (what the same command would run now),
-    the timed code or `environment` differ from the run's; `anyway` goes on and records the changes. Raises StoreBusy while
+    the timed code or `environment` (by `unlike`, a line a difference) differ from the run's; `anyway` goes on and records the changes. Raises StoreBusy while
     another process writes it, StoreDamaged, StoreError where it is complete.
     """
     path = Path(path)
     folder.header(path)
     lock = Lock(path)
     try:
-        return _resume(path, lock, plan, environment, anyway, command)
+        return _resume(path, lock, plan, environment, anyway, command, unlike, environment_id)
     except BaseException:
         lock.release()
         raise
 
 
-def _resume(path: Path, lock: Lock, plan: Plan | None, environment: Mapping[str, Any] | None, anyway: bool, command: str) -> RunWriter:
+def _resume(path, lock, plan, environment, anyway, command, unlike, environment_id) -> RunWriter:
     header = folder.header(path)
-    if header.get("complete") is True:
+    if header["complete"]:
         raise StoreError(f"run {path.name} is complete; show it with `python bench.py show {path.name}`")
     stored, before = plan_of(path, header), read_json(path / folder.ENVIRONMENT)
     changes = _plan_changes(stored, plan) if plan is not None else []
-    changes += fingerprint.code_changes(header.get("code", {}), fingerprint.code())
-    changes += fingerprint.environment_changes(before, environment) if environment is not None else []
+    changes += fingerprint.code_changes(header["code"], fingerprint.code())
+    changes += unlike(before, environment) if environment is not None else []
     if changes and not anyway:
         more = f" … and {len(changes) - 8} more" if len(changes) > 8 else ""
         raise ResumeRefused(f"run {path.name} began otherwise: {'; '.join(changes[:8])}{more}. Start anew, or go on with --resume --anyway, which records it")
     content = read_content(path, Codec(stored))
     if content.damaged:
         raise StoreDamaged(f"{content.damaged[0]}; the run cannot go on from damaged results, start a new one")
-    header.setdefault("resumed", []).append({"time": time.time(), "command": command, "changes": changes, "recovered": list(content.torn)})
-    writer = RunWriter(path, header, stored, environment if environment is not None else before, lock, content)
+    header["resumed"].append({"time": time.time(), "command": command, "changes": changes, "recovered": list(content.torn)})
+    now = environment if environment is not None else before
+    writer = RunWriter(path, header, stored, environment_id or fingerprint.environment_id(now), lock, content)
     write_json(path / folder.RUN, header)
     return writer
 

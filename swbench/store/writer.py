@@ -21,10 +21,10 @@ from swbench.store.records import Codec
 class RunWriter:
     """The one writer of a run folder, from `create` or `resume` until `finish` or `close`."""
 
-    def __init__(self, path: Path, header: dict[str, Any], plan: Plan, environment: Mapping[str, Any], lock: Lock, content: Content | None) -> None:
+    def __init__(self, path: Path, header: dict[str, Any], plan: Plan, environment_id: str, lock: Lock, content: Content | None) -> None:
         """For `create` and `resume`. `content` is what the folder holds already."""
         self.path, self.plan, self.header = path, plan, header
-        self.environment_id = fingerprint.environment_id(environment)
+        self.environment_id = environment_id
         self._lock, self._codec = lock, Codec(plan)
         self._rounds = Appender(path / folder.ROUNDS, content.rounds_bytes if content else None)
         self._cells = Appender(path / folder.CELLS, content.cells_bytes if content else None)
@@ -44,9 +44,13 @@ class RunWriter:
         *,
         suite_text: str = "",
         options: Mapping[str, Any] | None = None,
+        environment_id: str | None = None,
     ) -> "RunWriter":
-        """Begin a run in a folder of its own below `results`. Raises StoreError where that cannot be written."""
-        path = folder.make(Path(results), plan.suite, str(environment.get("label", "")))
+        """Begin a run in a folder of its own below `results`, named after the environment's `label`. Raises StoreError where that cannot be written.
+
+        `environment_id` goes into every result; without it, a hash of what is steady in the environment.
+        """
+        path = folder.make(Path(results), plan.suite, str(environment.get("label") or ""))
         lock = Lock(path)
         header = {
             "schema": folder.SCHEMA,
@@ -61,7 +65,7 @@ class RunWriter:
         }
         write_whole(path / folder.SUITE, suite_text)
         write_json(path / folder.ENVIRONMENT, dict(environment))
-        writer = cls(path, header, plan, environment, lock, None)
+        writer = cls(path, header, plan, environment_id or fingerprint.environment_id(environment), lock, None)
         write_json(path / folder.RUN, header)  # last: a folder is a run once it has this
         return writer
 

@@ -1,0 +1,66 @@
+"""Whatever is in a suite file, reading it ends in a plan or in one readable message."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from swbench import suite
+from swbench.errors import SuiteError, SwbenchError
+from swbench.suite import format as fmt
+from swbench.suite.source import parse
+
+WORDS = [*fmt.TOP, *fmt.PROTOCOL, *fmt.network(), *fmt.row(), "network", "rows", "solvers", "full", "protocol", "nonsense"]
+SCALARS = st.one_of(
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.sampled_from(["network", "solvers", "resnet50", "swa", "bn", "eigh", "float32", "cpu", ""]),
+    st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=6),
+)
+VALUES = st.recursive(SCALARS, lambda kids: st.lists(kids, max_size=4) | st.dictionaries(st.sampled_from(WORDS), kids, max_size=4), max_leaves=12)
+CASES = settings(max_examples=300, deadline=None)
+
+
+def toml(value) -> str:
+    """A value in TOML; every character of a text is escaped."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return '"' + "".join(f"\\U{ord(character):08x}" for character in value) + '"'
+    if isinstance(value, list):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {toml(entry)}" for key, entry in value.items()) + "}"
+    return repr(value)
+
+
+def read(text: str) -> None:
+    try:
+        suite.expand(parse(text, "x", "x.toml"), devices=["cpu", "cuda"])
+    except SuiteError as problem:
+        assert problem.problems  # noqa: PT017
+        assert all(character.isprintable() or character == "\n" for character in str(problem))  # noqa: PT017
+    except SwbenchError as problem:
+        assert str(problem)  # noqa: PT017
+
+
+@CASES
+@given(st.text(max_size=80))
+def test_any_text(text):
+    read(text)
+
+
+@CASES
+@given(st.dictionaries(st.sampled_from(WORDS), VALUES, max_size=6), st.sampled_from(["network", "solvers"]))
+def test_any_tables(tables, kind):
+    read("\n".join(f"{key} = {toml(value)}" for key, value in {**tables, "schema": 1, "kind": kind}.items()))
+
+
+@CASES
+@given(
+    st.dictionaries(st.sampled_from([*fmt.network()]), VALUES, max_size=3),
+    st.lists(st.dictionaries(st.sampled_from([*fmt.row()]), VALUES, max_size=3), max_size=2),
+)
+def test_a_good_suite_with_any_values_changed(changes, rows):
+    network = {"model": "resnet50", "image": [[224, 224]], **changes}
+    listed = [{"norm": "swa", "layers": 7}, *rows]
+    read(f'schema = 1\nkind = "network"\nnetwork = {toml(network)}\nrows = {toml(listed)}')
