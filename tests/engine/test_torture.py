@@ -74,12 +74,12 @@ def torture(results: Path, seed: int) -> int:
     return kills
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(7))
 def test_twenty_kills_lose_nothing(tmp_path, seed):
-    assert torture(tmp_path, seed) >= 0
+    assert torture(tmp_path, seed) >= 1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(100, 100 + int(os.environ.get("SWBENCH_TORTURES", "70"))))
 def test_two_hundred_kills_lose_nothing(tmp_path, seed):
-    assert torture(tmp_path, seed) >= 0
+    assert torture(tmp_path, seed) >= 1
