@@ -6,19 +6,15 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from swbench.engine.order import Order
 from swbench.report.statistics import Interval, Stopping, log_ratio, pairs
 from swbench.result import FORWARD, Round
 
 BASELINE, CONTROL, VARIANT = "baseline", "control", "variant"
 CELLS = (BASELINE, CONTROL, VARIANT)
 
-Order = Callable[[Sequence[str], int, int, int], Sequence[str]]
-"""(cells, seed, replicate, index) -> the cells in the order in which that round runs them."""
-
-
-def shuffled(cells: Sequence[str], seed: int, replicate: int, index: int) -> list[str]:
-    """A random order for each round."""
-    return random.Random(f"{seed} {replicate} {index}").sample(list(cells), len(cells))
+Draw = Callable[[Sequence[str]], Sequence[str]]
+"""The cells -> the order in which the next round runs them."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +65,11 @@ class FakeClock:
             self._change += self._rng.expovariate(1 / self._machine.step_every_s)
 
 
+def worker_order(seed: str) -> Draw:
+    """What the worker itself orders its rounds by."""
+    return Order(seed).draw
+
+
 @dataclass(frozen=True)
 class Experiment:
     """A run to simulate: `ratio` is the truth, `base_s` the time of the baseline, `rounds` those of each replicate."""
@@ -78,8 +79,9 @@ class Experiment:
     rounds: int = 20
     machine: Machine = field(default_factory=Machine)
 
-    def replicate(self, seed: int, replicate: int, order: Order) -> list[Round]:
-        """The rounds of one simulated process, ordered by `order`, timed on a fake clock of its own."""
+    def replicate(self, seed: int, replicate: int, orders: Callable[[str], Draw] = worker_order) -> list[Round]:
+        """The rounds of one simulated process, in the order that `orders` draws from the worker's seed, timed on a fake clock of its own."""
+        draw = orders(f"{seed}/replay/{replicate}")
         rng = random.Random(f"{seed} {replicate}")
         machine, clock = self.machine, FakeClock(self.machine, rng)
         whole = rng.gauss(0, machine.between_common)
@@ -87,7 +89,7 @@ class Experiment:
         work = {cell: self.base_s * own[cell] * (self.ratio if cell == VARIANT else 1.0) for cell in CELLS}
         rounds = []
         for index in range(self.rounds):
-            sequence, samples, started = order(CELLS, seed, replicate, index), {}, clock.now
+            sequence, samples, started = draw(CELLS), {}, clock.now
             for slot, cell in enumerate(sequence):
                 taken = work[cell] * math.exp(rng.gauss(0, machine.noise)) * (1 + machine.slots[min(slot, len(machine.slots) - 1)])
                 if rng.random() < machine.spike_rate:
@@ -130,22 +132,30 @@ def of_pooled_rounds(rounds: Sequence[Round], cell: str) -> Interval:
     return log_ratio([[pair] for replicate in pairs(rounds, BASELINE, cell, FORWARD) for pair in replicate])
 
 
-def replay(experiment: Experiment, order: Order, *, runs: int, replicates: int = 5, analysis: Analysis = of_processes, seed: int = 0) -> Coverage:
+def replay(
+    experiment: Experiment,
+    *,
+    runs: int,
+    replicates: int = 5,
+    analysis: Analysis = of_processes,
+    orders: Callable[[str], Draw] = worker_order,
+    seed: int = 0,
+) -> Coverage:
     """`runs` simulated runs of a fixed number of `replicates`."""
     found = []
     for run in range(runs):
-        rounds = [one for k in range(replicates) for one in experiment.replicate(seed + run, k, order)]
+        rounds = [one for k in range(replicates) for one in experiment.replicate(seed + run, k, orders)]
         found.append(analysis(rounds, VARIANT))
     return _coverage(found, experiment.ratio, replicates)
 
 
-def replay_stopping(experiment: Experiment, order: Order, stopping: Stopping, *, runs: int, seed: int = 0) -> Coverage:
+def replay_stopping(experiment: Experiment, stopping: Stopping, *, runs: int, seed: int = 0) -> Coverage:
     """`runs` simulated runs that end as `stopping` decides; the interval judged is the one it stopped with."""
     found = []
     for run in range(runs):
         rounds: list[Round] = []
         for k in range(stopping.most):
-            rounds += experiment.replicate(seed + run, k, order)
+            rounds += experiment.replicate(seed + run, k)
             if stopping.due(k + 1):
                 decision = stopping.decide({VARIANT: pairs(rounds, BASELINE, VARIANT, FORWARD)})
                 if decision.stop:

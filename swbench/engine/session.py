@@ -2,7 +2,6 @@
 
 import gc
 import math
-import random
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from swbench.clock import Clock, HostClock
 from swbench.engine.job import Job
 from swbench.engine.messages import End, Failed, Measured, Message, RoundTaken, Warm
+from swbench.engine.order import Order
 from swbench.engine.warmup import WarmUp
 from swbench.errors import DeviceError
 from swbench.probes import disturbance
@@ -47,7 +47,7 @@ class Session:
         gc.freeze()  # what was built is not walked again by the collections between rounds
         gc.disable()
         try:
-            order = random.Random(self._job.seed)
+            order = Order(self._job.seed)
             for index in range(self._job.protocol.rounds):
                 if self._ready:
                     self._round(index, order)
@@ -74,9 +74,8 @@ class Session:
         self._begin(-1, "warming up")
         self._send(Warm(case=case, calls=warm.calls, seconds=spent_s))
 
-    def _round(self, index: int, random_order: random.Random) -> None:
-        order = list(self._ready)
-        random_order.shuffle(order)
+    def _round(self, index: int, orders: Order) -> None:
+        order = orders.draw(list(self._ready))
         samples: dict[str, dict[str, float]] = {}
         started, before = time.time(), self._read()
         for case in order:

@@ -1,0 +1,20 @@
+"""The order of the cases within a round: random, so that what comes first, or after whom, favours nobody."""
+
+import random
+from collections.abc import Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class Order:
+    """Draws an order for one round after another; the same `seed` gives the same orders."""
+
+    def __init__(self, seed: str) -> None:
+        self._random = random.Random(seed)
+
+    def draw(self, cases: Sequence[T]) -> list[T]:
+        """All of `cases`, in the order of the next round."""
+        order = list(cases)
+        self._random.shuffle(order)
+        return order
