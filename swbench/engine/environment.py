@@ -78,8 +78,8 @@ def label(found: Mapping[str, Any]) -> str:
     return slug[:24].strip("-") or "machine"
 
 
-PER_CASE = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-"""Variables that each case overrules with its own thread count."""
+OVERRULED = ("_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+"""Endings of variables that workers get anew: the case's thread count, and waiting threads asleep."""
 PLACES = ("_DIR", "_HOME", "_PATH", "VISIBLE_DEVICES")
 """Endings of variables that say where things lie or which of several like cards is used; recorded, not compared."""
 
@@ -87,7 +87,7 @@ PLACES = ("_DIR", "_HOME", "_PATH", "VISIBLE_DEVICES")
 def _at(found: Mapping[str, Any], path: str) -> Any:
     """What is compared at a dotted path; of a list of mappings, the list of their values. None where a part is missing."""
     if path == "variables":
-        return {name: value for name, value in found.get(path, {}).items() if name not in PER_CASE and not name.endswith(PLACES)}
+        return {name: value for name, value in found.get(path, {}).items() if not name.endswith(OVERRULED + PLACES)}
     if path.endswith("_bytes") and (size := _value(found, path)):
         return f"{size / (1 << 30):.1f} GiB"  # a kernel reserves a little more or less at every start
     return _value(found, path)

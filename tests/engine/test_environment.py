@@ -44,8 +44,8 @@ def test_what_changes_timings_is_told_and_changes_the_id(found):
 
 
 def test_variables_are_told_by_name_but_not_places_nor_what_a_case_decides(found):
-    variables = {"OMP_WAIT_POLICY": "ACTIVE", "OMP_NUM_THREADS": "7", "TORCH_HOME": "elsewhere", "CUDA_VISIBLE_DEVICES": "3"}
-    assert unlike({**found, "variables": {}}, {**found, "variables": variables}) == ["OMP_WAIT_POLICY: not set / ACTIVE"]
+    variables = {"MALLOC_ARENA_MAX": "1", "OMP_WAIT_POLICY": "ACTIVE", "OMP_NUM_THREADS": "7", "TORCH_HOME": "elsewhere", "CUDA_VISIBLE_DEVICES": "3"}
+    assert unlike({**found, "variables": {}}, {**found, "variables": variables}) == ["MALLOC_ARENA_MAX: not set / 1"]
 
 
 def test_load_host_and_code_do_not_matter(found):
