@@ -1,0 +1,86 @@
+"""How the instrument proves itself: replay on a fake clock, spins and delays of known size, A/A, overhead, invariants."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from swbench.case import CONTROL
+from swbench.engine import replay
+from swbench.engine.selftest import judging, plans
+from swbench.engine.selftest.measuring import Broken, measure
+from swbench.engine.selftest.outcome import FAILED, INCONCLUSIVE, PASSED, SKIPPED, Outcome, overall
+from swbench.plan import Plan
+from swbench.probes.selftest import TRUTH
+from swbench.report.statistics import Stopping, log_ratio, noise_floor, pairs
+from swbench.result import FORWARD, FORWARD_BACKWARD, Round
+
+__all__ = ["FAILED", "INCONCLUSIVE", "PASSED", "SKIPPED", "Outcome", "overall", "selftest"]
+
+Measure = Callable[[Plan, str], Sequence[Round]]
+"""(plan, workload target) -> the rounds that the engine measured."""
+
+
+def selftest(long: bool = False, measure: Measure = measure) -> Iterator[Outcome]:
+    """The outcomes, each as soon as it is known; under three minutes, and about two more with `long`, which replays 1000 runs of each kind.
+
+    A measurement that the engine could not finish is a failed outcome, not an exception.
+    """
+    yield from replays(1000 if long else 200, long)
+    for name, plan, target, judge in (
+        ("spins", plans.spins(), plans.SPIN_TARGET, judge_spins),
+        ("delays", plans.delays(), plans.DELAY_TARGET, judge_delays),
+    ):
+        try:
+            rounds = measure(plan, target)
+        except Broken as problem:
+            yield Outcome(name, FAILED, str(problem), "the engine measures every cell")
+        else:
+            yield from judge(plan, rounds)
+    yield Outcome("GPU: a known cycle count", SKIPPED, gpu_missing(), "within 1 %")
+    yield Outcome("GPU: agreement with do_bench", SKIPPED, gpu_missing(), "within 1 % above 100 µs")
+
+
+def replays(runs: int, long: bool) -> Iterator[Outcome]:
+    """Simulated runs. With fewer than 1000 the coverage is known less well, so the bounds are two standard errors wider."""
+    slack = 0.0 if runs >= 1000 else 2 * (0.95 * 0.05 / runs) ** 0.5
+    experiment = replay.Experiment()
+    yield judging.coverage("replay, 5 processes", replay.replay(experiment, runs=runs), 0.93 - slack, min(1.0, 0.97 + slack))
+    targets = (0.02, 0.03, 0.05) if long else (0.03,)
+    for target in targets:
+        found = replay.replay_stopping(experiment, Stopping(target), runs=runs)
+        yield judging.coverage(f"replay, stopping at ±{target:.0%}", found, 0.93 - slack, 1.0)
+    single = replay.replay(experiment, runs=runs, analysis=replay.of_one_process)
+    yield judging.overconfident("replay, one process taken for many", single)
+
+
+def judge_spins(plan: Plan, rounds: Sequence[Round]) -> Iterator[Outcome]:
+    """Every spin, and the empty call."""
+    for length_s, case in zip(plans.SPINS_S, plan.groups[0].cases, strict=True):
+        read = [one.samples[case.key] for one in rounds]
+        if length_s:
+            yield judging.spin(length_s, [(samples[TRUTH], samples[FORWARD]) for samples in read])
+        else:
+            yield judging.overhead([samples[FORWARD] for samples in read], min(filter(None, plans.SPINS_S)))
+
+
+def judge_delays(plan: Plan, rounds: Sequence[Round]) -> Iterator[Outcome]:
+    """A/A, the delays, and the invariants, for F and for F+B."""
+    group = plan.groups[0]
+    control = next(case for case in group.cases if case.role == CONTROL)
+    variants = group.cases[-len(plans.DELAYS) :]
+    for metric, short in ((FORWARD, "F"), (FORWARD_BACKWARD, "F+B")):
+        yield judging.same(f"A/A {short}", log_ratio(pairs(rounds, group.baseline.key, control.key, metric), judging.STRICT))
+        floor = noise_floor(rounds, group, metric)
+        for share, case in zip(plans.DELAYS, variants, strict=True):
+            replicates = pairs(rounds, group.baseline.key, case.key, metric)
+            interval, strict = log_ratio(replicates), log_ratio(replicates, judging.STRICT)
+            if share:
+                yield judging.delayed(f"{short} + {100 * share:g} %", share, interval, strict, floor, must_see=share >= 0.05)
+            else:
+                yield judging.same(f"{short} + 0 %", strict)
+    yield judging.invariants(rounds, threads=max(case.threads for case in group.cases))
+
+
+def gpu_missing() -> str:
+    """Why the checks on a GPU are skipped."""
+    from swbench.engine.gpus import missing
+
+    return missing() or "the GPU's clock is not built yet"

@@ -1,0 +1,123 @@
+"""The self-test judges a simulated instrument: a sound one passes, one that is biased, blind or broken does not."""
+
+import math
+import random
+
+import pytest
+
+from swbench.engine.selftest import FAILED, INCONCLUSIVE, PASSED, SKIPPED, Outcome, judging, overall, plans, selftest
+from swbench.engine.selftest.measuring import Broken
+from swbench.probes.selftest import DELAY, LENGTH, known
+from swbench.report.statistics import Interval
+from swbench.result import Round
+
+
+def instrument(between=0.003, bias=1.0, overhead_s=2e-7, backwards=False):
+    """A stand-in for the engine that reads the truth with a given error; `bias` is on every case but the baseline."""
+
+    def measure(plan, target):
+        rng, group, rounds = random.Random(1), plan.groups[0], []
+        for replicate in range(plan.protocol.replicates):
+            own = {case.key: math.exp(rng.gauss(0, between)) for case in group.cases}
+            for index in range(plan.protocol.rounds):
+                samples = {}
+                for case in group.cases:
+                    if target == plans.SPIN_TARGET:
+                        samples[case.key] = {"true_s": known(case, LENGTH), "forward_s": known(case, LENGTH) * bias + overhead_s}
+                        continue
+                    noise = own[case.key] * math.exp(rng.gauss(0, 0.01)) * (bias if case.role != "baseline" else 1.0)
+                    forward = 0.02 * (1 + known(case, DELAY)) * noise
+                    samples[case.key] = {
+                        "forward_s": forward,
+                        "forward_backward_s": forward * (0.5 if backwards else 3),
+                        "forward_backward_cpu_s": forward * 0.4,
+                    }
+                rounds.append(Round(group=group.name, replicate=replicate, attempt="1", index=index, order=tuple(samples), samples=samples))
+        return rounds
+
+    return measure
+
+
+def outcomes(measure):
+    return {outcome.name: outcome for outcome in selftest(measure=measure)}
+
+
+def test_a_sound_instrument_passes_everything():
+    found = outcomes(instrument())
+    assert {outcome.verdict for outcome in found.values()} == {PASSED, SKIPPED}, found
+    assert overall(list(found.values())) == PASSED
+    assert {"A/A F", "A/A F+B", "F + 0 %", "F+B + 2 %", "F+B + 5 %", "spin of 500 ms", "overhead a sample", "invariants"} <= set(found)
+
+
+def test_a_biased_instrument_fails_where_it_is_biased():
+    found = outcomes(instrument(bias=1.02))
+    for name in ("A/A F", "F + 0 %", "F+B + 5 %", "spin of 20 ms"):
+        assert found[name].verdict == FAILED, found[name]
+    assert overall(list(found.values())) == FAILED
+
+
+def test_a_noisy_machine_is_inconclusive_and_no_failure():
+    found = outcomes(instrument(between=0.05))
+    assert found["A/A F"].verdict == INCONCLUSIVE
+    assert "too noisy to tell" in found["F + 2 %"].found
+    assert "processes" in found["F + 2 %"].found
+    assert overall(list(found.values())) == INCONCLUSIVE
+
+
+def test_a_heavy_stopwatch_and_broken_invariants_fail():
+    found = outcomes(instrument(overhead_s=5e-5, backwards=True))
+    assert found["overhead a sample"].verdict == FAILED
+    assert found["spin of 5 ms"].verdict == FAILED
+    assert found["invariants"].verdict == FAILED
+
+
+def test_an_engine_that_does_not_finish_is_a_failed_outcome():
+    def measure(plan, target):
+        raise Broken("crashed: signal 9")
+
+    found = outcomes(measure)
+    assert found["delays"] == Outcome("delays", FAILED, "crashed: signal 9", "the engine measures every cell")
+
+
+def test_invariants_of_no_sample_prove_nothing():
+    assert judging.invariants([], 1).verdict == FAILED
+
+
+def around(ratio, half, confidence=0.95):
+    return Interval(ratio, ratio * math.exp(-half), ratio * math.exp(half), confidence, 16)
+
+
+@pytest.mark.parametrize(
+    ("interval", "floor", "must_see", "verdict"),
+    [
+        (around(1.05, 0.01), around(1, 0.01), True, PASSED),
+        (around(1.05, 0.06), around(1, 0.01), True, INCONCLUSIVE),  # too wide to exclude 1
+        (around(1.05, 0.01), around(1, 0.06), True, INCONCLUSIVE),  # drowned in the noise floor
+        (around(1.002, 0.01), around(1, 0.01), True, FAILED),  # quiet, and yet not seen
+        (around(1.002, 0.01), around(1, 0.01), False, INCONCLUSIVE),
+    ],
+)
+def test_a_delay_is_seen_or_excused_by_noise(interval, floor, must_see, verdict):
+    assert judging.delayed("x", 0.05, interval, around(1.05, 0.1, 0.999), floor, must_see).verdict == verdict
+
+
+def test_a_strict_interval_without_the_truth_fails_even_where_it_is_called_slower():
+    assert judging.delayed("x", 0.05, around(1.2, 0.01), around(1.2, 0.02), around(1, 0.01), False).verdict == FAILED
+
+
+@pytest.mark.parametrize(("half", "processes", "verdict"), [(0.02, 16, PASSED), (0.04, 16, INCONCLUSIVE), (0.02, 9, INCONCLUSIVE)])
+def test_a_passed_a_a_takes_a_narrow_interval_from_processes_enough(half, processes, verdict):
+    assert judging.same("A/A", Interval(1.0, math.exp(-half), math.exp(half), 0.999, processes)).verdict == verdict
+    assert judging.same("A/A", Interval(1.2, 1.2 * math.exp(-half), 1.2 * math.exp(half), 0.999, processes)).verdict == FAILED
+
+
+@pytest.mark.parametrize(("read", "verdict"), [(0.100219, PASSED), (0.100221, FAILED), (0.099781, PASSED), (0.099779, FAILED)])
+def test_a_spin_of_100_ms_may_be_off_by_220_microseconds(read, verdict):
+    assert judging.spin(0.1, [(0.1, read)] * 3 + [(0.1, 9.0)]).verdict == verdict
+
+
+def test_plans_keep_every_case_apart():
+    for plan in (plans.spins(), plans.delays()):
+        keys = [case.key for case in plan.groups[0].cases]
+        assert len(set(keys)) == len(keys) == len(plan.groups[0].rows)
+    assert plans.delays().protocol.rounds == plans.ROUNDS
