@@ -64,7 +64,7 @@ class Stopping:
         rows = {row: replicates for row, replicates in replicates_by_row.items() if any(replicates)}
         intervals = {row: log_ratio(replicates, self.confidence) for row, replicates in rows.items()}
         reached = {row: interval.half_width <= self.target_ci for row, interval in intervals.items()}
-        done = min((interval.replicates for interval in intervals.values()), default=0)
+        done = max(map(len, rows.values()), default=0)  # a replicate that failed for one row was run all the same
         if not intervals:
             return Decision(True, "no row has a round to judge")
         widest = max(interval.half_width for interval in intervals.values())

@@ -68,3 +68,9 @@ def test_the_looks():
 def test_nonsense_is_refused(bad):
     with pytest.raises(ValueError, match="looks"):
         Stopping(**bad)
+
+
+def test_a_replicate_that_failed_for_one_row_does_not_hide_the_look():
+    decision = Stopping(0.01).decide({"bw": steady(4), "swa": [*steady(3), []]})
+    assert decision.stop
+    assert decision.reached == {"bw": True, "swa": True}
