@@ -11,7 +11,8 @@ SwbenchError                 the user's mistake; `cli` prints the message and ex
  │   └─ SchemaTooNew         written by a later version
  ├─ ResumeRefused            suite, code or environment changed since the run began
  ├─ UnlikeEnvironments       two runs cannot be compared as they stand
- └─ NotCounted               an operation that a FLOP rule does not know
+ ├─ NotCounted               an operation that a FLOP rule does not know
+ └─ ProfileFailed            the profiling process ran out of memory, crashed or took too long
 
 Misuse of the Python API (a wrong shape, say) is `ValueError`, not one of these.
 """
@@ -96,3 +97,9 @@ class UnlikeEnvironments(SwbenchError):
 
 class NotCounted(SwbenchError):
     """An operation that the FLOP rule in use does not know."""
+
+
+class ProfileFailed(SwbenchError):
+    """The process that profiles ran out of memory, crashed or took too long."""
+
+    exit_code = 3

@@ -1,0 +1,78 @@
+"""Profiling a case in a fresh process, and keeping what came out."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import swbench
+from swbench.case import Case
+from swbench.errors import OptionError, ProfileFailed, StoreDamaged
+from swbench.profile.types import Profile
+
+PROFILE_FILE, TRACE_FILE = "profile.json", "trace.json"
+
+
+def profile_case(case: Case, iterations: int = 5, trace: Path | None = None, *, limit_s: float = 600.0) -> Profile:
+    """Where the time of one call of `case` goes, averaged over `iterations` profiled calls in a fresh process with the case's threads.
+
+    `trace`, if given, gets the timeline of the last call, for chrome://tracing or ui.perfetto.dev. Raises OptionError for a case or count that cannot
+    be profiled, ProfileFailed if the process ran out of memory, crashed, or took longer than `limit_s`.
+    """
+    if iterations < 1:
+        raise OptionError(f"a profile needs at least 1 iteration, not {iterations}")
+    if case.kind != Case.kind:
+        raise OptionError(f"a profile is of a network, and this case is a {case.kind}; choose a row of a network suite")
+    with tempfile.TemporaryDirectory(prefix="swbench-profile-") as folder:
+        out = Path(folder) / PROFILE_FILE
+        wanted = str(trace.absolute()) if trace else None
+        request = {"case": case.to_json(), "iterations": iterations, "trace": wanted, "out": str(out)}
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "swbench.profile.worker"],
+                input=json.dumps(request),
+                env=_environment(case),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                timeout=limit_s,
+            )
+        except subprocess.TimeoutExpired:
+            raise ProfileFailed(f"profiling took longer than {limit_s:.0f} s; use fewer iterations or a smaller batch") from None
+        if done.returncode or not out.exists():
+            last = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "no message")
+            raise ProfileFailed(f"the profiling process ended with code {done.returncode}: {last}")
+        answer = json.loads(out.read_text())
+    if "profile" in answer:
+        return Profile.from_json(answer["profile"])
+    if answer["status"] == "refused":
+        raise OptionError(answer["detail"])
+    raise ProfileFailed(f"{answer['status'].replace('_', ' ')}: {answer['detail']}")
+
+
+def save(profile: Profile, folder: Path) -> Path:
+    """Write `profile.json` into `folder`, made if need be, and return its path. Keep it apart from `results/`: a profile is no timing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / PROFILE_FILE
+    path.write_text(json.dumps(profile.to_json(), indent=1) + "\n")
+    return path
+
+
+def load(path: Path) -> Profile:
+    """The profile in a file that `save` wrote, or in a folder that holds one. Raises StoreDamaged or SchemaTooNew."""
+    path = path / PROFILE_FILE if path.is_dir() else path
+    try:
+        return Profile.from_json(json.loads(path.read_text()))
+    except (OSError, ValueError) as problem:
+        raise StoreDamaged(f"{path} cannot be read as a profile: {problem}") from problem
+
+
+def _environment(case: Case) -> dict[str, str]:
+    """The present environment with the case's threads, a passive wait policy as in timed runs, and this copy of swbench first on the path."""
+    threads = {name: str(case.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")} if case.threads else {}
+    home = str(Path(swbench.__file__).parents[1])
+    path = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "KINETO_LOG_LEVEL": "5", "PYTHONPATH": path, **threads}

@@ -1,0 +1,118 @@
+"""Profiling one case in this process: pairs of an unprofiled and a profiled call, broken down and averaged."""
+
+import contextlib
+import gc
+import platform
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import perf_counter
+
+import torch
+from torch.profiler import ProfilerActivity, profile, record_function
+
+from swbench.case import Case
+from swbench.profile import operators
+from swbench.profile.attribution import Breakdown, break_down, parts_of
+from swbench.profile.marks import PHASE, kind_of, marked, rows
+from swbench.profile.roof import calibrate, higher
+from swbench.profile.subject import Subject
+from swbench.profile.types import BACKWARD, FORWARD, NORM, REMAINDER, Iteration, Layer, Part, Profile, Roof
+from swbench.profile.work import work_by_layer
+
+WARM_UP_CALLS = 3
+
+
+def measure(case: Case, iterations: int, trace: Path | None = None, calibration: Callable[..., Roof] = calibrate) -> Profile:
+    """The profile of `case` over `iterations` profiled calls, each next to an unprofiled one; `trace` gets the timeline of the last.
+
+    Meant for a process of its own, with the threads of the case in its environment: `launch.profile_case` sees to that.
+    """
+    subject = Subject(case)
+    layers = rows(subject.model)
+    kinds = {path: kind_of(module) for path, module in layers.items()}
+    for _ in range(WARM_UP_CALLS):
+        _call(subject)
+    roof = calibration(subject.device, subject.dtype)
+    pairs: list[Iteration] = []
+    breakdowns: list[Breakdown] = []
+    _profiled(subject)  # the profiler's own first time
+    with _no_collection():
+        for index in range(iterations):
+            plain = _call(subject)
+            events = _profiled(subject, trace if index == iterations - 1 else None)
+            breakdowns.append(break_down(events, kinds, subject.device.type))
+            total_s = breakdowns[-1].total_s
+            pairs.append(Iteration(forward_s=total_s[FORWARD], backward_s=total_s[BACKWARD], plain_forward_s=plain[0], plain_backward_s=plain[1]))
+    roof = higher(roof, calibration(subject.device, subject.dtype))
+    parts = parts_of(breakdowns)
+    return Profile(
+        case=case,
+        iterations=tuple(pairs),
+        layers=_layers(subject, layers, kinds, parts),
+        roof=roof,
+        chosen=subject.chosen,
+        environment=_environment(subject),
+        remarks=_remarks(kinds, parts),
+    )
+
+
+def _call(subject: Subject) -> tuple[float, float]:
+    """One call: seconds forward and backward."""
+    subject.model.zero_grad(set_to_none=True)
+    subject.wait()
+    start = perf_counter()
+    with record_function(PHASE + FORWARD):
+        y = subject.model(subject.x)
+        subject.wait()
+    middle = perf_counter()
+    with record_function(PHASE + BACKWARD):
+        y.backward(subject.cotangent)
+        subject.wait()
+    return middle - start, perf_counter() - middle
+
+
+def _profiled(subject: Subject, trace: Path | None = None) -> list:
+    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (subject.device.type == "cuda")
+    with marked(subject.model), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch versions differ in what the profiler deprecates
+        with profile(activities=activities, acc_events=True) as profiler:
+            with record_function("first"):
+                pass  # the first range of a session pays for its buffers
+            _call(subject)
+        if trace is not None:
+            profiler.export_chrome_trace(str(trace))
+        return list(profiler.events())
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def _layers(subject: Subject, layers: dict, kinds: dict[str, str], parts: dict[str, tuple[Part, ...]]) -> tuple[Layer, ...]:
+    work, paper = work_by_layer(subject.model, subject.x, layers)
+    found = [
+        Layer(path=path, kind=kinds[path], type=type(module).__name__, parts=parts.get(path, ()), work=work.get(path, ()), paper_flops=paper.get(path))
+        for path, module in layers.items()
+        if path in parts
+    ]
+    return (*found, *(Layer(path=path, kind=REMAINDER, parts=some) for path, some in parts.items() if path not in layers))
+
+
+def _environment(subject: Subject) -> dict[str, str]:
+    on_gpu = subject.device.type == "cuda"
+    device = torch.cuda.get_device_name(subject.device) if on_gpu else platform.processor() or platform.machine()
+    return {"torch": torch.__version__, "python": platform.python_version(), "device": device, "threads": str(torch.get_num_threads())}
+
+
+def _remarks(kinds: dict[str, str], parts: dict[str, tuple[Part, ...]]) -> tuple[str, ...]:
+    norms = {part.operator for path, some in parts.items() if kinds.get(path) == NORM for part in some}
+    if operators.ALGEBRA in norms and operators.SOLVE not in norms:
+        return ("The kernel set solves inside its small algebra, so `norm: algebra` holds the solve too.",)
+    return ()

@@ -1,0 +1,150 @@
+"""Tables of a profile, as text: by operator, and by layer with its arithmetic, traffic and share of roof."""
+
+import io
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from swbench.errors import printable
+from swbench.profile.flame import icicle
+from swbench.profile.operators import OPERATORS
+from swbench.profile.types import BACKWARD, FORWARD, PHASES, REMAINDER, Layer, Profile
+
+TOP = 20
+"""Layers shown unless told: those that take longest."""
+WIDE = 110
+"""Columns from which a layer's FLOPs and bytes are shown beside its intensity."""
+MIN_LABEL = 22
+"""Columns that a label keeps when the table is squeezed: `layer3.0.downsample.0` and `(uneven between calls)` fit."""
+NONE = "–"
+
+
+def render(profile: Profile, width: int = 100, top: int | None = TOP, colour: bool = False) -> str:
+    """The whole profile as text of at most `width` columns; `top` layers, None for all; `colour` adds terminal escapes."""
+    parts: list[RenderableType] = [Text(heading(profile)), icicle(profile, width), operator_table(profile), layer_table(profile, width, top)]
+    return "\n".join(as_text(part, width, colour) for part in parts)
+
+
+def as_text(part: RenderableType, width: int = 100, colour: bool = False) -> str:
+    """A table or drawing as a string."""
+    console = Console(
+        file=io.StringIO(),
+        width=width,
+        force_terminal=colour,
+        color_system="256" if colour else None,
+        no_color=not colour,
+        highlight=False,
+        legacy_windows=False,
+    )
+    console.print(part)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"
+
+
+def heading(profile: Profile) -> str:
+    """What was profiled, how much profiling slowed it down, the roof, and the remarks."""
+    case, roof = profile.case, profile.roof
+    norm = f"{case.norm}-{case.layers}" if case.layers else case.norm
+    chosen = "".join(f", {key} {value}" for key, value in profile.chosen.items())
+    lines = [
+        f"{case.model} {norm}{chosen}: batch {case.batch}, {case.image[0]}x{case.image[1]}, {case.dtype}, {case.device}"
+        + (f", {case.threads} threads" if case.threads > 1 else ", 1 thread" if case.threads else ""),
+        f"medians of {len(profile.iterations)} profiled calls; profiling made them {profile.overhead:+.1%} against the unprofiled calls between them. "
+        "Shares are what a profile is for: for times, use `run`.",
+        f"roof {roof.flops_per_s * 1e-9:.3g} GFLOP/s, {roof.bytes_per_s * 1e-9:.3g} GB/s, measured before and after",
+    ]
+    return printable_lines([*lines, *profile.remarks])
+
+
+def printable_lines(lines: list[str]) -> str:
+    """The lines with control characters escaped."""
+    return "\n".join(printable(line) for line in lines)
+
+
+def operator_table(profile: Profile) -> Table:
+    """Time by operator: forward, backward, and the share of both."""
+    table = _table("operator", "F ms", "F %", "B ms", "B %", "F+B %", left=1)
+    table.add_column("")
+    found = {phase: profile.by_operator(phase) for phase in PHASES}
+    whole_s = profile.total_s()
+    for operator in (*OPERATORS, *sorted({key for some in found.values() for key in some} - set(OPERATORS))):
+        seconds = [found[phase].get(operator, 0.0) for phase in PHASES]
+        if any(seconds):
+            table.add_row(Text(printable(operator)), *_times(profile, seconds), "█" * round(20 * max(0.0, sum(seconds)) / whole_s))
+    table.add_section()
+    table.add_row("total", *_times(profile, [profile.total_s(phase) for phase in PHASES]), "")
+    return table
+
+
+def layer_table(profile: Profile, width: int = 100, top: int | None = TOP) -> Table:
+    """The layers that take longest, then what belongs to no layer, then the total."""
+    wide = width >= WIDE
+    columns = [f"{phase} {name}" for phase in "FB" for name in ((("GFLOP", "MB") if wide else ()) + ("FLOP/B", "roof%"))]
+    times = ("F ms", "F %", "B ms", "B %", "F+B %") if wide else ("F ms", "B ms", "F+B %")
+    table = _table("layer", "kind", *times, *columns, left=2)
+
+    def cells(seconds: list[float]) -> list[str]:
+        found = _times(profile, seconds)
+        return found if wide else [found[0], found[2], found[4]]
+
+    ranked = sorted((layer for layer in profile.layers if layer.kind != REMAINDER), key=lambda layer: -layer.seconds())
+    shown, hidden = ranked[:top], ranked[len(ranked) if top is None else top :]
+    for layer in shown:
+        work = [cell for phase in PHASES for cell in _work(profile, layer, phase, wide)]
+        table.add_row(Text(printable(layer.path or "(model)")), layer.kind, *cells([layer.seconds(phase) for phase in PHASES]), *work)
+    if hidden:
+        rest = [sum(layer.seconds(phase) for layer in hidden) for phase in PHASES]
+        table.add_row(f"({len(hidden)} more)", "", *cells(rest))
+    table.add_section()
+    for layer in profile.layers:
+        if layer.kind == REMAINDER:
+            table.add_row(Text(printable(layer.path)), "", *cells([layer.seconds(phase) for phase in PHASES]))
+    table.add_row("total", "", *cells([profile.total_s(phase) for phase in PHASES]))
+    return table
+
+
+def _table(*columns: str, left: int) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for i, name in enumerate(columns):
+        table.add_column(name, justify="left" if i < left else "right", no_wrap=i == 0, overflow="ellipsis", min_width=MIN_LABEL if i == 0 else None)
+    return table
+
+
+def _times(profile: Profile, seconds: list[float]) -> list[str]:
+    cells = []
+    for phase, one in zip(PHASES, seconds, strict=True):
+        total_s = profile.total_s(phase)
+        cells += [f"{one * 1e3:.3f}", f"{100 * one / total_s:.1f}" if total_s else NONE]
+    return [*cells, f"{100 * sum(seconds) / profile.total_s():.1f}"]
+
+
+def _work(profile: Profile, layer: Layer, phase: str, wide: bool) -> list[str]:
+    work, share = layer.work_in(phase), layer.share_of_roof(phase, profile.roof)
+    if work is None:
+        return [NONE] * (4 if wide else 2)
+    amounts = [f"{work.flops * 1e-9:.3g}", f"{work.traffic_bytes * 1e-6:.3g}"] if wide else []
+    return [*amounts, NONE if work.intensity is None else f"{work.intensity:.3g}", NONE if share is None else f"{100 * share:.0f}"]
+
+
+def roofline_rows(profile: Profile) -> list[dict[str, str | float]]:
+    """One dictionary a layer and phase that has work and time: what a roofline plot draws, under the roof in `profile.roof`."""
+    rows = []
+    for layer in profile.layers:
+        for phase in (FORWARD, BACKWARD):
+            work, seconds = layer.work_in(phase), layer.seconds(phase)
+            if work and work.traffic_bytes and seconds > 0:
+                rows.append(
+                    {
+                        "layer": layer.path,
+                        "kind": layer.kind,
+                        "phase": phase,
+                        "seconds": seconds,
+                        "flops": work.flops,
+                        "bytes": work.traffic_bytes,
+                        "intensity_flops_per_byte": work.intensity,
+                        "flops_per_s": work.flops / seconds,
+                        "share_of_roof": layer.share_of_roof(phase, profile.roof),
+                    }
+                )
+    return rows
