@@ -87,6 +87,6 @@ def _cut(node: _Node, depth: int, level: int = 0):
 
 def _cell(label: str, kind: str, cells: int, container: bool) -> Text:
     fill = " " if container else FILLS[kind]
-    inside = f"|{label}"[:cells] if label and cells >= LEGIBLE else "|"
+    inside = f"|{label}"[:cells] if label and cells >= LEGIBLE else "|" if cells > 1 else ""
     style = Style(underline=True) if container else STYLES[kind]
     return Text(inside.ljust(cells, fill), style=style)

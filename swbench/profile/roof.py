@@ -39,7 +39,8 @@ def _best_s(call: Callable[[], object], device: torch.device) -> float:
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     call()
     samples: list[float] = []
-    while len(samples) < 3 or sum(samples) < WINDOW_S:
+    end = perf_counter() + WINDOW_S
+    while len(samples) < 3 or perf_counter() < end:
         wait()
         start = perf_counter()
         call()

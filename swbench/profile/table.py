@@ -14,7 +14,7 @@ from swbench.profile.types import BACKWARD, FORWARD, PHASES, REMAINDER, Layer, P
 
 TOP = 20
 """Layers shown unless told: those that take longest."""
-WIDE = 110
+WIDE = 116
 """Columns from which a layer's FLOPs and bytes are shown beside its intensity."""
 MIN_LABEL = 22
 """Columns that a label keeps when the table is squeezed: `layer3.0.downsample.0` and `(uneven between calls)` fit."""
@@ -39,7 +39,7 @@ def as_text(part: RenderableType, width: int = 100, colour: bool = False) -> str
         legacy_windows=False,
     )
     console.print(part)
-    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()).strip("\n") + "\n"
 
 
 def heading(profile: Profile) -> str:
@@ -64,7 +64,7 @@ def printable_lines(lines: list[str]) -> str:
 
 def operator_table(profile: Profile) -> Table:
     """Time by operator: forward, backward, and the share of both."""
-    table = _table("operator", "F ms", "F %", "B ms", "B %", "F+B %", left=1)
+    table = _table("operator", "F\nms", "F\n%", "B\nms", "B\n%", "F+B\n%", left=1)
     table.add_column("")
     found = {phase: profile.by_operator(phase) for phase in PHASES}
     whole_s = profile.total_s()
@@ -80,8 +80,8 @@ def operator_table(profile: Profile) -> Table:
 def layer_table(profile: Profile, width: int = 100, top: int | None = TOP) -> Table:
     """The layers that take longest, then what belongs to no layer, then the total."""
     wide = width >= WIDE
-    columns = [f"{phase} {name}" for phase in "FB" for name in ((("GFLOP", "MB") if wide else ()) + ("FLOP/B", "roof%"))]
-    times = ("F ms", "F %", "B ms", "B %", "F+B %") if wide else ("F ms", "B ms", "F+B %")
+    columns = [f"{phase}\n{name}" for phase in "FB" for name in ((("GFLOP", "MB") if wide else ()) + ("FLOP/B", "roof%"))]
+    times = ("F\nms", "F\n%", "B\nms", "B\n%", "F+B\n%") if wide else ("F\nms", "B\nms", "F+B\n%")
     table = _table("layer", "kind", *times, *columns, left=2)
 
     def cells(seconds: list[float]) -> list[str]:
@@ -104,10 +104,17 @@ def layer_table(profile: Profile, width: int = 100, top: int | None = TOP) -> Ta
     return table
 
 
+def number(value: float) -> str:
+    """Four digits or so, never an exponent, never more than 6 characters below a million."""
+    decimals = next((d for d, limit in ((3, 10), (2, 100), (1, 1000)) if abs(value) < limit), 0)
+    return f"{value:.{decimals}f}"
+
+
 def _table(*columns: str, left: int) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
     for i, name in enumerate(columns):
-        table.add_column(name, justify="left" if i < left else "right", no_wrap=i == 0, overflow="ellipsis", min_width=MIN_LABEL if i == 0 else None)
+        least = MIN_LABEL if i == 0 else 4 if i < left else 5 if name.endswith("%") else 6
+        table.add_column(name, justify="left" if i < left else "right", no_wrap=True, min_width=least, overflow="ellipsis" if i < left else "fold")
     return table
 
 
@@ -115,7 +122,7 @@ def _times(profile: Profile, seconds: list[float]) -> list[str]:
     cells = []
     for phase, one in zip(PHASES, seconds, strict=True):
         total_s = profile.total_s(phase)
-        cells += [f"{one * 1e3:.3f}", f"{100 * one / total_s:.1f}" if total_s else NONE]
+        cells += [number(one * 1e3), f"{100 * one / total_s:.1f}" if total_s else NONE]
     return [*cells, f"{100 * sum(seconds) / profile.total_s():.1f}"]
 
 
@@ -123,8 +130,8 @@ def _work(profile: Profile, layer: Layer, phase: str, wide: bool) -> list[str]:
     work, share = layer.work_in(phase), layer.share_of_roof(phase, profile.roof)
     if work is None:
         return [NONE] * (4 if wide else 2)
-    amounts = [f"{work.flops * 1e-9:.3g}", f"{work.traffic_bytes * 1e-6:.3g}"] if wide else []
-    return [*amounts, NONE if work.intensity is None else f"{work.intensity:.3g}", NONE if share is None else f"{100 * share:.0f}"]
+    amounts = [number(work.flops * 1e-9), number(work.traffic_bytes * 1e-6)] if wide else []
+    return [*amounts, NONE if work.intensity is None else number(work.intensity), NONE if share is None else f"{100 * share:.0f}"]
 
 
 def roofline_rows(profile: Profile) -> list[dict[str, str | float]]:
