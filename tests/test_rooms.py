@@ -21,6 +21,7 @@ ORDER = [
     ["suite", "store"],
     ["report"],
     ["engine"],
+    ["profile"],
     ["cli"],
 ]
 """Rooms from the top; `registry` uses `errors`, and `result` and `plan` use `case`, which stand on the same line."""

@@ -1,14 +1,13 @@
 """Profiling a case in a fresh process, and keeping what came out."""
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-import swbench
 from swbench.case import Case
+from swbench.engine.process import environment
 from swbench.errors import OptionError, ProfileFailed, StoreDamaged
 from swbench.profile.types import Profile
 
@@ -31,9 +30,9 @@ def profile_case(case: Case, iterations: int = 5, trace: Path | None = None, *, 
         request = {"case": case.to_json(), "iterations": iterations, "trace": wanted, "out": str(out)}
         try:
             done = subprocess.run(
-                [sys.executable, "-m", "swbench.profile.worker"],
+                [sys.executable, "-P", "-m", "swbench.profile.worker"],
                 input=json.dumps(request),
-                env=_environment(case),
+                env={**environment(case.threads), "KINETO_LOG_LEVEL": "5"},  # the profiler's own chatter
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -48,7 +47,7 @@ def profile_case(case: Case, iterations: int = 5, trace: Path | None = None, *, 
         answer = json.loads(out.read_text())
     if "profile" in answer:
         return Profile.from_json(answer["profile"])
-    if answer["status"] == "refused":
+    if answer["status"] in ("refused", "unsupported"):
         raise OptionError(answer["detail"])
     raise ProfileFailed(f"{answer['status'].replace('_', ' ')}: {answer['detail']}")
 
@@ -68,11 +67,3 @@ def load(path: Path) -> Profile:
         return Profile.from_json(json.loads(path.read_text()))
     except (OSError, ValueError) as problem:
         raise StoreDamaged(f"{path} cannot be read as a profile: {problem}") from problem
-
-
-def _environment(case: Case) -> dict[str, str]:
-    """The present environment with the case's threads, a passive wait policy as in timed runs, and this copy of swbench first on the path."""
-    threads = {name: str(case.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")} if case.threads else {}
-    home = str(Path(swbench.__file__).parents[1])
-    path = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
-    return {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "KINETO_LOG_LEVEL": "5", "PYTHONPATH": path, **threads}

@@ -1,45 +1,41 @@
-"""What is profiled: the network of a case, its input and its cotangent."""
+"""What is profiled: the very network, input and cotangent that a run times."""
 
 import torch
+from torch import Tensor, nn
 
-from swbench import models
 from swbench.case import Case
-from swbench.errors import DeviceError, OptionError
-from swbench.norms.layers import Whiten2d
+from swbench.clock import HostClock, HostStopwatch
+from swbench.errors import DeviceError
+from swbench.probes.network import NetworkWorkload
 
 
-class Subject:
-    """The network of `case` in training mode, ready to be called. Raises OptionError or DeviceError where it cannot be profiled as it stands."""
+class Subject(NetworkWorkload):
+    """The network of `case`, called piecewise. Raises Unsupported where the case is not run one operation at a time, DeviceError without its device."""
 
     def __init__(self, case: Case) -> None:
-        if case.mode != "eager":
-            raise OptionError(f"a profile needs the operations one by one, and mode {case.mode!r} hides them; use --mode eager")
-        if case.world != 1:
-            raise OptionError(f"a profile looks at one process, not {case.world}; choose a row without synchronisation")
         if case.device != "cpu" and not torch.cuda.is_available():
             raise DeviceError("no CUDA device is available to torch here; use --device cpu")
-        self.device, self.dtype = torch.device(case.device), getattr(torch, case.dtype)
-        if self.device.type == "cpu":
+        if case.device == "cpu" and case.threads:
             torch.set_num_threads(case.threads)
-        torch.manual_seed(0)
-        layout = torch.channels_last if case.layout == "channels_last" else torch.contiguous_format
-        model = models.build(case.model, case.norm, case.layers, case.solver or "auto", case.classes, case.group)
-        self.model = model.to(self.device, self.dtype, memory_format=layout).train()
-        self.x = torch.randn(case.batch, 3, *case.image).to(self.device, self.dtype).to(memory_format=layout)
-        with torch.no_grad():
-            self.cotangent = torch.randn_like(self.model(self.x))
+        super().__init__(case, HostStopwatch(HostClock()))
+        self.device, self.dtype = torch.device(case.device), getattr(torch, case.dtype)
+
+    @property
+    def model(self) -> nn.Module:
+        """In training mode."""
+        return self._model
+
+    @property
+    def x(self) -> Tensor:
+        """The input."""
+        return self._input
+
+    @property
+    def cotangent(self) -> Tensor:
+        """What the output's gradient is."""
+        return self._cotangent
 
     def wait(self) -> None:
         """Until the device has done what it was given."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
-
-    @property
-    def chosen(self) -> dict[str, str]:
-        """What the whitening layers decided, each value once: `{"solver": "eigh", "kernels": "torch"}`."""
-        found: dict[str, dict[str, None]] = {}
-        for layer in self.model.modules():
-            if isinstance(layer, Whiten2d):
-                for key, value in layer.chosen.items():
-                    found.setdefault(key, {})[value] = None
-        return {key: ", ".join(values) for key, values in found.items()}

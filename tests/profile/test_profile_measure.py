@@ -8,7 +8,8 @@ from swbench import models
 from swbench.case import Case, SolverCase
 from swbench.errors import OptionError, ProfileFailed, SchemaTooNew, StoreDamaged
 from swbench.norms.kernels.aten import AtenKernels
-from swbench.profile import launch, operators
+from swbench.probes.workload import Unsupported
+from swbench.profile import launch, operators, worker
 from swbench.profile.attribution import HARNESS, UNEVEN, UNKNOWN, break_down, parts_of
 from swbench.profile.launch import load, profile_case, save
 from swbench.profile.marks import kind_of, marked, rows
@@ -202,11 +203,34 @@ def test_mistakes_are_told(monkeypatch):
         profile_case(CASE, 0)
     with pytest.raises(OptionError, match="network"):
         profile_case(SolverCase(solver="eigh", batch=2))
-    with pytest.raises(OptionError, match="eager"):
+    with pytest.raises(Unsupported, match="eager"):
         measure(Case(model="resnet20", mode="compile"), 1, calibration=low_roof)
     monkeypatch.setattr(launch.sys, "executable", "false")
     with pytest.raises(ProfileFailed, match="code 1"):
         profile_case(CASE)
+
+
+def raising(problem):
+    def fail(*_):
+        raise problem
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("problem", "status", "detail"),
+    [
+        (MemoryError(), "out_of_memory", "memory"),
+        (torch.OutOfMemoryError("no 8 GiB left\nlong story"), "out_of_memory", "no 8 GiB left"),
+        (Unsupported("not here"), "unsupported", "not here"),
+        (OptionError("too small"), "refused", "too small"),
+    ],
+)
+def test_what_stops_a_profile_is_an_answer(monkeypatch, problem, status, detail):
+    monkeypatch.setattr("swbench.profile.measure.measure", raising(problem))
+    found = worker.answer({"case": CASE.to_json(), "iterations": 1, "trace": None})
+    assert found["status"] == status
+    assert detail in found["detail"]
 
 
 def test_calibration_finds_rates():
