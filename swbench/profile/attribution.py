@@ -128,7 +128,7 @@ class _Attribution:
         return operator
 
     def _add(self, event, place: _Place) -> None:
-        operator = place.operator or (operators.REST if self.kinds.get(place.path) == NORM else operators.PYTHON)
+        operator = place.operator or operators.PYTHON
         spent = self.found.spent[place.path, operator, place.phase]
         host_s = event.self_cpu_time_total * 1e-6
         kernels = [kernel for kernel in event.kernels if kernel.name != event.name] if self.on_device else []

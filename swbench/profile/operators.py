@@ -3,7 +3,7 @@
 CONVOLUTION = "conv"
 MOMENTS, SOLVE, ALGEBRA, APPLY, FUSED, REST = (f"norm: {name}" for name in ("moments", "solve", "algebra", "apply", "fused", "rest"))
 """Parts of a norm. Backward too: `moments` are the sums over pixels (Σ dy xᵀ, Σ dy), `apply` makes dx. `fused` is a norm that torch has as
-one operation; `rest` what a whitening layer does outside its kernels and solver."""
+one operation; `rest` the operations of a norm outside all these: a whitening layer's between its kernels, BN's count of batches."""
 
 LINEAR, ACTIVATION, ADDITION, POOLING, RESIZING, COPYING, ACCUMULATION, PYTHON, OTHER = (
     f"other: {name}" for name in ("linear", "activation", "addition", "pooling", "resizing", "copying", "gradient accumulation", "python", "other")
