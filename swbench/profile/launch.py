@@ -14,8 +14,8 @@ from swbench.profile.types import Profile
 PROFILE_FILE, TRACE_FILE = "profile.json", "trace.json"
 
 
-def profile_case(case: Case, iterations: int = 5, trace: Path | None = None, *, limit_s: float = 600.0) -> Profile:
-    """Where the time of one call of `case` goes, averaged over `iterations` profiled calls in a fresh process with the case's threads.
+def profile_case(case: Case, iterations: int = 10, trace: Path | None = None, *, limit_s: float = 600.0) -> Profile:
+    """Where the time of one call of `case` goes, from the quicker half of `iterations` profiled calls in a fresh process with the case's threads.
 
     `trace`, if given, gets the timeline of the last call, for chrome://tracing or ui.perfetto.dev. Raises OptionError for a case or count that cannot
     be profiled, ProfileFailed if the process ran out of memory, crashed, or took longer than `limit_s`.

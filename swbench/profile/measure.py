@@ -5,6 +5,7 @@ import gc
 import platform
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
@@ -14,7 +15,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from swbench.case import Case
 from swbench.engine import machine
 from swbench.profile import operators
-from swbench.profile.attribution import Breakdown, break_down, parts_of
+from swbench.profile.attribution import UNEVEN, Breakdown, break_down, parts_of
 from swbench.profile.marks import PHASE, kind_of, marked, rows
 from swbench.profile.roof import calibrate, higher
 from swbench.profile.subject import Subject
@@ -22,10 +23,12 @@ from swbench.profile.types import BACKWARD, FORWARD, NORM, REMAINDER, Iteration,
 from swbench.profile.work import work_by_layer
 
 WARM_UP_CALLS = 3
+UNEVEN_SHARE = 0.05
+"""Share of the time that may be uneven between calls without a remark; heuristic, about what an idle machine shows."""
 
 
 def measure(case: Case, iterations: int, trace: Path | None = None, calibration: Callable[..., Roof] = calibrate) -> Profile:
-    """The profile of `case` over `iterations` profiled calls, each next to an unprofiled one; `trace` gets the timeline of the last.
+    """The profile of `case` from the quicker half of `iterations` profiled calls, each next to an unprofiled one; `trace` gets the timeline of the last.
 
     Meant for a process of its own, with the threads of the case in its environment: `launch.profile_case` sees to that.
     """
@@ -46,16 +49,26 @@ def measure(case: Case, iterations: int, trace: Path | None = None, calibration:
             total_s = breakdowns[-1].total_s
             pairs.append(Iteration(forward_s=total_s[FORWARD], backward_s=total_s[BACKWARD], plain_forward_s=plain[0], plain_backward_s=plain[1]))
     roof = higher(roof, calibration(subject.device, subject.dtype))
-    parts = parts_of(breakdowns)
+    used = quicker_half([one.forward_s + one.backward_s for one in pairs])
+    parts = parts_of([breakdowns[i] for i in used])
     return Profile(
         case=case,
-        iterations=tuple(pairs),
+        iterations=tuple(replace(one, used=i in used) for i, one in enumerate(pairs)),
         layers=_layers(subject, layers, kinds, parts),
         roof=roof,
         chosen=subject.chosen,
         environment=_environment(subject),
-        remarks=_remarks(kinds, parts),
+        remarks=remarks(kinds, parts),
     )
+
+
+def quicker_half(seconds: list[float]) -> frozenset[int]:
+    """The positions of the quicker half, at least one.
+
+    A profile says how a call is made up, not how long calls take: the calls that other programs broke into say least about it.
+    """
+    ranked = sorted(range(len(seconds)), key=seconds.__getitem__)
+    return frozenset(ranked[: (len(seconds) + 1) // 2])
 
 
 def _call(subject: Subject) -> tuple[float, float]:
@@ -112,8 +125,15 @@ def _environment(subject: Subject) -> dict[str, str]:
     return {"torch": torch.__version__, "python": platform.python_version(), "device": device, "threads": str(torch.get_num_threads())}
 
 
-def _remarks(kinds: dict[str, str], parts: dict[str, tuple[Part, ...]]) -> tuple[str, ...]:
+def remarks(kinds: dict[str, str], parts: dict[str, tuple[Part, ...]]) -> tuple[str, ...]:
+    """What a reader must know: a solve that cannot be told from the algebra around it, and calls that were too unlike."""
+    found = []
     norms = {part.operator for path, some in parts.items() if kinds.get(path) == NORM for part in some}
     if operators.ALGEBRA in norms and operators.SOLVE not in norms:
-        return ("The kernel set solves inside its small algebra, so `norm: algebra` holds the solve too.",)
-    return ()
+        found.append("The kernel set solves inside its small algebra, so `norm: algebra` holds the solve too.")
+    share = sum(part.seconds for part in parts[UNEVEN]) / sum(part.seconds for some in parts.values() for part in some)
+    if share > UNEVEN_SHARE:
+        found.append(
+            f"BUSY: {share:.0%} of the time is uneven between calls, so the machine was shared; profile again when it is quieter, or with more iterations."
+        )
+    return tuple(found)

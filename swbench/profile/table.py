@@ -50,7 +50,8 @@ def heading(profile: Profile) -> str:
     lines = [
         f"{case.model} {norm}{chosen}: batch {case.batch}, {case.image[0]}x{case.image[1]}, {case.dtype}, {case.device}"
         + (f", {case.threads} threads" if case.threads > 1 else ", 1 thread" if case.threads else ""),
-        f"medians of {len(profile.iterations)} profiled calls; profiling made them {profile.overhead:+.1%} against the unprofiled calls between them. "
+        f"medians over the quicker half of {len(profile.iterations)} profiled calls; profiling made calls {profile.overhead:+.1%} longer than the "
+        "unprofiled ones between them. "
         "Shares are what a profile is for: for times, use `run`.",
         f"roof {roof.flops_per_s * 1e-9:.3g} GFLOP/s, {roof.bytes_per_s * 1e-9:.3g} GB/s, measured before and after",
     ]

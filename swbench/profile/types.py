@@ -20,7 +20,7 @@ CONV, NORM, OTHER, REMAINDER = "conv", "norm", "other", "remainder"
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """What one operator took within one layer and phase: the median over the iterations.
+    """What one operator took within one layer and phase: the median over the calls used.
 
     `seconds` is the operator's own time, nothing nested counted twice: of the host on a CPU, of the device's kernels on a GPU. `host_s`
     is the host's own time in both cases (while profiled); `launches` the kernels started on a GPU, 0 on a CPU.
@@ -86,12 +86,13 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class Iteration:
-    """Wall time of one profiled call, and of the unprofiled call right before it, seconds."""
+    """Wall time of one profiled call, and of the unprofiled call right before it, seconds. `used`: whether the call is of the quicker half."""
 
     forward_s: float
     backward_s: float
     plain_forward_s: float
     plain_backward_s: float
+    used: bool = True
 
     def profiled_s(self, phase: str) -> float:
         """Seconds of the profiled call in `phase`."""
@@ -118,16 +119,12 @@ class Profile:
     remarks: tuple[str, ...] = ()
 
     def total_s(self, phase: str | None = None) -> float:
-        """Median wall time of a profiled call in `phase`; in both, the sum of their medians."""
-        return sum(median(one.profiled_s(p) for one in self.iterations) for p in PHASES if phase in (None, p))
-
-    def plain_total_s(self, phase: str | None = None) -> float:
-        """The same of the unprofiled calls."""
-        return sum(median(one.plain_s(p) for one in self.iterations) for p in PHASES if phase in (None, p))
+        """Median wall time of the profiled calls used, in `phase`; in both, the sum of their medians."""
+        return sum(median(one.profiled_s(p) for one in self.iterations if one.used) for p in PHASES if phase in (None, p))
 
     @property
     def overhead(self) -> float:
-        """What profiling added, as a share of the unprofiled time: the median over the pairs of calls."""
+        """What profiling added, as a share of the unprofiled time: the median over all pairs of calls."""
         return median(sum(map(one.profiled_s, PHASES)) / sum(map(one.plain_s, PHASES)) for one in self.iterations) - 1
 
     def by_operator(self, phase: str) -> dict[str, float]:

@@ -13,9 +13,9 @@ from swbench.profile import launch, operators, worker
 from swbench.profile.attribution import HARNESS, UNEVEN, UNKNOWN, break_down, parts_of
 from swbench.profile.launch import load, profile_case, save
 from swbench.profile.marks import kind_of, marked, rows
-from swbench.profile.measure import _profiled, measure
+from swbench.profile.measure import _profiled, measure, quicker_half, remarks
 from swbench.profile.roof import calibrate
-from swbench.profile.types import BACKWARD, CONV, FORWARD, NORM, PHASES, REMAINDER, Profile, Roof
+from swbench.profile.types import BACKWARD, CONV, FORWARD, NORM, PHASES, REMAINDER, Part, Profile, Roof
 from swbench.solvers.eigh import Eigh
 
 CASE = Case(model="resnet20", norm="swa", layers=5, solver="eigh", classes=10, image=(16, 16), batch=2)
@@ -149,6 +149,26 @@ def test_a_norm_of_ones_own_is_one_row():
     assert list(rows(model)) == ["", "0", "1", "2"]
     found = broken_down(model, torch.randn(1, 3, 8, 8))
     assert {operator for path, operator, _ in found.spent if path == "1"} == {operators.REST, operators.ACCUMULATION, operators.PYTHON}
+
+
+def test_the_quicker_half_counts(profile):
+    assert quicker_half([3.0, 1.0, 2.0]) == {1, 2}
+    assert quicker_half([3.0]) == {0}
+    assert sum(one.used for one in profile.iterations) == 1
+
+
+def part(operator, seconds):
+    return Part(phase=FORWARD, operator=operator, seconds=seconds, host_s=seconds, launches=0)
+
+
+def test_remarks():
+    uneven = {UNEVEN: (part(operators.UNEVEN, 0.01),)}
+    solved = {"a": (part(operators.ALGEBRA, 1.0), part(operators.SOLVE, 1.0))}
+    assert remarks({"a": NORM}, {**uneven, **solved}) == ()
+    (fused,) = remarks({"a": NORM}, {**uneven, "a": (part(operators.ALGEBRA, 1.0),)})
+    assert "holds the solve" in fused
+    (busy,) = remarks({"a": NORM}, {**solved, UNEVEN: (part(operators.UNEVEN, 2.0),)})
+    assert "50%" in busy
 
 
 def test_marks_leave_nothing_behind():

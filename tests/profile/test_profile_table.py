@@ -23,11 +23,14 @@ def layer(path, kind, operator, forward_s, backward_s, work=()):
 WORK = (Work(phase=FORWARD, flops=2e9, traffic_bytes=1e8), Work(phase=BACKWARD, flops=4e9, traffic_bytes=2e8))
 
 
+DISTURBED = Iteration(forward_s=3.0, backward_s=3.0, plain_forward_s=2.8, plain_backward_s=2.8, used=False)
+
+
 @pytest.fixture
 def profile():
     return Profile(
         case=Case(model="resnet50", norm="swa", layers=7, solver="eigh"),
-        iterations=(Iteration(forward_s=0.100, backward_s=0.200, plain_forward_s=0.09, plain_backward_s=0.19),),
+        iterations=(Iteration(forward_s=0.100, backward_s=0.200, plain_forward_s=0.09, plain_backward_s=0.19), DISTURBED),
         layers=(
             layer("", OTHER, "other: linear", 0.005, 0.0),
             layer("stem", CONV, "conv", 0.040, 0.120, WORK),
@@ -50,7 +53,17 @@ def test_nothing_is_wider_than_asked(profile, width):
 
 def test_the_text_says_what_a_reader_needs(profile):
     text = render(profile, 120)
-    for words in ("resnet50 swa-7", "solver eigh", "+7.1%", "100 GFLOP/s, 20 GB/s", "A remark.", "(uneven between calls)", "(model)", "for times, use `run`"):
+    for words in (
+        "resnet50 swa-7",
+        "solver eigh",
+        "of 2 profiled calls",
+        "+7.1%",
+        "100 GFLOP/s, 20 GB/s",
+        "A remark.",
+        "(uneven between calls)",
+        "(model)",
+        "for times, use `run`",
+    ):
         assert words in text
     row = next(line.split() for line in text.splitlines() if line.strip().startswith("stem"))
     assert row == ["stem", "conv", "40.00", "40.0", "120.0", "60.0", "53.3", "2.000", "100.0", "20.00", "50", "4.000", "200.0", "20.00", "33"]
