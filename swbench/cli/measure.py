@@ -47,6 +47,12 @@ def measure(names: Sequence[str], *, format_: str, results: str, resume: bool, a
     return show(folders, format_)
 
 
+def terminal() -> dict[str, Any]:
+    """Width and colour of stdout, for the exporters."""
+    here = sys.stdout.isatty()
+    return {"width": shutil.get_terminal_size((140, 24)).columns if here else 140, "colour": here and "NO_COLOR" not in os.environ}
+
+
 def show(folders: Sequence[Any], format_: str) -> int:
     """Print the tables of stored runs as one document; exit code 3 if a cell failed."""
     from swbench.report import exporters
@@ -56,9 +62,7 @@ def show(folders: Sequence[Any], format_: str) -> int:
     for run in runs:
         for warning in run.warnings:
             print(f"bench.py: {warning}", file=sys.stderr)
-    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    width = shutil.get_terminal_size((140, 24)).columns if sys.stdout.isatty() else 140
-    sys.stdout.write(exporters.export([build_table(run) for run in runs], format_, width=width, colour=colour))
+    sys.stdout.write(exporters.export([build_table(run) for run in runs], format_, **terminal()))
     sys.stdout.flush()
     return FAILED_CELL if any(result.status in FAILURES for run in runs for result in run.results) else 0
 

@@ -7,8 +7,13 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from swbench.engine import events
+from swbench.engine import events, pilot
 from swbench.errors import printable
+from swbench.plan import Plan
+from swbench.result import Round
+
+PILOT_ROUNDS = 3
+"""Rounds after which the estimate is given; fewer tell nothing of the spread."""
 
 
 class Display:
@@ -29,7 +34,8 @@ class Display:
             disable=not self.console.is_terminal,
         )
         self._task: Any = None
-        self.failures: list[str] = []
+        self._plan: Plan | None = None
+        self._pilot: list[Round] | None = None
 
     def __enter__(self) -> "Display":
         self._bar.start()
@@ -47,15 +53,26 @@ class Display:
                 groups = len(event.plan.groups)
                 self._task = self._bar.add_task(event.plan.suite, total=event.replicates * groups * protocol.rounds, note="")
                 self._bar.update(self._task, completed=event.sealed * protocol.rounds)
+                self._plan, self._pilot = event.plan, []
             case events.ReplicateStarted():
                 self._note(f"{event.group}, replicate {event.replicate + 1}: warming up")
             case events.RoundDone():
+                self._estimate(event.round)
                 self._bar.advance(self._task)
                 self._note(f"{event.round.group}, replicate {event.round.replicate + 1}")
             case events.CellFailed():
                 self.say(f"{event.row} ({event.group}): {event.status.replace('_', ' ')}: {event.detail}")
             case events.GroupSettled():
                 self.say(f"{event.group}: {event.reason} after {event.replicates} replicates")
+
+    def _estimate(self, one: Round) -> None:
+        """After the first rounds of the run: how long it will take, and what precision it will buy."""
+        if self._pilot is None:
+            return
+        self._pilot.append(one)
+        if len(self._pilot) == PILOT_ROUNDS:
+            self.say(pilot.estimate(self._pilot, self._plan).line())
+            self._pilot = None
 
     def _note(self, text: str) -> None:
         self._bar.update(self._task, note=printable(text), refresh=True)

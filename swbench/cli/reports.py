@@ -1,12 +1,26 @@
 """`show`, `export`, `plot`, `compare`: everything that reads stored runs. None of it imports torch."""
 
+import sys
+from typing import TYPE_CHECKING
+
 import click
 
-from swbench.cli.options import CommaList
+from swbench.cli.options import CommaList, Percent
+from swbench.errors import OptionError
+
+if TYPE_CHECKING:
+    from swbench.report.table import Table
 
 _RESULTS = click.option("--results", default="results", show_default=True, help="Folder that holds the runs.")
 
 REGRESSION = 1
+
+
+def _document(table: "Table", format_: str) -> str:
+    from swbench.cli import measure
+    from swbench.report import exporters
+
+    return exporters.export(table, format_, **measure.terminal())
 
 
 @click.command("show")
@@ -40,3 +54,55 @@ def export(ref: str, formats: tuple[str, ...], directory: str | None, results: s
     for written in exporters.export_files(build_table(store.load(path)), formats, directory or path / "exports"):
         click.echo(written)
     return 0
+
+
+@click.command("plot")
+@click.argument("ref", metavar="RUN")
+@click.option("--only", type=CommaList(), help="Plots by name instead of all that fit the run.")
+@click.option("--format", "formats", type=CommaList(), default="png,svg", show_default=True, help="png, svg.")
+@click.option("-o", "--output", "directory", help="Folder to write to.  [default: exports/ in the run's folder]")
+@_RESULTS
+def plot(ref: str, only: tuple[str, ...] | None, formats: tuple[str, ...], directory: str | None, results: str) -> int:
+    """Draw the plots that a stored run allows."""
+    from swbench import store
+    from swbench.report import plots
+    from swbench.report.table import build_table
+
+    path = store.find(results, ref)
+    for written in plots.plot_files(build_table(store.load(path)), directory or path / "exports", only, formats):
+        click.echo(written)
+    return 0
+
+
+@click.command("compare")
+@click.argument("first", metavar="RUN_A")
+@click.argument("second", metavar="RUN_B")
+@click.option("--threshold", type=Percent(), help="How much slower counts as a regression, such as 5%.  [default: any difference]")
+@click.option("--fail", is_flag=True, help="Exit 1 if there is a regression.")
+@click.option("--cross-machine", is_flag=True, help="Compare the ratios of runs from unlike environments.")
+@click.option("--seconds", is_flag=True, help="Compare seconds instead of ratios to each run's own baseline.")
+@click.option("--format", "format_", default="table", show_default=True, help="table, markdown, csv, latex, json, html.")
+@_RESULTS
+def compare(first: str, second: str, threshold: float | None, fail: bool, cross_machine: bool, seconds: bool, format_: str, results: str) -> int:
+    """Compare run B with run A, cell by cell; `compare RUN paper` sets a run beside the supplement."""
+    from swbench import store
+    from swbench.engine.environment import unlike
+    from swbench.report import exporters
+    from swbench.report.compare import RELATIVE, SECONDS
+    from swbench.report.compare import compare as compared
+    from swbench.report.compare_paper import compare_paper
+    from swbench.report.table_comparison import comparison_table
+
+    exporters.TABLE.check(format_)
+    a = store.load(store.find(results, first))
+    if second == "paper":
+        if fail or threshold or seconds:
+            raise OptionError("the paper's hardware is another: --fail, --threshold and --seconds mean nothing against it")
+        sys.stdout.write(_document(compare_paper(a), format_))
+        return 0
+    b = store.load(store.find(results, second))
+    differences = unlike(a.environment, b.environment)
+    basis = SECONDS if seconds else RELATIVE
+    found = compared(a, b, differences=differences, cross_machine=cross_machine, threshold=threshold or 0.0, basis=basis)
+    sys.stdout.write(_document(comparison_table(found), format_))
+    return REGRESSION if fail and found.regressions else 0

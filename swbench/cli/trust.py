@@ -1,0 +1,52 @@
+"""`doctor` and `selftest`: whether to believe what this machine measures."""
+
+import sys
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+FAILED = 1
+_COLOURS = {"ok": "green", "passed": "green", "warn": "yellow", "inconclusive": "yellow", "skipped": "bright_black", "bad": "red", "failed": "red"}
+
+
+def _line(console: Console, verdict: str, name: str, rest: str) -> None:
+    console.print(f"[{_COLOURS[verdict]}]{verdict:12s}[/] [bold]{escape(name)}[/]: {escape(rest)}", soft_wrap=True)
+
+
+@click.command("doctor")
+@click.option("--threads", type=click.IntRange(1, 4096), help="The threads that are meant.  [default: the physical cores allowed]")
+@click.option("--results", default="results", show_default=True, help="Folder that runs are written to.")
+def doctor(threads: int | None, results: str) -> int:
+    """Say what this machine can measure, what would spoil it, and the fix for each."""
+    from swbench.engine.doctor import examine
+
+    console = Console(file=sys.stdout, highlight=False)
+    checks = examine(results=results, threads=threads, native=_native)
+    for check in checks:
+        _line(console, check.status, check.name, check.found + (f" Fix: {check.fix}" if check.fix else ""))
+    counts = {status: sum(check.status == status for check in checks) for status in ("ok", "warn", "bad")}
+    console.print(", ".join(f"{count} {status}" for status, count in counts.items()))
+    return 0
+
+
+def _native() -> str | None:
+    from swbench.native import missing
+
+    return missing()
+
+
+@click.command("selftest")
+@click.option("--long", "long_", is_flag=True, help="Replay 1000 runs of each kind instead of 200.")
+def selftest(long_: bool) -> int:
+    """Let the instrument measure things of known size, before a table is believed. Under three minutes; exit 1 if a check failed."""
+    from swbench.engine import selftest as tests
+
+    console = Console(file=sys.stdout, highlight=False)
+    outcomes = []
+    for outcome in tests.selftest(long_):
+        outcomes.append(outcome)
+        _line(console, outcome.verdict, outcome.name, f"{outcome.found} (asked: {outcome.asked})")
+    verdict = tests.overall(outcomes)
+    console.print(f"[{_COLOURS[verdict]} bold]self-test {verdict}[/]")
+    return FAILED if verdict == tests.FAILED else 0
