@@ -4,7 +4,7 @@ VENV   ?= .venv
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
-.PHONY: setup bench test lint coverage torture table2 clean
+.PHONY: setup bench test lint torture fuzz selftest clean
 .DEFAULT_GOAL := setup
 
 $(STAMP): pyproject.toml constraints.txt $(wildcard setup.py swbench/native/*.c swbench/native/*.h)
@@ -24,6 +24,13 @@ test: $(STAMP)
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+# Long checks, left out of `make test`.
+torture: $(STAMP)
+	$(PY) -m pytest -m slow tests/engine/test_torture.py
+
+selftest: $(STAMP)
+	$(PY) bench.py selftest --long
 
 clean:
 	rm -rf $(VENV) build *.egg-info
