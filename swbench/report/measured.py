@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from swbench.case import BASELINE, CONTROL, AnyCase
 from swbench.plan import Group
+from swbench.report.samples import by_replicate, pairs_of, seconds_of
 from swbench.report.statistics import (
     UNSTABLE,
     Absolute,
@@ -18,8 +19,6 @@ from swbench.report.statistics import (
     confidence_of,
     log_ratio,
     noise_floor,
-    pairs,
-    seconds,
     undisturbed,
     unstable,
     verdict,
@@ -30,6 +29,9 @@ if TYPE_CHECKING:
     from swbench.store import StoredRun
 
 TIMES = (FORWARD, FORWARD_BACKWARD)
+
+Replicates = list[list[Round]]
+"""The rounds of one group, a list a replicate."""
 
 PENDING = "not finished"
 """The status of a planned cell that no replicate has sealed yet."""
@@ -117,15 +119,16 @@ class MeasuredRun:
         return noise_floor(self.rounds[group.name], group, metric, self.confidence)
 
     def _cells(self, group: Group) -> Iterable[Measured]:
-        rounds = self.rounds[group.name]
-        quiet = undisturbed(rounds) if rounds else []
+        rounds = by_replicate(self.rounds[group.name])
+        quiet = undisturbed(self.rounds[group.name])
+        calm = by_replicate(quiet) if len(quiet) < len(self.rounds[group.name]) else None
         baseline = next((case.key for case in group.cases if case.role == BASELINE), None)
         for case, label in zip(group.cases, group.rows, strict=True):
             key = case.key
             results = self._results.get((group.name, key), [])
             status, detail, failed = worst(results)
             chosen = {name: value for result in reversed(results) for name, value in result.chosen.items()}
-            times = {metric: self._timing(group, rounds, quiet, baseline, key, metric) for metric in TIMES}
+            times = {metric: self._timing(group, rounds, calm, baseline, key, metric) for metric in TIMES}
             yield Measured(
                 group=group,
                 case=case,
@@ -139,16 +142,16 @@ class MeasuredRun:
                 times={metric: timing for metric, timing in times.items() if timing is not None},
             )
 
-    def _timing(self, group: Group, rounds: list[Round], quiet: list[Round], baseline: str | None, key: str, metric: str) -> Timing | None:
-        samples = seconds(rounds, key, metric)
+    def _timing(self, group: Group, rounds: Replicates, calm: Replicates | None, baseline: str | None, key: str, metric: str) -> Timing | None:
+        samples = seconds_of(rounds, key, metric)
         if not any(samples):
             return None
         ratio = without = None
         if baseline is not None and baseline != key:
-            both = pairs(rounds, baseline, key, metric)
+            both = pairs_of(rounds, baseline, key, metric)
             ratio = log_ratio(both, self.confidence) if any(both) else None
-            if len(quiet) < len(rounds):
-                both = pairs(quiet, baseline, key, metric)
+            if calm is not None:
+                both = pairs_of(calm, baseline, key, metric)
                 without = log_ratio(both, self.confidence) if any(both) else None
         return Timing(
             absolute=absolute(samples, self.confidence),

@@ -49,7 +49,8 @@ _LATEX_LETTERS = frozenset(chr(code) for code in range(0xC0, 0x180)) - {"Ä¸", "Å
 
 def plain(text: object) -> str:
     """One line of text in which every control character, line break and direction override is visible as an escape."""
-    return printable(" ".join(str(text).split(" ")))
+    shown = str(text)
+    return shown if shown.isprintable() else printable(shown)
 
 
 def spreadsheet(text: object) -> str:

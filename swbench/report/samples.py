@@ -22,19 +22,29 @@ def pairs(rounds: Iterable[Round], baseline: str, variant: str, metric: str) -> 
 
     `rounds` are those of one group and of sealed attempts; `baseline` and `variant` are case keys.
     """
+    return pairs_of(by_replicate(rounds), baseline, variant, metric)
+
+
+def pairs_of(replicates: Iterable[Iterable[Round]], baseline: str, variant: str, metric: str) -> list[list[Pair]]:
+    """`pairs` of rounds that are grouped already: a table asks for the pairs of many cases of one group."""
     return [
         [
             (one.samples[baseline][metric], one.samples[variant][metric])
             for one in replicate
-            if metric in one.samples.get(baseline, {}) and metric in one.samples.get(variant, {})
+            if metric in one.samples.get(baseline, ()) and metric in one.samples.get(variant, ())
         ]
-        for replicate in by_replicate(rounds)
+        for replicate in replicates
     ]
 
 
 def seconds(rounds: Iterable[Round], case: str, metric: str) -> list[list[float]]:
     """The samples of one case key, a list a replicate: what `absolute` takes."""
-    return [[one.samples[case][metric] for one in replicate if metric in one.samples.get(case, {})] for replicate in by_replicate(rounds)]
+    return seconds_of(by_replicate(rounds), case, metric)
+
+
+def seconds_of(replicates: Iterable[Iterable[Round]], case: str, metric: str) -> list[list[float]]:
+    """`seconds` of rounds that are grouped already."""
+    return [[one.samples[case][metric] for one in replicate if metric in one.samples.get(case, ())] for replicate in replicates]
 
 
 def undisturbed(rounds: Iterable[Round]) -> list[Round]:

@@ -148,7 +148,7 @@ def build_table(run: StoredRun, paper: PaperTable | None = None) -> Table:
 
     Network suites give the supplement's rows and columns, solver suites a section a size.
     """
-    if run.plan.kind == "solver":
+    if any(case.kind == "solver" for group in run.plan.groups for case in group.cases):
         from swbench.report.table_solver import solver_table
 
         return solver_table(run)

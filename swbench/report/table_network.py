@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from swbench.case import BASELINE, Case
-from swbench.errors import printable
 from swbench.report import notes
 from swbench.report.columns import NETWORK_COLUMNS, PASSES, SLOTS, SPANS, panels
 from swbench.report.measured import Measured, MeasuredRun, Timing, is_control
@@ -86,17 +85,17 @@ class _Builder:
         chief = cpu if cpu is not None else gpu
         case = chief.case
         cells = {
-            "model": Cell(printable(case.model)),
-            "norm": Cell(printable(case.norm)),
+            "model": Cell(case.model),
+            "norm": Cell(case.norm),
             "layers": Cell(case.layers),
-            "solver": Cell(None if case.solver is None else printable(case.solver)),
-            "label": Cell(printable(chief.label)),
+            "solver": Cell(case.solver),
+            "label": Cell(chief.label),
             "group_size": Cell(case.group if case.solver is not None else None),
             "image": Cell(f"{case.image[0]}x{case.image[1]}"),
             "dtype": Cell(case.dtype),
             "layout": Cell(case.layout),
-            "suite": Cell(printable(self.run.plan.suite)),
-            "run": Cell(printable(self.run.id)),
+            "suite": Cell(self.run.plan.suite),
+            "run": Cell(self.run.id),
         }
         states = {}
         for device, one, setting in zip(SPANS, (cpu, gpu), pair, strict=True):
@@ -105,8 +104,8 @@ class _Builder:
         cells |= self._paper_cells(frame, pair, case)
         failed = [one for one in (cpu, gpu) if one is not None]
         cells["status"] = Cell(_row_status(failed))
-        cells["detail"] = Cell("; ".join(printable(" ".join(one.detail.split())) for one in failed if one.detail) or None)
-        return Row(printable(chief.label), cells, role=case.role)
+        cells["detail"] = Cell("; ".join(" ".join(one.detail.split()) for one in failed if one.detail) or None)
+        return Row(chief.label, cells, role=case.role)
 
     def _device(self, cells: dict[str, Cell], device: str, one: Measured | None, setting: Setting | None) -> str:
         """Fill in the columns of one device; returns its status."""
@@ -124,7 +123,7 @@ class _Builder:
         cells[f"{device}_case"] = Cell(one.case.key)
         for what in ("solver", "kernels"):
             if what in one.chosen:
-                cells[f"{device}_{what}_chosen"] = Cell(printable(one.chosen[what]))
+                cells[f"{device}_{what}_chosen"] = Cell(one.chosen[what])
         if device == "cpu":
             cells["cpu_threads"] = Cell(one.case.threads)
         for which, metric in METRIC.items():
@@ -188,7 +187,7 @@ class _Builder:
                 words = ", ".join(f"{what} {name}" for what, name in cell.chosen.items())
                 chosen.setdefault(f"{cell.case.solver} on {device_kind(cell.case.device)}: {words}")
         if chosen:
-            yield f"Chosen at run time, by solver asked for: {printable('; '.join(chosen))}."
+            yield f"Chosen at run time, by solver asked for: {'; '.join(chosen)}."
         yield "GFLOPs: 10⁹ operations an image by the rule inferred from the paper's printed figures; fvcore and torch count otherwise and stand beside it."
         if self.paper is not None:
             yield f"Paper: {self.paper.title} of the supplement ({HARDWARE}); other hardware, so compare ratios rather than seconds."

@@ -2,7 +2,7 @@
 
 import itertools
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from swbench.case import BASELINE, CONTROL, Case, SolverCase
 from swbench.plan import Group, Plan, Protocol
@@ -99,7 +99,7 @@ def results_of(group, *, replicates=3, statuses=None, details=None, measurements
                 status=status,
                 detail=details.get(position, "") if status != "ok" else "",
                 measurements=tuple(Measurement(*one) for one in measurements.get(position, ())),
-                chosen=(chosen or {}) if getattr(case, "solver", None) else {},
+                chosen=dict(chosen or {}) if getattr(case, "solver", None) else {},
                 started=1_700_000_000.0,
             )
         )
@@ -178,11 +178,14 @@ def stored_solvers(**fields):
     def accuracy(error, lost=0.0):
         values = {"whitening_residual": error, "w_error": 2 * error, "gradient_error": 3 * error}
         found = [(f"{name}_{which}", "1", (factor * value,)) for name, value in values.items() for which, factor in (("worst", 2), ("median", 1))]
-        return [*found, ("promised_w_error", "1", (1.2e-3,)), ("nonfinite_share", "1", (lost,))]
+        return [*found, ("promised_error", "1", (1.2e-3,)), ("w_nonfinite_share", "1", (lost,)), ("gradient_nonfinite_share", "1", (lost,))]
 
     results = results_of(
         first, statuses={3: "crashed"}, details={3: "killed by signal 11"}, measurements={0: accuracy(1e-6), 2: accuracy(2e-6), 4: accuracy(0.2, 0.25)}
     )
     rounds = rounds_of(first, [1, 1, 5, None, 0.7], base_s=1e-3) + rounds_of(second, [1, 1, 2, 0.3], base_s=2e-5)
-    fields = {"kind": "solver", "title": "Solvers", "suite": "solvers", "metrics": ("time", "accuracy"), **fields}
-    return stored([first, second], results + results_of(second), rounds, **fields)
+    exact = {"newton5": "no: five uncoupled Newton steps", "cholesky": "no: triangular, not ZCA"}
+    solver_of = {case.key: case.solver for group in (first, second) for case in group.cases}
+    results = [replace(one, chosen={"exact": exact.get(solver_of[one.case], "yes")}) for one in results + results_of(second)]
+    fields = {"kind": "solvers", "title": "Solvers", "suite": "solvers", "metrics": ("time", "accuracy"), **fields}
+    return stored([first, second], results, rounds, **fields)

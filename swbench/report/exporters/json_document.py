@@ -29,7 +29,7 @@ class JsonDocument(Exporter):
 
 
 def _dumps(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return json.dumps(value, allow_nan=False)  # ASCII: a name may hold what turns the direction of writing
 
 
 @cache

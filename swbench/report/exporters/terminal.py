@@ -40,7 +40,7 @@ def _lines(table: Table, width: int, paint) -> Iterator[str]:
         yield ""
         yield from _paragraph(section.title, width, paint, "underline")
         for grid in found:
-            yield paint(plain(grid.panel.title), "italic")
+            yield from _paragraph(grid.panel.title, width, paint, "italic")
             for part in fitting(grid, width):
                 yield from _grid(part, width, paint)
         for note in section.notes:
