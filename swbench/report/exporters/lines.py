@@ -70,21 +70,21 @@ def fitting(grid: Grid, width: int) -> list[Grid]:
     span = ""
     for block in _blocks(grid):
         together = [*names, *parts[-1], *block] if parts else []
-        if parts and span in ("", spans[block[0]]) and sum(sizes[name] + GAP for name in together) - GAP <= width:
+        if parts and (not span or not spans[block[0]] or span == spans[block[0]]) and sum(sizes[name] + GAP for name in together) - GAP <= width:
             parts[-1] += block
         else:
             parts.append(list(block))
-        span = spans[block[0]]
+        span = spans[block[0]] or span
     return [grid.only((*names, *part)) for part in parts]
 
 
 def _blocks(grid: Grid) -> list[list[str]]:
-    """Columns that stay together: the paper's figure stands beside ours, what belongs to no device goes with what is before it."""
+    """Columns that stay together: the paper's figure stands beside ours."""
     found: list[list[str]] = []
     for column in grid.columns:
         if column.name in NAMES:
             continue
-        if found and (column.header == "paper" or not column.span):
+        if found and column.header == "paper":
             found[-1].append(column.name)
         else:
             found.append([column.name])

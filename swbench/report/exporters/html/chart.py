@@ -12,7 +12,7 @@ from swbench.report.table import Cell, Section, Table
 MOST_ROWS = 24
 """Rows a chart shows; more would not be read."""
 
-LINE, TOP, LABELS, PLOT, RIGHT = 22, 14, 160, 290, 14
+LINE, TOP, LABELS, PLOT, RIGHT = 22, 14, 176, 280, 14
 """Pixels: height of a line, of the head, width of the labels, of the plot, of the margin at the right."""
 
 

@@ -1,0 +1,49 @@
+"""The baseline's seconds over the run: drift, steps between replicates, and the rounds that the rule marks as disturbed."""
+
+from statistics import median
+
+from swbench.case import BASELINE
+from swbench.probes.disturbance import marks
+from swbench.report.measured import MeasuredRun
+from swbench.report.plots.style import MARKERS, PALETTE, figure, short, styled
+from swbench.report.samples import by_replicate
+from swbench.result import FORWARD, FORWARD_BACKWARD
+
+MOST = 4
+
+
+@styled
+def drift(table):
+    """A panel a group: each round's baseline relative to the median, by its place in time; None without a timed baseline."""
+    if table.source is None:
+        return None
+    measured = MeasuredRun(table.source)
+    panels = []
+    for group in table.source.plan.groups:
+        base = next((case.key for case in group.cases if case.role == BASELINE), None)
+        metric = next((m for m in (FORWARD_BACKWARD, FORWARD) if any(m in one.samples.get(base, ()) for one in measured.rounds[group.name])), None)
+        if metric is not None:
+            panels.append((group.name, base, metric))
+    if not panels:
+        return None
+    panels = panels[:MOST]
+    made, axes = figure(len(panels), 1, width=7.0, height=2.2 * len(panels) + 0.6, title=f"{table.title}: the baseline over the run")
+    for axis, (name, base, metric) in zip(axes, panels, strict=True):
+        replicates = by_replicate(measured.rounds[name])
+        usual = median(one.samples[base][metric] for rounds in replicates for one in rounds if metric in one.samples.get(base, ()))
+        start = min(one.started for rounds in replicates for one in rounds)
+        for index, rounds in enumerate(replicates):
+            colour, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
+            points = [(one.started - start, one.samples[base][metric] / usual) for one in rounds if metric in one.samples.get(base, ())]
+            axis.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=4, linewidth=0.8, label=f"replicate {rounds[0].replicate}")
+            marked = marks([one.disturbance for one in rounds])
+            crossed = [(one.started - start, one.samples[base][metric] / usual) for i, one in enumerate(rounds) if i in marked and base in one.samples]
+            if crossed:
+                axis.plot(*zip(*crossed, strict=True), "x", color="#000000", markersize=9, markeredgewidth=1.4, label="disturbed")
+        axis.axhline(1, color="#333333", linewidth=0.8)
+        axis.set_title(short(name, 70))
+        axis.set_xlabel("seconds since the first round")
+        axis.set_ylabel("time / median")
+        handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+        axis.legend(list(handles.values())[:10], list(handles)[:10], loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return made

@@ -1,0 +1,96 @@
+"""Every plot is drawn from a run that has its data, left out of one that has not, and safe and reproducible."""
+
+import pytest
+from stored_runs import every_status, flops, network_group, results_of, rounds_of, solver_group, stored, stored_solvers, table1
+
+from swbench.errors import OptionError, UnknownName
+from swbench.report.plots import TABLE, plot_files
+from swbench.report.plots.roofline import Point, roofline
+from swbench.report.plots.style import FigureCanvasAgg
+from swbench.report.table import build_table
+
+
+def scaling_run():
+    groups = [network_group(name=f"cpu batch {batch} {size}", batch=batch, image=(size, size)) for batch in (1, 8) for size in (224, 448)]
+    results = [result for group in groups for result in results_of(group)]
+    rounds = [one for index, group in enumerate(groups) for one in rounds_of(group, [1, 1, 1.1, 1.2, 1.3 + index], seed=index)]
+    return stored(groups, results, rounds)
+
+
+def sizes_run():
+    groups = [solver_group(batch=batch, group=size) for batch in (1, 72) for size in (16, 32, 33)]
+    rounds = [one for index, group in enumerate(groups) for one in rounds_of(group, [1, 1, 5, 0.7, 0.5], base_s=1e-3 * (1 + index), seed=index)]
+    return stored(groups, [result for group in groups for result in results_of(group)], rounds, kind="solvers", title="Solvers")
+
+
+WITH_DATA = {
+    "ratios": table1,
+    "times": table1,
+    "passes": table1,
+    "scaling": scaling_run,
+    "pareto": stored_solvers,
+    "batches": sizes_run,
+    "groups": sizes_run,
+    "drift": every_status,
+}
+
+
+def test_each_plot_has_a_run_here():
+    assert set(WITH_DATA) == set(TABLE.names())
+
+
+@pytest.mark.parametrize("name", WITH_DATA)
+def test_drawn_where_there_is_data(name, tmp_path):
+    found = plot_files(build_table(WITH_DATA[name]()), tmp_path, only=[name])
+    assert [path.name for path in found] == [f"{name}.png", f"{name}.svg"]
+    assert found[0].read_bytes().startswith(b"\x89PNG")
+    svg = found[1].read_text(encoding="utf-8")
+    assert svg.count("<path") > 10
+    assert "<script" not in svg
+
+
+def test_the_same_run_gives_the_same_file(tmp_path):
+    first, second = (plot_files(build_table(table1()), tmp_path / name, only=["ratios"], formats=["svg"])[0].read_bytes() for name in "ab")
+    assert first == second
+
+
+def test_bars_are_the_tables_ratios():
+    table = build_table(table1())
+    drawn = TABLE.load("ratios")(table)
+    ends = {round(bar.get_x() + bar.get_width(), 9) for bar in drawn.axes[0].patches}
+    assert ends == {round(row.cell(f"ratio_cpu_{p}").value, 9) for row in table.rows if row.role == "variant" for p in ("f", "fb")}
+    assert isinstance(drawn.canvas, FigureCanvasAgg)
+
+
+def test_the_step_between_32_and_33_is_marked():
+    drawn = TABLE.load("groups")(build_table(sizes_run()))
+    assert any("32|33" in text.get_text() for axis in drawn.axes for text in axis.texts)
+
+
+def test_hostile_names_are_drawn_as_they_are(tmp_path):
+    assert plot_files(build_table(every_status()), tmp_path, formats=["png"])
+
+
+def test_nothing_to_draw_is_said():
+    group = network_group()
+    run = stored([group], results_of(group, replicates=1, measurements={0: flops("bn")}), [], metrics=("flops",))
+    table = build_table(run)
+    assert [name for name in TABLE.names() if TABLE.load(name)(table) is not None] == []
+    with pytest.raises(OptionError, match="nothing to draw"):
+        plot_files(table, "unused")
+
+
+def test_unknown_plots_and_formats(tmp_path):
+    table = build_table(table1())
+    with pytest.raises(UnknownName, match="Did you mean 'ratios'"):
+        plot_files(table, tmp_path, only=["ratio"])
+    with pytest.raises(OptionError, match="png or svg"):
+        plot_files(table, tmp_path, formats=["gif"])
+
+
+def test_roofline_draws_what_can_be_drawn():
+    points = [Point("conv1", "conv", 1e9, 1e7, 0.01), Point("copy", "other", 0, 1e7, 0.01), Point("bn1", "norm", 1e7, 2e7, 0.002)]
+    (axis,) = roofline(points, peak_flops_s=2e11, peak_bytes_s=2e10).axes
+    assert sum(len(drawn.get_offsets()) for drawn in axis.collections) == 2
+    with pytest.raises(ValueError, match="above zero"):
+        roofline(points[1:2], peak_flops_s=2e11, peak_bytes_s=2e10)
