@@ -15,6 +15,9 @@ from swbench.result import Round
 PILOT_ROUNDS = 3
 """Rounds after which the estimate is given; fewer tell nothing of the spread."""
 
+LONG_S = 60.0
+"""From here on a run is long enough for the user to be told."""
+
 
 class Display:
     """Turns engine events into a progress bar. It never refreshes by itself: a thread that draws would disturb what is being timed."""
@@ -71,7 +74,9 @@ class Display:
             return
         self._pilot.append(one)
         if len(self._pilot) == PILOT_ROUNDS:
-            self.say(pilot.estimate(self._pilot, self._plan).line())
+            expected = pilot.estimate(self._pilot, self._plan)
+            if expected.seconds >= LONG_S:
+                self.say(expected.line())
             self._pilot = None
 
     def _note(self, text: str) -> None:

@@ -1,9 +1,8 @@
 """The names a suite may use, asked of the rooms that own them; nothing here imports torch."""
 
-import re
-
 from swbench import models, solvers
-from swbench.errors import OptionError, UnknownName
+from swbench.errors import OptionError, SwbenchError, UnknownName
+from swbench.solvers import spectra
 
 NOT_WHITENING = ("bn", "in", "ln", "none")
 """Norms that solve nothing, so a case with one of them names no solver."""
@@ -44,7 +43,9 @@ def placement_problem(model: str, layers: int, group: int) -> str | None:
 
 
 def spectrum_problem(name: str) -> str | None:
-    """What is wrong with the name of a spectrum; None if nothing is. The solvers' own table decides when the case is built."""
-    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9=.+_-]*", name):
-        return None
-    return f"{name!r} is not the name of a spectrum, such as kappa=1e3, two-eightfold or identity"
+    """What is wrong with the name of a spectrum; None if nothing is."""
+    try:
+        spectra.parse(name)
+    except SwbenchError as problem:
+        return str(problem)
+    return None
