@@ -21,7 +21,7 @@ class Protocol:
     replicates: int = 5
     warmup_calls: int = 3
     warmup_s: float = 2.0
-    warmup_cap_s: float = 20.0
+    warmup_cap_s: float = 6.0
     target_ci: float | None = None
     budget_s: float | None = None
     case_limit_s: float = 600.0
