@@ -33,7 +33,7 @@ def warnings_of(measured: MeasuredRun, *, no_gpu: bool) -> tuple[str, ...]:
         target = protocol.target_ci or 0.0
         found.append(f"UNSTABLE: {count(wide, 'row')} did not reach the ±{100 * target:g} % asked for; the interval shown is what was reached.")
     found += list(failures(cells))
-    if protocol.replicates < 2 and measured.rounds:
+    if protocol.replicates < 2 and any(measured.rounds.values()):
         found.append("One replicate gives no interval: two runs of one process differ less than two processes do.")
     if no_gpu:
         found.append("No GPU here: nothing was measured for the GPU columns.")
