@@ -13,6 +13,9 @@ NARROWEST = 12
 NAMES = ("label", "layers", "solver", "spectrum")
 """Columns that say which row this is; they stand in every part of a table that is split."""
 
+APART = ("CPU", "GPU")
+"""Spans that are not mixed in one part."""
+
 
 def fold(text: str, width: int) -> list[str]:
     """`text` in lines of at most `width` characters, broken at spaces where there are any; at least one line."""
@@ -65,7 +68,7 @@ def fitting(grid: Grid, width: int) -> list[Grid]:
     if sum(sizes.values()) + GAP * (len(sizes) - 1) <= width:
         return [grid]
     names = [column.name for column in grid.columns if column.name in NAMES]
-    spans = {column.name: column.span for column in grid.columns}
+    spans = {column.name: column.span if column.span in APART else "" for column in grid.columns}
     parts: list[list[str]] = []
     span = ""
     for block in _blocks(grid):

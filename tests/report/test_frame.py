@@ -1,0 +1,42 @@
+"""A run as a data frame: one row a sample, typed, failures included."""
+
+import pytest
+from stored_runs import every_status
+
+from swbench.report import frame as module
+from swbench.report.frame import load_run
+from swbench.report.raw import COLUMNS
+
+
+@pytest.fixture
+def frame(monkeypatch):
+    run = every_status()
+    monkeypatch.setattr("swbench.store.load", lambda path: run)
+    return load_run("anywhere")
+
+
+def test_one_row_a_sample(frame):
+    run = every_status()
+    assert list(frame.columns) == list(COLUMNS)
+    timed = frame[frame.metric == "forward_s"]
+    assert len(timed) == sum("forward_s" in samples for one in run.rounds for samples in one.samples.values())
+    one = run.rounds[3]
+    key = one.order[1]
+    row = timed[(timed.replicate == one.replicate) & (timed["round"] == one.index) & (timed.case == key)].iloc[0]
+    assert row.value == one.samples[key]["forward_s"]
+    assert row.position == 1
+    assert row.unit == "s"
+
+
+def test_failures_and_marks_are_rows_too(frame):
+    failed = frame[frame.status == "out_of_memory"]
+    assert len(failed) == 3
+    assert failed.value.isna().all()
+    assert frame[frame.metric == "forward_s"].disturbed.sum() == 2 * 4
+    assert set(frame[frame.metric == "flops_paper"].value.round(-6)) == {4.143e9, 4.185e9}
+
+
+def test_the_public_name_is_this_one():
+    import swbench
+
+    assert swbench.load_run is module.load_run
