@@ -18,7 +18,7 @@ class _Keyed:
 
     def to_json(self) -> dict[str, Any]:
         """All fields and the kind, as JSON-ready values."""
-        return {"kind": self.kind, **dataclasses.asdict(self)}
+        return {"kind": self.kind, **{field.name: getattr(self, field.name) for field in dataclasses.fields(self)}}
 
     @cached_property
     def key(self) -> str:
