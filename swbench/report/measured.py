@@ -127,6 +127,8 @@ class MeasuredRun:
             key = case.key
             results = self._results.get((group.name, key), [])
             status, detail, failed = worst(results)
+            if status == OK and "time" in self.run.plan.metrics and all(result.replicate == COUNTED for result in results):
+                status = PENDING  # its operations are counted, but no replicate has timed it yet
             chosen = {name: value for result in reversed(results) for name, value in result.chosen.items()}
             times = {metric: self._timing(group, rounds, calm, baseline, key, metric) for metric in TIMES}
             yield Measured(

@@ -7,15 +7,14 @@ from collections.abc import Iterable, Sequence
 from swbench.case import BASELINE, Case
 from swbench.report import notes
 from swbench.report.columns import NETWORK_COLUMNS, PASSES, SLOTS, SPANS, panels
-from swbench.report.measured import Measured, MeasuredRun, Timing, is_control
-from swbench.report.numbers import status_words
+from swbench.report.measured import Measured, MeasuredRun, is_control
+from swbench.report.network_cells import METRIC, NOT_MEASURED, device_cells, row_status, timing_cells
 from swbench.report.paper import HARDWARE, PaperTable
 from swbench.report.settings import DEVICES, Frame, Pairing, Setting, device_kind, pairings
 from swbench.report.table import Cell, Row, Section, Table
-from swbench.result import FORWARD, FORWARD_BACKWARD, OK
+from swbench.result import OK
 
-NO_GPU, NOT_RUN, NOT_MEASURED = "no GPU", "not run", "not measured"
-METRIC = {"f": FORWARD, "fb": FORWARD_BACKWARD}
+NO_GPU, NOT_RUN = "no GPU", "not run"
 COUNTS = {"gflops_paper": "flops_paper", "gflops_fvcore": "flops_fvcore", "gflops_torch": "flops_torch", "gflops_solver": "flops_solver"}
 
 CITED_MIOU = {("swa", 14): (39.8, 76.2), ("swa", 7): (39.6, 75.7)}
@@ -103,7 +102,7 @@ class _Builder:
         cells |= self._counts([one for one in (cpu, gpu) if one is not None])
         cells |= self._paper_cells(frame, pair, case)
         failed = [one for one in (cpu, gpu) if one is not None]
-        cells["status"] = Cell(_row_status(failed))
+        cells["status"] = Cell(row_status(failed))
         cells["detail"] = Cell("; ".join(" ".join(one.detail.split()) for one in failed if one.detail) or None)
         return Row(chief.label, cells, role=case.role)
 
@@ -127,8 +126,8 @@ class _Builder:
         if device == "cpu":
             cells["cpu_threads"] = Cell(one.case.threads)
         for which, metric in METRIC.items():
-            _timing_cells(cells, device, which, one, one.times.get(metric))
-        _device_cells(cells, device, one)
+            timing_cells(cells, device, which, one, one.times.get(metric))
+        device_cells(cells, device, one)
         return one.state
 
     def _counts(self, cells: Sequence[Measured]) -> dict[str, Cell]:
@@ -195,22 +194,6 @@ class _Builder:
             yield "mIoU is cited from the supplement, which reports it for SW with 14 and 7 layers; it is not measured here."
 
 
-def _row_status(cells: Sequence[Measured]) -> str:
-    """One word for a row: `ok`, or the state of each device that is not, in the order CPU, GPU."""
-    found = []
-    for cell in cells:
-        if cell.state == OK:
-            continue
-        device = SPANS["gpu" if device_kind(cell.case.device) == "cuda" else "cpu"]
-        share = f" in {cell.failed} of {cell.replicates}" if 0 < cell.failed < cell.replicates else ""
-        found.append((device, status_words(cell.state) + share))
-    if not found:
-        return OK
-    if len(found) == len(cells) and len({words for _, words in found}) == 1:
-        return found[0][1]
-    return "; ".join(f"{device} {words}" for device, words in found)
-
-
 def _by_row(cells: Iterable[Measured]) -> dict[tuple, Measured]:
     """Cells by what makes a row. A baseline that several groups share stands once, from the first of them."""
     found: dict[tuple, Measured] = {}
@@ -218,44 +201,6 @@ def _by_row(cells: Iterable[Measured]) -> dict[tuple, Measured]:
         case = cell.case
         found.setdefault((case.model, case.norm, case.layers, case.solver, case.group if case.solver else None), cell)
     return found
-
-
-def _timing_cells(cells: dict[str, Cell], device: str, which: str, one: Measured, timing: Timing | None) -> None:
-    """Seconds, ratio and spread of one pass on one device."""
-    if timing is None:
-        state = NOT_MEASURED if one.status == OK else one.status
-        cells[f"{device}_{which}_s"] = cells[f"ratio_{device}_{which}"] = Cell(status=state, detail=one.detail)
-        return
-    seconds = timing.absolute
-    cells[f"{device}_{which}_s"] = Cell(seconds.mean, seconds.low, seconds.high)
-    for name, value in (("low", seconds.low), ("high", seconds.high), ("median", seconds.median), ("std", seconds.std)):
-        cells[f"{device}_{which}_{name}_s"] = Cell(value)
-    cells[f"{device}_{which}_iterations"] = Cell(seconds.iterations)
-    cells[f"{device}_{which}_replicates"] = Cell(seconds.replicates)
-    name = f"ratio_{device}_{which}"
-    if timing.ratio is not None:
-        cells[name] = Cell(timing.ratio.estimate, timing.ratio.low, timing.ratio.high, verdict=timing.verdict)
-        cells[f"verdict_{device}_{which}"] = Cell(timing.verdict)
-    elif one.case.role == BASELINE:
-        cells[name] = Cell(1.0, printed="1")
-    else:
-        cells[name] = Cell(status="baseline failed")
-    if timing.quiet is not None:
-        cells[f"ratio_undisturbed_{device}_{which}"] = Cell(timing.quiet.estimate, timing.quiet.low, timing.quiet.high)
-
-
-def _device_cells(cells: dict[str, Cell], device: str, one: Measured) -> None:
-    """What is measured of a device outside the rounds."""
-    peak = one.values.get("peak_bytes", ())
-    if peak:
-        cells[f"{device}_peak_bytes"] = Cell(max(peak))
-    if device != "gpu":
-        return
-    if samples := one.values.get("gpu_utilisation", ()):
-        cells["gpu_utilisation_percent"] = Cell(100 * sum(samples) / len(samples))
-        cells["gpu_utilisation_samples"] = Cell(len(samples))
-    if samples := one.values.get("gpu_busy_share", ()):
-        cells["gpu_busy_share"] = Cell(sum(samples) / len(samples))
 
 
 def has_gpu(environment) -> bool:

@@ -10,6 +10,7 @@ from stored_runs import every_status, flops, network_group, results_of, rounds_o
 from swbench.plan import Protocol
 from swbench.report.paper import PaperTable
 from swbench.report.table import build_table
+from swbench.result import COUNTED
 
 
 def text(table, row, column):
@@ -104,6 +105,13 @@ def test_planned_cells_without_a_result_are_not_finished():
     table = build_table(dataclasses.replace(run, results=(), rounds=(), complete=False))
     assert {text(table, row, "cpu_f_s") for row in range(4)} == {"not finished"}
     assert any("0 of 4 cells" in warning for warning in table.warnings)
+
+
+def test_a_cell_that_is_counted_but_not_yet_timed_is_not_finished():
+    group = network_group()
+    counted = [dataclasses.replace(one, replicate=COUNTED) for one in results_of(group, replicates=1, measurements={0: flops("bn")})]
+    table = build_table(stored([group], counted, [], complete=False))
+    assert (text(table, 0, "cpu_f_s"), text(table, 0, "gflops_paper")) == ("not finished", "4.143")
 
 
 def test_several_solvers_give_a_row_each_and_the_baseline_one():
