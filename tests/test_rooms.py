@@ -1,4 +1,4 @@
-"""Each room imports only from the rooms above it (DESIGN.md); imports inside functions count as well."""
+"""Each room imports only from the rooms above it (docs/design.md); imports inside functions count as well."""
 
 import ast
 from pathlib import Path

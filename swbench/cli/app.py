@@ -1,5 +1,6 @@
 """The command table, and the one place where a mistake becomes a line on stderr and an exit code."""
 
+import gc
 import importlib
 import os
 import sys
@@ -23,6 +24,9 @@ COMMANDS = {
     "selftest": "swbench.cli.trust:selftest",
 }
 
+READING = ("show", "export", "compare")
+"""Commands that load results, print and end."""
+
 INTERRUPTED = 130
 
 
@@ -36,6 +40,8 @@ class _Commands(click.Group):
         if name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[name].partition(":")
+        if name in READING:
+            gc.disable()  # many small objects and no cycles: collecting them doubles the time a large store takes to load
         return getattr(importlib.import_module(module), attribute)
 
     def resolve_command(self, ctx: click.Context, args: list[str]):

@@ -6,7 +6,7 @@ WINDOW = 5
 """Calls in each of the two windows; a heuristic: the median of five ignores two outliers."""
 
 AGREEMENT = 0.01
-"""Windows agree when their medians differ by less than this share (MEASURING: 1 %)."""
+"""Windows agree when their medians differ by less than this share (docs/measuring.md)."""
 
 
 class WarmUp:

@@ -15,7 +15,7 @@ TELLING = 0.03
 """A strict A/A interval wider than this half-width cannot show that an instrument is sound. Heuristic: the least effect of interest in Table 1 is 2 %."""
 
 LEAST_PROCESSES = 16
-"""Fewer, because the time was up, are too few for a strict interval to mean much (MEASURING: K ≥ 16 for A/A)."""
+"""Fewer, because the time was up, are too few for a strict interval to mean much (A/A needs 16 processes)."""
 
 SPIN_SHARE, SPIN_S = 0.002, 20e-6
 SAMPLE_SHARE, SAMPLE_S = 0.001, 2e-6
