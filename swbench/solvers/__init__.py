@@ -24,6 +24,7 @@ TABLE = Registry(
         "eigh-cpu": "swbench.solvers.eigh_cpu:EighCpu",
         "polar-triton": "swbench.solvers.polar_triton:PolarTriton",
         "jacobi-triton": "swbench.solvers.jacobi_triton:JacobiTriton",
+        "polar-native": "swbench.solvers.polar_native:PolarNative",
     },
 )
 

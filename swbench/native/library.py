@@ -1,0 +1,77 @@
+"""The loaded library: found beside this file, joined to the OpenMP runtime that torch uses, and set to this processor."""
+
+import ctypes
+import os
+from functools import cache
+from pathlib import Path
+
+SWITCH = "SWBENCH_NATIVE"
+"""Environment variable: `off` leaves the library alone; the name of an instruction set (`v3`, `generic`) asks for that one."""
+REMEDY = "install a C compiler and run `python setup.py build_ext --inplace` (or install swbench again)"
+
+_P, _L, _I = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
+_SHAPE = (_L, _L, _L, _I, _I, _I)  # images, channels, pixels, group, channels_last, threads
+_SIGNATURES = {
+    "sw_team_runtime": (None, (_P,)),
+    "sw_select": (ctypes.c_char_p, (ctypes.c_char_p,)),
+    "sw_moments": (_I, (_P, _P, _P, _P, *_SHAPE)),
+    "sw_products": (_I, (_P, _P, _P, _P, _P, *_SHAPE)),
+    "sw_affine": (None, (_P, _P, _P, _I, _P, *_SHAPE)),
+    "sw_combine": (None, (_P, _P, _P, _I, _P, _P, _I, _P, *_SHAPE)),
+    "sw_inverse_sqrt": (None, (_P, _P, _P, _L, _I, _I)),
+    "sw_inverse_sqrt_gradient": (None, (_P, _P, _P, _P, _L, _I, _I)),
+}
+MAX_GROUP = 64
+"""The largest G of any kernel."""
+
+
+def _runtime() -> int | None:
+    """The address of GOMP_parallel in the OpenMP runtime this process has loaded already; None without one."""
+    import torch
+
+    torch.get_num_threads()  # loads it
+    try:
+        mapped = {line.split(maxsplit=5)[-1].strip() for line in Path("/proc/self/maps").read_text().splitlines()}
+    except OSError:
+        mapped = {str(path) for path in (Path(torch.__file__).parent / "lib").glob("lib*omp*")}
+    for path in sorted(mapped):
+        if any(Path(path).name.startswith(stem) for stem in ("libgomp", "libiomp5", "libomp")):
+            function = getattr(ctypes.CDLL(path), "GOMP_parallel", None)
+            if function is not None:
+                return ctypes.cast(function, ctypes.c_void_p).value
+    return None
+
+
+@cache
+def load() -> ctypes.CDLL | str:
+    """The library, its functions typed, or why there is none, with a remedy."""
+    wanted = os.environ.get(SWITCH, "")
+    if wanted == "off":
+        return f"the native kernels are switched off by {SWITCH}=off"
+    found = sorted(Path(__file__).parent.glob("_kernels*.so"))
+    if not found:
+        return f"the native kernels are not built: {REMEDY}"
+    try:
+        library = ctypes.CDLL(str(found[0]))
+        for name, (result, arguments) in _SIGNATURES.items():
+            function = getattr(library, name)
+            function.restype, function.argtypes = result, arguments
+    except (OSError, AttributeError) as problem:
+        return f"the native kernels do not load ({problem}): {REMEDY}"
+    if library.sw_select(wanted.encode()) is None:
+        return f"{SWITCH}={wanted}: this processor or this build has no such instruction set; leave it unset for the best"
+    library.sw_team_runtime(_runtime())
+    return library
+
+
+def missing() -> str | None:
+    """Why the library cannot be used here, as a remedy; None if it can."""
+    loaded = load()
+    return loaded if isinstance(loaded, str) else None
+
+
+def select(name: str = "") -> str | None:
+    """Use the instruction set `name`, or the best with an empty name. The name in use, None (and no change) if it is not here."""
+    loaded = load()
+    chosen = None if isinstance(loaded, str) else loaded.sw_select(name.encode())
+    return None if chosen is None else chosen.decode()

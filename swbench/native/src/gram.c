@@ -1,0 +1,134 @@
+/* Products of channels with channels, summed over pixels: mean and covariance of x, and Σ dy (x − shift)ᵀ. One read of each tensor. */
+#include <stdlib.h>
+
+#include "table.h"
+#include "team.h"
+#include "tensor.h"
+
+/* A tile of TI × TJ sums stays in registers. */
+#define TI 4
+#define TJ (REGISTERS == 32 ? 4 : 2)
+#define WANTED_ITEMS 16
+#define LEAST_SEGMENT 1536
+
+struct gram {
+    struct shape s;
+    const float *x, *dy, *shift;
+    float *out_mean, *out_matrix; /* mean and covariance, or Σ dy and Σ dy (x − shift)ᵀ */
+    long segments, segment, groups;
+    float *partial; /* (images, groups, segments, G·G + G) */
+    int *finished;  /* (images, groups) */
+};
+
+INLINE void tile(const float *u, const float *v, int width, vec *sums) {
+    vec t[TI][TJ];
+    for (int i = 0; i < TI; i++)
+        for (int j = 0; j < TJ; j++) t[i][j] = sums[i * TJ + j];
+    for (int p = 0; p < width; p += VL) {
+        vec left[TI];
+        for (int i = 0; i < TI; i++) left[i] = *(const vec *)(u + i * BLOCK + p);
+        for (int j = 0; j < TJ; j++) {
+            const vec right = *(const vec *)(v + j * BLOCK + p);
+            for (int i = 0; i < TI; i++) t[i][j] += left[i] * right;
+        }
+    }
+    for (int i = 0; i < TI; i++)
+        for (int j = 0; j < TJ; j++) sums[i * TJ + j] = t[i][j];
+}
+
+/* All tiles of u vᵀ; with `half` only those that reach the lower triangle. */
+INLINE void tiles(const float *u, const float *v, int rows, int width, int half, vec *sums) {
+    for (int i = 0; i < rows; i += TI)
+        for (int j = 0; j < (half ? i + TI : rows); j += TJ, sums += TI * TJ) tile(u + i * BLOCK, v + j * BLOCK, width, sums);
+}
+
+static void finish(const struct gram *k, long n, long g) {
+    const int group = k->s.group, size = group * group + group;
+    const float *partial = k->partial + (n * k->groups + g) * k->segments * size;
+    float *matrix = k->out_matrix + (n * k->groups + g) * group * group, *mean = k->out_mean + (n * k->groups + g) * group;
+    double total[MAX_GROUP * MAX_GROUP + MAX_GROUP];
+    for (int e = 0; e < size; e++) total[e] = partial[e];
+    for (long segment = 1; segment < k->segments; segment++)
+        for (int e = 0; e < size; e++) total[e] += partial[segment * size + e];
+    const double *sum = total + group * group;
+    if (k->dy) {
+        for (int e = 0; e < group * group; e++) matrix[e] = (float)total[e];
+        for (int i = 0; i < group; i++) mean[i] = (float)sum[i];
+        return;
+    }
+    const double share = 1.0 / (double)k->s.pixels;
+    for (int i = 0; i < group; i++) {
+        for (int j = 0; j <= i; j++) matrix[i * group + j] = matrix[j * group + i] = (float)((total[i * group + j] - sum[i] * sum[j] * share) * share);
+        mean[i] = (float)(sum[i] * share + k->shift[g * group + i]);
+    }
+}
+
+INLINE void segment_sums(const struct gram *k, long n, long g, long first, long last, const int group, float *partial) {
+    const int rows = padded(group), half = !k->dy;
+    float u[MAX_GROUP * BLOCK] ALIGNED, v[MAX_GROUP * BLOCK] ALIGNED;
+    vec sums[MAX_GROUP * MAX_GROUP], row_sums[MAX_GROUP];
+    for (int e = 0; e < rows * rows; e++) sums[e] = (vec){0};
+    for (int i = 0; i < group; i++) row_sums[i] = (vec){0};
+    for (int i = group * BLOCK; i < rows * BLOCK; i++) u[i] = v[i] = 0.0f;
+    const float *shift = k->shift + g * group;
+    for (long p = first; p < last; p += BLOCK) {
+        const int count = last - p < BLOCK ? (int)(last - p) : BLOCK, width = (count + VL - 1) / VL * VL;
+        if (half) {
+            block_load(u, k->x, &k->s, n, g, p, count, shift, row_sums);
+            tiles(u, u, rows, width, 1, sums);
+        } else {
+            block_load(u, k->dy, &k->s, n, g, p, count, 0, row_sums);
+            block_load(v, k->x, &k->s, n, g, p, count, shift, 0);
+            tiles(u, v, rows, width, 0, sums);
+        }
+    }
+    const vec *next = sums;
+    for (int i = 0; i < rows; i += TI)
+        for (int j = 0; j < (half ? i + TI : rows); j += TJ, next += TI * TJ)
+            for (int e = 0; e < TI * TJ; e++) {
+                const int row = i + e / TJ, column = j + e % TJ;
+                if (row < group && column < group) partial[row * group + column] = lanes_sum(next[e]);
+            }
+    for (int i = 0; i < group; i++) partial[group * group + i] = lanes_sum(row_sums[i]);
+}
+
+static void item(void *context, long index) {
+    const struct gram *k = context;
+    const long segment = index % k->segments, g = index / k->segments % k->groups, n = index / k->segments / k->groups;
+    const int group = k->s.group;
+    const long first = segment * k->segment, last = first + k->segment < k->s.pixels ? first + k->segment : k->s.pixels;
+    float *partial = k->partial + index * (group * group + group);
+    if (group == 16)
+        segment_sums(k, n, g, first, last, 16, partial);
+    else
+        segment_sums(k, n, g, first, last, group, partial);
+    /* The last of a group to finish adds its segments up, always in the same order. */
+    if (__atomic_add_fetch(&k->finished[n * k->groups + g], 1, __ATOMIC_ACQ_REL) == k->segments) finish(k, n, g);
+}
+
+/* The segments depend on the shape alone, so the result does not depend on the number of threads. Returns 1 when memory ran out. */
+static int run(struct gram *k, int threads) {
+    k->groups = k->s.channels / k->s.group;
+    const long pairs = k->s.images * k->groups, most = (k->s.pixels + LEAST_SEGMENT - 1) / LEAST_SEGMENT;
+    long segments = (WANTED_ITEMS + pairs - 1) / pairs;
+    if (segments > most) segments = most;
+    k->segment = ((k->s.pixels + segments - 1) / segments + BLOCK - 1) / BLOCK * BLOCK;
+    k->segments = (k->s.pixels + k->segment - 1) / k->segment;
+    k->partial = malloc(sizeof(float) * pairs * k->segments * (k->s.group * k->s.group + k->s.group));
+    k->finished = calloc(pairs, sizeof(int));
+    const int failed = !k->partial || !k->finished;
+    if (!failed) sw_team_run(item, k, pairs * k->segments, threads);
+    free(k->partial);
+    free(k->finished);
+    return failed;
+}
+
+static int moments(const float *x, const float *shift, float *mean, float *cov, const struct shape *s, int threads) {
+    struct gram k = {.s = *s, .x = x, .shift = shift, .out_mean = mean, .out_matrix = cov};
+    return run(&k, threads);
+}
+
+static int products(const float *dy, const float *x, const float *shift, float *m, float *sums, const struct shape *s, int threads) {
+    struct gram k = {.s = *s, .x = x, .dy = dy, .shift = shift, .out_mean = sums, .out_matrix = m};
+    return run(&k, threads);
+}

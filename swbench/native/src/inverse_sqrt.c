@@ -1,0 +1,187 @@
+/* W = Σ^(-1/2) of many small matrices by the coupled minimax quintic, and its gradient by the coupled sign iteration. */
+#include <math.h>
+
+#include "jacobi.h"
+#include "schedule.h"
+#include "small.h"
+#include "table.h"
+#include "team.h"
+
+#define NEAR 1e-3f    /* ‖ZY − I‖_F from which one cubic step ends at rounding: 3/4·NEAR² */
+#define MARGIN 1.0001f /* keeps rounding from putting an eigenvalue above 1 */
+#define EXTRA 14      /* Taylor steps after the schedule: each reaches 1.875 times lower, in all κ = 1e12 */
+#define FLOOR 1e-7
+#define FIRST 1       /* the schedule of six quintics, for √λ ≥ 1.4e-3 of the normalised Σ */
+
+struct batch {
+    const float *cov, *w, *grad_w;
+    float *out, *norm;
+    const float *norms;
+    long count;
+    int group;
+};
+
+/* The batch's matrices `first` … into the layout, padded with zeros. `scale` multiplies each. */
+INLINE void gather(const float *in, long first, long count, int group, float *a, const int n, const int lanes) {
+    for (int e = 0; e < n * n * lanes; e += VL) *(vec *)(a + e) = (vec){0};
+    for (int l = 0; l < lanes && first + l < count; l++)
+        for (int i = 0; i < group; i++)
+            for (int j = 0; j < group; j++) a[(i * n + j) * lanes + l] = in[(first + l) * group * group + i * group + j];
+}
+
+INLINE void scatter(const float *a, long first, long count, int group, float *out, const int n, const int lanes) {
+    for (int l = 0; l < lanes && first + l < count; l++)
+        for (int i = 0; i < group; i++)
+            for (int j = 0; j < group; j++) out[(first + l) * group * group + i * group + j] = a[(i * n + j) * lanes + l];
+}
+
+/* The largest of the finite lanes. */
+INLINE float largest(vec v) {
+    float t[VL] ALIGNED, most = 0;
+    store(t, v);
+    for (int i = 0; i < VL; i++) most = t[i] > most && t[i] < INFINITY ? t[i] : most;
+    return most;
+}
+
+INLINE vec lanes_sqrt(vec v) {
+    float t[VL] ALIGNED;
+    store(t, v);
+    for (int i = 0; i < VL; i++) t[i] = sqrtf(t[i]);
+    return load(t);
+}
+
+/* One quintic step of the pair: M = ZY is given. */
+INLINE void advance(const float *step, const float *m, float *h, float *spare, float **y, float **z, float **free_, const int n, const int lanes) {
+    times(m, m, spare, n, lanes);
+    polynomial(step, m, spare, h, n, lanes);
+    float *new_y = *free_, *new_z = *y;
+    times(*y, h, new_y, n, lanes);
+    times(h, *z, new_z, n, lanes);
+    *free_ = *z, *y = new_y, *z = new_z;
+}
+
+INLINE void solve(const struct batch *k, long start, const int n, const int lanes) {
+    enum { MOST = 64 * 64 > 12 * 12 * VL ? 64 * 64 : 12 * 12 * VL };
+    const int group = k->group;
+    float b0[MOST] ALIGNED, b1[MOST] ALIGNED, b2[MOST] ALIGNED, m[MOST] ALIGNED, h[MOST] ALIGNED, spare[MOST] ALIGNED;
+    float *y = b0, *z = b1, *free_ = b2;
+    gather(k->cov, start, k->count, group, y, n, lanes);
+    const vec norm = MARGIN * lanes_sqrt(squares(y, 0, n, lanes)), inverse = 1.0f / norm;
+    FOR_VECTORS(AT(y) = AT(y) * inverse + (i < group ? 0.0f : 1.0f) * eye)
+    times(y, y, spare, n, lanes);
+    polynomial(first[FIRST], y, spare, z, n, lanes);
+    times(y, z, free_, n, lanes);
+    float *swap = y;
+    y = free_, free_ = swap;
+    for (int step = FIRST + 1; step < QUINTICS; step++) {
+        times(z, y, m, n, lanes);
+        advance(quintic[step], m, h, spare, &y, &z, &free_, n, lanes);
+    }
+    times(z, y, m, n, lanes);
+    vec left = squares(m, 1, n, lanes);
+    for (int extra = 0; extra < EXTRA && largest(left) > NEAR * NEAR && largest(left) < 4 * n; extra++) {
+        advance(onwards, m, h, spare, &y, &z, &free_, n, lanes);
+        times(z, y, m, n, lanes);
+        left = squares(m, 1, n, lanes);
+    }
+    FOR_VECTORS(AT(h) = 1.5f * eye - 0.5f * AT(m))
+    times(h, z, free_, n, lanes);
+    transpose(free_, spare, n, lanes);
+    const vec scale = 0.5f / lanes_sqrt(norm);
+    FOR_VECTORS(AT(m) = (AT(free_) + AT(spare)) * scale)
+    scatter(m, start, k->count, group, k->out, n, lanes);
+    float missed[VL] ALIGNED, norms[VL] ALIGNED;
+    store(missed, left);
+    store(norms, norm);
+    for (int l = 0; l < lanes && start + l < k->count; l++) {
+        const long at = start + l;
+        k->norm[at] = norms[l];
+        if (!(missed[l] <= NEAR * NEAR)) jacobi_inverse_sqrt(k->cov + at * group * group, k->out + at * group * group, group, FLOOR);
+    }
+}
+
+/* X W + W X = −W² sym(∂W) W², by the sign of [[B, E], [0, −B]], B = W/‖W‖: B → I and E → 2X. E is symmetric, BE − EB skew. */
+INLINE void gradient(const struct batch *k, long start, const int n, const int lanes) {
+    enum { MOST = 64 * 64 > 12 * 12 * VL ? 64 * 64 : 12 * 12 * VL };
+    const int group = k->group;
+    float b0[MOST] ALIGNED, b1[MOST] ALIGNED, e0[MOST] ALIGNED, e1[MOST] ALIGNED;
+    float m[MOST] ALIGNED, h[MOST] ALIGNED, skew[MOST] ALIGNED, t[MOST] ALIGNED, u[MOST] ALIGNED;
+    float *b = b0, *next_b = b1, *x = e0, *next_x = e1;
+    gather(k->w, start, k->count, group, b, n, lanes);
+    gather(k->grad_w, start, k->count, group, x, n, lanes);
+    const vec norm = MARGIN * lanes_sqrt(squares(b, 0, n, lanes)), inverse = 1.0f / norm;
+    FOR_VECTORS(AT(b) = AT(b) * inverse + (i < group ? 0.0f : 1.0f) * eye)
+    transpose(x, t, n, lanes);
+    const vec scale = -0.5f * norm * norm * norm;
+    FOR_VECTORS(AT(t) = (AT(x) + AT(t)) * scale)
+    times(b, b, m, n, lanes);
+    times(m, t, u, n, lanes);
+    times(u, m, x, n, lanes);
+    /* λ_min(B) = 1/(√λ_max(Σ) ‖W‖) tells how far the schedule must reach. */
+    float roots[VL] ALIGNED, wide[VL] ALIGNED, low = 1;
+    store(wide, norm);
+    for (int l = 0; l < lanes && start + l < k->count; l++) {
+        roots[l] = 1.0f / (wide[l] * sqrtf(k->norms[start + l]));
+        low = roots[l] < low ? roots[l] : low;
+    }
+    int begin = LENGTHS - 1;
+    while (begin > 0 && low < lowest[begin]) begin--;
+    int ended = 0;
+    for (int step = begin, extra = 0; !ended; step++) {
+        const float *q = step == begin ? first[begin] : step < QUINTICS ? quintic[step] : onwards;
+        if (step > begin) times(b, b, m, n, lanes);
+        if (step >= QUINTICS) {
+            const float left = largest(squares(m, 1, n, lanes));
+            ended = left <= NEAR * NEAR || extra++ >= EXTRA;
+        }
+        times(b, x, t, n, lanes);
+        transpose(t, u, n, lanes);
+        FOR_VECTORS(AT(skew) = AT(t) - AT(u))
+        if (ended) {
+            FOR_VECTORS(AT(h) = 1.5f * eye - 0.5f * AT(m); AT(skew) = -0.5f * AT(skew))
+        } else {
+            times(m, m, t, n, lanes);
+            polynomial(q, m, t, h, n, lanes);
+            times(m, skew, t, n, lanes);
+            transpose(t, u, n, lanes);
+            FOR_VECTORS(AT(skew) = q[1] * AT(skew) + q[2] * (AT(t) - AT(u)))
+            times(b, h, next_b, n, lanes);
+        }
+        times(b, skew, t, n, lanes);
+        times_add(x, h, t, n, lanes);
+        transpose(t, u, n, lanes);
+        FOR_VECTORS(AT(next_x) = 0.5f * (AT(t) + AT(u)))
+        float *swap = x;
+        x = next_x, next_x = swap;
+        swap = b, b = next_b, next_b = swap;
+    }
+    FOR_VECTORS(AT(x) = 0.5f * AT(x))
+    scatter(x, start, k->count, group, k->out, n, lanes);
+}
+
+#define LAYOUTS(function)                                                            \
+    static void function##_item(void *context, long item) {                          \
+        const struct batch *k = context;                                             \
+        if (k->group <= 4) function(k, item * VL, 4, VL);                            \
+        else if (k->group <= 8) function(k, item * VL, 8, VL);                       \
+        else if (k->group <= 12) function(k, item * VL, 12, VL);                     \
+        else if (k->group <= 16) function(k, item, 16, 1);                           \
+        else if (k->group <= 32) function(k, item, 32, 1);                           \
+        else if (k->group <= 48) function(k, item, 48, 1);                           \
+        else function(k, item, 64, 1);                                               \
+    }
+LAYOUTS(solve)
+LAYOUTS(gradient)
+#undef LAYOUTS
+
+static long batch_items(long count, int group) { return group <= 12 ? (count + VL - 1) / VL : count; }
+
+static void inverse_sqrt(const float *cov, float *w, float *norm, long count, int group, int threads) {
+    struct batch k = {.cov = cov, .out = w, .norm = norm, .count = count, .group = group};
+    sw_team_run(solve_item, &k, batch_items(count, group), threads);
+}
+
+static void inverse_sqrt_gradient(const float *w, const float *norm, const float *grad_w, float *grad_cov, long count, int group, int threads) {
+    struct batch k = {.w = w, .norms = norm, .grad_w = grad_w, .out = grad_cov, .count = count, .group = group};
+    sw_team_run(gradient_item, &k, batch_items(count, group), threads);
+}

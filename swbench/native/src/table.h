@@ -1,0 +1,20 @@
+/* What one instruction set offers: the same functions, compiled once for each. */
+#ifndef SW_TABLE_H
+#define SW_TABLE_H
+
+struct shape;
+
+struct table {
+    const char *name;
+    int (*moments)(const float *x, const float *shift, float *mean, float *cov, const struct shape *s, int threads);
+    int (*products)(const float *dy, const float *x, const float *shift, float *m, float *sums, const struct shape *s, int threads);
+    void (*affine)(const float *x, const float *a, const float *b, int shared, float *y, const struct shape *s, int threads);
+    void (*combine)(const float *dy, const float *x, const float *a, int transposed, const float *b, const float *c, int shared, float *dx, const struct shape *s,
+                    int threads);
+    void (*inverse_sqrt)(const float *cov, float *w, float *norm, long count, int group, int threads);
+    void (*inverse_sqrt_gradient)(const float *w, const float *norm, const float *grad_w, float *grad_cov, long count, int group, int threads);
+};
+
+extern const struct table sw_table_v4, sw_table_v3, sw_table_generic;
+
+#endif

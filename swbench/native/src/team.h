@@ -1,0 +1,10 @@
+/* Runs independent items on the threads of the OpenMP runtime that the process has loaded already. */
+#ifndef SW_TEAM_H
+#define SW_TEAM_H
+
+typedef void (*task_fn)(void *context, long item);
+
+/* task(context, 0 … items-1), in any order, each once; `threads` is the size of the team, as torch's own loops have it. */
+void sw_team_run(task_fn task, void *context, long items, int threads);
+
+#endif

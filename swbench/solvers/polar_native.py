@@ -1,0 +1,54 @@
+"""Σ^(-1/2) by the coupled minimax quintic in C: small matrices in vector registers, spread over torch's threads."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from swbench.native import library
+from swbench.solvers.base import Saved, Solver
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolarNative(Solver):
+    """The iteration of `polar` on a CPU, float32, G ≤ 64, and its gradient by the coupled sign iteration, both in `swbench/native/src`.
+
+    Six quintic steps and a cubic one; a matrix whose ZY is not near I by then gets Taylor's quintic until it is (in all up to κ ≈ 1e12 before
+    rounding), and one that still is not, an indefinite one say, goes through Jacobi in float64 with eigenvalues clamped at 1e-7·λ_max, as
+    in `eigh`. The gradient takes as many steps as the measured condition number asks for. The result does not depend on the number of threads.
+    """
+
+    name: ClassVar[str] = "polar-native"
+    source: ClassVar[str] = "swbench/native/src/inverse_sqrt.c: coupled iteration of Higham 2008, eq. 6.35, with minimax quintics"
+
+    def forward(self, cov: Tensor) -> tuple[Tensor, Saved]:
+        native = self._library(cov)
+        cov = cov.contiguous()
+        w, norm = torch.empty_like(cov), cov.new_empty(len(cov))
+        native.sw_inverse_sqrt(cov.data_ptr(), w.data_ptr(), norm.data_ptr(), len(cov), cov.shape[-1], torch.get_num_threads())
+        return w, (w, norm)
+
+    def gradient(self, saved: Saved, grad_w: Tensor) -> Tensor:
+        w, norm = saved
+        grad_w, grad_cov = grad_w.contiguous(), torch.empty_like(w)
+        pointers = (w.data_ptr(), norm.data_ptr(), grad_w.data_ptr(), grad_cov.data_ptr())
+        self._library(w).sw_inverse_sqrt_gradient(*pointers, len(w), w.shape[-1], torch.get_num_threads())
+        return grad_cov
+
+    def flops(self, group: int) -> float:
+        """2 G³ a product: 2 in the first quintic, 4 in each of the five others, 2 in the cubic (counted)."""
+        return 24 * 2.0 * group**3
+
+    def available(self, device: str) -> str | None:
+        if not device.startswith("cpu"):
+            return f"polar-native runs on a CPU, not on {device}: use polar"
+        return library.missing()
+
+    def _library(self, cov: Tensor):
+        native = library.load()
+        if isinstance(native, str):
+            raise RuntimeError(native)
+        if cov.device.type != "cpu" or cov.dtype != torch.float32 or cov.shape[-1] > library.MAX_GROUP:
+            raise ValueError(f"polar-native takes float32 matrices up to G = {library.MAX_GROUP} on a CPU, not {tuple(cov.shape)} {cov.dtype} on {cov.device}")
+        return native
