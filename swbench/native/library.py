@@ -14,8 +14,8 @@ _SHAPE = (_L, _L, _L, _I, _I, _I)  # images, channels, pixels, group, channels_l
 _SIGNATURES = {
     "sw_team_runtime": (None, (_P,)),
     "sw_select": (ctypes.c_char_p, (ctypes.c_char_p,)),
-    "sw_moments": (_I, (_P, _P, _P, _P, *_SHAPE)),
-    "sw_products": (_I, (_P, _P, _P, _P, _P, *_SHAPE)),
+    "sw_moments": (_I, (_P, _P, _L, _P, _P, *_SHAPE)),
+    "sw_products": (_I, (_P, _P, _P, _L, _P, _P, *_SHAPE)),
     "sw_affine": (None, (_P, _P, _P, _I, _P, *_SHAPE)),
     "sw_combine": (None, (_P, _P, _P, _I, _P, _P, _I, _P, *_SHAPE)),
     "sw_inverse_sqrt": (None, (_P, _P, _P, _L, _I, _I)),

@@ -14,6 +14,7 @@
 struct gram {
     struct shape s;
     const float *x, *dy, *shift;
+    long shift_stride;
     float *out_mean, *out_matrix; /* mean and covariance, or Σ dy and Σ dy (x − shift)ᵀ */
     long segments, segment, groups;
     float *partial; /* (images, groups, segments, G·G + G) */
@@ -59,7 +60,7 @@ static void finish(const struct gram *k, long n, long g) {
     const double share = 1.0 / (double)k->s.pixels;
     for (int i = 0; i < group; i++) {
         for (int j = 0; j <= i; j++) matrix[i * group + j] = matrix[j * group + i] = (float)((total[i * group + j] - sum[i] * sum[j] * share) * share);
-        mean[i] = (float)(sum[i] * share + k->shift[g * group + i]);
+        mean[i] = (float)(sum[i] * share + k->shift[(g * group + i) * k->shift_stride]);
     }
 }
 
@@ -70,7 +71,8 @@ INLINE void segment_sums(const struct gram *k, long n, long g, long first, long 
     for (int e = 0; e < rows * rows; e++) sums[e] = (vec){0};
     for (int i = 0; i < group; i++) row_sums[i] = (vec){0};
     for (int i = group * BLOCK; i < rows * BLOCK; i++) u[i] = v[i] = 0.0f;
-    const float *shift = k->shift + g * group;
+    float shift[MAX_GROUP];
+    for (int i = 0; i < group; i++) shift[i] = k->shift[(g * group + i) * k->shift_stride];
     for (long p = first; p < last; p += BLOCK) {
         const int count = last - p < BLOCK ? (int)(last - p) : BLOCK, width = (count + VL - 1) / VL * VL;
         if (half) {
@@ -123,12 +125,12 @@ static int run(struct gram *k, int threads) {
     return failed;
 }
 
-static int moments(const float *x, const float *shift, float *mean, float *cov, const struct shape *s, int threads) {
-    struct gram k = {.s = *s, .x = x, .shift = shift, .out_mean = mean, .out_matrix = cov};
+static int moments(const float *x, const float *shift, long shift_stride, float *mean, float *cov, const struct shape *s, int threads) {
+    struct gram k = {.s = *s, .x = x, .shift = shift, .shift_stride = shift_stride, .out_mean = mean, .out_matrix = cov};
     return run(&k, threads);
 }
 
-static int products(const float *dy, const float *x, const float *shift, float *m, float *sums, const struct shape *s, int threads) {
-    struct gram k = {.s = *s, .x = x, .dy = dy, .shift = shift, .out_mean = sums, .out_matrix = m};
+static int products(const float *dy, const float *x, const float *shift, long shift_stride, float *m, float *sums, const struct shape *s, int threads) {
+    struct gram k = {.s = *s, .x = x, .dy = dy, .shift = shift, .shift_stride = shift_stride, .out_mean = sums, .out_matrix = m};
     return run(&k, threads);
 }

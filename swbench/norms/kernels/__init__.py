@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 TABLE = Registry(
     "kernel set",
     {
+        "native": "swbench.norms.kernels.native:NativeKernels",
         "torch": "swbench.norms.kernels.aten:AtenKernels",
     },
 )
