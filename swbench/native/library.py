@@ -11,6 +11,28 @@ REMEDY = "install a C compiler and run `python setup.py build_ext --inplace` (or
 
 _P, _L, _I = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
 _SHAPE = (_L, _L, _L, _I, _I, _I)  # images, channels, pixels, group, channels_last, threads
+
+
+class Layer(ctypes.Structure):
+    """`struct layer` of `src/algebra.h`, where the fields are explained."""
+
+    _fields_ = (
+        ("statistics", _P),
+        ("kinds", _I),
+        ("images", _L),
+        ("groups", _L),
+        ("group", _I),
+        ("shared", _I),
+        ("eps", ctypes.c_float),
+        ("per_pixel", ctypes.c_double),
+        ("share", ctypes.c_double),
+        *((name, _P) for name in ("mean", "cov", "batch_mean", "batch_cov", "gamma", "beta", "mean_logits", "cov_logits")),
+        *((name, _P) for name in ("a", "b", "w", "mixed_mean", "norm", "m", "s", "shift")),
+        ("shift_stride", _L),
+        *((name, _P) for name in ("grad_b", "grad_c", "grad_gamma", "grad_beta", "grad_mean_logits", "grad_cov_logits")),
+    )
+
+
 _SIGNATURES = {
     "sw_team_runtime": (None, (_P,)),
     "sw_select": (ctypes.c_char_p, (ctypes.c_char_p,)),
@@ -18,6 +40,8 @@ _SIGNATURES = {
     "sw_products": (_I, (_P, _P, _P, _L, _P, _P, *_SHAPE)),
     "sw_affine": (None, (_P, _P, _P, _I, _P, *_SHAPE)),
     "sw_combine": (None, (_P, _P, _P, _I, _P, _P, _I, _P, *_SHAPE)),
+    "sw_mix_and_solve": (_I, (ctypes.POINTER(Layer), _I)),
+    "sw_small_gradients": (_I, (ctypes.POINTER(Layer), _I)),
     "sw_inverse_sqrt": (None, (_P, _P, _P, _L, _I, _I)),
     "sw_inverse_sqrt_gradient": (None, (_P, _P, _P, _P, _L, _I, _I)),
 }

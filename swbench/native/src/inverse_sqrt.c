@@ -159,29 +159,31 @@ INLINE void gradient(const struct batch *k, long start, const int n, const int l
     scatter(x, start, k->count, group, k->out, n, lanes);
 }
 
-#define LAYOUTS(function)                                                            \
-    static void function##_item(void *context, long item) {                          \
-        const struct batch *k = context;                                             \
-        if (k->group <= 4) function(k, item * VL, 4, VL);                            \
-        else if (k->group <= 8) function(k, item * VL, 8, VL);                       \
-        else if (k->group <= 12) function(k, item * VL, 12, VL);                     \
-        else if (k->group <= 16) function(k, item, 16, 1);                           \
-        else if (k->group <= 32) function(k, item, 32, 1);                           \
-        else if (k->group <= 48) function(k, item, 48, 1);                           \
-        else function(k, item, 64, 1);                                               \
+/* Matrices handled by one item: `item`·chunk … . */
+static int chunk(int group) { return group <= 12 ? VL : 1; }
+static long chunks(long count, int group) { return (count + chunk(group) - 1) / chunk(group); }
+
+#define LAYOUTS(function)                                      \
+    static void function##_item(void *context, long item) {    \
+        const struct batch *k = context;                       \
+        if (k->group <= 4) function(k, item * VL, 4, VL);      \
+        else if (k->group <= 8) function(k, item * VL, 8, VL); \
+        else if (k->group <= 12) function(k, item * VL, 12, VL);\
+        else if (k->group <= 16) function(k, item, 16, 1);     \
+        else if (k->group <= 32) function(k, item, 32, 1);     \
+        else if (k->group <= 48) function(k, item, 48, 1);     \
+        else function(k, item, 64, 1);                         \
     }
 LAYOUTS(solve)
 LAYOUTS(gradient)
 #undef LAYOUTS
 
-static long batch_items(long count, int group) { return group <= 12 ? (count + VL - 1) / VL : count; }
-
 static void inverse_sqrt(const float *cov, float *w, float *norm, long count, int group, int threads) {
     struct batch k = {.cov = cov, .out = w, .norm = norm, .count = count, .group = group};
-    sw_team_run(solve_item, &k, batch_items(count, group), threads);
+    sw_team_run(solve_item, &k, chunks(count, group), threads);
 }
 
 static void inverse_sqrt_gradient(const float *w, const float *norm, const float *grad_w, float *grad_cov, long count, int group, int threads) {
     struct batch k = {.w = w, .norms = norm, .grad_w = grad_w, .out = grad_cov, .count = count, .group = group};
-    sw_team_run(gradient_item, &k, batch_items(count, group), threads);
+    sw_team_run(gradient_item, &k, chunks(count, group), threads);
 }

@@ -3,9 +3,11 @@
 #include "inverse_sqrt.c"
 #include "mix.c"
 
+#include "algebra.c" /* after the solver it calls */
+
 #define JOIN(a, b) a##b
 #define NAMED(a, b) JOIN(a, b)
 #define TEXT(a) #a
 #define QUOTED(a) TEXT(a)
 
-const struct table NAMED(sw_table_, ISA) = {QUOTED(ISA), moments, products, affine, combine, inverse_sqrt, inverse_sqrt_gradient};
+const struct table NAMED(sw_table_, ISA) = {QUOTED(ISA), moments, products, affine, combine, inverse_sqrt, inverse_sqrt_gradient, mix_and_solve, small_gradients};

@@ -69,3 +69,7 @@ EXPORT void sw_inverse_sqrt(const float *cov, float *w, float *norm, long count,
 EXPORT void sw_inverse_sqrt_gradient(const float *w, const float *norm, const float *grad_w, float *grad_cov, long count, int group, int threads) {
     chosen->inverse_sqrt_gradient(w, norm, grad_w, grad_cov, count, group, threads);
 }
+
+EXPORT int sw_mix_and_solve(struct layer *l, int threads) { return chosen->mix_and_solve(l, threads); }
+
+EXPORT int sw_small_gradients(struct layer *l, int threads) { return chosen->small_gradients(l, threads); }

@@ -2,6 +2,7 @@
 #ifndef SW_TABLE_H
 #define SW_TABLE_H
 
+struct layer;
 struct shape;
 
 struct table {
@@ -13,6 +14,8 @@ struct table {
                     int threads);
     void (*inverse_sqrt)(const float *cov, float *w, float *norm, long count, int group, int threads);
     void (*inverse_sqrt_gradient)(const float *w, const float *norm, const float *grad_w, float *grad_cov, long count, int group, int threads);
+    int (*mix_and_solve)(struct layer *l, int threads);
+    int (*small_gradients)(struct layer *l, int threads);
 };
 
 extern const struct table sw_table_v4, sw_table_v3, sw_table_generic;

@@ -117,6 +117,15 @@ def _mix(recipe: Recipe, stats: Statistics, sources: tuple[_Source, ...], consta
     return mean, cov, mixed
 
 
+def remixed(recipe: Recipe, stats: Statistics, parameters: Parameters, solved: Solved) -> Solved:
+    """`solved` with what the mixture saves, where a fused set saved nothing and hands over to `small_gradients` here."""
+    sources = _sources(recipe, stats)
+    if solved.mixed or (recipe.all_full and len(sources) == 1):
+        return solved
+    constants = basis(recipe, len(sources), sources[0].cov.dtype, sources[0].cov.device)
+    return solved._replace(mixed=_mix(recipe, stats, sources, constants, parameters)[2])
+
+
 def small_gradients(
     recipe: Recipe,
     solver: Solver,

@@ -1,12 +1,23 @@
 """The passes in C on a CPU: every tensor is read once and the result written once, on torch's own threads."""
 
+import ctypes
+from functools import lru_cache
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from swbench.native import library
+from swbench.norms.kernels import algebra
+from swbench.norms.kernels.algebra import Gradients, Parameters, Reduce, Solved
 from swbench.norms.kernels.aten import AtenKernels
+from swbench.norms.recipe import Recipe
+from swbench.norms.statistics import Statistics
+from swbench.solvers.base import Solver
+from swbench.solvers.polar_native import PolarNative
+
+KINDS = ("bw", "iw", "bn", "in", "ln")
+"""`enum statistic` of `swbench/native/src/algebra.h`, by position."""
 
 
 class NativeKernels(AtenKernels):
@@ -58,6 +69,78 @@ class NativeKernels(AtenKernels):
         matrices = (a.data_ptr(), transposed, b.data_ptr(), c.data_ptr(), a.shape[0] == 1)
         self._native.sw_combine(dy.data_ptr(), x.data_ptr(), *matrices, dx.data_ptr(), *_shape(x, group))
         return dx
+
+    def mix_and_solve(self, recipe: Recipe, solver: Solver, stats: Statistics, parameters: Parameters) -> Solved:
+        if not _fuses(recipe, solver):
+            return super().mix_and_solve(recipe, solver, stats, parameters)
+        layer = _layer(recipe, stats, parameters)
+        sets = 1 if layer.shared else layer.images
+        like = stats.batch_mean if stats.mean is None else stats.mean
+        matrices, vectors = (sets, layer.groups, recipe.group, recipe.group), (sets, layer.groups, recipe.group)
+        solved = Solved(*(like.new_empty(shape) for shape in (matrices, vectors, matrices, vectors)), saved=())
+        norm = like.new_empty(sets * layer.groups)
+        _point(layer, solved, norm)
+        _check(self._native.sw_mix_and_solve(layer, torch.get_num_threads()))
+        return solved._replace(saved=(solved.w.view(-1, recipe.group, recipe.group), norm))
+
+    def small_gradients(
+        self,
+        recipe: Recipe,
+        solver: Solver,
+        stats: Statistics,
+        parameters: Parameters,
+        solved: Solved,
+        m: Tensor,
+        s: Tensor,
+        shift: Tensor,
+        pixels: int,
+        reduce: Reduce | None = None,
+    ) -> Gradients:
+        constant = not recipe.uses_image and stats.share == 0
+        if not _fuses(recipe, solver) or constant or reduce is not None:
+            solved = algebra.remixed(recipe, stats, parameters, solved)
+            return super().small_gradients(recipe, solver, stats, parameters, solved, m, s, shift, pixels, reduce)
+        layer = _layer(recipe, stats, parameters)
+        _point(layer, solved, solved.saved[1])
+        m, s = m.contiguous(), s.contiguous()
+        layer.images, layer.per_pixel = m.shape[0], 1 / pixels
+        layer.m, layer.s, layer.shift, layer.shift_stride = m.data_ptr(), s.data_ptr(), shift.data_ptr(), shift.stride(0)
+        results = Gradients(torch.empty_like(solved.a), torch.empty_like(solved.b), *(p if p is None else torch.empty_like(p) for p in parameters))
+        layer.grad_b, layer.grad_c, layer.grad_gamma, layer.grad_beta, layer.grad_mean_logits, layer.grad_cov_logits = map(_pointer, results)
+        _check(self._native.sw_small_gradients(layer, torch.get_num_threads()))
+        return results
+
+
+def _fuses(recipe: Recipe, solver: Solver) -> bool:
+    return solver.name == PolarNative.name and recipe.group <= library.MAX_GROUP
+
+
+@lru_cache(maxsize=64)
+def _statistics(recipe: Recipe):
+    """The recipe's statistics as `enum statistic`."""
+    return (ctypes.c_int * len(recipe.statistics))(*(KINDS.index(s) for s in recipe.statistics))
+
+
+def _layer(recipe: Recipe, stats: Statistics, parameters: Parameters) -> library.Layer:
+    """What both ways read: as in `algebra`, a batch of one image is that image, and an image's moments count where the recipe has them."""
+    images = stats.alone or recipe.uses_image
+    mean, cov = (stats.mean, stats.cov) if images else (None, None)
+    batch_mean, batch_cov = (None, None) if stats.alone or not recipe.uses_batch else (stats.batch_mean, stats.batch_cov)
+    like = mean if images else batch_mean.unsqueeze(0)
+    kinds = _statistics(recipe)
+    layer = library.Layer(ctypes.addressof(kinds), len(kinds), like.shape[0], like.shape[1], recipe.group, not images, recipe.eps, 0, stats.share)
+    layer.kept = kinds  # its address is all the structure holds
+    layer.mean, layer.cov, layer.batch_mean, layer.batch_cov = map(_pointer, (mean, cov, batch_mean, batch_cov))
+    layer.gamma, layer.beta, layer.mean_logits, layer.cov_logits = map(_pointer, parameters)
+    return layer
+
+
+def _point(layer: library.Layer, solved: Solved, norm: Tensor) -> None:
+    layer.a, layer.b, layer.w, layer.mixed_mean, layer.norm = map(_pointer, (*solved[:4], norm))
+
+
+def _pointer(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
 
 
 def _shape(x: Tensor, group: int) -> tuple[int, ...]:

@@ -1,0 +1,23 @@
+/* The small algebra of a whitening layer: what goes in and what comes out, for both ways. Names as in swbench.norms.kernels.algebra. */
+#ifndef SW_ALGEBRA_H
+#define SW_ALGEBRA_H
+
+enum statistic { BATCH_WHITEN, IMAGE_WHITEN, BATCH_NORM, IMAGE_NORM, LAYER_NORM };
+enum { MAX_STATISTICS = 8 };
+
+struct layer {
+    const int *statistics; /* (kinds) of enum statistic, in the order of the weights */
+    int kinds;
+    long images, groups; /* N, g */
+    int group, shared;   /* G; whether all images share one set of matrices */
+    float eps;
+    double per_pixel, share;                         /* 1 / (H·W); the share of one image in the batch, 0 for constant statistics */
+    const float *mean, *cov, *batch_mean, *batch_cov; /* (N, g, G), (N, g, G, G), (g, G), (g, G, G); the batch's null where it is the one image */
+    const float *gamma, *beta, *mean_logits, *cov_logits; /* (C), (C), (kinds), (kinds), each or null */
+    float *a, *b, *w, *mixed_mean, *norm; /* forward's results, read by the way back */
+    const float *m, *s, *shift;           /* Σ dy (x − shift)ᵀ and Σ dy of every image */
+    long shift_stride;
+    float *grad_b, *grad_c, *grad_gamma, *grad_beta, *grad_mean_logits, *grad_cov_logits;
+};
+
+#endif

@@ -1,0 +1,123 @@
+"""The layers on native kernels and solver agree with the same layers in float64 on torch operations: outputs, gradients, running statistics."""
+
+import copy
+
+import pytest
+import torch
+
+from swbench.native import library
+from swbench.norms import build
+from swbench.norms.kernels.native import NativeKernels
+from swbench.norms.layers import SwitchWhiten2d
+
+pytestmark = pytest.mark.skipif(library.missing() is not None, reason=str(library.missing()))
+
+NORMS = ["iw", "bw", "swa", "swb", "sw3", "tied"]
+
+
+def layer_of(norm, channels, group, solver, kernels):
+    options = {"group": group, "solver": solver, "kernels": kernels}
+    if norm in ("sw3", "tied"):
+        return SwitchWhiten2d(channels, group, sw_type=3, solver=solver, kernels=kernels, tie_weight=norm == "tied")
+    return build(norm, channels, **options)
+
+
+def pair(norm, channels, group, train, solver="polar-native"):
+    """The layer on native kernels in float32, and its float64 twin on torch operations, with random parameters and running statistics."""
+    layer = layer_of(norm, channels, group, solver, "native")
+    with torch.no_grad():
+        for p in layer.parameters():
+            p.add_(0.3 * torch.randn_like(p))
+        for name, buffer in layer.named_buffers():
+            buffer.add_(0.05 if name == "running_cov" else 0.3)
+    twin = layer_of(norm, channels, group, "eigh", "torch").double()
+    twin.load_state_dict({k: v.double() for k, v in copy.deepcopy(layer.state_dict()).items()})
+    return layer.train(train), twin.train(train)
+
+
+def results(layer, x, dy):
+    x = x.detach().requires_grad_()
+    y = layer(x)
+    wanted = [x, *layer.parameters()]
+    return {
+        "y": y,
+        **dict(zip(("x", *(n for n, _ in layer.named_parameters())), torch.autograd.grad(y, wanted, dy), strict=True)),
+        **dict(layer.named_buffers()),
+    }
+
+
+def compare(got, want, tolerance):
+    for name, right in want.items():
+        scale = max(1.0, right.abs().max().item())
+        torch.testing.assert_close(got[name].double() / scale, right.detach() / scale, rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("shape", [(1, 32, 9, 11), (3, 32, 7, 5), (2, 64, 33, 31)])
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("group", [16, 8])
+def test_agrees_with_float64(norm, train, shape, group):
+    layer, twin = pair(norm, shape[1], group, train)
+    mixing = torch.eye(shape[1]) + 0.3 * torch.randn(shape[1], shape[1])
+    x = torch.einsum("dc,nchw->ndhw", mixing, torch.randn(shape)) + 5
+    dy = torch.randn(shape)
+    compare(results(layer, x, dy), results(twin, x.double(), dy.double()), 2e-4)
+    assert layer.chosen == {"solver": "polar-native", "kernels": "native"}
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_agrees_with_another_solver_unfused(norm):
+    layer, twin = pair(norm, 32, 16, True, solver="eigh")
+    x, dy = torch.randn(2, 32, 13, 12), torch.randn(2, 32, 13, 12)
+    compare(results(layer, x, dy), results(twin, x.double(), dy.double()), 2e-4)
+
+
+def test_a_group_beyond_the_kernels_runs_on_torch_operations():
+    layer, twin = pair("swa", 80, 80, True, solver="eigh")
+    x, dy = torch.randn(2, 80, 13, 12), torch.randn(2, 80, 13, 12)
+    compare(results(layer, x, dy), results(twin, x.double(), dy.double()), 2e-4)
+
+
+def test_does_not_depend_on_the_number_of_threads():
+    layer, _ = pair("swb", 32, 16, False)
+    x, dy = torch.randn(2, 32, 64, 65), torch.randn(2, 32, 64, 65)
+    before, found = torch.get_num_threads(), []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        found.append(results(layer, x, dy))
+    torch.set_num_threads(before)
+    for other in found[1:]:
+        for name, value in found[0].items():
+            assert torch.equal(value, other[name]), name
+
+
+def test_a_poisoned_image_spoils_itself_alone():
+    layer, _ = pair("iw", 32, 16, True)
+    x, dy = torch.randn(3, 32, 8, 8), torch.randn(3, 32, 8, 8)
+    clean = results(layer, x, dy)
+    x[1, 3, 2, 2] = torch.nan
+    spoilt = results(layer, x, dy)
+    for name in ("y", "x"):
+        assert spoilt[name][1, :16].isnan().all()
+        assert torch.equal(spoilt[name][[0, 2]], clean[name][[0, 2]])
+        assert torch.equal(spoilt[name][1, 16:], clean[name][1, 16:])
+
+
+def test_reduced_gradients_are_those_of_the_torch_operations():
+    """A reduction over ranks is not fused: what was fused forward is picked up by the torch operations."""
+    from swbench import solvers
+    from swbench.norms.kernels.algebra import Parameters
+    from swbench.norms.recipe import Recipe
+    from swbench.norms.statistics import Statistics, merge
+
+    recipe, solver, kernels = Recipe(("bw", "iw", "bn", "in", "ln"), 16, 1e-5), solvers.get("polar-native"), NativeKernels()
+    x, dy, shift = torch.randn(3, 32, 9, 9), torch.randn(3, 32, 9, 9), torch.zeros(32)
+    mean, cov = kernels.moments(x, shift, 16)
+    stats = Statistics(mean, cov, *merge(mean, cov), share=1 / 3)
+    parameters = Parameters(torch.rand(32), torch.rand(32), torch.randn(5), torch.randn(5))
+    solved = kernels.mix_and_solve(recipe, solver, stats, parameters)
+    sums = kernels.products(dy, x, shift, 16)
+    fused = kernels.small_gradients(recipe, solver, stats, parameters, solved, *sums, shift, 81)
+    reduced = kernels.small_gradients(recipe, solver, stats, parameters, solved, *sums, shift, 81, reduce=lambda a, b: (a, b))
+    for one, other in zip(fused, reduced, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
