@@ -33,6 +33,23 @@ class Layer(ctypes.Structure):
     )
 
 
+class Whole(ctypes.Structure):
+    """`struct whole` of `src/whole.h`, where the fields are explained."""
+
+    _fields_ = (
+        *((name, _P) for name in ("x", "dy", "y", "dx", "room")),
+        *((name, _L) for name in ("images", "channels", "pixels", "centre")),
+        ("group", _I),
+        ("channels_last", _I),
+        ("statistics", _P),
+        *((name, _I) for name in ("kinds", "uses_batch", "uses_image", "training")),
+        ("eps", ctypes.c_float),
+        ("fresh", ctypes.c_float),
+        *((name, _P) for name in ("running_mean", "running_cov", "gamma", "beta", "mean_logits", "cov_logits")),
+        *((name, _P) for name in ("grad_gamma", "grad_beta", "grad_mean_logits", "grad_cov_logits")),
+    )
+
+
 _SIGNATURES = {
     "sw_team_runtime": (None, (_P,)),
     "sw_select": (ctypes.c_char_p, (ctypes.c_char_p,)),
@@ -42,6 +59,9 @@ _SIGNATURES = {
     "sw_combine": (None, (_P, _P, _P, _I, _P, _P, _I, _P, *_SHAPE)),
     "sw_mix_and_solve": (_I, (ctypes.POINTER(Layer), _I)),
     "sw_small_gradients": (_I, (ctypes.POINTER(Layer), _I)),
+    "sw_room": (_L, (ctypes.POINTER(Whole),)),
+    "sw_forward": (_I, (ctypes.POINTER(Whole), _I)),
+    "sw_backward": (_I, (ctypes.POINTER(Whole), _I)),
     "sw_inverse_sqrt": (None, (_P, _P, _P, _L, _I, _I)),
     "sw_inverse_sqrt_gradient": (None, (_P, _P, _P, _P, _L, _I, _I)),
 }

@@ -73,7 +73,8 @@ class Whiten2d(nn.Module):
             x = x.contiguous()
         running = Running(self.running_mean, self.running_cov, self.momentum) if self.recipe.uses_batch else None
         call = Call(self.recipe, self._solver(x), self._kernels(x), running, self.training)
-        return Whitening.apply(x, self.weight, self.bias, *self._logits(), call)
+        function = call.kernels.function(call) or Whitening
+        return function.apply(x, self.weight, self.bias, *self._logits(), call)
 
     def paper_flops(self, shape: tuple[int, ...]) -> int:
         """FLOPs of an input of `shape` (N, C, H, W) by the rule behind the paper's tables, inferred from their printed figures.

@@ -4,6 +4,7 @@
 #include "table.h"
 #include "team.h"
 #include "tensor.h"
+#include "transpose.h"
 
 /* A tile of TI × TJ sums stays in registers. */
 #define TI 4
@@ -27,9 +28,9 @@ INLINE void tile(const float *u, const float *v, int width, vec *sums) {
         for (int j = 0; j < TJ; j++) t[i][j] = sums[i * TJ + j];
     for (int p = 0; p < width; p += VL) {
         vec left[TI];
-        for (int i = 0; i < TI; i++) left[i] = *(const vec *)(u + i * BLOCK + p);
+        for (int i = 0; i < TI; i++) left[i] = *(const vec *)(u + i * ROW + p);
         for (int j = 0; j < TJ; j++) {
-            const vec right = *(const vec *)(v + j * BLOCK + p);
+            const vec right = *(const vec *)(v + j * ROW + p);
             for (int i = 0; i < TI; i++) t[i][j] += left[i] * right;
         }
     }
@@ -38,9 +39,15 @@ INLINE void tile(const float *u, const float *v, int width, vec *sums) {
 }
 
 /* All tiles of u vᵀ; with `half` only those that reach the lower triangle. */
-INLINE void tiles(const float *u, const float *v, int rows, int width, int half, vec *sums) {
+INLINE void tiles(const float *u, const float *v, int rows, int width, int half, vec *sums, struct ahead *first, struct ahead *second) {
+    const int across = rows / TJ, count = half ? rows / TI * (across + TI / TJ) / 2 : rows / TI * across;
+    const int share = first->rows * first->lines / count + 1;
     for (int i = 0; i < rows; i += TI)
-        for (int j = 0; j < (half ? i + TI : rows); j += TJ, sums += TI * TJ) tile(u + i * BLOCK, v + j * BLOCK, width, sums);
+        for (int j = 0; j < (half ? i + TI : rows); j += TJ, sums += TI * TJ) {
+            fetch(first, share);
+            if (second) fetch(second, share);
+            tile(u + i * ROW, v + j * ROW, width, sums);
+        }
 }
 
 static void finish(const struct gram *k, long n, long g) {
@@ -66,31 +73,36 @@ static void finish(const struct gram *k, long n, long g) {
 
 INLINE void segment_sums(const struct gram *k, long n, long g, long first, long last, const int group, float *partial) {
     const int rows = padded(group), half = !k->dy;
-    float u[MAX_GROUP * BLOCK] ALIGNED, v[MAX_GROUP * BLOCK] ALIGNED;
+    float u[MAX_GROUP * ROW] ALIGNED, v[MAX_GROUP * ROW] ALIGNED;
     vec sums[MAX_GROUP * MAX_GROUP], row_sums[MAX_GROUP];
     for (int e = 0; e < rows * rows; e++) sums[e] = (vec){0};
     for (int i = 0; i < group; i++) row_sums[i] = (vec){0};
-    for (int i = group * BLOCK; i < rows * BLOCK; i++) u[i] = v[i] = 0.0f;
+    for (int i = group * ROW; i < rows * ROW; i++) u[i] = v[i] = 0.0f;
     float shift[MAX_GROUP];
     for (int i = 0; i < group; i++) shift[i] = k->shift[(g * group + i) * k->shift_stride];
     for (long p = first; p < last; p += BLOCK) {
-        const int count = last - p < BLOCK ? (int)(last - p) : BLOCK, width = (count + VL - 1) / VL * VL;
+        const int count = last - p < BLOCK ? (int)(last - p) : BLOCK, width = whole_vectors(count);
+        struct ahead x_ahead = ahead_of(k->x, &k->s, n, g, p + BLOCK, last);
         if (half) {
             block_load(u, k->x, &k->s, n, g, p, count, shift, row_sums);
-            tiles(u, u, rows, width, 1, sums);
+            tiles(u, u, rows, width, 1, sums, &x_ahead, 0);
         } else {
             block_load(u, k->dy, &k->s, n, g, p, count, 0, row_sums);
             block_load(v, k->x, &k->s, n, g, p, count, shift, 0);
-            tiles(u, v, rows, width, 0, sums);
+            struct ahead dy_ahead = ahead_of(k->dy, &k->s, n, g, p + BLOCK, last);
+            tiles(u, v, rows, width, 0, sums, &x_ahead, &dy_ahead);
         }
     }
     const vec *next = sums;
     for (int i = 0; i < rows; i += TI)
-        for (int j = 0; j < (half ? i + TI : rows); j += TJ, next += TI * TJ)
+        for (int j = 0; j < (half ? i + TI : rows); j += TJ, next += TI * TJ) {
+            float sum[TI * TJ] ALIGNED;
+            for (int e = 0; e < TI * TJ; e += VL) *(vec *)(sum + e) = lanes_sums(next + e);
             for (int e = 0; e < TI * TJ; e++) {
                 const int row = i + e / TJ, column = j + e % TJ;
-                if (row < group && column < group) partial[row * group + column] = lanes_sum(next[e]);
+                if (row < group && column < group) partial[row * group + column] = sum[e];
             }
+        }
     for (int i = 0; i < group; i++) partial[group * group + i] = lanes_sum(row_sums[i]);
 }
 

@@ -1,5 +1,6 @@
 /* W = Σ^(-1/2) of many small matrices by the coupled minimax quintic, and its gradient by the coupled sign iteration. */
 #include <math.h>
+#include <string.h>
 
 #include "jacobi.h"
 #include "schedule.h"
@@ -21,18 +22,29 @@ struct batch {
     int group;
 };
 
-/* The batch's matrices `first` … into the layout, padded with zeros. `scale` multiplies each. */
+/* The batch's matrices `first` … into the layout, padded with zeros. */
 INLINE void gather(const float *in, long first, long count, int group, float *a, const int n, const int lanes) {
-    for (int e = 0; e < n * n * lanes; e += VL) *(vec *)(a + e) = (vec){0};
+    in += first * group * group;
+    if (lanes > 1 || group < n)
+        for (int e = 0; e < n * n * lanes; e += VL) *(vec *)(a + e) = (vec){0};
+    if (lanes == 1) {
+        for (int i = 0; i < group; i++) memcpy(a + i * n, in + i * group, sizeof(float) * group);
+        return;
+    }
     for (int l = 0; l < lanes && first + l < count; l++)
         for (int i = 0; i < group; i++)
-            for (int j = 0; j < group; j++) a[(i * n + j) * lanes + l] = in[(first + l) * group * group + i * group + j];
+            for (int j = 0; j < group; j++) a[(i * n + j) * lanes + l] = *in++;
 }
 
 INLINE void scatter(const float *a, long first, long count, int group, float *out, const int n, const int lanes) {
+    out += first * group * group;
+    if (lanes == 1) {
+        for (int i = 0; i < group; i++) memcpy(out + i * group, a + i * n, sizeof(float) * group);
+        return;
+    }
     for (int l = 0; l < lanes && first + l < count; l++)
         for (int i = 0; i < group; i++)
-            for (int j = 0; j < group; j++) out[(first + l) * group * group + i * group + j] = a[(i * n + j) * lanes + l];
+            for (int j = 0; j < group; j++) *out++ = a[(i * n + j) * lanes + l];
 }
 
 /* The largest of the finite lanes. */

@@ -4,10 +4,11 @@
 #include "mix.c"
 
 #include "algebra.c" /* after the solver it calls */
+#include "whole.c"   /* after the passes */
 
 #define JOIN(a, b) a##b
 #define NAMED(a, b) JOIN(a, b)
 #define TEXT(a) #a
 #define QUOTED(a) TEXT(a)
 
-const struct table NAMED(sw_table_, ISA) = {QUOTED(ISA), moments, products, affine, combine, inverse_sqrt, inverse_sqrt_gradient, mix_and_solve, small_gradients};
+const struct table NAMED(sw_table_, ISA) = {QUOTED(ISA), moments, products, affine, combine, inverse_sqrt, inverse_sqrt_gradient, mix_and_solve, small_gradients, whole_room, whole_forward, whole_backward};

@@ -73,3 +73,9 @@ EXPORT void sw_inverse_sqrt_gradient(const float *w, const float *norm, const fl
 EXPORT int sw_mix_and_solve(struct layer *l, int threads) { return chosen->mix_and_solve(l, threads); }
 
 EXPORT int sw_small_gradients(struct layer *l, int threads) { return chosen->small_gradients(l, threads); }
+
+EXPORT long sw_room(const struct whole *k) { return chosen->room(k); }
+
+EXPORT int sw_forward(struct whole *k, int threads) { return chosen->forward(k, threads); }
+
+EXPORT int sw_backward(struct whole *k, int threads) { return chosen->backward(k, threads); }

@@ -14,46 +14,61 @@ struct mix {
     const float *a, *b, *c;
     float *y;
     int shared;     /* one set of matrices for all images */
-    int transposed; /* the matrix of dy is given as A, not as Aᵀ */
+    int transposed; /* the matrix is given as its transpose */
+    int unbiased;   /* there is no c */
     long groups, segments, segment;
 };
 
-/* rows × TV vectors of Σ_k w[k][row] source[k][pixel] + bias[row]. */
-INLINE void tile_product(const int rows, const float *w, int stride, const float *source, int terms, const float *bias, float *out, long out_stride) {
+/* rows × `across` vectors of Σ_k w[k][row] source[k][pixel] + bias[row]. */
+INLINE void tile_product(const int rows, const int across, const float *w, int stride, const float *source, int terms, const float *bias, float *out, long out_stride) {
     vec t[TR][TV];
     for (int r = 0; r < rows; r++)
-        for (int v = 0; v < TV; v++) t[r][v] = bias[r] - (vec){0};
-    for (int k = 0; k < terms; k++, source += BLOCK, w += stride) {
+        for (int v = 0; v < across; v++) t[r][v] = bias[r] - (vec){0};
+    for (int k = 0; k < terms; k++, source += ROW, w += stride) {
         vec in[TV];
-        for (int v = 0; v < TV; v++) in[v] = *(const vec *)(source + v * VL);
+        for (int v = 0; v < across; v++) in[v] = *(const vec *)(source + v * VL);
         for (int r = 0; r < rows; r++)
-            for (int v = 0; v < TV; v++) t[r][v] += w[r] * in[v];
+            for (int v = 0; v < across; v++) t[r][v] += w[r] * in[v];
     }
     for (int r = 0; r < rows; r++)
-        for (int v = 0; v < TV; v++) store(out + r * out_stride + v * VL, t[r][v]);
+        for (int v = 0; v < across; v++) store(out + r * out_stride + v * VL, t[r][v]);
 }
 
-INLINE void block_product(const struct mix *k, long n, long g, long first, int count, const float *w, const float *source, int terms, const float *bias, const int rows, int row) {
-    const int group = k->s.group, stride = padded(group), step = TV * VL;
-    float spare[TR * TV * VL] ALIGNED;
-    const int used = group - row < rows ? group - row : rows;
-    for (int p = 0; p < count; p += step) {
-        if (!k->s.channels_last && p + step <= count && used == rows) {
-            float *out = k->y + ((n * k->s.channels) + g * group + row) * k->s.pixels + first + p;
-            tile_product(rows, w + row, stride, source + p, terms, bias + row, out, k->s.pixels);
-        } else {
-            tile_product(rows, w + row, stride, source + p, terms, bias + row, spare, step);
-            tile_store(k->y, &k->s, n, g, row, used, first + p, count - p < step ? count - p : step, spare, step);
-        }
+/* A block as it is worked on: where its results go, and what is to be fetched meanwhile. */
+struct block {
+    long n, g, first;
+    int count, terms;
+    const float *w, *source, *bias;
+    struct ahead x, dy;
+    int share;
+};
+
+INLINE void tile_write(const struct mix *k, struct block *b, const int rows, const int across, int row, int p) {
+    const int group = k->s.group, stride = padded(group), width = across * VL, used = group - row < rows ? group - row : rows;
+    fetch(&b->x, b->share);
+    fetch(&b->dy, b->share);
+    if (!k->s.channels_last && p + width <= b->count && used == rows) {
+        float *out = k->y + ((b->n * k->s.channels) + b->g * group + row) * k->s.pixels + b->first + p;
+        tile_product(rows, across, b->w + row, stride, b->source + p, b->terms, b->bias + row, out, k->s.pixels);
+    } else {
+        float spare[TR * TV * VL] ALIGNED;
+        tile_product(rows, across, b->w + row, stride, b->source + p, b->terms, b->bias + row, spare, width);
+        tile_store(k->y, &k->s, b->n, b->g, row, used, b->first + p, b->count - p < width ? b->count - p : width, spare, width);
     }
+}
+
+INLINE void rows_write(const struct mix *k, struct block *b, const int rows, int row) {
+    int p = 0;
+    for (; p + (TV - 1) * VL < b->count; p += TV * VL) tile_write(k, b, rows, TV, row, p);
+    for (; p < b->count; p += VL) tile_write(k, b, rows, 1, row, p);
 }
 
 INLINE void segment_product(const struct mix *k, long n, long g, long first, long last, const int group) {
     const int rows = padded(group), terms = k->dy ? 2 * group : group;
     const long at = (k->shared ? 0 : n * k->groups) + g;
-    float source[2 * MAX_GROUP * BLOCK] ALIGNED, w[2 * MAX_GROUP * MAX_GROUP] ALIGNED, bias[MAX_GROUP] ALIGNED;
-    const float *a = k->a + at * group * group, *b = k->dy ? k->b + at * group * group : 0, *c = k->c + at * group;
-    for (int i = 0; i < rows; i++) bias[i] = i < group ? c[i] : 0.0f;
+    float source[2 * MAX_GROUP * ROW] ALIGNED, w[2 * MAX_GROUP * MAX_GROUP] ALIGNED, bias[MAX_GROUP] ALIGNED;
+    const float *a = k->a + at * group * group, *b = k->dy ? k->b + at * group * group : 0, *c = k->unbiased ? 0 : k->c + at * group;
+    for (int i = 0; i < rows; i++) bias[i] = c && i < group ? c[i] : 0.0f;
     for (int j = 0; j < group; j++)
         for (int i = 0; i < rows; i++) {
             w[j * rows + i] = i >= group ? 0.0f : k->transposed ? a[j * group + i] : a[i * group + j];
@@ -62,10 +77,14 @@ INLINE void segment_product(const struct mix *k, long n, long g, long first, lon
     for (long p = first; p < last; p += BLOCK) {
         const int count = last - p < BLOCK ? (int)(last - p) : BLOCK;
         if (k->dy) block_load(source, k->dy, &k->s, n, g, p, count, 0, 0);
-        block_load(source + (terms - group) * BLOCK, k->x, &k->s, n, g, p, count, 0, 0);
+        block_load(source + (terms - group) * ROW, k->x, &k->s, n, g, p, count, 0, 0);
+        struct block b = {.n = n, .g = g, .first = p, .count = count, .terms = terms, .w = w, .source = source, .bias = bias};
+        b.x = ahead_of(k->x, &k->s, n, g, p + BLOCK, last);
+        if (k->dy) b.dy = ahead_of(k->dy, &k->s, n, g, p + BLOCK, last);
+        b.share = b.x.rows * b.x.lines / ((rows + TR - 1) / TR * (BLOCK / (TV * VL))) + 1;
         int row = 0;
-        for (; row + TR <= rows; row += TR) block_product(k, n, g, p, count, w, source, terms, bias, TR, row);
-        for (; row < rows; row += 4) block_product(k, n, g, p, count, w, source, terms, bias, 4, row);
+        for (; row + TR <= rows; row += TR) rows_write(k, &b, TR, row);
+        for (; row < rows; row += 4) rows_write(k, &b, 4, row);
     }
 }
 
@@ -89,6 +108,12 @@ static void mix_run(struct mix *k, int threads) {
 
 static void affine(const float *x, const float *a, const float *b, int shared, float *y, const struct shape *s, int threads) {
     struct mix k = {.s = *s, .x = x, .a = a, .c = b, .y = y, .shared = shared};
+    mix_run(&k, threads);
+}
+
+/* dx = Aᵀ dy, where no gradient flows through the statistics. */
+static void mapped_back(const float *dy, const float *a, int shared, float *dx, const struct shape *s, int threads) {
+    struct mix k = {.s = *s, .x = dy, .a = a, .y = dx, .shared = shared, .transposed = 1, .unbiased = 1};
     mix_run(&k, threads);
 }
 

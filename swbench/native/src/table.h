@@ -4,6 +4,7 @@
 
 struct layer;
 struct shape;
+struct whole;
 
 struct table {
     const char *name;
@@ -16,6 +17,9 @@ struct table {
     void (*inverse_sqrt_gradient)(const float *w, const float *norm, const float *grad_w, float *grad_cov, long count, int group, int threads);
     int (*mix_and_solve)(struct layer *l, int threads);
     int (*small_gradients)(struct layer *l, int threads);
+    long (*room)(const struct whole *k);
+    int (*forward)(struct whole *k, int threads);
+    int (*backward)(struct whole *k, int threads);
 };
 
 extern const struct table sw_table_v4, sw_table_v3, sw_table_generic;

@@ -5,8 +5,10 @@
 
 #include "vector.h"
 
-/* Pixels of one block. G = 16 rows of it are 12 KB: two blocks fit a 32 KB first-level cache. A multiple of three vectors of any width. */
-#define BLOCK 192
+/* Pixels of one block: G = 16 rows of it are 16 KB, two blocks fit a first-level cache of 48 KB. A multiple of three vectors of any width. */
+#define BLOCK 240
+/* Floats between its rows: not a power of two, which would put all rows on the same cache sets. */
+#define ROW (BLOCK + 16)
 
 struct shape {
     long images, channels, pixels;
@@ -16,16 +18,39 @@ struct shape {
 
 INLINE int padded(int group) { return (group + 3) & ~3; }
 
-/* Rows of `block` (padded G × BLOCK) become channels of group `g` of image `n`, pixels first … first+count-1, minus `shift` (G, or null).
-   Pixels from `count` up to the next multiple of three vectors are zero; the rows beyond G are not touched. Adds the row sums to `sums`
+INLINE int whole_vectors(int count) { return (count + VL - 1) / VL * VL; }
+
+/* Lines of the next block that are still to be fetched, while this one is worked on: rows of a block lie far apart, and the processor's own
+   prefetcher has to start anew at each. */
+struct ahead {
+    const float *row;
+    long stride;
+    int rows, line, lines;
+};
+
+INLINE struct ahead ahead_of(const float *x, const struct shape *s, long n, long g, long first, long last) {
+    const long count = last - first < BLOCK ? last - first : BLOCK;
+    if (s->channels_last || count <= 0) return (struct ahead){0};
+    return (struct ahead){x + ((n * s->channels) + g * s->group) * s->pixels + first, s->pixels, s->group, 0, (int)(count + 15) / 16};
+}
+
+INLINE void fetch(struct ahead *a, int lines) {
+    for (; lines > 0 && a->rows > 0; lines--) {
+        __builtin_prefetch(a->row + 16 * a->line, 0, 3);
+        if (++a->line == a->lines) a->line = 0, a->rows--, a->row += a->stride;
+    }
+}
+
+/* Rows of `block` (padded G × ROW) become channels of group `g` of image `n`, pixels first … first+count-1, minus `shift` (G, or null).
+   Pixels from `count` up to the next multiple of a vector are zero; the rows beyond G are not touched. Adds the row sums to `sums`
    (G vectors) if it is given. */
 INLINE void block_load(float *block, const float *x, const struct shape *s, long n, long g, long first, int count, const float *shift, vec *sums) {
-    const int group = s->group, step = 3 * VL, width = (count + step - 1) / step * step;
+    const int group = s->group, width = whole_vectors(count);
     if (!s->channels_last) {
         const float *row = x + ((n * s->channels) + g * group) * s->pixels + first;
         for (int c = 0; c < group; c++, row += s->pixels) {
             const float near = shift ? shift[c] : 0.0f;
-            float *out = block + c * BLOCK;
+            float *out = block + c * ROW;
             vec sum = {0};
             int p = 0;
             for (; p + VL <= count; p += VL) {
@@ -34,24 +59,21 @@ INLINE void block_load(float *block, const float *x, const struct shape *s, long
                 *(vec *)(out + p) = v;
             }
             if (p < width) {
-                float rest[4 * VL] ALIGNED = {0};
+                float rest[VL] ALIGNED = {0};
                 for (int q = p; q < count; q++) rest[q - p] = row[q] - near;
-                for (int q = p; q < width; q += VL) {
-                    vec v = load(rest + q - p);
-                    sum += v;
-                    *(vec *)(out + q) = v;
-                }
+                sum += *(const vec *)rest;
+                *(vec *)(out + p) = *(const vec *)rest;
             }
             if (sums) sums[c] += sum;
         }
     } else {
         const float *pixel = x + (n * s->pixels + first) * s->channels + g * group;
         for (int p = 0; p < count; p++, pixel += s->channels)
-            for (int c = 0; c < group; c++) block[c * BLOCK + p] = pixel[c] - (shift ? shift[c] : 0.0f);
+            for (int c = 0; c < group; c++) block[c * ROW + p] = pixel[c] - (shift ? shift[c] : 0.0f);
         for (int c = 0; c < group; c++) {
             vec sum = {0};
-            for (int p = count; p < width; p++) block[c * BLOCK + p] = 0.0f;
-            for (int p = 0; p < width; p += VL) sum += *(const vec *)(block + c * BLOCK + p);
+            for (int p = count; p < width; p++) block[c * ROW + p] = 0.0f;
+            for (int p = 0; p < width; p += VL) sum += *(const vec *)(block + c * ROW + p);
             if (sums) sums[c] += sum;
         }
     }

@@ -41,7 +41,30 @@
             r[i] = LOW_##d(a, b);                  \
             r[i + d] = HIGH_##d(a, b);             \
         }
+#define FOLD(d) \
+    for (int i = 0; i < d; i++) r[i] = LOW_##d(r[i], r[i + d]) + HIGH_##d(r[i], r[i + d]);
 #endif
+
+/* Lane i is the sum of the lanes of in[i]. */
+INLINE vec lanes_sums(const vec *in) {
+#ifdef HAVE_SHUFFLE
+    vec r[VL];
+    for (int i = 0; i < VL; i++) r[i] = in[i];
+#if VL > 8
+    FOLD(8)
+#endif
+#if VL > 4
+    FOLD(4)
+#endif
+    FOLD(2)
+    FOLD(1)
+    return r[0];
+#else
+    float t[VL] ALIGNED;
+    for (int i = 0; i < VL; i++) t[i] = lanes_sum(in[i]);
+    return load(t);
+#endif
+}
 
 INLINE void block_transpose(const float *in, long in_stride, float *out, long out_stride) {
 #ifdef HAVE_SHUFFLE

@@ -1,7 +1,7 @@
 """The contract of a kernel set: four passes over the full tensors, and the small algebra between them."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,6 +11,9 @@ from swbench.norms.kernels.algebra import Gradients, Parameters, Reduce, Solved
 from swbench.norms.recipe import Recipe
 from swbench.norms.statistics import Statistics
 from swbench.solvers.base import Solver
+
+if TYPE_CHECKING:
+    from swbench.norms.whitening import Call
 
 
 def statistics_dtype(x: Tensor) -> torch.dtype:
@@ -57,6 +60,10 @@ class Kernels(ABC):
 
         `at` may be a transposed view of a contiguous tensor.
         """
+
+    def function(self, call: "Call") -> "type[torch.autograd.Function] | None":
+        """An autograd Function of its own for the whole layer, with the arguments of `Whitening`; None to be called pass by pass."""
+        return None
 
     def mix_and_solve(self, recipe: Recipe, solver: Solver, stats: Statistics, parameters: Parameters) -> Solved:
         """From statistics to A and b of y = A x + b. A fused set may override it, and `small_gradients` with it."""

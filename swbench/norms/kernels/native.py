@@ -1,8 +1,7 @@
 """The passes in C on a CPU: every tensor is read once and the result written once, on torch's own threads."""
 
 import ctypes
-from functools import lru_cache
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,13 +10,14 @@ from swbench.native import library
 from swbench.norms.kernels import algebra
 from swbench.norms.kernels.algebra import Gradients, Parameters, Reduce, Solved
 from swbench.norms.kernels.aten import AtenKernels
+from swbench.norms.kernels.native_whole import WholeWhitening, statistics_of
 from swbench.norms.recipe import Recipe
 from swbench.norms.statistics import Statistics
 from swbench.solvers.base import Solver
 from swbench.solvers.polar_native import PolarNative
 
-KINDS = ("bw", "iw", "bn", "in", "ln")
-"""`enum statistic` of `swbench/native/src/algebra.h`, by position."""
+if TYPE_CHECKING:
+    from swbench.norms.whitening import Call
 
 
 class NativeKernels(AtenKernels):
@@ -70,6 +70,11 @@ class NativeKernels(AtenKernels):
         self._native.sw_combine(dy.data_ptr(), x.data_ptr(), *matrices, dx.data_ptr(), *_shape(x, group))
         return dx
 
+    def function(self, call: "Call") -> type[torch.autograd.Function] | None:
+        running = call.running
+        fits = running is None or (running.mean.dtype == running.cov.dtype == torch.float32 and running.mean.is_contiguous() and running.cov.is_contiguous())
+        return WholeWhitening if fits and _fuses(call.recipe, call.solver) else None
+
     def mix_and_solve(self, recipe: Recipe, solver: Solver, stats: Statistics, parameters: Parameters) -> Solved:
         if not _fuses(recipe, solver):
             return super().mix_and_solve(recipe, solver, stats, parameters)
@@ -115,19 +120,13 @@ def _fuses(recipe: Recipe, solver: Solver) -> bool:
     return solver.name == PolarNative.name and recipe.group <= library.MAX_GROUP
 
 
-@lru_cache(maxsize=64)
-def _statistics(recipe: Recipe):
-    """The recipe's statistics as `enum statistic`."""
-    return (ctypes.c_int * len(recipe.statistics))(*(KINDS.index(s) for s in recipe.statistics))
-
-
 def _layer(recipe: Recipe, stats: Statistics, parameters: Parameters) -> library.Layer:
     """What both ways read: as in `algebra`, a batch of one image is that image, and an image's moments count where the recipe has them."""
     images = stats.alone or recipe.uses_image
     mean, cov = (stats.mean, stats.cov) if images else (None, None)
     batch_mean, batch_cov = (None, None) if stats.alone or not recipe.uses_batch else (stats.batch_mean, stats.batch_cov)
     like = mean if images else batch_mean.unsqueeze(0)
-    kinds = _statistics(recipe)
+    kinds = statistics_of(recipe)
     layer = library.Layer(ctypes.addressof(kinds), len(kinds), like.shape[0], like.shape[1], recipe.group, not images, recipe.eps, 0, stats.share)
     layer.kept = kinds  # its address is all the structure holds
     layer.mean, layer.cov, layer.batch_mean, layer.batch_cov = map(_pointer, (mean, cov, batch_mean, batch_cov))
