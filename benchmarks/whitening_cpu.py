@@ -30,7 +30,7 @@ SHAPES = {
 
 
 def parts(norm: str, kernels_name: str, solver_name: str, x: torch.Tensor, dy: torch.Tensor) -> dict:
-    """name -> the function of one piece of the layer, each on inputs made beforehand."""
+    """Name -> the function of one piece of the layer, each on inputs made beforehand."""
     layer = norms.build(norm, x.shape[1], solver=solver_name, kernels=kernels_name)
     layer(x)
     kernels, solver, recipe = kernels_for(x, kernels_name), solvers.get(layer.chosen["solver"]), layer.recipe

@@ -12,6 +12,7 @@ PACKAGE = Path(swbench.__file__).parent
 ORDER = [
     ["errors", "registry"],
     ["case", "result", "plan"],
+    ["native"],
     ["solvers"],
     ["norms"],
     ["models"],

@@ -4,6 +4,10 @@ import ctypes
 import os
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SWITCH = "SWBENCH_NATIVE"
 """Environment variable: `off` leaves the library alone; the name of an instruction set (`v3`, `generic`) asks for that one."""
@@ -112,6 +116,14 @@ def missing() -> str | None:
     """Why the library cannot be used here, as a remedy; None if it can."""
     loaded = load()
     return loaded if isinstance(loaded, str) else None
+
+
+def reads(tensor: "Tensor") -> bool:
+    """Whether C may read the memory of `tensor`: float32 on the CPU, and neither fake nor being traced by a compiler."""
+    import torch
+
+    plain = type(tensor) is torch.Tensor or type(tensor) is torch.nn.Parameter
+    return plain and tensor.dtype == torch.float32 and tensor.is_cpu and not torch.compiler.is_compiling()
 
 
 def select(name: str = "") -> str | None:

@@ -8,32 +8,44 @@ from torch import Tensor
 
 from swbench.native import library
 from swbench.solvers.base import Saved, Solver
+from swbench.solvers.polar import Polar
+
+ELSEWHERE = Polar()
+"""What takes float64, G > 64, and tensors that are not on a CPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PolarNative(Solver):
-    """The iteration of `polar` on a CPU, float32, G ≤ 64, and its gradient by the coupled sign iteration, both in `swbench/native/src`.
+    """The iteration of `polar` in C, float32, G ≤ 64, on a CPU; elsewhere `polar` itself. The gradient is by the coupled sign iteration.
 
-    Six quintic steps and a cubic one; a matrix whose ZY is not near I by then gets Taylor's quintic until it is (in all up to κ ≈ 1e12 before
-    rounding), and one that still is not, an indefinite one say, goes through Jacobi in float64 with eigenvalues clamped at 1e-7·λ_max, as
-    in `eigh`. The gradient takes as many steps as the measured condition number asks for. The result does not depend on the number of threads.
+    Six quintic steps and a cubic one; a matrix whose ZY is not near I by then gets Taylor's quintic until it is (in all up to κ ≈ 1e12
+    before rounding), and one that still is not, an indefinite one say, goes through Jacobi in float64 with eigenvalues clamped at
+    1e-7·λ_max, as in `eigh`. The gradient takes as many steps as the measured condition number asks for. Results do not depend on the
+    number of threads.
     """
 
     name: ClassVar[str] = "polar-native"
     source: ClassVar[str] = "swbench/native/src/inverse_sqrt.c: coupled iteration of Higham 2008, eq. 6.35, with minimax quintics"
 
+    def fits(self, cov: Tensor) -> bool:
+        """Whether the C code takes `cov` (B, G, G) here; what it does not take goes through `polar` in torch operations."""
+        return cov.shape[-1] <= library.MAX_GROUP and library.reads(cov) and library.missing() is None
+
     def forward(self, cov: Tensor) -> tuple[Tensor, Saved]:
-        native = self._library(cov)
+        if not self.fits(cov):
+            return ELSEWHERE.forward(cov)
         cov = cov.contiguous()
         w, norm = torch.empty_like(cov), cov.new_empty(len(cov))
-        native.sw_inverse_sqrt(cov.data_ptr(), w.data_ptr(), norm.data_ptr(), len(cov), cov.shape[-1], torch.get_num_threads())
+        library.load().sw_inverse_sqrt(cov.data_ptr(), w.data_ptr(), norm.data_ptr(), len(cov), cov.shape[-1], torch.get_num_threads())
         return w, (w, norm)
 
     def gradient(self, saved: Saved, grad_w: Tensor) -> Tensor:
+        if len(saved) == 1:
+            return ELSEWHERE.gradient(saved, grad_w)
         w, norm = saved
         grad_w, grad_cov = grad_w.contiguous(), torch.empty_like(w)
         pointers = (w.data_ptr(), norm.data_ptr(), grad_w.data_ptr(), grad_cov.data_ptr())
-        self._library(w).sw_inverse_sqrt_gradient(*pointers, len(w), w.shape[-1], torch.get_num_threads())
+        library.load().sw_inverse_sqrt_gradient(*pointers, len(w), w.shape[-1], torch.get_num_threads())
         return grad_cov
 
     def flops(self, group: int) -> float:
@@ -44,11 +56,3 @@ class PolarNative(Solver):
         if not device.startswith("cpu"):
             return f"polar-native runs on a CPU, not on {device}: use polar"
         return library.missing()
-
-    def _library(self, cov: Tensor):
-        native = library.load()
-        if isinstance(native, str):
-            raise RuntimeError(native)
-        if cov.device.type != "cpu" or cov.dtype != torch.float32 or cov.shape[-1] > library.MAX_GROUP:
-            raise ValueError(f"polar-native takes float32 matrices up to G = {library.MAX_GROUP} on a CPU, not {tuple(cov.shape)} {cov.dtype} on {cov.device}")
-        return native

@@ -33,7 +33,7 @@ class NativeKernels(AtenKernels):
         self._here = library.missing() is None
 
     def takes(self, x: Tensor) -> bool:
-        return self._here and x.dtype == torch.float32 and x.device.type == "cpu"
+        return self._here and library.reads(x)
 
     def moments(self, x: Tensor, shift: Tensor, group: int) -> tuple[Tensor, Tensor]:
         if group > library.MAX_GROUP:

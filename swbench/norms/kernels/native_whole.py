@@ -1,7 +1,7 @@
 """A whitening layer as one call into C each way: at batch 1 the dispatch of dozens of small operations is what they cost."""
 
 import ctypes
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ KINDS = ("bw", "iw", "bn", "in", "ln")
 """`enum statistic` of `swbench/native/src/algebra.h`, by position."""
 
 
-@lru_cache(maxsize=None)
+@cache
 def statistics_of(recipe: Recipe):
     """The recipe's statistics as `enum statistic`. Never dropped, for C is given its address."""
     return (ctypes.c_int * len(recipe.statistics))(*(KINDS.index(s) for s in recipe.statistics))

@@ -1,0 +1,54 @@
+"""The library is found, chosen and left alone as its docstrings say."""
+
+import pytest
+import torch
+
+from swbench.native import library
+
+
+@pytest.fixture
+def fresh(monkeypatch):
+    """`load` without its memory, which is restored afterwards."""
+    yield library.load.__wrapped__
+    library.select()
+
+
+def test_switched_off(fresh, monkeypatch):
+    monkeypatch.setenv(library.SWITCH, "off")
+    assert "SWBENCH_NATIVE=off" in fresh()
+
+
+def test_not_built_is_told_with_a_remedy(fresh, monkeypatch, tmp_path):
+    monkeypatch.setattr(library, "__file__", str(tmp_path / "library.py"))
+    assert fresh() == f"the native kernels are not built: {library.REMEDY}"
+
+
+def test_a_library_of_something_else_is_told(fresh, monkeypatch, tmp_path):
+    (tmp_path / "_kernels.so").write_bytes(b"not a library")
+    monkeypatch.setattr(library, "__file__", str(tmp_path / "library.py"))
+    assert "do not load" in fresh()
+
+
+@pytest.mark.skipif(library.missing() is not None, reason=str(library.missing()))
+class TestBuilt:
+    def test_an_unknown_instruction_set_is_told(self, fresh, monkeypatch):
+        monkeypatch.setenv(library.SWITCH, "v9")
+        assert "no such instruction set" in fresh()
+
+    def test_selecting_an_unknown_one_changes_nothing(self):
+        assert library.select("v9") is None
+        assert library.select("generic") == "generic"
+        assert library.select() in ("v4", "v3", "generic")
+
+    def test_the_runtime_is_torchs_own(self):
+        assert library._runtime()
+
+
+def test_reads_only_plain_float32_on_the_cpu():
+    x = torch.zeros(2)
+    assert library.reads(x)
+    assert library.reads(torch.nn.Parameter(x))
+    assert not library.reads(x.double())
+    assert not library.reads(torch.zeros(2, device="meta"))
+    with torch._subclasses.FakeTensorMode():
+        assert not library.reads(torch.zeros(2))

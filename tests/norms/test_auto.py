@@ -1,0 +1,53 @@
+"""`auto` answers from the measured table, with what is there, and `eigh` where nothing was measured."""
+
+import pytest
+import torch
+
+from swbench import solvers
+from swbench.norms import auto
+from swbench.norms.auto import Row
+
+
+@pytest.fixture
+def table(monkeypatch):
+    rows = [
+        Row("cpu", "float32", 8, 1, "eigh", 1.0, 1.0),
+        Row("cpu", "float32", 16, 10, "eigh", 3.0, 1.0),
+        Row("cpu", "float32", 16, 10, "polar", 1.0, 2.0),
+        Row("cpu", "float32", 16, 10, "sold-elsewhere", 0.1, 0.1),
+        Row("cpu", "float32", 16, 1000, "svd", 1.0, 1.0),
+    ]
+    monkeypatch.setattr(auto, "measured", lambda: tuple(rows))
+    auto._choose.cache_clear()
+    yield
+    auto._choose.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("group", "batch", "dtype", "device", "chosen"),
+    [
+        (16, 12, torch.float32, "cpu", "polar"),  # the sum of both ways decides, among the solvers that are here
+        (9, 12, torch.float32, "cpu", "polar"),  # the next size up
+        (40, 12, torch.float32, "cpu", "polar"),  # the largest size for any beyond
+        (16, 500, torch.float32, "cpu", "svd"),  # the nearest batch
+        (3, 500, torch.float32, "cpu", "eigh"),
+        (16, 12, torch.float64, "cpu", "eigh"),  # not measured
+        (16, 12, torch.float32, "meta", "eigh"),
+    ],
+)
+def test_choice(table, group, batch, dtype, device, chosen):
+    assert auto.choose(torch.device(device), group, batch, dtype) == chosen
+
+
+def test_the_table_names_exact_solvers():
+    assert {row.device for row in auto.measured()} >= {"cpu"}
+    for name in {row.solver for row in auto.measured()} & set(solvers.names()):
+        assert solvers.get(name).exact
+
+
+def test_the_layer_says_what_was_chosen():
+    from swbench.norms import build
+
+    layer = build("swa", 32)
+    layer(torch.randn(2, 32, 5, 5))
+    assert layer.chosen["solver"] == auto.choose(torch.device("cpu"), 16, 4, torch.float32)
