@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 .PHONY: setup bench test lint torture fuzz selftest clean
 .DEFAULT_GOAL := setup
 
-$(STAMP): pyproject.toml constraints.txt $(wildcard setup.py swbench/native/*.c swbench/native/*.h)
+$(STAMP): pyproject.toml constraints.txt setup.py $(wildcard swbench/native/src/*)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "swbench needs Python 3.11 or newer; name one: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"

@@ -31,7 +31,7 @@ def doctor(threads: int | None, results: str) -> int:
 
 
 def _native() -> str | None:
-    from swbench.native import missing
+    from swbench.native.library import missing
 
     return missing()
 
