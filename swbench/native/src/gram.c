@@ -54,6 +54,11 @@ static void finish(const struct gram *k, long n, long g) {
     const int group = k->s.group, size = group * group + group;
     const float *partial = k->partial + (n * k->groups + g) * k->segments * size;
     float *matrix = k->out_matrix + (n * k->groups + g) * group * group, *mean = k->out_mean + (n * k->groups + g) * group;
+    if (k->dy && k->segments == 1) {
+        memcpy(matrix, partial, sizeof(float) * group * group);
+        memcpy(mean, partial + group * group, sizeof(float) * group);
+        return;
+    }
     double total[MAX_GROUP * MAX_GROUP + MAX_GROUP];
     for (int e = 0; e < size; e++) total[e] = partial[e];
     for (long segment = 1; segment < k->segments; segment++)
@@ -66,9 +71,11 @@ static void finish(const struct gram *k, long n, long g) {
     }
     const double share = 1.0 / (double)k->s.pixels;
     for (int i = 0; i < group; i++) {
-        for (int j = 0; j <= i; j++) matrix[i * group + j] = matrix[j * group + i] = (float)((total[i * group + j] - sum[i] * sum[j] * share) * share);
+        for (int j = 0; j < group; j++) matrix[i * group + j] = (float)((total[i * group + j] - sum[i] * sum[j] * share) * share);
         mean[i] = (float)(sum[i] * share + k->shift[(g * group + i) * k->shift_stride]);
     }
+    for (int i = 0; i < group; i++) /* only tiles that reach the lower triangle were summed */
+        for (int j = i + 1; j < group; j++) matrix[i * group + j] = matrix[j * group + i];
 }
 
 INLINE void segment_sums(const struct gram *k, long n, long g, long first, long last, const int group, float *partial) {
@@ -93,15 +100,16 @@ INLINE void segment_sums(const struct gram *k, long n, long g, long first, long 
             tiles(u, v, rows, width, 0, sums, &x_ahead, &dy_ahead);
         }
     }
+    if (half)
+        for (int e = 0; e < group * group; e++) partial[e] = 0;
     const vec *next = sums;
     for (int i = 0; i < rows; i += TI)
         for (int j = 0; j < (half ? i + TI : rows); j += TJ, next += TI * TJ) {
             float sum[TI * TJ] ALIGNED;
             for (int e = 0; e < TI * TJ; e += VL) *(vec *)(sum + e) = lanes_sums(next + e);
-            for (int e = 0; e < TI * TJ; e++) {
-                const int row = i + e / TJ, column = j + e % TJ;
-                if (row < group && column < group) partial[row * group + column] = sum[e];
-            }
+            const int across = group - j < TJ ? group - j : TJ;
+            for (int r = 0; r < TI && i + r < group; r++)
+                for (int c = 0; c < across; c++) partial[(i + r) * group + j + c] = sum[r * TJ + c];
         }
     for (int i = 0; i < group; i++) partial[group * group + i] = lanes_sum(row_sums[i]);
 }

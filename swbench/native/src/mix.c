@@ -2,6 +2,7 @@
 #include "table.h"
 #include "team.h"
 #include "tensor.h"
+#include "transpose.h"
 
 /* A tile of rows × (TV vectors of pixels) stays in registers. */
 #define TR (REGISTERS == 32 ? 8 : 4)
@@ -63,17 +64,26 @@ INLINE void rows_write(const struct mix *k, struct block *b, const int rows, int
     for (; p < b->count; p += VL) tile_write(k, b, rows, 1, row, p);
 }
 
+/* w[column][row] of a matrix given by rows, or of its transpose given by rows; rows beyond G are zero. */
+INLINE void coefficients(float *w, const float *matrix, const int group, int transposed) {
+    const int rows = padded(group);
+    if (!transposed && group % VL == 0) {
+        for (int i = 0; i < group; i += VL)
+            for (int j = 0; j < group; j += VL) block_transpose(matrix + i * group + j, group, w + j * group + i, group);
+        return;
+    }
+    for (int j = 0; j < group; j++)
+        for (int i = 0; i < rows; i++) w[j * rows + i] = i >= group ? 0.0f : transposed ? matrix[j * group + i] : matrix[i * group + j];
+}
+
 INLINE void segment_product(const struct mix *k, long n, long g, long first, long last, const int group) {
     const int rows = padded(group), terms = k->dy ? 2 * group : group;
     const long at = (k->shared ? 0 : n * k->groups) + g;
     float source[2 * MAX_GROUP * ROW] ALIGNED, w[2 * MAX_GROUP * MAX_GROUP] ALIGNED, bias[MAX_GROUP] ALIGNED;
     const float *a = k->a + at * group * group, *b = k->dy ? k->b + at * group * group : 0, *c = k->unbiased ? 0 : k->c + at * group;
     for (int i = 0; i < rows; i++) bias[i] = c && i < group ? c[i] : 0.0f;
-    for (int j = 0; j < group; j++)
-        for (int i = 0; i < rows; i++) {
-            w[j * rows + i] = i >= group ? 0.0f : k->transposed ? a[j * group + i] : a[i * group + j];
-            if (b) w[(group + j) * rows + i] = i >= group ? 0.0f : b[i * group + j];
-        }
+    coefficients(w, a, group, k->transposed);
+    if (b) coefficients(w + group * rows, b, group, 0);
     for (long p = first; p < last; p += BLOCK) {
         const int count = last - p < BLOCK ? (int)(last - p) : BLOCK;
         if (k->dy) block_load(source, k->dy, &k->s, n, g, p, count, 0, 0);

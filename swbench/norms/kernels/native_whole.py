@@ -51,16 +51,23 @@ class WholeWhitening(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, dy: Tensor):
-        x, room, *parameters = ctx.saved_tensors
-        k = library.Whole.from_buffer_copy(ctx.whole)
-        dy = dy.contiguous(memory_format=torch.channels_last if k.channels_last else torch.contiguous_format)
-        dx = torch.empty_like(x) if ctx.needs_input_grad[0] else None
-        grads = [None if p is None else torch.empty_like(p) for p in parameters]
-        k.x, k.room, k.dy, k.dx = x.data_ptr(), room.data_ptr(), dy.data_ptr(), _pointer(dx)
-        k.gamma, k.beta, k.mean_logits, k.cov_logits = map(_pointer, parameters)
-        k.grad_gamma, k.grad_beta, k.grad_mean_logits, k.grad_cov_logits = map(_pointer, grads)
-        if library.load().sw_backward(k, torch.get_num_threads()):
-            raise MemoryError("no memory for the sums of a native whitening layer")
-        return dx, *grads, None
+        return _once(ctx, dy) if torch.is_grad_enabled() else _backward(ctx, dy)
+
+
+def _backward(ctx, dy: Tensor):
+    x, room, *parameters = ctx.saved_tensors
+    k = library.Whole.from_buffer_copy(ctx.whole)
+    dy = dy.contiguous(memory_format=torch.channels_last if k.channels_last else torch.contiguous_format)
+    dx = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+    grads = [None if p is None else torch.empty_like(p) for p in parameters]
+    k.x, k.room, k.dy, k.dx = x.data_ptr(), room.data_ptr(), dy.data_ptr(), _pointer(dx)
+    k.gamma, k.beta, k.mean_logits, k.cov_logits = map(_pointer, parameters)
+    k.grad_gamma, k.grad_beta, k.grad_mean_logits, k.grad_cov_logits = map(_pointer, grads)
+    if library.load().sw_backward(k, torch.get_num_threads()):
+        raise MemoryError("no memory for the sums of a native whitening layer")
+    return dx, *grads, None
+
+
+_once = once_differentiable(_backward)
+"""For a graph of the gradient, where a second derivative must be refused; its own bookkeeping costs as much as a small layer."""
