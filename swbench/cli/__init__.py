@@ -5,6 +5,12 @@ import sys
 
 def main() -> None:
     """Run the command line and exit: 0 ok, 1 regression or failed self-test, 2 the user's mistake, 3 a failed cell, 130 interrupted."""
-    from swbench.cli.app import start
+    try:
+        from swbench.cli.app import start
+        from swbench.cli.signals import ignore
 
-    sys.exit(start(sys.argv[1:]))
+        code = start(sys.argv[1:])
+        ignore()
+    except KeyboardInterrupt:  # before `start` could listen, or after it
+        code = 130
+    sys.exit(code)

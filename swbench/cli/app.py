@@ -1,14 +1,17 @@
 """The command table, and the one place where a mistake becomes a line on stderr and an exit code."""
 
+import contextlib
 import gc
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
 import click
 
 from swbench import __version__
+from swbench.cli.signals import orderly
 from swbench.errors import SwbenchError, near_miss, printable
 
 COMMANDS = {
@@ -27,7 +30,7 @@ COMMANDS = {
 READING = ("show", "export", "compare")
 """Commands that load results, print and end."""
 
-INTERRUPTED = 130
+MISTAKE = 2
 
 
 class _Commands(click.Group):
@@ -43,6 +46,13 @@ class _Commands(click.Group):
         if name in READING:
             gc.disable()  # many small objects and no cycles: collecting them doubles the time a large store takes to load
         return getattr(importlib.import_module(module), attribute)
+
+    def invoke(self, ctx: click.Context) -> int:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # click would exit with 1, which is a regression's code
+            _drop_stdout()
+            return 0
 
     def resolve_command(self, ctx: click.Context, args: list[str]):
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
@@ -69,22 +79,43 @@ def _group() -> None:
 
 
 def start(arguments: Sequence[str]) -> int:
-    """Run the command line on `arguments` and return the exit code."""
-    try:
-        return _group.main(args=list(arguments), prog_name="bench.py", standalone_mode=False) or 0
-    except SwbenchError as problem:
-        return _refuse(str(problem), problem.exit_code)
-    except click.ClickException as problem:
-        hint = f" See: {problem.ctx.command_path} --help" if isinstance(problem, click.UsageError) and problem.ctx else ""
-        return _refuse(problem.format_message().replace("\n", " ") + hint, 2)
-    except (KeyboardInterrupt, click.Abort):
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:  # the reader of our table went away, as `head` does
+    """Run the command line on `arguments` and return the exit code. Nothing but a defect of swbench itself raises."""
+    with orderly():
+        try:
+            code = _group.main(args=list(arguments), prog_name="bench.py", standalone_mode=False) or 0
+            sys.stdout.flush()  # here, where a full disk behind it can still be told
+            return code
+        except SwbenchError as problem:
+            return _refuse(str(problem), problem.exit_code)
+        except click.ClickException as problem:
+            hint = f" See: {problem.ctx.command_path} --help" if isinstance(problem, click.UsageError) and problem.ctx else ""
+            return _refuse(problem.format_message().replace("\n", " ") + hint, MISTAKE)
+        except (KeyboardInterrupt, click.Abort) as problem:
+            return _refuse("interrupted", 128 + getattr(problem.__cause__ or problem, "number", signal.SIGINT))
+        except BrokenPipeError:  # the reader of our table went away, as `head` does
+            _drop_stdout()
+            return 0
+        except OSError as problem:
+            return _refuse(f"the system refused: {_told(problem)}; make room or give permission there, then try again", MISTAKE)
+
+
+def _told(problem: OSError) -> str:
+    return f"{problem.strerror or problem}{f' ({problem.filename})' if problem.filename else ''}"
+
+
+def _drop_stdout() -> None:
+    """Nothing that is still to be written goes anywhere, nor can fail."""
+    with contextlib.suppress(OSError, ValueError):  # ValueError: closed, or no file at all
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 def _refuse(message: str, code: int) -> int:
-    print(f"bench.py: {message}", file=sys.stderr)
+    """Say `message` on stderr, whatever is in the names it mentions; returns `code`."""
+    try:
+        sys.stdout.flush()
+    except OSError:  # a full disk behind it, which may be what the message says
+        _drop_stdout()
+    said = "\n".join(map(printable, message.split("\n")))
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"bench.py: {said}\n")
     return code
