@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from swbench import store, suite
+from swbench.errors import StoreError, printable
 from swbench.plan import Plan
 from swbench.result import CRASHED, OUT_OF_MEMORY, TIMED_OUT
 
@@ -17,7 +18,7 @@ FAILURES = (OUT_OF_MEMORY, CRASHED, TIMED_OUT)
 def measure(names: Sequence[str], *, format_: str, results: str, resume: bool, anyway: bool, dry_run: bool, plugins: Sequence[str], **given: Any) -> int:
     """Run the suites called `names` under the options `given` and print their tables. Returns the exit code."""
     from swbench.cli import plugins as plugin_files
-    from swbench.engine.environment import record
+    from swbench.engine.environment import environment_id, record, unlike
     from swbench.report import exporters
 
     exporters.TABLE.check(format_)
@@ -34,17 +35,33 @@ def measure(names: Sequence[str], *, format_: str, results: str, resume: bool, a
     for one, plan in zip(suites, plans, strict=True):
         found = store.newest(results, one.name, asked) if resume else None
         if found is not None and found.complete:
-            print(f"bench.py: the newest run of {one.name} with these options is complete: {found.path}", file=sys.stderr)
+            _tell(f"the newest run of {one.name} with these options is complete: {found.path}")
             folders.append(found.path)
             continue
         environment = environment or record()
+        identity = environment_id(environment)
         if found is not None:
-            print(f"bench.py: going on with {found.path}", file=sys.stderr)
-            writer = store.resume(found.path, plan, environment, anyway=anyway, command=_command(one.name))
+            _tell(f"going on with {found.path}")
+            command = _command(one.name)
+            writer = store.resume(found.path, plan, environment, anyway=anyway, command=command, unlike=unlike, environment_id=identity)
         else:
-            writer = store.RunWriter.create(results, plan, environment, _command(one.name), suite_text=one.text, options=asked)
-        folders.append(_measure_one(plan, writer))
+            writer = store.RunWriter.create(results, plan, environment, _command(one.name), suite_text=one.text, options=asked, environment_id=identity)
+        try:
+            folders.append(_measure_one(plan, writer))
+        except StoreError:
+            _rescue(writer, format_)
+            raise
     return show(folders, format_)
+
+
+def _rescue(writer: store.RunWriter, format_: str) -> None:
+    """Where a run cannot be written any more: print what was measured if its folder cannot be read either."""
+    try:
+        store.load(writer.path)
+    except StoreError:
+        if writer.results:
+            _tell("what was measured is in no folder any more, so here it is:")
+            _print([writer.snapshot()], format_)
 
 
 def terminal() -> dict[str, Any]:
@@ -55,32 +72,44 @@ def terminal() -> dict[str, Any]:
 
 def show(folders: Sequence[Any], format_: str) -> int:
     """Print the tables of stored runs as one document; exit code 3 if a cell failed."""
-    from swbench.report import exporters
-    from swbench.report.table import build_table
-
     runs = [store.load(folder) for folder in folders]
     for run in runs:
         for warning in run.warnings:
-            print(f"bench.py: {warning}", file=sys.stderr)
+            _tell(warning)
+    _print(runs, format_)
+    return FAILED_CELL if any(result.status in FAILURES for run in runs for result in run.results) else 0
+
+
+def _print(runs: Sequence[store.StoredRun], format_: str) -> None:
+    from swbench.report import exporters
+    from swbench.report.table import build_table
+
     sys.stdout.write(exporters.export([build_table(run) for run in runs], format_, **terminal()))
     sys.stdout.flush()
-    return FAILED_CELL if any(result.status in FAILURES for run in runs for result in run.results) else 0
+
+
+def _tell(text: str) -> None:
+    """A line on stderr, whatever is in the names it mentions."""
+    print(f"bench.py: {printable(text)}", file=sys.stderr)
 
 
 def _measure_one(plan: Plan, writer: store.RunWriter) -> Any:
     """Count and time what `plan` asks for; returns the run's folder."""
     from swbench.cli.progress import Display
-    from swbench.engine import SubprocessExecutor, run
+    from swbench.engine import Interrupted, SubprocessExecutor, run
     from swbench.engine.counting import count
 
     with writer, Display() as display:
         display.say(f"results: {writer.path}")
-        if "flops" in plan.metrics:
-            count(plan, writer)
-        if set(plan.metrics) == {"flops"}:
-            writer.finish("counted")
-        else:
-            run(plan, writer, SubprocessExecutor(writer.path / "logs"), display)
+        try:
+            if "flops" in plan.metrics:
+                count(plan, writer)
+            if set(plan.metrics) == {"flops"}:
+                writer.finish("counted")
+            else:
+                run(plan, writer, SubprocessExecutor(writer.path / "logs"), display)
+        except KeyboardInterrupt as problem:  # while counting; `run` has its own ending
+            raise Interrupted.after(problem, writer) from None
     return writer.path
 
 

@@ -65,6 +65,9 @@ class Display:
                 self._note(f"{event.round.group}, replicate {event.round.replicate + 1}")
             case events.CellFailed():
                 self.say(f"{event.row} ({event.group}): {event.status.replace('_', ' ')}: {event.detail}")
+            case events.DiskSlow():
+                took = f"storing one replicate took {event.seconds:.0f} s: the disk of {event.path} is slow"
+                self.say(f"{took}; times are not affected, but the run takes longer; choose a faster one with --results")
             case events.GroupSettled():
                 self.say(f"{event.group}: {event.reason} after {event.replicates} replicates")
 

@@ -1,12 +1,14 @@
 """Counting a plan's FLOPs, parameters and activations, in a process of its own so that the parent of a run stays without torch."""
 
 import json
+import os
 import subprocess
 import sys
 import time
 from typing import Any
 
 from swbench.case import Case, case_from_json
+from swbench.engine.worker import tie_to
 from swbench.errors import NotCounted, SwbenchError
 from swbench.plan import Plan
 from swbench.result import COUNTED, Measurement, Result
@@ -49,7 +51,7 @@ def _result(case: Case, group: str, counted: dict[str, Any], writer: RunWriter, 
 def _elsewhere(cases: list[Case]) -> list[dict[str, Any]]:
     job = json.dumps([case.to_json() for case in cases])
     try:
-        done = subprocess.run([sys.executable, "-m", __name__], input=job, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+        done = subprocess.run([sys.executable, "-m", __name__, str(os.getpid())], input=job, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     except subprocess.TimeoutExpired:
         raise SwbenchError(f"counting {cases[0].model} took longer than {LIMIT_S:.0f} s; leave flops out of --metrics") from None
     lines = done.stdout.splitlines()
@@ -75,4 +77,5 @@ def _answer(cases: list[Case]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    tie_to(int(sys.argv[1]))
     sys.stdout.write(json.dumps(_answer([case_from_json(data) for data in json.load(sys.stdin)])) + "\n")

@@ -69,6 +69,14 @@ class ReplicateDone:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DiskSlow:
+    """Storing a replicate took `seconds`; said once a run, of the disk that holds `path`."""
+
+    path: Path
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class GroupSettled:
     """Optional stopping: the group needs no more replicates, for this reason."""
 
@@ -85,4 +93,4 @@ class RunDone:
     failed: int
 
 
-Event = RunStarted | ReplicateStarted | WarmupDone | RoundDone | CellFailed | ReplicateDone | GroupSettled | RunDone
+Event = RunStarted | ReplicateStarted | WarmupDone | RoundDone | CellFailed | ReplicateDone | DiskSlow | GroupSettled | RunDone

@@ -1,5 +1,6 @@
 """Running one job in a fresh process, and saying how it ended whatever it does."""
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +11,7 @@ from swbench.engine.job import Ending, Job
 from swbench.engine.messages import End, Message, decode
 from swbench.engine.process import Garbage, WorkerProcess, environment
 from swbench.result import CRASHED, OUT_OF_MEMORY, TIMED_OUT
+from swbench.store.files import cannot
 
 _DUMP_S = 5.0
 """How long a worker over its time limit has to write its stacks to the log; heuristic."""
@@ -42,11 +44,12 @@ class SubprocessExecutor:
     def run(self, job: Job, on_message: Callable[[Message], None]) -> Ending:
         kills = _out_of_memory_kills()
         log = self._logs / job.log
-        log.parent.mkdir(parents=True, exist_ok=True)
+        _make(log)
         with WorkerProcess(job, log, environment(job.threads, self._paths) | self._environ) as worker:
             ending = self._listen(worker, job, on_message, kills)
-        if ending.ok and log.stat().st_size == 0:
-            log.unlink()
+        with contextlib.suppress(FileNotFoundError):
+            if ending.ok and log.stat().st_size == 0:
+                log.unlink()
         return ending
 
     def _listen(self, worker: WorkerProcess, job: Job, on_message: Callable[[Message], None], kills: int) -> Ending:
@@ -68,6 +71,15 @@ class SubprocessExecutor:
             if isinstance(message, End):
                 worker.wait(_EXIT_S)
                 return Ending(ok=True)
+
+
+def _make(log: Path) -> None:
+    """An empty log, in the folder of a run that is still there: one that was removed is not made again. Raises StoreError."""
+    try:
+        log.parent.mkdir(exist_ok=True)
+        log.touch()
+    except OSError as problem:
+        raise cannot("write", log, problem) from problem
 
 
 def _next_line(worker: WorkerProcess, limit_s: float) -> bytes | None:

@@ -1,27 +1,24 @@
 """Running a plan: replicate 0 of every group, then replicate 1 …, so that an interrupted run has something of everything and drift spreads."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from swbench.case import BASELINE
 from swbench.engine import events
 from swbench.engine.executor import Executor
+from swbench.engine.interruption import Interrupted
 from swbench.engine.replicate import Replicate
-from swbench.errors import SwbenchError
 from swbench.plan import Group, Plan
 from swbench.report.stopping import Stopping
-from swbench.result import CRASHED, FORWARD, FORWARD_BACKWARD, OUT_OF_MEMORY, TIMED_OUT
+from swbench.result import CRASHED, FORWARD, FORWARD_BACKWARD, OUT_OF_MEMORY, TIMED_OUT, Result
 from swbench.store import RunWriter
 
 FAILURES = (OUT_OF_MEMORY, CRASHED, TIMED_OUT)
 """Statuses that make a run exit with 3; an unsupported cell does not."""
 
-
-class Interrupted(SwbenchError):
-    """The run was stopped by Ctrl-C; what was measured is readable."""
-
-    exit_code = 130
+SLOW_S = 2.0
+"""Storing a replicate, a few kilobytes and two syncs, takes milliseconds; what takes longer than this is worth a word. Heuristic."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ def run(
     """Measure whatever of `plan` is not sealed yet, seal each replicate as it ends, and finish the run.
 
     `stopping` (made from the plan's `target_ci` where not given) ends groups that are precise enough; the plan's budget ends the run
-    before the replicate that would begin after it. Raises Interrupted after Ctrl-C and StoreError where results cannot be written; the
+    before the replicate that would begin after it. Raises Interrupted after Ctrl-C or a signal and StoreError where results cannot be written; the
     worker is gone then, the run unfinished and resumable.
     """
     return _Run(plan, writer, executor, on_event, stopping, workloads, now).run()
@@ -66,6 +63,7 @@ class _Run:
         self._stopping = stopping or (Stopping(target) if target is not None else None)
         self._started = now()
         self._settled: set[str] = set()
+        self._told_slow = False
 
     @property
     def _replicates(self) -> int:
@@ -78,10 +76,8 @@ class _Run:
             self._tell(events.RunStarted(plan=self._plan, path=writer.path, replicates=self._replicates, sealed=sealed))
             reason = self._measure()
             writer.finish(reason)
-        except KeyboardInterrupt:
-            raise Interrupted(
-                f"interrupted: {len(writer.results)} finished cells are kept in {writer.path}; the same command with --resume goes on from there"
-            ) from None
+        except KeyboardInterrupt as problem:
+            raise Interrupted.after(problem, writer) from None
         finally:
             writer.close()
         failed = sum(one.status in FAILURES for one in writer.results)
@@ -96,9 +92,18 @@ class _Run:
                 return "budget spent"
             replicate = Replicate(group, number, self._plan.protocol, self._writer, self._executor, self._tell, self._workloads)
             results = replicate.run()
-            self._writer.seal(results)
+            self._seal(results)
             self._tell(events.ReplicateDone(group=group.name, replicate=number, results=results, elapsed_s=self._now() - began))
         return "precise enough" if self._stopping and len(self._settled) == len(self._plan.groups) else "all replicates done"
+
+    def _seal(self, results: Sequence[Result]) -> None:
+        """Store a replicate, and say so where the disk takes long: it delays the run, though not what is timed."""
+        began = self._now()
+        self._writer.seal(results)
+        taken_s = self._now() - began
+        if taken_s > SLOW_S and not self._told_slow:
+            self._told_slow = True
+            self._tell(events.DiskSlow(path=self._writer.path, seconds=taken_s))
 
     def _missing(self) -> Iterator[tuple[Group, int]]:
         """Replicate-major: what is not sealed, of the groups that still need replicates."""

@@ -25,7 +25,7 @@ def main() -> None:
     report, ack, page_handle = order["report"], order["ack"], order["page"]
     for handle in (report, ack, page_handle):
         os.set_inheritable(handle, False)
-    _tie_to(order["parent"])
+    tie_to(order["parent"])
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     faulthandler.enable(all_threads=True)
     job, page = Job.from_json(order["job"]), Page(page_handle)
@@ -54,7 +54,7 @@ class Line:
             os._exit(1)
 
 
-def _tie_to(parent: int) -> None:
+def tie_to(parent: int) -> None:
     """Have the kernel kill this process when its parent dies, on Linux; elsewhere the next message ends it."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -1,6 +1,7 @@
 """Reading a run back: sealed cells with the samples of their rounds, everything checked, nothing skipped in silence."""
 
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -99,18 +100,14 @@ def read_content(path: Path, codec: Codec) -> Content:
     damaged = [f"{path / name} line {number} is damaged: {why}" for name, found in _both(cells, rounds) for number, why in found.damaged]
     results, cells_bytes, torn = _seals(path, cells, codec, damaged)
     torn += [f"{path / name}: the torn last line ({found.torn_bytes} bytes) was left out" for name, found in _both(cells, rounds) if found.torn_bytes]
-    owner = {(one.case, one.replicate): one.attempt for one in results}
-    kept = []
+    taken = []
     for number, record in rounds.records:
         try:
-            one = codec.round(record)
+            taken.append(codec.round(record))
         except _WRONG as problem:
             damaged.append(f"{path / folder.ROUNDS} line {number} is damaged: {problem}")
-            continue
-        samples = {key: value for key, value in one.samples.items() if owner.get((key, one.replicate)) == one.attempt}
-        if samples:
-            kept.append(one if len(samples) == len(one.samples) else replace(one, samples=samples))
-    return Content(_with_samples(results, kept), tuple(kept), tuple(damaged), tuple(torn), rounds.whole_bytes, cells_bytes)
+    kept = owned(results, taken)
+    return Content(with_samples(results, kept), tuple(kept), tuple(damaged), tuple(torn), rounds.whole_bytes, cells_bytes)
 
 
 def _both(cells: Scan, rounds: Scan) -> tuple[tuple[str, Scan], ...]:
@@ -149,7 +146,19 @@ def _seals(path: Path, cells: Scan, codec: Codec, damaged: list[str]) -> tuple[l
     return list(results.values()), good if part else cells.whole_bytes, torn
 
 
-def _with_samples(results: list[Result], rounds: list[Round]) -> tuple[Result, ...]:
+def owned(results: Sequence[Result], rounds: Iterable[Round]) -> list[Round]:
+    """The rounds that belong to sealed cells, each with the samples of those cells alone."""
+    owner = {(one.case, one.replicate): one.attempt for one in results}
+    kept = []
+    for one in rounds:
+        samples = {key: value for key, value in one.samples.items() if owner.get((key, one.replicate)) == one.attempt}
+        if samples:
+            kept.append(one if len(samples) == len(one.samples) else replace(one, samples=samples))
+    return kept
+
+
+def with_samples(results: Sequence[Result], rounds: Iterable[Round]) -> tuple[Result, ...]:
+    """Cells as they were sealed, now with the samples of their rounds in front of what was measured outside them."""
     series: dict[tuple[str, int], dict[str, list[float]]] = defaultdict(dict)
     for one in rounds:
         for key, samples in one.samples.items():

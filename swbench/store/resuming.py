@@ -57,7 +57,7 @@ def _resume(path, lock, plan, environment, anyway, command, unlike, environment_
         raise StoreDamaged(f"{content.damaged[0]}; the run cannot go on from damaged results, start a new one")
     header["resumed"].append({"time": time.time(), "command": command, "changes": changes, "recovered": list(content.torn)})
     now = environment if environment is not None else before
-    writer = RunWriter(path, header, stored, environment_id or fingerprint.environment_id(now), lock, content)
+    writer = RunWriter(path, header, stored, environment_id or fingerprint.environment_id(now), now, lock, content)
     write_json(path / folder.RUN, header)
     return writer
 

@@ -14,22 +14,25 @@ from swbench.store import fingerprint, folder
 from swbench.store.files import write_json, write_whole
 from swbench.store.lines import Appender
 from swbench.store.lock import Lock
-from swbench.store.reading import Content
+from swbench.store.reading import Content, StoredRun, owned, with_samples
 from swbench.store.records import Codec
 
 
 class RunWriter:
     """The one writer of a run folder, from `create` or `resume` until `finish` or `close`."""
 
-    def __init__(self, path: Path, header: dict[str, Any], plan: Plan, environment_id: str, lock: Lock, content: Content | None) -> None:
+    def __init__(
+        self, path: Path, header: dict[str, Any], plan: Plan, environment_id: str, environment: Mapping[str, Any], lock: Lock, content: Content | None
+    ) -> None:
         """For `create` and `resume`. `content` is what the folder holds already."""
         self.path, self.plan, self.header = path, plan, header
-        self.environment_id = environment_id
+        self.environment_id, self._environment = environment_id, dict(environment)
         self._lock, self._codec = lock, Codec(plan)
         self._rounds = Appender(path / folder.ROUNDS, content.rounds_bytes if content else None)
         self._cells = Appender(path / folder.CELLS, content.cells_bytes if content else None)
         self.rounds: list[Round] = list(content.rounds) if content else []
         self.results: list[Result] = list(content.results) if content else []
+        self._loaded = len(self.results)
         self._sealed: dict[tuple[str, int], set[str]] = defaultdict(set)
         self._count(self.results)
         self.warnings: tuple[str, ...] = content.torn if content else ()
@@ -65,7 +68,7 @@ class RunWriter:
         }
         write_whole(path / folder.SUITE, suite_text)
         write_json(path / folder.ENVIRONMENT, dict(environment))
-        writer = cls(path, header, plan, environment_id or fingerprint.environment_id(environment), lock, None)
+        writer = cls(path, header, plan, environment_id or fingerprint.environment_id(environment), environment, lock, None)
         write_json(path / folder.RUN, header)  # last: a folder is a run once it has this
         return writer
 
@@ -101,8 +104,25 @@ class RunWriter:
     def finish(self, reason: str = "all replicates done") -> None:
         """Say that the run is complete, and why it ended; then close."""
         self.header.update(complete=True, ended=time.time(), reason=reason)
-        write_json(self.path / folder.RUN, self.header)
+        self._kept(write_json, self.path / folder.RUN, self.header)
         self.close()
+
+    def snapshot(self) -> StoredRun:
+        """The run as `load` would give it back now; for where its folder cannot be read any more."""
+        rounds = owned(self.results, self.rounds)
+        return StoredRun(
+            path=self.path,
+            id=self.id,
+            plan=self.plan,
+            environment=self._environment,
+            results=(*self.results[: self._loaded], *with_samples(self.results[self._loaded :], rounds)),
+            rounds=tuple(rounds),
+            complete=self.header["complete"],
+            command=self.header["command"],
+            created=self.header["created"],
+            warnings=self.warnings,
+            header=self.header,
+        )
 
     def close(self) -> None:
         """Stop writing; the run stays unfinished unless `finish` was called. May be called twice."""
@@ -124,6 +144,9 @@ class RunWriter:
         try:
             write(*arguments, **options)
         except StoreError as problem:
-            kept = f"{len(self.results)} finished cells and {len(self.rounds)} rounds are kept"
-            again = "; go on with --resume once that is done" if self.path.exists() else ""
-            raise StoreError(f"{problem}. {kept}{again}") from problem
+            raise StoreError(f"{problem}. {self._left()}") from problem
+
+    def _left(self) -> str:
+        if not (self.path / folder.RUN).exists():
+            return f"The run folder is gone, and with it {len(self.results)} finished cells"
+        return f"{len(self.results)} finished cells and {len(self.rounds)} rounds are kept; go on with --resume once that is done"
