@@ -33,7 +33,11 @@ def measure(names: Sequence[str], *, format_: str, results: str, resume: bool, a
     asked = {name: value for name, value in given.items() if value not in (None, False)}
     environment, folders = None, []
     for one, plan in zip(suites, plans, strict=True):
-        found = store.newest(results, one.name, asked) if resume else None
+        found = store.newest(results, one.name, asked)
+        if found is not None and not resume:
+            if not found.complete and not store.held(found.path):
+                _tell(f"an unfinished run of {one.name} with these options is in {found.path}; --resume would go on with it; this starts anew")
+            found = None
         if found is not None and found.complete:
             _tell(f"the newest run of {one.name} with these options is complete: {found.path}")
             folders.append(found.path)

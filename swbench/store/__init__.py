@@ -11,8 +11,9 @@ Format history (schema in run.json): 1, the first.
 """
 
 from swbench.store.folder import Summary, find, newest, runs
+from swbench.store.lock import held
 from swbench.store.reading import StoredRun, load
 from swbench.store.resuming import resume
 from swbench.store.writer import RunWriter
 
-__all__ = ["RunWriter", "StoredRun", "Summary", "find", "load", "newest", "resume", "runs"]
+__all__ = ["RunWriter", "StoredRun", "Summary", "find", "held", "load", "newest", "resume", "runs"]

@@ -24,11 +24,30 @@ class Lock:
             os.close(self._handle)
             who = f"process {holder}" if holder.isdigit() else "another process"
             raise StoreBusy(f"run {folder.name} is being written by {who}; wait until it ends, or start a run of its own") from None
-        os.ftruncate(self._handle, 0)
-        os.pwrite(self._handle, f"{os.getpid()}\n".encode(), 0)
+        try:
+            os.ftruncate(self._handle, 0)
+            os.pwrite(self._handle, f"{os.getpid()}\n".encode(), 0)
+        except OSError as problem:
+            self.release()
+            raise cannot("lock", path, problem) from problem
 
     def release(self) -> None:
         """Let others write; may be called twice."""
         if self._handle >= 0:
             os.close(self._handle)
             self._handle = -1
+
+
+def held(folder: Path) -> bool:
+    """Whether a process is writing the run in `folder`; False where nobody can tell."""
+    try:
+        handle = open_inside(folder / "lock")
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False

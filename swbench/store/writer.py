@@ -1,5 +1,6 @@
 """Writing a run: rounds as they happen, a replicate's cells all at once, every failure said with what was kept."""
 
+import shutil
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -54,6 +55,14 @@ class RunWriter:
         `environment_id` goes into every result; without it, a hash of what is steady in the environment.
         """
         path = folder.make(Path(results), plan.suite, str(environment.get("label") or ""))
+        try:
+            return cls._begin(path, plan, environment, command, suite_text, options, environment_id)
+        except BaseException:
+            shutil.rmtree(path, ignore_errors=True)  # it is no run yet
+            raise
+
+    @classmethod
+    def _begin(cls, path, plan, environment, command, suite_text, options, environment_id) -> "RunWriter":
         lock = Lock(path)
         header = {
             "schema": folder.SCHEMA,
@@ -66,10 +75,14 @@ class RunWriter:
             "code": fingerprint.code(),
             "plan": plan.to_json(),
         }
-        write_whole(path / folder.SUITE, suite_text)
-        write_json(path / folder.ENVIRONMENT, dict(environment))
-        writer = cls(path, header, plan, environment_id or fingerprint.environment_id(environment), environment, lock, None)
-        write_json(path / folder.RUN, header)  # last: a folder is a run once it has this
+        try:
+            write_whole(path / folder.SUITE, suite_text)
+            write_json(path / folder.ENVIRONMENT, dict(environment))
+            writer = cls(path, header, plan, environment_id or fingerprint.environment_id(environment), environment, lock, None)
+            write_json(path / folder.RUN, header)  # last: a folder is a run once it has this
+        except BaseException:
+            lock.release()
+            raise
         return writer
 
     @property

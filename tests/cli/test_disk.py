@@ -1,0 +1,131 @@
+"""A disk that is full, read-only, gone or slow: said at once, what was measured is kept or printed, nothing half-written under a final name."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny_bench
+
+from swbench import store, suite
+from swbench.store import lines
+
+RUN_FILES = {"run.json", "suite.toml", "environment.json", "rounds.jsonl", "cells.jsonl", "lock", "logs", "exports"}
+
+
+@pytest.fixture
+def mounted(place):
+    """`mounted(options)` -> `results` as a small file system of its own. Only root may mount."""
+    made = []
+
+    def mount(options):
+        folder = place / "results"
+        folder.mkdir(exist_ok=True)
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+        made.append(folder)
+        return folder
+
+    if os.geteuid() or not Path("/bin/mount").exists():
+        pytest.skip("only root can mount a small file system")
+    yield mount
+    for folder in made:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def whole(path):
+    """Every file that a run folder has under a final name is whole."""
+    assert {one.name for one in path.iterdir()} <= RUN_FILES
+    for name in ("run.json", "environment.json"):
+        json.loads((path / name).read_text())
+    for name in ("rounds.jsonl", "cells.jsonl"):
+        assert not lines.scan(path / name).torn_bytes
+    return True
+
+
+def test_a_disk_that_fills_up_keeps_what_was_measured(place, mounted, start, bench):
+    folder = mounted("size=256k")
+    ended = start("run", "tiny.toml", act="2 3:fill")
+    out, err = ended.communicate(timeout=60)
+    assert (ended.returncode, out) == (2, "")
+    assert "Traceback" not in err
+    assert "No space left on device; free some space" in err.splitlines()[-1]
+    (path,) = (path for path in folder.iterdir() if path.is_dir())
+    assert whole(path)
+    kept = store.load(path).results
+    assert f"{len(kept)} finished cells and " in err
+    assert len(kept) >= 3
+    (folder / "filler").unlink()
+    assert bench("run", "tiny.toml", "--resume")[0] == 0
+    found = store.load(path)
+    assert found.complete
+    assert found.results[: len(kept)] == kept
+    assert len({(one.case, one.replicate) for one in found.results}) == len(found.results) == 6
+
+
+@pytest.mark.parametrize("free", [0, 4, 8, 16])
+def test_a_disk_too_small_to_begin_on_holds_nothing_afterwards(place, mounted, bench, free):
+    folder = mounted("size=64k")
+    with open(folder / "filler", "wb", buffering=0) as filler:
+        filler.write(b"x" * 1024 * (64 - free))
+    code, out, err = bench("run", "tiny.toml")
+    assert (code, out) == (2, "")
+    assert "No space left on device; free some space" in err
+    assert [one.name for one in folder.iterdir()] == ["filler"]
+
+
+def test_a_read_only_folder_is_said_before_anything_runs(place, mounted, bench):
+    mounted("ro")
+    code, out, err = bench("run", "tiny.toml")
+    assert (code, out) == (2, "")
+    assert "it is mounted read-only; choose another folder with --results" in err
+    assert not (place / "workers").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere; the read-only mount stands for it")
+def test_a_folder_without_permission_is_said_before_anything_runs(place, bench):
+    (place / "results").mkdir(mode=0o500)
+    code, out, err = bench("run", "tiny.toml")
+    assert (code, out) == (2, "")
+    assert "it may not be written by this user; choose another folder with --results" in err
+
+
+@pytest.mark.parametrize("results", ["tiny.toml", "tiny.toml/below", "/proc/nothing"])
+def test_a_place_that_is_no_folder(bench, results):
+    code, out, err = bench("run", "tiny.toml", "--results", results)
+    assert (code, out) == (2, "")
+    assert "--results" in err
+
+
+@pytest.mark.parametrize("act", ["2 3:remove", "2 finish:remove", "2 build:remove"])
+def test_a_folder_removed_during_the_run_is_said_and_its_cells_printed(place, start, act):
+    ended = start("run", "tiny.toml", "--format", "csv", act=act)
+    out, err = ended.communicate(timeout=60)
+    assert ended.returncode == 2
+    assert "Traceback" not in err
+    assert "The run folder is gone, and with it" in err
+    assert "what was measured is in no folder any more, so here it is" in err
+    rows = out.splitlines()
+    assert [row.split(",")[1] for row in rows[1:]] == ["bn", "bn", "swa"] or len(rows) >= 3
+    assert not (place / "results").exists(), "a folder that was removed is not made again"
+
+
+@pytest.mark.parametrize("arguments", [["show", "latest"], ["list"]])
+def test_a_full_disk_behind_stdout_is_one_line(place, arguments):
+    plan = suite.expand(suite.load("tiny.toml"))
+    store.RunWriter.create("results", plan, {}, "").close()
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, tiny_bench.__file__, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == ["bench.py: the system refused: No space left on device; make room or give permission there, then try again"]
+
+
+def test_a_reader_that_goes_away_is_no_fault(place):
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    done = subprocess.run([sys.executable, tiny_bench.__file__, "list"], stdout=write_end, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write_end)
+    assert (done.returncode, done.stderr) == (0, "")

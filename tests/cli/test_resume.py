@@ -1,0 +1,144 @@
+"""`--resume` by the command line: what was measured stays, only what is missing runs, and what changed is said."""
+
+import re
+import signal
+
+import psutil
+import pytest
+
+from swbench import store, suite
+from swbench.engine import replicate
+from swbench.store import fingerprint
+
+
+def run(folder):
+    """The one run in `results`."""
+    (summary,) = store.runs(folder / "results")
+    return store.load(summary.path)
+
+
+def cells(found):
+    return sorted((one.case, one.replicate) for one in found.results)
+
+
+@pytest.fixture
+def whole(place):
+    """The cells of the plan, each of which an undisturbed run measures once a replicate."""
+    plan = suite.expand(suite.load(place / "tiny.toml"))
+    return sorted((case.key, number) for group in plan.groups for case in group.cases for number in range(plan.protocol.replicates))
+
+
+@pytest.mark.parametrize(
+    ("act", "code", "by"),
+    [("2 2:interrupt", 130, "interrupted:"), ("2 2:twice", 130, "interrupted:"), ("2 2:terminate", 143, "by SIGTERM"), ("2 2:hangup", 129, "by SIGHUP")],
+)
+def test_a_signal_ends_a_run_in_order_and_resume_completes_it(place, start, bench, whole, act, code, by):
+    ended = start("run", "tiny.toml", act=act)
+    out, err = ended.communicate(timeout=60)
+    assert (ended.returncode, out) == (code, "")
+    assert "Traceback" not in err
+    assert by in err.splitlines()[-1]
+    assert "3 finished cells are kept" in err
+    assert "--resume" in err
+    assert not [one for one in psutil.process_iter(["environ"]) if str(place / "workers") in str(one.info["environ"])]
+    before = run(place)
+    assert not before.complete
+
+    code, out, err = bench("run", "tiny.toml", "--resume")
+    assert code == 0
+    assert "going on with" in err
+    after = run(place)
+    assert after.complete
+    assert cells(after) == whole
+    assert after.results[: len(before.results)] == before.results
+    assert len((place / "workers").read_bytes()) == 3, "two workers, then one for the replicate that was missing"
+
+    again, table, err = bench("run", "tiny.toml", "--resume")
+    assert (again, table) == (0, out)
+    assert "is complete" in err
+    assert len((place / "workers").read_bytes()) == 3
+
+
+def test_a_run_whose_parent_was_killed_resumes(place, start, bench, whole):
+    ended = start("run", "tiny.toml", act="2 3:kill_parent")
+    ended.communicate(timeout=60)
+    assert ended.returncode == -signal.SIGKILL
+    code, _, err = bench("run", "tiny.toml")
+    assert code == 0
+    assert re.search(r"an unfinished run of tiny .*--resume", err)
+    store.find("results", "latest").rename("elsewhere")
+    assert bench("run", "tiny.toml", "--resume")[0] == 0
+    assert cells(run(place)) == whole
+
+
+def test_resume_without_a_run_starts_one(place, bench, whole):
+    assert bench("run", "tiny.toml", "--resume")[0] == 0
+    assert cells(run(place)) == whole
+
+
+@pytest.fixture
+def unfinished(place, start):
+    """A run with one of two replicates."""
+    start("run", "tiny.toml", act="2 2:interrupt").communicate(timeout=60)
+    return place
+
+
+def test_other_options_are_another_run(unfinished, bench):
+    assert bench("run", "tiny.toml", "--resume", "--replicates", 1)[0] == 0
+    assert len(store.runs("results")) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("suite", "protocol.iterations was 4 and is 6"),
+        ("code", "swbench/solvers/eigh.py changed"),
+        ("torch", "torch: 2.13 / 2.14"),
+        ("variables", "MALLOC_ARENA_MAX: not set / 1"),
+    ],
+)
+def test_a_change_is_refused_by_name_and_recorded_with_anyway(unfinished, bench, monkeypatch, change, said):
+    if change == "suite":
+        text = (unfinished / "tiny.toml").read_text()
+        (unfinished / "tiny.toml").write_text(text.replace("iterations = 4", "iterations = 6"))
+    elif change == "code":
+        now = {**fingerprint.code(), "solvers/eigh.py": "other"}
+        monkeypatch.setattr(fingerprint, "code", lambda: now)
+    elif change == "torch":
+        monkeypatch.setenv("TINY_TORCH", "2.14")
+    else:
+        monkeypatch.setenv("TINY_VARIABLES", "MALLOC_ARENA_MAX=1 OMP_NUM_THREADS=9")
+    before = (run(unfinished).path / "run.json").read_bytes()
+    code, out, err = bench("run", "tiny.toml", "--resume")
+    assert (code, out) == (2, "")
+    assert said in err
+    assert "OMP_NUM_THREADS" not in err
+    assert "--anyway" in err
+    assert (run(unfinished).path / "run.json").read_bytes() == before
+
+    code, _, err = bench("run", "tiny.toml", "--resume", "--anyway")
+    assert code == 0
+    assert said in err, "the record is told with every table"
+    assert run(unfinished).header["resumed"][0]["changes"] == [said]
+
+
+def test_the_same_environment_keeps_its_id(unfinished, bench):
+    assert bench("run", "tiny.toml", "--resume")[0] == 0
+    assert len({one.environment for one in run(unfinished).results}) == 1
+
+
+def test_a_second_process_is_refused_with_the_pid_of_the_first(unfinished, bench):
+    with store.resume(run(unfinished).path):
+        code, _, err = bench("run", "tiny.toml", "--resume")
+    assert code == 2
+    assert re.search(rf"is being written by process {psutil.Process().pid};", err)
+
+
+def test_ctrl_c_while_nothing_runs_yet(place, bench, monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(replicate.Replicate, "run", interrupted)
+    code, _, err = bench("run", "tiny.toml")
+    assert code == 130
+    assert "0 finished cells are kept" in err
