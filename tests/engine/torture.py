@@ -60,6 +60,8 @@ def live(results: Path, counts: Path, point: tuple[str, str, int, bool]) -> None
     if what in STAGES:
         environ["TORTURE"] = f"{what} {at} {'worker' if victim == 'worker' else 'parent'}"
     found = store.runs(results)
+    if found and found[-1].complete:
+        return  # killed between its last rename and its end: the command would print it
     writer = store.resume(found[-1].path, PLAN, {}) if found else store.RunWriter.create(results, PLAN, {}, "torture")
     run(PLAN, writer, SubprocessExecutor(writer.path / "logs", paths=[str(HERE)], environ=environ), workloads=TARGETS)
 

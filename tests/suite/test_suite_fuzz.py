@@ -1,6 +1,7 @@
 """Whatever is in a suite file, reading it ends in a plan or in one readable message."""
 
-from hypothesis import given, settings
+from fuzzing import cases, promptly
+from hypothesis import given
 from hypothesis import strategies as st
 
 from swbench import suite
@@ -17,7 +18,7 @@ SCALARS = st.one_of(
     st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=6),
 )
 VALUES = st.recursive(SCALARS, lambda kids: st.lists(kids, max_size=4) | st.dictionaries(st.sampled_from(WORDS), kids, max_size=4), max_leaves=12)
-CASES = settings(max_examples=300, deadline=None)
+CASES = cases(of=3)
 
 
 def toml(value) -> str:
@@ -35,12 +36,13 @@ def toml(value) -> str:
 
 def read(text: str) -> None:
     try:
-        suite.expand(parse(text, "x", "x.toml"), devices=["cpu", "cuda"])
+        with promptly():
+            suite.expand(parse(text, "x", "x.toml"), devices=["cpu", "cuda"])
     except SuiteError as problem:
         assert problem.problems  # noqa: PT017
         assert all(character.isprintable() or character == "\n" for character in str(problem))  # noqa: PT017
     except SwbenchError as problem:
-        assert str(problem)  # noqa: PT017
+        assert str(problem).isprintable()  # noqa: PT017
 
 
 @CASES
