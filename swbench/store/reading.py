@@ -88,6 +88,8 @@ def plan_of(path: Path, header: dict[str, Any]) -> Plan:
         plan = Plan.from_json(header["plan"])
         if not fits(plan, Plan) or any(len(group.cases) != len(group.rows) for group in plan.groups):
             raise ValueError("a value of the wrong type")
+        if min(plan.protocol.iterations, plan.protocol.replicates) < 1 or (plan.protocol.target_ci is not None and plan.protocol.target_ci <= 0):
+            raise ValueError("a protocol that measures nothing")
         return plan
     except _WRONG as problem:
         raise StoreError(f"the plan in {path / folder.RUN} is not what was written ({problem!r})") from None

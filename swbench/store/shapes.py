@@ -7,6 +7,9 @@ import typing
 from functools import cache
 from typing import Any
 
+LARGEST = 2**63 - 1
+"""JSON's whole numbers have no end, and one of 400 digits is no float."""
+
 _hints = cache(typing.get_type_hints)
 
 
@@ -28,6 +31,8 @@ def fits(value: Any, hint: Any) -> bool:
     if dataclasses.is_dataclass(hint):
         hints = _hints(hint)
         return type(value) is hint and all(fits(getattr(value, field.name), hints[field.name]) for field in dataclasses.fields(hint))
-    if hint is float:
-        return type(value) in (int, float) and math.isfinite(value)
+    if hint is float and type(value) is float:
+        return math.isfinite(value)
+    if hint in (int, float) and type(value) is int:
+        return abs(value) <= LARGEST
     return type(value) is hint or (hint is types.NoneType and value is None)

@@ -172,13 +172,34 @@ def test_a_later_schema_names_the_version_to_install(written):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{", '{"schema": 1}', '{"schema": true}', '{"schema": NaN}', "[" * 100_000, '{"schema": 1, "plan": {"groups": 3}}', "\xff"]
+    "text",
+    [
+        "",
+        "[]",
+        "{",
+        '{"schema": 1}',
+        '{"schema": true}',
+        '{"schema": NaN}',
+        "[" * 100_000,
+        '{"schema": 1, "plan": {"groups": 3}}',
+        "\xff",
+        f'{{"schema": 1, "created": {10**400}}}',
+    ],
 )
 def test_a_run_file_that_is_none_is_one_message(written, text):
     (written / "run.json").write_text(text, encoding="latin-1")
     with pytest.raises(StoreError):
         store.load(written)
-    assert store.runs(written.parent) == () or text.startswith('{"schema": 1, ')
+    assert store.runs(written.parent) == () or text.startswith('{"schema": 1, "plan')
+
+
+@pytest.mark.parametrize("wrong", [{"iterations": 0}, {"replicates": 0}, {"target_ci": -1.0}, {"target_ci": 0.0}, {"seed": 10**30}])
+def test_a_protocol_that_cannot_be_is_refused(written, wrong):
+    header = json.loads((written / "run.json").read_text())
+    header["plan"]["protocol"] |= wrong
+    (written / "run.json").write_text(json.dumps(header))
+    with pytest.raises(StoreError, match=r"the plan in .*run\.json is not what was written"):
+        store.load(written)
 
 
 def test_links_out_of_the_folder_are_not_followed(written, tmp_path):

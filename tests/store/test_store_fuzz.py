@@ -13,7 +13,7 @@ from swbench.errors import StoreError
 from swbench.store import lines
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    st.none() | st.booleans() | st.integers() | st.just(10**400) | st.floats() | st.text(max_size=8),
     lambda kids: st.lists(kids, max_size=4) | st.dictionaries(st.text(max_size=4), kids),
 )
 CASES = cases(of=4)
