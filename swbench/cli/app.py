@@ -88,8 +88,8 @@ def start(arguments: Sequence[str]) -> int:
         except SwbenchError as problem:
             return _refuse(str(problem), problem.exit_code)
         except click.ClickException as problem:
-            hint = f" See: {problem.ctx.command_path} --help" if isinstance(problem, click.UsageError) and problem.ctx else ""
-            return _refuse(problem.format_message().replace("\n", " ") + hint, MISTAKE)
+            hint = f". See: {problem.ctx.command_path} --help" if isinstance(problem, click.UsageError) and problem.ctx else ""
+            return _refuse(problem.format_message().replace("\n", " ").rstrip(".") + hint, MISTAKE)
         except (KeyboardInterrupt, click.Abort) as problem:
             return _refuse("interrupted", 128 + getattr(problem.__cause__ or problem, "number", signal.SIGINT))
         except BrokenPipeError:  # the reader of our table went away, as `head` does

@@ -2,6 +2,8 @@
 
 import click
 
+from swbench.errors import printable
+
 
 @click.command("check")
 @click.argument("files", nargs=-1, required=True, metavar="FILE…")
@@ -12,5 +14,5 @@ def check(files: tuple[str, ...]) -> int:
     for file in files:
         plan = suite.expand(suite.load(file))
         cases = sum(len(group.cases) for group in plan.groups)
-        click.echo(f"{file}: right; {len(plan.groups)} groups, {cases} cases on a CPU, {plan.protocol.iterations} iterations")
+        click.echo(f"{printable(file)}: right; {len(plan.groups)} groups, {cases} cases on a CPU, {plan.protocol.iterations} iterations")
     return 0

@@ -77,4 +77,4 @@ def _lines(kind: str, results: str) -> list[str]:
         return list(probes.names())
     from swbench import store
 
-    return [path.name for path in store.runs(results)]
+    return [one.id if one.complete else f"{one.id}  (unfinished)" for one in store.runs(results)]

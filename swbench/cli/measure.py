@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from swbench import store, suite
-from swbench.errors import StoreError, printable
+from swbench.errors import StoreError, SwbenchError, printable
 from swbench.plan import Plan
 from swbench.result import CRASHED, OUT_OF_MEMORY, TIMED_OUT
 
@@ -101,13 +101,12 @@ def _measure_one(plan: Plan, writer: store.RunWriter) -> Any:
     """Count and time what `plan` asks for; returns the run's folder."""
     from swbench.cli.progress import Display
     from swbench.engine import Interrupted, SubprocessExecutor, run
-    from swbench.engine.counting import count
 
     with writer, Display() as display:
         display.say(f"results: {writer.path}")
         try:
             if "flops" in plan.metrics:
-                count(plan, writer)
+                _count(plan, writer)
             if set(plan.metrics) == {"flops"}:
                 writer.finish("counted")
             else:
@@ -115,6 +114,20 @@ def _measure_one(plan: Plan, writer: store.RunWriter) -> Any:
         except KeyboardInterrupt as problem:  # while counting; `run` has its own ending
             raise Interrupted.after(problem, writer) from None
     return writer.path
+
+
+def _count(plan: Plan, writer: store.RunWriter) -> None:
+    """Count; where a case cannot be built at all, nothing is left of a run that has nothing yet."""
+    from swbench.engine.counting import count
+
+    try:
+        count(plan, writer)
+    except StoreError:
+        raise
+    except SwbenchError:
+        if not writer.results:
+            writer.discard()
+        raise
 
 
 def _command(name: str) -> str:
@@ -130,7 +143,7 @@ def _announce(plan: Plan) -> None:
     """What a run would do, on stdout."""
     protocol = plan.protocol
     rounds = f"{protocol.replicates} replicates of {protocol.rounds} rounds"
-    print(f"{plan.suite}: {plan.title}; {', '.join(plan.metrics)}; {rounds}{'; QUICK' if protocol.quick else ''}")
+    print(f"{printable(plan.suite)}: {plan.title}; {', '.join(plan.metrics)}; {rounds}{'; QUICK' if protocol.quick else ''}")
     for group in plan.groups:
         print(f"  {group.name}")
         for case, row in zip(group.cases, group.rows, strict=True):

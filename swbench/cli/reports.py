@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from swbench.cli.options import CommaList, Percent
-from swbench.errors import OptionError
+from swbench.errors import OptionError, printable
 
 if TYPE_CHECKING:
     from swbench.report.table import Table
@@ -52,7 +52,7 @@ def export(ref: str, formats: tuple[str, ...], directory: str | None, results: s
         exporters.TABLE.check(name)
     path = store.find(results, ref)
     for written in exporters.export_files(build_table(store.load(path)), formats, directory or path / "exports"):
-        click.echo(written)
+        click.echo(printable(written))
     return 0
 
 
@@ -70,7 +70,7 @@ def plot(ref: str, only: tuple[str, ...] | None, formats: tuple[str, ...], direc
 
     path = store.find(results, ref)
     for written in plots.plot_files(build_table(store.load(path)), directory or path / "exports", only, formats):
-        click.echo(written)
+        click.echo(printable(written))
     return 0
 
 

@@ -20,6 +20,7 @@ _REMEDY = {
     errno.EACCES: "it may not be written by this user; choose another folder with --results",
     errno.EPERM: "it may not be written by this user; choose another folder with --results",
     errno.ENOENT: "it is not there (was it moved or removed?); choose another folder with --results",
+    errno.EEXIST: "a file is there, not a folder; choose another folder with --results",
     errno.ENOTDIR: "a part of the path is a file, not a folder; choose another folder with --results",
 }
 

@@ -143,6 +143,11 @@ class RunWriter:
         self._cells.close()
         self._lock.release()
 
+    def discard(self) -> None:
+        """Close, and remove the run: for one that turned out to be impossible before anything was measured."""
+        self.close()
+        shutil.rmtree(self.path, ignore_errors=True)
+
     def __enter__(self) -> "RunWriter":
         return self
 

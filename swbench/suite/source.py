@@ -168,8 +168,10 @@ def _toml(text: str, source: str) -> dict[str, Any]:
         raise SuiteError(source, [f"brackets are nested more than {DEEPEST} deep"])
     try:
         return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, ValueError) as problem:
+    except tomllib.TOMLDecodeError as problem:
         raise SuiteError(source, [f"not TOML: {printable(problem)}"]) from None
+    except ValueError:  # Python converts no whole number of more than 4300 digits
+        raise SuiteError(source, ["a number has more digits than can be meant, or a date is none"]) from None
     except RecursionError:
         raise SuiteError(source, ["nested too deep"]) from None
 

@@ -1,6 +1,7 @@
 """Workloads that misbehave on purpose, chosen by the name of the case's model; they import no torch and take no time."""
 
 import os
+import resource
 import signal
 import sys
 import threading
@@ -52,8 +53,21 @@ class Tiny:
     def _memory(self):
         raise MemoryError
 
-    def _torch_memory(self):
-        raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
+    def _full(self):
+        """As much memory as a limit allows, for real."""
+        resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))
+        self._hoard = [bytearray(2**26) for _ in range(32)]
+
+    def _full_torch(self):
+        import torch
+
+        torch.empty(2**50, dtype=torch.uint8)
+
+    def _hog(self):
+        """In a control group with little memory, take more: the kernel kills."""
+        with open(os.environ["SWBENCH_CGROUP_TEST"] + "/cgroup.procs", "w") as file:
+            file.write(str(os.getpid()))
+        self._hoard = bytearray(os.urandom(2**20)) * 512
 
     def _raise(self):
         raise ZeroDivisionError("on purpose\nsecond line")

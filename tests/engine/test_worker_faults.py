@@ -1,6 +1,7 @@
 """Every way a worker can go wrong, made to happen: the case has a status with its cause, the others have their samples."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from swbench import store
 from swbench.engine import Interrupted, SubprocessExecutor, run
 from swbench.engine import executor as executing
+from swbench.errors import StoreError
 from swbench.result import CRASHED, OK, OUT_OF_MEMORY, TIMED_OUT, UNSUPPORTED
 
 HERE = str(Path(__file__).parent)
@@ -49,7 +51,8 @@ def test_a_run_without_faults_measures_every_cell(tmp_path):
 CAUSES = [
     ("build:unsupported", UNSUPPORTED, "no such thing here"),
     ("build:memory", OUT_OF_MEMORY, "no memory left"),
-    ("3:torch_memory", OUT_OF_MEMORY, "can't allocate memory"),
+    ("3:full", OUT_OF_MEMORY, "no memory left"),
+    ("build:full_torch", OUT_OF_MEMORY, "allocate"),
     ("4:raise", CRASHED, "ZeroDivisionError: on purpose second line (while timing)"),
     ("1:leave", CRASHED, "SystemExit: 5 (while warming up)"),
     ("finish:raise", CRASHED, "(while finishing)"),
@@ -116,6 +119,37 @@ def test_a_kill_by_the_kernel_for_memory_is_told_apart(tmp_path, monkeypatch):
     _, found = measure(tmp_path, fakes.plan("3:killed", replicates=1, iterations=1, warmup_calls=2))
     assert found.results[2].status == OUT_OF_MEMORY
     assert "killed by the kernel" in found.results[2].detail
+
+
+@pytest.fixture
+def small_group(monkeypatch):
+    """A control group of 64 MiB, below the one that SWBENCH_CGROUP names."""
+    above = os.environ.get("SWBENCH_CGROUP")
+    if not above:
+        pytest.skip("SWBENCH_CGROUP names no control group (version 2) with memory limits below which one may be made")
+    folder = Path(above) / "swbench-test"
+    folder.mkdir()
+    (folder / "memory.max").write_text(str(64 * 2**20))
+    if (folder / "memory.swap.max").exists():
+        (folder / "memory.swap.max").write_text("0")
+    monkeypatch.setenv("SWBENCH_CGROUP_TEST", str(folder))
+    yield folder
+    folder.rmdir()
+
+
+def test_a_kill_by_the_kernel_for_memory_for_real(tmp_path, small_group):
+    _, found = measure(tmp_path, fakes.plan("3:hog", replicates=1, iterations=1, warmup_calls=2))
+    assert [one.status for one in found.results] == [OK, OK, OUT_OF_MEMORY]
+    assert "killed by the kernel" in found.results[2].detail
+
+
+def test_logs_are_not_written_to_a_folder_that_was_removed(tmp_path):
+    plan = fakes.plan("good", replicates=1, iterations=1)
+    writer = store.RunWriter.create(tmp_path / "runs", plan, {}, "test")
+    shutil.rmtree(tmp_path / "runs")
+    with pytest.raises(StoreError, match=r"cannot write .*\.log: No such file or directory; it is not there"):
+        run(plan, writer, SubprocessExecutor(writer.path / "logs", paths=[HERE]), workloads=fakes.TARGETS)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_ctrl_c_leaves_what_was_sealed_readable_and_resumable(tmp_path):

@@ -1,0 +1,232 @@
+"""Bad input gets one clear line and exit 2, before anything is run or written."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from swbench import store, suite
+
+ESCAPE = "\x1b[2J"
+
+
+@pytest.fixture
+def refused(place, bench):
+    """`refused("run", …)` -> what is said; nothing on stdout, no results, nothing that drives the terminal."""
+
+    def command(*arguments):
+        before = {path.name for path in place.iterdir()}
+        code, out, err = bench(*arguments)
+        assert (code, out) == (2, "")
+        assert err.startswith("bench.py: ")
+        assert all(line.isprintable() for line in err.splitlines())
+        assert {path.name for path in place.iterdir()} == before
+        return err.removeprefix("bench.py: ").rstrip("\n")
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("imagnet", "'imagnet' is neither a command nor a suite. Did you mean 'imagenet'?"),
+        ("run imagnet", "no suite is called 'imagnet'. Did you mean 'imagenet'?"),
+        ("runn imagenet", "Did you mean 'run'?"),
+        ("run", "Missing argument 'SUITE…'. See: bench.py run --help"),
+        ("run imagenet --solver eihg", "no solver is called 'eihg'. Did you mean 'eigh'?"),
+        ("run imagenet --solver eigh,,svd", "has an empty entry"),
+        ("run imagenet --iterations 0", "--iterations must be at least 1, not 0"),
+        ("run imagenet --iterations -1", "--iterations must be at least 1, not -1"),
+        ("run imagenet --iterations ten", "'ten' is not a valid integer"),
+        ("run imagenet --replicates 0", "--replicates must be at least 1 (fresh worker processes), not 0"),
+        ("run imagenet --iterations 2 --replicates 3", "cannot be spread over --replicates 3"),
+        ("run imagenet --batch 1000000000", "--batch[0] must be at most"),
+        ("run imagenet --batch 100000", "--batch must be at most 65,536 for networks"),
+        ("run imagenet --batch 0", "--batch[0] must be at least 1"),
+        ("run imagenet --batch nan", "must be int values"),
+        ("run imagenet --group 7", "groups of 7 channels do not divide the 64 channels"),
+        ("run imagenet --threads 0", "--threads must be at least 1"),
+        ("run imagenet --device tpu", "'tpu' is not known. Did you mean 'cpu'?"),
+        ("run imagenet --metrics tyme", "'tyme' is not known. Did you mean 'time'?"),
+        ("run imagenet --only nothing", "--only nothing matches nothing. There is: bn, bw-7, swa-7, swb-7"),
+        ("run imagenet --target-ci nan", "must be a share between 0 and 100 %"),
+        ("run imagenet --budget nan", "must be a time such as 90s, 10m or 1.5h"),
+        ("run imagenet --case-limit 0s", "must be a time"),
+        ("run imagenet --seed -1", "--seed must be at least 0"),
+        ("run imagenet --format cvs", "no format is called 'cvs'. Did you mean 'csv'?"),
+        ("run imagenet --resum", "--resume"),
+        ("run imagenet --anyway", "--anyway only means something with --resume"),
+        ("run imagenet --spectrum identity", "--spectrum means nothing for a suite of kind 'network'"),
+        ("run imagenet --plugin nowhere.py", "--plugin nowhere.py: there is no such Python file"),
+        ("run nowhere.toml", "cannot be read: No such file or directory"),
+        ("check nowhere.toml", "cannot be read: No such file or directory"),
+        ("show latest", "there is no run in results yet"),
+        ("show nothing", "no run is called 'nothing' in results"),
+        ("export latest", "there is no run in results yet"),
+        ("compare a b", "no run is called 'a' in results"),
+        ("list sweets", "'sweets' is not one of"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line(refused, arguments, said):
+    err = refused(*arguments.split())
+    assert said in err
+    if "nowhere.toml" not in arguments:
+        assert "\n" not in err
+
+
+BASE = 'schema = 1\nkind = "network"\nnetwork = { model = "resnet50", image = [[224, 224]]NETWORK }\nrows = [{ norm = "swa", layers = 7ROW }]\nTOP'
+EVERYTHING = """
+schema = 1
+kind = "network"
+colour = "red"
+[network]
+modell = "resnet50"
+image = [[0, 224]]
+batch = [1000000000, nan]
+solver = ["eihg"]
+[protocol]
+iterations = 0
+warmup_s = inf
+[[rows]]
+norm = "swa"
+layers = "seven"
+[[rows]]
+norm = "swx"
+[row]
+norm = "bn"
+"""
+
+
+def test_everything_wrong_with_a_suite_is_said_at_once(place, refused):
+    (place / "wrong.toml").write_text(EVERYTHING)
+    said = refused("run", "wrong.toml").split("\n  ")
+    assert said[0] == "wrong.toml: 12 problems, nothing was run:"
+    for part in [
+        "colour: no such key",
+        "network.modell: no such key. Did you mean 'model'?",
+        "network.model is missing",
+        "network.image[0][0] must be at least 1, not 0",
+        "network.batch[0] must be at most 65,536",
+        "network.batch[1] must be a whole number, not nan",
+        "network.solver[0]: no solver is called 'eihg'. Did you mean 'eigh'?",
+        "protocol.iterations must be at least 1, not 0",
+        "protocol.warmup_s must be a finite number, not inf",
+        "rows[0].layers must be a whole number, not 'seven'",
+        "rows[1].norm: 'swx' is not known. Did you mean 'swa'?",
+        "row: no such table. Did you mean 'rows'?",
+    ]:
+        assert any(one.startswith(part) for one in said), part
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"ROW": ", group = 7"}, "rows[0]: groups of 7 channels do not divide the 64 channels"),
+        ({"NETWORK": ", group = 0"}, "network.group must be at least 1 (channels a group), not 0"),
+        ({"ROW": ', solver = "eihg"'}, "rows[0].solver: no solver is called 'eihg'. Did you mean 'eigh'?"),
+        ({"NETWORK": ", batch = [true]"}, "network.batch[0] must be a whole number, not True"),
+        ({"NETWORK": ", batch = 1"}, "network.batch must be a list, not 1"),
+        ({"TOP": 'title = "\\u001b[2J"'}, "title must be at most 200 printable characters"),
+        ({"TOP": '"\\u001b[2J" = 1'}, "\\x1b[2J: no such key"),
+        ({"TOP": "seed = 1"}, "seed: no such key"),
+        ({"TOP": "[protocol]\nseed = 1e999"}, "protocol.seed must be a whole number"),
+        ({"TOP": "x = " + "9" * 5000}, "a number has more digits than can be meant"),
+        ({"TOP": "x = " + "[" * 1000 + "]" * 1000}, "brackets are nested more than 32 deep"),
+        ({"TOP": "[" + "a." * 1000 + "a]"}, "nested more than 32 deep"),
+        ({"TOP": "x = "}, "not TOML"),
+        ({"TOP": "x = 1\x00"}, "not TOML"),
+    ],
+)
+def test_a_suite_with_one_mistake(place, refused, changes, said):
+    text = BASE
+    for name in ("NETWORK", "ROW", "TOP"):
+        text = text.replace(name, changes.get(name, ""))
+    (place / "wrong.toml").write_text(text)
+    first, problem = refused("run", "wrong.toml").split("\n  ")
+    assert first == "wrong.toml: 1 problem, nothing was run:"
+    assert said in problem
+
+
+def test_an_image_too_small_for_the_network(place, refused):
+    (place / "wrong.toml").write_text(BASE.replace("[224, 224]", "[8, 8]").replace("NETWORK", "").replace("ROW", "").replace("TOP", ""))
+    assert refused("run", "wrong.toml") == "image 8x8 is too small for resnet50 at batch 1; both sides must be at least 33 pixels"
+
+
+def test_a_hundred_megabytes_are_not_read(place, refused):
+    with open(place / "wrong.toml", "wb") as file:
+        file.truncate(100 * 10**6)
+    assert "larger than 200,000 bytes; a suite is a page of text" in refused("run", "wrong.toml")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(b"schema = 1\n\xff", "line 2 is not UTF-8 (byte 0xff)"), (b"\xef\xbb\xbf", "not TOML"), (b"", "schema is missing")]
+)
+def test_bytes_that_are_no_suite(place, refused, content, said):
+    (place / "wrong.toml").write_bytes(content)
+    assert said in refused("run", "wrong.toml")
+
+
+def test_a_folder_for_a_suite(place, refused):
+    (place / "wrong.toml").mkdir()
+    assert "cannot be read: Is a directory" in refused("run", "wrong.toml")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", ESCAPE],
+        [ESCAPE],
+        ["run", f"{ESCAPE}.toml"],
+        ["show", ESCAPE],
+        ["show", f"/{ESCAPE}"],
+        ["run", "imagenet", "--solver", ESCAPE],
+        ["run", "imagenet", "--only", ESCAPE],
+        ["run", "imagenet", "--format", ESCAPE],
+        ["run", "imagenet", "--plugin", f"{ESCAPE}.py"],
+        ["run", "imagenet", "--results", f"tiny.toml/{ESCAPE}"],
+        [f"--{ESCAPE}"],
+        ["list", ESCAPE],
+    ],
+)
+def test_names_do_not_drive_the_terminal(refused, arguments):
+    assert "x1b[2J" in refused(*arguments) or "printable" in refused(*arguments)
+
+
+def test_names_from_files_do_not_drive_the_terminal(place, bench):
+    (place / f"{ESCAPE}.toml").write_text((place / "tiny.toml").read_text())
+    for arguments in (["check", f"{ESCAPE}.toml"], ["run", f"{ESCAPE}.toml", "--dry-run"], ["run", f"{ESCAPE}.toml"], ["show", "latest"], ["list", "runs"]):
+        code, out, err = bench(*arguments)
+        assert code == 0
+        assert out
+        assert "\x1b" not in out + err
+
+
+def test_runs_are_listed_with_their_state(place, bench):
+    plan = suite.expand(suite.load("tiny.toml"))
+    with store.RunWriter.create("results", plan, {}, "") as unfinished, store.RunWriter.create("results", plan, {}, "") as whole:
+        whole.finish()
+    assert bench("list", "runs") == (0, f"{unfinished.id}  (unfinished)\n{whole.id}\n", "")
+
+
+def test_a_network_that_cannot_be_built_leaves_no_run(place, bench, monkeypatch):
+    from swbench.engine import counting
+    from swbench.errors import SwbenchError
+
+    def refuse(cases):
+        raise SwbenchError("resnet20 cannot be counted: no")
+
+    monkeypatch.setattr(counting, "_elsewhere", refuse)
+    code, out, err = bench("run", "tiny.toml", "--metrics", "flops,time")
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1] == "bench.py: resnet20 cannot be counted: no"
+    assert list((place / "results").iterdir()) == []
+
+
+def test_bench_py_itself_says_one_line(place):
+    script = Path(__file__).parents[2] / "bench.py"
+    environ = {**os.environ, "PYTHONPATH": str(script.parent)}
+    done = subprocess.run([sys.executable, script, "run", "imagnet"], capture_output=True, text=True, check=False, env=environ)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
