@@ -41,7 +41,7 @@ class FakeExecutor:
             running[0] = case
 
         try:
-            Session(job, self._make, send, begin, self._clock, read=dict).run()
+            Session(job, self._make, send, begin, self._clock, read=dict, collects=False).run()
         except Dies as death:
             return Ending(ok=False, culprit=running[0] if running[0] >= 0 else None, status=death.status, detail=death.detail)
         return Ending(ok=ended[-1])

@@ -3,7 +3,8 @@
 import gc
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from swbench.clock import Clock, HostClock
@@ -31,9 +32,12 @@ class Session:
         begin: Callable[[int, str], None] = lambda case, stage: None,
         clock: Clock | None = None,
         read: Callable[[], Mapping[str, float]] = disturbance.read,
+        collects: bool = True,
     ) -> None:
+        """`collects` False leaves this process's garbage collector alone, where the process is not the session's own."""
         self._job, self._make, self._send, self._begin, self._read = job, make, send, begin, read
         self._now = (clock or HostClock()).now
+        self._collects = collects
         self._ready: dict[int, Workload] = {}
 
     def run(self) -> None:
@@ -42,19 +46,11 @@ class Session:
             self._guarded(case, "building", self._build)
         for case in list(self._ready):
             self._guarded(case, "warming up", self._warm)
-        collecting = gc.isenabled()
-        gc.collect()
-        gc.freeze()  # what was built is not walked again by the collections between rounds
-        gc.disable()
-        try:
+        with _few_collections() if self._collects else nullcontext():
             order = Order(self._job.seed)
             for index in range(self._job.protocol.rounds):
                 if self._ready:
                     self._round(index, order)
-        finally:
-            gc.unfreeze()
-            if collecting:
-                gc.enable()
         for case in list(self._ready):
             self._guarded(case, "finishing", self._finish)
         self._send(End())
@@ -82,7 +78,8 @@ class Session:
             self._guarded(case, "timing", lambda case: samples.__setitem__(str(case), _checked(self._ready[case].call())))
         change = disturbance.difference(before, self._read())
         self._send(RoundTaken(index=index, order=tuple(order), samples=samples, disturbance=dict(change), started=started))
-        gc.collect(0)
+        if self._collects:
+            gc.collect(0)
 
     def _finish(self, case: int) -> None:
         workload = self._ready[case]
@@ -102,6 +99,21 @@ class Session:
             self._begin(-1, stage)
             self._send(Failed(case=case, status=status, detail=f"{detail} (while {stage})" if status == CRASHED else detail))
         self._begin(-1, stage)
+
+
+@contextmanager
+def _few_collections() -> Iterator[None]:
+    """No collection but those asked for; what was built before is not walked again by them."""
+    collecting = gc.isenabled()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        if collecting:
+            gc.enable()
 
 
 def cause(problem: BaseException) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """The protocol on simulated machines whose truth is known, and the analyses that fail there."""
 
+import functools
 import random
 from typing import ClassVar
 
@@ -29,7 +30,13 @@ def fixed(seed):
     return lambda cells: cells
 
 
-@pytest.mark.parametrize("ratio", [1.0, 1.05])
+@functools.cache
+def stopped(alpha: float):
+    """300 runs that stop by themselves; the two tests that ask for the same ones share them."""
+    return replay_stopping(Experiment(), Stopping(0.03, alpha=alpha), runs=300)
+
+
+@pytest.mark.parametrize("ratio", [pytest.param(1.0, marks=pytest.mark.slow), 1.05])
 def test_a_fixed_number_of_replicates_covers_the_truth_without_bias(ratio):
     found = replay(Experiment(ratio=ratio), runs=1000)
     assert abs(found.bias) <= 0.003
@@ -37,7 +44,7 @@ def test_a_fixed_number_of_replicates_covers_the_truth_without_bias(ratio):
 
 
 def test_optional_stopping_still_covers():
-    found = replay_stopping(Experiment(), Stopping(0.03), runs=300)
+    found = stopped(0.05)
     assert abs(found.bias) <= 0.003
     assert found.covered >= 0.93
     assert 8 < found.replicates < 32  # so that looks of several sizes were judged
@@ -53,7 +60,7 @@ def test_rounds_in_a_fixed_order_are_biased_by_the_position_in_the_round():
 
 
 def test_stopping_without_splitting_the_error_probability_would_cover_less():
-    naive, split = (replay_stopping(Experiment(), Stopping(0.03, alpha=alpha), runs=300).covered for alpha in (0.2, 0.05))
+    naive, split = (stopped(alpha).covered for alpha in (0.2, 0.05))
     assert naive < split
 
 

@@ -5,11 +5,21 @@ import random
 
 import pytest
 
+from swbench.engine import selftest as selftests
 from swbench.engine.selftest import FAILED, INCONCLUSIVE, PASSED, SKIPPED, Outcome, judging, overall, plans, selftest
 from swbench.engine.selftest.measuring import Broken
 from swbench.probes.selftest import DELAY, LENGTH, known
 from swbench.report.statistics import Interval
 from swbench.result import Round
+
+
+@pytest.fixture(scope="module", autouse=True)
+def replayed_once():
+    """The simulated runs depend on no instrument: they are the same for every test here."""
+    found = list(selftests.replays(200, False))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(selftests, "replays", lambda runs, long: iter(found))
+        yield
 
 
 def instrument(between=0.003, bias=1.0, overhead_s=2e-7, backwards=False):
