@@ -1,5 +1,7 @@
 """The order of replicates, what is run again after a death, resuming, budget and stopping; all in this process, on fake time."""
 
+import os
+
 import fakes
 import pytest
 
@@ -166,3 +168,23 @@ def test_a_settled_group_stays_settled_when_resumed(bench):
     bench.run(plan, stopping=stop, writer=store.resume(bench.writer.path))
     assert bench.executor.jobs == []
     assert len(store.load(bench.writer.path).results) == 6
+
+
+def test_a_slow_disk_is_told_once(bench, monkeypatch):
+    plan = fakes.plan("a", replicates=3)
+    synced = os.fsync
+
+    def slowly(handle):
+        bench.clock.advance(3.0)
+        synced(handle)
+
+    monkeypatch.setattr(os, "fsync", slowly)
+    assert bench.run(plan).exit_code == 0
+    (told,) = bench.of(events.DiskSlow)
+    assert told == events.DiskSlow(path=bench.writer.path, seconds=6.0)  # the rounds, then the cells
+    assert len(store.load(bench.writer.path).results) == 9
+
+
+def test_a_fast_disk_is_not_worth_a_word(bench):
+    bench.run(fakes.plan("a"))
+    assert bench.of(events.DiskSlow) == []

@@ -246,6 +246,35 @@ def test_a_place_that_cannot_be_written_is_said_with_the_remedy(tmp_path, place)
         store.RunWriter.create(tmp_path / place, runs.plan(), {}, "")
 
 
+def test_a_snapshot_is_what_reading_would_give(written):
+    with store.resume(written, runs.plan(), runs.ENVIRONMENT) as writer:
+        runs.fill(writer, writer.plan, group=1, attempt="c")
+        writer.add_round(runs.one_round(writer.plan, replicate=1, attempt="d"))
+        assert writer.snapshot() == store.load(written)
+        subprocess.run(["rm", "-r", written], check=True)
+        assert len(writer.snapshot().results) == 6
+        with pytest.raises(StoreError, match="The run folder is gone, and with it 6 finished cells"):
+            writer.finish()
+
+
+def test_a_run_that_is_written_is_held(written):
+    assert not store.held(written)
+    with store.resume(written):
+        assert store.held(written)
+    assert not store.held(written)
+    assert not store.held(written / "nothing")
+
+
+def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path, monkeypatch):
+    def full(path, data):
+        raise StoreError("no space")
+
+    monkeypatch.setattr("swbench.store.writer.write_json", full)
+    with pytest.raises(StoreError, match="no space"):
+        store.RunWriter.create(tmp_path, runs.plan(), {}, "")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_kill_anywhere_leaves_a_readable_run(tmp_path):
     code = textwrap.dedent(f"""
         import os, signal, sys

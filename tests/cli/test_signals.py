@@ -1,0 +1,64 @@
+"""Signals end a command once: further ones within the grace change nothing, later ones end an ending that hangs."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from swbench.cli import app
+from swbench.cli.signals import GRACE_S, Signalled, orderly
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_raises_once_and_again_only_after_the_grace(number):
+    clock = iter([100.0, 100.0 + GRACE_S / 2, 101.0 + GRACE_S, 101.0 + GRACE_S])
+    before = signal.getsignal(number)
+    with orderly(lambda: next(clock)):
+        with pytest.raises(Signalled) as raised:
+            signal.raise_signal(number)
+        assert raised.value.number == number
+        signal.raise_signal(number)  # the impatient second one
+        with pytest.raises(Signalled):
+            signal.raise_signal(number)
+    assert signal.getsignal(number) is before
+
+
+def test_what_is_ignored_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with orderly():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_another_thread_handles_no_signals():
+    found = []
+    thread = threading.Thread(target=lambda: found.append(app.start(["list", "norms"])))
+    thread.start()
+    thread.join()
+    assert found == [0]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_before_anything_runs_is_one_line(capfd, monkeypatch, number, code):
+    from swbench import suite
+
+    monkeypatch.setattr(suite, "load", lambda name: signal.raise_signal(number))
+    assert app.start(["check", "imagenet"]) == code
+    assert capfd.readouterr().err.strip() == "bench.py: interrupted"
+
+
+def test_counting_ends_with_the_run_that_asked_for_it():
+    code = (
+        "import sys; from swbench.engine.worker import tie_to; print('tied', flush=True); tie_to(int(sys.argv[1])); print('on', flush=True); sys.stdin.read()"
+    )
+    script = f"import os, subprocess, sys; subprocess.Popen([sys.executable, '-c', {code!r}, str(os.getpid())]); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout.readline() == "tied\n"
+        assert parent.stdout.readline() == "on\n"
+        os.kill(parent.pid, signal.SIGKILL)
+        assert parent.stdout.read() == "", "the pipe ends because its last writer did"
