@@ -1,5 +1,6 @@
 """The command line on tiny suites whose workloads take no time: `bench` in this process, `start` in one of its own."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -59,6 +60,7 @@ def bench(place, capfd):
 
     def command(*arguments):
         code = run_command([str(argument) for argument in arguments])
+        gc.enable()  # commands that read, print and end turn it off
         out, err = capfd.readouterr()
         assert "Traceback" not in out + err
         return code, out, err

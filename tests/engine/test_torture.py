@@ -11,8 +11,8 @@ import pytest
 SCRIPT = Path(__file__).with_name("torture.py")
 
 
-def torture(points: int, seed: int, folder: Path) -> dict:
-    done = subprocess.run([sys.executable, SCRIPT, str(points), str(seed), folder], capture_output=True, text=True, check=False)
+def torture(points: int, seed: int, folder: Path, groups: int) -> dict:
+    done = subprocess.run([sys.executable, SCRIPT, str(points), str(seed), folder, str(groups)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert not done.stderr
     return json.loads(done.stdout)
@@ -28,14 +28,14 @@ def check(report: dict, points: int) -> None:
 
 
 def test_twenty_kills_lose_nothing(tmp_path):
-    check(torture(20, 1, tmp_path), 20)
+    check(torture(20, 1, tmp_path, groups=1), 20)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_two_hundred_kills_lose_nothing(tmp_path, capsys):
     points = int(os.environ.get("SWBENCH_TORTURE", "200"))
-    report = torture(points, 2, tmp_path)
+    report = torture(points, 2, tmp_path, groups=2)
     with capsys.disabled():
         sys.stdout.write(f"\n{json.dumps(report, indent=1)}\n")
     check(report, points)

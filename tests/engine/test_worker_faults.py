@@ -48,14 +48,18 @@ def test_a_run_without_faults_measures_every_cell(tmp_path):
     assert "steal_s" in found.rounds[0].disturbance or "wall_s" in found.rounds[0].disturbance
 
 
-CAUSES = [
+SURVIVED = [
     ("build:unsupported", UNSUPPORTED, "no such thing here"),
     ("build:memory", OUT_OF_MEMORY, "no memory left"),
-    ("3:full", OUT_OF_MEMORY, "no memory left"),
     ("build:full_torch", OUT_OF_MEMORY, "allocate"),
     ("4:raise", CRASHED, "ZeroDivisionError: on purpose second line (while timing)"),
     ("1:leave", CRASHED, "SystemExit: 5 (while warming up)"),
     ("finish:raise", CRASHED, "(while finishing)"),
+]
+"""What takes no worker down."""
+
+CAUSES = [
+    ("3:full", OUT_OF_MEMORY, "no memory left"),
     ("3:vanish", CRASHED, "exit status 5 while timing"),
     ("build:segfault", CRASHED, "killed by SIGSEGV while building"),
     ("2:segfault", CRASHED, "killed by SIGSEGV while warming up"),
@@ -69,13 +73,28 @@ CAUSES = [
 ]
 
 
+def test_what_a_worker_survives_is_a_status_and_the_others_go_on_in_it(tmp_path):
+    ended, found = measure(tmp_path, fakes.plan(*(model for model, _, _ in SURVIVED), "good", replicates=1, iterations=2))
+    assert [one.status for one in found.results] == [OK, OK, *(status for _, status, _ in SURVIVED), OK]
+    for one, (_, _, detail) in zip(found.results[2:], SURVIVED, strict=False):
+        assert detail in one.detail
+    assert ended.exit_code == 3
+    assert len({one.attempt for one in found.results}) == 1
+    assert [len(one.samples("forward_s")) for one in found.results if one.status == OK] == [2, 2, 2]
+
+
+def test_an_unsupported_case_is_no_failure(tmp_path):
+    ended, found = measure(tmp_path, fakes.plan("build:unsupported", replicates=1, iterations=1))
+    assert (found.results[2].status, ended.exit_code) == (UNSUPPORTED, 0)
+
+
 @pytest.mark.parametrize(("model", "status", "detail"), CAUSES)
 def test_a_fault_is_a_status_with_its_cause_and_the_others_run_on(tmp_path, model, status, detail, monkeypatch):
     monkeypatch.setattr(executing, "_EXIT_S", 0.5)
     ended, found = measure(tmp_path, fakes.plan(model, "good", replicates=1, iterations=2))
     assert [one.status for one in found.results] == [OK, OK, status, OK]
     assert detail in found.results[2].detail
-    assert ended.exit_code == (0 if status == UNSUPPORTED else 3)
+    assert ended.exit_code == 3
     assert [len(one.samples("forward_s")) for one in found.results if one.status == OK] == [2, 2, 2]
     assert found.complete
     assert not psutil.Process().children(recursive=True)

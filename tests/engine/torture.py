@@ -1,4 +1,4 @@
-"""Kill runs at random points and resume them: `python tests/engine/torture.py POINTS SEED FOLDER` writes what came of it as JSON.
+"""Kill runs at random points and resume them: `python tests/engine/torture.py POINTS SEED FOLDER GROUPS` writes what came of it as JSON.
 
 A process of its own without torch, so that each run is a fork: a life is a run that is killed up to three times and then left alone.
 """
@@ -29,7 +29,7 @@ STAGES = ("import", "build", "warm-up", "region", "finish", "message")
 KILLS_A_LIFE = 3
 ORPHAN_S = 20.0
 TARGETS = {"network": "tortured:Tortured"}
-PLAN = fakes.plan("good", groups=2, replicates=2, iterations=4)
+PLAN = fakes.plan("good", groups=int(sys.argv[4]), replicates=2, iterations=4)
 CELLS = {(case.key, number) for group in PLAN.groups for case in group.cases for number in range(2)}
 
 

@@ -21,7 +21,9 @@ def test_every_schema_has_its_sample():
 def test_an_old_run_loads_with_every_sample_and_prints(path):
     found = store.load(path)
     assert (found.complete, found.command, found.warnings) == (True, "python bench.py tiny.toml", ())
-    assert found.plan == runs.plan()
+    assert (found.plan.suite, found.plan.kind, found.plan.groups, found.plan.metrics) == ("tiny", "network", runs.plan().groups, ("time",))
+    protocol = found.plan.protocol
+    assert (protocol.iterations, protocol.replicates, protocol.warmup_s, protocol.warmup_cap_s) == (6, 2, 2.0, 20.0), "its own, not today's defaults"
     assert found.environment["torch"] == {"version": "2.13.0"}
     assert [(one.group, one.replicate) for one in found.results[::3]] == [(f"cpu batch {batch}", number) for batch in (1, 2) for number in (0, 1)]
     assert found.rounds[0] == runs.one_round(found.plan, attempt="00")
