@@ -29,7 +29,11 @@ lint: $(STAMP)
 torture: $(STAMP)
 	$(PY) -m pytest -m slow tests/engine/test_torture.py
 
+fuzz: $(STAMP)
+	SWBENCH_FUZZ=$${SWBENCH_FUZZ:-10000} $(PY) -m pytest --timeout 3600 tests/suite/test_suite_fuzz.py tests/store/test_store_fuzz.py
+
 selftest: $(STAMP)
+	$(PY) -m pytest -m slow tests/engine/test_replay.py
 	$(PY) bench.py selftest --long
 
 clean:

@@ -26,6 +26,7 @@ def measure(names: Sequence[str], *, format_: str, results: str, resume: bool, a
     suites = [suite.load(name) for name in dict.fromkeys(names)]
     options = suite.Options.of(**given)
     plans = [suite.expand(one, options) for one in suites]
+    _check_solver_options(plans)
     if dry_run:
         for plan in plans:
             _announce(plan)
@@ -56,6 +57,14 @@ def measure(names: Sequence[str], *, format_: str, results: str, resume: bool, a
             _rescue(writer, format_)
             raise
     return show(folders, format_)
+
+
+def _check_solver_options(plans: Sequence[Plan]) -> None:
+    """Refuse a solver option that is none before anything runs. Solvers without options were checked by name, without loading torch."""
+    from swbench import solvers
+
+    for spec in {case.solver for plan in plans for group in plan.groups for case in group.cases if case.solver and ":" in case.solver}:
+        solvers.get(spec)
 
 
 def _rescue(writer: store.RunWriter, format_: str) -> None:

@@ -37,6 +37,8 @@ def refused(place, bench):
         ("run", "Missing argument 'SUITE…'. See: bench.py run --help"),
         ("run imagenet --solver eihg", "no solver is called 'eihg'. Did you mean 'eigh'?"),
         ("run imagenet --solver eigh,,svd", "has an empty entry"),
+        ("run imagenet --solver eigh:bogus=1", "takes no option 'bogus=1'; it takes: backward, floor"),
+        ("run imagenet --solver eigh:backward=papr", "backward must be one of 'daleckii-krein', 'paper', not 'papr'"),
         ("run imagenet --iterations 0", "--iterations must be at least 1, not 0"),
         ("run imagenet --iterations -1", "--iterations must be at least 1, not -1"),
         ("run imagenet --iterations ten", "'ten' is not a valid integer"),
