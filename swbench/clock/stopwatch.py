@@ -44,5 +44,11 @@ class HostStopwatch:
 
 
 def stopwatch_for(device: str) -> Stopwatch | None:
-    """The stopwatch of a device; None where there is none yet. The place to add one with CUDA events."""
-    return HostStopwatch() if device == "cpu" else None
+    """The stopwatch of a device (`cpu`, `cuda`, `cuda:1`); None where torch sees no such device."""
+    if device == "cpu":
+        return HostStopwatch()
+    from swbench.clock.cuda import gpu_for
+    from swbench.clock.events import EventStopwatch
+
+    gpu = gpu_for(device)
+    return None if gpu is None else EventStopwatch(gpu)

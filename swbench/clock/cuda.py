@@ -1,0 +1,87 @@
+"""A CUDA device: events, graphs, memory and the time its kernels ran, all through torch."""
+
+import functools
+from collections.abc import Callable
+
+import torch
+
+from swbench.clock.busy import busy_s
+from swbench.clock.events import Event, Graph
+from swbench.clock.host import HostClock
+
+
+class CudaGpu:
+    """The device `cuda` or `cuda:N` of this process, which becomes its current one. Raises RuntimeError where torch has no such device."""
+
+    def __init__(self, device: str) -> None:
+        self.index = torch.device(device).index or 0
+        self.place, self.clock = f"cuda:{self.index}", HostClock()
+        torch.cuda.set_device(self.index)
+        self._side: torch.cuda.Stream | None = None
+        self._pool: object = None
+
+    @property
+    def uuid(self) -> str:
+        """The device's UUID without the prefix that NVML gives it."""
+        return str(torch.cuda.get_device_properties(self.index).uuid)
+
+    @property
+    def cache_bytes(self) -> int:
+        """The size of the L2 cache; 0 where torch does not say."""
+        return int(getattr(torch.cuda.get_device_properties(self.index), "L2_cache_size", 0))
+
+    def event(self) -> Event:
+        return torch.cuda.Event(enable_timing=True)
+
+    def synchronise(self) -> None:
+        torch.cuda.synchronize(self.index)
+
+    def aside(self, step: Callable[[], object]) -> None:
+        """On the very stream of the capture: autograd ties gradient accumulators to the stream of the pass that made them."""
+        side = self._stream()
+        side.wait_stream(torch.cuda.current_stream(self.index))
+        with torch.cuda.stream(side):
+            step()
+        torch.cuda.current_stream(self.index).wait_stream(side)
+        self.synchronise()
+
+    def capture(self, step: Callable[[], object]) -> Graph:
+        """All graphs of the process share one memory pool: no graph reads what another left there, and networks then need the memory of the largest."""
+        if self._pool is None:
+            self._pool = torch.cuda.graph_pool_handle()
+        self.synchronise()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream()):
+            step()
+        return graph
+
+    def peak(self, step: Callable[[], object]) -> tuple[int, int]:
+        self.synchronise()
+        torch.cuda.empty_cache()
+        allocated, reserved = torch.cuda.memory_allocated(self.index), torch.cuda.memory_reserved(self.index)
+        torch.cuda.reset_peak_memory_stats(self.index)
+        step()
+        self.synchronise()
+        return torch.cuda.max_memory_allocated(self.index) - allocated, torch.cuda.max_memory_reserved(self.index) - reserved
+
+    def busy_s(self, step: Callable[[], object]) -> float | None:
+        self.synchronise()
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
+            step()
+            self.synchronise()
+        return busy_s(profiler.profiler.kineto_results.events())
+
+    def memory(self) -> tuple[int, int]:
+        return torch.cuda.max_memory_allocated(self.index), torch.cuda.get_device_properties(self.index).total_memory
+
+    def _stream(self) -> torch.cuda.Stream:
+        if self._side is None:
+            self._side = torch.cuda.Stream(self.index)
+        return self._side
+
+
+@functools.cache
+def gpu_for(device: str) -> CudaGpu | None:
+    """The device of that name, one object a process; None where torch sees no such device."""
+    index = torch.device(device).index or 0
+    return CudaGpu(device) if torch.cuda.is_available() and index < torch.cuda.device_count() else None
