@@ -12,7 +12,11 @@ COUNTED = -1
 """The replicate number of results that are counted once a case instead of timed."""
 
 FORWARD, FORWARD_BACKWARD = "forward_s", "forward_backward_s"
-"""Host wall time of one call, from its start to the end of the forward pass and to the end of the backward pass."""
+"""Time of one call, from its start to the end of the forward pass and to the end of the backward pass: the host's wall clock on a CPU, the
+mean over a block of iterations by the device's own events on a GPU (docs/measuring-gpu.md)."""
+
+FORWARD_BACKWARD_WALL = "forward_backward_wall_s"
+"""Host wall time of a block of iterations on a GPU, divided by their number."""
 
 
 @dataclass(frozen=True)

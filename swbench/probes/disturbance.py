@@ -11,7 +11,7 @@ from swbench.probes.marking import marked, marks, quietness, severity
 
 __all__ = ["Reader", "difference", "marked", "marks", "quietness", "read", "severity"]
 
-GAUGES = ("frequency_hz",)
+GAUGES = ("frequency_hz", "gpu_sm_hz")
 """Readings that are a state, not a count: a difference keeps the lower one and the share by which it fell."""
 BITS = ("gpu_throttle_reasons",)
 """Readings that are a set of flags: a difference joins both sets."""

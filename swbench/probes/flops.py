@@ -12,6 +12,7 @@ from swbench.flops.recorder import EVAL, TRAIN, record
 from swbench.flops.rule import Count
 from swbench.flops.solver import solver_flops
 from swbench.flops.trace import Trace
+from swbench.probes.precision import element_type
 from swbench.result import Measurement
 
 FALLBACK = "eigh"
@@ -72,8 +73,8 @@ def _traces(case: Case, notes: dict[str, str]) -> tuple[Trace, Trace, str]:
 
 def _walk(case: Case, solver: str) -> tuple[Trace, Trace]:
     with torch.device("meta"):
-        net = models.build(case.model, case.norm, case.layers, solver, case.classes, case.group).to(getattr(torch, case.dtype))
-        image = torch.empty(1, 3, *case.image, dtype=getattr(torch, case.dtype))
+        net = models.build(case.model, case.norm, case.layers, solver, case.classes, case.group).to(element_type(case.dtype))
+        image = torch.empty(1, 3, *case.image, dtype=element_type(case.dtype))
     return record(net, (image,), EVAL), record(net, (image,), TRAIN)
 
 

@@ -9,7 +9,7 @@ CAP = 0.2
 TICK_S = 0.01
 """Grain of /proc/stat: one stolen tick may be a fraction of one."""
 
-ALLOWED_SHARE = {"steal_s": 0.02, "queued_s": 0.01, "pressure_memory_s": 0.02, "pressure_io_s": 0.05, "pressure_cpu_s": 0.5}
+ALLOWED_SHARE = {"steal_s": 0.02, "queued_s": 0.01, "pressure_memory_s": 0.02, "pressure_io_s": 0.05, "pressure_cpu_s": 0.5, "gpu_thermal_s": 0.01}
 """Share of the round's wall time that each may take; heuristics. 1 % off the core moves a sample by as much as two quiet processes differ.
 CPU pressure counts any task on the machine, and pairs taken with one thread held their ratio at 50 %, so only more than that counts."""
 

@@ -1,13 +1,19 @@
 """One network, timed as the paper times it: a forward pass, and a forward and backward pass, from the same call."""
 
+import statistics
+
 import torch
 
 from swbench import models
-from swbench.case import Case
-from swbench.clock import Stopwatch, stopwatch_for
+from swbench.case import CONTROL, Case
+from swbench.clock import EventStopwatch, Gpu, Stopwatch, stopwatch_for
+from swbench.probes import modes, steady
+from swbench.probes.card import Card, card_of
+from swbench.probes.exhaustion import told
 from swbench.probes.memory import peak_allocated
+from swbench.probes.precision import arrange, element_type
 from swbench.probes.workload import Unsupported
-from swbench.result import Measurement
+from swbench.result import FORWARD_BACKWARD_WALL, Measurement
 
 SEED = 0
 """Weights, inputs and cotangents are the same in every process."""
@@ -20,55 +26,162 @@ class NetworkWorkload:
 
     The loss is the inner product with the cotangent rather than a sum, whose gradient is 1 everywhere and lets layers after
     a normalisation see nothing. Gradients are dropped before the clock starts, so that a call allocates what a training step does.
+    On a GPU a call is a block of iterations (docs/measuring-gpu.md). `stopwatch` replaces the device's own, and then a call is one
+    iteration; `gpu` and `card` stand for the device and its NVML in tests.
     """
 
-    def __init__(self, case: Case, stopwatch: Stopwatch | None = None) -> None:
-        if case.mode != "eager":
-            raise Unsupported(f"mode {case.mode!r} is not built yet; only eager is")
+    def __init__(self, case: Case, stopwatch: Stopwatch | None = None, gpu: Gpu | None = None, card: Card | None = None) -> None:
+        if case.mode not in modes.MODES:
+            raise Unsupported(f"there is no mode {case.mode!r}; there is {', '.join(modes.MODES)}")
+        if case.mode == "graph" and not case.device.startswith("cuda"):
+            raise Unsupported(f"CUDA graphs need a CUDA device; on {case.device} use --mode eager")
         if case.world != 1:
             raise Unsupported(f"{case.world} processes are not built yet; only 1 is")
-        watch = stopwatch or stopwatch_for(case.device)
+        if gpu is None and stopwatch is None and case.device != "cpu":
+            from swbench.clock.cuda import gpu_for
+
+            gpu = gpu_for(case.device)
+        watch = stopwatch or (EventStopwatch(gpu) if gpu is not None else stopwatch_for(case.device))
         if watch is None:
-            raise Unsupported(f"there is no clock for device {case.device!r} yet; only cpu has one")
-        self._watch = watch
-        dtype, layout = getattr(torch, case.dtype), _LAYOUTS[case.layout]
+            raise Unsupported(f"torch sees no device {case.device!r} here; use --device cpu")
+        self._case, self._watch, self._gpu, self._card = case, watch, gpu, card
+        self._graphs: tuple = ()
+        self._iterations, self._walls = 1, []
+        self._settings = arrange(case.dtype, case.device)
+        with told(gpu):
+            self._build(case)
+            if gpu is not None:
+                self._prepare(gpu)
+
+    def _build(self, case: Case) -> None:
+        place = self._gpu.place if self._gpu is not None else case.device
+        dtype, layout = element_type(case.dtype), _LAYOUTS[case.layout]
         generator = torch.Generator().manual_seed(SEED)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(SEED)
             model = models.build(case.model, norm=case.norm, layers=case.layers, solver=case.solver or "auto", num_classes=_classes(case), group=case.group)
-        self._model = model.to(device=case.device, dtype=dtype, memory_format=layout).train()
+        self._model = model.to(device=place, dtype=dtype, memory_format=layout).train()
+        self._run = modes.Compiled(self._model) if case.mode == "compile" else self._model
         shape = (case.batch, 3, *case.image)
-        self._input = torch.randn(shape, generator=generator).to(device=case.device, dtype=dtype, memory_format=layout)
+        self._input = torch.randn(shape, generator=generator).to(device=place, dtype=dtype, memory_format=layout)
         with torch.no_grad():
             output = self._model(self._input)
         self._cotangent = torch.randn(output.shape, generator=generator).to(output)
 
+    def _prepare(self, gpu: Gpu) -> None:
+        """Warm libraries up, take the peak of one iteration, capture, and choose the size of a block."""
+        graph = self._case.mode == "graph"
+        if graph:
+            modes.refuse_waiting(modes.waiting_solvers(self._model))
+        where = gpu.aside if graph else lambda step: step()
+        for _ in range(3 if graph else 1):
+            where(self._iterate)
+        self._model.zero_grad(set_to_none=True)
+        self._peak = gpu.peak(lambda: where(self._iterate))
+        if graph:
+            forward = modes.capture(gpu, lambda: self._model(self._input))
+            self._model.zero_grad(set_to_none=True)  # so that the capture allocates the gradients, and every replay writes them anew
+            self._graphs = forward, modes.capture(gpu, self._iterate)
+        self._iterations = modes.block_size(self.call)
+        self.warmed()
+
+    def _iterate(self) -> None:
+        """One iteration without a clock."""
+        self._model.zero_grad(set_to_none=True)
+        self._run(self._input).backward(self._cotangent)
+
     @property
     def chosen(self) -> dict[str, str]:
-        """What the layers chose, such as `solver` and `kernels`; differing choices are joined by `+`."""
+        """What the layers chose, such as `solver` and `kernels` (differing choices are joined by `+`), and how the device was set."""
         found: dict[str, dict[str, None]] = {}
         for module in self._model.modules():
             for name, value in dict(getattr(module, "chosen", None) or {}).items():
                 found.setdefault(name, {})[str(value)] = None
-        return {name: "+".join(values) for name, values in found.items()}
+        words = {name: "+".join(values) for name, values in found.items()} | self._settings
+        if isinstance(self._run, modes.Compiled):
+            words["compiled"] = self._run.words
+        if self._card is not None and self._card.notes:
+            words["nvml"] = "; ".join(self._card.notes)
+        return words
+
+    def warmed(self) -> None:
+        """What was timed so far was warm-up."""
+        self._walls.clear()
+        if isinstance(self._watch, EventStopwatch):
+            self._watch.take()
 
     def call(self) -> dict[str, float]:
-        self._model.zero_grad(set_to_none=True)
+        with told(self._gpu):
+            found = self._replayed() if self._graphs else self._block()
+        if FORWARD_BACKWARD_WALL in found:
+            self._walls.append(found[FORWARD_BACKWARD_WALL])
+        return found
+
+    def _block(self) -> dict[str, float]:
         watch = self._watch
-        watch.start()
-        output = self._model(self._input)
-        watch.mark("forward")
-        output.backward(self._cotangent)
-        watch.mark("forward_backward")
+        for _ in range(self._iterations):
+            self._model.zero_grad(set_to_none=True)
+            watch.start()
+            output = self._run(self._input)
+            watch.mark("forward")
+            output.backward(self._cotangent)
+            watch.mark("forward_backward")
         return watch.read()
 
+    def _replayed(self) -> dict[str, float]:
+        """A block of the forward graph, then one of both passes."""
+        found, watch = {}, self._watch
+        for name, graph in zip(("forward", "forward_backward"), self._graphs, strict=True):
+            for _ in range(self._iterations):
+                watch.start()
+                graph.replay()
+                watch.mark(name)
+            found |= watch.read()
+        return found
+
+    def _queue(self) -> None:
+        """A block's work without a clock."""
+        for _ in range(self._iterations):
+            if self._graphs:
+                self._graphs[-1].replay()
+            else:
+                self._iterate()
+
+    def observe(self, metrics: tuple[str, ...]) -> list[Measurement]:
+        """What NVML shows of a steady loop: utilisation, power and clocks over 10 s, energy over 5 s. Nothing on a CPU, nor of the control."""
+        if self._gpu is None or self._case.role == CONTROL:
+            return []
+        if self._card is None:
+            self._card = card_of(self._gpu.uuid)
+        return steady.observe(self._queue, self._iterations, self._gpu, self._card, metrics)
+
     def finish(self) -> list[Measurement]:
-        """Peak memory of one call beyond what the model and its input hold, and the bytes of its parameters."""
+        """Bytes of the parameters and the peak of one call beyond what model and input hold; on a GPU also every window and the kernel-busy time.
+
+        `forward_event_s` and `forward_backward_event_s` hold each iteration of the rounds; `gpu_busy_s` is the time an iteration keeps the
+        device busy, `gpu_busy_share` that over the median wall time of an iteration.
+        """
         self._model.zero_grad(set_to_none=True)
         parameters = sum(p.numel() * p.element_size() for p in self._model.parameters())
         found = [Measurement("parameter_bytes", "B", (float(parameters),))]
+        if self._gpu is not None:
+            return found + self._device(self._gpu)
         peak = peak_allocated(lambda: self._model(self._input).backward(self._cotangent))
         return found if peak is None else [*found, Measurement("peak_bytes", "B", (float(peak),))]
+
+    def _device(self, gpu: Gpu) -> list[Measurement]:
+        found = [Measurement(name, "B", (float(value),)) for name, value in zip(("peak_bytes", "peak_reserved_bytes"), self._peak, strict=True)]
+        found.append(Measurement("block_iterations", "1", (float(self._iterations),)))
+        if isinstance(self._watch, EventStopwatch):
+            found += [Measurement(f"{name}_event_s", "s", tuple(values)) for name, values in self._watch.take().items()]
+        busy_s = gpu.busy_s(self._queue)
+        if busy_s is None:
+            self._settings["busy"] = "not measured: the profiler saw no kernel"
+            return found
+        busy_s /= self._iterations
+        found.append(Measurement("gpu_busy_s", "s", (busy_s,)))
+        wall_s = statistics.median(self._walls) if self._walls else 0.0
+        return [*found, Measurement("gpu_busy_share", "1", (busy_s / wall_s,))] if wall_s > 0 else found
 
 
 def _classes(case: Case) -> int | None:

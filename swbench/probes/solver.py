@@ -4,8 +4,12 @@ import torch
 
 from swbench import solvers
 from swbench.case import SolverCase
-from swbench.clock import Stopwatch, stopwatch_for
+from swbench.clock import Gpu, Stopwatch, stopwatch_for
 from swbench.probes.accuracy import accuracy
+from swbench.probes.exhaustion import told
+from swbench.probes.modes import refuse_waiting
+from swbench.probes.precision import arrange
+from swbench.probes.windows import Windows
 from swbench.probes.workload import Unsupported
 from swbench.result import Measurement
 from swbench.solvers import spectra
@@ -18,33 +22,59 @@ class SolverWorkload:
     """A batch with a named spectrum, and a fixed random cotangent on W.
 
     The matrices are rounded to the dtype of the case before anything else, so that solver and oracle see the same ones. W and the
-    gradient of the last call stay, and `finish` judges them.
+    gradient of the last call stay, and `finish` judges them. On a GPU a call is a sample of windows (`swbench.probes.windows`).
     """
 
-    def __init__(self, case: SolverCase, stopwatch: Stopwatch | None = None) -> None:
+    def __init__(self, case: SolverCase, stopwatch: Stopwatch | None = None, gpu: Gpu | None = None) -> None:
         self._solver = solver = solvers.get(case.solver)
-        reason = solver.available(case.device)
+        reason = solver.available(case.device if gpu is None else gpu.place)
         if reason is not None:
             raise Unsupported(reason)
         if case.dtype not in solver.dtypes:
             raise Unsupported(f"solver {solver.name!r} takes {' and '.join(solver.dtypes)}, not {case.dtype}")
-        if case.mode != "eager":
-            raise Unsupported(f"mode {case.mode!r} is not built yet; only eager is")
-        if case.cache != "hot":
-            raise Unsupported(f"cache {case.cache!r} is not built yet; only hot is")
-        watch = stopwatch or stopwatch_for(case.device)
-        if watch is None:
-            raise Unsupported(f"there is no clock for device {case.device!r} yet; only cpu has one")
-        self._watch, self._kappa, self._group = watch, spectra.kappa(case.spectrum), case.group
-        target = {"device": case.device, "dtype": getattr(torch, case.dtype)}
+        if case.mode not in ("eager", "graph"):
+            raise Unsupported(f"a solver is timed eager or in a graph, not in mode {case.mode!r}")
+        if gpu is None and stopwatch is None and case.device != "cpu":
+            from swbench.clock.cuda import gpu_for
+
+            gpu = gpu_for(case.device)
+        if gpu is None and (case.mode == "graph" or case.cache != "hot"):
+            raise Unsupported(f"mode {case.mode} with a {case.cache} cache needs a CUDA device; on {case.device} use eager and hot")
+        if case.mode == "graph" and solver.synchronises:
+            refuse_waiting((solver.name,))
+        watch = stopwatch or (stopwatch_for(case.device) if gpu is None else None)
+        if watch is None and gpu is None:
+            raise Unsupported(f"torch sees no device {case.device!r} here; use --device cpu")
+        self._watch, self._kappa, self._group, self._gpu = watch, spectra.kappa(case.spectrum), case.group, gpu
+        settings = arrange(case.dtype, case.device)
+        target = {"device": case.device if gpu is None else gpu.place, "dtype": getattr(torch, case.dtype)}
         self._cov = spectra.covariances(case.spectrum, case.batch, case.group, SEED).to(**target).requires_grad_()
         self._grad_w = torch.randn(self._cov.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(SEED + 1)).to(**target)
         self._w: torch.Tensor | None = None
-        self.chosen = {"solver": solver.name, "exact": "yes" if solver.exact else f"no: {solver.inexact}"}
+        self.chosen = {"solver": solver.name, "exact": "yes" if solver.exact else f"no: {solver.inexact}", **settings}
         if hasattr(solver, "backward"):
             self.chosen["backward"] = solver.backward
+        self._windows: Windows | None = None
+        if gpu is not None:
+            passes = {"forward": lambda: solver(self._cov), "forward_backward": self._both}
+            with told(gpu):
+                self._windows = Windows(gpu, passes, graph=case.mode == "graph", cold=case.cache == "cold")
+
+    def _both(self) -> None:
+        self._cov.grad = self._w = None
+        w = self._solver(self._cov)
+        w.backward(self._grad_w)
+        self._w = w.detach()
+
+    def warmed(self) -> None:
+        """What was timed so far was warm-up."""
+        if self._windows is not None:
+            self._windows.warmed()
 
     def call(self) -> dict[str, float]:
+        if self._windows is not None:
+            with told(self._gpu):
+                return self._windows.sample()
         self._cov.grad = self._w = None
         watch = self._watch
         watch.start()
@@ -58,11 +88,13 @@ class SolverWorkload:
     def finish(self) -> list[Measurement]:
         """Accuracy of the last call (`swbench.probes.accuracy`), what the solver promised, its operations and the bytes it moved to the host and back.
 
-        `promised_error` bounds the relative error of W in float32 and is absent elsewhere; `flops` is of one forward call.
+        `promised_error` bounds the relative error of W in float32 and is absent elsewhere; `flops` is of one forward call. On a GPU also
+        every window that was timed (`Windows.finish`).
         """
+        windows = self._windows.finish() if self._windows is not None else []
         if self._w is None or self._cov.grad is None:
-            return []
-        found = accuracy(self._cov, self._w, self._grad_w, self._cov.grad)
+            return windows
+        found = windows + accuracy(self._cov, self._w, self._grad_w, self._cov.grad)
         if self._cov.dtype == torch.float32 and self._solver.exact:
             found.append(Measurement("promised_error", "1", (self._solver.tolerance(self._kappa, self._group),)))
         found.append(Measurement("flops", "1", (self._solver.flops(self._group) * len(self._cov),)))

@@ -7,6 +7,8 @@ from swbench.case import Case
 from swbench.clock import HostClock, HostStopwatch
 from swbench.errors import DeviceError
 from swbench.probes.network import NetworkWorkload
+from swbench.probes.precision import element_type
+from swbench.probes.workload import Unsupported
 
 
 class Subject(NetworkWorkload):
@@ -15,10 +17,12 @@ class Subject(NetworkWorkload):
     def __init__(self, case: Case) -> None:
         if case.device != "cpu" and not torch.cuda.is_available():
             raise DeviceError("no CUDA device is available to torch here; use --device cpu")
+        if case.mode != "eager":
+            raise Unsupported(f"mode {case.mode!r} runs more than one operation at a time; profile with --mode eager")
         if case.device == "cpu" and case.threads:
             torch.set_num_threads(case.threads)
         super().__init__(case, HostStopwatch(HostClock()))
-        self.device, self.dtype = torch.device(case.device), getattr(torch, case.dtype)
+        self.device, self.dtype = torch.device(case.device), element_type(case.dtype)
 
     @property
     def model(self) -> nn.Module:

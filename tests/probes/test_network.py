@@ -48,9 +48,18 @@ def test_dtype_and_layout_are_honoured():
     workload.call()
 
 
-@pytest.mark.parametrize(("field", "value"), [("mode", "graph"), ("mode", "compile"), ("device", "cuda"), ("world", 2)])
-def test_what_is_not_built_yet_is_unsupported(field, value):
-    with pytest.raises(Unsupported, match="yet"):
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("mode", "graph", "need a CUDA device"),
+        ("mode", "lazy", "no mode"),
+        ("device", "cuda:7", "torch sees no device"),
+        ("world", 2, "not built yet"),
+        ("dtype", "tf32", "arithmetic of CUDA"),
+    ],
+)
+def test_what_cannot_run_here_is_unsupported(field, value, reason):
+    with pytest.raises(Unsupported, match=reason):
         NetworkWorkload(dataclasses.replace(CASE, **{field: value}))
 
 

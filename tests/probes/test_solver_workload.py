@@ -106,8 +106,9 @@ def test_two_solvers_see_the_same_matrices():
     ("fields", "reason"),
     [
         ({"dtype": "bfloat16"}, "takes float32 and float64, not bfloat16"),
-        ({"mode": "graph"}, "mode 'graph'"),
-        ({"cache": "cold"}, "cache 'cold'"),
+        ({"mode": "graph"}, "mode graph with a hot cache needs a CUDA device"),
+        ({"mode": "compile"}, "mode 'compile'"),
+        ({"cache": "cold"}, "a cold cache needs a CUDA device"),
         ({"solver": "svd:driver=gesvdj"}, "belongs to cuSOLVER"),
     ],
 )

@@ -1,0 +1,126 @@
+"""NVML may be missing, silent, or fail at any moment: it is said in one line, and nothing else changes."""
+
+import pytest
+from fake_nvml import FakeNvml
+
+from swbench.clock.fake_gpu import FakeGpu
+from swbench.probes import marking, steady
+from swbench.probes.card import Card, CardWatch, find
+from swbench.probes.disturbance import Reader, difference
+
+UUID = FakeGpu.uuid
+
+
+def samples(found):
+    return {one.metric: one.samples for one in found}
+
+
+def observe(nvml, metrics=("utilisation", "energy"), tick_s=0.05):
+    gpu, card = FakeGpu(tick_s=tick_s), find(nvml, UUID)
+    queued = []
+    found = samples(steady.observe(lambda: queued.append(1), 4, gpu, card, metrics))
+    return found, card, gpu, queued
+
+
+def test_units_are_si():
+    card = find(FakeNvml(nvmlDeviceGetViolationStatus=type("V", (), {"violationTime": 2_000_000_000})), UUID)
+    assert (card.utilisation(), card.power_w(), card.energy_j(), card.sm_hz(), card.thermal_s()) == (0.4, 300.0, 6000.0, 1.98e9, 2.0)
+    assert card.notes == []
+
+
+@pytest.mark.parametrize("uuid", [UUID, f"GPU-{UUID}"])
+def test_the_card_is_found_by_uuid(uuid):
+    assert find(FakeNvml(), uuid).power_w() == 300.0
+
+
+def test_another_uuid_is_another_card():
+    card = find(FakeNvml(), "99999999-0000-0000-0000-000000000000")
+    assert card.power_w() is None
+    assert len(card.notes) == 1
+    assert "Not Found" in card.notes[0]
+
+
+def test_a_driver_without_nvml_is_one_line():
+    card = find(FakeNvml(fail={"nvmlInit": 0}), UUID)
+    assert (card.utilisation(), card.throttle_reasons(), card.processes()) == (None, None, ())
+    assert card.notes == ["no NVML: Unknown Error"]
+
+
+def test_a_mig_slice_is_said():
+    assert "MIG" in find(FakeNvml(uuids=(f"MIG-{UUID}",)), UUID).notes[0]
+
+
+def test_failing_on_the_third_call_keeps_two_readings_and_says_so_once():
+    found, card, _, _ = observe(FakeNvml(fail={"nvmlDeviceGetUtilizationRates": 2}))
+    assert len(found["gpu_utilisation"]) == 2
+    assert len(found["gpu_power"]) > 20
+    assert card.notes == ["no utilisation after 2 readings: Unknown Error"]
+
+
+def test_the_loop_lasts_ten_seconds_and_tells_how_many_readings_it_took():
+    found, _, gpu, queued = observe(FakeNvml())
+    assert found["gpu_loop"][0] >= 10.0
+    assert 40 <= len(found["gpu_utilisation"]) <= 51
+    assert set(found["gpu_utilisation"]) == {0.4}
+    blocks = round(found["gpu_loop"][0] / 0.05)
+    assert found["gpu_energy"][0] == pytest.approx(6000.0 / (4 * blocks), rel=0.02), "one reading before, one after, over every iteration between"
+    assert len(queued) - blocks == pytest.approx(steady.SETTLE_S / 0.05, abs=2)
+    assert gpu.waits.count("event") == len(queued) - 2, "two blocks in flight, no more"
+
+
+def test_energy_alone_takes_five_seconds():
+    found, _, _, _ = observe(FakeNvml(), metrics=("energy",))
+    assert 5.0 <= found["gpu_loop"][0] < 6.0
+    assert "gpu_utilisation" not in found
+
+
+def test_without_an_energy_counter_the_rest_is_measured():
+    found, card, _, _ = observe(FakeNvml(fail={"nvmlDeviceGetTotalEnergyConsumption": 0}))
+    assert "gpu_energy" not in found
+    assert found["gpu_utilisation"]
+    assert card.notes == ["no energy counter: Unknown Error"]
+
+
+def test_nothing_is_observed_that_was_not_asked_for():
+    assert observe(FakeNvml(), metrics=("time",))[0] == {}
+
+
+def test_a_throttle_between_two_cases_marks_the_round():
+    reasons = iter([0, 0, 0x40, 0, 0, 0, 0, 0])
+    watch = CardWatch(find(FakeNvml(nvmlDeviceGetCurrentClocksEventReasons=lambda: next(reasons)), UUID))
+    before = watch.read()
+    watch.glance()
+    change = difference(before, watch.read())
+    assert int(change["gpu_throttle_reasons"]) == 0x40
+    assert marking.marked(change)
+
+
+def test_a_throttle_in_mid_block_shows_in_the_counter_though_no_reading_saw_it():
+    held_ns = iter([0, 300_000_000])
+    watch = CardWatch(find(FakeNvml(nvmlDeviceGetViolationStatus=lambda: type("V", (), {"violationTime": next(held_ns)})), UUID))
+    before, after = ({"wall_s": wall_s, **watch.read()} for wall_s in (0.0, 1.0))
+    change = difference(before, after)
+    assert change["gpu_throttle_reasons"] == 0.0
+    assert change["gpu_thermal_s"] == pytest.approx(0.3)
+    assert marking.marked(change)
+
+
+def test_the_power_cap_marks_nothing():
+    watch = CardWatch(find(FakeNvml(nvmlDeviceGetCurrentClocksEventReasons=0x4), UUID))
+    assert not marking.marked(difference(watch.read(), watch.read()))
+
+
+def test_the_lowest_clock_of_a_round_is_kept():
+    clocks = iter([1980, 1200, 1980])
+    watch = CardWatch(find(FakeNvml(nvmlDeviceGetClockInfo=lambda: next(clocks)), UUID))
+    before = watch.read()
+    watch.glance()
+    change = difference(before, watch.read())
+    assert change["gpu_sm_hz"] == 1.2e9
+    assert change["gpu_sm_drop"] == pytest.approx(1 - 1200 / 1980)
+
+
+def test_a_reader_without_answers_reads_as_on_a_cpu():
+    watch = CardWatch(Card(None, None, "no NVML"))
+    assert watch.read() == {}
+    assert not [key for key in Reader(gpu=watch.read).read() if key.startswith("gpu")]

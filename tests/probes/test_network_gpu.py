@@ -1,0 +1,199 @@
+"""A network on a GPU, with the GPU played by a fake: blocks, modes, memory, and what the device shows outside the rounds."""
+
+import dataclasses
+
+import pytest
+import torch
+from fake_nvml import FakeNvml
+
+from swbench.case import CONTROL, Case
+from swbench.clock.fake_gpu import FakeGpu
+from swbench.engine.session import cause
+from swbench.probes import modes
+from swbench.probes.card import find
+from swbench.probes.network import NetworkWorkload
+from swbench.probes.workload import Unsupported
+from swbench.result import CRASHED, OUT_OF_MEMORY
+
+CASE = Case(model="resnet20", norm="swa", layers=5, solver="polar", classes=10, image=(8, 8), batch=2, group=4, device="cuda", threads=0)
+OOM = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 79.10 GiB of which 1.00 GiB is free.")
+
+
+@pytest.fixture(autouse=True)
+def _switches():
+    kept = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    yield
+    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = kept
+
+
+def build(gpu=None, **fields):
+    gpu = gpu or FakeGpu(tick_s=0.01)
+    return NetworkWorkload(dataclasses.replace(CASE, **fields), gpu=gpu, card=find(FakeNvml(), gpu.uuid)), gpu
+
+
+def measured(found):
+    return {one.metric: one.samples for one in found}
+
+
+def test_a_call_is_a_block_with_the_host_beside_the_events():
+    workload, gpu = build()
+    del gpu.waits[:]
+    found = workload.call()
+    assert set(found) == {"forward_s", "forward_backward_s", "forward_backward_wall_s"}
+    assert found["forward_s"] == pytest.approx(0.01)
+    assert found["forward_backward_s"] == pytest.approx(0.02)
+    assert gpu.waits == ["device", "device"]
+
+
+@pytest.mark.parametrize(("tick_s", "expected"), [(0.01, 2), (1.0, 1), (1e-9, 1000)])
+def test_blocks_last_long_enough(tick_s, expected):
+    workload, _ = build(FakeGpu(tick_s=tick_s))
+    assert workload._iterations == expected
+    assert measured(workload.finish())["block_iterations"] == (expected,)
+
+
+def test_every_iteration_of_the_rounds_is_kept_and_none_of_the_warm_up():
+    workload, _ = build()
+    workload.call()
+    workload.warmed()
+    for _ in range(2):
+        workload.call()
+    found = measured(workload.finish())
+    assert len(found["forward_event_s"]) == len(found["forward_backward_event_s"]) == 2 * 2
+
+
+def test_busy_stands_beside_the_wall():
+    workload, _ = build(FakeGpu(tick_s=0.01, device_busy_s=0.03))
+    workload.call()
+    found = measured(workload.finish())
+    assert found["gpu_busy_s"][0] == pytest.approx(0.015)
+    assert found["gpu_busy_share"][0] == pytest.approx(0.015 / 0.03)
+
+
+def test_a_profiler_that_sees_nothing_is_said():
+    workload, _ = build()
+    assert "gpu_busy_share" not in measured(workload.finish())
+    assert workload.chosen["busy"].startswith("not measured")
+
+
+def test_memory_is_the_peak_of_one_iteration():
+    found = measured(build()[0].finish())
+    assert (found["peak_bytes"], found["peak_reserved_bytes"]) == ((1 << 20,), (2 << 20,))
+
+
+def test_graph_mode_replays_two_graphs():
+    workload, gpu = build(mode="graph")
+    assert gpu.asides == 4, "three times to warm up, once for the peak of memory"
+    forward, both = gpu.graphs
+    before = forward.replays, both.replays
+    found = workload.call()
+    assert (forward.replays - before[0], both.replays - before[1]) == (workload._iterations,) * 2
+    assert set(found) == {"forward_s", "forward_wall_s", "forward_backward_s", "forward_backward_wall_s"}
+
+
+def test_the_capture_allocates_the_gradients():
+    grads = []
+    gpu = FakeGpu()
+    workload, _ = build(gpu, mode="graph")
+    workload._model.zero_grad(set_to_none=True)
+    for step in (graph._step for graph in gpu.graphs):
+        step()
+        grads.append([p.grad is not None for p in workload._model.parameters()])
+    assert not any(grads[0])
+    assert all(grads[1])
+
+
+@pytest.mark.parametrize("solver", ["eigh", "svd-loop", "auto"])
+def test_a_solver_that_waits_for_the_host_is_no_part_of_a_graph(solver):
+    gpu = FakeGpu()
+    with pytest.raises(Unsupported, match="^synchronises with the host"):
+        build(gpu, mode="graph", solver=solver)
+    assert not gpu.graphs
+
+
+def test_what_cannot_be_captured_is_unsupported_but_out_of_memory_stays_that():
+    with pytest.raises(Unsupported, match="cannot be captured"):
+        build(FakeGpu(fails={"capture": RuntimeError("operation not permitted when stream is capturing")}), mode="graph")
+    with pytest.raises(MemoryError, match="peak"):
+        build(FakeGpu(fails={"capture": OOM}), mode="graph")
+
+
+def test_compile_says_what_it_compiled(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda model, **options: compiled.append(options) or model)
+    workload, _ = build(mode="compile")
+    workload.call()
+    assert compiled == [{"dynamic": False}]
+    assert workload.chosen["compiled"] == "0 graphs, 0 breaks"
+
+
+def test_a_compiler_that_gives_up_is_unsupported(monkeypatch):
+    problem = type("Unsupported", (RuntimeError,), {"__module__": "torch._dynamo.exc"})
+
+    def give_up(model, **options):
+        def run(x):
+            raise problem("call to a function it does not know")
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", give_up)
+    with pytest.raises(Unsupported, match=r"torch\.compile cannot: call to"):
+        build(mode="compile")
+
+
+def test_out_of_memory_in_backward_tells_the_peak_and_the_total(monkeypatch):
+    workload, _ = build()
+
+    def fail(self, *args, **options):
+        raise OOM
+
+    monkeypatch.setattr(torch.Tensor, "backward", fail)
+    with pytest.raises(MemoryError) as caught:
+        workload.call()
+    status, detail = cause(caught.value)
+    assert status == OUT_OF_MEMORY
+    assert detail == "peak 3.00 GiB of 4.00 GiB; CUDA out of memory. Tried to allocate 20.00 GiB."
+
+
+def test_a_clock_that_goes_back_is_a_crash_of_this_case():
+    workload, gpu = build()
+    gpu._script = iter([0.0, -1.0])
+    with pytest.raises(RuntimeError) as caught:
+        workload.call()
+    assert cause(caught.value)[0] == CRASHED
+    assert workload.call()["forward_s"] == pytest.approx(0.01)
+
+
+def test_the_arithmetic_is_that_of_the_case():
+    workload, _ = build()
+    assert not torch.backends.cudnn.allow_tf32
+    assert workload.chosen["tf32"] == "off"
+    workload, _ = build(dtype="tf32")
+    assert torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32, "solvers do not converge in TF32"
+    assert workload.chosen["tf32"] == "convolutions"
+    assert {p.dtype for p in workload._model.parameters()} == {torch.float32}
+
+
+def test_utilisation_is_observed_of_every_row_but_the_control():
+    workload, _ = build()
+    found = measured(workload.observe(("utilisation",)))
+    assert set(found["gpu_utilisation"]) == {0.4}
+    assert len(found["gpu_utilisation"]) >= 40
+    control, _ = build(role=CONTROL)
+    assert control.observe(("utilisation",)) == []
+
+
+def test_what_nvml_does_not_tell_is_in_the_result_and_timings_are_as_before():
+    gpu = FakeGpu()
+    card = find(FakeNvml(fail={"nvmlDeviceGetPowerUsage": 2}), gpu.uuid)
+    workload = NetworkWorkload(CASE, gpu=gpu, card=card)
+    assert "gpu_utilisation" in measured(workload.observe(("utilisation",)))
+    assert workload.chosen["nvml"] == "no power after 2 readings: Unknown Error"
+    assert workload.call()["forward_s"] == pytest.approx(0.01)
+
+
+def test_unknown_solvers_of_plugins_do_not_stop_a_graph():
+    layer = torch.nn.Identity()
+    layer.chosen = {"solver": "mine:steps=3"}
+    assert modes.waiting_solvers(layer) == ()

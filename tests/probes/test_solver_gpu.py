@@ -1,0 +1,89 @@
+"""A solver on a GPU, with the GPU played by a fake: windows, graphs, cold caches, and accuracy from the outputs that were timed."""
+
+import dataclasses
+
+import pytest
+
+from swbench.case import SolverCase
+from swbench.clock.fake_gpu import FakeGpu
+from swbench.probes.solver import SolverWorkload
+from swbench.probes.windows import MOST_CALLS, Flush
+from swbench.probes.workload import Unsupported
+
+CASE = SolverCase(solver="polar", batch=3, group=4, device="cuda", threads=0)
+
+
+def build(gpu=None, **fields):
+    gpu = gpu or FakeGpu(tick_s=0.002)
+    return SolverWorkload(dataclasses.replace(CASE, **fields), gpu=gpu), gpu
+
+
+def measured(workload):
+    return {one.metric: one.samples for one in workload.finish()}
+
+
+def test_eager_windows_judge_the_outputs_they_timed():
+    workload, _ = build()
+    found = workload.call()
+    assert found == {"forward_s": pytest.approx(0.002), "forward_backward_s": pytest.approx(0.002)}
+    judged = measured(workload)
+    assert judged["w_error_worst"][0] < 1e-3
+    assert judged["forward_window_calls"] == (1,)
+    assert len(judged["forward_event_s"]) == 5, "windows are repeated until a sample takes 10 ms"
+
+
+def test_short_calls_share_a_window():
+    workload, _ = build(FakeGpu(script=iter([1e-5] * 10), tick_s=0.002))
+    assert measured(workload)["forward_window_calls"][0] > 50
+
+
+def test_a_window_has_an_end():
+    workload, _ = build(FakeGpu(tick_s=1e-9))
+    assert measured(workload)["forward_window_calls"] == (MOST_CALLS,)
+
+
+def test_graphs_hold_the_calls():
+    workload, gpu = build(mode="graph")
+    before = [graph.replays for graph in gpu.graphs]
+    workload.call()
+    assert all(graph.replays > n for graph, n in zip(gpu.graphs, before, strict=True))
+    assert gpu.asides == 2
+    assert measured(workload)["gradient_error_worst"][0] < 1e-3
+
+
+def test_a_solver_that_waits_is_unsupported_in_a_graph():
+    with pytest.raises(Unsupported, match="^synchronises"):
+        build(mode="graph", solver="eigh")
+
+
+def test_a_cold_cache_is_flushed_before_every_call_and_that_is_verified():
+    workload, _ = build(cache="cold")
+    workload.call()
+    found = measured(workload)
+    assert found["forward_window_calls"] == (1,)
+    assert found["l2_flushes"][0] >= 2 * 5
+
+
+def test_a_flush_that_did_not_reach_the_memory_is_found_out():
+    flush = Flush(FakeGpu())
+    assert flush._buffer.numel() * 4 == 2 * FakeGpu.cache_bytes
+    flush()
+    assert flush.verified() == 1
+    flush._buffer[7] -= 1
+    with pytest.raises(RuntimeError, match="not flushed"):
+        flush.verified()
+
+
+def test_without_the_size_of_the_cache_cold_is_unsupported():
+    gpu = FakeGpu()
+    gpu.cache_bytes = 0
+    with pytest.raises(Unsupported, match="L2"):
+        build(gpu, cache="cold")
+
+
+def test_warm_up_is_not_kept():
+    workload, _ = build()
+    workload.call()
+    workload.warmed()
+    workload.call()
+    assert len(measured(workload)["forward_event_s"]) == 5
