@@ -77,6 +77,11 @@ class SolverCase(_Keyed):
 AnyCase = Case | SolverCase
 
 
+def device_kind(device: str) -> str:
+    """`cpu` or `cuda`, without an index."""
+    return device.partition(":")[0]
+
+
 def case_from_json(data: dict[str, Any]) -> AnyCase:
     """The case that `to_json` wrote. Raises ValueError for an unknown kind or field."""
     fields = dict(data)

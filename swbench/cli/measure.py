@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import attrs
+
 from swbench import store, suite
 from swbench.errors import StoreError, SwbenchError, printable
 from swbench.plan import Plan
@@ -15,9 +17,21 @@ FAILED_CELL = 3
 FAILURES = (OUT_OF_MEMORY, CRASHED, TIMED_OUT)
 
 
-def measure(names: Sequence[str], *, format_: str, results: str, resume: bool, anyway: bool, dry_run: bool, plugins: Sequence[str], **given: Any) -> int:
+def measure(
+    names: Sequence[str],
+    *,
+    format_: str,
+    results: str,
+    resume: bool,
+    anyway: bool,
+    dry_run: bool,
+    plugins: Sequence[str],
+    allow_busy: bool = False,
+    **given: Any,
+) -> int:
     """Run the suites called `names` under the options `given` and print their tables. Returns the exit code."""
     from swbench.cli import plugins as plugin_files
+    from swbench.engine import devices
     from swbench.engine.environment import environment_id, record, unlike
     from swbench.report import exporters
 
@@ -25,6 +39,8 @@ def measure(names: Sequence[str], *, format_: str, results: str, resume: bool, a
     plugin_files.load(plugins)
     suites = [suite.load(name) for name in dict.fromkeys(names)]
     options = suite.Options.of(**given)
+    if set(options.metrics or ()) != {"flops"} and not (dry_run and options.devices):
+        options = attrs.evolve(options, devices=devices.check(options.devices, allow_busy=allow_busy or dry_run))
     plans = [suite.expand(one, options) for one in suites]
     _check_solver_options(plans)
     if dry_run:

@@ -47,6 +47,7 @@ _MEASURING = (
 @click.option("--format", "format_", default="table", show_default=True, help="table, markdown, csv, csv-long, latex, json, html.")
 @click.option("--resume", is_flag=True, help="Go on with the newest unfinished run of this suite and options.")
 @click.option("--anyway", is_flag=True, help="With --resume: go on although code, suite or environment changed, and record that.")
+@click.option("--allow-busy", is_flag=True, help="Measure on a GPU that another program uses as well.")
 @click.option("--dry-run", is_flag=True, help="Say what would be measured, and stop.")
 @click.option("--plugin", "plugins", multiple=True, metavar="FILE", help="A Python file that registers norms, models or solvers. It is executed.")
 def run(suites: tuple[str, ...], **options: Any) -> int:

@@ -1,6 +1,14 @@
 """The GPUs as NVML sees them: no CUDA context is made, so a run on the CPU leaves them alone."""
 
+from collections.abc import Callable
 from typing import Any
+
+from swbench.probes.card import Card
+
+
+def usage() -> list[dict[str, Any]]:
+    """Each GPU's UUID, name, utilisation (a share) and the ids of the processes that compute on it, as far as NVML says. Empty as `gpus`."""
+    return _each(_used)
 
 
 def gpus() -> list[dict[str, Any]]:
@@ -8,6 +16,10 @@ def gpus() -> list[dict[str, Any]]:
 
     Devices are matched by UUID: NVML does not number them as CUDA_VISIBLE_DEVICES does.
     """
+    return _each(_one)
+
+
+def _each(read: Callable[[Any, int], dict[str, Any]]) -> list[dict[str, Any]]:
     try:
         import pynvml
     except ImportError:
@@ -17,7 +29,7 @@ def gpus() -> list[dict[str, Any]]:
     except pynvml.NVMLError:
         return []
     try:
-        return [_one(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount())]
+        return [read(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount())]
     except pynvml.NVMLError:
         return []
     finally:
@@ -38,6 +50,13 @@ def missing() -> str | None:
         return None if pynvml.nvmlDeviceGetCount() else "NVML sees no card"
     finally:
         pynvml.nvmlShutdown()
+
+
+def _used(nvml: Any, index: int) -> dict[str, Any]:
+    handle = nvml.nvmlDeviceGetHandleByIndex(index)
+    card = Card(nvml, handle)
+    uuid, name = (text.decode() if isinstance(text, bytes) else text for text in (nvml.nvmlDeviceGetUUID(handle), nvml.nvmlDeviceGetName(handle)))
+    return {"uuid": uuid, "name": name, "utilisation": card.utilisation(), "processes": card.processes()}
 
 
 def _one(nvml: Any, index: int) -> dict[str, Any]:

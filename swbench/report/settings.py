@@ -3,15 +3,10 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from swbench.case import Case
+from swbench.case import Case, device_kind
 from swbench.report.measured import Measured
 
 DEVICES = ("cpu", "cuda")
-
-
-def device_kind(device: str) -> str:
-    """`cpu` or `cuda`, without an index."""
-    return device.partition(":")[0]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from swbench import solvers
-from swbench.case import BASELINE, CONTROL, AnyCase, Case, SolverCase
+from swbench.case import BASELINE, CONTROL, AnyCase, Case, SolverCase, device_kind
 from swbench.errors import OptionError, near_miss
 from swbench.models import check_image
 from swbench.plan import QUICK, Group, Plan, Protocol
@@ -21,6 +21,9 @@ MOST_CASES = 20_000
 
 METRICS = {"network": ("flops", "time", "memory"), "solvers": ("time", "accuracy")}
 """What a suite measures that does not say."""
+
+SOLVER_BASELINES = {"graph": "newton5"}
+"""What other solvers are divided by, where it is not `eigh`: that waits for the host, so no CUDA graph can hold it."""
 
 
 def expand(suite: Suite, options: Options | None = None, **given: Any) -> Plan:
@@ -130,7 +133,8 @@ def _solvers(suite: Suite, options: Options) -> Iterator[Group]:
     chosen = [spec for spec in listed if not options.only or any(fnmatchcase(spec, glob) for glob in options.only)]
     chosen = _some(chosen, options, list(listed))
     for device in _devices(base, options):
-        caches = base["cache"] if device == "cuda" else ("hot",)
+        on_gpu = device_kind(device) == "cuda"
+        caches = base["cache"] if on_gpu else ("hot",)
         sweep = (
             options.modes or base["mode"],
             caches,
@@ -142,10 +146,13 @@ def _solvers(suite: Suite, options: Options) -> Iterator[Group]:
         for mode, cache, dtype, spectrum, group, batch in itertools.product(*sweep):
             shared = {"batch": batch, "group": group, "spectrum": spectrum, "dtype": dtype, "device": device, "mode": mode, "cache": cache}
             shared["threads"] = _threads(device, options)
-            cases: list[AnyCase] = [SolverCase(solver="eigh", role=role, **shared) for role in (BASELINE, CONTROL)]
-            cases += [SolverCase(solver=spec, **shared) for spec in chosen if spec != "eigh"]
+            if mode == "graph" and not on_gpu:
+                continue
+            first = SOLVER_BASELINES.get(mode, "eigh")
+            cases: list[AnyCase] = [SolverCase(solver=first, role=role, **shared) for role in (BASELINE, CONTROL)]
+            cases += [SolverCase(solver=spec, **shared) for spec in chosen if spec != first]
             name = f"{device} {batch}x{group}x{group} {spectrum}" + _extras(dtype, "float32") + _extras(mode, "eager") + _extras(cache, "hot")
-            yield Group(name=name, cases=tuple(cases), rows=("eigh", "eigh (control)", *(spec for spec in chosen if spec != "eigh")))
+            yield Group(name=name, cases=tuple(cases), rows=(first, f"{first} (control)", *(spec for spec in chosen if spec != first)))
 
 
 def _some(found: list, options: Options, known: Sequence[str]) -> list:
@@ -162,15 +169,15 @@ def _refuse(name: str, value: object, kind: str) -> None:
 
 def _devices(base: dict[str, Any], options: Options) -> list[str]:
     asked = options.devices or ("cpu",)
-    return [device for device in asked if device in base["device"] and (options.batches or _on(base["batch"], device))]
+    return [device for device in asked if device_kind(device) in base["device"] and (options.batches or _on(base["batch"], device))]
 
 
 def _on(value: Any, device: str) -> tuple[int, ...]:
-    return value.get(device, ()) if isinstance(value, dict) else value
+    return value.get(device_kind(device), ()) if isinstance(value, dict) else value
 
 
 def _threads(device: str, options: Options) -> int:
-    return 0 if device == "cuda" else options.threads or physical_cores()
+    return 0 if device_kind(device) == "cuda" else options.threads or physical_cores()
 
 
 def _extras(value: str, usual: str) -> str:

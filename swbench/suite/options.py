@@ -7,7 +7,7 @@ import attrs
 from swbench.errors import OptionError
 from swbench.suite import format as fmt
 from swbench.suite import vocabulary
-from swbench.suite.fields import DEVICES, Field, Problems
+from swbench.suite.fields import Field, Problems
 
 
 @attrs.frozen(kw_only=True)
@@ -67,7 +67,7 @@ def _flag(name: str) -> str:
 
 
 _FIELDS = {
-    "devices": Field(kind=str, many=True, choices=DEVICES),
+    "devices": Field(kind=str, many=True, check=vocabulary.device_problem),
     "threads": Field(**fmt.THREADS),
     "only": Field(kind=str, many=True),
     "solvers": Field(kind=str, many=True, check=vocabulary.solver_problem),

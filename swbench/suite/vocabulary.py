@@ -1,8 +1,11 @@
 """The names a suite may use, asked of the rooms that own them; nothing here imports torch."""
 
+import re
+
 from swbench import models, solvers
-from swbench.errors import OptionError, SwbenchError, UnknownName
+from swbench.errors import OptionError, SwbenchError, UnknownName, near_miss
 from swbench.solvers import spectra
+from swbench.suite.fields import DEVICES
 
 NOT_WHITENING = ("bn", "in", "ln", "none")
 """Norms that solve nothing, so a case with one of them names no solver."""
@@ -11,10 +14,17 @@ LABELS = {"bn": "BN", "in": "IN", "ln": "LN", "iw": "IW", "bw": "BW", "swa": "SW
 """How the paper writes the norms."""
 
 METRICS = ("flops", "time", "memory", "utilisation", "energy", "accuracy")
-DTYPES = ("float32", "float64", "bfloat16", "float16")
+DTYPES = ("float32", "float64", "tf32", "bfloat16", "float16")
 MODES = ("eager", "graph", "compile")
 LAYOUTS = ("contiguous", "channels_last")
 CACHES = ("hot", "cold")
+
+
+def device_problem(device: str) -> str | None:
+    """What is wrong with the name of a device; None for cpu, cuda and cuda:N. Whether it is there is for the engine to say."""
+    if re.fullmatch(r"cpu|cuda(:\d{1,3})?", device):
+        return None
+    return f"no device is called {device!r}.{near_miss(device, DEVICES)} Known: cpu, cuda, cuda:1 …"
 
 
 def solver_problem(spec: str) -> str | None:
