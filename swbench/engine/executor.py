@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from swbench.engine.job import Ending, Job
-from swbench.engine.messages import End, Message, decode
+from swbench.engine.messages import Again, End, Message, decode
 from swbench.engine.process import Garbage, WorkerProcess, environment
 from swbench.result import CRASHED, OUT_OF_MEMORY, TIMED_OUT
 from swbench.store.files import cannot
@@ -68,9 +68,9 @@ class SubprocessExecutor:
                 return Ending(ok=False, culprit=case, status=CRASHED, detail=said + _see(job))
             on_message(message)
             worker.acknowledge()
-            if isinstance(message, End):
+            if isinstance(message, End | Again):
                 worker.wait(_EXIT_S)
-                return Ending(ok=True)
+                return Ending(ok=isinstance(message, End), again=isinstance(message, Again))
 
 
 def _make(log: Path) -> None:

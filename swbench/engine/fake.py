@@ -5,7 +5,7 @@ from typing import Any
 
 from swbench.clock import Clock
 from swbench.engine.job import Ending, Job
-from swbench.engine.messages import End, Message, decode, encode
+from swbench.engine.messages import Again, End, Message, decode, encode
 from swbench.engine.session import Session
 from swbench.probes.workload import Workload
 from swbench.result import CRASHED
@@ -30,10 +30,12 @@ class FakeExecutor:
         self.jobs.append(job)
         running: list[int] = [-1]
         ended: list[bool] = []
+        again: list[bool] = []
 
         def send(message: Message) -> None:
             message = decode(encode(message), len(job.cases))
             ended.append(isinstance(message, End))
+            again.append(isinstance(message, Again))
             on_message(message)
 
         def begin(case: int, stage: str) -> None:
@@ -44,4 +46,4 @@ class FakeExecutor:
             Session(job, self._make, send, begin, self._clock, read=dict, collects=False).run()
         except Dies as death:
             return Ending(ok=False, culprit=running[0] if running[0] >= 0 else None, status=death.status, detail=death.detail)
-        return Ending(ok=ended[-1])
+        return Ending(ok=ended[-1], again=again[-1])

@@ -12,7 +12,7 @@ from swbench.plan import Protocol
 class Job:
     """One replicate of one group, or of what is left of it after a case took a worker down.
 
-    `workloads` maps the kind of a case to `module:attribute` of its workload; `log` names the worker's log file.
+    `observe` names the metrics that need a loop of their own (`utilisation`, `energy`). `workloads` maps the kind of a case to `module:attribute` of its workload; `log` names the worker's log file.
     """
 
     group: str
@@ -22,6 +22,7 @@ class Job:
     protocol: Protocol
     workloads: dict[str, str]
     log: str
+    observe: tuple[str, ...] = ()
 
     @property
     def seed(self) -> str:
@@ -40,17 +41,19 @@ class Job:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Job":
         """The job that `to_json` wrote."""
-        return cls(**{**data, "cases": tuple(case_from_json(case) for case in data["cases"]), "protocol": Protocol(**data["protocol"])})
+        cases, observe = tuple(case_from_json(case) for case in data["cases"]), tuple(data["observe"])
+        return cls(**{**data, "cases": cases, "protocol": Protocol(**data["protocol"]), "observe": observe})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ending:
     """How a worker ended; `ok` if it did all it was asked to.
 
-    Otherwise `culprit` is the position of the case it was running, None if it was between cases, and `status` and `detail` say what happened.
+    `again` if it ended itself after a case had failed, so that the others have a clean one. Otherwise `culprit` is the position of the case it was running, None if it was between cases, and `status` and `detail` say what happened.
     """
 
     ok: bool
     culprit: int | None = None
     status: str = ""
     detail: str = ""
+    again: bool = False

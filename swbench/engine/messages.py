@@ -56,8 +56,13 @@ class End:
     """The worker did all it was asked to."""
 
 
-Message = Failed | Warm | RoundTaken | Measured | End
-_KINDS: dict[str, type] = {cls.__name__: cls for cls in (Failed, Warm, RoundTaken, Measured, End)}
+@dataclass(frozen=True)
+class Again:
+    """The worker ends because a case that failed leaves it unfit; the cases that have no result need a fresh one."""
+
+
+Message = Failed | Warm | RoundTaken | Measured | End | Again
+_KINDS: dict[str, type] = {cls.__name__: cls for cls in (Failed, Warm, RoundTaken, Measured, End, Again)}
 
 
 def encode(message: Message) -> bytes:
@@ -82,7 +87,7 @@ def _check(message: Any, cases: int) -> None:
         times = [value for metrics in message.samples.values() for value in metrics.values()]
         numbers = [*times, *message.disturbance.values(), message.started, message.index]
     else:
-        positions = [] if isinstance(message, End) else [message.case]
+        positions = [] if isinstance(message, End | Again) else [message.case]
         numbers = [message.seconds, message.calls] if isinstance(message, Warm) else []
     if any(type(position) is not int or not 0 <= position < cases for position in positions):
         raise ValueError("a case that is not in the job")

@@ -12,8 +12,11 @@ from swbench.engine.job import Ending, Job
 from swbench.engine.messages import Failed, Measured, Message, RoundTaken, Warm
 from swbench.plan import Group, Protocol
 from swbench.probes import WORKLOADS
-from swbench.result import Result, Round
+from swbench.result import CRASHED, Result, Round
 from swbench.store import RunWriter
+
+OBSERVED = ("utilisation", "energy")
+"""Metrics of a steady loop of seconds, measured once a run."""
 
 
 class Replicate:
@@ -28,10 +31,13 @@ class Replicate:
         executor: Executor,
         on_event: Callable[[events.Event], None],
         workloads: dict[str, str] | None = None,
+        metrics: tuple[str, ...] = (),
     ) -> None:
+        """`metrics` are those of the plan; the ones that need a loop of their own are observed in the first replicate alone."""
         self._group, self._number, self._protocol = group, number, protocol
         self._writer, self._executor, self._tell = writer, executor, on_event
         self._workloads = workloads or dict(WORKLOADS)
+        self._observe = tuple(metric for metric in OBSERVED if metric in metrics and number == 0)
         self._rows = {case.key: row for case, row in zip(group.cases, group.rows, strict=True)}
         self._results: dict[str, Result] = {}
         self.rounds: list[Round] = []
@@ -43,9 +49,11 @@ class Replicate:
             ending = self._attempt(left)
             if ending.ok:
                 break
-            if ending.culprit is None:  # nobody to blame: a fresh worker would go the same way
+            if ending.again and any(case.key in self._results for case in left):
+                pass
+            elif ending.culprit is None:  # nobody to blame: a fresh worker would go the same way
                 for case in left:
-                    self._fail(case, ending.status, ending.detail)
+                    self._fail(case, ending.status or CRASHED, ending.detail or "the worker ended itself without a cause")
             else:
                 self._fail(left[ending.culprit], ending.status, ending.detail)
             left = [case for case in left if case.key not in self._results]
@@ -62,6 +70,7 @@ class Replicate:
             attempt=self._name,
             protocol=self._protocol,
             workloads=self._workloads,
+            observe=self._observe,
             log=f"{slug}-r{self._number}-{self._name}.log",
         )
         self._tell(events.ReplicateStarted(group=job.group, replicate=self._number, attempt=self._name, cases=tuple(case.key for case in cases)))

@@ -90,7 +90,7 @@ class _Run:
             began = self._now()
             if budget_s is not None and began - self._started >= budget_s:
                 return "budget spent"
-            replicate = Replicate(group, number, self._plan.protocol, self._writer, self._executor, self._tell, self._workloads)
+            replicate = Replicate(group, number, self._plan.protocol, self._writer, self._executor, self._tell, self._workloads, self._plan.metrics)
             results = replicate.run()
             self._seal(results)
             self._tell(events.ReplicateDone(group=group.name, replicate=number, results=results, elapsed_s=self._now() - began))

@@ -9,16 +9,20 @@ from typing import Any
 
 from swbench.clock import Clock, HostClock
 from swbench.engine.job import Job
-from swbench.engine.messages import End, Failed, Measured, Message, RoundTaken, Warm
+from swbench.engine.messages import Again, End, Failed, Measured, Message, RoundTaken, Warm
 from swbench.engine.order import Order
 from swbench.engine.warmup import WarmUp
 from swbench.errors import DeviceError
 from swbench.probes import disturbance
 from swbench.probes.workload import Unsupported, Workload
-from swbench.result import CRASHED, FORWARD_BACKWARD, OUT_OF_MEMORY, UNSUPPORTED
+from swbench.result import CRASHED, FORWARD_BACKWARD, OUT_OF_MEMORY, UNSUPPORTED, Measurement
 
-_MEMORY_WORDS = ("can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory")
-"""How torch words a failed allocation on a CPU, where it raises a plain RuntimeError."""
+_MEMORY_WORDS = ("can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory", "STATUS_ALLOC_FAILED")
+"""How torch words a failed allocation where it raises a plain RuntimeError: on a CPU, and in CUDA's libraries."""
+
+
+class _Spent(Exception):
+    """A case ran a device out of memory: what it leaves behind there would bear on the others."""
 
 
 class Session:
@@ -33,15 +37,29 @@ class Session:
         clock: Clock | None = None,
         read: Callable[[], Mapping[str, float]] = disturbance.read,
         collects: bool = True,
+        glance: Callable[[], None] = lambda: None,
     ) -> None:
-        """`collects` False leaves this process's garbage collector alone, where the process is not the session's own."""
-        self._job, self._make, self._send, self._begin, self._read = job, make, send, begin, read
+        """`collects` False leaves this process's garbage collector alone, where the process is not the session's own.
+
+        `read` gives a round's disturbance before and after it, and `glance` is called after each case in between.
+        """
+        self._job, self._make, self._send, self._begin, self._read, self._glance = job, make, send, begin, read, glance
         self._now = (clock or HostClock()).now
         self._collects = collects
         self._ready: dict[int, Workload] = {}
+        self._observed: dict[int, list[Measurement]] = {}
 
     def run(self) -> None:
-        """Everything from building to reading out; a case that fails is reported and left out from there on."""
+        """Everything from building to reading out; a case that fails is reported and left out from there on.
+
+        One that runs a GPU out of memory ends the session, for the others to begin again in a clean worker.
+        """
+        try:
+            self._run()
+        except _Spent:
+            self._send(Again())
+
+    def _run(self) -> None:
         for case in range(len(self._job.cases)):
             self._guarded(case, "building", self._build)
         for case in list(self._ready):
@@ -51,8 +69,9 @@ class Session:
             for index in range(self._job.protocol.rounds):
                 if self._ready:
                     self._round(index, order)
-        for case in list(self._ready):
-            self._guarded(case, "finishing", self._finish)
+        for step in (self._observe, self._finish) if self._job.observe else (self._finish,):
+            for case in list(self._ready):
+                self._guarded(case, "finishing", step)
         self._send(End())
 
     def _build(self, case: int) -> None:
@@ -67,6 +86,8 @@ class Session:
             self._begin(case, "warming up")  # each call has the time limit to itself
             spent_s = self._now() - started
             warm.add(sample.get(FORWARD_BACKWARD, max(sample.values())), spent_s)
+        if hasattr(self._ready[case], "warmed"):
+            self._ready[case].warmed()
         self._begin(-1, "warming up")
         self._send(Warm(case=case, calls=warm.calls, seconds=spent_s))
 
@@ -76,14 +97,21 @@ class Session:
         started, before = time.time(), self._read()
         for case in order:
             self._guarded(case, "timing", lambda case: samples.__setitem__(str(case), _checked(self._ready[case].call())))
+            self._glance()
         change = disturbance.difference(before, self._read())
         self._send(RoundTaken(index=index, order=tuple(order), samples=samples, disturbance=dict(change), started=started))
         if self._collects:
             gc.collect(0)
 
+    def _observe(self, case: int) -> None:
+        """Loops of seconds, before any `finish` attaches a profiler to the process."""
+        if hasattr(self._ready[case], "observe"):
+            self._observed[case] = self._ready[case].observe(self._job.observe)
+
     def _finish(self, case: int) -> None:
         workload = self._ready[case]
-        found = tuple((one.metric, one.unit, tuple(map(float, one.samples))) for one in workload.finish())
+        measured = [*workload.finish(), *self._observed.get(case, ())]
+        found = tuple((one.metric, one.unit, tuple(map(float, one.samples))) for one in measured)
         chosen = {str(name): str(value) for name, value in workload.chosen.items()}
         self._begin(-1, "finishing")
         self._send(Measured(case=case, measurements=found, chosen=chosen))
@@ -98,6 +126,8 @@ class Session:
             status, detail = cause(problem)
             self._begin(-1, stage)
             self._send(Failed(case=case, status=status, detail=f"{detail} (while {stage})" if status == CRASHED else detail))
+            if status == OUT_OF_MEMORY and self._job.cases[case].device != "cpu":
+                raise _Spent from None
         self._begin(-1, stage)
 
 

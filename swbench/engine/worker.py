@@ -9,12 +9,14 @@ import resource
 import signal
 import sys
 import traceback
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from swbench.engine.job import Job
 from swbench.engine.messages import Message, encode
 from swbench.engine.page import Page
 from swbench.engine.session import Session
+from swbench.probes import disturbance
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
@@ -32,7 +34,23 @@ def main() -> None:
     classes = {kind: _target(target) for kind, target in job.workloads.items() if any(case.kind == kind for case in job.cases)}
     if "torch" in sys.modules and job.threads:
         sys.modules["torch"].set_num_threads(job.threads)
-    Session(job, lambda case: classes[case.kind](case), Line(report, ack).send, page.begin).run()
+    read, glance = _looking(job)
+    Session(job, lambda case: classes[case.kind](case), Line(report, ack).send, page.begin, read=read, glance=glance).run()
+
+
+def _looking(job: Job) -> tuple[Callable[[], Mapping[str, float]], Callable[[], None]]:
+    """How a round's disturbance is read, and what looks at the GPU between its cases, where it runs on one."""
+    device = next((case.device for case in job.cases if case.device != "cpu"), None)
+    if device is None or "torch" not in sys.modules:
+        return disturbance.read, lambda: None
+    from swbench.clock.cuda import gpu_for
+    from swbench.probes.card import CardWatch, card_of
+
+    gpu = gpu_for(device)
+    if gpu is None:
+        return disturbance.read, lambda: None
+    watch = CardWatch(card_of(gpu.uuid))
+    return disturbance.Reader(gpu=watch.read).read, watch.glance
 
 
 class Line:
