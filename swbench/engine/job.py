@@ -12,7 +12,8 @@ from swbench.plan import Protocol
 class Job:
     """One replicate of one group, or of what is left of it after a case took a worker down.
 
-    `observe` names the metrics that need a loop of their own (`utilisation`, `energy`). `workloads` maps the kind of a case to `module:attribute` of its workload; `log` names the worker's log file.
+    `observe` names the metrics that need a loop of their own (`utilisation`, `energy`). `workloads` maps the kind of a case to
+    `module:attribute` of its workload; `log` names the worker's log file.
     """
 
     group: str
@@ -49,7 +50,8 @@ class Job:
 class Ending:
     """How a worker ended; `ok` if it did all it was asked to.
 
-    `again` if it ended itself after a case had failed, so that the others have a clean one. Otherwise `culprit` is the position of the case it was running, None if it was between cases, and `status` and `detail` say what happened.
+    `again` if it ended itself after a case had failed, so that the others have a clean one. Otherwise `culprit` is the position of the
+    case it was running, None if it was between cases, and `status` and `detail` say what happened.
     """
 
     ok: bool

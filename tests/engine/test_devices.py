@@ -16,7 +16,10 @@ def card(**fields):
     return {"uuid": f"GPU-{UUID}", "name": "H100", "utilisation": 0.0, "processes": (), **fields}
 
 
-def check(asked, found=ONE, cards=(card(),), **options):
+CARDS = (card(),)
+
+
+def check(asked, found=ONE, cards=CARDS, **options):
     looks = []
     pauses = []
     try:

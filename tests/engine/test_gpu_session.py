@@ -1,6 +1,7 @@
 """On a GPU a case that runs out of memory costs the others a new worker and nothing else."""
 
 import dataclasses
+from typing import ClassVar
 
 import pytest
 from fakes import TARGETS, Tiny, plan
@@ -68,7 +69,7 @@ def test_a_real_worker_restarts_too_and_a_killed_one_is_told_from_it(tmp_path):
 class Observing(Tiny):
     """Keeps what it was asked to observe, and when warm-up ended."""
 
-    seen: list = []
+    seen: ClassVar[list] = []
 
     def warmed(self):
         self.seen.append("warmed")

@@ -106,7 +106,7 @@ def test_the_capture_allocates_the_gradients():
 @pytest.mark.parametrize("solver", ["eigh", "svd-loop", "auto"])
 def test_a_solver_that_waits_for_the_host_is_no_part_of_a_graph(solver):
     gpu = FakeGpu()
-    with pytest.raises(Unsupported, match="^synchronises with the host"):
+    with pytest.raises(Unsupported, match=r"^synchronises with the host"):
         build(gpu, mode="graph", solver=solver)
     assert not gpu.graphs
 

@@ -52,7 +52,7 @@ def test_graphs_hold_the_calls():
 
 
 def test_a_solver_that_waits_is_unsupported_in_a_graph():
-    with pytest.raises(Unsupported, match="^synchronises"):
+    with pytest.raises(Unsupported, match=r"^synchronises"):
         build(mode="graph", solver="eigh")
 
 
