@@ -54,6 +54,14 @@ NETWORK_COLUMNS = (
     Column("peak_activation_bytes", "Peak activations, MiB", "mebibytes"),
     Column("cpu_peak_bytes", "CPU peak, MiB", "mebibytes", "CPU"),
     Column("gpu_peak_bytes", "GPU peak, MiB", "mebibytes", "GPU"),
+    Column("gpu_peak_reserved_bytes", "GPU reserved, MiB", "mebibytes", "GPU"),
+    Column("gpu_fb_wall_s", "GPU F+B wall, s", "seconds", "GPU"),
+    Column("gpu_fb_busy_s", "GPU F+B kernels, s", "seconds", "GPU"),
+    Column("gpu_bound", "Bound by", span="GPU"),
+    Column("gpu_power_w", "GPU power, W", "quantity", "GPU"),
+    Column("gpu_energy_j", "Energy, J an iteration", "quantity", "GPU"),
+    Column("gpu_sm_hz", "SM clock, MHz", "megahertz", "GPU"),
+    Column("gpu_block_iterations", "Iterations a block", "count", "GPU"),
     Column("cited_miou_cityscapes_percent", "mIoU Cityscapes, % (cited)", "percent"),
     Column("cited_miou_ade20k_percent", "mIoU ADE20K, % (cited)", "percent"),
     Column("label", "Model"),
@@ -96,7 +104,11 @@ def panels(*, baseline: str, solver: bool, paper: bool, timed: bool, counted: bo
                 (*names, "gflops_paper", *(("paper_gflops",) if paper else ()), "gflops_fvcore", "gflops_torch", *extra, *status),
             )
         )
-    wanted = ["gpu_utilisation_percent", "gpu_utilisation_samples", "gpu_busy_share", "cpu_peak_bytes", "gpu_peak_bytes"]
+    if "gpu_fb_wall_s" in have:
+        wanted = ["gpu_fb_s", "gpu_fb_wall_s", "gpu_fb_busy_s", "gpu_busy_share", "gpu_bound", "gpu_block_iterations"]
+        found.append(Panel("GPU: events, host and kernels", (*names, *(name for name in wanted if name in have))))
+    wanted = ["gpu_utilisation_percent", "gpu_utilisation_samples", "gpu_power_w", "gpu_sm_hz", "gpu_energy_j"]
+    wanted += ["cpu_peak_bytes", "gpu_peak_bytes", "gpu_peak_reserved_bytes"]
     if extra := [name for name in wanted if name in have]:
         found.append(Panel("Device", (*names, *extra)))
     for d in SPANS:

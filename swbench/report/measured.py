@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ from swbench.report.statistics import (
     unstable,
     verdict,
 )
-from swbench.result import COUNTED, FORWARD, FORWARD_BACKWARD, OK, STATUSES, Result, Round
+from swbench.result import COUNTED, FORWARD, FORWARD_BACKWARD, FORWARD_BACKWARD_WALL, OK, STATUSES, Result, Round
 
 if TYPE_CHECKING:
     from swbench.store import StoredRun
@@ -35,6 +35,10 @@ Replicates = list[list[Round]]
 
 PENDING = "not finished"
 """The status of a planned cell that no replicate has sealed yet."""
+
+
+BUSY_ENOUGH = 0.9
+"""Below this share of kernels in the wall time a GPU waits for its host: launch-bound (docs/measuring-gpu.md)."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Measured:
     """One case of one group.
 
     `status` is the worst of its replicates, `failed` of `replicates` are not ok; `values` holds the samples of every metric that is not
-    a time of a round, over all replicates.
+    a time of a round, over all replicates. `wall_s` is the host's mean wall time of an iteration of both passes, beside the events of a GPU.
     """
 
     group: Group
@@ -66,11 +70,23 @@ class Measured:
     chosen: Mapping[str, str]
     values: Mapping[str, tuple[float, ...]]
     times: Mapping[str, Timing]
+    wall_s: float | None = None
 
     def value(self, metric: str) -> float | None:
         """The first sample of a metric that is measured once; None where it was not."""
         samples = self.values.get(metric, ())
         return samples[0] if samples else None
+
+    @property
+    def busy_share(self) -> float | None:
+        """The share of an iteration's wall time for which a kernel ran; None where it was not measured."""
+        busy_s = _mean(self.values.get("gpu_busy_s", ()))
+        return busy_s / self.wall_s if busy_s is not None and self.wall_s else None
+
+    @property
+    def launch_bound(self) -> bool:
+        """Whether the device waits for the host for more than a tenth of the time."""
+        return self.busy_share is not None and self.busy_share < BUSY_ENOUGH
 
     @property
     def unstable(self) -> bool:
@@ -142,6 +158,7 @@ class MeasuredRun:
                 chosen=chosen,
                 values=merged(results),
                 times={metric: timing for metric, timing in times.items() if timing is not None},
+                wall_s=_mean([one for samples in seconds_of(rounds, key, FORWARD_BACKWARD_WALL) for one in samples]),
             )
 
     def _timing(self, group: Group, rounds: Replicates, calm: Replicates | None, baseline: str | None, key: str, metric: str) -> Timing | None:
@@ -185,6 +202,10 @@ def merged(results: Iterable[Result]) -> dict[str, tuple[float, ...]]:
             if measurement.metric not in TIMES:
                 found[measurement.metric] = found.get(measurement.metric, ()) + tuple(measurement.samples)
     return found
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def is_control(cell: Measured) -> bool:

@@ -66,5 +66,14 @@ def device_cells(cells: dict[str, Cell], device: str, one: Measured) -> None:
     if samples := one.values.get("gpu_utilisation", ()):
         cells["gpu_utilisation_percent"] = Cell(100 * sum(samples) / len(samples))
         cells["gpu_utilisation_samples"] = Cell(len(samples))
-    if samples := one.values.get("gpu_busy_share", ()):
-        cells["gpu_busy_share"] = Cell(sum(samples) / len(samples))
+    for metric, name in (("gpu_busy_s", "gpu_fb_busy_s"), ("gpu_power", "gpu_power_w"), ("gpu_energy", "gpu_energy_j"), ("gpu_sm_clock", "gpu_sm_hz")):
+        if samples := one.values.get(metric, ()):
+            cells[name] = Cell(sum(samples) / len(samples))
+    for metric, name in (("peak_reserved_bytes", "gpu_peak_reserved_bytes"), ("block_iterations", "gpu_block_iterations")):
+        if samples := one.values.get(metric, ()):
+            cells[name] = Cell(max(samples))
+    if one.wall_s is not None:
+        cells["gpu_fb_wall_s"] = Cell(one.wall_s)
+    if one.busy_share is not None:
+        cells["gpu_busy_share"] = Cell(one.busy_share)
+        cells["gpu_bound"] = Cell("launches" if one.launch_bound else "kernels")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from swbench.case import device_kind
+from swbench.errors import printable
 from swbench.probes.disturbance import marks, quietness
 from swbench.report.measured import PENDING, Measured, MeasuredRun, is_control
 from swbench.report.numbers import ratio, status_words
@@ -80,6 +82,27 @@ def quiet_note(measured: MeasuredRun) -> str | None:
     """How quiet the machine was, in one line; None where nothing was timed."""
     replicates = [[one.disturbance for one in replicate] for group in measured.rounds.values() for replicate in by_replicate(group)]
     return quietness(replicates).removeprefix("machine").lstrip(": ") if replicates else None
+
+
+TOLD_APART = ("nvml", "busy", "tf32", "cudnn_benchmark", "compiled")
+"""What a result says of its device under `chosen`, which `gpu_notes` tells."""
+
+
+def gpu_notes(cells: Iterable[Measured]) -> Iterable[str]:
+    """How GPU columns were measured, which rows wait for the host, and what could not be read."""
+    shown = [cell for cell in cells if device_kind(cell.case.device) == "cuda"]
+    if any(cell.wall_s is not None for cell in shown):
+        settings = {f"TF32 {cell.chosen['tf32']}, cuDNN benchmark {cell.chosen.get('cudnn_benchmark', 'off')}": None for cell in shown if "tf32" in cell.chosen}
+        said = f" {'; '.join(printable(one) for one in settings)}." if settings else ""
+        yield f"GPU seconds are means of CUDA events over blocks of iterations; the host's wall time and the kernels' own (CUPTI) stand beside them.{said}"
+    if bound := [f"{cell.label} ({cell.group.name}) {100 * cell.busy_share:.0f} %" for cell in shown if cell.launch_bound]:
+        yield f"Launch-bound, kernels run for less than 90 % of the wall time: {printable('; '.join(bound))}."
+    if any(cell.values.get("gpu_utilisation") for cell in shown):
+        yield "GPU utilisation is NVML's share of time with any kernel running, over a steady loop of 10 s; it says nothing of how much of the chip is used."
+    for what, words in (("nvml", "NVML"), ("busy", "Kernel time"), ("compiled", "torch.compile")):
+        told = {cell.chosen[what]: None for cell in shown if cell.chosen.get(what)}
+        if told:
+            yield f"{words}: {printable('; '.join(told))}."
 
 
 def protocol_note(measured: MeasuredRun) -> str:

@@ -56,6 +56,8 @@ FORMATS: dict[str, Callable[[float], str]] = {
     "percent": lambda value: f"{value:.1f}",
     "share": lambda value: f"{100 * value:.3g} %",
     "millions": lambda value: significant(value / 1e6),
+    "quantity": significant,
+    "megahertz": lambda value: f"{value / 1e6:.0f}",
     "mebibytes": lambda value: significant(value / 2**20),
 }
 """Kind of column -> text of a value in SI units. The unit is in the column's header; a share carries its own."""

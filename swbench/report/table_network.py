@@ -183,10 +183,11 @@ class _Builder:
         chosen = {}
         for cell in self.cells:
             if cell.chosen and cell.case.solver is not None:
-                words = ", ".join(f"{what} {name}" for what, name in cell.chosen.items())
+                words = ", ".join(f"{what} {name}" for what, name in cell.chosen.items() if what not in notes.TOLD_APART)
                 chosen.setdefault(f"{cell.case.solver} on {device_kind(cell.case.device)}: {words}")
         if chosen:
             yield f"Chosen at run time, by solver asked for: {'; '.join(chosen)}."
+        yield from notes.gpu_notes(self.cells)
         yield "GFLOPs: 10⁹ operations an image by the rule inferred from the paper's printed figures; fvcore and torch count otherwise and stand beside it."
         if self.paper is not None:
             yield f"Paper: {self.paper.title} of the supplement ({HARDWARE}); other hardware, so compare ratios rather than seconds."
