@@ -1,0 +1,72 @@
+"""A GPU's three times side by side, what NVML and the allocator told, and the rows that wait for the host."""
+
+import dataclasses
+
+import pytest
+from stored_runs import ENVIRONMENT, network_group, results_of, rounds_of, stored
+
+from swbench.report.table import build_table
+from swbench.result import FORWARD_BACKWARD, FORWARD_BACKWARD_WALL
+
+CHOSEN = {"solver": "eigh", "tf32": "off", "cudnn_benchmark": "off", "nvml": "no energy counter: Not Supported"}
+
+
+def wall(one, share):
+    """The round with the host's wall time added: `share` more than the events."""
+    samples = {key: {**metrics, FORWARD_BACKWARD_WALL: metrics[FORWARD_BACKWARD] * (1 + share)} for key, metrics in one.samples.items()}
+    return dataclasses.replace(one, samples=samples)
+
+
+@pytest.fixture(scope="module")
+def table():
+    group = network_group("cuda batch 32 224x224", rows=[("swa", 7, "svd-loop", "ResNet50-SW^a")], device="cuda", batch=32, threads=0)
+    rounds = [wall(one, 0.05) for one in rounds_of(group, [1, 1, 4], noise=0.0)]
+
+    def told(busy_s):
+        return [
+            ("gpu_busy_s", "s", (busy_s,)),
+            ("gpu_utilisation", "1", (0.3, 0.5)),
+            ("gpu_power", "W", (200.0, 300.0)),
+            ("gpu_energy", "J", (120.0,)),
+            ("peak_bytes", "B", (2.0 * 2**30,)),
+            ("peak_reserved_bytes", "B", (3.0 * 2**30,)),
+            ("block_iterations", "1", (4.0,)),
+        ]
+
+    results = results_of(group, measurements={0: told(0.6), 2: told(0.9)}, chosen=CHOSEN)
+    return build_table(stored([group], results, rounds, environment={**ENVIRONMENT, "gpus": [{"name": "Fake"}]}))
+
+
+def cells(table, row):
+    return {name: table.rows[row].cell(name).value for name in (column.name for column in table.columns) if name.startswith("gpu_")}
+
+
+def test_events_wall_and_kernels_stand_side_by_side(table):
+    swa = cells(table, 1)
+    assert swa["gpu_fb_s"] == pytest.approx(2.4)
+    assert swa["gpu_fb_wall_s"] == pytest.approx(2.52)
+    assert swa["gpu_fb_busy_s"] == pytest.approx(0.9)
+    assert swa["gpu_busy_share"] == pytest.approx(0.9 / 2.52)
+    shown = next(panel for panel in table.panels if panel.title.startswith("GPU:"))
+    assert {"gpu_fb_s", "gpu_fb_wall_s", "gpu_fb_busy_s", "gpu_bound"} < set(shown.columns)
+
+
+def test_a_row_that_waits_for_the_host_is_called_launch_bound(table):
+    assert [cells(table, row)["gpu_bound"] for row in (0, 1)] == ["kernels", "launches"]
+    note = next(note for note in table.notes if note.startswith("Launch-bound"))
+    assert "ResNet50-SW^a (cuda batch 32 224x224) 36 %" in note
+    assert "ResNet50-BN" not in note
+
+
+def test_what_the_device_told_has_its_number_of_samples(table):
+    swa = cells(table, 1)
+    assert (swa["gpu_utilisation_percent"], swa["gpu_utilisation_samples"]) == (pytest.approx(40.0), 6)
+    assert (swa["gpu_power_w"], swa["gpu_energy_j"], swa["gpu_block_iterations"]) == (250.0, 120.0, 4)
+    assert (swa["gpu_peak_bytes"], swa["gpu_peak_reserved_bytes"]) == (2 * 2**30, 3 * 2**30)
+
+
+def test_how_the_device_was_set_is_told_once_and_apart_from_the_solver(table):
+    text = "\n".join(table.notes)
+    assert "TF32 off, cuDNN benchmark off" in text
+    assert text.count("no energy counter") == 1
+    assert "svd-loop on cuda: solver eigh." in text
