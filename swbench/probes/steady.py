@@ -1,6 +1,8 @@
 """A loop that keeps a GPU as busy as the case can, long enough for NVML's slow averages."""
 
+import threading
 from collections.abc import Callable
+from typing import ClassVar
 
 from swbench.clock.events import Gpu
 from swbench.probes.card import Card
@@ -16,7 +18,41 @@ PERIOD_S = 0.2
 """Between readings; a shorter one would read the same window twice."""
 
 
-def observe(queue: Callable[[], None], iterations: int, gpu: Gpu, card: Card, metrics: tuple[str, ...]) -> list[Measurement]:
+class Sampler:
+    """Reads a card from a thread of its own: readings between iterations would always fall on the same part of one.
+
+    NVML's calls let other threads run. `wait` (of seconds, true when it is time to stop) stands for the passing of time in tests.
+    """
+
+    UNITS: ClassVar[dict[str, str]] = {"gpu_utilisation": "1", "gpu_power": "W", "gpu_sm_clock": "Hz"}
+
+    def __init__(self, card: Card, wait: Callable[[float], bool] | None = None) -> None:
+        self._questions = (card.utilisation, card.power_w, card.sm_hz)
+        self._stop = threading.Event()
+        self._wait = wait or self._stop.wait
+        self._samples: dict[str, list[float]] = {name: [] for name in self.UNITS}
+        self._thread = threading.Thread(target=self._run, name="nvml", daemon=True)
+
+    def start(self) -> None:
+        """Read now, and every `PERIOD_S` from now on."""
+        self._thread.start()
+
+    def stop(self) -> list[Measurement]:
+        """Everything that was read; a question NVML never answered is left out."""
+        self._stop.set()
+        self._thread.join()
+        return [Measurement(name, self.UNITS[name], tuple(values)) for name, values in self._samples.items() if values]
+
+    def _run(self) -> None:
+        while True:
+            for kept, question in zip(self._samples.values(), self._questions, strict=True):
+                if (value := question()) is not None:
+                    kept.append(value)
+            if self._wait(PERIOD_S):
+                return
+
+
+def observe(queue: Callable[[], None], iterations: int, gpu: Gpu, card: Card, metrics: tuple[str, ...], sampler: Sampler | None = None) -> list[Measurement]:
     """Samples of `gpu_utilisation` (a share), `gpu_power` (W) and `gpu_sm_clock` (Hz), and `gpu_energy` (J an iteration), as far as `metrics` asks.
 
     `queue` gives the device `iterations` iterations without waiting. At most two blocks are in flight: the host waits for the one
@@ -25,28 +61,24 @@ def observe(queue: Callable[[], None], iterations: int, gpu: Gpu, card: Card, me
     wanted = [LEAST_S[metric] for metric in metrics if metric in LEAST_S]
     if not wanted:
         return []
-    now, loop = gpu.clock.now, _Loop(queue, gpu)
+    now, loop, sampler = gpu.clock.now, _Loop(queue, gpu), sampler or Sampler(card)
     began = now()
     while now() - began < SETTLE_S:
         loop.turn()
     gpu.synchronise()
-    before_j, began, blocks, read_at = card.energy_j(), now(), 0, -PERIOD_S
-    samples: dict[str, list[float]] = {"gpu_utilisation": [], "gpu_power": [], "gpu_sm_clock": []}
-    while (elapsed_s := now() - began) < max(wanted):
-        loop.turn()
-        blocks += 1
-        if elapsed_s - read_at >= PERIOD_S:
-            read_at = elapsed_s
-            for kept, value in zip(samples.values(), (card.utilisation(), card.power_w(), card.sm_hz()), strict=True):
-                kept += [] if value is None else [value]
-    gpu.synchronise()
-    took_s, after_j = now() - began, card.energy_j()
+    before_j, began, turns = card.energy_j(), now(), loop.turns
+    sampler.start()
+    try:
+        while now() - began < max(wanted):
+            loop.turn()
+        gpu.synchronise()
+        took_s, after_j = now() - began, card.energy_j()
+    finally:
+        found = sampler.stop()
     if "utilisation" not in metrics:
-        samples.pop("gpu_utilisation")
-    units = {"gpu_utilisation": "1", "gpu_power": "W", "gpu_sm_clock": "Hz"}
-    found = [Measurement(name, units[name], tuple(values)) for name, values in samples.items() if values]
+        found = [one for one in found if one.metric != "gpu_utilisation"]
     if before_j is not None and after_j is not None:
-        found.append(Measurement("gpu_energy", "J", ((after_j - before_j) / (blocks * iterations),)))
+        found.append(Measurement("gpu_energy", "J", ((after_j - before_j) / ((loop.turns - turns) * iterations),)))
     return [*found, Measurement("gpu_loop", "s", (took_s,))]
 
 
@@ -55,12 +87,12 @@ class _Loop:
 
     def __init__(self, queue: Callable[[], None], gpu: Gpu) -> None:
         self._queue, self._ends = queue, [gpu.event(), gpu.event()]
-        self._turns = 0
+        self.turns = 0
 
     def turn(self) -> None:
-        end = self._ends[self._turns % 2]
-        if self._turns >= 2:
+        end = self._ends[self.turns % 2]
+        if self.turns >= 2:
             end.synchronize()
         self._queue()
         end.record()
-        self._turns += 1
+        self.turns += 1

@@ -15,10 +15,16 @@ def samples(found):
     return {one.metric: one.samples for one in found}
 
 
+def ticks(number):
+    """A wait that lets a sampler read so often, without any time passing."""
+    return iter([False] * (number - 1) + [True]).__next__
+
+
 def observe(nvml, metrics=("utilisation", "energy"), tick_s=0.05):
     gpu, card = FakeGpu(tick_s=tick_s), find(nvml, UUID)
-    queued = []
-    found = samples(steady.observe(lambda: queued.append(1), 4, gpu, card, metrics))
+    queued, wait = [], ticks(50)
+    sampler = steady.Sampler(card, lambda seconds: wait())
+    found = samples(steady.observe(lambda: queued.append(1), 4, gpu, card, metrics, sampler))
     return found, card, gpu, queued
 
 
@@ -53,19 +59,27 @@ def test_a_mig_slice_is_said():
 def test_failing_on_the_third_call_keeps_two_readings_and_says_so_once():
     found, card, _, _ = observe(FakeNvml(fail={"nvmlDeviceGetUtilizationRates": 2}))
     assert len(found["gpu_utilisation"]) == 2
-    assert len(found["gpu_power"]) > 20
+    assert len(found["gpu_power"]) == 50
     assert card.notes == ["no utilisation after 2 readings: Unknown Error"]
 
 
 def test_the_loop_lasts_ten_seconds_and_tells_how_many_readings_it_took():
     found, _, gpu, queued = observe(FakeNvml())
     assert found["gpu_loop"][0] >= 10.0
-    assert 40 <= len(found["gpu_utilisation"]) <= 51
-    assert set(found["gpu_utilisation"]) == {0.4}
+    assert found["gpu_utilisation"] == (0.4,) * 50
     blocks = round(found["gpu_loop"][0] / 0.05)
     assert found["gpu_energy"][0] == pytest.approx(6000.0 / (4 * blocks), rel=0.02), "one reading before, one after, over every iteration between"
     assert len(queued) - blocks == pytest.approx(steady.SETTLE_S / 0.05, abs=2)
     assert gpu.waits.count("event") == len(queued) - 2, "two blocks in flight, no more"
+
+
+def test_a_loop_that_fails_leaves_no_thread_behind():
+    card = find(FakeNvml(), UUID)
+    sampler = steady.Sampler(card)
+    turns = iter(range(30))
+    with pytest.raises(StopIteration):
+        steady.observe(lambda: next(turns), 1, FakeGpu(tick_s=0.05), card, ("utilisation",), sampler)
+    assert not sampler._thread.is_alive()
 
 
 def test_energy_alone_takes_five_seconds():
