@@ -1,6 +1,7 @@
 """Name tables: a name stands for a `module:attribute`, imported only when somebody asks for it."""
 
 import importlib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -29,11 +30,16 @@ class Registry(Mapping[str, str]):
         module, _, attribute = self._table[self.check(name)].partition(":")
         return getattr(importlib.import_module(module), attribute)
 
-    def add(self, name: str, target: str) -> None:
-        """Register `target` (`module:attribute`) under a new name: what a plugin does. Raises ValueError if the name is taken."""
+    def add(self, name: str, target: Any) -> None:
+        """Register a class or function, or its `module:attribute`, under a new name: what a plugin does.
+
+        Raises ValueError if the name is taken, is not a word of letters, digits, `-`, `_` and `.`, or the target has no name of its own in its module.
+        """
         if name in self._table:
             raise ValueError(f"{self.kind} {name!r} is registered already, as {self._table[name]}")
-        self._table[name] = target
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}", name):
+            raise ValueError(f"{name!r} cannot be the name of a {self.kind}: it must be a word of letters, digits, '-', '_' and '.'")
+        self._table[name] = target if isinstance(target, str) else _address(target)
 
     def __getitem__(self, name: str) -> str:
         return self._table[name]
@@ -43,3 +49,10 @@ class Registry(Mapping[str, str]):
 
     def __len__(self) -> int:
         return len(self._table)
+
+
+def _address(target: Any) -> str:
+    module, attribute = getattr(target, "__module__", None), getattr(target, "__qualname__", None)
+    if not module or not attribute or not attribute.isidentifier():
+        raise ValueError(f"{target!r} cannot be registered: define it as a class or function at the top of its module, or give 'module:attribute'")
+    return f"{module}:{attribute}"

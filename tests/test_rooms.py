@@ -10,7 +10,7 @@ import swbench
 PACKAGE = Path(swbench.__file__).parent
 
 ORDER = [
-    ["errors", "registry"],
+    ["errors", "registry", "plugins"],
     ["case", "result", "plan"],
     ["native"],
     ["solvers"],
@@ -25,9 +25,9 @@ ORDER = [
     ["profile"],
     ["cli"],
 ]
-"""Rooms from the top; `registry` uses `errors`, and `result` and `plan` use `case`, which stand on the same line."""
+"""Rooms from the top; `registry` and `plugins` use `errors`, and `result` and `plan` use `case`, which stand on the same line."""
 
-SAME_LINE = {("registry", "errors"), ("plan", "case"), ("result", "case"), ("plan", "result")}
+SAME_LINE = {("registry", "errors"), ("plugins", "errors"), ("plan", "case"), ("result", "case"), ("plan", "result")}
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -2,14 +2,19 @@
 
 import click
 
+from swbench.cli.options import plugin_option
 from swbench.errors import printable
 
 
 @click.command("check")
 @click.argument("files", nargs=-1, required=True, metavar="FILE…")
-def check(files: tuple[str, ...]) -> int:
+@plugin_option
+def check(files: tuple[str, ...], plugins: tuple[str, ...]) -> int:
     """Check suite files (or suites by name) and say what they would measure."""
+    from swbench import plugins as plugin_files
     from swbench import suite
+
+    plugin_files.load(plugins)
 
     for file in files:
         plan = suite.expand(suite.load(file))

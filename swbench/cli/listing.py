@@ -1,8 +1,15 @@
 """`list`: what there is, without importing torch unless details of the models are asked for."""
 
+import time
+from typing import TYPE_CHECKING
+
 import click
 
+from swbench.cli.options import plugin_option
 from swbench.errors import printable
+
+if TYPE_CHECKING:
+    from swbench.store import Summary
 
 _IMAGES = {"resnet50-seg": (713, 713), "stylizer": (256, 256)} | {f"resnet{depth}": (32, 32) for depth in (20, 32, 44, 56, 110)}
 """The image sizes the paper uses, where they are not 224×224."""
@@ -14,8 +21,12 @@ KINDS = ("suites", "models", "norms", "solvers", "probes", "runs")
 @click.argument("kind", required=False, type=click.Choice(KINDS))
 @click.option("-v", "--verbose", is_flag=True, help="Details: for models, every whitened convolution.")
 @click.option("--results", "results", default="results", show_default=True, help="Folder that holds the runs.")
-def list_(kind: str | None, verbose: bool, results: str) -> None:
-    """List suites, models, norms, solvers, probes or runs."""
+@plugin_option
+def list_(kind: str | None, verbose: bool, results: str, plugins: tuple[str, ...]) -> None:
+    """List suites, models, norms, solvers, probes (what can be measured) or runs."""
+    from swbench import plugins as plugin_files
+
+    plugin_files.load(plugins)
     for each in (kind,) if kind else KINDS:
         if kind is None:
             click.echo(f"{each}:")
@@ -72,9 +83,18 @@ def _lines(kind: str, results: str) -> list[str]:
 
         return list(solvers.names())
     if kind == "probes":
-        from swbench import probes
+        from swbench.suite.vocabulary import METRICS
 
-        return list(probes.names())
+        return [f"{name:12s} {words}" for name, words in METRICS.items()]
     from swbench import store
 
-    return [one.id if one.complete else f"{one.id}  (unfinished)" for one in store.runs(results)]
+    return [_summary(run) for run in store.runs(results)]
+
+
+def _summary(run: "Summary") -> str:
+    """One run as a line: id, when it began (UTC), suite, whether it is complete."""
+    try:
+        began = time.strftime("%Y-%m-%d %H:%M", time.gmtime(run.created))
+    except (ValueError, OverflowError, OSError):  # a number in a file from elsewhere
+        began = "at no date"
+    return f"{run.id}  {began:16s}  {run.suite}  {'complete' if run.complete else 'unfinished'}"

@@ -4,13 +4,15 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
 
 from swbench import store, suite
-from swbench.errors import StoreError, SwbenchError, printable
+from swbench.errors import ResumeRefused, StoreError, SwbenchError, printable
 from swbench.plan import Plan
+from swbench.plugins import Plugin
 from swbench.result import CRASHED, OUT_OF_MEMORY, TIMED_OUT
 
 FAILED_CELL = 3
@@ -30,13 +32,16 @@ def measure(
     **given: Any,
 ) -> int:
     """Run the suites called `names` under the options `given` and print their tables. Returns the exit code."""
-    from swbench.cli import plugins as plugin_files
+    from swbench import plugins as plugin_files
     from swbench.engine import devices
     from swbench.engine.environment import environment_id, record, unlike
     from swbench.report import exporters
 
     exporters.TABLE.check(format_)
-    plugin_files.load(plugins)
+    loaded = plugin_files.load(plugins)
+    if resume and not loaded:
+        for name in names:
+            _ask_for_plugins(results, name)
     suites = [suite.load(name) for name in dict.fromkeys(names)]
     options = suite.Options.of(**given)
     if set(options.metrics or ()) != {"flops"} and not (dry_run and options.devices):
@@ -48,6 +53,8 @@ def measure(
             _announce(plan)
         return 0
     asked = {name: value for name, value in given.items() if value not in (None, False)}
+    asked |= {"plugins": [plugin.name for plugin in loaded]} if loaded else {}
+    digests = plugin_files.digests(loaded)
     environment, folders = None, []
     for one, plan in zip(suites, plans, strict=True):
         found = store.newest(results, one.name, asked)
@@ -64,11 +71,12 @@ def measure(
         if found is not None:
             _tell(f"going on with {found.path}")
             command = _command(one.name)
-            writer = store.resume(found.path, plan, environment, anyway=anyway, command=command, unlike=unlike, environment_id=identity)
+            writer = store.resume(found.path, plan, environment, anyway=anyway, command=command, unlike=unlike, environment_id=identity, plugins=digests)
         else:
-            writer = store.RunWriter.create(results, plan, environment, _command(one.name), suite_text=one.text, options=asked, environment_id=identity)
+            text, command = one.text, _command(one.name)
+            writer = store.RunWriter.create(results, plan, environment, command, suite_text=text, options=asked, environment_id=identity, plugins=digests)
         try:
-            folders.append(_measure_one(plan, writer))
+            folders.append(_measure_one(plan, writer, loaded))
         except StoreError:
             _rescue(writer, format_)
             raise
@@ -122,7 +130,7 @@ def _tell(text: str) -> None:
     print(f"bench.py: {printable(text)}", file=sys.stderr)
 
 
-def _measure_one(plan: Plan, writer: store.RunWriter) -> Any:
+def _measure_one(plan: Plan, writer: store.RunWriter, plugins: Sequence[Plugin]) -> Any:
     """Count and time what `plan` asks for; returns the run's folder."""
     from swbench.cli.progress import Display
     from swbench.engine import Interrupted, SubprocessExecutor, run
@@ -131,28 +139,36 @@ def _measure_one(plan: Plan, writer: store.RunWriter) -> Any:
         display.say(f"results: {writer.path}")
         try:
             if "flops" in plan.metrics:
-                _count(plan, writer)
+                _count(plan, writer, plugins)
             if set(plan.metrics) == {"flops"}:
                 writer.finish("counted")
             else:
-                run(plan, writer, SubprocessExecutor(writer.path / "logs"), display)
+                run(plan, writer, SubprocessExecutor(writer.path / "logs", plugins=plugins), display)
         except KeyboardInterrupt as problem:  # while counting; `run` has its own ending
             raise Interrupted.after(problem, writer) from None
     return writer.path
 
 
-def _count(plan: Plan, writer: store.RunWriter) -> None:
+def _count(plan: Plan, writer: store.RunWriter, plugins: Sequence[Plugin]) -> None:
     """Count; where a case cannot be built at all, nothing is left of a run that has nothing yet."""
     from swbench.engine.counting import count
 
     try:
-        count(plan, writer)
+        count(plan, writer, plugins)
     except StoreError:
         raise
     except SwbenchError:
         if not writer.results:
             writer.discard()
         raise
+
+
+def _ask_for_plugins(results: str, name: str) -> None:
+    """Refuse to look for a run among those without plugins where the newest of that suite had some: a stored run never loads code by itself."""
+    newest = next((one for one in reversed(store.runs(results)) if one.suite == Path(name).stem), None)
+    if newest is not None and not newest.complete and (used := newest.options.get("plugins")):
+        flags = " ".join(f"--plugin {printable(one)}" for one in (used if isinstance(used, list) else [used]))
+        raise ResumeRefused(f"run {newest.id} was begun with {flags}; give the flag again (with the file's path), or leave out --resume")
 
 
 def _command(name: str) -> str:

@@ -77,3 +77,7 @@ class Duration(click.ParamType):
         if seconds <= 0:
             self.fail(f"{value!r} must be a time such as 90s, 10m or 1.5h", param, ctx)
         return seconds
+
+
+plugin_option = click.option("--plugin", "plugins", multiple=True, metavar="FILE", help="A Python file that adds models, norms or solvers. It is executed.")
+"""For every command that builds, checks or lists what a plugin may add. No file is executed for any other reason."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from swbench.cli.options import plugin_option
 from swbench.cli.run import measuring_options
 from swbench.errors import OptionError
 
@@ -18,12 +19,15 @@ from swbench.errors import OptionError
 @click.option("--iterations", type=click.IntRange(1, 1000), default=10, show_default=True, help="Profiled calls.")
 @click.option("--top", type=click.IntRange(1), default=20, show_default=True, help="Layers shown.")
 @click.option("-o", "--output", "folder", help="Folder for profile.json and trace.json.  [default: profiles/<utc>_<suite>_<row>]")
-def profile(name: str, iterations: int, top: int, folder: str | None, **given: Any) -> int:
+@plugin_option
+def profile(name: str, iterations: int, top: int, folder: str | None, plugins: tuple[str, ...], **given: Any) -> int:
     """Show where the time of one row of SUITE goes: `profile imagenet --only swa-7`."""
+    from swbench import plugins as plugin_files
     from swbench import suite
     from swbench.case import VARIANT
     from swbench.profile import launch, table
 
+    loaded = plugin_files.load(plugins)
     plan = suite.expand(suite.load(name), suite.Options.of(**given))
     rows = [(case, row) for group in plan.groups for case, row in zip(group.cases, group.rows, strict=True)]
     chosen = [(case, row) for case, row in rows if case.role == VARIANT] or rows[:1]
@@ -32,7 +36,7 @@ def profile(name: str, iterations: int, top: int, folder: str | None, **given: A
     case, row = chosen[0]
     target = Path(folder) if folder else Path("profiles") / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}_{plan.suite}_{case.norm}-{case.layers}"
     target.mkdir(parents=True, exist_ok=True)
-    found = launch.profile_case(case, iterations, target / launch.TRACE_FILE)
+    found = launch.profile_case(case, iterations, target / launch.TRACE_FILE, plugins=loaded)
     width = shutil.get_terminal_size((140, 24)).columns
     sys.stdout.write(f"{row}\n" + table.render(found, width, top, sys.stdout.isatty()))
     print(f"profile: {launch.save(found, target)}; timeline: {target / launch.TRACE_FILE} (open it in ui.perfetto.dev)", file=sys.stderr)

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from swbench.cli.options import CommaList, Duration, Percent, SolverList
+from swbench.cli.options import CommaList, Duration, Percent, SolverList, plugin_option
 from swbench.errors import OptionError
 
 METRICS = ("flops", "time", "memory", "utilisation", "energy", "accuracy")
@@ -49,7 +49,7 @@ _MEASURING = (
 @click.option("--anyway", is_flag=True, help="With --resume: go on although code, suite or environment changed, and record that.")
 @click.option("--allow-busy", is_flag=True, help="Measure on a GPU that another program uses as well.")
 @click.option("--dry-run", is_flag=True, help="Say what would be measured, and stop.")
-@click.option("--plugin", "plugins", multiple=True, metavar="FILE", help="A Python file that registers norms, models or solvers. It is executed.")
+@plugin_option
 def run(suites: tuple[str, ...], **options: Any) -> int:
     """Measure SUITE (a name from `list suites`, or a TOML file) and print its table."""
     from swbench.cli.measure import measure

@@ -5,12 +5,16 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
+from swbench import plugins as plugin_files
 from swbench.case import Case, case_from_json
+from swbench.engine.process import environment
 from swbench.engine.worker import tie_to
-from swbench.errors import NotCounted, SwbenchError
+from swbench.errors import SwbenchError
 from swbench.plan import Plan
+from swbench.plugins import Plugin
 from swbench.result import COUNTED, Measurement, Result
 from swbench.store import RunWriter
 
@@ -18,10 +22,11 @@ LIMIT_S = 600.0
 """Counting takes seconds; a process that needs this long hangs."""
 
 
-def count(plan: Plan, writer: RunWriter) -> None:
+def count(plan: Plan, writer: RunWriter, plugins: Sequence[Plugin] = ()) -> None:
     """Seal what can be counted of every network case of `plan` that has not been counted yet, as replicate `COUNTED`.
 
-    Raises SwbenchError where a case cannot be built at all (an image too small, say), before anything was timed.
+    The process that counts executes `plugins` first. What a rule cannot count, such as an operation in a model of the user's own, is a note on the
+    result. Raises SwbenchError where a case cannot be built at all (an image too small, say), before anything was timed.
     """
     for group in plan.groups:
         if writer.sealed(group.name, COUNTED):
@@ -29,7 +34,7 @@ def count(plan: Plan, writer: RunWriter) -> None:
         cases = [case for case in group.cases if isinstance(case, Case)]
         if len(cases) == len(group.cases):
             started = time.time()
-            counted = _elsewhere(cases)
+            counted = _elsewhere(cases, plugins)
             writer.seal([_result(case, group.name, one, writer, started) for case, one in zip(cases, counted, strict=True)])
 
 
@@ -48,10 +53,11 @@ def _result(case: Case, group: str, counted: dict[str, Any], writer: RunWriter, 
     )
 
 
-def _elsewhere(cases: list[Case]) -> list[dict[str, Any]]:
-    job = json.dumps([case.to_json() for case in cases])
+def _elsewhere(cases: list[Case], plugins: Sequence[Plugin]) -> list[dict[str, Any]]:
+    job = json.dumps({"cases": [case.to_json() for case in cases], "plugins": plugin_files.to_json(plugins)})
     try:
-        done = subprocess.run([sys.executable, "-m", __name__, str(os.getpid())], input=job, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+        command = [sys.executable, "-P", "-m", __name__, str(os.getpid())]
+        done = subprocess.run(command, input=job, env=environment(threads=1), capture_output=True, text=True, errors="replace", timeout=LIMIT_S, check=False)
     except subprocess.TimeoutExpired:
         raise SwbenchError(f"counting {cases[0].model} took longer than {LIMIT_S:.0f} s; leave flops out of --metrics") from None
     lines = done.stdout.splitlines()
@@ -61,21 +67,25 @@ def _elsewhere(cases: list[Case]) -> list[dict[str, Any]]:
     return answer["cells"]
 
 
-def _answer(cases: list[Case]) -> dict[str, Any]:
+def _answer(job: dict[str, Any]) -> dict[str, Any]:
     from swbench.probes.flops import flops_measurements
 
     cells = []
-    for case in cases:
-        try:
-            measurements, notes = flops_measurements(case)
+    try:
+        plugin_files.load(plugin_files.from_json(job["plugins"]))
+        for case in map(case_from_json, job["cases"]):
+            try:
+                measurements, notes = flops_measurements(case)
+            except SwbenchError:
+                raise
+            except Exception as problem:  # noqa: BLE001  a network that cannot be traced can still be timed
+                measurements, notes = [], {"flops": f"not counted: {type(problem).__name__}: {' '.join(str(problem).split())[:300]}"}
             cells.append({"measurements": [(m.metric, m.unit, m.samples) for m in measurements], "notes": notes})
-        except NotCounted as problem:
-            cells.append({"measurements": [], "notes": {"flops": f"not counted: {problem}"}})
-        except SwbenchError as problem:
-            return {"refused": str(problem)}
+    except SwbenchError as problem:
+        return {"refused": str(problem)}
     return {"cells": cells}
 
 
 if __name__ == "__main__":
     tie_to(int(sys.argv[1]))
-    sys.stdout.write(json.dumps(_answer([case_from_json(data) for data in json.load(sys.stdin)])) + "\n")
+    sys.stdout.write(json.dumps(_answer(json.load(sys.stdin))) + "\n")

@@ -10,6 +10,7 @@ from typing import Protocol
 from swbench.engine.job import Ending, Job
 from swbench.engine.messages import Again, End, Message, decode
 from swbench.engine.process import Garbage, WorkerProcess, environment
+from swbench.plugins import Plugin
 from swbench.result import CRASHED, OUT_OF_MEMORY, TIMED_OUT
 from swbench.store.files import cannot
 
@@ -37,15 +38,15 @@ class SubprocessExecutor:
     While a region is timed the parent sleeps in one `poll` on the worker's pipe.
     """
 
-    def __init__(self, logs: Path, paths: Sequence[str] = (), environ: Mapping[str, str] | None = None) -> None:
-        """`paths` go in front of the worker's import path; `environ` adds to its environment."""
-        self._logs, self._paths, self._environ = logs, tuple(paths), dict(environ or {})
+    def __init__(self, logs: Path, paths: Sequence[str] = (), environ: Mapping[str, str] | None = None, plugins: Sequence[Plugin] = ()) -> None:
+        """`paths` go in front of the worker's import path; `environ` adds to its environment; `plugins` are files that it executes first."""
+        self._logs, self._paths, self._environ, self._plugins = logs, tuple(paths), dict(environ or {}), tuple(plugins)
 
     def run(self, job: Job, on_message: Callable[[Message], None]) -> Ending:
         kills = _out_of_memory_kills()
         log = self._logs / job.log
         _make(log)
-        with WorkerProcess(job, log, environment(job.threads, self._paths) | self._environ) as worker:
+        with WorkerProcess(job, log, environment(job.threads, self._paths) | self._environ, self._plugins) as worker:
             ending = self._listen(worker, job, on_message, kills)
         with contextlib.suppress(FileNotFoundError):
             if ending.ok and log.stat().st_size == 0:

@@ -12,8 +12,10 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from swbench import plugins as plugin_files
 from swbench.engine.job import Job
 from swbench.engine.page import Page
+from swbench.plugins import Plugin
 
 LONGEST_LINE = 16 * 2**20
 """Bytes without a line end after which a worker is taken to write garbage."""
@@ -36,7 +38,7 @@ def environment(threads: int, paths: Sequence[str] = ()) -> dict[str, str]:
 class WorkerProcess:
     """Started by construction; `end` leaves nothing of it running."""
 
-    def __init__(self, job: Job, log: Path, environ: Mapping[str, str]) -> None:
+    def __init__(self, job: Job, log: Path, environ: Mapping[str, str], plugins: Sequence[Plugin] = ()) -> None:
         self.log = log
         self._buffer = bytearray()
         with contextlib.ExitStack() as opened:
@@ -47,7 +49,7 @@ class WorkerProcess:
             page = Page.file()
             opened.callback(os.close, page)
             self._report, self.page = read_end, Page(page)
-            order = {"job": job.to_json(), "report": report, "ack": ack, "page": page, "parent": os.getpid()}
+            order = {"job": job.to_json(), "report": report, "ack": ack, "page": page, "parent": os.getpid(), "plugins": plugin_files.to_json(plugins)}
             stdin = opened.enter_context(tempfile.TemporaryFile())  # a file, so that a worker that reads nothing cannot block us
             stdin.write(json.dumps(order).encode())
             stdin.seek(0)

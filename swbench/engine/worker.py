@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from swbench import plugins
 from swbench.engine.job import Job
 from swbench.engine.messages import Message, encode
 from swbench.engine.page import Page
@@ -31,6 +32,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     faulthandler.enable(all_threads=True)
     job, page = Job.from_json(order["job"]), Page(page_handle)
+    plugins.load(plugins.from_json(order["plugins"]))
     classes = {kind: _target(target) for kind, target in job.workloads.items() if any(case.kind == kind for case in job.cases)}
     if "torch" in sys.modules and job.threads:
         sys.modules["torch"].set_num_threads(job.threads)

@@ -1,15 +1,16 @@
 """Networks by name. To add one: a file with a factory `(norm_at, num_classes) -> nn.Module`, and a line in this table."""
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from swbench.errors import OptionError
-from swbench.models.sites import PLACEMENTS, NormAt, Site, check_group, placement
+from swbench.models.sites import NARROWEST, PLACEMENTS, NormAt, Site, check_group, placement
 from swbench.registry import Registry
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["PLACEMENTS", "TABLE", "NormAt", "Site", "build", "check_group", "check_image", "minimum_side", "names", "placement"]
+__all__ = ["PLACEMENTS", "TABLE", "NormAt", "Site", "add", "build", "check_group", "check_image", "minimum_side", "names", "placement"]
 
 TABLE = Registry(
     "model",
@@ -31,6 +32,32 @@ _STRIDES = {"resnet50": 32, "resnet50-seg": 8} | {name: 4 for name in TABLE if n
 def names() -> tuple[str, ...]:
     """Every registered model, without importing any."""
     return TABLE.names()
+
+
+def add(
+    name: str,
+    target: object,
+    *,
+    placements: Mapping[int, Sequence[int]] | None = None,
+    narrowest: int | None = None,
+    stride: int = 0,
+) -> None:
+    """Register a network of one's own: a class or function called as `target(norm_at, num_classes)` that gives a module, images (N, 3, H, W) in, a tensor out.
+
+    It asks `norm_at(Site(…))` for the norms it wants exchanged, or leaves that to `swapping.swap_norms`. `placements` says which of its sites
+    carry the norm under test, by their count: `{2: (1, 4)}` makes `layers = 2` sites 1 and 4; without any, it runs with batch normalisation
+    alone. `narrowest` (channels of the narrowest site) and `stride` (of the last map against the image) let mistakes be told before anything
+    is built. Raises ValueError if the name is taken, or a placement does not have as many sites as it says.
+    """
+    places = {int(layers): tuple(sites) for layers, sites in (placements or {}).items()}
+    for layers, sites in places.items():
+        if layers < 1 or len(set(sites)) != layers or min(sites, default=0) < 1:
+            raise ValueError(f"placements of {name!r}: {layers} layers need {layers} different site numbers from 1, not {sites}")
+    TABLE.add(name, target)
+    PLACEMENTS[name] = places
+    if narrowest is not None:
+        NARROWEST[name] = narrowest
+    _STRIDES[name] = stride
 
 
 def build(

@@ -66,7 +66,7 @@ NARROWEST = {"resnet50": 64, "resnet50-seg": 64, **dict.fromkeys(_CIFAR, 16), "s
 def placement(model: str, layers: int) -> tuple[int, ...]:
     """The convolution numbers of the `layers` sites of `model` that carry the norm under test; empty for 0.
 
-    Raises OptionError, naming the counts there are, for any other count. A model added to the table without a placement has count 0 alone.
+    Raises OptionError, naming the counts there are, for any other count. A model added without a placement has count 0 alone.
     """
     known = {0: (), **PLACEMENTS.get(model, {})}
     if layers not in known:

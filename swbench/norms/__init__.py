@@ -21,9 +21,23 @@ TABLE = Registry(
 )
 
 
+WITHOUT_SOLVER = {"bn", "in", "ln", "none"}
+"""Norms that whiten nothing, so a case with one of them names no solver; `none` is reserved."""
+
+
 def names() -> tuple[str, ...]:
     """Every registered norm, without importing any."""
     return TABLE.names()
+
+
+def add(name: str, target: object, *, whitens: bool) -> None:
+    """Register a norm of one's own: a class or function called as `target(channels, group=…, solver=…, eps=…)` that gives a module.
+
+    `whitens` says whether it takes `group` and `solver` into account; if not, its rows name no solver. Raises ValueError if the name is taken.
+    """
+    TABLE.add(name, target)
+    if not whitens:
+        WITHOUT_SOLVER.add(name)
 
 
 def build(norm: str, channels: int, *, group: int = 16, solver: str = "auto", eps: float = 1e-5, **options: object) -> "nn.Module":

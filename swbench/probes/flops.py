@@ -8,6 +8,7 @@ import torch
 
 from swbench import flops, models
 from swbench.case import Case
+from swbench.errors import NotCounted
 from swbench.flops.recorder import EVAL, TRAIN, record
 from swbench.flops.rule import Count
 from swbench.flops.solver import solver_flops
@@ -25,7 +26,8 @@ def flops_measurements(case: Case, chosen: Mapping[str, str] | None = None) -> t
     The rules count an inference pass (eval mode); `flops_fvcore_training` and `flops_torch_training` count a training one, where they differ.
     `peak_activation_bytes` is what autograd holds between the passes of a training step (`SavedTensors`). Batch, device and layout of the case do
     not matter; its solver is the one in `chosen["solver"]` if that says what stood behind `auto`. The notes, by metric, say what
-    a rule leaves out. Raises OptionError for an image too small or a wrong count of layers, UnknownName, NotCounted.
+    a rule leaves out; a rule that does not know an operation at all has a note and no number. Raises OptionError for an image too small or a wrong
+    count of layers, UnknownName.
     """
     solver = (chosen or {}).get("solver") or case.solver or FALLBACK
     network = dataclasses.replace(case, batch=1, device="cpu", mode="eager", layout="contiguous", threads=1, world=1, role="", solver=solver)
@@ -41,7 +43,11 @@ def _measured(case: Case) -> tuple[tuple[Measurement, ...], tuple[tuple[str, str
     found = []
     for rule in flops.names():
         metric, counting = f"flops_{rule}", flops.get(rule)
-        inference, training = counting.count(eval_trace), counting.count(train_trace)
+        try:
+            inference, training = counting.count(eval_trace), counting.count(train_trace)
+        except NotCounted as problem:
+            notes[metric] = f"not counted: {problem}"
+            continue
         found.append(_number(metric, inference.total))
         if training.total != inference.total:
             found.append(_number(f"{metric}_training", training.total))

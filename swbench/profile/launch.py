@@ -4,21 +4,25 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
+from swbench import plugins as plugin_files
 from swbench.case import Case
 from swbench.engine.process import environment
 from swbench.errors import OptionError, ProfileFailed, StoreDamaged
+from swbench.plugins import Plugin
 from swbench.profile.types import Profile
 
 PROFILE_FILE, TRACE_FILE = "profile.json", "trace.json"
 
 
-def profile_case(case: Case, iterations: int = 10, trace: Path | None = None, *, limit_s: float = 600.0) -> Profile:
+def profile_case(case: Case, iterations: int = 10, trace: Path | None = None, *, limit_s: float = 600.0, plugins: Sequence[Plugin] = ()) -> Profile:
     """Where the time of one call of `case` goes, from the quicker half of `iterations` profiled calls in a fresh process with the case's threads.
 
-    `trace`, if given, gets the timeline of the last call, for chrome://tracing or ui.perfetto.dev. Raises OptionError for a case or count that cannot
-    be profiled, ProfileFailed if the process ran out of memory, crashed, or took longer than `limit_s`.
+    `trace`, if given, gets the timeline of the last call, for chrome://tracing or ui.perfetto.dev; the process executes `plugins`
+    first. Raises OptionError for a case or count that cannot be profiled, ProfileFailed if the process ran out of memory,
+    crashed, or took longer than `limit_s`.
     """
     if iterations < 1:
         raise OptionError(f"a profile needs at least 1 iteration, not {iterations}")
@@ -27,7 +31,7 @@ def profile_case(case: Case, iterations: int = 10, trace: Path | None = None, *,
     with tempfile.TemporaryDirectory(prefix="swbench-profile-") as folder:
         out = Path(folder) / PROFILE_FILE
         wanted = str(trace.absolute()) if trace else None
-        request = {"case": case.to_json(), "iterations": iterations, "trace": wanted, "out": str(out)}
+        request = {"case": case.to_json(), "iterations": iterations, "trace": wanted, "out": str(out), "plugins": plugin_files.to_json(plugins)}
         try:
             done = subprocess.run(
                 [sys.executable, "-P", "-m", "swbench.profile.worker"],

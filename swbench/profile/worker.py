@@ -4,11 +4,12 @@ import json
 import sys
 from pathlib import Path
 
+from swbench import plugins
 from swbench.case import case_from_json
 
 
 def main() -> None:
-    """Serve one request: `{"case", "iterations", "trace", "out"}`. The answer holds `profile`, or `status` and `detail`."""
+    """Serve one request: `{"case", "iterations", "trace", "out", "plugins"}`. The answer holds `profile`, or `status` and `detail`."""
     request = json.load(sys.stdin)
     Path(request["out"]).write_text(json.dumps(answer(request)))
 
@@ -22,6 +23,7 @@ def answer(request: dict) -> dict:
     from swbench.profile.measure import measure
 
     try:
+        plugins.load(plugins.from_json(request.get("plugins", ())))
         trace = Path(request["trace"]) if request["trace"] else None
         return {"profile": measure(case_from_json(request["case"]), request["iterations"], trace).to_json()}
     except SwbenchError as problem:

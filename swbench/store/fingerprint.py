@@ -42,7 +42,7 @@ def code_changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[st
     """Source files that differ, by name."""
     names = sorted(set(before) | set(after))
     return [
-        f"swbench/{name} {'is new' if name not in before else 'is gone' if name not in after else 'changed'}"
+        f"{name if name.startswith('plugin ') else f'swbench/{name}'} {'is new' if name not in before else 'is gone' if name not in after else 'changed'}"
         for name in names
         if before.get(name) != after.get(name)
     ]

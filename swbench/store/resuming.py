@@ -24,30 +24,31 @@ def resume(
     command: str = "",
     unlike: Callable[[Mapping[str, Any], Mapping[str, Any]], list[str]] = fingerprint.environment_changes,
     environment_id: str | None = None,
+    plugins: Mapping[str, str] | None = None,
 ) -> RunWriter:
     """A writer for an unfinished run; torn lines are cut off, and what is not sealed is to be measured again.
 
-    The run goes on by its own plan. Raises ResumeRefused, naming what changed, where `plan` (what the same command would run now),
-    the timed code or `environment` (by `unlike`, a line a difference) differ from the run's; `anyway` goes on and records the changes. Raises StoreBusy while
-    another process writes it, StoreDamaged, StoreError where it is complete.
+    The run goes on by its own plan. Raises ResumeRefused, naming what changed, where `plan` (what the same command would run now), the timed
+    code, `plugins` (name -> digest) or `environment` (by `unlike`, a line a difference) differ from the run's; `anyway` goes on and records the
+    changes. Raises StoreBusy while another process writes it, StoreDamaged, StoreError where it is complete.
     """
     path = Path(path)
     folder.header(path)
     lock = Lock(path)
     try:
-        return _resume(path, lock, plan, environment, anyway, command, unlike, environment_id)
+        return _resume(path, lock, plan, environment, anyway, command, unlike, environment_id, plugins)
     except BaseException:
         lock.release()
         raise
 
 
-def _resume(path, lock, plan, environment, anyway, command, unlike, environment_id) -> RunWriter:
+def _resume(path, lock, plan, environment, anyway, command, unlike, environment_id, plugins) -> RunWriter:
     header = folder.header(path)
     if header["complete"]:
         raise StoreError(f"run {path.name} is complete; show it with `python bench.py show {path.name}`")
     stored, before = plan_of(path, header), read_json(path / folder.ENVIRONMENT)
     changes = _plan_changes(stored, plan) if plan is not None else []
-    changes += fingerprint.code_changes(header["code"], fingerprint.code())
+    changes += fingerprint.code_changes(header["code"], fingerprint.code() | dict(plugins or {}))
     changes += unlike(before, environment) if environment is not None else []
     if changes and not anyway:
         more = f" … and {len(changes) - 8} more" if len(changes) > 8 else ""

@@ -49,10 +49,12 @@ class RunWriter:
         suite_text: str = "",
         options: Mapping[str, Any] | None = None,
         environment_id: str | None = None,
+        plugins: Mapping[str, str] | None = None,
     ) -> "RunWriter":
         """Begin a run in a folder of its own below `results`, named after the environment's `label`. Raises StoreError where that cannot be written.
 
-        `environment_id` goes into every result; without it, a hash of what is steady in the environment.
+        `environment_id` goes into every result; without it, a hash of what is steady in the environment. `plugins` (name -> digest) are
+        kept with the code that is timed.
         """
         path = folder.make(Path(results), plan.suite, str(environment.get("label") or ""))
         try:
@@ -72,7 +74,7 @@ class RunWriter:
             "options": dict(options or {}),
             "complete": False,
             "resumed": [],
-            "code": fingerprint.code(),
+            "code": fingerprint.code() | dict(plugins or {}),
             "plan": plan.to_json(),
         }
         try:

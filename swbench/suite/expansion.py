@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from swbench import solvers
+from swbench import norms, solvers
 from swbench.case import BASELINE, CONTROL, AnyCase, Case, SolverCase, device_kind
 from swbench.errors import OptionError, near_miss
 from swbench.models import check_image
@@ -106,7 +106,7 @@ def _rows(suite: Suite, options: Options) -> list[tuple[str, dict[str, Any]]]:
         counts.setdefault((row["model"] or base["model"], row["norm"]), set()).add(row["layers"])
     for row in suite.rows:
         model = row["model"] or base["model"]
-        plain = row["norm"] in vocabulary.NOT_WHITENING
+        plain = row["norm"] in norms.WITHOUT_SOLVER
         listed = options.solvers or ((row["solver"],) if row["solver"] else base["solver"])
         specs = (None,) if plain else listed
         groups = (row["group"] or base["group"],) if plain or not options.groups else options.groups

@@ -25,7 +25,7 @@ TOP = {
     "title": Field(kind=str, default=""),
     "kind": Field(kind=str, required=True, choices=KINDS),
     "paper": Field(kind=str),
-    "metrics": Field(kind=str, many=True, choices=vocabulary.METRICS),
+    "metrics": Field(kind=str, many=True, choices=tuple(vocabulary.METRICS)),
 }
 """The keys above the first table; `SECTIONS` are the tables themselves."""
 

@@ -77,7 +77,7 @@ _FIELDS = {
     "dtypes": Field(kind=str, many=True, choices=vocabulary.DTYPES),
     "modes": Field(kind=str, many=True, choices=vocabulary.MODES),
     "layouts": Field(kind=str, many=True, choices=vocabulary.LAYOUTS),
-    "metrics": Field(kind=str, many=True, choices=vocabulary.METRICS),
+    "metrics": Field(kind=str, many=True, choices=tuple(vocabulary.METRICS)),
     "iterations": Field(**fmt.ITERATIONS),
     "replicates": Field(**fmt.REPLICATES),
     "target_ci": Field(**fmt.TARGET),

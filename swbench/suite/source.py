@@ -6,6 +6,7 @@ from typing import Any
 
 import attrs
 
+from swbench import norms
 from swbench.errors import SuiteError, UnknownName, near_miss, printable
 from swbench.suite import format as fmt
 from swbench.suite import vocabulary
@@ -114,7 +115,7 @@ def _network(sections: dict[str, Any], problems: Problems) -> tuple[dict[str, An
 
 def _row(row: dict[str, Any], base: dict[str, Any], path: str, problems: Problems) -> None:
     """What only shows when a row's keys are seen together."""
-    plain = row["norm"] in vocabulary.NOT_WHITENING
+    plain = row["norm"] in norms.WITHOUT_SOLVER
     if plain and row["solver"]:
         problems.append(f"{path}.solver: {row['norm']} whitens nothing, so it has no solver")
     if row["norm"] == "bn" and row["layers"]:

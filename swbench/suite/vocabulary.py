@@ -7,13 +7,19 @@ from swbench.errors import OptionError, SwbenchError, UnknownName, near_miss
 from swbench.solvers import spectra
 from swbench.suite.fields import DEVICES
 
-NOT_WHITENING = ("bn", "in", "ln", "none")
-"""Norms that solve nothing, so a case with one of them names no solver."""
-
 LABELS = {"bn": "BN", "in": "IN", "ln": "LN", "iw": "IW", "bw": "BW", "swa": "SW^a", "swb": "SW^b"}
 """How the paper writes the norms."""
 
-METRICS = ("flops", "time", "memory", "utilisation", "energy", "accuracy")
+METRICS = {
+    "flops": "FLOPs by every rule, parameters and activations of one image; counted, not timed",
+    "time": "seconds of the forward pass and of forward and backward, and their ratios to the baseline",
+    "memory": "peak memory of one training step beyond the model and its input",
+    "utilisation": "GPU utilisation over a steady loop, and the share of time that kernels run",
+    "energy": "joules of one training step, by the GPU's own counter",
+    "accuracy": "error of a solver's matrices and gradients against float64, on the outputs that were timed",
+}
+"""What can be measured, with a word on each."""
+
 DTYPES = ("float32", "float64", "tf32", "bfloat16", "float16")
 MODES = ("eager", "graph", "compile")
 LAYOUTS = ("contiguous", "channels_last")

@@ -3,7 +3,7 @@
 import pytest
 
 from swbench.case import Case
-from swbench.errors import NotCounted, OptionError, SwbenchError
+from swbench.errors import OptionError, SwbenchError
 from swbench.probes.flops import flops_measurements
 
 
@@ -62,7 +62,7 @@ def test_mistakes_are_the_users():
         flops_measurements(Case(model="resnet5O"))
 
 
-def test_a_norm_without_a_cost_is_an_error(monkeypatch):
+def test_a_norm_without_a_cost_is_a_note_and_the_other_rules_count(monkeypatch):
     from torch import nn
 
     from swbench import norms
@@ -75,8 +75,11 @@ def test_a_norm_without_a_cost_is_an_error(monkeypatch):
             return x.tanh()
 
     monkeypatch.setattr(norms, "build", lambda norm, channels, **options: Odd(channels))
-    with pytest.raises(NotCounted, match=r"tanh.*Odd"):
-        flops_measurements(Case(model="resnet20", classes=10, image=(32, 32), norm="bw", layers=5, solver="eigh:floor=0.25"))
+    found, _, notes = values(Case(model="resnet20", classes=10, image=(32, 32), norm="bw", layers=5, solver="eigh:floor=0.25"))
+    assert "flops_paper" not in found
+    assert found["flops_torch"] > 0
+    assert notes["flops_paper"].startswith("not counted: the paper rule has no cost for tanh")
+    assert "Odd" in notes["flops_paper"]
 
 
 def test_a_solver_that_needs_data_is_traced_as_eigh_and_says_so():
