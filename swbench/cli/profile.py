@@ -24,7 +24,7 @@ def profile(name: str, iterations: int, top: int, folder: str | None, plugins: t
     """Show where the time of one row of SUITE goes: `profile imagenet --only swa-7`."""
     from swbench import plugins as plugin_files
     from swbench import suite
-    from swbench.case import VARIANT
+    from swbench.case import VARIANT, Case
     from swbench.profile import launch, table
 
     loaded = plugin_files.load(plugins)
@@ -34,6 +34,8 @@ def profile(name: str, iterations: int, top: int, folder: str | None, plugins: t
     if len(chosen) != 1:
         raise OptionError(f"a profile is of one row, and this names {len(chosen)}: {', '.join(row for _, row in chosen[:8])}; narrow it with --only or --batch")
     case, row = chosen[0]
+    if case.kind != Case.kind:
+        raise OptionError(f"a profile is of a network, and {plan.suite} measures solvers; choose a row of a network suite")
     target = Path(folder) if folder else Path("profiles") / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}_{plan.suite}_{case.norm}-{case.layers}"
     target.mkdir(parents=True, exist_ok=True)
     found = launch.profile_case(case, iterations, target / launch.TRACE_FILE, plugins=loaded)

@@ -30,6 +30,7 @@ def environment(threads: int, paths: Sequence[str] = ()) -> dict[str, str]:
     package = str(Path(__file__).resolve().parents[2])
     found = {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, package, *filter(None, [os.environ.get("PYTHONPATH")])])}
     found |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0", "PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1"}
+    found |= {"KINETO_LOG_LEVEL": "5"}  # the chatter of torch's profiler, which reads peak memory
     if threads:
         found |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS"), str(threads))
     return found

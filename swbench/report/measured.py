@@ -56,8 +56,9 @@ class Timing:
 class Measured:
     """One case of one group.
 
-    `status` is the worst of its replicates, `failed` of `replicates` are not ok; `values` holds the samples of every metric that is not
-    a time of a round, over all replicates. `wall_s` is the host's mean wall time of an iteration of both passes, beside the events of a GPU.
+    `chosen` is what was decided at run time, `counted` what counting has to say of its numbers. `status` is the worst of its replicates, `failed` of
+    `replicates` are not ok; `values` holds the samples of every metric that is not a time of a round, over all replicates.
+    `wall_s` is the host's mean wall time of an iteration of both passes, beside the events of a GPU.
     """
 
     group: Group
@@ -68,6 +69,7 @@ class Measured:
     failed: int
     replicates: int
     chosen: Mapping[str, str]
+    counted: Mapping[str, str]
     values: Mapping[str, tuple[float, ...]]
     times: Mapping[str, Timing]
     wall_s: float | None = None
@@ -145,7 +147,10 @@ class MeasuredRun:
             status, detail, failed = worst(results)
             if status == OK and "time" in self.run.plan.metrics and all(result.replicate == COUNTED for result in results):
                 status = PENDING  # its operations are counted, but no replicate has timed it yet
-            chosen = {name: value for result in reversed(results) for name, value in result.chosen.items()}
+            chosen, counted = (
+                {name: value for result in reversed(results) if (result.replicate == COUNTED) == of_count for name, value in result.chosen.items()}
+                for of_count in (False, True)
+            )
             times = {metric: self._timing(group, rounds, calm, baseline, key, metric) for metric in TIMES}
             yield Measured(
                 group=group,
@@ -156,6 +161,7 @@ class MeasuredRun:
                 failed=failed,
                 replicates=sum(result.replicate != COUNTED for result in results),
                 chosen=chosen,
+                counted=counted,
                 values=merged(results),
                 times={metric: timing for metric, timing in times.items() if timing is not None},
                 wall_s=_mean([one for samples in seconds_of(rounds, key, FORWARD_BACKWARD_WALL) for one in samples]),

@@ -15,6 +15,10 @@ from swbench.report.table import Cell, Row, Section, Table
 from swbench.result import OK
 
 NO_GPU, NOT_RUN = "no GPU", "not run"
+NOT_COUNTED = "not counted"
+FLOPS = ("flops", "flops_paper")
+"""How the notes of counting begin, and are called, where a rule knows no cost for an operation or a network cannot be traced at all."""
+
 COUNTS = {"gflops_paper": "flops_paper", "gflops_fvcore": "flops_fvcore", "gflops_torch": "flops_torch", "gflops_solver": "flops_solver"}
 
 CITED_MIOU = {("swa", 14): (39.8, 76.2), ("swa", 7): (39.6, 75.7)}
@@ -187,6 +191,9 @@ class _Builder:
                 chosen.setdefault(f"{cell.case.solver} on {device_kind(cell.case.device)}: {words}")
         if chosen:
             yield f"Chosen at run time, by solver asked for: {'; '.join(chosen)}."
+        uncounted = {text for cell in self.cells for name, text in cell.counted.items() if name in FLOPS and text.startswith(NOT_COUNTED)}
+        if uncounted:
+            yield f"GFLOPs {'; '.join(sorted(uncounted))}."
         yield from notes.gpu_notes(self.cells)
         yield "GFLOPs: 10⁹ operations an image by the rule inferred from the paper's printed figures; fvcore and torch count otherwise and stand beside it."
         if self.paper is not None:

@@ -58,13 +58,13 @@ class RunWriter:
         """
         path = folder.make(Path(results), plan.suite, str(environment.get("label") or ""))
         try:
-            return cls._begin(path, plan, environment, command, suite_text, options, environment_id)
+            return cls._begin(path, plan, environment, command, suite_text, options, environment_id, plugins)
         except BaseException:
             shutil.rmtree(path, ignore_errors=True)  # it is no run yet
             raise
 
     @classmethod
-    def _begin(cls, path, plan, environment, command, suite_text, options, environment_id) -> "RunWriter":
+    def _begin(cls, path, plan, environment, command, suite_text, options, environment_id, plugins) -> "RunWriter":
         lock = Lock(path)
         header = {
             "schema": folder.SCHEMA,

@@ -1,4 +1,4 @@
-"""The command line on tiny suites whose workloads take no time: `bench` in this process, `start` in one of its own."""
+"""The command line on tiny suites whose workloads take no time: `bench` in this process, `start` in one of its own; `ask` in an empty folder."""
 
 import gc
 import os
@@ -13,9 +13,10 @@ from swbench.engine import environment
 from swbench.probes import WORKLOADS
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "engine")]
+sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "engine"), str(HERE.parent / "report")]
 
-import tiny_bench  # noqa: E402  beside this file
+import stored_on_disk  # noqa: E402  beside this file
+import tiny_bench  # noqa: E402
 
 SUITE = """
 schema = 1
@@ -83,3 +84,27 @@ def start(place):
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def ask(capfd, tmp_path, monkeypatch):
+    """`ask("show", "latest")` -> code, out, err of the real thing, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    capfd.readouterr()
+
+    def command(*arguments):
+        code = run_command(arguments)
+        gc.enable()
+        return stored_on_disk.Said(code, *capfd.readouterr())
+
+    return command
+
+
+@pytest.fixture
+def results(tmp_path):
+    """A quiet run of Table 1, and one with every status that never ended; the second is the latest."""
+    from stored_runs import every_status, table1
+
+    for run in (table1(), every_status()):
+        stored_on_disk.store(tmp_path / "results", run)
+    return tmp_path / "results"

@@ -1,0 +1,29 @@
+"""Runs that were built in memory, written to a results folder; and what a command answered."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Said(NamedTuple):
+    """What a command answered."""
+
+    code: int
+    out: str
+    err: str
+
+
+def store(folder: Path, run) -> Path:
+    """Write a run that was built in memory."""
+    from swbench.store import RunWriter
+
+    with RunWriter.create(folder, run.plan, run.environment, run.command) as writer:
+        for one in run.rounds:
+            writer.add_round(one)
+        by_seal: dict = {}
+        for one in run.results:
+            by_seal.setdefault((one.group, one.replicate), []).append(one)
+        for sealed in by_seal.values():
+            writer.seal(sealed)
+        if run.complete:
+            writer.finish()
+        return writer.path

@@ -1,0 +1,72 @@
+"""Asking what there is answers at once: nothing heavy is imported."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from swbench import norms, solvers, suite
+from swbench.cli.app import COMMANDS
+from swbench.cli.listing import KINDS
+from swbench.suite.vocabulary import METRICS
+
+ROOT = Path(__file__).resolve().parents[2]
+ASK = """
+import sys
+from swbench.cli.app import start
+code = start({arguments!r})
+heavy = [name for name in ("torch", "pandas", "matplotlib", "scipy") if name in sys.modules]
+sys.exit(f"imported {{heavy}}" if heavy else code)
+"""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["list"], ["run", "--help"], ["run", "imagenet", "--dry-run", "--threads", "1"]])
+def test_asking_imports_nothing_heavy(arguments, tmp_path):
+    program = ASK.format(arguments=arguments)
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(ask, command):
+    said = ask(command, "--help")
+    assert said.code == 0
+    assert said.out.startswith(f"Usage: bench.py {command}")
+
+
+def test_list_names_everything(ask, results):
+    said = ask("list")
+    assert said.code == 0
+    for kind in KINDS:
+        assert f"{kind}:\n" in said.out
+    for name in (*suite.names(), *norms.names(), *solvers.names(), *METRICS):
+        assert f"  {name}" in said.out
+
+
+def test_probes_are_the_metrics_with_a_word_each(ask):
+    lines = ask("list", "probes").out.splitlines()
+    assert [line.split()[0] for line in lines] == list(METRICS)
+    assert all(len(line.split()) > 4 for line in lines)
+
+
+def test_runs_are_listed_with_date_suite_and_state(ask, results):
+    first, second = ask("list", "runs").out.splitlines()
+    assert first.split()[0] == sorted(path.name for path in results.iterdir())[0]
+    assert first.endswith("imagenet  complete")
+    assert second.endswith("imagenet  unfinished")
+
+
+def test_a_run_from_elsewhere_cannot_drive_the_terminal(ask, results):
+    run = sorted(results.iterdir())[0] / "run.json"
+    run.write_text(run.read_text().replace('"suite": "imagenet"', '"suite": "\\u001b[2Jowned"').replace('"created": ', '"created": 1e300, "was": '))
+    said = ask("list", "runs")
+    assert said.code == 0
+    assert "\x1b" not in said.out
+    assert "at no date" in said.out
+
+
+def test_a_folder_without_runs_lists_none(ask):
+    said = ask("list", "runs", "--results", "nowhere")
+    assert (said.code, said.out) == (0, "")

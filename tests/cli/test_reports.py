@@ -1,0 +1,106 @@
+"""`show`, `export`, `plot` and `compare` on stored runs: output on stdout, mistakes as one line on stderr, exit codes as promised."""
+
+import json
+
+import pytest
+from stored_on_disk import store
+from stored_runs import network_group, results_of, rounds_of, stored, table1
+
+
+def one_line(said, code=2):
+    assert said.code == code
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert said.err.startswith("bench.py: ")
+    return said.err
+
+
+def test_show_prints_the_table_and_says_that_a_cell_failed(ask, results):
+    said = ask("show", "latest")
+    assert said.code == 3
+    assert "out of memory" in said.out
+    first = sorted(path.name for path in results.iterdir())[0]
+    said = ask("show", first)
+    assert said.code == 0
+    assert "Ratio to BN [interval]" in said.out
+
+
+def test_several_runs_are_one_document(ask, results):
+    ids = [path.name for path in sorted(results.iterdir())]
+    said = ask("show", *ids, "--format", "json")
+    assert said.code == 3
+    assert len(json.loads(said.out)["tables"]) == 2
+
+
+def test_a_path_an_id_and_the_start_of_an_id_name_the_same_run(ask, results):
+    path = sorted(results.iterdir())[0]
+    shown = {ask("show", ref, "--format", "csv").out for ref in (str(path), path.name)}
+    assert len(shown) == 1
+
+
+def test_export_writes_every_format(ask, results):
+    said = ask("export", "latest", "-o", "out")
+    assert said.code == 0
+    names = {line.rpartition("/")[2] for line in said.out.splitlines()}
+    assert names == {"table.md", "table.csv", "samples.csv", "table.tex", "table.json", "table.html"}
+
+
+def test_plot_draws_what_the_run_has(ask, results):
+    said = ask("plot", "latest", "--only", "ratios", "--format", "png")
+    assert said.code == 0
+    assert said.out.strip().endswith("exports/ratios.png")
+
+
+def test_compare_gates_a_regression(ask, tmp_path):
+    group = network_group()
+    slow = stored([group], results_of(group), rounds_of(group, [1, 1, 1.2, 1.25, 1.9], seed=1))
+    a, b = (str(store(tmp_path / "results", run)) for run in (table1(), slow))
+    assert ask("compare", a, b).code == 0
+    assert ask("compare", a, a, "--fail").code == 0
+    said = ask("compare", a, b, "--fail", "--threshold", "5%")
+    assert said.code == 1
+    assert "slower" in said.out
+    assert ask("compare", a, b, "--fail", "--threshold", "90%").code == 0
+
+
+def test_compare_sets_a_run_beside_the_paper(ask, results):
+    first = sorted(path.name for path in results.iterdir())[0]
+    said = ask("compare", first, "paper")
+    assert said.code == 0
+    assert "aper" in said.out
+
+
+def test_unlike_machines_are_refused(ask, tmp_path):
+    a, b = table1(), table1(environment={"processor": {"model": "Other CPU"}})
+    refs = [str(store(tmp_path / "results", run)) for run in (a, b)]
+    assert "--cross-machine" in one_line(ask("compare", *refs))
+    assert ask("compare", *refs, "--cross-machine").code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["show", "latest", "--results", "nowhere"], "there is no run in nowhere yet"),
+        (["show", "no-such-run"], "no run is called 'no-such-run'"),
+        (["show", "latest", "--format", "markdwn"], "Did you mean 'markdown'"),
+        (["show"], "Missing argument"),
+        (["export", "latest", "--format", "csv,docx"], "no format is called 'docx'"),
+        (["plot", "latest", "--only", "ratio"], "Did you mean 'ratios'"),
+        (["plot", "latest", "--format", "jpeg"], "png or svg"),
+        (["compare", "latest", "latest", "--threshold", "1000%"], "share between 0 and 100 %"),
+        (["compare", "latest", "paper", "--fail"], "mean nothing against it"),
+        (["imagnet"], "Did you mean 'imagenet'"),
+        (["list", "modles"], "modles"),
+        (["show", "latest", "--no-such-option"], "--no-such-option"),
+        (["check", "nowhere.toml"], "cannot be read"),
+        (["profile", "imagenet", "--only", "sw*", "--threads", "1"], "a profile is of one row"),
+        (["profile", "solvers", "--only", "svd", "--batch", "72", "--group", "16", "--spectrum", "kappa=1e3"], "choose a row of a network suite"),
+    ],
+)
+def test_a_mistake_is_a_line_with_its_remedy_and_exit_code_2(ask, results, arguments, words):
+    said = ask(*arguments)
+    assert said.code == 2
+    assert words in said.err
+    assert said.out == ""
+    assert "Traceback" not in said.err
+    assert said.err.count("\n") == 1 or arguments[0] == "check"

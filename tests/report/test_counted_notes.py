@@ -1,0 +1,33 @@
+"""What counting has to say of its numbers is no choice made at run time; what it could not count is told once."""
+
+from dataclasses import replace
+
+from stored_runs import FLOPS, flops, network_group, results_of, rounds_of, stored
+
+from swbench.report.table import build_table
+from swbench.result import COUNTED, Measurement
+
+
+def run(notes):
+    group = network_group()
+    timed = results_of(group, chosen={"solver": "eigh"})
+    norms = [case.norm for case in group.cases]
+    counted = [
+        replace(one, replicate=COUNTED, attempt="counted", chosen=notes, measurements=tuple(Measurement(*m) for m in flops(norm) if m[0] not in notes))
+        for one, norm in zip(results_of(group, replicates=1), norms, strict=True)
+    ]
+    return stored([group], counted + timed, rounds_of(group, [1, 1, 1.2, 1.25, 1.3]))
+
+
+def test_counting_chooses_nothing():
+    table = build_table(run({"flops_fvcore": "eval mode; leaves out relu_ ×49"}))
+    assert any(note == "Chosen at run time, by solver asked for: auto on cpu: solver eigh." for note in table.notes)
+    assert not any("relu_" in note for note in table.notes)
+
+
+def test_what_a_rule_does_not_know_is_told_once_and_the_others_stand():
+    table = build_table(run({"flops_paper": "not counted: the paper rule has no cost for silu"}))
+    assert table.notes.count("GFLOPs not counted: the paper rule has no cost for silu.") == 1
+    row = next(row for section in table.sections for row in section.rows)
+    assert row.cell("gflops_paper").value is None
+    assert row.cell("gflops_torch").value == FLOPS["bn"][2]
