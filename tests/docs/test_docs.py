@@ -1,0 +1,95 @@
+"""The docs are true: their blocks run, in order and in a folder of their own, their links and pictures exist, and their commands and flags are known."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+
+import pytest
+from conftest import PAGES, ROOT, blocks
+
+RUNNABLE = [page for page in PAGES if any(block.tag == "run" for block in blocks(page))]
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)#\s]+)\)")
+TINY = ("--iterations", "2", "--replicates", "1")
+"""Added to what measures: one process is enough to see that the words are right."""
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def test_there_is_something_to_run():
+    assert {page.name for page in RUNNABLE} >= {"tutorial.md", "extending.md"}
+
+
+def commands(block) -> list[list[str]]:
+    return [shlex.split(line[2:], comments=True) for line in block.text.splitlines() if line.startswith("$ ")]
+
+
+@pytest.mark.parametrize("page", RUNNABLE, ids=lambda page: page.name)
+def test_blocks_run_as_they_stand(page, tmp_path):
+    for block in blocks(page):
+        place = f"docs/{page.name}:{block.line}"
+        if block.tag.startswith("file="):
+            (tmp_path / block.tag.removeprefix("file=")).write_text(block.text)
+        elif block.tag == "run" and block.language == "console":
+            assert commands(block), place
+            for words in commands(block):
+                assert words[:2] == ["python", "bench.py"], place
+                finish([sys.executable, str(ROOT / "bench.py"), *words[2:], *(TINY if words[2] == "run" and "--dry-run" not in words else ())], tmp_path, f"{place}: {shlex.join(words)}")
+        elif block.tag == "run":
+            assert block.language == "python", place
+            newest = max((path.name for path in (tmp_path / "results").glob("*")), default="")
+            finish([sys.executable, "-W", "error", "-c", f"run = {newest!r}\n{block.text}"], tmp_path, place)
+
+
+def finish(command, folder, place):
+    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{place}\n{done.stdout[-1500:]}\n{done.stderr[-1500:]}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in LINK.findall(page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_that_are_not_run_are_known_at_least(page):
+    import click
+
+    from swbench import suite
+    from swbench.cli.app import COMMANDS, _group
+
+    for block in blocks(page):
+        for words in commands(block) if block.language == "console" else []:
+            name, *rest = words[2:]
+            if name in suite.names():
+                name, rest = "run", words[2:]
+            assert name in COMMANDS, f"docs/{page.name}:{block.line}: {name}"
+            command = _group.get_command(click.Context(_group), name)
+            flags = {flag for parameter in command.params for flag in parameter.opts}
+            unknown = {word for word in rest if word.startswith("-") and word not in flags}
+            assert not unknown, f"docs/{page.name}:{block.line}: {unknown}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_in_the_docs_parse(page):
+    for block in blocks(page):
+        if block.language == "toml":
+            tomllib.loads(block.text)
+        elif block.language == "python":
+            compile(block.text, f"docs/{page.name}:{block.line}", "exec")
+
+
+def test_every_status_exit_code_and_suite_key_is_explained():
+    from swbench.result import STATUSES
+    from swbench.suite import format as suite_format
+
+    reading, extending = ((ROOT / "docs" / name).read_text() for name in ("reading-tables.md", "extending.md"))
+    for status in STATUSES:
+        assert f"| {status.replace('_', ' ')} |" in reading
+    for keys in (suite_format.network(), suite_format.row(), suite_format.solvers(), suite_format.PROTOCOL, suite_format.TOP):
+        for key in keys:
+            assert f"`{key}`" in extending or f"`{key} = " in extending, key
