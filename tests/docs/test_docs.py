@@ -36,7 +36,8 @@ def test_blocks_run_as_they_stand(page, tmp_path):
             assert commands(block), place
             for words in commands(block):
                 assert words[:2] == ["python", "bench.py"], place
-                finish([sys.executable, str(ROOT / "bench.py"), *words[2:], *(TINY if words[2] == "run" and "--dry-run" not in words else ())], tmp_path, f"{place}: {shlex.join(words)}")
+                tiny = TINY if words[2] == "run" and "--dry-run" not in words else ()
+                finish([sys.executable, str(ROOT / "bench.py"), *words[2:], *tiny], tmp_path, f"{place}: {shlex.join(words)}")
         elif block.tag == "run":
             assert block.language == "python", place
             newest = max((path.name for path in (tmp_path / "results").glob("*")), default="")

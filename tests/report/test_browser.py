@@ -1,5 +1,7 @@
 """The page in a real browser: nothing is asked of the network, nothing is written to the console, a click sorts. Skipped without Chromium."""
 
+import base64
+import hashlib
 import json
 import os
 import re
@@ -15,6 +17,9 @@ from swbench.report.table import build_table
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed here")
 
+BROWSERS_OWN = re.compile(r"^https?://[a-z0-9.-]+\.(google|googleapis|gvt1)\.com/")
+"""What the browser asks for by itself, whatever the page; it is let reach nothing."""
+
 PROBE = """
 document.title = "ready";
 var head = document.querySelectorAll("table")[0].tHead.rows[1].cells;
@@ -29,24 +34,32 @@ document.body.innerHTML = ""; document.body.textContent = JSON.stringify(found);
 """
 
 
+def browse(tmp_path, page, width):
+    """(the page's document after its scripts have run, what the browser logged, the addresses it asked for)."""
+    (tmp_path / "page.html").write_text(page, encoding="utf-8")
+    own = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run", "--disable-quic"]
+    own += ["--disable-features=NetworkTimeServiceQuerying,OptimizationHints", "--host-resolver-rules=MAP * ~NOTFOUND"]
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", f"--window-size={width},900", *own]
+    flags += [f"--user-data-dir={tmp_path / 'profile'}", f"--log-net-log={tmp_path / 'net.json'}"]
+    command = [CHROMIUM, *flags, "--dump-dom", (tmp_path / "page.html").as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, "HOME": str(tmp_path)}, check=False)
+    log = (tmp_path / "net.json").read_text(encoding="utf-8", errors="replace")
+    return done.stdout, done.stderr, set(re.findall(r'"url":"(https?:[^"]+|wss?:[^"]+)"', log))
+
+
 def opened(tmp_path, width):
     """What the page says of itself after a few clicks, and the browser's log. The probe is let in by its hash, as the page's own script is."""
-    import base64
-    import hashlib
-
     page = export(build_table(every_status()), "html")
     digest = base64.b64encode(hashlib.sha256(PROBE.encode()).digest()).decode()
     page = page.replace("script-src ", f"script-src &#x27;sha256-{digest}&#x27; ").replace("</body>", f"<script>{PROBE}</script></body>")
-    (tmp_path / "page.html").write_text(page, encoding="utf-8")
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", f"--window-size={width},900", f"--user-data-dir={tmp_path / 'profile'}"]
-    command = [CHROMIUM, *flags, "--dump-dom", (tmp_path / "page.html").as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, "HOME": str(tmp_path)}, check=False)
-    body = re.search(r"<body>(\{.*\})\s*</body>", done.stdout, re.S)
-    assert body, done.stdout[-500:] + done.stderr[-500:]
-    return json.loads(body.group(1).replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")), done.stderr
+    document, log, asked = browse(tmp_path, page, width)
+    body = re.search(r"<body>(\{.*\})\s*</body>", document, re.S)
+    assert body, document[-500:] + log[-500:]
+    assert not [url for url in asked if not BROWSERS_OWN.search(url)], "the page asked for something"
+    return json.loads(body.group(1).replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")), log
 
 
-@pytest.mark.parametrize("width", [1280, 500])
+@pytest.mark.parametrize("width", [1280, 390])
 def test_a_click_sorts_and_the_console_is_silent(tmp_path, width):
     found, log = opened(tmp_path, width)
     assert found["sort"] == "ascending"
@@ -57,3 +70,18 @@ def test_a_click_sorts_and_the_console_is_silent(tmp_path, width):
     assert found["back"] == found["before"]
     assert found["width"] <= found["inner"]  # wide tables scroll inside, the page does not
     assert "CONSOLE" not in log, [line for line in log.splitlines() if "CONSOLE" in line]
+
+
+PIXEL = '<img src="http://pixel.invalid/seen.png">'
+
+
+def test_a_request_would_be_seen(tmp_path):
+    _, _, asked = browse(tmp_path, f"<!doctype html><body>{PIXEL}</body>", 1280)
+    assert any("pixel.invalid" in url for url in asked)
+
+
+def test_even_a_foreign_picture_in_the_page_is_not_asked_for(tmp_path):
+    page = export(build_table(every_status()), "html").replace("</body>", f"{PIXEL}</body>")
+    _, log, asked = browse(tmp_path, page, 1280)
+    assert not any("pixel.invalid" in url for url in asked)
+    assert "Content Security Policy" in log

@@ -39,7 +39,9 @@ def _lines(table: Table, width: int, paint) -> Iterator[str]:
     for section, found in grids(table, details=False):
         yield ""
         yield from _paragraph(section.title, width, paint, "underline")
-        for grid in found:
+        for position, grid in enumerate(found):
+            if position:
+                yield ""
             yield from _paragraph(grid.panel.title, width, paint, "italic")
             for part in fitting(grid, width):
                 yield from _grid(part, width, paint)

@@ -20,7 +20,7 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h", "p")
 HATCHES = ("", "////", "....", "xxxx")
 LINES = ("-", "--", "-.", ":")
-PAPER = {"marker": "D", "color": "#000000", "markerfacecolor": "none", "linestyle": "none", "markersize": 6, "zorder": 5}
+PAPER = {"marker": "D", "color": "#000000", "markerfacecolor": "white", "linestyle": "none", "markersize": 6, "zorder": 5}
 ERROR = {"ecolor": "#333333", "elinewidth": 1.1, "capsize": 2.5}
 
 SETTINGS = {
