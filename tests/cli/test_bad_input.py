@@ -209,7 +209,9 @@ def test_runs_are_listed_with_their_state(place, bench):
     plan = suite.expand(suite.load("tiny.toml"))
     with store.RunWriter.create("results", plan, {}, "") as unfinished, store.RunWriter.create("results", plan, {}, "") as whole:
         whole.finish()
-    assert bench("list", "runs") == (0, f"{unfinished.id}  (unfinished)\n{whole.id}\n", "")
+    code, out, err = bench("list", "runs")
+    assert (code, err) == (0, "")
+    assert [(line.split()[0], line.split()[-1]) for line in out.splitlines()] == [(unfinished.id, "unfinished"), (whole.id, "complete")]
 
 
 def test_a_network_that_cannot_be_built_leaves_no_run(place, bench, monkeypatch):

@@ -8,7 +8,7 @@ import sys
 import tomllib
 
 import pytest
-from conftest import PAGES, ROOT, blocks
+from fenced_blocks import PAGES, ROOT, blocks
 
 RUNNABLE = [page for page in PAGES if any(block.tag == "run" for block in blocks(page))]
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)#\s]+)\)")
