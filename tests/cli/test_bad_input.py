@@ -218,7 +218,7 @@ def test_a_network_that_cannot_be_built_leaves_no_run(place, bench, monkeypatch)
     from swbench.engine import counting
     from swbench.errors import SwbenchError
 
-    def refuse(cases):
+    def refuse(cases, plugins):
         raise SwbenchError("resnet20 cannot be counted: no")
 
     monkeypatch.setattr(counting, "_elsewhere", refuse)
