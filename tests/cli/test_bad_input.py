@@ -50,7 +50,7 @@ def refused(place, bench):
         ("run imagenet --batch nan", "must be int values"),
         ("run imagenet --group 7", "groups of 7 channels do not divide the 64 channels"),
         ("run imagenet --threads 0", "--threads must be at least 1"),
-        ("run imagenet --device tpu", "'tpu' is not known. Did you mean 'cpu'?"),
+        ("run imagenet --device tpu", "no device is called 'tpu'. Did you mean 'cpu'?"),
         ("run imagenet --metrics tyme", "'tyme' is not known. Did you mean 'time'?"),
         ("run imagenet --only nothing", "--only nothing matches nothing. There is: bn, bw-7, swa-7, swb-7"),
         ("run imagenet --target-ci nan", "must be a share between 0 and 100 %"),
