@@ -4,7 +4,7 @@ VENV   ?= .venv
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
-.PHONY: setup bench test lint torture fuzz selftest clean
+.PHONY: setup bench test lint torture fuzz selftest gpu screenshots clean
 .DEFAULT_GOAL := setup
 
 $(STAMP): pyproject.toml constraints.txt setup.py $(wildcard swbench/native/src/*)
@@ -35,6 +35,15 @@ fuzz: $(STAMP)
 selftest: $(STAMP)
 	$(PY) -m pytest -m slow tests/engine/test_replay.py
 	$(PY) bench.py selftest --long
+
+# Everything a GPU is wanted for, in one command (docs/gpu.md).
+gpu: $(STAMP)
+	$(PY) benchmarks/gpu.py
+
+# The pictures in docs/images, from a stored run: make screenshots RUN=results/reference/…
+RUN ?= latest
+screenshots: $(STAMP)
+	$(PY) docs/screenshots.py $(RUN)
 
 clean:
 	rm -rf $(VENV) build *.egg-info
