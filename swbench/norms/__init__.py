@@ -47,3 +47,12 @@ def build(norm: str, channels: int, *, group: int = 16, solver: str = "auto", ep
     not divide `channels`.
     """
     return TABLE.load(norm)(channels, group=group, solver=solver, eps=eps, **options)
+
+
+def __getattr__(name: str):
+    """Import `convert_sync_whitening` on first use, so that naming norms needs no torch."""
+    if name == "convert_sync_whitening":
+        from swbench.norms.conversion import convert_sync_whitening
+
+        return convert_sync_whitening
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,6 +9,7 @@ from swbench import solvers
 from swbench.norms import kernels as kernel_sets
 from swbench.norms.auto import choose
 from swbench.norms.kernels.base import statistics_dtype
+from swbench.norms.ranks import Absent, Group, ranks_of
 from swbench.norms.recipe import Recipe
 from swbench.norms.whitening import Call, Running, Whitening
 from swbench.solvers.base import Solver
@@ -26,7 +27,12 @@ class Whiten2d(nn.Module):
     public code; running statistics start at mean 0 and covariance I, so that an untrained layer in eval mode changes little (the
     public code starts at 0, which blows activations up by ε^(-1/2) until enough updates have been made).
 
-    Input (N, C, H, W), N·H·W ≥ 1, float32, float64, bfloat16 or float16, contiguous or channels_last (kept); other layouts are
+    With a `process_group` (or `"world"`, the default group of each call) the batch is what all its ranks are given together, and
+    running statistics are alike on all of them. Ranks may have images in different numbers, also none. In training mode each
+    call communicates once in the forward pass and once in the backward pass, in eval mode never. Gradients are those of the sum
+    of the ranks' losses; DistributedDataParallel averages the parameters' over ranks, as it does for every layer.
+
+    Input (N, C, H, W), N·H·W ≥ 1 (N ≥ 0 with a process group), float32, float64, bfloat16 or float16, contiguous or channels_last (kept); other layouts are
     copied. Statistics and matrices are float32, or float64 for a float64 input. Raises ValueError if G does not divide C.
     """
 
@@ -42,6 +48,7 @@ class Whiten2d(nn.Module):
         affine: bool = True,
         kernels: str = AUTO,
         *,
+        process_group: Group = None,
         statistics: tuple[str, ...] | None = None,
     ) -> None:
         super().__init__()
@@ -49,7 +56,7 @@ class Whiten2d(nn.Module):
             raise ValueError(f"{num_features} channels do not divide into groups of {num_pergroup}; choose a group size that divides {num_features}")
         self.num_features, self.num_pergroup, self.momentum = num_features, num_pergroup, momentum
         self.recipe = Recipe(statistics or self.statistics, num_pergroup, eps)
-        self.solver, self.kernels = solver, kernels
+        self.solver, self.kernels, self.process_group = solver, kernels, process_group
         self.chosen: dict[str, str] = {}
         self._solvers: dict[str, Solver] = {}
         if isinstance(solver, str) and solver != AUTO:
@@ -67,13 +74,18 @@ class Whiten2d(nn.Module):
         """The whitened, scaled and shifted `x`, (N, C, H, W), in its dtype and layout. Raises ValueError for any other shape."""
         if x.dim() != 4 or x.shape[1] != self.num_features:
             raise ValueError(f"expected an input of shape (N, {self.num_features}, H, W), not {tuple(x.shape)}")
-        if x.numel() == 0:
+        absent = x.shape[0] == 0 and self.process_group is not None
+        if x.numel() == 0 and not absent:
             raise ValueError(f"an input of shape {tuple(x.shape)} holds no pixels to take statistics from")
         if not (x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last)):
             x = x.contiguous()
         running = Running(self.running_mean, self.running_cov, self.momentum) if self.recipe.uses_batch else None
-        call = Call(self.recipe, self._solver(x), self._kernels(x), running, self.training)
-        function = call.kernels.function(call) or Whitening
+        ranks = ranks_of(self.process_group) if running is not None and self.training else None
+        call = Call(self.recipe, self._solver(x), self._kernels(x), running, self.training, ranks)
+        if x.shape[0] == 0:
+            function = Absent
+        else:  # what a kernel set does in one piece leaves no place for other ranks to join
+            function = (call.kernels.function(call) if ranks is None else None) or Whitening
         return function.apply(x, self.weight, self.bias, *self._logits(), call)
 
     def paper_flops(self, shape: tuple[int, ...]) -> int:
@@ -147,10 +159,12 @@ class SwitchWhiten2d(Whiten2d):
         momentum: float = 0.99,
         affine: bool = True,
         kernels: str = AUTO,
+        *,
+        process_group: Group = None,
     ) -> None:
         if sw_type not in SW_TYPES:
             raise ValueError(f"sw_type must be one of {', '.join(map(str, SW_TYPES))}, not {sw_type!r}")
-        super().__init__(num_features, num_pergroup, solver, eps, momentum, affine, kernels, statistics=SW_TYPES[sw_type])
+        super().__init__(num_features, num_pergroup, solver, eps, momentum, affine, kernels, process_group=process_group, statistics=SW_TYPES[sw_type])
         self.sw_type, self.tie_weight = sw_type, tie_weight
         count = len(self.recipe.statistics)
         self.sw_mean_weight = nn.Parameter(torch.ones(count))

@@ -9,8 +9,9 @@ from torch import Tensor
 class Statistics(NamedTuple):
     """Biased central moments of N images in g groups of G channels, and of their batch.
 
-    `share` is the weight of one image in the batch, HW / (number of pixels in the batch over all ranks); 0 where the batch
-    statistics are constants (running ones, in eval mode). `alone` is True where the batch *is* the one image.
+    `share` is the weight of one image among the N, 1/N; 0 where the batch statistics are constants (running ones, in eval mode).
+    `alone` is True where the batch *is* the one image. `part` is the share of the N images in the pixels of a batch that is spread
+    over ranks, None where they are the whole batch.
     A part that the recipe does not use is None.
     """
 
@@ -24,6 +25,8 @@ class Statistics(NamedTuple):
     """(g, G, G)."""
     share: float = 0.0
     alone: bool = False
+    part: Tensor | None = None
+    """()."""
 
 
 def merge(mean: Tensor, cov: Tensor) -> tuple[Tensor, Tensor]:
@@ -37,3 +40,17 @@ def merge(mean: Tensor, cov: Tensor) -> tuple[Tensor, Tensor]:
     batch_mean = mean.mean(0)
     apart = mean - batch_mean
     return batch_mean, torch.baddbmm(cov.mean(0), apart.permute(1, 2, 0), apart.transpose(0, 1), alpha=1 / mean.shape[0])
+
+
+def merge_parts(count: Tensor, mean: Tensor, cov: Tensor) -> tuple[Tensor, Tensor]:
+    """As `merge`, for R parts of `count` (R,) pixels each, any of which may be 0 (all: the result is zero): (R, g, G), (R, g, G, G).
+
+    Means are taken apart from that of the largest part, so that no common shift is needed, nor a wait for the device.
+    """
+    weight = (count / count.sum().clamp(min=1)).view(-1, 1, 1)
+    reference = mean.index_select(0, count.argmax().view(1))
+    apart = mean - reference
+    centre = (weight * apart).sum(0)
+    apart = apart - centre
+    batch_cov = torch.baddbmm((weight.unsqueeze(-1) * cov).sum(0), (weight * apart).permute(1, 2, 0), apart.transpose(0, 1))
+    return reference[0] + centre, batch_cov

@@ -2,6 +2,7 @@
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from swbench.norms.kernels.algebra import Parameters, Solved
 from swbench.norms.kernels.base import Kernels, statistics_dtype
+from swbench.norms.ranks import Ranks
 from swbench.norms.recipe import Recipe
 from swbench.norms.statistics import Statistics, merge
 from swbench.solvers.base import Solver
@@ -22,21 +24,26 @@ class Running:
     cov: Tensor
     momentum: float
 
-    def update(self, mean: Tensor, cov: Tensor) -> None:
-        """Move both towards the statistics of a batch, in place."""
+    def update(self, mean: Tensor, cov: Tensor, counted: Tensor | None = None) -> None:
+        """Move both towards the statistics of a batch, in place. Where `counted` () is false the batch was empty: nothing moves."""
         for buffer, value in ((self.mean, mean.unsqueeze(-1)), (self.cov, cov)):
-            buffer.lerp_(value.to(buffer.dtype), 1 - self.momentum)
+            fresh = 1 - self.momentum
+            buffer.lerp_(value.to(buffer.dtype), fresh if counted is None else counted.to(buffer.dtype) * fresh)
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What one call of the layer needs besides tensors to differentiate. `running` is None where no batch statistics are used."""
+    """What one call of the layer needs besides tensors to differentiate.
+
+    `running` is None where no batch statistics are used; `ranks` where they are those of this process alone, or constants.
+    """
 
     recipe: Recipe
     solver: Solver
     kernels: Kernels
     running: Running | None
     training: bool
+    ranks: Ranks | None = None
 
 
 def shift_of(x: Tensor) -> Tensor:
@@ -50,7 +57,7 @@ def shift_of(x: Tensor) -> Tensor:
 def gather(call: Call, x: Tensor, shift: Tensor) -> Statistics:
     """The statistics that the recipe mixes. In training the batch's are merged from those of its images, and kept as running ones.
 
-    Here is where the statistics of other ranks would join.
+    Where the batch is spread over ranks, theirs join here.
     """
     recipe, running = call.recipe, call.running
     if running is not None and not call.training:
@@ -61,9 +68,13 @@ def gather(call: Call, x: Tensor, shift: Tensor) -> Statistics:
     mean, cov = call.kernels.moments(x, shift, recipe.group)
     if running is None:
         return Statistics(mean, cov)
-    batch = merge(mean, cov)
-    running.update(*batch)
-    return Statistics(mean, cov, *batch, share=1 / x.shape[0], alone=x.shape[0] == 1)
+    batch, share = merge(mean, cov), 1 / x.shape[0]
+    if call.ranks is None:
+        running.update(*batch)
+        return Statistics(mean, cov, *batch, share, alone=x.shape[0] == 1)
+    batch_mean, batch_cov, part, counted = call.ranks.gather(*batch, x.shape[0] * x.shape[2] * x.shape[3])
+    running.update(batch_mean, batch_cov, counted)
+    return Statistics(mean, cov, batch_mean, batch_cov, share, part=part)
 
 
 def full_precision(x: Tensor) -> AbstractContextManager:
@@ -85,22 +96,24 @@ class Whitening(torch.autograd.Function):
             solved = call.kernels.mix_and_solve(call.recipe, call.solver, stats, parameters)
             y = call.kernels.affine(x, solved.a, solved.b)
         ctx.call, ctx.share, ctx.alone, ctx.solver_count = call, stats.share, stats.alone, len(solved.saved)
-        ctx.save_for_backward(x, shift, *stats[:4], *parameters, *solved[:4], *solved.saved, *solved.mixed)
+        ctx.save_for_backward(x, shift, *stats[:4], stats.part, *parameters, *solved[:4], *solved.saved, *solved.mixed)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dy: Tensor):
-        x, shift, *rest = ctx.saved_tensors
-        call, count = ctx.call, 12 + ctx.solver_count
-        stats = Statistics(*rest[:4], ctx.share, ctx.alone)
-        parameters = Parameters(*rest[4:8])
-        solved = Solved(*rest[8:12], tuple(rest[12:count]), tuple(rest[count:]))
+        x, shift, *means_and_covs, part = ctx.saved_tensors[:7]
+        rest = ctx.saved_tensors[7:]
+        call, count = ctx.call, 8 + ctx.solver_count
+        stats = Statistics(*means_and_covs, ctx.share, ctx.alone, part)
+        parameters = Parameters(*rest[:4])
+        solved = Solved(*rest[4:8], tuple(rest[8:count]), tuple(rest[count:]))
+        reduce = None if call.ranks is None else partial(call.ranks.sum, part=part)
         kernels, recipe = call.kernels, call.recipe
         dy = dy.contiguous() if x.is_contiguous() else dy.contiguous(memory_format=torch.channels_last)
         with full_precision(x):
             m, s = kernels.products(dy, x, shift, recipe.group)
-            grads = kernels.small_gradients(recipe, call.solver, stats, parameters, solved, m, s, shift, x.shape[2] * x.shape[3])
+            grads = kernels.small_gradients(recipe, call.solver, stats, parameters, solved, m, s, shift, x.shape[2] * x.shape[3], reduce)
             dx = None
             if ctx.needs_input_grad[0]:
                 at = solved.a.mT

@@ -15,7 +15,7 @@ from swbench.norms.statistics import Statistics
 from swbench.solvers.base import Solver
 
 Reduce = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Sums the gradients of the batch mean (g, G) and the batch covariance (g, G, G) over ranks."""
+"""Sums the gradients of the batch mean (g, G) and the batch covariance (g, G, G) over ranks, times this rank's share of the batch."""
 
 
 class Parameters(NamedTuple):

@@ -84,6 +84,7 @@ class Kernels(ABC):
     ) -> Gradients:
         """From `products` to B and c of dx = Aᵀ dy + B x + c, and the gradients of the parameters. `pixels` = H·W.
 
-        `reduce`, if given, sums the gradients of the batch statistics over ranks.
+        `reduce`, if given, sums the gradients of the batch statistics over ranks, times the share of the batch that is here; it is
+        called once wherever gradients flow through batch statistics.
         """
         return algebra.small_gradients(recipe, solver, stats, parameters, solved, m, s, shift, pixels, reduce)

@@ -1,0 +1,282 @@
+"""What every rank checks, run by `test_synchronised_layers` in all ranks at once: `python ranks_checks.py FOLDER RANKS BACKEND DEVICE RANK`."""
+
+import datetime
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+
+import torch
+from conftest import WHITENING
+from torch import distributed as dist
+from torch import nn
+from torch.func import functional_call
+from torch.nn.parallel import DistributedDataParallel
+
+from swbench.norms.conversion import convert_sync_whitening
+from swbench.norms.layers import BatchWhiten2d, InstanceWhiten2d, SwitchWhiten2d
+
+SPLITS = {
+    "one": (8,),
+    "two even": (4, 4),
+    "two 6 2": (6, 2),
+    "two 8 0": (8, 0),
+    "two 0 8": (0, 8),
+    "four even": (2, 2, 2, 2),
+    "four 5 0 1 2": (5, 0, 1, 2),
+    "four 0 7 1 0": (0, 7, 1, 0),
+}
+KINDS = [name for name in WHITENING if name != "iw"]
+CLOSE = {"rtol": 1e-10, "atol": 1e-10}
+
+
+class Group:
+    """A process group of the first ranks, and this process's place in it."""
+
+    def __init__(self, size):
+        self.handle, self.size, self.rank = dist.new_group(range(size)), size, dist.get_rank()
+
+    def own(self, x, sizes):
+        return x.split(sizes)[self.rank]
+
+    def summed(self, tensor):
+        tensor = tensor.clone()
+        dist.all_reduce(tensor, group=self.handle)
+        return tensor
+
+
+def build(kind, channels=8, group=4, **options):
+    torch.manual_seed(1)
+    cls, given = WHITENING[kind]
+    layer = cls(channels, group, solver="eigh", **given, **options).double()
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(torch.rand_like(parameter) + 0.5)
+        layer.running_mean.normal_()
+    return layer
+
+
+def data(images=8, channels=8, layout=torch.contiguous_format, size=(3, 5)):
+    torch.manual_seed(2)
+    x = torch.randn(images, channels, *size, dtype=torch.float64) * 2 + 3 * torch.randn(images, channels, 1, 1, dtype=torch.float64)
+    return x.contiguous(memory_format=layout), torch.randn_like(x)
+
+
+def run(layer, x, dy):
+    x = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+    y = layer(x)
+    y.backward(dy)
+    return y.detach(), x.grad, {name: p.grad for name, p in layer.named_parameters()}
+
+
+def equal_to_one_process(group, sizes, kind, layout=torch.contiguous_format, **given):
+    """Outputs, running statistics and all gradients, over two updates."""
+    whole, layer = build(kind, **given), build(kind, process_group=group.handle, **given)
+    for step in range(2):
+        x, dy = data(sum(sizes), layout=layout)
+        x, dy = x + step, dy * (1 + step)
+        wanted_y, wanted_dx, wanted = run(whole, x, dy)
+        y, dx, found = run(layer, group.own(x, sizes), group.own(dy, sizes))
+        torch.testing.assert_close(y, group.own(wanted_y, sizes), **CLOSE)
+        torch.testing.assert_close(dx, group.own(wanted_dx, sizes), **CLOSE)
+        for name, gradient in found.items():
+            torch.testing.assert_close(group.summed(gradient), wanted[name], **CLOSE)
+        for name, buffer in layer.named_buffers():
+            torch.testing.assert_close(buffer, dict(whole.named_buffers())[name], **CLOSE)
+            everywhere = [torch.empty_like(buffer) for _ in range(group.size)]
+            dist.all_gather(everywhere, buffer, group=group.handle)
+            assert all(torch.equal(buffer, other) for other in everywhere), f"{name} differs between ranks"
+        whole.zero_grad(), layer.zero_grad()
+    return layer
+
+
+def check_splits(group, sizes):
+    for kind in KINDS:
+        equal_to_one_process(group, sizes, kind)
+
+
+def check_layout_and_no_affine(group):
+    equal_to_one_process(group, (6, 2), "swb", layout=torch.channels_last)
+    equal_to_one_process(group, (1, 1), "swa", affine=False)
+    equal_to_one_process(group, (0, 1), "bw", affine=False)
+
+
+def check_nothing_anywhere(group):
+    layer = build("swb", process_group=group.handle)
+    before = [b.clone() for b in layer.buffers()]
+    y, _, found = run(layer, torch.empty(0, 8, 3, 5, dtype=torch.float64), torch.empty(0, 8, 3, 5, dtype=torch.float64))
+    assert y.shape == (0, 8, 3, 5)
+    assert all(torch.equal(a, b) for a, b in zip(before, layer.buffers(), strict=True))
+    assert all(not g.any() for g in found.values())
+
+
+def check_images_of_other_sizes(group):
+    """The count is of pixels: 2 images of 3×5 on one rank and 1 of 6×5 on the other are 60 pixels, half of them each."""
+    layer, whole = build("bw", process_group=group.handle), build("bw")
+    x, _ = data(2)
+    tall = x.transpose(0, 1).reshape(1, 8, 6, 5)
+    mine = x if group.rank == 0 else tall * 2
+    layer(mine)
+    whole(torch.cat([x, tall.reshape(8, 2, 3, 5).transpose(0, 1) * 2]))
+    torch.testing.assert_close(layer.running_cov, whole.running_cov, **CLOSE)
+    torch.testing.assert_close(layer.running_mean, whole.running_mean, **CLOSE)
+
+
+def check_means_far_from_zero(group):
+    """float32, means 10⁴ standard deviations away and 10 apart between ranks: each rank shifts by a pixel of its own."""
+    exact = build("bw", affine=False)
+    layer = build("bw", affine=False, process_group=group.handle).float()
+    x, _ = data(8)
+    x = (x + 1e4 + 10 * torch.arange(8).view(8, 1, 1, 1) // 6).float()
+    y = layer(group.own(x, (6, 2)))
+    wanted = exact(x.double())
+    torch.testing.assert_close(y.double(), group.own(wanted, (6, 2)), rtol=0, atol=5e-3)
+
+
+def check_eval_needs_nobody(group):
+    """In eval mode nothing is sent: one rank alone gets through, and no gradient flows through batch statistics."""
+    for kind in KINDS:
+        alone, layer = build(kind).eval(), build(kind, process_group=group.handle).eval()
+        if group.rank == 0:
+            x, dy = data(3)
+            wanted, found = run(alone, x, dy), run(layer, x, dy)
+            for a, b in zip((*found[:2], *found[2].values()), (*wanted[:2], *wanted[2].values()), strict=True):
+                assert torch.equal(a, b)
+            names = [name for name, _ in layer.named_parameters()]
+            small, _ = data(1, size=(1, 2))
+            given = (small.requires_grad_(), *(p.detach().requires_grad_() for p in layer.parameters()))
+            assert torch.autograd.gradcheck(lambda x, *ps, layer=layer, names=names: functional_call(layer, dict(zip(names, ps, strict=True)), (x,)), given)
+            assert layer(torch.empty(0, 8, 3, 5, dtype=torch.float64)).shape[0] == 0
+
+
+class Mine(torch.autograd.Function):
+    """This rank's images of a batch that all ranks hold; the gradient is put together from all ranks."""
+
+    @staticmethod
+    def forward(ctx, x, group, sizes):
+        ctx.group, ctx.sizes = group, sizes
+        return group.own(x, sizes).clone()
+
+    @staticmethod
+    def backward(ctx, dx):
+        return gathered(dx, ctx.group, ctx.sizes), None, None
+
+
+class Everyones(torch.autograd.Function):
+    """The images of all ranks."""
+
+    @staticmethod
+    def forward(ctx, y, group, sizes):
+        ctx.group, ctx.sizes = group, sizes
+        return gathered(y, group, sizes)
+
+    @staticmethod
+    def backward(ctx, dy):
+        return ctx.group.own(dy, ctx.sizes).clone(), None, None
+
+
+class Shared(torch.autograd.Function):
+    """A parameter that all ranks use: its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx, p, group):
+        ctx.group = group
+        return p.clone()
+
+    @staticmethod
+    def backward(ctx, dp):
+        return ctx.group.summed(dp), None
+
+
+def gathered(part, group, sizes):
+    whole = part.new_zeros(sum(sizes), *part.shape[1:])
+    start = sum(sizes[: group.rank])
+    whole[start : start + sizes[group.rank]] = part
+    return group.summed(whole)
+
+
+def check_gradcheck(group, sizes):
+    for kind in KINDS:
+        layer = build(kind, 4, 2, process_group=group.handle)
+        names = [name for name, _ in layer.named_parameters()]
+
+        def call(x, *parameters, layer=layer, names=names):
+            shared = {name: Shared.apply(p, group) for name, p in zip(names, parameters, strict=True)}
+            return Everyones.apply(functional_call(layer, shared, (Mine.apply(x, group, sizes),)), group, sizes)
+
+        x, _ = data(sum(sizes), 4, size=(1, 3))
+        assert torch.autograd.gradcheck(call, (x.requires_grad_(), *(p.detach().requires_grad_() for p in layer.parameters())))
+
+
+def network():
+    torch.manual_seed(3)
+    layers = [nn.Conv2d(3, 8, 3, bias=False), SwitchWhiten2d(8, 4, sw_type=5, solver="eigh"), nn.ReLU(), nn.Conv2d(8, 8, 3), BatchWhiten2d(8, 4, solver="eigh")]
+    return nn.Sequential(*layers, InstanceWhiten2d(8, 4, solver="eigh")).double()
+
+
+def check_distributed_data_parallel(group, sizes):
+    """Gradients are the mean over ranks of what one process gets from the summed loss."""
+    whole = network()
+    spread = DistributedDataParallel(convert_sync_whitening(network(), group.handle), process_group=group.handle)
+    x, dy = torch.randn(sum(sizes), 3, 8, 8, dtype=torch.float64), torch.randn(sum(sizes), 8, 4, 4, dtype=torch.float64)
+    for _ in range(2):
+        whole.zero_grad(), spread.zero_grad()
+        whole(x).backward(dy)
+        spread(group.own(x, sizes)).backward(group.own(dy, sizes))
+        for one, other in zip(spread.module.parameters(), whole.parameters(), strict=True):
+            torch.testing.assert_close(one.grad * group.size, other.grad, **CLOSE)
+    for one, other in zip(spread.module.buffers(), whole.buffers(), strict=True):
+        torch.testing.assert_close(one, other, **CLOSE)
+
+
+def check_the_default_group(everybody):
+    """`world` is looked up at each call; a converted network without torch.distributed is tested by the single process."""
+    model = convert_sync_whitening(nn.Sequential(build("swa")))
+    assert model[0].process_group == "world"
+    equal = build("swa")
+    x, dy = data(8)
+    wanted = run(equal, x, dy)
+    found = run(model, everybody.own(x, (2, 2, 2, 2)), everybody.own(dy, (2, 2, 2, 2)))
+    torch.testing.assert_close(found[1], everybody.own(wanted[1], (2, 2, 2, 2)), **CLOSE)
+
+
+CHECKS = {f"splits {name}": (len(sizes), lambda group, sizes=sizes: check_splits(group, sizes)) for name, sizes in SPLITS.items()}
+CHECKS |= {
+    "layout and no affine": (2, check_layout_and_no_affine),
+    "nothing anywhere": (2, check_nothing_anywhere),
+    "images of other sizes": (2, check_images_of_other_sizes),
+    "means far from zero": (2, check_means_far_from_zero),
+    "eval needs nobody": (2, check_eval_needs_nobody),
+    "gradcheck 2 1": (2, lambda group: check_gradcheck(group, (2, 1))),
+    "gradcheck 0 2": (2, lambda group: check_gradcheck(group, (0, 2))),
+    "ddp 6 2": (2, lambda group: check_distributed_data_parallel(group, (6, 2))),
+    "ddp 8 0": (2, lambda group: check_distributed_data_parallel(group, (8, 0))),
+    "ddp four": (4, lambda group: check_distributed_data_parallel(group, (3, 2, 2, 1))),
+    "default group": (4, check_the_default_group),
+}
+
+
+def main(folder: str, world: int, backend: str, device: str, rank: int) -> None:
+    """Run every check this rank has a part in; write what went wrong, by check. The first failure ends all: the others wait in vain."""
+    torch.set_num_threads(1)
+    torch.set_default_device(device)
+    dist.init_process_group(backend, init_method=f"file://{folder}/meet", world_size=world, rank=rank, timeout=datetime.timedelta(seconds=30))
+    groups = {size: Group(size) for size in (1, 2, 4) if size <= world}
+    found = {}
+    for name, (size, check) in CHECKS.items():
+        if rank < size <= world:
+            try:
+                check(groups[size])
+                found[name] = ""
+            except Exception:  # noqa: BLE001  the test that reads it fails
+                found[name] = traceback.format_exc()
+            Path(folder, f"{rank}.json").write_text(json.dumps(found))
+            if found[name]:
+                os._exit(1)
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:5], int(sys.argv[5]))
