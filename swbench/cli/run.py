@@ -22,6 +22,7 @@ _MEASURING = (
     click.option("--threads", type=int, help="Intra-op threads on a CPU.  [default: the physical cores allowed]"),
     click.option("--only", type=CommaList(), help="Rows by norm, norm-layers, label or solver, globs allowed: 'swa*'. The baseline stays."),
     click.option("--solver", "solvers", type=SolverList(), help="Solvers instead of the suite's, a row each: eigh,polar,eigh:backward=paper."),
+    click.option("--nproc", "worlds", type=CommaList(int), help="Processes that a batch is spread over, started by torch's elastic launcher: 8, or 1,2,4,8."),
     click.option("--batch", "batches", type=CommaList(int), help="Batch sizes instead of the suite's."),
     click.option("--group", "groups", type=CommaList(int), help="Whitening group sizes (in a solver suite: matrix sizes) instead of the suite's."),
     click.option("--spectrum", "spectra", type=CommaList(), help="Spectra of a solver suite: kappa=1e3, identity …"),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from swbench.engine.job import Ending, Job
+from swbench.engine.job import EXIT_OUT_OF_MEMORY, Ending, Job
 from swbench.engine.messages import Again, End, Message, decode
 from swbench.engine.process import Garbage, WorkerProcess, environment
 from swbench.plugins import Plugin
@@ -112,8 +112,8 @@ def _died(worker: WorkerProcess, job: Job, kills: int) -> Ending:
     if code == -signal.SIGKILL and _out_of_memory_kills() > kills:
         return Ending(ok=False, culprit=case, status=OUT_OF_MEMORY, detail=f"killed by the kernel, which was out of memory, while {stage}")
     how = f"killed by {_name(-code)}" if code < 0 else f"exit status {code}"
-    last = "" if code < 0 else _last_words(worker.log)
-    return Ending(ok=False, culprit=case, status=CRASHED, detail=f"{how} while {stage}{last}{_see(job)}")
+    last = "" if code < 0 and job.world == 1 else _last_words(worker.log)
+    return Ending(ok=False, culprit=case, status=OUT_OF_MEMORY if code == EXIT_OUT_OF_MEMORY else CRASHED, detail=f"{how} while {stage}{last}{_see(job)}")
 
 
 def _see(job: Job) -> str:

@@ -7,6 +7,9 @@ from typing import Any
 from swbench.case import AnyCase, case_from_json
 from swbench.plan import Protocol
 
+EXIT_CRASHED, EXIT_OUT_OF_MEMORY = 70, 71
+"""Exit statuses of a rank that failed while the others could go on no more."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
@@ -34,6 +37,11 @@ class Job:
     def threads(self) -> int:
         """Intra-op threads of the worker; 0 leaves torch's own number."""
         return max(case.threads for case in self.cases)
+
+    @property
+    def world(self) -> int:
+        """Processes that every case is spread over."""
+        return max(getattr(case, "world", 1) for case in self.cases)
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready values of all fields."""

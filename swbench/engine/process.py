@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import psutil
+
 from swbench import plugins as plugin_files
 from swbench.engine.job import Job
 from swbench.engine.page import Page
@@ -19,6 +22,9 @@ from swbench.plugins import Plugin
 
 LONGEST_LINE = 16 * 2**20
 """Bytes without a line end after which a worker is taken to write garbage."""
+
+_RANKS_S = 10.0
+"""How long killed ranks may take to be gone; heuristic."""
 
 
 class Garbage(Exception):
@@ -40,7 +46,8 @@ class WorkerProcess:
     """Started by construction; `end` leaves nothing of it running."""
 
     def __init__(self, job: Job, log: Path, environ: Mapping[str, str], plugins: Sequence[Plugin] = ()) -> None:
-        self.log = log
+        self.log, self._scratch = log, log.with_suffix(".ranks")
+        self._ranked = job.world > 1
         self._buffer = bytearray()
         with contextlib.ExitStack() as opened:
             read_end, report = os.pipe()
@@ -50,12 +57,13 @@ class WorkerProcess:
             page = Page.file()
             opened.callback(os.close, page)
             self._report, self.page = read_end, Page(page)
-            order = {"job": job.to_json(), "report": report, "ack": ack, "page": page, "parent": os.getpid(), "plugins": plugin_files.to_json(plugins)}
+            order = {"job": job.to_json(), "report": report, "ack": ack, "page": page, "parent": os.getpid(), "scratch": str(self._scratch)}
+            order["plugins"] = plugin_files.to_json(plugins)
             stdin = opened.enter_context(tempfile.TemporaryFile())  # a file, so that a worker that reads nothing cannot block us
             stdin.write(json.dumps(order).encode())
             stdin.seek(0)
             output = opened.enter_context(open(log, "ab"))
-            command = [sys.executable, "-P", "-m", "swbench.engine.worker"]
+            command = [sys.executable, "-P", "-m", "swbench.engine.worker" if job.world == 1 else "swbench.engine.launcher"]
             self._popen = subprocess.Popen(
                 command, stdin=stdin, stdout=output, stderr=output, env=dict(environ), pass_fds=(report, ack, page), start_new_session=True
             )
@@ -113,18 +121,34 @@ class WorkerProcess:
 
     def end(self) -> None:
         """Kill the worker and all of its process group, and wait until it is gone."""
+        ranks = self._ranks()
         try:
-            self._kill()
+            self._kill(ranks)
         finally:  # a Ctrl-C may have cut the first attempt short
-            self._kill()
+            self._kill(ranks)
             self._popen.wait()
+            psutil.wait_procs(ranks, timeout=_RANKS_S)
+            if self._ranked:
+                shutil.rmtree(self._scratch, ignore_errors=True)
             for handle in (self._report, self._ack, self._pid_handle):
                 if handle is not None:
                     with contextlib.suppress(OSError):
                         os.close(handle)
             self.page.close()
 
-    def _kill(self) -> None:
+    def _ranks(self) -> list[psutil.Process]:
+        """What a launcher started: each rank is in a session of its own."""
+        if not self._ranked or self._popen.returncode is not None:
+            return []
+        try:
+            return psutil.Process(self._popen.pid).children(recursive=True)
+        except psutil.Error:
+            return []
+
+    def _kill(self, ranks: Sequence[psutil.Process] = ()) -> None:
+        for rank in ranks:  # psutil looks at the start time as well: never a number that was given away again
+            with contextlib.suppress(psutil.Error):
+                rank.kill()
         if self._popen.returncode is not None:
             return  # reaped: its number may belong to somebody else by now
         with contextlib.suppress(ProcessLookupError, PermissionError):

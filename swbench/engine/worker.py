@@ -29,11 +29,10 @@ def main() -> None:
     for handle in (report, ack, page_handle):
         os.set_inheritable(handle, False)
     tie_to(order["parent"])
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    faulthandler.enable(all_threads=True)
+    prepare()
     job, page = Job.from_json(order["job"]), Page(page_handle)
     plugins.load(plugins.from_json(order["plugins"]))
-    classes = {kind: _target(target) for kind, target in job.workloads.items() if any(case.kind == kind for case in job.cases)}
+    classes = workloads(job)
     if "torch" in sys.modules and job.threads:
         sys.modules["torch"].set_num_threads(job.threads)
     read, glance = _looking(job)
@@ -82,9 +81,16 @@ def tie_to(parent: int) -> None:
         os._exit(1)
 
 
-def _target(target: str) -> Any:
-    module, _, attribute = target.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+def workloads(job: Job) -> dict[str, Any]:
+    """The workloads of the kinds of cases that the job has, imported."""
+    wanted = {kind: target.partition(":") for kind, target in job.workloads.items() if any(case.kind == kind for case in job.cases)}
+    return {kind: getattr(importlib.import_module(module), attribute) for kind, (module, _, attribute) in wanted.items()}
+
+
+def prepare() -> None:
+    """No core dumps; stacks of every thread to the log where the process is made to abort."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    faulthandler.enable(all_threads=True)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from swbench.probes.card import Card, card_of
 from swbench.probes.exhaustion import told
 from swbench.probes.memory import peak_allocated
 from swbench.probes.precision import arrange, element_type
+from swbench.probes.spread import Spread
 from swbench.probes.workload import Unsupported
 from swbench.result import FORWARD_BACKWARD_WALL, Measurement
 
@@ -25,7 +26,8 @@ class NetworkWorkload:
     """A model in training mode with a fixed random input and a fixed random cotangent on its output.
 
     The loss is the inner product with the cotangent rather than a sum, whose gradient is 1 everywhere and lets layers after
-    a normalisation see nothing. Gradients are dropped before the clock starts, so that a call allocates what a training step does.
+    a normalisation see nothing. Of a case of several processes it is one rank's part: its images, and its share of the
+    communication. Gradients are dropped before the clock starts, so that a call allocates what a training step does.
     On a GPU a call is a block of iterations (docs/measuring-gpu.md). `stopwatch` replaces the device's own, and then a call is one
     iteration; `gpu` and `card` stand for the device and its NVML in tests.
     """
@@ -35,38 +37,42 @@ class NetworkWorkload:
             raise Unsupported(f"there is no mode {case.mode!r}; there is {', '.join(modes.MODES)}")
         if case.mode == "graph" and not case.device.startswith("cuda"):
             raise Unsupported(f"CUDA graphs need a CUDA device; on {case.device} use --mode eager")
-        if case.world != 1:
-            raise Unsupported(f"{case.world} processes are not built yet; only 1 is")
+        spread = self._spread = Spread(case) if case.world > 1 else None
+        if spread and case.mode != "eager":
+            raise Unsupported(f"{case.world} processes run eager only, not in mode {case.mode}; use --mode eager")
+        device = spread.device if spread else case.device
         if gpu is None and stopwatch is None and case.device != "cpu":
             from swbench.clock.cuda import gpu_for
 
-            gpu = gpu_for(case.device)
-        watch = stopwatch or (EventStopwatch(gpu) if gpu is not None else stopwatch_for(case.device))
+            gpu = gpu_for(device)
+        watch = stopwatch or (EventStopwatch(gpu) if gpu is not None else stopwatch_for(device))
         if watch is None:
-            raise Unsupported(f"torch sees no device {case.device!r} here; use --device cpu")
+            raise Unsupported(f"torch sees no device {device!r} here; use --device cpu")
         self._case, self._watch, self._gpu, self._card = case, watch, gpu, card
         self._graphs: tuple = ()
         self._iterations, self._walls = 1, []
-        self._settings = arrange(case.dtype, case.device)
+        self._settings = arrange(case.dtype, device)
         with told(gpu):
-            self._build(case)
+            self._build(case, device if gpu is None else gpu.place)
             if gpu is not None:
                 self._prepare(gpu)
 
-    def _build(self, case: Case) -> None:
-        place = self._gpu.place if self._gpu is not None else case.device
+    def _build(self, case: Case, place: str) -> None:
+        spread = self._spread
         dtype, layout = element_type(case.dtype), _LAYOUTS[case.layout]
         generator = torch.Generator().manual_seed(SEED)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(SEED)
             model = models.build(case.model, norm=case.norm, layers=case.layers, solver=case.solver or "auto", num_classes=_classes(case), group=case.group)
-        self._model = model.to(device=place, dtype=dtype, memory_format=layout).train()
+        model = model.to(device=place, dtype=dtype, memory_format=layout).train()
+        self._model = spread.model(model) if spread else model
         self._run = modes.Compiled(self._model) if case.mode == "compile" else self._model
-        shape = (case.batch, 3, *case.image)
-        self._input = torch.randn(shape, generator=generator).to(device=place, dtype=dtype, memory_format=layout)
+        whole = torch.randn((case.batch, 3, *case.image), generator=generator)
+        self._input = (spread.own(whole) if spread else whole).to(device=place, dtype=dtype, memory_format=layout)
         with torch.no_grad():
             output = self._model(self._input)
-        self._cotangent = torch.randn(output.shape, generator=generator).to(output)
+        cotangent = torch.randn(spread.whole(output.shape) if spread else output.shape, generator=generator)
+        self._cotangent = (spread.own(cotangent) if spread else cotangent).to(output)
 
     def _prepare(self, gpu: Gpu) -> None:
         """Warm libraries up, take the peak of one iteration, capture, and choose the size of a block."""
@@ -97,7 +103,7 @@ class NetworkWorkload:
         for module in self._model.modules():
             for name, value in dict(getattr(module, "chosen", None) or {}).items():
                 found.setdefault(name, {})[str(value)] = None
-        words = {name: "+".join(values) for name, values in found.items()} | self._settings
+        words = {name: "+".join(values) for name, values in found.items()} | self._settings | (self._spread.chosen if self._spread else {})
         if isinstance(self._run, modes.Compiled):
             words["compiled"] = self._run.words
         if self._card is not None and self._card.notes:

@@ -78,12 +78,18 @@ def _network(suite: Suite, options: Options) -> Iterator[Group]:
             options.layouts or base["layout"],
             base["image"],
             options.batches or _on(base["batch"], device),
+            _worlds(base, options),
         )
         models = tuple(dict.fromkeys(fields["model"] for _, fields in rows))
-        for mode, dtype, layout, image, batch, model in itertools.product(*sweep, models):
+        for mode, dtype, layout, image, batch, (world, weak), model in itertools.product(*sweep, models):
+            batch *= world if weak else 1
+            if batch < world and not options.batches:
+                continue  # --nproc leaves of a suite's batches those that have an image for each process
+            if batch < world:
+                raise OptionError(f"--batch {batch} has no image for each of {world} processes; choose --batch {world} or more")
             check_image(model, image, batch)
             shared = {"model": model, "classes": base["classes"], "image": image, "batch": batch, "device": device}
-            shared |= {"dtype": dtype, "mode": mode, "layout": layout, "threads": _threads(device, options)}
+            shared |= {"dtype": dtype, "mode": mode, "layout": layout, "threads": _threads(device, options, world), "world": world}
             own = [(label, fields) for label, fields in rows if fields["model"] == model]
             cases: list[AnyCase] = [Case(**shared, role=BASELINE), Case(**shared, role=CONTROL)]
             bn = f"{_model_label(model)}-BN"
@@ -93,6 +99,7 @@ def _network(suite: Suite, options: Options) -> Iterator[Group]:
                     cases.append(Case(**{**shared, **fields}))
                     labels.append(label)
             name = f"{device} batch {batch} {image[0]}x{image[1]}" + _extras(mode, "eager") + _extras(dtype, "float32") + _extras(layout, "contiguous")
+            name += f" {world} processes" if world > 1 else ""
             name += f" {model}" if len(models) > 1 else ""
             yield Group(name=name, cases=tuple(cases), rows=tuple(labels))
 
@@ -129,6 +136,7 @@ def _rows(suite: Suite, options: Options) -> list[tuple[str, dict[str, Any]]]:
 def _solvers(suite: Suite, options: Options) -> Iterator[Group]:
     base = {**suite.base, **(suite.full if options.full else {})}
     _refuse("--layout", options.layouts, "solvers")
+    _refuse("--nproc", options.worlds, "solvers")
     listed = options.solvers or base["solver"] or solvers.names()
     chosen = [spec for spec in listed if not options.only or any(fnmatchcase(spec, glob) for glob in options.only)]
     chosen = _some(chosen, options, list(listed))
@@ -176,8 +184,14 @@ def _on(value: Any, device: str) -> tuple[int, ...]:
     return value.get(device_kind(device), ()) if isinstance(value, dict) else value
 
 
-def _threads(device: str, options: Options) -> int:
-    return 0 if device_kind(device) == "cuda" else options.threads or physical_cores()
+def _worlds(base: dict[str, Any], options: Options) -> tuple[tuple[int, bool], ...]:
+    """Numbers of processes, each with whether `batch` counts the images of one of them (weak scaling); a process alone is either."""
+    several = itertools.product(options.worlds or base["world"], base["scaling"])
+    return tuple(dict.fromkeys((world, world > 1 and scaling == "weak") for world, scaling in several))
+
+
+def _threads(device: str, options: Options, world: int = 1) -> int:
+    return 0 if device_kind(device) == "cuda" else options.threads or max(1, physical_cores() // world)
 
 
 def _extras(value: str, usual: str) -> str:

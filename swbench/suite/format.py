@@ -18,6 +18,7 @@ ITERATIONS = {"kind": int, "low": 1, "high": 1_000_000}
 REPLICATES = {"kind": int, "low": 1, "high": 10_000, "why": "fresh worker processes"}
 SECONDS = {"kind": float, "low": 0, "high": 30 * 86_400, "why": "seconds, at most 30 days"}
 TARGET = {"kind": float, "low": 1e-5, "high": 1, "why": "half-width on the log-ratio, 0.01 is 1 %"}
+WORLD = {"kind": int, "low": 1, "high": 65_536, "why": "processes"}
 THREADS = {"kind": int, "low": 1, "high": 4096}
 
 TOP = {
@@ -55,6 +56,8 @@ def network() -> dict[str, Field]:
         "mode": Field(kind=str, many=True, default=("eager",), choices=vocabulary.MODES),
         "layout": Field(kind=str, many=True, default=("contiguous",), choices=vocabulary.LAYOUTS),
         "device": Field(kind=str, many=True, default=DEVICES, choices=DEVICES),
+        "world": Field(many=True, default=(1,), **WORLD),
+        "scaling": Field(kind=str, many=True, default=("strong",), choices=vocabulary.SCALINGS),
     }
 
 

@@ -15,13 +15,14 @@ class Options:
     """Overrides of a suite; None leaves what the suite says.
 
     `only` are globs over rows (`swa*`, `swa-7`, `ResNet50-SW^a`) or solver names, of which one must match; the baseline and its
-    control always stay. `target_ci` is a half-width on the log-ratio, `budget_s` seconds. `full` turns a solver suite's full grid on.
+    control always stay. `worlds` are numbers of processes that a batch is spread over. `target_ci` is a half-width on the log-ratio, `budget_s` seconds. `full` turns a solver suite's full grid on.
     """
 
     devices: tuple[str, ...] | None = None
     threads: int | None = None
     only: tuple[str, ...] | None = None
     solvers: tuple[str, ...] | None = None
+    worlds: tuple[int, ...] | None = None
     batches: tuple[int, ...] | None = None
     groups: tuple[int, ...] | None = None
     spectra: tuple[str, ...] | None = None
@@ -57,7 +58,15 @@ class Options:
         return found
 
 
-_SINGULAR = {"batches": "batch", "spectra": "spectrum", "metrics": "metrics", "threads": "threads", "iterations": "iterations", "replicates": "replicates"}
+_SINGULAR = {
+    "worlds": "nproc",
+    "batches": "batch",
+    "spectra": "spectrum",
+    "metrics": "metrics",
+    "threads": "threads",
+    "iterations": "iterations",
+    "replicates": "replicates",
+}
 
 
 def _flag(name: str) -> str:
@@ -71,6 +80,7 @@ _FIELDS = {
     "threads": Field(**fmt.THREADS),
     "only": Field(kind=str, many=True),
     "solvers": Field(kind=str, many=True, check=vocabulary.solver_problem),
+    "worlds": Field(many=True, **fmt.WORLD),
     "batches": Field(many=True, **fmt.MATRICES),
     "groups": Field(many=True, **fmt.GROUP),
     "spectra": Field(kind=str, many=True, check=vocabulary.spectrum_problem),

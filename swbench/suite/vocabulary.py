@@ -23,6 +23,9 @@ METRICS = {
 DTYPES = ("float32", "float64", "tf32", "bfloat16", "float16")
 MODES = ("eager", "graph", "compile")
 LAYOUTS = ("contiguous", "channels_last")
+SCALINGS = ("strong", "weak")
+"""What `batch` counts where it is spread over processes: the images of all of them, or those of each."""
+
 CACHES = ("hot", "cold")
 
 

@@ -1,0 +1,50 @@
+"""One rank of a job that is spread over processes: `python -m swbench.engine.rank`, started by the launcher. Rank 0 talks to the parent."""
+
+import os
+import sys
+import traceback
+
+from swbench import plugins
+from swbench.engine.crew import Crew, Led
+from swbench.engine.job import EXIT_CRASHED, Job
+from swbench.engine.launcher import read_order
+from swbench.engine.page import Page
+from swbench.engine.session import Session
+from swbench.engine.worker import Line, prepare, tie_to, workloads
+
+
+def main() -> None:
+    """Join the others, then lead the session or follow it."""
+    launcher = os.getppid()
+    tie_to(launcher)
+    prepare()
+    order = read_order()
+    job = Job.from_json(order["job"])
+    plugins.load(plugins.from_json(order["plugins"]))
+    classes = workloads(job)
+    if "torch" in sys.modules and job.threads:
+        sys.modules["torch"].set_num_threads(job.threads)
+    crew = Crew.join(job.cases, lambda case: classes[case.kind](case))
+    if crew.rank:
+        crew.follow()
+        return
+    handles = [_taken(launcher, order[name], mode) for name, mode in (("report", os.O_WRONLY), ("ack", os.O_RDONLY), ("page", os.O_RDWR))]
+    page = Page(handles[2])
+    Session(job, lambda case: Led(job.cases.index(case), crew), Line(*handles[:2]).send, page.begin).run()
+    crew.end()
+
+
+def _taken(launcher: int, handle: int, mode: int) -> int:
+    """A descriptor of the launcher's, opened again here: torch's launcher passes none on."""
+    return os.open(f"/proc/{launcher}/fd/{handle}", mode | os.O_CLOEXEC)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Exception:  # noqa: BLE001  the log is all that is left to tell it to
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(EXIT_CRASHED)
+    sys.stdout.flush()
+    os._exit(0)
