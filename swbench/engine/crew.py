@@ -15,7 +15,7 @@ from swbench.engine.session import cause
 from swbench.probes.workload import Unsupported, Workload
 from swbench.result import CRASHED, OUT_OF_MEMORY, UNSUPPORTED, Measurement
 
-_GRACE = timedelta(seconds=5)
+_GRACE_S = 5.0
 """How long a rank that failed waits for the others to come to the same end before it takes them for stuck in a collective; heuristic."""
 
 _FOREVER = timedelta(days=30)
@@ -32,17 +32,29 @@ class RankFailed(Exception):
 
 
 class Crew:
-    """The ranks, as one of them sees them. `make` builds the workload of a case on this rank."""
+    """The ranks, as one of them sees them. `make` builds the workload of a case on this rank; `grace_s` is as `_GRACE_S`."""
 
-    def __init__(self, store: Any, barrier: Callable[[], object], rank: int, world: int, cases: Sequence[AnyCase], make: Callable[[Any], Workload]) -> None:
-        self.rank, self.world = rank, world
+    def __init__(
+        self,
+        store: Any,
+        barrier: Callable[[], object],
+        rank: int,
+        world: int,
+        cases: Sequence[AnyCase],
+        make: Callable[[Any], Workload],
+        grace_s: float = _GRACE_S,
+    ) -> None:
+        self.rank, self.world, self._grace = rank, world, timedelta(seconds=grace_s)
         self._store, self._barrier, self._cases, self._make = store, barrier, cases, make
         self._ready: dict[int, Workload] = {}
         self._count = 0
 
     @classmethod
-    def join(cls, cases: Sequence[AnyCase], make: Callable[[Any], Workload]) -> "Crew":
-        """Start torch.distributed among the ranks that the launcher started: NCCL for cases on CUDA, gloo for those on a CPU."""
+    def join(cls, cases: Sequence[AnyCase], make: Callable[[Any], Workload], limit_s: float) -> "Crew":
+        """Start torch.distributed among the ranks that the launcher started: NCCL for cases on CUDA, gloo for those on a CPU.
+
+        `limit_s` is the parent's time limit for a case: a rank that fails alone says so well before.
+        """
         import torch
         from torch import distributed as dist
 
@@ -56,7 +68,7 @@ class Crew:
             backend = "nccl" if int(os.environ["LOCAL_WORLD_SIZE"]) <= devices else "gloo"  # NCCL lets no two ranks share a device
         dist.init_process_group(backend, store=dist.PrefixStore("data", store), rank=rank, world_size=world, timeout=timedelta(days=1))
         control = dist.new_group(backend="gloo", timeout=timedelta(days=1))
-        return cls(dist.PrefixStore("crew", store), lambda: dist.barrier(group=control), rank, world, cases, make)
+        return cls(dist.PrefixStore("crew", store), lambda: dist.barrier(group=control), rank, world, cases, make, min(_GRACE_S, limit_s / 4))
 
     def step(self, action: str, case: int) -> list[Outcome]:
         """On rank 0: have all ranks do `action` (build, call, finish) on a case; what each has to say. Raises what the first failure stands for."""
@@ -115,7 +127,7 @@ class Crew:
         store, count = self._store, self._count
         self._count += 1
         store.set(f"{count}/{self.rank}", json.dumps(outcome))
-        patience = _GRACE if "failed" in outcome else _FOREVER
+        patience = self._grace if "failed" in outcome else _FOREVER
         keys, verdict = [f"{count}/{rank}" for rank in range(self.world)], f"{count}/verdict"
         try:
             store.wait([verdict] if self.rank else keys, patience)

@@ -67,8 +67,12 @@ def _abort_ranks(number: int, frame: object) -> None:
 def _end_as(rank: int, failure: Any) -> None:
     """Tell which rank failed, and end with its exit status or by its signal."""
     code = failure.exitcode
-    how = f"killed by {signal.Signals(-code).name}" if code < 0 else failure.message if failure.message else f"exit status {code}"
-    sys.stderr.write(f"rank {rank}: {' '.join(str(how).split())}\n")
+    said = failure.error_file_data.get("message") if isinstance(failure.error_file_data, dict) else None
+    if isinstance(said, dict) and code > 0:
+        how = " ".join(str(said.get("message")).split())
+    else:
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+    sys.stderr.write(f"{how}\n" if how.startswith("rank ") else f"rank {rank}: {how}\n")
     sys.stderr.flush()
     if code < 0:
         signal.signal(-code, signal.SIG_DFL) if -code != signal.SIGKILL else None

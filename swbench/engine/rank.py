@@ -24,7 +24,7 @@ def main() -> None:
     classes = workloads(job)
     if "torch" in sys.modules and job.threads:
         sys.modules["torch"].set_num_threads(job.threads)
-    crew = Crew.join(job.cases, lambda case: classes[case.kind](case))
+    crew = Crew.join(job.cases, lambda case: classes[case.kind](case), job.protocol.case_limit_s)
     if crew.rank:
         crew.follow()
         return

@@ -12,7 +12,7 @@ from swbench.probes.workload import Unsupported
 
 
 class Spread:
-    """This rank's place among those a case is spread over.
+    """The place of this rank among those that a case is spread over.
 
     Raises Unsupported where torch.distributed does not run with as many ranks as the case wants, or some would have no image.
     """

@@ -14,19 +14,20 @@ from swbench.result import Measurement
 TARGETS = {"network": "fakes:Tiny"}
 
 
-def plan(*models: str, groups: int = 1, **protocol) -> Plan:
+def plan(*models: str, groups: int = 1, world: int = 1, **protocol) -> Plan:
     """A plan whose groups have a baseline, a control and a case for each model."""
     made = []
     for batch in range(1, groups + 1):
-        cases = [Case(model="good", batch=batch, role=BASELINE), Case(model="good", batch=batch, role=CONTROL)]
-        cases += [Case(model=model, norm="swa", layers=7, batch=batch) for model in models]
+        cases = [Case(model="good", batch=batch, world=world, role=role) for role in (BASELINE, CONTROL)]
+        cases += [Case(model=model, norm="swa", layers=7, batch=batch, world=world) for model in models]
         made.append(Group(name=f"cpu batch {batch}", cases=tuple(cases), rows=("BN", "BN (control)", *models)))
     values = {"iterations": 4, "replicates": 2, "warmup_calls": 2, "warmup_s": 0.0, "warmup_cap_s": 0.0, **protocol}
     return Plan(suite="fake", title="Fake", kind="network", groups=tuple(made), metrics=("time",), protocol=Protocol(**values))
 
 
 class Tiny:
-    """A call takes as many fake seconds as its batch. `stage:act` in the model's name acts at building, in the nth call or at the end."""
+    """A call takes as many fake seconds as its batch. `stage:act` in the model's name acts at building, in the nth call or at the end;
+    `stage@1:act` on rank 1 alone, while the others wait for it in vain."""
 
     def __init__(self, case: Case) -> None:
         self._case, self._calls = case, 0
@@ -44,7 +45,10 @@ class Tiny:
 
     def _act(self, stage: str) -> None:
         when, _, what = self._case.model.partition(":")
+        when, _, rank = when.partition("@")
         if when == stage:
+            if rank and rank != os.environ["RANK"]:
+                threading.Event().wait()  # as in a collective that one rank never joins
             getattr(self, f"_{what}")()
 
     def _unsupported(self):
