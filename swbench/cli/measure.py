@@ -175,7 +175,12 @@ def _command(name: str) -> str:
     """What the user typed after `bench.py`, with the suite alone where several were named."""
     import shlex
 
+    from swbench.cli import torchrun
+
     words = [word for word in sys.argv[1:] if word not in ("--resume", "--anyway")]
+    here = torchrun.place()
+    if here and "--nproc" not in sys.argv:
+        words += ["--nproc", str(here.world)]
     others = set(suite.names()) - {name}
     return shlex.join(["python", "bench.py", *(word for word in words if word not in others)])
 

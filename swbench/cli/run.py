@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from swbench.cli import torchrun
 from swbench.cli.options import CommaList, Duration, Percent, SolverList, plugin_option
 from swbench.errors import OptionError
 
@@ -57,4 +58,6 @@ def run(suites: tuple[str, ...], **options: Any) -> int:
 
     if options["anyway"] and not options["resume"]:
         raise OptionError("--anyway only means something with --resume; add it, or leave --anyway out")
+    if not torchrun.leads(options):
+        return 0
     return measure(suites, **options)
