@@ -8,7 +8,7 @@ from swbench.errors import OptionError
 
 
 class Place(NamedTuple):
-    """This process among those that torchrun started: its rank, how many there are, and how many of them on this machine."""
+    """Where a process is among those that torchrun started: its rank, how many there are, and how many of them on this machine."""
 
     rank: int
     world: int

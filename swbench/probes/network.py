@@ -5,7 +5,7 @@ import statistics
 import torch
 
 from swbench import models
-from swbench.case import CONTROL, Case
+from swbench.case import BASELINE, CONTROL, Case
 from swbench.clock import EventStopwatch, Gpu, Stopwatch, stopwatch_for
 from swbench.probes import modes, steady
 from swbench.probes.card import Card, card_of
@@ -171,9 +171,12 @@ class NetworkWorkload:
         parameters = sum(p.numel() * p.element_size() for p in self._model.parameters())
         found = [Measurement("parameter_bytes", "B", (float(parameters),))]
         if self._gpu is not None:
-            return found + self._device(self._gpu)
-        peak = peak_allocated(lambda: self._model(self._input).backward(self._cotangent))
-        return found if peak is None else [*found, Measurement("peak_bytes", "B", (float(peak),))]
+            found += self._device(self._gpu)
+        elif (peak := peak_allocated(lambda: self._model(self._input).backward(self._cotangent))) is not None:
+            found.append(Measurement("peak_bytes", "B", (float(peak),)))
+        if self._spread:
+            found += self._spread.measurements(self.call, self._input.dtype, self._case.role == BASELINE)
+        return found
 
     def _device(self, gpu: Gpu) -> list[Measurement]:
         found = [Measurement(name, "B", (float(value),)) for name, value in zip(("peak_bytes", "peak_reserved_bytes"), self._peak, strict=True)]

@@ -1,14 +1,24 @@
 """A network and its batch on one of several ranks: synchronised normalisation and data-parallel gradients."""
 
+import inspect
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from swbench.case import Case
-from swbench.norms import convert_sync_whitening
+from swbench.norms.communication import traffic
+from swbench.norms.conversion import convert_sync_whitening
+from swbench.norms.layers import Whiten2d
+from swbench.probes import communication
 from swbench.probes.workload import Unsupported
+from swbench.result import Measurement
+
+_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters else "broadcast_buffers"
+"""What turns off sending rank 0's buffers to all before each forward pass, by torch's version: synchronised statistics are alike already."""
 
 
 class Spread:
@@ -43,7 +53,31 @@ class Spread:
         if on_gpu:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         devices = [torch.device(self.device).index] if on_gpu else None
-        return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)  # synchronised statistics are alike already
+        self._model = DistributedDataParallel(model, device_ids=devices, **{_BUFFERS: False})
+        return self._model
+
+    @contextmanager
+    def quiet(self) -> Iterator[None]:
+        """The same model, with nothing sent: each rank's own batch statistics, no gradient averaged. SyncBatchNorm still communicates."""
+        layers = [(layer, layer.process_group) for layer in self._model.modules() if isinstance(layer, Whiten2d)]
+        try:
+            for layer, _ in layers:
+                layer.process_group = None
+            with self._model.no_sync():
+                yield
+        finally:
+            for layer, group in layers:
+                layer.process_group = group
+
+    def measurements(self, call: Callable[[], dict[str, float]], dtype: torch.dtype, collectives: bool) -> list[Measurement]:
+        """The account of communication: analytic bytes by layer, counted calls and bytes, times with and without; single `collectives` if asked for."""
+        layers = traffic(self._model, dtype)
+        found = [
+            Measurement("gather_bytes", "B", tuple(float(one.gather_bytes) for one in layers)),
+            Measurement("reduce_bytes", "B", tuple(float(one.reduce_bytes) for one in layers)),
+        ]
+        found += communication.sent(call) + communication.exposed(call, self.quiet)
+        return found + (communication.collectives(self.device) if collectives else [])
 
     @property
     def chosen(self) -> dict[str, str]:

@@ -14,8 +14,10 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn.parallel import DistributedDataParallel
 
+from swbench.norms.communication import traffic
 from swbench.norms.conversion import convert_sync_whitening
 from swbench.norms.layers import BatchWhiten2d, InstanceWhiten2d, SwitchWhiten2d
+from swbench.probes.communication import sent
 
 SPLITS = {
     "one": (8,),
@@ -230,6 +232,19 @@ def check_distributed_data_parallel(group, sizes):
         torch.testing.assert_close(one, other, **CLOSE)
 
 
+def check_communication(group):
+    """What the layers send is what the formula says: one gather forward, one sum backward, each."""
+    model = convert_sync_whitening(network(), group.handle)
+    wanted = traffic(model, torch.float64)
+    assert [(one.gather_bytes, one.reduce_bytes) for one in wanted] == [((8 * 5 + 1) * 8, 8 * 5 * 8)] * 2
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    found = {one.metric: one.samples[0] for one in sent(lambda: model(x).sum().backward())}
+    assert found["communication_calls"] == 4
+    assert found["communication_bytes"] == sum(one.gather_bytes + one.reduce_bytes for one in wanted)
+    assert found["communication_s"] > 0
+    assert {one.metric: one.samples[0] for one in sent(lambda: model.eval()(x))}["communication_calls"] == 0
+
+
 def check_the_default_group(everybody):
     """`world` is looked up at each call; a converted network without torch.distributed is tested by the single process."""
     model = convert_sync_whitening(nn.Sequential(build("swa")))
@@ -253,6 +268,7 @@ CHECKS |= {
     "ddp 6 2": (2, lambda group: check_distributed_data_parallel(group, (6, 2))),
     "ddp 8 0": (2, lambda group: check_distributed_data_parallel(group, (8, 0))),
     "ddp four": (4, lambda group: check_distributed_data_parallel(group, (3, 2, 2, 1))),
+    "communication": (2, check_communication),
     "default group": (4, check_the_default_group),
 }
 

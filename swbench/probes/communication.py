@@ -1,0 +1,81 @@
+"""What a spread network sends in one step, how long that takes, and how much of it hides behind computing. Never within timed rounds."""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import torch
+from torch import distributed as dist
+
+from swbench.result import Measurement
+
+PAIRS = 3
+"""Steps with and without communication, in turn; each row of a table adds as many to what it costs."""
+
+SIZES = (4, 1024, 16_384, 262_144, 1_048_576)
+"""Float32 numbers in the collectives that latency and bandwidth are fitted to; heuristic, around what whitening layers send."""
+
+REPEATS = 5
+
+_BACKENDS = ("gloo:", "nccl:")
+_BYTES = {"float": 4, "double": 8, "c10::Half": 2, "c10::BFloat16": 2}
+
+
+def sent(call: Callable[[], object]) -> list[Measurement]:
+    """Collectives of one `call`: how many, their bytes as given on this rank, and the time in which any of them was under way.
+
+    As torch's profiler records them; nothing where its record cannot be read.
+    """
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True) as profiler:
+        call()
+    try:
+        events = [event for event in profiler.profiler.kineto_results.events() if event.name().startswith(_BACKENDS)]
+        spans = sorted((event.start_ns(), event.start_ns() + event.duration_ns()) for event in events)
+        size = sum(_bytes(event) for event in events)
+    except AttributeError:  # not part of torch's stable interface
+        return []
+    under_way = until = 0
+    for start, end in spans:
+        under_way += max(0, end - max(start, until))
+        until = max(until, end)
+    values = (("communication_calls", "1", len(events)), ("communication_bytes", "B", size), ("communication_s", "s", under_way * 1e-9))
+    return [Measurement(metric, unit, (float(value),)) for metric, unit, value in values]
+
+
+def _bytes(event) -> int:
+    total = 0
+    for shape, dtype in zip(event.shapes(), event.dtypes(), strict=False):
+        if shape:
+            total += torch.Size(shape).numel() * _BYTES.get(dtype, 4)
+    return total
+
+
+def exposed(call: Callable[[], dict[str, float]], quiet: Callable[[], AbstractContextManager]) -> list[Measurement]:
+    """Forward and backward of `call` as it is and with nothing sent, in turn: the difference is communication that hides behind nothing."""
+    joint, alone = [], []
+    for _ in range(PAIRS):
+        joint.append(call()["forward_backward_s"])
+        with quiet():
+            alone.append(call()["forward_backward_s"])
+    return [Measurement("joint_forward_backward_s", "s", tuple(joint)), Measurement("alone_forward_backward_s", "s", tuple(alone))]
+
+
+def collectives(device: str) -> list[Measurement]:
+    """Seconds of single collectives of several sizes among all ranks, for the fit of latency and bandwidth."""
+    found = []
+    for kind in ("all_gather", "all_reduce"):
+        sizes, times = [], []
+        for numbers in SIZES:
+            own = torch.ones(numbers, device=device)
+            parts = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+            for repeat in range(REPEATS + 1):
+                dist.barrier()
+                started = time.perf_counter_ns()
+                dist.all_gather(parts, own) if kind == "all_gather" else dist.all_reduce(own)
+                if own.is_cuda:
+                    torch.cuda.synchronize(own.device)
+                if repeat:  # the first one sets up connections
+                    sizes.append(own.nbytes)
+                    times.append((time.perf_counter_ns() - started) * 1e-9)
+        found += [Measurement(f"{kind}_bytes", "B", tuple(map(float, sizes))), Measurement(f"{kind}_s", "s", tuple(times))]
+    return found
