@@ -22,6 +22,7 @@ COMMANDS = {
     "export": "swbench.cli.reports:export",
     "plot": "swbench.cli.reports:plot",
     "compare": "swbench.cli.reports:compare",
+    "predict": "swbench.cli.predict:predict",
     "profile": "swbench.cli.profile:profile",
     "doctor": "swbench.cli.trust:doctor",
     "selftest": "swbench.cli.trust:selftest",
