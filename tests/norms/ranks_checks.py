@@ -1,6 +1,7 @@
 """What every rank checks, run by `test_synchronised_layers` in all ranks at once: `python ranks_checks.py FOLDER RANKS BACKEND DEVICE RANK`."""
 
 import datetime
+import itertools
 import json
 import os
 import sys
@@ -51,7 +52,7 @@ class Group:
 def build(kind, channels=8, group=4, **options):
     torch.manual_seed(1)
     cls, given = WHITENING[kind]
-    layer = cls(channels, group, solver="eigh", **given, **options).double()
+    layer = cls(channels, group, **{"solver": "eigh", **given, **options}).double()
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.copy_(torch.rand_like(parameter) + 0.5)
@@ -134,6 +135,18 @@ def check_means_far_from_zero(group):
     y = layer(group.own(x, (6, 2)))
     wanted = exact(x.double())
     torch.testing.assert_close(y.double(), group.own(wanted, (6, 2)), rtol=0, atol=5e-3)
+
+
+def check_whatever_is_chosen(group):
+    """float32 with the kernels and the solver that `auto` chooses here: a set that does a layer in one piece must not leave others out."""
+    for kind, sizes in itertools.product(KINDS, ((6, 2), (1, 1), (0, 3))):
+        exact, layer = build(kind), build(kind, process_group=group.handle, solver="auto").float()
+        x, dy = data(sum(sizes), size=(6, 7))
+        wanted_y, wanted_dx, _ = run(exact, x, dy)
+        y, dx, _ = run(layer, group.own(x, sizes).float(), group.own(dy, sizes).float())
+        torch.testing.assert_close(y.double(), group.own(wanted_y, sizes), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(dx.double(), group.own(wanted_dx, sizes), rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(layer.running_cov.double(), exact.running_cov, rtol=1e-4, atol=1e-4)
 
 
 def check_eval_needs_nobody(group):
@@ -262,6 +275,7 @@ CHECKS |= {
     "nothing anywhere": (2, check_nothing_anywhere),
     "images of other sizes": (2, check_images_of_other_sizes),
     "means far from zero": (2, check_means_far_from_zero),
+    "whatever is chosen": (2, check_whatever_is_chosen),
     "eval needs nobody": (2, check_eval_needs_nobody),
     "gradcheck 2 1": (2, lambda group: check_gradcheck(group, (2, 1))),
     "gradcheck 0 2": (2, lambda group: check_gradcheck(group, (0, 2))),
