@@ -54,7 +54,6 @@ def test_dtype_and_layout_are_honoured():
         ("mode", "graph", "need a CUDA device"),
         ("mode", "lazy", "no mode"),
         ("device", "cuda:7", "torch sees no device"),
-        ("world", 2, "not built yet"),
         ("dtype", "tf32", "arithmetic of CUDA"),
     ],
 )
@@ -77,3 +76,8 @@ def test_peak_memory_is_what_was_held_at_once():
         return b * 2
 
     assert peak_allocated(call) == pytest.approx(8e6, rel=1e-3)
+
+
+def test_a_case_of_several_processes_needs_as_many_ranks():
+    with pytest.raises(Unsupported, match="run it with --nproc 2"):
+        NetworkWorkload(dataclasses.replace(CASE, world=2))

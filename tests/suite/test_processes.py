@@ -1,0 +1,47 @@
+"""Batches spread over processes: weak and strong scaling, and batches that are too small."""
+
+import pytest
+
+from swbench import suite
+from swbench.errors import OptionError
+from swbench.suite.threads import physical_cores
+
+
+def spreads(plan):
+    return [(group.cases[0].batch, group.cases[0].world) for group in plan.groups]
+
+
+def test_nproc_leaves_out_batches_without_an_image_for_each_process():
+    plan = suite.expand(suite.load("cifar"), worlds=[2], only=["swa*"])
+    assert set(spreads(plan)) == {(128, 2)}
+    assert {case.world for group in plan.groups for case in group.cases} == {2}
+    assert all("2 processes" in group.name for group in plan.groups)
+
+
+def test_weak_scaling_counts_the_images_of_each_process():
+    plan = suite.expand(suite.load("scaling-devices"))
+    assert spreads(plan) == [(16, 1), (16, 2), (32, 2), (16, 4), (64, 4), (16, 8), (128, 8)]
+    assert len({group.name for group in plan.groups}) == len(plan.groups)
+
+
+def test_threads_are_shared_between_processes():
+    plan = suite.expand(suite.load("scaling-devices"), worlds=[8], batches=[8])
+    assert {case.threads for group in plan.groups for case in group.cases} == {max(1, physical_cores() // 8)}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"worlds": [4], "batches": [2]}, "--batch 2 has no image for each of 4 processes"),
+        ({"worlds": [0]}, "--nproc"),
+        ({"worlds": [256]}, "nothing of suite"),
+    ],
+)
+def test_what_cannot_be_spread_is_refused(options, message):
+    with pytest.raises(OptionError, match=message):
+        suite.expand(suite.load("cifar"), **options)
+
+
+def test_solvers_are_not_spread():
+    with pytest.raises(OptionError, match="--nproc"):
+        suite.expand(suite.load("solvers"), worlds=[2])
