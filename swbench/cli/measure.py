@@ -45,7 +45,8 @@ def measure(
     suites = [suite.load(name) for name in dict.fromkeys(names)]
     options = suite.Options.of(**given)
     if set(options.metrics or ()) != {"flops"} and not (dry_run and options.devices):
-        options = attrs.evolve(options, devices=devices.check(options.devices, allow_busy=allow_busy or dry_run))
+        processes = max(world for one in suites for world in options.worlds or one.base.get("world", (1,)))
+        options = attrs.evolve(options, devices=devices.check(options.devices, allow_busy=allow_busy or dry_run, processes=processes))
     plans = [suite.expand(one, options) for one in suites]
     _check_solver_options(plans)
     if dry_run:

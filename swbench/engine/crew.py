@@ -71,7 +71,7 @@ class Crew:
         return cls(dist.PrefixStore("crew", store), lambda: dist.barrier(group=control), rank, world, cases, make, min(_GRACE_S, limit_s / 4))
 
     def step(self, action: str, case: int) -> list[Outcome]:
-        """On rank 0: have all ranks do `action` (build, call, finish) on a case; what each has to say. Raises what the first failure stands for."""
+        """On rank 0: have all ranks do `action` (build, warmed, call, finish) on a case; what each has to say. Raises what the first failure stands for."""
         self._store.set(f"{self._count}/todo", json.dumps([action, case]))
         failed, outcomes = self._do(action, case)
         if failed is None:
@@ -106,6 +106,11 @@ class Crew:
 
     def _build(self, case: int) -> Outcome:
         self._ready[case] = self._make(self._cases[case])
+        return {}
+
+    def _warmed(self, case: int) -> Outcome:
+        if hasattr(self._ready[case], "warmed"):
+            self._ready[case].warmed()
         return {}
 
     def _call(self, case: int) -> Outcome:
@@ -153,6 +158,10 @@ class Led:
         self._case, self._crew = case, crew
         self.chosen: dict[str, str] = {}
         crew.step("build", case)
+
+    def warmed(self) -> None:
+        """What any rank timed so far was warm-up."""
+        self._crew.step("warmed", self._case)
 
     def call(self) -> dict[str, float]:
         each = [outcome["samples"] for outcome in self._crew.step("call", self._case)]

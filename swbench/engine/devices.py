@@ -38,6 +38,7 @@ def check(
     asked: Sequence[str] | None,
     *,
     allow_busy: bool = False,
+    processes: int = 1,
     ask: Callable[[], Mapping[str, Any]] | None = None,
     cards: Callable[[], Sequence[Mapping[str, Any]]] | None = None,
     pause: Callable[[float], None] = time.sleep,
@@ -45,7 +46,8 @@ def check(
     """The devices to measure on: those asked for, or else the CPU and, where torch can use one, a GPU.
 
     Raises DeviceError where a device asked for is not here, saying whether it is torch's build, the driver or the number that is wrong,
-    and where another program uses a GPU that would be measured (unless `allow_busy`). `ask`, `cards` and `pause` stand for the outside in tests.
+    and where another program uses a GPU that would be measured (unless `allow_busy`); `cuda` stands for as many GPUs
+    as there are `processes`. `ask`, `cards` and `pause` stand for the outside in tests.
     """
     ask, cards = ask or torch_devices, cards or gpus.usage
     if asked is None:
@@ -56,9 +58,11 @@ def check(
         found = ask() if any(device_kind(device) == "cuda" for device in devices) else {"devices": []}
     for device in devices:
         if device_kind(device) == "cuda":
-            one = _device(device, found, cards)
-            if not allow_busy:
-                _refuse_busy(device, one, cards, pause)
+            used = {device: _device(device, found, cards)}
+            if device == "cuda" and processes > 1:
+                used = {f"cuda:{index}": one for index, one in enumerate(found["devices"][:processes])}
+            for name, one in used.items() if not allow_busy else ():
+                _refuse_busy(name, one, cards, pause)
     return devices
 
 

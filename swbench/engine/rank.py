@@ -10,7 +10,8 @@ from swbench.engine.job import EXIT_CRASHED, Job
 from swbench.engine.launcher import read_order
 from swbench.engine.page import Page
 from swbench.engine.session import Session
-from swbench.engine.worker import Line, prepare, tie_to, workloads
+from swbench.engine.worker import Line, looking, prepare, tie_to, workloads
+from swbench.suite.threads import physical_cores
 
 
 def main() -> None:
@@ -22,15 +23,16 @@ def main() -> None:
     job = Job.from_json(order["job"])
     plugins.load(plugins.from_json(order["plugins"]))
     classes = workloads(job)
-    if "torch" in sys.modules and job.threads:
-        sys.modules["torch"].set_num_threads(job.threads)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(job.threads or max(1, physical_cores() // job.world))
     crew = Crew.join(job.cases, lambda case: classes[case.kind](case), job.protocol.case_limit_s)
     if crew.rank:
         crew.follow()
         return
     handles = [_taken(launcher, order[name], mode) for name, mode in (("report", os.O_WRONLY), ("ack", os.O_RDONLY), ("page", os.O_RDWR))]
     page = Page(handles[2])
-    Session(job, lambda case: Led(job.cases.index(case), crew), Line(*handles[:2]).send, page.begin).run()
+    read, glance = looking(job)
+    Session(job, lambda case: Led(job.cases.index(case), crew), Line(*handles[:2]).send, page.begin, read=read, glance=glance).run()
     crew.end()
 
 

@@ -35,11 +35,11 @@ def main() -> None:
     classes = workloads(job)
     if "torch" in sys.modules and job.threads:
         sys.modules["torch"].set_num_threads(job.threads)
-    read, glance = _looking(job)
+    read, glance = looking(job)
     Session(job, lambda case: classes[case.kind](case), Line(report, ack).send, page.begin, read=read, glance=glance).run()
 
 
-def _looking(job: Job) -> tuple[Callable[[], Mapping[str, float]], Callable[[], None]]:
+def looking(job: Job) -> tuple[Callable[[], Mapping[str, float]], Callable[[], None]]:
     """How a round's disturbance is read, and what looks at the GPU between its cases, where it runs on one."""
     device = next((case.device for case in job.cases if case.device != "cpu"), None)
     if device is None or "torch" not in sys.modules:

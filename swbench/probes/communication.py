@@ -1,12 +1,14 @@
 """What a spread network sends in one step, how long that takes, and how much of it hides behind computing. Never within timed rounds."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import distributed as dist
 
+from swbench.clock.busy import union
 from swbench.result import Measurement
 
 PAIRS = 3
@@ -17,29 +19,40 @@ SIZES = (4, 1024, 16_384, 262_144, 1_048_576)
 
 REPEATS = 5
 
-_BACKENDS = ("gloo:", "nccl:")
+_BACKENDS, _KERNELS = ("gloo:", "nccl:"), "nccl"
 _BYTES = {"float": 4, "double": 8, "c10::Half": 2, "c10::BFloat16": 2}
 
 
-def sent(call: Callable[[], object]) -> list[Measurement]:
-    """Collectives of one `call`: how many, their bytes as given on this rank, and the time in which any of them was under way.
+def sent(step: Callable[[], object]) -> list[Measurement]:
+    """Collectives of one `step`: how many, their bytes as given on this rank, and the time in which any of them was under way.
 
-    As torch's profiler records them; nothing where its record cannot be read.
+    As torch's profiler records them; nothing where its record cannot be read. NCCL's are queued and run later, so their time is that of its
+    kernels, waiting for the other ranks included, and left out where the profiler saw none.
     """
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True) as profiler:
-        call()
+    kernels = dist.get_backend() == "nccl"
+    activities = [torch.profiler.ProfilerActivity.CPU] + ([torch.profiler.ProfilerActivity.CUDA] if kernels else [])
+    with torch.profiler.profile(activities=activities, record_shapes=True) as profiler:
+        step()
+        if kernels:
+            torch.cuda.synchronize()
     try:
-        events = [event for event in profiler.profiler.kineto_results.events() if event.name().startswith(_BACKENDS)]
-        spans = sorted((event.start_ns(), event.start_ns() + event.duration_ns()) for event in events)
-        size = sum(_bytes(event) for event in events)
+        return account(profiler.profiler.kineto_results.events(), kernels)
     except AttributeError:  # not part of torch's stable interface
         return []
-    under_way = until = 0
-    for start, end in spans:
-        under_way += max(0, end - max(start, until))
-        until = max(until, end)
-    values = (("communication_calls", "1", len(events)), ("communication_bytes", "B", size), ("communication_s", "s", under_way * 1e-9))
-    return [Measurement(metric, unit, (float(value),)) for metric, unit, value in values]
+
+
+def account(events: Iterable[Any], kernels: bool) -> list[Measurement]:
+    """What `sent` says of the profiler's `events`; `kernels` if collectives run as kernels on a device."""
+    hosted, placed = [], []
+    for event in events:
+        (hosted if str(event.device_type()).rpartition(".")[2] == "CPU" else placed).append(event)
+    calls = [event for event in hosted if event.name().startswith(_BACKENDS)]
+    running = [event for event in placed if event.name().startswith(_KERNELS) and not event.name().startswith(_BACKENDS)] if kernels else calls
+    found = [Measurement("communication_calls", "1", (float(len(calls)),)), Measurement("communication_bytes", "B", (float(sum(map(_bytes, calls))),))]
+    if calls and not running:
+        return found
+    spans = [(event.start_ns(), event.start_ns() + event.duration_ns()) for event in running]
+    return [*found, Measurement("communication_s", "s", (union(spans) * 1e-9,))]
 
 
 def _bytes(event) -> int:

@@ -88,7 +88,7 @@ class NetworkWorkload:
             forward = modes.capture(gpu, lambda: self._model(self._input))
             self._model.zero_grad(set_to_none=True)  # so that the capture allocates the gradients, and every replay writes them anew
             self._graphs = forward, modes.capture(gpu, self._iterate)
-        self._iterations = modes.block_size(self.call)
+        self._iterations = modes.block_size(lambda: self._spread.slowest(self.call()) if self._spread else self.call())
         self.warmed()
 
     def _iterate(self) -> None:
@@ -175,7 +175,7 @@ class NetworkWorkload:
         elif (peak := peak_allocated(lambda: self._model(self._input).backward(self._cotangent))) is not None:
             found.append(Measurement("peak_bytes", "B", (float(peak),)))
         if self._spread:
-            found += self._spread.measurements(self.call, self._input.dtype, self._case.role == BASELINE)
+            found += self._spread.measurements(self.call, self._iterate, self._input.dtype, self._case.role == BASELINE)
         return found
 
     def _device(self, gpu: Gpu) -> list[Measurement]:

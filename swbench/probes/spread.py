@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from swbench.case import Case
+from swbench.case import Case, device_kind
 from swbench.norms.communication import traffic
 from swbench.norms.conversion import convert_sync_whitening
 from swbench.norms.layers import Whiten2d
@@ -33,8 +33,8 @@ class Spread:
             raise Unsupported(f"a case of {case.world} processes needs as many ranks of torch.distributed; run it with --nproc {case.world}")
         if case.batch < case.world:
             raise Unsupported(f"a batch of {case.batch} cannot be spread over {case.world} processes; choose --batch {case.world} or more")
-        self.rank, self.world = distributed.get_rank(), case.world
-        self.device = f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count()}" if case.device == "cuda" else case.device
+        self.rank, self.world, self._on_gpu = distributed.get_rank(), case.world, device_kind(case.device) == "cuda"
+        self.device = f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % max(1, torch.cuda.device_count())}" if self._on_gpu else case.device
         sizes = [case.batch // case.world + (rank < case.batch % case.world) for rank in range(case.world)]
         self._batch, self._own = case.batch, slice(sum(sizes[: self.rank]), sum(sizes[: self.rank + 1]))
 
@@ -49,12 +49,17 @@ class Spread:
     def model(self, model: nn.Module) -> nn.Module:
         """`model` with statistics of the whole batch, wherever the device allows it, and gradients averaged over ranks."""
         model = convert_sync_whitening(model)
-        on_gpu = torch.device(self.device).type == "cuda"
-        if on_gpu:
+        if self._on_gpu:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        devices = [torch.device(self.device).index] if on_gpu else None
+        devices = [torch.device(self.device).index] if self._on_gpu else None
         self._model = DistributedDataParallel(model, device_ids=devices, **{_BUFFERS: False})
         return self._model
+
+    def slowest(self, sample: dict[str, float]) -> dict[str, float]:
+        """The largest of each time over ranks, so that all decide alike what follows from it. Every rank must ask, with the same metrics."""
+        times = torch.tensor(list(sample.values()), dtype=torch.float64, device=self.device)
+        distributed.all_reduce(times, op=distributed.ReduceOp.MAX)
+        return dict(zip(sample, times.tolist(), strict=True))
 
     @contextmanager
     def quiet(self) -> Iterator[None]:
@@ -69,19 +74,23 @@ class Spread:
             for layer, group in layers:
                 layer.process_group = group
 
-    def measurements(self, call: Callable[[], dict[str, float]], dtype: torch.dtype, collectives: bool) -> list[Measurement]:
-        """The account of communication: analytic bytes by layer, counted calls and bytes, times with and without; single `collectives` if asked for."""
+    def measurements(self, call: Callable[[], dict[str, float]], step: Callable[[], object], dtype: torch.dtype, collectives: bool) -> list[Measurement]:
+        """The account of communication: analytic bytes by layer, counted calls and bytes, times with and without; single `collectives` if asked for.
+
+        `call` is timed (on a GPU, a block), `step` is one iteration.
+        """
         layers = traffic(self._model, dtype)
         found = [
             Measurement("gather_bytes", "B", tuple(float(one.gather_bytes) for one in layers)),
             Measurement("reduce_bytes", "B", tuple(float(one.reduce_bytes) for one in layers)),
         ]
-        found += communication.sent(call) + communication.exposed(call, self.quiet)
+        found += communication.sent(step) + communication.exposed(call, self.quiet)
         return found + (communication.collectives(self.device) if collectives else [])
 
     @property
     def chosen(self) -> dict[str, str]:
         """The normalisation that stands for BN, and what ranks communicate by."""
-        synchronised = torch.device(self.device).type == "cuda"
-        batch_norm = "SyncBatchNorm" if synchronised else "BatchNorm2d of each rank's own images: torch's SyncBatchNorm needs CUDA"
-        return {"batch_norm": batch_norm, "backend": distributed.get_backend()}
+        if not self._on_gpu:
+            return {"batch_norm": "BatchNorm2d of each rank's own images: torch's SyncBatchNorm needs CUDA", "backend": distributed.get_backend()}
+        unseen = "utilisation and energy are not observed of several processes"
+        return {"batch_norm": "SyncBatchNorm", "backend": distributed.get_backend(), "nvml": unseen}

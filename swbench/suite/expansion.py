@@ -78,7 +78,7 @@ def _network(suite: Suite, options: Options) -> Iterator[Group]:
             options.layouts or base["layout"],
             base["image"],
             options.batches or _on(base["batch"], device),
-            _worlds(base, options),
+            _worlds(base, device, options),
         )
         models = tuple(dict.fromkeys(fields["model"] for _, fields in rows))
         for mode, dtype, layout, image, batch, (world, weak), model in itertools.product(*sweep, models):
@@ -184,9 +184,12 @@ def _on(value: Any, device: str) -> tuple[int, ...]:
     return value.get(device_kind(device), ()) if isinstance(value, dict) else value
 
 
-def _worlds(base: dict[str, Any], options: Options) -> tuple[tuple[int, bool], ...]:
+def _worlds(base: dict[str, Any], device: str, options: Options) -> tuple[tuple[int, bool], ...]:
     """Numbers of processes, each with whether `batch` counts the images of one of them (weak scaling); a process alone is either."""
-    several = itertools.product(options.worlds or base["world"], base["scaling"])
+    worlds = options.worlds or base["world"]
+    if ":" in device and max(worlds) > 1:
+        raise OptionError(f"--device {device} is one GPU, and each of {max(worlds)} processes takes its own; use --device cuda, or --nproc 1")
+    several = itertools.product(worlds, base["scaling"])
     return tuple(dict.fromkeys((world, world > 1 and scaling == "weak") for world, scaling in several))
 
 

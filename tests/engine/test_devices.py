@@ -86,6 +86,15 @@ def test_another_card_being_busy_is_no_matter():
     assert check(("cuda",), cards=(card(uuid="GPU-other", processes=(1,)), card()))[0] == ("cuda",)
 
 
+def test_every_gpu_that_processes_would_take_is_looked_at():
+    other = "22222222-2222-3333-4444-555555555555"
+    found = {**ONE, "devices": [*ONE["devices"], {**ONE["devices"][0], "uuid": other}]}
+    cards = (card(), card(uuid=f"GPU-{other}", processes=(4,)))
+    assert check(("cuda",), found, cards)[0] == ("cuda",)
+    with pytest.raises(DeviceError, match=r"--device cuda:1: 1 other process"):
+        check(("cuda",), found, cards, processes=8)
+
+
 def test_without_nvml_nothing_is_refused():
     assert check(("cuda",), cards=())[0] == ("cuda",)
 

@@ -68,6 +68,17 @@ def test_times_are_the_slowest_ranks_and_each_is_kept():
     assert chosen == {"solver": "of 0"}
 
 
+def test_the_end_of_warm_up_reaches_every_rank(monkeypatch):
+    told = []
+    monkeypatch.setattr(Timed, "warmed", lambda self: told.append(self.rank), raising=False)
+    in_step(lambda crew: Led(0, crew).warmed())
+    assert sorted(told) == [0, 1, 2]
+
+
+def test_workloads_need_not_know_of_warm_up():
+    in_step(lambda crew: Led(0, crew).warmed())
+
+
 @pytest.mark.parametrize(
     ("problem", "raised"), [(MemoryError("none left"), MemoryError), (Unsupported("not here"), Unsupported), (ZeroDivisionError("on purpose"), RankFailed)]
 )
@@ -113,19 +124,20 @@ CAUSES = [
 ]
 
 
-def test_whatever_a_rank_does_has_a_status_leaves_nothing_and_the_next_case_runs(tmp_path, monkeypatch):
+@pytest.mark.parametrize("causes", [[CAUSES[0], CAUSES[2]], pytest.param(CAUSES, marks=pytest.mark.slow)], ids=["some", "all"])
+def test_whatever_a_rank_does_has_a_status_leaves_nothing_and_the_next_case_runs(tmp_path, monkeypatch, causes):
     monkeypatch.setattr(executing, "_DUMP_S", 2.0)
-    plan = fakes.plan(*(model for model, _, _ in CAUSES), "good", world=2, replicates=1, iterations=2, case_limit_s=8.0)
+    plan = fakes.plan(*(model for model, _, _ in causes), "good", world=2, replicates=1, iterations=2, case_limit_s=8.0)
     ended, found = measure(tmp_path, plan)
-    assert [one.status for one in found.results] == [OK, OK, *(status for _, status, _ in CAUSES), OK]
-    for one, (model, _, detail) in zip(found.results[2:], CAUSES, strict=False):
+    assert [one.status for one in found.results] == [OK, OK, *(status for _, status, _ in causes), OK]
+    for one, (model, _, detail) in zip(found.results[2:], causes, strict=False):
         assert detail in one.detail, model
     assert ended.exit_code == 3
     good = found.results[-1]
     assert good.samples("forward_s") == good.samples("forward_s_rank1") == (1.0, 1.0)
     assert good.samples("error_rank1")[1] not in (good.samples("error")[1], 0.0)
     logs = "".join(log.read_text(errors="replace") for log in (found.path / "logs").glob("*.log"))
-    assert "_deadlock" in logs
+    assert causes is not CAUSES or "_deadlock" in logs
     assert not list((found.path / "logs").glob("*.ranks"))
     here = str(Path(fakes.__file__).parent)
     assert not [

@@ -15,10 +15,12 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn.parallel import DistributedDataParallel
 
+from swbench.case import Case
 from swbench.norms.communication import traffic
 from swbench.norms.conversion import convert_sync_whitening
 from swbench.norms.layers import BatchWhiten2d, InstanceWhiten2d, SwitchWhiten2d
 from swbench.probes.communication import sent
+from swbench.probes.spread import Spread
 
 SPLITS = {
     "one": (8,),
@@ -269,6 +271,12 @@ def check_the_default_group(everybody):
     torch.testing.assert_close(found[1], everybody.own(wanted[1], (2, 2, 2, 2)), **CLOSE)
 
 
+def check_the_slowest(group):
+    """All ranks come to know the same times."""
+    found = Spread(Case(model="resnet20", batch=4, world=4)).slowest({"up": 1.0 + group.rank, "down": -1.0 - group.rank})
+    assert found == {"up": 4.0, "down": -1.0}
+
+
 CHECKS = {f"splits {name}": (len(sizes), lambda group, sizes=sizes: check_splits(group, sizes)) for name, sizes in SPLITS.items()}
 CHECKS |= {
     "layout and no affine": (2, check_layout_and_no_affine),
@@ -283,6 +291,7 @@ CHECKS |= {
     "ddp 8 0": (2, lambda group: check_distributed_data_parallel(group, (8, 0))),
     "ddp four": (4, lambda group: check_distributed_data_parallel(group, (3, 2, 2, 1))),
     "communication": (2, check_communication),
+    "the slowest": (4, check_the_slowest),
     "default group": (4, check_the_default_group),
 }
 

@@ -9,7 +9,7 @@ from fake_nvml import FakeNvml
 from swbench.case import CONTROL, Case
 from swbench.clock.fake_gpu import FakeGpu
 from swbench.engine.session import cause
-from swbench.probes import modes
+from swbench.probes import modes, network
 from swbench.probes.card import find
 from swbench.probes.network import NetworkWorkload
 from swbench.probes.workload import Unsupported
@@ -50,6 +50,48 @@ def test_blocks_last_long_enough(taken_s, expected):
     calls = []
     assert modes.block_size(lambda: calls.append(1) or {FORWARD_BACKWARD_WALL: taken_s}) == expected
     assert len(calls) == (2 if taken_s > modes.BLOCK_S else 3), "long ones are not repeated for the sake of it"
+
+
+class Alone:
+    """Stands for the place among ranks; the slowest takes half a block for each iteration."""
+
+    device, chosen = "cuda:1", {"backend": "gloo"}
+
+    def __init__(self, case):
+        self.case, self.steps = case, []
+
+    def model(self, model):
+        return model
+
+    def own(self, batch):
+        return batch[:1].clone()
+
+    def whole(self, own):
+        return self.case.batch, *own[1:]
+
+    def slowest(self, sample):
+        return sample | {FORWARD_BACKWARD_WALL: 0.012}
+
+    def measurements(self, call, step, dtype, collectives):
+        assert set(call()) == {"forward_s", "forward_backward_s", "forward_backward_wall_s"}
+        step()
+        return []
+
+
+def test_ranks_agree_on_the_size_of_a_block_and_each_has_its_own_images(monkeypatch):
+    monkeypatch.setattr(network, "Spread", Alone)
+    workload, _ = build(world=2, norm="bn", layers=0)
+    found = measured(workload.finish())
+    assert found["block_iterations"] == (5,)
+    assert len(workload._input) == len(workload._cotangent) == 1
+    assert workload.chosen["backend"] == "gloo"
+
+
+@pytest.mark.parametrize("mode", ["graph", "compile"])
+def test_several_processes_run_eager_only(monkeypatch, mode):
+    monkeypatch.setattr(network, "Spread", Alone)
+    with pytest.raises(Unsupported, match="2 processes run eager only"):
+        build(world=2, mode=mode)
 
 
 def test_the_size_of_a_block_is_kept():

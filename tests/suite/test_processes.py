@@ -42,6 +42,12 @@ def test_what_cannot_be_spread_is_refused(options, message):
         suite.expand(suite.load("cifar"), **options)
 
 
+def test_one_gpu_by_its_number_is_not_spread():
+    with pytest.raises(OptionError, match=r"--device cuda:1 is one GPU.*use --device cuda, or --nproc 1"):
+        suite.expand(suite.load("cifar"), devices=["cuda:1"], worlds=[2])
+    assert suite.expand(suite.load("cifar"), devices=["cuda:1"], worlds=[1]).groups
+
+
 def test_solvers_are_not_spread():
     with pytest.raises(OptionError, match="--nproc"):
         suite.expand(suite.load("solvers"), worlds=[2])
