@@ -19,7 +19,7 @@ bench: $(STAMP)
 	$(PY) bench.py imagenet
 
 test: $(STAMP)
-	$(PY) -m pytest
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .
