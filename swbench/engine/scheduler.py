@@ -63,6 +63,7 @@ class _Run:
         self._stopping = stopping or (Stopping(target) if target is not None else None)
         self._started = now()
         self._settled: set[str] = set()
+        self._precise: set[str] = set()
         self._told_slow = False
 
     @property
@@ -94,7 +95,7 @@ class _Run:
             results = replicate.run()
             self._seal(results)
             self._tell(events.ReplicateDone(group=group.name, replicate=number, results=results, elapsed_s=self._now() - began))
-        return "precise enough" if self._stopping and len(self._settled) == len(self._plan.groups) else "all replicates done"
+        return "precise enough" if self._stopping and len(self._precise) == len(self._plan.groups) else "all replicates done"
 
     def _seal(self, results: Sequence[Result]) -> None:
         """Store a replicate, and say so where the disk takes long: it delays the run, though not what is timed."""
@@ -122,6 +123,8 @@ class _Run:
         decision = self._stopping.decide(self._pairs(group, replicates))
         if decision.stop:
             self._settled.add(group.name)
+            if decision.reached and all(decision.reached.values()):
+                self._precise.add(group.name)
             self._tell(events.GroupSettled(group=group.name, replicates=replicates, reason=decision.reason))
 
     def _pairs(self, group: Group, replicates: int) -> dict[tuple[str, str], list[list[tuple[float, float]]]]:

@@ -157,7 +157,14 @@ def test_optional_stopping_settles_each_group_by_itself(bench):
     assert [job.group[-1] for job in bench.executor.jobs].count("1") == 2
     assert [job.group[-1] for job in bench.executor.jobs].count("2") == 6
     assert "target reached" in bench.of(events.GroupSettled)[0].reason
+    assert "most replicates done" in bench.of(events.GroupSettled)[1].reason
+    assert status.reason == "all replicates done"
+
+
+def test_a_run_whose_groups_all_reach_their_target_says_so(bench):
+    status = bench.run(fakes.plan("a", groups=2, replicates=1, target_ci=0.01), stopping=Stopping(0.01, looks=(2, 6)))
     assert status.reason == "precise enough"
+    assert store.load(bench.writer.path).header["reason"] == "precise enough"
 
 
 def test_a_settled_group_stays_settled_when_resumed(bench):
