@@ -51,7 +51,7 @@ def timing_cells(cells: dict[str, Cell], device: str, which: str, one: Measured,
     elif one.case.role == BASELINE:
         cells[name] = Cell(1.0, printed="1")
     else:
-        cells[name] = Cell(status="baseline failed")
+        cells[name] = Cell(status="baseline failed" if one.status == OK else one.status)
     if timing.quiet is not None:
         cells[f"ratio_undisturbed_{device}_{which}"] = Cell(timing.quiet.estimate, timing.quiet.low, timing.quiet.high)
 

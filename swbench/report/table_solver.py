@@ -177,7 +177,7 @@ def _timing_cells(cells: dict[str, Cell], which: str, one: Measured, timing: Tim
         cells[names[2]] = Cell(timing.ratio.estimate, timing.ratio.low, timing.ratio.high, verdict=timing.verdict)
         cells[f"verdict_{which}"] = Cell(timing.verdict)
     else:
-        cells[names[2]] = Cell(1.0, printed="1") if one.case.role == BASELINE else Cell(status="baseline failed")
+        cells[names[2]] = Cell(1.0, printed="1") if one.case.role == BASELINE else Cell(status="baseline failed" if one.status == OK else one.status)
 
 
 def _worst_and_median(cell: Measured, metric: str) -> dict[str, float]:

@@ -158,6 +158,15 @@ def test_a_failed_baseline_leaves_seconds_and_says_why_there_is_no_ratio():
     assert text(table, 1, "ratio_cpu_f") == "baseline failed"
 
 
+def test_a_row_that_took_its_worker_down_does_not_blame_the_baseline_that_ran_again():
+    group = network_group()
+    rounds = rounds_of(group, [None, None, 1.2, None, None], rounds=1) + rounds_of(group, [1, 1, None, 1.3, 1.4], attempt="b")
+    results = [*results_of(group, statuses={2: "crashed"})[2::5], *(one for one in results_of(group, attempt="b") if one.case != group.cases[2].key)]
+    table = build_table(stored([group], results, rounds))
+    assert text(table, 1, "ratio_cpu_f") == "crashed"
+    assert table.rows[2].cell("ratio_cpu_f").value is not None
+
+
 def test_solvers_by_size_with_the_best_exact_one_marked():
     table = build_table(stored_solvers())
     assert [section.title for section in table.sections] == ["B = 72, G = 16, float32, cpu; 1 thread", "B = 1, G = 16, float32, cpu; 1 thread"]
