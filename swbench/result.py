@@ -8,6 +8,9 @@ OK, OUT_OF_MEMORY, UNSUPPORTED, CRASHED, TIMED_OUT = "ok", "out_of_memory", "uns
 STATUSES = (OK, OUT_OF_MEMORY, UNSUPPORTED, CRASHED, TIMED_OUT)
 """Failure is data: a cell that failed keeps its status and cause, and the table prints them."""
 
+FAILURES = (OUT_OF_MEMORY, CRASHED, TIMED_OUT)
+"""Statuses that make a run exit with 3; an unsupported cell does not."""
+
 COUNTED = -1
 """The replicate number of results that are counted once a case instead of timed."""
 

@@ -13,10 +13,9 @@ from swbench import store, suite
 from swbench.errors import ResumeRefused, StoreError, SwbenchError, printable
 from swbench.plan import Plan
 from swbench.plugins import Plugin
-from swbench.result import CRASHED, OUT_OF_MEMORY, TIMED_OUT
+from swbench.result import FAILURES
 
 FAILED_CELL = 3
-FAILURES = (OUT_OF_MEMORY, CRASHED, TIMED_OUT)
 
 
 def measure(

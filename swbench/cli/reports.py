@@ -78,7 +78,7 @@ def plot(ref: str, only: tuple[str, ...] | None, formats: tuple[str, ...], direc
 @click.argument("first", metavar="RUN_A")
 @click.argument("second", metavar="RUN_B")
 @click.option("--threshold", type=Percent(), help="How much slower counts as a regression, such as 5%.  [default: any difference]")
-@click.option("--fail", is_flag=True, help="Exit 1 if there is a regression.")
+@click.option("--fail", is_flag=True, help="Exit 1 if there is a regression, or a cell of A failed in B; 2 if nothing could be compared.")
 @click.option("--cross-machine", is_flag=True, help="Compare the ratios of runs from unlike environments.")
 @click.option("--seconds", is_flag=True, help="Compare seconds instead of ratios to each run's own baseline.")
 @click.option("--format", "format_", default="table", show_default=True, help="table, markdown, csv, latex, json, html.")
@@ -105,4 +105,6 @@ def compare(first: str, second: str, threshold: float | None, fail: bool, cross_
     basis = SECONDS if seconds else RELATIVE
     found = compared(a, b, differences=differences, cross_machine=cross_machine, threshold=threshold or 0.0, basis=basis)
     sys.stdout.write(_document(comparison_table(found), format_))
-    return REGRESSION if fail and found.regressions else 0
+    if fail and not any(row.gated for row in found.rows) and not found.lost:
+        raise OptionError(f"--fail: no cell of {b.id} could be compared with {a.id}; measure the same suite with the same options and threads")
+    return REGRESSION if fail and (found.regressions or found.lost) else 0

@@ -11,11 +11,8 @@ from swbench.engine.interruption import Interrupted
 from swbench.engine.replicate import Replicate
 from swbench.plan import Group, Plan
 from swbench.report.stopping import Stopping
-from swbench.result import CRASHED, FORWARD, FORWARD_BACKWARD, OUT_OF_MEMORY, TIMED_OUT, Result
+from swbench.result import FAILURES, FORWARD, FORWARD_BACKWARD, Result
 from swbench.store import RunWriter
-
-FAILURES = (OUT_OF_MEMORY, CRASHED, TIMED_OUT)
-"""Statuses that make a run exit with 3; an unsupported cell does not."""
 
 SLOW_S = 2.0
 """Storing a replicate, a few kilobytes and two syncs, takes milliseconds; what takes longer than this is worth a word. Heuristic."""

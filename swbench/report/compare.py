@@ -14,7 +14,7 @@ from swbench.report.intervals import replicate_value, t_quantile
 from swbench.report.measured import Measured, MeasuredRun, is_control
 from swbench.report.samples import pairs, seconds
 from swbench.report.statistics import SLOWER, Interval, verdict
-from swbench.result import FORWARD, FORWARD_BACKWARD, OK
+from swbench.result import FAILURES, FORWARD, FORWARD_BACKWARD, OK
 
 if TYPE_CHECKING:
     from swbench.store import StoredRun
@@ -28,7 +28,8 @@ RELATIVE, SECONDS = "ratio", "seconds"
 class Compared:
     """One timing metric of one cell in both runs. `a` and `b` are what is divided (a ratio, or seconds); `ratio` is B / A.
 
-    `reason` says why a cell is not comparable. `gated` cells count for a regression; the baseline's seconds do not, unless seconds are compared.
+    `reason` says why a cell is not comparable. `gated` cells count for a regression; the baseline's seconds do not, unless seconds are compared. `lost`
+    cells were timed in A and failed in B.
     """
 
     label: str
@@ -42,6 +43,7 @@ class Compared:
     verdict: str
     reason: str = ""
     gated: bool = True
+    lost: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,12 @@ class Comparison:
     threshold: float
     confidence: float
     basis: str
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def lost(self) -> tuple[Compared, ...]:
+        """Cells that run A timed and that ran out of memory, crashed or timed out in run B."""
+        return tuple(row for row in self.rows if row.lost)
 
     @property
     def regressions(self) -> tuple[Compared, ...]:
@@ -77,7 +85,17 @@ def compare(
     first, second = MeasuredRun(a), MeasuredRun(b)
     confidence = min(first.confidence, second.confidence)
     rows = tuple(_rows(first, second, confidence, basis, bool(differences)))
-    return Comparison(a.id, b.id, rows, tuple(differences), threshold, confidence, basis)
+    return Comparison(a.id, b.id, rows, tuple(differences), threshold, confidence, basis, tuple(_warnings(a, b)))
+
+
+def _warnings(a: StoredRun, b: StoredRun) -> Iterable[str]:
+    """What a reader must know of either run before its figures."""
+    for run in (a,) if a.id == b.id else (a, b):
+        if run.plan.protocol.quick:
+            yield f"QUICK: {run.id} is good for a look, not for a claim."
+        if not run.complete:
+            yield f"INTERRUPTED: {run.id} is not complete."
+        yield from (f"{run.id}: {warning}" for warning in run.warnings)
 
 
 def _rows(first: MeasuredRun, second: MeasuredRun, confidence: float, basis: str, unlike: bool) -> Iterable[Compared]:
@@ -92,7 +110,8 @@ def _rows(first: MeasuredRun, second: MeasuredRun, confidence: float, basis: str
             row = {"label": chief.label, "group": chief.group.name, "case": key, "metric": metric, "basis": SECONDS if plain else RELATIVE}
             reason = _reason(one, other, metric, first, second) or ("seconds of unlike machines" if plain and unlike else "")
             if reason:
-                yield Compared(**row, a=None, b=None, ratio=None, verdict=NOT_COMPARABLE, reason=reason, gated=False)
+                lost = one is not None and metric in one.times and other is not None and metric not in other.times and other.status in FAILURES
+                yield Compared(**row, a=None, b=None, ratio=None, verdict=NOT_COMPARABLE, reason=reason, gated=False, lost=lost)
                 continue
             logs_a, logs_b = _logs(first, one, metric, plain), _logs(second, other, metric, plain)
             if not logs_a or not logs_b:

@@ -1,6 +1,6 @@
 """A comparison of two runs as a table, so that every exporter can write it."""
 
-from swbench.report.compare import SECONDS, Comparison
+from swbench.report.compare import NOT_COMPARABLE, SECONDS, Comparison
 from swbench.report.notes import LETTERS, count
 from swbench.report.table import NOTHING, Cell, Column, Panel, Row, Section, Table
 
@@ -47,6 +47,11 @@ def comparison_table(comparison: Comparison) -> Table:
         }
         groups.setdefault(one.group, []).append(Row(one.label, cells, mark="▲" if (one.case, one.metric) in regressions else ""))
     warnings = [f"REGRESSION: {count(len(regressions), 'cell')} slower by more than {100 * comparison.threshold:g} %."] if regressions else []
+    if comparison.lost:
+        warnings.append(f"FAILED: {count(len(comparison.lost), 'cell')} of A ran out of memory, crashed or timed out in B.")
+    if (skipped := sum(row.verdict == NOT_COMPARABLE for row in comparison.rows)) and (apart := skipped - len(comparison.lost)):
+        warnings.append(f"{apart} of {count(len(comparison.rows), 'cell')} not compared; the reasons stand beside them.")
+    warnings += comparison.warnings
     if comparison.differences:
         warnings.append(f"Unlike environments, so seconds are not compared: {'; '.join(comparison.differences)}")
     shown = ["label", "pass", "basis", "a", "b", "b_over_a", "verdict"]

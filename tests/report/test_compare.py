@@ -113,6 +113,23 @@ def test_a_regression_is_told_first():
     assert [row.label for row in table.rows if row.mark] == ["ResNet50-BW", "ResNet50-BW"]
 
 
+def test_a_cell_that_fails_in_b_is_no_silent_pass():
+    group = table1().plan.groups[0]
+    second = stored([group], results_of(group, statuses={2: "out_of_memory", 3: "unsupported"}), rounds_of(group, [1, 1, None, None, 1.3]))
+    comparison = compare(table1(), second, differences=())
+    assert {row.label for row in comparison.lost} == {"ResNet50-BW"}
+    assert comparison.regressions == ()
+    assert compare(second, table1(), differences=()).lost == ()
+    assert comparison_table(comparison).warnings[0] == "FAILED: 2 cells of A ran out of memory, crashed or timed out in B."
+
+
+def test_a_comparison_says_what_its_runs_say_of_themselves():
+    run = dataclasses.replace(table1(), id="B", complete=False, warnings=("resumed although this had changed: code",))
+    run = dataclasses.replace(run, plan=dataclasses.replace(run.plan, protocol=dataclasses.replace(run.plan.protocol, quick=True)))
+    warnings = comparison_table(compare(dataclasses.replace(table1(), id="A", complete=True), run, differences=())).warnings
+    assert [warning.partition(":")[0] for warning in warnings] == ["QUICK", "INTERRUPTED", "B"]
+
+
 def test_beside_the_paper():
     table = compare_paper(table1())
     flops = [row.cell("verdict").value for row in table.rows if "GFLOPs" in row.cell("quantity").value]
