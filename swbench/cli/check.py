@@ -13,11 +13,12 @@ def check(files: tuple[str, ...], plugins: tuple[str, ...]) -> int:
     """Check suite files (or suites by name) and say what they would measure."""
     from swbench import plugins as plugin_files
     from swbench import suite
+    from swbench.report.notes import count
 
     plugin_files.load(plugins)
 
     for file in files:
         plan = suite.expand(suite.load(file))
         cases = sum(len(group.cases) for group in plan.groups)
-        click.echo(f"{printable(file)}: right; {len(plan.groups)} groups, {cases} cases on a CPU, {plan.protocol.iterations} iterations")
+        click.echo(f"{printable(file)}: right; {count(len(plan.groups), 'group')}, {count(cases, 'case')} on a CPU, {plan.protocol.iterations} iterations")
     return 0

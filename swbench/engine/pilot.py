@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from swbench.case import BASELINE
 from swbench.plan import Group, Plan, Protocol
+from swbench.report import numbers
 from swbench.report.intervals import replicate_value, t_quantile
 from swbench.report.statistics import Stopping, confidence_of, pairs
 from swbench.result import FORWARD, FORWARD_BACKWARD, Round
@@ -33,7 +34,7 @@ class Estimate:
 
     def line(self) -> str:
         """The estimate in one line."""
-        precision = f"ratios to about ±{100 * self.half_width:.2g} %" if math.isfinite(self.half_width) else "no intervals from one replicate"
+        precision = f"ratios to about {numbers.precision(self.half_width)}" if math.isfinite(self.half_width) else "no intervals from one replicate"
         left_out = f"; without {', '.join(self.unseen)}" if self.unseen else ""
         return f"about {_duration(self.seconds)} for {self.replicates} replicates of {self.rounds} rounds; {precision}{left_out}"
 

@@ -34,6 +34,12 @@ def error(value: float) -> str:
     return significant(value, 2) if 1e-2 <= abs(value) < 1e2 else exponent(value)
 
 
+def precision(half_width: float) -> str:
+    """A half-width on the log-ratio in percent, with 2 digits: `±1.5 %`, `±150 %`."""
+    percent = float(f"{100 * half_width:.2g}")
+    return f"±{percent:.0f} %" if percent >= 10 else f"±{percent:g} %"
+
+
 def gflops(value: float) -> str:
     """10⁹ operations with the digits of the supplement: 4.143 in Table 1, 274.73 in Table 2."""
     if abs(value) < 0.1:

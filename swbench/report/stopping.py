@@ -5,6 +5,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from swbench.report.intervals import Interval, Pair, log_ratio
+from swbench.report.numbers import precision
 
 LOOKS = (4, 8, 16, 32)
 ALPHA = 0.05
@@ -68,8 +69,8 @@ class Stopping:
         if not intervals:
             return Decision(True, "no row has a round to judge")
         widest = max(interval.half_width for interval in intervals.values())
-        found = f"the widest interval is ±{100 * widest:.2g} %" if math.isfinite(widest) else "one replicate gives no interval"
-        aim = f"after {done} replicates {found}, the target ±{100 * self.target_ci:.2g} %"
+        found = f"the widest interval is {precision(widest)}" if math.isfinite(widest) else "one replicate gives no interval"
+        aim = f"after {done} replicates {found}, the target {precision(self.target_ci)}"
         if self.due(done) and all(reached.values()):
             return Decision(True, f"target reached: {aim}", reached, intervals)
         if done >= self.most:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from swbench.report.numbers import FORMATS, exponent, number, significant, status_words
+from swbench.report.numbers import FORMATS, exponent, number, precision, significant, status_words
 
 
 @pytest.mark.parametrize(
@@ -56,3 +56,10 @@ def test_significant_digits_keep_the_value(value):
 def test_unknown_statuses_are_shown_but_cannot_drive_the_terminal():
     assert status_words("out_of_memory") == "out of memory"
     assert status_words("new\x1b[2J") == "new\\x1b[2J"
+
+
+@pytest.mark.parametrize(
+    ("half_width", "text"), [(0.0123, "±1.2 %"), (0.00012, "±0.012 %"), (0.098, "±9.8 %"), (0.52, "±52 %"), (1.5, "±150 %"), (12.3, "±1200 %")]
+)
+def test_a_precision_is_never_an_exponent(half_width, text):
+    assert precision(half_width) == text
