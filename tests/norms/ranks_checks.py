@@ -9,11 +9,11 @@ import traceback
 from pathlib import Path
 
 import torch
-from conftest import WHITENING
 from torch import distributed as dist
 from torch import nn
 from torch.func import functional_call
 from torch.nn.parallel import DistributedDataParallel
+from whitening_layers import WHITENING
 
 from swbench.case import Case
 from swbench.norms.communication import traffic
