@@ -4,7 +4,7 @@ VENV   ?= .venv
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
-.PHONY: setup bench test lint torture fuzz selftest gpu screenshots clean
+.PHONY: setup bench test lint torture fuzz ranks selftest gpu screenshots clean
 .DEFAULT_GOAL := setup
 
 $(STAMP): pyproject.toml constraints.txt setup.py $(wildcard swbench/native/src/*)
@@ -28,6 +28,9 @@ lint: $(STAMP)
 # Long checks, left out of `make test`.
 torture: $(STAMP)
 	$(PY) -m pytest -m slow tests/engine/test_torture.py
+
+ranks: $(STAMP)
+	$(PY) -m pytest -m slow tests/engine/test_ranks.py
 
 fuzz: $(STAMP)
 	SWBENCH_FUZZ=$${SWBENCH_FUZZ:-10000} $(PY) -m pytest --timeout 3600 tests/suite/test_suite_fuzz.py tests/store/test_store_fuzz.py

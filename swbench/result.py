@@ -11,6 +11,9 @@ STATUSES = (OK, OUT_OF_MEMORY, UNSUPPORTED, CRASHED, TIMED_OUT)
 FAILURES = (OUT_OF_MEMORY, CRASHED, TIMED_OUT)
 """Statuses that make a run exit with 3; an unsupported cell does not."""
 
+BUDGET_SPENT = "budget spent"
+"""Why a run ended whose `--budget` was up before all replicates were done."""
+
 COUNTED = -1
 """The replicate number of results that are counted once a case instead of timed."""
 

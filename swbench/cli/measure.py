@@ -56,7 +56,7 @@ def measure(
     asked |= {"plugins": [plugin.name for plugin in loaded]} if loaded else {}
     digests = plugin_files.digests(loaded)
     environment, folders = None, []
-    for one, plan in zip(suites, plans, strict=True):
+    for typed, one, plan in zip(dict.fromkeys(names), suites, plans, strict=True):
         found = store.newest(results, one.name, asked)
         if found is not None and not resume:
             if not found.complete and not store.held(found.path):
@@ -70,10 +70,10 @@ def measure(
         identity = environment_id(environment)
         if found is not None:
             _tell(f"going on with {found.path}")
-            command = _command(one.name)
+            command = _command(typed, names)
             writer = store.resume(found.path, plan, environment, anyway=anyway, command=command, unlike=unlike, environment_id=identity, plugins=digests)
         else:
-            text, command = one.text, _command(one.name)
+            text, command = one.text, _command(typed, names)
             writer = store.RunWriter.create(results, plan, environment, command, suite_text=text, options=asked, environment_id=identity, plugins=digests)
         try:
             folders.append(_measure_one(plan, writer, loaded))
@@ -171,18 +171,23 @@ def _ask_for_plugins(results: str, name: str) -> None:
         raise ResumeRefused(f"run {newest.id} was begun with {flags}; give the flag again (with the file's path), or leave out --resume")
 
 
-def _command(name: str) -> str:
-    """What the user typed after `bench.py`, with the suite alone where several were named."""
+FLAGS = ("--quick", "--full", "--resume", "--anyway", "--allow-busy")
+"""Options of `run` without a value: the word after one of them may be a suite."""
+
+
+def _command(name: str, names: Sequence[str]) -> str:
+    """What the user typed after `bench.py`, with the suite `name` alone where several `names` were typed."""
     import shlex
 
     from swbench.cli import torchrun
 
-    words = [word for word in sys.argv[1:] if word not in ("--resume", "--anyway")]
+    typed = sys.argv[1:]
+    values = {place for place, word in enumerate(typed, 1) if word.startswith("-") and word not in FLAGS and "=" not in word}
+    kept = [word for place, word in enumerate(typed) if place in values or (word not in ("--resume", "--anyway") and (word == name or word not in names))]
     here = torchrun.place()
-    if here and "--nproc" not in sys.argv:
-        words += ["--nproc", str(here.world)]
-    others = set(suite.names()) - {name}
-    return shlex.join(["python", "bench.py", *(word for word in words if word not in others)])
+    if here and "--nproc" not in typed:
+        kept += ["--nproc", str(here.world)]
+    return shlex.join(["python", "bench.py", *kept])
 
 
 def _announce(plan: Plan) -> None:

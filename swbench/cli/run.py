@@ -8,8 +8,6 @@ from swbench.cli import torchrun
 from swbench.cli.options import CommaList, Duration, Percent, SolverList, plugin_option
 from swbench.errors import OptionError
 
-METRICS = ("flops", "time", "memory", "utilisation", "energy", "accuracy")
-
 
 def measuring_options(command: Any) -> Any:
     """The options that say what to measure and how; `run` and `profile` share them."""
@@ -38,7 +36,7 @@ _MEASURING = (
 @measuring_options
 @click.option("--iterations", type=int, help="Rounds in all.  [default: the suite's, 100]")
 @click.option("--replicates", type=int, help="Fresh worker processes the rounds are spread over.  [default: 5]")
-@click.option("--metrics", type=CommaList(), help=f"Of: {', '.join(METRICS)}. FLOPs alone need no timing.")
+@click.option("--metrics", type=CommaList(), help="What to measure, of `list probes`. flops alone need no timing.")
 @click.option("--quick", is_flag=True, help="2 replicates of 5 rounds, 3 warm-up calls; every output says QUICK.")
 @click.option("--full", is_flag=True, help="A solver suite's whole grid instead of its default slice.")
 @click.option("--target-ci", type=Percent(), help="Stop when every ratio is known to ± this, such as 1%.")

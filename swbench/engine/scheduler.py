@@ -11,7 +11,7 @@ from swbench.engine.interruption import Interrupted
 from swbench.engine.replicate import Replicate
 from swbench.plan import Group, Plan
 from swbench.report.stopping import Stopping
-from swbench.result import FAILURES, FORWARD, FORWARD_BACKWARD, Result
+from swbench.result import BUDGET_SPENT, FAILURES, FORWARD, FORWARD_BACKWARD, Result
 from swbench.store import RunWriter
 
 SLOW_S = 2.0
@@ -87,7 +87,7 @@ class _Run:
         for group, number in self._missing():
             began = self._now()
             if budget_s is not None and began - self._started >= budget_s:
-                return "budget spent"
+                return BUDGET_SPENT
             replicate = Replicate(group, number, self._plan.protocol, self._writer, self._executor, self._tell, self._workloads, self._plan.metrics)
             results = replicate.run()
             self._seal(results)

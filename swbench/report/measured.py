@@ -113,12 +113,9 @@ class MeasuredRun:
             self._results[result.group, result.case].append(result)
             sealed.add((result.group, result.replicate, result.attempt))
         self.rounds: dict[str, list[Round]] = defaultdict(list)
-        self.left_out = 0
         for one in run.rounds:
             if (one.group, one.replicate, one.attempt) in sealed:
                 self.rounds[one.group].append(one)
-            else:
-                self.left_out += 1
 
     @cached_property
     def cells(self) -> tuple[Measured, ...]:

@@ -11,7 +11,7 @@ from swbench.probes.disturbance import marks, quietness
 from swbench.report.measured import PENDING, Measured, MeasuredRun, is_control
 from swbench.report.numbers import ratio, status_words
 from swbench.report.samples import by_replicate
-from swbench.result import FORWARD, OK
+from swbench.result import BUDGET_SPENT, FORWARD, OK
 
 LETTERS = {FORWARD: "F", "forward_backward_s": "F+B"}
 
@@ -27,8 +27,8 @@ def warnings_of(measured: MeasuredRun, *, no_gpu: bool) -> tuple[str, ...]:
         done = sum(cell.status != PENDING for cell in cells)
         sealed = sum(cell.replicates for cell in cells)
         found.append(f"INTERRUPTED: the run is not complete: {done} of {len(cells)} cells, {count(sealed, 'result')} in all. Go on with --resume.")
-    if measured.left_out:
-        found.append(f"{count(measured.left_out, 'round')} of replicates that were not finished left out.")
+    if run.complete and run.header.get("reason") == BUDGET_SPENT:
+        found.append(f"BUDGET: the time was up after {count(_replicates(measured), 'replicate')} of {protocol.replicates}; rows may be missing.")
     found += list(run.warnings)
     wide = sum(cell.unstable for cell in cells)
     if wide:
@@ -105,13 +105,25 @@ def gpu_notes(cells: Iterable[Measured]) -> Iterable[str]:
             yield f"{words}: {printable('; '.join(told))}."
 
 
+def _replicates(measured: MeasuredRun) -> int:
+    """The most replicates that any group has."""
+    return max((len(by_replicate(rounds)) for rounds in measured.rounds.values()), default=0)
+
+
+def _done_instead(measured: MeasuredRun) -> str:
+    """How many replicates there are, where stopping or a budget made them other than was asked for."""
+    done = _replicates(measured)
+    return f"; done: {count(done, 'replicate')}" if done not in (0, measured.run.plan.protocol.replicates) else ""
+
+
 def protocol_note(measured: MeasuredRun) -> str:
     """How the figures were taken."""
     protocol = measured.run.plan.protocol
     confidence = f"{100 * measured.confidence:g} %"
     return (
         f"Times are means over all rounds; ratios are taken within rounds, [ ] is their {confidence} interval over replicate processes "
-        f"(asked for: {protocol.iterations} rounds in {count(protocol.replicates, 'replicate')}). ≈ means that no difference was seen."
+        f"(asked for: {protocol.iterations} rounds in {count(protocol.replicates, 'replicate')}"
+        f"{_done_instead(measured)}). ≈ means that no difference was seen."
     )
 
 

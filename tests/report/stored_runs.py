@@ -2,11 +2,12 @@
 
 import itertools
 import random
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from swbench.case import BASELINE, CONTROL, Case, SolverCase
 from swbench.plan import Group, Plan, Protocol
 from swbench.result import Measurement, Result, Round
+from swbench.store import StoredRun
 
 CALM = {"wall_s": 1.0, "own_cpu_s": 0.99, "busy_s": 1.0, "involuntary_switches": 1.0, "steal_s": 0.0}
 ENVIRONMENT = {
@@ -21,18 +22,7 @@ ENVIRONMENT = {
 STOLEN = {**CALM, "steal_s": 0.4}
 
 
-@dataclass(frozen=True)
-class StoredRun:
-    path: object
-    id: str
-    plan: Plan
-    environment: dict
-    results: tuple
-    rounds: tuple
-    complete: bool = True
-    command: str = "python bench.py run imagenet"
-    created: float = 1_700_000_000.0
-    warnings: tuple = ()
+KEPT = {"complete": True, "command": "python bench.py run imagenet", "created": 1_700_000_000.0, "warnings": (), "header": {}}
 
 
 def network_group(name="cpu batch 1 224x224", rows=None, **settings):
@@ -132,7 +122,7 @@ def stored(groups, results, rounds, *, kind="network", protocol=None, **fields):
         protocol=protocol or Protocol(iterations=12, replicates=3),
         paper=fields.pop("paper", "table1" if kind == "network" else None),
     )
-    fields = {"environment": ENVIRONMENT, **fields}
+    fields = {"environment": ENVIRONMENT, **KEPT, **fields}
     return StoredRun(path=None, id="2026-01-02T030405_imagenet_box", plan=plan, results=tuple(results), rounds=tuple(rounds), **fields)
 
 

@@ -97,7 +97,6 @@ def test_rounds_of_an_unfinished_replicate_do_not_count():
     more = rounds_of(run.plan.groups[0], [1, 1, 9, 9, 9], replicates=1, attempt="killed")
     spoilt = build_table(dataclasses.replace(run, rounds=run.rounds + tuple(more), complete=False))
     assert spoilt.rows[1].cell("cpu_f_s") == build_table(run).rows[1].cell("cpu_f_s")
-    assert any("4 rounds of replicates that were not finished" in warning for warning in spoilt.warnings)
 
 
 def test_planned_cells_without_a_result_are_not_finished():
@@ -200,3 +199,10 @@ def test_rendering_imports_neither_torch_nor_pandas_nor_matplotlib():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_run_that_its_budget_ended_says_so():
+    table = build_table(table1(header={"reason": "budget spent"}, protocol=Protocol(iterations=20, replicates=5)))
+    assert any("BUDGET: the time was up after 3 replicates of 5" in warning for warning in table.warnings)
+    assert any("asked for: 20 rounds in 5 replicates; done: 3 replicates" in note for note in table.notes)
+    assert not any("BUDGET" in warning for warning in build_table(table1()).warnings)

@@ -23,7 +23,8 @@ def threads(found: Mapping[str, Any], wanted: int | None) -> Check:
     if count > most:
         return Check("threads", BAD, words, f"use --threads {most} or fewer: more threads than cores collapse up to 12× when anything else runs")
     if count == physical and physical > 1:
-        return Check("threads", WARN, words, f"on a machine that others use, --threads 1 (or at most {most - 1}) holds ratios within 1 %")
+        bracket = f" (or at most {most - 1})" if most > 2 else ""
+        return Check("threads", WARN, words, f"on a machine that others use, --threads 1{bracket} holds ratios within 1 %")
     return Check("threads", OK, words)
 
 
