@@ -3,8 +3,9 @@
 #include "inverse_sqrt.c"
 #include "mix.c"
 
-#include "algebra.c" /* after the solver it calls */
-#include "whole.c"   /* after the passes */
+#include "algebra.c"   /* after the solver it calls */
+#include "gradients.c" /* after what it shares with the way there */
+#include "whole.c"     /* after the passes */
 
 #define JOIN(a, b) a##b
 #define NAMED(a, b) JOIN(a, b)
