@@ -32,7 +32,6 @@ class Layer(ctypes.Structure):
         ("share", ctypes.c_double),
         *((name, _P) for name in ("mean", "cov", "batch_mean", "batch_cov", "gamma", "beta", "mean_logits", "cov_logits")),
         *((name, _P) for name in ("a", "b", "w", "mixed_mean", "norm", "m", "s", "shift")),
-        ("shift_stride", _L),
         *((name, _P) for name in ("grad_b", "grad_c", "grad_gamma", "grad_beta", "grad_mean_logits", "grad_cov_logits")),
     )
 
@@ -57,8 +56,8 @@ class Whole(ctypes.Structure):
 _SIGNATURES = {
     "sw_team_runtime": (None, (_P,)),
     "sw_select": (ctypes.c_char_p, (ctypes.c_char_p,)),
-    "sw_moments": (_I, (_P, _P, _L, _P, _P, *_SHAPE)),
-    "sw_products": (_I, (_P, _P, _P, _L, _P, _P, *_SHAPE)),
+    "sw_moments": (_I, (_P, _P, _P, _P, *_SHAPE)),
+    "sw_products": (_I, (_P, _P, _P, _P, _P, *_SHAPE)),
     "sw_affine": (None, (_P, _P, _P, _I, _P, *_SHAPE)),
     "sw_combine": (None, (_P, _P, _P, _I, _P, _P, _I, _P, *_SHAPE)),
     "sw_mix_and_solve": (_I, (ctypes.POINTER(Layer), _I)),

@@ -47,11 +47,12 @@ class Call:
 
 
 def shift_of(x: Tensor) -> Tensor:
-    """A value near every channel's mean, (C,), at no cost: the central pixel of the first image.
+    """A value near the mean of every channel of every image, (N, C), at no cost: the central pixel.
 
-    Not the corner: there a convolution has seen its zero padding, and may be many standard deviations away from the mean.
+    Not the corner: there a convolution has seen its zero padding, and may be many standard deviations away from the mean. And not
+    that of another image, which may be as far away, or not finite.
     """
-    return x[0, :, x.shape[2] // 2, x.shape[3] // 2].to(statistics_dtype(x))
+    return x[:, :, x.shape[2] // 2, x.shape[3] // 2].to(statistics_dtype(x)).contiguous()
 
 
 def gather(call: Call, x: Tensor, shift: Tensor) -> Statistics:

@@ -91,16 +91,20 @@ def test_does_not_depend_on_the_number_of_threads():
             assert torch.equal(value, other[name]), name
 
 
-def test_a_poisoned_image_spoils_itself_alone():
+@pytest.mark.parametrize("pixel", [(1, 2, 2), (0, 4, 4)], ids=["second", "centre of the first"])
+@pytest.mark.parametrize("kernels", ["native", "torch"])
+def test_a_poisoned_image_spoils_itself_alone(kernels, pixel):
     layer, _ = pair("iw", 32, 16, True)
+    layer.kernels, (bad, *at) = kernels, pixel
+    good = [n for n in range(3) if n != bad]
     x, dy = torch.randn(3, 32, 8, 8), torch.randn(3, 32, 8, 8)
     clean = results(layer, x, dy)
-    x[1, 3, 2, 2] = torch.nan
+    x[(bad, 3, *at)] = torch.nan
     spoilt = results(layer, x, dy)
     for name in ("y", "x"):
-        assert spoilt[name][1, :16].isnan().all()
-        assert torch.equal(spoilt[name][[0, 2]], clean[name][[0, 2]])
-        assert torch.equal(spoilt[name][1, 16:], clean[name][1, 16:])
+        assert spoilt[name][bad, :16].isnan().all()
+        assert torch.equal(spoilt[name][good], clean[name][good])
+        assert torch.equal(spoilt[name][bad, 16:], clean[name][bad, 16:])
 
 
 def test_reduced_gradients_are_those_of_the_torch_operations():
@@ -111,7 +115,7 @@ def test_reduced_gradients_are_those_of_the_torch_operations():
     from swbench.norms.statistics import Statistics, merge
 
     recipe, solver, kernels = Recipe(("bw", "iw", "bn", "in", "ln"), 16, 1e-5), solvers.get("polar-native"), NativeKernels()
-    x, dy, shift = torch.randn(3, 32, 9, 9), torch.randn(3, 32, 9, 9), torch.zeros(32)
+    x, dy, shift = torch.randn(3, 32, 9, 9), torch.randn(3, 32, 9, 9), torch.zeros(3, 32)
     mean, cov = kernels.moments(x, shift, 16)
     stats = Statistics(mean, cov, *merge(mean, cov), share=1 / 3)
     parameters = Parameters(torch.rand(32), torch.rand(32), torch.randn(5), torch.randn(5))

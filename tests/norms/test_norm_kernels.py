@@ -43,7 +43,7 @@ class TestPasses:
     def test_moments(self, kernel_set, shape, dtype, layout):
         if not kernel_set.takes(x := tensor(shape, dtype, layout, 3.0)):
             pytest.skip("not its dtype")
-        mean, cov = kernel_set.moments(x, x[0, :, 0, 0].to(small(1, dtype=dtype).dtype), 4)
+        mean, cov = kernel_set.moments(x, x[:, :, 0, 0].to(small(1, dtype=dtype).dtype).contiguous(), 4)
         wide = exact(x, 4)
         apart = wide - wide.mean(-1, keepdim=True)
         statistics = torch.float64 if dtype == torch.float64 else torch.float32
@@ -66,13 +66,13 @@ class TestPasses:
         if not kernel_set.takes(x := tensor(shape, dtype, layout, 3.0)):
             pytest.skip("not its dtype")
         dy = tensor(shape, dtype, layout)
-        shift = small(shape[1], dtype=dtype)
+        shift = small(*shape[:2], dtype=dtype)
         m, s = kernel_set.products(dy, x, shift, 4)
         wide = exact(dy, 4)
         statistics = torch.float64 if dtype == torch.float64 else torch.float32
         atol = TOLERANCE[statistics] * wide.shape[-1]
         assert m.dtype == s.dtype == statistics
-        torch.testing.assert_close(m.double(), wide @ (exact(x, 4) - shift.double().view(-1, 4, 1)).mT, rtol=0, atol=atol)
+        torch.testing.assert_close(m.double(), wide @ (exact(x, 4) - shift.double().view(shape[0], -1, 4, 1)).mT, rtol=0, atol=atol)
         torch.testing.assert_close(s.double(), wide.sum(-1), rtol=0, atol=atol)
 
     @pytest.mark.parametrize("shared", [False, True])
@@ -92,7 +92,7 @@ def test_moments_hold_a_mean_of_many_deviations(kernel_set):
     x = (torch.randn(2, 8, 20, 20, dtype=torch.float64) + 1000.0).float()
     if not kernel_set.takes(x):
         pytest.skip("not its dtype")
-    _, cov = kernel_set.moments(x, x[0, :, 10, 10].clone(), 4)
+    _, cov = kernel_set.moments(x, x[:, :, 10, 10].contiguous(), 4)
     wide = exact(x, 4)
     apart = wide - wide.mean(-1, keepdim=True)
     torch.testing.assert_close(cov.double(), apart @ apart.mT / 400, rtol=1e-4, atol=1e-5)

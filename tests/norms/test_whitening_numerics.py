@@ -7,6 +7,7 @@ import torch
 from norms_oracle import twin
 
 from swbench import solvers
+from swbench.norms import kernels as kernel_sets
 from swbench.norms.kernels import kernels_for
 from swbench.norms.kernels.algebra import Parameters
 from swbench.norms.layers import BatchWhiten2d, InstanceWhiten2d
@@ -64,6 +65,25 @@ def test_holds_a_mean_of_many_deviations(make, ratio):
         want, _ = twin(layer.double(), x.double())
         got = layer.float()(x)
     assert ((got - want).norm() / want.norm()).item() < 1e-5 * max(1, ratio / 10)
+
+
+@pytest.mark.parametrize("offset", [30.0, 1000.0])
+@pytest.mark.parametrize("kernels", kernel_sets.names())
+def test_holds_images_of_unlike_means(kernels, offset):
+    """A bright image with little contrast beside a dark one: what the first image's mean hides is a hundredth of the second's rounding."""
+    layer = InstanceWhiten2d(16, 16, kernels=kernels)
+    x = torch.randn(2, 16, 16, 16)
+    if not kernels_for(x, kernels).takes(x):
+        pytest.skip("not available here")
+    x[1] = 0.1 * x[1] + offset
+    dy, exact = torch.randn_like(x), x.double().requires_grad_()
+    want, _ = twin(copy.deepcopy(layer).double(), exact)
+    want.backward(dy.double())
+    x.requires_grad_()
+    y = layer(x)
+    y.backward(dy)
+    for got, right in ((y, want), (x.grad, exact.grad)):
+        assert ((got - right).norm() / right.norm()).item() < 2e-6 * offset
 
 
 def test_the_shift_is_not_fooled_by_a_padded_border():

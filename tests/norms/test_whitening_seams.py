@@ -11,7 +11,7 @@ from swbench.norms.statistics import Statistics, merge
 
 def test_merged_statistics_are_those_of_the_whole():
     x = torch.randn(3, 8, 4, 5, dtype=torch.float64) + 100 * torch.randn(3, 8, 1, 1, dtype=torch.float64)
-    mean, cov = merge(*kernels_for(x).moments(x, x[0, :, 0, 0], 4))
+    mean, cov = merge(*kernels_for(x).moments(x, x[:, :, 0, 0].contiguous(), 4))
     flat = x.transpose(0, 1).reshape(2, 4, -1)
     torch.testing.assert_close(mean, flat.mean(-1))
     apart = flat - flat.mean(-1, keepdim=True)
@@ -29,10 +29,11 @@ def test_parts_of_a_batch_give_the_gradient_of_the_whole(make, sizes):
     y = layer(x)
     wanted = torch.autograd.grad(y, x, dy)[0]
 
-    kernels, solver, shift = kernels_for(x), solvers.get("eigh"), torch.zeros(8, dtype=torch.float64)
-    batch = merge(*kernels.moments(x.detach(), shift, group))
+    kernels, solver = kernels_for(x), solvers.get("eigh")
+    batch = merge(*kernels.moments(x.detach(), torch.zeros(sum(sizes), 8, dtype=torch.float64), group))
 
     def part(images, gradient, reduce):
+        shift = torch.zeros(len(images), 8, dtype=torch.float64)
         stats = Statistics(*kernels.moments(images, shift, group), *batch, share=1 / sum(sizes))
         given = Parameters(*parameters)
         solved = kernels.mix_and_solve(layer.recipe, solver, stats, given)

@@ -15,8 +15,7 @@ struct layer {
     const float *mean, *cov, *batch_mean, *batch_cov; /* (N, g, G), (N, g, G, G), (g, G), (g, G, G); the batch's null where it is the one image */
     const float *gamma, *beta, *mean_logits, *cov_logits; /* (C), (C), (kinds), (kinds), each or null */
     float *a, *b, *w, *mixed_mean, *norm; /* forward's results, read by the way back */
-    const float *m, *s, *shift;           /* Σ dy (x − shift)ᵀ and Σ dy of every image */
-    long shift_stride;
+    const float *m, *s, *shift;           /* Σ dy (x − shift)ᵀ and Σ dy of every image, and its shift (N, C) */
     float *grad_b, *grad_c, *grad_gamma, *grad_beta, *grad_mean_logits, *grad_cov_logits;
 };
 

@@ -27,11 +27,11 @@ static void backward_item(void *context, long item) {
             for (int j = 0; j < group; j++) row[j] = 0;
             for (long image = 0; image < images; image++) {
                 const long from = image * l->groups + at; /* with matrices of its own, the image is in `at` */
-                sum += l->s[from * group + i];
-                for (int j = 0; j < group; j++) row[j] += l->m[(from * group + i) * group + j];
+                const float here = l->s[from * group + i], *shift = l->shift + from * group, *m = l->m + (from * group + i) * group;
+                sum += here;
+                for (int j = 0; j < group; j++) row[j] += m[j] - here * (mean[j] - shift[j]);
             }
             for (int j = 0; j < group; j++) {
-                row[j] -= sum * (mean[j] - l->shift[(g * group + j) * l->shift_stride]);
                 k->grad_w[(at * group + i) * group + j] = row[j] * gamma;
                 d_mean[j] -= l->a[(at * group + i) * group + j] * sum;
             }
@@ -74,7 +74,7 @@ static void spread(const struct layer *l, const struct factors *f, const float *
                 const double here = d_mean[n * channels + c];
                 trace += d_cov[(n * channels + c) * group + c % group];
                 all += here;
-                towards_mean[2] += here * (centre - l->shift[c * l->shift_stride]);
+                towards_mean[2] += here * (centre - l->shift[n * channels + c]);
             }
             towards_diagonal[2] += trace * var;
             d_var = trace * f->layer_cov / channels, d_centre = all * f->layer_mean / channels;
@@ -89,7 +89,7 @@ static void spread(const struct layer *l, const struct factors *f, const float *
                 for (int i = 0; i < group; i++) {
                     sum += dot(d_cov + at * square + i * group, cov + source * square + i * group, group);
                     diagonal += d_cov[at * square + i * group + i] * cov[source * square + i * group + i];
-                    towards += d_mean[at * group + i] * (mean[source * group + i] - l->shift[(g * group + i) * l->shift_stride]);
+                    towards += d_mean[at * group + i] * (mean[source * group + i] - l->shift[at * group + i]);
                 }
                 towards_full[from] += sum, towards_diagonal[from] += diagonal, towards_mean[from] += towards;
             }

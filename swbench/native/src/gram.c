@@ -14,8 +14,7 @@
 
 struct gram {
     struct shape s;
-    const float *x, *dy, *shift;
-    long shift_stride;
+    const float *x, *dy, *shift; /* shift: (images, channels) */
     float *out_mean, *out_matrix; /* mean and covariance, or Σ dy and Σ dy (x − shift)ᵀ */
     long segments, segment, groups;
     float *partial; /* (images, groups, segments, G·G + G) */
@@ -52,7 +51,7 @@ INLINE void tiles(const float *u, const float *v, int rows, int width, int half,
 
 static void finish(const struct gram *k, long n, long g) {
     const int group = k->s.group, size = group * group + group;
-    const float *partial = k->partial + (n * k->groups + g) * k->segments * size;
+    const float *partial = k->partial + (n * k->groups + g) * k->segments * size, *shift = k->shift + (n * k->groups + g) * group;
     float *matrix = k->out_matrix + (n * k->groups + g) * group * group, *mean = k->out_mean + (n * k->groups + g) * group;
     if (k->dy && k->segments == 1) {
         memcpy(matrix, partial, sizeof(float) * group * group);
@@ -72,7 +71,7 @@ static void finish(const struct gram *k, long n, long g) {
     const double share = 1.0 / (double)k->s.pixels;
     for (int i = 0; i < group; i++) {
         for (int j = 0; j < group; j++) matrix[i * group + j] = (float)((total[i * group + j] - sum[i] * sum[j] * share) * share);
-        mean[i] = (float)(sum[i] * share + k->shift[(g * group + i) * k->shift_stride]);
+        mean[i] = (float)(sum[i] * share + shift[i]);
     }
     for (int i = 0; i < group; i++) /* only tiles that reach the lower triangle were summed */
         for (int j = i + 1; j < group; j++) matrix[i * group + j] = matrix[j * group + i];
@@ -85,8 +84,7 @@ INLINE void segment_sums(const struct gram *k, long n, long g, long first, long 
     for (int e = 0; e < rows * rows; e++) sums[e] = (vec){0};
     for (int i = 0; i < group; i++) row_sums[i] = (vec){0};
     for (int i = group * ROW; i < rows * ROW; i++) u[i] = v[i] = 0.0f;
-    float shift[MAX_GROUP];
-    for (int i = 0; i < group; i++) shift[i] = k->shift[(g * group + i) * k->shift_stride];
+    const float *shift = k->shift + (n * k->groups + g) * group;
     for (long p = first; p < last; p += BLOCK) {
         const int count = last - p < BLOCK ? (int)(last - p) : BLOCK, width = whole_vectors(count);
         struct ahead x_ahead = ahead_of(k->x, &k->s, n, g, p + BLOCK, last);
@@ -145,12 +143,12 @@ static int run(struct gram *k, int threads) {
     return failed;
 }
 
-static int moments(const float *x, const float *shift, long shift_stride, float *mean, float *cov, const struct shape *s, int threads) {
-    struct gram k = {.s = *s, .x = x, .shift = shift, .shift_stride = shift_stride, .out_mean = mean, .out_matrix = cov};
+static int moments(const float *x, const float *shift, float *mean, float *cov, const struct shape *s, int threads) {
+    struct gram k = {.s = *s, .x = x, .shift = shift, .out_mean = mean, .out_matrix = cov};
     return run(&k, threads);
 }
 
-static int products(const float *dy, const float *x, const float *shift, long shift_stride, float *m, float *sums, const struct shape *s, int threads) {
-    struct gram k = {.s = *s, .x = x, .dy = dy, .shift = shift, .shift_stride = shift_stride, .out_mean = sums, .out_matrix = m};
+static int products(const float *dy, const float *x, const float *shift, float *m, float *sums, const struct shape *s, int threads) {
+    struct gram k = {.s = *s, .x = x, .dy = dy, .shift = shift, .out_mean = sums, .out_matrix = m};
     return run(&k, threads);
 }

@@ -41,15 +41,15 @@ static struct shape shape_of(long images, long channels, long pixels, int group,
     return (struct shape){images, channels, pixels, group, channels_last};
 }
 
-EXPORT int sw_moments(const float *x, const float *shift, long shift_stride, float *mean, float *cov, long images, long channels, long pixels, int group, int channels_last, int threads) {
+EXPORT int sw_moments(const float *x, const float *shift, float *mean, float *cov, long images, long channels, long pixels, int group, int channels_last, int threads) {
     const struct shape s = shape_of(images, channels, pixels, group, channels_last);
-    return chosen->moments(x, shift, shift_stride, mean, cov, &s, threads);
+    return chosen->moments(x, shift, mean, cov, &s, threads);
 }
 
-EXPORT int sw_products(const float *dy, const float *x, const float *shift, long shift_stride, float *m, float *sums, long images, long channels, long pixels, int group, int channels_last,
+EXPORT int sw_products(const float *dy, const float *x, const float *shift, float *m, float *sums, long images, long channels, long pixels, int group, int channels_last,
                 int threads) {
     const struct shape s = shape_of(images, channels, pixels, group, channels_last);
-    return chosen->products(dy, x, shift, shift_stride, m, sums, &s, threads);
+    return chosen->products(dy, x, shift, m, sums, &s, threads);
 }
 
 EXPORT void sw_affine(const float *x, const float *a, const float *b, int shared, float *y, long images, long channels, long pixels, int group, int channels_last,

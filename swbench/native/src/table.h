@@ -8,8 +8,8 @@ struct whole;
 
 struct table {
     const char *name;
-    int (*moments)(const float *x, const float *shift, long shift_stride, float *mean, float *cov, const struct shape *s, int threads);
-    int (*products)(const float *dy, const float *x, const float *shift, long shift_stride, float *m, float *sums, const struct shape *s, int threads);
+    int (*moments)(const float *x, const float *shift, float *mean, float *cov, const struct shape *s, int threads);
+    int (*products)(const float *dy, const float *x, const float *shift, float *m, float *sums, const struct shape *s, int threads);
     void (*affine)(const float *x, const float *a, const float *b, int shared, float *y, const struct shape *s, int threads);
     void (*combine)(const float *dy, const float *x, const float *a, int transposed, const float *b, const float *c, int shared, float *dx, const struct shape *s,
                     int threads);

@@ -20,7 +20,7 @@ static float *lay_out(const struct whole *k, struct layer *l, float **shift, flo
     float *next = k->room;
     const long sets = l->images;
 #define TAKE(count) next; next += count
-    *shift = TAKE(vectors);
+    *shift = TAKE(k->images * vectors);
     *mean = TAKE(k->images * vectors);
     *cov = TAKE(k->images * matrices);
     *batch_mean = TAKE(vectors);
@@ -31,7 +31,7 @@ static float *lay_out(const struct whole *k, struct layer *l, float **shift, flo
     l->mixed_mean = TAKE(sets * vectors);
     l->norm = TAKE(sets * l->groups);
 #undef TAKE
-    l->shift = *shift, l->shift_stride = 1;
+    l->shift = *shift;
     if (images) l->mean = *mean, l->cov = *cov;
     if (k->uses_batch && !alone) l->batch_mean = *batch_mean, l->batch_cov = *batch_cov;
     return next;
@@ -69,8 +69,9 @@ static int whole_forward(struct whole *k, int threads) {
     float *shift, *mean, *cov, *batch_mean, *batch_cov;
     lay_out(k, &l, &shift, &mean, &cov, &batch_mean, &batch_cov);
     const struct shape s = shape_of_whole(k);
-    for (long c = 0; c < k->channels; c++) shift[c] = k->channels_last ? k->x[k->centre * k->channels + c] : k->x[c * k->pixels + k->centre];
-    if ((k->training || k->uses_image) && moments(k->x, shift, 1, mean, cov, &s, threads)) return 1;
+    for (long n = 0; n < k->images; n++)
+        for (long c = 0; c < k->channels; c++) shift[n * k->channels + c] = k->x[n * k->channels * k->pixels + (k->channels_last ? k->centre * k->channels + c : c * k->pixels + k->centre)];
+    if ((k->training || k->uses_image) && moments(k->x, shift, mean, cov, &s, threads)) return 1;
     if (k->uses_batch && k->training) {
         if (k->images > 1) merge(k, mean, cov, batch_mean, batch_cov);
         update(k->running_mean, k->images > 1 ? batch_mean : mean, k->fresh, k->channels);
@@ -96,7 +97,7 @@ static int whole_backward(struct whole *k, int threads) {
     l.grad_b = sums + vectors, l.grad_c = l.grad_b + matrices;
     l.m = m, l.s = sums, l.images = k->images;
     l.grad_gamma = k->grad_gamma, l.grad_beta = k->grad_beta, l.grad_mean_logits = k->grad_mean_logits, l.grad_cov_logits = k->grad_cov_logits;
-    const int failed = products(k->dy, k->x, shift, 1, m, sums, &s, threads) || small_gradients(&l, threads);
+    const int failed = products(k->dy, k->x, shift, m, sums, &s, threads) || small_gradients(&l, threads);
     if (!failed && k->dx) {
         if (k->uses_image || l.share != 0)
             combine(k->dy, k->x, l.a, 1, l.grad_b, l.grad_c, l.shared, k->dx, &s, threads);

@@ -6,7 +6,7 @@ struct whole {
     const float *x, *dy;
     float *y, *dx; /* dx null where nobody asks for it */
     float *room;   /* sw_room floats, written on the way there and read on the way back */
-    long images, channels, pixels, centre; /* `centre`: the pixel whose values serve as shift */
+    long images, channels, pixels, centre; /* `centre`: the pixel of every image whose values serve as its shift */
     int group, channels_last;
     const int *statistics;
     int kinds, uses_batch, uses_image, training;

@@ -146,10 +146,11 @@ def small_gradients(
     shape = solved.w.shape
     n, g, group, _ = shape
     gamma, beta, count = parameters.gamma, parameters.beta, n * g
-    if n < m.shape[0]:
+    apart = (solved.mean - shift.view(-1, g, group)).view(-1, 1, group)
+    m = torch.baddbmm(m.view(-1, group, group), s.view(-1, group, 1), apart, alpha=-1).view(-1, *shape[1:])
+    if n < len(m):
         m, s = m.sum(0, keepdim=True), s.sum(0, keepdim=True)
-    column = s.view(count, group, 1)
-    m = torch.baddbmm(m.view(count, group, group), column, (solved.mean - shift.view(g, group)).view(count, 1, group), alpha=-1)
+    m, column = m.view(count, group, group), s.view(count, group, 1)
     grad_gamma = None if gamma is None else (m.view(shape) * solved.w).sum((0, 3)).view(-1)
     grad_beta = None if beta is None else s.sum(0).view(-1)
     sources = _sources(recipe, stats)
@@ -180,9 +181,8 @@ def _offset(d_mean: Tensor, per_pixel: float, b: Tensor, mean: Tensor) -> Tensor
 def _unmix(recipe, stats, sources, mixed, d_mean: Tensor, d_cov: Tensor, shift: Tensor, pixels: int, reduce: Reduce | None) -> Gradients:
     """What ∂μ̂ and ∂Σ̂ pass on through the mixture. Here is where the batch's gradient sums are formed."""
     mean_weights, cov_weights, mean_factors, cov_factors, *layer = mixed
-    group = recipe.group
     constants = basis(recipe, len(sources), d_cov.dtype, d_cov.device)
-    shift = shift.view(-1, group)
+    shift = shift.view(-1, *d_mean.shape[1:])[: len(d_mean)]
     # What each source's mean and covariance are multiplied by; the softmax makes any common offset of the means (shift) vanish.
     means = [(d_mean * (source.mean - shift)).sum() for source in sources]
     covs = [(d_cov * source.cov).sum((0, 1)) for source in sources]

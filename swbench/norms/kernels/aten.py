@@ -7,7 +7,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from swbench.norms.kernels.algebra import tiled
 from swbench.norms.kernels.base import Kernels
 
 PIECE = 2**18
@@ -62,7 +61,7 @@ class AtenKernels(Kernels):
     def moments(self, x: Tensor, shift: Tensor, group: int) -> tuple[Tensor, Tensor]:
         n, _, height, width = x.shape
         pixels = height * width
-        column = tiled(shift, n).view(-1, group, 1)
+        column = shift.view(-1, group, 1)
 
         def both(piece: Tensor, items: slice) -> tuple[Tensor, Tensor]:
             apart = piece - column[items]
@@ -71,10 +70,10 @@ class AtenKernels(Kernels):
         second, total = self._sums(both, group, x)
         mean = total.div_(pixels)
         cov = torch.baddbmm(second, mean.unsqueeze(-1), mean.unsqueeze(-2), beta=1 / pixels, alpha=-1)
-        return mean.view(n, -1, group) + shift.view(-1, group), cov.view(n, -1, group, group)
+        return mean.view(n, -1, group) + shift.view(n, -1, group), cov.view(n, -1, group, group)
 
     def products(self, dy: Tensor, x: Tensor, shift: Tensor, group: int) -> tuple[Tensor, Tensor]:
-        n, column = x.shape[0], tiled(shift, x.shape[0]).view(-1, group, 1)
+        n, column = x.shape[0], shift.view(-1, group, 1)
         m, s = self._sums(lambda left, right, items: (left.to(column.dtype), right - column[items]), group, dy, x)
         return m.view(n, -1, group, group), s.view(n, -1, group)
 

@@ -42,8 +42,8 @@ class Kernels(ABC):
     def moments(self, x: Tensor, shift: Tensor, group: int) -> tuple[Tensor, Tensor]:
         """Mean (N, g, G), absolute, and biased central covariance (N, g, G, G), symmetric to rounding, of every image.
 
-        `shift` (C,) is near the mean; deviations are taken from it before they are multiplied, so that nothing is lost when the
-        mean is many standard deviations.
+        `shift` (N, C) is near the mean of each image; deviations are taken from it before they are multiplied, so that nothing is lost
+        when the mean is many standard deviations, or when images differ by as much.
         """
 
     @abstractmethod
@@ -52,7 +52,7 @@ class Kernels(ABC):
 
     @abstractmethod
     def products(self, dy: Tensor, x: Tensor, shift: Tensor, group: int) -> tuple[Tensor, Tensor]:
-        """Σ_p dy (x − shift)ᵀ, (N, g, G, G), and Σ_p dy, (N, g, G), over the pixels p of every image."""
+        """Σ_p dy (x − shift)ᵀ, (N, g, G, G), and Σ_p dy, (N, g, G), over the pixels p of every image. `shift` (N, C)."""
 
     @abstractmethod
     def combine(self, dy: Tensor, x: Tensor, at: Tensor, b: Tensor, c: Tensor) -> Tensor:

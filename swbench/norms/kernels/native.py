@@ -39,7 +39,7 @@ class NativeKernels(AtenKernels):
         if group > library.MAX_GROUP:
             return super().moments(x, shift, group)
         mean, cov = _per_group(x, group)
-        pointers = (x.data_ptr(), shift.data_ptr(), shift.stride(0), mean.data_ptr(), cov.data_ptr())
+        pointers = (x.data_ptr(), shift.data_ptr(), mean.data_ptr(), cov.data_ptr())
         _check(self._native.sw_moments(*pointers, *_shape(x, group)))
         return mean, cov
 
@@ -55,7 +55,7 @@ class NativeKernels(AtenKernels):
         if group > library.MAX_GROUP:
             return super().products(dy, x, shift, group)
         s, m = _per_group(x, group)
-        pointers = (dy.data_ptr(), x.data_ptr(), shift.data_ptr(), shift.stride(0), m.data_ptr(), s.data_ptr())
+        pointers = (dy.data_ptr(), x.data_ptr(), shift.data_ptr(), m.data_ptr(), s.data_ptr())
         _check(self._native.sw_products(*pointers, *_shape(x, group)))
         return m, s
 
@@ -109,7 +109,7 @@ class NativeKernels(AtenKernels):
         _point(layer, solved, solved.saved[1])
         m, s = m.contiguous(), s.contiguous()
         layer.images, layer.per_pixel = m.shape[0], 1 / pixels
-        layer.m, layer.s, layer.shift, layer.shift_stride = m.data_ptr(), s.data_ptr(), shift.data_ptr(), shift.stride(0)
+        layer.m, layer.s, layer.shift = m.data_ptr(), s.data_ptr(), shift.data_ptr()
         results = Gradients(torch.empty_like(solved.a), torch.empty_like(solved.b), *(p if p is None else torch.empty_like(p) for p in parameters))
         layer.grad_b, layer.grad_c, layer.grad_gamma, layer.grad_beta, layer.grad_mean_logits, layer.grad_cov_logits = map(_pointer, results)
         _check(self._native.sw_small_gradients(layer, torch.get_num_threads()))
