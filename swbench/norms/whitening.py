@@ -62,7 +62,8 @@ def gather(call: Call, x: Tensor, shift: Tensor) -> Statistics:
     """
     recipe, running = call.recipe, call.running
     if running is not None and not call.training:
-        constants = running.mean.squeeze(-1).to(shift.dtype), running.cov.to(shift.dtype)
+        # Copies, for a training call may move the running statistics before the way back reads what is saved.
+        constants = running.mean.squeeze(-1).to(shift.dtype, copy=True), running.cov.to(shift.dtype, copy=True)
         if not recipe.uses_image:
             return Statistics(None, None, *constants)
         return Statistics(*call.kernels.moments(x, shift, recipe.group), *constants)

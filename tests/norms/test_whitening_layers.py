@@ -36,6 +36,17 @@ def test_relu_in_place_after_it(make):
     assert torch.equal(got, want)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_training_between_the_two_ways_of_an_eval_call_changes_nothing(make, dtype):
+    layer = make(dtype=dtype).eval()
+    x, dy = torch.randn(2, 8, 4, 4, dtype=dtype, requires_grad=True), torch.randn(2, 8, 4, 4, dtype=dtype)
+    (want,) = torch.autograd.grad(layer(x), x, dy)
+    y = layer(x)
+    layer.train()(torch.randn(2, 8, 4, 4, dtype=dtype))
+    (got,) = torch.autograd.grad(y, x, dy)
+    assert torch.equal(got, want)
+
+
 def test_saves_only_the_input_at_full_size(make):
     sizes = []
     x = torch.randn(1, 8, 32, 32, dtype=torch.float64, requires_grad=True)
