@@ -65,6 +65,19 @@ def test_agrees_with_float64(norm, train, shape, group):
     assert layer.chosen == {"solver": "polar-native", "kernels": "native"}
 
 
+@pytest.mark.parametrize("kept", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("norm", ["bw", "swb"])
+def test_the_layout_may_be_any_and_change_while_x_is_kept(norm, layout, kept):
+    """Saved tensors that go through a hook (offloading to the host, say) can come back in another layout."""
+    layer, twin = pair(norm, 32, 16, True)
+    x, dy = torch.randn(2, 32, 9, 7).contiguous(memory_format=layout), torch.randn(2, 32, 9, 7)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t.clone(memory_format=kept) if t.dim() == 4 else t, lambda t: t):
+        got = results(layer, x, dy)
+    compare(got, results(twin, x.double(), dy.double()), 2e-4)
+    assert got["y"].is_contiguous(memory_format=layout)
+
+
 @pytest.mark.parametrize("norm", NORMS)
 def test_agrees_with_another_solver_unfused(norm):
     layer, twin = pair(norm, 32, 16, True, solver="eigh")

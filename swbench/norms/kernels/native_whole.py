@@ -58,7 +58,8 @@ class WholeWhitening(torch.autograd.Function):
 def _backward(ctx, dy: Tensor):
     x, room, *parameters = ctx.saved_tensors
     k = library.Whole.from_buffer_copy(ctx.whole)
-    dy = dy.contiguous(memory_format=torch.channels_last if k.channels_last else torch.contiguous_format)
+    layout = torch.channels_last if k.channels_last else torch.contiguous_format
+    x, dy = x.contiguous(memory_format=layout), dy.contiguous(memory_format=layout)  # hooks may unpack x in another layout (offloading does)
     dx = torch.empty_like(x) if ctx.needs_input_grad[0] else None
     grads = [None if p is None else torch.empty_like(p) for p in parameters]
     k.x, k.room, k.dy, k.dx = x.data_ptr(), room.data_ptr(), dy.data_ptr(), _pointer(dx)
