@@ -58,9 +58,16 @@ class Basis(NamedTuple):
     """(K, S·G·G): what multiplies a source's covariance element by element: all ones (full), I (diagonal), or zero."""
 
 
-@lru_cache(maxsize=256)
-def basis(recipe: Recipe, sources: int, dtype: torch.dtype, device: torch.device) -> Basis:
-    """The constants of `recipe`. With one source every statistic but `ln` is taken from it; with two, batch and image are apart."""
+def basis(recipe: Recipe, sources: int, like: Tensor) -> Basis:
+    """The constants of `recipe` beside `like`. With one source every statistic but `ln` is taken from it; with two, batch and image are apart.
+
+    They are kept for the next call, unless `like` is no plain tensor: a fake one would be found by real ones later.
+    """
+    build = _kept if type(like) is Tensor else _built
+    return build(recipe, sources, like.dtype, like.device)
+
+
+def _built(recipe: Recipe, sources: int, dtype: torch.dtype, device: torch.device) -> Basis:
     group = recipe.group
     eye = torch.eye(group, dtype=dtype, device=device)
     rows, columns = len(recipe.statistics), sources + (recipe.layer_index is not None)
@@ -73,4 +80,9 @@ def basis(recipe: Recipe, sources: int, dtype: torch.dtype, device: torch.device
         source = 1 if sources == 2 and name in IMAGE else 0
         mean[k, source] = 1
         cov[k, source] = 1 if name in FULL else eye
-    return Basis(recipe.eps * eye, eye, mean, cov.view(rows, -1))
+    # Filled, not multiplied: a FLOP count must not depend on whether they were kept already.
+    eps_eye = torch.diag_embed(torch.full((group,), recipe.eps, dtype=dtype, device=device))
+    return Basis(eps_eye, eye, mean, cov.view(rows, -1))
+
+
+_kept = lru_cache(maxsize=256)(_built)

@@ -7,6 +7,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from swbench import count_flops, models
+from swbench.norms.layers import SwitchWhiten2d
 
 
 def build(model, norm="bn", layers=0):
@@ -107,6 +108,13 @@ def test_torch_sees_inside_whitening_layers(norm):
         net(torch.rand(1, 3, 32, 32, dtype=torch.double))
     assert count_flops(net, (3, 32, 32), rule="torch").total == pytest.approx(counter.get_total_flops(), rel=0.02)
     assert count_flops(net, (3, 32, 32), rule="torch").uncounted["_linalg_eigh"] == 5
+
+
+def test_a_second_count_is_the_first():
+    """Whatever layers keep between calls."""
+    net = SwitchWhiten2d(14, 7, 2, solver="eigh")  # a group no other test has
+    first, second = (count_flops(net, (14, 4, 4), rule="fvcore", mode="eval") for _ in range(2))
+    assert first == second
 
 
 class Algebra(nn.Module):

@@ -56,6 +56,18 @@ def test_saves_only_the_input_at_full_size(make):
     assert sorted(sizes)[-2] <= 8 * 4
 
 
+@pytest.mark.parametrize("sw_type", [2, 5])
+def test_works_after_a_fake_run(sw_type):
+    def layer():
+        return SwitchWhiten2d(12, 6, sw_type, solver="eigh", kernels="torch")  # a group no other test has, so that nothing is kept yet
+
+    with torch._subclasses.FakeTensorMode():
+        layer()(torch.randn(2, 12, 4, 4)).sum()
+    x = torch.randn(2, 12, 4, 4, requires_grad=True)
+    layer()(x).sum().backward()
+    assert type(x.grad) is torch.Tensor
+
+
 def test_works_after_inference_mode(make):
     layer = make(12, 3)
     with torch.inference_mode():

@@ -79,7 +79,7 @@ def mix_and_solve(recipe: Recipe, solver: Solver, stats: Statistics, parameters:
     """μ̂ = Σ ω_k μ_k, Σ̂ = Σ ω'_k Σ_k + εI (Pan et al. 2019, eqs. 5, 6), W by `solver`, then A and b."""
     sources = _sources(recipe, stats)
     first = sources[0]
-    constants = basis(recipe, len(sources), first.cov.dtype, first.cov.device)
+    constants = basis(recipe, len(sources), first.cov)
     if recipe.all_full and len(sources) == 1:
         mean, cov, mixed = first.mean, first.cov + constants.eps_eye, ()
     else:
@@ -122,7 +122,7 @@ def remixed(recipe: Recipe, stats: Statistics, parameters: Parameters, solved: S
     sources = _sources(recipe, stats)
     if solved.mixed or (recipe.all_full and len(sources) == 1):
         return solved
-    constants = basis(recipe, len(sources), sources[0].cov.dtype, sources[0].cov.device)
+    constants = basis(recipe, len(sources), sources[0].cov)
     return solved._replace(mixed=_mix(recipe, stats, sources, constants, parameters)[2])
 
 
@@ -181,7 +181,7 @@ def _offset(d_mean: Tensor, per_pixel: float, b: Tensor, mean: Tensor) -> Tensor
 def _unmix(recipe, stats, sources, mixed, d_mean: Tensor, d_cov: Tensor, shift: Tensor, pixels: int, reduce: Reduce | None) -> Gradients:
     """What ∂μ̂ and ∂Σ̂ pass on through the mixture. Here is where the batch's gradient sums are formed."""
     mean_weights, cov_weights, mean_factors, cov_factors, *layer = mixed
-    constants = basis(recipe, len(sources), d_cov.dtype, d_cov.device)
+    constants = basis(recipe, len(sources), d_cov)
     shift = shift.view(-1, *d_mean.shape[1:])[: len(d_mean)]
     # What each source's mean and covariance are multiplied by; the softmax makes any common offset of the means (shift) vanish.
     means = [(d_mean * (source.mean - shift)).sum() for source in sources]
