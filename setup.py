@@ -1,6 +1,7 @@
 """Builds the optional native kernels: one source for each instruction set the compiler knows, one library; see swbench/native/."""
 
 import platform
+import runpy
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -8,6 +9,7 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
 SOURCE = Path("swbench/native/src")
+DIGEST = runpy.run_path("swbench/native/sources.py")["digest"](SOURCE)
 FLAGS = ["-std=c11", "-fvisibility=hidden", "-Wall", "-Wextra"]
 FAST = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]  # nothing that would lose a NaN
 X86 = {"v4": (16, ["-march=x86-64-v4", "-mprefer-vector-width=512"]), "v3": (8, ["-march=x86-64-v3"])}
@@ -21,7 +23,7 @@ class BuildKernels(build_ext):
         sets = {"generic": (4, [])}
         if platform.machine().lower() in ("x86_64", "amd64"):
             sets = {**X86, **sets}
-        objects, defines = [], []
+        objects, defines = [], [("SOURCES", DIGEST)]
         for name, (width, flags) in sets.items():
             try:
                 objects += self._compile("isa.c", [*FLAGS, *FAST, *flags], name, [("ISA", name), ("VL", str(width))])

@@ -6,6 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from swbench.native import sources
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -54,6 +56,7 @@ class Whole(ctypes.Structure):
 
 
 _SIGNATURES = {
+    "sw_sources": (ctypes.c_char_p, ()),
     "sw_team_runtime": (None, (_P,)),
     "sw_select": (ctypes.c_char_p, (ctypes.c_char_p,)),
     "sw_moments": (_I, (_P, _P, _P, _P, *_SHAPE)),
@@ -105,6 +108,9 @@ def load() -> ctypes.CDLL | str:
             function.restype, function.argtypes = result, arguments
     except (OSError, AttributeError) as problem:
         return f"the native kernels do not load ({problem}): {REMEDY}"
+    expected = sources.digest()
+    if expected is not None and library.sw_sources().decode() != expected:
+        return f"the native kernels were built from other sources: {REMEDY}"
     if library.sw_select(wanted.encode()) is None:
         return f"{SWITCH}={wanted}: this processor or this build has no such instruction set; leave it unset for the best"
     library.sw_team_runtime(_runtime())

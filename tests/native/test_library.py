@@ -31,6 +31,17 @@ def test_a_library_of_something_else_is_told(fresh, monkeypatch, tmp_path):
 
 @pytest.mark.skipif(library.missing() is not None, reason=str(library.missing()))
 class TestBuilt:
+    def test_one_built_from_other_sources_is_not_called(self, fresh, monkeypatch, tmp_path):
+        """Its functions may take other arguments: after an update without a build they would crash."""
+        (tmp_path / "isa.c").write_text("int other;")
+        assert library.sources.digest() != library.sources.digest(tmp_path)
+        monkeypatch.setattr(library.sources.digest, "__defaults__", (tmp_path,))
+        assert fresh() == f"the native kernels were built from other sources: {library.REMEDY}"
+
+    def test_it_loads_where_there_are_no_sources(self, fresh, monkeypatch, tmp_path):
+        monkeypatch.setattr(library.sources.digest, "__defaults__", (tmp_path,))
+        assert not isinstance(fresh(), str)
+
     def test_an_unknown_instruction_set_is_told(self, fresh, monkeypatch):
         monkeypatch.setenv(library.SWITCH, "v9")
         assert "no such instruction set" in fresh()

@@ -6,7 +6,13 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
+#define TEXT(a) #a
+#define QUOTED(a) TEXT(a)
+
 static const struct table *chosen = 0;
+
+/* What the library was built from: swbench/native/sources.py. */
+EXPORT const char *sw_sources(void) { return QUOTED(SOURCES); }
 
 static int runs(const struct table *table) {
 #ifdef HAVE_V4
