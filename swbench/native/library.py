@@ -1,7 +1,9 @@
 """The loaded library: found beside this file, joined to the OpenMP runtime that torch uses, and set to this processor."""
 
+import contextlib
 import ctypes
 import os
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,12 +86,18 @@ def _runtime() -> int | None:
         mapped = {line.split(maxsplit=5)[-1].strip() for line in Path("/proc/self/maps").read_text().splitlines()}
     except OSError:
         mapped = {str(path) for path in (Path(torch.__file__).parent / "lib").glob("lib*omp*")}
-    for path in sorted(mapped):
-        if any(Path(path).name.startswith(stem) for stem in ("libgomp", "libiomp5", "libomp")):
+    for path in _openmp(mapped, Path(torch.__file__).parent):
+        with contextlib.suppress(OSError):  # the file of a library in use may be gone
             function = getattr(ctypes.CDLL(path), "GOMP_parallel", None)
             if function is not None:
                 return ctypes.cast(function, ctypes.c_void_p).value
     return None
+
+
+def _openmp(mapped: Iterable[str], torch_folder: Path) -> list[str]:
+    """The OpenMP runtimes among the `mapped` files, torch's own first: other packages bring theirs, with a pool of threads of its own."""
+    found = (path for path in mapped if Path(path).name.startswith(("libgomp", "libiomp5", "libomp")))
+    return sorted(found, key=lambda path: (torch_folder not in Path(path).parents, path))
 
 
 @cache

@@ -1,5 +1,7 @@
 """The library is found, chosen and left alone as its docstrings say."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -53,6 +55,12 @@ class TestBuilt:
 
     def test_the_runtime_is_torchs_own(self):
         assert library._runtime()
+
+
+def test_torchs_own_runtime_comes_before_another_packages():
+    own, other = "/env/torch/lib/libgomp-1.so.1", "/env/scikit_learn.libs/libgomp-2.so.1"
+    assert library._openmp(["/env/numpy/core.so", other, own], Path("/env/torch")) == [own, other]
+    assert library._openmp([other], Path("/env/torch")) == [other]
 
 
 def test_reads_only_plain_float32_on_the_cpu():
