@@ -4,13 +4,16 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from swbench.cli.options import plugin_option
 from swbench.cli.run import measuring_options
 from swbench.errors import OptionError
+
+if TYPE_CHECKING:
+    from swbench.profile.types import Profile
 
 
 @click.command("profile")
@@ -41,5 +44,20 @@ def profile(name: str, iterations: int, top: int, folder: str | None, plugins: t
     found = launch.profile_case(case, iterations, target / launch.TRACE_FILE, plugins=loaded)
     width = shutil.get_terminal_size((140, 24)).columns
     sys.stdout.write(f"{row}\n" + table.render(found, width, top, sys.stdout.isatty()))
-    print(f"profile: {launch.save(found, target)}; timeline: {target / launch.TRACE_FILE} (open it in ui.perfetto.dev)", file=sys.stderr)
+    drawn = _roofline(found, row, target)
+    print(f"profile: {launch.save(found, target)}; timeline: {target / launch.TRACE_FILE} (open it in ui.perfetto.dev){drawn}", file=sys.stderr)
     return 0
+
+
+def _roofline(found: "Profile", row: str, target: Path) -> str:
+    """Draw every layer and pass under the machine's roof; returns what to say of it."""
+    from swbench.profile.table import roofline_rows
+    from swbench.report.plots import roofline, style
+
+    points = [roofline.Point(f"{one['layer']} {one['phase']}", one["kind"], one["flops"], one["bytes"], one["seconds"]) for one in roofline_rows(found)]
+    if not any(point.flops > 0 for point in points):
+        return ""
+    drawn = roofline.roofline(points, peak_flops_s=found.roof.flops_per_s, peak_bytes_s=found.roof.bytes_per_s, title=row)
+    for ending in ("png", "svg"):
+        style.write(drawn, target / f"roofline.{ending}")
+    return f"; roofline: {target / 'roofline.png'}"

@@ -20,6 +20,6 @@ def test_profile_prints_shares_and_keeps_a_timeline_apart_from_the_runs(ask, tmp
     assert said.code == 0, said.err
     assert said.out.startswith("ResNet20-SW^a")
     assert "norm" in said.out
-    assert {path.name for path in (tmp_path / "p").iterdir()} == {"profile.json", "trace.json"}
+    assert {path.name for path in (tmp_path / "p").iterdir()} == {"profile.json", "trace.json", "roofline.png", "roofline.svg"}
     assert json.loads((tmp_path / "p" / "profile.json").read_text())
     assert not (tmp_path / "results").exists()
