@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-TIMED = ("case.py", "result.py", "solvers", "norms", "models", "clock", "probes", "engine")
+TIMED = ("case.py", "result.py", "native", "solvers", "norms", "models", "clock", "probes", "engine")
 """The parts of the package whose code runs in a worker. Reports and the command line may change between a run and its resumption."""
 
-_SUFFIXES = {".py", ".c", ".cpp", ".h", ".cu"}
+_SUFFIXES = {".py", ".c", ".cpp", ".h", ".cu", ".csv"}
 
 VOLATILE = {"recorded", "now", "time", "load", "pressure", "uptime", "free", "available", "temperature", "warnings", "advice", "boot", "command", "pid", "cwd"}
 """Words of environment keys that differ between any two readings of the same machine."""
