@@ -1,78 +1,91 @@
-"""Do two independent runs on a busy machine agree? Starts a competing one-core load, runs `run imagenet` twice, and compares the ratios to BN.
+"""Do two independent runs on a busy machine agree? Starts a competing one-core load, runs `run imagenet --threads 1 --target-ci 2%` twice, and compares.
 
-python benchmarks/agreement.py [--suite imagenet] [--target-ci 2%] [--budget 20m] [--results DIR] [--no-load]
+python benchmarks/agreement.py [--budget 8m] [--within 0.02] [--results DIR] [--out FILE] [--no-load] [--suite imagenet] [-- further options of bench.py run]
+
+Asked: the ratios to BN within 2 % in each cell; at least 90 % of the workers' time past warm-up timed; under 1 % of a core used by the parent meanwhile. At
+most about ten minutes a run. Killed, the same command goes on; a run that is complete is not measured again.
 """
 
 # ruff: noqa: T201  a script: it is run by hand, and what it prints is its result
 import argparse
-import contextlib
 import math
-import multiprocessing
 import sys
-import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from runs import Finished, bench, ratios
+from neighbour import competing
+from observed import ROOT, Account, Cell, bench, machine, ratios, write
 
-
-def compete() -> None:
-    """Keep one core busy, as a neighbour would: arithmetic and memory traffic, for ever."""
-    block = bytearray(8 << 20)
-    while True:
-        block = bytes(byte ^ 1 for byte in block[:4096]) + block[4096:]
+LEAST_TIMED, MOST_PARENT = 0.9, 0.01
 
 
-@contextlib.contextmanager
-def competing(wanted: bool) -> Iterator[None]:
-    """A process that computes on one core for as long as the block lasts."""
-    if not wanted:
-        yield
-        return
-    neighbour = multiprocessing.get_context("spawn").Process(target=compete, daemon=True)
-    neighbour.start()
-    try:
-        time.sleep(1.0)
-        yield
-    finally:
-        neighbour.terminate()
-        neighbour.join()
+def compare(first: Mapping[Cell, Mapping[str, Any]], second: Mapping[Cell, Mapping[str, Any]], within: float) -> list[dict[str, Any]]:
+    """A line for each cell of either run: both intervals, how far apart the ratios are (log scale), and whether that is `within`; a cell of one run is not."""
+    lines = []
+    for cell in sorted(first.keys() | second.keys()):
+        one, other = first.get(cell), second.get(cell)
+        apart = abs(math.log(one["estimate"] / other["estimate"])) if one and other else None
+        line = dict(zip(("group", "row", "metric"), cell, strict=True))
+        lines.append({**line, "apart": apart, "agree": apart is not None and apart <= within, "first": one, "second": other})
+    return lines
 
 
-def report(first: Finished, second: Finished, within: float) -> bool:
-    """Print both ratios of every cell, and whether they differ by at most `within`; True where all do."""
-    one, other = ratios(first.run), ratios(second.run)
-    agree = True
-    for cell in sorted(one.keys() & other.keys()):
-        a, b = one[cell], other[cell]
-        apart = abs(math.log(a.estimate / b.estimate))
-        agree &= apart <= within
-        print(
-            f"{cell[0]:<32} {cell[1]:<12} {cell[2]:<20} {a.estimate:.4f} ±{100 * a.half_width:.2f} % ({a.replicates})   "
-            f"{b.estimate:.4f} ±{100 * b.half_width:.2f} % ({b.replicates})   apart {100 * apart:.2f} %  {'agree' if apart <= within else 'DISAGREE'}"
-        )
-    if missing := one.keys() ^ other.keys():
-        print(f"in one run only: {sorted(missing)}")
-    return agree and bool(one) and not missing
+def faults(lines: list[dict[str, Any]], accounts: list[Account]) -> list[str]:
+    """What falls short of what is asked; empty where nothing does."""
+    found = [f"{line['row']} {line['metric']}: the runs do not agree" for line in lines if not line["agree"]]
+    found += [] if lines else ["no cell was measured"]
+    for number, one in enumerate(accounts, 1):
+        if one.timed_share is None or one.timed_share < LEAST_TIMED:
+            found.append(f"run {number}: less than {LEAST_TIMED:.0%} of its time was timed")
+        if one.parent_cores is not None and one.parent_cores >= MOST_PARENT:
+            found.append(f"run {number}: its parent used {MOST_PARENT:.0%} of a core or more")
+    return found
+
+
+def say(lines: list[dict[str, Any]], accounts: list[Account]) -> None:
+    """Print what was found."""
+    for line in lines:
+        sides = [
+            f"{one['estimate']:.4f} [{one['low']:.4f}, {one['high']:.4f}] ({one['replicates']})" if one and one["low"] else "–"
+            for one in (line["first"], line["second"])
+        ]
+        apart = "in one run only" if line["apart"] is None else f"apart {100 * line['apart']:.2f} %  {'agree' if line['agree'] else 'DISAGREE'}"
+        print(f"{line['group']:<22} {line['row']:<24} {line['metric']:<20} {'   '.join(sides)}   {apart}")
+    for number, one in enumerate(accounts, 1):
+        shares = [
+            f"{name} {'not seen' if value is None else f'{100 * value:.2f} %'}" for name, value in (("timed", one.timed_share), ("parent", one.parent_cores))
+        ]
+        print(f"run {number}: {one.seconds:.0f} s, {one.reason}; {', '.join(shares)} of a core; competing load {one.competing_cores}; {one.quietness}")
 
 
 def main() -> int:
-    """Two runs, one comparison; 0 where every cell agrees."""
+    """Two runs, one comparison; 0 where all that is asked holds, 1 where it does not."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suite", default="imagenet")
     parser.add_argument("--target-ci", default="2%")
-    parser.add_argument("--budget", default="20m", help="of each run")
-    parser.add_argument("--within", type=float, default=0.02, help="share by which ratios may differ")
-    parser.add_argument("--results", type=Path, help="keep the runs here (default: a temporary folder)")
+    parser.add_argument("--budget", default="8m", help="of each run; the replicate that is running then is finished")
+    parser.add_argument("--within", type=float, default=0.02, help="how far apart ratios may be (log scale)")
+    parser.add_argument("--results", type=Path, default=ROOT / "results" / "agreement", help="folder for the two runs; they are gone on with if they are there")
+    parser.add_argument("--out", type=Path, help="result file (default: results/reference/agreement_<machine>.json)")
     parser.add_argument("--no-load", action="store_true", help="without the competing load")
+    parser.add_argument("rest", nargs="*", help="further options of bench.py run, after --")
     options = parser.parse_args()
-    arguments = [options.suite, "--device", "cpu", "--threads", "1", "--target-ci", options.target_ci, "--budget", options.budget]
-    with tempfile.TemporaryDirectory() as temporary, competing(not options.no_load):
-        found = [bench(arguments, options.results or Path(temporary)) for _ in range(2)]
-    for number, one in enumerate(found, 1):
-        print(f"run {number}: {one.wall_s:.0f} s, timed share {100 * one.timed_share:.1f} %, parent {100 * one.parent_share:.2f} % of a core; {one.quietness}")
-    return 0 if report(*found, options.within) else 1
+    arguments = [options.suite, "--device", "cpu", "--threads", "1", "--target-ci", options.target_ci, "--budget", options.budget, *options.rest]
+    with competing(not options.no_load) as neighbour:
+        found = [bench(arguments, options.results.resolve() / f"run-{number}", neighbour) for number in (1, 2)]
+    accounts = [account for _, account in found]
+    lines = compare(*(ratios(run) for run, _ in found), options.within)
+    short = faults(lines, accounts)
+    say(lines, accounts)
+    print("\n".join(short) or "all that is asked holds")
+    where = machine(found[0][0])
+    out = options.out or ROOT / "results" / "reference" / f"agreement_{where['label']}.json"
+    asked = {"within": options.within, "least_timed_share": LEAST_TIMED, "most_parent_cores": MOST_PARENT}
+    write(out, {"asked": asked, "short": short, "load": not options.no_load, "machine": where, "runs": list(map(asdict, accounts)), "cells": lines})
+    print(f"written: {out}")
+    return 1 if short else 0
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What came out: raw samples, never rounded, trimmed or converted, with the status of the cell they belong to."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,14 @@ mean over a block of iterations by the device's own events on a GPU (docs/measur
 
 FORWARD_BACKWARD_WALL = "forward_backward_wall_s"
 """Host wall time of a block of iterations on a GPU, divided by their number."""
+
+CPU_TIME = "_cpu_s"
+"""How metrics end that count the seconds of all threads together, which is more than passes on the wall."""
+
+
+def call_s(samples: Mapping[str, float]) -> float:
+    """Seconds on the wall of one call: its longest time, for F lies within F+B. 0 without a sample."""
+    return max((value for metric, value in samples.items() if not metric.endswith(CPU_TIME)), default=0.0)
 
 
 @dataclass(frozen=True)

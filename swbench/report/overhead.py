@@ -1,28 +1,42 @@
 """How much of a run's time was spent measuring."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from swbench.result import Round
+from swbench.result import Result, Round, call_s
+
+Worker = tuple[str, int, str]
 
 
-def timed_share(rounds: Iterable[Round]) -> float | None:
-    """Sum of all timed regions over the time from the first to the last round of each worker, start-up and warm-up left out.
+def timed_share(rounds: Iterable[Round], results: Iterable[Result] = ()) -> float | None:
+    """Sum of all timed regions of a run on a CPU over the time of each worker from its first round on: start-up and warm-up are left out.
 
-    The end of a worker's last round is its start plus the wall time of its disturbance readings, and the sum of its samples where these
-    lack it. None without a round.
+    A worker lasts until its last result, where `results` holds any of it, so reading out counts as overhead; else until the end of its last round.
+    None without a round.
     """
-    workers: dict[tuple[str, int, str], list[Round]] = defaultdict(list)
-    for one in rounds:
-        workers[one.group, one.replicate, one.attempt].append(one)
-    timed_s = span_s = 0.0
-    for found in workers.values():
-        found.sort(key=lambda one: one.index)
-        timed_s += sum(_timed(one) for one in found)
-        span_s += found[-1].started - found[0].started + found[-1].disturbance.get("wall_s", _timed(found[-1]))
+    workers = by_worker(rounds)
+    timed_s = sum(call_s(samples) for found in workers.values() for one in found for samples in one.samples.values())
+    span_s = sum(end - start for start, end in spans(rounds, results))
     return timed_s / span_s if span_s > 0 else None
 
 
-def _timed(one: Round) -> float:
-    """Seconds of the timed regions of a round: F lies within F+B, so the longest sample of each case counts."""
-    return sum(max(samples.values()) for samples in one.samples.values() if samples)
+def spans(rounds: Iterable[Round], results: Iterable[Result] = ()) -> list[tuple[float, float]]:
+    """When each worker was past its warm-up, as (start, end) in Unix time."""
+    ended: dict[Worker, float] = {}
+    for one in results:
+        key = (one.group, one.replicate, one.attempt)
+        ended[key] = max(ended.get(key, 0.0), one.ended)
+    return [(found[0].started, max(_end(found[-1]), ended.get(key, 0.0))) for key, found in by_worker(rounds).items()]
+
+
+def by_worker(rounds: Iterable[Round]) -> dict[Worker, Sequence[Round]]:
+    """The rounds of each worker, in order."""
+    workers: dict[Worker, list[Round]] = defaultdict(list)
+    for one in rounds:
+        workers[one.group, one.replicate, one.attempt].append(one)
+    return {key: sorted(found, key=lambda one: one.index) for key, found in workers.items()}
+
+
+def _end(one: Round) -> float:
+    """When a round ended: its start plus the wall time of its disturbance readings, or the sum of its samples where these lack it."""
+    return one.started + one.disturbance.get("wall_s", sum(map(call_s, one.samples.values())))

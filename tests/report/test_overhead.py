@@ -1,11 +1,14 @@
 import pytest
 
-from swbench.report.overhead import timed_share
-from swbench.result import Round
+from swbench.report.overhead import spans, timed_share
+from swbench.result import Result, Round
 
 
 def one(index, started, wall_s=1.0, attempt="a"):
-    samples = {"bn": {"forward_s": 0.1, "forward_backward_s": 0.3}, "swa": {"forward_s": 0.2, "forward_backward_s": 0.6}}
+    samples = {
+        "bn": {"forward_s": 0.1, "forward_backward_s": 0.3, "forward_backward_cpu_s": 0.59},
+        "swa": {"forward_s": 0.2, "forward_backward_s": 0.6, "forward_backward_cpu_s": 1.17},
+    }
     return Round(group="g", replicate=0, attempt=attempt, index=index, order=(), samples=samples, started=started, disturbance={"wall_s": wall_s})
 
 
@@ -13,8 +16,18 @@ def test_the_longest_sample_of_each_case_over_first_start_to_last_end():
     assert timed_share([one(1, 11.5), one(0, 10.0)]) == pytest.approx(2 * 0.9 / 2.5)
 
 
+def test_the_cpu_time_of_two_threads_is_no_time_on_the_wall():
+    assert timed_share([one(0, 10.0)]) <= 1
+
+
 def test_what_lies_between_two_workers_does_not_count():
     assert timed_share([one(0, 10.0), one(0, 500.0, attempt="b")]) == pytest.approx(0.9)
+
+
+def test_reading_out_counts_where_its_end_is_known():
+    ended = [Result(case=case, group="g", replicate=0, attempt="a", ended=end) for case, end in (("bn", 11.2), ("swa", 11.5))]
+    assert timed_share([one(0, 10.0), one(0, 500.0, attempt="b")], ended) == pytest.approx(1.8 / 2.5)
+    assert spans([one(0, 10.0)], ended) == [(10.0, 11.5)]
 
 
 def test_no_round_no_share():

@@ -1,0 +1,152 @@
+"""The scripts that show that two runs agree, and that nothing is seen where nothing is: what they start, judge and keep."""
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from swbench.case import BASELINE, CONTROL, Case
+from swbench.cli.app import start
+from swbench.plan import Group, Plan, Protocol
+from swbench.result import Result, Round
+from swbench.store import RunWriter
+
+SCRIPTS = Path(__file__).parent.parent / "benchmarks"
+sys.path.insert(0, str(SCRIPTS))
+import aa  # noqa: E402
+import agreement  # noqa: E402
+import observed  # noqa: E402
+
+BN, AGAIN, SWA = Case(model="m", role=BASELINE), Case(model="m", role=CONTROL), Case(model="m", norm="swa", layers=7, solver="eigh")
+GROUP = Group(name="g", cases=(BN, AGAIN, SWA), rows=("BN", "BN (control)", "SW"))
+PLAN = Plan(suite="s", title="S", kind="network", groups=(GROUP,), metrics=("time",), protocol=Protocol(iterations=4, replicates=2))
+ENVIRONMENT = {
+    "label": "tiny",
+    "processor": {"model": "Tiny"},
+    "cores": {"physical_allowed": 2},
+    "system": {"kernel": "Linux"},
+    "python": {"version": "3.11"},
+    "packages": {"torch": "2.13"},
+    "code": {"version": "0"},
+}
+
+
+def stored(folder, slower=1.5):
+    """A complete run with `slower` between variant and baseline, and rounds of 0.9 s of each second."""
+    with RunWriter.create(folder, PLAN, ENVIRONMENT, "bench.py run s") as writer:
+        for replicate in range(2):
+            for index in range(2):
+                samples = {
+                    case.key: {"forward_s": 0.1 * factor, "forward_backward_s": 0.2 * factor} for case, factor in ((BN, 1.0), (AGAIN, 1.0), (SWA, slower))
+                }
+                began = 100.0 * replicate + index
+                writer.add_round(
+                    Round(group="g", replicate=replicate, attempt="a", index=index, order=(BN.key, AGAIN.key, SWA.key), samples=samples, started=began)
+                )
+            writer.seal([Result(case=case.key, group="g", replicate=replicate, attempt="a", ended=100.0 * replicate + 2) for case in GROUP.cases])
+        writer.finish()
+
+
+@pytest.fixture
+def measures(monkeypatch):
+    """`observed.bench` starts a program that does nothing; the test stores the run itself."""
+    monkeypatch.setattr(observed, "COMMAND", (sys.executable, "-c", "pass"))
+
+
+def test_the_commands_are_those_of_the_command_line(monkeypatch, tmp_path, capsys):
+    for script in (agreement, aa):
+        taken = []
+        monkeypatch.setattr(script, "bench", lambda arguments, *_, taken=taken: taken.append(arguments) or sys.exit(7))
+        monkeypatch.setattr(sys, "argv", ["script", "--no-load", "--results", str(tmp_path)])
+        with pytest.raises(SystemExit):
+            script.main()
+        assert start(["run", *taken[0], "--dry-run"]) == 0
+        assert "ResNet50-BN (control)" in capsys.readouterr().out
+
+
+def test_a_complete_run_is_not_measured_again(tmp_path, measures, monkeypatch):
+    stored(tmp_path)
+    first = observed.bench(["s"], tmp_path)
+    monkeypatch.setattr(observed, "COMMAND", (sys.executable, "-c", "raise SystemExit(9)"))
+    assert observed.bench(["s"], tmp_path)[1] == first[1]
+    with pytest.raises(SystemExit, match="2"):
+        observed.bench(["other"], tmp_path)
+    with pytest.raises(SystemExit, match="9"):
+        observed.bench(["s"], tmp_path / "new")
+
+
+def test_the_share_of_time_that_is_timed_is_found_and_judged(tmp_path, measures):
+    stored(tmp_path, slower=2.0)
+    run, account = observed.bench(["s"], tmp_path)
+    assert account.timed_share == pytest.approx(0.8)
+    assert account.reason == "all replicates done"
+    lines = agreement.compare(observed.ratios(run), observed.ratios(run), 0.02)
+    assert [(line["row"], line["agree"]) for line in lines] == [(row, True) for row in ("BN (control)", "SW") for _ in range(2)]
+    assert agreement.faults(lines, [account]) == ["run 1: less than 90% of its time was timed"]
+    good = replace(account, timed_share=0.95, parent_cores=0.001)
+    assert agreement.faults(lines, [good]) == []
+    assert "parent" in agreement.faults(lines, [replace(good, parent_cores=0.02)])[0]
+    assert agreement.faults([], [good]) == ["no cell was measured"]
+
+
+def test_cells_that_differ_or_are_in_one_run_only_do_not_agree(tmp_path, measures):
+    one, other = tmp_path / "1", tmp_path / "2"
+    stored(one)
+    stored(other, slower=1.54)
+    first, second = (observed.ratios(observed.bench(["s"], folder)[0]) for folder in (one, other))
+    apart = {line["row"]: line["agree"] for line in agreement.compare(first, second, 0.02)}
+    assert apart == {"BN (control)": True, "SW": False}
+    assert agreement.compare(first, second, 0.03)[-1]["agree"]
+    del second["g", "SW", "forward_s"]
+    missing = agreement.compare(first, second, 0.5)
+    assert [line["agree"] for line in missing].count(False) == 1
+    assert agreement.faults(missing, []) == ["SW forward_s: the runs do not agree"]
+
+
+def test_both_scripts_write_what_backs_the_claim(tmp_path, measures, monkeypatch, capsys):
+    for number in (1, 2):
+        stored(tmp_path / f"run-{number}", slower=1.9)
+    for script, more in ((agreement, []), (aa, ["--runs", "2"])):
+        for number in (1, 2):
+            (tmp_path / f"run-{number}" / "account.json").unlink(missing_ok=True)
+        out = tmp_path / f"{script.__name__}.json"
+        monkeypatch.setattr(sys, "argv", ["script", "--no-load", "--results", str(tmp_path), "--out", str(out), *more])
+        assert script.main() == (1 if script is agreement else 0)  # rounds of 0.78 s in each second are too little
+        text = out.read_text()
+        assert '"log_ratios"' in text
+        assert str(tmp_path) not in text
+    assert "forward_s: 2 of 2 intervals hold 1" in capsys.readouterr().out
+
+
+def test_an_interval_that_misses_one_or_is_unknown_is_not_counted():
+    assert aa.holds({"low": 0.99, "high": 1.01})
+    assert not aa.holds({"low": 1.01, "high": 1.02})
+    assert not aa.holds({"low": None, "high": None})
+    assert aa.counts([{"metric": "a", "holds": True}, {"metric": "a", "holds": False}, {"metric": "b", "holds": True}]) == {"a": 1, "b": 1}
+
+
+def test_the_parents_cpu_counts_within_the_spans_alone():
+    looks = [(0.0, 0.0), (10.0, 2.0), (20.0, 2.1), (30.0, 5.0)]  # busy before and after, a hundredth of a core in between
+    assert observed.share_within(looks, [(10.0, 20.0)]) == pytest.approx(0.01)
+    assert observed.share_within(looks, [(12.0, 17.0), (5.0, 10.0)]) == pytest.approx((0.05 + 1.0) / 10)
+    assert observed.share_within(looks, []) is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel ends it, on Linux")
+def test_the_load_ends_with_the_script_even_when_that_is_killed(tmp_path):
+    program = (
+        "import sys, time; from neighbour import competing\nif __name__ == '__main__':\n with competing(True) as pid: print(pid, flush=True); sys.stdin.read()"
+    )
+    script = tmp_path / "loaded.py"
+    script.write_text(program)
+    environ = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
+    with subprocess.Popen([sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ) as started:
+        load = psutil.Process(int(started.stdout.readline()))
+        started.send_signal(signal.SIGKILL)
+        gone, _ = psutil.wait_procs([load], timeout=30)
+    assert gone
