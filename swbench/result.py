@@ -18,6 +18,9 @@ BUDGET_SPENT = "budget spent"
 COUNTED = -1
 """The replicate number of results that are counted once a case instead of timed."""
 
+FLOPS = "flops_paper"
+"""Operations of one image by the rule of the paper's tables."""
+
 FORWARD, FORWARD_BACKWARD = "forward_s", "forward_backward_s"
 """Time of one call, from its start to the end of the forward pass and to the end of the backward pass: the host's wall clock on a CPU, the
 mean over a block of iterations by the device's own events on a GPU (docs/measuring-gpu.md)."""
@@ -59,6 +62,11 @@ class Round:
     samples: dict[str, dict[str, float]]
     disturbance: dict[str, float] = field(default_factory=dict)
     started: float = 0.0
+
+    @property
+    def ended(self) -> float:
+        """Unix time of its end: the start plus the wall time of its readings, or the sum of its calls where these lack it."""
+        return self.started + self.disturbance.get("wall_s", sum(map(call_s, self.samples.values())))
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready values of all fields."""

@@ -11,7 +11,7 @@ from swbench.engine.interruption import Interrupted
 from swbench.engine.replicate import Replicate
 from swbench.plan import Group, Plan
 from swbench.report.stopping import Stopping
-from swbench.result import BUDGET_SPENT, FAILURES, FORWARD, FORWARD_BACKWARD, Result
+from swbench.result import BUDGET_SPENT, COUNTED, FAILURES, FLOPS, FORWARD, FORWARD_BACKWARD, Result
 from swbench.store import RunWriter
 
 SLOW_S = 2.0
@@ -44,8 +44,8 @@ def run(
     """Measure whatever of `plan` is not sealed yet, seal each replicate as it ends, and finish the run.
 
     `stopping` (made from the plan's `target_ci` where not given) ends groups that are precise enough; the plan's budget ends the run
-    before the replicate that would begin after it. Raises Interrupted after Ctrl-C or a signal and StoreError where results cannot be written; the
-    worker is gone then, the run unfinished and resumable.
+    before the replicate that would begin after it, and earlier lives of the run count. Raises Interrupted after Ctrl-C or a signal and
+    StoreError where results cannot be written; the worker is gone then, the run unfinished and resumable.
     """
     return _Run(plan, writer, executor, on_event, stopping, workloads, now).run()
 
@@ -71,7 +71,7 @@ class _Run:
         writer = self._writer
         sealed = sum(writer.sealed(group.name, number) for number in range(self._replicates) for group in self._plan.groups)
         try:
-            self._tell(events.RunStarted(plan=self._plan, path=writer.path, replicates=self._replicates, sealed=sealed))
+            self._tell(events.RunStarted(plan=self._plan, path=writer.path, replicates=self._replicates, sealed=sealed, work=self._work()))
             reason = self._measure()
             writer.finish(reason)
         except KeyboardInterrupt as problem:
@@ -82,11 +82,17 @@ class _Run:
         self._tell(events.RunDone(reason=reason, failed=failed))
         return RunStatus(reason, failed)
 
+    def _work(self) -> dict[str, float]:
+        """The FLOPs of a call of each case whose operations were counted."""
+        batches = {case.key: case.batch for group in self._plan.groups for case in group.cases}
+        counted = {one.case: one.samples(FLOPS) for one in self._writer.results if one.replicate == COUNTED}
+        return {key: found[0] * batches[key] for key, found in counted.items() if found}
+
     def _measure(self) -> str:
         budget_s = self._plan.protocol.budget_s
         for group, number in self._missing():
             began = self._now()
-            if budget_s is not None and began - self._started >= budget_s:
+            if budget_s is not None and self._writer.spent_s + began - self._started >= budget_s:
                 return BUDGET_SPENT
             replicate = Replicate(group, number, self._plan.protocol, self._writer, self._executor, self._tell, self._workloads, self._plan.metrics)
             results = replicate.run()

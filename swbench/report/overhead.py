@@ -26,7 +26,7 @@ def spans(rounds: Iterable[Round], results: Iterable[Result] = ()) -> list[tuple
     for one in results:
         key = (one.group, one.replicate, one.attempt)
         ended[key] = max(ended.get(key, 0.0), one.ended)
-    return [(found[0].started, max(_end(found[-1]), ended.get(key, 0.0))) for key, found in by_worker(rounds).items()]
+    return [(found[0].started, max(found[-1].ended, ended.get(key, 0.0))) for key, found in by_worker(rounds).items()]
 
 
 def by_worker(rounds: Iterable[Round]) -> dict[Worker, Sequence[Round]]:
@@ -35,8 +35,3 @@ def by_worker(rounds: Iterable[Round]) -> dict[Worker, Sequence[Round]]:
     for one in rounds:
         workers[one.group, one.replicate, one.attempt].append(one)
     return {key: sorted(found, key=lambda one: one.index) for key, found in workers.items()}
-
-
-def _end(one: Round) -> float:
-    """When a round ended: its start plus the wall time of its disturbance readings, or the sum of its samples where these lack it."""
-    return one.started + one.disturbance.get("wall_s", sum(map(call_s, one.samples.values())))

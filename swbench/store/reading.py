@@ -14,6 +14,7 @@ from swbench.store.files import read_json
 from swbench.store.lines import Scan, scan
 from swbench.store.records import Codec
 from swbench.store.shapes import fits
+from swbench.store.spent import spent_s
 
 _WRONG = (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError)
 
@@ -41,7 +42,7 @@ class StoredRun:
 
 @dataclass(frozen=True)
 class Content:
-    """The two line files as read: what they hold, what is wrong with them, and where their good part ends."""
+    """The two line files as read: what they hold, what is wrong with them, where their good part ends, and how long the measuring of it took."""
 
     results: tuple[Result, ...]
     rounds: tuple[Round, ...]
@@ -49,6 +50,7 @@ class Content:
     torn: tuple[str, ...]
     rounds_bytes: int
     cells_bytes: int
+    spent_s: float
 
 
 def load(path: str | Path, *, salvage: bool = False) -> StoredRun:
@@ -109,7 +111,15 @@ def read_content(path: Path, codec: Codec) -> Content:
         except _WRONG as problem:
             damaged.append(f"{path / folder.ROUNDS} line {number} is damaged: {problem}")
     kept = owned(results, taken)
-    return Content(with_samples(results, kept), tuple(kept), tuple(damaged), tuple(torn), rounds.whole_bytes, cells_bytes)
+    return Content(
+        results=with_samples(results, kept),
+        rounds=tuple(kept),
+        damaged=tuple(damaged),
+        torn=tuple(torn),
+        rounds_bytes=rounds.whole_bytes,
+        cells_bytes=cells_bytes,
+        spent_s=spent_s(results, taken),
+    )
 
 
 def _both(cells: Scan, rounds: Scan) -> tuple[tuple[str, Scan], ...]:

@@ -25,7 +25,7 @@ class RunWriter:
     def __init__(
         self, path: Path, header: dict[str, Any], plan: Plan, environment_id: str, environment: Mapping[str, Any], lock: Lock, content: Content | None
     ) -> None:
-        """For `create` and `resume`. `content` is what the folder holds already."""
+        """For `create` and `resume`. `content` is what the folder holds already; `spent_s` says how long that took to measure."""
         self.path, self.plan, self.header = path, plan, header
         self.environment_id, self._environment = environment_id, dict(environment)
         self._lock, self._codec = lock, Codec(plan)
@@ -33,6 +33,7 @@ class RunWriter:
         self._cells = Appender(path / folder.CELLS, content.cells_bytes if content else None)
         self.rounds: list[Round] = list(content.rounds) if content else []
         self.results: list[Result] = list(content.results) if content else []
+        self.spent_s = content.spent_s if content else 0.0
         self._loaded = len(self.results)
         self._sealed: dict[tuple[str, int], set[str]] = defaultdict(set)
         self._count(self.results)

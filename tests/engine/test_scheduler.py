@@ -11,7 +11,7 @@ from swbench.engine import Interrupted, events, run
 from swbench.engine.fake import Dies, FakeExecutor
 from swbench.errors import StoreError
 from swbench.report.stopping import Stopping
-from swbench.result import CRASHED, OK
+from swbench.result import CRASHED, OK, Result, Round
 
 
 class Scripted:
@@ -147,6 +147,21 @@ def test_a_budget_ends_the_run_before_the_next_replicate(bench):
     assert status.reason == "budget spent"
     assert len(bench.executor.jobs) == 4
     assert store.load(bench.writer.path).complete
+
+
+def test_a_resumed_run_has_what_is_left_of_its_budget(bench, tmp_path):
+    """Earlier lives: a sealed replicate of 12 s, and rounds of 6 s by a worker that was killed."""
+    plan = fakes.plan("a", replicates=5, budget_s=27.0)
+    (group,) = plan.groups
+    with store.RunWriter.create(tmp_path, plan, {}, "") as writer:
+        writer.seal([Result(case=case.key, group=group.name, replicate=0, attempt="x", started=1000.0, ended=1012.0) for case in group.cases])
+        samples = {case.key: {"forward_s": 2.0} for case in group.cases}
+        writer.add_round(Round(group=group.name, replicate=1, attempt="y", index=0, order=tuple(samples), samples=samples, started=5000.0))
+    resumed = store.resume(writer.path)
+    assert resumed.spent_s == 18.0
+    status = bench.run(plan, writer=resumed)  # replicates of 9 s
+    assert status.reason == "budget spent"
+    assert [job.replicate for job in bench.executor.jobs] == [1]
 
 
 def test_optional_stopping_settles_each_group_by_itself(bench):
