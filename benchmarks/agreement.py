@@ -1,6 +1,6 @@
 """Do two independent runs on a busy machine agree? Starts a competing one-core load, runs `run imagenet --threads 1 --target-ci 2%` twice, and compares.
 
-python benchmarks/agreement.py [--budget 8m] [--within 0.02] [--results DIR] [--out FILE] [--no-load] [--suite imagenet] [-- further options of bench.py run]
+python benchmarks/agreement.py [--budget 510s] [--within 0.02] [--results DIR] [--out FILE] [--no-load] [--suite imagenet] [-- further options of bench.py run]
 
 Asked: the ratios to BN within 2 % in each cell; at least 90 % of the workers' time past warm-up timed; under 1 % of a core used by the parent meanwhile. At
 most about ten minutes a run. Killed, the same command goes on; a run that is complete is not measured again.
@@ -47,17 +47,20 @@ def faults(lines: list[dict[str, Any]], accounts: list[Account]) -> list[str]:
 def say(lines: list[dict[str, Any]], accounts: list[Account]) -> None:
     """Print what was found."""
     for line in lines:
-        sides = [
-            f"{one['estimate']:.4f} [{one['low']:.4f}, {one['high']:.4f}] ({one['replicates']})" if one and one["low"] else "–"
-            for one in (line["first"], line["second"])
-        ]
+        sides = "   ".join(map(_shown, (line["first"], line["second"])))
         apart = "in one run only" if line["apart"] is None else f"apart {100 * line['apart']:.2f} %  {'agree' if line['agree'] else 'DISAGREE'}"
-        print(f"{line['group']:<22} {line['row']:<24} {line['metric']:<20} {'   '.join(sides)}   {apart}")
+        print(f"{line['group']:<22} {line['row']:<24} {line['metric']:<20} {sides}   {apart}")
     for number, one in enumerate(accounts, 1):
-        shares = [
-            f"{name} {'not seen' if value is None else f'{100 * value:.2f} %'}" for name, value in (("timed", one.timed_share), ("parent", one.parent_cores))
-        ]
-        print(f"run {number}: {one.seconds:.0f} s, {one.reason}; {', '.join(shares)} of a core; competing load {one.competing_cores}; {one.quietness}")
+        shares = {"timed": one.timed_share, "of a core: parent": one.parent_cores, "competing load": one.competing_cores}
+        said = ", ".join(f"{name} {'not seen' if value is None else f'{100 * value:.2f} %'}" for name, value in shares.items())
+        print(f"run {number}: {one.seconds:.0f} s, {one.reason}; {said}; {one.quietness}")
+
+
+def _shown(one: Mapping[str, Any] | None) -> str:
+    if one is None:
+        return "–"
+    bounds = f" [{one['low']:.4f}, {one['high']:.4f}]" if one["low"] else ""
+    return f"{one['estimate']:.4f}{bounds} ({one['replicates']})"
 
 
 def main() -> int:
@@ -65,7 +68,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suite", default="imagenet")
     parser.add_argument("--target-ci", default="2%")
-    parser.add_argument("--budget", default="8m", help="of each run; the replicate that is running then is finished")
+    parser.add_argument("--budget", default="510s", help="of each run; the replicate that is running then is finished")
     parser.add_argument("--within", type=float, default=0.02, help="how far apart ratios may be (log scale)")
     parser.add_argument("--results", type=Path, default=ROOT / "results" / "agreement", help="folder for the two runs; they are gone on with if they are there")
     parser.add_argument("--out", type=Path, help="result file (default: results/reference/agreement_<machine>.json)")
