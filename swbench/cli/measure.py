@@ -76,7 +76,7 @@ def measure(
             text, command = one.text, _command(typed, names)
             writer = store.RunWriter.create(results, plan, environment, command, suite_text=text, options=asked, environment_id=identity, plugins=digests)
         try:
-            folders.append(_measure_one(plan, writer, loaded))
+            folders.append(_measure_one(plan, writer, loaded, [other.name for other in suites[suites.index(one) + 1 :]]))
         except StoreError:
             _rescue(writer, format_)
             raise
@@ -130,12 +130,12 @@ def _tell(text: str) -> None:
     print(f"bench.py: {printable(text)}", file=sys.stderr)
 
 
-def _measure_one(plan: Plan, writer: store.RunWriter, plugins: Sequence[Plugin]) -> Any:
-    """Count and time what `plan` asks for; returns the run's folder."""
+def _measure_one(plan: Plan, writer: store.RunWriter, plugins: Sequence[Plugin], then: Sequence[str] = ()) -> Any:
+    """Count and time what `plan` asks for, before the suites in `then`; returns the run's folder."""
     from swbench.cli.progress import Display
     from swbench.engine import Interrupted, SubprocessExecutor, run
 
-    with writer, Display() as display:
+    with writer, Display(then=then) as display:
         display.say(f"results: {writer.path}")
         try:
             if "flops" in plan.metrics:

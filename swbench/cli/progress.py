@@ -1,19 +1,16 @@
 """The live view on stderr: what runs, how far, how long still. Drawn between timed regions only, and not at all without a terminal."""
 
 import sys
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from swbench.engine import events, pilot
+from swbench.engine import events
+from swbench.engine.outlook import Outlook
 from swbench.errors import printable
-from swbench.plan import Plan
-from swbench.result import Round
-
-PILOT_ROUNDS = 3
-"""Rounds after which the estimate is given; fewer tell nothing of the spread."""
 
 LONG_S = 60.0
 """From here on a run is long enough for the user to be told."""
@@ -22,7 +19,8 @@ LONG_S = 60.0
 class Display:
     """Turns engine events into a progress bar. It never refreshes by itself: a thread that draws would disturb what is being timed."""
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, then: Sequence[str] = ()) -> None:
+        """`then` names the suites that come after this one, which no estimate includes."""
         self.console = console or Console(file=sys.stderr, highlight=False)
         self._bar = Progress(
             TextColumn("[bold]{task.description}"),
@@ -37,8 +35,7 @@ class Display:
             disable=not self.console.is_terminal,
         )
         self._task: Any = None
-        self._plan: Plan | None = None
-        self._pilot: list[Round] | None = None
+        self._outlook, self._then = Outlook(), ", ".join(then)
 
     def __enter__(self) -> "Display":
         self._bar.start()
@@ -49,18 +46,19 @@ class Display:
         self._bar.stop()
 
     def __call__(self, event: events.Event) -> None:
-        """Show one event of the engine."""
+        """Show one event of the engine; for a long run also how long it will take, and what precision it will buy."""
+        expected = self._outlook.hear(event)
+        if expected is not None and expected.seconds >= LONG_S:
+            self.say(expected.line() + (f"; {self._then} not included" if self._then else ""))
         match event:
             case events.RunStarted():
                 protocol = event.plan.protocol
                 groups = len(event.plan.groups)
                 self._task = self._bar.add_task(event.plan.suite, total=event.replicates * groups * protocol.rounds, note="")
                 self._bar.update(self._task, completed=event.sealed * protocol.rounds)
-                self._plan, self._pilot = event.plan, []
             case events.ReplicateStarted():
                 self._note(f"{event.group}, replicate {event.replicate + 1}: warming up")
             case events.RoundDone():
-                self._estimate(event.round)
                 self._bar.advance(self._task)
                 self._note(f"{event.round.group}, replicate {event.round.replicate + 1}")
             case events.CellFailed():
@@ -70,17 +68,6 @@ class Display:
                 self.say(f"{took}; times are not affected, but the run takes longer; choose a faster one with --results")
             case events.GroupSettled():
                 self.say(f"{event.group}: {event.reason} after {event.replicates} replicates")
-
-    def _estimate(self, one: Round) -> None:
-        """After the first rounds of the run: how long it will take, and what precision it will buy."""
-        if self._pilot is None:
-            return
-        self._pilot.append(one)
-        if len(self._pilot) == PILOT_ROUNDS:
-            expected = pilot.estimate(self._pilot, self._plan)
-            if expected.seconds >= LONG_S:
-                self.say(expected.line())
-            self._pilot = None
 
     def _note(self, text: str) -> None:
         self._bar.update(self._task, note=printable(text), refresh=True)

@@ -1,6 +1,7 @@
 """What a progress display is told, always while no timed region runs: the worker waits until the handler has returned."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from swbench.plan import Plan
@@ -9,12 +10,16 @@ from swbench.result import Result, Round
 
 @dataclass(frozen=True, kw_only=True)
 class RunStarted:
-    """The run begins; `sealed` replicates of groups are there already, of at most `replicates` for each group."""
+    """The run begins; `sealed` replicates of groups are there already, of at most `replicates` for each group.
+
+    `work` holds the FLOPs of a call by case key, of the cases whose operations are counted.
+    """
 
     plan: Plan
     path: Path
     replicates: int
     sealed: int
+    work: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,15 +2,16 @@
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from swbench.case import BASELINE
+from swbench.case import BASELINE, AnyCase, device_kind
+from swbench.engine.warmup import WINDOW
 from swbench.plan import Group, Plan, Protocol
 from swbench.report import numbers
 from swbench.report.intervals import replicate_value, t_quantile
 from swbench.report.statistics import Stopping, confidence_of, pairs
-from swbench.result import FORWARD, FORWARD_BACKWARD, Round
+from swbench.result import FORWARD, FORWARD_BACKWARD, Round, call_s
 
 BETWEEN = 0.02
 """Standard deviation of a log-ratio from process to process, assumed until four processes have run. Heuristic: 1 % was seen on
@@ -23,7 +24,7 @@ ENOUGH_REPLICATES = 4
 class Estimate:
     """What a run is expected to take and to buy. `half_width` is that of the widest row's interval (log scale), infinite for one replicate.
 
-    `unseen` names groups of the plan that had no pilot round, and so are in neither figure.
+    `scaled` names groups that had no pilot round, and whose time is that of others scaled by their FLOPs; `unseen` those that are in neither figure.
     """
 
     seconds: float
@@ -31,16 +32,33 @@ class Estimate:
     replicates: int
     rounds: int
     unseen: tuple[str, ...] = ()
+    scaled: tuple[str, ...] = ()
 
     def line(self) -> str:
         """The estimate in one line."""
         precision = f"ratios to about {numbers.precision(self.half_width)}" if math.isfinite(self.half_width) else "no intervals from one replicate"
-        left_out = f"; without {', '.join(self.unseen)}" if self.unseen else ""
-        return f"about {_duration(self.seconds)} for {self.replicates} replicates of {self.rounds} rounds; {precision}{left_out}"
+        guessed = f"; the time of {_names(self.scaled)} scaled by FLOPs" if self.scaled else ""
+        left_out = f"; without {_names(self.unseen)}" if self.unseen else ""
+        return f"about {_duration(self.seconds)} for {self.replicates} replicates of {self.rounds} rounds; {precision}{guessed}{left_out}"
 
 
-def estimate(pilot: Iterable[Round], plan: Plan, *, startup_s: float = 0.0) -> Estimate:
-    """Time and expected half-width of `plan` from `pilot` rounds; `startup_s` is what a worker spent before its first call.
+def _names(groups: Sequence[str]) -> str:
+    return ", ".join(groups) if len(groups) <= 3 else f"{', '.join(groups[:2])} and {len(groups) - 2} more groups"
+
+
+def estimate(
+    pilot: Iterable[Round],
+    plan: Plan,
+    *,
+    startup_s: float = 0.0,
+    before_s: Mapping[str, float] | None = None,
+    work: Mapping[str, float] | None = None,
+) -> Estimate:
+    """Time and expected half-width of `plan` from `pilot` rounds, which may be of some groups only.
+
+    `before_s` is what a worker of each group spent before its first round; where it is not known, `startup_s` is what one spends before its first call, and
+    its warm-up is reckoned by the protocol. `work` holds the FLOPs of a call by case key: by them the time of a group without a round is scaled
+    from groups on the same kind of device with as many threads.
 
     Within a process the median of n rounds has the standard error 1.2533·s/√n; between processes the log-ratios spread by `BETWEEN`, or, once four
     have run, by what they show. The half-width of K replicates is t·√(between² + within²)/√K. With a target, K is the first look
@@ -56,13 +74,20 @@ def estimate(pilot: Iterable[Round], plan: Plan, *, startup_s: float = 0.0) -> E
     protocol = plan.protocol
     spread = max((_spread(group, rounds, protocol.rounds) for group, rounds in known), default=0.0)
     replicates = _replicates(spread, protocol)
-    each = sum(startup_s + _replicate_s(rounds, protocol) for _, rounds in known)
+    calls = {group.name: _calls(rounds) for group, rounds in known}
+    for group in plan.groups:
+        if group.name not in calls and (scaled := _scaled(group, known, work or {})):
+            calls[group.name] = scaled
+    rounds_s = {group.name: statistics.median([one.ended - one.started for one in rounds]) for group, rounds in known}
+    before_s = {name: startup_s + _warm_up_s(found.values(), protocol) for name, found in calls.items()} | dict(before_s or {})
+    each = sum(before_s[name] + protocol.rounds * rounds_s.get(name, sum(found.values())) for name, found in calls.items())
     return Estimate(
         seconds=replicates * each,
         half_width=_half_width(spread, replicates, protocol),
         replicates=replicates,
         rounds=protocol.rounds,
-        unseen=tuple(name for name, rounds in seen.items() if not rounds),
+        unseen=tuple(name for name in seen if name not in calls),
+        scaled=tuple(name for name, rounds in seen.items() if name in calls and not rounds),
     )
 
 
@@ -79,15 +104,35 @@ def _replicates(spread: float, protocol: Protocol) -> int:
     return next((k for k in stopping.looks if _half_width(spread, k, protocol) <= protocol.target_ci), stopping.most)
 
 
-def _replicate_s(rounds: Sequence[Round], protocol: Protocol) -> float:
-    """Seconds of one replicate: warm-up of each case, then its rounds."""
-    longest = {key: statistics.median([max(one.samples[key].values()) for one in rounds if one.samples.get(key)]) for key in _cases(rounds)}
-    warm_up = sum(max(protocol.warmup_s, protocol.warmup_calls * call_s) for call_s in longest.values())
-    return warm_up + protocol.rounds * sum(longest.values())
+def _calls(rounds: Sequence[Round]) -> dict[str, float]:
+    """Seconds of one call of each case, as they share the time of a round: on a GPU a call is a block of iterations, of which the samples are the mean."""
+    longest = {
+        key: statistics.median([call_s(one.samples[key]) for one in rounds if one.samples.get(key)]) for key in {key for one in rounds for key in one.samples}
+    }
+    whole_s, sum_s = statistics.median([one.ended - one.started for one in rounds]), sum(longest.values())
+    return {key: value * whole_s / sum_s for key, value in longest.items()} if sum_s > 0 else longest
 
 
-def _cases(rounds: Sequence[Round]) -> list[str]:
-    return sorted({key for one in rounds for key, samples in one.samples.items() if samples})
+def _scaled(group: Group, known: Iterable[tuple[Group, Sequence[Round]]], work: Mapping[str, float]) -> dict[str, float]:
+    """Seconds of one call of each case, by its FLOPs and the seconds that a FLOP took in groups of the same kind; empty where either is not known."""
+    spent_s = done = 0.0
+    for other, rounds in known:
+        if _place(other.baseline) == _place(group.baseline):
+            found = {key: value for key, value in _calls(rounds).items() if key in work}
+            spent_s, done = spent_s + sum(found.values()), done + sum(work[key] for key in found)
+    if not done or any(case.key not in work for case in group.cases):
+        return {}
+    return {case.key: work[case.key] * spent_s / done for case in group.cases}
+
+
+def _place(case: AnyCase) -> tuple[str, int]:
+    return device_kind(case.device), case.threads
+
+
+def _warm_up_s(calls: Iterable[float], protocol: Protocol) -> float:
+    """Seconds until cases that take so long a call are warm: as many calls and seconds as are asked, and two windows that agree, unless the cap comes first."""
+    cap_s = max(protocol.warmup_cap_s, protocol.warmup_s)
+    return sum(max(protocol.warmup_calls * one_s, protocol.warmup_s, min(2 * WINDOW * one_s, cap_s)) for one_s in calls)
 
 
 def _spread(group: Group, rounds: Sequence[Round], planned: int) -> float:

@@ -1,0 +1,74 @@
+"""The estimate against what a run then takes, on fake time."""
+
+import fakes
+import pytest
+
+from swbench import store
+from swbench.clock.fake import FakeClock
+from swbench.engine import events, run
+from swbench.engine.fake import FakeExecutor
+from swbench.engine.outlook import Outlook
+from swbench.result import COUNTED, FLOPS, Measurement, Result
+
+START_S = 5.0
+
+
+class Sized:
+    """Building takes five seconds, a call the number of its batch in seconds."""
+
+    def __init__(self, case, clock):
+        self.chosen, self._case, self._clock = {}, case, clock
+        clock.advance(START_S if case.role == "baseline" else 0.0)
+
+    def call(self):
+        self._clock.advance(self._case.batch)
+        return {"forward_s": 0.3 * self._case.batch, "forward_backward_s": float(self._case.batch)}
+
+    def finish(self):
+        return []
+
+
+@pytest.fixture
+def measure(tmp_path):
+    """Runs a plan whose groups take as long a call as their batch says; returns the estimates, each with the rounds before it, and the time the run took."""
+
+    def measure(plan, counted):
+        clock, told, heard = FakeClock(), [], []
+        outlook = Outlook(clock.now)
+        writer = store.RunWriter.create(tmp_path, plan, {}, "")
+        for group in plan.groups if counted else ():
+            seal = [Result(case=c.key, group=group.name, replicate=COUNTED, attempt="c", measurements=(Measurement(FLOPS, "1", (7.0,)),)) for c in group.cases]
+            writer.seal(seal)
+
+        def hear(event):
+            heard.append(event)
+            if (found := outlook.hear(event)) is not None:
+                told.append((sum(isinstance(one, events.RoundDone) for one in heard), found))
+
+        run(plan, writer, FakeExecutor(lambda case: Sized(case, clock), clock), hear, now=clock.now)
+        return told, clock.now()
+
+    return measure
+
+
+def test_two_groups_one_twenty_times_the_other(measure):
+    plan = fakes.plan("a", groups=20, replicates=2, iterations=20, warmup_calls=3, warmup_s=2.0, warmup_cap_s=6.0)
+    plan = type(plan).from_json({**plan.to_json(), "groups": [plan.groups[0].to_json(), plan.groups[19].to_json()]})
+    told, took_s = measure(plan, counted=True)
+    (after, early), (later, final) = told
+    assert after == 3
+    assert early.scaled == (plan.groups[1].name,)
+    assert early.seconds == pytest.approx(took_s, rel=0.05)
+    assert later == 10 + 2  # two long rounds are enough
+    assert (final.scaled, final.unseen) == ((), ())
+    assert final.seconds == pytest.approx(took_s, rel=0.01)
+
+
+def test_without_flops_the_first_estimate_says_what_it_lacks(measure):
+    told, took_s = measure(fakes.plan("a", groups=2, replicates=2, iterations=10), counted=False)
+    assert [found.unseen for _, found in told] == [("cpu batch 2",), ()]
+    assert told[-1][1].seconds == pytest.approx(took_s, rel=0.01)
+
+
+def test_a_run_with_few_rounds_is_told_nothing(measure):
+    assert measure(fakes.plan("a", replicates=1, iterations=2), counted=False)[0] == []
