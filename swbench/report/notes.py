@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from shlex import quote
+from typing import TYPE_CHECKING, Any
 
 from swbench.case import device_kind
 from swbench.errors import printable
@@ -13,6 +14,10 @@ from swbench.report.numbers import ratio, status_words
 from swbench.report.samples import by_replicate
 from swbench.result import BUDGET_SPENT, FORWARD, OK
 
+if TYPE_CHECKING:
+    from swbench.store import StoredRun
+
+_ALLOCATOR = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")
 LETTERS = {FORWARD: "F", "forward_backward_s": "F+B"}
 
 
@@ -130,8 +135,17 @@ def protocol_note(measured: MeasuredRun) -> str:
 def footer_of(measured: MeasuredRun) -> tuple[tuple[str, str], ...]:
     """Environment, command to repeat the run, and how quiet the machine was, as (name, text)."""
     run = measured.run
-    pairs = [("Environment", environment_line(run.environment)), ("Reproduce", run.command), ("Machine", quiet_note(measured)), ("Run", run.id)]
+    pairs = [("Environment", environment_line(run.environment)), ("Reproduce", repeating(run)), ("Machine", quiet_note(measured)), ("Run", run.id)]
     return tuple((name, text) for name, text in pairs if text)
+
+
+def repeating(run: StoredRun) -> str:
+    """The command that repeats a run, behind the variables that its allocator was tuned by: under another one ratios differ."""
+    variables = run.environment.get("variables")
+    tuning = (
+        [f"{name}={quote(str(value))}" for name, value in sorted(variables.items()) if name.startswith(_ALLOCATOR)] if isinstance(variables, Mapping) else []
+    )
+    return " ".join([*tuning, run.command]) if run.command else ""
 
 
 def environment_line(environment: Mapping[str, Any]) -> str:

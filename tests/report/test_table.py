@@ -206,3 +206,10 @@ def test_a_run_that_its_budget_ended_says_so():
     assert any("BUDGET: the time was up after 3 replicates of 5" in warning for warning in table.warnings)
     assert any("asked for: 20 rounds in 5 replicates; done: 3 replicates" in note for note in table.notes)
     assert not any("BUDGET" in warning for warning in build_table(table1()).warnings)
+
+
+def test_the_command_that_repeats_a_run_names_what_its_allocator_was_tuned_by():
+    tuned = {"variables": {"MALLOC_MMAP_MAX_": "0", "LD_PRELOAD": "/opt/a b.so", "OMP_NUM_THREADS": "2"}}
+    run = dataclasses.replace(table1(), environment=tuned)
+    assert dict(build_table(run).footer)["Reproduce"] == "LD_PRELOAD='/opt/a b.so' MALLOC_MMAP_MAX_=0 python bench.py run imagenet"
+    assert dict(build_table(dataclasses.replace(run, command="")).footer).get("Reproduce") is None
