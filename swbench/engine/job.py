@@ -15,7 +15,7 @@ EXIT_CRASHED, EXIT_OUT_OF_MEMORY = 70, 71
 class Job:
     """One replicate of one group, or of what is left of it after a case took a worker down.
 
-    `observe` names the metrics that need a loop of their own (`utilisation`, `energy`). `workloads` maps the kind of a case to
+    `observe` names the slow metrics that are measured in this replicate (`utilisation`, `energy`, `memory`). `workloads` maps the kind of a case to
     `module:attribute` of its workload; `log` names the worker's log file.
     """
 

@@ -15,8 +15,8 @@ from swbench.probes import WORKLOADS
 from swbench.result import CRASHED, Result, Round
 from swbench.store import RunWriter
 
-OBSERVED = ("utilisation", "energy")
-"""Metrics of a steady loop of seconds, measured once a run."""
+OBSERVED = ("utilisation", "energy", "memory")
+"""Metrics measured once a run: a steady loop of seconds tells the first two, and a profiled call the third, which is the same in every process."""
 
 
 class Replicate:
@@ -33,7 +33,7 @@ class Replicate:
         workloads: dict[str, str] | None = None,
         metrics: tuple[str, ...] = (),
     ) -> None:
-        """`metrics` are those of the plan; the ones that need a loop of their own are observed in the first replicate alone."""
+        """`metrics` are those of the plan; the slow ones among them are observed in the first replicate alone."""
         self._group, self._number, self._protocol = group, number, protocol
         self._writer, self._executor, self._tell = writer, executor, on_event
         self._workloads = workloads or dict(WORKLOADS)

@@ -10,14 +10,16 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import partial
 
 from swbench import plugins
+from swbench.case import AnyCase
 from swbench.engine.job import Job
 from swbench.engine.messages import Message, encode
 from swbench.engine.page import Page
 from swbench.engine.session import Session
 from swbench.probes import disturbance
+from swbench.probes.workload import Workload
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
@@ -81,10 +83,17 @@ def tie_to(parent: int) -> None:
         os._exit(1)
 
 
-def workloads(job: Job) -> dict[str, Any]:
-    """The workloads of the kinds of cases that the job has, imported."""
+def workloads(job: Job) -> dict[str, Callable[[AnyCase], Workload]]:
+    """What makes a workload of each kind of case that the job has, imported."""
     wanted = {kind: target.partition(":") for kind, target in job.workloads.items() if any(case.kind == kind for case in job.cases)}
-    return {kind: getattr(importlib.import_module(module), attribute) for kind, (module, _, attribute) in wanted.items()}
+    return {kind: partial(_made, getattr(importlib.import_module(module), attribute), job) for kind, (module, _, attribute) in wanted.items()}
+
+
+def _made(workload: Callable[[AnyCase], Workload], job: Job, case: AnyCase) -> Workload:
+    made = workload(case)
+    if hasattr(made, "memory"):
+        made.memory = "memory" in job.observe
+    return made
 
 
 def prepare() -> None:

@@ -32,6 +32,9 @@ class NetworkWorkload:
     iteration; `gpu` and `card` stand for the device and its NVML in tests.
     """
 
+    memory = True
+    """Whether `finish` gives the peak of a call, which takes a profiled call on a CPU."""
+
     def __init__(self, case: Case, stopwatch: Stopwatch | None = None, gpu: Gpu | None = None, card: Card | None = None) -> None:
         if case.mode not in modes.MODES:
             raise Unsupported(f"there is no mode {case.mode!r}; there is {', '.join(modes.MODES)}")
@@ -155,14 +158,14 @@ class NetworkWorkload:
 
     def observe(self, metrics: tuple[str, ...]) -> list[Measurement]:
         """What NVML shows of a steady loop: utilisation, power and clocks over 10 s, energy over 5 s. Nothing on a CPU, nor of the control."""
-        if self._gpu is None or self._case.role == CONTROL:
+        if self._gpu is None or self._case.role == CONTROL or not steady.LEAST_S.keys() & set(metrics):
             return []
         if self._card is None:
             self._card = card_of(self._gpu.uuid)
         return steady.observe(self._queue, self._iterations, self._gpu, self._card, metrics)
 
     def finish(self) -> list[Measurement]:
-        """Bytes of the parameters and the peak of one call beyond what model and input hold; on a GPU also every window and the kernel-busy time.
+        """Bytes of the parameters and, with `memory`, the peak of a call beyond what model and input hold; on a GPU every window and the busy time too.
 
         `forward_event_s` and `forward_backward_event_s` hold each iteration of the rounds; `gpu_busy_s` is the time an iteration keeps the
         device busy, `gpu_busy_share` that over the median wall time of an iteration.
@@ -172,14 +175,15 @@ class NetworkWorkload:
         found = [Measurement("parameter_bytes", "B", (float(parameters),))]
         if self._gpu is not None:
             found += self._device(self._gpu)
-        elif (peak := peak_allocated(lambda: self._model(self._input).backward(self._cotangent))) is not None:
+        elif self.memory and (peak := peak_allocated(lambda: self._model(self._input).backward(self._cotangent))) is not None:
             found.append(Measurement("peak_bytes", "B", (float(peak),)))
         if self._spread:
             found += self._spread.measurements(self.call, self._iterate, self._input.dtype, self._case.role == BASELINE)
         return found
 
     def _device(self, gpu: Gpu) -> list[Measurement]:
-        found = [Measurement(name, "B", (float(value),)) for name, value in zip(("peak_bytes", "peak_reserved_bytes"), self._peak, strict=True)]
+        names = ("peak_bytes", "peak_reserved_bytes") if self.memory else ()
+        found = [Measurement(name, "B", (float(value),)) for name, value in zip(names, self._peak, strict=False)]
         found.append(Measurement("block_iterations", "1", (float(self._iterations),)))
         if isinstance(self._watch, EventStopwatch):
             found += [Measurement(f"{name}_event_s", "s", tuple(values)) for name, values in self._watch.take().items()]

@@ -37,6 +37,7 @@ class Workload(Protocol):
     def finish(self) -> list[Measurement]:
         """What is measured outside the timed calls, once, after the last of them: accuracy, memory and such."""
 
-    # Two more methods that a workload may have and need not:
+    # What else a workload may have and need not:
+    #   memory: bool                          whether `finish` is to measure memory, which is slow; set by the engine before the first call
     #   warmed() -> None                      warm-up is over; what was timed so far does not count
     #   observe(metrics) -> list[Measurement] what needs a loop of seconds of its own (`utilisation`, `energy`), once a run, before `finish`

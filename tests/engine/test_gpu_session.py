@@ -91,6 +91,16 @@ def test_slow_metrics_are_observed_once_a_run_before_anything_is_read_out(tmp_pa
     assert [len(results[made.groups[0].baseline.key, replicate].measurements) for replicate in range(2)] == [1, 0]
 
 
+def test_memory_is_asked_for_once_a_run_and_by_its_metric_alone(tmp_path):
+    def asked(*metrics):
+        executor = FakeExecutor(Tiny)
+        measured(tmp_path, on_gpu(metrics=metrics), executor)
+        return [job.observe for job in executor.jobs]
+
+    assert asked("time", "memory") == [("memory",), ()]
+    assert asked("time") == [(), ()]
+
+
 def test_what_is_not_asked_for_is_not_observed(tmp_path, monkeypatch):
     monkeypatch.setattr(Observing, "seen", [])
     measured(tmp_path, on_gpu(), FakeExecutor(Observing))

@@ -6,6 +6,10 @@ import pytest
 import torch
 
 from swbench.case import Case
+from swbench.engine.job import Job
+from swbench.engine.worker import workloads
+from swbench.plan import Protocol
+from swbench.probes import WORKLOADS
 from swbench.probes.memory import peak_allocated
 from swbench.probes.network import NetworkWorkload
 from swbench.probes.workload import Unsupported, Workload
@@ -66,6 +70,14 @@ def test_finish_measures_memory():
     found = {one.metric: one for one in NetworkWorkload(CASE).finish()}
     assert found["parameter_bytes"].unit == "B"
     assert found["peak_bytes"].samples[0] > found["parameter_bytes"].samples[0]
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_worker_measures_memory_where_it_is_asked_for(asked):
+    job = Job(group="g", cases=(CASE,), replicate=0, attempt="a", protocol=Protocol(), workloads=dict(WORKLOADS), observe=("memory",) if asked else (), log="")
+    found = [one.metric for one in workloads(job)["network"](CASE).finish()]
+    assert ("peak_bytes" in found) is asked
+    assert "parameter_bytes" in found
 
 
 def test_peak_memory_is_what_was_held_at_once():
