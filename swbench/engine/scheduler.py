@@ -10,7 +10,8 @@ from swbench.engine.executor import Executor
 from swbench.engine.interruption import Interrupted
 from swbench.engine.replicate import Replicate
 from swbench.plan import Group, Plan
-from swbench.report.stopping import Stopping
+from swbench.report.samples import pairs_of
+from swbench.report.statistics import Pair, Stopping
 from swbench.result import BUDGET_SPENT, COUNTED, FAILURES, FLOPS, FORWARD, FORWARD_BACKWARD, Result
 from swbench.store import RunWriter
 
@@ -130,15 +131,9 @@ class _Run:
                 self._precise.add(group.name)
             self._tell(events.GroupSettled(group=group.name, replicates=replicates, reason=decision.reason))
 
-    def _pairs(self, group: Group, replicates: int) -> dict[tuple[str, str], list[list[tuple[float, float]]]]:
-        """Per case and metric, the (baseline, variant) pairs of every sealed replicate."""
-        owner = {(one.case, one.replicate): one.attempt for one in self._writer.results if one.group == group.name}
-        baseline = next((case.key for case in group.cases if case.role == BASELINE), None)
-        found = {(case.key, m): [[] for _ in range(replicates)] for case in group.cases if case.key != baseline for m in (FORWARD, FORWARD_BACKWARD)}
-        for one in self._writer.rounds:
-            if one.group != group.name or one.replicate >= replicates or baseline not in one.samples:
-                continue
-            for (key, metric), pairs in found.items():
-                if owner.get((key, one.replicate)) == one.attempt and metric in one.samples.get(key, {}) and metric in one.samples[baseline]:
-                    pairs[one.replicate].append((one.samples[baseline][metric], one.samples[key][metric]))
-        return found
+    def _pairs(self, group: Group, replicates: int) -> dict[tuple[str, str], list[list[Pair]]]:
+        """Per case and metric, the (baseline, variant) pairs that the report will find, a list for each replicate, of one that failed an empty one."""
+        baseline = next((case.key for case in group.cases if case.role == BASELINE), "")
+        rounds = self._writer.owned(group.name)
+        each = [[one for one in rounds if one.replicate == number] for number in range(replicates)]
+        return {(case.key, m): pairs_of(each, baseline, case.key, m) for case in group.cases if case.key != baseline for m in (FORWARD, FORWARD_BACKWARD)}

@@ -123,6 +123,10 @@ class RunWriter:
         self._kept(write_json, self.path / folder.RUN, self.header)
         self.close()
 
+    def owned(self, group: str) -> list[Round]:
+        """The rounds of a group as `load` would give them back now: those of sealed cells, each with the samples of those cells alone."""
+        return owned([one for one in self.results if one.group == group], [one for one in self.rounds if one.group == group])
+
     def snapshot(self) -> StoredRun:
         """The run as `load` would give it back now; for where its folder cannot be read any more."""
         rounds = owned(self.results, self.rounds)

@@ -10,7 +10,7 @@ from swbench.clock.fake import FakeClock
 from swbench.engine import Interrupted, events, run
 from swbench.engine.fake import Dies, FakeExecutor
 from swbench.errors import StoreError
-from swbench.report.stopping import Stopping
+from swbench.report.statistics import Stopping, pairs
 from swbench.result import CRASHED, OK, Result, Round
 
 
@@ -174,6 +174,25 @@ def test_optional_stopping_settles_each_group_by_itself(bench):
     assert "target reached" in bench.of(events.GroupSettled)[0].reason
     assert "most replicates done" in bench.of(events.GroupSettled)[1].reason
     assert status.reason == "all replicates done"
+
+
+def test_stopping_judges_the_samples_that_the_report_shows(bench):
+    """A variant that takes its worker down twice leaves rounds beside a baseline that is measured again: neither may count them."""
+
+    class Heard(Stopping):
+        def decide(self, rows, **options):
+            seen.append(rows)
+            return super().decide(rows, **options)
+
+    seen = []
+    plan = fakes.plan("a", "b", groups=1, replicates=1, iterations=4, target_ci=0.01)
+    bench.run(plan, dies=lambda case, call: case.model == "a" and call == 4 and len(bench.executor.jobs) in (1, 3), stopping=Heard(0.01, looks=(3,)))
+    (judged,) = seen
+    run, (group,) = store.load(bench.writer.path), plan.groups
+    for (key, metric), found in judged.items():
+        assert len(found) == 3
+        assert [one for one in found if one] == [one for one in pairs(run.rounds, group.baseline.key, key, metric) if one]
+    assert [len(one) for one in judged[group.cases[2].key, "forward_s"]] == [0, 0, 4]
 
 
 def test_a_run_whose_groups_all_reach_their_target_says_so(bench):
