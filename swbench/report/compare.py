@@ -28,8 +28,8 @@ RELATIVE, SECONDS = "ratio", "seconds"
 class Compared:
     """One timing metric of one cell in both runs. `a` and `b` are what is divided (a ratio, or seconds); `ratio` is B / A.
 
-    `reason` says why a cell is not comparable. `gated` cells count for a regression; the baseline's seconds do not, unless seconds are compared. `lost`
-    cells were timed in A and failed in B.
+    `reason` says why a cell is not comparable, or, of one that is, how many replicates failed and are not in its figures. `gated` cells count for a
+    regression; the baseline's seconds do not, unless seconds are compared. `lost` cells were timed in A and failed in B.
     """
 
     label: str
@@ -63,6 +63,11 @@ class Comparison:
     def lost(self) -> tuple[Compared, ...]:
         """Cells that run A timed and that ran out of memory, crashed or timed out in run B."""
         return tuple(row for row in self.rows if row.lost)
+
+    @property
+    def partly(self) -> tuple[Compared, ...]:
+        """Cells that are compared by what is left of them: they failed in some replicates of either run."""
+        return tuple(row for row in self.rows if row.reason and row.verdict != NOT_COMPARABLE)
 
     @property
     def regressions(self) -> tuple[Compared, ...]:
@@ -120,7 +125,8 @@ def _rows(first: MeasuredRun, second: MeasuredRun, confidence: float, basis: str
             found = welch(logs_a, logs_b, confidence)
             said = verdict(found, _floor(first, second, one, other, metric))
             mean_a, mean_b = (math.exp(statistics.fmean(logs)) for logs in (logs_a, logs_b))
-            yield Compared(**row, a=mean_a, b=mean_b, ratio=found, verdict=said, gated=basis == SECONDS or not plain)
+            gated, failed = basis == SECONDS or not plain, "; ".join(_partly(one, first) + _partly(other, second))
+            yield Compared(**row, a=mean_a, b=mean_b, ratio=found, verdict=said, reason=failed, gated=gated)
 
 
 def _reason(one: Measured | None, other: Measured | None, metric: str, first: MeasuredRun, second: MeasuredRun) -> str:
@@ -131,6 +137,13 @@ def _reason(one: Measured | None, other: Measured | None, metric: str, first: Me
         if metric not in cell.times:
             return f"{cell.status.replace('_', ' ') if cell.status != OK else 'not measured'} in {run.run.id}"
     return ""
+
+
+def _partly(cell: Measured, run: MeasuredRun) -> list[str]:
+    """In how many replicates a cell failed that others have times of; empty where in none."""
+    if not cell.failed:
+        return []
+    return [f"{cell.status.replace('_', ' ')} in {cell.failed} of {cell.replicates} replicates of {run.run.id}"]
 
 
 def _logs(run: MeasuredRun, cell: Measured, metric: str, plain: bool) -> list[float]:

@@ -49,6 +49,8 @@ def comparison_table(comparison: Comparison) -> Table:
     warnings = [f"REGRESSION: {count(len(regressions), 'cell')} slower by more than {100 * comparison.threshold:g} %."] if regressions else []
     if comparison.lost:
         warnings.append(f"FAILED: {count(len(comparison.lost), 'cell')} of A ran out of memory, crashed or timed out in B.")
+    if comparison.partly:
+        warnings.append(f"PARTLY FAILED: {count(len(comparison.partly), 'cell')} compared without the replicates that failed; the reasons stand beside them.")
     if (skipped := sum(row.verdict == NOT_COMPARABLE for row in comparison.rows)) and (apart := skipped - len(comparison.lost)):
         warnings.append(f"{apart} of {count(len(comparison.rows), 'cell')} not compared; the reasons stand beside them.")
     warnings += comparison.warnings

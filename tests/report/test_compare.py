@@ -123,6 +123,24 @@ def test_a_cell_that_fails_in_b_is_no_silent_pass():
     assert comparison_table(comparison).warnings[0] == "FAILED: 2 cells of A ran out of memory, crashed or timed out in B."
 
 
+def test_a_cell_that_fails_in_some_replicates_of_b_is_compared_and_told():
+    group = table1().plan.groups[0]
+    results = results_of(group, replicates=3)
+    victim = group.cases[2].key
+    results = [dataclasses.replace(one, status="crashed") if (one.case, one.replicate) == (victim, 1) else one for one in results]
+    rounds = rounds_of(group, [1, 1, 1.2, 1.25, 1.3])
+    rounds = [dataclasses.replace(one, samples={key: samples for key, samples in one.samples.items() if (key, one.replicate) != (victim, 1)}) for one in rounds]
+    second = dataclasses.replace(stored([group], results, rounds), id="B")
+    comparison = compare(table1(), second, differences=())
+    found = by_label(comparison)
+    assert found["ResNet50-BW"].reason == "crashed in 1 of 3 replicates of B"
+    assert found["ResNet50-BW"].verdict == "no difference seen"
+    assert found["ResNet50-SW^a"].reason == ""
+    table = comparison_table(comparison)
+    assert "PARTLY FAILED: 2 cells compared without the replicates that failed; the reasons stand beside them." in table.warnings
+    assert "crashed in 1 of 3 replicates of B" in export(table, "markdown")
+
+
 def test_a_comparison_says_what_its_runs_say_of_themselves():
     run = dataclasses.replace(table1(), id="B", complete=False, warnings=("resumed although this had changed: code",))
     run = dataclasses.replace(run, plan=dataclasses.replace(run.plan, protocol=dataclasses.replace(run.plan.protocol, quick=True)))
