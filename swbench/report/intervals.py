@@ -101,20 +101,23 @@ def log_ratio(replicates: Sequence[Sequence[Pair]], confidence: float = 0.95) ->
 def absolute(replicates: Sequence[Sequence[float]], confidence: float = 0.95) -> Absolute:
     """Absolute seconds: mean over all iterations (the paper's statistic) with median, sample deviation and a t-interval over replicate means.
 
-    The interval is centred on the mean over all iterations. Raises ValueError where there is no sample.
+    The interval is taken of the logarithms of the replicate means and laid around the mean over all iterations: mean · exp(±t·s/√K). Seconds are
+    positive, and so are both its ends; where replicates differ little it is the plain t-interval. There is none where a replicate's mean is 0.
+    Raises ValueError where there is no sample.
     """
     filled = [list(samples) for samples in replicates if samples]
     every = [sample for samples in filled for sample in samples]
     if not every:
         raise ValueError("no sample in any replicate: there is nothing to average")
     mean = statistics.fmean(every)
-    _, half = mean_interval([statistics.fmean(samples) for samples in filled], confidence)
+    means = [statistics.fmean(samples) for samples in filled]
+    half = mean_interval(list(map(math.log, means)), confidence)[1] if min(means) > 0 else None
     return Absolute(
         mean=mean,
         median=statistics.median(every),
         std=deviation(every, mean) if len(every) > 1 else 0.0,
-        low=None if half is None else mean - half,
-        high=None if half is None else mean + half,
+        low=None if half is None else mean * math.exp(-half),
+        high=None if half is None else mean * math.exp(half),
         confidence=confidence,
         replicates=len(filled),
         iterations=len(every),

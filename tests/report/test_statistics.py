@@ -81,8 +81,8 @@ def test_nothing_to_measure_is_an_error(replicates):
 def test_absolute_times_match_numpy_and_scipy():
     base, _ = drawn(3, 6, 10)
     got = absolute(base.tolist())
-    means = base.mean(axis=1)
-    low, high = stats.t.interval(0.95, 5, loc=means.mean(), scale=stats.sem(means))
+    logs = np.log(base.mean(axis=1))
+    low, high = base.mean() * np.exp(stats.t.interval(0.95, 5, loc=0.0, scale=stats.sem(logs)))
     assert (got.mean, got.median, got.std) == pytest.approx((base.mean(), np.median(base), base.std(ddof=1)))
     assert (got.low, got.high) == pytest.approx((low, high))
     assert (got.replicates, got.iterations) == (6, 60)
@@ -90,6 +90,19 @@ def test_absolute_times_match_numpy_and_scipy():
 
 def test_the_absolute_mean_is_over_all_iterations_even_where_replicates_differ_in_length():
     assert absolute([[1.0, 1.0, 1.0], [5.0]]).mean == pytest.approx(2.0)
+
+
+def test_seconds_are_positive_however_wide_their_interval():
+    got = absolute([[0.001], [0.002], [0.1]])
+    assert 0 < got.low < got.mean < got.high
+    assert (absolute([[0.0], [0.1]]).low, absolute([[0.0], [0.1]]).mean) == (None, 0.05)
+
+
+def test_the_interval_of_seconds_is_the_plain_one_where_processes_hardly_differ():
+    means = [1.0, 1.001, 1.002, 0.999]
+    low, high = stats.t.interval(0.95, 3, loc=np.mean(means), scale=stats.sem(means))
+    got = absolute([[mean] for mean in means])
+    assert (got.low, got.high) == pytest.approx((low, high), rel=1e-5)
 
 
 def test_absolute_of_one_sample_and_of_none():
