@@ -46,7 +46,7 @@ def selftest(long_: bool) -> int:
     outcomes = []
     for outcome in tests.selftest(long_):
         outcomes.append(outcome)
-        _line(console, outcome.verdict, outcome.name, f"{outcome.found} (asked: {outcome.asked})")
+        _line(console, outcome.verdict, outcome.name, f"{outcome.found} (asked: {outcome.asked})" + (f" {outcome.remedy}" if outcome.remedy else ""))
     verdict = tests.overall(outcomes)
     console.print(f"[{_COLOURS[verdict]} bold]self-test {verdict}[/]")
     return FAILED if verdict == tests.FAILED else 0

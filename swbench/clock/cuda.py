@@ -71,6 +71,9 @@ class CudaGpu:
             self.synchronise()
         return busy_s(profiler.profiler.kineto_results.events())
 
+    def spin(self, cycles: int) -> None:
+        torch.cuda._sleep(cycles)
+
     def memory(self) -> tuple[int, int]:
         return torch.cuda.max_memory_allocated(self.index), torch.cuda.get_device_properties(self.index).total_memory
 

@@ -60,6 +60,9 @@ class Gpu(Protocol):
     def busy_s(self, step: Callable[[], object]) -> float | None:
         """Seconds during which at least one kernel or copy of `step` ran; None where the profiler saw none."""
 
+    def spin(self, cycles: int) -> None:
+        """Queue a kernel that counts so many of the device's cycles."""
+
     def memory(self) -> tuple[int, int]:
         """The most bytes this process has had allocated so far, and the bytes of the device."""
 

@@ -34,24 +34,29 @@ class FakeGraph:
 class FakeGpu:
     """Between two events `tick_s` pass on device and host, or the next of `script`. Tensors stay on the CPU.
 
-    `fails` maps the name of a method (`capture`, `peak`, `busy_s`) to what it raises. `device_busy_s` is the answer to `busy_s`.
+    `fails` maps the name of a method (`capture`, `peak`, `busy_s`) to what it raises. `device_busy_s` is the answer to `busy_s`. A spin takes its
+    cycles at `hz` before the next event.
     """
 
     place = "cpu"
     uuid = "11111111-2222-3333-4444-555555555555"
     cache_bytes = 4096
 
-    def __init__(self, tick_s: float = 0.01, script: Iterable[float] = (), device_busy_s: float | None = None, fails: dict | None = None) -> None:
+    def __init__(
+        self, tick_s: float = 0.01, script: Iterable[float] = (), device_busy_s: float | None = None, fails: dict | None = None, hz: float = 1.98e9
+    ) -> None:
         self.clock = FakeClock()
         self._now_s, self._tick_s, self._script = 0.0, tick_s, iter(script)
         self.device_busy_s, self._fails = device_busy_s, fails or {}
         self.waits: list[str] = []
         self.graphs: list[FakeGraph] = []
         self.asides = 0
+        self._hz, self._spun_s = hz, 0.0
 
     def reach(self) -> float:
         """The device's clock at the next event."""
-        step_s = next(self._script, self._tick_s)
+        step_s = next(self._script, self._tick_s) + self._spun_s
+        self._spun_s = 0.0
         self._now_s += step_s
         self.clock.advance(max(0.0, step_s))
         return self._now_s
@@ -81,6 +86,9 @@ class FakeGpu:
         self._maybe_fail("busy_s")
         step()
         return self.device_busy_s
+
+    def spin(self, cycles: int) -> None:
+        self._spun_s += cycles / self._hz
 
     def memory(self) -> tuple[int, int]:
         return 3 << 30, 4 << 30

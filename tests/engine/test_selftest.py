@@ -22,8 +22,8 @@ def replayed_once():
         yield
 
 
-def instrument(between=0.003, bias=1.0, overhead_s=2e-7, backwards=False):
-    """A stand-in for the engine that reads the truth with a given error; `bias` is on every case but the baseline."""
+def instrument(between=0.003, bias=1.0, overhead_s=2e-7, backwards=False, stolen=1.0):
+    """A stand-in for the engine that reads the truth with a given error; `bias` is on every case but the baseline, and a delay shrinks by `stolen`."""
 
     def measure(plan, target):
         rng, group, rounds = random.Random(1), plan.groups[0], []
@@ -36,11 +36,12 @@ def instrument(between=0.003, bias=1.0, overhead_s=2e-7, backwards=False):
                         samples[case.key] = {"true_s": known(case, LENGTH), "forward_s": known(case, LENGTH) * bias + overhead_s}
                         continue
                     noise = own[case.key] * math.exp(rng.gauss(0, 0.01)) * (bias if case.role != "baseline" else 1.0)
-                    forward = 0.02 * (1 + known(case, DELAY)) * noise
+                    forward = 0.02 * (1 + known(case, DELAY) / stolen) * noise
                     samples[case.key] = {
                         "forward_s": forward,
                         "forward_backward_s": forward * (0.5 if backwards else 3),
-                        "forward_backward_cpu_s": forward * 0.4,
+                        "forward_cpu_s": forward / stolen,
+                        "forward_backward_cpu_s": forward * 3 / stolen,
                     }
                 rounds.append(Round(group=group.name, replicate=replicate, attempt="1", index=index, order=tuple(samples), samples=samples))
         return rounds
@@ -49,7 +50,7 @@ def instrument(between=0.003, bias=1.0, overhead_s=2e-7, backwards=False):
 
 
 def outcomes(measure):
-    return {outcome.name: outcome for outcome in selftest(measure=measure)}
+    return {outcome.name: outcome for outcome in selftest(measure=measure, no_gpu=lambda: "not here")}
 
 
 def test_a_sound_instrument_passes_everything():
@@ -71,6 +72,14 @@ def test_a_noisy_machine_is_inconclusive_and_no_failure():
     assert found["A/A F"].verdict == INCONCLUSIVE
     assert "too noisy to tell" in found["F + 2 %"].found
     assert "processes" in found["F + 2 %"].found
+    assert overall(list(found.values())) == INCONCLUSIVE
+
+
+def test_a_busy_machine_is_inconclusive_with_a_remedy_and_never_a_wrong_pass():
+    found = outcomes(instrument(stolen=2.3))
+    assert found["F + 5 %"].verdict == INCONCLUSIVE
+    assert "busy" in found["F + 5 %"].found
+    assert all(one.remedy for one in found.values() if one.verdict == INCONCLUSIVE)
     assert overall(list(found.values())) == INCONCLUSIVE
 
 
@@ -109,6 +118,28 @@ def around(ratio, half, confidence=0.95):
 )
 def test_a_delay_is_seen_or_excused_by_noise(interval, floor, must_see, verdict):
     assert judging.delayed("x", 0.05, interval, around(1.05, 0.1, 0.999), floor, must_see).verdict == verdict
+
+
+def test_a_delay_that_is_seen_but_hardly_measured_is_no_pass():
+    """1.09 [1.02, 1.17] is slower, and holds 1.05; it would hold 1.02 and 1.15 as well."""
+    found = judging.delayed("x", 0.05, around(1.09, 0.066), around(1.09, 0.2, 0.999), around(1, 0.01), must_see=True)
+    assert found.verdict == INCONCLUSIVE
+    assert "doctor" in found.remedy
+
+
+@pytest.mark.parametrize("strict", [around(1.02, 0.01, 0.999), around(1.05, 0.01, 0.999)])
+def test_a_core_that_is_taken_away_excuses_a_delay_that_is_not_recovered(strict):
+    interval = around(strict.estimate if strict.holds(1.05) else 1.02, 0.005)
+    held = strict.holds(1.05)
+    assert judging.delayed("x", 0.05, interval, strict, around(1, 0.01), True).verdict == (PASSED if held else FAILED)
+    busy = judging.delayed("x", 0.05, interval, strict, around(1, 0.01), True, contended=2.3)
+    assert busy.verdict == (PASSED if held else INCONCLUSIVE)
+    assert held or ("2.30 times its CPU time" in busy.found and busy.remedy)
+
+
+def test_contention_is_wall_over_cpu_time_at_the_median():
+    assert judging.contention([(1.0, 1.0), (3.0, 1.0), (2.2, 2.0), (1.0, 0.0)]) == pytest.approx(1.1)
+    assert judging.contention([(1.0, 0.0)]) == 1.0
 
 
 def test_a_strict_interval_without_the_truth_fails_even_where_it_is_called_slower():

@@ -8,12 +8,13 @@ PASSED, FAILED, INCONCLUSIVE, SKIPPED = "passed", "failed", "inconclusive", "ski
 
 @dataclass(frozen=True)
 class Outcome:
-    """One check: what was found, and what was asked of it, each as words with their figures."""
+    """One check: what was found, and what was asked of it, each as words with their figures; `remedy` is what to do where it is inconclusive."""
 
     name: str
     verdict: str
     found: str
     asked: str
+    remedy: str = ""
 
 
 def overall(outcomes: Sequence[Outcome]) -> str:

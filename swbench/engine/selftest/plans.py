@@ -10,7 +10,13 @@ DELAYS = (0.0, 0.02, 0.05)
 
 SPIN_TARGET, DELAY_TARGET = "swbench.probes.selftest:SpinWorkload", "swbench.probes.selftest:DelayedWorkload"
 
-REPLICATES, ROUNDS = 16, 24
+REPLICATES, ROUNDS = 16, 64
+"""A round takes 30 ms, a process three seconds to start. On a busy machine the median of 24 rounds spread by 8 % between processes, that of 60 by 4 %."""
+
+IMAGE, BATCH = (16, 16), 1
+"""A pass of a millisecond or two is as a rule over before a scheduler takes the core away, so that the median tells what it took; one of 20 ms hardly
+ever is, and its rounds differed by 40 % beside a competing load."""
+
 BUDGET_S = 130.0
 """No replicate of the delays begins after this, so that the self-test ends within three minutes on a busy machine too."""
 
@@ -26,7 +32,7 @@ def delays(replicates: int = REPLICATES, rounds: int = ROUNDS, threads: int = 1)
     """A small network with BN as baseline, control and delayed variants, in K fresh processes."""
 
     def case(share: float, role: str) -> Case:
-        return Case(model="resnet20", classes=10, image=(32, 32), batch=4, threads=threads, solver=f"{DELAY}={share:g}", role=role)
+        return Case(model="resnet20", classes=10, image=IMAGE, batch=BATCH, threads=threads, solver=f"{DELAY}={share:g}", role=role)
 
     cases = (case(0.0, BASELINE), case(0.0, CONTROL), *(case(share, VARIANT) for share in DELAYS))
     group = Group(name="delays", cases=cases, rows=("BN", "BN again", *(f"BN + {share:.0%}" for share in DELAYS)))
