@@ -128,13 +128,14 @@ def test_a_delay_that_is_seen_but_hardly_measured_is_no_pass():
 
 
 @pytest.mark.parametrize("strict", [around(1.02, 0.01, 0.999), around(1.05, 0.01, 0.999)])
-def test_a_core_that_is_taken_away_excuses_a_delay_that_is_not_recovered(strict):
+def test_where_the_core_is_taken_away_a_delay_shows_nothing(strict):
     interval = around(strict.estimate if strict.holds(1.05) else 1.02, 0.005)
     held = strict.holds(1.05)
     assert judging.delayed("x", 0.05, interval, strict, around(1, 0.01), True).verdict == (PASSED if held else FAILED)
     busy = judging.delayed("x", 0.05, interval, strict, around(1, 0.01), True, contended=2.3)
-    assert busy.verdict == (PASSED if held else INCONCLUSIVE)
-    assert held or ("2.30 times its CPU time" in busy.found and busy.remedy)
+    assert busy.verdict == INCONCLUSIVE
+    assert "2.30 times its CPU time" in busy.found
+    assert busy.remedy
 
 
 def test_contention_is_wall_over_cpu_time_at_the_median():

@@ -14,8 +14,7 @@ REPLICATES, ROUNDS = 16, 64
 """A round takes 30 ms, a process three seconds to start. On a busy machine the median of 24 rounds spread by 8 % between processes, that of 60 by 4 %."""
 
 IMAGE, BATCH = (16, 16), 1
-"""A pass of a millisecond or two is as a rule over before a scheduler takes the core away, so that the median tells what it took; one of 20 ms hardly
-ever is, and its rounds differed by 40 % beside a competing load."""
+"""Small, so that many rounds fit into the time: they cost less than processes do, and each round differs by 40 % on a machine that is fought over."""
 
 BUDGET_S = 130.0
 """No replicate of the delays begins after this, so that the self-test ends within three minutes on a busy machine too."""
