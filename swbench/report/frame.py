@@ -25,5 +25,5 @@ def load_run(path: str | os.PathLike) -> pandas.DataFrame:
     whole = ["layers", "group_size", "classes", "image_height", "image_width", "batch", "threads", "world", "replicate", "round", "position"]
     frame[whole] = frame[whole].astype("Int64")
     frame["value"] = frame["value"].astype(float)
-    frame[["sealed", "disturbed"]] = frame[["sealed", "disturbed"]].astype("boolean")
+    frame["disturbed"] = frame["disturbed"].astype("boolean")
     return frame

@@ -19,10 +19,13 @@ CASE_FIELDS = (
 )
 PLACE_FIELDS = ("replicate", "attempt", "round", "started_unix_s", "disturbed")
 SAMPLE_FIELDS = ("position", "metric", "unit", "value")
-OUTCOME_FIELDS = ("status", "detail", "solver_chosen", "kernels_chosen", "sealed")
+OUTCOME_FIELDS = ("status", "detail", "solver_chosen", "kernels_chosen")
 COLUMNS = (*CASE_FIELDS, *PLACE_FIELDS, *SAMPLE_FIELDS, *OUTCOME_FIELDS)
 """`value` is in SI units as `unit` says; `round` and `position` (in the round's order) are empty for what is measured once a replicate; `disturbed` is the
-fixed rule's mark; `sealed` is false for rounds of a replicate that was not finished."""
+fixed rule's mark."""
+
+
+UNSEALED = (None,) * len(OUTCOME_FIELDS)
 
 
 class Sample(NamedTuple):
@@ -32,9 +35,6 @@ class Sample(NamedTuple):
     place: tuple
     sample: tuple
     outcome: tuple
-
-
-UNSEALED = (None, None, None, None, False)
 
 
 def samples(run: StoredRun) -> Iterator[Sample]:
@@ -84,4 +84,4 @@ def _case(run: StoredRun, group: str, case: AnyCase, label: str) -> tuple:
 
 
 def _outcome(result: Result) -> tuple:
-    return result.status, result.detail or None, result.chosen.get("solver"), result.chosen.get("kernels"), True
+    return result.status, result.detail or None, result.chosen.get("solver"), result.chosen.get("kernels")
