@@ -40,7 +40,12 @@ _MEASURING = (
 @click.option("--quick", is_flag=True, help="2 replicates of 5 rounds, 3 warm-up calls; every output says QUICK.")
 @click.option("--full", is_flag=True, help="A solver suite's whole grid instead of its default slice.")
 @click.option("--target-ci", type=Percent(), help="Stop when every ratio is known to ± this, such as 1%.")
-@click.option("--budget", "budget_s", type=Duration(), help="Begin no replicate after this time, such as 10m; the one that runs is finished.")
+@click.option(
+    "--budget",
+    "budget_s",
+    type=Duration(),
+    help="Begin no replicate after this time of measuring, such as 10m, earlier lives of a resumed run included; the one that runs is finished.",
+)
 @click.option("--case-limit", "case_limit_s", type=Duration(), help="The longest one case may stay silent.  [default: 10m]")
 @click.option("--seed", type=int, help="Seed of orders and data.  [default: 0]")
 @click.option("--results", default="results", show_default=True, help="Folder that holds the runs.")

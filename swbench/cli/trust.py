@@ -39,7 +39,7 @@ def _native() -> str | None:
 @click.command("selftest")
 @click.option("--long", "long_", is_flag=True, help="Replay 1000 runs of each kind instead of 200.")
 def selftest(long_: bool) -> int:
-    """Let the instrument measure things of known size, before a table is believed. Under three minutes; exit 1 if a check failed."""
+    """Let the instrument measure things of known size, before a table is believed. About three minutes, and one more with a GPU; exit 1 if a check failed."""
     from swbench.engine import selftest as tests
 
     console = Console(file=sys.stdout, highlight=False)
