@@ -1,8 +1,13 @@
 """Shared settings of the tests: two threads at most, no CUDA unless a test asks for it."""
 
+import signal
 import sys
 
 import pytest
+
+# A shell starts what it runs in the background with Ctrl-C ignored, and programs started here would inherit that: tests that send it would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
