@@ -136,7 +136,8 @@ def reads(tensor: "Tensor") -> bool:
     import torch
 
     plain = type(tensor) is torch.Tensor or type(tensor) is torch.nn.Parameter
-    return plain and tensor.dtype == torch.float32 and tensor.is_cpu and not torch.compiler.is_compiling()
+    # Not `is_compiling`, which is true of real tensors too while a compiler works.
+    return plain and tensor.dtype == torch.float32 and tensor.is_cpu and not torch.compiler.is_dynamo_compiling()
 
 
 def select(name: str = "") -> str | None:

@@ -1,9 +1,10 @@
 """What `solver="auto"` stands for: the fastest exact solver of a measured table that can run here."""
 
 import csv
+import sys
 from functools import lru_cache
 from importlib import resources
-from math import log2
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,8 @@ from swbench import solvers
 
 EVERYWHERE = "eigh"
 """What is chosen where nothing was measured: exact, and in torch on every device."""
+ANY = sys.maxsize
+"""In place of the square of a batch: any batch."""
 
 
 class Row(NamedTuple):
@@ -44,12 +47,33 @@ def choose(device: torch.device, group: int, batch: int, dtype: torch.dtype) -> 
 
 @lru_cache(maxsize=4096)
 def _choose(device: str, group: int, batch: int, dtype: str) -> str:
+    return pick(by_batch(device, group, dtype), batch)
+
+
+def by_batch(device: str, group: int, dtype: str) -> tuple[tuple[int, str], ...]:
+    """What `choose` chooses from: solvers in the order of the batches they are for, each with the square of the largest such batch."""
     rows = [row for row in measured() if row.device == device and row.dtype == dtype]
     sizes = sorted({row.group for row in rows if row.group >= group}) or sorted({row.group for row in rows})[-1:]
     rows = [row for row in rows if row.group in sizes[:1]]
-    if rows:
-        nearest = min({row.batch for row in rows}, key=lambda b: abs(log2(b) - log2(max(batch, 1))))
-        for row in sorted((row for row in rows if row.batch == nearest), key=lambda row: row.forward_us + row.gradient_us):
-            if row.solver in solvers.names() and solvers.get(row.solver).available(device) is None:
-                return row.solver
+    batches = sorted({row.batch for row in rows})
+    found: list[tuple[int, str]] = []
+    # The nearest measured batch by ratio: up to the geometric mean of two it is the smaller one.
+    for batch, most in zip(batches, [*(a * b for a, b in pairwise(batches)), ANY], strict=True):
+        spec = _fastest([row for row in rows if row.batch == batch], device)
+        found = [*(found[:-1] if found and found[-1][1] == spec else found), (most, spec)]
+    return tuple(found) or ((ANY, EVERYWHERE),)
+
+
+def pick(found: tuple[tuple[int, str], ...], batch: int) -> str:
+    """The solver for `batch` matrices of those that `by_batch` found; a compiler can trace it with a symbolic batch."""
+    for most, spec in found[:-1]:
+        if batch * batch <= most:
+            return spec
+    return found[-1][1]
+
+
+def _fastest(rows: list[Row], device: str) -> str:
+    for row in sorted(rows, key=lambda row: row.forward_us + row.gradient_us):
+        if row.solver in solvers.names() and solvers.get(row.solver).available(device) is None:
+            return row.solver
     return EVERYWHERE

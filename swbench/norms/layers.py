@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from swbench import solvers
 from swbench.norms import kernels as kernel_sets
 from swbench.norms.auto import choose
-from swbench.norms.kernels.base import statistics_dtype
+from swbench.norms.kernels.base import dense, statistics_dtype
 from swbench.norms.ranks import Absent, Group, ranks_of
 from swbench.norms.recipe import Recipe
 from swbench.norms.whitening import Call, Running, Whitening
@@ -57,7 +57,7 @@ class Whiten2d(nn.Module):
         self.num_features, self.num_pergroup, self.momentum = num_features, num_pergroup, momentum
         self.recipe = Recipe(statistics or self.statistics, num_pergroup, eps)
         self.solver, self.kernels, self.process_group = solver, kernels, process_group
-        self.chosen: dict[str, str] = {}
+        self.choice: tuple[str, str] | None = None
         self._solvers: dict[str, Solver] = {}
         if isinstance(solver, str) and solver != AUTO:
             self._named(solver)
@@ -74,19 +74,39 @@ class Whiten2d(nn.Module):
         """The whitened, scaled and shifted `x`, (N, C, H, W), in its dtype and layout. Raises ValueError for any other shape."""
         if x.dim() != 4 or x.shape[1] != self.num_features:
             raise ValueError(f"expected an input of shape (N, {self.num_features}, H, W), not {tuple(x.shape)}")
-        absent = x.shape[0] == 0 and self.process_group is not None
-        if x.numel() == 0 and not absent:
+        if x.numel() == 0 and not (x.shape[0] == 0 and self.process_group is not None):
             raise ValueError(f"an input of shape {tuple(x.shape)} holds no pixels to take statistics from")
-        if not (x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last)):
-            x = x.contiguous()
+        x = dense(x)
+        if torch.compiler.is_compiling():
+            from swbench.norms import operator
+
+            spread = self.process_group is not None and (x.shape[0] == 0 or (self.training and self.recipe.uses_batch))
+            return operator.over_ranks(self, x) if spread else operator.whiten(self, x)
+        return self.call_eagerly(x)
+
+    def call_eagerly(self, x: Tensor) -> Tensor:
+        """The layer at a dense `x` that was checked."""
         running = Running(self.running_mean, self.running_cov, self.momentum) if self.recipe.uses_batch else None
         ranks = ranks_of(self.process_group) if running is not None and self.training else None
-        call = Call(self.recipe, self._solver(x), self._kernels(x), running, self.training, ranks)
+        (solver, spec), kernels = self._solver(x), kernel_sets.kernels_for(x, self.kernels)
+        if self.choice != (spec, kernels.name):
+            self.choice = spec, kernels.name
+        call = Call(self.recipe, solver, kernels, running, self.training, ranks)
         if x.shape[0] == 0:
             function = Absent
         else:  # what a kernel set does in one piece leaves no place for other ranks to join
             function = (call.kernels.function(call) if ranks is None else None) or Whitening
         return function.apply(x, self.weight, self.bias, *self._logits(), call)
+
+    @property
+    def chosen(self) -> dict[str, str]:
+        """What the last call ran on, `solver` and `kernels`; empty before the first one. Of a compiled layer, what was compiled."""
+        return {} if self.choice is None else dict(zip(("solver", "kernels"), self.choice, strict=True))
+
+    @property
+    def solver_spec(self) -> str:
+        """The solver as a word: `auto`, or what `swbench.solvers.get` takes."""
+        return self.solver if isinstance(self.solver, str) else self.solver.spec
 
     def paper_flops(self, shape: tuple[int, ...]) -> int:
         """FLOPs of an input of `shape` (N, C, H, W) by the rule behind the paper's tables, inferred from their printed figures.
@@ -111,21 +131,14 @@ class Whiten2d(nn.Module):
             self._solvers[spec] = solvers.get(spec)
         return self._solvers[spec]
 
-    def _solver(self, x: Tensor) -> Solver:
+    def _solver(self, x: Tensor) -> tuple[Solver, str]:
         spec = self.solver
         if isinstance(spec, Solver):
-            self.chosen["solver"] = spec.name
-            return spec
+            return spec, spec.name
         if spec == AUTO:
             images = x.shape[0] if self.recipe.uses_image else 1
             spec = choose(x.device, self.num_pergroup, images * (self.num_features // self.num_pergroup), statistics_dtype(x))
-        self.chosen["solver"] = spec
-        return self._named(spec)
-
-    def _kernels(self, x: Tensor):
-        kernels = kernel_sets.kernels_for(x, self.kernels)
-        self.chosen["kernels"] = kernels.name
-        return kernels
+        return self._named(spec), spec
 
 
 class BatchWhiten2d(Whiten2d):

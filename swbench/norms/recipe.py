@@ -1,7 +1,7 @@
 """What a whitening layer mixes: the statistics by name, the group size, ε, and the constant tensors that follow from them."""
 
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -24,25 +24,25 @@ class Recipe:
     group: int
     eps: float
 
-    @cached_property
-    def uses_batch(self) -> bool:
-        """Whether the batch's statistics enter (and running ones are kept)."""
-        return any(s in BATCH for s in self.statistics)
+    uses_batch: bool = field(init=False, repr=False, compare=False)
+    """Whether the batch's statistics enter (and running ones are kept)."""
+    uses_image: bool = field(init=False, repr=False, compare=False)
+    """Whether an image's own statistics enter, so that every image has matrices of its own."""
+    layer_index: int | None = field(init=False, repr=False, compare=False)
+    """The position of `ln` among the statistics, None without it."""
+    all_full: bool = field(init=False, repr=False, compare=False)
+    """Whether every covariance is a full one."""
 
-    @cached_property
-    def uses_image(self) -> bool:
-        """Whether an image's own statistics enter, so that every image has matrices of its own."""
-        return any(s in IMAGE for s in self.statistics)
-
-    @cached_property
-    def layer_index(self) -> int | None:
-        """The position of `ln` among the statistics, None without it."""
-        return self.statistics.index(LAYER) if LAYER in self.statistics else None
-
-    @cached_property
-    def all_full(self) -> bool:
-        """Whether every covariance is a full one."""
-        return all(s in FULL for s in self.statistics)
+    def __post_init__(self) -> None:
+        # Plain attributes, which a compiler can read where it cannot read a cached property.
+        of = self.statistics
+        for name, value in (
+            ("uses_batch", any(s in BATCH for s in of)),
+            ("uses_image", any(s in IMAGE for s in of)),
+            ("layer_index", of.index(LAYER) if LAYER in of else None),
+            ("all_full", all(s in FULL for s in of)),
+        ):
+            object.__setattr__(self, name, value)
 
 
 class Basis(NamedTuple):

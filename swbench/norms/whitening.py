@@ -24,6 +24,11 @@ class Running:
     cov: Tensor
     momentum: float
 
+    @property
+    def plain(self) -> bool:
+        """Whether C can read and write both where they are."""
+        return self.mean.dtype == self.cov.dtype == torch.float32 and self.mean.is_contiguous() and self.cov.is_contiguous()
+
     def update(self, mean: Tensor, cov: Tensor, counted: Tensor | None = None) -> None:
         """Move both towards the statistics of a batch, in place. Where `counted` () is false the batch was empty: nothing moves."""
         for buffer, value in ((self.mean, mean.unsqueeze(-1)), (self.cov, cov)):
@@ -85,18 +90,41 @@ def full_precision(x: Tensor) -> AbstractContextManager:
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
+def there(call: Call, x: Tensor, given: tuple[Tensor | None, ...]) -> tuple[Tensor, Tensor, Statistics, Parameters, Solved]:
+    """y, and what the way back needs beside x: the shift, the statistics, the `given` parameters in their dtype, and what the solve left."""
+    dtype = statistics_dtype(x)
+    parameters = Parameters(*(p if p is None else p.to(dtype) for p in given))
+    with full_precision(x):
+        shift = shift_of(x)
+        stats = gather(call, x, shift)
+        solved = call.kernels.mix_and_solve(call.recipe, call.solver, stats, parameters)
+        return call.kernels.affine(x, solved.a, solved.b), shift, stats, parameters, solved
+
+
+def back(call: Call, dy: Tensor, x: Tensor, shift: Tensor, stats: Statistics, parameters: Parameters, solved: Solved, wants_dx: bool = True):
+    """The gradients of x (None if nobody `wants_dx`) and of the four parameters."""
+    reduce = None if call.ranks is None else partial(call.ranks.sum, part=stats.part)
+    kernels, recipe = call.kernels, call.recipe
+    dy = dy.contiguous() if x.is_contiguous() else dy.contiguous(memory_format=torch.channels_last)
+    with full_precision(x):
+        m, s = kernels.products(dy, x, shift, recipe.group)
+        grads = kernels.small_gradients(recipe, call.solver, stats, parameters, solved, m, s, shift, x.shape[2] * x.shape[3], reduce)
+        dx = None
+        if wants_dx:
+            at = solved.a.mT
+            if grads.b is None:
+                dx = kernels.affine(dy, at, torch.zeros_like(solved.b))
+            else:
+                dx = kernels.combine(dy, x, at, grads.b, grads.c)
+    return dx, *grads[2:]
+
+
 class Whitening(torch.autograd.Function):
     """y = γ (Σ̂ + εI)^(-1/2) (x − μ̂) + β. Saves x and matrices of G×G; differentiable once."""
 
     @staticmethod
     def forward(ctx, x: Tensor, gamma, beta, mean_logits, cov_logits, call: Call) -> Tensor:
-        dtype = statistics_dtype(x)
-        parameters = Parameters(*(p if p is None else p.to(dtype) for p in (gamma, beta, mean_logits, cov_logits)))
-        with full_precision(x):
-            shift = shift_of(x)
-            stats = gather(call, x, shift)
-            solved = call.kernels.mix_and_solve(call.recipe, call.solver, stats, parameters)
-            y = call.kernels.affine(x, solved.a, solved.b)
+        y, shift, stats, parameters, solved = there(call, x, (gamma, beta, mean_logits, cov_logits))
         ctx.call, ctx.share, ctx.alone, ctx.solver_count = call, stats.share, stats.alone, len(solved.saved)
         ctx.save_for_backward(x, shift, *stats[:4], stats.part, *parameters, *solved[:4], *solved.saved, *solved.mixed)
         return y
@@ -105,22 +133,7 @@ class Whitening(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, dy: Tensor):
         x, shift, *means_and_covs, part = ctx.saved_tensors[:7]
-        rest = ctx.saved_tensors[7:]
-        call, count = ctx.call, 8 + ctx.solver_count
+        rest, count = ctx.saved_tensors[7:], 8 + ctx.solver_count
         stats = Statistics(*means_and_covs, ctx.share, ctx.alone, part)
-        parameters = Parameters(*rest[:4])
         solved = Solved(*rest[4:8], tuple(rest[8:count]), tuple(rest[count:]))
-        reduce = None if call.ranks is None else partial(call.ranks.sum, part=part)
-        kernels, recipe = call.kernels, call.recipe
-        dy = dy.contiguous() if x.is_contiguous() else dy.contiguous(memory_format=torch.channels_last)
-        with full_precision(x):
-            m, s = kernels.products(dy, x, shift, recipe.group)
-            grads = kernels.small_gradients(recipe, call.solver, stats, parameters, solved, m, s, shift, x.shape[2] * x.shape[3], reduce)
-            dx = None
-            if ctx.needs_input_grad[0]:
-                at = solved.a.mT
-                if grads.b is None:
-                    dx = kernels.affine(dy, at, torch.zeros_like(solved.b))
-                else:
-                    dx = kernels.combine(dy, x, at, grads.b, grads.c)
-        return dx, *grads[2:], None
+        return *back(ctx.call, dy, x, shift, stats, Parameters(*rest[:4]), solved, ctx.needs_input_grad[0]), None

@@ -1,7 +1,10 @@
 """What modes other than eager need: graphs that no solver's wait for the host may enter, and a compiler that says what it left out."""
 
+import itertools
 import math
+import time
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -19,6 +22,9 @@ BLOCK_S = 0.05
 
 MOST = 1000
 """Iterations in a block at most: the driver's queue holds about as many launches."""
+
+SETTLING = 5
+"""Iterations in which a compiler must have compiled all there is: the first both ways, another where a first call changed something."""
 
 
 def block_size(call: Callable[[], dict[str, float]]) -> int:
@@ -53,11 +59,20 @@ def refuse_waiting(names: tuple[str, ...]) -> None:
 
 
 class Compiled:
-    """`model` compiled by torch for fixed shapes; `words` say what came of it."""
+    """`model` compiled by torch for fixed shapes; `words` say what came of it, `seconds` how long that took.
+
+    Every one is compiled apart from all others in this process: torch keeps what it compiled with the code of a function, up to eight
+    of them, and beyond that runs eagerly without a word in the result.
+    """
 
     def __init__(self, model: nn.Module) -> None:
-        self._before = _counted()
-        self._run = torch.compile(model, dynamic=False)
+        def forward(*inputs: torch.Tensor) -> torch.Tensor:
+            return model(*inputs)
+
+        code = forward.__code__.replace(co_name=f"forward_{next(_ORDINALS)}")
+        self._run = torch.compile(FunctionType(code, forward.__globals__, closure=forward.__closure__), dynamic=False)
+        self._found = [0, 0]
+        self.seconds = 0.0
 
     def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
         try:
@@ -67,11 +82,32 @@ class Compiled:
                 raise Unsupported(f"torch.compile cannot: {' '.join(str(problem).split())[:300]}") from problem
             raise
 
+    def watched(self, work: Callable[[], Any]) -> tuple[Any, bool]:
+        """What `work` gives, and whether anything was compiled meanwhile, so that its time is not that of the compiled model."""
+        before, start = _counted(), time.perf_counter()
+        result = work()
+        new = [after - earlier for after, earlier in zip(_counted(), before, strict=True)]
+        if not any(new):
+            return result, False
+        self._found = [a + b for a, b in zip(self._found, new, strict=True)]
+        self.seconds += time.perf_counter() - start
+        return result, True
+
+    def settle(self, step: Callable[[], Any]) -> None:
+        """Call `step`, which runs the model both ways, until it compiles nothing more. Raises Unsupported if it never does."""
+        for _ in range(SETTLING):
+            if not self.watched(step)[1]:
+                return
+        raise Unsupported(f"torch.compile compiles anew in each of {SETTLING} iterations alike; use --mode eager")
+
     @property
     def words(self) -> str:
         """`2 graphs, 1 break`: where there are breaks, Python between the graphs still runs eagerly."""
-        graphs, breaks = (after - before for after, before in zip(_counted(), self._before, strict=True))
+        graphs, breaks = self._found
         return f"{graphs} graph{'' if graphs == 1 else 's'}, {breaks} break{'' if breaks == 1 else 's'}"
+
+
+_ORDINALS = itertools.count()
 
 
 def _counted() -> tuple[int, int]:

@@ -76,6 +76,8 @@ class NetworkWorkload:
             output = self._model(self._input)
         cotangent = torch.randn(spread.whole(output.shape) if spread else output.shape, generator=generator)
         self._cotangent = (spread.own(cotangent) if spread else cotangent).to(output)
+        if isinstance(self._run, modes.Compiled):
+            self._run.settle(self._iterate)
 
     def _prepare(self, gpu: Gpu) -> None:
         """Warm libraries up, take the peak of one iteration, capture, and choose the size of a block."""
@@ -121,7 +123,7 @@ class NetworkWorkload:
 
     def call(self) -> dict[str, float]:
         with told(self._gpu):
-            found = self._replayed() if self._graphs else self._block()
+            found = self._compiled_block() if isinstance(self._run, modes.Compiled) else self._replayed() if self._graphs else self._block()
         if FORWARD_BACKWARD_WALL in found:
             self._walls.append(found[FORWARD_BACKWARD_WALL])
         return found
@@ -136,6 +138,12 @@ class NetworkWorkload:
             output.backward(self._cotangent)
             watch.mark("forward_backward")
         return watch.read()
+
+    def _compiled_block(self) -> dict[str, float]:
+        found, disturbed = self._run.watched(self._block)
+        if disturbed:
+            raise Unsupported("torch.compile compiled anew while it was timed; use --mode eager")
+        return found
 
     def _replayed(self) -> dict[str, float]:
         """A block of the forward graph, then one of both passes."""
@@ -175,8 +183,10 @@ class NetworkWorkload:
         found = [Measurement("parameter_bytes", "B", (float(parameters),))]
         if self._gpu is not None:
             found += self._device(self._gpu)
-        elif self.memory and (peak := peak_allocated(lambda: self._model(self._input).backward(self._cotangent))) is not None:
+        elif self.memory and (peak := peak_allocated(lambda: self._run(self._input).backward(self._cotangent))) is not None:
             found.append(Measurement("peak_bytes", "B", (float(peak),)))
+        if isinstance(self._run, modes.Compiled):
+            found.append(Measurement("compile_s", "s", (self._run.seconds,)))
         if self._spread:
             found += self._spread.measurements(self.call, self._iterate, self._input.dtype, self._case.role == BASELINE)
         return found

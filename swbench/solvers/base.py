@@ -1,7 +1,7 @@
 """The contract of a solver: Σ -> Σ^(-1/2) for a batch of small symmetric positive definite matrices, with its gradient."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import torch
@@ -43,6 +43,12 @@ class Solver(ABC):
     @abstractmethod
     def flops(self, group: int) -> float:
         """Floating-point operations for one `group`×`group` matrix, forward, with the source of the formula in its docstring."""
+
+    @property
+    def spec(self) -> str:
+        """What `swbench.solvers.get` makes this solver of, with every option."""
+        options = ",".join(f"{field.name}={getattr(self, field.name)}" for field in fields(self))
+        return f"{self.name}:{options}" if options else self.name
 
     def tolerance(self, kappa: float, group: int = 16) -> float:
         """Relative error of W against float64 that the method promises in float32 at condition number `kappa`.

@@ -91,6 +91,12 @@ def test_a_group_beyond_the_kernels_runs_on_torch_operations():
     compare(results(layer, x, dy), results(twin, x.double(), dy.double()), 2e-4)
 
 
+def test_what_c_would_misread_is_refused():
+    layer = layer_of("swa", 32, 16, "auto", "native")
+    with pytest.raises(ValueError, match=r"'native' does not take torch.bfloat16 on cpu"):
+        layer(torch.randn(2, 32, 8, 8, dtype=torch.bfloat16))
+
+
 def test_does_not_depend_on_the_number_of_threads():
     layer, _ = pair("swb", 32, 16, False)
     x, dy = torch.randn(2, 32, 64, 65), torch.randn(2, 32, 64, 65)

@@ -167,7 +167,7 @@ def test_what_cannot_be_captured_is_unsupported_but_out_of_memory_stays_that():
         build(FakeGpu(fails={"capture": OOM}), mode="graph")
 
 
-def test_compile_says_what_it_compiled(monkeypatch):
+def test_compile_is_for_fixed_shapes(monkeypatch):
     compiled = []
     monkeypatch.setattr(torch, "compile", lambda model, **options: compiled.append(options) or model)
     workload, _ = build(mode="compile")

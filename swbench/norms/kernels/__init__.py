@@ -26,16 +26,23 @@ def names() -> tuple[str, ...]:
 
 
 @cache
-def _instance(name: str) -> "Kernels":
+def named(name: str) -> "Kernels":
+    """The one kernel set of that `name`. Raises UnknownName for an unknown one."""
     return TABLE.load(name)()
 
 
 def kernels_for(x: "Tensor", wanted: str = "auto") -> "Kernels":
-    """The kernel set named `wanted`, or with `auto` the first in the table that takes `x`. Raises UnknownName for an unknown name."""
+    """The kernel set named `wanted`, or with `auto` the first in the table that takes `x`.
+
+    Raises UnknownName for an unknown name, ValueError if the set wanted does not take `x`: C would read another dtype as its own.
+    """
     if wanted != "auto":
-        return _instance(wanted)
+        kernels = named(wanted)
+        if kernels.takes(x):
+            return kernels
+        raise ValueError(f"kernel set {wanted!r} does not take {x.dtype} on {x.device}; leave `kernels` at 'auto', or choose 'torch'")
     for name in TABLE:
-        kernels = _instance(name)
+        kernels = named(name)
         if kernels.takes(x):
             return kernels
     raise ValueError(f"no kernel set takes a tensor of shape {tuple(x.shape)}, {x.dtype}, on {x.device}")

@@ -13,12 +13,18 @@ from swbench.norms.statistics import Statistics
 from swbench.solvers.base import Solver
 
 if TYPE_CHECKING:
+    from swbench.norms.kernels.halves import Halves
     from swbench.norms.whitening import Call
 
 
 def statistics_dtype(x: Tensor) -> torch.dtype:
     """float64 for a float64 tensor, float32 for every other."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def dense(x: Tensor) -> Tensor:
+    """`x` itself if it is contiguous or channels_last, as the passes need it, otherwise a contiguous copy."""
+    return x if x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last) else x.contiguous()
 
 
 class Kernels(ABC):
@@ -64,6 +70,12 @@ class Kernels(ABC):
     def function(self, call: "Call") -> "type[torch.autograd.Function] | None":
         """An autograd Function of its own for the whole layer, with the arguments of `Whitening`; None to be called pass by pass."""
         return None
+
+    def halves(self, call: "Call") -> "Halves":
+        """The whole layer without autograd, for the operators that compiled graphs call; a set with a `function` offers its own."""
+        from swbench.norms.kernels.halves import PASSES
+
+        return PASSES
 
     def mix_and_solve(self, recipe: Recipe, solver: Solver, stats: Statistics, parameters: Parameters) -> Solved:
         """From statistics to A and b of y = A x + b. A fused set may override it, and `small_gradients` with it."""

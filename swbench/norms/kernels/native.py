@@ -10,7 +10,8 @@ from swbench.native import library
 from swbench.norms.kernels import algebra
 from swbench.norms.kernels.algebra import Gradients, Parameters, Reduce, Solved
 from swbench.norms.kernels.aten import AtenKernels
-from swbench.norms.kernels.native_whole import WholeWhitening, statistics_of
+from swbench.norms.kernels.halves import PASSES, Halves
+from swbench.norms.kernels.native_whole import WHOLE, WholeWhitening, statistics_of
 from swbench.norms.recipe import Recipe
 from swbench.norms.statistics import Statistics
 from swbench.solvers.base import Solver
@@ -71,9 +72,11 @@ class NativeKernels(AtenKernels):
         return dx
 
     def function(self, call: "Call") -> type[torch.autograd.Function] | None:
-        running = call.running
-        fits = running is None or (running.mean.dtype == running.cov.dtype == torch.float32 and running.mean.is_contiguous() and running.cov.is_contiguous())
+        fits = call.running is None or call.running.plain
         return WholeWhitening if fits and _fuses(call.recipe, call.solver) else None
+
+    def halves(self, call: "Call") -> Halves:
+        return WHOLE if _fuses(call.recipe, call.solver) else PASSES
 
     def mix_and_solve(self, recipe: Recipe, solver: Solver, stats: Statistics, parameters: Parameters) -> Solved:
         if not _fuses(recipe, solver):
