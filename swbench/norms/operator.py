@@ -120,7 +120,7 @@ class _Whiten(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, *given):
-        x, gamma, beta, mean_logits, cov_logits, running_mean, _, statistics, group, eps, _, training, solver, kernels, _ = given
+        x, gamma, beta, mean_logits, cov_logits, _, _, statistics, group, eps, _, training, solver, kernels, _ = given
         operator = torch.ops.swbench.whiten_forward_training if training else torch.ops.swbench.whiten_forward
         y, room = operator(*given)
         ctx.save_for_backward(x, gamma, beta, mean_logits, cov_logits, room)

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from swbench.norms.kernels import algebra
 from swbench.norms.kernels.algebra import Parameters, Solved
-from swbench.norms.kernels.base import statistics_dtype
 from swbench.norms.recipe import Recipe
 from swbench.norms.statistics import Statistics
 from swbench.norms.whitening import back, there
