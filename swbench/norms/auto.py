@@ -55,13 +55,15 @@ def by_batch(device: str, group: int, dtype: str) -> tuple[tuple[int, str], ...]
     rows = [row for row in measured() if row.device == device and row.dtype == dtype]
     sizes = sorted({row.group for row in rows if row.group >= group}) or sorted({row.group for row in rows})[-1:]
     rows = [row for row in rows if row.group in sizes[:1]]
+    if not rows:
+        return ((ANY, EVERYWHERE),)
     batches = sorted({row.batch for row in rows})
     found: list[tuple[int, str]] = []
     # The nearest measured batch by ratio: up to the geometric mean of two it is the smaller one.
     for batch, most in zip(batches, [*(a * b for a, b in pairwise(batches)), ANY], strict=True):
         spec = _fastest([row for row in rows if row.batch == batch], device)
         found = [*(found[:-1] if found and found[-1][1] == spec else found), (most, spec)]
-    return tuple(found) or ((ANY, EVERYWHERE),)
+    return tuple(found)
 
 
 def pick(found: tuple[tuple[int, str], ...], batch: int) -> str:

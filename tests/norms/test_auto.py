@@ -30,6 +30,8 @@ def table(monkeypatch):
         (9, 12, torch.float32, "cpu", "polar"),  # the next size up
         (40, 12, torch.float32, "cpu", "polar"),  # the largest size for any beyond
         (16, 500, torch.float32, "cpu", "svd"),  # the nearest batch
+        (16, 100, torch.float32, "cpu", "polar"),  # as far from either: the smaller one
+        (16, 101, torch.float32, "cpu", "svd"),
         (3, 500, torch.float32, "cpu", "eigh"),
         (16, 12, torch.float64, "cpu", "eigh"),  # not measured
         (16, 12, torch.float32, "meta", "eigh"),
