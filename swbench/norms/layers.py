@@ -1,6 +1,6 @@
 """The whitening layers: batch, instance and switchable whitening (Pan et al., Switchable Whitening, ICCV 2019)."""
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from swbench import solvers
 from swbench.norms import kernels as kernel_sets
 from swbench.norms.auto import choose
-from swbench.norms.kernels.base import dense, statistics_dtype
+from swbench.norms.kernels.base import Bound, dense, statistics_dtype
 from swbench.norms.ranks import Absent, Group, ranks_of
 from swbench.norms.recipe import Recipe
 from swbench.norms.whitening import Call, Running, Whitening
@@ -17,6 +17,18 @@ from swbench.solvers.base import Solver
 AUTO = "auto"
 SW_TYPES = {2: ("bw", "iw"), 3: ("bw", "iw", "ln"), 5: ("bw", "iw", "bn", "in", "ln")}
 """`sw_type` of the public code: 2 is SW^a, 5 is SW^b. Statistics in the order of the weights."""
+
+
+KINDS = 64
+"""Kinds of calls a layer keeps ready; with more it starts again."""
+
+
+class _Ready(NamedTuple):
+    """What calls of one kind need: the layer as a function of tensors, the running statistics it moves, and the names of what it runs on."""
+
+    bound: Bound
+    running: Running | None
+    choice: tuple[str, str]
 
 
 class Whiten2d(nn.Module):
@@ -58,6 +70,9 @@ class Whiten2d(nn.Module):
         self.recipe = Recipe(statistics or self.statistics, num_pergroup, eps)
         self.solver, self.kernels, self.process_group = solver, kernels, process_group
         self.choice: tuple[str, str] | None = None
+        self._ready: dict[tuple, _Ready] = {}
+        self._given: tuple[str, ...] = ("weight", "bias")
+        self._padding: tuple[None, ...] = (None, None)
         self._solvers: dict[str, Solver] = {}
         if isinstance(solver, str) and solver != AUTO:
             self._named(solver)
@@ -72,31 +87,56 @@ class Whiten2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The whitened, scaled and shifted `x`, (N, C, H, W), in its dtype and layout. Raises ValueError for any other shape."""
-        if x.dim() != 4 or x.shape[1] != self.num_features:
-            raise ValueError(f"expected an input of shape (N, {self.num_features}, H, W), not {tuple(x.shape)}")
-        if x.numel() == 0 and not (x.shape[0] == 0 and self.process_group is not None):
-            raise ValueError(f"an input of shape {tuple(x.shape)} holds no pixels to take statistics from")
-        x = dense(x)
         if torch.compiler.is_compiling():
             from swbench.norms import operator
 
             spread = self.process_group is not None and (x.shape[0] == 0 or (self.training and self.recipe.uses_batch))
-            return operator.over_ranks(self, x) if spread else operator.whiten(self, x)
+            return operator.over_ranks(self, x) if spread else operator.whiten(self, self._checked(x))
         return self.call_eagerly(x)
 
     def call_eagerly(self, x: Tensor) -> Tensor:
-        """The layer at a dense `x` that was checked."""
+        """The layer outside of any compiled graph. What one kind of call needs is found once, and kept until something it rests on changes."""
+        kind = (x.shape, x.stride(), x.dtype, x.device, type(x), self.training, self.solver, self.kernels, self.momentum)
+        ready, buffers, parameters = self._ready.get(kind), self._buffers, self._parameters
+        if ready is None or (ready.running is not None and not ready.running.is_of(buffers)):
+            ready = self._prepare(x, kind)
+            if ready is None:
+                return self.call_eagerly(x.contiguous())
+        if self.choice is not ready.choice:
+            self.choice = ready.choice
+        # Not by attribute, which costs as much again as all of this; but a parametrised one is an attribute only.
+        given = [parameters[name] if name in parameters else getattr(self, name) for name in self._given]
+        return ready.bound(x, *given, *self._padding)
+
+    def _prepare(self, x: Tensor, kind: tuple) -> "_Ready | None":
+        """What calls with such an `x` need; None where its layout needs a copy first. Raises ValueError for a wrong shape."""
+        if self._checked(x) is not x:
+            return None
         running = Running(self.running_mean, self.running_cov, self.momentum) if self.recipe.uses_batch else None
         ranks = ranks_of(self.process_group) if running is not None and self.training else None
         (solver, spec), kernels = self._solver(x), kernel_sets.kernels_for(x, self.kernels)
-        if self.choice != (spec, kernels.name):
-            self.choice = spec, kernels.name
         call = Call(self.recipe, solver, kernels, running, self.training, ranks)
-        if x.shape[0] == 0:
-            function = Absent
-        else:  # what a kernel set does in one piece leaves no place for other ranks to join
-            function = (call.kernels.function(call) if ranks is None else None) or Whitening
-        return function.apply(x, self.weight, self.bias, *self._logits(), call)
+        choice = spec, kernels.name
+        if self.process_group is not None:  # never kept, for ranks may come and go; what a kernel set does in one piece leaves them no place to join
+            function = Absent if x.shape[0] == 0 else Whitening
+            return _Ready(lambda *given: function.apply(*given, call), running, choice)
+        ready = _Ready(kernels.bind(call, x), running, choice)
+        if len(self._ready) >= KINDS:
+            self._ready.clear()
+        self._ready[kind] = ready
+        return ready
+
+    def _checked(self, x: Tensor) -> Tensor:
+        """`x`, dense. Raises ValueError for a shape that no layer of this kind takes."""
+        if x.dim() != 4 or x.shape[1] != self.num_features:
+            raise ValueError(f"expected an input of shape (N, {self.num_features}, H, W), not {tuple(x.shape)}")
+        if x.numel() == 0 and not (x.shape[0] == 0 and self.process_group is not None):
+            raise ValueError(f"an input of shape {tuple(x.shape)} holds no pixels to take statistics from")
+        return dense(x)
+
+    def __getstate__(self) -> dict:
+        """What is pickled and copied: all but what was made ready for calls, which holds addresses."""
+        return self.__dict__ | {"_ready": {}}
 
     @property
     def chosen(self) -> dict[str, str]:
@@ -124,7 +164,8 @@ class Whiten2d(nn.Module):
         return f"{self.num_features}, num_pergroup={self.num_pergroup}, solver={solver}, eps={self.recipe.eps}, momentum={self.momentum}, affine={affine}"
 
     def _logits(self) -> tuple[Tensor | None, Tensor | None]:
-        return None, None
+        """What the weights of means and of covariances are the softmax of; None where a layer mixes nothing."""
+        return tuple(getattr(self, name) for name in self._given[2:]) or (None, None)
 
     def _named(self, spec: str) -> Solver:
         if spec not in self._solvers:
@@ -182,9 +223,7 @@ class SwitchWhiten2d(Whiten2d):
         count = len(self.recipe.statistics)
         self.sw_mean_weight = nn.Parameter(torch.ones(count))
         self.register_parameter("sw_var_weight", None if tie_weight else nn.Parameter(torch.ones(count)))
-
-    def _logits(self) -> tuple[Tensor | None, Tensor | None]:
-        return self.sw_mean_weight, self.sw_mean_weight if self.tie_weight else self.sw_var_weight
+        self._given, self._padding = ("weight", "bias", "sw_mean_weight", "sw_mean_weight" if tie_weight else "sw_var_weight"), ()
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, sw_type={self.sw_type}, tie_weight={self.tie_weight}"

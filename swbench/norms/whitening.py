@@ -29,6 +29,10 @@ class Running:
         """Whether C can read and write both where they are."""
         return self.mean.dtype == self.cov.dtype == torch.float32 and self.mean.is_contiguous() and self.cov.is_contiguous()
 
+    def is_of(self, buffers: dict[str, Tensor]) -> bool:
+        """Whether these are the tensors that a layer has now; moved to another device or dtype it has others."""
+        return self.mean is buffers.get("running_mean") and self.cov is buffers.get("running_cov")
+
     def update(self, mean: Tensor, cov: Tensor, counted: Tensor | None = None) -> None:
         """Move both towards the statistics of a batch, in place. Where `counted` () is false the batch was empty: nothing moves."""
         for buffer, value in ((self.mean, mean.unsqueeze(-1)), (self.cov, cov)):

@@ -1,6 +1,7 @@
 """The contract of a kernel set: four passes over the full tensors, and the small algebra between them."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -11,6 +12,9 @@ from swbench.norms.kernels.algebra import Gradients, Parameters, Reduce, Solved
 from swbench.norms.recipe import Recipe
 from swbench.norms.statistics import Statistics
 from swbench.solvers.base import Solver
+
+Bound = Callable[..., Tensor]
+"""A function of x, γ, β and the two vectors of logits (None where the layer has none) that gives y."""
 
 if TYPE_CHECKING:
     from swbench.norms.kernels.halves import Halves
@@ -70,6 +74,21 @@ class Kernels(ABC):
     def function(self, call: "Call") -> "type[torch.autograd.Function] | None":
         """An autograd Function of its own for the whole layer, with the arguments of `Whitening`; None to be called pass by pass."""
         return None
+
+    def bind(self, call: "Call", x: Tensor) -> Bound:
+        """The layer for `call` and inputs like `x`: a function of x and the four parameters, differentiable where gradients are recorded.
+
+        A layer keeps it for inputs of the same shape, strides, dtype and device, while its running statistics are the same tensors; so
+        what can be made ready for these belongs here. Not for a batch that is spread over ranks.
+        """
+        from swbench.norms.whitening import Whitening, there
+
+        function = self.function(call) or Whitening
+
+        def bound(x: Tensor, *given: Tensor | None) -> Tensor:
+            return function.apply(x, *given, call) if function is not Whitening or torch.is_grad_enabled() else there(call, x, given)[0]
+
+        return bound
 
     def halves(self, call: "Call") -> "Halves":
         """The whole layer without autograd, for the operators that compiled graphs call; a set with a `function` offers its own."""

@@ -10,8 +10,9 @@ from swbench.native import library
 from swbench.norms.kernels import algebra
 from swbench.norms.kernels.algebra import Gradients, Parameters, Reduce, Solved
 from swbench.norms.kernels.aten import AtenKernels
+from swbench.norms.kernels.base import Bound
 from swbench.norms.kernels.halves import PASSES, Halves
-from swbench.norms.kernels.native_whole import WHOLE, WholeWhitening, statistics_of
+from swbench.norms.kernels.native_whole import WHOLE, Whole, WholeWhitening, plain, statistics_of
 from swbench.norms.recipe import Recipe
 from swbench.norms.statistics import Statistics
 from swbench.solvers.base import Solver
@@ -71,9 +72,17 @@ class NativeKernels(AtenKernels):
         self._native.sw_combine(dy.data_ptr(), x.data_ptr(), *matrices, dx.data_ptr(), *_shape(x, group))
         return dx
 
-    def function(self, call: "Call") -> type[torch.autograd.Function] | None:
-        fits = call.running is None or call.running.plain
-        return WholeWhitening if fits and _fuses(call.recipe, call.solver) else None
+    def bind(self, call: "Call", x: Tensor) -> Bound:
+        if not _fuses(call.recipe, call.solver) or not (call.running is None or call.running.plain):
+            return super().bind(call, x)
+        whole = Whole(call, x.shape, not x.is_contiguous())
+
+        def bound(x: Tensor, *given: Tensor | None) -> Tensor:
+            if torch.is_grad_enabled():
+                return WholeWhitening.apply(x, *given, whole)
+            return whole.forward(x, plain(given), x.new_empty(whole.room))
+
+        return bound
 
     def halves(self, call: "Call") -> Halves:
         return WHOLE if _fuses(call.recipe, call.solver) else PASSES
