@@ -31,7 +31,7 @@ class Halves(ABC):
 
     @abstractmethod
     def room(self, call: "Call", images: int, channels: int, dtype: torch.dtype, device: str) -> int:
-        """Elements of `room`, from two images on linear in their number. `dtype` is that of the statistics; `call.running` is not looked at."""
+        """Elements of `room` at least, from two images on linear in their number. `dtype` is that of the statistics; `call.running` is not looked at."""
 
     @abstractmethod
     def forward(self, call: "Call", x: Tensor, given: Given, room: Tensor) -> Tensor:
