@@ -8,7 +8,7 @@ from swbench.case import AnyCase, case_from_json
 from swbench.plan import Protocol
 
 EXIT_CRASHED, EXIT_OUT_OF_MEMORY = 70, 71
-"""Exit statuses of a rank that failed while the others could go on no more."""
+"""Exit statuses of a worker or a rank that could not go on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +42,11 @@ class Job:
     def world(self) -> int:
         """Processes that every case is spread over."""
         return max(getattr(case, "world", 1) for case in self.cases)
+
+    @property
+    def nodes(self) -> int:
+        """Machines that these are on, as many on each."""
+        return max(getattr(case, "nodes", 1) for case in self.cases)
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready values of all fields."""

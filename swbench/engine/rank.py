@@ -2,15 +2,14 @@
 
 import os
 import sys
-import traceback
 
 from swbench import plugins
 from swbench.engine.crew import Crew, Led
-from swbench.engine.job import EXIT_CRASHED, Job
+from swbench.engine.job import Job
 from swbench.engine.launcher import read_order
 from swbench.engine.page import Page
 from swbench.engine.session import Session
-from swbench.engine.worker import Line, looking, prepare, tie_to, workloads
+from swbench.engine.worker import Line, looking, prepare, run, tie_to, workloads
 from swbench.suite.threads import physical_cores
 
 
@@ -24,7 +23,7 @@ def main() -> None:
     plugins.load(plugins.from_json(order["plugins"]))
     classes = workloads(job)
     if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(job.threads or max(1, physical_cores() // job.world))
+        sys.modules["torch"].set_num_threads(job.threads or max(1, physical_cores() * job.nodes // job.world))
     crew = Crew.join(job.cases, lambda case: classes[case.kind](case), job.protocol.case_limit_s)
     if crew.rank:
         crew.follow()
@@ -42,11 +41,4 @@ def _taken(launcher: int, handle: int, mode: int) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except Exception:  # noqa: BLE001  the log is all that is left to tell it to
-        traceback.print_exc()
-        sys.stderr.flush()
-        os._exit(EXIT_CRASHED)
-    sys.stdout.flush()
-    os._exit(0)
+    run(main)

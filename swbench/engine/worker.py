@@ -11,10 +11,11 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import NoReturn
 
 from swbench import plugins
 from swbench.case import AnyCase
-from swbench.engine.job import Job
+from swbench.engine.job import EXIT_CRASHED, Job
 from swbench.engine.messages import Message, encode
 from swbench.engine.page import Page
 from swbench.engine.session import Session
@@ -102,12 +103,17 @@ def prepare() -> None:
     faulthandler.enable(all_threads=True)
 
 
-if __name__ == "__main__":
+def run(main: Callable[[], None]) -> NoReturn:
+    """Call `main` and end this process: a worker's, or a rank's."""
     try:
         main()
     except Exception:  # noqa: BLE001  the log is all that is left to tell it to
         traceback.print_exc()
         sys.stderr.flush()
-        os._exit(70)
+        os._exit(EXIT_CRASHED)
     sys.stdout.flush()
     os._exit(0)  # at-exit code of libraries measures nothing and can hang
+
+
+if __name__ == "__main__":
+    run(main)

@@ -87,13 +87,23 @@ def ended(child: int, kill_after_s: float | None, victim: str) -> int:
             os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     os.close(handle)
-    until = time.monotonic() + ORPHAN_S
-    while time.monotonic() < until:  # this process inherits orphans: its workers must follow a killed parent
-        try:
-            os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.01)
+    return _last(os.waitstatus_to_exitcode(status))
+
+
+def _last(code: int) -> int:
+    """`code`, once there is no process left: this one inherits orphans, and workers must follow a killed parent."""
+    signal.signal(signal.SIGALRM, _too_late)
+    signal.setitimer(signal.ITIMER_REAL, ORPHAN_S)
+    try:
+        while True:
+            os.wait()
+    except ChildProcessError:
+        return code
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _too_late(number, frame):
     raise AssertionError("a worker outlived its parent")
 
 
