@@ -15,10 +15,13 @@ class _Keyed:
     """Hashing and JSON shared by both kinds of case."""
 
     kind: ClassVar[str]
+    _later: ClassVar[dict[str, Any]] = {}
+    """Fields that runs were stored without, and what these meant: so that their cases keep their keys."""
 
     def to_json(self) -> dict[str, Any]:
-        """All fields and the kind, as JSON-ready values."""
-        return {"kind": self.kind, **{field.name: getattr(self, field.name) for field in dataclasses.fields(self)}}
+        """All fields and the kind, as JSON-ready values; a field of `_later` only where it is not what it was before there was one."""
+        found = {"kind": self.kind, **{field.name: getattr(self, field.name) for field in dataclasses.fields(self)}}
+        return {name: value for name, value in found.items() if name not in self._later or value != self._later[name]}
 
     @cached_property
     def key(self) -> str:
@@ -33,10 +36,12 @@ class Case(_Keyed):
 
     `image` is (height, width) in pixels; `layers` the number of sites that carry `norm`, all others carry batch normalisation;
     `solver` a solver spec such as `auto`, `eigh` or `eigh:backward=paper`, None where nothing is whitened; `threads` the
-    intra-op threads on a CPU, 0 on a GPU; `world` the number of processes the batch is spread over.
+    intra-op threads on a CPU, 0 on a GPU; `world` the number of processes the batch is spread over, `nodes` the machines they are on,
+    as many on each.
     """
 
     kind: ClassVar[str] = "network"
+    _later: ClassVar[dict[str, Any]] = {"nodes": 1}
     model: str
     norm: str = "bn"
     layers: int = 0
@@ -51,6 +56,7 @@ class Case(_Keyed):
     layout: str = "contiguous"
     threads: int = 1
     world: int = 1
+    nodes: int = 1
     role: str = VARIANT
 
 

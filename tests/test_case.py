@@ -18,10 +18,18 @@ def test_json_round_trip(case):
 
 def test_every_field_changes_the_key():
     other = {"model": "x", "norm": "bw", "layers": 14, "solver": "svd", "group": 8, "classes": 19, "image": (713, 713), "batch": 2, "device": "cuda"}
-    other |= {"dtype": "bfloat16", "mode": "graph", "layout": "channels_last", "threads": 2, "world": 2, "role": CONTROL}
+    other |= {"dtype": "bfloat16", "mode": "graph", "layout": "channels_last", "threads": 2, "world": 2, "nodes": 2, "role": CONTROL}
     assert set(other) == {f.name for f in dataclasses.fields(Case)}
     keys = {dataclasses.replace(CASE, **{name: value}).key for name, value in other.items()}
     assert len(keys | {CASE.key}) == len(other) + 1
+
+
+def test_a_field_that_came_later_leaves_old_keys_as_they_were():
+    assert "nodes" not in CASE.to_json()
+    assert CASE.key == "3bf5724bd69651f1"
+    spread = dataclasses.replace(CASE, world=8, nodes=2)
+    assert case_from_json(json.loads(json.dumps(spread.to_json()))) == spread
+    assert spread.key != dataclasses.replace(CASE, world=8).key
 
 
 def test_an_unknown_field_is_refused():

@@ -30,7 +30,7 @@ def flops_measurements(case: Case, chosen: Mapping[str, str] | None = None) -> t
     count of layers, UnknownName.
     """
     solver = (chosen or {}).get("solver") or case.solver or FALLBACK
-    network = dataclasses.replace(case, batch=1, device="cpu", mode="eager", layout="contiguous", threads=1, world=1, role="", solver=solver)
+    network = dataclasses.replace(case, batch=1, device="cpu", mode="eager", layout="contiguous", threads=1, world=1, nodes=1, role="", solver=solver)
     measurements, notes = _measured(network)
     return list(measurements), dict(notes)
 

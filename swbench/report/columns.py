@@ -19,6 +19,10 @@ def _each(name: str, header: str, kind: str, bounds: bool = False) -> list[Colum
     return [Column(name.format(d=d, p=p), header.format(d=SPANS[d], p=PASSES[p]), kind, SPANS[d], bounds) for d, p in SLOTS]
 
 
+def _each_device(name: str, header: str) -> list[Column]:
+    return [Column(name.format(d=d), header.format(d=SPANS[d]), "count", SPANS[d]) for d in SPANS]
+
+
 NETWORK_COLUMNS = (
     Column("model", "Network"),
     Column("norm", "Norm"),
@@ -76,6 +80,9 @@ NETWORK_COLUMNS = (
     Column("gpu_solver_chosen", "GPU solver"),
     Column("cpu_kernels_chosen", "CPU kernels"),
     Column("gpu_kernels_chosen", "GPU kernels"),
+    *_each_device("{d}_processes", "{d} processes"),
+    *_each_device("{d}_nodes", "{d} nodes"),
+    Column("gpu_device", "GPU device"),
     Column("suite", "Suite"),
     Column("run", "Run"),
     Column("cpu_case", "CPU case"),

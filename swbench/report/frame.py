@@ -22,7 +22,8 @@ def load_run(path: str | os.PathLike) -> pandas.DataFrame:
 
     rows = [(*case, *place, *sample, *outcome) for case, place, sample, outcome in samples(load(path))]
     frame = pandas.DataFrame.from_records(rows, columns=list(COLUMNS))
-    whole = ["layers", "group_size", "classes", "image_height", "image_width", "batch", "threads", "world", "replicate", "round", "position"]
+    whole = ["layers", "group_size", "classes", "image_height", "image_width", "batch", "threads", "world", "nodes"]
+    whole += ["replicate", "round", "position"]
     frame[whole] = frame[whole].astype("Int64")
     frame["value"] = frame["value"].astype(float)
     frame["disturbed"] = frame["disturbed"].astype("boolean")

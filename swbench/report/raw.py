@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 CASE_FIELDS = (
     *("run", "suite", "group", "label", "role", "case", "kind", "model", "norm", "layers", "solver", "group_size", "classes"),
-    *("image_height", "image_width", "batch", "device", "dtype", "mode", "layout", "threads", "world", "spectrum", "cache"),
+    *("image_height", "image_width", "batch", "device", "dtype", "mode", "layout", "threads", "world", "nodes", "spectrum", "cache"),
 )
 PLACE_FIELDS = ("replicate", "attempt", "round", "started_unix_s", "disturbed")
 SAMPLE_FIELDS = ("position", "metric", "unit", "value")

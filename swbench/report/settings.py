@@ -11,17 +11,19 @@ DEVICES = ("cpu", "cuda")
 
 @dataclass(frozen=True)
 class Setting:
-    """What a section fixes on one kind of device."""
+    """What a section fixes on one kind of device; `device` says which of several, as in `cuda:1`."""
 
     batch: int
     mode: str
     threads: int
     world: int
+    nodes: int
+    device: str
 
     @classmethod
     def of(cls, case: Case) -> "Setting":
         """The setting of a case."""
-        return cls(case.batch, case.mode, case.threads, case.world)
+        return cls(case.batch, case.mode, case.threads, case.world, case.nodes, case.device)
 
     @property
     def alike(self) -> tuple[int, str]:
@@ -36,7 +38,9 @@ class Setting:
         if self.mode != "eager":
             parts.append(self.mode)
         if self.world > 1:
-            parts.append(f"{self.world} processes")
+            parts.append(f"{self.world} processes{f' on {self.nodes} nodes' if self.nodes > 1 else ''}")
+        if ":" in self.device:
+            parts.append(self.device)
         return ", ".join(parts)
 
 

@@ -123,12 +123,15 @@ class _Builder:
         cells[f"{device}_status"] = Cell(one.state)
         cells[f"{device}_batch"] = Cell(one.case.batch)
         cells[f"{device}_mode"] = Cell(one.case.mode)
+        cells[f"{device}_processes"], cells[f"{device}_nodes"] = Cell(one.case.world), Cell(one.case.nodes)
         cells[f"{device}_case"] = Cell(one.case.key)
         for what in ("solver", "kernels"):
             if what in one.chosen:
                 cells[f"{device}_{what}_chosen"] = Cell(one.chosen[what])
         if device == "cpu":
             cells["cpu_threads"] = Cell(one.case.threads)
+        else:
+            cells["gpu_device"] = Cell(one.case.device)
         for which, metric in METRIC.items():
             timing_cells(cells, device, which, one, one.times.get(metric))
         device_cells(cells, device, one)

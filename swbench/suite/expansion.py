@@ -89,7 +89,8 @@ def _network(suite: Suite, options: Options) -> Iterator[Group]:
                 raise OptionError(f"--batch {batch} has no image for each of {world} processes; choose --batch {world} or more")
             check_image(model, image, batch)
             shared = {"model": model, "classes": base["classes"], "image": image, "batch": batch, "device": device}
-            shared |= {"dtype": dtype, "mode": mode, "layout": layout, "threads": _threads(device, options, world), "world": world}
+            nodes = -(-world // (options.per_node or world))
+            shared |= {"dtype": dtype, "mode": mode, "layout": layout, "threads": _threads(device, options, world // nodes), "world": world, "nodes": nodes}
             own = [(label, fields) for label, fields in rows if fields["model"] == model]
             cases: list[AnyCase] = [Case(**shared, role=BASELINE), Case(**shared, role=CONTROL)]
             bn = f"{_model_label(model)}-BN"
@@ -100,6 +101,7 @@ def _network(suite: Suite, options: Options) -> Iterator[Group]:
                     labels.append(label)
             name = f"{device} batch {batch} {image[0]}x{image[1]}" + _extras(mode, "eager") + _extras(dtype, "float32") + _extras(layout, "contiguous")
             name += f" {world} processes" if world > 1 else ""
+            name += f" on {nodes} nodes" if nodes > 1 else ""
             name += f" {model}" if len(models) > 1 else ""
             yield Group(name=name, cases=tuple(cases), rows=tuple(labels))
 

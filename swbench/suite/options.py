@@ -15,8 +15,8 @@ class Options:
     """Overrides of a suite; None leaves what the suite says.
 
     `only` are globs over rows (`swa*`, `swa-7`, `ResNet50-SW^a`) or solver names, of which one must match; the baseline and its
-    control always stay. `worlds` are numbers of processes that a batch is spread over. `target_ci` is a
-    half-width on the log-ratio, `budget_s` seconds. `full` turns a solver suite's full grid on.
+    control always stay. `worlds` are numbers of processes that a batch is spread over, of which `per_node` fit
+    on one machine (None: all). `target_ci` is a half-width on the log-ratio, `budget_s` seconds. `full` turns a solver suite's full grid on.
     """
 
     devices: tuple[str, ...] | None = None
@@ -24,6 +24,7 @@ class Options:
     only: tuple[str, ...] | None = None
     solvers: tuple[str, ...] | None = None
     worlds: tuple[int, ...] | None = None
+    per_node: int | None = None
     batches: tuple[int, ...] | None = None
     groups: tuple[int, ...] | None = None
     spectra: tuple[str, ...] | None = None

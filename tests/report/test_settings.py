@@ -1,10 +1,13 @@
 """Which CPU and GPU settings share a section."""
 
+from stored_runs import network_group, results_of, rounds_of, stored
+
 from swbench.report.settings import Setting, device_kind, match
+from swbench.report.table import build_table
 
 
 def setting(batch, mode="eager", threads=0):
-    return Setting(batch, mode, threads, 1)
+    return Setting(batch, mode, threads, 1, 1, "cpu")
 
 
 def test_like_batches_go_together_and_the_rest_stands_alone():
@@ -32,3 +35,25 @@ def test_graph_mode_is_not_set_beside_eager():
 
 def test_device_kind_drops_the_index():
     assert device_kind("cuda:1") == "cuda"
+
+
+def shown(*groups):
+    """Titles and rows of the sections of a run in which the nth group takes n times as long."""
+    results, rounds = [], []
+    for place, group in enumerate(groups, 1):
+        results += results_of(group)
+        rounds += rounds_of(group, [place] * len(group.cases), noise=0)
+    sections = build_table(stored(groups, results, rounds)).sections
+    return {section.title: round(section.rows[0].cell("gpu_f_s").value or section.rows[0].cell("cpu_f_s").value, 3) for section in sections}
+
+
+def test_two_gpus_are_two_sections():
+    both = [network_group(f"{device} batch 1", device=device, threads=0) for device in ("cuda:0", "cuda:1")]
+    found = shown(*both)
+    assert list(found.values()) == [0.2, 0.4]
+    assert [title.rpartition(", ")[2] for title in found] == ["cuda:0", "cuda:1"]
+
+
+def test_a_gpu_without_a_number_is_not_named():
+    (title,) = shown(network_group("cuda batch 1", device="cuda", threads=0))
+    assert title.endswith("GPU batch 1")
