@@ -11,6 +11,7 @@ SwbenchError                 the user's mistake; `cli` prints the message and ex
  │   └─ SchemaTooNew         written by a later version
  ├─ ResumeRefused            suite, code or environment changed since the run began
  ├─ UnlikeEnvironments       two runs cannot be compared as they stand
+ ├─ NodeLost                 another machine of the run is gone
  ├─ NotCounted               an operation that a FLOP rule does not know
  └─ ProfileFailed            the profiling process ran out of memory, crashed or took too long
 
@@ -93,6 +94,12 @@ class ResumeRefused(SwbenchError):
 
 class UnlikeEnvironments(SwbenchError):
     """Two runs come from environments that differ in something that changes timings."""
+
+
+class NodeLost(SwbenchError):
+    """Another machine of the run is gone, or never came."""
+
+    exit_code = 3
 
 
 class NotCounted(SwbenchError):

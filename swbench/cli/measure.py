@@ -5,7 +5,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -14,6 +14,9 @@ from swbench.errors import ResumeRefused, StoreError, SwbenchError, printable
 from swbench.plan import Plan
 from swbench.plugins import Plugin
 from swbench.result import FAILURES
+
+if TYPE_CHECKING:
+    from swbench.engine.nodes import Nodes
 
 FAILED_CELL = 3
 
@@ -28,9 +31,10 @@ def measure(
     dry_run: bool,
     plugins: Sequence[str],
     allow_busy: bool = False,
+    nodes: "Nodes | None" = None,
     **given: Any,
 ) -> int:
-    """Run the suites called `names` under the options `given` and print their tables. Returns the exit code."""
+    """Run the suites called `names` under the options `given` and print their tables; `nodes` are the other machines. Returns the exit code."""
     from swbench import plugins as plugin_files
     from swbench.engine import devices
     from swbench.engine.environment import environment_id, record, unlike
@@ -45,6 +49,7 @@ def measure(
     options = suite.Options.of(**given)
     if set(options.metrics or ()) != {"flops"} and not (dry_run and options.devices):
         processes = max(world for one in suites for world in options.worlds or one.base.get("world", (1,)))
+        processes = min(processes, options.per_node or processes)
         options = attrs.evolve(options, devices=devices.check(options.devices, allow_busy=allow_busy or dry_run, processes=processes))
     plans = [suite.expand(one, options) for one in suites]
     _check_solver_options(plans)
@@ -66,7 +71,7 @@ def measure(
             _tell(f"the newest run of {one.name} with these options is complete: {found.path}")
             folders.append(found.path)
             continue
-        environment = environment or record()
+        environment = environment or _compared(record(), nodes, loaded, anyway)
         identity = environment_id(environment)
         if found is not None:
             _tell(f"going on with {found.path}")
@@ -76,11 +81,19 @@ def measure(
             text, command = one.text, _command(typed, names)
             writer = store.RunWriter.create(results, plan, environment, command, suite_text=text, options=asked, environment_id=identity, plugins=digests)
         try:
-            folders.append(_measure_one(plan, writer, loaded, [other.name for other in suites[suites.index(one) + 1 :]]))
+            folders.append(_measure_one(plan, writer, loaded, [other.name for other in suites[suites.index(one) + 1 :]], nodes))
         except StoreError:
             _rescue(writer, format_)
             raise
     return show(folders, format_)
+
+
+def _compared(environment: dict[str, Any], nodes: "Nodes | None", plugins: Sequence[Plugin], anyway: bool) -> dict[str, Any]:
+    """The environment of this node with what differs on the others, under `nodes`."""
+    unlike = nodes.compare(environment, plugins, anyway=anyway) if nodes else {}
+    for node, lines in unlike.items():
+        _tell(f"node {node} differs from node 0: {'; '.join(lines)}")
+    return {**environment, "nodes": {str(node): lines for node, lines in unlike.items()}} if unlike else environment
 
 
 def _check_solver_options(plans: Sequence[Plan]) -> None:
@@ -130,7 +143,7 @@ def _tell(text: str) -> None:
     print(f"bench.py: {printable(text)}", file=sys.stderr)
 
 
-def _measure_one(plan: Plan, writer: store.RunWriter, plugins: Sequence[Plugin], then: Sequence[str] = ()) -> Any:
+def _measure_one(plan: Plan, writer: store.RunWriter, plugins: Sequence[Plugin], then: Sequence[str] = (), nodes: "Nodes | None" = None) -> Any:
     """Count and time what `plan` asks for, before the suites in `then`; returns the run's folder."""
     from swbench.cli.progress import Display
     from swbench.engine import Interrupted, SubprocessExecutor, run
@@ -143,7 +156,7 @@ def _measure_one(plan: Plan, writer: store.RunWriter, plugins: Sequence[Plugin],
             if set(plan.metrics) == {"flops"}:
                 writer.finish("counted")
             else:
-                run(plan, writer, SubprocessExecutor(writer.path / "logs", plugins=plugins), display)
+                run(plan, writer, SubprocessExecutor(writer.path / "logs", plugins=plugins, nodes=nodes), display)
         except KeyboardInterrupt as problem:  # while counting; `run` has its own ending
             raise Interrupted.after(problem, writer) from None
     return writer.path
@@ -185,6 +198,8 @@ def _command(name: str, names: Sequence[str]) -> str:
     values = {place for place, word in enumerate(typed, 1) if word.startswith("-") and word not in FLAGS and "=" not in word}
     kept = [word for place, word in enumerate(typed) if place in values or (word not in ("--resume", "--anyway") and (word == name or word not in names))]
     here = torchrun.place()
+    if here and here.nodes > 1:
+        return shlex.join(["torchrun", "--nnodes", str(here.nodes), "--nproc-per-node", str(here.local_world), "bench.py", *kept])
     if here and "--nproc" not in typed:
         kept += ["--nproc", str(here.world)]
     return shlex.join(["python", "bench.py", *kept])

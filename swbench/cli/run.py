@@ -51,7 +51,7 @@ _MEASURING = (
 @click.option("--results", default="results", show_default=True, help="Folder that holds the runs.")
 @click.option("--format", "format_", default="table", show_default=True, help="table, markdown, csv, csv-long, latex, json, html.")
 @click.option("--resume", is_flag=True, help="Go on with the newest unfinished run of this suite and options.")
-@click.option("--anyway", is_flag=True, help="With --resume: go on although code, suite or environment changed, and record that.")
+@click.option("--anyway", is_flag=True, help="With --resume: go on although code, suite or environment changed; over nodes: although they differ. Recorded.")
 @click.option("--allow-busy", is_flag=True, help="Measure on a GPU that another program uses as well.")
 @click.option("--dry-run", is_flag=True, help="Say what would be measured, and stop.")
 @plugin_option
@@ -59,8 +59,7 @@ def run(suites: tuple[str, ...], **options: Any) -> int:
     """Measure SUITE (a name from `list suites`, or a TOML file) and print its table."""
     from swbench.cli.measure import measure
 
-    if options["anyway"] and not options["resume"]:
-        raise OptionError("--anyway only means something with --resume; add it, or leave --anyway out")
-    if not torchrun.leads(options):
-        return 0
-    return measure(suites, **options)
+    here = torchrun.place()
+    if options["anyway"] and not options["resume"] and (here is None or here.nodes == 1):
+        raise OptionError("--anyway only means something with --resume or over several nodes; add --resume, or leave --anyway out")
+    return torchrun.under(options, lambda nodes: measure(suites, nodes=nodes, **options))

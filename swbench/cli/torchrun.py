@@ -1,41 +1,88 @@
-"""Running under torchrun: the first of its processes measures, prints and stores; ranks of the cases are started afresh for every replicate."""
+"""Running under torchrun: the first of its processes measures, prints and stores; one on every other machine starts the ranks there."""
 
 import os
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from swbench.errors import OptionError
+from swbench.errors import OptionError, SwbenchError
+
+if TYPE_CHECKING:
+    from swbench.engine.nodes import Nodes
 
 
 class Place(NamedTuple):
-    """Where a process is among those that torchrun started: its rank, how many there are, and how many of them on this machine."""
+    """Where a process is among those that torchrun started: its rank, how many there are, how many of them on this machine, which machine of how many."""
 
     rank: int
     world: int
     local_world: int
+    local_rank: int
+    node: int
+    nodes: int
 
 
 def place(environ: Mapping[str, str] = os.environ) -> Place | None:
     """Where torchrun put this process; None where it was not started by torchrun."""
     if "TORCHELASTIC_RUN_ID" not in environ:
         return None
-    return Place(*(int(environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")))
+    return Place(*(int(environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "LOCAL_RANK", "GROUP_RANK", "GROUP_WORLD_SIZE")))
 
 
-def leads(options: dict[str, Any], environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether this process is the one that measures. Under torchrun its number of processes becomes that of the cases, unless options name one.
+def under(options: dict[str, Any], measure: Callable[["Nodes | None"], int], environ: Mapping[str, str] = os.environ) -> int:
+    """The exit status of this process, by its place: one measures, with the other nodes if there are any; one on each of these follows it.
 
-    A process is a replicate's, so torchrun's own processes cannot be the ranks: rank 0 starts fresh ones, and the others have
-    nothing to do. Raises OptionError for more processes than this machine was given.
+    The others have nothing to do: torchrun's own processes cannot be the ranks, which are started afresh for every replicate.
     """
     here = place(environ)
     if here is None:
-        return True
-    if here.world != here.local_world:
-        raise OptionError(f"torchrun started {here.world} processes on several machines; measure on one: torchrun --nproc-per-node {here.local_world}")
-    if here.rank > 0:
-        return False
+        return measure(None)
+    if here.local_rank > 0:
+        return 0
+    if here.node > 0:
+        return _follow(here, options["plugins"])
+    if here.nodes == 1:
+        spread(options, here)
+        return measure(None)
+    return _lead(here, options, measure)
+
+
+def spread(options: dict[str, Any], here: Place) -> None:
+    """Let torchrun's number of processes be that of the cases, unless `options` name one, on as few nodes as hold it.
+
+    Raises OptionError for more processes than torchrun was given, and for numbers that the nodes cannot share equally.
+    """
     options["worlds"] = options["worlds"] or (here.world,)
-    if max(options["worlds"]) > here.world:
-        raise OptionError(f"--nproc {max(options['worlds'])} is more than the {here.world} processes of torchrun; give torchrun --nproc-per-node as many")
-    return True
+    options["per_node"] = here.local_world if here.nodes > 1 else None
+    for world in options["worlds"]:
+        if world > here.world:
+            raise OptionError(f"--nproc {world} is more than the {here.world} processes of torchrun; give torchrun --nproc-per-node as many")
+        if world % (nodes := -(-world // here.local_world)):
+            raise OptionError(f"--nproc {world} cannot be shared equally by {nodes} nodes of {here.local_world} processes; choose a multiple of {nodes}")
+
+
+def _lead(here: Place, options: dict[str, Any], measure: Callable[["Nodes | None"], int]) -> int:
+    from swbench.engine.nodes import Nodes
+
+    nodes, code = Nodes.gather(here.nodes, here.local_world), 1
+    try:
+        spread(options, here)
+        code = measure(nodes)
+    except SwbenchError as problem:
+        code = problem.exit_code
+        raise
+    except KeyboardInterrupt:
+        code = 130
+        raise
+    finally:
+        nodes.end(code)  # all nodes end alike, or torchrun would wait for some of them
+    return code
+
+
+def _follow(here: Place, files: Sequence[str]) -> int:
+    from swbench import plugins
+    from swbench.engine import environment
+    from swbench.engine.follower import follow
+    from swbench.engine.meeting import Meeting
+
+    loaded = plugins.digests(plugins.load(files))
+    return follow(Meeting().join(node=here.node, processes=here.local_world, environment=environment.record(), plugins=loaded))

@@ -1,14 +1,15 @@
 """Running one job in a fresh process, and saying how it ended whatever it does."""
 
 import contextlib
-import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from swbench.engine import death
 from swbench.engine.job import EXIT_OUT_OF_MEMORY, Ending, Job
 from swbench.engine.messages import Again, End, Message, decode
+from swbench.engine.nodes import Nodes, Share
 from swbench.engine.process import Garbage, WorkerProcess, environment
 from swbench.plugins import Plugin
 from swbench.result import CRASHED, OUT_OF_MEMORY, TIMED_OUT
@@ -38,26 +39,43 @@ class SubprocessExecutor:
     While a region is timed the parent sleeps in one `poll` on the worker's pipe.
     """
 
-    def __init__(self, logs: Path, paths: Sequence[str] = (), environ: Mapping[str, str] | None = None, plugins: Sequence[Plugin] = ()) -> None:
-        """`paths` go in front of the worker's import path; `environ` adds to its environment; `plugins` are files that it executes first."""
+    def __init__(
+        self,
+        logs: Path,
+        paths: Sequence[str] = (),
+        environ: Mapping[str, str] | None = None,
+        plugins: Sequence[Plugin] = (),
+        nodes: Nodes | None = None,
+    ) -> None:
+        """`paths` go in front of the worker's import path; `environ` adds to its environment; `plugins` are files that it executes first.
+
+        `nodes` are those of cases that are spread over several; where one of them is lost, `run` raises NodeLost.
+        """
         self._logs, self._paths, self._environ, self._plugins = logs, tuple(paths), dict(environ or {}), tuple(plugins)
+        self._nodes = nodes or Nodes({}, {})
 
     def run(self, job: Job, on_message: Callable[[Message], None]) -> Ending:
-        kills = _out_of_memory_kills()
+        kills = death.out_of_memory_kills()
         log = self._logs / job.log
         _make(log)
-        with WorkerProcess(job, log, environment(job.threads, self._paths) | self._environ, self._plugins) as worker:
-            ending = self._listen(worker, job, on_message, kills)
+        share = self._nodes.begin(job, self._plugins) if job.nodes > 1 else Share({}, {})
+        with WorkerProcess(job, log, environment(job.threads, self._paths) | self._environ, self._plugins, share.place) as worker:
+            ending = self._listen(worker, share, job, on_message, kills)
+        share.stop(_EXIT_S if ending.ok else 0.0, dump=ending.status == TIMED_OUT)
         with contextlib.suppress(FileNotFoundError):
             if ending.ok and log.stat().st_size == 0:
                 log.unlink()
+            elif not ending.ok:
+                share.keep_logs(log)
         return ending
 
-    def _listen(self, worker: WorkerProcess, job: Job, on_message: Callable[[Message], None], kills: int) -> Ending:
+    def _listen(self, worker: WorkerProcess, share: Share, job: Job, on_message: Callable[[Message], None], kills: int) -> Ending:
         limit_s = job.protocol.case_limit_s
         while True:
             try:
-                line = _next_line(worker, limit_s)
+                line = _next_line(worker, share, limit_s)
+                if line is None and (report := share.failed()):
+                    return _failed_there(worker, job, report)
                 if line is None:
                     return _timed_out(worker, job, limit_s)
                 if not line:
@@ -83,11 +101,11 @@ def _make(log: Path) -> None:
         raise cannot("write", log, problem) from problem
 
 
-def _next_line(worker: WorkerProcess, limit_s: float) -> bytes | None:
-    """The next line; None once whatever the worker does has taken longer than `limit_s`."""
+def _next_line(worker: WorkerProcess, share: Share, limit_s: float) -> bytes | None:
+    """The next line; None once whatever the worker does has taken longer than `limit_s`, or ranks on another node have failed."""
     while True:
-        line = worker.line(max(0.0, _left(worker, limit_s)))
-        if line is not None or _left(worker, limit_s) <= 0:
+        line = worker.line(max(0.0, _left(worker, limit_s)), share.handles())
+        if line is not None or share.failed() or _left(worker, limit_s) <= 0:
             return line
 
 
@@ -109,43 +127,33 @@ def _died(worker: WorkerProcess, job: Job, kills: int) -> Ending:
     code = worker.wait(_EXIT_S)
     if code is None:
         return Ending(ok=False, culprit=case, status=CRASHED, detail=f"the worker closed its pipe while {stage} and went on; it was ended{_see(job)}")
-    if code == -signal.SIGKILL and _out_of_memory_kills() > kills:
-        return Ending(ok=False, culprit=case, status=OUT_OF_MEMORY, detail=f"killed by the kernel, which was out of memory, while {stage}")
-    how = f"killed by {_name(-code)}" if code < 0 else f"exit status {code}"
-    last = "" if code < 0 and job.world == 1 else _last_words(worker.log)
-    return Ending(ok=False, culprit=case, status=OUT_OF_MEMORY if code == EXIT_OUT_OF_MEMORY else CRASHED, detail=f"{how} while {stage}{last}{_see(job)}")
+    if code == -signal.SIGKILL and death.out_of_memory_kills() > kills:
+        return Ending(ok=False, culprit=case, status=OUT_OF_MEMORY, detail=f"{_BY_KERNEL} while {stage}")
+    last = "" if code < 0 and job.world == 1 else _in_brackets(death.last_words(worker.log))
+    return Ending(ok=False, culprit=case, status=_status(code), detail=f"{death.how(code)} while {stage}{last}{_see(job)}")
+
+
+def _failed_there(worker: WorkerProcess, job: Job, report: Mapping[str, Any]) -> Ending:
+    """As `_died`, of the ranks of another node."""
+    case, stage, _ = worker.page.read()
+    code, node = int(report["code"]), report["node"]
+    if report.get("no_memory"):
+        return Ending(ok=False, culprit=case, status=OUT_OF_MEMORY, detail=f"{_BY_KERNEL} on node {node} while {stage}")
+    said = _in_brackets(f"node {node}: {report.get('said') or 'no word'}")
+    log = Path(job.log).with_suffix(f".node{node}.log")
+    return Ending(ok=False, culprit=case, status=_status(code), detail=f"{death.how(code)} while {stage}{said}; see logs/{log}")
+
+
+_BY_KERNEL = "killed by the kernel, which was out of memory,"
+
+
+def _status(code: int) -> str:
+    return OUT_OF_MEMORY if code == EXIT_OUT_OF_MEMORY else CRASHED
+
+
+def _in_brackets(said: str) -> str:
+    return f" ({said})" if said else ""
 
 
 def _see(job: Job) -> str:
     return f"; see logs/{job.log}"
-
-
-def _name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
-def _last_words(log: Path) -> str:
-    """The last line of a log, bounded."""
-    try:
-        with open(log, "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - 2000))
-            lines = file.read().decode("utf-8", "replace").split("\n")
-    except OSError:
-        return ""
-    said = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    return f" ({said[:300]})" if said else ""
-
-
-def _out_of_memory_kills() -> int:
-    """How many processes the kernel has killed for memory, on this machine and in this control group; 0 where it does not say."""
-    found = 0
-    for path in ("/proc/vmstat", "/sys/fs/cgroup/memory.events"):
-        try:
-            lines = Path(path).read_text().splitlines()
-        except OSError:
-            continue
-        found += sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
-    return found

@@ -14,6 +14,9 @@ from swbench.engine.worker import prepare, tie_to
 
 _INHERITED = ("RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
+_MEET_S = 120
+"""How long the launchers of several nodes wait for each other; heuristic."""
+
 
 def main() -> None:
     """Start the ranks of the job on stdin and wait for them. Their output is this process's, which is the job's log."""
@@ -24,7 +27,7 @@ def main() -> None:
     prepare()
     for name in [name for name in os.environ if name in _INHERITED or name.startswith(("TORCHELASTIC_", "GROUP_", "ROLE_"))]:
         del os.environ[name]  # of the torchrun that we may run under ourselves
-    if failed := launch(Job.from_json(order["job"]).world, order["scratch"]):
+    if failed := launch(Job.from_json(order["job"]).world, order["scratch"], **order["place"]):
         _end_as(*failed)
 
 
@@ -33,23 +36,26 @@ def read_order() -> dict[str, Any]:
     return json.loads(os.pread(0, os.fstat(0).st_size, 0))
 
 
-def launch(world: int, scratch: str) -> tuple[int, Any] | None:
-    """Run `world` ranks to their end; the number and the failure of the first that failed, or None."""
+def launch(world: int, scratch: str, *, node: int = 0, nodes: int = 1, endpoint: str = "", run_id: str = "") -> tuple[int, Any] | None:
+    """Run this node's part of `world` ranks to their end; the number and the failure of the first that failed, or None.
+
+    Of several `nodes` each runs a launcher, which find each other by the same `run_id` at `endpoint` (host:port), a store that node 0's holds.
+    """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     signal.signal(signal.SIGABRT, _abort_ranks)
+    alone = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "local_addr": "localhost"}
+    together = {"rdzv_backend": "static", "rdzv_endpoint": endpoint, "rdzv_configs": {"rank": node, "timeout": _MEET_S}}
     config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=world,
-        run_id=uuid.uuid4().hex,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        local_addr="localhost",
+        min_nodes=nodes,
+        max_nodes=nodes,
+        nproc_per_node=world // nodes,
+        run_id=run_id or uuid.uuid4().hex,
         max_restarts=0,
         logs_specs=DefaultLogsSpecs(log_dir=scratch),
+        **(alone if nodes == 1 else together),
     )
     try:
         elastic_launch(config, sys.executable)("-P", "-m", "swbench.engine.rank")

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import psutil
 
@@ -25,6 +26,12 @@ LONGEST_LINE = 16 * 2**20
 
 _RANKS_S = 10.0
 """How long killed ranks may take to be gone; heuristic."""
+
+
+class SupportsFileno(Protocol):
+    """What `poll` takes."""
+
+    def fileno(self) -> int: ...
 
 
 class Garbage(Exception):
@@ -45,7 +52,8 @@ def environment(threads: int, paths: Sequence[str] = ()) -> dict[str, str]:
 class WorkerProcess:
     """Started by construction; `end` leaves nothing of it running."""
 
-    def __init__(self, job: Job, log: Path, environ: Mapping[str, str], plugins: Sequence[Plugin] = ()) -> None:
+    def __init__(self, job: Job, log: Path, environ: Mapping[str, str], plugins: Sequence[Plugin] = (), place: Mapping[str, Any] | None = None) -> None:
+        """`place` is this node's among those of the job, for the launcher; empty where there is one."""
         self.log, self._scratch = log, log.with_suffix(".ranks")
         self._ranked = job.world > 1
         self._buffer = bytearray()
@@ -58,7 +66,7 @@ class WorkerProcess:
             opened.callback(os.close, page)
             self._report, self.page = read_end, Page(page)
             order = {"job": job.to_json(), "report": report, "ack": ack, "page": page, "parent": os.getpid(), "scratch": str(self._scratch)}
-            order["plugins"] = plugin_files.to_json(plugins)
+            order |= {"plugins": plugin_files.to_json(plugins), "place": dict(place or {})}
             stdin = opened.enter_context(tempfile.TemporaryFile())  # a file, so that a worker that reads nothing cannot block us
             stdin.write(json.dumps(order).encode())
             stdin.seek(0)
@@ -70,10 +78,16 @@ class WorkerProcess:
         os.set_blocking(self._report, False)
         self._pid_handle = os.pidfd_open(self._popen.pid) if hasattr(os, "pidfd_open") else None
 
-    def line(self, timeout_s: float) -> bytes | None:
-        """The next line; empty when the worker has died with nothing left to say; None after `timeout_s`. Raises Garbage."""
+    def line(self, timeout_s: float, others: Sequence[SupportsFileno] = ()) -> bytes | None:
+        """The next line; empty when the worker has died with nothing left to say; None after `timeout_s` or where one of `others` is readable.
+
+        Raises Garbage.
+        """
         poll, until = select.poll(), time.monotonic() + timeout_s
         poll.register(self._report, select.POLLIN)
+        elsewhere = {other.fileno() for other in others}
+        for handle in elsewhere:
+            poll.register(handle, select.POLLIN)
         if self._pid_handle is not None:
             poll.register(self._pid_handle, select.POLLIN)
         while True:
@@ -84,7 +98,7 @@ class WorkerProcess:
             if len(self._buffer) > LONGEST_LINE:
                 raise Garbage
             ready = dict(poll.poll(max(0.0, until - time.monotonic()) * 1000 + 1))
-            if not ready:
+            if not ready or not elsewhere.isdisjoint(ready):
                 return None
             try:
                 data = os.read(self._report, 65536)

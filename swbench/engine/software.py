@@ -36,8 +36,8 @@ def packages() -> dict[str, str | None]:
 
 
 def variables() -> dict[str, str]:
-    """The environment variables that change timings, as they are set now."""
-    return {name: value for name, value in sorted(os.environ.items()) if name.startswith(VARIABLES)}
+    """The environment variables that change timings, as they are set now; torchrun's own say only which process this is."""
+    return {name: value for name, value in sorted(os.environ.items()) if name.startswith(VARIABLES) and not name.startswith("TORCHELASTIC_")}
 
 
 def allocator() -> dict[str, str | None]:

@@ -59,6 +59,13 @@ class Scripted(Tiny):
         os.kill(os.getppid(), signal.SIGINT)
         threading.Event().wait()
 
+    def _kill_node(self):
+        """From a rank, the process of its node that torchrun started: the parent of its launcher."""
+        import psutil
+
+        os.kill(psutil.Process(os.getppid()).ppid(), signal.SIGKILL)
+        threading.Event().wait()
+
     def _kill_parent(self):
         os.kill(os.getppid(), signal.SIGKILL)
         threading.Event().wait()

@@ -1,0 +1,40 @@
+"""How a process that did not end as it should has died, in words."""
+
+import os
+import signal
+from pathlib import Path
+
+
+def how(code: int) -> str:
+    """An exit status (negative for a signal) in words."""
+    return f"killed by {_name(-code)}" if code < 0 else f"exit status {code}"
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def last_words(log: Path) -> str:
+    """The last line of a log, bounded."""
+    try:
+        with open(log, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 2000))
+            lines = file.read().decode("utf-8", "replace").split("\n")
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")[:300]
+
+
+def out_of_memory_kills() -> int:
+    """How many processes the kernel has killed for memory, on this machine and in this control group; 0 where it does not say."""
+    found = 0
+    for path in ("/proc/vmstat", "/sys/fs/cgroup/memory.events"):
+        try:
+            lines = Path(path).read_text().splitlines()
+        except OSError:
+            continue
+        found += sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
+    return found

@@ -1,0 +1,145 @@
+"""Two nodes on one machine: two torchruns that know each other by their rendezvous alone, each with ranks, processes and a follower of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from socket import create_server
+
+import psutil
+import pytest
+
+from swbench import store
+from swbench.result import CRASHED, OK
+
+HERE = Path(__file__).parent
+LIMIT_S = 180.0
+
+
+class Cluster:
+    """`run("--quick", …)` on two nodes of `ranks` each; then what they said, their exit statuses, and who was left over."""
+
+    def __init__(self, place, ranks, act):
+        self.place, self.ranks = place, ranks
+        self.environ = {**os.environ, "TINY_ACT": act, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "SWBENCH_TEST": str(place)}
+
+    def run(self, *options):
+        with create_server(("localhost", 0)) as free:
+            endpoint = f"localhost:{free.getsockname()[1]}"
+        launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", str(self.ranks)]
+        launch += ["--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint, "--rdzv-id", "test"]
+        bench = [str(HERE / "tiny_bench.py"), "run", "tiny.toml", "--batch", "8", *options]
+        nodes = [
+            subprocess.Popen(
+                [*launch, *bench], env=self.environ, cwd=self.place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+            )
+            for _ in range(2)
+        ]
+        try:
+            said = [node.communicate(timeout=LIMIT_S) for node in nodes]
+        finally:
+            for node in nodes:
+                node.kill()
+        self.codes, self.out, self.err = [node.returncode for node in nodes], [out for out, _ in said], "".join(err for _, err in said)
+        _, self.left = psutil.wait_procs(self._ours(), timeout=10)
+
+    def _ours(self):
+        """Processes that a node started and that are not gone yet."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get("SWBENCH_TEST") == str(self.place) and process.pid != os.getpid():
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+    @property
+    def stored(self):
+        return store.load(store.find(self.place / "results", "latest"))
+
+
+@pytest.fixture
+def cluster(place):
+    return lambda ranks=1, act="": Cluster(place, ranks, act)
+
+
+def test_one_row_is_printed_by_the_first_node_alone_with_samples_of_all_ranks(cluster):
+    both = cluster()
+    both.run("--replicates", "1", "--iterations", "2")
+    assert both.codes == [0, 0], both.err
+    assert sorted(map(bool, both.out)) == [False, True]
+    assert "2 processes on 2 nodes" in "".join(both.out)
+    found = both.stored
+    assert found.complete
+    assert found.command == "torchrun --nnodes 2 --nproc-per-node 1 bench.py run tiny.toml --batch 8 --replicates 1 --iterations 2"
+    assert {(case.world, case.nodes) for group in found.plan.groups for case in group.cases} == {(2, 2)}
+    assert {one.status for one in found.results} == {OK}
+    for one in found.rounds:
+        assert all({"forward_s", "forward_s_rank0", "forward_s_rank1"} <= set(metrics) for metrics in one.samples.values())
+    assert not both.left
+
+
+@pytest.mark.slow
+def test_two_ranks_a_node_measure_as_four_on_one(cluster):
+    both = cluster(ranks=2)
+    both.run()
+    assert both.codes == [0, 0], both.err
+    found = both.stored
+    assert {one.status for one in found.results} == {OK}
+    assert {one.replicate for one in found.results} == {0, 1}
+    assert all(f"forward_s_rank{rank}" in metrics for one in found.rounds for metrics in one.samples.values() for rank in range(4))
+    assert not both.left
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1, 2, 3])
+def test_a_rank_killed_on_either_node_is_a_crash_and_the_rest_is_measured(cluster, rank):
+    both = cluster(ranks=2, act=f"4 3@{rank}:killed")
+    both.run()
+    found = both.stored
+    assert found.complete
+    assert sorted({one.status for one in found.results}) == [CRASHED, OK]
+    (crashed,) = [one for one in found.results if one.status == CRASHED]
+    assert "killed by SIGKILL while timing" in crashed.detail
+    assert f"rank {rank}: killed by SIGKILL" in crashed.detail
+    assert ("node 1: " in crashed.detail) == (rank >= 2)
+    assert both.codes == [1, 1]  # torchrun's own, whatever failed
+    assert both.err.count("exitcode  : 3") == 2
+    assert "crashed" in "".join(both.out)
+    assert not both.left
+
+
+@pytest.mark.slow
+def test_a_rank_that_is_stuck_on_the_other_node_is_timed_out_and_both_nodes_leave_their_stacks(cluster):
+    both = cluster(act="2 3@1:deadlock")
+    both.run("--case-limit", "8s")
+    found = both.stored
+    assert [one.status for one in found.results if one.status != OK] == ["timed_out"]
+    assert found.complete
+    logs = {log.name: log.read_text() for log in (found.path / "logs").iterdir()}
+    assert any("_deadlock" in text for name, text in logs.items() if name.endswith(".node1.log"))
+    assert not both.left
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rank", "told"), [(1, "node 1 is gone"), (0, "node 0 is gone")])
+def test_a_node_whose_process_is_killed_ends_the_run_everywhere(cluster, rank, told):
+    both = cluster(act=f"2 3@{rank}:kill_node")
+    both.run()
+    assert both.codes == [1, 1]
+    assert told in both.err
+    assert "exitcode  : 3" in both.err
+    assert not both.stored.complete
+    assert "Traceback" not in both.err.partition("is gone")[0].rpartition("bench.py:")[2]
+    assert not both.left
+
+
+@pytest.mark.slow
+def test_a_mistake_is_said_once_and_ends_all_nodes(cluster):
+    both = cluster()
+    both.run("--only", "nothing")
+    assert both.codes == [1, 1]
+    assert both.err.count("--only nothing matches nothing") == 1
+    assert both.err.count("exitcode  : 2") == 2
+    assert not both.left
