@@ -39,7 +39,7 @@ def warnings_of(measured: MeasuredRun, *, no_gpu: bool) -> tuple[str, ...]:
     if wide:
         target = protocol.target_ci or 0.0
         found.append(f"UNSTABLE: {count(wide, 'row')} did not reach the ±{100 * target:g} % asked for; the interval shown is what was reached.")
-    found += list(failures(cells))
+    found += list(failures(measured.cells))  # the control's too, which has no row but the run's exit code says it
     if protocol.replicates < 2 and any(measured.rounds.values()):
         found.append("One replicate gives no interval: two runs of one process differ less than two processes do.")
     if no_gpu:

@@ -56,6 +56,12 @@ def test_every_failure_prints_its_status_and_its_cause():
     assert sum("crashed" in warning for warning in table.warnings) == 2
 
 
+def test_a_control_that_failed_is_told_though_it_has_no_row():
+    group = network_group()
+    run = stored([group], results_of(group, statuses={(1, 2): "crashed"}, details={1: "killed by SIGKILL"}), rounds_of(group, [1, 1, 1.2, 1.25, 1.3]))
+    assert "ResNet50-BN (control) (cpu batch 1 224x224): crashed in 1 of 3 replicates: killed by SIGKILL" in build_table(run).warnings
+
+
 def test_warnings_come_gravest_first():
     table = build_table(every_status())
     starts = [warning.split()[0].rstrip(":") for warning in table.warnings]
