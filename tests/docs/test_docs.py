@@ -82,6 +82,24 @@ def test_files_in_the_docs_parse(page):
             tomllib.loads(block.text)
         elif block.language == "python":
             compile(block.text, f"docs/{page.name}:{block.line}", "exec")
+        elif block.language == "bash":
+            subprocess.run(["bash", "-n"], input=block.text, text=True, check=True)
+
+
+def test_the_slurm_script_starts_torchrun_with_flags_it_knows():
+    from torch.distributed.run import get_args_parser
+
+    (script,) = (block.text for block in blocks(ROOT / "docs" / "distributed.md") if block.language == "bash")
+    line = script.replace("\\\n", " ").splitlines()[-1]
+    values = {"$SLURM_NNODES": "2", "$SLURM_GPUS_ON_NODE": "8", "$SLURM_JOB_ID": "1", "$first": "host", "$SLURM_SUBMIT_DIR": "."}
+    for name, value in values.items():
+        line = line.replace(name, value)
+    srun, torchrun, *words = shlex.split(line)
+    assert (srun, torchrun) == ("srun", "torchrun")
+    found = get_args_parser().parse_args(words)
+    assert (found.nnodes, found.nproc_per_node, found.rdzv_endpoint) == ("2", "8", "host:29500")
+    assert [found.training_script, *found.training_script_args][:3] == ["bench.py", "run", "cityscapes"]
+    assert "$" not in line
 
 
 def test_every_status_exit_code_and_suite_key_is_explained():

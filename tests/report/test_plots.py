@@ -23,11 +23,21 @@ def sizes_run():
     return stored(groups, [result for group in groups for result in results_of(group)], rounds, kind="solvers", title="Solvers")
 
 
+def devices_run():
+    """Batch 16 on 1, 2 and 4 processes, and 16 for each: the nth group takes n times as long."""
+    spread = [(16, 1), (16, 2), (32, 2), (16, 4), (64, 4)]
+    groups = [network_group(name=f"cpu batch {batch} {world} processes", batch=batch, world=world) for batch, world in spread]
+    results = [result for group in groups for result in results_of(group)]
+    rounds = [one for place, group in enumerate(groups, 1) for one in rounds_of(group, [place] * 5, noise=0)]
+    return stored(groups, results, rounds)
+
+
 WITH_DATA = {
     "ratios": table1,
     "times": table1,
     "passes": table1,
     "scaling": scaling_run,
+    "devices": devices_run,
     "pareto": stored_solvers,
     "batches": sizes_run,
     "groups": sizes_run,
@@ -65,6 +75,23 @@ def test_bars_are_the_tables_ratios():
 def test_the_step_between_32_and_33_is_marked():
     drawn = TABLE.load("groups")(build_table(sizes_run()))
     assert any("32|33" in text.get_text() for axis in drawn.axes for text in axis.texts)
+
+
+def test_weak_and_strong_scaling_are_panels_of_their_own():
+    made = TABLE.load("devices")(build_table(devices_run()))
+    found = {axis.get_title().partition(" (")[0]: axis.get_lines()[0] for axis in made.axes if axis.get_visible()}
+    assert set(found) == {"CPU, strong scaling, batch 16", "CPU, weak scaling, 16 images each"}
+    assert list(found["CPU, strong scaling, batch 16"].get_xdata()) == [1, 2, 4]
+    step_s = 3 * 0.2  # F+B of the first group
+    assert found["CPU, strong scaling, batch 16"].get_ydata() == pytest.approx([16 / step_s, 16 / 2 / step_s, 16 / 4 / step_s])
+    assert found["CPU, weak scaling, 16 images each"].get_ydata() == pytest.approx([16 / step_s, 32 / 3 / step_s, 64 / 5 / step_s])
+
+
+def test_a_heat_map_keeps_numbers_of_processes_apart():
+    groups = [network_group(name=f"{batch} {world}", batch=batch, world=world) for batch in (8, 16) for world in (1, 2)]
+    run = stored(groups, [one for group in groups for one in results_of(group)], [one for group in groups for one in rounds_of(group, [1, 1, 2, 2, 2])])
+    titles = [axis.get_title() for axis in TABLE.load("scaling")(build_table(run)).axes]
+    assert sum("2 processes" in title for title in titles) == len([title for title in titles if title]) // 2
 
 
 def test_hostile_names_are_drawn_as_they_are(tmp_path):

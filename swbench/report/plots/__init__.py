@@ -14,6 +14,7 @@ TABLE = Registry(
         "times": "swbench.report.plots.times:times",
         "passes": "swbench.report.plots.times:passes",
         "scaling": "swbench.report.plots.scaling:scaling",
+        "devices": "swbench.report.plots.devices:devices",
         "pareto": "swbench.report.plots.pareto:pareto",
         "batches": "swbench.report.plots.sizes:batches",
         "groups": "swbench.report.plots.sizes:groups",

@@ -23,7 +23,9 @@ def scaling(table):
                 cell = row.cell(f"ratio_{device}_{which}")
                 if cell.value is not None:
                     height = int(str(row.cell("image").value).partition("x")[0])
-                    grids.setdefault((row.label, SPANS[device], letters), {})[row.cell(f"{device}_batch").value, height] = cell.value
+                    world = row.cell(f"{device}_processes").value or 1
+                    where = f"{SPANS[device]}{f', {world} processes' if world > 1 else ''}"
+                    grids.setdefault((row.label, where, letters), {})[row.cell(f"{device}_batch").value, height] = cell.value
     grids = {name: grid for name, grid in grids.items() if len(grid) > 1}
     if not grids:
         return None
