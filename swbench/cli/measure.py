@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from swbench import store, suite
-from swbench.errors import ResumeRefused, StoreError, SwbenchError, printable
+from swbench.errors import NodeLost, ResumeRefused, StoreError, SwbenchError, printable
 from swbench.plan import Plan
 from swbench.plugins import Plugin
 from swbench.result import FAILURES
@@ -159,6 +159,9 @@ def _measure_one(plan: Plan, writer: store.RunWriter, plugins: Sequence[Plugin],
                 run(plan, writer, SubprocessExecutor(writer.path / "logs", plugins=plugins, nodes=nodes), display)
         except KeyboardInterrupt as problem:  # while counting; `run` has its own ending
             raise Interrupted.after(problem, writer) from None
+        except NodeLost as problem:
+            kept = f"{len(writer.results)} finished cells are kept in {writer.path}; the same command with --resume goes on from there"
+            raise NodeLost(f"{problem}: {kept}") from None
     return writer.path
 
 

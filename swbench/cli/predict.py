@@ -63,10 +63,10 @@ def _fitted(link: "Link") -> str:
 
 
 def _echo_checks(checks: Iterable["Check"]) -> None:
-    click.echo(f"\n{'Where it was measured':32}{'Processes':>10}{'predicted, s':>14}{'measured, s':>22}")
+    click.echo(f"\n{'Where it was measured':32}{'Processes':>10}{'Batch':>7}{'predicted, s':>14}{'measured, s':>22}")
     for one in checks:
         measured = "" if one.exposed_s is None else f"{one.exposed_s:.3g} ± {one.noise_s:.2g}"
-        click.echo(f"{one.row:32}{one.world:>10}{f'{one.predicted_s:.3g}':>14}{measured:>22}  {one.verdict}")
+        click.echo(f"{one.row:32}{one.world:>10}{one.batch:>7}{f'{one.predicted_s:.3g}':>14}{measured:>22}  {one.verdict}")
 
 
 def _echo_predictions(predictions: Iterable["Prediction"], worlds: Iterable[int]) -> None:

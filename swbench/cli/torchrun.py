@@ -1,10 +1,11 @@
 """Running under torchrun: the first of its processes measures, prints and stores; one on every other machine starts the ranks there."""
 
 import os
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from swbench.errors import OptionError, SwbenchError
+from swbench.errors import NodeLost, OptionError, SwbenchError
 
 if TYPE_CHECKING:
     from swbench.engine.nodes import Nodes
@@ -67,11 +68,11 @@ def _lead(here: Place, options: dict[str, Any], measure: Callable[["Nodes | None
     try:
         spread(options, here)
         code = measure(nodes)
-    except SwbenchError as problem:
-        code = problem.exit_code
-        raise
-    except KeyboardInterrupt:
-        code = 130
+    except (SwbenchError, KeyboardInterrupt) as problem:
+        code = getattr(problem, "exit_code", 128 + getattr(problem, "number", signal.SIGINT))
+        if code == 128 + signal.SIGTERM and (lost := nodes.lost()):  # torchrun ends this node because another one has ended
+            code = NodeLost.exit_code
+            raise NodeLost(f"{lost}; {problem}") from None
         raise
     finally:
         nodes.end(code)  # all nodes end alike, or torchrun would wait for some of them

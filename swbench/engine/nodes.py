@@ -84,6 +84,16 @@ class Nodes:
                 link.send(do="start", job=job.to_json(), plugins=to_json(plugins), place={**place, "node": node})
         return share
 
+    def lost(self) -> str:
+        """Which node is gone, in words; empty where none is."""
+        for node, link in self._links.items():
+            try:
+                while link.take() is not None:
+                    pass
+            except Lost as problem:
+                return _gone(node, problem)
+        return ""
+
     def end(self, code: int) -> None:
         """Let the followers go, each with the exit status of the run, and wait until they have heard of it."""
         for link in self._links.values():
@@ -143,4 +153,8 @@ class _told:  # noqa: N801  reads as a word at its uses
 
     def __exit__(self, kind: type | None, problem: BaseException | None, trace: object) -> None:
         if isinstance(problem, Lost):
-            raise NodeLost(f"node {self._node} is gone ({problem}); see what torchrun says there") from None
+            raise NodeLost(_gone(self._node, problem)) from None
+
+
+def _gone(node: int, problem: Lost) -> str:
+    return f"node {node} is gone ({problem}; torchrun there may say why)"

@@ -69,6 +69,7 @@ class Check:
 
     row: str
     world: int
+    batch: int
     predicted_s: float
     exposed_s: float | None
     noise_s: float = 0.0
@@ -110,7 +111,7 @@ def check(run, found: Mapping[str, Link]) -> list[Check]:
         own, base = (_exposed(run, group.name, one.key) for one in (case, baseline))
         known = len(own) > 1 and len(base) > 1
         noise_s = hypot(*(1.2533 * stdev(one) / sqrt(len(one)) for one in (own, base))) if known else 0.0  # 1.2533: of a median
-        checks.append(Check(row, case.world, predicted_s, median(own) - median(base) if known else None, noise_s))
+        checks.append(Check(row, case.world, case.batch, predicted_s, median(own) - median(base) if known else None, noise_s))
     return checks
 
 

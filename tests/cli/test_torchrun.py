@@ -4,7 +4,8 @@ import pytest
 
 from swbench.cli import torchrun
 from swbench.cli.torchrun import place, spread, under
-from swbench.errors import OptionError
+from swbench.engine import nodes as leading
+from swbench.errors import NodeLost, OptionError, SwbenchError
 
 
 def environ(rank, world, local=None):
@@ -46,6 +47,57 @@ def test_on_each_other_node_one_process_follows_and_the_rest_have_nothing_to_do(
 def test_the_processes_of_all_nodes_are_those_of_the_cases_on_as_few_nodes_as_hold_them():
     assert spread_over(8, 4) == ((8,), 4)
     assert spread_over(8, 4, (1, 4, 6)) == ((1, 4, 6), 4)
+
+
+class Told:
+    """Nodes of which one may be lost; keeps the exit status that the others were told."""
+
+    def __init__(self, lost=""):
+        self._lost, self.code = lost, None
+
+    def lost(self):
+        return self._lost
+
+    def end(self, code):
+        self.code = code
+
+
+class Stopped(SwbenchError):
+    def __init__(self, exit_code):
+        self.exit_code = exit_code
+        super().__init__("3 cells are kept")
+
+
+def led(monkeypatch, nodes, result):
+    def measure(given):
+        assert given is nodes
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+    monkeypatch.setattr(leading.Nodes, "gather", lambda count, processes: nodes)
+    return under({"worlds": None}, measure, environ(0, 8, 4))
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_all_nodes_end_with_the_exit_status_of_the_first(monkeypatch, code):
+    nodes = Told()
+    assert led(monkeypatch, nodes, code) == nodes.code == code
+
+
+@pytest.mark.parametrize(("problem", "code"), [(Stopped(2), 2), (Stopped(143), 143), (KeyboardInterrupt(), 130), (ZeroDivisionError(), 1)])
+def test_a_run_that_does_not_end_well_ends_all_nodes(monkeypatch, problem, code):
+    nodes = Told()
+    with pytest.raises(type(problem)):
+        led(monkeypatch, nodes, problem)
+    assert nodes.code == code
+
+
+def test_where_torchrun_ends_the_first_node_because_another_is_gone_that_is_said(monkeypatch):
+    nodes = Told(lost="node 1 is gone")
+    with pytest.raises(NodeLost, match="^node 1 is gone; 3 cells are kept$"):
+        led(monkeypatch, nodes, Stopped(143))
+    assert nodes.code == 3
 
 
 def test_fewer_processes_may_be_named_and_more_may_not():

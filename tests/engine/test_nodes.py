@@ -155,6 +155,16 @@ def test_a_node_that_is_gone_ends_the_run_with_its_number(monkeypatch):
     assert NodeLost.exit_code == 3
 
 
+def test_nodes_that_are_gone_are_named_and_those_that_are_not_are_not():
+    with linked() as (one, two):
+        both = Nodes({1: one}, {})
+        two.send(code=0)
+        assert both.lost() == ""
+        two.close()
+        assert both.lost().startswith("node 1 is gone")
+        assert both.lost().startswith("node 1 is gone")
+
+
 def test_a_follower_ends_with_the_exit_status_of_the_run():
     with linked() as (one, two):
         found = []
