@@ -1,5 +1,6 @@
 """A node other than the first: it starts the ranks that the first one asks for, ends them, and ends with the first one."""
 
+import contextlib
 import os
 import signal
 import tempfile
@@ -45,7 +46,8 @@ def follow(link: Link, paths: Sequence[str] = (), environ: Mapping[str, str] | N
             if _still(order).get("do") == "start":
                 _measure(link, order, paths, environ or {})
     except _Ended as end:
-        link.send(ended=True)
+        with contextlib.suppress(Lost):
+            link.send(ended=True)
         return end.code
     except Lost as problem:
         raise NodeLost(f"node 0 is gone ({problem}); this node ends with it") from None

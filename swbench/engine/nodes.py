@@ -99,7 +99,8 @@ class Nodes:
         for link in self._links.values():
             try:
                 link.send(do="end", code=code)
-                link.wait(_STOP_S)
+                while not (link.wait(_STOP_S) or {"ended": True}).get("ended"):
+                    pass  # a report that nobody waits for any more
             except Lost:
                 pass  # its connection closed: it has gone
             link.close()

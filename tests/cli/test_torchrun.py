@@ -95,7 +95,7 @@ def test_a_run_that_does_not_end_well_ends_all_nodes(monkeypatch, problem, code)
 
 def test_where_torchrun_ends_the_first_node_because_another_is_gone_that_is_said(monkeypatch):
     nodes = Told(lost="node 1 is gone")
-    with pytest.raises(NodeLost, match="^node 1 is gone; 3 cells are kept$"):
+    with pytest.raises(NodeLost, match=r"^node 1 is gone; 3 cells are kept$"):
         led(monkeypatch, nodes, Stopped(143))
     assert nodes.code == 3
 

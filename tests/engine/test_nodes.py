@@ -169,6 +169,7 @@ def test_a_follower_ends_with_the_exit_status_of_the_run():
     with linked() as (one, two):
         found = []
         follower = threading.Thread(target=lambda: found.append(follow(two)), daemon=True)
+        two.send(code=-9)  # a report that the run's end has overtaken
         follower.start()
         Nodes({1: one}, {}).end(3)
         follower.join(20)
