@@ -19,21 +19,24 @@ LIMIT_S = 180.0
 class Cluster:
     """`run("--quick", …)` on two nodes of `ranks` each; then what they said, their exit statuses, and who was left over."""
 
-    def __init__(self, place, ranks, act):
-        self.place, self.ranks = place, ranks
+    def __init__(self, place, ranks, act, static):
+        self.place, self.ranks, self.static = place, ranks, static
         self.environ = {**os.environ, "TINY_ACT": act, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "SWBENCH_TEST": str(place)}
 
     def run(self, *options):
         with create_server(("localhost", 0)) as free:
-            endpoint = f"localhost:{free.getsockname()[1]}"
+            port = free.getsockname()[1]
         launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", str(self.ranks)]
-        launch += ["--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint, "--rdzv-id", "test"]
+        if self.static:
+            launch += ["--master-addr", "localhost", "--master-port", str(port)]
+        else:
+            launch += ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{port}", "--rdzv-id", "test"]
         bench = [str(HERE / "tiny_bench.py"), "run", "tiny.toml", "--batch", "8", *options]
         nodes = [
             subprocess.Popen(
                 [*launch, *bench], env=self.environ, cwd=self.place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
             )
-            for _ in range(2)
+            for number in range(2)
         ]
         try:
             said = [node.communicate(timeout=LIMIT_S) for node in nodes]
@@ -61,7 +64,7 @@ class Cluster:
 
 @pytest.fixture
 def cluster(place):
-    return lambda ranks=1, act="": Cluster(place, ranks, act)
+    return lambda ranks=1, act="", static=False: Cluster(place, ranks, act, static)
 
 
 def test_one_row_is_printed_by_the_first_node_alone_with_samples_of_all_ranks(cluster):
@@ -81,8 +84,9 @@ def test_one_row_is_printed_by_the_first_node_alone_with_samples_of_all_ranks(cl
 
 
 @pytest.mark.slow
-def test_two_ranks_a_node_measure_as_four_on_one(cluster):
-    both = cluster(ranks=2)
+@pytest.mark.parametrize("static", [False, True], ids=["c10d", "static"])
+def test_two_ranks_a_node_measure_as_four_on_one(cluster, static):
+    both = cluster(ranks=2, static=static)
     both.run()
     assert both.codes == [0, 0], both.err
     found = both.stored
