@@ -4,7 +4,8 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ class Nodes:
         place = {"nodes": job.nodes, "endpoint": f"{host}:{port}", "run_id": uuid.uuid4().hex}
         share = Share({node: link for node, link in self._links.items() if node < job.nodes}, {**place, "node": 0})
         for node, link in share.links.items():
-            with _told(node):
+            with _speaking_to(node):
                 link.send(do="start", job=job.to_json(), plugins=to_json(plugins), place={**place, "node": node})
         return share
 
@@ -120,7 +121,7 @@ class Share:
     def failed(self) -> dict[str, Any] | None:
         """The report of the first node whose ranks have failed by themselves; None where none has. Raises NodeLost."""
         for node, link in self.links.items():
-            with _told(node):
+            with _speaking_to(node):
                 if (message := link.take()) is not None:
                     self._reports[node] = message
         return next(({"node": node, **report} for node, report in sorted(self._reports.items()) if report.get("code")), None)
@@ -128,10 +129,10 @@ class Share:
     def stop(self, grace_s: float, *, dump: bool = False) -> None:
         """End the ranks of all nodes, after `grace_s` in which they may end by themselves; `dump` has them write their stacks first. Raises NodeLost."""
         for node, link in self.links.items():
-            with _told(node):
+            with _speaking_to(node):
                 link.send(do="stop", grace_s=grace_s, dump=dump)
         for node, link in self.links.items():
-            with _told(node):
+            with _speaking_to(node):
                 if node not in self._reports and (message := link.wait(grace_s + _STOP_S)) is not None:
                     self._reports[node] = message
             if node not in self._reports:
@@ -144,17 +145,13 @@ class Share:
                 log.with_suffix(f".node{node}.log").write_text(text)
 
 
-class _told:  # noqa: N801  reads as a word at its uses
+@contextmanager
+def _speaking_to(node: int) -> Iterator[None]:
     """Within it, a link that is lost is the end of the run, and the message names the node."""
-
-    def __init__(self, node: int) -> None:
-        self._node = node
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: type | None, problem: BaseException | None, trace: object) -> None:
-        if isinstance(problem, Lost):
-            raise NodeLost(_gone(self._node, problem)) from None
+    try:
+        yield
+    except Lost as problem:
+        raise NodeLost(_gone(node, problem)) from None
 
 
 def _gone(node: int, problem: Lost) -> str:
