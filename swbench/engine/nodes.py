@@ -30,7 +30,8 @@ class Nodes:
     @classmethod
     def gather(cls, count: int, processes: int, environ: Mapping[str, str] = os.environ) -> "Nodes":
         """Wait for `count` - 1 followers of as many `processes` each. Raises NodeLost where one does not come."""
-        server, host, word = Meeting(environ).listen()
+        meeting = Meeting(environ)  # which holds the store where torchrun does not
+        server, host, word = meeting.listen()
         links, hellos, until = {}, {}, time.monotonic() + JOIN_S
         with server:
             while len(links) < count - 1:
