@@ -49,8 +49,12 @@ def follow(link: Link, paths: Sequence[str] = (), environ: Mapping[str, str] | N
         with contextlib.suppress(Lost):
             link.send(ended=True)
         return end.code
-    except Lost as problem:
-        raise NodeLost(f"node 0 is gone ({problem}); this node ends with it") from None
+    except (Lost, KeyboardInterrupt) as problem:
+        by_torchrun = getattr(problem, "number", None) == signal.SIGTERM  # which may end this node because node 0 has ended
+        why = str(problem) if isinstance(problem, Lost) else link.gone() if by_torchrun else ""
+        if not why:
+            raise
+        raise NodeLost(f"node 0 is gone ({why}); this node ends with it") from None
     finally:
         link.close()
 

@@ -77,6 +77,15 @@ class Link:
             poll.poll(None if left_s is None else left_s * 1000 + 1)
         return message
 
+    def gone(self) -> str:
+        """Why the other side is gone, in words; empty where it is not. What it has said is dropped."""
+        try:
+            while self.take() is not None:
+                pass
+        except Lost as problem:
+            return str(problem)
+        return ""
+
     def close(self) -> None:
         """Let the other side know that this is the end."""
         self._socket.close()

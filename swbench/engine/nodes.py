@@ -88,13 +88,7 @@ class Nodes:
 
     def lost(self) -> str:
         """Which node is gone, in words; empty where none is."""
-        for node, link in self._links.items():
-            try:
-                while link.take() is not None:
-                    pass
-            except Lost as problem:
-                return _gone(node, problem)
-        return ""
+        return next((_gone(node, why) for node, link in self._links.items() if (why := link.gone())), "")
 
     def end(self, code: int) -> None:
         """Let the followers go, each with the exit status of the run, and wait until they have heard of it."""
@@ -152,8 +146,8 @@ def _speaking_to(node: int) -> Iterator[None]:
     try:
         yield
     except Lost as problem:
-        raise NodeLost(_gone(node, problem)) from None
+        raise NodeLost(_gone(node, str(problem))) from None
 
 
-def _gone(node: int, problem: Lost) -> str:
-    return f"node {node} is gone ({problem}; torchrun there may say why)"
+def _gone(node: int, why: str) -> str:
+    return f"node {node} is gone ({why}; torchrun there may say why)"
