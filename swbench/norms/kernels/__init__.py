@@ -14,6 +14,7 @@ TABLE = Registry(
     "kernel set",
     {
         "native": "swbench.norms.kernels.native:NativeKernels",
+        "triton": "swbench.norms.kernels.triton_kernels.set:TritonKernels",
         "torch": "swbench.norms.kernels.aten:AtenKernels",
     },
 )

@@ -13,11 +13,8 @@ from swbench.solvers.triton_kernels.tile import frobenius, layout, load_symmetri
 
 
 @triton.jit
-def polar_kernel(cov, out, coefficients, count, STEPS: tl.constexpr, G: tl.constexpr, TILE: tl.constexpr, PACK: tl.constexpr, PRECISION: tl.constexpr):
-    """W of each matrix of a tile. `coefficients`: (STEPS + 1, 3), the last row unused."""
-    _inner, at, here, same, eye = layout(count, G, TILE, PACK)
-    s, good = load_symmetric(cov, at, here, same, eye)
-    norm = frobenius(s, same)
+def inverse_root(s, norm, eye, coefficients, STEPS: tl.constexpr, PRECISION: tl.constexpr):
+    """W of each finite symmetric matrix of a tile, in registers; `norm` per row as `frobenius` gives it. `coefficients`: (STEPS + 1, 3), the last row unused."""
     s = s / norm[:, None]
     a, b, c = tl.load(coefficients), tl.load(coefficients + 1), tl.load(coefficients + 2)
     z = a * eye + b * s + c * product(s, s, PRECISION)  # the first step, where Z is the identity
@@ -29,18 +26,12 @@ def polar_kernel(cov, out, coefficients, count, STEPS: tl.constexpr, G: tl.const
         y = product(y, h, PRECISION)
         z = product(h, z, PRECISION)
     z = 1.5 * z - 0.5 * product(product(z, y, PRECISION), z, PRECISION)
-    store(out, at, here, good, 0.5 * (z + tl.trans(z)) / tl.sqrt(norm)[:, None])
+    return 0.5 * (z + tl.trans(z)) / tl.sqrt(norm)[:, None]
 
 
 @triton.jit
-def lyapunov_kernel(
-    w_pointer, grad, out, coefficients, count, STEPS: tl.constexpr, G: tl.constexpr, TILE: tl.constexpr, PACK: tl.constexpr, PRECISION: tl.constexpr
-):
-    """∂L/∂Σ of each matrix of a tile from W and ∂L/∂W. `coefficients`: (STEPS + 1, 3), the last row the cubic."""
-    _inner, at, here, same, eye = layout(count, G, TILE, PACK)
-    w, good = load_symmetric(w_pointer, at, here, same, eye)
-    g, good_g = load_symmetric(grad, at, here, same, eye)
-    norm = frobenius(w, same)
+def root_gradient(w, g, norm, eye, coefficients, STEPS: tl.constexpr, PRECISION: tl.constexpr):
+    """∂L/∂Σ of each matrix of a tile from its W and the symmetric part of ∂L/∂W; `norm` of W. `coefficients`: (STEPS + 1, 3), the last row the cubic."""
     b = w / norm[:, None]
     q = product(w, w, PRECISION)
     c = -product(product(q, g, PRECISION), q, PRECISION) / norm[:, None]
@@ -54,7 +45,26 @@ def lyapunov_kernel(
         c = product(b, a3 * skew + a5 * (t - tl.trans(t)), PRECISION) + product(c, h, PRECISION)
         c = 0.5 * (c + tl.trans(c))
         b = product(b, h, PRECISION)
-    store(out, at, here, good & good_g, 0.5 * c)
+    return 0.5 * c
+
+
+@triton.jit
+def polar_kernel(cov, out, coefficients, count, STEPS: tl.constexpr, G: tl.constexpr, TILE: tl.constexpr, PACK: tl.constexpr, PRECISION: tl.constexpr):
+    """W of each matrix of a tile."""
+    _inner, at, here, same, eye = layout(count, G, TILE, PACK)
+    s, good = load_symmetric(cov, at, here, same, eye)
+    store(out, at, here, good, inverse_root(s, frobenius(s, same), eye, coefficients, STEPS, PRECISION))
+
+
+@triton.jit
+def lyapunov_kernel(
+    w_pointer, grad, out, coefficients, count, STEPS: tl.constexpr, G: tl.constexpr, TILE: tl.constexpr, PACK: tl.constexpr, PRECISION: tl.constexpr
+):
+    """∂L/∂Σ of each matrix of a tile from W and ∂L/∂W."""
+    _inner, at, here, same, eye = layout(count, G, TILE, PACK)
+    w, good = load_symmetric(w_pointer, at, here, same, eye)
+    g, good_g = load_symmetric(grad, at, here, same, eye)
+    store(out, at, here, good & good_g, root_gradient(w, g, frobenius(w, same), eye, coefficients, STEPS, PRECISION))
 
 
 @lru_cache(maxsize=16)

@@ -35,8 +35,16 @@ def over_matrix(rows, same):
 
 @triton.jit
 def load_symmetric(pointer, at, here, same, eye):
-    """The symmetric part of each matrix, I in place of one that is not finite (and where there is none), and per row 1.0 if it is finite."""
-    raw = tl.load(pointer + at, mask=here, other=0.0)
+    """As `symmetric_part`, of the matrices at `pointer`."""
+    return symmetric_part(tl.load(pointer + at, mask=here, other=0.0), here, same, eye)
+
+
+@triton.jit
+def symmetric_part(raw, here, same, eye):
+    """The symmetric part of each matrix, I in place of one that is not finite (and where there is none), and per row whether it is finite.
+
+    `raw` is zero off the diagonal blocks.
+    """
     bad = tl.sum(tl.where(tl.abs(raw) < float("inf"), 0.0, 1.0), 1)
     good = over_matrix(bad, same) == 0.0
     exists = tl.sum(here.to(tl.float32), 1) > 0.0

@@ -1,0 +1,129 @@
+"""The passes that map every pixel: each tensor is read once and the result written once."""
+
+import triton
+import triton.language as tl
+
+from swbench.norms.kernels.triton_kernels.mixture import FIELDS, finish
+from swbench.norms.kernels.triton_kernels.place import across, entries, product, spread
+
+
+@triton.jit
+def through_layer(layer, weights, scalars, image, channels, pixels, ROWS: tl.constexpr, LN: tl.constexpr, TILES: tl.constexpr):
+    """What an image's layer statistic adds to the diagonal of B and to c. TILES: a power of two of at least the tiles of an image.
+
+    With v the gradient of a channel's share of the variance, dx takes (2 v (x − the layer's mean) + the mean of ω ∂μ̂ over channels) / pixels.
+    """
+    tiles = tl.cdiv(channels, ROWS)
+    tile = tl.arange(0, TILES)
+    at = (image * tiles + tile) * FIELDS
+    trace = tl.sum(tl.load(scalars + at + 8, mask=tile < tiles, other=0.0), 0)
+    total = tl.sum(tl.load(scalars + at + 9, mask=tile < tiles, other=0.0), 0)
+    d_var = trace * tl.load(weights + 8 + LN) / channels
+    return 2 * d_var / pixels, (tl.load(weights + LN) * total / channels - 2 * d_var * tl.load(layer + 2 * image)) / pixels
+
+
+@triton.jit(do_not_specialize=["channels", "pixels", "each"])
+def map_kernel(
+    source,
+    x,
+    out,
+    a,
+    b,
+    c,
+    batch_b,
+    batch_c,
+    layer,
+    weights,
+    scalars,
+    grad_mean_logits,
+    grad_cov_logits,
+    channels,
+    pixels,
+    each,
+    TRANSPOSED: tl.constexpr,
+    FINISH: tl.constexpr,
+    BW: tl.constexpr,
+    IW: tl.constexpr,
+    BN: tl.constexpr,
+    IN: tl.constexpr,
+    LN: tl.constexpr,
+    COUNT: tl.constexpr,
+    TILES: tl.constexpr,
+    FIELD_ROUNDS: tl.constexpr,
+    G: tl.constexpr,
+    TILE: tl.constexpr,
+    PACK: tl.constexpr,
+    STACK: tl.constexpr,
+    WIDTH: tl.constexpr,
+    LAST: tl.constexpr,
+    CHANNEL_UNIT: tl.constexpr,
+    PIXEL_UNIT: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """`out` = A `source` + B `x` + c at one block of pixels. `x` and `b` may be None together, and `c`.
+
+    `a`, `b` (N, C, G), `c` (N, C); with `each` 0 instead of 1 all images share theirs. TRANSPOSED: A is the transpose of what `a` holds.
+
+    Through the batch's statistics `batch_b` (C, G) and `batch_c` (C) join B and c, if given; through a layer statistic (LN ≥ 0) what its mean
+    and variance pass on, from the numbers that `small_kernel` left. FINISH: the first program ends the gradients of the logits.
+    """
+    ROWS: tl.constexpr = PACK * G
+    BLOCK: tl.constexpr = WIDTH if LAST else STACK * WIDTH
+    channels = channels * CHANNEL_UNIT
+    pixels = pixels * PIXEL_UNIT
+    bundles = tl.cdiv(channels, STACK * ROWS if LAST else ROWS)
+    counts = tl.cdiv(pixels, BLOCK)
+    program = tl.program_id(0)
+    if LAST:
+        bundle, block = program % bundles, (program // bundles) % counts
+    else:
+        block, bundle = program % counts, (program // counts) % bundles
+    image = (program // (bundles * counts)).to(tl.int64)
+    start_channel, row, exists = spread(bundle, channels, ROWS, TILE, STACK, LAST)
+    column = across(WIDTH, STACK, LAST)
+    begin = block.to(tl.int64) * BLOCK
+    if LAST:
+        at = (image * pixels + begin) * channels + start_channel
+        offset = row[:, :, None] + column * channels
+    else:
+        at = (image * channels + start_channel) * pixels + begin
+        offset = row[:, :, None] * pixels + column
+    here = exists[:, :, None] & (block * BLOCK + column < pixels)
+    left = tl.load(source + at + offset, mask=here, other=0.0).to(tl.float32)
+    place, matrix = entries(row, exists, G, TILE, TRANSPOSED)
+    place = place + (image * each * channels + start_channel) * G
+    factor = tl.broadcast_to(tl.load(a + place, mask=matrix, other=0.0), (STACK, TILE, TILE))
+    if x is not None:
+        right = tl.load(x + at + offset, mask=here, other=0.0).to(tl.float32)
+        place, matrix = entries(row, exists, G, TILE, False)
+        place = place + (image * each * channels + start_channel) * G
+        other = tl.load(b + place, mask=matrix, other=0.0)
+        if batch_b is not None:
+            shared, _ = entries(row, exists, G, TILE, False)
+            other += tl.load(batch_b + start_channel * G + shared, mask=matrix, other=0.0)
+        if LN >= 0:
+            slope, level = through_layer(layer, weights, scalars, image, channels, pixels, PACK * G, LN, TILES)
+            diagonal = tl.arange(0, TILE)[:, None] == tl.arange(0, TILE)[None, :]
+            other += tl.where(matrix & diagonal[None, :, :], slope, 0.0)
+        other = tl.broadcast_to(other, (STACK, TILE, TILE))
+    if PACK > 1:  # 0 · NaN would carry one group's into its neighbours in the tile; the channel's own follows below
+        clean = tl.abs(left) < float("inf")
+        value = product(factor, tl.where(clean, left, 0.0), PRECISION) + tl.where(clean, 0.0, float("nan"))
+    else:
+        value = product(factor, left, PRECISION)
+    if x is not None:
+        if PACK > 1:
+            clean = tl.abs(right) < float("inf")
+            value += product(other, tl.where(clean, right, 0.0), PRECISION) + tl.where(clean, 0.0, float("nan"))
+        else:
+            value += product(other, right, PRECISION)
+    if c is not None:
+        value += tl.load(c + image * each * channels + start_channel + row, mask=exists, other=0.0)[:, :, None]
+    if batch_c is not None:
+        value += tl.load(batch_c + start_channel + row, mask=exists, other=0.0)[:, :, None]
+    if LN >= 0:
+        value += level
+    tl.store(out + at + offset, value.to(out.dtype.element_ty), mask=here)
+    if FINISH:
+        if program == 0:
+            finish(scalars, weights, grad_mean_logits, grad_cov_logits, tl.cdiv(channels, ROWS), FIELD_ROUNDS, True, BW, IW, BN, IN, LN, COUNT)

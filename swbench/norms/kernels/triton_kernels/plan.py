@@ -1,0 +1,98 @@
+"""How a pass is cut into programs: a pure function of the shape and the number of multiprocessors, so nothing is tuned at run time."""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+from swbench.solvers.triton_kernels import tile_of
+
+RESIDENT = 4
+"""Programs of four warps that a multiprocessor holds at 128 registers a thread (65536 registers): a heuristic for when the chip is full."""
+MOST_PARTS = 64
+"""Parts of one image at most: what adds them up reads all of them, one program a tile."""
+WARPS = 4
+SUM, MAP, MAP_TWO = 2048, 4096, 2048
+"""Elements of a tensor that a program of four warps holds at once in a sum, in a map of one tensor and in one of two.
+
+Taken from the compiler's registers for compute capability 9.0 (docs/gpu-kernels.md): the most with which nothing spills and four programs
+fit a multiprocessor at G = 16.
+"""
+
+
+class Plan(NamedTuple):
+    """How one tensor (N, C, H, W) is cut. A tile holds `rows` = pack·G channels; a program works on `stack` tiles side by side.
+
+    In a contiguous tensor the stack is `stack` runs of pixels of the same channels, in channels_last `stack` tiles of channels at the same pixels:
+    each warp multiplies one matrix of the stack, and what a program reads is contiguous. A tile of 64 is alone, with four warps to itself.
+    """
+
+    images: int
+    channels: int
+    pixels: int
+    group: int
+    tile: int
+    """Rows of a tile, a power of two of 16 or more."""
+    pack: int
+    """Groups in a tile."""
+    last: bool
+    """Whether the tensor is channels_last."""
+    bundles: int
+    """Programs that the channels of an image take."""
+    stack: int
+    warps: int
+    width: int
+    """Pixels of one tile."""
+    block: int
+    """Pixels a program advances by."""
+    parts: int
+    """Programs that the pixels of an image take in a sum, each of which leaves a part of it."""
+    blocks: int
+    """Blocks of one such part."""
+    pixel_unit: int
+    channel_unit: int
+    """The largest power of two, 16 at most, that divides the pixels or channels: what the compiler may assume of addresses."""
+
+    @property
+    def sum_programs(self) -> int:
+        """Programs of a pass that adds up."""
+        return self.images * self.bundles * self.parts
+
+    @property
+    def map_programs(self) -> int:
+        """Programs of a pass that maps every pixel: one a block."""
+        return self.images * self.bundles * -(-self.pixels // self.block)
+
+    @property
+    def tiles(self) -> int:
+        """Tiles that hold all groups."""
+        return -(-self.channels // (self.pack * self.group))
+
+
+def _unit(number: int) -> int:
+    return min(16, number & -number)
+
+
+def _power(number: int) -> int:
+    """The smallest power of two that is no less."""
+    return 1 << (number - 1).bit_length()
+
+
+@lru_cache(maxsize=4096)
+def plan_of(images: int, channels: int, pixels: int, group: int, last: bool, multiprocessors: int, elements: int) -> Plan:
+    """The plan of a shape for programs that hold `elements` of a tensor at once. Raises ValueError for G > 64.
+
+    A sum is cut into so many parts that the programs fill the chip `RESIDENT` times at most, for each part costs its own sums.
+    """
+    tile, pack = tile_of(group)
+    tiles = -(-channels // (pack * group))
+    most = 1 if tile > 32 else WARPS
+    stack = min(most, _power(tiles)) if last else most
+    width = max(16, min(64, elements // (tile * most), _power(pixels)))
+    if not last:
+        stack = min(stack, _power(-(-pixels // width)))
+    bundles, block = (-(-tiles // stack), width) if last else (tiles, stack * width)
+    count = -(-pixels // block)
+    parts = max(1, min(RESIDENT * multiprocessors // (images * bundles), MOST_PARTS, count))
+    blocks = -(-count // parts)
+    parts = -(-count // blocks)
+    warps = WARPS if tile > 32 else stack
+    return Plan(images, channels, pixels, group, tile, pack, last, bundles, stack, warps, width, block, parts, blocks, _unit(pixels), _unit(channels))

@@ -1,0 +1,101 @@
+"""The kernel set `triton`: every tensor read once and the result written once, on a CUDA device."""
+
+from functools import cache
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+
+from swbench.norms.kernels.aten import AtenKernels
+from swbench.norms.kernels.triton_kernels.plan import Plan, plan_of
+from swbench.solvers.triton_kernels import TILE_LIMIT, interpreted, missing
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+OLDEST = 8
+"""The compute capability from which on tensor cores multiply in TF32."""
+PRECISION = "tf32x3"
+"""How the passes multiply: in three passes of TF32 on tensor cores."""
+INTERPRETED_MULTIPROCESSORS = 4
+"""What the interpreter cuts for: few programs, for each one costs it milliseconds."""
+
+
+@cache
+def multiprocessors(device: torch.device) -> int:
+    """Multiprocessors of `device`; a few for the interpreter's."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else INTERPRETED_MULTIPROCESSORS
+
+
+@cache
+def _runs_on(device: torch.device) -> bool:
+    """Whether these kernels run on `device`: an NVIDIA GPU that is new enough with Triton beside it, or the interpreter's CPU."""
+    if missing(device.type) is not None:
+        return False
+    return device.type == "cpu" or (torch.version.cuda is not None and torch.cuda.get_device_capability(device)[0] >= OLDEST)
+
+
+def layout_plan(x: Tensor, group: int, elements: int) -> Plan:
+    """The plan for `x` (N, C, H, W), contiguous or channels_last, where a program holds `elements` of it at once."""
+    n, channels, height, width = x.shape
+    return plan_of(n, channels, height * width, group, not x.is_contiguous(), multiprocessors(x.device), elements)
+
+
+def arguments(plan: Plan) -> dict[str, object]:
+    """What both passes are compiled for."""
+    return {
+        "G": plan.group,
+        "TILE": plan.tile,
+        "PACK": plan.pack,
+        "STACK": plan.stack,
+        "WIDTH": plan.width,
+        "LAST": plan.last,
+        "CHANNEL_UNIT": plan.channel_unit,
+        "PIXEL_UNIT": plan.pixel_unit,
+        "PRECISION": PRECISION,
+        "num_warps": plan.warps,
+    }
+
+
+def _kernels() -> "ModuleType":
+    from swbench.norms.kernels.triton_kernels import launches
+
+    return launches
+
+
+class TritonKernels(AtenKernels):
+    """float32, bfloat16 and float16 on CUDA, both layouts, G ≤ 64; a larger G runs on the torch operations it inherits.
+
+    Sums are added in an order that depends on the shape and the device alone, without atomics, so they are the same in every run.
+    """
+
+    name: ClassVar[str] = "triton"
+
+    def takes(self, x: Tensor) -> bool:
+        plain = type(x) is Tensor or type(x) is torch.nn.Parameter
+        return plain and x.dtype in DTYPES and (x.is_cuda or x.is_cpu) and not torch.compiler.is_compiling() and _runs_on(x.device)
+
+    def moments(self, x: Tensor, shift: Tensor, group: int) -> tuple[Tensor, Tensor]:
+        if group > TILE_LIMIT:
+            return super().moments(x, shift, group)
+        second, first = _kernels().sums(None, x, shift, group)
+        pixels = x.shape[2] * x.shape[3]
+        mean = first.div_(pixels)
+        cov = torch.baddbmm(second.flatten(0, 1), mean.view(-1, group, 1), mean.view(-1, 1, group), beta=1 / pixels, alpha=-1)
+        return mean + shift.view(mean.shape), cov.view(second.shape)
+
+    def products(self, dy: Tensor, x: Tensor, shift: Tensor, group: int) -> tuple[Tensor, Tensor]:
+        if group > TILE_LIMIT:
+            return super().products(dy, x, shift, group)
+        return _kernels().sums(dy, x, shift, group)
+
+    def affine(self, x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        if a.shape[-1] > TILE_LIMIT:
+            return super().affine(x, a, b)
+        return _kernels().mapped(x, None, a, None, b)
+
+    def combine(self, dy: Tensor, x: Tensor, at: Tensor, b: Tensor, c: Tensor) -> Tensor:
+        if at.shape[-1] > TILE_LIMIT:
+            return super().combine(dy, x, at, b, c)
+        return _kernels().mapped(dy, x, at, b, c)

@@ -1,0 +1,204 @@
+"""The way back through the small matrices: from Σ dy (x − s)ᵀ and Σ dy to B, c and the parameters' gradients. One program a tile of matrices."""
+
+import triton
+import triton.language as tl
+
+from swbench.norms.kernels.triton_kernels.mixture import FIELDS, finish, pick
+from swbench.norms.kernels.triton_kernels.place import added, central, diagonal
+from swbench.norms.kernels.triton_kernels.solve import ALONE, MERGED
+from swbench.solvers.triton_kernels.polar import root_gradient
+from swbench.solvers.triton_kernels.tile import frobenius, symmetric_part
+
+
+@triton.jit
+def traced(values, mask):
+    """The sum of `values` (TILE,) or (TILE, TILE) where `mask`."""
+    values = tl.where(mask, values, 0.0)
+    if len(values.shape) == 2:
+        values = tl.sum(values, 1)
+    return tl.sum(values, 0)
+
+
+@triton.jit(do_not_specialize=["centre", "channels", "pixels", "parts"])
+def small_kernel(
+    x,
+    second,
+    first,
+    gamma,
+    w,
+    mean,
+    image_mean,
+    image_cov,
+    batch_mean,
+    batch_cov,
+    layer,
+    weights,
+    coefficients,
+    grad_b,
+    grad_c,
+    grad_gamma,
+    grad_beta,
+    d_cov,
+    d_mean,
+    scalars,
+    grad_mean_logits,
+    grad_cov_logits,
+    centre,
+    channels,
+    pixels,
+    parts,
+    per_pixel,
+    SUMMED: tl.constexpr,
+    FLOW: tl.constexpr,
+    BATCH: tl.constexpr,
+    MIX: tl.constexpr,
+    BW: tl.constexpr,
+    IW: tl.constexpr,
+    BN: tl.constexpr,
+    IN: tl.constexpr,
+    LN: tl.constexpr,
+    COUNT: tl.constexpr,
+    STEPS: tl.constexpr,
+    G: tl.constexpr,
+    TILE: tl.constexpr,
+    PACK: tl.constexpr,
+    LAST: tl.constexpr,
+    CHUNK: tl.constexpr,
+    ROUNDS: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """B (n, C, G), c (n, C) and each image's share of the gradients of γ and β (n, C).
+
+    SUMMED: `second` and `first` are those of the batch, about μ̂ already. Without FLOW the statistics are constants, and there is no B nor c.
+    MIX: B and c hold what flows through the image's own statistics; ∂Σ̂ and ∂μ̂ are left in `d_cov`, `d_mean` for the batch's (MERGED),
+    and FIELDS numbers in `scalars` for the weights. `per_pixel`: the weight of a pixel in its statistics.
+    """
+    tiles = tl.cdiv(channels, PACK * G)
+    program = tl.program_id(0)
+    tile = program % tiles
+    image = (program // tiles).to(tl.int64)
+    channel, exists, same, here, eye, at = diagonal(tile, channels, G, TILE, PACK)
+    own = image * channels
+    sums, total = added(second, first, image, parts, channels, channel, exists, here, at, G, TILE, CHUNK, ROUNDS)
+    level = tl.load(mean + own + channel, mask=exists, other=0.0)
+    if not SUMMED:
+        near = central(x, image, channel, exists, centre, channels, pixels, LAST)
+        sums = tl.where(here, sums - total[:, None] * (level - near)[None, :], 0.0)
+    root = tl.load(w + own * G + at, mask=here, other=0.0)
+    if grad_gamma is not None:
+        tl.store(grad_gamma + own + channel, tl.sum(tl.where(here, sums * root, 0.0), 1), mask=exists)
+    if grad_beta is not None:
+        tl.store(grad_beta + own + channel, total, mask=exists)
+    if FLOW:
+        if gamma is not None:
+            scale = tl.load(gamma + channel, mask=exists, other=0.0).to(tl.float32)
+            sums = sums * scale[:, None]
+            total = total * scale
+        g, good = symmetric_part(sums, here, same, eye)
+        root_clean, good_root = symmetric_part(root, here, same, eye)
+        d = root_gradient(root_clean, g, frobenius(root_clean, same), eye, coefficients, STEPS, PRECISION)
+        d = tl.where(here, tl.where((good & good_root)[:, None], d, float("nan")), 0.0)
+        d_level = -tl.sum(tl.where(here, root * total[:, None], 0.0), 0)  # −Aᵀ Σ dy
+        if MIX:
+            in_mean, in_cov = tl.load(weights + tl.arange(0, 8)), tl.load(weights + 8 + tl.arange(0, 8))
+            of_mean, full, of_own = pick(in_mean, IW) + pick(in_mean, IN), pick(in_cov, IW), pick(in_cov, IN)
+            if BATCH == ALONE:
+                of_mean += pick(in_mean, BW) + pick(in_mean, BN)
+                full += pick(in_cov, BW)
+                of_own += pick(in_cov, BN)
+            level = tl.load(image_mean + own + channel, mask=exists, other=0.0)
+            cov = tl.load(image_cov + own * G + at, mask=here, other=0.0)
+            field = tl.arange(0, FIELDS)
+            left = tl.where(field == 1, traced(d_level * (level - near), exists), 0.0)
+            left += tl.where(field == 4, traced(d * cov, here), 0.0) + tl.where(field == 6, traced(d * cov * eye, here), 0.0)
+            if BATCH != ALONE:
+                many = tl.load(batch_mean + channel, mask=exists, other=0.0)
+                cov = tl.load(batch_cov + at, mask=here, other=0.0)
+                left += tl.where(field == 0, traced(d_level * (many - near), exists), 0.0)
+                left += tl.where(field == 3, traced(d * cov, here), 0.0) + tl.where(field == 5, traced(d * cov * eye, here), 0.0)
+            if LN >= 0:
+                trace = traced(d * eye, here)
+                left += tl.where(field == 2, traced(d_level * (tl.load(layer + 2 * image) - near), exists), 0.0)
+                left += tl.where(field == 7, trace * tl.load(layer + 2 * image + 1), 0.0)
+                left += tl.where(field == 8, trace, 0.0) + tl.where(field == 9, traced(d_level, exists), 0.0)
+            tl.store(scalars + program * FIELDS + field, left)
+            if BATCH == MERGED:
+                tl.store(d_cov + own * G + at, d, mask=here)
+                tl.store(d_mean + own + channel, d_level, mask=exists)
+            d = (full + of_own * eye) * d
+            d_level = of_mean * d_level
+        b = d * (2 * per_pixel)
+        c = d_level * per_pixel - tl.sum(tl.where(here, b * level[None, :], 0.0), 1)
+        tl.store(grad_b + own * G + at, b, mask=here)
+        tl.store(grad_c + own + channel, c, mask=exists)
+    if not MIX and grad_mean_logits is not None:  # one statistic under several names: their weights do not matter
+        k = tl.arange(0, 8)
+        tl.store(grad_mean_logits + k, tl.zeros((8,), tl.float32), mask=(k < COUNT) & (program == 0))
+        tl.store(grad_cov_logits + k, tl.zeros((8,), tl.float32), mask=(k < COUNT) & (program == 0))
+
+
+@triton.jit(do_not_specialize=["images", "channels"])
+def gather_kernel(
+    d_cov,
+    d_mean,
+    batch_mean,
+    weights,
+    scalars,
+    gammas,
+    betas,
+    grad_b,
+    grad_c,
+    grad_gamma,
+    grad_beta,
+    grad_mean_logits,
+    grad_cov_logits,
+    images,
+    channels,
+    per_pixel,
+    BATCH: tl.constexpr,
+    MIX: tl.constexpr,
+    BW: tl.constexpr,
+    IW: tl.constexpr,
+    BN: tl.constexpr,
+    IN: tl.constexpr,
+    LN: tl.constexpr,
+    COUNT: tl.constexpr,
+    G: tl.constexpr,
+    TILE: tl.constexpr,
+    PACK: tl.constexpr,
+    CHUNK: tl.constexpr,
+    ROUNDS: tl.constexpr,
+    VECTOR_ROUNDS: tl.constexpr,
+    FIELD_ROUNDS: tl.constexpr,
+):
+    """What is added over images: B (C, G) and c (C) through the batch's statistics (MERGED), the gradients of γ and β (C) and of the logits."""
+    tile = tl.program_id(0)
+    tiles = tl.cdiv(channels, PACK * G)
+    channel, exists, same, here, eye, at = diagonal(tile, channels, G, TILE, PACK)
+    none = tile.to(tl.int64) * 0
+    if BATCH == MERGED:
+        d, d_level = added(d_cov, d_mean, none, images, channels, channel, exists, here, at, G, TILE, CHUNK, ROUNDS)
+        in_mean, in_cov = tl.load(weights + tl.arange(0, 8)), tl.load(weights + 8 + tl.arange(0, 8))
+        b = (pick(in_cov, BW) + pick(in_cov, BN) * eye) * d * (2 * per_pixel)
+        level = tl.load(batch_mean + channel, mask=exists, other=0.0)
+        c = (pick(in_mean, BW) + pick(in_mean, BN)) * d_level * per_pixel - tl.sum(tl.where(here, b * level[None, :], 0.0), 1)
+        tl.store(grad_b + at, b, mask=here)
+        tl.store(grad_c + channel, c, mask=exists)
+    if gammas is not None:
+        tl.store(grad_gamma + channel, over_images(gammas, images, channels, channel, exists, TILE, VECTOR_ROUNDS), mask=exists)
+    if betas is not None:
+        tl.store(grad_beta + channel, over_images(betas, images, channels, channel, exists, TILE, VECTOR_ROUNDS), mask=exists)
+    if MIX:
+        if tile == 0:
+            finish(scalars, weights, grad_mean_logits, grad_cov_logits, images * tiles, FIELD_ROUNDS, BATCH == ALONE, BW, IW, BN, IN, LN, COUNT)
+
+
+@triton.jit
+def over_images(values, images, channels, channel, exists, TILE: tl.constexpr, ROUNDS: tl.constexpr):
+    """The sum (TILE,) of `values` (N, C) over the images, in order, 16 a round."""
+    total = tl.zeros((TILE,), tl.float32)
+    for turn in range(ROUNDS):
+        image = turn * 16 + tl.arange(0, 16)
+        at = image.to(tl.int64)[:, None] * channels + channel[None, :]
+        total += tl.sum(tl.load(values + at, mask=(image < images)[:, None] & exists[None, :], other=0.0), 0)
+    return total

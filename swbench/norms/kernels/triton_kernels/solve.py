@@ -1,0 +1,157 @@
+"""From sums to A and b in one kernel: parts added, statistics mixed, Σ^(-1/2) in registers. One program a tile of matrices."""
+
+import triton
+import triton.language as tl
+
+from swbench.norms.kernels.triton_kernels.mixture import pick, softmax
+from swbench.norms.kernels.triton_kernels.place import added, central, diagonal
+from swbench.solvers.triton_kernels.polar import inverse_root
+from swbench.solvers.triton_kernels.tile import frobenius, symmetric_part
+
+NONE, ALONE, MERGED, RUNNING = (tl.constexpr(i) for i in range(4))
+"""What the batch's statistics are: unused, those of the one image, merged by a kernel before, or the running ones."""
+
+
+@triton.jit
+def move(pointer, at, value, fresh, mask):
+    """Move a running statistic towards `value` by the share `fresh`."""
+    old = tl.load(pointer + at, mask=mask, other=0.0).to(tl.float32)
+    tl.store(pointer + at, (old + fresh * (value - old)).to(pointer.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def layer_moments(
+    x, second, first, image, centre, channels, pixels, parts, G: tl.constexpr, LAST: tl.constexpr, WIDE: tl.constexpr, CHUNK: tl.constexpr, ROUNDS: tl.constexpr
+):
+    """Mean and variance of an image over all its channels and pixels. WIDE: a power of two of at least C."""
+    channel = tl.arange(0, WIDE)
+    exists = channel < channels
+    total = tl.zeros((WIDE,), tl.float32)
+    squares = tl.zeros((WIDE,), tl.float32)
+    for turn in range(ROUNDS):
+        part = turn * CHUNK + tl.arange(0, CHUNK)
+        line = ((image * parts + part) * channels)[:, None] + channel[None, :]
+        here = (part < parts)[:, None] & exists[None, :]
+        total += tl.sum(tl.load(first + line, mask=here, other=0.0), 0)
+        squares += tl.sum(tl.load(second + line * G + (channel % G)[None, :], mask=here, other=0.0), 0)
+    total = total / pixels
+    level = central(x, image, channel, exists, centre, channels, pixels, LAST) + total
+    mean = tl.sum(tl.where(exists, level, 0.0), 0) / channels
+    apart = tl.where(exists, level - mean, 0.0)
+    return mean, tl.sum(apart * apart + tl.where(exists, squares / pixels - total * total, 0.0), 0) / channels
+
+
+@triton.jit(do_not_specialize=["centre", "channels", "pixels", "parts"])
+def solve_kernel(
+    x,
+    second,
+    first,
+    running_mean,
+    running_cov,
+    gamma,
+    beta,
+    mean_logits,
+    cov_logits,
+    coefficients,
+    a,
+    b,
+    w,
+    mean,
+    image_mean,
+    image_cov,
+    batch_mean,
+    batch_cov,
+    layer,
+    weights,
+    centre,
+    channels,
+    pixels,
+    parts,
+    eps,
+    fresh,
+    IMAGE: tl.constexpr,
+    BATCH: tl.constexpr,
+    MIX: tl.constexpr,
+    BW: tl.constexpr,
+    IW: tl.constexpr,
+    BN: tl.constexpr,
+    IN: tl.constexpr,
+    LN: tl.constexpr,
+    COUNT: tl.constexpr,
+    STEPS: tl.constexpr,
+    G: tl.constexpr,
+    TILE: tl.constexpr,
+    PACK: tl.constexpr,
+    LAST: tl.constexpr,
+    WIDE: tl.constexpr,
+    CHUNK: tl.constexpr,
+    ROUNDS: tl.constexpr,
+    LAYER_CHUNK: tl.constexpr,
+    LAYER_ROUNDS: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """A, W (n, C, G), b, μ̂ (n, C) of every image, or of the batch where no image has matrices of its own.
+
+    Keeps for the way back, where statistics are MIXed: the image's and the batch's, the layer's mean and variance (N, 2), the weights (2, 8).
+    ALONE moves the running statistics.
+    """
+    tiles = tl.cdiv(channels, PACK * G)
+    program = tl.program_id(0)
+    tile = program % tiles
+    image = (program // tiles).to(tl.int64)
+    channel, exists, same, here, eye, at = diagonal(tile, channels, G, TILE, PACK)
+    own = image * channels
+    if IMAGE:
+        sums, total = added(second, first, image, parts, channels, channel, exists, here, at, G, TILE, CHUNK, ROUNDS)
+        total = total / pixels
+        mu = central(x, image, channel, exists, centre, channels, pixels, LAST) + total
+        cov = tl.where(here, sums / pixels - total[:, None] * total[None, :], 0.0)
+        if MIX:
+            tl.store(image_mean + own + channel, mu, mask=exists)
+            tl.store(image_cov + own * G + at, cov, mask=here)
+        if BATCH == ALONE:
+            move(running_mean, channel, mu, fresh, exists)
+            move(running_cov, at, cov, fresh, here)
+    if BATCH == MERGED:
+        many_mu = tl.load(batch_mean + channel, mask=exists, other=0.0)
+        many_cov = tl.load(batch_cov + at, mask=here, other=0.0)
+    if BATCH == RUNNING:
+        many_mu = tl.load(running_mean + channel, mask=exists, other=0.0).to(tl.float32)
+        many_cov = tl.load(running_cov + at, mask=here, other=0.0).to(tl.float32)
+        if MIX:  # copies, for a training call may move the running statistics before the way back
+            tl.store(batch_mean + channel, many_mu, mask=exists & (image == 0))
+            tl.store(batch_cov + at, many_cov, mask=here & (image == 0))
+    if MIX:
+        in_mean, in_cov = softmax(mean_logits, COUNT), softmax(cov_logits, COUNT)
+        k = tl.arange(0, 8)
+        tl.store(weights + k, in_mean, mask=(k < 8) & (program == 0))
+        tl.store(weights + 8 + k, in_cov, mask=(k < 8) & (program == 0))
+        of_mean, full, of_own = pick(in_mean, IW) + pick(in_mean, IN), pick(in_cov, IW), pick(in_cov, IN)
+        many_mean, many_full, many_own = pick(in_mean, BW) + pick(in_mean, BN), pick(in_cov, BW), pick(in_cov, BN)
+        if BATCH == ALONE:
+            mu = (of_mean + many_mean) * mu
+            cov = (full + many_full + (of_own + many_own) * eye) * cov
+        else:
+            mu = of_mean * mu + many_mean * many_mu
+            cov = (full + of_own * eye) * cov + (many_full + many_own * eye) * many_cov
+        if LN >= 0:
+            level, variance = layer_moments(x, second, first, image, centre, channels, pixels, parts, G, LAST, WIDE, LAYER_CHUNK, LAYER_ROUNDS)
+            tl.store(layer + 2 * image, level, mask=tile == 0)
+            tl.store(layer + 2 * image + 1, variance, mask=tile == 0)
+            mu += pick(in_mean, LN) * level
+            cov += pick(in_cov, LN) * variance * eye
+    if not IMAGE:
+        mu, cov = many_mu, many_cov
+    s, good = symmetric_part(tl.where(here, cov + eps * eye, 0.0), here, same, eye)
+    root = inverse_root(s, frobenius(s, same), eye, coefficients, STEPS, PRECISION)
+    root = tl.where(here, tl.where(good[:, None], root, float("nan")), 0.0)
+    scaled = root
+    if gamma is not None:
+        scaled = tl.load(gamma + channel, mask=exists, other=0.0).to(tl.float32)[:, None] * root
+    offset = -tl.sum(tl.where(here, scaled * mu[None, :], 0.0), 1)
+    if beta is not None:
+        offset += tl.load(beta + channel, mask=exists, other=0.0).to(tl.float32)
+    tl.store(a + own * G + at, scaled, mask=here)
+    tl.store(w + own * G + at, root, mask=here)
+    tl.store(b + own + channel, offset, mask=exists)
+    tl.store(mean + own + channel, mu, mask=exists)

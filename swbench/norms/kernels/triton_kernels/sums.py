@@ -1,0 +1,82 @@
+"""The passes that add up over pixels: each tensor is read once, every program leaves a part, and what reads the parts adds them in order."""
+
+import triton
+import triton.language as tl
+
+from swbench.norms.kernels.triton_kernels.place import across, entries, product, spread
+
+
+@triton.jit(do_not_specialize=["centre", "channels", "pixels", "parts"])
+def sums_kernel(
+    left,
+    x,
+    shift,
+    second,
+    first,
+    centre,
+    channels,
+    pixels,
+    parts,
+    BLOCKS: tl.constexpr,
+    PAIR: tl.constexpr,
+    G: tl.constexpr,
+    TILE: tl.constexpr,
+    PACK: tl.constexpr,
+    STACK: tl.constexpr,
+    WIDTH: tl.constexpr,
+    LAST: tl.constexpr,
+    CHANNEL_UNIT: tl.constexpr,
+    PIXEL_UNIT: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Σ l (x − s)ᵀ into `second` (N, parts, C, G) and Σ l into `first` (N, parts, C), where l is `left`, or x − s unless PAIR.
+
+    `shift` (N, C), or None for x at its pixel `centre`. BLOCKS: those of a part. `channels` and `pixels` are given in their units, which tells the compiler what divides them.
+    """
+    ROWS: tl.constexpr = PACK * G
+    BLOCK: tl.constexpr = WIDTH if LAST else STACK * WIDTH
+    channels = channels * CHANNEL_UNIT
+    pixels = pixels * PIXEL_UNIT
+    bundles = tl.cdiv(channels, STACK * ROWS if LAST else ROWS)
+    program = tl.program_id(0)
+    if LAST:
+        bundle, part = program % bundles, (program // bundles) % parts
+    else:
+        part, bundle = program % parts, (program // parts) % bundles
+    image = (program // (bundles * parts)).to(tl.int64)
+    start_channel, row, exists = spread(bundle, channels, ROWS, TILE, STACK, LAST)
+    column = across(WIDTH, STACK, LAST)
+    if LAST:
+        base = image * channels * pixels + start_channel
+        offset = row[:, :, None] + column * channels
+        middle = row + centre.to(tl.int64) * channels
+    else:
+        base = (image * channels + start_channel) * pixels
+        offset = row[:, :, None] * pixels + column
+        middle = row * pixels + centre
+    if shift is None:
+        near = tl.load(x + base + middle, mask=exists, other=0.0).to(tl.float32)[:, :, None]
+    else:
+        near = tl.load(shift + image * channels + start_channel + row, mask=exists, other=0.0)[:, :, None]
+    sums = tl.zeros((STACK, TILE, TILE), tl.float32)
+    total = tl.zeros((STACK, TILE, WIDTH), tl.float32)
+    for block in range(BLOCKS):
+        begin = (part * BLOCKS + block) * BLOCK
+        here = exists[:, :, None] & (column + begin < pixels)
+        at = base + begin.to(tl.int64) * (channels if LAST else 1)
+        apart = tl.load(x + at + offset, mask=here, other=0.0).to(tl.float32)
+        apart = tl.where(here, apart - near, 0.0)
+        if PAIR:
+            factor = tl.load(left + at + offset, mask=here, other=0.0).to(tl.float32)
+        else:
+            factor = apart
+        sums += product(factor, tl.permute(apart, (0, 2, 1)), PRECISION)
+        total += factor
+    total = tl.sum(total, 2)
+    if not LAST:  # the stack is runs of pixels of the same channels
+        sums = tl.sum(sums, 0)[None, :, :]
+        total = tl.sum(total, 0)[None, :]
+    out = (image * parts + part) * channels + start_channel
+    at, here = entries(row, exists, G, TILE, False)
+    tl.store(second + out * G + at, sums, mask=here)
+    tl.store(first + out + row, total, mask=exists)
