@@ -14,7 +14,10 @@ from swbench.solvers.triton_kernels.tile import frobenius, layout, load_symmetri
 
 @triton.jit
 def inverse_root(s, norm, eye, coefficients, STEPS: tl.constexpr, PRECISION: tl.constexpr):
-    """W of each finite symmetric matrix of a tile, in registers; `norm` per row as `frobenius` gives it. `coefficients`: (STEPS + 1, 3), the last row unused."""
+    """W of each finite symmetric matrix of a tile, in registers; `norm` per row as from `frobenius`.
+
+    `coefficients`: (STEPS + 1, 3), the last row unused.
+    """
     s = s / norm[:, None]
     a, b, c = tl.load(coefficients), tl.load(coefficients + 1), tl.load(coefficients + 2)
     z = a * eye + b * s + c * product(s, s, PRECISION)  # the first step, where Z is the identity
@@ -31,7 +34,10 @@ def inverse_root(s, norm, eye, coefficients, STEPS: tl.constexpr, PRECISION: tl.
 
 @triton.jit
 def root_gradient(w, g, norm, eye, coefficients, STEPS: tl.constexpr, PRECISION: tl.constexpr):
-    """∂L/∂Σ of each matrix of a tile from its W and the symmetric part of ∂L/∂W; `norm` of W. `coefficients`: (STEPS + 1, 3), the last row the cubic."""
+    """∂L/∂Σ of each matrix of a tile from its W and the symmetric part of ∂L/∂W; `norm` of W.
+
+    `coefficients`: (STEPS + 1, 3), the last row the cubic.
+    """
     b = w / norm[:, None]
     q = product(w, w, PRECISION)
     c = -product(product(q, g, PRECISION), q, PRECISION) / norm[:, None]
