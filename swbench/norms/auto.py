@@ -10,11 +10,14 @@ from typing import NamedTuple
 import torch
 
 from swbench import solvers
+from swbench.solvers.triton_kernels import TILE_LIMIT
 
 EVERYWHERE = "eigh"
 """What is chosen where nothing was measured: exact, and in torch on every device."""
 ANY = sys.maxsize
 """In place of the square of a batch: any batch."""
+UNMEASURED_GPU = "polar-triton"
+"""What is chosen on a GPU where nothing was measured, if it can run: one launch that never waits for the host, and the layers' kernels hold it."""
 
 
 class Row(NamedTuple):
@@ -56,7 +59,8 @@ def by_batch(device: str, group: int, dtype: str) -> tuple[tuple[int, str], ...]
     sizes = sorted({row.group for row in rows if row.group >= group}) or sorted({row.group for row in rows})[-1:]
     rows = [row for row in rows if row.group in sizes[:1]]
     if not rows:
-        return ((ANY, EVERYWHERE),)
+        gpu = device == "cuda" and dtype == "float32" and group <= TILE_LIMIT and solvers.get(UNMEASURED_GPU).available(device) is None
+        return ((ANY, UNMEASURED_GPU if gpu else EVERYWHERE),)
     batches = sorted({row.batch for row in rows})
     found: list[tuple[int, str]] = []
     # The nearest measured batch by ratio: up to the geometric mean of two it is the smaller one.

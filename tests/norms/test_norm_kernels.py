@@ -1,11 +1,14 @@
 """Every kernel set keeps the contract of `Kernels`: against float64 sums, for both layouts, odd shapes and every dtype."""
 
+import os
+
 import pytest
 import torch
 
 from swbench.errors import UnknownName
 from swbench.norms import kernels
 
+DEVICE = os.environ.get("SWBENCH_TEST_DEVICE", "cpu")
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 SHAPES = [(1, 8, 5, 7), (3, 12, 4, 4), (2, 8, 1, 1), (1, 4, 1, 3), (2, 32, 9, 5), (1, 32, 37, 41)]
@@ -14,11 +17,11 @@ TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-12, torch.bfloat16: 1e-2, to
 
 @pytest.fixture(params=kernels.names())
 def kernel_set(request):
-    return kernels.kernels_for(torch.zeros(1, 4, 1, 1), request.param)
+    return kernels.kernels_for(torch.zeros(1, 4, 1, 1, device=DEVICE), request.param)
 
 
 def tensor(shape, dtype, layout, offset=0.0):
-    return (torch.randn(shape, dtype=torch.float64) + offset).to(dtype).contiguous(memory_format=layout)
+    return (torch.randn(shape, dtype=torch.float64) + offset).to(DEVICE, dtype).contiguous(memory_format=layout)
 
 
 def exact(x, group):
@@ -28,7 +31,7 @@ def exact(x, group):
 
 
 def small(*shape, dtype):
-    return torch.randn(shape, dtype=torch.float64 if dtype == torch.float64 else torch.float32)
+    return torch.randn(shape, dtype=torch.float64 if dtype == torch.float64 else torch.float32, device=DEVICE)
 
 
 def close(got, want, dtype, scale=1.0):
@@ -89,7 +92,7 @@ class TestPasses:
 
 
 def test_moments_hold_a_mean_of_many_deviations(kernel_set):
-    x = (torch.randn(2, 8, 20, 20, dtype=torch.float64) + 1000.0).float()
+    x = (torch.randn(2, 8, 20, 20, dtype=torch.float64) + 1000.0).to(DEVICE, torch.float32)
     if not kernel_set.takes(x):
         pytest.skip("not its dtype")
     _, cov = kernel_set.moments(x, x[:, :, 10, 10].contiguous(), 4)

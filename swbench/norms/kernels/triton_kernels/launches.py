@@ -10,8 +10,7 @@ from swbench.norms.kernels.triton_kernels.plan import MAP, MAP_TWO, SUM
 from swbench.norms.kernels.triton_kernels.set import arguments, layout_plan
 from swbench.norms.kernels.triton_kernels.sums import sums_kernel
 
-
-UNMIXED = {"BW": -1, "IW": -1, "BN": -1, "IN": -1, "LN": -1, "COUNT": 0}
+UNMIXED = {"FINISH": False, "ALONE": False, "BW": -1, "IW": -1, "BN": -1, "IN": -1, "LN": -1, "COUNT": 0, "TILES": 1, "FIELD_ROUNDS": 1}
 """No weights."""
 
 
@@ -27,7 +26,9 @@ def sums(left: Tensor | None, x: Tensor, shift: Tensor, group: int) -> tuple[Ten
     first = x.new_empty(plan.images, plan.parts, plan.channels // group, group, dtype=torch.float32)
     sizes = (0, plan.channels // plan.channel_unit, plan.pixels // plan.pixel_unit, plan.parts)
     with on(x.device):
-        sums_kernel[(plan.sum_programs,)](left, x, shift, second, first, *sizes, BLOCKS=plan.blocks, PAIR=left is not None, **arguments(plan))
+        sums_kernel[(plan.sum_programs,)](
+            left, x, shift, second, first, *sizes, BLOCKS=plan.blocks, PAIR=left is not None, **arguments(plan), num_warps=plan.warps
+        )
     return (second[:, 0], first[:, 0]) if plan.parts == 1 else (second.sum(1), first.sum(1))
 
 
@@ -44,5 +45,7 @@ def mapped(source: Tensor, x: Tensor | None, a: Tensor, b: Tensor | None, c: Ten
     out = torch.empty_like(source)
     sizes = (plan.channels // plan.channel_unit, plan.pixels // plan.pixel_unit, int(each))
     with on(source.device):
-        map_kernel[(plan.map_programs,)](source, x, out, a, b, c, *[None] * 7, *sizes, TRANSPOSED=transposed, FINISH=False, **UNMIXED, TILES=1, FIELD_ROUNDS=1, **arguments(plan))
+        map_kernel[(plan.map_programs,)](
+            source, x, out, a, b, c, *[None] * 7, *sizes, TRANSPOSED=transposed, **UNMIXED, **arguments(plan), num_warps=plan.warps
+        )
     return out

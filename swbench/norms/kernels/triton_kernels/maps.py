@@ -42,6 +42,7 @@ def map_kernel(
     each,
     TRANSPOSED: tl.constexpr,
     FINISH: tl.constexpr,
+    ALONE: tl.constexpr,
     BW: tl.constexpr,
     IW: tl.constexpr,
     BN: tl.constexpr,
@@ -65,7 +66,8 @@ def map_kernel(
     `a`, `b` (N, C, G), `c` (N, C); with `each` 0 instead of 1 all images share theirs. TRANSPOSED: A is the transpose of what `a` holds.
 
     Through the batch's statistics `batch_b` (C, G) and `batch_c` (C) join B and c, if given; through a layer statistic (LN ≥ 0) what its mean
-    and variance pass on, from the numbers that `small_kernel` left. FINISH: the first program ends the gradients of the logits.
+    and variance pass on, from the numbers that `small_kernel` left. FINISH: the first program ends the gradients of the logits; ALONE, the batch is
+    the one image.
     """
     ROWS: tl.constexpr = PACK * G
     BLOCK: tl.constexpr = WIDTH if LAST else STACK * WIDTH
@@ -124,6 +126,6 @@ def map_kernel(
     if LN >= 0:
         value += level
     tl.store(out + at + offset, value.to(out.dtype.element_ty), mask=here)
-    if FINISH:
+    if FINISH:  # noqa: SIM102  known to the compiler, unlike the other
         if program == 0:
-            finish(scalars, weights, grad_mean_logits, grad_cov_logits, tl.cdiv(channels, ROWS), FIELD_ROUNDS, True, BW, IW, BN, IN, LN, COUNT)
+            finish(scalars, weights, grad_mean_logits, grad_cov_logits, tl.cdiv(channels, ROWS), FIELD_ROUNDS, ALONE, BW, IW, BN, IN, LN, COUNT)

@@ -72,7 +72,10 @@ def central(x, image, channel, exists, centre, channels, pixels, LAST: tl.conste
 
 @triton.jit
 def added(second, first, image, parts, channels, channel, exists, here, at, G: tl.constexpr, TILE: tl.constexpr, CHUNK: tl.constexpr, ROUNDS: tl.constexpr):
-    """The sums of one image for a tile from its parts: (TILE, TILE) and (TILE,). CHUNK parts are fetched at once, for each fetch waits as long; CHUNK · ROUNDS are enough."""
+    """The sums of one image for a tile from its parts, in order: (TILE, TILE) and (TILE,).
+
+    CHUNK parts are fetched at once, for each fetch waits as long; CHUNK · ROUNDS are enough.
+    """
     sums = tl.zeros((TILE, TILE), tl.float32)
     total = tl.zeros((TILE,), tl.float32)
     for turn in range(ROUNDS):

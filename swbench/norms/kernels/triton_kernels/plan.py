@@ -7,7 +7,7 @@ from swbench.solvers.triton_kernels import tile_of
 
 RESIDENT = 4
 """Programs of four warps that a multiprocessor holds at 128 registers a thread (65536 registers): a heuristic for when the chip is full."""
-MOST_PARTS = 64
+MOST_PARTS = 32
 """Parts of one image at most: what adds them up reads all of them, one program a tile."""
 WARPS = 4
 SUM, MAP, MAP_TWO = 2048, 4096, 2048
@@ -71,7 +71,7 @@ def _unit(number: int) -> int:
     return min(16, number & -number)
 
 
-def _power(number: int) -> int:
+def power(number: int) -> int:
     """The smallest power of two that is no less."""
     return 1 << (number - 1).bit_length()
 
@@ -85,10 +85,10 @@ def plan_of(images: int, channels: int, pixels: int, group: int, last: bool, mul
     tile, pack = tile_of(group)
     tiles = -(-channels // (pack * group))
     most = 1 if tile > 32 else WARPS
-    stack = min(most, _power(tiles)) if last else most
-    width = max(16, min(64, elements // (tile * most), _power(pixels)))
+    stack = min(most, power(tiles)) if last else most
+    width = max(16, min(64, elements // (tile * most), power(pixels)))
     if not last:
-        stack = min(stack, _power(-(-pixels // width)))
+        stack = min(stack, power(-(-pixels // width)))
     bundles, block = (-(-tiles // stack), width) if last else (tiles, stack * width)
     count = -(-pixels // block)
     parts = max(1, min(RESIDENT * multiprocessors // (images * bundles), MOST_PARTS, count))

@@ -8,10 +8,13 @@ from torch import Tensor
 
 from swbench.norms.kernels.aten import AtenKernels
 from swbench.norms.kernels.triton_kernels.plan import Plan, plan_of
-from swbench.solvers.triton_kernels import TILE_LIMIT, interpreted, missing
+from swbench.solvers.polar_triton import PolarTriton
+from swbench.solvers.triton_kernels import TILE_LIMIT, missing
 
 if TYPE_CHECKING:
     from types import ModuleType
+
+    from swbench.norms.whitening import Call
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 OLDEST = 8
@@ -54,8 +57,11 @@ def arguments(plan: Plan) -> dict[str, object]:
         "CHANNEL_UNIT": plan.channel_unit,
         "PIXEL_UNIT": plan.pixel_unit,
         "PRECISION": PRECISION,
-        "num_warps": plan.warps,
     }
+
+
+FUSED = {("bw",), ("iw",), ("bw", "iw"), ("bw", "iw", "ln"), ("bw", "iw", "bn", "in", "ln")}
+"""Statistics whose small algebra has kernels; others go through `algebra` between the passes."""
 
 
 def _kernels() -> "ModuleType":
@@ -99,3 +105,13 @@ class TritonKernels(AtenKernels):
         if at.shape[-1] > TILE_LIMIT:
             return super().combine(dy, x, at, b, c)
         return _kernels().mapped(dy, x, at, b, c)
+
+    def function(self, call: "Call") -> type[torch.autograd.Function] | None:
+        running = call.running
+        fits = running is None or (running.mean.is_contiguous() and running.cov.is_contiguous())
+        fits = fits and call.recipe.group <= TILE_LIMIT and call.recipe.statistics in FUSED and type(call.solver) is PolarTriton
+        if not fits:
+            return None
+        from swbench.norms.kernels.triton_kernels.function import FusedWhitening
+
+        return FusedWhitening

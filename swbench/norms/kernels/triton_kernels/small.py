@@ -174,7 +174,7 @@ def gather_kernel(
     """What is added over images: B (C, G) and c (C) through the batch's statistics (MERGED), the gradients of γ and β (C) and of the logits."""
     tile = tl.program_id(0)
     tiles = tl.cdiv(channels, PACK * G)
-    channel, exists, same, here, eye, at = diagonal(tile, channels, G, TILE, PACK)
+    channel, exists, _same, here, eye, at = diagonal(tile, channels, G, TILE, PACK)
     none = tile.to(tl.int64) * 0
     if BATCH == MERGED:
         d, d_level = added(d_cov, d_mean, none, images, channels, channel, exists, here, at, G, TILE, CHUNK, ROUNDS)
@@ -188,7 +188,7 @@ def gather_kernel(
         tl.store(grad_gamma + channel, over_images(gammas, images, channels, channel, exists, TILE, VECTOR_ROUNDS), mask=exists)
     if betas is not None:
         tl.store(grad_beta + channel, over_images(betas, images, channels, channel, exists, TILE, VECTOR_ROUNDS), mask=exists)
-    if MIX:
+    if MIX:  # noqa: SIM102  known to the compiler, unlike the other
         if tile == 0:
             finish(scalars, weights, grad_mean_logits, grad_cov_logits, images * tiles, FIELD_ROUNDS, BATCH == ALONE, BW, IW, BN, IN, LN, COUNT)
 

@@ -54,7 +54,7 @@ def solve_kernel(
     cov_logits,
     coefficients,
     a,
-    b,
+    offset,
     w,
     mean,
     image_mean,
@@ -90,7 +90,7 @@ def solve_kernel(
     LAYER_ROUNDS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """A, W (n, C, G), b, μ̂ (n, C) of every image, or of the batch where no image has matrices of its own.
+    """A, W (n, C, G), b = `offset` and μ̂ (n, C) of every image, or of the batch where no image has matrices of its own.
 
     Keeps for the way back, where statistics are MIXed: the image's and the batch's, the layer's mean and variance (N, 2), the weights (2, 8).
     ALONE moves the running statistics.
@@ -148,10 +148,10 @@ def solve_kernel(
     scaled = root
     if gamma is not None:
         scaled = tl.load(gamma + channel, mask=exists, other=0.0).to(tl.float32)[:, None] * root
-    offset = -tl.sum(tl.where(here, scaled * mu[None, :], 0.0), 1)
+    shifted = -tl.sum(tl.where(here, scaled * mu[None, :], 0.0), 1)
     if beta is not None:
-        offset += tl.load(beta + channel, mask=exists, other=0.0).to(tl.float32)
+        shifted += tl.load(beta + channel, mask=exists, other=0.0).to(tl.float32)
     tl.store(a + own * G + at, scaled, mask=here)
     tl.store(w + own * G + at, root, mask=here)
-    tl.store(b + own + channel, offset, mask=exists)
+    tl.store(offset + own + channel, shifted, mask=exists)
     tl.store(mean + own + channel, mu, mask=exists)

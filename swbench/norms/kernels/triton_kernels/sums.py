@@ -31,7 +31,8 @@ def sums_kernel(
 ):
     """Σ l (x − s)ᵀ into `second` (N, parts, C, G) and Σ l into `first` (N, parts, C), where l is `left`, or x − s unless PAIR.
 
-    `shift` (N, C), or None for x at its pixel `centre`. BLOCKS: those of a part. `channels` and `pixels` are given in their units, which tells the compiler what divides them.
+    `shift` (N, C), or None for x at its pixel `centre`. BLOCKS: those of a part. `channels` and `pixels` are given in
+    their units, which tells the compiler what divides them.
     """
     ROWS: tl.constexpr = PACK * G
     BLOCK: tl.constexpr = WIDTH if LAST else STACK * WIDTH

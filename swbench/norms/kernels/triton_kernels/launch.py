@@ -1,0 +1,81 @@
+"""A kernel with everything but its tensors decided, so that a launch costs little: the compiled kernel is kept and called with addresses.
+
+`kernel[grid](…)` binds and inspects every argument in each call. Here the numbers are part of the launch, and where all tensors begin at
+multiples of 16 bytes, what was compiled for the first call holds for all.
+"""
+
+from collections.abc import Iterable
+from functools import cache
+
+import torch
+import triton
+from torch import Tensor
+
+from swbench.norms.kernels.triton_kernels.room import Room
+from swbench.solvers.triton_kernels import interpreted
+
+KNOWN = ("3.6",)
+"""Versions of Triton whose compiled kernels are called as below (read in its source, `JITFunction.run`); others are launched the plain way."""
+
+Table = dict[str, Tensor | int | None]
+"""Tensors, or their addresses, by the names that kernels give them."""
+
+
+@cache
+def direct() -> bool:
+    """Whether compiled kernels can be called with addresses here."""
+    return triton.__version__.rpartition(".")[0] in KNOWN and not interpreted()
+
+
+class Launch:
+    """`programs` programs of `kernel`, whose arguments are pointers by the `names` they have in a table (None: no tensor), `sizes` and `constants`."""
+
+    def __init__(
+        self,
+        kernel: "triton.JITFunction",
+        programs: int,
+        sizes: tuple[float, ...],
+        constants: dict[str, object],
+        warps: int,
+        names: tuple[str | None, ...],
+    ) -> None:
+        self.kernel, self.programs, self.sizes, self.constants, self.warps, self.names = kernel, programs, sizes, constants, warps, names
+        self.compiled = None
+
+    def plainly(self, table: Table) -> None:
+        """Launch with tensors, through Triton's own dispatch; what it compiled is kept."""
+        pointers = [None if name is None else table[name] for name in self.names]
+        self.compiled = self.kernel[(self.programs,)](*pointers, *self.sizes, **self.constants, num_warps=self.warps)
+
+    def directly(self, table: Table, stream: int) -> None:
+        """Launch what is compiled with addresses."""
+        compiled = self.compiled
+        pointers = [None if name is None else table[name] for name in self.names]
+        places = (*pointers, *self.sizes, *self.constants.values())  # constants are compiled in; their places are still there
+        compiled.run(self.programs, 1, 1, stream, compiled.function, compiled.packed_metadata, None, None, None, *places)
+
+
+def launch(launches: Iterable[Launch], tensors: dict[str, Tensor | None], rooms: tuple[tuple[Room, Tensor], ...], device: torch.device) -> None:
+    """Launch one after the other on the current stream of `device`, with `tensors` and what lies in `rooms`, by name."""
+    if device.type != "cuda" or torch.cuda.current_device() == device.index:
+        _launch(launches, tensors, rooms, device)
+    else:
+        with torch.cuda.device(device):
+            _launch(launches, tensors, rooms, device)
+
+
+def _launch(launches, tensors, rooms, device) -> None:
+    if direct() and all(one.compiled is not None for one in launches):
+        table = {name: None if tensor is None else tensor.data_ptr() for name, tensor in tensors.items()}
+        if not any(address & 15 for address in table.values() if address is not None):
+            for room, memory in rooms:
+                table.update(room.addresses(memory))
+            stream = triton.runtime.driver.active.get_current_stream(device.index)
+            for one in launches:
+                one.directly(table, stream)
+            return
+    table = dict(tensors)
+    for room, memory in rooms:
+        table.update(room.tensors(memory))
+    for one in launches:
+        one.plainly(table)

@@ -1,0 +1,31 @@
+"""One allocation for many small tensors: where each lies in it."""
+
+import torch
+from torch import Tensor
+
+ALIGNED = 32
+"""Floats that every tensor begins at a multiple of: a line of 128 bytes."""
+
+
+class Room:
+    """Named float32 tensors of given sizes in one allocation; a size of 0 is no tensor, given as None."""
+
+    def __init__(self, **sizes: int) -> None:
+        self.places: list[tuple[str, int, int]] = []
+        self.size = 0
+        for name, size in sizes.items():
+            self.places.append((name, self.size, size))
+            self.size += -(-size // ALIGNED) * ALIGNED
+
+    def allocate(self, like: Tensor) -> Tensor:
+        """The room itself, on the device of `like`."""
+        return torch.empty(self.size, dtype=torch.float32, device=like.device)
+
+    def addresses(self, room: Tensor) -> dict[str, int | None]:
+        """Where each tensor begins in memory."""
+        base = room.data_ptr()
+        return {name: base + 4 * begin if size else None for name, begin, size in self.places}
+
+    def tensors(self, room: Tensor) -> dict[str, Tensor | None]:
+        """Each tensor, flat."""
+        return {name: room[begin : begin + size] if size else None for name, begin, size in self.places}

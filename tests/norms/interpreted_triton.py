@@ -1,0 +1,165 @@
+"""The fused layers against the naive float64 layer, in Triton's interpreter or on a GPU. Collected only by `test_triton_norms.py`, in a process of its own."""
+
+import copy
+import os
+
+import pytest
+import torch
+from norms_oracle import twin
+from whitening_layers import WHITENING
+
+DEVICE = os.environ.get("SWBENCH_TEST_DEVICE", "cpu")
+DTYPES = {torch.float32: 2e-4, torch.bfloat16: 2e-2, torch.float16: 2e-2}
+LAST = torch.channels_last
+
+
+def make(name, channels, group, train, dtype=torch.float32, **options):
+    """The layer with random parameters and running statistics, on Triton kernels."""
+    cls, given = WHITENING[name]
+    layer = cls(channels, group, solver="polar-triton", kernels="triton", **given, **options).to(DEVICE, dtype).train(train)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(torch.rand_like(parameter) + 0.5)
+        if layer.recipe.uses_batch:
+            layer.running_mean.normal_()
+            root = torch.randn(channels // group, group, 3 * group)
+            layer.running_cov.copy_(root @ root.mT / (3 * group))
+    return layer
+
+
+def inputs(shape, dtype=torch.float32, layout=torch.contiguous_format, offset=0.0):
+    """Channels that are correlated, and far from zero by `offset` deviations."""
+    n, c, h, w = shape
+    mixing = torch.eye(c) + 0.3 * torch.randn(c, c) / c**0.5
+    x = torch.einsum("dc,nchw->ndhw", mixing, torch.randn(n, c, h, w)) + offset * torch.randn(1, c, 1, 1).sign()
+    return tuple(t.to(DEVICE, dtype).contiguous(memory_format=layout) for t in (x, torch.randn(shape)))
+
+
+def compare(layer, x, dy, tolerance):
+    """Output, running statistics and every gradient against the naive twin in float64."""
+    exact = x.cpu().double().contiguous().requires_grad_()
+    parameters = {name: p.detach().cpu().double().requires_grad_() for name, p in layer.named_parameters()}
+    running = {name: b.cpu().double() for name, b in layer.named_buffers()}
+    want, batch = twin(copy.deepcopy(layer).cpu().double(), exact, **parameters)
+    x = x.requires_grad_()
+    y = layer(x)
+    assert layer.chosen == {"solver": "polar-triton", "kernels": "triton"}
+    assert type(y.grad_fn).__name__ == "FusedWhiteningBackward"
+    assert (y.dtype, y.stride()) == (x.dtype, x.stride())
+    got = torch.autograd.grad(y, [x, *layer.parameters()], dy)
+    wanted = torch.autograd.grad(want, [exact, *parameters.values()], dy.cpu().double())
+    pairs = {"y": (y, want), **{name: pair for name, *pair in zip(("x", *parameters), got, wanted, strict=True)}}
+    share = 0.99 if layer.training else 1.0
+    for (name, before), value in zip(running.items(), batch, strict=False):
+        pairs[name] = (getattr(layer, name), share * before + (1 - share) * value.detach())
+    for name, (one, right) in pairs.items():
+        scale = max(1.0, right.abs().max().item())
+        torch.testing.assert_close(one.cpu().double() / scale, right / scale, rtol=tolerance, atol=tolerance, msg=lambda m, name=name: f"{name}: {m}")
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("images", [1, 3])
+@pytest.mark.parametrize("name", WHITENING)
+def test_equals_the_naive_version(name, images, train):
+    layout = LAST if (images == 1) == train else torch.contiguous_format
+    compare(make(name, 16, 8, train), *inputs((images, 16, 5, 9), layout=layout), 2e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "group", "shape"),
+    [
+        ("swb", 4, (2, 24, 3, 7)),  # the last tile is not full
+        ("swb", 5, (2, 20, 6, 5)),
+        ("swa", 16, (3, 16, 7, 7)),  # C = G, as in the last stage
+        ("bw", 16, (2, 48, 6, 7)),
+        ("swb", 32, (1, 32, 9, 11)),
+        ("iw", 64, (1, 64, 6, 6)),
+        ("bw", 16, (3, 32, 1, 1)),
+        ("swb", 8, (2, 16, 1, 1)),
+    ],
+)
+def test_groups_and_shapes(name, group, shape):
+    compare(make(name, shape[1], group, True, eps=0.1), *inputs(shape), 2e-4)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, LAST])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_low_precision(dtype, layout):
+    compare(make("swb", 16, 8, True), *inputs((2, 16, 6, 7), dtype, layout), DTYPES[dtype])
+
+
+def test_many_parts_and_pixels_beyond_the_last_block():
+    compare(make("swb", 16, 16, True), *inputs((1, 16, 30, 31)), 2e-4)
+
+
+@pytest.mark.parametrize("name", ["bw", "swa", "swb"])
+def test_a_mean_of_many_deviations(name):
+    compare(make(name, 16, 8, True), *inputs((2, 16, 8, 9), offset=30.0), 2e-4)
+
+
+def test_images_of_unlike_means():
+    x, dy = inputs((2, 16, 8, 9))
+    x[1] = 0.1 * x[1] + 100
+    compare(make("iw", 16, 8, True), x, dy, 2e-4)
+
+
+def test_low_precision_parameters_and_running_statistics():
+    layer = make("swb", 16, 8, True, torch.bfloat16)
+    x, dy = inputs((2, 16, 6, 7), torch.bfloat16)
+    layer(x.requires_grad_()).backward(dy)
+    assert all(p.grad.dtype == torch.bfloat16 and p.grad.isfinite().all() for p in layer.parameters())
+
+
+@pytest.mark.parametrize("images", [1, 2])
+def test_without_affine_and_without_dx(images):
+    layer = make("swb", 16, 8, True, affine=False)
+    x, dy = inputs((images, 16, 6, 7))
+    compare(layer, x, dy, 2e-4)
+    with_dx = torch.autograd.grad(layer(x), list(layer.parameters()), dy)
+    without = torch.autograd.grad(layer(x.detach()), list(layer.parameters()), dy)
+    assert all(torch.equal(a, b) for a, b in zip(with_dx, without, strict=True))
+
+
+@pytest.mark.parametrize("group", [16, 8])
+def test_a_poisoned_image_spoils_itself_alone(group):
+    layer = make("iw", 32, group, True)
+    x, dy = inputs((2, 32, 4, 5))
+    clean = layer(x.requires_grad_())
+    (clean_dx,) = torch.autograd.grad(clean, x, dy)
+    bad = x.detach().clone()
+    bad[1, 3, 1, 1] = torch.nan
+    spoilt = layer(bad.requires_grad_())
+    (spoilt_dx,) = torch.autograd.grad(spoilt, bad, dy)
+    for got, was in ((spoilt, clean), (spoilt_dx, clean_dx)):
+        assert got[1, :group].isnan().all()
+        assert torch.equal(got[0], was[0])
+        assert torch.equal(got[1, group:], was[1, group:])
+
+
+def test_another_solver_goes_through_the_small_algebra():
+    layer = make("swb", 16, 8, True)
+    layer.solver = "eigh"
+    x, dy = inputs((2, 16, 5, 6))
+    exact = x.cpu().double().requires_grad_()
+    want, _ = twin(copy.deepcopy(layer).cpu().double(), exact)
+    y = layer(x.requires_grad_())
+    assert type(y.grad_fn).__name__ == "WhiteningBackward"
+    torch.testing.assert_close(y.cpu().double(), want, rtol=2e-4, atol=2e-4)
+    got, right = torch.autograd.grad(y, x, dy)[0], torch.autograd.grad(want, exact, dy.cpu().double())[0]
+    torch.testing.assert_close(got.cpu().double(), right, rtol=2e-4, atol=2e-4 * right.abs().max().item())
+
+
+def test_training_between_the_two_ways_of_an_eval_call_changes_nothing():
+    layer = make("swa", 16, 8, False)
+    x, dy = inputs((2, 16, 4, 4))
+    (want,) = torch.autograd.grad(layer(x.requires_grad_()), x, dy)
+    y = layer(x)
+    layer.train()(torch.randn(2, 16, 4, 4, device=DEVICE))
+    assert torch.equal(torch.autograd.grad(y, x, dy)[0], want)
+
+
+def test_is_differentiable_once():
+    x, dy = inputs((2, 16, 3, 3))
+    (first,) = torch.autograd.grad(make("swa", 16, 8, True)(x.requires_grad_()), x, dy, create_graph=True)
+    with pytest.raises(RuntimeError, match=r"once_differentiable|does not require grad"):
+        first.sum().backward()

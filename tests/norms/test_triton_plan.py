@@ -1,0 +1,38 @@
+"""Every pixel and channel belongs to one program of a plan, whatever the shape, and a plan fills the chip without more parts than it must."""
+
+import itertools
+
+import pytest
+
+from swbench.norms.kernels.triton_kernels.plan import MOST_PARTS, RESIDENT, SUM, plan_of
+
+SHAPES = [(1, 64, 12544), (32, 64, 12544), (1, 256, 196), (32, 512, 49), (2, 20, 1), (1, 64, 713 * 713), (3, 24, 1000)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("group", [1, 2, 4, 5, 10, 20, 16, 32, 64])
+def test_covers_all(shape, last, group):
+    images, channels, pixels = shape
+    if channels % group:
+        pytest.skip("does not divide")
+    plan = plan_of(images, channels, pixels, group, last, 132, SUM)
+    rows = plan.pack * plan.group
+    assert plan.tiles * rows >= channels > (plan.tiles - 1) * rows
+    assert plan.bundles * (plan.stack if last else 1) >= plan.tiles
+    assert plan.parts * plan.blocks * plan.block >= pixels > (plan.parts - 1) * plan.blocks * plan.block
+    assert plan.parts <= MOST_PARTS
+    assert plan.parts == 1 or plan.sum_programs <= RESIDENT * 132
+    assert pixels % plan.pixel_unit == channels % plan.channel_unit == 0
+    assert plan.width >= 16
+    assert plan.tile >= 16
+
+
+def test_is_a_function_of_the_shape_alone():
+    for shape, last in itertools.product(SHAPES[:3], (False, True)):
+        assert plan_of(*shape, 16, last, 132, SUM) == plan_of.__wrapped__(*shape, 16, last, 132, SUM)
+
+
+def test_more_than_a_tile_is_refused():
+    with pytest.raises(ValueError, match="G up to 64, not 65"):
+        plan_of(1, 65, 9, 65, False, 132, SUM)

@@ -1,0 +1,56 @@
+"""Every kernel of a layer compiles for the GPUs it is meant for without one at hand, and at the layers' group size nothing spills."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")]
+SHAPES = [(64, 112, 112), (64, 56, 56), (128, 28, 28), (256, 14, 14), (512, 7, 7)]
+
+
+@pytest.fixture(scope="module")
+def registers():
+    spec = importlib.util.spec_from_file_location("gpu_registers", Path(__file__).parents[2] / "benchmarks" / "gpu_registers.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def both_ways(whole):
+    return [*whole.forward, *whole.backward[True], *whole.backward[False]]
+
+
+@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("batch", [1, 32])
+def test_nothing_spills(registers, batch, dtype, last, capability):
+    for shape in SHAPES:
+        for launch in both_ways(registers.whole_of("swb", (batch, *shape), 16, dtype, last)):
+            found = registers.compiled(launch, dtype, capability)
+            assert found.spilled_bytes == 0, (shape, launch.kernel.__name__, found)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("norm", ["bw", "iw", "swa", "sw3"])
+def test_every_layer_compiles(registers, norm, training):
+    for batch in (1, 3):
+        for launch in both_ways(registers.whole_of(norm, (batch, 64, 14, 14), 16, torch.float32, False, training)):
+            registers.compiled(launch, torch.float32, 90)
+
+
+@pytest.mark.parametrize(("group", "channels"), [(4, 24), (5, 20), (32, 64)])
+def test_every_group_compiles(registers, group, channels):
+    for launch in both_ways(registers.whole_of("swb", (2, channels, 14, 14), group, torch.float32, False)):
+        registers.compiled(launch, torch.float32, 90)
+
+
+def test_pixels_are_read_and_written_16_bytes_at_a_time(registers):
+    for dtype in (torch.float32, torch.bfloat16):
+        for last in (False, True):
+            whole = registers.whole_of("swa", (32, 64, 112, 112), 16, dtype, last)
+            y = registers.compiled(whole.forward[-1], dtype, 90)
+            assert y.narrow_stores == 0
+            assert y.wide_loads >= y.wide_stores > 0
