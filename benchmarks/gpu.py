@@ -2,7 +2,7 @@
 
 python benchmarks/gpu.py [--results DIR] [--steps clock,table1,…] [--device cuda] [--dry-run]
 
-Needs no network. Without a GPU the first step says so in a line and nothing is written. Each step is a plain `bench.py` command, printed
+Needs no network. Without a GPU the first step says so in a line and nothing is written. Each step is one plain command, printed
 before it runs, so it can be run alone with more iterations. Exit: 0 if every step did, else the highest exit code of any.
 """
 
@@ -21,6 +21,7 @@ ONCE = ["--quick", "--iterations", "3", "--replicates", "1"]
 
 STEPS = {
     "clock": ("our reading of a known cycle count, and of a 1 ms product beside triton's do_bench", None),
+    "layer": ("one layer: each kernel's time and bandwidth, the layer beside BN, the solve beside cuSOLVER", None),
     "table1": ("Table 1 at batch 1 and 32", ["imagenet", "--quick", "--metrics", "flops,time,memory"]),
     "table2": ("Table 2 at batch 16", ["cityscapes", *ONCE, "--metrics", "flops,time,memory"]),
     "paper-2019": ("Table 1 with the solver of 2019", ["paper-2019", *ONCE, "--metrics", "flops,time,memory"]),
@@ -45,11 +46,16 @@ STEPS = {
 """Name -> what it is for, and the arguments of `bench.py`; the order is that of their worth if time runs out."""
 
 
+SCRIPTS = {"clock": "gpu_clock.py", "layer": "whitening_gpu.py"}
+"""The steps that are scripts beside this one."""
+
+
 def command(name: str, options: argparse.Namespace) -> list[str]:
     """The command of a step."""
     arguments = STEPS[name][1]
     if arguments is None:
-        return [sys.executable, str(ROOT / "benchmarks" / "gpu_clock.py"), "--device", options.device]
+        placed = ["--out", str(options.results / "layer.json")] if name == "layer" else []
+        return [sys.executable, str(ROOT / "benchmarks" / SCRIPTS[name]), "--device", options.device, *placed]
     placed = [] if name == "selftest" else ["--device", options.device, "--results", str(options.results / "runs")]
     return [sys.executable, str(ROOT / "bench.py"), *arguments, *placed]
 
