@@ -73,13 +73,27 @@ def test_equals_the_naive_version(name, images, train):
         ("swa", 16, (3, 16, 7, 7)),  # C = G, as in the last stage
         ("bw", 16, (2, 48, 6, 7)),
         ("swb", 32, (1, 32, 9, 11)),
-        ("iw", 64, (1, 64, 6, 6)),
         ("bw", 16, (3, 32, 1, 1)),
         ("swb", 8, (2, 16, 1, 1)),
     ],
 )
 def test_groups_and_shapes(name, group, shape):
     compare(make(name, shape[1], group, True, eps=0.1), *inputs(shape), 2e-4)
+
+
+def test_the_largest_group():
+    """Beside torch operations in float64: the naive layer inverts matrices of G⁴ entries."""
+    layer = make("swb", 64, 64, True, eps=0.1)
+    other = copy.deepcopy(layer).cpu().double()
+    other.solver, other.kernels = "eigh", "torch"
+    x, dy = inputs((2, 64, 5, 6))
+    exact = x.cpu().double().requires_grad_()
+    y, want = layer(x.requires_grad_()), other(exact)
+    got = torch.autograd.grad(y, [x, *layer.parameters()], dy)
+    wanted = torch.autograd.grad(want, [exact, *other.parameters()], dy.cpu().double())
+    for one, right in zip((y, *got), (want, *wanted), strict=True):
+        scale = max(1.0, right.abs().max().item())
+        torch.testing.assert_close(one.cpu().double() / scale, right / scale, rtol=2e-4, atol=2e-4)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, LAST])

@@ -77,3 +77,39 @@ def test_auto_on_a_gpu_that_was_not_measured(monkeypatch, forgetful, group, dtyp
     monkeypatch.setattr(auto, "measured", tuple)
     monkeypatch.setattr("swbench.solvers.polar_triton.PolarTriton.available", lambda self, device: None if there else "not here")
     assert auto.choose(torch.device("cuda"), group, 72, dtype) == chosen
+
+
+@needs_triton
+def test_a_compiled_kernel_is_called_with_addresses(monkeypatch):
+    """As `JITFunction.run` calls it: grid, stream, handles, hooks, then every argument in the order of the signature."""
+    from swbench.norms.kernels.triton_kernels import launch
+    from swbench.norms.kernels.triton_kernels.room import Room
+
+    calls = []
+
+    class Compiled:
+        function, packed_metadata = "function", "metadata"
+
+        def run(self, *arguments):
+            calls.append(arguments)
+
+    class Kernel:
+        def __getitem__(self, grid):
+            return lambda *arguments, **constants: calls.append((grid, arguments, constants)) or Compiled()
+
+    monkeypatch.setattr(launch, "direct", lambda: True)
+    monkeypatch.setattr(launch.triton.runtime.driver, "_active", type("Driver", (), {"get_current_stream": lambda self, index: 77})(), raising=False)
+    one = launch.Launch(Kernel(), 5, (3, 0.5), {"TILE": 16}, 4, ("x", None, "w"))
+    room, x = Room(w=3, none=0, v=40), torch.zeros(8)
+    memory = room.allocate(x)
+    tensors = room.tensors(memory)
+    assert tensors["none"] is None
+    assert [tensors["w"].numel(), tensors["v"].numel()] == [3, 40]
+    launch.launch([one], {"x": x}, ((room, memory),), torch.device("cpu"))
+    grid, arguments, constants = calls[0]
+    assert (grid, constants) == ((5,), {"TILE": 16, "num_warps": 4})
+    assert (arguments[0].data_ptr(), arguments[1], arguments[2].data_ptr(), *arguments[3:]) == (x.data_ptr(), None, memory.data_ptr(), 3, 0.5)
+    launch.launch([one], {"x": x}, ((room, memory),), torch.device("cpu"))
+    assert calls[1] == (5, 1, 1, 77, "function", "metadata", None, None, None, x.data_ptr(), None, memory.data_ptr(), 3, 0.5, 16)
+    launch.launch([one], {"x": x[1:]}, ((room, memory),), torch.device("cpu"))
+    assert calls[2][0] == (5,)  # not a multiple of 16 bytes: the plain way

@@ -9,9 +9,10 @@ from swbench.norms.kernels.triton_kernels.place import across, entries, product,
 
 @triton.jit
 def through_layer(layer, weights, scalars, image, channels, pixels, ROWS: tl.constexpr, LN: tl.constexpr, TILES: tl.constexpr):
-    """What an image's layer statistic adds to the diagonal of B and to c. TILES: a power of two of at least the tiles of an image.
+    """What an image's layer statistic adds to the diagonal of B, to c, and the mean that this B is about.
 
     With v the gradient of a channel's share of the variance, dx takes (2 v (x − the layer's mean) + the mean of ω ∂μ̂ over channels) / pixels.
+    TILES: a power of two of at least the tiles of an image.
     """
     tiles = tl.cdiv(channels, ROWS)
     tile = tl.arange(0, TILES)
@@ -19,7 +20,7 @@ def through_layer(layer, weights, scalars, image, channels, pixels, ROWS: tl.con
     trace = tl.sum(tl.load(scalars + at + 8, mask=tile < tiles, other=0.0), 0)
     total = tl.sum(tl.load(scalars + at + 9, mask=tile < tiles, other=0.0), 0)
     d_var = trace * tl.load(weights + 8 + LN) / channels
-    return 2 * d_var / pixels, (tl.load(weights + LN) * total / channels - 2 * d_var * tl.load(layer + 2 * image)) / pixels
+    return 2 * d_var / pixels, tl.load(weights + LN) * total / channels / pixels, tl.load(layer + 2 * image)
 
 
 @triton.jit(do_not_specialize=["channels", "pixels", "each"])
@@ -30,8 +31,10 @@ def map_kernel(
     a,
     b,
     c,
+    near,
     batch_b,
     batch_c,
+    batch_mean,
     layer,
     weights,
     scalars,
@@ -61,13 +64,14 @@ def map_kernel(
     PIXEL_UNIT: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """`out` = A `source` + B `x` + c at one block of pixels. `x` and `b` may be None together, and `c`.
+    """`out` = A `source` + B (`x` − `near`) + c, or A (`source` − `near`) + c without `x` and `b`, at one block of pixels. `near` and `c` may be None.
 
-    `a`, `b` (N, C, G), `c` (N, C); with `each` 0 instead of 1 all images share theirs. TRANSPOSED: A is the transpose of what `a` holds.
+    What is far from zero is taken apart from a mean before it is multiplied, for products in three passes of TF32 are a few times less exact
+    than float32. `a`, `b` (N, C, G), `c`, `near` (N, C); with `each` 0 instead of 1 all images share theirs. TRANSPOSED: A is the transpose of what `a` holds.
 
-    Through the batch's statistics `batch_b` (C, G) and `batch_c` (C) join B and c, if given; through a layer statistic (LN ≥ 0) what its mean
-    and variance pass on, from the numbers that `small_kernel` left. FINISH: the first program ends the gradients of the logits; ALONE, the batch is
-    the one image.
+    Through the batch's statistics B' (x − μ') + c' is added, if `batch_b` (C, G), `batch_mean` and `batch_c` (C) are given; through a layer
+    statistic (LN ≥ 0) what its mean and variance pass on, from the numbers that `small_kernel` left. FINISH: the first program ends the
+    gradients of the logits; ALONE, the batch is the one image.
     """
     ROWS: tl.constexpr = PACK * G
     BLOCK: tl.constexpr = WIDTH if LAST else STACK * WIDTH
@@ -92,19 +96,29 @@ def map_kernel(
         offset = row[:, :, None] * pixels + column
     here = exists[:, :, None] & (block * BLOCK + column < pixels)
     left = tl.load(source + at + offset, mask=here, other=0.0).to(tl.float32)
+    if near is not None:
+        middle = tl.load(near + image * each * channels + start_channel + row, mask=exists, other=0.0)[:, :, None]
+        if x is None:
+            left -= middle
     place, matrix = entries(row, exists, G, TILE, TRANSPOSED)
     place = place + (image * each * channels + start_channel) * G
     factor = tl.broadcast_to(tl.load(a + place, mask=matrix, other=0.0), (STACK, TILE, TILE))
     if x is not None:
         right = tl.load(x + at + offset, mask=here, other=0.0).to(tl.float32)
+        if near is not None:
+            right -= middle
         place, matrix = entries(row, exists, G, TILE, False)
         place = place + (image * each * channels + start_channel) * G
         other = tl.load(b + place, mask=matrix, other=0.0)
         if batch_b is not None:
             shared, _ = entries(row, exists, G, TILE, False)
-            other += tl.load(batch_b + start_channel * G + shared, mask=matrix, other=0.0)
+            many = tl.load(batch_b + start_channel * G + shared, mask=matrix, other=0.0)
+            apart = tl.load(near + image * each * channels + start_channel + row, mask=exists, other=0.0)
+            apart -= tl.load(batch_mean + start_channel + row, mask=exists, other=0.0)
+            beside = tl.sum(tl.where(matrix, many * apart[:, None, :], 0.0), 2)[:, :, None]
+            other += many
         if LN >= 0:
-            slope, level = through_layer(layer, weights, scalars, image, channels, pixels, PACK * G, LN, TILES)
+            slope, level, layer_mean = through_layer(layer, weights, scalars, image, channels, pixels, PACK * G, LN, TILES)
             diagonal = tl.arange(0, TILE)[:, None] == tl.arange(0, TILE)[None, :]
             other += tl.where(matrix & diagonal[None, :, :], slope, 0.0)
         other = tl.broadcast_to(other, (STACK, TILE, TILE))
@@ -122,9 +136,9 @@ def map_kernel(
     if c is not None:
         value += tl.load(c + image * each * channels + start_channel + row, mask=exists, other=0.0)[:, :, None]
     if batch_c is not None:
-        value += tl.load(batch_c + start_channel + row, mask=exists, other=0.0)[:, :, None]
+        value += beside + tl.load(batch_c + start_channel + row, mask=exists, other=0.0)[:, :, None]
     if LN >= 0:
-        value += level
+        value += slope * (middle - layer_mean) + level
     tl.store(out + at + offset, value.to(out.dtype.element_ty), mask=here)
     if FINISH:  # noqa: SIM102  known to the compiler, unlike the other
         if program == 0:

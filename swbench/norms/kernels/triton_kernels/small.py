@@ -67,7 +67,7 @@ def small_kernel(
     ROUNDS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """B (n, C, G), c (n, C) and each image's share of the gradients of γ and β (n, C).
+    """B (n, C, G) about the statistics' own mean, c (n, C) and each image's share of the gradients of γ and β (n, C).
 
     SUMMED: `second` and `first` are those of the batch, about μ̂ already. Without FLOW the statistics are constants, and there is no B nor c.
     MIX: B and c hold what flows through the image's own statistics; ∂Σ̂ and ∂μ̂ are left in `d_cov`, `d_mean` for the batch's (MERGED),
@@ -106,10 +106,10 @@ def small_kernel(
                 of_mean += pick(in_mean, BW) + pick(in_mean, BN)
                 full += pick(in_cov, BW)
                 of_own += pick(in_cov, BN)
-            level = tl.load(image_mean + own + channel, mask=exists, other=0.0)
+            own_level = tl.load(image_mean + own + channel, mask=exists, other=0.0)
             cov = tl.load(image_cov + own * G + at, mask=here, other=0.0)
             field = tl.arange(0, FIELDS)
-            left = tl.where(field == 1, traced(d_level * (level - near), exists), 0.0)
+            left = tl.where(field == 1, traced(d_level * (own_level - near), exists), 0.0)
             left += tl.where(field == 4, traced(d * cov, here), 0.0) + tl.where(field == 6, traced(d * cov * eye, here), 0.0)
             if BATCH != ALONE:
                 many = tl.load(batch_mean + channel, mask=exists, other=0.0)
@@ -127,10 +127,8 @@ def small_kernel(
                 tl.store(d_mean + own + channel, d_level, mask=exists)
             d = (full + of_own * eye) * d
             d_level = of_mean * d_level
-        b = d * (2 * per_pixel)
-        c = d_level * per_pixel - tl.sum(tl.where(here, b * level[None, :], 0.0), 1)
-        tl.store(grad_b + own * G + at, b, mask=here)
-        tl.store(grad_c + own + channel, c, mask=exists)
+        tl.store(grad_b + own * G + at, d * (2 * per_pixel), mask=here)
+        tl.store(grad_c + own + channel, d_level * per_pixel, mask=exists)
     if not MIX and grad_mean_logits is not None:  # one statistic under several names: their weights do not matter
         k = tl.arange(0, 8)
         tl.store(grad_mean_logits + k, tl.zeros((8,), tl.float32), mask=(k < COUNT) & (program == 0))
@@ -141,7 +139,6 @@ def small_kernel(
 def gather_kernel(
     d_cov,
     d_mean,
-    batch_mean,
     weights,
     scalars,
     gammas,
@@ -171,7 +168,7 @@ def gather_kernel(
     VECTOR_ROUNDS: tl.constexpr,
     FIELD_ROUNDS: tl.constexpr,
 ):
-    """What is added over images: B (C, G) and c (C) through the batch's statistics (MERGED), the gradients of γ and β (C) and of the logits."""
+    """What is added over images: B about the batch's mean (C, G) and c (C) through its statistics (MERGED), the gradients of γ and β (C) and of the logits."""
     tile = tl.program_id(0)
     tiles = tl.cdiv(channels, PACK * G)
     channel, exists, _same, here, eye, at = diagonal(tile, channels, G, TILE, PACK)
@@ -179,11 +176,8 @@ def gather_kernel(
     if BATCH == MERGED:
         d, d_level = added(d_cov, d_mean, none, images, channels, channel, exists, here, at, G, TILE, CHUNK, ROUNDS)
         in_mean, in_cov = tl.load(weights + tl.arange(0, 8)), tl.load(weights + 8 + tl.arange(0, 8))
-        b = (pick(in_cov, BW) + pick(in_cov, BN) * eye) * d * (2 * per_pixel)
-        level = tl.load(batch_mean + channel, mask=exists, other=0.0)
-        c = (pick(in_mean, BW) + pick(in_mean, BN)) * d_level * per_pixel - tl.sum(tl.where(here, b * level[None, :], 0.0), 1)
-        tl.store(grad_b + at, b, mask=here)
-        tl.store(grad_c + channel, c, mask=exists)
+        tl.store(grad_b + at, (pick(in_cov, BW) + pick(in_cov, BN) * eye) * d * (2 * per_pixel), mask=here)
+        tl.store(grad_c + channel, (pick(in_mean, BW) + pick(in_mean, BN)) * d_level * per_pixel, mask=exists)
     if gammas is not None:
         tl.store(grad_gamma + channel, over_images(gammas, images, channels, channel, exists, TILE, VECTOR_ROUNDS), mask=exists)
     if betas is not None:

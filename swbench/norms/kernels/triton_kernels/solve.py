@@ -1,4 +1,4 @@
-"""From sums to A and b in one kernel: parts added, statistics mixed, Σ^(-1/2) in registers. One program a tile of matrices."""
+"""From sums to A and μ̂ in one kernel: parts added, statistics mixed, Σ^(-1/2) in registers. One program a tile of matrices."""
 
 import triton
 import triton.language as tl
@@ -90,7 +90,7 @@ def solve_kernel(
     LAYER_ROUNDS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """A, W (n, C, G), b = `offset` and μ̂ (n, C) of every image, or of the batch where no image has matrices of its own.
+    """A, W (n, C, G), β = `offset` and μ̂ (n, C), for y = A (x − μ̂) + β, of every image, or of the batch where no image has matrices of its own.
 
     Keeps for the way back, where statistics are MIXed: the image's and the batch's, the layer's mean and variance (N, 2), the weights (2, 8).
     ALONE moves the running statistics.
@@ -135,10 +135,10 @@ def solve_kernel(
             mu = of_mean * mu + many_mean * many_mu
             cov = (full + of_own * eye) * cov + (many_full + many_own * eye) * many_cov
         if LN >= 0:
-            level, variance = layer_moments(x, second, first, image, centre, channels, pixels, parts, G, LAST, WIDE, LAYER_CHUNK, LAYER_ROUNDS)
-            tl.store(layer + 2 * image, level, mask=tile == 0)
+            layer_mean, variance = layer_moments(x, second, first, image, centre, channels, pixels, parts, G, LAST, WIDE, LAYER_CHUNK, LAYER_ROUNDS)
+            tl.store(layer + 2 * image, layer_mean, mask=tile == 0)
             tl.store(layer + 2 * image + 1, variance, mask=tile == 0)
-            mu += pick(in_mean, LN) * level
+            mu += pick(in_mean, LN) * layer_mean
             cov += pick(in_cov, LN) * variance * eye
     if not IMAGE:
         mu, cov = many_mu, many_cov
@@ -148,10 +148,10 @@ def solve_kernel(
     scaled = root
     if gamma is not None:
         scaled = tl.load(gamma + channel, mask=exists, other=0.0).to(tl.float32)[:, None] * root
-    shifted = -tl.sum(tl.where(here, scaled * mu[None, :], 0.0), 1)
+    level = tl.zeros((TILE,), tl.float32)
     if beta is not None:
-        shifted += tl.load(beta + channel, mask=exists, other=0.0).to(tl.float32)
+        level = tl.load(beta + channel, mask=exists, other=0.0).to(tl.float32)
     tl.store(a + own * G + at, scaled, mask=here)
     tl.store(w + own * G + at, root, mask=here)
-    tl.store(offset + own + channel, shifted, mask=exists)
+    tl.store(offset + own + channel, level, mask=exists)
     tl.store(mean + own + channel, mu, mask=exists)

@@ -9,6 +9,7 @@ from torch import Tensor
 from swbench.norms.kernels.triton_kernels.launch import Launch, launch
 from swbench.norms.kernels.triton_kernels.maps import map_kernel
 from swbench.norms.kernels.triton_kernels.merge import merge_kernel, total_kernel
+from swbench.norms.kernels.triton_kernels.mixture import FIELDS
 from swbench.norms.kernels.triton_kernels.plan import MAP, MAP_TWO, SUM, Plan, plan_of, power
 from swbench.norms.kernels.triton_kernels.room import Room
 from swbench.norms.kernels.triton_kernels.set import arguments, multiprocessors
@@ -20,9 +21,6 @@ from swbench.solvers.iterative import quintics
 from swbench.solvers.polar_triton import PolarTriton, product_precision
 from swbench.solvers.triton_kernels import warps_of
 from swbench.solvers.triton_kernels.polar import table_on
-
-FIELDS = 16
-"""`mixture.FIELDS`."""
 
 
 class Key(NamedTuple):
@@ -98,7 +96,7 @@ class Whole:
             d_mean=batch * images * vector,
             batch_b=batch * matrix,
             batch_c=batch * vector,
-            scalars=self.mix * images * plan.tiles * FIELDS,
+            scalars=self.mix * images * plan.tiles * FIELDS.value,
         )
 
     def _absent(self) -> set[str | None]:
@@ -135,9 +133,8 @@ class Whole:
     def _rows(self) -> dict[str, object]:
         """How a kernel that adds over a batch works on some rows of a matrix."""
         plan = self.sums
-        side = power(plan.group)
+        side, items = power(plan.group), plan.images * plan.parts
         slab, images, fetch = min(4, side), min(8, power(plan.images)), min(8, power(plan.parts))
-        items = plan.images * plan.parts
         chunk = min(power(items), 4096 // (slab * side))
         return {
             "G": plan.group,
@@ -203,16 +200,15 @@ class Whole:
             "LAYER_ROUNDS": -(-plan.parts // chunk),
         }
         launches.append(self._launch(solve_kernel, self.sets * plan.tiles, (self.centre, *shape, key.recipe.eps, fresh), constants, warps, {}))
-        nothing = dict.fromkeys(("x", "b", "batch_b", "batch_c", "layer", "weights", "scalars", "grad_mean_logits", "grad_cov_logits"))
-        launches.append(self._map(self.one, {**nothing, "source": "x", "out": "y", "c": "offset"}, False))
+        nothing = dict.fromkeys(("x", "b", "batch_b", "batch_c", "batch_mean", "layer", "weights", "scalars", "grad_mean_logits", "grad_cov_logits"))
+        launches.append(self._map(self.one, {**nothing, "source": "x", "out": "y", "c": "offset", "near": "mean"}, False))
         return launches
 
     def _backward(self) -> dict[bool, list[Launch]]:
         """The launches with and without dx."""
-        plan = self.sums
+        plan, names = self.sums, {}
         shape = (plan.channels, plan.pixels, plan.parts)
         launches = [self._sum(True)]
-        names = {}
         if self.shared:
             rows = self._rows()
             programs = plan.channels // plan.group * -(-plan.group // rows["SLAB"])
@@ -225,11 +221,9 @@ class Whole:
         constants = {"SUMMED": self.shared, "FLOW": self.flow, "BATCH": self.batch, "MIX": self.mix, **self._mixture(), **self._solver()}
         constants |= {"STEPS": len(self._steps()[1]), **self._tiles(1 if self.shared else plan.parts, 128), "LAST": plan.last}
         launches.append(self._launch(small_kernel, self.sets * plan.tiles, sizes, constants, warps_of(plan.tile), names))
-        gather = self._gather()
-        if self.gathers:
-            launches.append(gather)
-        without = launches if self.gathers or not self.mix else [*launches, gather]
-        return {True: [*launches, self._combine()], False: without}
+        gather = [self._gather()]
+        launches += gather if self.gathers else []
+        return {True: [*launches, self._combine()], False: launches + (gather if self.mix and not self.gathers else [])}
 
     def _gather(self) -> Launch:
         plan = self.sums
@@ -240,10 +234,12 @@ class Whole:
 
     def _combine(self) -> Launch:
         names = {"source": "dy", "out": "dx"}
-        nothing = dict.fromkeys(("layer", "weights", "scalars", "grad_mean_logits", "grad_cov_logits"))
+        nothing = dict.fromkeys(("batch_mean", "layer", "weights", "scalars", "grad_mean_logits", "grad_cov_logits"))
         if not self.flow:
-            return self._map(self.one, {**names, **nothing, **dict.fromkeys(("x", "b", "c", "batch_b", "batch_c"))}, True)
-        return self._map(self.two, {**names, **({} if self.mix else nothing), "b": "grad_b", "c": "grad_c"}, True, self.mix and not self.gathers)
+            return self._map(self.one, {**names, **nothing, **dict.fromkeys(("x", "b", "c", "near", "batch_b", "batch_c"))}, True)
+        names |= {} if self.mix else nothing
+        names |= {"b": "grad_b", "c": "grad_c", "near": "image_mean" if self.mix else "mean"}
+        return self._map(self.two, names, True, self.mix and not self.gathers)
 
     def coefficients(self, back: bool) -> Tensor:
         """The polynomials' table on the device."""
