@@ -57,9 +57,10 @@ def launches(norm: str, x: torch.Tensor, dy: torch.Tensor) -> dict[str, tuple[Ca
     running = Running(layer.running_mean, layer.running_cov, layer.momentum) if layer.recipe.uses_batch else None
     call = Call(layer.recipe, solvers.get("polar-triton"), kernels_for(x, "triton"), running, True)
     parameters = tuple(p if p is None else p.detach() for p in (layer.weight, layer.bias, *layer._logits()))
-    whole = function.whole_of(function.key_of(x, parameters, call))
+    whole = function.whole_of(function.key_of(call, x, parameters))
     buffers = (None, None) if running is None else (running.mean, running.cov)
-    y, kept = function.forward(whole, x, parameters, *buffers)
+    kept = whole.kept.allocate(x)
+    y = function.forward(whole, running, x, parameters, kept)
     dx, *grads = function.backward(whole, x, dy, parameters[0], kept)
     names = ("gamma", "beta", "mean_logits", "cov_logits")
     tensors = {"x": x, "y": y, "dy": dy, "dx": dx, "running_mean": buffers[0], "running_cov": buffers[1]}

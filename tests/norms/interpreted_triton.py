@@ -8,6 +8,10 @@ import torch
 from norms_oracle import twin
 from whitening_layers import WHITENING
 
+from swbench import solvers
+from swbench.norms import kernels as kernel_sets
+from swbench.norms.whitening import Call, Running
+
 DEVICE = os.environ.get("SWBENCH_TEST_DEVICE", "cpu")
 DTYPES = {torch.float32: 2e-4, torch.bfloat16: 2e-2, torch.float16: 2e-2}
 LAST = torch.channels_last
@@ -170,6 +174,33 @@ def test_training_between_the_two_ways_of_an_eval_call_changes_nothing():
     y = layer(x)
     layer.train()(torch.randn(2, 16, 4, 4, device=DEVICE))
     assert torch.equal(torch.autograd.grad(y, x, dy)[0], want)
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("images", [1, 2])
+@pytest.mark.parametrize("name", WHITENING)
+def test_the_halves_are_the_layer(name, images, train):
+    """As compiled graphs call them: backward without running statistics at hand, with a room that is larger than it must be."""
+    layer = make(name, 12, 4, train)  # no multiple of a line of the room
+    other = copy.deepcopy(layer)
+    x, dy = inputs((images, 12, 3, 5))
+    y = layer(x.requires_grad_())
+    want = torch.autograd.grad(y, [x, *layer.parameters()], dy)
+    kernels, solver = kernel_sets.named("triton"), solvers.get("polar-triton")
+    running = Running(other.running_mean, other.running_cov, other.momentum) if other.recipe.uses_batch else None
+    call = Call(other.recipe, solver, kernels, running, train)
+    given = tuple(p if p is None else p.detach() for p in (other.weight, other.bias, *other._logits()))
+    halves = kernels.halves(call)
+    sizes = [halves.room(call, n, 12, torch.float32, DEVICE) for n in (2, 3, 4)]
+    assert sizes[2] - sizes[1] == sizes[1] - sizes[0]
+    room = torch.full((halves.room(call, images, 12, torch.float32, DEVICE),), torch.nan, device=DEVICE)
+    assert torch.equal(halves.forward(call, x.detach(), given, room), y)
+    got = halves.backward(Call(other.recipe, solver, kernels, None, train), dy, x.detach(), given, room, True)
+    if layer.recipe.layer_index is not None and name == "swb-tied":
+        got = (*got[:3], got[3] + got[4])
+    found = [g for g in got if g is not None]
+    assert all(torch.equal(a, b) for a, b in zip(found, want, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(layer.buffers(), other.buffers(), strict=True))
 
 
 def test_is_differentiable_once():

@@ -17,7 +17,7 @@ TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-12, torch.bfloat16: 1e-2, to
 
 @pytest.fixture(params=kernels.names())
 def kernel_set(request):
-    return kernels.kernels_for(torch.zeros(1, 4, 1, 1, device=DEVICE), request.param)
+    return kernels.named(request.param)
 
 
 def tensor(shape, dtype, layout, offset=0.0):

@@ -73,7 +73,7 @@ def test_holds_images_of_unlike_means(kernels, offset):
     """A bright image with little contrast beside a dark one: what the first image's mean hides is a hundredth of the second's rounding."""
     layer = InstanceWhiten2d(16, 16, kernels=kernels)
     x = torch.randn(2, 16, 16, 16)
-    if not kernels_for(x, kernels).takes(x):
+    if not kernel_sets.named(kernels).takes(x):
         pytest.skip("not available here")
     x[1] = 0.1 * x[1] + offset
     dy, exact = torch.randn_like(x), x.double().requires_grad_()

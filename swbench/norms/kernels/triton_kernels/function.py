@@ -1,33 +1,46 @@
-"""A whitening layer in Triton as one autograd Function. What runs is two functions of tensors; only the running statistics change in place."""
+"""A whitening layer in Triton: bound to one kind of call, as one autograd Function, and as two halves without autograd."""
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from swbench.norms.kernels.base import Bound
+from swbench.norms.kernels.halves import Given, Halves
+from swbench.norms.kernels.triton_kernels.room import ALIGNED
 from swbench.norms.kernels.triton_kernels.whole import Key, Whole, whole_of
+from swbench.norms.whitening import Call, Running
 
 
-def key_of(x: Tensor, parameters: tuple[Tensor | None, ...], call) -> Key:
-    """What the launches for `x` and γ, β and the logits depend on. `call` is a `swbench.norms.whitening.Call`."""
+def key_of(call: Call, x: Tensor, given: Given) -> Key:
+    """What the launches for `x` and the parameters depend on."""
     running = call.running
-    tensors = (x, *parameters, None if running is None else running.mean)
-    dtypes = tuple(None if t is None else t.dtype for t in tensors)
+    dtypes = tuple(None if t is None else t.dtype for t in (x, *given, None if running is None else running.mean))
     momentum = 0.0 if running is None else running.momentum
     return Key(call.recipe, call.solver, tuple(x.shape), not x.is_contiguous(), call.training, momentum, x.device, dtypes)
 
 
-def forward(whole: Whole, x: Tensor, parameters: tuple[Tensor | None, ...], running_mean: Tensor | None, running_cov: Tensor | None) -> tuple[Tensor, Tensor]:
-    """y, and one tensor of the small matrices that the way back needs. In training the running statistics move, if there are any."""
-    y, kept = torch.empty_like(x), whole.kept.allocate(x)
-    names = ("gamma", "beta", "mean_logits", "cov_logits")
-    tensors = {"x": x, "y": y, "running_mean": running_mean, "running_cov": running_cov, "coefficients": whole.coefficients(False)}
-    tensors.update(zip(names, parameters, strict=True))
+def in_row(given: Given) -> Given:
+    """Parameters as kernels read them."""
+    return tuple(p if p is None or p.is_contiguous() else p.contiguous() for p in given)
+
+
+def forward(whole: Whole, running: Running | None, x: Tensor, given: Given, kept: Tensor) -> Tensor:
+    """y; `kept` is filled with the small matrices that the way back needs. In training the running statistics move, if there are any."""
+    y = torch.empty_like(x)
+    gamma, beta, mean_logits, cov_logits = given
+    mean, cov = (None, None) if running is None else (running.mean, running.cov)
+    tensors = {"x": x, "y": y, "gamma": gamma, "beta": beta, "mean_logits": mean_logits, "cov_logits": cov_logits}
+    tensors |= {"running_mean": mean, "running_cov": cov, "coefficients": whole.coefficients(False)}
     whole.run(whole.forward, tensors, (whole.kept, kept), (whole.there, whole.there.allocate(x)))
-    return y, kept
+    return y
 
 
 def backward(whole: Whole, x: Tensor, dy: Tensor, gamma: Tensor | None, kept: Tensor, wanted: bool = True) -> tuple[Tensor | None, ...]:
     """Gradients: dx (None unless `wanted`), those of γ, β and both sets of logits, None where there is no such parameter."""
+    layout = torch.channels_last if whole.key.last else torch.contiguous_format
+    x, dy = x.contiguous(memory_format=layout), dy.contiguous(memory_format=layout)  # hooks may unpack x in another layout (offloading does)
     count, channels = len(whole.key.recipe.statistics), x.shape[1]
     sizes = zip((channels, channels, count, count), whole.key.dtypes[1:5], strict=True)
     grads = [None if dtype is None else torch.empty(size, dtype=dtype, device=x.device) for size, dtype in sizes]
@@ -38,16 +51,33 @@ def backward(whole: Whole, x: Tensor, dy: Tensor, gamma: Tensor | None, kept: Te
     return dx, *grads
 
 
+def bound_to(call: Call, like: Tensor) -> Bound:
+    """The layer for inputs like `like`. The dtypes of the parameters are looked at in each call, for a layer can be cast in place."""
+    wholes: dict[tuple[torch.dtype | None, ...], Whole] = {}
+    running = call.running
+
+    def bound(x: Tensor, *given: Tensor | None) -> Tensor:
+        dtypes = tuple([p if p is None else p.dtype for p in given])
+        whole = wholes.get(dtypes)
+        if whole is None:
+            whole = wholes[dtypes] = whole_of(key_of(call, x, given))
+        if torch.is_grad_enabled():
+            return FusedWhitening.apply(x, *given, whole, running)
+        return forward(whole, running, x, in_row(given), whole.kept.allocate(x))
+
+    return bound
+
+
 class FusedWhitening(torch.autograd.Function):
     """`Whitening` in as many launches as a `Whole` has. Saves x, γ and one tensor of small matrices; differentiable once."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, gamma, beta, mean_logits, cov_logits, call) -> Tensor:
-        parameters = tuple(p if p is None or p.is_contiguous() else p.contiguous() for p in (gamma, beta, mean_logits, cov_logits))
-        whole, running = whole_of(key_of(x, parameters, call)), call.running
-        y, kept = forward(whole, x, parameters, *(None, None) if running is None else (running.mean, running.cov))
+    def forward(ctx, x: Tensor, gamma, beta, mean_logits, cov_logits, whole: Whole, running: Running | None) -> Tensor:
+        given = in_row((gamma, beta, mean_logits, cov_logits))
+        kept = whole.kept.allocate(x)
+        y = forward(whole, running, x, given, kept)
         ctx.whole = whole
-        ctx.save_for_backward(x, parameters[0], kept)
+        ctx.save_for_backward(x, given[0], kept)
         return y
 
     @staticmethod
@@ -57,10 +87,35 @@ class FusedWhitening(torch.autograd.Function):
 
 def _backward(ctx, dy: Tensor):
     x, gamma, kept = ctx.saved_tensors
-    layout = torch.channels_last if ctx.whole.key.last else torch.contiguous_format
-    x, dy = x.contiguous(memory_format=layout), dy.contiguous(memory_format=layout)  # hooks may unpack x in another layout (offloading does)
-    return *backward(ctx.whole, x, dy, gamma, kept, ctx.needs_input_grad[0]), None
+    return *backward(ctx.whole, x, dy, gamma, kept, ctx.needs_input_grad[0]), None, None
 
 
 _once = once_differentiable(_backward)
 """For a graph of the gradient, where a second derivative must be refused; its own bookkeeping costs as much as a small layer."""
+
+
+class FusedHalves(Halves):
+    """The two functions above, for any running statistics; the gradients of parameters in the dtype of the statistics."""
+
+    def room(self, call, images, channels, dtype, device):
+        # Linear in the images and enough for every tensor to begin at a line of its own, whatever the layer mixes.
+        matrices, vectors, group = images + 1, 3 * images + 2, call.recipe.group
+        return channels * group * (2 * images + matrices) + channels * vectors + 2 * images + 16 + 10 * ALIGNED
+
+    def forward(self, call, x, given, room):
+        running = call.running
+        if running is not None and not (running.mean.is_contiguous() and running.cov.is_contiguous()):
+            moved = Running(running.mean.contiguous(), running.cov.contiguous(), running.momentum)
+            y = self.forward(replace(call, running=moved), x, given, room)
+            running.mean.copy_(moved.mean)
+            running.cov.copy_(moved.cov)
+            return y
+        return forward(whole_of(key_of(call, x, given)), running, x, in_row(given), room)
+
+    def backward(self, call, dy, x, given, room, wants_dx):
+        given = in_row(given)
+        dx, *grads = backward(whole_of(key_of(call, x, given)), x, dy, given[0], room, wants_dx)
+        return dx, *(grad if grad is None else grad.to(room.dtype) for grad in grads)
+
+
+FUSED = FusedHalves()

@@ -67,7 +67,7 @@ def launch(launches: Iterable[Launch], tensors: dict[str, Tensor | None], rooms:
 def _launch(launches, tensors, rooms, device) -> None:
     if direct() and all(one.compiled is not None for one in launches):
         table = {name: None if tensor is None else tensor.data_ptr() for name, tensor in tensors.items()}
-        if not any(address & 15 for address in table.values() if address is not None):
+        if not any(address & 15 for address in (*table.values(), *(memory.data_ptr() for _, memory in rooms)) if address is not None):
             for room, memory in rooms:
                 table.update(room.addresses(memory))
             stream = triton.runtime.driver.active.get_current_stream(device.index)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from swbench.norms.kernels.aten import AtenKernels
+from swbench.norms.kernels.base import Bound
 from swbench.norms.kernels.triton_kernels.plan import Plan, plan_of
 from swbench.solvers.polar_triton import PolarTriton
 from swbench.solvers.triton_kernels import TILE_LIMIT, missing
@@ -14,6 +15,7 @@ from swbench.solvers.triton_kernels import TILE_LIMIT, missing
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from swbench.norms.kernels.halves import Halves
     from swbench.norms.whitening import Call
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -60,8 +62,12 @@ def arguments(plan: Plan) -> dict[str, object]:
     }
 
 
-FUSED = {("bw",), ("iw",), ("bw", "iw"), ("bw", "iw", "ln"), ("bw", "iw", "bn", "in", "ln")}
+FUSABLE = {("bw",), ("iw",), ("bw", "iw"), ("bw", "iw", "ln"), ("bw", "iw", "bn", "in", "ln")}
 """Statistics whose small algebra has kernels; others go through `algebra` between the passes."""
+
+
+def _fuses(call: "Call") -> bool:
+    return call.recipe.group <= TILE_LIMIT and call.recipe.statistics in FUSABLE and type(call.solver) is PolarTriton
 
 
 def _kernels() -> "ModuleType":
@@ -106,12 +112,17 @@ class TritonKernels(AtenKernels):
             return super().combine(dy, x, at, b, c)
         return _kernels().mapped(dy, x, at, b, c)
 
-    def function(self, call: "Call") -> type[torch.autograd.Function] | None:
+    def bind(self, call: "Call", x: Tensor) -> Bound:
         running = call.running
-        fits = running is None or (running.mean.is_contiguous() and running.cov.is_contiguous())
-        fits = fits and call.recipe.group <= TILE_LIMIT and call.recipe.statistics in FUSED and type(call.solver) is PolarTriton
-        if not fits:
-            return None
-        from swbench.norms.kernels.triton_kernels.function import FusedWhitening
+        if not _fuses(call) or not (running is None or (running.mean.is_contiguous() and running.cov.is_contiguous())):
+            return super().bind(call, x)
+        from swbench.norms.kernels.triton_kernels.function import bound_to
 
-        return FusedWhitening
+        return bound_to(call, x)
+
+    def halves(self, call: "Call") -> "Halves":
+        if not _fuses(call):
+            return super().halves(call)
+        from swbench.norms.kernels.triton_kernels.function import FUSED
+
+        return FUSED
