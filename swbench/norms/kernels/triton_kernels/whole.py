@@ -186,7 +186,7 @@ class Whole:
             programs = plan.channels // plan.group * -(-plan.group // rows["SLAB"])
             launches.append(self._launch(merge_kernel, programs, (self.centre, plan.images, *shape, fresh), rows, 4, {}))
         warps, wide, tiles = warps_of(plan.tile), power(plan.channels), self._tiles(plan.parts, 128)
-        chunk = min(tiles["CHUNK"], max(1, 1024 * warps // wide))
+        chunk = min(tiles["CHUNK"], max(1, 512 * warps // wide))
         constants = {
             "IMAGE": key.recipe.uses_image or self.batch == ALONE.value,
             "BATCH": self.batch,
