@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from swbench import store
-from swbench.engine import Interrupted, SubprocessExecutor, run
+from swbench.engine import Interrupted, SubprocessExecutor, death, run
 from swbench.engine import executor as executing
 from swbench.errors import StoreError
 from swbench.result import CRASHED, OK, OUT_OF_MEMORY, TIMED_OUT, UNSUPPORTED
@@ -134,7 +134,7 @@ def test_a_worker_that_cannot_start_fails_every_cell_once(tmp_path):
 
 def test_a_kill_by_the_kernel_for_memory_is_told_apart(tmp_path, monkeypatch):
     counts = iter([5, 6, 6, 6, 6])
-    monkeypatch.setattr(executing, "_out_of_memory_kills", lambda: next(counts))
+    monkeypatch.setattr(death, "out_of_memory_kills", lambda: next(counts))
     _, found = measure(tmp_path, fakes.plan("3:killed", replicates=1, iterations=1, warmup_calls=2))
     assert found.results[2].status == OUT_OF_MEMORY
     assert "killed by the kernel" in found.results[2].detail
