@@ -30,7 +30,7 @@ torture: $(STAMP)
 	$(PY) -m pytest -m slow tests/engine/test_torture.py
 
 ranks: $(STAMP)
-	$(PY) -m pytest -m slow tests/engine/test_ranks.py
+	$(PY) -m pytest -m slow tests/engine/test_ranks.py tests/cli/test_several_nodes.py
 
 fuzz: $(STAMP)
 	SWBENCH_FUZZ=$${SWBENCH_FUZZ:-10000} $(PY) -m pytest --timeout 3600 tests/suite/test_suite_fuzz.py tests/store/test_store_fuzz.py
