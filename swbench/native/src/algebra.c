@@ -132,7 +132,7 @@ static int mix_and_solve(struct layer *l, int threads) {
         for (long n = 0; has_layer && n < l->images; n++) layer_moments(l, n, moments_of + n, moments_of + l->images + n);
         struct forward k = {.l = l, .f = &f, .cov = cov, .batch = {.cov = cov, .out = l->w, .norm = l->norm, .count = count, .group = l->group}};
         if (has_layer) k.centre = moments_of, k.var = moments_of + l->images;
-        sw_team_run(forward_item, &k, chunks(count, l->group), threads);
+        sw_team_run(forward_item, &k, chunks(count, l->group), solve_team(count, l->group, threads));
     }
     free(moments_of);
     free(cov);

@@ -136,7 +136,7 @@ static int small_gradients(struct layer *l, int threads) {
     float *grad_w = room, *d_cov = grad_w + count * square, *d_mean = d_cov + count * square, *gamma = d_mean + count * group, *rest = gamma + count * group;
     struct backward k = {.l = l, .grad_w = grad_w, .d_mean = d_mean, .gamma = gamma};
     k.batch = (struct batch){.w = l->w, .norms = l->norm, .grad_w = grad_w, .out = d_cov, .count = count, .group = group};
-    sw_team_run(backward_item, &k, chunks(count, group), threads);
+    sw_team_run(backward_item, &k, chunks(count, group), solve_team(2 * count, group, threads));
     for (long c = 0; c < channels; c++) {
         double of_gamma = 0, of_beta = 0;
         for (long n = 0; n < sets; n++) of_gamma += gamma[n * channels + c];

@@ -137,7 +137,8 @@ static int run(struct gram *k, int threads) {
     k->partial = malloc(sizeof(float) * pairs * k->segments * (k->s.group * k->s.group + k->s.group));
     k->finished = calloc(pairs, sizeof(int));
     const int failed = !k->partial || !k->finished;
-    if (!failed) sw_team_run(item, k, pairs * k->segments, threads);
+    const double products = (double)k->s.images * k->s.channels * k->s.pixels * k->s.group;
+    if (!failed) sw_team_run(item, k, pairs * k->segments, sw_team_worth(products, threads));
     free(k->partial);
     free(k->finished);
     return failed;

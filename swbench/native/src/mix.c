@@ -113,7 +113,8 @@ static void mix_run(struct mix *k, int threads) {
     const long segments = (k->s.pixels + WANTED_PIXELS - 1) / WANTED_PIXELS;
     k->segment = ((k->s.pixels + segments - 1) / segments + BLOCK - 1) / BLOCK * BLOCK;
     k->segments = (k->s.pixels + k->segment - 1) / k->segment;
-    sw_team_run(mix_item, k, k->s.images * k->groups * k->segments, threads);
+    const double products = (double)k->s.images * k->s.channels * k->s.pixels * k->s.group * (k->dy ? 2 : 1);
+    sw_team_run(mix_item, k, k->s.images * k->groups * k->segments, sw_team_worth(products, threads));
 }
 
 static void affine(const float *x, const float *a, const float *b, int shared, float *y, const struct shape *s, int threads) {
