@@ -50,11 +50,13 @@ def under(options: dict[str, Any], measure: Callable[["Nodes | None"], int], env
 def spread(options: dict[str, Any], here: Place) -> None:
     """Let torchrun's number of processes be that of the cases, unless `options` name one, on as few nodes as hold it.
 
-    Raises OptionError for more processes than torchrun was given, and for numbers that the nodes cannot share equally.
+    Raises OptionError for none, for more processes than torchrun was given, and for numbers that the nodes cannot share equally.
     """
     options["worlds"] = options["worlds"] or (here.world,)
     options["per_node"] = here.local_world if here.nodes > 1 else None
     for world in options["worlds"]:
+        if world < 1:
+            raise OptionError(f"--nproc must be at least 1 (processes), not {world}")
         if world > here.world:
             raise OptionError(f"--nproc {world} is more than the {here.world} processes of torchrun; give torchrun --nproc-per-node as many")
         if world % (nodes := -(-world // here.local_world)):

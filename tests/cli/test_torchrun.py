@@ -106,6 +106,12 @@ def test_fewer_processes_may_be_named_and_more_may_not():
         spread_over(2, asked=(4,))
 
 
+@pytest.mark.parametrize("world", [0, -3])
+def test_no_processes_are_a_mistake_and_no_traceback(world):
+    with pytest.raises(OptionError, match=f"--nproc must be at least 1 .*not {world}$"):
+        spread_over(4, asked=(1, world))
+
+
 def test_nodes_share_equally():
     with pytest.raises(OptionError, match=r"--nproc 5 cannot be shared equally by 2 nodes of 4 processes; choose a multiple of 2"):
         spread_over(8, 4, (5,))
