@@ -52,7 +52,7 @@ def whole_of(norm: str, shape: tuple[int, ...], group: int, dtype: torch.dtype, 
     """The launches of a layer for a GPU like an H100, decided without one."""
     names = RECIPES[norm]
     parameters = (torch.float32,) * 2 + ((torch.float32,) * 2 if len(names) > 1 else (None, None))
-    dtypes = (dtype, *parameters, None if norm == "iw" else torch.float32)
+    dtypes = (dtype, *parameters, *(None if norm == "iw" else torch.float32,) * 2)
     key = whole.Key(Recipe(names, group, 1e-5), PolarTriton(), shape, last, training, 0.99, torch.device("cuda", 0), dtypes)
     with patch.object(whole, "multiprocessors", lambda device: MULTIPROCESSORS):
         return whole.Whole(key)

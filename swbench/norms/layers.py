@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from swbench import solvers
 from swbench.norms import kernels as kernel_sets
 from swbench.norms.auto import choose
-from swbench.norms.kernels.base import Bound, dense, statistics_dtype
+from swbench.norms.kernels.base import Bound, dense, on_one_device, statistics_dtype
 from swbench.norms.ranks import Absent, Group, ranks_of
 from swbench.norms.recipe import Recipe
 from swbench.norms.whitening import Call, Running, Whitening
@@ -109,9 +109,13 @@ class Whiten2d(nn.Module):
         return ready.bound(x, *given, *self._padding)
 
     def _prepare(self, x: Tensor, kind: tuple) -> "_Ready | None":
-        """What calls with such an `x` need; None where its layout needs a copy first. Raises ValueError for a wrong shape."""
+        """What calls with such an `x` need; None where its layout needs a copy first.
+
+        Raises ValueError for a wrong shape, RuntimeError where not all is on one device.
+        """
         if self._checked(x) is not x:
             return None
+        on_one_device(x, (*(getattr(self, name) for name in self._given), *self._buffers.values()))
         running = Running(self.running_mean, self.running_cov, self.momentum) if self.recipe.uses_batch else None
         ranks = ranks_of(self.process_group) if running is not None and self.training else None
         (solver, spec), kernels = self._solver(x), kernel_sets.kernels_for(x, self.kernels)

@@ -10,7 +10,9 @@ from whitening_layers import WHITENING
 
 from swbench import solvers
 from swbench.norms import kernels as kernel_sets
+from swbench.norms import operator
 from swbench.norms.whitening import Call, Running
+from swbench.solvers.triton_kernels.polar import table_on
 
 DEVICE = os.environ.get("SWBENCH_TEST_DEVICE", "cpu")
 DTYPES = {torch.float32: 2e-4, torch.bfloat16: 2e-2, torch.float16: 2e-2}
@@ -200,6 +202,29 @@ def test_the_halves_are_the_layer(name, images, train):
     found = [g for g in got if g is not None]
     assert all(torch.equal(a, b) for a, b in zip(found, want, strict=True))
     assert all(torch.equal(a, b) for a, b in zip(layer.buffers(), other.buffers(), strict=True))
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_a_compiled_graph_runs_on_the_same_kernels(train):
+    layer = make("swa", 12, 4, train)
+    other = copy.deepcopy(layer)
+    run = torch.compile(other, fullgraph=True, backend="aot_eager")
+    for x, dy in (inputs((2, 12, 3, 5)), inputs((2, 12, 3, 5))):
+        y, want = run(x.requires_grad_()), layer(x)
+        assert other.chosen == layer.chosen == {"solver": "polar-triton", "kernels": "triton"}
+        got, right = (torch.autograd.grad(out, [x, *of.parameters()], dy) for out, of in ((y, other), (want, layer)))
+        assert all(torch.equal(a, b) for a, b in zip((y, *got, *other.buffers()), (want, *right, *layer.buffers()), strict=True))
+
+
+def test_nothing_that_is_kept_is_made_while_a_compiled_layer_runs():
+    """A compiler's first run is in memory that its graphs will use again."""
+    layer = make("swb", 16, 8, True)
+    layer.solver = "polar-triton:steps=9"  # no other test's
+    x, dy = inputs((2, 16, 3, 5))
+    operator.arguments(layer, x)
+    made = table_on.cache_info().misses
+    layer(x.requires_grad_()).backward(dy)
+    assert table_on.cache_info().misses == made
 
 
 def test_is_differentiable_once():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.utils import parametrize
 
-from swbench.norms.layers import KINDS, BatchWhiten2d, SwitchWhiten2d
+from swbench.norms.layers import KINDS, BatchWhiten2d, InstanceWhiten2d, SwitchWhiten2d
 
 X = torch.randn(2, 8, 4, 5, generator=torch.Generator().manual_seed(0))
 
@@ -84,6 +84,17 @@ def test_with_and_without_gradients_it_is_the_same():
         without = layer(X)
     assert not without.requires_grad
     assert torch.equal(layer(X), without)
+
+
+def test_a_layer_that_is_elsewhere_is_refused():
+    """Kernels get addresses: one of another device would end the process."""
+    with pytest.raises(RuntimeError, match="the input is on cpu, tensors of the layer on meta"):
+        BatchWhiten2d(8, 4).to("meta")(X)
+    layer = InstanceWhiten2d(8, 4)
+    layer(X)
+    layer.weight = torch.nn.Parameter(torch.ones(8, device="meta"))
+    with pytest.raises(RuntimeError, match=r"device|meta"):
+        layer(X)
 
 
 def test_it_keeps_no_more_than_so_many_kinds():

@@ -11,6 +11,9 @@ import torch
 
 from swbench.norms import auto, kernels
 from swbench.norms.kernels.triton_kernels import set as triton_set
+from swbench.norms.recipe import Recipe
+from swbench.norms.whitening import Call, Running
+from swbench.solvers.polar_triton import PolarTriton
 
 HERE = Path(__file__).parent
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
@@ -77,6 +80,24 @@ def test_auto_on_a_gpu_that_was_not_measured(monkeypatch, forgetful, group, dtyp
     monkeypatch.setattr(auto, "measured", tuple)
     monkeypatch.setattr("swbench.solvers.polar_triton.PolarTriton.available", lambda self, device: None if there else "not here")
     assert auto.choose(torch.device("cuda"), group, 72, dtype) == chosen
+
+
+@needs_triton
+def test_launches_are_told_apart_by_all_they_are_compiled_for():
+    from swbench.norms.kernels.triton_kernels.function import key_of
+
+    x, recipe, given = torch.zeros(2, 4, 3, 3), Recipe(("bw",), 4, 1e-5), (torch.ones(4), torch.zeros(4), None, None)
+    mean, cov = torch.zeros(1, 4, 1), torch.eye(4).view(1, 4, 4)
+
+    def key(running, given=given):
+        return key_of(Call(recipe, PolarTriton(), kernels.named("triton"), running, True), x, given)
+
+    plain = key(Running(mean, cov, 0.99))
+    assert plain == key(Running(mean.clone(), cov.clone(), 0.99))
+    assert plain != key(Running(mean.half(), cov, 0.99))
+    assert plain != key(Running(mean, cov.half(), 0.99))
+    with pytest.raises(RuntimeError, match="the input is on cpu, tensors of the layer on meta"):
+        key(Running(mean, cov, 0.99), (given[0].to("meta"), *given[1:]))
 
 
 @needs_triton

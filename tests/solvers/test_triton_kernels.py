@@ -2,8 +2,10 @@
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,20 @@ def test_a_cpu_without_the_interpreter_is_a_reason(name, monkeypatch):
 def test_a_missing_triton_is_a_reason(name, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     assert "Triton is not installed" in solvers.get(name).available("cpu")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Triton brings its own compiler there")
+@pytest.mark.parametrize("there", [True, False])
+def test_a_machine_where_no_launcher_can_be_built_is_a_reason(there, monkeypatch, tmp_path):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: True)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}" if there else None)
+    monkeypatch.setattr(sysconfig, "get_path", lambda *_: str(tmp_path))
+    assert ("headers of Python" if there else "C compiler") in triton_kernels.missing("cuda")
+    monkeypatch.setenv("CC", "cc")
+    (tmp_path / "Python.h").touch()
+    assert triton_kernels.missing("cuda") is None
 
 
 @pytest.mark.parametrize(

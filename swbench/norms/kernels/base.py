@@ -1,7 +1,7 @@
 """The contract of a kernel set: four passes over the full tensors, and the small algebra between them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -29,6 +29,13 @@ def statistics_dtype(x: Tensor) -> torch.dtype:
 def dense(x: Tensor) -> Tensor:
     """`x` itself if it is contiguous or channels_last, as the passes need it, otherwise a contiguous copy."""
     return x if x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last) else x.contiguous()
+
+
+def on_one_device(x: Tensor, others: Iterable[Tensor | None]) -> None:
+    """Raises RuntimeError if one of `others` is not where `x` is. Kernels are given addresses, and one of another device would end the process."""
+    apart = {str(t.device) for t in others if t is not None and t.device != x.device}
+    if apart:
+        raise RuntimeError(f"the input is on {x.device}, tensors of the layer on {', '.join(sorted(apart))}; move the one to the other")
 
 
 class Kernels(ABC):

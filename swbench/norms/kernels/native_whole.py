@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from swbench.native import library
+from swbench.norms.kernels.base import on_one_device
 from swbench.norms.kernels.halves import Given, Halves
 from swbench.norms.recipe import Recipe
 from swbench.norms.whitening import Call, Running
@@ -72,8 +73,13 @@ class Whole:
 
 
 def plain(given: Given) -> list[Tensor | None]:
-    """Parameters as C reads them."""
-    return [p if p is None or (p.dtype is torch.float32 and p.is_contiguous()) else p.float().contiguous() for p in given]
+    """Parameters as C reads them. Raises RuntimeError for one that is on another device."""
+    return [p if p is None or (p.dtype is torch.float32 and p.is_cpu and p.is_contiguous()) else _plain(p) for p in given]
+
+
+def _plain(parameter: Tensor) -> Tensor:
+    on_one_device(torch.empty(0), (parameter,))
+    return parameter.float().contiguous()
 
 
 class WholeWhitening(torch.autograd.Function):

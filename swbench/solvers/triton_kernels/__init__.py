@@ -2,6 +2,10 @@
 
 import importlib.util
 import os
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
 
 TILE_LIMIT = 64
 """The largest G: above it the tiles of one matrix no longer fit the registers of one program."""
@@ -18,6 +22,17 @@ def missing(device: str) -> str | None:
         return "Triton is not installed; it comes with the CUDA builds of torch for Linux"
     if not device.startswith("cuda") and not interpreted():
         return "Triton kernels need a CUDA device; TRITON_INTERPRET=1 runs them on a CPU, slowly, for tests"
+    return None if interpreted() else _no_launcher()
+
+
+def _no_launcher() -> str | None:
+    """Why Triton could not build what launches its kernels, which it compiles with a C compiler against the headers of Python; None if it can."""
+    if sys.platform != "linux":
+        return None  # what Triton there is brings its own
+    if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+        return "Triton needs a C compiler to launch its kernels; install gcc or clang, or name one in CC"
+    if not (Path(sysconfig.get_path("include", "posix_prefix")) / "Python.h").exists():
+        return "Triton needs the headers of Python to launch its kernels; install them (python3-dev, python3-devel)"
     return None
 
 

@@ -1,6 +1,6 @@
 """The coupled minimax quintic and its Lyapunov backward as Triton kernels: the methods of `swbench.solvers.polar` and `lyapunov`."""
 
-from functools import lru_cache
+from functools import cache
 
 import torch
 import triton
@@ -73,9 +73,12 @@ def lyapunov_kernel(
     store(out, at, here, good & good_g, root_gradient(w, g, frobenius(w, same), eye, coefficients, STEPS, PRECISION))
 
 
-@lru_cache(maxsize=16)
+@cache
 def table_on(steps: tuple[Step, ...], device: torch.device) -> Tensor:
-    """The coefficients of `steps` and the cubic, (steps + 1, 3) in float32 on `device`; kept, for a copy in every call would break a graph."""
+    """The coefficients of `steps` and the cubic, (steps + 1, 3) in float32 on `device`.
+
+    Kept for good: a copy in every call would break a CUDA graph, and a captured one reads this memory in each replay.
+    """
     return torch.tensor([*steps, CUBIC], dtype=torch.float32, device=device)
 
 

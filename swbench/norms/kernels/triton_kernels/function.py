@@ -6,17 +6,20 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from swbench.norms.kernels.base import Bound
+from swbench.norms.kernels.base import Bound, on_one_device
 from swbench.norms.kernels.halves import Given, Halves
 from swbench.norms.kernels.triton_kernels.room import ALIGNED
-from swbench.norms.kernels.triton_kernels.whole import Key, Whole, whole_of
+from swbench.norms.kernels.triton_kernels.whole import Key, Whole, steps_of, whole_of
 from swbench.norms.whitening import Call, Running
+from swbench.solvers.triton_kernels.polar import table_on
 
 
 def key_of(call: Call, x: Tensor, given: Given) -> Key:
-    """What the launches for `x` and the parameters depend on."""
+    """What the launches for `x` and the parameters depend on. Raises RuntimeError where they are not all on one device."""
     running = call.running
-    dtypes = tuple(None if t is None else t.dtype for t in (x, *given, None if running is None else running.mean))
+    tensors = (x, *given, *((None, None) if running is None else (running.mean, running.cov)))
+    on_one_device(x, tensors)
+    dtypes = tuple(None if t is None else t.dtype for t in tensors)
     momentum = 0.0 if running is None else running.momentum
     return Key(call.recipe, call.solver, tuple(x.shape), not x.is_contiguous(), call.training, momentum, x.device, dtypes)
 
@@ -52,15 +55,15 @@ def backward(whole: Whole, x: Tensor, dy: Tensor, gamma: Tensor | None, kept: Te
 
 
 def bound_to(call: Call, like: Tensor) -> Bound:
-    """The layer for inputs like `like`. The dtypes of the parameters are looked at in each call, for a layer can be cast in place."""
-    wholes: dict[tuple[torch.dtype | None, ...], Whole] = {}
+    """The layer for inputs like `like`. The dtypes and devices of the parameters are looked at in each call, for a layer can be cast or moved in place."""
+    wholes: dict[tuple[tuple[torch.dtype, int] | None, ...], Whole] = {}
     running = call.running
 
     def bound(x: Tensor, *given: Tensor | None) -> Tensor:
-        dtypes = tuple([p if p is None else p.dtype for p in given])
-        whole = wholes.get(dtypes)
+        kinds = tuple([p if p is None else (p.dtype, p.get_device()) for p in given])
+        whole = wholes.get(kinds)
         if whole is None:
-            whole = wholes[dtypes] = whole_of(key_of(call, x, given))
+            whole = wholes[kinds] = whole_of(key_of(call, x, given))
         if torch.is_grad_enabled():
             return FusedWhitening.apply(x, *given, whole, running)
         return forward(whole, running, x, in_row(given), whole.kept.allocate(x))
@@ -99,6 +102,9 @@ class FusedHalves(Halves):
 
     def room(self, call, images, channels, dtype, device):
         # Linear in the images and enough for every tensor to begin at a line of its own, whatever the layer mixes.
+        # The tables are made here, before anything runs, for a compiler's graphs allow no tensor that outlives a call in their memory.
+        for steps in steps_of(call.solver):
+            table_on(steps, torch.empty(0, device=device).device)
         matrices, vectors, group = images + 1, 3 * images + 2, call.recipe.group
         return channels * group * (2 * images + matrices) + channels * vectors + 2 * images + 16 + 10 * ALIGNED
 

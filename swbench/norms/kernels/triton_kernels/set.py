@@ -86,7 +86,8 @@ class TritonKernels(AtenKernels):
 
     def takes(self, x: Tensor) -> bool:
         plain = type(x) is Tensor or type(x) is torch.nn.Parameter
-        return plain and x.dtype in DTYPES and (x.is_cuda or x.is_cpu) and not torch.compiler.is_compiling() and _runs_on(x.device)
+        # Not `is_compiling`, which is true of real tensors too while a compiler works.
+        return plain and x.dtype in DTYPES and (x.is_cuda or x.is_cpu) and not torch.compiler.is_dynamo_compiling() and _runs_on(x.device)
 
     def moments(self, x: Tensor, shift: Tensor, group: int) -> tuple[Tensor, Tensor]:
         if group > TILE_LIMIT:

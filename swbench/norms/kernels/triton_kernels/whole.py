@@ -18,6 +18,7 @@ from swbench.norms.kernels.triton_kernels.solve import ALONE, MERGED, NONE, RUNN
 from swbench.norms.kernels.triton_kernels.sums import sums_kernel
 from swbench.norms.recipe import Recipe
 from swbench.solvers.iterative import quintics
+from swbench.solvers.minimax import Step
 from swbench.solvers.polar_triton import PolarTriton, product_precision
 from swbench.solvers.triton_kernels import warps_of
 from swbench.solvers.triton_kernels.polar import table_on
@@ -34,7 +35,12 @@ class Key(NamedTuple):
     momentum: float
     device: torch.device
     dtypes: tuple[torch.dtype | None, ...]
-    """Of x, γ, β, both sets of logits and the running mean."""
+    """Of x, γ, β, both sets of logits and both running statistics."""
+
+
+def steps_of(solver: PolarTriton) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+    """The polynomials there and back."""
+    return quintics(torch.float32, solver.low, solver.steps), quintics(torch.float32)
 
 
 @lru_cache(maxsize=1024)
@@ -123,12 +129,7 @@ class Whole:
         return {"G": plan.group, "TILE": plan.tile, "PACK": plan.pack, "CHUNK": chunk, "ROUNDS": -(-items // chunk)}
 
     def _solver(self) -> dict[str, object]:
-        return {"STEPS": len(self._steps()[0]), "PRECISION": product_precision(self.key.solver.precision, self.sums.group)}
-
-    def _steps(self) -> tuple[tuple, tuple]:
-        """The polynomials there and back."""
-        solver = self.key.solver
-        return quintics(torch.float32, solver.low, solver.steps), quintics(torch.float32)
+        return {"STEPS": len(steps_of(self.key.solver)[0]), "PRECISION": product_precision(self.key.solver.precision, self.sums.group)}
 
     def _rows(self) -> dict[str, object]:
         """How a kernel that adds over a batch works on some rows of a matrix."""
@@ -219,7 +220,7 @@ class Whole:
         per_pixel = 1 / (plan.pixels * (plan.images if self.shared else 1))
         sizes = (self.centre, plan.channels, plan.pixels, 1 if self.shared else plan.parts, per_pixel)
         constants = {"SUMMED": self.shared, "FLOW": self.flow, "BATCH": self.batch, "MIX": self.mix, **self._mixture(), **self._solver()}
-        constants |= {"STEPS": len(self._steps()[1]), **self._tiles(1 if self.shared else plan.parts, 128), "LAST": plan.last}
+        constants |= {"STEPS": len(steps_of(self.key.solver)[1]), **self._tiles(1 if self.shared else plan.parts, 128), "LAST": plan.last}
         launches.append(self._launch(small_kernel, self.sets * plan.tiles, sizes, constants, warps_of(plan.tile), names))
         gather = [self._gather()]
         launches += gather if self.gathers else []
@@ -243,7 +244,7 @@ class Whole:
 
     def coefficients(self, back: bool) -> Tensor:
         """The polynomials' table on the device."""
-        return table_on(self._steps()[back], self.key.device)
+        return table_on(steps_of(self.key.solver)[back], self.key.device)
 
     def run(self, launches: list[Launch], tensors: dict[str, Tensor | None], *rooms: tuple[Room, Tensor]) -> None:
         """Launch with `tensors` and `rooms`."""
