@@ -49,7 +49,7 @@ class Meeting:
             host, port, word = json.loads(self._store.get("leader"))
             link = Link(socket.create_connection((host, port), JOIN_S))
             link.send(word=word, **hello)
-        except (RuntimeError, OSError, Lost) as problem:
+        except (RuntimeError, OSError, ValueError, Lost) as problem:
             raise NodeLost(f"the first node cannot be reached ({_first(problem)}); this one ends") from None
         return link
 

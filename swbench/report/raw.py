@@ -25,9 +25,6 @@ COLUMNS = (*CASE_FIELDS, *PLACE_FIELDS, *SAMPLE_FIELDS, *OUTCOME_FIELDS)
 fixed rule's mark."""
 
 
-UNSEALED = (None,) * len(OUTCOME_FIELDS)
-
-
 class Sample(NamedTuple):
     """One sample: four tuples of values in the order of the field names above. Samples that agree in one of them share the tuple."""
 
@@ -60,7 +57,7 @@ def samples(run: StoredRun) -> Iterator[Sample]:
                 seen.add(cell)
                 seen.update((*cell, metric) for metric in found)
                 for metric, value in found.items():
-                    yield Sample(fixed[group, key], place, (position, _name(metric), "s", value), outcomes.get(cell, UNSEALED))
+                    yield Sample(fixed[group, key], place, (position, _name(metric), "s", value), outcomes[cell])
     for cell, result in sealed.items():
         place = (result.replicate, result.attempt, None, result.started, None)
         rest = [one for one in result.measurements if (*cell, one.metric) not in seen]

@@ -141,7 +141,7 @@ def test_a_node_whose_process_is_killed_ends_the_run_everywhere(cluster, rank, t
     assert told in both.err
     assert "--resume" in both.err or rank == 0
     assert not both.stored.complete
-    assert "Traceback" not in both.err.partition("is gone")[0].rpartition("bench.py:")[2]
+    assert "swbench/cli" not in both.err  # torchrun may print a traceback of its own; ours would name a file of ours
     assert not both.left
 
 

@@ -48,7 +48,9 @@ def _panels(table) -> dict[tuple[str, str], dict[str, dict[int, float]]]:
             seconds, world, batch = (row.cell(f"{device}_{column}").value for column in ("fb_s", "processes", "batch"))
             if not seconds or not world:
                 continue
-            place = ", ".join(str(row.cell(column).value) for column in ("image", "dtype"))
+            usual = {"layout": "contiguous", f"{device}_mode": "eager"}
+            unusual = [str(row.cell(column).value) for column, value in usual.items() if row.cell(column).value not in (value, None)]
+            place = ", ".join([*(str(row.cell(column).value) for column in ("image", "dtype")), *unusual])
             titles = [f"strong scaling, batch {batch} ({place})"]
             titles += [f"weak scaling, {batch // world} images each ({place})"] if batch % world == 0 else []
             for title in titles:
