@@ -44,7 +44,14 @@ def test_what_changes_timings_is_told_and_changes_the_id(found):
 
 
 def test_variables_are_told_by_name_but_not_places_nor_what_a_case_decides(found):
-    variables = {"MALLOC_ARENA_MAX": "1", "OMP_WAIT_POLICY": "ACTIVE", "OMP_NUM_THREADS": "7", "TORCH_HOME": "elsewhere", "CUDA_VISIBLE_DEVICES": "3"}
+    variables = {
+        "MALLOC_ARENA_MAX": "1",
+        "OMP_WAIT_POLICY": "ACTIVE",
+        "OMP_NUM_THREADS": "7",
+        "TORCH_HOME": "elsewhere",
+        "CUDA_VISIBLE_DEVICES": "3",
+        "NCCL_SOCKET_IFNAME": "eth1",
+    }
     assert unlike({**found, "variables": {}}, {**found, "variables": variables}) == ["MALLOC_ARENA_MAX: not set / 1"]
 
 
