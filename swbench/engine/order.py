@@ -1,4 +1,4 @@
-"""The order of the cases within a round: random, so that what comes first, or after whom, favours nobody."""
+"""The order in which cases are built, warmed up, and run within a round: random, so that what comes first, or after whom, favours nobody."""
 
 import random
 from collections.abc import Sequence
@@ -8,13 +8,13 @@ T = TypeVar("T")
 
 
 class Order:
-    """Draws an order for one round after another; the same `seed` gives the same orders."""
+    """Draws one order after another; the same `seed` gives the same orders."""
 
     def __init__(self, seed: str) -> None:
         self._random = random.Random(seed)
 
     def draw(self, cases: Sequence[T]) -> list[T]:
-        """All of `cases`, in the order of the next round."""
+        """All of `cases`, in the next order."""
         order = list(cases)
         self._random.shuffle(order)
         return order

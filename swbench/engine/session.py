@@ -60,9 +60,10 @@ class Session:
             self._send(Again())
 
     def _run(self) -> None:
-        for case in range(len(self._job.cases)):
+        preparing = Order(f"{self._job.seed} preparing")
+        for case in preparing.draw(range(len(self._job.cases))):  # what is built first has other memory, and may be slower for it
             self._guarded(case, "building", self._build)
-        for case in list(self._ready):
+        for case in preparing.draw(sorted(self._ready)):
             self._guarded(case, "warming up", self._warm)
         with _few_collections() if self._collects else nullcontext():
             order = Order(self._job.seed)
@@ -70,7 +71,7 @@ class Session:
                 if self._ready:
                     self._round(index, order)
         for step in (self._observe, self._finish) if self._job.observe else (self._finish,):
-            for case in list(self._ready):
+            for case in sorted(self._ready):
                 self._guarded(case, "finishing", step)
         self._send(End())
 
@@ -92,7 +93,7 @@ class Session:
         self._send(Warm(case=case, calls=warm.calls, seconds=spent_s))
 
     def _round(self, index: int, orders: Order) -> None:
-        order = orders.draw(list(self._ready))
+        order = orders.draw(sorted(self._ready))
         samples: dict[str, dict[str, float]] = {}
         started, before = time.time(), self._read()
         for case in order:
