@@ -44,7 +44,6 @@ class Whole(ctypes.Structure):
     """`struct whole` of `src/whole.h`, where the fields are explained."""
 
     _fields_ = (
-        *((name, _P) for name in ("x", "dy", "y", "dx", "room")),
         *((name, _L) for name in ("images", "channels", "pixels", "centre")),
         ("group", _I),
         ("channels_last", _I),
@@ -52,8 +51,6 @@ class Whole(ctypes.Structure):
         *((name, _I) for name in ("kinds", "uses_batch", "uses_image", "training")),
         ("eps", ctypes.c_float),
         ("fresh", ctypes.c_float),
-        *((name, _P) for name in ("running_mean", "running_cov", "gamma", "beta", "mean_logits", "cov_logits")),
-        *((name, _P) for name in ("grad_gamma", "grad_beta", "grad_mean_logits", "grad_cov_logits")),
     )
 
 
@@ -68,8 +65,8 @@ _SIGNATURES = {
     "sw_mix_and_solve": (_I, (ctypes.POINTER(Layer), _I)),
     "sw_small_gradients": (_I, (ctypes.POINTER(Layer), _I)),
     "sw_room": (_L, (ctypes.POINTER(Whole),)),
-    "sw_forward": (_I, (ctypes.POINTER(Whole), _I)),
-    "sw_backward": (_I, (ctypes.POINTER(Whole), _I)),
+    "sw_forward": (_I, (*10 * (_P,), _I)),
+    "sw_backward": (_I, (*9 * (_P,), _I)),
     "sw_inverse_sqrt": (None, (_P, _P, _P, _L, _I, _I)),
     "sw_inverse_sqrt_gradient": (None, (_P, _P, _P, _P, _L, _I, _I)),
 }

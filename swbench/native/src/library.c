@@ -3,6 +3,7 @@
 
 #include "table.h"
 #include "tensor.h"
+#include "whole.h"
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -82,6 +83,17 @@ EXPORT int sw_small_gradients(struct layer *l, int threads) { return chosen->sma
 
 EXPORT long sw_room(const struct whole *k) { return chosen->room(k); }
 
-EXPORT int sw_forward(struct whole *k, int threads) { return chosen->forward(k, threads); }
+/* Plain arguments, for a caller to whom filling a structure costs more than the call. */
+EXPORT int sw_forward(const struct whole *k, const float *x, float *y, float *room, float *running_mean, float *running_cov, const float *gamma, const float *beta,
+                      const float *mean_logits, const float *cov_logits, int threads) {
+    const struct tensors t = {.x = x, .y = y, .room = room, .running_mean = running_mean, .running_cov = running_cov, .gamma = gamma, .beta = beta,
+                              .mean_logits = mean_logits, .cov_logits = cov_logits};
+    return chosen->forward(k, &t, threads);
+}
 
-EXPORT int sw_backward(struct whole *k, int threads) { return chosen->backward(k, threads); }
+EXPORT int sw_backward(const struct whole *k, const float *dy, const float *x, float *room, float *dx, float *grad_gamma, float *grad_beta, float *grad_mean_logits,
+                       float *grad_cov_logits, int threads) {
+    const struct tensors t = {.x = x, .dy = dy, .dx = dx, .room = room, .grad_gamma = grad_gamma, .grad_beta = grad_beta, .grad_mean_logits = grad_mean_logits,
+                              .grad_cov_logits = grad_cov_logits};
+    return chosen->backward(k, &t, threads);
+}

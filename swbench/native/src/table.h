@@ -4,6 +4,7 @@
 
 struct layer;
 struct shape;
+struct tensors;
 struct whole;
 
 struct table {
@@ -18,8 +19,8 @@ struct table {
     int (*mix_and_solve)(struct layer *l, int threads);
     int (*small_gradients)(struct layer *l, int threads);
     long (*room)(const struct whole *k);
-    int (*forward)(struct whole *k, int threads);
-    int (*backward)(struct whole *k, int threads);
+    int (*forward)(const struct whole *k, const struct tensors *t, int threads);
+    int (*backward)(const struct whole *k, const struct tensors *t, int threads);
 };
 
 extern const struct table sw_table_v4, sw_table_v3, sw_table_generic;

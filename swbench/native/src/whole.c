@@ -9,31 +9,39 @@
 
 static struct shape shape_of_whole(const struct whole *k) { return (struct shape){k->images, k->channels, k->pixels, k->group, k->channels_last}; }
 
+/* Where in the room lies what is not in `struct layer`: the statistics, and the parameters as the way there saw them. */
+struct parts {
+    float *shift, *mean, *cov, *batch_mean, *batch_cov, *gamma, *mean_logits, *cov_logits;
+};
+
 /* The room's parts in order; with a null room the pointers are offsets from it and the end is the number of floats. */
-static float *lay_out(const struct whole *k, struct layer *l, float **shift, float **mean, float **cov, float **batch_mean, float **batch_cov) {
+static float *lay_out(const struct whole *k, float *room, struct layer *l, struct parts *p) {
     const int alone = k->training && k->images == 1 && k->uses_batch, images = alone || k->uses_image;
     const long vectors = k->channels, matrices = k->channels * k->group;
     *l = (struct layer){.statistics = k->statistics, .kinds = k->kinds, .images = images ? k->images : 1, .groups = k->channels / k->group, .group = k->group};
     l->shared = !images, l->eps = k->eps, l->per_pixel = 1.0 / k->pixels;
     l->share = k->training && k->uses_batch ? 1.0 / k->images : 0;
-    l->gamma = k->gamma, l->beta = k->beta, l->mean_logits = k->mean_logits, l->cov_logits = k->cov_logits;
-    float *next = k->room;
+    float *next = room;
     const long sets = l->images;
 #define TAKE(count) next; next += count
-    *shift = TAKE(k->images * vectors);
-    *mean = TAKE(k->images * vectors);
-    *cov = TAKE(k->images * matrices);
-    *batch_mean = TAKE(vectors);
-    *batch_cov = TAKE(matrices);
+    p->shift = TAKE(k->images * vectors);
+    p->mean = TAKE(k->images * vectors);
+    p->cov = TAKE(k->images * matrices);
+    p->batch_mean = TAKE(vectors);
+    p->batch_cov = TAKE(matrices);
     l->a = TAKE(sets * matrices);
     l->w = TAKE(sets * matrices);
     l->b = TAKE(sets * vectors);
     l->mixed_mean = TAKE(sets * vectors);
     l->norm = TAKE(sets * l->groups);
+    p->gamma = TAKE(vectors);
+    p->mean_logits = TAKE(k->kinds);
+    p->cov_logits = TAKE(k->kinds);
 #undef TAKE
-    l->shift = *shift;
-    if (images) l->mean = *mean, l->cov = *cov;
-    if (k->uses_batch && !alone) l->batch_mean = *batch_mean, l->batch_cov = *batch_cov;
+    l->gamma = p->gamma, l->mean_logits = p->mean_logits, l->cov_logits = p->cov_logits;
+    l->shift = p->shift;
+    if (images) l->mean = p->mean, l->cov = p->cov;
+    if (k->uses_batch && !alone) l->batch_mean = p->batch_mean, l->batch_cov = p->batch_cov;
     return next;
 }
 
@@ -63,32 +71,41 @@ static void update(float *running, const float *value, float fresh, long count) 
     for (long i = 0; i < count; i++) running[i] += fresh * (value[i] - running[i]);
 }
 
+static void keep(float *kept, const float *given, float otherwise, long count) {
+    for (long i = 0; i < count; i++) kept[i] = given ? given[i] : otherwise;
+}
+
 /* Returns 1 when memory ran out, as the way back does. */
-static int whole_forward(struct whole *k, int threads) {
+static int whole_forward(const struct whole *k, const struct tensors *t, int threads) {
     struct layer l;
-    float *shift, *mean, *cov, *batch_mean, *batch_cov;
-    lay_out(k, &l, &shift, &mean, &cov, &batch_mean, &batch_cov);
+    struct parts p;
+    lay_out(k, t->room, &l, &p);
     const struct shape s = shape_of_whole(k);
+    keep(p.gamma, t->gamma, 1, k->channels);
+    keep(p.mean_logits, t->mean_logits, 0, k->kinds);
+    keep(p.cov_logits, t->cov_logits, 0, k->kinds);
+    l.beta = t->beta;
     for (long n = 0; n < k->images; n++)
-        for (long c = 0; c < k->channels; c++) shift[n * k->channels + c] = k->x[n * k->channels * k->pixels + (k->channels_last ? k->centre * k->channels + c : c * k->pixels + k->centre)];
-    if ((k->training || k->uses_image) && moments(k->x, shift, mean, cov, &s, threads)) return 1;
+        for (long c = 0; c < k->channels; c++)
+            p.shift[n * k->channels + c] = t->x[n * k->channels * k->pixels + (k->channels_last ? k->centre * k->channels + c : c * k->pixels + k->centre)];
+    if ((k->training || k->uses_image) && moments(t->x, p.shift, p.mean, p.cov, &s, threads)) return 1;
     if (k->uses_batch && k->training) {
-        if (k->images > 1) merge(k, mean, cov, batch_mean, batch_cov);
-        update(k->running_mean, k->images > 1 ? batch_mean : mean, k->fresh, k->channels);
-        update(k->running_cov, k->images > 1 ? batch_cov : cov, k->fresh, k->channels * k->group);
+        if (k->images > 1) merge(k, p.mean, p.cov, p.batch_mean, p.batch_cov);
+        update(t->running_mean, k->images > 1 ? p.batch_mean : p.mean, k->fresh, k->channels);
+        update(t->running_cov, k->images > 1 ? p.batch_cov : p.cov, k->fresh, k->channels * k->group);
     } else if (k->uses_batch) {
-        memcpy(batch_mean, k->running_mean, sizeof(float) * k->channels);
-        memcpy(batch_cov, k->running_cov, sizeof(float) * k->channels * k->group);
+        memcpy(p.batch_mean, t->running_mean, sizeof(float) * k->channels);
+        memcpy(p.batch_cov, t->running_cov, sizeof(float) * k->channels * k->group);
     }
     if (mix_and_solve(&l, threads)) return 1;
-    affine(k->x, l.a, l.b, l.shared, k->y, &s, threads);
+    affine(t->x, l.a, l.b, l.shared, t->y, &s, threads);
     return 0;
 }
 
-static int whole_backward(struct whole *k, int threads) {
+static int whole_backward(const struct whole *k, const struct tensors *t, int threads) {
     struct layer l;
-    float *shift, *mean, *cov, *batch_mean, *batch_cov;
-    lay_out(k, &l, &shift, &mean, &cov, &batch_mean, &batch_cov);
+    struct parts p;
+    lay_out(k, t->room, &l, &p);
     const struct shape s = shape_of_whole(k);
     const long vectors = k->images * k->channels, matrices = vectors * k->group;
     float *room = malloc(sizeof(float) * 2 * (vectors + matrices));
@@ -96,23 +113,22 @@ static int whole_backward(struct whole *k, int threads) {
     float *m = room, *sums = m + matrices;
     l.grad_b = sums + vectors, l.grad_c = l.grad_b + matrices;
     l.m = m, l.s = sums, l.images = k->images;
-    l.grad_gamma = k->grad_gamma, l.grad_beta = k->grad_beta, l.grad_mean_logits = k->grad_mean_logits, l.grad_cov_logits = k->grad_cov_logits;
-    const int failed = products(k->dy, k->x, shift, m, sums, &s, threads) || small_gradients(&l, threads);
-    if (!failed && k->dx) {
+    l.grad_gamma = t->grad_gamma, l.grad_beta = t->grad_beta, l.grad_mean_logits = t->grad_mean_logits, l.grad_cov_logits = t->grad_cov_logits;
+    const int failed = products(t->dy, t->x, p.shift, m, sums, &s, threads) || small_gradients(&l, threads);
+    if (!failed && t->dx) {
         if (k->uses_image || l.share != 0)
-            combine(k->dy, k->x, l.a, 1, l.grad_b, l.grad_c, l.shared, k->dx, &s, threads);
+            combine(t->dy, t->x, l.a, 1, l.grad_b, l.grad_c, l.shared, t->dx, &s, threads);
         else
-            mapped_back(k->dy, l.a, l.shared, k->dx, &s, threads);
+            mapped_back(t->dy, l.a, l.shared, t->dx, &s, threads);
     }
     free(room);
     return failed;
 }
 
-/* Floats of room that a call needs; the pointers are not looked at. */
+/* Floats of room that a call needs. */
 static long whole_room(const struct whole *k) {
-    struct whole empty = *k;
     struct layer l;
-    float *shift, *mean, *cov, *batch_mean, *batch_cov, nothing = 0;
-    empty.room = &nothing;
-    return lay_out(&empty, &l, &shift, &mean, &cov, &batch_mean, &batch_cov) - &nothing;
+    struct parts p;
+    float nothing = 0;
+    return lay_out(k, &nothing, &l, &p) - &nothing;
 }

@@ -80,7 +80,7 @@ class NativeKernels(AtenKernels):
         def bound(x: Tensor, *given: Tensor | None) -> Tensor:
             if torch.is_grad_enabled():
                 return WholeWhitening.apply(x, *given, whole)
-            return whole.forward(x, plain(given), x.new_empty(whole.room))
+            return whole.forward(x, *plain(given), x.new_empty(whole.room))
 
         return bound
 

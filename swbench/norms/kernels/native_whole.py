@@ -3,7 +3,6 @@
 import ctypes
 from dataclasses import replace
 from functools import cache
-from struct import Struct
 
 import torch
 from torch import Tensor
@@ -17,9 +16,6 @@ from swbench.norms.whitening import Call, Running
 
 KINDS = ("bw", "iw", "bn", "in", "ln")
 """`enum statistic` of `swbench/native/src/algebra.h`, by position."""
-TENSORS, PARAMETERS, GRADIENTS = Struct("5P"), Struct("6P"), Struct("4P")
-"""Runs of pointers in `struct whole`, written in one go: x dy y dx room; the running statistics and the parameters; the gradients of these."""
-_RUNNING, _GRADIENTS = library.Whole.running_mean.offset, library.Whole.grad_gamma.offset
 
 
 @cache
@@ -31,7 +27,7 @@ def statistics_of(recipe: Recipe):
 class Whole:
     """The layer for inputs of one shape and layout. `call.running` is plain, and `forward` reads and moves it where it is now."""
 
-    __slots__ = ("backward_in_c", "described", "forward_in_c", "layout", "room", "running")
+    __slots__ = ("address", "backward_in_c", "channels_last", "described", "forward_in_c", "room", "running")
 
     def __init__(self, call: Call, shape: tuple[int, int, int, int], channels_last: bool) -> None:
         recipe, kinds, native = call.recipe, statistics_of(call.recipe), library.load()
@@ -40,36 +36,52 @@ class Whole:
         k.group, k.channels_last, k.statistics, k.kinds = recipe.group, channels_last, ctypes.addressof(kinds), len(kinds)
         k.uses_batch, k.uses_image, k.training, k.eps = recipe.uses_batch, recipe.uses_image, call.training, recipe.eps
         k.fresh = 0 if call.running is None else 1 - call.running.momentum
-        self.described, self.running, self.room = bytes(k), call.running, native.sw_room(k)
-        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.described, self.address, self.running, self.room = k, ctypes.addressof(k), call.running, native.sw_room(k)
+        self.channels_last = channels_last
         self.forward_in_c, self.backward_in_c = native.sw_forward, native.sw_backward
 
-    def forward(self, x: Tensor, given: list[Tensor | None], room: Tensor) -> Tensor:
-        """y; `room` is filled with what `backward` needs."""
+    def forward(self, x: Tensor, gamma: Tensor | None, beta: Tensor | None, mean: Tensor | None, cov: Tensor | None, room: Tensor) -> Tensor:
+        """y; `room` is filled with what `backward` needs beside x. All parameters are `plain`."""
         y, running = torch.empty_like(x), self.running
-        k = library.Whole.from_buffer_copy(self.described)
-        TENSORS.pack_into(k, 0, x.data_ptr(), 0, y.data_ptr(), 0, room.data_ptr())
-        moved = (0, 0) if running is None else (running.mean.data_ptr(), running.cov.data_ptr())
-        PARAMETERS.pack_into(k, _RUNNING, *moved, *[0 if p is None else p.data_ptr() for p in given])
-        if self.forward_in_c(k, torch.get_num_threads()):
+        if self.forward_in_c(
+            self.address,
+            x.data_ptr(),
+            y.data_ptr(),
+            room.data_ptr(),
+            None if running is None else running.mean.data_ptr(),
+            None if running is None else running.cov.data_ptr(),
+            None if gamma is None else gamma.data_ptr(),
+            None if beta is None else beta.data_ptr(),
+            None if mean is None else mean.data_ptr(),
+            None if cov is None else cov.data_ptr(),
+            torch.get_num_threads(),
+        ):
             raise MemoryError("no memory for the sums of a native whitening layer")
         return y
 
-    def backward(self, dy: Tensor, x: Tensor, given: tuple[Tensor | None, ...], room: Tensor, wants_dx: bool) -> tuple[Tensor | None, ...]:
-        """The gradients of x, if anybody `wants_dx`, and of the four parameters."""
+    def backward(self, dy: Tensor, x: Tensor, like: Given, room: Tensor, wants_dx: bool) -> tuple[Tensor | None, ...]:
+        """The gradients of x, if anybody `wants_dx`, and of the four parameters, of which `like` gives the shapes: their values are in the room."""
         # Any layout can come in: of dy from an expanded gradient, of x from a hook that took it elsewhere and back.
-        layout = self.layout
-        if not (dy.is_contiguous(memory_format=layout) and x.is_contiguous(memory_format=layout)):
-            x, dy = x.contiguous(memory_format=layout), dy.contiguous(memory_format=layout)
+        if self.channels_last:
+            x, dy = x.contiguous(memory_format=torch.channels_last), dy.contiguous(memory_format=torch.channels_last)
+        elif not (dy.is_contiguous() and x.is_contiguous()):
+            x, dy = x.contiguous(), dy.contiguous()
+        gamma, beta, mean, cov = (None if p is None else torch.empty_like(p) for p in like)
         dx = torch.empty_like(x) if wants_dx else None
-        grads = [None if p is None else torch.empty_like(p) for p in given]
-        k = library.Whole.from_buffer_copy(self.described)
-        TENSORS.pack_into(k, 0, x.data_ptr(), dy.data_ptr(), 0, 0 if dx is None else dx.data_ptr(), room.data_ptr())
-        PARAMETERS.pack_into(k, _RUNNING, 0, 0, *[0 if p is None else p.data_ptr() for p in given])
-        GRADIENTS.pack_into(k, _GRADIENTS, *[0 if g is None else g.data_ptr() for g in grads])
-        if self.backward_in_c(k, torch.get_num_threads()):
+        if self.backward_in_c(
+            self.address,
+            dy.data_ptr(),
+            x.data_ptr(),
+            room.data_ptr(),
+            None if dx is None else dx.data_ptr(),
+            None if gamma is None else gamma.data_ptr(),
+            None if beta is None else beta.data_ptr(),
+            None if mean is None else mean.data_ptr(),
+            None if cov is None else cov.data_ptr(),
+            torch.get_num_threads(),
+        ):
             raise MemoryError("no memory for the sums of a native whitening layer")
-        return dx, *grads
+        return dx, gamma, beta, mean, cov
 
 
 def plain(given: Given) -> list[Tensor | None]:
@@ -83,15 +95,15 @@ def _plain(parameter: Tensor) -> Tensor:
 
 
 class WholeWhitening(torch.autograd.Function):
-    """`Whitening` for float32 on a CPU with the native solver. Saves x, one tensor of small matrices, and the parameters."""
+    """`Whitening` for float32 on a CPU with the native solver. Saves x, and one tensor of small matrices and of the parameters' values."""
 
     @staticmethod
     def forward(ctx, x: Tensor, gamma, beta, mean_logits, cov_logits, whole: Whole) -> Tensor:
         given = plain((gamma, beta, mean_logits, cov_logits))
         room = x.new_empty(whole.room)
-        y = whole.forward(x, given, room)
-        ctx.save_for_backward(x, room, *given)
-        ctx.whole = whole
+        y = whole.forward(x, *given, room)
+        ctx.save_for_backward(x, room)
+        ctx.whole, ctx.like = whole, given
         return y
 
     @staticmethod
@@ -100,8 +112,8 @@ class WholeWhitening(torch.autograd.Function):
 
 
 def _backward(ctx, dy: Tensor):
-    x, room, *given = ctx.saved_tensors
-    return *ctx.whole.backward(dy, x, given, room, ctx.needs_input_grad[0]), None
+    x, room = ctx.saved_tensors
+    return *ctx.whole.backward(dy, x, ctx.like, room, ctx.needs_input_grad[0]), None
 
 
 _once = once_differentiable(_backward)
@@ -117,7 +129,7 @@ class WholeHalves(Halves):
     def forward(self, call, x, given, room):
         running = call.running
         if running is None or running.plain:
-            return Whole(call, x.shape, not x.is_contiguous()).forward(x, plain(given), room)
+            return Whole(call, x.shape, not x.is_contiguous()).forward(x, *plain(given), room)
         moved = Running(running.mean.float().contiguous(), running.cov.float().contiguous(), running.momentum)
         y = self.forward(replace(call, running=moved), x, given, room)
         if call.training:
