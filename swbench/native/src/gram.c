@@ -87,14 +87,14 @@ INLINE void segment_sums(const struct gram *k, long n, long g, long first, long 
     const float *shift = k->shift + (n * k->groups + g) * group;
     for (long p = first; p < last; p += BLOCK) {
         const int count = last - p < BLOCK ? (int)(last - p) : BLOCK, width = whole_vectors(count);
-        struct ahead x_ahead = ahead_of(k->x, &k->s, n, g, p + BLOCK, last);
+        struct ahead x_ahead = ahead_of(k->x, &k->s, n, g, p + BLOCK);
         if (half) {
             block_load(u, k->x, &k->s, n, g, p, count, shift, row_sums);
             tiles(u, u, rows, width, 1, sums, &x_ahead, 0);
         } else {
             block_load(u, k->dy, &k->s, n, g, p, count, 0, row_sums);
             block_load(v, k->x, &k->s, n, g, p, count, shift, 0);
-            struct ahead dy_ahead = ahead_of(k->dy, &k->s, n, g, p + BLOCK, last);
+            struct ahead dy_ahead = ahead_of(k->dy, &k->s, n, g, p + BLOCK);
             tiles(u, v, rows, width, 0, sums, &x_ahead, &dy_ahead);
         }
     }

@@ -89,8 +89,8 @@ INLINE void segment_product(const struct mix *k, long n, long g, long first, lon
         if (k->dy) block_load(source, k->dy, &k->s, n, g, p, count, 0, 0);
         block_load(source + (terms - group) * ROW, k->x, &k->s, n, g, p, count, 0, 0);
         struct block b = {.n = n, .g = g, .first = p, .count = count, .terms = terms, .w = w, .source = source, .bias = bias};
-        b.x = ahead_of(k->x, &k->s, n, g, p + BLOCK, last);
-        if (k->dy) b.dy = ahead_of(k->dy, &k->s, n, g, p + BLOCK, last);
+        b.x = ahead_of(k->x, &k->s, n, g, p + BLOCK);
+        if (k->dy) b.dy = ahead_of(k->dy, &k->s, n, g, p + BLOCK);
         b.share = b.x.rows * b.x.lines / ((rows + TR - 1) / TR * (BLOCK / (TV * VL))) + 1;
         int row = 0;
         for (; row + TR <= rows; row += TR) rows_write(k, &b, TR, row);

@@ -21,17 +21,19 @@ INLINE int padded(int group) { return (group + 3) & ~3; }
 INLINE int whole_vectors(int count) { return (count + VL - 1) / VL * VL; }
 
 /* Lines of the next block that are still to be fetched, while this one is worked on: rows of a block lie far apart, and the processor's own
-   prefetcher has to start anew at each. */
+   prefetcher has to start anew at each. After the last block of a group comes the first of the next. */
 struct ahead {
     const float *row;
     long stride;
     int rows, line, lines;
 };
 
-INLINE struct ahead ahead_of(const float *x, const struct shape *s, long n, long g, long first, long last) {
-    const long count = last - first < BLOCK ? last - first : BLOCK;
-    if (s->channels_last || count <= 0) return (struct ahead){0};
-    return (struct ahead){x + ((n * s->channels) + g * s->group) * s->pixels + first, s->pixels, s->group, 0, (int)(count + 15) / 16};
+INLINE struct ahead ahead_of(const float *x, const struct shape *s, long n, long g, long first) {
+    long channel = n * s->channels + g * s->group;
+    if (first >= s->pixels) channel += s->group, first = 0;
+    if (s->channels_last || channel >= s->images * s->channels) return (struct ahead){0};
+    const long count = s->pixels - first < BLOCK ? s->pixels - first : BLOCK;
+    return (struct ahead){x + channel * s->pixels + first, s->pixels, s->group, 0, (int)(count + 15) / 16};
 }
 
 INLINE void fetch(struct ahead *a, int lines) {
