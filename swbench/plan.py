@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,11 +44,13 @@ class Group:
     """Cases that run in the same rounds of the same worker; the one whose role is `baseline` is what the others are divided by.
 
     `name` is unique in a plan and readable (`cpu batch 1 224x224`). `rows` gives each case, by position, the label its table shows.
+    `fallback_of` names the group before it in the plan, of a larger batch and else the same, without whose running out of memory this one is not measured.
     """
 
     name: str
     cases: tuple[AnyCase, ...]
     rows: tuple[str, ...]
+    fallback_of: str | None = None
 
     @property
     def baseline(self) -> AnyCase:
@@ -58,13 +61,15 @@ class Group:
         raise ValueError(f"group {self.name!r} has no baseline")
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-ready values of all fields."""
-        return {"name": self.name, "cases": [case.to_json() for case in self.cases], "rows": list(self.rows)}
+        """JSON-ready values of all fields; `fallback_of` only where there is one, as in runs that were stored before there was any."""
+        found = {"name": self.name, "cases": [case.to_json() for case in self.cases], "rows": list(self.rows)}
+        return found | ({"fallback_of": self.fallback_of} if self.fallback_of is not None else {})
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Group":
         """The group that `to_json` wrote."""
-        return cls(name=data["name"], cases=tuple(case_from_json(c) for c in data["cases"]), rows=tuple(data["rows"]))
+        cases = tuple(case_from_json(c) for c in data["cases"])
+        return cls(name=data["name"], cases=cases, rows=tuple(data["rows"]), fallback_of=data.get("fallback_of"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +83,23 @@ class Plan:
     metrics: tuple[str, ...]
     protocol: Protocol
     paper: str | None = None
+
+    def due(self, ran_out: Container[str]) -> tuple[Group, ...]:
+        """The groups to measure, as far as is known: all but the fallbacks of groups that are not in `ran_out`, which names those that ran out of memory."""
+        found: dict[str, Group] = {}
+        for group in self.groups:
+            if group.fallback_of is None or (group.fallback_of in found and group.fallback_of in ran_out):
+                found[group.name] = group
+        return tuple(found.values())
+
+    def given_up(self, ran_out: Container[str]) -> frozenset[str]:
+        """The groups in whose place a fallback is measured: one replicate has shown that they do not fit, and they get no further one."""
+        return frozenset(group.fallback_of for group in self.due(ran_out) if group.fallback_of is not None)
+
+    def lasting(self, ran_out: Container[str]) -> tuple[Group, ...]:
+        """The groups that get every replicate they need, as far as is known: those that are due and not given up."""
+        given_up = self.given_up(ran_out)
+        return tuple(group for group in self.due(ran_out) if group.name not in given_up)
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready values of all fields."""

@@ -1,7 +1,7 @@
 """What came out: raw samples, never rounded, trimmed or converted, with the status of the cell they belong to."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,3 +111,8 @@ class Result:
         """The result that `to_json` wrote."""
         measured = tuple(Measurement(m["metric"], m["unit"], tuple(m["samples"])) for m in data["measurements"])
         return cls(**{**data, "measurements": measured})
+
+
+def ran_out(results: Iterable[Result]) -> frozenset[str]:
+    """The names of the groups of which a cell ran out of memory."""
+    return frozenset(one.group for one in results if one.status == OUT_OF_MEMORY)

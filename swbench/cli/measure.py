@@ -187,7 +187,7 @@ def _ask_for_plugins(results: str, name: str) -> None:
         raise ResumeRefused(f"run {newest.id} was begun with {flags}; give the flag again (with the file's path), or leave out --resume")
 
 
-FLAGS = ("--quick", "--full", "--resume", "--anyway", "--allow-busy")
+FLAGS = ("--quick", "--full", "--resume", "--anyway", "--allow-busy", "--until-fits", "--every-batch")
 """Options of `run` without a value: the word after one of them may be a suite."""
 
 
@@ -214,6 +214,6 @@ def _announce(plan: Plan) -> None:
     rounds = f"{protocol.replicates} replicates of {protocol.rounds} rounds"
     print(f"{printable(plan.suite)}: {plan.title}; {', '.join(plan.metrics)}; {rounds}{'; QUICK' if protocol.quick else ''}")
     for group in plan.groups:
-        print(f"  {group.name}")
+        print(f"  {group.name}{f': only if {group.fallback_of} runs out of memory' if group.fallback_of else ''}")
         for case, row in zip(group.cases, group.rows, strict=True):
             print(f"    {case.key}  {case.role:8s}  {row}{f' [{case.solver}]' if case.solver else ''}")

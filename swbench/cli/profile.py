@@ -32,7 +32,7 @@ def profile(name: str, iterations: int, top: int, folder: str | None, plugins: t
 
     loaded = plugin_files.load(plugins)
     plan = suite.expand(suite.load(name), suite.Options.of(**given))
-    rows = [(case, row) for group in plan.groups for case, row in zip(group.cases, group.rows, strict=True)]
+    rows = [(case, row) for group in plan.due(()) for case, row in zip(group.cases, group.rows, strict=True)]
     chosen = [(case, row) for case, row in rows if case.role == VARIANT] or rows[:1]
     if len(chosen) != 1:
         raise OptionError(f"a profile is of one row, and this names {len(chosen)}: {', '.join(row for _, row in chosen[:8])}; narrow it with --only or --batch")

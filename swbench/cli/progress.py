@@ -36,6 +36,8 @@ class Display:
         )
         self._task: Any = None
         self._outlook, self._then = Outlook(), ", ".join(then)
+        self._begun: events.RunStarted | None = None
+        self._ran_out: set[str] = set()
 
     def __enter__(self) -> "Display":
         self._bar.start()
@@ -52,10 +54,9 @@ class Display:
             self.say(expected.line() + (f"; {self._then} not included" if self._then else ""))
         match event:
             case events.RunStarted():
-                protocol = event.plan.protocol
-                groups = len(event.plan.groups)
-                self._task = self._bar.add_task(event.plan.suite, total=event.replicates * groups * protocol.rounds, note="")
-                self._bar.update(self._task, completed=event.sealed * protocol.rounds)
+                self._begun, self._ran_out = event, set(event.ran_out)
+                self._task = self._bar.add_task(event.plan.suite, total=self._total(event), note="")
+                self._bar.update(self._task, completed=event.sealed * event.plan.protocol.rounds)
             case events.ReplicateStarted():
                 self._note(f"{event.group}, replicate {event.replicate + 1}: warming up")
             case events.RoundDone():
@@ -66,8 +67,17 @@ class Display:
             case events.DiskSlow():
                 took = f"storing one replicate took {event.seconds:.0f} s: the disk of {event.path} is slow"
                 self.say(f"{took}; times are not affected, but the run takes longer; choose a faster one with --results")
+            case events.FallingBack() if self._begun is not None:
+                self._ran_out.add(event.group)
+                self._bar.update(self._task, total=self._total(self._begun))
+                self.say(f"{event.group} does not fit the memory, so {event.fallback} is measured in its place")
             case events.GroupSettled():
                 self.say(f"{event.group}: {event.reason} after {event.replicates} replicates")
+
+    def _total(self, run: events.RunStarted) -> int:
+        """Rounds of the whole run, as far as is known: those of a group that does not fit are one replicate's."""
+        due, given_up = run.plan.due(self._ran_out), run.plan.given_up(self._ran_out)
+        return run.plan.protocol.rounds * sum(1 if group.name in given_up else run.replicates for group in due)
 
     def _note(self, text: str) -> None:
         self._bar.update(self._task, note=printable(text), refresh=True)

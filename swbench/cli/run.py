@@ -23,6 +23,8 @@ _MEASURING = (
     click.option("--solver", "solvers", type=SolverList(), help="Solvers instead of the suite's, a row each: eigh,polar,eigh:backward=paper."),
     click.option("--nproc", "worlds", type=CommaList(int), help="Processes that a batch is spread over, started by torch's elastic launcher: 8, or 1,2,4,8."),
     click.option("--batch", "batches", type=CommaList(int), help="Batch sizes instead of the suite's."),
+    click.option("--until-fits", "which_batches", flag_value="until-fits", help="Of several batches the largest first, smaller ones only until all rows fit."),
+    click.option("--every-batch", "which_batches", flag_value="every-batch", help="Every batch, in a suite that tries them until all rows fit, too."),
     click.option("--group", "groups", type=CommaList(int), help="Whitening group sizes (in a solver suite: matrix sizes) instead of the suite's."),
     click.option("--spectrum", "spectra", type=CommaList(), help="Spectra of a solver suite: kappa=1e3, identity …"),
     click.option("--dtype", "dtypes", type=CommaList(), help="float32, tf32, bfloat16, float16, float64."),

@@ -10,7 +10,7 @@ from swbench.result import Result, Round
 
 @dataclass(frozen=True, kw_only=True)
 class RunStarted:
-    """The run begins; `sealed` replicates of groups are there already, of at most `replicates` for each group.
+    """The run begins; `sealed` replicates of groups are there already, of at most `replicates` for each group; `ran_out` names those that did not fit.
 
     `work` holds the FLOPs of a call by case key, of the cases whose operations are counted.
     """
@@ -19,6 +19,7 @@ class RunStarted:
     path: Path
     replicates: int
     sealed: int
+    ran_out: frozenset[str] = frozenset()
     work: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -91,6 +92,14 @@ class GroupSettled:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FallingBack:
+    """A group ran out of memory: it gets no further replicate, and `fallback`, a smaller batch of the same, is measured in its place."""
+
+    group: str
+    fallback: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunDone:
     """The run is complete; `failed` of its cells are not ok nor unsupported."""
 
@@ -98,4 +107,4 @@ class RunDone:
     failed: int
 
 
-Event = RunStarted | ReplicateStarted | WarmupDone | RoundDone | CellFailed | ReplicateDone | DiskSlow | GroupSettled | RunDone
+Event = RunStarted | ReplicateStarted | WarmupDone | RoundDone | CellFailed | ReplicateDone | DiskSlow | GroupSettled | FallingBack | RunDone

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from swbench.case import BASELINE, AnyCase, device_kind
@@ -24,7 +24,8 @@ ENOUGH_REPLICATES = 4
 class Estimate:
     """What a run is expected to take and to buy. `half_width` is that of the widest row's interval (log scale), infinite for one replicate.
 
-    `scaled` names groups that had no pilot round, and whose time is that of others scaled by their FLOPs; `unseen` those that are in neither figure.
+    `scaled` names groups that had no pilot round, and whose time is that of others scaled by their FLOPs; `unseen` those that are in neither figure,
+    and `perhaps` those that are not because they are only measured where a larger batch runs out of memory.
     """
 
     seconds: float
@@ -33,13 +34,15 @@ class Estimate:
     rounds: int
     unseen: tuple[str, ...] = ()
     scaled: tuple[str, ...] = ()
+    perhaps: tuple[str, ...] = ()
 
     def line(self) -> str:
         """The estimate in one line."""
         precision = f"ratios to about {numbers.precision(self.half_width)}" if math.isfinite(self.half_width) else "no intervals from one replicate"
         guessed = f"; the time of {_names(self.scaled)} scaled by FLOPs" if self.scaled else ""
         left_out = f"; without {_names(self.unseen)}" if self.unseen else ""
-        return f"about {_duration(self.seconds)} for {self.replicates} replicates of {self.rounds} rounds; {precision}{guessed}{left_out}"
+        perhaps = f"; {_names(self.perhaps)} only if memory runs out before" if self.perhaps else ""
+        return f"about {_duration(self.seconds)} for {self.replicates} replicates of {self.rounds} rounds; {precision}{guessed}{left_out}{perhaps}"
 
 
 def _names(groups: Sequence[str]) -> str:
@@ -53,29 +56,32 @@ def estimate(
     startup_s: float = 0.0,
     before_s: Mapping[str, float] | None = None,
     work: Mapping[str, float] | None = None,
+    ran_out: Collection[str] = (),
 ) -> Estimate:
     """Time and expected half-width of `plan` from `pilot` rounds, which may be of some groups only.
 
     `before_s` is what a worker of each group spent before its first round; where it is not known, `startup_s` is what one spends before its first call, and
     its warm-up is reckoned by the protocol. `work` holds the FLOPs of a call by case key: by them the time of a group without a round is scaled
-    from groups on the same kind of device with as many threads.
+    from groups on the same kind of device with as many threads. Of groups that are in `ran_out` and have a fallback, and of fallbacks that are not
+    due, nothing is reckoned.
 
     Within a process the median of n rounds has the standard error 1.2533·s/√n; between processes the log-ratios spread by `BETWEEN`, or, once four
     have run, by what they show. The half-width of K replicates is t·√(between² + within²)/√K. With a target, K is the first look
     expected to reach it. Raises ValueError where no group of the plan has a pilot round.
     """
-    seen = {group.name: [] for group in plan.groups}
+    groups, due = plan.lasting(ran_out), {group.name for group in plan.due(ran_out)}
+    seen = {group.name: [] for group in groups}
     for one in pilot:
         if one.group in seen:
             seen[one.group].append(one)
-    known = [(group, seen[group.name]) for group in plan.groups if seen[group.name]]
+    known = [(group, seen[group.name]) for group in groups if seen[group.name]]
     if not known:
         raise ValueError("a pilot needs at least one round of one group of the plan")
     protocol = plan.protocol
     spread = max((_spread(group, rounds, protocol.rounds) for group, rounds in known), default=0.0)
     replicates = _replicates(spread, protocol)
     calls = {group.name: _calls(rounds) for group, rounds in known}
-    for group in plan.groups:
+    for group in groups:
         if group.name not in calls and (scaled := _scaled(group, known, work or {})):
             calls[group.name] = scaled
     rounds_s = {group.name: statistics.median([one.ended - one.started for one in rounds]) for group, rounds in known}
@@ -88,6 +94,7 @@ def estimate(
         rounds=protocol.rounds,
         unseen=tuple(name for name in seen if name not in calls),
         scaled=tuple(name for name, rounds in seen.items() if name in calls and not rounds),
+        perhaps=tuple(group.name for group in plan.groups if group.name not in due),
     )
 
 

@@ -1,5 +1,6 @@
 """Running a plan: replicate 0 of every group, then replicate 1 …, so that an interrupted run has something of everything and drift spreads."""
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from swbench.engine.replicate import Replicate
 from swbench.plan import Group, Plan
 from swbench.report.samples import pairs_of
 from swbench.report.statistics import Pair, Stopping
-from swbench.result import BUDGET_SPENT, COUNTED, FAILURES, FLOPS, FORWARD, FORWARD_BACKWARD, Result
+from swbench.result import BUDGET_SPENT, COUNTED, FAILURES, FLOPS, FORWARD, FORWARD_BACKWARD, Result, ran_out
 from swbench.store import RunWriter
 
 SLOW_S = 2.0
@@ -63,6 +64,8 @@ class _Run:
         self._settled: set[str] = set()
         self._precise: set[str] = set()
         self._told_slow = False
+        self._ran_out = set(ran_out(writer.results))
+        self._open = {group.name for group in plan.lasting(self._ran_out)}
 
     @property
     def _replicates(self) -> int:
@@ -72,7 +75,8 @@ class _Run:
         writer = self._writer
         sealed = sum(writer.sealed(group.name, number) for number in range(self._replicates) for group in self._plan.groups)
         try:
-            self._tell(events.RunStarted(plan=self._plan, path=writer.path, replicates=self._replicates, sealed=sealed, work=self._work()))
+            done = {"sealed": sealed, "ran_out": frozenset(self._ran_out), "work": self._work()}
+            self._tell(events.RunStarted(plan=self._plan, path=writer.path, replicates=self._replicates, **done))
             reason = self._measure()
             writer.finish(reason)
         except KeyboardInterrupt as problem:
@@ -95,11 +99,33 @@ class _Run:
             began = self._now()
             if budget_s is not None and self._writer.spent_s + began - self._started >= budget_s:
                 return BUDGET_SPENT
+            self._inherit_counts(group)
             replicate = Replicate(group, number, self._plan.protocol, self._writer, self._executor, self._tell, self._workloads, self._plan.metrics)
             results = replicate.run()
             self._seal(results)
             self._tell(events.ReplicateDone(group=group.name, replicate=number, results=results, elapsed_s=self._now() - began))
-        return "precise enough" if self._stopping and len(self._precise) == len(self._plan.groups) else "all replicates done"
+            self._fall_back(group, results)
+        return "precise enough" if self._stopping and self._precise >= self._open else "all replicates done"
+
+    def _fall_back(self, group: Group, results: Sequence[Result]) -> None:
+        """Where a group has just run out of memory for the first time, a fallback of it is due from here on."""
+        if group.name in self._ran_out or not ran_out(results):
+            return
+        self._ran_out.add(group.name)
+        self._open = {group.name for group in self._plan.lasting(self._ran_out)}
+        for other in self._plan.groups:
+            if other.fallback_of == group.name:
+                self._tell(events.FallingBack(group=group.name, fallback=other.name))
+
+    def _inherit_counts(self, group: Group) -> None:
+        """A fallback has the operations an image of the group in whose place it is measured, which were counted before the run."""
+        before = next((one for one in self._plan.groups if one.name == group.fallback_of), None)
+        if before is None or before.rows != group.rows or self._writer.sealed(group.name, COUNTED):
+            return
+        counted = {one.case: one for one in self._writer.results if one.replicate == COUNTED and one.group == before.name}
+        keys = {old.key: new.key for old, new in zip(before.cases, group.cases, strict=True)}
+        if counted.keys() == keys.keys():
+            self._writer.seal([dataclasses.replace(counted[old], group=group.name, case=new) for old, new in keys.items()])
 
     def _seal(self, results: Sequence[Result]) -> None:
         """Store a replicate, and say so where the disk takes long: it delays the run, though not what is timed."""
@@ -111,14 +137,19 @@ class _Run:
             self._tell(events.DiskSlow(path=self._writer.path, seconds=taken_s))
 
     def _missing(self) -> Iterator[tuple[Group, int]]:
-        """Replicate-major: what is not sealed, of the groups that still need replicates."""
-        for number in range(self._replicates):
-            for group in self._plan.groups:
-                if group.name in self._settled:
-                    continue
-                if not self._writer.sealed(group.name, number):
-                    yield group, number
-                self._look(group, number + 1)
+        """Replicate-major: what is not sealed, of the groups that still need replicates; and again, where a late replicate ran out of memory."""
+        again = True
+        while again:
+            again = False
+            for number in range(self._replicates):
+                for group in self._plan.groups:
+                    if group.name not in self._open or group.name in self._settled:
+                        continue
+                    if not self._writer.sealed(group.name, number):
+                        yield group, number
+                        again = again or group.name not in self._open
+                    if group.name in self._open:
+                        self._look(group, number + 1)
 
     def _look(self, group: Group, replicates: int) -> None:
         """Ask, at the looks that were fixed beforehand, whether a group needs more replicates."""

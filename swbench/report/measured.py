@@ -23,7 +23,7 @@ from swbench.report.statistics import (
     unstable,
     verdict,
 )
-from swbench.result import COUNTED, FORWARD, FORWARD_BACKWARD, FORWARD_BACKWARD_WALL, OK, STATUSES, Result, Round
+from swbench.result import COUNTED, FORWARD, FORWARD_BACKWARD, FORWARD_BACKWARD_WALL, OK, STATUSES, Result, Round, ran_out
 
 if TYPE_CHECKING:
     from swbench.store import StoredRun
@@ -107,6 +107,9 @@ class MeasuredRun:
     def __init__(self, run: StoredRun) -> None:
         self.run = run
         self.confidence = confidence_of(run.plan.protocol.target_ci)
+        out = ran_out(run.results)
+        self.groups, self.given_up = run.plan.due(out), run.plan.given_up(out)
+        """The groups that were measured or are still to be, and of these those that did not fit, so that another was measured in their place."""
         self._results: dict[tuple[str, str], list[Result]] = defaultdict(list)
         sealed = set()
         for result in run.results:
@@ -119,13 +122,13 @@ class MeasuredRun:
 
     @cached_property
     def cells(self) -> tuple[Measured, ...]:
-        """Every planned case of every group, in the order of the plan."""
-        return tuple(cell for group in self.run.plan.groups for cell in self._cells(group))
+        """Every planned case of every group that is due, in the order of the plan."""
+        return tuple(cell for group in self.groups for cell in self._cells(group))
 
     @cached_property
     def noise(self) -> dict[tuple[str, str], Interval]:
         """The A/A interval by group and metric, where the group has a control that was measured."""
-        found = {(group.name, metric): self._noise(group, metric) for group in self.run.plan.groups for metric in TIMES}
+        found = {(group.name, metric): self._noise(group, metric) for group in self.groups for metric in TIMES}
         return {key: interval for key, interval in found.items() if interval is not None}
 
     def _noise(self, group: Group, metric: str) -> Interval | None:
@@ -180,7 +183,7 @@ class MeasuredRun:
             ratio=ratio,
             quiet=without,
             verdict=verdict(ratio, self.noise.get((group.name, metric))) if ratio is not None else "",
-            unstable=ratio is not None and unstable(ratio, self.run.plan.protocol.target_ci),
+            unstable=ratio is not None and group.name not in self.given_up and unstable(ratio, self.run.plan.protocol.target_ci),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from shlex import quote
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from swbench.probes.disturbance import marks, quietness
 from swbench.report.measured import PENDING, Measured, MeasuredRun, is_control
 from swbench.report.numbers import ratio, status_words
 from swbench.report.samples import by_replicate
-from swbench.result import BUDGET_SPENT, FORWARD, OK
+from swbench.result import BUDGET_SPENT, FORWARD, OK, OUT_OF_MEMORY
 
 if TYPE_CHECKING:
     from swbench.store import StoredRun
@@ -72,6 +73,21 @@ def noise_note(measured: MeasuredRun) -> str | None:
     ]
     more = f"; and {len(known) - 8} more" if len(known) > 8 else ""
     return f"Noise floor (the baseline against its identical twin): {'; '.join(parts)}{more}. A smaller difference than this is not called one."
+
+
+def fitting_note(measured: MeasuredRun) -> str | None:
+    """Where batches are tried until one fits: which did not, and which was measured in its place. None for a run that tried no other."""
+    tried = [(group.fallback_of, group.name) for group in measured.groups if group.fallback_of is not None]
+    if not tried:
+        return None
+    failed = Counter(cell.group.name for cell in measured.cells if cell.status == OUT_OF_MEMORY)
+    parts = [f"{group}: {count(failed[group], 'case')} out of memory, so {other} was measured in its place" for group, other in tried]
+    last = [f"{name}: {count(failed[name], 'case')} out of memory, and there is no smaller batch to try" for _, name in tried if _is_last(name, tried, failed)]
+    return f"Batches from the largest down until every case fits, one replicate of each that does not: {'; '.join(parts + last)}. Ratios are of one batch each."
+
+
+def _is_last(name: str, tried: Iterable[tuple[str, str]], failed: Mapping[str, int]) -> bool:
+    return failed[name] > 0 and all(group != name for group, _ in tried)
 
 
 def disturbance_note(measured: MeasuredRun) -> str | None:

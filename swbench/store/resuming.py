@@ -74,4 +74,6 @@ def _plan_changes(stored: Plan, now: Plan) -> list[str]:
         found.append(f"{gone} of its cases are no longer in the suite")
     if added := len(cases[1] - cases[0]):
         found.append(f"the suite has {added} new cases")
+    if [group.fallback_of for group in stored.groups] != [group.fallback_of for group in now.groups]:
+        found.append("which batches are measured only where a larger one does not fit is not what it was")
     return found or ["the suite's title, rows or metrics changed"]

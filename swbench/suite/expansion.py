@@ -68,16 +68,18 @@ def _protocol(suite: Suite, options: Options) -> Protocol:
 def _network(suite: Suite, options: Options) -> Iterator[Group]:
     base = suite.base
     rows = _rows(suite, options)
+    until_fits = options.which_batches == vocabulary.UNTIL_FITS if options.which_batches else base["until_fits"]
     _refuse("--spectrum", options.spectra, "network")
     if any(batch > fmt.BATCH["high"] for batch in options.batches or ()):
         raise OptionError(f"--batch must be at most {fmt.BATCH['high']:,} for networks ({fmt.BATCH['why']})")
     for device in _devices(base, options):
+        batches, before = options.batches or _on(base["batch"], device), {}
         sweep = (
             options.modes or base["mode"],
             options.dtypes or base["dtype"],
             options.layouts or base["layout"],
             base["image"],
-            options.batches or _on(base["batch"], device),
+            sorted(batches, reverse=True) if until_fits else batches,
             _worlds(base, device, options),
         )
         models = tuple(dict.fromkeys(fields["model"] for _, fields in rows))
@@ -103,7 +105,9 @@ def _network(suite: Suite, options: Options) -> Iterator[Group]:
             name += f" {world} processes" if world > 1 else ""
             name += f" on {nodes} nodes" if nodes > 1 else ""
             name += f" {model}" if len(models) > 1 else ""
-            yield Group(name=name, cases=tuple(cases), rows=tuple(labels))
+            alike = (mode, dtype, layout, image, world, weak, model)  # what a smaller batch must share with a larger one to stand in for it
+            yield Group(name=name, cases=tuple(cases), rows=tuple(labels), fallback_of=before.get(alike))
+            before |= {alike: name} if until_fits else {}
 
 
 def _rows(suite: Suite, options: Options) -> list[tuple[str, dict[str, Any]]]:
@@ -138,6 +142,7 @@ def _rows(suite: Suite, options: Options) -> list[tuple[str, dict[str, Any]]]:
 def _solvers(suite: Suite, options: Options) -> Iterator[Group]:
     base = {**suite.base, **(suite.full if options.full else {})}
     _refuse("--layout", options.layouts, "solvers")
+    _refuse(f"--{options.which_batches}", options.which_batches, "solvers")
     _refuse("--nproc", options.worlds, "solvers")
     listed = options.solvers or base["solver"] or solvers.names()
     chosen = [spec for spec in listed if not options.only or any(fnmatchcase(spec, glob) for glob in options.only)]

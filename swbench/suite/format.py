@@ -50,6 +50,7 @@ def network() -> dict[str, Field]:
         "classes": Field(kind=int, default=1000, low=1, high=1_000_000),
         "image": Field(many=True, required=True, **IMAGE),
         "batch": Field(many=True, by_device=True, default=(1,), **BATCH),
+        "until_fits": Field(kind=bool, default=False),
         "solver": Field(kind=str, many=True, default=("auto",), check=vocabulary.solver_problem),
         "group": Field(default=16, **GROUP),
         "dtype": Field(kind=str, many=True, default=("float32",), choices=vocabulary.DTYPES),

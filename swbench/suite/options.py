@@ -16,7 +16,8 @@ class Options:
 
     `only` are globs over rows (`swa*`, `swa-7`, `ResNet50-SW^a`) or solver names, of which one must match; the baseline and its
     control always stay. `worlds` are numbers of processes that a batch is spread over, of which `per_node` fit
-    on one machine (None: all). `target_ci` is a half-width on the log-ratio, `budget_s` seconds. `full` turns a solver suite's full grid on.
+    on one machine (None: all). `which_batches` is `until-fits` or `every-batch`. `target_ci` is a half-width on the log-ratio, `budget_s`
+    seconds. `full` turns a solver suite's full grid on.
     """
 
     devices: tuple[str, ...] | None = None
@@ -26,6 +27,7 @@ class Options:
     worlds: tuple[int, ...] | None = None
     per_node: int | None = None
     batches: tuple[int, ...] | None = None
+    which_batches: str | None = None
     groups: tuple[int, ...] | None = None
     spectra: tuple[str, ...] | None = None
     dtypes: tuple[str, ...] | None = None
@@ -84,6 +86,7 @@ _FIELDS = {
     "solvers": Field(kind=str, many=True, check=vocabulary.solver_problem),
     "worlds": Field(many=True, **fmt.WORLD),
     "batches": Field(many=True, **fmt.MATRICES),
+    "which_batches": Field(kind=str, choices=(vocabulary.UNTIL_FITS, vocabulary.EVERY_BATCH)),
     "groups": Field(many=True, **fmt.GROUP),
     "spectra": Field(kind=str, many=True, check=vocabulary.spectrum_problem),
     "dtypes": Field(kind=str, many=True, choices=vocabulary.DTYPES),

@@ -26,6 +26,9 @@ LAYOUTS = ("contiguous", "channels_last")
 SCALINGS = ("strong", "weak")
 """What `batch` counts where it is spread over processes: the images of all of them, or those of each."""
 
+UNTIL_FITS, EVERY_BATCH = "until-fits", "every-batch"
+"""Which of several batches are measured: from the largest down until one at which every case fits the memory, or all of them."""
+
 CACHES = ("hot", "cold")
 
 

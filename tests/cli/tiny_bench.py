@@ -1,4 +1,5 @@
-"""bench.py with fake workloads and a fake machine: `TINY_ACT="2 3:remove"` has the second worker of a run do something at its third call."""
+"""bench.py with fake workloads and a fake machine: `TINY_ACT="2 3:remove"` has the second worker of a run do something at its third call, and above
+batch `TINY_FITS` the variant runs out of memory."""
 
 import dataclasses
 import os
@@ -33,6 +34,8 @@ class Scripted(Tiny):
                 file.write(b".")
         if act and case.role == "variant" and os.path.getsize(count) == int(worker):
             case = dataclasses.replace(case, model=act)
+        elif case.role == "variant" and case.batch > int(os.environ.get("TINY_FITS", "1000000")):
+            case = dataclasses.replace(case, model="build:memory")
         super().__init__(case)
 
     def _remove(self):

@@ -114,7 +114,7 @@ def test_rows_with_a_model_of_their_own_get_groups_of_their_own():
 
 def test_the_suites_of_the_paper_have_its_rows():
     cityscapes = suite.expand(suite.load("cityscapes"), devices=["cpu", "cuda"])
-    assert [(group.cases[0].batch, group.cases[0].image) for group in cityscapes.groups] == [(1, (713, 713)), (16, (713, 713))]
+    assert [(group.cases[0].batch, group.cases[0].image) for group in cityscapes.due(())] == [(1, (713, 713)), (16, (713, 713))]
     rows = [("bw", 7), ("swa", 7), ("swb", 7), ("bw", 14), ("swa", 14), ("swb", 14)]
     assert [(case.norm, case.layers) for case in cityscapes.groups[0].cases] == [("bn", 0), ("bn", 0), *rows]
     assert {case.classes for case in suite.expand(suite.load("ade20k"), devices=["cpu"]).groups[0].cases} == {150}
