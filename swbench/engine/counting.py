@@ -1,5 +1,6 @@
 """Counting a plan's FLOPs, parameters and activations, in a process of its own so that the parent of a run stays without torch."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -22,19 +23,27 @@ LIMIT_S = 600.0
 """Counting takes seconds; a process that needs this long hangs."""
 
 
+_NO_MATTER = {"batch": 1, "device": "cpu", "mode": "eager", "layout": "contiguous", "threads": 1, "world": 1, "nodes": 1}
+"""What the counts of one image do not depend on (`swbench.probes.flops.flops_measurements`)."""
+
+
 def count(plan: Plan, writer: RunWriter, plugins: Sequence[Plugin] = ()) -> None:
     """Seal what can be counted of every network case of `plan` that has not been counted yet, as replicate `COUNTED`.
 
+    A fallback for want of memory is left to the scheduler, which gives it the counts of the group before it once it is due.
     The process that counts executes `plugins` first. What a rule cannot count, such as an operation in a model of the user's own, is a note on the
-    result. Raises SwbenchError where a case cannot be built at all (an image too small, say), before anything was timed.
+    result. Groups that differ in nothing a count depends on are counted once. Raises SwbenchError where a case cannot be built at all (an image too
+    small, say), before anything was timed.
     """
+    known: dict[tuple[Case, ...], list[dict[str, Any]]] = {}
     for group in plan.groups:
-        if writer.sealed(group.name, COUNTED):
+        if group.fallback_of is not None or writer.sealed(group.name, COUNTED):
             continue
         cases = [case for case in group.cases if isinstance(case, Case)]
         if len(cases) == len(group.cases):
             started = time.time()
-            counted = _elsewhere(cases, plugins)
+            alike = tuple(dataclasses.replace(case, **_NO_MATTER) for case in cases)
+            counted = known[alike] = known.get(alike) or _elsewhere(cases, plugins)
             writer.seal([_result(case, group.name, one, writer, started) for case, one in zip(cases, counted, strict=True)])
 
 
