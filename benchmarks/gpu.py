@@ -1,9 +1,10 @@
-"""Everything a GPU is measured for, in one command: each step ends within three minutes at these few iterations on a GPU of the H100's speed.
+"""Everything a GPU is measured for, in one command: each step is over within three minutes, finished or stopped.
 
-python benchmarks/gpu.py [--results DIR] [--steps clock,table1,…] [--device cuda] [--dry-run]
+python benchmarks/gpu.py [--results DIR] [--steps table1,table2,…] [--device cuda] [--limit 170] [--dry-run]
 
-Needs no network. Without a GPU the first step says so in a line and nothing is written. Each step is one plain command, printed
-before it runs, so it can be run alone with more iterations. Exit: 0 if every step did, else the highest exit code of any.
+Needs no network. Without a GPU the first line says so and nothing is written. Each step is one plain command, printed with what it will write before it
+runs, so it can be run alone with more iterations. A step that is not over within the limit is stopped in order: what it has measured is kept, shown,
+and gone on with by its command and --resume. Exit: 0 if every step did what it should, else the highest exit code of any.
 """
 
 # ruff: noqa: T201  a script: it is run by hand, and what it prints is its result
@@ -20,16 +21,18 @@ ONCE = ["--quick", "--iterations", "3", "--replicates", "1"]
 """One process and three rounds: no interval, so a look and not yet a claim."""
 
 STEPS = {
-    "clock": ("our reading of a known cycle count, and of a 1 ms product beside triton's do_bench", None),
-    "layer": ("one layer: each kernel's time and bandwidth, the layer beside BN, the solve beside cuSOLVER", None),
     "table1": ("Table 1 at batch 1 and 32", ["imagenet", "--quick", "--metrics", "flops,time,memory"]),
-    "table2": ("Table 2 at batch 16", ["cityscapes", *ONCE, "--metrics", "flops,time,memory"]),
+    "table2": (
+        "Table 2 at batch 16, or at the largest below it at which every row fits the memory",
+        ["cityscapes", "--until-fits", *ONCE, "--metrics", "flops,time,memory"],
+    ),
     "paper-2019": ("Table 1 with the solver of 2019", ["paper-2019", *ONCE, "--metrics", "flops,time,memory"]),
     "scaling": (
         "the number of images against their size",
         ["scaling", *ONCE, "--batch", "1,4,16", "--budget", "150s"],
     ),
-    "selftest": ("the instrument against known answers", ["selftest"]),
+    "selftest": ("the instrument against known answers: cycles, the host's wall, triton's do_bench, A/A, delays", ["selftest"]),
+    "layer": ("one layer: each kernel's time and bandwidth, the layer beside BN, the solve beside cuSOLVER", None),
     "utilisation": (
         "NVML's utilisation, energy and kernel-busy time of BN, 2019's solver and today's at batch 32",
         ["imagenet", "--only", "swa", "--solver", "svd-loop,auto", "--batch", "32", *ONCE, "--metrics", "time,utilisation,energy"],
@@ -43,21 +46,32 @@ STEPS = {
         ["solvers", "--mode", "graph,eager", "--batch", "72,2304", "--group", "16", "--spectrum", "kappa=1e3", *ONCE],
     ),
 }
-"""Name -> what it is for, and the arguments of `bench.py`; the order is that of their worth if time runs out."""
+"""Name -> what it is for, and the arguments of `bench.py`, None for the script beside this one; the order is that of their worth if time runs out."""
 
+LIMIT_S, GRACE_S = 170.0, 20.0
+"""Of a step, so that with its end in order it is over within about three minutes; how long that end may take."""
 
-SCRIPTS = {"clock": "gpu_clock.py", "layer": "whitening_gpu.py"}
-"""The steps that are scripts beside this one."""
+STOPPED = 124
+"""The exit code of a step that was stopped, as that of timeout(1)."""
 
 
 def command(name: str, options: argparse.Namespace) -> list[str]:
     """The command of a step."""
     arguments = STEPS[name][1]
     if arguments is None:
-        placed = ["--out", str(options.results / "layer.json")] if name == "layer" else []
-        return [sys.executable, str(ROOT / "benchmarks" / SCRIPTS[name]), "--device", options.device, *placed]
-    placed = [] if name == "selftest" else ["--device", options.device, "--results", str(options.results / "runs")]
-    return [sys.executable, str(ROOT / "bench.py"), *arguments, *placed]
+        return [sys.executable, str(ROOT / "benchmarks" / "whitening_gpu.py"), "--device", options.device, "--out", str(options.results / "layer.json")]
+    placed = [] if name == "selftest" else ["--results", str(options.results / "runs")]
+    return [sys.executable, str(ROOT / "bench.py"), *arguments, "--device", options.device, *placed]
+
+
+def writes(name: str, options: argparse.Namespace) -> str:
+    """What a step will write, in one line."""
+    text, arguments = str(options.results / f"{name}.txt"), STEPS[name][1]
+    if arguments is None:
+        return f"{text} and {options.results / 'layer.json'}"
+    if name == "selftest":
+        return text
+    return f"{text}, and every sample to a run of its own, {options.results / 'runs' / f'<time>_{arguments[0]}_<machine>'}"
 
 
 def main() -> int:
@@ -66,7 +80,8 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=Path("results/gpu"), help="folder for runs and texts (default: results/gpu)")
     parser.add_argument("--steps", default=",".join(STEPS), help=f"of: {', '.join(STEPS)}")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--dry-run", action="store_true", help="print the commands only")
+    parser.add_argument("--limit", type=float, default=LIMIT_S, metavar="SECONDS", help="stop a step that takes longer, 0 for never (default: %(default)g)")
+    parser.add_argument("--dry-run", action="store_true", help="print the commands, and what each would write, only")
     options = parser.parse_args()
     options.results = options.results.resolve()
     chosen = options.steps.split(",")
@@ -77,19 +92,40 @@ def main() -> int:
     worst, lines = 0, []
     for name in chosen:
         words = command(name, options)
-        print(f"== {name}: {STEPS[name][0]}\n   {shlex.join(['python', *words[1:]])}", flush=True)
+        print(f"== {name}: {STEPS[name][0]}\n   {shlex.join(['python', *words[1:]])}\n   writes {writes(name, options)}", flush=True)
         if options.dry_run:
             continue
         options.results.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
-        with open(options.results / f"{name}.txt", "w") as file:
-            done = subprocess.run(words, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, check=False)
-        text = (options.results / f"{name}.txt").read_text()
-        print(text, flush=True)
-        lines.append(f"{name:12s} exit {done.returncode}  {time.monotonic() - started:6.1f} s")
-        worst = max(worst, done.returncode)
-    print("\n".join(lines))
+        code = step(words, options.results / f"{name}.txt", options.limit)
+        print((options.results / f"{name}.txt").read_text(), flush=True)
+        ending = "stopped" if code == STOPPED else f"exit {code}"
+        lines.append(f"{name:12s} {ending:8s} {time.monotonic() - started:6.1f} s")
+        worst = max(worst, code)
+    if lines:
+        print("\n".join(lines))
     return worst
+
+
+def step(words: list[str], text: Path, limit_s: float) -> int:
+    """Run a command with its output in `text` for at most `limit_s`; returns its exit code, or `STOPPED` after its end and a table of what it has measured."""
+    with open(text, "w") as file:
+        running = subprocess.Popen(words, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
+        try:
+            return running.wait(timeout=limit_s or None)
+        except subprocess.TimeoutExpired:
+            running.terminate()
+        try:
+            running.wait(timeout=GRACE_S)
+        except subprocess.TimeoutExpired:
+            running.kill()
+            running.wait()
+        file.write(f"stopped after {limit_s:g} s\n")
+        file.flush()
+        if "--results" in words:
+            show = [*words[:2], "show", "latest", "--results", words[words.index("--results") + 1]]
+            subprocess.run(show, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, check=False)
+    return STOPPED
 
 
 def _no_device(device: str) -> int:

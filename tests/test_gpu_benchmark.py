@@ -1,6 +1,8 @@
-"""Every step of the GPU benchmark is a command that the command line takes."""
+"""Every step of the GPU benchmark is a command that the command line takes, says what it writes, and is over in time."""
 
 import importlib.util
+import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,3 +28,90 @@ def test_hot_and_cold_graph_and_eager_are_planned_for_a_gpu_alone(capsys):
     assert sum(line.startswith("cuda") for line in groups) == 2 * 4
     assert sum("graph cold" in line for line in groups) == 2
     assert [line for line in groups if line.startswith("cpu") and ("graph" in line or "cold" in line)] == []
+
+
+@pytest.fixture
+def steps(tmp_path, monkeypatch, capsys):
+    """`steps("--steps", …)` -> exit code and what was printed, with results below `tmp_path`."""
+
+    def steps(*arguments):
+        monkeypatch.setattr(sys, "argv", ["gpu.py", "--results", str(tmp_path / "out"), *arguments])
+        return gpu.main(), capsys.readouterr().out
+
+    return steps
+
+
+def test_a_dry_run_prints_each_command_and_what_it_would_write_and_writes_nothing(steps, tmp_path):
+    code, out = steps("--dry-run")
+    assert code == 0
+    lines = out.splitlines()
+    assert [line.partition(":")[0] for line in lines[::3]] == [f"== {name}" for name in gpu.STEPS]
+    assert all(" --device cuda" in line for line in lines[1::3])
+    assert all(line.startswith(f"   writes {tmp_path / 'out' / name}.txt") for line, name in zip(lines[2::3], gpu.STEPS, strict=True))
+    assert f"{tmp_path / 'out' / 'runs'}/<time>_cityscapes_<machine>" in lines[5]
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_order_is_that_of_worth_and_the_clock_is_checked_once():
+    assert list(gpu.STEPS)[:5] == ["table1", "table2", "paper-2019", "scaling", "selftest"]
+    commands = [" ".join(gpu.command(name, OPTIONS)) for name in gpu.STEPS]
+    assert sum("selftest" in one or "clock" in one for one in commands) == 1
+    assert commands[4].endswith("bench.py selftest --device cuda"), "the checks on a CPU take minutes of the device's time"
+    for script in [word for one in commands for word in one.split() if word.endswith(".py")]:
+        assert Path(script).exists()
+
+
+OPTIONS = type("Options", (), {"results": Path("/somewhere"), "device": "cuda"})
+
+
+def test_table_2_goes_down_from_the_papers_batch(capsys):
+    start([*gpu.STEPS["table2"][1], "--device", "cuda", "--dry-run"])
+    groups = [line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith("  cuda")]
+    assert [group.split()[2] for group in groups] == ["16", "8", "4", "2", "1"]
+    assert ["only if" in group for group in groups] == [False, True, True, True, True]
+
+
+BENCH = """
+import json, sys, threading
+print(json.dumps(sys.argv[1:]), flush=True)
+if "show" not in sys.argv:
+    sys.exit(3) if "fails" in sys.argv else threading.Event().wait()
+"""
+
+
+def test_a_step_that_takes_too_long_is_stopped_and_shown(tmp_path, monkeypatch):
+    bench = tmp_path / "bench.py"
+    bench.write_text(BENCH)
+    text = tmp_path / "step.txt"
+    assert gpu.step([sys.executable, str(bench), "imagenet", "--results", "runs"], text, limit_s=1.0) == gpu.STOPPED
+    first, stopped, show = text.read_text().splitlines()
+    assert json.loads(first) == ["imagenet", "--results", "runs"]
+    assert stopped == "stopped after 1 s"
+    assert json.loads(show) == ["show", "latest", "--results", "runs"]
+    assert gpu.step([sys.executable, str(bench), "fails"], text, limit_s=0) == 3
+    assert gpu.LIMIT_S + gpu.GRACE_S <= 190
+
+
+def test_the_worst_step_gives_the_exit_code(steps, monkeypatch, tmp_path):
+    monkeypatch.setattr(gpu, "_no_device", lambda device: 0)
+    codes = {"table1": 0, "table2": 3, "scaling": gpu.STOPPED}
+
+    def step(words, text, limit_s):
+        text.write_text("a table\n")
+        return codes[text.stem]
+
+    monkeypatch.setattr(gpu, "step", step)
+    code, out = steps("--steps", "table1,table2")
+    assert code == 3
+    assert [line.split()[:3] for line in out.splitlines()[-2:]] == [["table1", "exit", "0"], ["table2", "exit", "3"]]
+    code, out = steps("--steps", "scaling")
+    assert code == gpu.STOPPED
+    assert "stopped" in out.splitlines()[-1]
+
+
+def test_without_a_gpu_it_is_one_line(steps, monkeypatch, tmp_path):
+    from swbench.engine import devices
+
+    monkeypatch.setattr(devices, "torch_devices", lambda: {"torch": "2.11.0+cpu", "cuda": None, "devices": []})
+    assert steps() == (2, "")
+    assert not list(tmp_path.iterdir())

@@ -6,6 +6,8 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
+from swbench.cli.options import CommaList
+
 FAILED = 1
 _COLOURS = {"ok": "green", "passed": "green", "warn": "yellow", "inconclusive": "yellow", "skipped": "bright_black", "bad": "red", "failed": "red"}
 
@@ -38,13 +40,17 @@ def _native() -> str | None:
 
 @click.command("selftest")
 @click.option("--long", "long_", is_flag=True, help="Replay 1000 runs of each kind instead of 200.")
-def selftest(long_: bool) -> int:
+@click.option("--device", "devices", type=CommaList(), help="Only the checks on these: cpu, cuda, cuda:1.  [default: all that are here]")
+def selftest(long_: bool, devices: tuple[str, ...] | None) -> int:
     """Let the instrument measure things of known size, before a table is believed. About three minutes, and one more with a GPU; exit 1 if a check failed."""
+    from swbench.engine import devices as here
     from swbench.engine import selftest as tests
+    from swbench.suite import Options
 
+    asked = here.check(Options.of(devices=devices).devices) if devices else None
     console = Console(file=sys.stdout, highlight=False)
     outcomes = []
-    for outcome in tests.selftest(long_):
+    for outcome in tests.selftest(long_, devices=asked):
         outcomes.append(outcome)
         _line(console, outcome.verdict, outcome.name, f"{outcome.found} (asked: {outcome.asked})" + (f" {outcome.remedy}" if outcome.remedy else ""))
     verdict = tests.overall(outcomes)

@@ -109,6 +109,17 @@ def test_the_command_line_exits_with_2_and_writes_nothing(tmp_path, monkeypatch,
     assert "built without CUDA" in said.err
 
 
+def test_the_self_test_of_a_gpu_that_is_not_here_is_a_mistake_too(monkeypatch, capsys):
+    monkeypatch.setattr(devices, "torch_devices", lambda: ONE)
+    monkeypatch.setattr(devices.gpus, "usage", lambda: CARDS)
+    for asked, said in (("cuda:3", "there is one GPU, cuda:0 (H100); use --device cuda"), ("gpu", "no device is called 'gpu'")):
+        assert start(["selftest", "--device", asked]) == 2
+        found = capsys.readouterr()
+        assert found.out == ""
+        assert found.err.count("\n") == 1
+        assert said in found.err
+
+
 def test_a_plan_for_a_machine_that_is_elsewhere_can_be_shown(capsys):
     assert start(["imagenet", "--device", "cuda:3", "--dry-run"]) == 0
     assert "cuda:3 batch 32" in capsys.readouterr().out

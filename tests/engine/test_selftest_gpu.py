@@ -111,6 +111,26 @@ def test_readings_that_scatter_are_no_proof_of_a_wrong_clock():
     assert gpu._near("x", [], "wait").remedy == "wait"
 
 
+def test_the_checks_on_a_gpu_can_be_had_alone(monkeypatch):
+    from swbench.engine import selftest as selftests
+
+    monkeypatch.setattr(selftests, "replays", lambda runs, long: iter(()))
+    asked = []
+
+    def measure(plan, target):
+        asked.append({case.device for group in plan.groups for case in group.cases})
+        raise Broken("nothing is measured here")
+
+    def never():
+        raise AssertionError
+
+    assert len(list(selftest(measure=measure, no_gpu=never, devices=("cuda:1",)))) == len(asked) == 3
+    assert asked == [{"cuda:1"}] * 3
+    del asked[:]
+    list(selftest(measure=measure, no_gpu=never, devices=("cpu",)))
+    assert asked == [{"cpu"}] * 2
+
+
 def test_without_a_gpu_the_self_test_says_why_once(monkeypatch):
     from swbench.engine import selftest as selftests
 

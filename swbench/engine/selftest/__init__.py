@@ -18,12 +18,29 @@ Measure = Callable[[Plan, str], Sequence[Round]]
 """(plan, workload target) -> the rounds that the engine measured."""
 
 
-def selftest(long: bool = False, measure: Measure = measure, no_gpu: Callable[[], str] = gpu.missing) -> Iterator[Outcome]:
+def selftest(
+    long: bool = False, measure: Measure = measure, no_gpu: Callable[[], str] = gpu.missing, devices: Sequence[str] | None = None
+) -> Iterator[Outcome]:
     """The outcomes, each as soon as it is known; under three minutes, and about two more with `long`, which replays 1000 runs of each kind.
 
-    A GPU takes about a minute more; `no_gpu` says why there is none, or nothing.
+    A GPU takes about a minute more; `no_gpu` says why there is none, or nothing. `devices` (`cpu`, `cuda`, `cuda:1`) leaves out the checks that
+    are not on one of them; with None the CPU is checked, and a GPU where there is one.
     A measurement that the engine could not finish is a failed outcome, not an exception.
     """
+    if devices is None or "cpu" in devices:
+        yield from _on_the_cpu(long, measure)
+    if devices is not None:
+        for device in devices:
+            if device != "cpu":
+                yield from gpu.checks(measure, device)
+    elif why := no_gpu():
+        yield Outcome("GPU", SKIPPED, why, "a known cycle count, do_bench, A/A and delays, each within 1 %")
+    else:
+        yield from gpu.checks(measure)
+
+
+def _on_the_cpu(long: bool, measure: Measure) -> Iterator[Outcome]:
+    """Everything that asks nothing of a GPU."""
     yield from replays(1000 if long else 200, long)
     for name, plan, target, judge in (
         ("spins", plans.spins(), plans.SPIN_TARGET, judge_spins),
@@ -35,10 +52,6 @@ def selftest(long: bool = False, measure: Measure = measure, no_gpu: Callable[[]
             yield Outcome(name, FAILED, str(problem), "the engine measures every cell")
         else:
             yield from judge(plan, rounds)
-    if why := no_gpu():
-        yield Outcome("GPU", SKIPPED, why, "a known cycle count, do_bench, A/A and delays, each within 1 %")
-    else:
-        yield from gpu.checks(measure)
 
 
 def replays(runs: int, long: bool) -> Iterator[Outcome]:
