@@ -19,8 +19,8 @@ def _each(name: str, header: str, kind: str, bounds: bool = False) -> list[Colum
     return [Column(name.format(d=d, p=p), header.format(d=SPANS[d], p=PASSES[p]), kind, SPANS[d], bounds) for d, p in SLOTS]
 
 
-def _each_device(name: str, header: str) -> list[Column]:
-    return [Column(name.format(d=d), header.format(d=SPANS[d]), "count", SPANS[d]) for d in SPANS]
+def _each_device(name: str, header: str, kind: str = "count") -> list[Column]:
+    return [Column(name.format(d=d), header.format(d=SPANS[d]), kind, SPANS[d]) for d in SPANS]
 
 
 NETWORK_COLUMNS = (
@@ -82,6 +82,7 @@ NETWORK_COLUMNS = (
     Column("gpu_kernels_chosen", "GPU kernels"),
     *_each_device("{d}_processes", "{d} processes"),
     *_each_device("{d}_nodes", "{d} nodes"),
+    *_each_device("{d}_compile_s", "{d} compile, s", "seconds"),
     Column("gpu_device", "GPU device"),
     Column("suite", "Suite"),
     Column("run", "Run"),
@@ -118,6 +119,8 @@ def panels(*, baseline: str, solver: bool, paper: bool, timed: bool, counted: bo
     wanted += ["cpu_peak_bytes", "gpu_peak_bytes", "gpu_peak_reserved_bytes"]
     if extra := [name for name in wanted if name in have]:
         found.append(Panel("Device", (*names, *extra)))
+    if compiled := [f"{d}_compile_s" for d in SPANS if f"{d}_compile_s" in have]:
+        found.append(Panel("torch.compile: seconds until both passes were compiled, in no time above", (*names, *compiled)))
     for d in SPANS:
         if f"{d}_f_s" in have:
             spread = [f"{d}_{p}_{what}_s" for p in PASSES for what in ("low", "high", "median", "std")]

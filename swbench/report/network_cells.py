@@ -61,6 +61,8 @@ def device_cells(cells: dict[str, Cell], device: str, one: Measured) -> None:
     peak = one.values.get("peak_bytes", ())
     if peak:
         cells[f"{device}_peak_bytes"] = Cell(max(peak))
+    if one.case.mode == "compile" and (samples := one.values.get("compile_s", ())):
+        cells[f"{device}_compile_s"] = Cell(sum(samples) / len(samples))
     if device != "gpu":
         return
     if samples := one.values.get("gpu_utilisation", ()):

@@ -110,7 +110,8 @@ TOLD_APART = ("nvml", "busy", "tf32", "cudnn_benchmark", "compiled")
 
 
 def gpu_notes(cells: Iterable[Measured]) -> Iterable[str]:
-    """How GPU columns were measured, which rows wait for the host, and what could not be read."""
+    """How GPU columns were measured, which rows wait for the host, what could not be read, and on any device what a compiler made of the networks."""
+    cells = list(cells)
     shown = [cell for cell in cells if device_kind(cell.case.device) == "cuda"]
     if any(cell.wall_s is not None for cell in shown):
         settings = {f"TF32 {cell.chosen['tf32']}, cuDNN benchmark {cell.chosen.get('cudnn_benchmark', 'off')}": None for cell in shown if "tf32" in cell.chosen}
@@ -120,8 +121,8 @@ def gpu_notes(cells: Iterable[Measured]) -> Iterable[str]:
         yield f"Launch-bound, kernels run for less than 90 % of the wall time: {printable('; '.join(bound))}."
     if any(cell.values.get("gpu_utilisation") for cell in shown):
         yield "GPU utilisation is NVML's share of time with any kernel running, over a steady loop of 10 s; it says nothing of how much of the chip is used."
-    for what, words in (("nvml", "NVML"), ("busy", "Kernel time"), ("compiled", "torch.compile")):
-        told = {cell.chosen[what]: None for cell in shown if cell.chosen.get(what)}
+    for what, words, of in (("nvml", "NVML", shown), ("busy", "Kernel time", shown), ("compiled", "torch.compile", cells)):
+        told = {cell.chosen[what]: None for cell in of if cell.chosen.get(what)}
         if told:
             yield f"{words}: {printable('; '.join(told))}."
 

@@ -65,6 +65,29 @@ def test_what_the_device_told_has_its_number_of_samples(table):
     assert (swa["gpu_peak_bytes"], swa["gpu_peak_reserved_bytes"]) == (2 * 2**30, 3 * 2**30)
 
 
+def compiled(device="cuda", mode="compile"):
+    group = network_group(f"{device} batch 2", rows=[("swa", 7, "polar", "ResNet50-SW^a")], device=device, batch=2, threads=0, mode=mode)
+    results = results_of(group, measurements={0: [("compile_s", "s", (10.0,))], 2: [("compile_s", "s", (40.0,))]}, chosen={"compiled": "2 graphs, 1 break"})
+    return build_table(stored([group], results, rounds_of(group, [1, 1, 2])))
+
+
+@pytest.mark.parametrize(("device", "span"), [("cpu", "cpu"), ("cuda", "gpu")])
+def test_what_compiling_took_has_a_panel_of_its_own(device, span):
+    table = compiled(device)
+    assert [row.cell(f"{span}_compile_s").value for row in table.rows] == [10.0, 40.0]
+    shown = [panel for panel in table.panels if f"{span}_compile_s" in panel.columns]
+    assert [panel.title.partition(":")[0] for panel in shown] == ["torch.compile"]
+    assert "label" in shown[0].columns
+    assert f"{span}_f_s" not in shown[0].columns
+    assert "torch.compile: 2 graphs, 1 break." in table.notes
+
+
+def test_without_compiling_there_is_no_such_panel(table):
+    for one in (table, compiled(mode="eager")):
+        assert not [panel for panel in one.panels if any("compile" in column for column in panel.columns)]
+        assert one.rows[0].cell("gpu_compile_s").value is None
+
+
 def test_how_the_device_was_set_is_told_once_and_apart_from_the_solver(table):
     text = "\n".join(table.notes)
     assert "TF32 off, cuDNN benchmark off" in text
