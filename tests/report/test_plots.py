@@ -95,6 +95,47 @@ def test_a_heat_map_keeps_numbers_of_processes_apart():
     assert sorted("2 processes" in title for title in titles if title) == [False, False, True, True]
 
 
+def settings_run(*settings):
+    """Batches 1 and 16 of one row on a GPU in each of `settings`; every setting is slower than the one before."""
+    row, places = [("swa", 7, "auto", "ResNet50-SW^a")], [(batch, place, one) for place, one in enumerate(settings) for batch in (1, 16)]
+    groups = [network_group(name=f"{batch} {place}", rows=row, batch=batch, **{"device": "cuda", "threads": 0, **one}) for batch, place, one in places]
+    rounds = [one for group, (_, place, _) in zip(groups, places, strict=True) for one in rounds_of(group, [1, 1, 2 + place], noise=0)]
+    return stored(groups, [one for group in groups for one in results_of(group)], rounds)
+
+
+def panels_of(run):
+    """The title of each panel of the heat map, and the ratios in it."""
+    made = TABLE.load("scaling")(build_table(run))
+    return {axis.get_title(loc="left"): {text.get_text() for text in axis.texts} for axis in made.axes if axis.get_title(loc="left")}
+
+
+@pytest.mark.parametrize(
+    ("field", "values", "words"),
+    [
+        ("mode", ("eager", "graph", "compile"), ("eager", "graph", "compile")),
+        ("dtype", ("float32", "bfloat16"), ("float32", "bfloat16")),
+        ("layout", ("contiguous", "channels_last"), ("contiguous", "channels_last")),
+    ],
+)
+def test_a_heat_map_has_a_panel_for_each_setting(field, values, words):
+    found = panels_of(settings_run(*({field: value} for value in values)))
+    assert len(found) == len(words) * 2, "F and F+B"
+    for place, word in enumerate(words):
+        mine = [texts for title, texts in found.items() if f"GPU, {word}: " in title]
+        assert mine == [{f"{2 + place}.000"}] * 2
+
+
+def test_what_is_usual_and_alike_is_not_said_and_what_is_unusual_is():
+    assert set(panels_of(settings_run({}))) == {"ResNet50-SW^a, GPU F", "ResNet50-SW^a, GPU F+B"}
+    assert set(panels_of(settings_run({"mode": "graph", "device": "cuda:1"}))) == {f"ResNet50-SW^a\nGPU:1, graph: {letters}" for letters in ("F", "F+B")}
+
+
+def test_more_panels_than_can_be_read_are_counted():
+    settings = [{"mode": mode, "dtype": dtype} for mode in ("eager", "graph", "compile") for dtype in ("float32", "bfloat16", "float16")]
+    made = TABLE.load("scaling")(build_table(settings_run(*settings)))
+    assert "first 12 of 18 panels" in made.get_suptitle()
+
+
 def test_hostile_names_are_drawn_as_they_are(tmp_path):
     assert plot_files(build_table(every_status()), tmp_path, formats=["png"])
 

@@ -1,12 +1,19 @@
-"""Ratio to the baseline over batch and image size as a heat map, a panel a row and pass."""
+"""Ratio to the baseline over batch and image size as a heat map, a panel a row, pass and setting: what differs in more than these two shares no panel."""
 
 import math
 
 from swbench.report.columns import PASSES, SPANS
 from swbench.report.numbers import ratio
-from swbench.report.plots.style import figure, short, styled
+from swbench.report.plots.style import figure, short, some, styled
 
-MOST = 8
+MOST = 12
+"""Panels in one figure."""
+
+SHORT, NEW_LINE = 8, "\n"
+"""A setting of more letters than these has a line of its own in the title."""
+
+USUAL = {"{d}_mode": "eager", "dtype": "float32", "layout": "contiguous"}
+"""Columns of a setting beside the device, and what is not named in a title where the whole table has it."""
 
 
 @styled
@@ -14,7 +21,7 @@ def scaling(table):
     """None unless some row was measured at two batches or two sizes at least."""
     if table.kind != "network":
         return None
-    grids = {}
+    grids, named = {}, _differing(table)
     for row in table.rows:
         if row.role != "variant":
             continue
@@ -23,16 +30,15 @@ def scaling(table):
                 cell = row.cell(f"ratio_{device}_{which}")
                 if cell.value is not None:
                     height = int(str(row.cell("image").value).partition("x")[0])
-                    world = row.cell(f"{device}_processes").value or 1
-                    where = f"{SPANS[device]}{f', {world} processes' if world > 1 else ''}"
-                    grids.setdefault((row.label, where, letters), {})[row.cell(f"{device}_batch").value, height] = cell.value
+                    place = row.label, _setting(row, device, named), letters
+                    grids.setdefault(place, {})[row.cell(f"{device}_batch").value, height] = cell.value
     grids = {name: grid for name, grid in grids.items() if len(grid) > 1}
     if not grids:
         return None
     shown = list(grids.items())[:MOST]
     across = min(2, len(shown))
     down = -(-len(shown) // across)
-    made, axes = figure(down, across, width=3.5 * across + 0.8, height=2.5 * down + 0.6, title=table.title)
+    made, axes = figure(down, across, width=3.5 * across + 0.8, height=2.5 * down + 0.6, title=some(table.title, len(shown), len(grids)))
     reach = max(abs(math.log(value)) for _, grid in shown for value in grid.values()) or 1.0
     for axis, ((label, device, letters), grid) in zip(axes, shown, strict=False):
         batches, heights = (sorted({place[index] for place in grid}) for index in (0, 1))
@@ -46,7 +52,7 @@ def scaling(table):
         axis.set_xticks(range(len(heights)), [f"{height}²" for height in heights])
         axis.set_yticks(range(len(batches)), [str(batch) for batch in batches])
         axis.grid(False)
-        axis.set_title(f"{short(label, 26)}, {device} {letters}")
+        axis.set_title(f"{short(label, 26)}{', ' if len(device) <= SHORT else NEW_LINE}{device}{':' if ',' in device else ''} {letters}")
         axis.set_xlabel("image, pixels")
         axis.set_ylabel("batch")
     for axis in axes[len(shown) :]:
@@ -55,3 +61,21 @@ def scaling(table):
     marks = [-reach, -reach / 2, 0, reach / 2, reach]
     bar.set_ticks(marks, labels=[ratio(math.exp(mark)) for mark in marks])
     return made
+
+
+def _differing(table):
+    """The columns of `USUAL` that have several values in the table, or one that is not the usual."""
+    found = {}
+    for row in table.rows:
+        for device in SPANS:
+            if row.cell(f"{device}_batch").value is not None:
+                for column in USUAL:
+                    found.setdefault(column, set()).add(row.cell(column.format(d=device)).value)
+    return [column for column, values in found.items() if values - {None} != {USUAL[column]}]
+
+
+def _setting(row, device, named):
+    """Device, mode, dtype, layout and processes of a row in words; rows that share a panel share all of them."""
+    world, which = row.cell(f"{device}_processes").value or 1, str(row.cell("gpu_device").value or "") if device == "gpu" else ""
+    words = [SPANS[device] + which.removeprefix("cuda"), *(str(row.cell(column.format(d=device)).value) for column in named)]
+    return ", ".join(words + ([f"{world} processes"] if world > 1 else []))
