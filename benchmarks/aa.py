@@ -44,6 +44,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="result file (default: results/reference/aa_<machine>.json)")
     parser.add_argument("--no-load", action="store_true", help="without the competing load")
     options = parser.parse_args()
+    if options.runs < 1:
+        print(f"aa.py: --runs {options.runs} measures nothing; give 1 or more", file=sys.stderr)
+        return 2
     arguments = [options.suite, "--device", "cpu", "--threads", "1", "--only", "bn", "--metrics", "time"]
     arguments += ["--replicates", options.replicates, "--iterations", options.iterations]
     lines: list[dict[str, Any]] = []

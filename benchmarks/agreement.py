@@ -37,6 +37,8 @@ def faults(lines: list[dict[str, Any]], accounts: list[Account]) -> list[str]:
     found = [f"{line['row']} {line['metric']}: the runs do not agree" for line in lines if not line["agree"]]
     found += [] if lines else ["no cell was measured"]
     for number, one in enumerate(accounts, 1):
+        if one.failed:
+            found.append(f"run {number}: {one.failed} cell{'s' if one.failed > 1 else ''} failed")
         if one.timed_share is None or one.timed_share < LEAST_TIMED:
             found.append(f"run {number}: less than {LEAST_TIMED:.0%} of its time was timed")
         if one.parent_cores is not None and one.parent_cores >= MOST_PARENT:

@@ -23,11 +23,14 @@ from swbench.report.intervals import replicate_value  # noqa: E402
 from swbench.report.overhead import spans, timed_share  # noqa: E402
 from swbench.report.samples import by_replicate  # noqa: E402
 from swbench.report.statistics import confidence_of, log_ratio, pairs  # noqa: E402
-from swbench.result import FORWARD, FORWARD_BACKWARD, Round  # noqa: E402
+from swbench.result import FAILURES, FORWARD, FORWARD_BACKWARD, Round  # noqa: E402
 from swbench.store import StoredRun, find, load  # noqa: E402
 
 COMMAND = (sys.executable, str(ROOT / "bench.py"))
 METRICS = (FORWARD, FORWARD_BACKWARD)
+FAILED_CELL = 3
+"""What the command line exits with where a run is complete but a cell of it failed (docs/faults.md)."""
+
 LOOK_S = 0.25
 _ACCOUNT = "account.json"
 _PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -41,7 +44,7 @@ class Account:
 
     `timed_share` is of the workers' time past warm-up; `parent_cores` and `competing_cores` are CPU seconds a second of `bench.py` itself (between the
     first and the last round of each worker) and of the competing load, in the life that ended the run; None where there was none. `seconds` is
-    the length of that life, `lives` how many there were.
+    the length of that life, `lives` how many there were; `failed` counts the cells that ran out of memory, crashed or timed out.
     """
 
     arguments: list[str]
@@ -53,13 +56,14 @@ class Account:
     parent_cores: float | None
     competing_cores: float | None
     quietness: str
+    failed: int = 0
 
 
 def bench(arguments: Sequence[str], folder: Path, neighbour: int | None = None) -> tuple[StoredRun, Account]:
     """`bench.py run` with `arguments` in a results folder of its own, to its end.
 
-    What an earlier life left there is gone on with, and a run that is complete is only read. Exits with the command's own status where it
-    fails, and with 2 where the folder holds a run with other arguments.
+    What an earlier life left there is gone on with, and a run that is complete is only read. One of which cells failed is told in a line and read like any
+    other. Exits with the command's own status where that ends before the run is complete, and with 2 where the folder holds a run with other arguments.
     """
     if (folder / _ACCOUNT).exists():
         account = Account(**json.loads((folder / _ACCOUNT).read_text()))
@@ -76,10 +80,14 @@ def bench(arguments: Sequence[str], folder: Path, neighbour: int | None = None) 
         if (used_s := _cpu_s(process.pid)) is not None:
             looks.append((time.time(), used_s))
         time.sleep(LOOK_S)
-    if process.returncode:
+    if process.returncode not in (0, FAILED_CELL):
         raise SystemExit(process.returncode)
     seconds, load_end_s = time.time() - began, _cpu_s(neighbour)
     run = load(find(folder, "latest"))
+    if not run.complete:
+        raise SystemExit(process.returncode)
+    if failed := sum(one.status in FAILURES for one in run.results):
+        sys.stderr.write(f"{run.id}: {failed} of {len(run.results)} cells failed; the others count\n")
     account = Account(
         arguments=list(arguments),
         run=run.id,
@@ -90,6 +98,7 @@ def bench(arguments: Sequence[str], folder: Path, neighbour: int | None = None) 
         parent_cores=share_within(looks, [one for one in spans(run.rounds) if one[0] >= began]),
         competing_cores=None if load_s is None or load_end_s is None else (load_end_s - load_s) / seconds,
         quietness=quietness([[one.disturbance for one in replicate] for rounds in _by_group(run) for replicate in by_replicate(rounds)]),
+        failed=failed,
     )
     write(folder / _ACCOUNT, asdict(account))
     return run, account

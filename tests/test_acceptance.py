@@ -36,8 +36,8 @@ ENVIRONMENT = {
 }
 
 
-def stored(folder, slower=1.5):
-    """A complete run with `slower` between variant and baseline, and rounds of 0.9 s of each second."""
+def stored(folder, slower=1.5, status="ok", complete=True):
+    """A run with `slower` between variant and baseline and rounds of 0.9 s of each second, of which the variant ended with `status` the second time."""
     with RunWriter.create(folder, PLAN, ENVIRONMENT, "bench.py run s") as writer:
         for replicate in range(2):
             for index in range(2):
@@ -48,8 +48,11 @@ def stored(folder, slower=1.5):
                 writer.add_round(
                     Round(group="g", replicate=replicate, attempt="a", index=index, order=(BN.key, AGAIN.key, SWA.key), samples=samples, started=began)
                 )
-            writer.seal([Result(case=case.key, group="g", replicate=replicate, attempt="a", ended=100.0 * replicate + 2) for case in GROUP.cases])
-        writer.finish()
+            ends = [status if (case, replicate) == (SWA, 1) else "ok" for case in GROUP.cases]
+            found = {"group": "g", "replicate": replicate, "attempt": "a", "ended": 100.0 * replicate + 2}
+            writer.seal([Result(case=case.key, status=end, **found) for case, end in zip(GROUP.cases, ends, strict=True)])
+        if complete:
+            writer.finish()
 
 
 @pytest.fixture
@@ -78,6 +81,34 @@ def test_a_complete_run_is_not_measured_again(tmp_path, measures, monkeypatch):
         observed.bench(["other"], tmp_path)
     with pytest.raises(SystemExit, match="9"):
         observed.bench(["s"], tmp_path / "new")
+
+
+@pytest.mark.parametrize("status", ["out_of_memory", "crashed", "timed_out"])
+def test_a_run_with_a_failed_cell_has_its_account(tmp_path, monkeypatch, capsys, status):
+    monkeypatch.setattr(observed, "COMMAND", (sys.executable, "-c", "raise SystemExit(3)"))
+    stored(tmp_path, status=status)
+    run, account = observed.bench(["s"], tmp_path)
+    assert account.failed == 1
+    assert capsys.readouterr().err == f"{run.id}: 1 of 6 cells failed; the others count\n"
+    assert observed.bench(["s"], tmp_path)[1] == account
+    assert agreement.faults([], [replace(account, timed_share=0.95)]) == ["no cell was measured", "run 1: 1 cell failed"]
+
+
+def test_a_run_that_ended_early_has_no_account(tmp_path, monkeypatch):
+    monkeypatch.setattr(observed, "COMMAND", (sys.executable, "-c", "raise SystemExit(3)"))
+    stored(tmp_path, complete=False)
+    with pytest.raises(SystemExit, match="3"):
+        observed.bench(["s"], tmp_path)
+    assert not (tmp_path / "account.json").exists()
+
+
+@pytest.mark.parametrize("runs", ["0", "-2"])
+def test_no_runs_are_a_mistake_in_one_line(tmp_path, monkeypatch, capsys, runs):
+    monkeypatch.setattr(sys, "argv", ["aa.py", "--no-load", "--runs", runs, "--results", str(tmp_path / "aa"), "--out", str(tmp_path / "out.json")])
+    assert aa.main() == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", f"aa.py: --runs {runs} measures nothing; give 1 or more\n")
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_share_of_time_that_is_timed_is_found_and_judged(tmp_path, measures):
