@@ -50,7 +50,8 @@ def measure(
     if set(options.metrics or ()) != {"flops"} and not (dry_run and options.devices):
         processes = max(world for one in suites for world in options.worlds or one.base.get("world", (1,)))
         processes = min(processes, options.per_node or processes)
-        options = attrs.evolve(options, devices=devices.check(options.devices, allow_busy=allow_busy or dry_run, processes=processes))
+        tell = _tell if allow_busy else lambda text: None
+        options = attrs.evolve(options, devices=devices.check(options.devices, allow_busy=allow_busy or dry_run, processes=processes, tell=tell))
     plans = [suite.expand(one, options) for one in suites]
     _check_solver_options(plans)
     if dry_run:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 
@@ -27,6 +27,16 @@ class CommaList(click.ParamType):
             return tuple(dict.fromkeys(self.kind(part) for part in parts))
         except ValueError:
             self.fail(f"{value!r} must be {self.kind.__name__} values separated by commas", param, ctx)
+
+
+class DtypeList(CommaList):
+    """`tf32,bf16,fp16`: dtypes by torch's names or the short ones."""
+
+    name = "dtype,…"
+    SHORT: ClassVar[dict[str, str]] = {"fp32": "float32", "fp64": "float64", "bf16": "bfloat16", "fp16": "float16"}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self.SHORT.get(part, part) for part in super().convert(value, param, ctx)))
 
 
 class SolverList(CommaList):

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from swbench.cli import torchrun
-from swbench.cli.options import CommaList, Duration, Percent, SolverList, plugin_option
+from swbench.cli.options import CommaList, DtypeList, Duration, Percent, SolverList, plugin_option
 from swbench.errors import OptionError
 
 
@@ -27,7 +27,7 @@ _MEASURING = (
     click.option("--every-batch", "which_batches", flag_value="every-batch", help="Every batch, in a suite that tries them until all rows fit, too."),
     click.option("--group", "groups", type=CommaList(int), help="Whitening group sizes (in a solver suite: matrix sizes) instead of the suite's."),
     click.option("--spectrum", "spectra", type=CommaList(), help="Spectra of a solver suite: kappa=1e3, identity …"),
-    click.option("--dtype", "dtypes", type=CommaList(), help="float32, tf32, bfloat16, float16, float64."),
+    click.option("--dtype", "dtypes", type=DtypeList(), help="float32, tf32, bfloat16 (bf16), float16 (fp16), float64."),
     click.option("--mode", "modes", type=CommaList(), help="eager, graph, compile."),
     click.option("--layout", "layouts", type=CommaList(), help="contiguous, channels_last."),
 )

@@ -42,11 +42,12 @@ def check(
     ask: Callable[[], Mapping[str, Any]] | None = None,
     cards: Callable[[], Sequence[Mapping[str, Any]]] | None = None,
     pause: Callable[[float], None] = time.sleep,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> tuple[str, ...]:
     """The devices to measure on: those asked for, or else the CPU and, where torch can use one, a GPU.
 
     Raises DeviceError where a device asked for is not here, saying whether it is torch's build, the driver or the number that is wrong,
-    and where another program uses a GPU that would be measured (unless `allow_busy`); `cuda` stands for as many GPUs
+    and where another program uses a GPU that would be measured; with `allow_busy` that is only told, by `tell`. `cuda` stands for as many GPUs
     as there are `processes`. `ask`, `cards` and `pause` stand for the outside in tests.
     """
     ask, cards = ask or torch_devices, cards or gpus.usage
@@ -61,8 +62,11 @@ def check(
             used = {device: _device(device, found, cards)}
             if device == "cuda" and processes > 1:
                 used = {f"cuda:{index}": one for index, one in enumerate(found["devices"][:processes])}
-            for name, one in used.items() if not allow_busy else ():
-                _refuse_busy(name, one, cards, pause)
+            for name, one in used.items():
+                if allow_busy and (who := _others(one, cards)):
+                    tell(f"--device {name}: {who} on the {one['name']}; measured beside it, as --allow-busy says")
+                elif not allow_busy:
+                    _refuse_busy(name, one, cards, pause)
     return devices
 
 
@@ -106,14 +110,20 @@ def _device(device: str, found: Mapping[str, Any], cards: Callable[[], Sequence[
 
 def _refuse_busy(device: str, one: Mapping[str, Any], cards: Callable[[], Sequence[Mapping[str, Any]]], pause: Callable[[float], None]) -> None:
     for look in range(LOOKS):
-        mine = next((card for card in cards() if str(card.get("uuid", "")).endswith(one["uuid"])), {}) if one["uuid"] else {}
-        others, share = mine.get("processes") or (), mine.get("utilisation") or 0.0
-        if not others and share < BUSY_SHARE:
+        if not (who := _others(one, cards)):
             return
         if look + 1 < LOOKS:
             pause(PAUSE_S)
-    who = f"{len(others)} other process{'' if len(others) == 1 else 'es'} (pid {', '.join(map(str, others))})" if others else f"something else at {share:.0%}"
     raise DeviceError(f"--device {device}: {who} on the {one['name']}; wait for the end of it, or measure beside it with --allow-busy")
+
+
+def _others(one: Mapping[str, Any], cards: Callable[[], Sequence[Mapping[str, Any]]]) -> str:
+    """Who else uses a GPU, in words; empty where nobody does or NVML does not say."""
+    mine = next((card for card in cards() if str(card.get("uuid", "")).endswith(one["uuid"])), {}) if one["uuid"] else {}
+    others, share = mine.get("processes") or (), mine.get("utilisation") or 0.0
+    if others:
+        return f"{len(others)} other process{'' if len(others) == 1 else 'es'} (pid {', '.join(map(str, others))})"
+    return f"something else at {share:.0%}" if share >= BUSY_SHARE else ""
 
 
 def _maybe_a_gpu(cards: Callable[[], Sequence[Mapping[str, Any]]]) -> bool:

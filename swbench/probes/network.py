@@ -51,7 +51,8 @@ class NetworkWorkload:
         watch = stopwatch or (EventStopwatch(gpu) if gpu is not None else stopwatch_for(device))
         if watch is None:
             raise Unsupported(f"torch sees no device {device!r} here; use --device cpu")
-        self._case, self._watch, self._gpu, self._card = case, watch, gpu, card
+        self._case, self._watch, self._gpu = case, watch, gpu
+        self._card = card_of(gpu.uuid) if card is None and gpu is not None else card
         self._graphs: tuple = ()
         self._iterations, self._walls = 1, []
         self._settings = arrange(case.dtype, device)
@@ -168,8 +169,6 @@ class NetworkWorkload:
         """What NVML shows of a steady loop: utilisation, power and clocks over 10 s, energy over 5 s. Nothing on a CPU, nor of the control."""
         if self._gpu is None or self._case.role == CONTROL or not steady.LEAST_S.keys() & set(metrics):
             return []
-        if self._card is None:
-            self._card = card_of(self._gpu.uuid)
         return steady.observe(self._queue, self._iterations, self._gpu, self._card, metrics)
 
     def finish(self) -> list[Measurement]:
@@ -197,6 +196,9 @@ class NetworkWorkload:
         found.append(Measurement("block_iterations", "1", (float(self._iterations),)))
         if isinstance(self._watch, EventStopwatch):
             found += [Measurement(f"{name}_event_s", "s", tuple(values)) for name, values in self._watch.take().items()]
+        others = len(self._card.processes()) - 1
+        if others > 0 and not self._spread:
+            self._settings["beside"] = f"{others} other process{'es' if others > 1 else ''} computed there at the end of a replicate"
         busy_s = gpu.busy_s(self._queue)
         if busy_s is None:
             self._settings["busy"] = "not measured: the profiler saw no kernel"

@@ -105,7 +105,7 @@ def quiet_note(measured: MeasuredRun) -> str | None:
     return quietness(replicates).removeprefix("machine").lstrip(": ") if replicates else None
 
 
-TOLD_APART = ("nvml", "busy", "tf32", "cudnn_benchmark", "compiled")
+TOLD_APART = ("nvml", "beside", "busy", "tf32", "cudnn_benchmark", "compiled")
 """What a result says of its device under `chosen`, which `gpu_notes` tells."""
 
 
@@ -121,7 +121,7 @@ def gpu_notes(cells: Iterable[Measured]) -> Iterable[str]:
         yield f"Launch-bound, kernels run for less than 90 % of the wall time: {printable('; '.join(bound))}."
     if any(cell.values.get("gpu_utilisation") for cell in shown):
         yield "GPU utilisation is NVML's share of time with any kernel running, over a steady loop of 10 s; it says nothing of how much of the chip is used."
-    for what, words, of in (("nvml", "NVML", shown), ("busy", "Kernel time", shown), ("compiled", "torch.compile", cells)):
+    for what, words, of in (("nvml", "NVML", shown), ("beside", "GPU shared", shown), ("busy", "Kernel time", shown), ("compiled", "torch.compile", cells)):
         told = {cell.chosen[what]: None for cell in of if cell.chosen.get(what)}
         if told:
             yield f"{words}: {printable('; '.join(told))}."

@@ -75,6 +75,14 @@ def test_a_busy_gpu_is_refused_unless_allowed(fields, who):
     assert check(("cuda",), cards=(card(**fields),), allow_busy=True)[0] == ("cuda",)
 
 
+def test_what_is_allowed_beside_is_told_in_a_line():
+    told = []
+    assert check(("cuda",), cards=(card(processes=(4,)),), allow_busy=True, tell=told.append) == (("cuda",), [])
+    assert told == ["--device cuda: 1 other process (pid 4) on the H100; measured beside it, as --allow-busy says"]
+    check(("cuda",), allow_busy=True, tell=told.append)
+    assert len(told) == 1
+
+
 def test_what_ended_just_now_is_waited_for():
     looks = iter([(card(utilisation=0.9),), (card(),)])
     pauses = []

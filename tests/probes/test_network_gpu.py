@@ -1,22 +1,16 @@
 """A network on a GPU, with the GPU played by a fake: blocks, modes, memory, and what the device shows outside the rounds."""
 
-import dataclasses
-
 import pytest
 import torch
-from fake_nvml import FakeNvml
+from gpu_workload import build, measured
 
-from swbench.case import CONTROL, Case
 from swbench.clock.fake_gpu import FakeGpu
 from swbench.engine.session import cause
 from swbench.norms import layers
 from swbench.probes import modes, network
-from swbench.probes.card import find
-from swbench.probes.network import NetworkWorkload
 from swbench.probes.workload import Unsupported
 from swbench.result import CRASHED, FORWARD_BACKWARD_WALL, OUT_OF_MEMORY
 
-CASE = Case(model="resnet20", norm="swa", layers=5, solver="polar", classes=10, image=(8, 8), batch=2, group=4, device="cuda", threads=0)
 OOM = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 79.10 GiB of which 1.00 GiB is free.")
 
 
@@ -25,15 +19,6 @@ def _switches():
     kept = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     yield
     torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = kept
-
-
-def build(gpu=None, **fields):
-    gpu = gpu or FakeGpu(tick_s=0.01)
-    return NetworkWorkload(dataclasses.replace(CASE, **fields), gpu=gpu, card=find(FakeNvml(), gpu.uuid)), gpu
-
-
-def measured(found):
-    return {one.metric: one.samples for one in found}
 
 
 def test_a_call_is_a_block_with_the_host_beside_the_events():
@@ -222,23 +207,6 @@ def test_the_arithmetic_is_that_of_the_case():
     assert not torch.backends.cuda.matmul.allow_tf32, "solvers do not converge in TF32"
     assert workload.chosen["tf32"] == "convolutions"
     assert {p.dtype for p in workload._model.parameters()} == {torch.float32}
-
-
-def test_utilisation_is_observed_of_every_row_but_the_control():
-    workload, _ = build(FakeGpu(tick_s=0.5))
-    found = measured(workload.observe(("utilisation",)))
-    assert set(found["gpu_utilisation"]) == {0.4}
-    control, _ = build(role=CONTROL)
-    assert control.observe(("utilisation",)) == []
-
-
-def test_what_nvml_does_not_tell_is_in_the_result_and_timings_are_as_before():
-    gpu = FakeGpu(tick_s=0.5)
-    card = find(FakeNvml(fail={"nvmlDeviceGetPowerUsage": 0}), gpu.uuid)
-    workload = NetworkWorkload(CASE, gpu=gpu, card=card)
-    assert "gpu_utilisation" in measured(workload.observe(("utilisation",)))
-    assert workload.chosen["nvml"] == "no power: Unknown Error"
-    assert workload.call()["forward_s"] == pytest.approx(0.5)
 
 
 def test_unknown_solvers_of_plugins_do_not_stop_a_graph():
