@@ -56,7 +56,7 @@ def test_a_batch_that_was_not_needed_has_none():
 
 def test_the_note_says_what_was_measured_in_whose_place():
     (note,) = [note for note in build_table(a_run(full=2)).notes if note.startswith("Batches")]
-    assert "cuda batch 16 713x713: 1 case out of memory, so cuda batch 8 713x713 was measured in its place; cuda batch 8" in note
+    assert "cuda batch 16 713x713: 1 case out of memory, so cuda batch 8 713x713 takes its place; cuda batch 8" in note
     assert note.endswith("Ratios are of one batch each.")
 
 
