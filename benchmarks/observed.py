@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from swbench.case import BASELINE, CONTROL  # noqa: E402
-from swbench.engine.environment import environment_id  # noqa: E402
+from swbench.machine.environment import environment_id  # noqa: E402
 from swbench.probes.marking import quietness  # noqa: E402
 from swbench.report.intervals import replicate_value  # noqa: E402
 from swbench.report.overhead import spans, timed_share  # noqa: E402

@@ -19,6 +19,7 @@ ORDER = [
     ["flops"],
     ["clock"],
     ["probes"],
+    ["machine"],
     ["suite", "store"],
     ["report"],
     ["engine"],

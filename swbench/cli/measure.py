@@ -37,7 +37,7 @@ def measure(
     """Run the suites called `names` under the options `given` and print their tables; `nodes` are the other machines. Returns the exit code."""
     from swbench import plugins as plugin_files
     from swbench.engine import devices
-    from swbench.engine.environment import environment_id, record, unlike
+    from swbench.machine.environment import environment_id, record, unlike
     from swbench.report import exporters
 
     exporters.TABLE.check(format_)

@@ -86,7 +86,7 @@ def plot(ref: str, only: tuple[str, ...] | None, formats: tuple[str, ...], direc
 def compare(first: str, second: str, threshold: float | None, fail: bool, cross_machine: bool, seconds: bool, format_: str, results: str) -> int:
     """Compare run B with run A, cell by cell; `compare RUN paper` sets a run beside the supplement."""
     from swbench import store
-    from swbench.engine.environment import unlike
+    from swbench.machine.environment import unlike
     from swbench.report import exporters
     from swbench.report.compare import RELATIVE, SECONDS
     from swbench.report.compare import compare as compared

@@ -83,9 +83,9 @@ def _lead(here: Place, options: dict[str, Any], measure: Callable[["Nodes | None
 
 def _follow(here: Place, files: Sequence[str]) -> int:
     from swbench import plugins
-    from swbench.engine import environment
     from swbench.engine.follower import follow
     from swbench.engine.meeting import Meeting
+    from swbench.machine import environment
 
     loaded = plugins.digests(plugins.load(files))
     return follow(Meeting().join(node=here.node, processes=here.local_world, environment=environment.record(), plugins=loaded))

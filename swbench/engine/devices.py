@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from swbench.case import device_kind
-from swbench.engine import gpus
-from swbench.engine.software import PACKAGE_ROOT
 from swbench.errors import DeviceError
+from swbench.machine import gpus
+from swbench.machine.software import PACKAGE_ROOT
 
 BUSY_SHARE = 0.1
 """Utilisation by others from which a GPU counts as busy. Heuristic: a desktop's screen is below it."""

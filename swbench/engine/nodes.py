@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from swbench.engine.environment import unlike
 from swbench.engine.job import Job
 from swbench.engine.link import Link, Lost
 from swbench.engine.meeting import JOIN_S, Meeting
 from swbench.errors import NodeLost, UnlikeEnvironments
+from swbench.machine.environment import unlike
 from swbench.plugins import Plugin, digests, to_json
 
 _STOP_S = 40.0

@@ -10,7 +10,7 @@ from swbench.engine.launcher import read_order
 from swbench.engine.page import Page
 from swbench.engine.session import Session
 from swbench.engine.worker import Line, looking, prepare, run, tie_to, workloads
-from swbench.suite.threads import physical_cores
+from swbench.machine.hardware import usable_cores
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
     plugins.load(plugins.from_json(order["plugins"]))
     classes = workloads(job)
     if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(job.threads or max(1, physical_cores() * job.nodes // job.world))
+        sys.modules["torch"].set_num_threads(job.threads or max(1, usable_cores() * job.nodes // job.world))
     crew = Crew.join(job.cases, lambda case: classes[case.kind](case), job.protocol.case_limit_s)
     if crew.rank:
         crew.follow()

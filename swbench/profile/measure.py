@@ -13,7 +13,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from swbench.case import Case
-from swbench.engine import machine
+from swbench.machine import hardware
 from swbench.profile import operators
 from swbench.profile.attribution import UNEVEN, Breakdown, break_down, parts_of
 from swbench.profile.marks import PHASE, kind_of, marked, rows
@@ -121,7 +121,7 @@ def _layers(subject: Subject, layers: dict, kinds: dict[str, str], parts: dict[s
 
 def _environment(subject: Subject) -> dict[str, str]:
     on_gpu = subject.device.type == "cuda"
-    device = torch.cuda.get_device_name(subject.device) if on_gpu else machine.processor()["model"] or platform.machine()
+    device = torch.cuda.get_device_name(subject.device) if on_gpu else hardware.processor()["model"] or platform.machine()
     return {"torch": torch.__version__, "python": platform.python_version(), "device": device, "threads": str(torch.get_num_threads())}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-TIMED = ("case.py", "result.py", "native", "solvers", "norms", "models", "clock", "probes", "engine")
+TIMED = ("case.py", "result.py", "native", "solvers", "norms", "models", "clock", "probes", "machine", "engine")
 """The parts of the package whose code runs in a worker. Reports and the command line may change between a run and its resumption."""
 
 _SUFFIXES = {".py", ".c", ".cpp", ".h", ".cu", ".csv"}

@@ -8,13 +8,13 @@ from typing import Any
 from swbench import norms, solvers
 from swbench.case import BASELINE, CONTROL, AnyCase, Case, SolverCase, device_kind
 from swbench.errors import OptionError, near_miss
+from swbench.machine.hardware import usable_cores
 from swbench.models import check_image
 from swbench.plan import QUICK, Group, Plan, Protocol
 from swbench.suite import format as fmt
 from swbench.suite import vocabulary
 from swbench.suite.options import Options
 from swbench.suite.source import Suite
-from swbench.suite.threads import physical_cores
 
 MOST_CASES = 20_000
 """Cases in one plan; a heuristic: at one second each that is a working day."""
@@ -201,7 +201,7 @@ def _worlds(base: dict[str, Any], device: str, options: Options) -> tuple[tuple[
 
 
 def _threads(device: str, options: Options, world: int = 1) -> int:
-    return 0 if device_kind(device) == "cuda" else options.threads or max(1, physical_cores() // world)
+    return 0 if device_kind(device) == "cuda" else options.threads or max(1, usable_cores() // world)
 
 
 def _extras(value: str, usual: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from swbench.cli.app import start as run_command
-from swbench.engine import environment
+from swbench.machine import environment
 from swbench.probes import WORKLOADS
 
 HERE = Path(__file__).parent

@@ -79,7 +79,7 @@ class Scripted(Tiny):
 
 if __name__ == "__main__":
     from swbench.cli import main
-    from swbench.engine import environment
+    from swbench.machine import environment
     from swbench.probes import WORKLOADS
 
     WORKLOADS._table["network"] = TARGET

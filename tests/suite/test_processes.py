@@ -4,7 +4,7 @@ import pytest
 
 from swbench import suite
 from swbench.errors import OptionError
-from swbench.suite.threads import physical_cores
+from swbench.machine.hardware import usable_cores
 
 
 def spreads(plan):
@@ -26,7 +26,7 @@ def test_weak_scaling_counts_the_images_of_each_process():
 
 def test_threads_are_shared_between_processes():
     plan = suite.expand(suite.load("scaling-devices"), worlds=[8], batches=[8])
-    assert {case.threads for group in plan.groups for case in group.cases} == {max(1, physical_cores() // 8)}
+    assert {case.threads for group in plan.groups for case in group.cases} == {max(1, usable_cores() // 8)}
 
 
 @pytest.mark.parametrize(

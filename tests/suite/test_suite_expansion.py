@@ -5,8 +5,8 @@ import pytest
 from swbench import suite
 from swbench.case import BASELINE, CONTROL
 from swbench.errors import OptionError
+from swbench.machine.hardware import usable_cores
 from swbench.suite.source import parse
-from swbench.suite.threads import physical_cores
 
 SOLVERS = """
 schema = 1
@@ -31,7 +31,7 @@ def test_table_1_is_one_group_with_baseline_and_control(imagenet):
     assert group.rows == ("ResNet50-BN", "ResNet50-BN (control)", "ResNet50-BW", "ResNet50-SW^a", "ResNet50-SW^b")
     assert [case.role for case in group.cases[:2]] == [BASELINE, CONTROL]
     assert len({case.key for case in group.cases}) == 5
-    assert {case.threads for case in group.cases} == {physical_cores()}
+    assert {case.threads for case in group.cases} == {usable_cores()}
 
 
 def test_devices_and_lists_multiply(imagenet):

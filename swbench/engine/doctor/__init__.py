@@ -18,8 +18,8 @@ def examine(
     `found` is an environment record (taken now by default), `results` the folder runs are written to, `threads` the thread count that is meant
     (default: what a run would take), `native` says why the native extension is not in use.
     """
-    from swbench.engine.environment import record
-    from swbench.engine.gpus import missing
+    from swbench.machine.environment import record
+    from swbench.machine.gpus import missing
 
     found = found if found is not None else record()
     folder = Path(results)

@@ -29,9 +29,9 @@ Measure = Callable[[Plan, str], Sequence[Round]]
 
 def missing() -> str:
     """Why nothing can be checked on a GPU here; empty where it can."""
-    from swbench.engine import gpus
     from swbench.engine.devices import torch_devices
     from swbench.errors import DeviceError
+    from swbench.machine import gpus
 
     if said := gpus.missing():
         return said

@@ -41,7 +41,10 @@ def cores(root: Path = ROOT) -> dict[str, Any]:
 
 
 def usable_cores(root: Path = ROOT) -> int:
-    """Physical cores this process may use: the default number of threads. The cgroup quota counts, rounded down, at least 1."""
+    """Physical cores this process may use: the default number of threads. The cgroup quota counts, rounded down, at least 1.
+
+    Two hyper-threads of a core share its arithmetic units, so they count once.
+    """
     found = cores(root)
     return max(1, min(found["physical_allowed"], int(found["quota"] or found["physical_allowed"])))
 

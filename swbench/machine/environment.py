@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from swbench.engine import machine, software
-from swbench.engine.gpus import gpus
+from swbench.machine import hardware, software
+from swbench.machine.gpus import gpus
 
 RELEVANT = {
     "processor.model": "CPU",
@@ -53,10 +53,10 @@ def record(torch_facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
     short process of its own (about two seconds).
     """
     found = {
-        "processor": machine.processor(),
-        "cores": machine.cores(),
-        "memory": machine.memory(),
-        "system": machine.system(),
+        "processor": hardware.processor(),
+        "cores": hardware.cores(),
+        "memory": hardware.memory(),
+        "system": hardware.system(),
         "python": software.interpreter(),
         "packages": software.packages(),
         "torch": dict(torch_facts) if torch_facts is not None else software.torch_facts_apart(),
@@ -64,7 +64,7 @@ def record(torch_facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
         "allocator": software.allocator(),
         "gpus": gpus(),
         "code": software.code(),
-        "now": machine.now(),
+        "now": hardware.now(),
     }
     return {"label": label(found), **found}
 

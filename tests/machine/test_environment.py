@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from swbench.engine import machine, software
-from swbench.engine.environment import RELEVANT, environment_id, label, record, unlike
+from swbench.machine import hardware, software
+from swbench.machine.environment import RELEVANT, environment_id, label, record, unlike
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_a_gpu_gives_the_label():
 
 
 def test_recording_leaves_torch_unloaded():
-    program = "import sys; from swbench.engine.environment import record; record(torch_facts={}); assert not {'torch', 'numpy', 'scipy'} & set(sys.modules)"
+    program = "import sys; from swbench.machine.environment import record; record(torch_facts={}); assert not {'torch', 'numpy', 'scipy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True, cwd=software.PACKAGE_ROOT.parent)
 
 
@@ -122,8 +122,18 @@ def test_cgroup_limits_of_version_2_take_the_tightest_level(tmp_path):
     (group / "cpu.max").write_text("max 100000\n")
     (group.parent / "cpu.max").write_text("150000 100000\n")
     (group / "memory.max").write_text("1073741824\n")
-    assert machine.quota(tmp_path) == 1.5
-    assert machine.memory(tmp_path)["limit_bytes"] == 1 << 30
+    assert hardware.quota(tmp_path) == 1.5
+    assert hardware.memory(tmp_path)["limit_bytes"] == 1 << 30
+
+
+@pytest.mark.parametrize(("limit", "cores"), [("50000 100000", 1), ("max 100000", None)])
+def test_usable_cores_are_no_more_than_the_quota_and_never_none(tmp_path, limit, cores):
+    group = tmp_path / "sys/fs/cgroup/outer"
+    (group / "inner").mkdir(parents=True)
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("0::/outer/inner\n")
+    (group / "cpu.max").write_text(limit + "\n")
+    assert hardware.usable_cores(tmp_path) == (cores or hardware.cores(tmp_path)["physical_allowed"])
 
 
 def test_cgroup_limits_of_version_1(tmp_path):
@@ -134,14 +144,14 @@ def test_cgroup_limits_of_version_1(tmp_path):
     (group / "cpu.cfs_quota_us").write_text("200000\n")
     (group.parent / "cpu.cfs_quota_us").write_text("-1\n")
     (group.parent / "cpu.cfs_period_us").write_text("100000\n")
-    assert machine.quota(tmp_path) == 2.0
+    assert hardware.quota(tmp_path) == 2.0
 
 
 def test_a_machine_that_says_nothing_is_recorded_with_gaps(tmp_path):
-    assert machine.quota(tmp_path) is None
-    assert machine.memory(tmp_path)["total_bytes"] == 0
-    assert machine.processor(tmp_path)["governor"] is None
-    assert machine.now(tmp_path)["pressure_percent"] == {"cpu": None, "memory": None, "io": None}
+    assert hardware.quota(tmp_path) is None
+    assert hardware.memory(tmp_path)["total_bytes"] == 0
+    assert hardware.processor(tmp_path)["governor"] is None
+    assert hardware.now(tmp_path)["pressure_percent"] == {"cpu": None, "memory": None, "io": None}
 
 
 @pytest.mark.parametrize(("file", "value", "on"), [("intel_pstate/no_turbo", "1", False), ("intel_pstate/no_turbo", "0", True), ("cpufreq/boost", "1", True)])
@@ -149,4 +159,4 @@ def test_turbo(tmp_path, file, value, on):
     path = tmp_path / "sys/devices/system/cpu" / file
     path.parent.mkdir(parents=True)
     path.write_text(value)
-    assert machine.turbo(tmp_path) is on
+    assert hardware.turbo(tmp_path) is on

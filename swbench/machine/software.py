@@ -74,7 +74,7 @@ def torch_facts() -> dict[str, Any]:
 
 def torch_facts_apart(limit_s: float = 120.0) -> dict[str, Any]:
     """`torch_facts` from a process of its own, so that the parent of a run never loads torch. `{"error": …}` where it fails."""
-    program = "import json, sys; from swbench.engine.software import torch_facts; json.dump(torch_facts(), sys.stdout)"
+    program = "import json, sys; from swbench.machine.software import torch_facts; json.dump(torch_facts(), sys.stdout)"
     paths = os.pathsep.join(path for path in (str(PACKAGE_ROOT.parent), os.environ.get("PYTHONPATH")) if path)
     try:
         done = subprocess.run(
