@@ -37,7 +37,7 @@ def measure(
     """Run the suites called `names` under the options `given` and print their tables; `nodes` are the other machines. Returns the exit code."""
     from swbench import plugins as plugin_files
     from swbench.engine import devices
-    from swbench.machine.environment import environment_id, record, unlike
+    from swbench.machine.environment import record
     from swbench.report import exporters
 
     exporters.TABLE.check(format_)
@@ -73,14 +73,13 @@ def measure(
             folders.append(found.path)
             continue
         environment = environment or _compared(record(), nodes, loaded, anyway)
-        identity = environment_id(environment)
         if found is not None:
             _tell(f"going on with {found.path}")
             command = _command(typed, names)
-            writer = store.resume(found.path, plan, environment, anyway=anyway, command=command, unlike=unlike, environment_id=identity, plugins=digests)
+            writer = store.resume(found.path, plan, environment, anyway=anyway, command=command, plugins=digests)
         else:
             text, command = one.text, _command(typed, names)
-            writer = store.RunWriter.create(results, plan, environment, command, suite_text=text, options=asked, environment_id=identity, plugins=digests)
+            writer = store.RunWriter.create(results, plan, environment, command, suite_text=text, options=asked, plugins=digests)
         try:
             folders.append(_measure_one(plan, writer, loaded, [other.name for other in suites[suites.index(one) + 1 :]], nodes))
         except StoreError:

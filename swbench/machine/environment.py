@@ -86,20 +86,22 @@ PLACES = ("_DIR", "_HOME", "_PATH", "_IFNAME", "VISIBLE_DEVICES")
 
 def _at(found: Mapping[str, Any], path: str) -> Any:
     """What is compared at a dotted path; of a list of mappings, the list of their values. None where a part is missing."""
+    value = _value(found, path)
     if path == "variables":
-        return {name: value for name, value in found.get(path, {}).items() if not name.endswith(OVERRULED + PLACES)}
-    if path.endswith("_bytes") and (size := _value(found, path)):
-        return f"{size / (1 << 30):.1f} GiB"  # a kernel reserves a little more or less at every start
-    return _value(found, path)
+        return {name: value[name] for name in value if not name.endswith(OVERRULED + PLACES)} if isinstance(value, Mapping) else {}
+    if path.endswith("_bytes") and isinstance(value, int | float) and 0 < value < 1 << 63:
+        return f"{value / (1 << 30):.1f} GiB"  # a kernel reserves a little more or less at every start
+    return value
 
 
 def _value(found: Mapping[str, Any], path: str) -> Any:
+    """What lies at a dotted path, whatever that is: a record may come from a file that somebody has changed."""
     value: Any = found
     for part in path.split("."):
         if isinstance(value, Mapping):
             value = value.get(part)
         elif isinstance(value, list):
-            value = [one.get(part) for one in value] or None
+            value = [one.get(part) for one in value if isinstance(one, Mapping)] or None
     return value
 
 

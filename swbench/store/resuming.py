@@ -1,11 +1,12 @@
 """Going on with an unfinished run, if nothing changed that its timings depend on."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from swbench.errors import ResumeRefused, StoreDamaged, StoreError
+from swbench.machine.environment import unlike
 from swbench.plan import Plan
 from swbench.store import fingerprint, folder
 from swbench.store.files import read_json, write_json
@@ -22,27 +23,25 @@ def resume(
     *,
     anyway: bool = False,
     command: str = "",
-    unlike: Callable[[Mapping[str, Any], Mapping[str, Any]], list[str]] = fingerprint.environment_changes,
-    environment_id: str | None = None,
     plugins: Mapping[str, str] | None = None,
 ) -> RunWriter:
     """A writer for an unfinished run; torn lines are cut off, and what is not sealed is to be measured again.
 
     The run goes on by its own plan. Raises ResumeRefused, naming what changed, where `plan` (what the same command would run now), the timed
-    code, `plugins` (name -> digest) or `environment` (by `unlike`, a line a difference) differ from the run's; `anyway` goes on and records the
+    code, `plugins` (name -> digest) or `environment` (in what changes timings) differ from the run's; `anyway` goes on and records the
     changes. Raises StoreBusy while another process writes it, StoreDamaged, StoreError where it is complete.
     """
     path = Path(path)
     folder.header(path)
     lock = Lock(path)
     try:
-        return _resume(path, lock, plan, environment, anyway, command, unlike, environment_id, plugins)
+        return _resume(path, lock, plan, environment, anyway, command, plugins)
     except BaseException:
         lock.release()
         raise
 
 
-def _resume(path, lock, plan, environment, anyway, command, unlike, environment_id, plugins) -> RunWriter:
+def _resume(path, lock, plan, environment, anyway, command, plugins) -> RunWriter:
     header = folder.header(path)
     if header["complete"]:
         raise StoreError(f"run {path.name} is complete; show it with `python bench.py show {path.name}`")
@@ -58,7 +57,7 @@ def _resume(path, lock, plan, environment, anyway, command, unlike, environment_
         raise StoreDamaged(f"{content.damaged[0]}; the run cannot go on from damaged results, start a new one")
     header["resumed"].append({"time": time.time(), "command": command, "changes": changes, "recovered": list(content.torn)})
     now = environment if environment is not None else before
-    writer = RunWriter(path, header, stored, environment_id or fingerprint.environment_id(now), now, lock, content)
+    writer = RunWriter(path, header, stored, now, lock, content)
     write_json(path / folder.RUN, header)
     return writer
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import swbench
 from swbench.errors import StoreError
+from swbench.machine.environment import environment_id
 from swbench.plan import Plan
 from swbench.result import Result, Round
 from swbench.store import fingerprint, folder
@@ -22,12 +23,10 @@ from swbench.store.records import Codec
 class RunWriter:
     """The one writer of a run folder, from `create` or `resume` until `finish` or `close`."""
 
-    def __init__(
-        self, path: Path, header: dict[str, Any], plan: Plan, environment_id: str, environment: Mapping[str, Any], lock: Lock, content: Content | None
-    ) -> None:
+    def __init__(self, path: Path, header: dict[str, Any], plan: Plan, environment: Mapping[str, Any], lock: Lock, content: Content | None) -> None:
         """For `create` and `resume`. `content` is what the folder holds already; `spent_s` says how long that took to measure."""
         self.path, self.plan, self.header = path, plan, header
-        self.environment_id, self._environment = environment_id, dict(environment)
+        self.environment_id, self._environment = environment_id(environment), dict(environment)
         self._lock, self._codec = lock, Codec(plan)
         self._rounds = Appender(path / folder.ROUNDS, content.rounds_bytes if content else None)
         self._cells = Appender(path / folder.CELLS, content.cells_bytes if content else None)
@@ -49,23 +48,21 @@ class RunWriter:
         *,
         suite_text: str = "",
         options: Mapping[str, Any] | None = None,
-        environment_id: str | None = None,
         plugins: Mapping[str, str] | None = None,
     ) -> "RunWriter":
         """Begin a run in a folder of its own below `results`, named after the environment's `label`. Raises StoreError where that cannot be written.
 
-        `environment_id` goes into every result; without it, a hash of what is steady in the environment. `plugins` (name -> digest) are
-        kept with the code that is timed.
+        Every result holds the id of the environment. `plugins` (name -> digest) are kept with the code that is timed.
         """
         path = folder.make(Path(results), plan.suite, str(environment.get("label") or ""))
         try:
-            return cls._begin(path, plan, environment, command, suite_text, options, environment_id, plugins)
+            return cls._begin(path, plan, environment, command, suite_text, options, plugins)
         except BaseException:
             shutil.rmtree(path, ignore_errors=True)  # it is no run yet
             raise
 
     @classmethod
-    def _begin(cls, path, plan, environment, command, suite_text, options, environment_id, plugins) -> "RunWriter":
+    def _begin(cls, path, plan, environment, command, suite_text, options, plugins) -> "RunWriter":
         lock = Lock(path)
         header = {
             "schema": folder.SCHEMA,
@@ -81,7 +78,7 @@ class RunWriter:
         try:
             write_whole(path / folder.SUITE, suite_text)
             write_json(path / folder.ENVIRONMENT, dict(environment))
-            writer = cls(path, header, plan, environment_id or fingerprint.environment_id(environment), environment, lock, None)
+            writer = cls(path, header, plan, environment, lock, None)
             write_json(path / folder.RUN, header)  # last: a folder is a run once it has this
         except BaseException:
             lock.release()

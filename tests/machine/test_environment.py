@@ -67,6 +67,12 @@ def test_a_gpu_more_is_told(found):
     assert unlike({**found, "gpus": [card]}, {**found, "gpus": [{**card, "uuid": "b"}]}) == []
 
 
+@pytest.mark.parametrize("strange", [{}, {"variables": 3, "memory": {"total_bytes": 10**400}, "gpus": ["one"], "processor": []}, {"memory": 7, "gpus": {}}])
+def test_a_record_that_somebody_changed_is_unlike_and_no_traceback(found, strange):
+    assert unlike(found, strange)
+    assert environment_id(found) != environment_id(strange)
+
+
 @pytest.mark.parametrize(
     ("name", "short"),
     [

@@ -4,7 +4,7 @@ from swbench.case import BASELINE, CONTROL, Case
 from swbench.plan import Group, Plan, Protocol
 from swbench.result import Measurement, Result, Round
 
-ENVIRONMENT = {"torch": {"version": "2.13.0"}, "cpu": {"model": "x", "load_1": 0.3}}
+ENVIRONMENT = {"packages": {"torch": "2.13.0"}, "processor": {"model": "x"}, "now": {"load": 0.3}}
 
 
 def plan(groups: int = 2, replicates: int = 2) -> Plan:

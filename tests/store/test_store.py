@@ -140,7 +140,7 @@ def test_a_second_writer_is_refused_with_the_pid_of_the_first(written):
 
 
 def test_resuming_keeps_what_is_sealed_and_drops_what_is_not(written):
-    with store.resume(written, runs.plan(), {**runs.ENVIRONMENT, "load": 7}, command="again") as writer:
+    with store.resume(written, runs.plan(), {**runs.ENVIRONMENT, "now": {"load": 7.0}}, command="again") as writer:
         assert [writer.sealed(group.name, 0) for group in writer.plan.groups] == [True, False]
         runs.fill(writer, writer.plan, group=1, attempt="c")
     assert {one.attempt for one in store.load(written).rounds} == {"a", "c"}
@@ -151,7 +151,7 @@ def test_resuming_keeps_what_is_sealed_and_drops_what_is_not(written):
     [
         ({"plan": runs.plan(replicates=4)}, "protocol.iterations was 6 and is 12"),
         ({"plan": runs.plan(groups=3)}, "the suite has 3 new cases"),
-        ({"environment": {**runs.ENVIRONMENT, "torch": {"version": "2.14.0"}}}, "torch.version was '2.13.0' and is '2.14.0'"),
+        ({"environment": {**runs.ENVIRONMENT, "packages": {"torch": "2.14.0"}}}, "torch: 2.13.0 / 2.14.0"),
         ({}, "swbench/solvers/eigh.py changed"),
     ],
 )
