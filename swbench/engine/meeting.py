@@ -30,17 +30,23 @@ class Meeting:
         try:
             store = TCPStore(self._host, self._port, is_master=self.leads and not hosted, timeout=timedelta(seconds=JOIN_S), wait_for_workers=False)
         except RuntimeError as problem:  # torch's store errors are all of this kind
-            raise NodeLost(f"torchrun's store at {self._host}:{self._port} does not answer ({_first(problem)}); see --rdzv-endpoint") from None
+            raise self._unanswered(problem) from None
         self._store = PrefixStore(begun, store)
 
     def listen(self) -> tuple[socket.socket, str, str]:
-        """On the first node: a socket for the others, the host under which they reach it, and a word that they know it by."""
+        """On the first node: a socket for the others, the host under which they reach it, and a word that they know it by. Raises NodeLost."""
         try:
             server = socket.create_server(("", 0), family=socket.AF_INET6, dualstack_ipv6=True)
         except (OSError, ValueError):
             server = socket.create_server(("", 0))
-        host, word = self._own_host(), secrets.token_hex(16)
-        self._store.set("leader", json.dumps([host, server.getsockname()[1], word]))
+        word = secrets.token_hex(16)
+        try:
+            host = self._own_host()
+            self._store.set("leader", json.dumps([host, server.getsockname()[1], word]))
+            self._store.get("leader")  # a store that has died takes what is set without a word
+        except (RuntimeError, OSError) as problem:
+            server.close()
+            raise self._unanswered(problem) from None
         return server, host, word
 
     def join(self, **hello: Any) -> Link:
@@ -52,6 +58,10 @@ class Meeting:
         except (RuntimeError, OSError, ValueError, Lost) as problem:
             raise NodeLost(f"the first node cannot be reached ({_first(problem)}); this one ends") from None
         return link
+
+    def _unanswered(self, problem: BaseException) -> NodeLost:
+        where = f"torchrun's store at {self._host}:{self._port} does not answer ({_first(problem)})"
+        return NodeLost(f"{where}; see that torchrun still runs on its node and that --rdzv-endpoint (or --master-addr and --master-port) names it")
 
     def _own_host(self) -> str:
         """The address from which this node reaches torchrun's store; the store's own name where that is here."""

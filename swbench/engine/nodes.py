@@ -9,12 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from swbench.engine.doorway import Doorway
 from swbench.engine.job import Job
 from swbench.engine.link import Link, Lost
 from swbench.engine.meeting import JOIN_S, Meeting
 from swbench.errors import NodeLost, UnlikeEnvironments
 from swbench.machine.environment import unlike
 from swbench.plugins import Plugin, digests, to_json
+from swbench.store.files import write_whole
 
 _STOP_S = 40.0
 """How long a node may take to end its ranks, dumps of their stacks included; heuristic."""
@@ -32,21 +34,12 @@ class Nodes:
         """Wait for `count` - 1 followers of as many `processes` each. Raises NodeLost where one does not come."""
         meeting = Meeting(environ)  # which holds the store where torchrun does not
         server, host, word = meeting.listen()
-        links, hellos, until = {}, {}, time.monotonic() + JOIN_S
         with server:
-            while len(links) < count - 1:
-                server.settimeout(max(0.1, until - time.monotonic()))
-                try:
-                    link = Link(server.accept()[0])
-                    hello = link.wait(10.0) or {}
-                except (OSError, Lost) as problem:
-                    if isinstance(problem, TimeoutError) or time.monotonic() > until:
-                        raise NodeLost(f"{len(links) + 1} of {count} nodes came within {JOIN_S:g} s; see what torchrun says on the others") from None
-                    continue
-                if hello.get("word") != word or hello.get("node") not in range(1, count):
-                    link.close()  # not of this run
-                    continue
-                links[hello["node"]], hellos[hello["node"]] = link, hello
+            here = Doorway(server).let_in(word, range(1, count), time.monotonic() + JOIN_S)
+        links, hellos = {node: link for node, (link, _) in here.items()}, {node: hello for node, (_, hello) in here.items()}
+        if len(links) < count - 1:
+            cls(links, hellos).end(NodeLost.exit_code)
+            raise NodeLost(f"{len(links) + 1} of {count} nodes came within {JOIN_S:g} s; see what torchrun says on the others")
         if odd := [node for node, hello in hellos.items() if hello.get("processes") != processes]:
             cls(links, hellos).end(2)
             raise UnlikeEnvironments(
@@ -134,10 +127,10 @@ class Share:
                 raise NodeLost(f"node {node} did not end its ranks within {grace_s + _STOP_S:g} s")
 
     def keep_logs(self, log: Path) -> None:
-        """Beside this node's `log`, what the ranks of the others wrote, a file a node that has anything to say."""
+        """Beside this node's `log`, what the ranks of the others wrote, a file a node that has anything to say. Raises StoreError."""
         for node, report in self._reports.items():
             if text := str(report.get("log") or ""):
-                log.with_suffix(f".node{node}.log").write_text(text)
+                write_whole(log.with_suffix(f".node{node}.log"), text)
 
 
 @contextmanager

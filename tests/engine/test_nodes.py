@@ -13,7 +13,7 @@ from swbench.engine.follower import follow
 from swbench.engine.job import Job
 from swbench.engine.link import Link, Lost
 from swbench.engine.nodes import Nodes, Share
-from swbench.errors import NodeLost, UnlikeEnvironments
+from swbench.errors import NodeLost, StoreError, UnlikeEnvironments
 from swbench.plan import Protocol
 from swbench.plugins import Plugin
 
@@ -141,6 +141,15 @@ def test_what_other_nodes_wrote_is_kept_beside_the_log(tmp_path):
         share.stop(1.0)
         share.keep_logs(tmp_path / "g.log")
     assert (tmp_path / "g.node1.log").read_text() == "stacks"
+
+
+def test_a_log_that_cannot_be_kept_is_one_line_with_a_remedy(tmp_path):
+    with linked() as (one, two):
+        share = Share({1: one}, {})
+        two.send(code=-9, log="stacks")
+        share.stop(1.0)
+        with pytest.raises(StoreError, match=r"^cannot write .*g\.node1\.log: .*--results$"):
+            share.keep_logs(tmp_path / "removed" / "g.log")
 
 
 def test_a_node_that_is_gone_ends_the_run_with_its_number(monkeypatch):
