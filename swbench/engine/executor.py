@@ -30,7 +30,11 @@ class Executor(Protocol):
     """Runs jobs one at a time."""
 
     def run(self, job: Job, on_message: Callable[[Message], None]) -> Ending:
-        """Run a job to its end. The worker waits while `on_message` deals with what it sent. Nothing of it runs when this returns or raises."""
+        """Run a job to its end. The worker waits while `on_message` deals with what it sent.
+
+        Nothing of it runs on this node when this returns or raises, and nothing on any other when this returns. Where it raises, other nodes
+        end their ranks when they hear that the run is over (`Nodes.end`), or find this node gone.
+        """
 
 
 class SubprocessExecutor:

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import torch
 
 from swbench import solvers
-from swbench.solvers.triton_kernels import TILE_LIMIT
 
 EVERYWHERE = "eigh"
 """What is chosen where nothing was measured: exact, and in torch on every device."""
@@ -43,7 +42,7 @@ def choose(device: torch.device, group: int, batch: int, dtype: torch.dtype) -> 
     """The spec of the solver for `batch` matrices of `group`×`group` in the statistics `dtype` on `device`.
 
     Decided by the rows of the next measured group size up and, within it, the nearest batch; the fastest solver, forward and gradient,
-    that is available here wins.
+    that is available here and takes such matrices wins.
     """
     return _choose(device.type, group, batch, str(dtype).removeprefix("torch."))
 
@@ -59,13 +58,12 @@ def by_batch(device: str, group: int, dtype: str) -> tuple[tuple[int, str], ...]
     sizes = sorted({row.group for row in rows if row.group >= group}) or sorted({row.group for row in rows})[-1:]
     rows = [row for row in rows if row.group in sizes[:1]]
     if not rows:
-        gpu = device == "cuda" and dtype == "float32" and group <= TILE_LIMIT and solvers.get(UNMEASURED_GPU).available(device) is None
-        return ((ANY, UNMEASURED_GPU if gpu else EVERYWHERE),)
+        return ((ANY, UNMEASURED_GPU if device == "cuda" and _takes(UNMEASURED_GPU, device, group, dtype) else EVERYWHERE),)
     batches = sorted({row.batch for row in rows})
     found: list[tuple[int, str]] = []
     # The nearest measured batch by ratio: up to the geometric mean of two it is the smaller one.
     for batch, most in zip(batches, [*(a * b for a, b in pairwise(batches)), ANY], strict=True):
-        spec = _fastest([row for row in rows if row.batch == batch], device)
+        spec = _fastest([row for row in rows if row.batch == batch], device, group, dtype)
         found = [*(found[:-1] if found and found[-1][1] == spec else found), (most, spec)]
     return tuple(found)
 
@@ -78,8 +76,13 @@ def pick(found: tuple[tuple[int, str], ...], batch: int) -> str:
     return found[-1][1]
 
 
-def _fastest(rows: list[Row], device: str) -> str:
+def _fastest(rows: list[Row], device: str, group: int, dtype: str) -> str:
     for row in sorted(rows, key=lambda row: row.forward_us + row.gradient_us):
-        if row.solver in solvers.names() and solvers.get(row.solver).available(device) is None:
+        if row.solver in solvers.names() and _takes(row.solver, device, group, dtype):
             return row.solver
     return EVERYWHERE
+
+
+def _takes(spec: str, device: str, group: int, dtype: str) -> bool:
+    solver = solvers.get(spec)
+    return solver.available(device) is None and solver.fits(group, dtype)

@@ -45,12 +45,10 @@ def _seconds(call, calls: int, device: str) -> float:
 
 def measure(device: str, dtype: torch.dtype, group: int, batch: int) -> list[Row]:
     """One row a solver that takes this size here: medians over rounds in random order, on the threads torch is set to."""
-    cov = covariances(batch, group, dtype, device)
+    cov, kind = covariances(batch, group, dtype, device), str(dtype).removeprefix("torch.")
     work = {}
     for name in CANDIDATES:
-        if name not in solvers.names() or (solver := solvers.get(name)).available(device) is not None:
-            continue
-        if not getattr(solver, "fits", lambda _: True)(cov):
+        if name not in solvers.names() or (solver := solvers.get(name)).available(device) is not None or not solver.fits(group, kind):
             continue
         w, saved = solver.forward(cov)
         work[name, 0] = lambda solver=solver: solver.forward(cov)
@@ -61,7 +59,6 @@ def measure(device: str, dtype: torch.dtype, group: int, batch: int) -> list[Row
         for key in random.sample(list(work), len(work)):
             samples[key].append(_seconds(work[key], calls[key], device))
     medians = {key: round(1e6 * statistics.median(values) / batch, 4) for key, values in samples.items()}
-    kind = str(dtype).removeprefix("torch.")
     return [Row(device, kind, group, batch, name, medians[name, 0], medians[name, 1]) for name, way in work if way == 0]
 
 

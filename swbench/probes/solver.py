@@ -32,6 +32,8 @@ class SolverWorkload:
             raise Unsupported(reason)
         if case.dtype not in solver.dtypes:
             raise Unsupported(f"solver {solver.name!r} takes {' and '.join(solver.dtypes)}, not {case.dtype}")
+        if not solver.fits(case.group, case.dtype):
+            raise Unsupported(f"solver {solver.name!r} takes no {case.dtype} matrices of {case.group}×{case.group} itself")
         if case.mode not in ("eager", "graph"):
             raise Unsupported(f"a solver is timed eager or in a graph, not in mode {case.mode!r}")
         if gpu is None and stopwatch is None and case.device != "cpu":

@@ -63,6 +63,13 @@ class Solver(ABC):
             return "no CUDA device is visible to torch here; use --device cpu"
         return None
 
+    def fits(self, group: int, dtype: str) -> bool:
+        """Whether the method itself takes matrices of `group`×`group` in `dtype` (`float32`, `float64`), on whatever device it is `available`.
+
+        What does not fit is refused, or handed to another method where the class says so; nobody should time or choose it under this name.
+        """
+        return True
+
     def transferred_bytes(self, cov: Tensor) -> int:
         """Bytes that one forward call moves between `cov`'s device and the host."""
         return 0

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -57,6 +58,24 @@ class IterativeSolver(Solver):
             leaf = safe.detach().requires_grad_()
             (grad,) = torch.autograd.grad(symmetric(self.iterate(leaf)), leaf, grad_w)
         return torch.where(good, symmetric(grad), torch.nan)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SteppedSolver(IterativeSolver):
+    """An iteration of `steps` equal steps; 0 stands for the number in `USUAL` for the dtype."""
+
+    USUAL: ClassVar[dict[torch.dtype, int]]
+
+    steps: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.steps < 0:
+            raise ValueError(f"steps must be positive (0 for the default), not {self.steps}")
+
+    def count(self, dtype: torch.dtype) -> int:
+        """The steps in `dtype`."""
+        return self.steps or self.USUAL[dtype]
 
 
 def buffers(like: Tensor, count: int) -> list[Tensor | None]:

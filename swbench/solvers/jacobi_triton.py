@@ -9,7 +9,7 @@ from torch import Tensor
 from swbench.solvers.base import Saved, one_of
 from swbench.solvers.jacobi import Jacobi, sweeps_needed
 from swbench.solvers.polar_triton import PRECISIONS, product_precision
-from swbench.solvers.triton_kernels import missing
+from swbench.solvers.triton_kernels import TILE_LIMIT, missing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +32,9 @@ class JacobiTriton(Jacobi):
         sweeps = self.sweeps or sweeps_needed(torch.float32, cov.shape[-1])
         w, lam, d = jacobi(cov, sweeps, self.floor or 1e-7, product_precision(self.precision, cov.shape[-1]))
         return w, (lam, d)
+
+    def fits(self, group: int, dtype: str) -> bool:
+        return group <= TILE_LIMIT and dtype in self.dtypes
 
     def available(self, device: str) -> str | None:
         return super().available(device) or missing(device)

@@ -6,14 +6,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from swbench.solvers.iterative import IterativeSolver, buffers, normalised
-
-STEPS = {torch.float32: 24, torch.float64: 42}
-"""Enough for κ = 1e6 and 1e12: a step multiplies a small √λ by 1.5, so it takes log(κ^½ G^¼)/log 1.5 of them to get near 1 and five more to end."""
+from swbench.solvers.iterative import SteppedSolver, buffers, normalised
 
 
 @dataclass(frozen=True, kw_only=True)
-class Newton(IterativeSolver):
+class Newton(SteppedSolver):
     """Y = S, Z = I; repeat T = (3I − Z Y)/2, Y = Y T, Z = T Z; W = Z/√‖Σ‖.
 
     Unlike the uncoupled form it is stable: an error in Y and Z is not amplified (Higham, Functions of Matrices, 2008, theorem 6.12).
@@ -23,12 +20,8 @@ class Newton(IterativeSolver):
     name: ClassVar[str] = "newton"
     source: ClassVar[str] = "Higham 2008, Functions of Matrices, eq. 6.35"
 
-    steps: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.steps < 0:
-            raise ValueError(f"steps must be positive (0 for the default), not {self.steps}")
+    USUAL: ClassVar[dict[torch.dtype, int]] = {torch.float32: 24, torch.float64: 42}
+    """Enough for κ = 1e6 and 1e12: a step multiplies a small √λ by 1.5, so it takes log(κ^½ G^¼)/log 1.5 of them to get near 1 and five more to end."""
 
     def iterate(self, cov: Tensor) -> Tensor:
         y, norm = normalised(cov)
@@ -37,7 +30,7 @@ class Newton(IterativeSolver):
         z.diagonal(dim1=-2, dim2=-1).add_(1.5)
         y = torch.bmm(y, z)
         t, spare = buffers(y, 2)
-        for _ in range((self.steps or STEPS[cov.dtype]) - 1):
+        for _ in range(self.count(cov.dtype) - 1):
             t = None if record else t
             t = torch.bmm(z, y, out=t)
             t = t.mul_(-0.5) if not record else t * -0.5
@@ -48,4 +41,4 @@ class Newton(IterativeSolver):
 
     def flops(self, group: int) -> float:
         """2 G³ a product: 1 in the first step, 3 in each later one (counted; float32)."""
-        return (3 * (self.steps or STEPS[torch.float32]) - 2) * 2.0 * group**3
+        return (3 * self.count(torch.float32) - 2) * 2.0 * group**3

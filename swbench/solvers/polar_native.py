@@ -27,12 +27,11 @@ class PolarNative(Solver):
     name: ClassVar[str] = "polar-native"
     source: ClassVar[str] = "swbench/native/src/inverse_sqrt.c: coupled iteration of Higham 2008, eq. 6.35, with minimax quintics"
 
-    def fits(self, cov: Tensor) -> bool:
-        """Whether the C code takes `cov` (B, G, G) here; what it does not take goes through `polar` in torch operations."""
-        return cov.shape[-1] <= library.MAX_GROUP and library.reads(cov) and library.missing() is None
+    def fits(self, group: int, dtype: str) -> bool:
+        return group <= library.MAX_GROUP and dtype == "float32"
 
     def forward(self, cov: Tensor) -> tuple[Tensor, Saved]:
-        if not self.fits(cov):
+        if cov.shape[-1] > library.MAX_GROUP or not library.reads(cov) or library.missing() is not None:
             return ELSEWHERE.forward(cov)
         cov = cov.contiguous()
         w, norm = torch.empty_like(cov), cov.new_empty(len(cov))

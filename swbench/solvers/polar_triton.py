@@ -9,7 +9,7 @@ from torch import Tensor
 from swbench.solvers.base import Saved, one_of
 from swbench.solvers.iterative import AUTOGRAD, quintics
 from swbench.solvers.polar import Polar
-from swbench.solvers.triton_kernels import missing, tile_of
+from swbench.solvers.triton_kernels import TILE_LIMIT, missing, tile_of
 
 PRECISIONS = ("auto", "ieee", "tf32x3")
 """How a product of float32 is formed: in float32, or on tensor cores in three passes of TF32. One pass would not converge.
@@ -52,6 +52,9 @@ class PolarTriton(Polar):
 
         (w,) = saved
         return lyapunov(w, grad_w, quintics(torch.float32), product_precision(self.precision, w.shape[-1]))
+
+    def fits(self, group: int, dtype: str) -> bool:
+        return group <= TILE_LIMIT and dtype in self.dtypes
 
     def available(self, device: str) -> str | None:
         return super().available(device) or missing(device)

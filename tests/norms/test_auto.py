@@ -6,6 +6,7 @@ import torch
 from swbench import solvers
 from swbench.norms import auto
 from swbench.norms.auto import Row
+from swbench.solvers.polar_native import PolarNative
 
 
 @pytest.fixture
@@ -39,6 +40,13 @@ def table(monkeypatch):
 )
 def test_choice(table, group, batch, dtype, device, chosen):
     assert auto.choose(torch.device(device), group, batch, dtype) == chosen
+
+
+@pytest.mark.parametrize(("group", "chosen"), [(64, "polar-native"), (65, "eigh")])
+def test_what_does_not_take_such_matrices_itself_is_not_chosen(monkeypatch, group, chosen):
+    monkeypatch.setattr(PolarNative, "available", lambda self, device: None)
+    monkeypatch.setattr(auto, "measured", lambda: (Row("cpu", "float32", 128, 1, "polar-native", 1.0, 1.0), Row("cpu", "float32", 128, 1, "eigh", 2.0, 2.0)))
+    assert auto.by_batch("cpu", group, "float32") == ((auto.ANY, chosen),)
 
 
 def test_the_table_names_exact_solvers():

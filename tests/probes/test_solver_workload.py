@@ -8,6 +8,7 @@ from swbench.case import SolverCase
 from swbench.probes.solver import SolverWorkload
 from swbench.probes.workload import Unsupported
 from swbench.solvers.eigh import Eigh
+from swbench.solvers.polar_native import PolarNative
 
 
 class Ticks:
@@ -44,6 +45,13 @@ def test_an_exact_solver_is_judged_within_its_promise():
     assert 0 < found["whitening_residual_worst"][0] < 1e-3
     assert found["w_nonfinite_share"] == found["gradient_nonfinite_share"] == (0.0,)
     assert found["flops"] == (5 * solvers.get("eigh").flops(8),)
+
+
+@pytest.mark.parametrize("fields", [{"group": 65}, {"dtype": "float64"}])
+def test_no_method_is_timed_under_the_name_of_another(fields, monkeypatch):
+    monkeypatch.setattr(PolarNative, "available", lambda self, device: None)
+    with pytest.raises(Unsupported, match=r"'polar-native' takes no .* itself"):
+        workload(solver="polar-native", **fields)
 
 
 def test_the_papers_backward_is_seen_to_fail_where_eigenvalues_meet():

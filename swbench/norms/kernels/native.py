@@ -129,7 +129,7 @@ class NativeKernels(AtenKernels):
 
 
 def _fuses(recipe: Recipe, solver: Solver) -> bool:
-    return solver.name == PolarNative.name and recipe.group <= library.MAX_GROUP
+    return type(solver) is PolarNative and solver.fits(recipe.group, "float32")
 
 
 def _layer(recipe: Recipe, stats: Statistics, parameters: Parameters) -> library.Layer:
