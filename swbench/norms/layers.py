@@ -28,7 +28,13 @@ class _Ready(NamedTuple):
 
     bound: Bound
     running: Running | None
+    laid: tuple | None
     choice: tuple[str, str]
+
+    def holds(self, buffers: dict[str, Tensor]) -> bool:
+        """Whether the running statistics are still those of the layer, and lie as they did. Asked in every call."""
+        running = self.running
+        return running is None or (running.is_of(buffers) and running.laid == self.laid)
 
 
 class Whiten2d(nn.Module):
@@ -98,7 +104,7 @@ class Whiten2d(nn.Module):
         """The layer outside of any compiled graph. What one kind of call needs is found once, and kept until something it rests on changes."""
         kind = (x.shape, x.stride(), x.dtype, x.device, type(x), self.training, self.solver, self.kernels, self.momentum)
         ready, buffers, parameters = self._ready.get(kind), self._buffers, self._parameters
-        if ready is None or (ready.running is not None and not ready.running.is_of(buffers)):
+        if ready is None or not ready.holds(buffers):
             ready = self._prepare(x, kind)
             if ready is None:
                 return self.call_eagerly(x.contiguous())
@@ -111,20 +117,25 @@ class Whiten2d(nn.Module):
     def _prepare(self, x: Tensor, kind: tuple) -> "_Ready | None":
         """What calls with such an `x` need; None where its layout needs a copy first.
 
-        Raises ValueError for a wrong shape, RuntimeError where not all is on one device.
+        Raises ValueError for a wrong shape, of `x` or of the running statistics, RuntimeError where not all is on one device.
         """
         if self._checked(x) is not x:
             return None
+        if self.recipe.uses_batch:
+            groups, group = self.num_features // self.num_pergroup, self.num_pergroup
+            for name, shape in (("running_mean", (groups, group, 1)), ("running_cov", (groups, group, group))):
+                if getattr(self, name).shape != shape:
+                    raise ValueError(f"{name} must have the shape {shape}, not {tuple(getattr(self, name).shape)}")
         on_one_device(x, (*(getattr(self, name) for name in self._given), *self._buffers.values()))
         running = Running(self.running_mean, self.running_cov, self.momentum) if self.recipe.uses_batch else None
         ranks = ranks_of(self.process_group) if running is not None and self.training else None
         (solver, spec), kernels = self._solver(x), kernel_sets.kernels_for(x, self.kernels)
         call = Call(self.recipe, solver, kernels, running, self.training, ranks)
-        choice = spec, kernels.name
+        choice, laid = (spec, kernels.name), None if running is None else running.laid
         if self.process_group is not None:  # never kept, for ranks may come and go; what a kernel set does in one piece leaves them no place to join
             function = Absent if x.shape[0] == 0 else Whitening
-            return _Ready(lambda *given: function.apply(*given, call), running, choice)
-        ready = _Ready(kernels.bind(call, x), running, choice)
+            return _Ready(lambda *given: function.apply(*given, call), running, laid, choice)
+        ready = _Ready(kernels.bind(call, x), running, laid, choice)
         if len(self._ready) >= KINDS:
             self._ready.clear()
         self._ready[kind] = ready

@@ -33,6 +33,15 @@ class Running:
         """Whether these are the tensors that a layer has now; moved to another device or dtype it has others."""
         return self.mean is buffers.get("running_mean") and self.cov is buffers.get("running_cov")
 
+    @property
+    def laid(self) -> tuple:
+        """What kernels take for granted of both from one call to the next. Not where they lie: a call asks for that anew.
+
+        A tensor that stays the same object can be given another memory: `tensor.data = …`, `set_`, `resize_`, `swap_tensors`.
+        """
+        mean, cov = self.mean, self.cov
+        return mean.dtype, cov.dtype, mean.device, cov.device, mean.shape, cov.shape, mean.is_contiguous(), cov.is_contiguous()
+
     def update(self, mean: Tensor, cov: Tensor, counted: Tensor | None = None) -> None:
         """Move both towards the statistics of a batch, in place. Where `counted` () is false the batch was empty: nothing moves."""
         for buffer, value in ((self.mean, mean.unsqueeze(-1)), (self.cov, cov)):

@@ -2,11 +2,13 @@
 
 import copy
 import pickle
+import re
 
 import pytest
 import torch
 from torch.nn.utils import parametrize
 
+from swbench.native import library
 from swbench.norms.layers import KINDS, BatchWhiten2d, InstanceWhiten2d, SwitchWhiten2d
 
 X = torch.randn(2, 8, 4, 5, generator=torch.Generator().manual_seed(0))
@@ -31,7 +33,53 @@ def reassign(layer):
     layer.load_state_dict({name: value + 0.5 for name, value in layer.state_dict().items()}, assign=True)
 
 
+def replace_memory(layer):
+    """As optimisers and sharding wrappers do: the tensors stay, what they hold lies elsewhere."""
+    for buffer in layer.buffers():
+        old = buffer.data_ptr()
+        buffer.data = buffer.data.clone().add_(0.25)
+        assert buffer.data_ptr() != old
+
+
+def set_memory(layer):
+    for buffer in layer.buffers():
+        buffer.set_(buffer.clone().add_(0.25))
+
+
+def swap(layer):
+    for name in ("running_mean", "running_cov"):
+        torch.utils.swap_tensors(getattr(layer, name), getattr(layer, name).clone().add_(0.25))
+
+
+def through(convert):
+    """`_apply`, which makes new buffers."""
+
+    def change(layer):
+        for one in convert:
+            one(layer)
+
+    return change
+
+
+def load_swapping(layer):
+    state = {name: value + 0.5 for name, value in layer.state_dict().items()}
+    torch.__future__.set_swap_module_params_on_conversion(True)
+    try:
+        layer.load_state_dict(state)
+    finally:
+        torch.__future__.set_swap_module_params_on_conversion(False)
+
+
 CHANGES = {
+    "other memory": replace_memory,
+    "other storage": set_memory,
+    "swapped": swap,
+    "shared memory": lambda layer: layer.share_memory(),
+    "a state dict that swaps": load_swapping,
+    "there and back": through([torch.nn.Module.double, torch.nn.Module.float]),
+    "moved": through([lambda layer: layer.to(torch.float64), lambda layer: layer.to("cpu", torch.float32)]),
+    "applied": lambda layer: layer._apply(lambda tensor: tensor + 0.5),
+    "a copy of its own": lambda layer: layer.__setstate__(copy.deepcopy(layer).__getstate__()),
     "eval": lambda layer: layer.eval(),
     "solver": lambda layer: setattr(layer, "solver", "eigh"),
     "kernels": lambda layer: setattr(layer, "kernels", "torch"),
@@ -42,11 +90,102 @@ CHANGES = {
 }
 
 
+@pytest.mark.parametrize("train", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("solver", ["auto", "eigh"])
 @pytest.mark.parametrize("change", CHANGES)
-def test_what_changes_counts_in_the_next_call(change):
-    layer = SwitchWhiten2d(8, 4)
+def test_what_changes_counts_in_the_next_call(change, solver, train):
+    layer = SwitchWhiten2d(8, 4, solver=solver).train(train)
     layer(X)
     CHANGES[change](layer)
+    agrees(layer)
+    agrees(layer)
+
+
+def test_statistics_that_are_no_longer_contiguous_are_read_as_they_lie():
+    layer = SwitchWhiten2d(8, 4).eval()
+    factor = torch.randn(2, 4, 4, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        layer(X)
+        layer.running_cov.data = (factor @ torch.diag(torch.arange(1.0, 5.0))).mT  # not symmetric, so that a wrong order would be seen
+        assert not layer.running_cov.is_contiguous()
+        torch.testing.assert_close(layer(X), fresh(layer)(X))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_statistics_that_change_their_dtype_in_place_are_read_as_what_they_are(dtype):
+    layer = SwitchWhiten2d(8, 4).eval()
+    with torch.no_grad():
+        want = layer(X)
+        for buffer in layer.buffers():
+            buffer.data = buffer.data.to(dtype)
+        torch.testing.assert_close(layer(X), want)
+
+
+@pytest.mark.parametrize("name", ["running_mean", "running_cov"])
+@pytest.mark.parametrize("train", [True, False])
+def test_statistics_of_another_shape_are_refused_and_never_read(name, train):
+    layer = SwitchWhiten2d(8, 4).train(train)
+    layer(X)
+    shape = tuple(getattr(layer, name).shape)
+    getattr(layer, name).data = torch.zeros(1)
+    with pytest.raises(ValueError, match=re.escape(f"{name} must have the shape {shape}, not (1,)")):
+        layer(X)
+    getattr(layer, name).data = torch.zeros(shape[::-1])
+    with pytest.raises(ValueError, match=re.escape(f"{name} must have the shape {shape}")):
+        layer(X)
+
+
+@pytest.mark.parametrize("name", ["weight", "bias", "sw_mean_weight", "sw_var_weight"])
+@pytest.mark.parametrize("called", [True, False])
+def test_parameters_of_another_size_are_refused_and_never_read(name, called):
+    if library.missing() is not None:
+        pytest.skip(library.missing())
+    layer = SwitchWhiten2d(8, 4, solver="polar-native", kernels="native")
+    if called:
+        layer(X)
+    getattr(layer, name).data = torch.ones(1)
+    with pytest.raises(ValueError, match=f"{name} must have . entries, not the shape"):
+        layer(X)
+
+
+@pytest.mark.parametrize("name", ["weight", "bias", "sw_mean_weight", "sw_var_weight"])
+def test_parameters_that_shrink_before_the_way_back_are_refused_and_never_written(name):
+    if library.missing() is not None:
+        pytest.skip(library.missing())
+    layer = SwitchWhiten2d(8, 4, solver="polar-native", kernels="native")
+    y = layer(X)
+    getattr(layer, name).data = torch.ones(1)
+    with pytest.raises((ValueError, RuntimeError), match=r"entries|shape"):
+        y.sum().backward()
+
+
+def test_statistics_on_another_device_are_refused():
+    layer = SwitchWhiten2d(8, 4)
+    layer(X)
+    layer.running_cov = layer.running_cov.to("meta")
+    with pytest.raises(RuntimeError, match="meta"):
+        layer(X)
+
+
+def test_what_a_shallow_copy_makes_ready_is_its_own():
+    layer = SwitchWhiten2d(8, 4)
+    layer(X)
+    other = copy.copy(layer)
+    other(X)
+    assert other._ready is not layer._ready
+    agrees(layer)
+
+
+def test_other_statistics_for_one_call_are_moved_and_the_layers_own_are_not():
+    layer = SwitchWhiten2d(8, 4)
+    layer(X)
+    before = {name: value.clone() for name, value in layer.named_buffers()}
+    given = {name: value.clone().add_(0.5) for name, value in layer.named_buffers()}
+    kept = {name: value.clone() for name, value in given.items()}
+    torch.func.functional_call(layer, given, (X,))
+    for name, value in layer.named_buffers():
+        assert torch.equal(value, before[name])
+        assert not torch.equal(given[name], kept[name])
     agrees(layer)
 
 

@@ -38,6 +38,13 @@ def on_one_device(x: Tensor, others: Iterable[Tensor | None]) -> None:
         raise RuntimeError(f"the input is on {x.device}, tensors of the layer on {', '.join(sorted(apart))}; move the one to the other")
 
 
+def sized(given: Iterable[Tensor | None], channels: int, kinds: int) -> None:
+    """Raises ValueError unless γ and β have an entry a channel and both logits one a statistic. Kernels read so many, whatever there is."""
+    for name, p, size in zip(("weight", "bias", "sw_mean_weight", "sw_var_weight"), given, (channels, channels, kinds, kinds), strict=True):
+        if p is not None and p.numel() != size:
+            raise ValueError(f"{name} must have {size} entries, not the shape {tuple(p.shape)}")
+
+
 class Kernels(ABC):
     """The passes over (N, C, H, W) tensors that a whitening layer needs, C = g·G, and what lies between them.
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from swbench.native import library
-from swbench.norms.kernels.base import on_one_device
+from swbench.norms.kernels.base import on_one_device, sized
 from swbench.norms.kernels.halves import Given, Halves
 from swbench.norms.recipe import Recipe
 from swbench.norms.whitening import Call, Running
@@ -27,7 +27,7 @@ def statistics_of(recipe: Recipe):
 class Whole:
     """The layer for inputs of one shape and layout. `call.running` is plain, and `forward` reads and moves it where it is now."""
 
-    __slots__ = ("address", "backward_in_c", "channels_last", "described", "forward_in_c", "room", "running")
+    __slots__ = ("address", "backward_in_c", "channels_last", "described", "forward_in_c", "room", "running", "sizes")
 
     def __init__(self, call: Call, shape: tuple[int, int, int, int], channels_last: bool) -> None:
         recipe, kinds, native = call.recipe, statistics_of(call.recipe), library.load()
@@ -37,11 +37,12 @@ class Whole:
         k.uses_batch, k.uses_image, k.training, k.eps = recipe.uses_batch, recipe.uses_image, call.training, recipe.eps
         k.fresh = 0 if call.running is None else 1 - call.running.momentum
         self.described, self.address, self.running, self.room = k, ctypes.addressof(k), call.running, native.sw_room(k)
-        self.channels_last = channels_last
+        self.channels_last, self.sizes = channels_last, (channels, len(kinds))
         self.forward_in_c, self.backward_in_c = native.sw_forward, native.sw_backward
 
     def forward(self, x: Tensor, gamma: Tensor | None, beta: Tensor | None, mean: Tensor | None, cov: Tensor | None, room: Tensor) -> Tensor:
-        """y; `room` is filled with what `backward` needs beside x. All parameters are `plain`."""
+        """y; `room` is filled with what `backward` needs beside x. All parameters are `plain`. Raises ValueError for one of another size."""
+        self._check(gamma, beta, mean, cov)
         y, running = torch.empty_like(x), self.running
         if self.forward_in_c(
             self.address,
@@ -66,6 +67,7 @@ class Whole:
             x, dy = x.contiguous(memory_format=torch.channels_last), dy.contiguous(memory_format=torch.channels_last)
         elif not (dy.is_contiguous() and x.is_contiguous()):
             x, dy = x.contiguous(), dy.contiguous()
+        self._check(*like)  # which may have been given another memory since
         gamma, beta, mean, cov = (None if p is None else torch.empty_like(p) for p in like)
         dx = torch.empty_like(x) if wants_dx else None
         if self.backward_in_c(
@@ -82,6 +84,17 @@ class Whole:
         ):
             raise MemoryError("no memory for the sums of a native whitening layer")
         return dx, gamma, beta, mean, cov
+
+    def _check(self, gamma: Tensor | None, beta: Tensor | None, mean: Tensor | None, cov: Tensor | None) -> None:
+        """Raises ValueError for a parameter of another size: C reads and writes as many values as the layer has."""
+        channels, kinds = self.sizes
+        if (
+            (gamma is not None and gamma.numel() != channels)
+            or (beta is not None and beta.numel() != channels)
+            or (mean is not None and mean.numel() != kinds)
+            or (cov is not None and cov.numel() != kinds)
+        ):
+            sized((gamma, beta, mean, cov), channels, kinds)
 
 
 def plain(given: Given) -> list[Tensor | None]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from swbench.norms.kernels.base import Bound, on_one_device
+from swbench.norms.kernels.base import Bound, on_one_device, sized
 from swbench.norms.kernels.halves import Given, Halves
 from swbench.norms.kernels.triton_kernels.room import ALIGNED
 from swbench.norms.kernels.triton_kernels.whole import Key, Whole, steps_of, whole_of
@@ -15,8 +15,9 @@ from swbench.solvers.triton_kernels.polar import table_on
 
 
 def key_of(call: Call, x: Tensor, given: Given) -> Key:
-    """What the launches for `x` and the parameters depend on. Raises RuntimeError where they are not all on one device."""
+    """What the launches for `x` and the parameters depend on. Raises RuntimeError where they are not all on one device, ValueError for a wrong size."""
     running = call.running
+    sized(given, x.shape[1], len(call.recipe.statistics))
     tensors = (x, *given, *((None, None) if running is None else (running.mean, running.cov)))
     on_one_device(x, tensors)
     dtypes = tuple(None if t is None else t.dtype for t in tensors)
@@ -55,12 +56,12 @@ def backward(whole: Whole, x: Tensor, dy: Tensor, gamma: Tensor | None, kept: Te
 
 
 def bound_to(call: Call, like: Tensor) -> Bound:
-    """The layer for inputs like `like`. The dtypes and devices of the parameters are looked at in each call, for a layer can be cast or moved in place."""
-    wholes: dict[tuple[tuple[torch.dtype, int] | None, ...], Whole] = {}
+    """The layer for inputs like `like`. How the parameters lie is looked at in each call, for a layer can be cast or moved in place."""
+    wholes: dict[tuple[tuple[torch.dtype, int, int] | None, ...], Whole] = {}
     running = call.running
 
     def bound(x: Tensor, *given: Tensor | None) -> Tensor:
-        kinds = tuple([p if p is None else (p.dtype, p.get_device()) for p in given])
+        kinds = tuple([p if p is None else (p.dtype, p.get_device(), p.numel()) for p in given])
         whole = wholes.get(kinds)
         if whole is None:
             whole = wholes[kinds] = whole_of(key_of(call, x, given))
