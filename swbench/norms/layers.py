@@ -73,6 +73,7 @@ class Whiten2d(nn.Module):
         if num_pergroup < 1 or num_features < 1 or num_features % num_pergroup:
             raise ValueError(f"{num_features} channels do not divide into groups of {num_pergroup}; choose a group size that divides {num_features}")
         self.num_features, self.num_pergroup, self.momentum = num_features, num_pergroup, momentum
+        self._sizes = f"{num_features},{num_pergroup}"  # for `norms.operator`
         self.recipe = Recipe(statistics or self.statistics, num_pergroup, eps)
         self.solver, self.kernels, self.process_group = solver, kernels, process_group
         self.choice: tuple[str, str] | None = None

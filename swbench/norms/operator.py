@@ -44,8 +44,7 @@ def whiten(layer, x: Tensor) -> Tensor:
 
 def arguments(layer, x: Tensor) -> tuple:
     """What the operators take for `layer` at `x`: names are looked up and the room is measured here, once a compilation."""
-    # Sizes of the module's own, for with a symbolic batch a compiler takes other objects' integers to be symbols too.
-    group, channels = layer.num_pergroup, layer.num_features
+    channels, group = _sizes(layer._sizes)
     recipe, spec, device = layer.recipe, layer.solver_spec, x.device.type
     dtype = str(statistics_dtype(x)).removeprefix("torch.")
     if spec == "auto":
@@ -64,6 +63,13 @@ def arguments(layer, x: Tensor) -> tuple:
 def over_ranks(layer, x: Tensor) -> Tensor:
     """`layer` at `x` where other processes take part: between two graphs, for they cannot be compiled together."""
     return layer.call_eagerly(x)
+
+
+@torch.compiler.assume_constant_result
+def _sizes(written: str) -> tuple[int, int]:
+    """Channels and group of a layer. By way of a word: with a symbolic batch compilers take integers to be symbols too (torch 2.6 a module's own)."""
+    channels, group = written.split(",")
+    return int(channels), int(group)
 
 
 @torch.compiler.assume_constant_result

@@ -57,8 +57,9 @@ def test_no_method_is_timed_under_the_name_of_another(fields, monkeypatch):
 def test_the_papers_backward_is_seen_to_fail_where_eigenvalues_meet():
     found = measured(workload(solver="eigh:backward=paper", spectrum="identity"))
     assert found["w_nonfinite_share"] == (0.0,)
-    assert found["gradient_nonfinite_share"] == (1.0,)
-    assert found["gradient_error_worst"] == ()
+    (share,) = found["gradient_nonfinite_share"]
+    assert share > 0.5  # some LAPACKs find eigenvalues of the identity that differ in the last bit
+    assert (found["gradient_error_worst"] == ()) == (share == 1.0)
 
 
 def test_cholesky_whitens_but_is_far_from_zca():
