@@ -8,9 +8,11 @@ from swbench.solvers.minimax import CUBIC, Step
 
 
 def lyapunov_gradient(w: Tensor, grad_w: Tensor, steps: tuple[Step, ...]) -> Tensor:
-    """∂L/∂Σ, the X of X W + W X = −W² sym(∂L/∂W) W², for a batch of symmetric positive definite W.
+    """∂L/∂Σ = W Y W with Y W + W Y = −W sym(∂L/∂W) W, for a batch of symmetric positive definite W.
 
-    Differentiating W Σ W = I gives W dW⁻² W …, that is dW W + W dW = −W² dΣ W² after W² commutes; the adjoint is the same equation.
+    Differentiating W⁻² = Σ gives dW W + W dW = −W² dΣ W²; the adjoint, for X = ∂L/∂Σ, is X W + W X = −W² sym(∂L/∂W) W², and Y = W⁻¹ X W⁻¹ is
+    X as seen from whitened channels. An iteration is accurate to rounding times the norm of what it solves for. X has entries over
+    λ^(-3/2), and those of the largest λ, which any product of X with a covariance brings out, would drown; those of Y lie close together.
     An odd polynomial p takes [[B, C], [0, −B]] to [[p(B), C'], [0, −p(B)]]; once p(B) = I, C' = 2 X (Roberts 1980; Higham, Functions of
     Matrices, 2008, §5 and eq. 2.6 of chapter 2). The polynomials are those of the forward iteration, for the spectrum of B = W/‖W‖_F is the
     root of that of the normalised Σ. C stays symmetric and B C − C B skew, which halves the products: seven a quintic step.
@@ -18,10 +20,9 @@ def lyapunov_gradient(w: Tensor, grad_w: Tensor, steps: tuple[Step, ...]) -> Ten
     `w`, `grad_w`: (B, G, G); `steps` the quintics, after which `CUBIC` ends the iteration.
     """
     norm = 1.0001 * torch.linalg.matrix_norm(w, keepdim=True)
-    q = torch.bmm(w, w)
-    c = torch.bmm(torch.bmm(q, symmetric(grad_w)), q).div_(-norm)
+    c = torch.bmm(torch.bmm(w, symmetric(grad_w)), w).div_(-norm)
     b = w / norm
-    t, u, v = (torch.empty_like(w) for _ in range(3))
+    q, t, u, v = (torch.empty_like(w) for _ in range(4))
     for index, (a1, a3, a5) in enumerate((*steps, CUBIC)):
         torch.bmm(b, b, out=q)
         torch.bmm(b, c, out=t)
@@ -40,4 +41,6 @@ def lyapunov_gradient(w: Tensor, grad_w: Tensor, steps: tuple[Step, ...]) -> Ten
         if index < len(steps):
             torch.bmm(b, u, out=v)
             b, v = v, b
-    return c.mul_(0.5)
+    torch.bmm(w, c, out=t)
+    torch.bmm(t, w, out=v)
+    return symmetric(v).mul_(0.5)

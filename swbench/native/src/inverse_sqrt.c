@@ -112,7 +112,8 @@ INLINE void solve(const struct batch *k, long start, const int n, const int lane
     }
 }
 
-/* X W + W X = −W² sym(∂W) W², by the sign of [[B, E], [0, −B]], B = W/‖W‖: B → I and E → 2X. E is symmetric, BE − EB skew. */
+/* X = W Y W with Y W + W Y = −W sym(∂W) W, by the sign of [[B, E], [0, −B]], B = W/‖W‖: B → I and E → 2Y. E is symmetric, BE − EB skew.
+   Not X itself: the iteration is accurate to rounding times the norm, and X holds λ^(-3/2) of all eigenvalues side by side. */
 INLINE void gradient(const struct batch *k, long start, const int n, const int lanes) {
     enum { MOST = 64 * 64 > 12 * 12 * VL ? 64 * 64 : 12 * 12 * VL };
     const int group = k->group;
@@ -124,11 +125,11 @@ INLINE void gradient(const struct batch *k, long start, const int n, const int l
     const vec norm = MARGIN * lanes_sqrt(squares(b, 0, n, lanes)), inverse = 1.0f / norm;
     FOR_VECTORS(AT(b) = AT(b) * inverse + (i < group ? 0.0f : 1.0f) * eye)
     transpose(x, t, n, lanes);
-    const vec scale = -0.5f * norm * norm * norm;
+    const vec scale = -0.5f * norm;
     FOR_VECTORS(AT(t) = (AT(x) + AT(t)) * scale)
+    times(b, t, u, n, lanes);
+    times(u, b, x, n, lanes);
     times(b, b, m, n, lanes);
-    times(m, t, u, n, lanes);
-    times(u, m, x, n, lanes);
     /* λ_min(B) = 1/(√λ_max(Σ) ‖W‖) tells how far the schedule must reach. */
     float roots[VL] ALIGNED, wide[VL] ALIGNED, low = 1;
     store(wide, norm);
@@ -167,7 +168,11 @@ INLINE void gradient(const struct batch *k, long start, const int n, const int l
         x = next_x, next_x = swap;
         swap = b, b = next_b, next_b = swap;
     }
-    FOR_VECTORS(AT(x) = 0.5f * AT(x))
+    gather(k->w, start, k->count, group, b, n, lanes);
+    times(b, x, t, n, lanes);
+    times(t, b, u, n, lanes);
+    transpose(u, t, n, lanes);
+    FOR_VECTORS(AT(x) = 0.25f * (AT(u) + AT(t)))
     scatter(x, start, k->count, group, k->out, n, lanes);
 }
 

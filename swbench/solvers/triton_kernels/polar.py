@@ -33,14 +33,13 @@ def inverse_root(s, norm, eye, coefficients, STEPS: tl.constexpr, PRECISION: tl.
 
 
 @triton.jit
-def root_gradient(w, g, norm, eye, coefficients, STEPS: tl.constexpr, PRECISION: tl.constexpr):
-    """∂L/∂Σ of each matrix of a tile from its W and the symmetric part of ∂L/∂W; `norm` of W.
+def whitened_gradient(w, g, norm, eye, coefficients, STEPS: tl.constexpr, PRECISION: tl.constexpr):
+    """The Y of ∂L/∂Σ = W Y W (`lyapunov_gradient`), of each matrix of a tile from its W and the symmetric part of ∂L/∂W; `norm` of W.
 
     `coefficients`: (STEPS + 1, 3), the last row the cubic.
     """
     b = w / norm[:, None]
-    q = product(w, w, PRECISION)
-    c = -product(product(q, g, PRECISION), q, PRECISION) / norm[:, None]
+    c = -product(product(w, g, PRECISION), w, PRECISION) / norm[:, None]
     for k in range(STEPS + 1):
         a1, a3, a5 = tl.load(coefficients + 3 * k), tl.load(coefficients + 3 * k + 1), tl.load(coefficients + 3 * k + 2)
         skew = product(b, c, PRECISION)
@@ -52,6 +51,13 @@ def root_gradient(w, g, norm, eye, coefficients, STEPS: tl.constexpr, PRECISION:
         c = 0.5 * (c + tl.trans(c))
         b = product(b, h, PRECISION)
     return 0.5 * c
+
+
+@triton.jit
+def both_sides(w, y, PRECISION: tl.constexpr):
+    """W Y W, symmetric, of each matrix of a tile. Apart from `whitened_gradient`, so that W may be loaded anew rather than kept through that."""
+    c = product(product(w, y, PRECISION), w, PRECISION)
+    return 0.5 * (c + tl.trans(c))
 
 
 @triton.jit
@@ -70,7 +76,8 @@ def lyapunov_kernel(
     _inner, at, here, same, eye = layout(count, G, TILE, PACK)
     w, good = load_symmetric(w_pointer, at, here, same, eye)
     g, good_g = load_symmetric(grad, at, here, same, eye)
-    store(out, at, here, good & good_g, root_gradient(w, g, frobenius(w, same), eye, coefficients, STEPS, PRECISION))
+    y = whitened_gradient(w, g, frobenius(w, same), eye, coefficients, STEPS, PRECISION)
+    store(out, at, here, good & good_g, both_sides(w, y, PRECISION))
 
 
 @cache

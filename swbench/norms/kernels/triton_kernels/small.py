@@ -6,7 +6,7 @@ import triton.language as tl
 from swbench.norms.kernels.triton_kernels.mixture import FIELDS, finish, pick
 from swbench.norms.kernels.triton_kernels.place import added, central, diagonal
 from swbench.norms.kernels.triton_kernels.solve import ALONE, MERGED
-from swbench.solvers.triton_kernels.polar import root_gradient
+from swbench.solvers.triton_kernels.polar import both_sides, whitened_gradient
 from swbench.solvers.triton_kernels.tile import frobenius, symmetric_part
 
 
@@ -95,10 +95,13 @@ def small_kernel(
             sums = sums * scale[:, None]
             total = total * scale
         g, good = symmetric_part(sums, here, same, eye)
-        root_clean, good_root = symmetric_part(root, here, same, eye)
-        d = root_gradient(root_clean, g, frobenius(root_clean, same), eye, coefficients, STEPS, PRECISION)
-        d = tl.where(here, tl.where((good & good_root)[:, None], d, float("nan")), 0.0)
+        root_clean, _ = symmetric_part(root, here, same, eye)
         d_level = -tl.sum(tl.where(here, root * total[:, None], 0.0), 0)  # −Aᵀ Σ dy
+        d = whitened_gradient(root_clean, g, frobenius(root_clean, same), eye, coefficients, STEPS, PRECISION)
+        # Loaded anew, in a way that the compiler does not take for the load above: through the iteration W would take registers that are not there.
+        again, good_root = symmetric_part(tl.load(w + own * G + at, mask=here, other=0.0, cache_modifier=".ca"), here, same, eye)
+        d = both_sides(again, d, PRECISION)
+        d = tl.where(here, tl.where((good & good_root)[:, None], d, float("nan")), 0.0)
         if MIX:
             in_mean, in_cov = tl.load(weights + tl.arange(0, 8)), tl.load(weights + 8 + tl.arange(0, 8))
             of_mean, full, of_own = pick(in_mean, IW) + pick(in_mean, IN), pick(in_cov, IW), pick(in_cov, IN)
