@@ -20,7 +20,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from swbench.norms.kernels.triton_kernels import whole
+from swbench.norms.kernels.triton_kernels import form, whole
 from swbench.norms.kernels.triton_kernels.launch import Launch
 from swbench.norms.recipe import Recipe
 from swbench.solvers.polar_triton import PolarTriton
@@ -53,8 +53,8 @@ def whole_of(norm: str, shape: tuple[int, ...], group: int, dtype: torch.dtype, 
     names = RECIPES[norm]
     parameters = (torch.float32,) * 2 + ((torch.float32,) * 2 if len(names) > 1 else (None, None))
     dtypes = (dtype, *parameters, *(None if norm == "iw" else torch.float32,) * 2)
-    key = whole.Key(Recipe(names, group, 1e-5), PolarTriton(), shape, last, training, 0.99, torch.device("cuda", 0), dtypes)
-    with patch.object(whole, "multiprocessors", lambda device: MULTIPROCESSORS):
+    key = form.Key(Recipe(names, group, 1e-5), PolarTriton(), shape, last, training, 0.99, torch.device("cuda", 0), dtypes)
+    with patch.object(form, "multiprocessors", lambda device: MULTIPROCESSORS):
         return whole.Whole(key)
 
 

@@ -59,15 +59,15 @@ def launches(norm: str, x: torch.Tensor, dy: torch.Tensor) -> dict[str, tuple[Ca
     parameters = tuple(p if p is None else p.detach() for p in (layer.weight, layer.bias, *layer._logits()))
     whole = function.whole_of(function.key_of(call, x, parameters))
     buffers = (None, None) if running is None else (running.mean, running.cov)
-    kept = whole.kept.allocate(x)
+    kept = whole.form.kept.allocate(x)
     y = function.forward(whole, running, x, parameters, kept)
     dx, *grads = function.backward(whole, x, dy, parameters[0], kept)
     names = ("gamma", "beta", "mean_logits", "cov_logits")
     tensors = {"x": x, "y": y, "dy": dy, "dx": dx, "running_mean": buffers[0], "running_cov": buffers[1]}
     tensors |= dict(zip(names, parameters, strict=True)) | dict(zip((f"grad_{name}" for name in names), grads, strict=True))
     found = {}
-    for back, listed, room in ((False, whole.forward, whole.there), (True, whole.backward[True], whole.back)):
-        rooms = ((whole.kept, kept), (room, room.allocate(x)))
+    for back, listed, room in ((False, whole.forward, whole.form.there), (True, whole.backward[True], whole.form.back)):
+        rooms = ((whole.form.kept, kept), (room, room.allocate(x)))
         table = {**tensors, "coefficients": whole.coefficients(back)}
         whole.run(listed, table, *rooms)  # fills the room
         for one in listed:

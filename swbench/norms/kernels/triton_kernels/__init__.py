@@ -11,5 +11,6 @@
 | `solve`, `small` | the small matrices, there and back |
 | `mixture` | the weights of switchable whitening |
 | `launches` | one pass at a time, for `Kernels` |
-| `room`, `launch`, `whole`, `function` | the whole layer in as few calls as can be |
+| `form`, `room` | what a layer of one shape comes to, and where its small tensors lie |
+| `launch`, `whole`, `function` | the whole layer in as few calls as can be |
 """

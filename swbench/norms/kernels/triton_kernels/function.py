@@ -8,8 +8,9 @@ from torch.autograd.function import once_differentiable
 
 from swbench.norms.kernels.base import Bound, on_one_device, sized
 from swbench.norms.kernels.halves import Given, Halves
+from swbench.norms.kernels.triton_kernels.form import Key
 from swbench.norms.kernels.triton_kernels.room import ALIGNED
-from swbench.norms.kernels.triton_kernels.whole import Key, Whole, steps_of, whole_of
+from swbench.norms.kernels.triton_kernels.whole import Whole, steps_of, whole_of
 from swbench.norms.whitening import Call, Running
 from swbench.solvers.triton_kernels.polar import table_on
 
@@ -37,7 +38,7 @@ def forward(whole: Whole, running: Running | None, x: Tensor, given: Given, kept
     mean, cov = (None, None) if running is None else (running.mean, running.cov)
     tensors = {"x": x, "y": y, "gamma": gamma, "beta": beta, "mean_logits": mean_logits, "cov_logits": cov_logits}
     tensors |= {"running_mean": mean, "running_cov": cov, "coefficients": whole.coefficients(False)}
-    whole.run(whole.forward, tensors, (whole.kept, kept), (whole.there, whole.there.allocate(x)))
+    whole.run(whole.forward, tensors, (whole.form.kept, kept), (whole.form.there, whole.form.there.allocate(x)))
     return y
 
 
@@ -51,7 +52,7 @@ def backward(whole: Whole, x: Tensor, dy: Tensor, gamma: Tensor | None, kept: Te
     dx = torch.empty_like(x) if wanted else None
     tensors = {"x": x, "dy": dy, "dx": dx, "gamma": gamma, "coefficients": whole.coefficients(True)}
     tensors.update(zip(("grad_gamma", "grad_beta", "grad_mean_logits", "grad_cov_logits"), grads, strict=True))
-    whole.run(whole.backward[wanted], tensors, (whole.kept, kept), (whole.back, whole.back.allocate(x)))
+    whole.run(whole.backward[wanted], tensors, (whole.form.kept, kept), (whole.form.back, whole.form.back.allocate(x)))
     return dx, *grads
 
 
@@ -67,7 +68,7 @@ def bound_to(call: Call, like: Tensor) -> Bound:
             whole = wholes[kinds] = whole_of(key_of(call, x, given))
         if torch.is_grad_enabled():
             return FusedWhitening.apply(x, *given, whole, running)
-        return forward(whole, running, x, in_row(given), whole.kept.allocate(x))
+        return forward(whole, running, x, in_row(given), whole.form.kept.allocate(x))
 
     return bound
 
@@ -78,7 +79,7 @@ class FusedWhitening(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, gamma, beta, mean_logits, cov_logits, whole: Whole, running: Running | None) -> Tensor:
         given = in_row((gamma, beta, mean_logits, cov_logits))
-        kept = whole.kept.allocate(x)
+        kept = whole.form.kept.allocate(x)
         y = forward(whole, running, x, given, kept)
         ctx.whole = whole
         ctx.save_for_backward(x, given[0], kept)

@@ -5,13 +5,13 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from swbench.norms.kernels.triton_kernels.maps import map_kernel
+from swbench.norms.kernels.triton_kernels.maps import UNMIXED, map_kernel
 from swbench.norms.kernels.triton_kernels.plan import MAP, MAP_TWO, SUM
 from swbench.norms.kernels.triton_kernels.set import arguments, layout_plan
 from swbench.norms.kernels.triton_kernels.sums import sums_kernel
+from swbench.solvers.triton_kernels.interpreter import mend
 
-UNMIXED = {"FINISH": False, "ALONE": False, "BW": -1, "IW": -1, "BN": -1, "IN": -1, "LN": -1, "COUNT": 0, "TILES": 1, "FIELD_ROUNDS": 1}
-"""No weights."""
+mend()
 
 
 def on(device: torch.device) -> AbstractContextManager:
@@ -24,11 +24,9 @@ def sums(left: Tensor | None, x: Tensor, shift: Tensor, group: int) -> tuple[Ten
     plan = layout_plan(x, group, SUM)
     second = x.new_empty(plan.images, plan.parts, plan.channels // group, group, group, dtype=torch.float32)
     first = x.new_empty(plan.images, plan.parts, plan.channels // group, group, dtype=torch.float32)
-    sizes = (0, plan.channels // plan.channel_unit, plan.pixels // plan.pixel_unit, plan.parts)
+    sizes = (0, plan.channels // plan.channel_unit, plan.pixels // plan.pixel_unit, plan.parts, plan.blocks)
     with on(x.device):
-        sums_kernel[(plan.sum_programs,)](
-            left, x, shift, second, first, *sizes, BLOCKS=plan.blocks, PAIR=left is not None, **arguments(plan), num_warps=plan.warps
-        )
+        sums_kernel[(plan.sum_programs,)](left, x, shift, second, first, *sizes, PAIR=left is not None, **arguments(plan), num_warps=plan.warps)
     return (second[:, 0], first[:, 0]) if plan.parts == 1 else (second.sum(1), first.sum(1))
 
 

@@ -4,11 +4,14 @@ import triton
 import triton.language as tl
 
 from swbench.norms.kernels.triton_kernels.mixture import FIELDS, finish
-from swbench.norms.kernels.triton_kernels.place import across, entries, product, spread
+from swbench.norms.kernels.triton_kernels.place import across, entries, offsets, product, share_of_program, spread
+
+UNMIXED = {"ALONE": False, "KINDS": 0, "TILES": 1}
+"""What a map is compiled for where nothing but A, B and c goes into it."""
 
 
 @triton.jit
-def through_layer(layer, weights, scalars, image, channels, pixels, ROWS: tl.constexpr, LN: tl.constexpr, TILES: tl.constexpr):
+def through_layer(layer, weights, scalars, image, channels, pixels, ROWS: tl.constexpr, KINDS: tl.constexpr, TILES: tl.constexpr):
     """What an image's layer statistic adds to the diagonal of B, to c, and the mean that this B is about.
 
     With v the gradient of a channel's share of the variance, dx takes (2 v (x − the layer's mean) + the mean of ω ∂μ̂ over channels) / pixels.
@@ -19,8 +22,8 @@ def through_layer(layer, weights, scalars, image, channels, pixels, ROWS: tl.con
     at = (image * tiles + tile) * FIELDS
     trace = tl.sum(tl.load(scalars + at + 8, mask=tile < tiles, other=0.0), 0)
     total = tl.sum(tl.load(scalars + at + 9, mask=tile < tiles, other=0.0), 0)
-    d_var = trace * tl.load(weights + 8 + LN) / channels
-    return 2 * d_var / pixels, tl.load(weights + LN) * total / channels / pixels, tl.load(layer + 2 * image)
+    d_var = trace * tl.load(weights + 8 + KINDS - 1) / channels
+    return 2 * d_var / pixels, tl.load(weights + KINDS - 1) * total / channels / pixels, tl.load(layer + 2 * image)
 
 
 @triton.jit(do_not_specialize=["channels", "pixels", "each"])
@@ -44,16 +47,9 @@ def map_kernel(
     pixels,
     each,
     TRANSPOSED: tl.constexpr,
-    FINISH: tl.constexpr,
     ALONE: tl.constexpr,
-    BW: tl.constexpr,
-    IW: tl.constexpr,
-    BN: tl.constexpr,
-    IN: tl.constexpr,
-    LN: tl.constexpr,
-    COUNT: tl.constexpr,
+    KINDS: tl.constexpr,
     TILES: tl.constexpr,
-    FIELD_ROUNDS: tl.constexpr,
     G: tl.constexpr,
     TILE: tl.constexpr,
     PACK: tl.constexpr,
@@ -70,30 +66,18 @@ def map_kernel(
     than float32. `a`, `b` (N, C, G), `c`, `near` (N, C); with `each` 0 instead of 1 all images share theirs. TRANSPOSED: A is the transpose of what `a` holds.
 
     Through the batch's statistics B' (x − μ') + c' is added, if `batch_b` (C, G), `batch_mean` and `batch_c` (C) are given; through a layer
-    statistic (LN ≥ 0) what its mean and variance pass on, from the numbers that `small_kernel` left. FINISH: the first program ends the
-    gradients of the logits; ALONE, the batch is the one image.
+    statistic what its mean and variance pass on, if `layer` is given, from the numbers that `small_kernel` left. The first program ends
+    the gradients of the logits, if these are given; ALONE, the batch is the one image.
     """
     ROWS: tl.constexpr = PACK * G
     BLOCK: tl.constexpr = WIDTH if LAST else STACK * WIDTH
     channels = channels * CHANNEL_UNIT
     pixels = pixels * PIXEL_UNIT
-    bundles = tl.cdiv(channels, STACK * ROWS if LAST else ROWS)
-    counts = tl.cdiv(pixels, BLOCK)
-    program = tl.program_id(0)
-    if LAST:
-        bundle, block = program % bundles, (program // bundles) % counts
-    else:
-        block, bundle = program % counts, (program // counts) % bundles
-    image = (program // (bundles * counts)).to(tl.int64)
+    bundle, block, image = share_of_program(channels, tl.cdiv(pixels, BLOCK), ROWS, STACK, LAST)
     start_channel, row, exists = spread(bundle, channels, ROWS, TILE, STACK, LAST)
     column = across(WIDTH, STACK, LAST)
-    begin = block.to(tl.int64) * BLOCK
-    if LAST:
-        at = (image * pixels + begin) * channels + start_channel
-        offset = row[:, :, None] + column * channels
-    else:
-        at = (image * channels + start_channel) * pixels + begin
-        offset = row[:, :, None] * pixels + column
+    base, offset = offsets(image, start_channel, row, column, channels, pixels, LAST)
+    at = base + block.to(tl.int64) * BLOCK * (channels if LAST else 1)
     here = exists[:, :, None] & (block * BLOCK + column < pixels)
     left = tl.load(source + at + offset, mask=here, other=0.0).to(tl.float32)
     if near is not None:
@@ -117,8 +101,8 @@ def map_kernel(
             apart -= tl.load(batch_mean + start_channel + row, mask=exists, other=0.0)
             beside = tl.sum(tl.where(matrix, many * apart[:, None, :], 0.0), 2)[:, :, None]
             other += many
-        if LN >= 0:
-            slope, level, layer_mean = through_layer(layer, weights, scalars, image, channels, pixels, PACK * G, LN, TILES)
+        if layer is not None:
+            slope, level, layer_mean = through_layer(layer, weights, scalars, image, channels, pixels, ROWS, KINDS, TILES)
             diagonal = tl.arange(0, TILE)[:, None] == tl.arange(0, TILE)[None, :]
             other += tl.where(matrix & diagonal[None, :, :], slope, 0.0)
         other = tl.broadcast_to(other, (STACK, TILE, TILE))
@@ -137,9 +121,9 @@ def map_kernel(
         value += tl.load(c + image * each * channels + start_channel + row, mask=exists, other=0.0)[:, :, None]
     if batch_c is not None:
         value += beside + tl.load(batch_c + start_channel + row, mask=exists, other=0.0)[:, :, None]
-    if LN >= 0:
+    if layer is not None:
         value += slope * (middle - layer_mean) + level
     tl.store(out + at + offset, value.to(out.dtype.element_ty), mask=here)
-    if FINISH:  # noqa: SIM102  known to the compiler, unlike the other
-        if program == 0:
-            finish(scalars, weights, grad_mean_logits, grad_cov_logits, tl.cdiv(channels, ROWS), FIELD_ROUNDS, ALONE, BW, IW, BN, IN, LN, COUNT)
+    if grad_mean_logits is not None:  # noqa: SIM102  known to the compiler, unlike the other
+        if tl.program_id(0) == 0:
+            finish(scalars, weights, grad_mean_logits, grad_cov_logits, tl.cdiv(channels, ROWS), ALONE, KINDS)

@@ -8,27 +8,39 @@ from swbench.norms.kernels.triton_kernels.solve import move
 
 
 @triton.jit
-def each_image(first, image, known, channel, real, channels, parts, SIDE: tl.constexpr, IMAGES: tl.constexpr, FETCH: tl.constexpr, ROUNDS: tl.constexpr):
-    """Sums (IMAGES, SIDE) of `channel` over the parts of each `image` (IMAGES,)."""
-    total = tl.zeros((IMAGES, SIDE), tl.float32)
-    for turn in range(ROUNDS):
-        part = turn * FETCH + tl.arange(0, FETCH)
-        at = ((image[:, None] * parts + part[None, :]) * channels)[:, :, None] + channel[None, None, :]
-        here = (known[:, None] & (part < parts)[None, :])[:, :, None] & real[None, None, :]
-        total += tl.sum(tl.load(first + at, mask=here, other=0.0), 1)
-    return total
+def slab_of_program(G: tl.constexpr, SLAB: tl.constexpr, SIDE: tl.constexpr):
+    """A program's group, its rows (SLAB,) and all columns (SIDE,) of the group's matrix, and the masks of those that exist."""
+    slabs = tl.cdiv(G, SLAB)
+    row = (tl.program_id(0) % slabs) * SLAB + tl.arange(0, SLAB)
+    column = tl.arange(0, SIDE)
+    return tl.program_id(0) // slabs, row, column, row < G, column < G
 
 
 @triton.jit
-def all_parts(second, group, row, column, count, channels, G: tl.constexpr, SLAB: tl.constexpr, SIDE: tl.constexpr, CHUNK: tl.constexpr, ROUNDS: tl.constexpr):
-    """The rows `row` (SLAB,) of a group's matrix added over all `count` parts of all images, in order."""
+def some_images(
+    x, first, turn, images, channel, real, centre, channels, pixels, parts, LAST: tl.constexpr, SIDE: tl.constexpr, IMAGES: tl.constexpr, FETCH: tl.constexpr
+):
+    """Of the IMAGES images of a `turn`: sums of `channel` over all parts and the shift, (IMAGES, SIDE), and the mask of what exists."""
+    image = (turn * IMAGES + tl.arange(0, IMAGES)).to(tl.int64)
+    known = image < images
+    here = known[:, None] & real[None, :]
+    total = tl.zeros((IMAGES, SIDE), tl.float32)
+    for step in range(tl.cdiv(parts, FETCH)):
+        part = step * FETCH + tl.arange(0, FETCH)
+        at = ((image[:, None] * parts + part[None, :]) * channels)[:, :, None] + channel[None, None, :]
+        known_part = (known[:, None] & (part < parts)[None, :])[:, :, None] & real[None, None, :]
+        total += tl.sum(tl.load(first + at, mask=known_part, other=0.0), 1)
+    return total, central(x, image[:, None], channel[None, :], here, centre, channels, pixels, LAST), here
+
+
+@triton.jit
+def all_parts(second, at, inside, count, stride, SLAB: tl.constexpr, SIDE: tl.constexpr, CHUNK: tl.constexpr):
+    """The entries `at` (SLAB, SIDE) of matrices `stride` apart, added over `count` of them in order, CHUNK at a time."""
     sums = tl.zeros((SLAB, SIDE), tl.float32)
-    inside = (row < G)[:, None] & (column < G)[None, :]
-    at = (group * G + row)[:, None] * G + column[None, :]
-    for turn in range(ROUNDS):
+    for turn in range(tl.cdiv(count, CHUNK)):
         item = turn * CHUNK + tl.arange(0, CHUNK)
-        line = item.to(tl.int64) * channels * G
-        sums += tl.sum(tl.load(second + line[:, None, None] + at[None, :, :], mask=(item < count)[:, None, None] & inside[None, :, :], other=0.0), 0)
+        here = (item < count)[:, None, None] & inside[None, :, :]
+        sums += tl.sum(tl.load(second + (item.to(tl.int64) * stride)[:, None, None] + at[None, :, :], mask=here, other=0.0), 0)
     return sums
 
 
@@ -58,48 +70,35 @@ def merge_kernel(
     SLAB: tl.constexpr,
     SIDE: tl.constexpr,
     IMAGES: tl.constexpr,
-    IMAGE_ROUNDS: tl.constexpr,
     FETCH: tl.constexpr,
-    FETCH_ROUNDS: tl.constexpr,
     CHUNK: tl.constexpr,
-    ROUNDS: tl.constexpr,
 ):
     """The batch's mean (C) and covariance (C, G): the mean of the images' covariances plus the covariance of their means; running ones move.
 
     Means are counted from the first image's shift, so that nothing is lost where all are many standard deviations away.
     """
-    slabs = tl.cdiv(G, SLAB)
-    group, row = tl.program_id(0) // slabs, (tl.program_id(0) % slabs) * SLAB + tl.arange(0, SLAB)
-    column = tl.arange(0, SIDE)
-    real, channel = column < G, group * G + column
-    sums = all_parts(second, group, row, column, images * parts, channels, G, SLAB, SIDE, CHUNK, ROUNDS)
+    group, row, column, inner, real = slab_of_program(G, SLAB, SIDE)
+    channel, there = group * G + column, group * G + row
+    at, inside = there[:, None] * G + column[None, :], inner[:, None] & real[None, :]
+    sums = all_parts(second, at, inside, images * parts, channels * G, SLAB, SIDE, CHUNK)
     reference = central(x, group.to(tl.int64) * 0, channel, real, centre, channels, pixels, LAST)
+    turns = tl.cdiv(images, IMAGES)
     mean = tl.zeros((SIDE,), tl.float32)
-    for turn in range(IMAGE_ROUNDS):
-        image = (turn * IMAGES + tl.arange(0, IMAGES)).to(tl.int64)
-        known = image < images
-        here = known[:, None] & real[None, :]
-        apart = each_image(first, image, known, channel, real, channels, parts, SIDE, IMAGES, FETCH, FETCH_ROUNDS) / pixels
-        near = central(x, image[:, None], channel[None, :], here, centre, channels, pixels, LAST)
-        mean += tl.sum(tl.where(here, near - reference[None, :] + apart, 0.0), 0)
+    for turn in range(turns):
+        apart, near, here = some_images(x, first, turn, images, channel, real, centre, channels, pixels, parts, LAST, SIDE, IMAGES, FETCH)
+        mean += tl.sum(tl.where(here, near - reference[None, :] + apart / pixels, 0.0), 0)
     mean = mean / images
     cross = tl.zeros((SLAB, SIDE), tl.float32)
-    for turn in range(IMAGE_ROUNDS):
-        image = (turn * IMAGES + tl.arange(0, IMAGES)).to(tl.int64)
-        known = image < images
-        here = known[:, None] & real[None, :]
-        apart = each_image(first, image, known, channel, real, channels, parts, SIDE, IMAGES, FETCH, FETCH_ROUNDS) / pixels
-        near = central(x, image[:, None], channel[None, :], here, centre, channels, pixels, LAST)
+    for turn in range(turns):
+        apart, near, here = some_images(x, first, turn, images, channel, real, centre, channels, pixels, parts, LAST, SIDE, IMAGES, FETCH)
+        apart = apart / pixels
         away = tl.where(here, near - reference[None, :] + apart - mean[None, :], 0.0)
         cross += tl.sum(rows_of(away, row, column)[:, :, None] * away[:, None, :] - rows_of(apart, row, column)[:, :, None] * apart[:, None, :], 0)
     cov = (sums / pixels + cross) / images
     level = tl.sum(tl.where(column[None, :] == row[:, None], (reference + mean)[None, :], 0.0), 1)
-    there = group * G + row
-    inside = (row < G)[:, None] & real[None, :]
-    at = there[:, None] * G + column[None, :]
-    tl.store(batch_mean + there, level, mask=row < G)
+    tl.store(batch_mean + there, level, mask=inner)
     tl.store(batch_cov + at, cov, mask=inside)
-    move(running_mean, there, level, fresh, row < G)
+    move(running_mean, there, level, fresh, inner)
     move(running_cov, at, cov, fresh, inside)
 
 
@@ -121,28 +120,21 @@ def total_kernel(
     SLAB: tl.constexpr,
     SIDE: tl.constexpr,
     IMAGES: tl.constexpr,
-    IMAGE_ROUNDS: tl.constexpr,
     FETCH: tl.constexpr,
-    FETCH_ROUNDS: tl.constexpr,
     CHUNK: tl.constexpr,
-    ROUNDS: tl.constexpr,
 ):
     """Σ dy (x − μ̂)ᵀ into `m` (C, G) and Σ dy into `s` (C), over all images, which share μ̂ = `mean` (C)."""
-    slabs = tl.cdiv(G, SLAB)
-    group, row = tl.program_id(0) // slabs, (tl.program_id(0) % slabs) * SLAB + tl.arange(0, SLAB)
-    column = tl.arange(0, SIDE)
-    real, channel = column < G, group * G + column
-    sums = all_parts(second, group, row, column, images * parts, channels, G, SLAB, SIDE, CHUNK, ROUNDS)
+    group, row, column, inner, real = slab_of_program(G, SLAB, SIDE)
+    channel, there = group * G + column, group * G + row
+    at, inside = there[:, None] * G + column[None, :], inner[:, None] & real[None, :]
+    sums = all_parts(second, at, inside, images * parts, channels * G, SLAB, SIDE, CHUNK)
     level = tl.load(mean + channel, mask=real, other=0.0)
     total = tl.zeros((SLAB,), tl.float32)
-    for turn in range(IMAGE_ROUNDS):
-        image = (turn * IMAGES + tl.arange(0, IMAGES)).to(tl.int64)
-        known = image < images
-        here = known[:, None] & real[None, :]
-        own = rows_of(each_image(first, image, known, channel, real, channels, parts, SIDE, IMAGES, FETCH, FETCH_ROUNDS), row, column)
-        apart = tl.where(here, level[None, :] - central(x, image[:, None], channel[None, :], here, centre, channels, pixels, LAST), 0.0)
+    for turn in range(tl.cdiv(images, IMAGES)):
+        own, near, here = some_images(x, first, turn, images, channel, real, centre, channels, pixels, parts, LAST, SIDE, IMAGES, FETCH)
+        own = rows_of(own, row, column)
+        apart = tl.where(here, level[None, :] - near, 0.0)
         sums -= tl.sum(own[:, :, None] * apart[:, None, :], 0)
         total += tl.sum(own, 0)
-    there = group * G + row
-    tl.store(m + there[:, None] * G + column[None, :], sums, mask=(row < G)[:, None] & real[None, :])
-    tl.store(s + there, total, mask=row < G)
+    tl.store(m + at, sums, mask=inside)
+    tl.store(s + there, total, mask=inner)

@@ -1,6 +1,7 @@
 """The weights of switchable whitening in a kernel: softmax of up to eight logits, and the way back from what each statistic was multiplied by.
 
-BW, IW, BN, IN, LN are the positions of the statistics among the logits, −1 for one that is not mixed.
+KINDS, the number of statistics that are mixed, says which they are, in the order of their weights: 0 none, 2 BW and IW, 3 BW, IW and LN,
+5 BW, IW, BN, IN and LN. The layer statistic is the last.
 """
 
 import triton
@@ -8,13 +9,15 @@ import triton.language as tl
 
 FIELDS = tl.constexpr(16)
 """Numbers a program leaves for the way back through the weights."""
+BW, IW, BN, IN = (tl.constexpr(i) for i in range(4))
+"""Positions among the weights, BN and IN where they are mixed at all."""
 
 
 @triton.jit
-def softmax(logits, COUNT: tl.constexpr):
-    """The weights, (8,), zero from COUNT on."""
+def softmax(logits, KINDS: tl.constexpr):
+    """The weights, (8,), zero from KINDS on."""
     k = tl.arange(0, 8)
-    given = tl.load(logits + k, mask=k < COUNT, other=-float("inf")).to(tl.float32)
+    given = tl.load(logits + k, mask=k < KINDS, other=-float("inf")).to(tl.float32)
     raised = tl.exp(given - tl.max(given, 0))
     return raised / tl.sum(raised, 0)
 
@@ -26,32 +29,34 @@ def pick(weights, K: tl.constexpr):
 
 
 @triton.jit
-def through_softmax(weights, grad, out, COUNT: tl.constexpr):
-    """The gradient of the logits into `out`, from that of the weights."""
-    k = tl.arange(0, 8)
-    tl.store(out + k, weights * (grad - tl.sum(weights * grad, 0)), mask=k < COUNT)
+def of_means(weights, KINDS: tl.constexpr):
+    """What the batch's and the image's mean are multiplied by."""
+    bn: tl.constexpr = BN if KINDS == 5 else -1
+    in_: tl.constexpr = IN if KINDS == 5 else -1
+    return pick(weights, BW) + pick(weights, bn), pick(weights, IW) + pick(weights, in_)
 
 
 @triton.jit
-def finish(
-    scalars,
-    weights,
-    grad_mean_logits,
-    grad_cov_logits,
-    count,
-    ROUNDS: tl.constexpr,
-    ALONE: tl.constexpr,
-    BW: tl.constexpr,
-    IW: tl.constexpr,
-    BN: tl.constexpr,
-    IN: tl.constexpr,
-    LN: tl.constexpr,
-    COUNT: tl.constexpr,
-):
-    """The gradients of both sets of logits from the FIELDS numbers that each of `count` programs left, 32 a round. ALONE: the batch is the one image."""
+def of_covariances(weights, KINDS: tl.constexpr):
+    """What the batch's and the image's covariance are multiplied by, and then what their diagonals are multiplied by."""
+    bn: tl.constexpr = BN if KINDS == 5 else -1
+    in_: tl.constexpr = IN if KINDS == 5 else -1
+    return pick(weights, BW), pick(weights, IW), pick(weights, bn), pick(weights, in_)
+
+
+@triton.jit
+def through_softmax(weights, grad, out, KINDS: tl.constexpr):
+    """The gradient of the logits into `out`, from that of the weights."""
+    k = tl.arange(0, 8)
+    tl.store(out + k, weights * (grad - tl.sum(weights * grad, 0)), mask=k < KINDS)
+
+
+@triton.jit
+def finish(scalars, weights, grad_mean_logits, grad_cov_logits, count, ALONE: tl.constexpr, KINDS: tl.constexpr):
+    """The gradients of both sets of logits from the FIELDS numbers that each of `count` programs left, 32 at a time. ALONE: the batch is the one image."""
     field = tl.arange(0, FIELDS)
     total = tl.zeros((FIELDS,), tl.float32)
-    for turn in range(ROUNDS):
+    for turn in range(tl.cdiv(count, 32)):
         item = turn * 32 + tl.arange(0, 32)
         total += tl.sum(tl.load(scalars + item[:, None] * FIELDS + field[None, :], mask=(item < count)[:, None], other=0.0), 0)
     k = tl.arange(0, 8)
@@ -61,8 +66,13 @@ def finish(
     m_layer, layer = tl.sum(tl.where(field == 2, total, 0.0), 0), tl.sum(tl.where(field == 7, total, 0.0), 0)
     if ALONE:
         m_batch, full_batch, own_batch = m_image, full_image, own_image
-    towards = tl.where((k == BW) | (k == BN), m_batch, 0.0) + tl.where((k == IW) | (k == IN), m_image, 0.0) + tl.where(k == LN, m_layer, 0.0)
-    through_softmax(tl.load(weights + k), towards, grad_mean_logits, COUNT)
-    towards = tl.where(k == BW, full_batch, 0.0) + tl.where(k == IW, full_image, 0.0)
-    towards += tl.where(k == BN, own_batch, 0.0) + tl.where(k == IN, own_image, 0.0) + tl.where(k == LN, layer, 0.0)
-    through_softmax(tl.load(weights + 8 + k), towards, grad_cov_logits, COUNT)
+    towards_mean = tl.where(k == BW, m_batch, 0.0) + tl.where(k == IW, m_image, 0.0)
+    towards_cov = tl.where(k == BW, full_batch, 0.0) + tl.where(k == IW, full_image, 0.0)
+    if KINDS == 5:
+        towards_mean += tl.where(k == BN, m_batch, 0.0) + tl.where(k == IN, m_image, 0.0)
+        towards_cov += tl.where(k == BN, own_batch, 0.0) + tl.where(k == IN, own_image, 0.0)
+    if KINDS > 2:
+        towards_mean += tl.where(k == KINDS - 1, m_layer, 0.0)
+        towards_cov += tl.where(k == KINDS - 1, layer, 0.0)
+    through_softmax(tl.load(weights + k), towards_mean, grad_mean_logits, KINDS)
+    through_softmax(tl.load(weights + 8 + k), towards_cov, grad_cov_logits, KINDS)

@@ -17,6 +17,18 @@ def product(a, b, precision: tl.constexpr):
 
 
 @triton.jit
+def share_of_program(channels, runs, ROWS: tl.constexpr, STACK: tl.constexpr, LAST: tl.constexpr):
+    """Which bundle of tiles, which of `runs` runs of pixels and which image (int64) is this program's, so that neighbours read side by side."""
+    program = tl.program_id(0)
+    bundles = tl.cdiv(channels, STACK * ROWS if LAST else ROWS)
+    if LAST:
+        bundle, run = program % bundles, (program // bundles) % runs
+    else:
+        run, bundle = program % runs, (program // runs) % bundles
+    return bundle, run, (program // (bundles * runs)).to(tl.int64)
+
+
+@triton.jit
 def spread(bundle, channels, ROWS: tl.constexpr, TILE: tl.constexpr, STACK: tl.constexpr, LAST: tl.constexpr):
     """For the tiles of `bundle`: its first channel, each row's channel counted from there, (STACK or 1, TILE), and which rows exist."""
     row = tl.arange(0, TILE)
@@ -39,6 +51,18 @@ def across(WIDTH: tl.constexpr, STACK: tl.constexpr, LAST: tl.constexpr):
 
 
 @triton.jit
+def offsets(image, start_channel, row, column, channels, pixels, LAST: tl.constexpr):
+    """Where the first channel of an image's bundle begins in the tensor, and offsets from there, (stack, TILE, columns)."""
+    if LAST:
+        base = image * channels * pixels + start_channel
+        offset = row[:, :, None] + column * channels
+    else:
+        base = (image * channels + start_channel) * pixels
+        offset = row[:, :, None] * pixels + column
+    return base, offset
+
+
+@triton.jit
 def entries(channel, exists, G: tl.constexpr, TILE: tl.constexpr, TRANSPOSED: tl.constexpr):
     """Offsets into (C, G) of the matrices on the diagonals of tiles, (stack, TILE, TILE), and the mask of what is one; `channel` (stack, TILE)."""
     row = tl.arange(0, TILE)
@@ -46,6 +70,14 @@ def entries(channel, exists, G: tl.constexpr, TILE: tl.constexpr, TRANSPOSED: tl
     if TRANSPOSED:
         return channel[:, None, :] * G + (row % G)[None, :, None], here
     return channel[:, :, None] * G + (row % G)[None, None, :], here
+
+
+@triton.jit
+def tile_of_program(channels, ROWS: tl.constexpr):
+    """Where a program has one tile of one image: its own number, the tile's, and the image's (int64)."""
+    tiles = tl.cdiv(channels, ROWS)
+    program = tl.program_id(0)
+    return program, program % tiles, (program // tiles).to(tl.int64)
 
 
 @triton.jit
@@ -71,14 +103,14 @@ def central(x, image, channel, exists, centre, channels, pixels, LAST: tl.conste
 
 
 @triton.jit
-def added(second, first, image, parts, channels, channel, exists, here, at, G: tl.constexpr, TILE: tl.constexpr, CHUNK: tl.constexpr, ROUNDS: tl.constexpr):
+def added(second, first, image, parts, channels, channel, exists, here, at, G: tl.constexpr, TILE: tl.constexpr, CHUNK: tl.constexpr):
     """The sums of one image for a tile from its parts, in order: (TILE, TILE) and (TILE,).
 
-    CHUNK parts are fetched at once, for each fetch waits as long; CHUNK · ROUNDS are enough.
+    CHUNK parts are fetched at once, for each fetch waits as long.
     """
     sums = tl.zeros((TILE, TILE), tl.float32)
     total = tl.zeros((TILE,), tl.float32)
-    for turn in range(ROUNDS):
+    for turn in range(tl.cdiv(parts, CHUNK)):
         part = turn * CHUNK + tl.arange(0, CHUNK)
         line = (image * parts + part) * channels
         known = part < parts

@@ -9,7 +9,10 @@ RESIDENT = 4
 """Programs of four warps that a multiprocessor holds at 128 registers a thread (65536 registers): a heuristic for when the chip is full."""
 MOST_PARTS = 32
 """Parts of one image at most: what adds them up reads all of them, one program a tile."""
-WARPS = 4
+WARPS, WARPS_ALONE = 4, 8
+"""Warps a program, and where a tile of 64 is alone: with four the compiler spills."""
+FETCHED = 64
+"""Registers of each thread that hold what is fetched at once to be added up."""
 SUM, MAP, MAP_TWO = 2048, 4096, 2048
 """Elements of a tensor that a program of four warps holds at once in a sum, in a map of one tensor and in one of two.
 
@@ -22,7 +25,7 @@ class Plan(NamedTuple):
     """How one tensor (N, C, H, W) is cut. A tile holds `rows` = pack·G channels; a program works on `stack` tiles side by side.
 
     In a contiguous tensor the stack is `stack` runs of pixels of the same channels, in channels_last `stack` tiles of channels at the same pixels:
-    each warp multiplies one matrix of the stack, and what a program reads is contiguous. A tile of 64 is alone, with four warps to itself.
+    each warp multiplies one matrix of the stack, and what a program reads is contiguous. A tile of 64 is alone, with eight warps to itself.
     """
 
     images: int
@@ -76,6 +79,11 @@ def power(number: int) -> int:
     return 1 << (number - 1).bit_length()
 
 
+def fetched(entries: int, warps: int) -> int:
+    """How many matrices of `entries` a program fetches at once."""
+    return max(1, FETCHED * 32 * warps // entries)
+
+
 @lru_cache(maxsize=4096)
 def plan_of(images: int, channels: int, pixels: int, group: int, last: bool, multiprocessors: int, elements: int) -> Plan:
     """The plan of a shape for programs that hold `elements` of a tensor at once. Raises ValueError for G > 64.
@@ -94,5 +102,5 @@ def plan_of(images: int, channels: int, pixels: int, group: int, last: bool, mul
     parts = max(1, min(RESIDENT * multiprocessors // (images * bundles), MOST_PARTS, count))
     blocks = -(-count // parts)
     parts = -(-count // blocks)
-    warps = WARPS if tile > 32 else stack
+    warps = WARPS_ALONE if tile > 32 else stack
     return Plan(images, channels, pixels, group, tile, pack, last, bundles, stack, warps, width, block, parts, blocks, _unit(pixels), _unit(channels))

@@ -3,8 +3,8 @@
 import triton
 import triton.language as tl
 
-from swbench.norms.kernels.triton_kernels.mixture import FIELDS, finish, pick
-from swbench.norms.kernels.triton_kernels.place import added, central, diagonal
+from swbench.norms.kernels.triton_kernels.mixture import FIELDS, finish, of_covariances, of_means
+from swbench.norms.kernels.triton_kernels.place import added, central, diagonal, tile_of_program
 from swbench.norms.kernels.triton_kernels.solve import ALONE, MERGED
 from swbench.solvers.triton_kernels.polar import both_sides, whitened_gradient
 from swbench.solvers.triton_kernels.tile import frobenius, symmetric_part
@@ -51,35 +51,25 @@ def small_kernel(
     SUMMED: tl.constexpr,
     FLOW: tl.constexpr,
     BATCH: tl.constexpr,
-    MIX: tl.constexpr,
-    BW: tl.constexpr,
-    IW: tl.constexpr,
-    BN: tl.constexpr,
-    IN: tl.constexpr,
-    LN: tl.constexpr,
-    COUNT: tl.constexpr,
+    KINDS: tl.constexpr,
     STEPS: tl.constexpr,
     G: tl.constexpr,
     TILE: tl.constexpr,
     PACK: tl.constexpr,
     LAST: tl.constexpr,
     CHUNK: tl.constexpr,
-    ROUNDS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
     """B (n, C, G) about the statistics' own mean, c (n, C) and each image's share of the gradients of γ and β (n, C).
 
     SUMMED: `second` and `first` are those of the batch, about μ̂ already. Without FLOW the statistics are constants, and there is no B nor c.
-    MIX: B and c hold what flows through the image's own statistics; ∂Σ̂ and ∂μ̂ are left in `d_cov`, `d_mean` for the batch's (MERGED),
+    Where statistics are mixed B and c hold what flows through the image's own; ∂Σ̂ and ∂μ̂ are left in `d_cov`, `d_mean` for the batch's (MERGED),
     and FIELDS numbers in `scalars` for the weights. `per_pixel`: the weight of a pixel in its statistics.
     """
-    tiles = tl.cdiv(channels, PACK * G)
-    program = tl.program_id(0)
-    tile = program % tiles
-    image = (program // tiles).to(tl.int64)
+    program, tile, image = tile_of_program(channels, PACK * G)
     channel, exists, same, here, eye, at = diagonal(tile, channels, G, TILE, PACK)
     own = image * channels
-    sums, total = added(second, first, image, parts, channels, channel, exists, here, at, G, TILE, CHUNK, ROUNDS)
+    sums, total = added(second, first, image, parts, channels, channel, exists, here, at, G, TILE, CHUNK)
     level = tl.load(mean + own + channel, mask=exists, other=0.0)
     if not SUMMED:
         near = central(x, image, channel, exists, centre, channels, pixels, LAST)
@@ -102,13 +92,14 @@ def small_kernel(
         again, good_root = symmetric_part(tl.load(w + own * G + at, mask=here, other=0.0, cache_modifier=".ca"), here, same, eye)
         d = both_sides(again, d, PRECISION)
         d = tl.where(here, tl.where((good & good_root)[:, None], d, float("nan")), 0.0)
-        if MIX:
+        if KINDS > 0:
             in_mean, in_cov = tl.load(weights + tl.arange(0, 8)), tl.load(weights + 8 + tl.arange(0, 8))
-            of_mean, full, of_own = pick(in_mean, IW) + pick(in_mean, IN), pick(in_cov, IW), pick(in_cov, IN)
+            many_mean, of_mean = of_means(in_mean, KINDS)
+            many_full, full, many_own, of_own = of_covariances(in_cov, KINDS)
             if BATCH == ALONE:
-                of_mean += pick(in_mean, BW) + pick(in_mean, BN)
-                full += pick(in_cov, BW)
-                of_own += pick(in_cov, BN)
+                of_mean += many_mean
+                full += many_full
+                of_own += many_own
             own_level = tl.load(image_mean + own + channel, mask=exists, other=0.0)
             cov = tl.load(image_cov + own * G + at, mask=here, other=0.0)
             field = tl.arange(0, FIELDS)
@@ -119,7 +110,7 @@ def small_kernel(
                 cov = tl.load(batch_cov + at, mask=here, other=0.0)
                 left += tl.where(field == 0, traced(d_level * (many - near), exists), 0.0)
                 left += tl.where(field == 3, traced(d * cov, here), 0.0) + tl.where(field == 5, traced(d * cov * eye, here), 0.0)
-            if LN >= 0:
+            if KINDS > 2:
                 trace = traced(d * eye, here)
                 left += tl.where(field == 2, traced(d_level * (tl.load(layer + 2 * image) - near), exists), 0.0)
                 left += tl.where(field == 7, trace * tl.load(layer + 2 * image + 1), 0.0)
@@ -132,10 +123,10 @@ def small_kernel(
             d_level = of_mean * d_level
         tl.store(grad_b + own * G + at, d * (2 * per_pixel), mask=here)
         tl.store(grad_c + own + channel, d_level * per_pixel, mask=exists)
-    if not MIX and grad_mean_logits is not None:  # one statistic under several names: their weights do not matter
+    if KINDS == 0 and grad_mean_logits is not None:  # BW and IW of one image, one statistic under two names: their weights do not matter
         k = tl.arange(0, 8)
-        tl.store(grad_mean_logits + k, tl.zeros((8,), tl.float32), mask=(k < COUNT) & (program == 0))
-        tl.store(grad_cov_logits + k, tl.zeros((8,), tl.float32), mask=(k < COUNT) & (program == 0))
+        tl.store(grad_mean_logits + k, tl.zeros((8,), tl.float32), mask=(k < 2) & (program == 0))
+        tl.store(grad_cov_logits + k, tl.zeros((8,), tl.float32), mask=(k < 2) & (program == 0))
 
 
 @triton.jit(do_not_specialize=["images", "channels"])
@@ -156,20 +147,11 @@ def gather_kernel(
     channels,
     per_pixel,
     BATCH: tl.constexpr,
-    MIX: tl.constexpr,
-    BW: tl.constexpr,
-    IW: tl.constexpr,
-    BN: tl.constexpr,
-    IN: tl.constexpr,
-    LN: tl.constexpr,
-    COUNT: tl.constexpr,
+    KINDS: tl.constexpr,
     G: tl.constexpr,
     TILE: tl.constexpr,
     PACK: tl.constexpr,
     CHUNK: tl.constexpr,
-    ROUNDS: tl.constexpr,
-    VECTOR_ROUNDS: tl.constexpr,
-    FIELD_ROUNDS: tl.constexpr,
 ):
     """What is added over images: B about the batch's mean (C, G) and c (C) through its statistics (MERGED), the gradients of γ and β (C) and of the logits."""
     tile = tl.program_id(0)
@@ -177,24 +159,26 @@ def gather_kernel(
     channel, exists, _same, here, eye, at = diagonal(tile, channels, G, TILE, PACK)
     none = tile.to(tl.int64) * 0
     if BATCH == MERGED:
-        d, d_level = added(d_cov, d_mean, none, images, channels, channel, exists, here, at, G, TILE, CHUNK, ROUNDS)
+        d, d_level = added(d_cov, d_mean, none, images, channels, channel, exists, here, at, G, TILE, CHUNK)
         in_mean, in_cov = tl.load(weights + tl.arange(0, 8)), tl.load(weights + 8 + tl.arange(0, 8))
-        tl.store(grad_b + at, (pick(in_cov, BW) + pick(in_cov, BN) * eye) * d * (2 * per_pixel), mask=here)
-        tl.store(grad_c + channel, (pick(in_mean, BW) + pick(in_mean, BN)) * d_level * per_pixel, mask=exists)
+        many_mean, _of_mean = of_means(in_mean, KINDS)
+        many_full, _full, many_own, _of_own = of_covariances(in_cov, KINDS)
+        tl.store(grad_b + at, (many_full + many_own * eye) * d * (2 * per_pixel), mask=here)
+        tl.store(grad_c + channel, many_mean * d_level * per_pixel, mask=exists)
     if gammas is not None:
-        tl.store(grad_gamma + channel, over_images(gammas, images, channels, channel, exists, TILE, VECTOR_ROUNDS), mask=exists)
+        tl.store(grad_gamma + channel, over_images(gammas, images, channels, channel, exists, TILE), mask=exists)
     if betas is not None:
-        tl.store(grad_beta + channel, over_images(betas, images, channels, channel, exists, TILE, VECTOR_ROUNDS), mask=exists)
-    if MIX:  # noqa: SIM102  known to the compiler, unlike the other
+        tl.store(grad_beta + channel, over_images(betas, images, channels, channel, exists, TILE), mask=exists)
+    if KINDS > 0:  # noqa: SIM102  known to the compiler, unlike the other
         if tile == 0:
-            finish(scalars, weights, grad_mean_logits, grad_cov_logits, images * tiles, FIELD_ROUNDS, BATCH == ALONE, BW, IW, BN, IN, LN, COUNT)
+            finish(scalars, weights, grad_mean_logits, grad_cov_logits, images * tiles, BATCH == ALONE, KINDS)
 
 
 @triton.jit
-def over_images(values, images, channels, channel, exists, TILE: tl.constexpr, ROUNDS: tl.constexpr):
-    """The sum (TILE,) of `values` (N, C) over the images, in order, 16 a round."""
+def over_images(values, images, channels, channel, exists, TILE: tl.constexpr):
+    """The sum (TILE,) of `values` (N, C) over the images, in order, 16 at a time."""
     total = tl.zeros((TILE,), tl.float32)
-    for turn in range(ROUNDS):
+    for turn in range(tl.cdiv(images, 16)):
         image = turn * 16 + tl.arange(0, 16)
         at = image.to(tl.int64)[:, None] * channels + channel[None, :]
         total += tl.sum(tl.load(values + at, mask=(image < images)[:, None] & exists[None, :], other=0.0), 0)

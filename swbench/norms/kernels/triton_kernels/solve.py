@@ -3,8 +3,8 @@
 import triton
 import triton.language as tl
 
-from swbench.norms.kernels.triton_kernels.mixture import pick, softmax
-from swbench.norms.kernels.triton_kernels.place import added, central, diagonal
+from swbench.norms.kernels.triton_kernels.mixture import of_covariances, of_means, pick, softmax
+from swbench.norms.kernels.triton_kernels.place import added, central, diagonal, tile_of_program
 from swbench.solvers.triton_kernels.polar import inverse_root
 from swbench.solvers.triton_kernels.tile import frobenius, symmetric_part
 
@@ -20,15 +20,13 @@ def move(pointer, at, value, fresh, mask):
 
 
 @triton.jit
-def layer_moments(
-    x, second, first, image, centre, channels, pixels, parts, G: tl.constexpr, LAST: tl.constexpr, WIDE: tl.constexpr, CHUNK: tl.constexpr, ROUNDS: tl.constexpr
-):
+def layer_moments(x, second, first, image, centre, channels, pixels, parts, G: tl.constexpr, LAST: tl.constexpr, WIDE: tl.constexpr, CHUNK: tl.constexpr):
     """Mean and variance of an image over all its channels and pixels. WIDE: a power of two of at least C."""
     channel = tl.arange(0, WIDE)
     exists = channel < channels
     total = tl.zeros((WIDE,), tl.float32)
     squares = tl.zeros((WIDE,), tl.float32)
-    for turn in range(ROUNDS):
+    for turn in range(tl.cdiv(parts, CHUNK)):
         part = turn * CHUNK + tl.arange(0, CHUNK)
         line = ((image * parts + part) * channels)[:, None] + channel[None, :]
         here = (part < parts)[:, None] & exists[None, :]
@@ -71,13 +69,7 @@ def solve_kernel(
     fresh,
     IMAGE: tl.constexpr,
     BATCH: tl.constexpr,
-    MIX: tl.constexpr,
-    BW: tl.constexpr,
-    IW: tl.constexpr,
-    BN: tl.constexpr,
-    IN: tl.constexpr,
-    LN: tl.constexpr,
-    COUNT: tl.constexpr,
+    KINDS: tl.constexpr,
     STEPS: tl.constexpr,
     G: tl.constexpr,
     TILE: tl.constexpr,
@@ -85,28 +77,23 @@ def solve_kernel(
     LAST: tl.constexpr,
     WIDE: tl.constexpr,
     CHUNK: tl.constexpr,
-    ROUNDS: tl.constexpr,
     LAYER_CHUNK: tl.constexpr,
-    LAYER_ROUNDS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
     """A, W (n, C, G), β = `offset` and μ̂ (n, C), for y = A (x − μ̂) + β, of every image, or of the batch where no image has matrices of its own.
 
-    Keeps for the way back, where statistics are MIXed: the image's and the batch's, the layer's mean and variance (N, 2), the weights (2, 8).
+    Keeps for the way back, where statistics are mixed: the image's and the batch's, the layer's mean and variance (N, 2), the weights (2, 8).
     ALONE moves the running statistics.
     """
-    tiles = tl.cdiv(channels, PACK * G)
-    program = tl.program_id(0)
-    tile = program % tiles
-    image = (program // tiles).to(tl.int64)
+    program, tile, image = tile_of_program(channels, PACK * G)
     channel, exists, same, here, eye, at = diagonal(tile, channels, G, TILE, PACK)
     own = image * channels
     if IMAGE:
-        sums, total = added(second, first, image, parts, channels, channel, exists, here, at, G, TILE, CHUNK, ROUNDS)
+        sums, total = added(second, first, image, parts, channels, channel, exists, here, at, G, TILE, CHUNK)
         total = total / pixels
         mu = central(x, image, channel, exists, centre, channels, pixels, LAST) + total
         cov = tl.where(here, sums / pixels - total[:, None] * total[None, :], 0.0)
-        if MIX:
+        if KINDS > 0:
             tl.store(image_mean + own + channel, mu, mask=exists)
             tl.store(image_cov + own * G + at, cov, mask=here)
         if BATCH == ALONE:
@@ -118,28 +105,28 @@ def solve_kernel(
     if BATCH == RUNNING:
         many_mu = tl.load(running_mean + channel, mask=exists, other=0.0).to(tl.float32)
         many_cov = tl.load(running_cov + at, mask=here, other=0.0).to(tl.float32)
-        if MIX:  # copies, for a training call may move the running statistics before the way back
+        if KINDS > 0:  # copies, for a training call may move the running statistics before the way back
             tl.store(batch_mean + channel, many_mu, mask=exists & (image == 0))
             tl.store(batch_cov + at, many_cov, mask=here & (image == 0))
-    if MIX:
-        in_mean, in_cov = softmax(mean_logits, COUNT), softmax(cov_logits, COUNT)
+    if KINDS > 0:
+        in_mean, in_cov = softmax(mean_logits, KINDS), softmax(cov_logits, KINDS)
         k = tl.arange(0, 8)
         tl.store(weights + k, in_mean, mask=(k < 8) & (program == 0))
         tl.store(weights + 8 + k, in_cov, mask=(k < 8) & (program == 0))
-        of_mean, full, of_own = pick(in_mean, IW) + pick(in_mean, IN), pick(in_cov, IW), pick(in_cov, IN)
-        many_mean, many_full, many_own = pick(in_mean, BW) + pick(in_mean, BN), pick(in_cov, BW), pick(in_cov, BN)
+        many_mean, of_mean = of_means(in_mean, KINDS)
+        many_full, full, many_own, of_own = of_covariances(in_cov, KINDS)
         if BATCH == ALONE:
             mu = (of_mean + many_mean) * mu
             cov = (full + many_full + (of_own + many_own) * eye) * cov
         else:
             mu = of_mean * mu + many_mean * many_mu
             cov = (full + of_own * eye) * cov + (many_full + many_own * eye) * many_cov
-        if LN >= 0:
-            layer_mean, variance = layer_moments(x, second, first, image, centre, channels, pixels, parts, G, LAST, WIDE, LAYER_CHUNK, LAYER_ROUNDS)
+        if KINDS > 2:
+            layer_mean, variance = layer_moments(x, second, first, image, centre, channels, pixels, parts, G, LAST, WIDE, LAYER_CHUNK)
             tl.store(layer + 2 * image, layer_mean, mask=tile == 0)
             tl.store(layer + 2 * image + 1, variance, mask=tile == 0)
-            mu += pick(in_mean, LN) * layer_mean
-            cov += pick(in_cov, LN) * variance * eye
+            mu += pick(in_mean, KINDS - 1) * layer_mean
+            cov += pick(in_cov, KINDS - 1) * variance * eye
     if not IMAGE:
         mu, cov = many_mu, many_cov
     s, good = symmetric_part(tl.where(here, cov + eps * eye, 0.0), here, same, eye)

@@ -3,10 +3,10 @@
 import triton
 import triton.language as tl
 
-from swbench.norms.kernels.triton_kernels.place import across, entries, product, spread
+from swbench.norms.kernels.triton_kernels.place import across, entries, offsets, product, share_of_program, spread
 
 
-@triton.jit(do_not_specialize=["centre", "channels", "pixels", "parts"])
+@triton.jit(do_not_specialize=["centre", "channels", "pixels", "parts", "blocks"])
 def sums_kernel(
     left,
     x,
@@ -17,7 +17,7 @@ def sums_kernel(
     channels,
     pixels,
     parts,
-    BLOCKS: tl.constexpr,
+    blocks,
     PAIR: tl.constexpr,
     G: tl.constexpr,
     TILE: tl.constexpr,
@@ -31,38 +31,26 @@ def sums_kernel(
 ):
     """Σ l (x − s)ᵀ into `second` (N, parts, C, G) and Σ l into `first` (N, parts, C), where l is `left`, or x − s unless PAIR.
 
-    `shift` (N, C), or None for x at its pixel `centre`. BLOCKS: those of a part. `channels` and `pixels` are given in
+    `shift` (N, C), or None for x at its pixel `centre`. `blocks`: those of a part. `channels` and `pixels` are given in
     their units, which tells the compiler what divides them.
     """
     ROWS: tl.constexpr = PACK * G
     BLOCK: tl.constexpr = WIDTH if LAST else STACK * WIDTH
     channels = channels * CHANNEL_UNIT
     pixels = pixels * PIXEL_UNIT
-    bundles = tl.cdiv(channels, STACK * ROWS if LAST else ROWS)
-    program = tl.program_id(0)
-    if LAST:
-        bundle, part = program % bundles, (program // bundles) % parts
-    else:
-        part, bundle = program % parts, (program // parts) % bundles
-    image = (program // (bundles * parts)).to(tl.int64)
+    bundle, part, image = share_of_program(channels, parts, ROWS, STACK, LAST)
     start_channel, row, exists = spread(bundle, channels, ROWS, TILE, STACK, LAST)
     column = across(WIDTH, STACK, LAST)
-    if LAST:
-        base = image * channels * pixels + start_channel
-        offset = row[:, :, None] + column * channels
-        middle = row + centre.to(tl.int64) * channels
-    else:
-        base = (image * channels + start_channel) * pixels
-        offset = row[:, :, None] * pixels + column
-        middle = row * pixels + centre
+    base, offset = offsets(image, start_channel, row, column, channels, pixels, LAST)
     if shift is None:
+        middle = row + centre.to(tl.int64) * channels if LAST else row * pixels + centre
         near = tl.load(x + base + middle, mask=exists, other=0.0).to(tl.float32)[:, :, None]
     else:
         near = tl.load(shift + image * channels + start_channel + row, mask=exists, other=0.0)[:, :, None]
     sums = tl.zeros((STACK, TILE, TILE), tl.float32)
     total = tl.zeros((STACK, TILE, WIDTH), tl.float32)
-    for block in range(BLOCKS):
-        begin = (part * BLOCKS + block) * BLOCK
+    for block in range(blocks):
+        begin = (part * blocks + block) * BLOCK
         here = exists[:, :, None] & (column + begin < pixels)
         at = base + begin.to(tl.int64) * (channels if LAST else 1)
         apart = tl.load(x + at + offset, mask=here, other=0.0).to(tl.float32)

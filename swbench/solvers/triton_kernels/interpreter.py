@@ -1,0 +1,26 @@
+"""Loops whose length is an argument, in Triton's interpreter with numpy 2.4 or later."""
+
+from functools import cache
+
+from swbench.solvers.triton_kernels import interpreted
+
+
+@cache
+def mend() -> None:
+    """Let the interpreter's scalars be counted up to. They are arrays of one element, which it takes for integers, as numpy did before 2.4.
+
+    Nothing happens where kernels are compiled, or where the interpreter has changed.
+    """
+    if not interpreted():
+        return
+    from triton.runtime import interpreter
+
+    plain = getattr(interpreter, "_patch_lang_tensor", None)
+    if plain is None:
+        return
+
+    def mended(tensor: type, *rest: object) -> None:
+        plain(tensor, *rest)
+        tensor.__index__ = lambda self: int(self.handle.data.item())
+
+    interpreter._patch_lang_tensor = mended
