@@ -1,6 +1,5 @@
 """Whitening as one closed-form autograd Function: three passes over the full tensor forward, five backward."""
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,6 +9,7 @@ from torch.autograd.function import once_differentiable
 
 from swbench.norms.kernels.algebra import Parameters, Solved
 from swbench.norms.kernels.base import Kernels, statistics_dtype
+from swbench.norms.precision import full_precision
 from swbench.norms.ranks import Ranks
 from swbench.norms.recipe import Recipe
 from swbench.norms.statistics import Statistics, merge
@@ -95,12 +95,6 @@ def gather(call: Call, x: Tensor, shift: Tensor) -> Statistics:
     batch_mean, batch_cov, part, counted = call.ranks.gather(*batch, x.shape[0] * x.shape[2] * x.shape[3])
     running.update(batch_mean, batch_cov, counted)
     return Statistics(mean, cov, batch_mean, batch_cov, share, part=part)
-
-
-def full_precision(x: Tensor) -> AbstractContextManager:
-    """Autocast switched off for the device of `x`. The meta device, on which networks are counted, has no autocast of its own."""
-    device = "cpu" if x.is_meta else x.device.type
-    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 def there(call: Call, x: Tensor, given: tuple[Tensor | None, ...]) -> tuple[Tensor, Tensor, Statistics, Parameters, Solved]:

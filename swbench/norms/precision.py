@@ -1,0 +1,83 @@
+"""Statistics and solves in full float32, whatever a process allows elsewhere: autocast off, and TF32 off where products are cuBLAS's."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from threading import Lock
+
+import torch
+from torch import Tensor
+
+
+class WithoutTF32:
+    """TF32 switched off in cuBLAS while anybody is inside, and on again, if it was, when the last one has left.
+
+    The setting is the process's, not a thread's, and autograd goes back on threads of its own: so those inside are counted. It is a number
+    on the host that the next product's launch looks at, which nothing waits for, in a graph's capture neither. A setting that is changed
+    by others meanwhile is lost.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._before = Lock(), 0, ""
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._before = allowed()
+                if self._before not in FULL:
+                    allow(IEEE)
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0 and self._before not in FULL:
+                restore(self._before)
+
+
+FULL = ("ieee", "none", "highest")
+"""Settings under which a product of float32 is one."""
+NEWER = hasattr(torch.backends.cuda.matmul, "fp32_precision")
+"""Since torch 2.9 cuBLAS asks a setting of its own; the older names are kept beside it, and complain where the two differ."""
+IEEE = "ieee" if NEWER else "highest"
+
+
+def allowed() -> str:
+    """How cuBLAS may multiply float32 now."""
+    return torch.backends.cuda.matmul.fp32_precision if NEWER else torch.get_float32_matmul_precision()
+
+
+def allow(precision: str) -> None:
+    """Let cuBLAS multiply so from now on."""
+    if NEWER:
+        torch.backends.cuda.matmul.fp32_precision = precision
+    else:
+        torch.set_float32_matmul_precision(precision)
+
+
+def restore(precision: str) -> None:
+    """Let cuBLAS multiply as it could before; where that followed from a more general setting, it follows from it again."""
+    if NEWER:
+        allow("none")
+    if allowed() != precision:
+        allow(precision)
+
+
+WITHOUT_TF32 = WithoutTF32()
+
+
+def on_cublas(x: Tensor) -> bool:
+    """Whether products beside `x` are cuBLAS's; on a CPU nothing is asked, for each call counts there."""
+    return x.is_cuda
+
+
+def full_precision(x: Tensor) -> AbstractContextManager:
+    """Autocast and TF32 switched off for the device of `x`. The meta device, on which networks are counted, has no autocast of its own."""
+    device = "cpu" if x.is_meta else x.device.type
+    plain = torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+    return _both(plain) if on_cublas(x) else plain
+
+
+@contextmanager
+def _both(plain: AbstractContextManager) -> Iterator[None]:
+    with plain, WITHOUT_TF32:
+        yield
