@@ -1,11 +1,12 @@
 """What a whitening layer mixes: the statistics by name, the group size, ε, and the constant tensors that follow from them."""
 
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from swbench.solvers.kept import capturing
 
 BATCH, IMAGE = ("bw", "bn"), ("iw", "in", "ln")
 FULL, DIAGONAL = ("bw", "iw"), ("bn", "in")
@@ -58,13 +59,25 @@ class Basis(NamedTuple):
     """(K, S·G·G): what multiplies a source's covariance element by element: all ones (full), I (diagonal), or zero."""
 
 
+_KEPT: dict[tuple[Recipe, int, torch.dtype, torch.device], Basis] = {}
+"""For good: a captured graph reads this memory in each replay."""
+
+
 def basis(recipe: Recipe, sources: int, like: Tensor) -> Basis:
     """The constants of `recipe` beside `like`. With one source every statistic but `ln` is taken from it; with two, batch and image are apart.
 
-    They are kept for the next call, unless `like` is no plain tensor: a fake one would be found by real ones later.
+    They are kept for the next call, unless `like` is no plain tensor, for a fake one would be found by real ones later, or a CUDA graph is captured:
+    that fills what is made in it in each replay, and not before.
     """
-    build = _kept if type(like) is Tensor else _built
-    return build(recipe, sources, like.dtype, like.device)
+    key = recipe, sources, like.dtype, like.device
+    if type(like) is not Tensor:
+        return _built(*key)
+    found = _KEPT.get(key)
+    if found is None:
+        found = _built(*key)
+        if not capturing(like.device):
+            _KEPT[key] = found
+    return found
 
 
 def _built(recipe: Recipe, sources: int, dtype: torch.dtype, device: torch.device) -> Basis:
@@ -83,6 +96,3 @@ def _built(recipe: Recipe, sources: int, dtype: torch.dtype, device: torch.devic
     # Filled, not multiplied: a FLOP count must not depend on whether they were kept already.
     eps_eye = torch.diag_embed(torch.full((group,), recipe.eps, dtype=dtype, device=device))
     return Basis(eps_eye, eye, mean, cov.view(rows, -1))
-
-
-_kept = lru_cache(maxsize=256)(_built)

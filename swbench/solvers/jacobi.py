@@ -1,13 +1,14 @@
 """Σ^(-1/2) by one-sided Jacobi rotations of the Cholesky factor, a whole batch and all disjoint pairs at a time."""
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from swbench.solvers.factor import cholesky_factor
+from swbench.solvers.kept import outside_of_capture
 from swbench.solvers.spectral_solver import SpectralSolver
 
 HOST = torch.device("cpu")
@@ -65,12 +66,14 @@ class Jacobi(SpectralSolver):
         return sweeps * 6.0 * group**2 * (group - 1) + 7 / 3 * group**3
 
 
-@lru_cache(maxsize=64)
+@cache
 def _turn(half: int, device: torch.device = HOST) -> Tensor:
     """The next line-up of a round robin: the first player stays, all others move on by one place around the table.
 
-    Kept, because copying it to a GPU in every call would break the capture of a graph.
+    Kept for good: copying it to a GPU in every call would break the capture of a graph, and a captured one reads this memory in each replay.
+    Raises RuntimeError while a graph is captured.
     """
+    outside_of_capture(device, "the line-ups of the rotations")
     ring = [*range(1, half), *range(2 * half - 1, half - 1, -1)]
     ring = [ring[-1], *ring[:-1]]
     return torch.tensor([0, *ring[: half - 1], *reversed(ring[half - 1 :])], device=device)

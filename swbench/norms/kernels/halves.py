@@ -9,7 +9,7 @@ from torch import Tensor
 
 from swbench.norms.kernels import algebra
 from swbench.norms.kernels.algebra import Parameters, Solved
-from swbench.norms.recipe import Recipe
+from swbench.norms.recipe import Recipe, basis
 from swbench.norms.statistics import Statistics
 from swbench.norms.whitening import back, there
 from swbench.solvers.base import Solver
@@ -46,6 +46,9 @@ class Passes(Halves):
     """The halves that any kernel set has: the functions of `Whitening`, with what they save put one behind the other."""
 
     def room(self, call, images, channels, dtype, device):
+        # The constants are made here, before anything runs: in a compiler's graphs nothing may outlive a call. An image alone has one source.
+        for sources in (1, 2):
+            basis(call.recipe, sources, torch.empty(0, dtype=dtype, device=device))
         return sum(_count(shape) for shape, _ in _parts(call, images, channels, dtype, device))
 
     def forward(self, call, x, given, room):

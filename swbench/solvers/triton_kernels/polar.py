@@ -7,6 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from swbench.solvers.kept import outside_of_capture
 from swbench.solvers.minimax import CUBIC, Step
 from swbench.solvers.triton_kernels import tile_of, warps_of
 from swbench.solvers.triton_kernels.tile import frobenius, layout, load_symmetric, product, store
@@ -84,8 +85,10 @@ def lyapunov_kernel(
 def table_on(steps: tuple[Step, ...], device: torch.device) -> Tensor:
     """The coefficients of `steps` and the cubic, (steps + 1, 3) in float32 on `device`.
 
-    Kept for good: a copy in every call would break a CUDA graph, and a captured one reads this memory in each replay.
+    Kept for good: a copy in every call would break a CUDA graph, and a captured one reads this memory in each replay. Raises RuntimeError
+    while a graph is captured.
     """
+    outside_of_capture(device, "the coefficients of the iteration")
     return torch.tensor([*steps, CUBIC], dtype=torch.float32, device=device)
 
 
