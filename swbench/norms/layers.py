@@ -11,6 +11,7 @@ from swbench.norms.auto import choose
 from swbench.norms.kernels.base import Bound, dense, on_one_device, statistics_dtype
 from swbench.norms.ranks import Absent, Group, ranks_of
 from swbench.norms.recipe import Recipe
+from swbench.norms.recorded import record, tracing
 from swbench.norms.whitening import Call, Running, Whitening
 from swbench.solvers.base import Solver
 
@@ -98,7 +99,9 @@ class Whiten2d(nn.Module):
             from swbench.norms import operator
 
             spread = self.process_group is not None and (x.shape[0] == 0 or (self.training and self.recipe.uses_batch))
-            return operator.over_ranks(self, x) if spread else operator.whiten(self, self._checked(x))
+            return operator.over_ranks(self, x) if spread else operator.whiten(self, self.checked(x))
+        if tracing() is not None:
+            return record(self, x)
         return self.call_eagerly(x)
 
     def call_eagerly(self, x: Tensor) -> Tensor:
@@ -120,7 +123,7 @@ class Whiten2d(nn.Module):
 
         Raises ValueError for a wrong shape, of `x` or of the running statistics, RuntimeError where not all is on one device.
         """
-        if self._checked(x) is not x:
+        if self.checked(x) is not x:
             return None
         if self.recipe.uses_batch:
             groups, group = self.num_features // self.num_pergroup, self.num_pergroup
@@ -130,7 +133,7 @@ class Whiten2d(nn.Module):
         on_one_device(x, (*(getattr(self, name) for name in self._given), *self._buffers.values()))
         running = Running(self.running_mean, self.running_cov, self.momentum) if self.recipe.uses_batch else None
         ranks = ranks_of(self.process_group) if running is not None and self.training else None
-        (solver, spec), kernels = self._solver(x), kernel_sets.kernels_for(x, self.kernels)
+        (solver, spec), kernels = self.solver_for(x), kernel_sets.kernels_for(x, self.kernels)
         call = Call(self.recipe, solver, kernels, running, self.training, ranks)
         choice, laid = (spec, kernels.name), None if running is None else running.laid
         if self.process_group is not None:  # never kept, for ranks may come and go; what a kernel set does in one piece leaves them no place to join
@@ -142,7 +145,7 @@ class Whiten2d(nn.Module):
         self._ready[kind] = ready
         return ready
 
-    def _checked(self, x: Tensor) -> Tensor:
+    def checked(self, x: Tensor) -> Tensor:
         """`x`, dense. Raises ValueError for a shape that no layer of this kind takes."""
         if x.dim() != 4 or x.shape[1] != self.num_features:
             raise ValueError(f"expected an input of shape (N, {self.num_features}, H, W), not {tuple(x.shape)}")
@@ -188,7 +191,8 @@ class Whiten2d(nn.Module):
             self._solvers[spec] = solvers.get(spec)
         return self._solvers[spec]
 
-    def _solver(self, x: Tensor) -> tuple[Solver, str]:
+    def solver_for(self, x: Tensor) -> tuple[Solver, str]:
+        """The solver for an input like `x`, and what it is called."""
         spec = self.solver
         if isinstance(spec, Solver):
             return spec, spec.name

@@ -70,6 +70,10 @@ class Solver(ABC):
         """
         return True
 
+    def in_torch(self) -> "Solver":
+        """The same method in torch operations alone, whose `forward` autograd can record: itself, unless it writes through addresses."""
+        return self
+
     def transferred_bytes(self, cov: Tensor) -> int:
         """Bytes that one forward call moves between `cov`'s device and the host."""
         return 0

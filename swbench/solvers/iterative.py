@@ -78,9 +78,14 @@ class SteppedSolver(IterativeSolver):
         return self.steps or self.USUAL[dtype]
 
 
+def recorded(like: Tensor) -> bool:
+    """Whether products of `like` are recorded, by autograd or by a trace that may be run under it: both need new tensors, for autograd refuses `out=`."""
+    return like.requires_grad or torch._C._get_tracing_state() is not None
+
+
 def buffers(like: Tensor, count: int) -> list[Tensor | None]:
-    """`count` tensors to write products into, or as many None where autograd must record them (it refuses `out=`)."""
-    return [None if like.requires_grad else torch.empty_like(like) for _ in range(count)]
+    """`count` tensors to write products into, or as many None where they are `recorded`."""
+    return [None if recorded(like) else torch.empty_like(like) for _ in range(count)]
 
 
 def normalised(cov: Tensor, margin: float = 1.0001) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """`jacobi` as one Triton kernel."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import torch
@@ -35,6 +35,9 @@ class JacobiTriton(Jacobi):
 
     def fits(self, group: int, dtype: str) -> bool:
         return group <= TILE_LIMIT and dtype in self.dtypes
+
+    def in_torch(self) -> Jacobi:
+        return Jacobi(**{field.name: getattr(self, field.name) for field in fields(Jacobi)})
 
     def available(self, device: str) -> str | None:
         return super().available(device) or missing(device)

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from swbench.solvers.iterative import IterativeSolver, buffers, normalised, quintics
+from swbench.solvers.iterative import IterativeSolver, buffers, normalised, quintics, recorded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class Polar(IterativeSolver):
 
     def iterate(self, cov: Tensor) -> Tensor:
         s, norm = normalised(cov)
-        record = cov.requires_grad
+        record = recorded(cov)
         (a, b, c), *later = quintics(cov.dtype, self.low, self.steps)
         z = torch.baddbmm(s, s, s, beta=b, alpha=c)  # H of the first step, where M = Y = S and Z = I
         z.diagonal(dim1=-2, dim2=-1).add_(a)

@@ -47,6 +47,9 @@ class PolarNative(Solver):
         library.load().sw_inverse_sqrt_gradient(*pointers, len(w), w.shape[-1], torch.get_num_threads())
         return grad_cov
 
+    def in_torch(self) -> Solver:
+        return ELSEWHERE
+
     def flops(self, group: int) -> float:
         """2 G³ a product: 2 in the first quintic, 4 in each of the five others, 2 in the cubic (counted)."""
         return 24 * 2.0 * group**3

@@ -56,5 +56,8 @@ class PolarTriton(Polar):
     def fits(self, group: int, dtype: str) -> bool:
         return group <= TILE_LIMIT and dtype in self.dtypes
 
+    def in_torch(self) -> Polar:
+        return Polar(low=self.low, steps=self.steps)
+
     def available(self, device: str) -> str | None:
         return super().available(device) or missing(device)

@@ -77,13 +77,7 @@ def _sources(recipe: Recipe, stats: Statistics) -> tuple[_Source, ...]:
 
 def mix_and_solve(recipe: Recipe, solver: Solver, stats: Statistics, parameters: Parameters) -> Solved:
     """μ̂ = Σ ω_k μ_k, Σ̂ = Σ ω'_k Σ_k + εI (Pan et al. 2019, eqs. 5, 6), W by `solver`, then A and b."""
-    sources = _sources(recipe, stats)
-    first = sources[0]
-    constants = basis(recipe, len(sources), first.cov)
-    if recipe.all_full and len(sources) == 1:
-        mean, cov, mixed = first.mean, first.cov + constants.eps_eye, ()
-    else:
-        mean, cov, mixed = _mix(recipe, stats, sources, constants, parameters)
+    mean, cov, mixed = mixture(recipe, stats, parameters)
     shape = cov.shape
     n, g, group, _ = shape
     w, saved = solver.forward(cov.view(-1, group, group))
@@ -91,6 +85,16 @@ def mix_and_solve(recipe: Recipe, solver: Solver, stats: Statistics, parameters:
     column = mean.view(-1, group, 1)
     b = torch.bmm(a, column).neg_() if parameters.beta is None else torch.baddbmm(tiled(parameters.beta, n).view(-1, group, 1), a, column, alpha=-1)
     return Solved(a.view(shape), b.view(n, g, group), w.view(shape), mean, saved, mixed)
+
+
+def mixture(recipe: Recipe, stats: Statistics, parameters: Parameters) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+    """μ̂ (n, g, G) and Σ̂ + εI (n, g, G, G), eqs. 5 and 6, and what the way back through the weights needs."""
+    sources = _sources(recipe, stats)
+    first = sources[0]
+    constants = basis(recipe, len(sources), first.cov)
+    if recipe.all_full and len(sources) == 1:
+        return first.mean, first.cov + constants.eps_eye, ()
+    return _mix(recipe, stats, sources, constants, parameters)
 
 
 def tiled(vector: Tensor, n: int) -> Tensor:

@@ -1,0 +1,109 @@
+"""A traced layer is the layer for any input: nothing that it does is left out of the trace, on whatever kernels it runs otherwise."""
+
+import contextlib
+import copy
+import io
+
+import pytest
+import torch
+from whitening_layers import WHITENING
+
+from swbench.norms.layers import BatchWhiten2d, SwitchWhiten2d
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+GRAD = {"with gradients": contextlib.nullcontext, "without": torch.no_grad}
+
+
+def made(name, train, **options):
+    cls, given = WHITENING[name]
+    layer = cls(8, 4, **given, **options).train(train)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(torch.rand_like(parameter) + 0.5)
+        if layer.recipe.uses_batch:
+            layer.running_mean.normal_()
+            root = torch.randn(2, 4, 12)
+            layer.running_cov.copy_(root @ root.mT / 12)
+    return layer
+
+
+def traced_beside(layer, x):
+    """The trace of a copy of `layer` at `x`, with the layer's own running statistics, which tracing moved."""
+    traced = torch.jit.trace(copy.deepcopy(layer), x)
+    traced.load_state_dict(layer.state_dict())
+    return traced
+
+
+def agree(one, other):
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("grad", GRAD)
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("name", WHITENING)
+def test_another_input_of_another_size(name, train, grad):
+    layer = made(name, train)
+    with GRAD[grad]():
+        traced = traced_beside(layer, torch.randn(1, 8, 6, 5))
+        for shape in ((1, 8, 6, 5), (3, 8, 7, 9)):
+            x = 3 * torch.randn(shape) + 1
+            agree(traced(x), layer(x))
+    for got, want in zip(traced.buffers(), layer.buffers(), strict=True):
+        agree(got, want)
+        assert not got.requires_grad
+
+
+@pytest.mark.parametrize("grad", GRAD)
+@pytest.mark.parametrize("name", ["bw", "swb"])
+def test_gradients(name, grad):
+    layer, x, dy = made(name, True), torch.randn(3, 8, 6, 5), torch.randn(3, 8, 6, 5)
+    with GRAD[grad]():
+        traced = traced_beside(layer, torch.randn(2, 8, 4, 4))
+    for got, want in zip(*(torch.autograd.grad(of(x.requires_grad_()), [x, *of.parameters()], dy) for of in (traced, layer)), strict=True):
+        agree(got, want)
+
+
+def test_a_trace_can_be_saved():
+    layer, file, x = made("swa", False), io.BytesIO(), torch.randn(2, 8, 4, 4)
+    torch.jit.save(torch.jit.trace(layer, torch.randn(1, 8, 5, 5)), file)
+    file.seek(0)
+    agree(torch.jit.load(file)(x), layer(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_dtype_and_layout(dtype):
+    layer = made("swa", False).to(dtype)
+    x = torch.randn(2, 8, 4, 6, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    y, want = traced_beside(layer, x)(x + 1), layer(x + 1)
+    torch.testing.assert_close(y, want)
+    assert y.stride() == want.stride()
+
+
+@pytest.mark.parametrize(("solver", "chosen"), [("polar-native", "polar"), ("newton:steps=9", "newton:steps=9"), ("auto", None)])
+def test_says_what_was_recorded(solver, chosen):
+    layer = SwitchWhiten2d(8, 4, solver=solver)
+    torch.jit.trace(layer, torch.randn(2, 8, 4, 4), check_trace=False)  # which calls the layer itself
+    assert layer.chosen["kernels"] == "torch"
+    assert chosen is None or layer.chosen["solver"] == chosen
+    layer(torch.randn(2, 8, 4, 4))
+    assert layer.chosen["solver"] == solver or solver == "auto"
+
+
+def test_a_wrong_shape_is_refused():
+    with pytest.raises(ValueError, match=r"expected an input of shape \(N, 8, H, W\)"):
+        torch.jit.trace(BatchWhiten2d(8, 4), torch.randn(2, 4, 3, 3))
+
+
+def test_ranks_cannot_be_recorded():
+    with pytest.raises(RuntimeError, match="trace it in eval mode"):
+        torch.jit.trace(BatchWhiten2d(8, 4, process_group="world"), torch.randn(2, 8, 3, 3))
+
+
+@pytest.mark.parametrize(("solver", "same"), [("polar-triton:steps=9", "polar:backward=lyapunov,low=0.0,steps=9"), ("jacobi-triton:sweeps=4", "jacobi")])
+def test_solvers_in_triton_have_a_twin_in_torch(solver, same):
+    from swbench import solvers
+
+    twin = solvers.get(solver).in_torch()
+    assert twin.name == same.partition(":")[0]
+    assert getattr(twin, "steps", 9) == 9
+    assert getattr(twin, "sweeps", 4) == 4
