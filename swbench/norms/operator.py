@@ -52,7 +52,7 @@ def arguments(layer, x: Tensor) -> tuple:
         spec = pick(_by_batch(device, group, dtype), images * (channels // group))
     kernels = _kernels_for(device, str(x.dtype).removeprefix("torch."), layer.kernels)
     statistics, training = ",".join(recipe.statistics), layer.training and recipe.uses_batch
-    first, second, step = _room(statistics, group, training, spec, kernels, channels, dtype, device)
+    first, second, step = _room(statistics, group, recipe.eps_text, training, spec, kernels, channels, dtype, device)
     room = first if x.shape[0] == 1 else second + step * (x.shape[0] - 2)
     running = (layer.running_mean, layer.running_cov) if recipe.uses_batch else (None, None)
     tensors = (x, layer.weight, layer.bias, *layer._logits(), *running)
@@ -83,9 +83,9 @@ def _kernels_for(device: str, dtype: str, wanted: str) -> str:
 
 
 @torch.compiler.assume_constant_result
-def _room(statistics: str, group: int, training: bool, solver: str, kernels: str, channels: int, dtype: str, device: str) -> tuple[int, int, int]:
+def _room(statistics: str, group: int, eps: str, training: bool, solver: str, kernels: str, channels: int, dtype: str, device: str) -> tuple[int, int, int]:
     """Elements of room for one image, for two, and for each one more."""
-    call = _call(statistics, group, 1.0, training, solver, kernels)  # room has nothing to do with ε
+    call = _call(statistics, group, float(eps), training, solver, kernels)
     one, two, three = (call.kernels.halves(call).room(call, images, channels, getattr(torch, dtype), device) for images in (1, 2, 3))
     return one, two, three - two
 

@@ -31,6 +31,8 @@ class Recipe:
     """Whether an image's own statistics enter, so that every image has matrices of its own."""
     layer_index: int | None = field(init=False, repr=False, compare=False)
     """The position of `ln` among the statistics, None without it."""
+    eps_text: str = field(init=False, repr=False, compare=False)
+    """ε in digits, all of them: a compiler may take a number to be one that changes, but not a text."""
     all_full: bool = field(init=False, repr=False, compare=False)
     """Whether every covariance is a full one."""
 
@@ -41,6 +43,7 @@ class Recipe:
             ("uses_batch", any(s in BATCH for s in of)),
             ("uses_image", any(s in IMAGE for s in of)),
             ("layer_index", of.index(LAYER) if LAYER in of else None),
+            ("eps_text", repr(self.eps)),
             ("all_full", all(s in FULL for s in of)),
         ):
             object.__setattr__(self, name, value)

@@ -1,0 +1,83 @@
+"""No tensor that is kept on a device is made while a CUDA graph is captured, and none is made twice."""
+
+import importlib.util
+
+import pytest
+import torch
+
+from swbench.norms import recipe
+from swbench.norms.layers import SwitchWhiten2d
+from swbench.norms.recipe import Recipe, basis
+from swbench.solvers import jacobi, kept
+from swbench.solvers.kept import capturing, outside_of_capture
+
+GPU = torch.device("cuda", 0)
+
+
+@pytest.fixture
+def captured(monkeypatch):
+    """Whatever is done now is done while a graph is captured, on a CPU too."""
+    monkeypatch.setattr(kept, "capturing", lambda device: True)
+    monkeypatch.setattr(recipe, "capturing", lambda device: True)
+
+
+@pytest.mark.parametrize("now", [True, False])
+def test_only_a_gpu_captures(monkeypatch, now):
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: now)
+    assert capturing(GPU) is now
+    assert not capturing(torch.device("cpu"))
+
+
+def test_what_has_to_be_copied_is_refused_and_says_what_to_do(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    outside_of_capture(torch.device("cpu"), "a table")
+    with pytest.raises(RuntimeError, match="a table cannot be copied to cuda:0 while a CUDA graph is captured; make one call of this shape before"):
+        outside_of_capture(GPU, "a table")
+
+
+def test_constants_are_made_once_and_not_kept_from_a_capture(request):
+    mine, like = Recipe(("bw", "iw"), 4, 1e-5), torch.zeros(1, dtype=torch.float64)
+    recipe._KEPT.pop((mine, 2, like.dtype, like.device), None)
+    request.getfixturevalue("captured")
+    inside = basis(mine, 2, like)
+    assert basis(mine, 2, like).eye is not inside.eye
+    request.getfixturevalue("monkeypatch").undo()
+    first = basis(mine, 2, like)
+    assert basis(mine, 2, like) is first
+    assert all(torch.equal(a, b) for a, b in zip(first, inside, strict=True))
+
+
+def test_a_capture_finds_what_was_made_before_it(request):
+    mine, like = Recipe(("bw", "iw"), 4, 1e-5), torch.zeros(1)
+    first, turn = basis(mine, 2, like), jacobi._turn(3)
+    request.getfixturevalue("captured")
+    assert basis(mine, 2, like) is first
+    assert jacobi._turn(3) is turn
+
+
+@pytest.mark.usefixtures("captured")
+def test_line_ups_are_not_copied_in_a_capture():
+    jacobi._turn.cache_clear()
+    with pytest.raises(RuntimeError, match="the line-ups of the rotations cannot be copied"):
+        jacobi._turn(5)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+@pytest.mark.usefixtures("captured")
+def test_coefficients_are_not_copied_in_a_capture():
+    from swbench.solvers.triton_kernels.polar import table_on
+
+    with pytest.raises(RuntimeError, match="the coefficients of the iteration cannot be copied"):
+        table_on(((1.0, 2.0, 3.0),), torch.device("cpu"))
+
+
+def test_a_compiled_layer_makes_its_constants_when_its_room_is_measured():
+    """Before anything runs, for one image and for several."""
+    from swbench.norms import operator
+
+    layer = SwitchWhiten2d(8, 4, solver="eigh", kernels="torch", eps=0.0123)  # no other test's
+    operator.arguments(layer, torch.randn(2, 8, 3, 3))
+    made = set(recipe._KEPT)
+    for images in (1, 2):
+        layer(torch.randn(images, 8, 3, 3, requires_grad=True)).sum().backward()
+    assert set(recipe._KEPT) == made
