@@ -37,6 +37,7 @@ class Compiled(NamedTuple):
 
     registers: int
     spilled_bytes: int
+    """What the compiler puts on the stack because registers do not suffice, and whatever else is there."""
     shared_bytes: int
     wide_loads: int
     """Loads of 16 bytes a thread from global memory, asynchronous copies into shared memory included."""
@@ -79,7 +80,7 @@ def source_of(launch: Launch, dtype: torch.dtype) -> ASTSource:
 
 def compiled(launch: Launch, dtype: torch.dtype, capability: int) -> Compiled:
     """`launch` compiled for `capability` (90 for compute capability 9.0)."""
-    made = triton.compile(source_of(launch, dtype), target=GPUTarget("cuda", capability, 32), options={"num_warps": launch.warps})
+    made = triton.compile(source_of(launch, dtype), target=GPUTarget("cuda", capability, 32), options=launch.options)
     ptx = made.asm["ptx"]
     ptxas = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas"
     with tempfile.NamedTemporaryFile("w", suffix=".ptx") as file:
@@ -96,7 +97,7 @@ def compiled(launch: Launch, dtype: torch.dtype, capability: int) -> Compiled:
     copied = [copy for copy in copies if "cp.async.cg" in copy]
     return Compiled(
         int(re.search(r"Used (\d+) registers", said)[1]),
-        int(re.search(r"(\d+) bytes spill stores", said)[1]),
+        int(re.search(r"(\d+) bytes stack frame", said)[1]),
         made.metadata.shared,
         len(wide) + len(copied),
         len(loads) - len(wide) + len(copies) - len(copied),

@@ -1,10 +1,14 @@
 """Every pixel and channel belongs to one program of a plan, whatever the shape, and a plan fills the chip without more parts than it must."""
 
+import importlib.util
 import itertools
 
 import pytest
+import torch
 
 from swbench.norms.kernels.triton_kernels.plan import MOST_PARTS, RESIDENT, SUM, plan_of
+from swbench.norms.recipe import Recipe
+from swbench.solvers.polar_triton import PolarTriton
 
 SHAPES = [(1, 64, 12544), (32, 64, 12544), (1, 256, 196), (32, 512, 49), (2, 20, 1), (1, 64, 713 * 713), (3, 24, 1000)]
 
@@ -31,6 +35,31 @@ def test_covers_all(shape, last, group):
 def test_is_a_function_of_the_shape_alone():
     for shape, last in itertools.product(SHAPES[:3], (False, True)):
         assert plan_of(*shape, 16, last, 132, SUM) == plan_of.__wrapped__(*shape, 16, last, 132, SUM)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("images", [1, 32])
+def test_image_sizes_share_their_compiled_kernels(monkeypatch, images, last):
+    """What Triton compiles for: the constants and options, which pointers are there, and integers that it may look into."""
+    from swbench.norms.kernels.triton_kernels import form, whole
+
+    monkeypatch.setattr(form, "multiprocessors", lambda device: 132)
+    recipe, dtypes = Recipe(("bw", "iw", "bn", "in", "ln"), 16, 1e-5), (torch.float32,) * 7
+
+    def compiled_for(side):
+        key = form.Key(recipe, PolarTriton(), (images, 64, side, side), last, True, 0.99, torch.device("cuda", 0), dtypes)
+        made = whole.Whole(key)
+        found = []
+        for one in (*made.forward, *made.backward[True]):
+            numbers = one.kernel.params[len(one.names) : len(one.names) + len(one.sizes)]
+            assert all(number.do_not_specialize or isinstance(size, float) for number, size in zip(numbers, one.sizes, strict=True))
+            found.append((one.kernel.__name__, one.constants, one.options, [name is None for name in one.names]))
+        return found
+
+    sizes = [compiled_for(side) for side in (112, 96, 64, 224)]
+    assert sizes[0] == sizes[1] == sizes[2] == sizes[3]
+    assert compiled_for(7) != sizes[0]
 
 
 def test_more_than_a_tile_is_refused():

@@ -31,7 +31,10 @@ def direct() -> bool:
 
 
 class Launch:
-    """`programs` programs of `kernel`, whose arguments are pointers by the `names` they have in a table (None: no tensor), `sizes` and `constants`."""
+    """`programs` programs of `kernel`, whose arguments are pointers by the `names` they have in a table (None: no tensor), `sizes` and `constants`.
+
+    `registers` of a thread that the compiler may fill; None leaves it to the compiler, which rather spills a few to the stack than take many more.
+    """
 
     def __init__(
         self,
@@ -41,14 +44,21 @@ class Launch:
         constants: dict[str, object],
         warps: int,
         names: tuple[str | None, ...],
+        registers: int | None = None,
     ) -> None:
-        self.kernel, self.programs, self.sizes, self.constants, self.warps, self.names = kernel, programs, sizes, constants, warps, names
+        self.kernel, self.programs, self.sizes, self.constants, self.names = kernel, programs, sizes, constants, names
+        self.warps, self.registers = warps, registers
         self.compiled = None
+
+    @property
+    def options(self) -> dict[str, int]:
+        """How the kernel is compiled."""
+        return {"num_warps": self.warps} if self.registers is None else {"num_warps": self.warps, "maxnreg": self.registers}
 
     def plainly(self, table: Table) -> None:
         """Launch with tensors, through Triton's own dispatch; what it compiled is kept."""
         pointers = [None if name is None else table[name] for name in self.names]
-        self.compiled = self.kernel[(self.programs,)](*pointers, *self.sizes, **self.constants, num_warps=self.warps)
+        self.compiled = self.kernel[(self.programs,)](*pointers, *self.sizes, **self.constants, **self.options)
 
     def directly(self, table: Table, stream: int) -> None:
         """Launch what is compiled with addresses."""

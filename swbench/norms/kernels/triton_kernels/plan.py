@@ -9,23 +9,28 @@ RESIDENT = 4
 """Programs of four warps that a multiprocessor holds at 128 registers a thread (65536 registers): a heuristic for when the chip is full."""
 MOST_PARTS = 32
 """Parts of one image at most: what adds them up reads all of them, one program a tile."""
-WARPS, WARPS_ALONE = 4, 8
-"""Warps a program, and where a tile of 64 is alone: with four the compiler spills."""
-FETCHED = 64
-"""Registers of each thread that hold what is fetched at once to be added up."""
+WARPS = 4
+WIDTHS = {16: 64, 32: 64, 64: 16}
+"""Pixels of a tile at most: with more the factors of a tile of 64 do not fit the registers of a map."""
+ALL = 255
+"""Registers a thread can have at most."""
+FETCHED, FETCHED_BESIDE = 64, 16
+"""Registers of each thread that hold what is fetched at once to be added up, and beside products of tiles above 16, which need the others."""
 SUM, MAP, MAP_TWO = 2048, 4096, 2048
 """Elements of a tensor that a program of four warps holds at once in a sum, in a map of one tensor and in one of two.
 
 Taken from the compiler's registers for compute capability 9.0 (docs/gpu-kernels.md): the most with which nothing spills and four programs
 fit a multiprocessor at G = 16.
 """
+MAP_REGISTERS = 128
+"""Registers that a thread of a map of one tensor in channels_last may have in tiles of 16; left to itself the compiler takes 72 and spills one."""
 
 
 class Plan(NamedTuple):
     """How one tensor (N, C, H, W) is cut. A tile holds `rows` = pack·G channels; a program works on `stack` tiles side by side.
 
     In a contiguous tensor the stack is `stack` runs of pixels of the same channels, in channels_last `stack` tiles of channels at the same pixels:
-    each warp multiplies one matrix of the stack, and what a program reads is contiguous. A tile of 64 is alone, with eight warps to itself.
+    each warp multiplies one matrix of the stack, and what a program reads is contiguous. A tile of 64 is alone, with four warps to itself.
     """
 
     images: int
@@ -51,6 +56,8 @@ class Plan(NamedTuple):
     blocks: int
     """Blocks of one such part."""
     pixel_unit: int
+    registers: int | None
+    """Registers a thread may have; None leaves it to the compiler."""
     channel_unit: int
     """The largest power of two, 16 at most, that divides the pixels or channels: what the compiler may assume of addresses."""
 
@@ -79,9 +86,9 @@ def power(number: int) -> int:
     return 1 << (number - 1).bit_length()
 
 
-def fetched(entries: int, warps: int) -> int:
+def fetched(entries: int, warps: int, registers: int = FETCHED) -> int:
     """How many matrices of `entries` a program fetches at once."""
-    return max(1, FETCHED * 32 * warps // entries)
+    return max(1, registers * 32 * warps // entries)
 
 
 @lru_cache(maxsize=4096)
@@ -94,7 +101,7 @@ def plan_of(images: int, channels: int, pixels: int, group: int, last: bool, mul
     tiles = -(-channels // (pack * group))
     most = 1 if tile > 32 else WARPS
     stack = min(most, power(tiles)) if last else most
-    width = max(16, min(64, elements // (tile * most), power(pixels)))
+    width = max(16, min(WIDTHS[tile], elements // (tile * most), power(pixels)))
     if not last:
         stack = min(stack, power(-(-pixels // width)))
     bundles, block = (-(-tiles // stack), width) if last else (tiles, stack * width)
@@ -102,5 +109,8 @@ def plan_of(images: int, channels: int, pixels: int, group: int, last: bool, mul
     parts = max(1, min(RESIDENT * multiprocessors // (images * bundles), MOST_PARTS, count))
     blocks = -(-count // parts)
     parts = -(-count // blocks)
-    warps = WARPS_ALONE if tile > 32 else stack
-    return Plan(images, channels, pixels, group, tile, pack, last, bundles, stack, warps, width, block, parts, blocks, _unit(pixels), _unit(channels))
+    warps = WARPS if tile > 32 else stack
+    registers = ALL if tile > 16 else MAP_REGISTERS if last and elements == MAP else None
+    return Plan(
+        images, channels, pixels, group, tile, pack, last, bundles, stack, warps, width, block, parts, blocks, _unit(pixels), registers, _unit(channels)
+    )

@@ -9,7 +9,7 @@ from swbench.norms.kernels.triton_kernels.form import Form, Key
 from swbench.norms.kernels.triton_kernels.launch import Launch, launch
 from swbench.norms.kernels.triton_kernels.maps import UNMIXED, map_kernel
 from swbench.norms.kernels.triton_kernels.merge import merge_kernel, total_kernel
-from swbench.norms.kernels.triton_kernels.plan import Plan, fetched, power
+from swbench.norms.kernels.triton_kernels.plan import ALL, FETCHED, FETCHED_BESIDE, Plan, fetched, power
 from swbench.norms.kernels.triton_kernels.room import Room
 from swbench.norms.kernels.triton_kernels.set import arguments
 from swbench.norms.kernels.triton_kernels.small import gather_kernel, small_kernel
@@ -44,12 +44,21 @@ class Whole:
         self.backward = self._backward()
         self._tables: tuple[Tensor, ...] | None = None
 
-    def _launch(self, kernel, programs: int, sizes: tuple[float, ...], constants: dict[str, object], warps: int, names: dict[str, str | None]) -> Launch:
+    def _launch(
+        self,
+        kernel,
+        programs: int,
+        sizes: tuple[float, ...],
+        constants: dict[str, object],
+        warps: int,
+        names: dict[str, str | None],
+        registers: int | None = None,
+    ) -> Launch:
         """A launch whose `names` are those of tensors that are there."""
         gone = self.form.absent
         count = len(kernel.arg_names) - len(sizes) - len(constants)
         found = (names.get(name, name) for name in kernel.arg_names[:count])
-        return Launch(kernel, programs, sizes, constants, warps, tuple(None if name in gone else name for name in found))
+        return Launch(kernel, programs, sizes, constants, warps, tuple(None if name in gone else name for name in found), registers)
 
     def _tile(self, chunk: int) -> dict[str, int]:
         """How a small kernel holds its tile, and how many such it fetches at once to add them up."""
@@ -59,7 +68,7 @@ class Whole:
     def _parts_at_once(self) -> int:
         """All that a thread has registers for, or one. Nothing between, for every number is compiled for anew."""
         tile = self.form.sums.tile
-        return 1 if self.form.sums.parts == 1 else fetched(tile * tile, warps_of(tile))
+        return 1 if self.form.sums.parts == 1 else fetched(tile * tile, warps_of(tile), FETCHED if tile == 16 else FETCHED_BESIDE)
 
     def _solver(self, back: bool) -> dict[str, object]:
         return {"STEPS": len(steps_of(self.key.solver)[back]), "PRECISION": product_precision(self.key.solver.precision, self.form.sums.group)}
@@ -68,7 +77,7 @@ class Whole:
         plan = self.form.sums
         sizes = (self.form.centre, plan.channels // plan.channel_unit, plan.pixels // plan.pixel_unit, plan.parts, plan.blocks)
         names = {"left": "dy" if pair else None, "shift": None}
-        return self._launch(sums_kernel, plan.sum_programs, sizes, {"PAIR": pair, **arguments(plan)}, plan.warps, names)
+        return self._launch(sums_kernel, plan.sum_programs, sizes, {"PAIR": pair, **arguments(plan)}, plan.warps, names, plan.registers)
 
     def _over_batch(self, kernel, *more: float) -> Launch:
         """A kernel that adds over a batch, some rows of a matrix a program."""
@@ -92,7 +101,7 @@ class Whole:
         mixed = {"ALONE": form.batch == ALONE.value, "KINDS": form.kinds, "TILES": power(plan.tiles)} if transposed and form.kinds else UNMIXED
         constants = {"TRANSPOSED": transposed, **mixed, **arguments(plan)}
         sizes = (plan.channels // plan.channel_unit, plan.pixels // plan.pixel_unit, int(form.sets > 1))
-        return self._launch(map_kernel, plan.map_programs, sizes, constants, plan.warps, names)
+        return self._launch(map_kernel, plan.map_programs, sizes, constants, plan.warps, names, plan.registers)
 
     def _forward(self) -> list[Launch]:
         form, key, plan = self.form, self.key, self.form.sums
@@ -111,7 +120,7 @@ class Whole:
             "LAYER_CHUNK": min(chunk, max(1, 512 * warps // wide)),
         }
         sizes = (form.centre, plan.channels, plan.pixels, plan.parts, key.recipe.eps, fresh)
-        launches.append(self._launch(solve_kernel, form.sets * plan.tiles, sizes, constants, warps, {}))
+        launches.append(self._launch(solve_kernel, form.sets * plan.tiles, sizes, constants, warps, {}, ALL))
         nothing = dict.fromkeys(("x", "b", "batch_b", "batch_c", "batch_mean", "layer", "weights", "scalars", "grad_mean_logits", "grad_cov_logits"))
         launches.append(self._map(form.one, {**nothing, "source": "x", "out": "y", "c": "offset", "near": "mean"}, False))
         return launches
@@ -129,7 +138,7 @@ class Whole:
         sizes = (form.centre, plan.channels, plan.pixels, parts, 1 / (plan.pixels * (plan.images if form.shared else 1)))
         constants = {"SUMMED": form.shared, "FLOW": form.flow, "BATCH": form.batch, "KINDS": form.kinds, **self._solver(True)}
         constants |= {**self._tile(chunk), "LAST": plan.last}
-        launches.append(self._launch(small_kernel, form.sets * plan.tiles, sizes, constants, warps_of(plan.tile), names))
+        launches.append(self._launch(small_kernel, form.sets * plan.tiles, sizes, constants, warps_of(plan.tile), names, ALL))
         gather = [self._gather()]
         launches += gather if form.gathers else []
         return {True: [*launches, self._combine()], False: launches + (gather if form.kinds and not form.gathers else [])}
