@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 from unittest.mock import patch
@@ -78,17 +79,23 @@ def source_of(launch: Launch, dtype: torch.dtype) -> ASTSource:
     return ASTSource(fn=kernel, signature={name: signature[name] for name in kernel.arg_names}, constexprs=constants, attrs=attributes)
 
 
-def compiled(launch: Launch, dtype: torch.dtype, capability: int) -> Compiled:
-    """`launch` compiled for `capability` (90 for compute capability 9.0)."""
-    made = triton.compile(source_of(launch, dtype), target=GPUTarget("cuda", capability, 32), options=launch.options)
-    ptx = made.asm["ptx"]
+@cache
+def assembled(ptx: str) -> str:
+    """What ptxas says of registers and memory; once for launches whose code is the same."""
     ptxas = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas"
     with tempfile.NamedTemporaryFile("w", suffix=".ptx") as file:
         file.write(ptx)
         file.flush()
         target = re.search(r"\.target (\w+)", ptx)[1]
         command = [str(ptxas), "-v", f"-arch={target}", file.name, "-o", "/dev/null"]
-        said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+        return subprocess.run(command, capture_output=True, text=True, check=True).stderr
+
+
+def compiled(launch: Launch, dtype: torch.dtype, capability: int) -> Compiled:
+    """`launch` compiled for `capability` (90 for compute capability 9.0)."""
+    made = triton.compile(source_of(launch, dtype), target=GPUTarget("cuda", capability, 32), options=launch.options)
+    ptx = made.asm["ptx"]
+    said = assembled(ptx)
     loads = re.findall(r"ld\.global[^;\n]*", ptx)
     wide = [load for load in loads if ".v4." in load and ".b32" in load]
     copies = re.findall(r"cp\.async\.c[ag][^;\n]*", ptx)
