@@ -216,6 +216,33 @@ def test_a_compiled_graph_runs_on_the_same_kernels(train):
         assert all(torch.equal(a, b) for a, b in zip((y, *got, *other.buffers()), (want, *right, *layer.buffers()), strict=True))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("train", [True, False])
+def test_a_trace_leaves_nothing_out(train):
+    """Kernels write through addresses, which no trace records: the trace is made of torch operations."""
+    layer = make("swa", 8, 4, train)
+    with torch.no_grad():
+        traced = torch.jit.trace(copy.deepcopy(layer), inputs((1, 8, 3, 5))[0])
+        traced.load_state_dict(layer.state_dict())
+        x, _ = inputs((2, 8, 4, 4))
+        torch.testing.assert_close(traced(x), layer(x), rtol=2e-4, atol=2e-4)
+    assert layer.chosen == {"solver": "polar-triton", "kernels": "triton"}
+
+
+def test_a_first_call_in_a_capture_says_what_to_do(monkeypatch):
+    from swbench.solvers import kept
+
+    monkeypatch.setattr(kept, "capturing", lambda device: True)
+    layer, (x, _) = make("swa", 8, 4, True), inputs((2, 8, 3, 5))
+    layer.solver = "polar-triton:steps=11"  # no other test's
+    with pytest.raises(RuntimeError, match="make one call of this shape before the capture"):
+        layer(x)
+    monkeypatch.undo()
+    layer(x)
+    monkeypatch.setattr(kept, "capturing", lambda device: True)
+    layer(x.requires_grad_()).sum().backward()
+
+
 def test_nothing_that_is_kept_is_made_while_a_compiled_layer_runs():
     """A compiler's first run is in memory that its graphs will use again."""
     layer = make("swb", 16, 8, True)
