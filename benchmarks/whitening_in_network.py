@@ -15,7 +15,8 @@ import torch
 from swbench import models
 from swbench.norms.layers import Whiten2d
 
-VARIANTS = {"bn": ("bn", 0), "bn again": ("bn", 0), "bw": ("bw", 7), "swa": ("swa", 7), "swb": ("swb", 7)}
+NORMS = ("bn", "bn again", "bw", "swa", "swb")
+SIZES = {"resnet50": 224, "resnet50-seg": 713}
 WARM_UP = 3
 
 Moments = dict[tuple[str, str, str], list[float]]
@@ -61,17 +62,24 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--batch", type=int, default=1)
+    options.add_argument("--model", choices=tuple(SIZES), default="resnet50", help="at 224×224, or dilated for segmentation at 713×713")
+    options.add_argument("--layers", type=int, choices=(7, 14), default=7)
+    options.add_argument("--norms", default=",".join(NORMS), help="the first is what others are compared with, the last one whitens: default %(default)s")
     options.add_argument("--rounds", type=int, default=30)
     given = options.parse_args()
     torch.set_num_threads(given.threads)
+    size = SIZES[given.model]
     random.seed(0)
     torch.manual_seed(0)
-    networks = {name: models.build("resnet50", norm, layers).train() for name, (norm, layers) in VARIANTS.items()}
-    sites = [site for site, layer in networks["swa"].named_modules() if isinstance(layer, Whiten2d)]
+    networks = {}
+    for name in given.norms.split(","):
+        norm = name.split()[0]
+        networks[name] = models.build(given.model, norm, 0 if norm == "bn" else given.layers).train()
+    sites = [site for site, layer in networks[name].named_modules() if isinstance(layer, Whiten2d)]
     moments: Moments = {}
     for name, network in networks.items():
         watch(network, name, sites, moments)
-    passes = run(networks, torch.randn(given.batch, 3, 224, 224), given.rounds)
+    passes = run(networks, torch.randn(given.batch, 3, size, size), given.rounds)
     say = sys.stdout.write
     for way in "FB":
         totals = dict.fromkeys(networks, 0.0)

@@ -70,7 +70,8 @@ class _Value:
 class FvcoreRule(Rule):
     """One per multiply-add; batch normalisation 5 per element in training mode and 2 in eval mode, so name the mode.
 
-    A custom autograd Function is one opaque operation to fvcore's own tracer; here the handles are applied to what runs inside it.
+    fvcore's own tracer sees a custom autograd Function as one opaque operation, and a whitening layer as what `norms.recorded` makes of it; here the handles
+    are applied to what runs.
     """
 
     name: ClassVar[str] = "fvcore"

@@ -13,7 +13,7 @@ class WithoutTF32:
 
     The setting is the process's, not a thread's, and autograd goes back on threads of its own: so those inside are counted. It is a number
     on the host that the next product's launch looks at, which nothing waits for, in a graph's capture neither. A setting that is changed
-    by others meanwhile is lost.
+    by others meanwhile is lost; and one for products that said the same as the general one follows it from then on, for the two cannot be told apart.
     """
 
     def __init__(self) -> None:

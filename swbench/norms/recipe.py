@@ -43,7 +43,7 @@ class Recipe:
             ("uses_batch", any(s in BATCH for s in of)),
             ("uses_image", any(s in IMAGE for s in of)),
             ("layer_index", of.index(LAYER) if LAYER in of else None),
-            ("eps_text", repr(self.eps)),
+            ("eps_text", repr(float(self.eps))),
             ("all_full", all(s in FULL for s in of)),
         ):
             object.__setattr__(self, name, value)

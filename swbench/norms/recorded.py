@@ -1,5 +1,6 @@
 """A whitening layer in torch operations that make new tensors: what `torch.jit.trace` can record, where kernels that write through addresses leave no trace."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -25,7 +26,9 @@ tracing = torch._C._get_tracing_state
 def record(layer: "Whiten2d", x: Tensor) -> Tensor:
     """`layer` at `x` (N, C, H, W), for any number of images and pixels, and differentiable by autograd through every operation.
 
-    Statistics, solver and running statistics are those of the layer; a solver in C or Triton is replaced by the same method in torch.
+    Statistics, solver and running statistics are those of the layer; a solver in C or Triton is replaced by the same method in torch. What a trace
+    cannot hold: the exclusion of autocast and TF32, which are settings and no operations, and the layer's own gradient. Autograd's gradient of a
+    decomposition is not finite, or mostly rounding, where eigenvalues meet; to train a trace choose `polar` or `newton`.
     Raises ValueError for any other shape, RuntimeError for a layer that spreads its batch over ranks in training.
     """
     recipe, groups = layer.recipe, layer.num_features // layer.num_pergroup
@@ -33,11 +36,12 @@ def record(layer: "Whiten2d", x: Tensor) -> Tensor:
         raise RuntimeError("a whitening layer with a process group communicates in training, which torch.jit.trace cannot record; trace it in eval mode")
     dtype = statistics_dtype(x)
     with _outside_of_the_trace():  # a shape is numbers here; and constants that are kept are made once, not in every run of the trace
-        layer.checked(x)
+        last = not layer.checked(x).is_contiguous()
         asked, name = layer.solver_for(x)
         for sources in (1, 2):
             basis(recipe, sources, torch.empty(0, dtype=dtype, device=x.device))
-    solver = asked.in_torch()
+        solver = asked.in_torch()
+        solver.forward(torch.eye(recipe.group, dtype=dtype, device=x.device).unsqueeze(0))
     layer.choice = name if solver is asked else solver.name, "torch"
     given = (layer.weight, layer.bias, *layer._logits())
     with full_precision(x):
@@ -51,7 +55,7 @@ def record(layer: "Whiten2d", x: Tensor) -> Tensor:
         if parameters.beta is not None:
             y = y + parameters.beta.view(groups, recipe.group, 1)
         y = y.reshape(x.shape).to(x.dtype)
-    return y if x.is_contiguous() else y.contiguous(memory_format=torch.channels_last)
+    return y.contiguous(memory_format=torch.channels_last) if last else y
 
 
 @contextmanager
@@ -85,6 +89,8 @@ def _statistics(layer: "Whiten2d", values: Tensor) -> Statistics:
 
 
 def _solved(solver: Solver, cov: Tensor) -> Tensor:
-    """W for `cov` (n, g, G, G)."""
-    w, _ = solver.forward(cov.flatten(0, 1))
+    """W for `cov` (n, g, G, G). A solver may take G for a number, of which a trace warns that it becomes a constant: it is one of the layer."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        w, _ = solver.forward(cov.flatten(0, 1))
     return w.reshape(cov.shape)

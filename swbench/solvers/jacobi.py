@@ -42,7 +42,7 @@ class Jacobi(SpectralSolver):
             raise ValueError(f"sweeps must be positive (0 for the default), not {self.sweeps}")
 
     def decompose(self, cov: Tensor) -> tuple[Tensor, Tensor]:
-        size = cov.shape[-1]
+        size = int(cov.shape[-1])  # a tensor while torch.jit.trace records
         columns = cholesky_factor(cov).permute(2, 1, 0)  # (column, component, matrix): sums then run over whole vectors of the batch
         if size % 2:
             columns = torch.cat([columns, torch.zeros_like(columns[:1])])

@@ -1,6 +1,6 @@
 """Σ^(-1/2) by one singular value decomposition after the other, as the code behind the paper's tables did it in 2019."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import torch
@@ -15,6 +15,10 @@ class SvdLoop(Svd):
 
     name: ClassVar[str] = "svd-loop"
     source: ClassVar[str] = "torch.linalg.svd, one matrix at a time"
+
+    def in_torch(self) -> Svd:
+        """All at once: a trace would keep a loop over as many matrices as it saw."""
+        return Svd(**{field.name: getattr(self, field.name) for field in fields(Svd)})
 
     def decompose(self, cov: Tensor) -> tuple[Tensor, Tensor]:
         if not len(cov):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from whitening_layers import WHITENING
 
+from swbench import solvers
 from swbench.norms.layers import BatchWhiten2d, SwitchWhiten2d
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -89,6 +90,19 @@ def test_says_what_was_recorded(solver, chosen):
     assert layer.chosen["solver"] == solver or solver == "auto"
 
 
+@pytest.mark.parametrize("solver", [name for name in solvers.names() if solvers.get(name).available("cpu") is None])
+def test_every_solver_can_be_recorded(solver):
+    layer = made("swa", True, solver=solver)
+    traced, x = traced_beside(layer, torch.randn(2, 8, 5, 5)), torch.randn(3, 8, 7, 4)
+    agree(traced(x), layer(x))
+
+
+def test_an_input_that_is_not_dense_comes_out_as_from_the_layer():
+    layer, x = made("bw", False), torch.randn(2, 8, 6, 12)[..., ::2]
+    traced = torch.jit.trace(layer, x)
+    assert traced(x).stride() == layer(x).stride()
+
+
 def test_a_wrong_shape_is_refused():
     with pytest.raises(ValueError, match=r"expected an input of shape \(N, 8, H, W\)"):
         torch.jit.trace(BatchWhiten2d(8, 4), torch.randn(2, 4, 3, 3))
@@ -101,8 +115,6 @@ def test_ranks_cannot_be_recorded():
 
 @pytest.mark.parametrize(("solver", "same"), [("polar-triton:steps=9", "polar:backward=lyapunov,low=0.0,steps=9"), ("jacobi-triton:sweeps=4", "jacobi")])
 def test_solvers_in_triton_have_a_twin_in_torch(solver, same):
-    from swbench import solvers
-
     twin = solvers.get(solver).in_torch()
     assert twin.name == same.partition(":")[0]
     assert getattr(twin, "steps", 9) == 9

@@ -1,6 +1,7 @@
 """A whitening layer as one call into C each way: at batch 1 the dispatch of dozens of small operations is what they cost."""
 
 import ctypes
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -27,7 +28,7 @@ def statistics_of(recipe: Recipe):
 class Whole:
     """The layer for inputs of one shape and layout. `call.running` is plain, and `forward` reads and moves it where it is now."""
 
-    __slots__ = ("address", "backward_in_c", "channels_last", "described", "forward_in_c", "room", "running", "sizes")
+    __slots__ = ("address", "backward_in_c", "channels_last", "described", "forward_in_c", "like", "room", "running", "sizes")
 
     def __init__(self, call: Call, shape: tuple[int, int, int, int], channels_last: bool) -> None:
         recipe, kinds, native = call.recipe, statistics_of(call.recipe), library.load()
@@ -39,10 +40,20 @@ class Whole:
         self.described, self.address, self.running, self.room = k, ctypes.addressof(k), call.running, native.sw_room(k)
         self.channels_last, self.sizes = channels_last, (channels, len(kinds))
         self.forward_in_c, self.backward_in_c = native.sw_forward, native.sw_backward
+        # Gradients are made like these, which nobody can change, and not like the parameters, which may be given another dtype or device before the way back.
+        of_channels, of_kinds = (torch.empty(size, dtype=torch.float32, device="cpu") for size in self.sizes)
+        self.like = of_channels, of_channels, of_kinds, of_kinds
 
     def forward(self, x: Tensor, gamma: Tensor | None, beta: Tensor | None, mean: Tensor | None, cov: Tensor | None, room: Tensor) -> Tensor:
         """y; `room` is filled with what `backward` needs beside x. All parameters are `plain`. Raises ValueError for one of another size."""
-        self._check(gamma, beta, mean, cov)
+        channels, kinds = self.sizes
+        if (
+            (gamma is not None and gamma.numel() != channels)
+            or (beta is not None and beta.numel() != channels)
+            or (mean is not None and mean.numel() != kinds)
+            or (cov is not None and cov.numel() != kinds)
+        ):
+            sized((gamma, beta, mean, cov), channels, kinds)
         y, running = torch.empty_like(x), self.running
         if self.forward_in_c(
             self.address,
@@ -60,16 +71,20 @@ class Whole:
             raise MemoryError("no memory for the sums of a native whitening layer")
         return y
 
-    def backward(self, dy: Tensor, x: Tensor, like: Given, room: Tensor, wants_dx: bool) -> tuple[Tensor | None, ...]:
-        """The gradients of x, if anybody `wants_dx`, and of the four parameters, of which `like` gives the shapes: their values are in the room."""
+    def backward(self, dy: Tensor, x: Tensor, room: Tensor, wanted: Sequence[bool]) -> tuple[Tensor | None, ...]:
+        """The gradients of x and of the four parameters, whose values are in the room: of those `wanted`.
+
+        Raises RuntimeError for an x or a room that is not what `forward` was given, as hooks on saved tensors may return.
+        """
+        if x.shape != dy.shape or x.dtype is not torch.float32 or room.dtype is not torch.float32 or room.numel() < self.room or not (x.is_cpu and room.is_cpu):
+            raise RuntimeError("a saved tensor of a whitening layer came back with another shape, dtype or device; a hook that packs it has to restore these")
         # Any layout can come in: of dy from an expanded gradient, of x from a hook that took it elsewhere and back.
         if self.channels_last:
             x, dy = x.contiguous(memory_format=torch.channels_last), dy.contiguous(memory_format=torch.channels_last)
         elif not (dy.is_contiguous() and x.is_contiguous()):
             x, dy = x.contiguous(), dy.contiguous()
-        self._check(*like)  # which may have been given another memory since
-        gamma, beta, mean, cov = (None if p is None else torch.empty_like(p) for p in like)
-        dx = torch.empty_like(x) if wants_dx else None
+        gamma, beta, mean, cov = [torch.empty_like(one) if asked else None for one, asked in zip(self.like, wanted[1:5], strict=True)]
+        dx = torch.empty_like(x) if wanted[0] else None
         if self.backward_in_c(
             self.address,
             dy.data_ptr(),
@@ -84,17 +99,6 @@ class Whole:
         ):
             raise MemoryError("no memory for the sums of a native whitening layer")
         return dx, gamma, beta, mean, cov
-
-    def _check(self, gamma: Tensor | None, beta: Tensor | None, mean: Tensor | None, cov: Tensor | None) -> None:
-        """Raises ValueError for a parameter of another size: C reads and writes as many values as the layer has."""
-        channels, kinds = self.sizes
-        if (
-            (gamma is not None and gamma.numel() != channels)
-            or (beta is not None and beta.numel() != channels)
-            or (mean is not None and mean.numel() != kinds)
-            or (cov is not None and cov.numel() != kinds)
-        ):
-            sized((gamma, beta, mean, cov), channels, kinds)
 
 
 def plain(given: Given) -> list[Tensor | None]:
@@ -116,7 +120,7 @@ class WholeWhitening(torch.autograd.Function):
         room = x.new_empty(whole.room)
         y = whole.forward(x, *given, room)
         ctx.save_for_backward(x, room)
-        ctx.whole, ctx.like = whole, given
+        ctx.whole = whole
         return y
 
     @staticmethod
@@ -126,7 +130,7 @@ class WholeWhitening(torch.autograd.Function):
 
 def _backward(ctx, dy: Tensor):
     x, room = ctx.saved_tensors
-    return *ctx.whole.backward(dy, x, ctx.like, room, ctx.needs_input_grad[0]), None
+    return *ctx.whole.backward(dy, x, room, ctx.needs_input_grad), None
 
 
 _once = once_differentiable(_backward)
@@ -151,7 +155,7 @@ class WholeHalves(Halves):
         return y
 
     def backward(self, call, dy, x, given, room, wants_dx):
-        return Whole(call, x.shape, not x.is_contiguous()).backward(dy, x, plain(given), room, wants_dx)
+        return Whole(call, x.shape, not x.is_contiguous()).backward(dy, x, room, (wants_dx, *(p is not None for p in given)))
 
 
 WHOLE = WholeHalves()

@@ -92,6 +92,13 @@ class FusedWhitening(torch.autograd.Function):
 
 def _backward(ctx, dy: Tensor):
     x, gamma, kept = ctx.saved_tensors
+    shape, dtypes = ctx.whole.key.shape, ctx.whole.key.dtypes
+    if (
+        x.dtype is not dtypes[0]
+        or tuple(x.shape) != shape
+        or not (gamma is None or (gamma.dtype is dtypes[1] and gamma.numel() == shape[1] and gamma.is_contiguous()))
+    ):
+        raise RuntimeError("the input or the weight of a whitening layer was given another dtype, size or layout between the way there and the way back")
     return *backward(ctx.whole, x, dy, gamma, kept, ctx.needs_input_grad[0]), None, None
 
 

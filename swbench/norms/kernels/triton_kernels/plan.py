@@ -56,10 +56,11 @@ class Plan(NamedTuple):
     blocks: int
     """Blocks of one such part."""
     pixel_unit: int
+    """The largest power of two, 16 at most, that divides the pixels: what the compiler may assume of addresses."""
     registers: int | None
-    """Registers a thread may have; None leaves it to the compiler."""
+    """Registers a thread of a whole layer's pass may have; None leaves it to the compiler."""
     channel_unit: int
-    """The largest power of two, 16 at most, that divides the pixels or channels: what the compiler may assume of addresses."""
+    """As `pixel_unit`, of the channels."""
 
     @property
     def sum_programs(self) -> int:
