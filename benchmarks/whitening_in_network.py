@@ -5,10 +5,13 @@ layer, the convolutions between have emptied the caches and put other threads to
 """
 
 import argparse
+import os
 import random
 import statistics
 import sys
 import time
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in every worker; torch's runtime reads it when it is loaded
 
 import torch
 
