@@ -81,7 +81,7 @@ def measure(
             text, command = one.text, _command(typed, names)
             writer = store.RunWriter.create(results, plan, environment, command, suite_text=text, options=asked, plugins=digests)
         try:
-            folders.append(_measure_one(plan, writer, loaded, [other.name for other in suites[suites.index(one) + 1 :]], nodes))
+            folders.append(_measure_one(writer, loaded, [other.name for other in suites[suites.index(one) + 1 :]], nodes))
         except StoreError:
             _rescue(writer, format_)
             raise
@@ -143,11 +143,12 @@ def _tell(text: str) -> None:
     print(f"bench.py: {printable(text)}", file=sys.stderr)
 
 
-def _measure_one(plan: Plan, writer: store.RunWriter, plugins: Sequence[Plugin], then: Sequence[str] = (), nodes: "Nodes | None" = None) -> Any:
-    """Count and time what `plan` asks for, before the suites in `then`; returns the run's folder."""
+def _measure_one(writer: store.RunWriter, plugins: Sequence[Plugin], then: Sequence[str] = (), nodes: "Nodes | None" = None) -> Any:
+    """Count and time what the run's own plan asks for, which a resumed run has from its folder; the suites in `then` come after. Returns the folder."""
     from swbench.cli.progress import Display
     from swbench.engine import Interrupted, SubprocessExecutor, run
 
+    plan = writer.plan
     with writer, Display(then=then) as display:
         display.say(f"results: {writer.path}")
         try:

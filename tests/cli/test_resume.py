@@ -122,6 +122,28 @@ def test_a_change_is_refused_by_name_and_recorded_with_anyway(unfinished, bench,
     assert run(unfinished).header["resumed"][0]["changes"] == [said]
 
 
+@pytest.mark.parametrize(
+    ("line", "now", "said"),
+    [
+        ("iterations = 4", "iterations = 6", "protocol.iterations was 4 and is 6"),
+        ("replicates = 2", "replicates = 4", "protocol.replicates was 2 and is 4"),
+        ("image = [[32, 32]]", "image = [[32, 32]]\nbatch = [1, 64]", "the suite has 3 new cases"),
+    ],
+)
+def test_a_run_goes_on_by_its_own_plan(whole, unfinished, bench, line, now, said):
+    text = (unfinished / "tiny.toml").read_text()
+    assert text.count(line) == 1
+    (unfinished / "tiny.toml").write_text(text.replace(line, now))
+    plan = run(unfinished).plan
+    code, _, err = bench("run", "tiny.toml", "--resume", "--anyway")
+    assert code == 0
+    assert said in err
+    after = run(unfinished)
+    assert (after.complete, after.plan) == (True, plan)
+    assert cells(after) == whole
+    assert {len(one.samples("forward_s")) for one in after.results} == {2}, "four rounds over two replicates"
+
+
 def test_the_same_environment_keeps_its_id(unfinished, bench):
     assert bench("run", "tiny.toml", "--resume")[0] == 0
     assert len({one.environment for one in run(unfinished).results}) == 1
