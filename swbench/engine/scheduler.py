@@ -1,6 +1,7 @@
 """Running a plan: replicate 0 of every group, then replicate 1 …, so that an interrupted run has something of everything and drift spreads."""
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -137,19 +138,22 @@ class _Run:
             self._tell(events.DiskSlow(path=self._writer.path, seconds=taken_s))
 
     def _missing(self) -> Iterator[tuple[Group, int]]:
-        """Replicate-major: what is not sealed, of the groups that still need replicates; and again, where a late replicate ran out of memory."""
-        again = True
-        while again:
-            again = False
-            for number in range(self._replicates):
-                for group in self._plan.groups:
-                    if group.name not in self._open or group.name in self._settled:
-                        continue
-                    if not self._writer.sealed(group.name, number):
-                        yield group, number
-                        again = again or group.name not in self._open
-                    if group.name in self._open:
-                        self._look(group, number + 1)
+        """Replicate-major: what is not sealed, of the groups that still need replicates.
+
+        Where a group has run out of memory all begins again at replicate 0, which its fallback needs first: what is measured in the first
+        replicate alone would be missing otherwise, and looks count the replicates up to a number. Looks that come again are at the same samples.
+        """
+        begun = None
+        while begun != self._open:
+            begun = self._open
+            for number, group in itertools.product(range(self._replicates), self._plan.groups):
+                if group.name not in self._open or group.name in self._settled:
+                    continue
+                if not self._writer.sealed(group.name, number):
+                    yield group, number
+                if group.name not in self._open:
+                    break
+                self._look(group, number + 1)
 
     def _look(self, group: Group, replicates: int) -> None:
         """Ask, at the looks that were fixed beforehand, whether a group needs more replicates."""

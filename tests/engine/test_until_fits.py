@@ -11,6 +11,7 @@ from swbench.clock.fake import FakeClock
 from swbench.engine import Interrupted, events, run
 from swbench.engine.fake import FakeExecutor
 from swbench.engine.outlook import Outlook
+from swbench.report.statistics import Stopping
 from swbench.result import COUNTED, CRASHED, FLOPS, OK, OUT_OF_MEMORY, Measurement, Result
 
 BATCHES = (16, 8, 4)
@@ -29,7 +30,7 @@ def plan(replicates=2, **protocol):
 
 
 class Card:
-    """A workload that runs out of memory where `full(case, worker)` is true, with the message of a real one."""
+    """A workload that runs out of memory where `full(case)` is true, with the message of a real one."""
 
     def __init__(self, case, clock, full):
         self.chosen, self._case, self._clock = {}, case, clock
@@ -146,6 +147,36 @@ def test_a_late_replicate_without_memory_is_followed_by_the_whole_fallback(measu
     _, found = measure(plan(replicates=3), late)
     expected = {("cuda batch 16", 0): FITS, ("cuda batch 16", 1): LACKS_B}
     assert statuses(found) == expected | {("cuda batch 8", number): FITS for number in range(3)}
+
+
+def late_at(replicate):
+    """Variant b at batch 16 is out of memory from that replicate on."""
+    built = 0
+
+    def late(case):
+        nonlocal built
+        built += case.model == "b" and case.batch == 16
+        return case.model == "b" and case.batch == 16 and built > replicate
+
+    return late
+
+
+@pytest.mark.parametrize("late", [1, 2, 3])
+def test_a_fallback_that_is_due_late_begins_with_its_first_replicate(measure, late):
+    looked = []
+
+    class Heard(Stopping):
+        def decide(self, rows, **options):
+            looked.append([list(map(bool, replicates)) for replicates in rows.values()])
+            return super().decide(rows, **options)
+
+    status, found = measure(plan(target_ci=0.5), late_at(late), stopping=Heard(0.5, looks=(4, 8)))
+    assert [number for group, number in statuses(found) if group == "cuda batch 16"] == list(range(late + 1))
+    assert [number for group, number in statuses(found) if group == "cuda batch 8"] == [0, 1, 2, 3]
+    (settled,) = [one for one in measure.heard if isinstance(one, events.GroupSettled)]
+    assert (settled.group, settled.replicates) == ("cuda batch 8", 4)
+    assert looked == [[[True] * 4] * 6], "one look, of three rows and two passes, at replicates that are all there"
+    assert status.reason == "precise enough"
 
 
 @pytest.mark.parametrize("stop_at", range(1, 38, 2))
