@@ -112,7 +112,8 @@ def step(words: list[str], text: Path, limit_s: float) -> int:
     with open(text, "w") as file:
         running = subprocess.Popen(words, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
         try:
-            return running.wait(timeout=limit_s or None)
+            code = running.wait(timeout=limit_s or None)
+            return code if code >= 0 else 128 - code  # a signal, told as a shell tells it
         except subprocess.TimeoutExpired:
             running.terminate()
         try:

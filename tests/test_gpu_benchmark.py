@@ -72,8 +72,10 @@ def test_table_2_goes_down_from_the_papers_batch(capsys):
 
 
 BENCH = """
-import json, sys, threading
+import json, os, sys, threading
 print(json.dumps(sys.argv[1:]), flush=True)
+if "dies" in sys.argv:
+    os.kill(os.getpid(), 9)
 if "show" not in sys.argv:
     sys.exit(3) if "fails" in sys.argv else threading.Event().wait()
 """
@@ -89,6 +91,7 @@ def test_a_step_that_takes_too_long_is_stopped_and_shown(tmp_path, monkeypatch):
     assert stopped == "stopped after 1 s"
     assert json.loads(show) == ["show", "latest", "--results", "runs"]
     assert gpu.step([sys.executable, str(bench), "fails"], text, limit_s=0) == 3
+    assert gpu.step([sys.executable, str(bench), "dies"], text, limit_s=0) == 128 + 9, "a death by a signal is no success"
     assert gpu.LIMIT_S + gpu.GRACE_S <= 190
 
 
