@@ -48,8 +48,8 @@ STEPS = {
 }
 """Name -> what it is for, and the arguments of `bench.py`, None for the script beside this one; the order is that of their worth if time runs out."""
 
-LIMIT_S, GRACE_S = 170.0, 20.0
-"""Of a step, so that with its end in order it is over within about three minutes; how long that end may take."""
+LIMIT_S, GRACE_S, SHOW_S = 170.0, 20.0, 30.0
+"""Of a step, so that with its end in order it is over within about three minutes; how long that end may take, and the table of what it has measured."""
 
 STOPPED = 124
 """The exit code of a step that was stopped, as that of timeout(1)."""
@@ -109,6 +109,8 @@ def main() -> int:
 
 def step(words: list[str], text: Path, limit_s: float) -> int:
     """Run a command with its output in `text` for at most `limit_s`; returns its exit code, or `STOPPED` after its end and a table of what it has measured."""
+    runs = Path(words[words.index("--results") + 1]) if "--results" in words else None
+    before = _stored(runs)
     with open(text, "w") as file:
         running = subprocess.Popen(words, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
         try:
@@ -123,10 +125,18 @@ def step(words: list[str], text: Path, limit_s: float) -> int:
             running.wait()
         file.write(f"stopped after {limit_s:g} s\n")
         file.flush()
-        if "--results" in words:
-            show = [*words[:2], "show", "latest", "--results", words[words.index("--results") + 1]]
-            subprocess.run(show, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, check=False)
+        for run in sorted(_stored(runs) - before)[-1:]:  # none where it was stopped before it had one: the newest is an earlier step's then
+            show = [*words[:2], "show", run, "--results", str(runs)]
+            try:
+                subprocess.run(show, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, timeout=SHOW_S, check=False)
+            except subprocess.TimeoutExpired:
+                file.write(f"no table within {SHOW_S:g} s; {shlex.join(['python', *show[1:]])} prints it\n")
     return STOPPED
+
+
+def _stored(runs: Path | None) -> set[str]:
+    """The names of the runs in a folder."""
+    return {one.parent.name for one in runs.glob("*/run.json")} if runs else set()
 
 
 def _no_device(device: str) -> int:

@@ -72,7 +72,13 @@ def test_table_2_goes_down_from_the_papers_batch(capsys):
 
 
 BENCH = """
-import json, os, sys, threading
+import json, os, pathlib, sys, threading
+if "measures" in sys.argv:
+    run = pathlib.Path(sys.argv[-1], "2_new")
+    run.mkdir()
+    (run / "run.json").touch()
+if "show" in sys.argv and "2_new" in sys.argv and (pathlib.Path(sys.argv[-1]) / "slow").exists():
+    threading.Event().wait()
 print(json.dumps(sys.argv[1:]), flush=True)
 if "dies" in sys.argv:
     os.kill(os.getpid(), 9)
@@ -81,18 +87,52 @@ if "show" not in sys.argv:
 """
 
 
-def test_a_step_that_takes_too_long_is_stopped_and_shown(tmp_path, monkeypatch):
-    bench = tmp_path / "bench.py"
-    bench.write_text(BENCH)
+@pytest.fixture
+def step(tmp_path):
+    """`step("imagenet", …)` -> exit code and the lines that were printed, of a step like that which is stopped if it is not over in a second."""
+    (tmp_path / "bench.py").write_text(BENCH)
     text = tmp_path / "step.txt"
-    assert gpu.step([sys.executable, str(bench), "imagenet", "--results", "runs"], text, limit_s=1.0) == gpu.STOPPED
-    first, stopped, show = text.read_text().splitlines()
-    assert json.loads(first) == ["imagenet", "--results", "runs"]
+
+    def step(*words, limit_s=1.0):
+        return gpu.step([sys.executable, str(tmp_path / "bench.py"), *words], text, limit_s), text.read_text().splitlines()
+
+    return step
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """A folder with the run of an earlier step."""
+    (tmp_path / "runs" / "1_old").mkdir(parents=True)
+    (tmp_path / "runs" / "1_old" / "run.json").touch()
+    return tmp_path / "runs"
+
+
+def test_a_step_that_takes_too_long_is_stopped_and_its_run_is_shown(step, runs):
+    code, (first, stopped, show) = step("measures", "--results", str(runs))
+    assert code == gpu.STOPPED
+    assert json.loads(first) == ["measures", "--results", str(runs)]
     assert stopped == "stopped after 1 s"
-    assert json.loads(show) == ["show", "latest", "--results", "runs"]
-    assert gpu.step([sys.executable, str(bench), "fails"], text, limit_s=0) == 3
-    assert gpu.step([sys.executable, str(bench), "dies"], text, limit_s=0) == 128 + 9, "a death by a signal is no success"
+    assert json.loads(show) == ["show", "2_new", "--results", str(runs)]
     assert gpu.LIMIT_S + gpu.GRACE_S <= 190
+
+
+def test_the_run_of_an_earlier_step_is_not_shown_as_that_of_one_that_has_none(step, runs):
+    code, lines = step("imagenet", "--results", str(runs))
+    assert (code, lines[1:]) == (gpu.STOPPED, ["stopped after 1 s"])
+
+
+def test_a_table_that_does_not_come_is_not_waited_for(step, runs, monkeypatch):
+    monkeypatch.setattr(gpu, "SHOW_S", 1.0)
+    (runs / "slow").touch()
+    code, lines = step("measures", "--results", str(runs))
+    assert code == gpu.STOPPED
+    assert lines[-1].startswith("no table within 1 s; python ")
+    assert lines[-1].endswith(f"show 2_new --results {runs} prints it")
+
+
+def test_the_code_of_a_step_that_ended_by_itself_is_its_own(step):
+    assert step("fails", limit_s=0)[0] == 3
+    assert step("dies", limit_s=0)[0] == 128 + 9, "a death by a signal is no success"
 
 
 def test_the_worst_step_gives_the_exit_code(steps, monkeypatch, tmp_path):
