@@ -1,6 +1,6 @@
 """Everything a GPU is measured for, in one command: each step is over within three minutes, finished or stopped.
 
-python benchmarks/gpu.py [--results DIR] [--steps table1,table2,…] [--device cuda] [--limit 170] [--dry-run]
+python benchmarks/gpu.py [--results DIR] [--steps table1,table2,…] [--device cuda] [--allow-busy] [--limit 170] [--dry-run]
 
 Needs no network. Without a GPU the first line says so and nothing is written. Each step is one plain command, printed with what it will write before it
 runs, so it can be run alone with more iterations. A step that is not over within the limit is stopped in order: what it has measured is kept, shown,
@@ -58,10 +58,11 @@ STOPPED = 124
 def command(name: str, options: argparse.Namespace) -> list[str]:
     """The command of a step."""
     arguments = STEPS[name][1]
-    if arguments is None:
+    if arguments is None:  # it asks nobody who else is there
         return [sys.executable, str(ROOT / "benchmarks" / "whitening_gpu.py"), "--device", options.device, "--out", str(options.results / "layer.json")]
     placed = [] if name == "selftest" else ["--results", str(options.results / "runs")]
-    return [sys.executable, str(ROOT / "bench.py"), *arguments, "--device", options.device, *placed]
+    beside = ["--allow-busy"] if options.allow_busy else []
+    return [sys.executable, str(ROOT / "bench.py"), *arguments, "--device", options.device, *beside, *placed]
 
 
 def writes(name: str, options: argparse.Namespace) -> str:
@@ -80,6 +81,7 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=Path("results/gpu"), help="folder for runs and texts (default: results/gpu)")
     parser.add_argument("--steps", default=",".join(STEPS), help=f"of: {', '.join(STEPS)}")
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--allow-busy", action="store_true", help="measure on a GPU that another program uses as well")
     parser.add_argument("--limit", type=float, default=LIMIT_S, metavar="SECONDS", help="stop a step that takes longer, 0 for never (default: %(default)g)")
     parser.add_argument("--dry-run", action="store_true", help="print the commands, and what each would write, only")
     options = parser.parse_args()
@@ -87,7 +89,7 @@ def main() -> int:
     chosen = options.steps.split(",")
     if unknown := [name for name in chosen if name not in STEPS]:
         parser.error(f"no step is called {unknown[0]!r}; there are {', '.join(STEPS)}")
-    if not options.dry_run and (code := _no_device(options.device)):
+    if not options.dry_run and (code := _no_device(options.device, options.allow_busy)):
         return code
     worst, lines = 0, []
     for name in chosen:
@@ -139,14 +141,14 @@ def _stored(runs: Path | None) -> set[str]:
     return {one.parent.name for one in runs.glob("*/run.json")} if runs else set()
 
 
-def _no_device(device: str) -> int:
-    """The exit code of a mistake, after one line, where the device is not here or is busy; else 0."""
+def _no_device(device: str, allow_busy: bool) -> int:
+    """The exit code of a mistake, after one line, where the device is not here, or is busy and may not be; else 0."""
     sys.path.insert(0, str(ROOT))
     from swbench.engine import devices
     from swbench.errors import DeviceError
 
     try:
-        devices.check((device,))
+        devices.check((device,), allow_busy=allow_busy)
     except DeviceError as problem:
         print(f"gpu.py: {problem}", file=sys.stderr)
         return problem.exit_code

@@ -61,7 +61,7 @@ def test_the_order_is_that_of_worth_and_the_clock_is_checked_once():
         assert Path(script).exists()
 
 
-OPTIONS = type("Options", (), {"results": Path("/somewhere"), "device": "cuda"})
+OPTIONS = type("Options", (), {"results": Path("/somewhere"), "device": "cuda", "allow_busy": False})
 
 
 def test_table_2_goes_down_from_the_papers_batch(capsys):
@@ -136,7 +136,7 @@ def test_the_code_of_a_step_that_ended_by_itself_is_its_own(step):
 
 
 def test_the_worst_step_gives_the_exit_code(steps, monkeypatch, tmp_path):
-    monkeypatch.setattr(gpu, "_no_device", lambda device: 0)
+    monkeypatch.setattr(gpu, "_no_device", lambda device, allow_busy: 0)
     codes = {"table1": 0, "table2": 3, "scaling": gpu.STOPPED}
 
     def step(words, text, limit_s):
@@ -150,6 +150,21 @@ def test_the_worst_step_gives_the_exit_code(steps, monkeypatch, tmp_path):
     code, out = steps("--steps", "scaling")
     assert code == gpu.STOPPED
     assert "stopped" in out.splitlines()[-1]
+
+
+def test_a_shared_gpu_is_refused_unless_allowed_and_then_by_every_step(steps, monkeypatch, capsys):
+    from swbench.engine import devices
+
+    one = {"name": "H100", "uuid": "1-2", "bytes": 1 << 36}
+    monkeypatch.setattr(devices, "PAUSE_S", 0.0)
+    monkeypatch.setattr(devices, "torch_devices", lambda: {"torch": "2.11.0", "cuda": "13.0", "devices": [one]})
+    monkeypatch.setattr(devices.gpus, "usage", lambda: [{"uuid": "GPU-1-2", "processes": (4,)}])
+    assert gpu._no_device("cuda", True) == 0
+    assert capsys.readouterr().err == ""
+    assert gpu._no_device("cuda", False) == 2
+    assert capsys.readouterr().err.endswith("or measure beside it with --allow-busy\n")
+    commands = [line for line in steps("--dry-run", "--allow-busy")[1].splitlines() if line.startswith("   python")]
+    assert [" --allow-busy" in line for line in commands] == ["whitening_gpu.py" not in line for line in commands]
 
 
 def test_without_a_gpu_it_is_one_line(steps, monkeypatch, tmp_path):

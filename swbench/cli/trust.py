@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from swbench.cli.options import CommaList
+from swbench.errors import printable
 
 FAILED = 1
 _COLOURS = {"ok": "green", "passed": "green", "warn": "yellow", "inconclusive": "yellow", "skipped": "bright_black", "bad": "red", "failed": "red"}
@@ -38,19 +39,24 @@ def _native() -> str | None:
     return missing()
 
 
+def _tell(text: str) -> None:
+    click.echo(f"bench.py: {printable(text)}", err=True)
+
+
 @click.command("selftest")
 @click.option("--long", "long_", is_flag=True, help="Replay 1000 runs of each kind instead of 200.")
 @click.option("--device", "devices", type=CommaList(), help="Only the checks on these: cpu, cuda, cuda:1.  [default: all that are here]")
-def selftest(long_: bool, devices: tuple[str, ...] | None) -> int:
+@click.option("--allow-busy", is_flag=True, help="Check a GPU that another program uses as well.")
+def selftest(long_: bool, devices: tuple[str, ...] | None, allow_busy: bool) -> int:
     """Let the instrument measure things of known size, before a table is believed. About three minutes, and one more with a GPU; exit 1 if a check failed."""
     from swbench.engine import devices as here
     from swbench.engine import selftest as tests
     from swbench.suite import Options
 
-    asked = here.check(Options.of(devices=devices).devices) if devices else None
+    found = here.check(Options.of(devices=devices).devices, allow_busy=allow_busy, tell=_tell)
     console = Console(file=sys.stdout, highlight=False)
     outcomes = []
-    for outcome in tests.selftest(long_, devices=asked):
+    for outcome in tests.selftest(long_, devices=found if devices else None):
         outcomes.append(outcome)
         _line(console, outcome.verdict, outcome.name, f"{outcome.found} (asked: {outcome.asked})" + (f" {outcome.remedy}" if outcome.remedy else ""))
     verdict = tests.overall(outcomes)

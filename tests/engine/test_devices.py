@@ -128,6 +128,24 @@ def test_the_self_test_of_a_gpu_that_is_not_here_is_a_mistake_too(monkeypatch, c
         assert said in found.err
 
 
+@pytest.mark.parametrize("device", [(), ("--device", "cuda")])
+def test_the_self_test_on_a_shared_gpu_is_refused_unless_allowed(monkeypatch, capsys, device):
+    from swbench.engine import selftest
+
+    checked = []
+    monkeypatch.setattr(selftest, "selftest", lambda long, devices: checked.append(devices) or [selftest.Outcome("a", selftest.PASSED, "1", "1")])
+    monkeypatch.setattr(devices, "PAUSE_S", 0.0)
+    monkeypatch.setattr(devices, "torch_devices", lambda: ONE)
+    monkeypatch.setattr(devices.gpus, "usage", lambda: (card(processes=(4,)),))
+    assert start(["selftest", *device]) == 2
+    refused = capsys.readouterr()
+    assert (refused.out, refused.err.count("\n"), checked) == ("", 1, [])
+    assert "--allow-busy" in refused.err
+    assert start(["selftest", *device, "--allow-busy"]) == 0
+    assert "measured beside it" in capsys.readouterr().err
+    assert checked == [("cuda",) if device else None]
+
+
 def test_a_plan_for_a_machine_that_is_elsewhere_can_be_shown(capsys):
     assert start(["imagenet", "--device", "cuda:3", "--dry-run"]) == 0
     assert "cuda:3 batch 32" in capsys.readouterr().out
