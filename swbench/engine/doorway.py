@@ -1,5 +1,6 @@
 """Where the first node lets the others in: whoever connects has a moment to say the word of the run, and nobody waits for anybody else."""
 
+import math
 import select
 import socket
 import time
@@ -10,6 +11,9 @@ from swbench.engine.link import Link, Lost
 
 _HELLO_S = 10.0
 """How long one who has connected may take to say who it is: a follower says it in the same breath. Heuristic."""
+
+_REST_S = 0.1
+"""How long nobody is let in after an attempt that failed. With no handle left a listener stays readable, and poll would return at once for ever. Heuristic."""
 
 _MOST = 64
 """Connections that have not said who they are; with more the longest silent one is let go. Heuristic."""
@@ -26,6 +30,7 @@ class Doorway:
         server.setblocking(False)
         self._poll = select.poll()
         self._poll.register(server, select.POLLIN)
+        self._shut_until: float | None = None
         self._silent: dict[int, tuple[Link, float]] = {}  # in the order in which they came
 
     def let_in(self, word: str, wanted: range, until: float) -> dict[int, tuple[Link, Hello]]:
@@ -36,7 +41,7 @@ class Doorway:
         here: dict[int, tuple[Link, Hello]] = {}
         try:
             while len(here) < len(wanted) and (now := time.monotonic()) < until:
-                deadline = min([until, *(since + _HELLO_S for _, since in self._silent.values())])
+                deadline = min([until, self._opens(now), *(since + _HELLO_S for _, since in self._silent.values())])
                 for handle, _ in self._poll.poll(max(0.0, deadline - now) * 1000 + 1):
                     if handle == self._server.fileno():
                         self._accept()
@@ -48,10 +53,19 @@ class Doorway:
                 self._forget(handle).close()
         return here
 
+    def _opens(self, now: float) -> float:
+        """When the door opens again; it does so here where that is now. Infinite where it is open."""
+        if self._shut_until is not None and now >= self._shut_until:
+            self._poll.register(self._server, select.POLLIN)
+            self._shut_until = None
+        return math.inf if self._shut_until is None else self._shut_until
+
     def _accept(self) -> None:
         try:
             link = Link(self._server.accept()[0])
         except OSError:  # it has gone again, or there are no handles left: the silent ones give some back in time
+            self._poll.unregister(self._server)
+            self._shut_until = time.monotonic() + _REST_S
             return
         self._poll.register(link, select.POLLIN)
         self._silent[link.fileno()] = link, time.monotonic()

@@ -1,6 +1,7 @@
 """Who is let in: the nodes of the run at once, however many strangers stand in the door."""
 
 import contextlib
+import errno
 import socket
 import threading
 import time
@@ -157,6 +158,55 @@ def test_who_is_silent_too_long_is_let_go_before_all_are_here(let_in, knock, mon
 def test_who_has_come_by_the_end_is_told_apart_from_who_has_not(let_in, knock):
     knock(word=WORD, node=2)
     assert list(let_in(nodes=3, seconds=0.2)) == [2]
+
+
+class NoHandles:
+    """A listener whose first `times` attempts to let somebody in fail, as where the process has no handle left: the visitor stays in the queue."""
+
+    def __init__(self, server, times):
+        self._server, self.times, self.tried = server, times, 0
+        self.fileno, self.setblocking = server.fileno, server.setblocking
+
+    def accept(self):
+        self.tried += 1
+        if self.tried <= self.times:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return self._server.accept()
+
+
+def test_without_a_handle_the_door_rests_instead_of_spinning(server, knock, monkeypatch):
+    monkeypatch.setattr(doorway, "_REST_S", 1e6)
+    knock(word=WORD, node=1)
+    full = NoHandles(server, times=10**9)
+    assert Doorway(full).let_in(WORD, range(1, 2), time.monotonic() + 0.3) == {}
+    assert full.tried == 1
+
+
+def test_a_node_is_met_once_there_are_handles_again(server, knock, monkeypatch):
+    monkeypatch.setattr(doorway, "_REST_S", 0.01)
+    knock(word=WORD, node=1)
+    full = NoHandles(server, times=3)
+    here = Doorway(full).let_in(WORD, range(1, 2), time.monotonic() + 20)
+    here[1][0].close()
+    assert (list(here), full.tried) == ([1], 4)
+
+
+def test_while_the_door_rests_who_is_in_is_heard(server, knock, monkeypatch):
+    monkeypatch.setattr(doorway, "_REST_S", 1e6)
+    inside = knock()
+
+    class OneHandle(NoHandles):
+        def accept(self):
+            if self.tried:
+                inside.send(word=WORD, node=1)  # the door is shut when it comes
+                self.times = 2
+            else:
+                knock()
+            return super().accept()
+
+    here = Doorway(OneHandle(server, times=0)).let_in(WORD, range(1, 2), time.monotonic() + 20)
+    here[1][0].close()
+    assert list(here) == [1]
 
 
 def environ(port, rank):
