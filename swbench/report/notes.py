@@ -83,7 +83,8 @@ def fitting_note(measured: MeasuredRun) -> str | None:
     failed = Counter(cell.group.name for cell in measured.cells if cell.status == OUT_OF_MEMORY)
     parts = [f"{group}: {count(failed[group], 'case')} out of memory, so {other} takes its place" for group, other in tried]
     last = [f"{name}: {count(failed[name], 'case')} out of memory, and there is no smaller batch to try" for _, name in tried if _is_last(name, tried, failed)]
-    return f"Batches from the largest down until every case fits, one replicate of each that does not: {'; '.join(parts + last)}. Ratios are of one batch each."
+    how = "one that does not gets no replicate after the one that shows it, unless it is the smallest"
+    return f"Batches from the largest down until all rows of one fit the device together; {how}: {'; '.join(parts + last)}. Ratios are of one batch each."
 
 
 def _is_last(name: str, tried: Iterable[tuple[str, str]], failed: Mapping[str, int]) -> bool:
