@@ -1,5 +1,7 @@
 """Every plot is drawn from a run that has its data, left out of one that has not, and safe and reproducible."""
 
+from dataclasses import replace
+
 import pytest
 from stored_runs import every_status, flops, network_group, results_of, rounds_of, solver_group, stored, stored_solvers, table1
 
@@ -134,6 +136,15 @@ def test_more_panels_than_can_be_read_are_counted():
     settings = [{"mode": mode, "dtype": dtype} for mode in ("eager", "graph", "compile") for dtype in ("float32", "bfloat16", "float16")]
     made = TABLE.load("scaling")(build_table(settings_run(*settings)))
     assert "first 12 of 18 panels" in made.get_suptitle()
+
+
+def test_the_batch_that_fits_is_drawn_before_those_that_did_not_and_what_is_left_out_is_counted():
+    names = [f"cuda batch {batch}" for batch in (32, 16, 8, 4, 2)]
+    groups = [replace(network_group(name, device="cuda", threads=0), fallback_of=before) for name, before in zip(names, [None, *names[:-1]], strict=True)]
+    results = [one for group in groups for one in results_of(group, replicates=1, statuses={4: "out_of_memory"} if group is not groups[-1] else {})]
+    made = TABLE.load("drift")(build_table(stored(groups, results, [one for group in groups for one in rounds_of(group, [1] * 5, replicates=1)])))
+    assert [axis.get_title(loc="left") for axis in made.axes] == ["cuda batch 2", "cuda batch 32", "cuda batch 16", "cuda batch 8"]
+    assert "first 4 of 5 panels" in made.get_suptitle()
 
 
 def test_hostile_names_are_drawn_as_they_are(tmp_path):

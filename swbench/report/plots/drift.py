@@ -5,7 +5,7 @@ from statistics import median
 from swbench.case import BASELINE
 from swbench.probes.disturbance import marks
 from swbench.report.measured import MeasuredRun
-from swbench.report.plots.style import MARKERS, PALETTE, figure, short, styled
+from swbench.report.plots.style import MARKERS, PALETTE, figure, short, some, styled
 from swbench.report.samples import by_replicate
 from swbench.result import FORWARD, FORWARD_BACKWARD
 
@@ -14,20 +14,24 @@ MOST = 4
 
 @styled
 def drift(table):
-    """A panel a group: each round's baseline relative to the median, by its place in time; None without a timed baseline."""
+    """A panel a group: each round's baseline relative to the median, by its place in time; None without a timed baseline.
+
+    Where there are too many, batches that were given up for a smaller one come last.
+    """
     if table.source is None:
         return None
     measured = MeasuredRun(table.source)
     panels = []
-    for group in table.source.plan.groups:
+    for group in sorted(measured.groups, key=lambda group: group.name in measured.given_up):
         base = next((case.key for case in group.cases if case.role == BASELINE), None)
         metric = next((m for m in (FORWARD_BACKWARD, FORWARD) if any(m in one.samples.get(base, ()) for one in measured.rounds[group.name])), None)
         if metric is not None:
             panels.append((group.name, base, metric))
     if not panels:
         return None
-    panels = panels[:MOST]
-    made, axes = figure(len(panels), 1, width=7.0, height=2.2 * len(panels) + 0.6, title=f"{table.title}: the baseline over the run")
+    found, panels = len(panels), panels[:MOST]
+    title = some(f"{table.title}: the baseline over the run", len(panels), found)
+    made, axes = figure(len(panels), 1, width=7.0, height=2.2 * len(panels) + 0.6, title=title)
     for axis, (name, base, metric) in zip(axes, panels, strict=True):
         replicates = by_replicate(measured.rounds[name])
         usual = median(one.samples[base][metric] for rounds in replicates for one in rounds if metric in one.samples.get(base, ()))
