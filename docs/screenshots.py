@@ -71,7 +71,7 @@ def live(run: store.StoredRun, path: Path, share: float = 0.6) -> Path:
     console.print(Text.assemble(("$ ", "bold green"), run.command))
     display.say(f"results: results/{run.id}")
     clock[0] = rounds[0].started
-    display(events.RunStarted(plan=run.plan, path=run.path, replicates=protocol.replicates, sealed=0))
+    display(events.RunStarted(plan=run.plan, path=run.path, replicates=protocol.replicates, sealed={}))
     for one in rounds[: max(1, round(share * len(rounds)))]:
         clock[0] = one.started
         display(events.RoundDone(round=one, rounds=protocol.rounds))

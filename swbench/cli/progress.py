@@ -1,6 +1,7 @@
 """The live view on stderr: what runs, how far, how long still. Drawn between timed regions only, and not at all without a terminal."""
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
@@ -38,6 +39,7 @@ class Display:
         self._outlook, self._then = Outlook(), ", ".join(then)
         self._begun: events.RunStarted | None = None
         self._ran_out: set[str] = set()
+        self._done: Counter[str] = Counter()
 
     def __enter__(self) -> "Display":
         self._bar.start()
@@ -55,11 +57,13 @@ class Display:
         match event:
             case events.RunStarted():
                 self._begun, self._ran_out = event, set(event.ran_out)
+                self._done = Counter({name: count * event.plan.protocol.rounds for name, count in event.sealed.items()})
                 self._task = self._bar.add_task(event.plan.suite, total=self._total(event), note="")
-                self._bar.update(self._task, completed=event.sealed * event.plan.protocol.rounds)
+                self._bar.update(self._task, completed=self._done.total())
             case events.ReplicateStarted():
                 self._note(f"{event.group}, replicate {event.replicate + 1}: warming up")
             case events.RoundDone():
+                self._done[event.round.group] += 1
                 self._bar.advance(self._task)
                 self._note(f"{event.round.group}, replicate {event.round.replicate + 1}")
             case events.CellFailed():
@@ -75,9 +79,9 @@ class Display:
                 self.say(f"{event.group}: {event.reason} after {event.replicates} replicates")
 
     def _total(self, run: events.RunStarted) -> int:
-        """Rounds of the whole run, as far as is known: those of a group that does not fit are one replicate's."""
-        due, given_up = run.plan.due(self._ran_out), run.plan.given_up(self._ran_out)
-        return run.plan.protocol.rounds * sum(1 if group.name in given_up else run.replicates for group in due)
+        """Rounds of the whole run, as far as is known: of a group that does not fit those that were done before it showed."""
+        given_up = sum(self._done[name] for name in run.plan.given_up(self._ran_out))
+        return given_up + run.plan.protocol.rounds * run.replicates * len(run.plan.lasting(self._ran_out))
 
     def _note(self, text: str) -> None:
         self._bar.update(self._task, note=printable(text), refresh=True)

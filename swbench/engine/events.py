@@ -10,7 +10,7 @@ from swbench.result import Result, Round
 
 @dataclass(frozen=True, kw_only=True)
 class RunStarted:
-    """The run begins; `sealed` replicates of groups are there already, of at most `replicates` for each group; `ran_out` names those that did not fit.
+    """The run begins; of each group so many replicates as `sealed` says are there already, of at most `replicates`; `ran_out` names those that did not fit.
 
     `work` holds the FLOPs of a call by case key, of the cases whose operations are counted.
     """
@@ -18,7 +18,7 @@ class RunStarted:
     plan: Plan
     path: Path
     replicates: int
-    sealed: int
+    sealed: Mapping[str, int]
     ran_out: frozenset[str] = frozenset()
     work: Mapping[str, float] = field(default_factory=dict)
 

@@ -74,7 +74,7 @@ class _Run:
 
     def run(self) -> RunStatus:
         writer = self._writer
-        sealed = sum(writer.sealed(group.name, number) for number in range(self._replicates) for group in self._plan.groups)
+        sealed = {group.name: sum(writer.sealed(group.name, number) for number in range(self._replicates)) for group in self._plan.groups}
         try:
             done = {"sealed": sealed, "ran_out": frozenset(self._ran_out), "work": self._work()}
             self._tell(events.RunStarted(plan=self._plan, path=writer.path, replicates=self._replicates, **done))

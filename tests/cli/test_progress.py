@@ -1,0 +1,67 @@
+"""The bar: how many rounds there are, and how many of them are done, whatever turns out on the way."""
+
+import dataclasses
+import io
+
+import fakes
+import pytest
+from rich.console import Console
+
+from swbench.cli.progress import Display
+from swbench.engine import events
+from swbench.result import Round
+
+
+@pytest.fixture
+def plan():
+    """Two replicates of two rounds, of a batch and of the one to fall back on."""
+    made = fakes.plan("a", groups=2, replicates=2, iterations=4)
+    first, second = made.groups
+    return dataclasses.replace(made, groups=(first, dataclasses.replace(second, fallback_of=first.name)))
+
+
+@pytest.fixture
+def bar(plan, tmp_path):
+    """`bar(events)` -> (done, total) after each of them, `RunStarted` before the first, with `sealed` of its keywords."""
+
+    def bar(heard, ran_out=frozenset(), **sealed):
+        display, found = Display(Console(file=io.StringIO(), force_terminal=True)), []
+        begun = events.RunStarted(plan=plan, path=tmp_path, replicates=2, sealed={"cpu batch 1": 0, "cpu batch 2": 0, **sealed}, ran_out=ran_out)
+        with display:
+            for event in (begun, *heard):
+                display(event)
+                (task,) = display._bar.tasks
+                found.append((task.completed, task.total))
+        return found
+
+    return bar
+
+
+def rounds(plan, place, replicates):
+    group = plan.groups[place]
+    samples = {case.key: {"forward_s": 1.0} for case in group.cases}
+    places = [(replicate, index) for replicate in replicates for index in range(2)]
+    return [
+        events.RoundDone(round=Round(group=group.name, replicate=r, attempt="a", index=index, order=tuple(samples), samples=samples), rounds=2)
+        for r, index in places
+    ]
+
+
+def falling_back(plan):
+    return events.FallingBack(group=plan.groups[0].name, fallback=plan.groups[1].name)
+
+
+@pytest.mark.parametrize("tried", [(), (0,), (0, 1)])
+def test_a_batch_that_is_given_up_counts_by_what_was_done_of_it(plan, bar, tried):
+    """Nothing, where no case had memory; all of a replicate, where others had; more, where memory ran out late."""
+    found = bar([*rounds(plan, 0, tried), falling_back(plan), *rounds(plan, 1, (0, 1))])
+    assert all(done <= total for done, total in found)
+    assert found[0] == (0, 4)
+    assert found[-1] == (2 * len(tried) + 4, 2 * len(tried) + 4)
+
+
+def test_what_earlier_lives_of_the_run_did_is_done(plan, bar):
+    late = bar([*rounds(plan, 0, (1,)), falling_back(plan)], **{"cpu batch 1": 1})
+    assert (late[0], late[-1]) == ((2, 4), (4, 8))
+    over = bar(rounds(plan, 1, (1,)), ran_out=frozenset({"cpu batch 1"}), **{"cpu batch 1": 2, "cpu batch 2": 1})
+    assert (over[0], over[-1]) == ((6, 8), (8, 8))
