@@ -89,10 +89,20 @@ class _Run:
         return RunStatus(reason, failed)
 
     def _work(self) -> dict[str, float]:
-        """The FLOPs of a call of each case whose operations were counted."""
+        """The FLOPs of a call of each case whose operations were counted, or those of an image of the group that it is a fallback of."""
         batches = {case.key: case.batch for group in self._plan.groups for case in group.cases}
         counted = {one.case: one.samples(FLOPS) for one in self._writer.results if one.replicate == COUNTED}
+        for group in self._plan.groups:
+            for old, new in self._alike(group).items():
+                counted.setdefault(new, counted.get(old, ()))
         return {key: found[0] * batches[key] for key, found in counted.items() if found}
+
+    def _alike(self, group: Group) -> dict[str, str]:
+        """The cases of the group in whose place a fallback is measured, with the fallback's own; empty for another group, or where the rows differ."""
+        before = next((one for one in self._plan.groups if one.name == group.fallback_of), None)
+        if before is None or before.rows != group.rows:
+            return {}
+        return {old.key: new.key for old, new in zip(before.cases, group.cases, strict=True)}
 
     def _measure(self) -> str:
         budget_s = self._plan.protocol.budget_s
@@ -120,11 +130,10 @@ class _Run:
 
     def _inherit_counts(self, group: Group) -> None:
         """A fallback has the operations an image of the group in whose place it is measured, which were counted before the run."""
-        before = next((one for one in self._plan.groups if one.name == group.fallback_of), None)
-        if before is None or before.rows != group.rows or self._writer.sealed(group.name, COUNTED):
+        keys = self._alike(group)
+        if not keys or self._writer.sealed(group.name, COUNTED):
             return
-        counted = {one.case: one for one in self._writer.results if one.replicate == COUNTED and one.group == before.name}
-        keys = {old.key: new.key for old, new in zip(before.cases, group.cases, strict=True)}
+        counted = {one.case: one for one in self._writer.results if one.replicate == COUNTED and one.group == group.fallback_of}
         if counted.keys() == keys.keys():
             self._writer.seal([dataclasses.replace(counted[old], group=group.name, case=new) for old, new in keys.items()])
 
