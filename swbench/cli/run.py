@@ -16,6 +16,19 @@ def measuring_options(command: Any) -> Any:
     return command
 
 
+def _which_batches(name: str, text: str) -> Any:
+    """A flag that makes `which_batches` its own name. click would take the last of two such flags without a word."""
+
+    def choose(ctx: click.Context, _: click.Parameter, given: bool) -> None:
+        before = ctx.params.setdefault("which_batches", None)
+        if given and before is not None:
+            raise OptionError("--until-fits and --every-batch contradict each other; leave one of them out")
+        if given:
+            ctx.params["which_batches"] = name
+
+    return click.option(f"--{name}", is_flag=True, expose_value=False, callback=choose, help=text)
+
+
 _MEASURING = (
     click.option("--device", "devices", type=CommaList(), help="Devices: cpu, cuda, cuda:1.  [default: cpu, and cuda where there is one]"),
     click.option("--threads", type=int, help="Intra-op threads on a CPU.  [default: the physical cores allowed]"),
@@ -23,8 +36,8 @@ _MEASURING = (
     click.option("--solver", "solvers", type=SolverList(), help="Solvers instead of the suite's, a row each: eigh,polar,eigh:backward=paper."),
     click.option("--nproc", "worlds", type=CommaList(int), help="Processes that a batch is spread over, started by torch's elastic launcher: 8, or 1,2,4,8."),
     click.option("--batch", "batches", type=CommaList(int), help="Batch sizes instead of the suite's."),
-    click.option("--until-fits", "which_batches", flag_value="until-fits", help="Of several batches the largest first, smaller ones only until all rows fit."),
-    click.option("--every-batch", "which_batches", flag_value="every-batch", help="Every batch, in a suite that tries them until all rows fit, too."),
+    _which_batches("until-fits", "Of several batches the largest first, smaller ones only until all rows fit the device together."),
+    _which_batches("every-batch", "Every batch, in a suite that tries them until all rows fit, too."),
     click.option("--group", "groups", type=CommaList(int), help="Whitening group sizes (in a solver suite: matrix sizes) instead of the suite's."),
     click.option("--spectrum", "spectra", type=CommaList(), help="Spectra of a solver suite: kappa=1e3, identity …"),
     click.option("--dtype", "dtypes", type=DtypeList(), help="float32, tf32, bfloat16 (bf16), float16 (fp16), float64."),

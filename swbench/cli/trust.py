@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from swbench.cli.options import CommaList
-from swbench.errors import printable
+from swbench.errors import OptionError, printable
 
 FAILED = 1
 _COLOURS = {"ok": "green", "passed": "green", "warn": "yellow", "inconclusive": "yellow", "skipped": "bright_black", "bad": "red", "failed": "red"}
@@ -44,7 +44,7 @@ def _tell(text: str) -> None:
 
 
 @click.command("selftest")
-@click.option("--long", "long_", is_flag=True, help="Replay 1000 runs of each kind instead of 200.")
+@click.option("--long", "long_", is_flag=True, help="Replay 1000 runs of each kind instead of 200, on the CPU.")
 @click.option("--device", "devices", type=CommaList(), help="Only the checks on these: cpu, cuda, cuda:1.  [default: all that are here]")
 @click.option("--allow-busy", is_flag=True, help="Check a GPU that another program uses as well.")
 def selftest(long_: bool, devices: tuple[str, ...] | None, allow_busy: bool) -> int:
@@ -53,6 +53,8 @@ def selftest(long_: bool, devices: tuple[str, ...] | None, allow_busy: bool) -> 
     from swbench.engine import selftest as tests
     from swbench.suite import Options
 
+    if long_ and devices and "cpu" not in devices:
+        raise OptionError(f"--long replays more runs on the CPU, and --device {','.join(devices)} leaves the CPU out; add cpu to it, or leave --long out")
     found = here.check(Options.of(devices=devices).devices, allow_busy=allow_busy, tell=_tell)
     console = Console(file=sys.stdout, highlight=False)
     outcomes = []
