@@ -3,8 +3,9 @@
 python benchmarks/gpu.py [--results DIR] [--steps table1,table2,…] [--device cuda] [--allow-busy] [--limit 170] [--dry-run]
 
 Needs no network. Without a GPU the first line says so and nothing is written. Each step is one plain command, printed with what it will write before it
-runs, so it can be run alone with more iterations. A step that is not over within the limit is stopped in order: what it has measured is kept, shown,
-and gone on with by its command and --resume. Exit: 0 if every step did what it should, else the highest exit code of any.
+runs, so it can be run alone with more iterations. A step that is not over within the limit is stopped in order. What a run has measured by then is kept,
+shown, and gone on with by its command and --resume; selftest keeps what it has printed, layer nothing: these begin anew. Exit: 0 if every step did what it
+should, else the highest exit code of any, 128 + the signal for one that a signal ended.
 """
 
 # ruff: noqa: T201  a script: it is run by hand, and what it prints is its result
