@@ -5,16 +5,14 @@ import torch
 from torch import nn
 
 from swbench import models
-from swbench.case import Case, SolverCase
-from swbench.errors import OptionError, ProfileFailed, SchemaTooNew, StoreDamaged
+from swbench.case import Case
+from swbench.errors import SchemaTooNew, StoreDamaged
 from swbench.norms.kernels.aten import AtenKernels
-from swbench.probes.workload import Unsupported
-from swbench.profile import launch, operators, worker
+from swbench.profile import operators
 from swbench.profile.attribution import HARNESS, UNEVEN, UNKNOWN, break_down, parts_of
-from swbench.profile.launch import load, profile_case, save
+from swbench.profile.launch import load, save
 from swbench.profile.marks import kind_of, marked, rows
 from swbench.profile.measure import _profiled, measure, quicker_half, remarks
-from swbench.profile.roof import calibrate
 from swbench.profile.types import BACKWARD, CONV, FORWARD, NORM, PHASES, REMAINDER, Part, Profile, Roof
 from swbench.solvers.eigh import Eigh
 
@@ -207,53 +205,3 @@ def test_the_trace_is_a_timeline_with_the_layers_in_it(measured):
     events = json.loads(measured[1].read_text())["traceEvents"]
     names = {event.get("name") for event in events if event.get("ph") == "X"}
     assert {"swbench/layer/conv1", "swbench/part/norm: solve", "swbench/phase/backward"} <= names
-
-
-def test_a_fresh_process_gives_a_profile(tmp_path):
-    trace = tmp_path / "t.json"
-    found = profile_case(Case(model="resnet20", classes=10, image=(8, 8)), 1, trace)
-    assert found.roof.flops_per_s > 0
-    assert found.roof.bytes_per_s > 0
-    assert found.environment["threads"] == "1"
-    assert json.loads(trace.read_text())["traceEvents"]
-
-
-def test_mistakes_are_told(monkeypatch):
-    with pytest.raises(OptionError, match="at least 1"):
-        profile_case(CASE, 0)
-    with pytest.raises(OptionError, match="network"):
-        profile_case(SolverCase(solver="eigh", batch=2))
-    with pytest.raises(Unsupported, match="eager"):
-        measure(Case(model="resnet20", mode="compile"), 1, calibration=low_roof)
-    monkeypatch.setattr(launch.sys, "executable", "false")
-    with pytest.raises(ProfileFailed, match="code 1"):
-        profile_case(CASE)
-
-
-def raising(problem):
-    def fail(*_):
-        raise problem
-
-    return fail
-
-
-@pytest.mark.parametrize(
-    ("problem", "status", "detail"),
-    [
-        (MemoryError(), "out_of_memory", "memory"),
-        (torch.OutOfMemoryError("no 8 GiB left\nlong story"), "out_of_memory", "no 8 GiB left"),
-        (Unsupported("not here"), "unsupported", "not here"),
-        (OptionError("too small"), "refused", "too small"),
-    ],
-)
-def test_what_stops_a_profile_is_an_answer(monkeypatch, problem, status, detail):
-    monkeypatch.setattr("swbench.profile.measure.measure", raising(problem))
-    found = worker.answer({"case": CASE.to_json(), "iterations": 1, "trace": None})
-    assert found["status"] == status
-    assert detail in found["detail"]
-
-
-def test_calibration_finds_rates():
-    roof = calibrate(torch.device("cpu"), torch.float32, sides=(8,), copy_bytes=4096)
-    assert roof.flops_per_s > 0
-    assert roof.bytes_per_s > 0

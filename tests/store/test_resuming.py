@@ -1,0 +1,55 @@
+"""One writer a run; what is sealed stays, and a change refuses a resumption by name."""
+
+import subprocess
+import sys
+
+import pytest
+import runs
+
+from swbench import store
+from swbench.errors import ResumeRefused, StoreBusy
+from swbench.store import fingerprint
+
+
+def test_a_second_writer_is_refused_with_the_pid_of_the_first(written):
+    code = f"import sys; from swbench import store; w = store.resume({str(written)!r}); print('ready', flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout.readline() == "ready\n"
+        with pytest.raises(StoreBusy, match=f"process {first.pid};"):
+            store.resume(written)
+        first.kill()
+        first.wait()
+    store.resume(written).close()
+
+
+def test_resuming_keeps_what_is_sealed_and_drops_what_is_not(written):
+    with store.resume(written, runs.plan(), {**runs.ENVIRONMENT, "now": {"load": 7.0}}, command="again") as writer:
+        assert [writer.sealed(group.name, 0) for group in writer.plan.groups] == [True, False]
+        runs.fill(writer, writer.plan, group=1, attempt="c")
+    assert {one.attempt for one in store.load(written).rounds} == {"a", "c"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"plan": runs.plan(replicates=4)}, "protocol.iterations was 6 and is 12"),
+        ({"plan": runs.plan(groups=3)}, "the suite has 3 new cases"),
+        ({"environment": {**runs.ENVIRONMENT, "packages": {"torch": "2.14.0"}}}, "torch: 2.13.0 / 2.14.0"),
+        ({}, "swbench/solvers/eigh.py changed"),
+    ],
+)
+def test_a_change_refuses_resumption_unless_anyway(written, change, message, monkeypatch):
+    if not change:
+        monkeypatch.setattr(fingerprint, "code", lambda found=fingerprint.code(): {**found, "solvers/eigh.py": "0"})  # noqa: B008
+    with pytest.raises(ResumeRefused, match=message):
+        store.resume(written, **change)
+    store.resume(written, **change, anyway=True).close()
+    assert message in store.load(written).warnings[0]
+
+
+def test_a_run_that_is_written_is_held(written):
+    assert not store.held(written)
+    with store.resume(written):
+        assert store.held(written)
+    assert not store.held(written)
+    assert not store.held(written / "nothing")
