@@ -92,11 +92,15 @@ static void mix(const struct layer *l, const struct factors *f, long n, long g, 
 
 struct forward {
     struct layer *l;
-    const struct factors *f;
-    const double *centre, *var; /* (N), or null */
+    struct factors f;
+    double *centre, *var; /* (N), or null */
     struct batch batch;
     float *cov;
 };
+
+static long sets_of(const struct layer *l) { return l->shared ? 1 : l->images; }
+
+static int has_layer(const struct factors *f) { return f->layer_mean != 0 || f->layer_cov != 0; }
 
 static void forward_item(void *context, long item) {
     const struct forward *k = context;
@@ -105,7 +109,7 @@ static void forward_item(void *context, long item) {
     const long start = item * chunk(group), end = start + chunk(group) < k->batch.count ? start + chunk(group) : k->batch.count;
     for (long at = start; at < end; at++) {
         const long n = at / l->groups;
-        mix(l, k->f, n, at % l->groups, k->var ? k->centre[n] : 0, k->var ? k->var[n] : 0, l->mixed_mean + at * group, k->cov + at * group * group);
+        mix(l, &k->f, n, at % l->groups, k->var ? k->centre[n] : 0, k->var ? k->var[n] : 0, l->mixed_mean + at * group, k->cov + at * group * group);
     }
     solve_item((void *)&k->batch, item);
     for (long at = start; at < end; at++) {
@@ -121,20 +125,27 @@ static void forward_item(void *context, long item) {
 }
 
 /* Returns 1 when memory ran out, as the way back does. */
+static int forward_begin(struct forward *k, struct layer *l) {
+    const long count = sets_of(l) * l->groups;
+    *k = (struct forward){.l = l, .f = factors_of(l), .cov = malloc(sizeof(float) * count * l->group * l->group)};
+    k->batch = (struct batch){.cov = k->cov, .out = l->w, .norm = l->norm, .count = count, .group = l->group};
+    return !k->cov;
+}
+
+static void forward_end(struct forward *k) {
+    free(k->centre);
+    free(k->cov);
+}
+
 static int mix_and_solve(struct layer *l, int threads) {
-    const struct factors f = factors_of(l);
-    const long count = (l->shared ? 1 : l->images) * l->groups;
-    const int has_layer = f.layer_mean != 0 || f.layer_cov != 0;
-    double *moments_of = malloc(sizeof(double) * 2 * l->images);
-    float *cov = malloc(sizeof(float) * count * l->group * l->group);
-    const int failed = !moments_of || !cov;
-    if (!failed) {
-        for (long n = 0; has_layer && n < l->images; n++) layer_moments(l, n, moments_of + n, moments_of + l->images + n);
-        struct forward k = {.l = l, .f = &f, .cov = cov, .batch = {.cov = cov, .out = l->w, .norm = l->norm, .count = count, .group = l->group}};
-        if (has_layer) k.centre = moments_of, k.var = moments_of + l->images;
-        sw_team_run(forward_item, &k, chunks(count, l->group), solve_team(count, l->group, threads));
+    struct forward k;
+    int failed = forward_begin(&k, l);
+    if (!failed && has_layer(&k.f)) {
+        k.centre = malloc(sizeof(double) * 2 * l->images), k.var = k.centre + l->images;
+        failed = !k.centre;
+        for (long n = 0; !failed && n < l->images; n++) layer_moments(l, n, k.centre + n, k.var + n);
     }
-    free(moments_of);
-    free(cov);
+    if (!failed) sw_team_run(forward_item, &k, chunks(k.batch.count, l->group), solve_team(k.batch.count, l->group, threads));
+    forward_end(&k);
     return failed;
 }

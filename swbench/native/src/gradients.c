@@ -5,10 +5,17 @@
 #include "team.h"
 #include "vector.h"
 
+/* What the gradients of the weights are sums of, by source. */
+struct towards {
+    double mean[2], full[2], diagonal[2];
+};
+
 struct backward {
     struct layer *l;
+    struct factors f;
     struct batch batch;
-    float *grad_w, *d_mean, *gamma; /* (n, g, G, G), (n, g, G), (n, g, G) */
+    float *grad_w, *d_cov, *d_mean, *gamma; /* (n, g, G, G) both, (n, g, G) both */
+    struct towards *towards;                /* (n, g) */
 };
 
 static void backward_item(void *context, long item) {
@@ -59,92 +66,134 @@ static void softmax_gradient(const double *weights, const double *towards, int c
     for (int k = 0; grad && k < count; k++) grad[k] = (float)(weights[k] * (towards[k] - mean));
 }
 
-/* `room`: G·G floats for a sum over images. */
-static void spread(const struct layer *l, const struct factors *f, const float *d_cov, const float *d_mean, float *room) {
+/* The gradients of a whole image's mean and variance, as they enter those of its channels. */
+struct whole_image {
+    double centre, d_centre, d_var;
+};
+
+/* B, c and the weights' part of one image and group, but for what goes through the batch; `image` null without a layer statistic. */
+static void spread_pair(const struct backward *k, long at, const struct whole_image *image) {
+    const struct layer *l = k->l;
     const int group = l->group, square = group * group;
-    const long channels = l->groups * group, sets = l->shared ? 1 : l->images;
-    double towards_mean[3] = {0}, towards_full[2] = {0}, towards_diagonal[3] = {0}; /* of batch, image, and the whole image */
-    for (long e = 0; e < sets * channels; e++) l->grad_c[e] = 0;
-    for (long e = 0; e < sets * channels * group; e++) l->grad_b[e] = 0;
-    for (long n = 0; n < sets; n++) {
-        double centre = 0, var = 0, d_var = 0, d_centre = 0, trace = 0, all = 0;
-        if (f->layer_mean != 0 || f->layer_cov != 0) {
-            layer_moments(l, n, &centre, &var);
-            for (long c = 0; c < channels; c++) {
-                const double here = d_mean[n * channels + c];
-                trace += d_cov[(n * channels + c) * group + c % group];
-                all += here;
-                towards_mean[2] += here * (centre - l->shift[n * channels + c]);
-            }
-            towards_diagonal[2] += trace * var;
-            d_var = trace * f->layer_cov / channels, d_centre = all * f->layer_mean / channels;
-        }
-        for (long g = 0; g < l->groups; g++) {
-            const long at = n * l->groups + g;
-            for (int from = 0; from < 2; from++) {
-                const float *mean = from == OF_BATCH ? l->batch_mean : l->mean, *cov = from == OF_BATCH ? l->batch_cov : l->cov;
-                if (!mean) continue;
-                const long source = from == OF_BATCH ? g : at;
-                double sum = 0, diagonal = 0, towards = 0;
-                for (int i = 0; i < group; i++) {
-                    sum += dot(d_cov + at * square + i * group, cov + source * square + i * group, group);
-                    diagonal += d_cov[at * square + i * group + i] * cov[source * square + i * group + i];
-                    towards += d_mean[at * group + i] * (mean[source * group + i] - l->shift[at * group + i]);
-                }
-                towards_full[from] += sum, towards_diagonal[from] += diagonal, towards_mean[from] += towards;
-            }
-            if (!l->mean) continue;
-            double d_image[MAX_GROUP];
-            for (int i = 0; i < group; i++) d_image[i] = f->mean[OF_IMAGE] * d_mean[at * group + i] + 2 * d_var * (l->mean[at * group + i] - centre) + d_centre;
-            pass_on(d_cov + at * square, d_image, l->mean + at * group, f, OF_IMAGE, d_var, l->per_pixel, group, l->grad_b + at * square, l->grad_c + at * group);
+    const float *d_cov = k->d_cov + at * square, *d_mean = k->d_mean + at * group, *shift = l->shift + at * group;
+    float *b = l->grad_b + at * square, *c = l->grad_c + at * group;
+    for (int e = 0; e < square; e++) b[e] = 0;
+    for (int i = 0; i < group; i++) c[i] = 0;
+    struct towards *to = k->towards + at;
+    *to = (struct towards){0};
+    for (int from = 0; from < 2; from++) {
+        const long source = from == OF_BATCH ? at % l->groups : at;
+        if (!(from == OF_BATCH ? l->batch_mean : l->mean)) continue;
+        const float *mean = (from == OF_BATCH ? l->batch_mean : l->mean) + source * group, *cov = (from == OF_BATCH ? l->batch_cov : l->cov) + source * square;
+        for (int i = 0; i < group; i++) {
+            to->full[from] += dot(d_cov + i * group, cov + i * group, group);
+            to->diagonal[from] += d_cov[i * group + i] * cov[i * group + i];
+            to->mean[from] += d_mean[i] * (mean[i] - shift[i]);
         }
     }
-    for (long g = 0; l->batch_mean && l->share != 0 && g < l->groups; g++) {
-        double sum[MAX_GROUP] = {0};
-        for (int e = 0; e < square; e++) room[e] = 0;
-        for (long n = 0; n < sets; n++) {
-            const long at = n * l->groups + g;
-            for (int i = 0; i < group; i++) sum[i] += f->mean[OF_BATCH] * d_mean[at * group + i];
-            for (int e = 0; e < square; e++) room[e] += d_cov[at * square + e];
-        }
-        float b[MAX_GROUP * MAX_GROUP], c[MAX_GROUP];
-        for (int e = 0; e < square; e++) b[e] = 0;
-        for (int i = 0; i < group; i++) c[i] = 0;
-        pass_on(room, sum, l->batch_mean + g * group, f, OF_BATCH, 0, l->per_pixel * l->share, group, b, c);
-        for (long n = 0; n < sets; n++) {
-            const long at = n * l->groups + g;
-            for (int e = 0; e < square; e++) l->grad_b[at * square + e] += b[e];
-            for (int i = 0; i < group; i++) l->grad_c[at * group + i] += c[i];
-        }
-    }
-    double mean[MAX_STATISTICS], cov[MAX_STATISTICS];
-    for (int k = 0; k < l->kinds; k++) {
-        const int kind = l->statistics[k], from = kind == LAYER_NORM ? 2 : source_of(kind, l);
-        mean[k] = towards_mean[from];
-        cov[k] = kind == BATCH_WHITEN || kind == IMAGE_WHITEN ? towards_full[from] : towards_diagonal[from];
-    }
-    softmax_gradient(f->mean_weights, mean, l->kinds, l->grad_mean_logits);
-    softmax_gradient(f->cov_weights, cov, l->kinds, l->grad_cov_logits);
+    if (!l->mean) return;
+    const float *mean = l->mean + at * group;
+    const struct whole_image none = {0}, *whole = image ? image : &none;
+    double d_image[MAX_GROUP];
+    for (int i = 0; i < group; i++) d_image[i] = k->f.mean[OF_IMAGE] * d_mean[i] + 2 * whole->d_var * (mean[i] - whole->centre) + whole->d_centre;
+    pass_on(d_cov, d_image, mean, &k->f, OF_IMAGE, whole->d_var, l->per_pixel, group, b, c);
 }
 
-static int small_gradients(struct layer *l, int threads) {
-    const struct factors f = factors_of(l);
+/* What goes through the batch's statistics, in every image alike. `room`: G·G floats for a sum over images. */
+static void spread_batch(const struct backward *k, long g, float *room) {
+    const struct layer *l = k->l;
     const int group = l->group, square = group * group;
-    const long channels = l->groups * group, count = (l->shared ? 1 : l->images) * l->groups, sets = l->shared ? 1 : l->images;
-    float *room = malloc(sizeof(float) * (2 * count * square + 2 * count * group + square));
-    if (!room) return 1;
-    float *grad_w = room, *d_cov = grad_w + count * square, *d_mean = d_cov + count * square, *gamma = d_mean + count * group, *rest = gamma + count * group;
-    struct backward k = {.l = l, .grad_w = grad_w, .d_mean = d_mean, .gamma = gamma};
-    k.batch = (struct batch){.w = l->w, .norms = l->norm, .grad_w = grad_w, .out = d_cov, .count = count, .group = group};
-    sw_team_run(backward_item, &k, chunks(count, group), solve_team(2 * count, group, threads));
+    double sum[MAX_GROUP] = {0};
+    for (int e = 0; e < square; e++) room[e] = 0;
+    for (long at = g; at < k->batch.count; at += l->groups) {
+        for (int i = 0; i < group; i++) sum[i] += k->f.mean[OF_BATCH] * k->d_mean[at * group + i];
+        for (int e = 0; e < square; e++) room[e] += k->d_cov[at * square + e];
+    }
+    float b[MAX_GROUP * MAX_GROUP], c[MAX_GROUP];
+    for (int e = 0; e < square; e++) b[e] = 0;
+    for (int i = 0; i < group; i++) c[i] = 0;
+    pass_on(room, sum, l->batch_mean + g * group, &k->f, OF_BATCH, 0, l->per_pixel * l->share, group, b, c);
+    for (long at = g; at < k->batch.count; at += l->groups) {
+        for (int e = 0; e < square; e++) l->grad_b[at * square + e] += b[e];
+        for (int i = 0; i < group; i++) l->grad_c[at * group + i] += c[i];
+    }
+}
+
+/* The gradients of γ and β; and those of the weights, from what every pair says and, of the whole images, `layer_mean` and `layer_diagonal`. */
+static void parameter_gradients(const struct backward *k, double layer_mean, double layer_diagonal) {
+    const struct layer *l = k->l;
+    const long channels = l->groups * l->group;
     for (long c = 0; c < channels; c++) {
         double of_gamma = 0, of_beta = 0;
-        for (long n = 0; n < sets; n++) of_gamma += gamma[n * channels + c];
+        for (long n = 0; n < sets_of(l); n++) of_gamma += k->gamma[n * channels + c];
         for (long n = 0; n < l->images; n++) of_beta += l->s[n * channels + c];
         if (l->grad_gamma) l->grad_gamma[c] = (float)of_gamma;
         if (l->grad_beta) l->grad_beta[c] = (float)of_beta;
     }
-    spread(l, &f, d_cov, d_mean, rest);
+    struct towards all = {0};
+    for (long at = 0; at < k->batch.count; at++)
+        for (int from = 0; from < 2; from++) {
+            const struct towards *one = k->towards + at;
+            all.mean[from] += one->mean[from], all.full[from] += one->full[from], all.diagonal[from] += one->diagonal[from];
+        }
+    double mean[MAX_STATISTICS], cov[MAX_STATISTICS];
+    for (int i = 0; i < l->kinds; i++) {
+        const int kind = l->statistics[i], from = source_of(kind, l);
+        mean[i] = kind == LAYER_NORM ? layer_mean : all.mean[from];
+        cov[i] = kind == LAYER_NORM ? layer_diagonal : kind == BATCH_WHITEN || kind == IMAGE_WHITEN ? all.full[from] : all.diagonal[from];
+    }
+    softmax_gradient(k->f.mean_weights, mean, l->kinds, l->grad_mean_logits);
+    softmax_gradient(k->f.cov_weights, cov, l->kinds, l->grad_cov_logits);
+}
+
+/* The gradients of an image's mean and variance, from those of its channels; adds what its layer statistic says to the weights' gradients. */
+static struct whole_image whole_image_of(const struct backward *k, long n, double *layer_mean, double *layer_diagonal) {
+    const struct layer *l = k->l;
+    const long channels = l->groups * l->group;
+    const float *d_cov = k->d_cov + n * channels * l->group, *d_mean = k->d_mean + n * channels;
+    struct whole_image image;
+    double var, trace = 0, all = 0;
+    layer_moments(l, n, &image.centre, &var);
+    for (long c = 0; c < channels; c++) {
+        trace += d_cov[c * l->group + c % l->group];
+        all += d_mean[c];
+        *layer_mean += d_mean[c] * (image.centre - l->shift[n * channels + c]);
+    }
+    *layer_diagonal += trace * var;
+    image.d_var = trace * k->f.layer_cov / channels, image.d_centre = all * k->f.layer_mean / channels;
+    return image;
+}
+
+static int backward_begin(struct backward *k, struct layer *l) {
+    const long count = sets_of(l) * l->groups;
+    const int group = l->group, square = group * group;
+    *k = (struct backward){.l = l, .f = factors_of(l), .grad_w = malloc(sizeof(float) * 2 * count * (square + group)), .towards = malloc(sizeof(struct towards) * count)};
+    k->d_cov = k->grad_w + count * square, k->d_mean = k->d_cov + count * square, k->gamma = k->d_mean + count * group;
+    k->batch = (struct batch){.w = l->w, .norms = l->norm, .grad_w = k->grad_w, .out = k->d_cov, .count = count, .group = group};
+    return !k->grad_w || !k->towards;
+}
+
+static void backward_end(struct backward *k) {
+    free(k->grad_w);
+    free(k->towards);
+}
+
+static int small_gradients(struct layer *l, int threads) {
+    struct backward k;
+    float *room = malloc(sizeof(float) * l->group * l->group);
+    const int failed = backward_begin(&k, l) || !room;
+    if (!failed) {
+        sw_team_run(backward_item, &k, chunks(k.batch.count, l->group), solve_team(2 * k.batch.count, l->group, threads));
+        double layer_mean = 0, layer_diagonal = 0;
+        for (long n = 0; n < sets_of(l); n++) {
+            struct whole_image image;
+            if (has_layer(&k.f)) image = whole_image_of(&k, n, &layer_mean, &layer_diagonal);
+            for (long g = 0; g < l->groups; g++) spread_pair(&k, n * l->groups + g, has_layer(&k.f) ? &image : 0);
+        }
+        for (long g = 0; l->batch_mean && l->share != 0 && g < l->groups; g++) spread_batch(&k, g, room);
+        parameter_gradients(&k, layer_mean, layer_diagonal);
+    }
+    backward_end(&k);
     free(room);
-    return 0;
+    return failed;
 }

@@ -77,10 +77,9 @@ static void finish(const struct gram *k, long n, long g) {
         for (int j = i + 1; j < group; j++) matrix[i * group + j] = matrix[j * group + i];
 }
 
-INLINE void segment_sums(const struct gram *k, long n, long g, long first, long last, const int group, float *partial) {
+/* `u`, `v`: padded G rows; `sums`: as many squared, `row_sums`: G vectors. */
+INLINE void segment_sums(const struct gram *k, long n, long g, long first, long last, const int group, float *partial, float *u, float *v, vec *sums, vec *row_sums) {
     const int rows = padded(group), half = !k->dy;
-    float u[MAX_GROUP * ROW] ALIGNED, v[MAX_GROUP * ROW] ALIGNED;
-    vec sums[MAX_GROUP * MAX_GROUP], row_sums[MAX_GROUP];
     for (int e = 0; e < rows * rows; e++) sums[e] = (vec){0};
     for (int i = 0; i < group; i++) row_sums[i] = (vec){0};
     for (int i = group * ROW; i < rows * ROW; i++) u[i] = v[i] = 0.0f;
@@ -112,22 +111,40 @@ INLINE void segment_sums(const struct gram *k, long n, long g, long first, long 
     for (int i = 0; i < group; i++) partial[group * group + i] = lanes_sum(row_sums[i]);
 }
 
-static void item(void *context, long index) {
-    const struct gram *k = context;
-    const long segment = index % k->segments, g = index / k->segments % k->groups, n = index / k->segments / k->groups;
+/* No more stack than G asks for: what was not touched lately is not in the cache. */
+#define SEGMENT_SUMS(name, most, group)                                                                               \
+    static __attribute__((noinline)) void name(const struct gram *k, long n, long g, long first, long last, float *partial) { \
+        float u[(most) * ROW] ALIGNED, v[(most) * ROW] ALIGNED;                                                       \
+        vec sums[(most) * (most)], row_sums[most];                                                                    \
+        segment_sums(k, n, g, first, last, group, partial, u, v, sums, row_sums);                                     \
+    }
+SEGMENT_SUMS(segment_sums_16, 16, 16)
+SEGMENT_SUMS(segment_sums_any, MAX_GROUP, k->s.group)
+#undef SEGMENT_SUMS
+
+static void gram_segment(const struct gram *k, long n, long g, long segment) {
     const int group = k->s.group;
     const long first = segment * k->segment, last = first + k->segment < k->s.pixels ? first + k->segment : k->s.pixels;
-    float *partial = k->partial + index * (group * group + group);
-    if (group == 16)
-        segment_sums(k, n, g, first, last, 16, partial);
-    else
-        segment_sums(k, n, g, first, last, group, partial);
+    float *partial = k->partial + ((n * k->groups + g) * k->segments + segment) * (group * group + group);
+    (group == 16 ? segment_sums_16 : segment_sums_any)(k, n, g, first, last, partial);
+}
+
+static void gram_item(void *context, long index) {
+    const struct gram *k = context;
+    const long segment = index % k->segments, g = index / k->segments % k->groups, n = index / k->segments / k->groups;
+    gram_segment(k, n, g, segment);
     /* The last of a group to finish adds its segments up, always in the same order. */
     if (__atomic_add_fetch(&k->finished[n * k->groups + g], 1, __ATOMIC_ACQ_REL) == k->segments) finish(k, n, g);
 }
 
+/* All of one group of one image. */
+static void gram_pair(const struct gram *k, long n, long g) {
+    for (long segment = 0; segment < k->segments; segment++) gram_segment(k, n, g, segment);
+    finish(k, n, g);
+}
+
 /* The segments depend on the shape alone, so the result does not depend on the number of threads. Returns 1 when memory ran out. */
-static int run(struct gram *k, int threads) {
+static int gram_begin(struct gram *k) {
     k->groups = k->s.channels / k->s.group;
     const long pairs = k->s.images * k->groups, most = (k->s.pixels + LEAST_SEGMENT - 1) / LEAST_SEGMENT;
     long segments = (WANTED_ITEMS + pairs - 1) / pairs;
@@ -136,20 +153,35 @@ static int run(struct gram *k, int threads) {
     k->segments = (k->s.pixels + k->segment - 1) / k->segment;
     k->partial = malloc(sizeof(float) * pairs * k->segments * (k->s.group * k->s.group + k->s.group));
     k->finished = calloc(pairs, sizeof(int));
-    const int failed = !k->partial || !k->finished;
-    const double products = (double)k->s.images * k->s.channels * k->s.pixels * k->s.group;
-    if (!failed) sw_team_run(item, k, pairs * k->segments, sw_team_worth(products, threads));
+    return !k->partial || !k->finished;
+}
+
+static void gram_end(struct gram *k) {
     free(k->partial);
     free(k->finished);
+}
+
+static int gram_run(struct gram *k, int threads) {
+    const int failed = gram_begin(k);
+    if (!failed) sw_team_run(gram_item, k, k->s.images * k->groups * k->segments, sw_team_worth(multiply_adds(&k->s), threads));
+    gram_end(k);
     return failed;
 }
 
+static struct gram gram_of_moments(const float *x, const float *shift, float *mean, float *cov, const struct shape *s) {
+    return (struct gram){.s = *s, .x = x, .shift = shift, .out_mean = mean, .out_matrix = cov};
+}
+
+static struct gram gram_of_products(const float *dy, const float *x, const float *shift, float *m, float *sums, const struct shape *s) {
+    return (struct gram){.s = *s, .x = x, .dy = dy, .shift = shift, .out_mean = sums, .out_matrix = m};
+}
+
 static int moments(const float *x, const float *shift, float *mean, float *cov, const struct shape *s, int threads) {
-    struct gram k = {.s = *s, .x = x, .shift = shift, .out_mean = mean, .out_matrix = cov};
-    return run(&k, threads);
+    struct gram k = gram_of_moments(x, shift, mean, cov, s);
+    return gram_run(&k, threads);
 }
 
 static int products(const float *dy, const float *x, const float *shift, float *m, float *sums, const struct shape *s, int threads) {
-    struct gram k = {.s = *s, .x = x, .dy = dy, .shift = shift, .out_mean = sums, .out_matrix = m};
-    return run(&k, threads);
+    struct gram k = gram_of_products(dy, x, shift, m, sums, s);
+    return gram_run(&k, threads);
 }

@@ -72,11 +72,11 @@ INLINE void advance(const float *step, const float *m, float *h, float *spare, f
     *free_ = *z, *y = new_y, *z = new_z;
 }
 
-INLINE void solve(const struct batch *k, long start, const int n, const int lanes) {
-    enum { MOST = 64 * 64 > 12 * 12 * VL ? 64 * 64 : 12 * 12 * VL };
-    const int group = k->group;
-    float b0[MOST] ALIGNED, b1[MOST] ALIGNED, b2[MOST] ALIGNED, m[MOST] ALIGNED, h[MOST] ALIGNED, spare[MOST] ALIGNED;
-    float *y = b0, *z = b1, *free_ = b2;
+enum { SOLVE_ROOM = 6, GRADIENT_ROOM = 9 };
+
+INLINE void solve(const struct batch *k, long start, const int n, const int lanes, float *room) {
+    const int group = k->group, size = n * n * lanes;
+    float *y = room, *z = room + size, *free_ = room + 2 * size, *m = room + 3 * size, *h = room + 4 * size, *spare = room + 5 * size;
     gather(k->cov, start, k->count, group, y, n, lanes);
     const vec norm = MARGIN * lanes_sqrt(squares(y, 0, n, lanes)), inverse = 1.0f / norm;
     FOR_VECTORS(AT(y) = AT(y) * inverse + (i < group ? 0.0f : 1.0f) * eye)
@@ -114,12 +114,10 @@ INLINE void solve(const struct batch *k, long start, const int n, const int lane
 
 /* X = W Y W with Y W + W Y = −W sym(∂W) W, by the sign of [[B, E], [0, −B]], B = W/‖W‖: B → I and E → 2Y. E is symmetric, BE − EB skew.
    Not X itself: the iteration is accurate to rounding times the norm, and X holds λ^(-3/2) of all eigenvalues side by side. */
-INLINE void gradient(const struct batch *k, long start, const int n, const int lanes) {
-    enum { MOST = 64 * 64 > 12 * 12 * VL ? 64 * 64 : 12 * 12 * VL };
-    const int group = k->group;
-    float b0[MOST] ALIGNED, b1[MOST] ALIGNED, e0[MOST] ALIGNED, e1[MOST] ALIGNED;
-    float m[MOST] ALIGNED, h[MOST] ALIGNED, skew[MOST] ALIGNED, t[MOST] ALIGNED, u[MOST] ALIGNED;
-    float *b = b0, *next_b = b1, *x = e0, *next_x = e1;
+INLINE void gradient(const struct batch *k, long start, const int n, const int lanes, float *room) {
+    const int group = k->group, size = n * n * lanes;
+    float *b = room, *next_b = room + size, *x = room + 2 * size, *next_x = room + 3 * size;
+    float *m = room + 4 * size, *h = room + 5 * size, *skew = room + 6 * size, *t = room + 7 * size, *u = room + 8 * size;
     gather(k->w, start, k->count, group, b, n, lanes);
     gather(k->grad_w, start, k->count, group, x, n, lanes);
     const vec norm = MARGIN * lanes_sqrt(squares(b, 0, n, lanes)), inverse = 1.0f / norm;
@@ -180,20 +178,30 @@ INLINE void gradient(const struct batch *k, long start, const int n, const int l
 static int chunk(int group) { return group <= 12 ? VL : 1; }
 static long chunks(long count, int group) { return (count + chunk(group) - 1) / chunk(group); }
 
-#define LAYOUTS(function)                                      \
-    static void function##_item(void *context, long item) {    \
-        const struct batch *k = context;                       \
-        if (k->group <= 4) function(k, item * VL, 4, VL);      \
-        else if (k->group <= 8) function(k, item * VL, 8, VL); \
-        else if (k->group <= 12) function(k, item * VL, 12, VL);\
-        else if (k->group <= 16) function(k, item, 16, 1);     \
-        else if (k->group <= 32) function(k, item, 32, 1);     \
-        else if (k->group <= 48) function(k, item, 48, 1);     \
-        else function(k, item, 64, 1);                         \
+/* No more stack than G asks for. */
+#define SIZED(function, arrays, n, lanes)                                                             \
+    static __attribute__((noinline)) void function##_##n(const struct batch *k, long start) {         \
+        float room[(arrays) * (n) * (n) * (lanes)] ALIGNED;                                           \
+        function(k, start, n, lanes, room);                                                           \
     }
-LAYOUTS(solve)
-LAYOUTS(gradient)
+#define LAYOUTS(function, arrays)                                                                     \
+    SIZED(function, arrays, 4, VL)                                                                    \
+    SIZED(function, arrays, 8, VL)                                                                    \
+    SIZED(function, arrays, 12, VL)                                                                   \
+    SIZED(function, arrays, 16, 1)                                                                    \
+    SIZED(function, arrays, 32, 1)                                                                    \
+    SIZED(function, arrays, 48, 1)                                                                    \
+    SIZED(function, arrays, 64, 1)                                                                    \
+    static void function##_item(void *context, long item) {                                           \
+        const struct batch *k = context;                                                              \
+        const int group = k->group;                                                                   \
+        const long start = item * chunk(group);                                                       \
+        (group <= 4 ? function##_4 : group <= 8 ? function##_8 : group <= 12 ? function##_12 : group <= 16 ? function##_16 : group <= 32 ? function##_32 : group <= 48 ? function##_48 : function##_64)(k, start); \
+    }
+LAYOUTS(solve, SOLVE_ROOM)
+LAYOUTS(gradient, GRADIENT_ROOM)
 #undef LAYOUTS
+#undef SIZED
 
 /* About as many products of two matrices in a solve, and nearly twice as many in its gradient. */
 #define SOLVE_PRODUCTS 24

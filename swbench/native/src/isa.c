@@ -5,7 +5,8 @@
 
 #include "algebra.c"   /* after the solver it calls */
 #include "gradients.c" /* after what it shares with the way there */
-#include "whole.c"     /* after the passes */
+#include "pairs.c"     /* after the passes */
+#include "whole.c"
 
 #define JOIN(a, b) a##b
 #define NAMED(a, b) JOIN(a, b)

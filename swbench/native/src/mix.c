@@ -76,10 +76,10 @@ INLINE void coefficients(float *w, const float *matrix, const int group, int tra
         for (int i = 0; i < rows; i++) w[j * rows + i] = i >= group ? 0.0f : transposed ? matrix[j * group + i] : matrix[i * group + j];
 }
 
-INLINE void segment_product(const struct mix *k, long n, long g, long first, long last, const int group) {
+/* `source`: 2G rows, `w`: two matrices, `bias`: a row, all padded. */
+INLINE void segment_product(const struct mix *k, long n, long g, long first, long last, const int group, float *source, float *w, float *bias) {
     const int rows = padded(group), terms = k->dy ? 2 * group : group;
     const long at = (k->shared ? 0 : n * k->groups) + g;
-    float source[2 * MAX_GROUP * ROW] ALIGNED, w[2 * MAX_GROUP * MAX_GROUP] ALIGNED, bias[MAX_GROUP] ALIGNED;
     const float *a = k->a + at * group * group, *b = k->dy ? k->b + at * group * group : 0, *c = k->unbiased ? 0 : k->c + at * group;
     for (int i = 0; i < rows; i++) bias[i] = c && i < group ? c[i] : 0.0f;
     coefficients(w, a, group, k->transposed);
@@ -98,37 +98,61 @@ INLINE void segment_product(const struct mix *k, long n, long g, long first, lon
     }
 }
 
-static void mix_item(void *context, long index) {
-    const struct mix *k = context;
-    const long segment = index % k->segments, g = index / k->segments % k->groups, n = index / k->segments / k->groups;
+#define SEGMENT_PRODUCT(name, most, group)                                                                                \
+    static __attribute__((noinline)) void name(const struct mix *k, long n, long g, long first, long last) {              \
+        float source[2 * (most) * ROW] ALIGNED, w[2 * (most) * (most)] ALIGNED, bias[most] ALIGNED;                       \
+        segment_product(k, n, g, first, last, group, source, w, bias);                                                    \
+    }
+SEGMENT_PRODUCT(segment_product_16, 16, 16)
+SEGMENT_PRODUCT(segment_product_any, MAX_GROUP, k->s.group)
+#undef SEGMENT_PRODUCT
+
+static void mix_segment(const struct mix *k, long n, long g, long segment) {
     const long first = segment * k->segment, last = first + k->segment < k->s.pixels ? first + k->segment : k->s.pixels;
-    if (k->s.group == 16)
-        segment_product(k, n, g, first, last, 16);
-    else
-        segment_product(k, n, g, first, last, k->s.group);
+    (k->s.group == 16 ? segment_product_16 : segment_product_any)(k, n, g, first, last);
 }
 
-static void mix_run(struct mix *k, int threads) {
+static void mix_item(void *context, long index) {
+    const struct mix *k = context;
+    mix_segment(k, index / k->segments / k->groups, index / k->segments % k->groups, index % k->segments);
+}
+
+/* All of one group of one image, from the end, which was read last and may still be in the cache. */
+static void mix_pair(const struct mix *k, long n, long g) {
+    for (long segment = k->segments - 1; segment >= 0; segment--) mix_segment(k, n, g, segment);
+}
+
+static void mix_begin(struct mix *k) {
     k->groups = k->s.channels / k->s.group;
     const long segments = (k->s.pixels + WANTED_PIXELS - 1) / WANTED_PIXELS;
     k->segment = ((k->s.pixels + segments - 1) / segments + BLOCK - 1) / BLOCK * BLOCK;
     k->segments = (k->s.pixels + k->segment - 1) / k->segment;
-    const double products = (double)k->s.images * k->s.channels * k->s.pixels * k->s.group * (k->dy ? 2 : 1);
-    sw_team_run(mix_item, k, k->s.images * k->groups * k->segments, sw_team_worth(products, threads));
 }
 
-static void affine(const float *x, const float *a, const float *b, int shared, float *y, const struct shape *s, int threads) {
-    struct mix k = {.s = *s, .x = x, .a = a, .c = b, .y = y, .shared = shared};
-    mix_run(&k, threads);
+static void mix_run(struct mix *k, int threads) {
+    mix_begin(k);
+    sw_team_run(mix_item, k, k->s.images * k->groups * k->segments, sw_team_worth(multiply_adds(&k->s) * (k->dy ? 2 : 1), threads));
+}
+
+static struct mix mix_of_affine(const float *x, const float *a, const float *b, int shared, float *y, const struct shape *s) {
+    return (struct mix){.s = *s, .x = x, .a = a, .c = b, .y = y, .shared = shared};
 }
 
 /* dx = Aᵀ dy, where no gradient flows through the statistics. */
-static void mapped_back(const float *dy, const float *a, int shared, float *dx, const struct shape *s, int threads) {
-    struct mix k = {.s = *s, .x = dy, .a = a, .y = dx, .shared = shared, .transposed = 1, .unbiased = 1};
+static struct mix mix_of_mapped_back(const float *dy, const float *a, int shared, float *dx, const struct shape *s) {
+    return (struct mix){.s = *s, .x = dy, .a = a, .y = dx, .shared = shared, .transposed = 1, .unbiased = 1};
+}
+
+static struct mix mix_of_combine(const float *dy, const float *x, const float *a, int transposed, const float *b, const float *c, int shared, float *dx, const struct shape *s) {
+    return (struct mix){.s = *s, .x = x, .dy = dy, .a = a, .b = b, .c = c, .y = dx, .shared = shared, .transposed = transposed};
+}
+
+static void affine(const float *x, const float *a, const float *b, int shared, float *y, const struct shape *s, int threads) {
+    struct mix k = mix_of_affine(x, a, b, shared, y, s);
     mix_run(&k, threads);
 }
 
 static void combine(const float *dy, const float *x, const float *a, int transposed, const float *b, const float *c, int shared, float *dx, const struct shape *s, int threads) {
-    struct mix k = {.s = *s, .x = x, .dy = dy, .a = a, .b = b, .c = c, .y = dx, .shared = shared, .transposed = transposed};
+    struct mix k = mix_of_combine(dy, x, a, transposed, b, c, shared, dx, s);
     mix_run(&k, threads);
 }

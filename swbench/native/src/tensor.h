@@ -16,6 +16,9 @@ struct shape {
     int channels_last;
 };
 
+/* Of one product of G×G with every pixel. */
+INLINE double multiply_adds(const struct shape *s) { return (double)s->images * s->channels * s->pixels * s->group; }
+
 INLINE int padded(int group) { return (group + 3) & ~3; }
 
 INLINE int whole_vectors(int count) { return (count + VL - 1) / VL * VL; }
