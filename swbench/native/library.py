@@ -2,10 +2,13 @@
 
 import contextlib
 import ctypes
+import importlib.machinery
+import importlib.util
 import os
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from swbench.native import sources
@@ -120,6 +123,28 @@ def load() -> ctypes.CDLL | str:
         return f"{SWITCH}={wanted}: this processor or this build has no such instruction set; leave it unset for the best"
     library.sw_team_runtime(_runtime())
     return library
+
+
+def module() -> ModuleType | None:
+    """The library as a module of Python; None where it was built without Python's headers."""
+    loaded = load()
+    if isinstance(loaded, str):
+        return None
+    name = f"{__package__}._kernels"
+    loader = importlib.machinery.ExtensionFileLoader(name, loaded._name)
+    try:
+        return importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
+    except ImportError:
+        return None
+
+
+@cache
+def calls() -> type | None:
+    """`Call` of `src/calls.c`, which calls whole layers without ctypes; None where there is no `module`, or torch is older than 2.10."""
+    import torch
+
+    found = module()
+    return found.Call if found is not None and found.join(torch) else None
 
 
 def missing() -> str | None:

@@ -12,7 +12,7 @@ from swbench.norms.kernels.algebra import Gradients, Parameters, Reduce, Solved
 from swbench.norms.kernels.aten import AtenKernels
 from swbench.norms.kernels.base import Bound
 from swbench.norms.kernels.halves import PASSES, Halves
-from swbench.norms.kernels.native_whole import WHOLE, Whole, WholeWhitening, plain, statistics_of
+from swbench.norms.kernels.native_whole import WHOLE, Whole, statistics_of
 from swbench.norms.recipe import Recipe
 from swbench.norms.statistics import Statistics
 from swbench.solvers.base import Solver
@@ -75,14 +75,7 @@ class NativeKernels(AtenKernels):
     def bind(self, call: "Call", x: Tensor) -> Bound:
         if not _fuses(call.recipe, call.solver) or not (call.running is None or call.running.plain):
             return super().bind(call, x)
-        whole = Whole(call, x.shape, not x.is_contiguous())
-
-        def bound(x: Tensor, *given: Tensor | None) -> Tensor:
-            if torch.is_grad_enabled():
-                return WholeWhitening.apply(x, *given, whole)
-            return whole.forward(x, *plain(given), x.new_empty(whole.room))
-
-        return bound
+        return Whole(call, x.shape, not x.is_contiguous()).bound()
 
     def halves(self, call: "Call") -> Halves:
         return WHOLE if _fuses(call.recipe, call.solver) else PASSES

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from swbench.native import library
-from swbench.norms.kernels.base import on_one_device, sized
+from swbench.norms.kernels.base import Bound, on_one_device, sized
 from swbench.norms.kernels.halves import Given, Halves
 from swbench.norms.recipe import Recipe
 from swbench.norms.whitening import Call, Running
@@ -28,7 +28,7 @@ def statistics_of(recipe: Recipe):
 class Whole:
     """The layer for inputs of one shape and layout. `call.running` is plain, and `forward` reads and moves it where it is now."""
 
-    __slots__ = ("address", "backward_in_c", "channels_last", "described", "forward_in_c", "like", "room", "running", "sizes")
+    __slots__ = ("address", "backward_in_c", "call", "channels_last", "described", "forward_in_c", "like", "room", "running", "shape", "sizes")
 
     def __init__(self, call: Call, shape: tuple[int, int, int, int], channels_last: bool) -> None:
         recipe, kinds, native = call.recipe, statistics_of(call.recipe), library.load()
@@ -38,11 +38,30 @@ class Whole:
         k.uses_batch, k.uses_image, k.training, k.eps = recipe.uses_batch, recipe.uses_image, call.training, recipe.eps
         k.fresh = 0 if call.running is None else 1 - call.running.momentum
         self.described, self.address, self.running, self.room = k, ctypes.addressof(k), call.running, native.sw_room(k)
-        self.channels_last, self.sizes = channels_last, (channels, len(kinds))
+        self.shape, self.channels_last, self.sizes = tuple(shape), channels_last, (channels, len(kinds))
         self.forward_in_c, self.backward_in_c = native.sw_forward, native.sw_backward
         # Gradients are made like these, which nobody can change, and not like the parameters, which may be given another dtype or device before the way back.
         of_channels, of_kinds = (torch.empty(size, dtype=torch.float32, device="cpu") for size in self.sizes)
         self.like = of_channels, of_channels, of_kinds, of_kinds
+        self.call = None
+
+    def bound(self) -> Bound:
+        """The layer as a function of tensors, for many calls: without Python between the tensors and C where all of them are plain."""
+        make = library.calls()
+        if make is not None:
+            of_channels, _, of_kinds, _ = self.like
+            kept = (None, None) if self.running is None else (self.running.mean, self.running.cov)
+            self.call = make(self.address, self.shape, *kept, of_channels.new_empty(1).expand(self.room), of_channels, of_kinds)
+        return self.apply
+
+    def apply(self, x: Tensor, *given: Tensor | None) -> Tensor:
+        """y, differentiable where gradients are recorded."""
+        call = self.call
+        if call is None or not call.takes(x, *given):
+            return WholeWhitening.apply(x, *given, self) if torch.is_grad_enabled() else self.forward(x, *plain(given), x.new_empty(self.room))
+        if not torch.is_grad_enabled():
+            return call.forward(x, *given)[0]
+        return (WholeWhitening.apply if _transforms() else _apply)(x, *given, self)
 
     def forward(self, x: Tensor, gamma: Tensor | None, beta: Tensor | None, mean: Tensor | None, cov: Tensor | None, room: Tensor) -> Tensor:
         """y; `room` is filled with what `backward` needs beside x. All parameters are `plain`. Raises ValueError for one of another size."""
@@ -116,25 +135,33 @@ class WholeWhitening(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, gamma, beta, mean_logits, cov_logits, whole: Whole) -> Tensor:
-        given = plain((gamma, beta, mean_logits, cov_logits))
-        room = x.new_empty(whole.room)
-        y = whole.forward(x, *given, room)
+        done = None if whole.call is None else whole.call.forward(x, gamma, beta, mean_logits, cov_logits)
+        if done is None:
+            room = x.new_empty(whole.room)
+            y = whole.forward(x, *plain((gamma, beta, mean_logits, cov_logits)), room)
+        else:
+            y, room = done
         ctx.save_for_backward(x, room)
         ctx.whole = whole
         return y
 
     @staticmethod
     def backward(ctx, dy: Tensor):
-        return _once(ctx, dy) if torch.is_grad_enabled() else _backward(ctx, dy)
+        if torch.is_grad_enabled():
+            return _once(ctx, dy)
+        x, room = ctx.saved_tensors
+        whole, wanted = ctx.whole, ctx.needs_input_grad
+        done = None if whole.call is None else whole.call.backward(dy, x, room, wanted)
+        return (*whole.backward(dy, x, room, wanted), None) if done is None else done
 
 
-def _backward(ctx, dy: Tensor):
-    x, room = ctx.saved_tensors
-    return *ctx.whole.backward(dy, x, room, ctx.needs_input_grad), None
-
-
-_once = once_differentiable(_backward)
-"""For a graph of the gradient, where a second derivative must be refused; its own bookkeeping costs as much as a small layer."""
+# With cold caches every frame of Python costs microseconds, and a small layer has few to spend.
+_apply = super(torch.autograd.Function, WholeWhitening).apply
+"""`WholeWhitening.apply` of plain tensors where no transform of functorch is at work, without the search for what it left behind."""
+_transforms = torch._C._are_functorch_transforms_active
+WholeWhitening._backward_cls.apply = WholeWhitening.backward  # torch's own first finds out whether the Function has a `backward` or a `vjp`
+_once = once_differentiable(WholeWhitening.backward)
+"""For a graph of the gradient, where a second derivative must be refused: `backward` with gradients off, and bookkeeping that costs as much as a layer."""
 
 
 class WholeHalves(Halves):

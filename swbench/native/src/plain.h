@@ -1,0 +1,76 @@
+/* Tensors of torch that are plain memory, read through DLPack 1: one call a tensor, where Python has one for each of its properties. */
+#ifndef SW_PLAIN_H
+#define SW_PLAIN_H
+#include <Python.h>
+#include <stdint.h>
+
+/* What of DLPack is needed: a tensor as a structure, and the table of functions that a tensor type has in `__dlpack_c_exchange_api__`. */
+struct dl_tensor {
+    void *data;
+    struct { int32_t type, id; } device;
+    int32_t dims;
+    struct { uint8_t code, bits; uint16_t lanes; } dtype;
+    int64_t *shape, *strides;
+    uint64_t byte_offset;
+};
+
+struct dl_exchange {
+    struct { uint32_t major, minor; } version;
+    void *older, *allocate, *give, *take;
+    int (*view)(void *object, struct dl_tensor *out); /* what `out` points to stays the object's own; -1 with an exception set */
+    void *stream;
+};
+
+enum { DL_MAJOR = 1, DL_CPU = 1, DL_FLOAT = 2 };
+
+static const struct dl_exchange *exchange = 0;
+static PyObject *tensor_type = 0, *parameter_type = 0;
+
+/* Whether tensors of `torch` can be read: it has the table from version 2.10 on. */
+static int read_tensors_of(PyObject *torch) {
+    PyObject *tensor = PyObject_GetAttrString(torch, "Tensor"), *nn = PyObject_GetAttrString(torch, "nn");
+    PyObject *parameter = nn ? PyObject_GetAttrString(nn, "Parameter") : 0, *capsule = tensor ? PyObject_GetAttrString(tensor, "__dlpack_c_exchange_api__") : 0;
+    const struct dl_exchange *table = capsule ? PyCapsule_GetPointer(capsule, "dlpack_exchange_api") : 0;
+    PyErr_Clear();
+    Py_XDECREF(capsule);
+    Py_XDECREF(nn);
+    Py_XSETREF(tensor_type, tensor);
+    Py_XSETREF(parameter_type, parameter);
+    const int can = table && tensor && parameter && table->version.major == DL_MAJOR && table->view;
+    if (can) exchange = table;
+    return can;
+}
+
+/* Whether `object` is a plain tensor whose memory is float32 on a CPU. */
+static int seen(PyObject *object, struct dl_tensor *t) {
+    if ((PyObject *)Py_TYPE(object) != tensor_type && (PyObject *)Py_TYPE(object) != parameter_type) return 0;
+    if (exchange->view(object, t)) {
+        PyErr_Clear();
+        return 0;
+    }
+    return t->device.type == DL_CPU && t->dtype.code == DL_FLOAT && t->dtype.bits == 32 && t->dtype.lanes == 1;
+}
+
+static float *memory(const struct dl_tensor *t) { return (float *)((char *)t->data + t->byte_offset); }
+
+/* `count` or, where `least`, at least that many floats side by side, of any shape; null if it is not. */
+static float *row(PyObject *object, long count, int least) {
+    struct dl_tensor t;
+    if (!seen(object, &t)) return 0;
+    int64_t size = 1;
+    for (int i = t.dims - 1; i >= 0; i--) {
+        if (t.shape[i] != 1 && t.strides[i] != size) return 0;
+        size *= t.shape[i];
+    }
+    return size == count || (least && size > count) ? memory(&t) : 0;
+}
+
+/* The same or, for None, nothing; `whole` is cleared for what is neither. */
+static float *row_or_none(PyObject *object, long count, int *plain) {
+    if (object == Py_None) return 0;
+    float *found = row(object, count, 0);
+    if (!found) *plain = 0;
+    return found;
+}
+
+#endif
