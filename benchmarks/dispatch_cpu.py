@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 
 from swbench.native import library
-from swbench.norms import BatchWhiten2d, SwitchWhiten2d
+from swbench.norms.layers import BatchWhiten2d, SwitchWhiten2d
 
 CALLS = 200
 WARM_UP = 3
