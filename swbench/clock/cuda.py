@@ -66,7 +66,7 @@ class CudaGpu:
 
     def busy_s(self, step: Callable[[], object]) -> float | None:
         self.synchronise()
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA], acc_events=True) as profiler:
             step()
             self.synchronise()
         return busy_s(profiler.profiler.kineto_results.events())

@@ -9,12 +9,15 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 from swbench import solvers
 from swbench.norms import kernels as kernel_sets
 from swbench.norms.auto import by_batch, pick
+from swbench.norms.exported import exporting
 from swbench.norms.kernels.base import dense, statistics_dtype
 from swbench.norms.recipe import Recipe
+from swbench.norms.recorded import record
 from swbench.norms.whitening import Call, Running
 
 _LAYER = "Tensor x, Tensor? gamma, Tensor? beta, Tensor? mean_logits, Tensor? cov_logits"
@@ -35,7 +38,9 @@ _LIBRARY.define(f"whiten_backward(Tensor dy, {_LAYER}, Tensor room, {_BACK}) -> 
 
 
 def whiten(layer, x: Tensor) -> Tensor:
-    """`layer`, a `Whiten2d` of one process, at a dense `x` (N, C, H, W): what a compiler traces."""
+    """`layer`, a `Whiten2d` of one process, at a dense `x` (N, C, H, W): what a compiler traces. ONNX knows no operator of ours."""
+    if _exporting():
+        return record(layer, x)
     given = arguments(layer, x)
     solver, kernels = given[-3:-1]
     layer.choice = solver if isinstance(layer.solver, str) else layer.solver.name, kernels
@@ -66,6 +71,11 @@ def over_ranks(layer, x: Tensor) -> Tensor:
 
 
 @torch.compiler.assume_constant_result
+def _exporting() -> bool:
+    return exporting()
+
+
+@torch.compiler.assume_constant_result
 def _sizes(written: str) -> tuple[int, int]:
     """Channels and group of a layer. By way of a word: with a symbolic batch compilers take integers to be symbols too (torch 2.6 a module's own)."""
     channels, group = written.split(",")
@@ -79,7 +89,8 @@ def _by_batch(device: str, group: int, dtype: str) -> tuple[tuple[int, str], ...
 
 @torch.compiler.assume_constant_result
 def _kernels_for(device: str, dtype: str, wanted: str) -> str:
-    return kernel_sets.kernels_for(torch.empty(0, dtype=getattr(torch, dtype), device=device), wanted).name
+    with _disable_current_modes():  # in which `torch.export` makes fake tensors, that have no address to give to kernels in C
+        return kernel_sets.kernels_for(torch.empty(0, dtype=getattr(torch, dtype), device=device), wanted).name
 
 
 @torch.compiler.assume_constant_result

@@ -1,4 +1,4 @@
-"""A whitening layer in torch operations that make new tensors: what `torch.jit.trace` can record, where kernels that write through addresses leave no trace."""
+"""A whitening layer in torch operations that make new tensors, for traces and exports to ONNX; kernels that write through addresses leave no trace."""
 
 import warnings
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from swbench.norms.exported import exported, exporting
 from swbench.norms.kernels import algebra
 from swbench.norms.kernels.algebra import Parameters
 from swbench.norms.kernels.base import statistics_dtype
@@ -29,7 +30,9 @@ def record(layer: "Whiten2d", x: Tensor) -> Tensor:
     Statistics, solver and running statistics are those of the layer; a solver in C or Triton is replaced by the same method in torch. What a trace
     cannot hold: the exclusion of autocast and TF32, which are settings and no operations, and the layer's own gradient. Autograd's gradient of a
     decomposition is not finite, or mostly rounding, where eigenvalues meet; to train a trace choose `polar` or `newton`.
-    Raises ValueError for any other shape, RuntimeError for a layer that spreads its batch over ranks in training.
+    ONNX has no decompositions: an export holds `polar` in place of any exact solver, and no other.
+    Raises ValueError for any other shape and for a solver that is not exact in an export, RuntimeError for a layer that spreads its batch over
+    ranks in training.
     """
     recipe, groups = layer.recipe, layer.num_features // layer.num_pergroup
     if layer.process_group is not None and layer.training and recipe.uses_batch:
@@ -37,7 +40,7 @@ def record(layer: "Whiten2d", x: Tensor) -> Tensor:
     dtype = statistics_dtype(x)
     with _outside_of_the_trace():  # a shape is numbers here; and constants that are kept are made once, not in every run of the trace
         last = not layer.checked(x).is_contiguous()
-        asked, name = layer.solver_for(x)
+        asked, name = exported(layer) if exporting() else layer.solver_for(x)
         for sources in (1, 2):
             basis(recipe, sources, torch.empty(0, dtype=dtype, device=x.device))
         solver = asked.in_torch()
@@ -78,7 +81,7 @@ def _statistics(layer: "Whiten2d", values: Tensor) -> Statistics:
     apart = values - shift
     level = apart.mean(-1)
     mean = shift.squeeze(-1) + level
-    cov = apart @ apart.mT / values.shape[-1] - level.unsqueeze(-1) * level.unsqueeze(-2)
+    cov = apart @ apart.transpose(-2, -1) / values.shape[-1] - level.unsqueeze(-1) * level.unsqueeze(-2)
     if recipe.uses_batch and layer.training:
         batch_mean = mean.mean(0)
         away = mean - batch_mean

@@ -31,7 +31,7 @@ def sent(step: Callable[[], object]) -> list[Measurement]:
     """
     kernels = dist.get_backend() == "nccl"
     activities = [torch.profiler.ProfilerActivity.CPU] + ([torch.profiler.ProfilerActivity.CUDA] if kernels else [])
-    with torch.profiler.profile(activities=activities, record_shapes=True) as profiler:
+    with torch.profiler.profile(activities=activities, record_shapes=True, acc_events=True) as profiler:
         step()
         if kernels:
             torch.cuda.synchronize()

@@ -11,7 +11,7 @@ def peak_allocated(call: Callable[[], object]) -> int | None:
     The resident set of the process would not do: other cases share it, and freed pages stay in it. Takes the profiler's record of every
     allocation, so it is nothing to be done while timing.
     """
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
         call()
     try:
         events = profiler.profiler.kineto_results.events()

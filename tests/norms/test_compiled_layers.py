@@ -9,6 +9,7 @@ from torch import nn
 
 from swbench.errors import UnknownName
 from swbench.native import library
+from swbench.norms.kernels import halves
 from swbench.norms.layers import BatchWhiten2d, InstanceWhiten2d, SwitchWhiten2d
 from swbench.solvers.newton import Newton
 from swbench.solvers.polar import Polar
@@ -194,3 +195,13 @@ def test_the_operators_keep_their_promises(kernels, kind, train):
     torch.library.opcheck(
         ops.whiten_backward, (torch.randn_like(x), *given[:5], room, statistics, group, eps, training, solver, chosen, True), test_utils=checks
     )
+
+
+@pytest.mark.parametrize("kernels", SETS)
+@pytest.mark.parametrize("kind", ["bw", "swa"])
+def test_exported_before_it_is_compiled(kind, kernels):
+    halves._saved.cache_clear()
+    layer, x = Network(kind, kernels).eval(), torch.randn(2, 3, 6, 5)
+    program = torch.export.export(layer, (x,), strict=False)
+    torch.testing.assert_close(program.module()(x), layer(x), rtol=1e-4, atol=1e-4)
+    both(layer, x)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 from swbench.norms.kernels import algebra
 from swbench.norms.kernels.algebra import Parameters, Solved
@@ -107,12 +108,16 @@ def _parts(call: "Call", images: int, channels: int, dtype: torch.dtype, device:
 
 @lru_cache(maxsize=256)
 def _saved(recipe: Recipe, solver: Solver, kernels: "Kernels", dtype: torch.dtype, device: str) -> tuple[tuple[tuple[int, ...], torch.dtype], ...]:
-    """Shapes, without the first dimension, and dtypes of what a solve leaves for its gradient: found by one of two unit matrices."""
+    """Shapes, without the first dimension, and dtypes of what a solve leaves for its gradient: found by one of two unit matrices.
+
+    Of real ones, also while `torch.export` lets everything compute on fake tensors: those a solver in C leaves to torch, which saves something else.
+    """
     group, kinds = recipe.group, len(recipe.statistics)
-    mean, logits = torch.zeros(2, 1, group, dtype=dtype, device=device), torch.zeros(kinds, dtype=dtype, device=device)
-    cov = torch.eye(group, dtype=dtype, device=device).repeat(2, 1, 1, 1)
-    stats = Statistics(mean, cov, mean[0].clone(), cov[0].clone(), share=0.5)
-    solved = kernels.mix_and_solve(recipe, solver, stats, Parameters(None, None, logits, logits))
+    with _disable_current_modes():
+        mean, logits = torch.zeros(2, 1, group, dtype=dtype, device=device), torch.zeros(kinds, dtype=dtype, device=device)
+        cov = torch.eye(group, dtype=dtype, device=device).repeat(2, 1, 1, 1)
+        stats = Statistics(mean, cov, mean[0].clone(), cov[0].clone(), share=0.5)
+        solved = kernels.mix_and_solve(recipe, solver, stats, Parameters(None, None, logits, logits))
     matrices = solved.w.shape[0]
     if any(t.dim() == 0 or t.shape[0] != matrices for t in solved.saved):
         shapes = [tuple(t.shape) for t in solved.saved]
