@@ -85,11 +85,12 @@ def small_kernel(
             sums = sums * scale[:, None]
             total = total * scale
         g, good = symmetric_part(sums, here, same, eye)
-        root_clean, _ = symmetric_part(root, here, same, eye)
+        root_clean, good_root = symmetric_part(root, here, same, eye)
         d_level = -tl.sum(tl.where(here, root * total[:, None], 0.0), 0)  # −Aᵀ Σ dy
         d = whitened_gradient(root_clean, g, frobenius(root_clean, same), eye, coefficients, STEPS, PRECISION)
         # Loaded anew, in a way that the compiler does not take for the load above: through the iteration W would take registers that are not there.
-        again, good_root = symmetric_part(tl.load(w + own * G + at, mask=here, other=0.0, cache_modifier=".ca"), here, same, eye)
+        # Without its symmetric part: it was stored symmetric, and another transpose would move the registers of four warps through shared memory.
+        again = tl.where(good_root[:, None], tl.load(w + own * G + at, mask=here, other=0.0, cache_modifier=".ca"), 0.0)
         d = both_sides(again, d, PRECISION)
         d = tl.where(here, tl.where((good & good_root)[:, None], d, float("nan")), 0.0)
         if KINDS > 0:
