@@ -11,9 +11,10 @@ from swbench.norms.auto import choose
 from swbench.norms.kernels.base import Bound, dense, on_one_device, statistics_dtype
 from swbench.norms.ranks import Absent, Group, ranks_of
 from swbench.norms.recipe import Recipe
-from swbench.norms.recorded import record, tracing
+from swbench.norms.recorded import record
 from swbench.norms.whitening import Call, Running, Whitening
 from swbench.solvers.base import Solver
+from swbench.solvers.tracing import tracing
 
 AUTO = "auto"
 SW_TYPES = {2: ("bw", "iw"), 3: ("bw", "iw", "ln"), 5: ("bw", "iw", "bn", "in", "ln")}

@@ -10,6 +10,7 @@ from torch import Tensor
 from swbench.solvers.base import Saved, Solver, isolate, one_of, symmetric
 from swbench.solvers.lyapunov import lyapunov_gradient
 from swbench.solvers.minimax import Step, schedule, steps_needed
+from swbench.solvers.tracing import tracing
 
 LYAPUNOV, AUTOGRAD = "lyapunov", "autograd"
 UNIT = {torch.float32: 2.0**-24, torch.float64: 2.0**-53}
@@ -80,7 +81,7 @@ class SteppedSolver(IterativeSolver):
 
 def recorded(like: Tensor) -> bool:
     """Whether products of `like` are recorded, by autograd or by a trace that may be run under it: both need new tensors, for autograd refuses `out=`."""
-    return like.requires_grad or torch._C._get_tracing_state() is not None
+    return like.requires_grad or tracing() is not None
 
 
 def buffers(like: Tensor, count: int) -> list[Tensor | None]:
