@@ -39,9 +39,9 @@ selftest: $(STAMP)
 	$(PY) -m pytest -m slow tests/engine/test_replay.py
 	$(PY) bench.py selftest --long
 
-# Everything a GPU is wanted for, in one command (docs/gpu.md).
+# Everything a GPU is wanted for, in one command (docs/gpu.md); its options: make gpu ARGS="--allow-busy --steps table1"
 gpu: $(STAMP)
-	$(PY) benchmarks/gpu.py
+	$(PY) benchmarks/gpu.py $(ARGS)
 
 # The pictures in docs/images, from a stored run: make screenshots RUN=results/reference/…
 RUN ?= latest

@@ -58,11 +58,11 @@ STOPPED = 124
 
 def command(name: str, options: argparse.Namespace) -> list[str]:
     """The command of a step."""
-    arguments = STEPS[name][1]
-    if arguments is None:  # it asks nobody who else is there
-        return [sys.executable, str(ROOT / "benchmarks" / "whitening_gpu.py"), "--device", options.device, "--out", str(options.results / "layer.json")]
+    arguments, beside = STEPS[name][1], ["--allow-busy"] if options.allow_busy else []
+    if arguments is None:
+        script = str(ROOT / "benchmarks" / "whitening_gpu.py")
+        return [sys.executable, script, "--device", options.device, *beside, "--out", str(options.results / "layer.json")]
     placed = [] if name == "selftest" else ["--results", str(options.results / "runs")]
-    beside = ["--allow-busy"] if options.allow_busy else []
     return [sys.executable, str(ROOT / "bench.py"), *arguments, "--device", options.device, *beside, *placed]
 
 

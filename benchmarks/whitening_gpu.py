@@ -1,4 +1,4 @@
-"""What a whitening layer's kernels cost on a GPU, beside batch normalisation: `python benchmarks/whitening_gpu.py [--out FILE] [--device cuda]`.
+"""What a whitening layer's kernels cost on a GPU, beside batch normalisation: `python benchmarks/whitening_gpu.py [--out FILE] [--device cuda] [--allow-busy]`.
 
 Four parts, each in windows of a millisecond (`swbench.probes.windows`), medians over rounds, ratios within rounds:
 - `copy`: the bandwidth of a copy of 256 MiB, bytes read and written: the roofline.
@@ -22,6 +22,8 @@ import torch
 
 from swbench import norms, solvers
 from swbench.clock.cuda import CudaGpu, gpu_for
+from swbench.engine import devices
+from swbench.errors import DeviceError
 from swbench.probes.windows import Windows
 from swbench.solvers import spectra
 
@@ -132,12 +134,18 @@ def solves(gpu: CudaGpu, rounds: int) -> dict:
 
 
 def main() -> int:
-    """Measure, write JSON; 2 without the device."""
+    """Measure, write JSON; 2 without the device, or where another program uses it and `--allow-busy` is not given."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--device", default="cuda")
+    options.add_argument("--allow-busy", action="store_true", help="measure on a GPU that another program uses as well")
     options.add_argument("--rounds", type=int, default=7)
     options.add_argument("--out", type=Path)
     given = options.parse_args()
+    try:
+        devices.check((given.device,), allow_busy=given.allow_busy, tell=lambda text: print(f"whitening_gpu.py: {text}", file=sys.stderr))
+    except DeviceError as problem:
+        print(f"whitening_gpu.py: {problem}", file=sys.stderr)
+        return problem.exit_code
     gpu = gpu_for(given.device)
     if gpu is None:
         print("whitening_gpu.py: torch sees no such device here", file=sys.stderr)

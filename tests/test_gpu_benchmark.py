@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,9 +11,15 @@ import pytest
 
 from swbench.cli.app import start
 
-SPEC = importlib.util.spec_from_file_location("gpu_benchmark", Path(__file__).parent.parent / "benchmarks" / "gpu.py")
-gpu = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(gpu)
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(f"{name}_benchmark", Path(__file__).parent.parent / "benchmarks" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+gpu = script("gpu")
 
 
 @pytest.mark.parametrize("name", [name for name, (_, arguments) in gpu.STEPS.items() if arguments and name != "selftest"])
@@ -152,19 +160,48 @@ def test_the_worst_step_gives_the_exit_code(steps, monkeypatch, tmp_path):
     assert "stopped" in out.splitlines()[-1]
 
 
-def test_a_shared_gpu_is_refused_unless_allowed_and_then_by_every_step(steps, monkeypatch, capsys):
+@pytest.fixture
+def shared(monkeypatch):
+    """A GPU that another program uses."""
     from swbench.engine import devices
 
     one = {"name": "H100", "uuid": "1-2", "bytes": 1 << 36}
     monkeypatch.setattr(devices, "PAUSE_S", 0.0)
     monkeypatch.setattr(devices, "torch_devices", lambda: {"torch": "2.11.0", "cuda": "13.0", "devices": [one]})
     monkeypatch.setattr(devices.gpus, "usage", lambda: [{"uuid": "GPU-1-2", "processes": (4,)}])
+
+
+def test_a_shared_gpu_is_refused_unless_allowed_and_then_by_every_step(steps, shared, capsys):
     assert gpu._no_device("cuda", True) == 0
     assert capsys.readouterr().err == ""
     assert gpu._no_device("cuda", False) == 2
     assert capsys.readouterr().err.endswith("or measure beside it with --allow-busy\n")
     commands = [line for line in steps("--dry-run", "--allow-busy")[1].splitlines() if line.startswith("   python")]
-    assert [" --allow-busy" in line for line in commands] == ["whitening_gpu.py" not in line for line in commands]
+    assert len(commands) == len(gpu.STEPS)
+    assert all(" --allow-busy" in line for line in commands)
+
+
+def test_the_layer_alone_refuses_a_shared_gpu_too_and_says_beside_whom_it_measures(shared, monkeypatch, capsys):
+    layer = script("whitening_gpu")
+    monkeypatch.setattr(layer, "gpu_for", lambda device: None)
+    said = []
+    for arguments in ([], ["--allow-busy"]):
+        monkeypatch.setattr(sys, "argv", ["whitening_gpu.py", *arguments])
+        assert layer.main() == 2
+        said.append(capsys.readouterr().err.splitlines())
+    assert said[0] == ["whitening_gpu.py: --device cuda: 1 other process (pid 4) on the H100; wait for the end of it, or measure beside it with --allow-busy"]
+    assert said[1] == [
+        "whitening_gpu.py: --device cuda: 1 other process (pid 4) on the H100; measured beside it, as --allow-busy says",
+        "whitening_gpu.py: torch sees no such device here",
+    ]
+
+
+def test_make_hands_its_arguments_on():
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    words = ["make", "--dry-run", "gpu", "ARGS=--allow-busy --steps table1"]
+    done = subprocess.run(words, cwd=Path(__file__).parent.parent, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines()[-1].endswith("benchmarks/gpu.py --allow-busy --steps table1")
 
 
 def test_without_a_gpu_it_is_one_line(steps, monkeypatch, tmp_path):
