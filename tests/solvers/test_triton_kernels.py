@@ -6,9 +6,11 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 
 from swbench import solvers
 from swbench.errors import OptionError
@@ -76,3 +78,45 @@ def test_listing_a_kernel_solver_does_not_import_triton():
     code = "import sys; from swbench import solvers; solvers.get('polar-triton'), solvers.get('jacobi-triton'); sys.exit('triton' in sys.modules and 3)"
     done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}, check=False)
     assert done.returncode == 0
+
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    """Of two GPUs, the first is current; what is current in each launch is listed."""
+    current = [0]
+
+    @contextmanager
+    def device(asked):
+        current.append(asked.index)
+        yield
+        current.pop()
+
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: current[-1])
+    monkeypatch.setattr(torch.cuda, "device", device)
+    return current
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_kernel_is_launched_on_the_device_of_its_tensors(index, two_gpus, monkeypatch):
+    """Triton takes the current device, and addresses of another one end the process."""
+    from swbench.solvers.triton_kernels import jacobi, polar
+
+    launched = []
+
+    class Kernel:
+        def __getitem__(self, grid):
+            return lambda *arguments, **constants: launched.append(two_gpus[-1])
+
+    class There(torch.Tensor):
+        """A tensor that says it is on a GPU."""
+
+        device = property(lambda self: torch.device("cuda", index))
+
+    monkeypatch.setattr(polar, "table_on", lambda steps, device: None)
+    monkeypatch.setattr(jacobi, "jacobi_kernel", Kernel())
+    cov = torch.eye(16).unsqueeze(0).as_subclass(There)
+    polar._launch(Kernel(), (cov, cov), (), "ieee")
+    jacobi.jacobi(cov, 1, 1e-7, "ieee")
+    assert launched == [index, index]
+    assert two_gpus == [0]

@@ -6,6 +6,7 @@ import triton.language as tl
 from torch import Tensor
 
 from swbench.solvers.triton_kernels import tile_of, warps_of
+from swbench.solvers.triton_kernels.current import on
 from swbench.solvers.triton_kernels.tile import layout, load_symmetric, over_matrix, product, store
 
 
@@ -83,5 +84,6 @@ def jacobi(cov: Tensor, sweeps: int, floor: float, precision: str) -> tuple[Tens
     w, d, lam = torch.empty_like(cov), torch.empty_like(cov), cov.new_empty(cov.shape[:-1])
     if count:
         grid = (triton.cdiv(count, pack),)
-        jacobi_kernel[grid](cov, w, lam, d, count, floor, SWEEPS=sweeps, G=group, TILE=tile, PACK=pack, PRECISION=precision, num_warps=warps_of(tile))
+        with on(cov.device):
+            jacobi_kernel[grid](cov, w, lam, d, count, floor, SWEEPS=sweeps, G=group, TILE=tile, PACK=pack, PRECISION=precision, num_warps=warps_of(tile))
     return w, lam, d

@@ -10,6 +10,7 @@ from torch import Tensor
 from swbench.solvers.kept import outside_of_capture
 from swbench.solvers.minimax import CUBIC, Step
 from swbench.solvers.triton_kernels import tile_of, warps_of
+from swbench.solvers.triton_kernels.current import on
 from swbench.solvers.triton_kernels.tile import frobenius, layout, load_symmetric, product, store
 
 
@@ -113,6 +114,6 @@ def _launch(kernel: triton.JITFunction, tensors: tuple[Tensor, ...], steps: tupl
     tile, pack = tile_of(group)
     if count:
         grid = (triton.cdiv(count, pack),)
-        kernel[grid](
-            *tensors, table_on(steps, tensors[0].device), count, STEPS=len(steps), G=group, TILE=tile, PACK=pack, PRECISION=precision, num_warps=warps_of(tile)
-        )
+        table = table_on(steps, tensors[0].device)
+        with on(tensors[0].device):
+            kernel[grid](*tensors, table, count, STEPS=len(steps), G=group, TILE=tile, PACK=pack, PRECISION=precision, num_warps=warps_of(tile))

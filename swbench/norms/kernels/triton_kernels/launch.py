@@ -13,6 +13,7 @@ from torch import Tensor
 
 from swbench.norms.kernels.triton_kernels.room import Room
 from swbench.solvers.triton_kernels import interpreted
+from swbench.solvers.triton_kernels.current import on
 from swbench.solvers.triton_kernels.interpreter import mend
 
 mend()
@@ -70,11 +71,8 @@ class Launch:
 
 def launch(launches: Iterable[Launch], tensors: dict[str, Tensor | None], rooms: tuple[tuple[Room, Tensor], ...], device: torch.device) -> None:
     """Launch one after the other on the current stream of `device`, with `tensors` and what lies in `rooms`, by name."""
-    if device.type != "cuda" or torch.cuda.current_device() == device.index:
+    with on(device):
         _launch(launches, tensors, rooms, device)
-    else:
-        with torch.cuda.device(device):
-            _launch(launches, tensors, rooms, device)
 
 
 def _launch(launches, tensors, rooms, device) -> None:

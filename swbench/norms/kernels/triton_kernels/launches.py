@@ -1,7 +1,5 @@
 """The passes as functions of tensors: plan, allocate, launch."""
 
-from contextlib import AbstractContextManager, nullcontext
-
 import torch
 from torch import Tensor
 
@@ -9,14 +7,10 @@ from swbench.norms.kernels.triton_kernels.maps import UNMIXED, map_kernel
 from swbench.norms.kernels.triton_kernels.plan import MAP, MAP_TWO, SUM
 from swbench.norms.kernels.triton_kernels.set import arguments, layout_plan
 from swbench.norms.kernels.triton_kernels.sums import sums_kernel
+from swbench.solvers.triton_kernels.current import on
 from swbench.solvers.triton_kernels.interpreter import mend
 
 mend()
-
-
-def on(device: torch.device) -> AbstractContextManager:
-    """Launches go to `device` and its current stream."""
-    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def sums(left: Tensor | None, x: Tensor, shift: Tensor, group: int) -> tuple[Tensor, Tensor]:
