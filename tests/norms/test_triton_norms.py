@@ -132,5 +132,9 @@ def test_a_compiled_kernel_is_called_with_addresses(monkeypatch):
     assert (arguments[0].data_ptr(), arguments[1], arguments[2].data_ptr(), *arguments[3:]) == (x.data_ptr(), None, memory.data_ptr(), 3, 0.5)
     launch.launch([one], {"x": x}, ((room, memory),), torch.device("cpu"))
     assert calls[1] == (5, 1, 1, 77, "function", "metadata", None, None, None, x.data_ptr(), None, memory.data_ptr(), 3, 0.5, 16)
+    aligned = one.compiled
     launch.launch([one], {"x": x[1:]}, ((room, memory),), torch.device("cpu"))
     assert calls[2][0] == (5,)  # not a multiple of 16 bytes: the plain way
+    assert one.compiled is aligned  # what was compiled for that loads one by one
+    launch.launch([one], {"x": x}, ((room, memory),), torch.device("cpu"))
+    assert calls[3][0] == 5

@@ -56,10 +56,12 @@ class Launch:
         """How the kernel is compiled."""
         return {"num_warps": self.warps} if self.registers is None else {"num_warps": self.warps, "maxnreg": self.registers}
 
-    def plainly(self, table: Table) -> None:
-        """Launch with tensors, through Triton's own dispatch; what it compiled is kept."""
+    def plainly(self, table: Table, aligned: bool) -> None:
+        """Launch with tensors, through Triton's own dispatch; what it compiled is kept where it loads 16 bytes at a time, for all tensors were `aligned`."""
         pointers = [None if name is None else table[name] for name in self.names]
-        self.compiled = self.kernel[(self.programs,)](*pointers, *self.sizes, **self.constants, **self.options)
+        compiled = self.kernel[(self.programs,)](*pointers, *self.sizes, **self.constants, **self.options)
+        if aligned:
+            self.compiled = compiled
 
     def directly(self, table: Table, stream: int) -> None:
         """Launch what is compiled with addresses."""
@@ -76,17 +78,17 @@ def launch(launches: Iterable[Launch], tensors: dict[str, Tensor | None], rooms:
 
 
 def _launch(launches, tensors, rooms, device) -> None:
-    if direct() and all(one.compiled is not None for one in launches):
-        table = {name: None if tensor is None else tensor.data_ptr() for name, tensor in tensors.items()}
-        if not any(address & 15 for address in (*table.values(), *(memory.data_ptr() for _, memory in rooms)) if address is not None):
-            for room, memory in rooms:
-                table.update(room.addresses(memory))
-            stream = triton.runtime.driver.active.get_current_stream(device.index)
-            for one in launches:
-                one.directly(table, stream)
-            return
+    addresses = {name: None if tensor is None else tensor.data_ptr() for name, tensor in tensors.items()}
+    aligned = not any(address & 15 for address in (*addresses.values(), *(memory.data_ptr() for _, memory in rooms)) if address is not None)
+    if aligned and direct() and all(one.compiled is not None for one in launches):
+        for room, memory in rooms:
+            addresses.update(room.addresses(memory))
+        stream = triton.runtime.driver.active.get_current_stream(device.index)
+        for one in launches:
+            one.directly(addresses, stream)
+        return
     table = dict(tensors)
     for room, memory in rooms:
         table.update(room.tensors(memory))
     for one in launches:
-        one.plainly(table)
+        one.plainly(table, aligned)
