@@ -6,8 +6,12 @@ import itertools
 import pytest
 import torch
 
+from swbench.norms.kernels.aten import AtenKernels
+from swbench.norms.kernels.triton_kernels import set as triton_set
 from swbench.norms.kernels.triton_kernels.plan import MOST_PARTS, RESIDENT, SUM, plan_of
+from swbench.norms.kernels.triton_kernels.set import TritonKernels
 from swbench.norms.recipe import Recipe
+from swbench.norms.whitening import Call
 from swbench.solvers.polar_triton import PolarTriton
 
 SHAPES = [(1, 64, 12544), (32, 64, 12544), (1, 256, 196), (32, 512, 49), (2, 20, 1), (1, 64, 713 * 713), (3, 24, 1000)]
@@ -65,3 +69,21 @@ def test_image_sizes_share_their_compiled_kernels(monkeypatch, images, last):
 def test_more_than_a_tile_is_refused():
     with pytest.raises(ValueError, match="G up to 64, not 65"):
         plan_of(1, 65, 9, 65, False, 132, SUM)
+
+
+def test_images_whose_rows_are_beyond_32_bits_are_left_to_torch(monkeypatch):
+    """Offsets within a tile are counted in 32 bits; over images and tiles in 64."""
+    x = torch.empty(1, 64, 6000, 6000, device="meta")
+    assert triton_set.holds(x, 16)
+    assert not triton_set.holds(x, 64)
+    assert not triton_set.holds(x[:, :, :1, :1], 65)
+    assert plan_of(1, 64, 6000**2, 16, False, 132, SUM).pixels == 6000**2
+    with pytest.raises(ValueError, match=r"fewer than 33554432 pixels at G = 64, not 36000000; set `kernels` to 'torch'"):
+        plan_of(1, 64, 6000**2, 64, False, 132, SUM)
+    asked = []
+    monkeypatch.setattr(AtenKernels, "bind", lambda self, call, x: asked.append(x.shape))
+    TritonKernels().bind(Call(Recipe(("iw",), 64, 1e-5), PolarTriton(), None, None, True), x)
+    for name, arguments in (("moments", (x, None, 64)), ("products", (x, x, None, 64)), ("affine", (x, torch.zeros(1, 1, 64, 64), None))):
+        monkeypatch.setattr(AtenKernels, name, lambda self, *given: asked.append(given[0].shape))
+        getattr(TritonKernels(), name)(*arguments)
+    assert asked == [x.shape] * 4

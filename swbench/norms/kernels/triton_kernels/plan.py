@@ -78,6 +78,11 @@ class Plan(NamedTuple):
         return -(-self.channels // (self.pack * self.group))
 
 
+def reachable(pixels: int, group: int) -> bool:
+    """Whether the rows of a tile lie within what 32 bits count, as kernels count them from the first: 33 million pixels an image at G > 32."""
+    return tile_of(group)[0] * pixels < 2**31
+
+
 def _unit(number: int) -> int:
     return min(16, number & -number)
 
@@ -94,11 +99,13 @@ def fetched(entries: int, warps: int, registers: int = FETCHED) -> int:
 
 @lru_cache(maxsize=4096)
 def plan_of(images: int, channels: int, pixels: int, group: int, last: bool, multiprocessors: int, elements: int) -> Plan:
-    """The plan of a shape for programs that hold `elements` of a tensor at once. Raises ValueError for G > 64.
+    """The plan of a shape for programs that hold `elements` of a tensor at once. Raises ValueError for G > 64, or more pixels than are `reachable`.
 
     A sum is cut into so many parts that the programs fill the chip `RESIDENT` times at most, for each part costs its own sums.
     """
     tile, pack = tile_of(group)
+    if not reachable(pixels, group):
+        raise ValueError(f"the Triton kernels take images of fewer than {2**31 // tile} pixels at G = {group}, not {pixels}; set `kernels` to 'torch'")
     tiles = -(-channels // (pack * group))
     most = 1 if tile > 32 else WARPS
     stack = min(most, power(tiles)) if last else most

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from swbench.norms.kernels.aten import AtenKernels
 from swbench.norms.kernels.base import Bound
-from swbench.norms.kernels.triton_kernels.plan import Plan, plan_of
+from swbench.norms.kernels.triton_kernels.plan import Plan, plan_of, reachable
 from swbench.solvers.polar_triton import PolarTriton
 from swbench.solvers.triton_kernels import TILE_LIMIT, missing
 
@@ -47,6 +47,11 @@ def layout_plan(x: Tensor, group: int, elements: int) -> Plan:
     return plan_of(n, channels, height * width, group, not x.is_contiguous(), multiprocessors(x.device), elements)
 
 
+def holds(x: Tensor, group: int) -> bool:
+    """Whether the kernels can work on groups of `group` channels of `x` (N, C, H, W)."""
+    return group <= TILE_LIMIT and reachable(x.shape[2] * x.shape[3], group)
+
+
 def arguments(plan: Plan) -> dict[str, object]:
     """What both passes are compiled for."""
     return {
@@ -77,7 +82,7 @@ def _kernels() -> "ModuleType":
 
 
 class TritonKernels(AtenKernels):
-    """float32, bfloat16 and float16 on CUDA, both layouts, G ≤ 64; a larger G runs on the torch operations it inherits.
+    """float32, bfloat16 and float16 on CUDA, both layouts, G ≤ 64; a larger G, or an image too large, runs on the torch operations it inherits.
 
     Sums are added in an order that depends on the shape and the device alone, without atomics, so they are the same in every run.
     """
@@ -90,7 +95,7 @@ class TritonKernels(AtenKernels):
         return plain and x.dtype in DTYPES and (x.is_cuda or x.is_cpu) and not torch.compiler.is_dynamo_compiling() and _runs_on(x.device)
 
     def moments(self, x: Tensor, shift: Tensor, group: int) -> tuple[Tensor, Tensor]:
-        if group > TILE_LIMIT:
+        if not holds(x, group):
             return super().moments(x, shift, group)
         second, first = _kernels().sums(None, x, shift, group)
         pixels = x.shape[2] * x.shape[3]
@@ -99,23 +104,23 @@ class TritonKernels(AtenKernels):
         return mean + shift.view(mean.shape), cov.view(second.shape)
 
     def products(self, dy: Tensor, x: Tensor, shift: Tensor, group: int) -> tuple[Tensor, Tensor]:
-        if group > TILE_LIMIT:
+        if not holds(x, group):
             return super().products(dy, x, shift, group)
         return _kernels().sums(dy, x, shift, group)
 
     def affine(self, x: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        if a.shape[-1] > TILE_LIMIT:
+        if not holds(x, a.shape[-1]):
             return super().affine(x, a, b)
         return _kernels().mapped(x, None, a, None, b)
 
     def combine(self, dy: Tensor, x: Tensor, at: Tensor, b: Tensor, c: Tensor) -> Tensor:
-        if at.shape[-1] > TILE_LIMIT:
+        if not holds(x, at.shape[-1]):
             return super().combine(dy, x, at, b, c)
         return _kernels().mapped(dy, x, at, b, c)
 
     def bind(self, call: "Call", x: Tensor) -> Bound:
         running = call.running
-        if not _fuses(call) or not (running is None or (running.mean.is_contiguous() and running.cov.is_contiguous())):
+        if not _fuses(call) or not holds(x, call.recipe.group) or not (running is None or (running.mean.is_contiguous() and running.cov.is_contiguous())):
             return super().bind(call, x)
         from swbench.norms.kernels.triton_kernels.function import bound_to
 
