@@ -23,7 +23,10 @@ Taken from the compiler's registers for compute capability 9.0 (docs/gpu-kernels
 fit a multiprocessor at G = 16.
 """
 MAP_REGISTERS = 128
-"""Registers that a thread of a map of one tensor in channels_last may have in tiles of 16; left to itself the compiler takes 72 and spills one."""
+"""Registers that a thread of a map of one tensor in channels_last may have in tiles of 16; left to itself the compiler takes 72 and spills one.
+
+Not where groups share the tile: there it takes up to 210, and would spill with fewer.
+"""
 
 
 class Plan(NamedTuple):
@@ -118,7 +121,7 @@ def plan_of(images: int, channels: int, pixels: int, group: int, last: bool, mul
     blocks = -(-count // parts)
     parts = -(-count // blocks)
     warps = WARPS if tile > 32 else stack
-    registers = ALL if tile > 16 else MAP_REGISTERS if last and elements == MAP else None
+    registers = ALL if tile > 16 else MAP_REGISTERS if last and pack == 1 and elements == MAP else None
     return Plan(
         images, channels, pixels, group, tile, pack, last, bundles, stack, warps, width, block, parts, blocks, _unit(pixels), registers, _unit(channels)
     )
