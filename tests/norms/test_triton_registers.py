@@ -52,6 +52,23 @@ def test_other_groups_spill_no_more_than_is_known(registers, group, channels, by
         assert found.spilled_bytes <= (bytes_most if small else 40 if group == 64 else 0), (launch.kernel.__name__, found)
 
 
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize(("group", "channels"), [(4, 64), (5, 20), (16, 64), (32, 64), (64, 64)])
+def test_the_passes_alone_do_not_spill(registers, group, channels, last):
+    """Where a solver asked for by name leaves the small algebra to torch."""
+    from swbench.norms.kernels.triton_kernels.launches import map_elements, map_launch, sum_launch
+    from swbench.norms.kernels.triton_kernels.plan import SUM, plan_of
+
+    def plan(elements):
+        return plan_of(2, channels, 56 * 56, group, last, 132, elements)
+
+    made = [sum_launch(plan(SUM), pair) for pair in (False, True)]
+    made += [map_launch(plan(map_elements(group, two)), two, two, True) for two in (False, True)]
+    for launch in made:
+        found = registers.compiled(launch, torch.float32, 90)
+        assert found.spilled_bytes == 0, (launch.kernel.__name__, launch.constants, found)
+
+
 def test_pixels_are_read_and_written_16_bytes_at_a_time(registers):
     for dtype in (torch.float32, torch.bfloat16):
         for last in (False, True):

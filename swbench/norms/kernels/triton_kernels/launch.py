@@ -56,7 +56,7 @@ class Launch:
         """How the kernel is compiled."""
         return {"num_warps": self.warps} if self.registers is None else {"num_warps": self.warps, "maxnreg": self.registers}
 
-    def plainly(self, table: Table, aligned: bool) -> None:
+    def plainly(self, table: Table, aligned: bool = False) -> None:
         """Launch with tensors, through Triton's own dispatch; what it compiled is kept where it loads 16 bytes at a time, for all tensors were `aligned`."""
         pointers = [None if name is None else table[name] for name in self.names]
         compiled = self.kernel[(self.programs,)](*pointers, *self.sizes, **self.constants, **self.options)
