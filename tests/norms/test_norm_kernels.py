@@ -91,6 +91,18 @@ class TestPasses:
         close(dx, want.view(shape), dtype, scale=10)
 
 
+@pytest.mark.parametrize("own", [(True, False), (False, True)])
+def test_either_of_matrices_and_vectors_may_be_one_for_all_images_in_triton(own):
+    kernel_set, x, dy = kernels.named("triton"), *(tensor((3, 8, 5, 4), torch.float32, torch.contiguous_format) for _ in range(2))
+    if not kernel_set.takes(x):
+        pytest.skip("not its device")
+    matrices, vectors = (3 if each else 1 for each in own)
+    a, b, c = small(matrices, 2, 4, 4, dtype=x.dtype), small(1, 2, 4, 4, dtype=x.dtype), small(vectors, 2, 4, dtype=x.dtype)
+    wide, level = a.double() @ exact(dy, 4), c.double().unsqueeze(-1)
+    close(kernel_set.affine(dy, a, c), (wide + level).view(x.shape), x.dtype, scale=10)
+    close(kernel_set.combine(dy, x, a, b, c), (wide + b.double() @ exact(x, 4) + level).view(x.shape), x.dtype, scale=10)
+
+
 def test_moments_hold_a_mean_of_many_deviations(kernel_set):
     x = (torch.randn(2, 8, 20, 20, dtype=torch.float64) + 1000.0).to(DEVICE, torch.float32)
     if not kernel_set.takes(x):

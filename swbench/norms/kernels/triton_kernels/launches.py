@@ -49,7 +49,7 @@ def mapped(source: Tensor, x: Tensor | None, a: Tensor, b: Tensor | None, c: Ten
     n, group, two = source.shape[0], a.shape[-1], x is not None
     plan = layout_plan(source, group, map_elements(group, two))
     given = [t for t in (a, b, c) if t is not None]
-    each = n > 1 and any(t.shape[0] == n for t in given if t is not c)
+    each = n > 1 and any(t.shape[0] == n for t in given)
     if each and any(t.shape[0] != n for t in given):
         a, b, c = (t if t is None else t.expand(n, *t.shape[1:]) for t in (a, b, c))
     transposed = not a.is_contiguous() and a.mT.is_contiguous()
