@@ -100,13 +100,17 @@ def _openmp(mapped: Iterable[str], torch_folder: Path) -> list[str]:
     return sorted(found, key=lambda path: (torch_folder not in Path(path).parents, path))
 
 
+def _of_this_python(path: Path) -> bool:
+    return path.name.removeprefix("_kernels") in importlib.machinery.EXTENSION_SUFFIXES
+
+
 @cache
 def load() -> ctypes.CDLL | str:
     """The library, its functions typed, or why there is none, with a remedy."""
     wanted = os.environ.get(SWITCH, "")
     if wanted == "off":
         return f"the native kernels are switched off by {SWITCH}=off"
-    found = sorted(Path(__file__).parent.glob("_kernels*.so"))
+    found = sorted(Path(__file__).parent.glob("_kernels*.so"), key=lambda path: (not _of_this_python(path), path))
     if not found:
         return f"the native kernels are not built: {REMEDY}"
     try:
@@ -126,9 +130,9 @@ def load() -> ctypes.CDLL | str:
 
 
 def module() -> ModuleType | None:
-    """The library as a module of Python; None where it was built without Python's headers."""
+    """The library as a module of Python; None where it was built without Python's headers, or for another Python, which ctypes does not mind."""
     loaded = load()
-    if isinstance(loaded, str):
+    if isinstance(loaded, str) or not _of_this_python(Path(loaded._name)):
         return None
     name = f"{__package__}._kernels"
     loader = importlib.machinery.ExtensionFileLoader(name, loaded._name)

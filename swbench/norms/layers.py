@@ -107,12 +107,12 @@ class Whiten2d(nn.Module):
 
     def call_eagerly(self, x: Tensor) -> Tensor:
         """The layer outside of any compiled graph. What one kind of call needs is found once, and kept until something it rests on changes."""
-        kind = (x.shape, x.stride(), x.dtype, x.device, type(x), self.training, self.solver, self.kernels, self.momentum)
+        kind = (x.shape, x.stride(), x.dtype, x.device, type(x), x.is_neg(), self.training, self.solver, self.kernels, self.momentum)
         ready, buffers, parameters = self._ready.get(kind), self._buffers, self._parameters
         if ready is None or not ready.holds(buffers):
             ready = self._prepare(x, kind)
             if ready is None:
-                return self.call_eagerly(x.contiguous())
+                return self.call_eagerly(x.resolve_neg().contiguous())
         if self.choice is not ready.choice:
             self.choice = ready.choice
         # Not by attribute, which costs as much again as all of this; but a parametrised one is an attribute only.
@@ -124,7 +124,7 @@ class Whiten2d(nn.Module):
 
         Raises ValueError for a wrong shape, of `x` or of the running statistics, RuntimeError where not all is on one device.
         """
-        if self.checked(x) is not x:
+        if self.checked(x) is not x or x.is_neg():
             return None
         if self.recipe.uses_batch:
             groups, group = self.num_features // self.num_pergroup, self.num_pergroup

@@ -54,19 +54,38 @@ def ready_of(layer) -> Whole:
 def test_what_ctypes_calls_and_what_it_does_not_call_agree_to_the_last_bit(monkeypatch, make, images, last, training) -> None:
     x = torch.randn(images, 32, 5, 7, generator=torch.Generator().manual_seed(0))
     x = x.to(memory_format=torch.channels_last) if last else x
-    direct = both_ways(make, x, training)
+    with monkeypatch.context() as alone:
+        alone.setattr(Whole, "forward", None)  # so that nothing but the module in C can have done it
+        alone.setattr(Whole, "backward", None)
+        direct = both_ways(make, x, training)
     monkeypatch.setattr(library, "calls", lambda: None)
     for one, other in zip(direct, both_ways(make, x, training), strict=True):
         assert torch.equal(one, other)
         assert one.stride() == other.stride()
 
 
-@pytest.mark.parametrize("make", [LAYERS["bw"], LAYERS["iw"], LAYERS["swa"], LAYERS["plain iw"]], ids=["bw", "iw", "swa", "plain iw"])
-def test_group_by_group_and_pass_by_pass_agree_to_the_last_bit(make) -> None:
-    x = torch.randn(1, 32, 96, 97, generator=torch.Generator().manual_seed(0))
+PAIRS = {
+    "bw": (lambda: BatchWhiten2d(32, 16), 1),
+    "iw": (lambda: InstanceWhiten2d(32, 16), 1),
+    "swa": (lambda: SwitchWhiten2d(32, 16), 1),
+    "groups of 8": (lambda: InstanceWhiten2d(32, 8, affine=False), 1),
+    "three images": (lambda: InstanceWhiten2d(16, 16), 3),
+    "groups of 3": (lambda: InstanceWhiten2d(33, 3), 3),
+    "groups of 6": (lambda: SwitchWhiten2d(36, 6), 1),
+    "groups of 20": (lambda: SwitchWhiten2d(40, 20), 1),
+}
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["contiguous", "channels_last"])
+@pytest.mark.parametrize(("make", "images"), PAIRS.values(), ids=PAIRS)
+def test_group_by_group_and_pass_by_pass_agree_to_the_last_bit(make, images, last) -> None:
+    """With one thread always group by group; pass by pass where the threads are more than half of what can be shared out."""
+    channels = make().num_features
+    x = torch.randn(images, channels, 160, 161, generator=torch.Generator().manual_seed(0))
+    x = x.to(memory_format=torch.channels_last) if last else x
     threads = torch.get_num_threads()
     results = []
-    for count in (1, 2):  # two are too many for two groups to be shared out among them: they go pass by pass
+    for count in (1, 2):
         torch.set_num_threads(count)
         try:
             results.append(both_ways(make, x))
@@ -74,6 +93,17 @@ def test_group_by_group_and_pass_by_pass_agree_to_the_last_bit(make) -> None:
             torch.set_num_threads(threads)
     for one, other in zip(*results, strict=True):
         assert torch.equal(one, other)
+
+
+def test_a_view_whose_memory_holds_the_opposite_is_read_as_what_it_stands_for() -> None:
+    layer, x = SwitchWhiten2d(32, 16), torch.randn(2, 32, 4, 5)
+    opposite = torch._neg_view(x)
+    layer(x)
+    assert torch.equal(layer(opposite), layer(-x))
+    given = [x.clone().requires_grad_() for _ in range(2)]
+    layer(given[0]).backward(opposite)
+    layer(given[1]).backward(-x)
+    assert torch.equal(given[0].grad, given[1].grad)
 
 
 @needs_calls
@@ -141,6 +171,11 @@ def test_nothing_is_kept_of_a_call() -> None:
     for _ in range(100):
         there_and_back()
     assert max(abs(sys.getrefcount(thing) - then) for thing, then in zip(watched, before, strict=True)) < 20
+    y, room = whole.call.forward(x, *given)
+    made = [y, room, *whole.call.backward(y, x, room, (True,) * 5 + (False,))[:5]]
+    gone = [weakref.ref(one) for one in made]
+    del y, room, made
+    assert not [one for one in gone if one() is not None]
 
 
 @needs_calls

@@ -26,18 +26,28 @@ enum { DL_MAJOR = 1, DL_CPU = 1, DL_FLOAT = 2 };
 static const struct dl_exchange *exchange = 0;
 static PyObject *tensor_type = 0, *parameter_type = 0;
 
-/* Whether tensors of `torch` can be read: it has the table from version 2.10 on. */
+/* An attribute, or null without an exception. */
+static PyObject *attribute(PyObject *of, const char *name) {
+    PyObject *found = of ? PyObject_GetAttrString(of, name) : 0;
+    if (!found) PyErr_Clear();
+    return found;
+}
+
+/* Whether tensors of `torch` can be read: it has the table from version 2.10 on. Nothing changes if they cannot. */
 static int read_tensors_of(PyObject *torch) {
-    PyObject *tensor = PyObject_GetAttrString(torch, "Tensor"), *nn = PyObject_GetAttrString(torch, "nn");
-    PyObject *parameter = nn ? PyObject_GetAttrString(nn, "Parameter") : 0, *capsule = tensor ? PyObject_GetAttrString(tensor, "__dlpack_c_exchange_api__") : 0;
-    const struct dl_exchange *table = capsule ? PyCapsule_GetPointer(capsule, "dlpack_exchange_api") : 0;
-    PyErr_Clear();
+    PyObject *tensor = attribute(torch, "Tensor"), *nn = attribute(torch, "nn"), *parameter = attribute(nn, "Parameter");
+    PyObject *capsule = attribute(tensor, "__dlpack_c_exchange_api__");
+    const struct dl_exchange *table = capsule && PyCapsule_IsValid(capsule, "dlpack_exchange_api") ? PyCapsule_GetPointer(capsule, "dlpack_exchange_api") : 0;
+    const int can = table && parameter && table->version.major == DL_MAJOR && table->view;
+    if (can) {
+        exchange = table;
+        Py_XSETREF(tensor_type, Py_NewRef(tensor));
+        Py_XSETREF(parameter_type, Py_NewRef(parameter));
+    }
     Py_XDECREF(capsule);
+    Py_XDECREF(parameter);
     Py_XDECREF(nn);
-    Py_XSETREF(tensor_type, tensor);
-    Py_XSETREF(parameter_type, parameter);
-    const int can = table && tensor && parameter && table->version.major == DL_MAJOR && table->view;
-    if (can) exchange = table;
+    Py_XDECREF(tensor);
     return can;
 }
 

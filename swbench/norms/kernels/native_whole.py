@@ -57,11 +57,11 @@ class Whole:
     def apply(self, x: Tensor, *given: Tensor | None) -> Tensor:
         """y, differentiable where gradients are recorded."""
         call = self.call
-        if call is None or not call.takes(x, *given):
-            return WholeWhitening.apply(x, *given, self) if torch.is_grad_enabled() else self.forward(x, *plain(given), x.new_empty(self.room))
         if not torch.is_grad_enabled():
-            return call.forward(x, *given)[0]
-        return (WholeWhitening.apply if _transforms() else _apply)(x, *given, self)
+            done = None if call is None else call.forward(x, *given)
+            return self.forward(x, *plain(given), x.new_empty(self.room)) if done is None else done[0]
+        direct = call is not None and call.takes(x, *given) and not _transforms()
+        return (_apply if direct else WholeWhitening.apply)(x, *given, self)
 
     def forward(self, x: Tensor, gamma: Tensor | None, beta: Tensor | None, mean: Tensor | None, cov: Tensor | None, room: Tensor) -> Tensor:
         """y; `room` is filled with what `backward` needs beside x. All parameters are `plain`. Raises ValueError for one of another size."""
@@ -151,6 +151,8 @@ class WholeWhitening(torch.autograd.Function):
             return _once(ctx, dy)
         x, room = ctx.saved_tensors
         whole, wanted = ctx.whole, ctx.needs_input_grad
+        if dy.is_neg():  # a view whose memory holds the opposite
+            dy = dy.resolve_neg()
         done = None if whole.call is None else whole.call.backward(dy, x, room, wanted)
         return (*whole.backward(dy, x, room, wanted), None) if done is None else done
 
@@ -158,7 +160,7 @@ class WholeWhitening(torch.autograd.Function):
 # With cold caches every frame of Python costs microseconds, and a small layer has few to spend.
 _apply = super(torch.autograd.Function, WholeWhitening).apply
 """`WholeWhitening.apply` of plain tensors where no transform of functorch is at work, without the search for what it left behind."""
-_transforms = torch._C._are_functorch_transforms_active
+_transforms = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
 WholeWhitening._backward_cls.apply = WholeWhitening.backward  # torch's own first finds out whether the Function has a `backward` or a `vjp`
 _once = once_differentiable(WholeWhitening.backward)
 """For a graph of the gradient, where a second derivative must be refused: `backward` with gradients off, and bookkeeping that costs as much as a layer."""
