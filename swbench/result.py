@@ -50,8 +50,8 @@ class Measurement:
 class Round:
     """One round: every case of a group once, in `order`; `samples` maps case key to metric to seconds.
 
-    `disturbance` holds what the machine did meanwhile (steal, pressure, involuntary switches …) as raw readings;
-    `started` is Unix time.
+    `disturbance` holds what the machine did meanwhile (steal, pressure, involuntary switches …) as raw readings, and `blocks` maps case key to the
+    readings around its block of GPU timing (`probes.card.around`); `started` is Unix time.
     """
 
     group: str
@@ -61,6 +61,7 @@ class Round:
     order: tuple[str, ...]
     samples: dict[str, dict[str, float]]
     disturbance: dict[str, float] = field(default_factory=dict)
+    blocks: dict[str, dict[str, float]] = field(default_factory=dict)
     started: float = 0.0
 
     @property
@@ -83,7 +84,8 @@ class Result:
     """One cell and replicate, sealed when the replicate ended.
 
     `detail` says why where `status` is not `ok`; `chosen` what was decided at run time (the solver behind `auto`, the kernels);
-    `attempt` names the worker run, so that rounds of a killed one are told apart; times are Unix times.
+    `attempt` names the worker run, so that rounds of a killed one are told apart; `also` names further ones of the same replicate whose rounds hold
+    samples of this cell: a baseline is measured anew beside every case that is paired with it alone. Times are Unix times.
     """
 
     case: str
@@ -97,6 +99,12 @@ class Result:
     environment: str = ""
     started: float = 0.0
     ended: float = 0.0
+    also: tuple[str, ...] = ()
+
+    @property
+    def attempts(self) -> tuple[str, ...]:
+        """All worker runs whose rounds hold samples of this cell."""
+        return (self.attempt, *self.also)
 
     def samples(self, metric: str) -> tuple[float, ...]:
         """The samples of `metric`; empty where it was not measured."""
@@ -110,7 +118,7 @@ class Result:
     def from_json(cls, data: dict[str, Any]) -> "Result":
         """The result that `to_json` wrote."""
         measured = tuple(Measurement(m["metric"], m["unit"], tuple(m["samples"])) for m in data["measurements"])
-        return cls(**{**data, "measurements": measured})
+        return cls(**{**data, "measurements": measured, "also": tuple(data.get("also", ()))})
 
 
 def ran_out(results: Iterable[Result]) -> frozenset[str]:

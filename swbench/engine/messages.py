@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from swbench.result import STATUSES, Measurement
@@ -29,13 +29,14 @@ class Warm:
 
 @dataclass(frozen=True, kw_only=True)
 class RoundTaken:
-    """One round: positions in the order they ran, and per position (as text, JSON's keys) metric -> seconds."""
+    """One round: positions in the order they ran, and per position (as text, JSON's keys) metric -> seconds, and readings around its block of GPU timing."""
 
     index: int
     order: tuple[int, ...]
     samples: dict[str, dict[str, float]]
     disturbance: dict[str, float]
     started: float
+    blocks: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +84,8 @@ def decode(line: bytes, cases: int) -> Message:
 
 def _check(message: Any, cases: int) -> None:
     if isinstance(message, RoundTaken):
-        positions = [*message.order, *map(int, message.samples)]
-        times = [value for metrics in message.samples.values() for value in metrics.values()]
+        positions = [*message.order, *map(int, message.samples), *map(int, message.blocks)]
+        times = [value for found in (*message.samples.values(), *message.blocks.values()) for value in found.values()]
         numbers = [*times, *message.disturbance.values(), message.started, message.index]
     else:
         positions = [] if isinstance(message, End | Again) else [message.case]

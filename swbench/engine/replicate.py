@@ -90,6 +90,7 @@ class Replicate:
                 order=tuple(keys[case] for case in message.order),
                 samples={keys[int(case)]: samples for case, samples in message.samples.items()},
                 disturbance=message.disturbance,
+                blocks={keys[int(case)]: readings for case, readings in message.blocks.items()},
                 started=message.started,
             )
             self._writer.add_round(one)

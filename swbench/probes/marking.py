@@ -1,10 +1,10 @@
-"""The fixed rule that marks a round as disturbed. It reads what the machine did, never how long a sample took."""
+"""The fixed rule that marks a round, or one block of GPU timing in it, as disturbed. It reads what the machine did, never how long a sample took."""
 
 from collections.abc import Mapping, Sequence
 from math import floor
 
 CAP = 0.2
-"""At most this share of a replicate's rounds is marked; where more exceed the rule, those that exceed it most."""
+"""At most this share of a replicate's rounds is marked, and of each case's blocks; where more exceed the rule, those that exceed it most."""
 
 TICK_S = 0.01
 """Grain of /proc/stat: one stolen tick may be a fraction of one."""
@@ -22,9 +22,12 @@ FREQUENCY_DROP = 0.05
 HARMFUL_THROTTLING = 0x8 | 0x20 | 0x40 | 0x80
 """NVML clock-event bits: hardware slowdown, software thermal, hardware thermal, power brake. The power cap (0x4) is a card's normal state under load."""
 
+THROTTLE_READINGS = ("gpu_throttle_reasons", "gpu_throttle_reasons_before", "gpu_throttle_reasons_after")
+"""Joined for a round, as stores of schema 1 have it, and at both ends of a block."""
+
 
 def severity(disturbance: Mapping[str, float]) -> float:
-    """How far a round exceeds the rule: the largest reading over what is allowed of it. Above 1 is disturbed; missing readings count as 0."""
+    """How far a round or a block exceeds the rule: the largest reading over what is allowed of it. Above 1 is disturbed; missing readings count as 0."""
     wall_s = disturbance.get("wall_s", 0.0)
     found = [0.0]
     if wall_s > 0:
@@ -34,7 +37,7 @@ def severity(disturbance: Mapping[str, float]) -> float:
         found.append(disturbance.get("involuntary_switches", 0.0) / (SWITCHES_FREE + SWITCHES_PER_S * wall_s))
     found.append(2.0 * disturbance.get("major_faults", 0.0))
     found.append(disturbance.get("frequency_drop", 0.0) / FREQUENCY_DROP)
-    found.append(2.0 if int(disturbance.get("gpu_throttle_reasons", 0)) & HARMFUL_THROTTLING else 0.0)
+    found.append(2.0 if any(int(disturbance.get(name, 0)) & HARMFUL_THROTTLING for name in THROTTLE_READINGS) else 0.0)
     return max(found)
 
 
@@ -48,6 +51,23 @@ def marks(disturbances: Sequence[Mapping[str, float]]) -> frozenset[int]:
     found = [(severity(one), position) for position, one in enumerate(disturbances)]
     over = sorted((pair for pair in found if pair[0] > 1.0), key=lambda pair: (-pair[0], pair[1]))
     return frozenset(position for _, position in over[: floor(CAP * len(disturbances))])
+
+
+def block_marks(disturbances: Sequence[Mapping[str, float]], blocks: Sequence[Mapping[str, Mapping[str, float]]]) -> tuple[frozenset[str], ...]:
+    """For each round of one replicate the cases whose block is marked, from the rounds' disturbances and their readings by case.
+
+    In a marked round these are all that have readings. Of a case's other blocks those over the rule, the worst first, as long as at most `CAP` of its blocks
+    are marked in all.
+    """
+    rounds = marks(disturbances)
+    found: list[set[str]] = [set(readings) if position in rounds else set() for position, readings in enumerate(blocks)]
+    for case in {case for readings in blocks for case in readings}:
+        its = [(severity(readings[case]), position) for position, readings in enumerate(blocks) if case in readings]
+        over = sorted((pair for pair in its if pair[0] > 1.0 and pair[1] not in rounds), key=lambda pair: (-pair[0], pair[1]))
+        left = floor(CAP * len(its)) - sum(position in rounds for _, position in its)
+        for _, position in over[: max(0, left)]:
+            found[position].add(case)
+    return tuple(map(frozenset, found))
 
 
 def quietness(replicates: Sequence[Sequence[Mapping[str, float]]]) -> str:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from swbench.case import device_kind
 from swbench.errors import printable
-from swbench.probes.disturbance import marks, quietness
+from swbench.probes.disturbance import marked, marks, quietness
 from swbench.report.measured import PENDING, Measured, MeasuredRun, is_control
 from swbench.report.numbers import ratio, status_words
-from swbench.report.samples import by_replicate
-from swbench.result import BUDGET_SPENT, FORWARD, OK, OUT_OF_MEMORY
+from swbench.report.samples import by_replicate, disturbed
+from swbench.result import BUDGET_SPENT, FORWARD, OK, OUT_OF_MEMORY, Round
 
 if TYPE_CHECKING:
     from swbench.store import StoredRun
@@ -96,8 +96,23 @@ def disturbance_note(measured: MeasuredRun) -> str | None:
     rounds = [one for group in measured.rounds.values() for one in group]
     if not rounds:
         return None
-    put_aside = sum(len(marks([one.disturbance for one in replicate])) for group in measured.rounds.values() for replicate in by_replicate(group))
-    return f"Disturbed rounds (fixed rule, capped at 20 %): {put_aside} of {len(rounds)}, {100 * put_aside / len(rounds):.1f} %. They are kept in every figure."
+    replicates = [replicate for group in measured.rounds.values() for replicate in by_replicate(group)]
+    put_aside = sum(len(marks([one.disturbance for one in replicate])) for replicate in replicates)
+    said = f"Disturbed rounds (fixed rule, capped at 20 %): {put_aside} of {len(rounds)}, {100 * put_aside / len(rounds):.1f} %."
+    return f"{said}{_throttled(replicates)} They are kept in every figure."
+
+
+def _throttled(replicates: Sequence[Sequence[Round]]) -> str:
+    """How many blocks of GPU timing were throttled, and how many of these are marked; empty where no card was read around blocks."""
+    every = [readings for replicate in replicates for one in replicate for readings in one.blocks.values()]
+    if not every:
+        return ""
+    over = sum(map(marked, every))
+    counted = 0
+    for replicate in replicates:
+        for one, keys in zip(replicate, disturbed(replicate), strict=True):
+            counted += sum(marked(one.blocks[key]) for key in keys if key in one.blocks)
+    return f" GPU blocks throttled: {over} of {len(every)}{f', {counted} marked (at most 20 % of a case)' if over else ''}."
 
 
 def quiet_note(measured: MeasuredRun) -> str | None:

@@ -160,12 +160,14 @@ def _seals(path: Path, cells: Scan, codec: Codec, damaged: list[str]) -> tuple[l
 
 def owned(results: Sequence[Result], rounds: Iterable[Round]) -> list[Round]:
     """The rounds that belong to sealed cells, each with the samples of those cells alone."""
-    owner = {(one.case, one.replicate): one.attempt for one in results}
+    owners = {(one.case, one.replicate): one.attempts for one in results}
     kept = []
     for one in rounds:
-        samples = {key: value for key, value in one.samples.items() if owner.get((key, one.replicate)) == one.attempt}
-        if samples:
-            kept.append(one if len(samples) == len(one.samples) else replace(one, samples=samples))
+        samples = {key: value for key, value in one.samples.items() if one.attempt in owners.get((key, one.replicate), ())}
+        if samples and len(samples) == len(one.samples):
+            kept.append(one)
+        elif samples:
+            kept.append(replace(one, samples=samples, blocks={key: value for key, value in one.blocks.items() if key in samples}))
     return kept
 
 

@@ -3,10 +3,9 @@
 from statistics import median
 
 from swbench.case import BASELINE
-from swbench.probes.disturbance import marks
 from swbench.report.measured import MeasuredRun
 from swbench.report.plots.style import MARKERS, PALETTE, figure, short, some, styled
-from swbench.report.samples import by_replicate
+from swbench.report.samples import by_replicate, disturbed
 from swbench.result import FORWARD, FORWARD_BACKWARD
 
 MOST = 4
@@ -40,8 +39,8 @@ def drift(table):
             colour, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
             points = [(one.started - start, one.samples[base][metric] / usual) for one in rounds if metric in one.samples.get(base, ())]
             axis.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=4, linewidth=0.8, label=f"replicate {rounds[0].replicate}")
-            marked = marks([one.disturbance for one in rounds])
-            crossed = [(one.started - start, one.samples[base][metric] / usual) for i, one in enumerate(rounds) if i in marked and base in one.samples]
+            marked = zip(rounds, disturbed(rounds), strict=True)
+            crossed = [(one.started - start, one.samples[base][metric] / usual) for one, keys in marked if base in keys and metric in one.samples.get(base, ())]
             if crossed:
                 axis.plot(*zip(*crossed, strict=True), "x", color="#000000", markersize=9, markeredgewidth=1.4, label="disturbed")
         axis.axhline(1, color="#333333", linewidth=0.8)
