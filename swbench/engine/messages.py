@@ -11,11 +11,12 @@ from swbench.result import STATUSES, Measurement
 
 @dataclass(frozen=True, kw_only=True)
 class Failed:
-    """The case at this position of the job cannot go on; the others do."""
+    """The case at this position of the job cannot go on; the others do, of which so many were held ready beside it."""
 
     case: int
     status: str
     detail: str
+    beside: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +90,7 @@ def _check(message: Any, cases: int) -> None:
         numbers = [*times, *message.disturbance.values(), message.started, message.index]
     else:
         positions = [] if isinstance(message, End | Again) else [message.case]
-        numbers = [message.seconds, message.calls] if isinstance(message, Warm) else []
+        numbers = [message.seconds, message.calls] if isinstance(message, Warm) else [message.beside] if isinstance(message, Failed) else []
     if any(type(position) is not int or not 0 <= position < cases for position in positions):
         raise ValueError("a case that is not in the job")
     if any(not math.isfinite(number) for number in numbers):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+from swbench.case import BASELINE
 from swbench.clock import Clock, HostClock
 from swbench.engine.job import Job
 from swbench.engine.messages import Again, End, Failed, Measured, Message, RoundTaken, Warm
@@ -23,7 +24,7 @@ _MEMORY_WORDS = ("can't allocate memory", "not enough memory", "out of memory", 
 
 
 class _Spent(Exception):
-    """A case ran a device out of memory: what it leaves behind there would bear on the others."""
+    """A case ran out of memory, and the others cannot go on here: a device keeps what it leaves behind, and without a baseline their rounds show no ratio."""
 
 
 class Session:
@@ -53,7 +54,8 @@ class Session:
     def run(self) -> None:
         """Everything from building to reading out; a case that fails is reported and left out from there on.
 
-        One that runs a GPU out of memory ends the session, for the others to begin again in a clean worker.
+        One that runs a GPU out of memory ends the session, for the others to begin again in a clean worker; so does a baseline for which there is
+        no memory beside them.
         """
         try:
             self._run()
@@ -138,8 +140,9 @@ class Session:
             self._ready.pop(case, None)
             status, detail = cause(problem)
             self._begin(-1, stage)
-            self._send(Failed(case=case, status=status, detail=f"{detail} (while {stage})" if status == CRASHED else detail))
-            if status == OUT_OF_MEMORY and self._job.cases[case].device != "cpu":
+            failed, others = self._job.cases[case], len(self._ready)
+            self._send(Failed(case=case, status=status, detail=f"{detail} (while {stage})" if status == CRASHED else detail, beside=others))
+            if status == OUT_OF_MEMORY and (failed.device != "cpu" or (failed.role == BASELINE and others)):
                 raise _Spent from None
         self._begin(-1, stage)
 

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from swbench.case import device_kind
+from swbench.case import VARIANT, device_kind
 from swbench.errors import printable
 from swbench.probes.disturbance import marked, marks, quietness
 from swbench.report.measured import PENDING, Measured, MeasuredRun, is_control
 from swbench.report.numbers import ratio, status_words
 from swbench.report.samples import by_replicate, disturbed
-from swbench.result import BUDGET_SPENT, FORWARD, OK, OUT_OF_MEMORY, Round
+from swbench.result import BUDGET_SPENT, FORWARD, OK, OUT_OF_MEMORY, PAIRED, Round
 
 if TYPE_CHECKING:
     from swbench.store import StoredRun
@@ -83,12 +83,21 @@ def fitting_note(measured: MeasuredRun) -> str | None:
     failed = Counter(cell.group.name for cell in measured.cells if cell.status == OUT_OF_MEMORY)
     parts = [f"{group}: {count(failed[group], 'case')} out of memory, so {other} takes its place" for group, other in tried]
     last = [f"{name}: {count(failed[name], 'case')} out of memory, and there is no smaller batch to try" for _, name in tried if _is_last(name, tried, failed)]
-    how = "one that does not gets no replicate after the one that shows it, unless it is the smallest"
-    return f"Batches from the largest down until all rows of one fit the device together; {how}: {'; '.join(parts + last)}. Ratios are of one batch each."
+    how = "one of which a row does not, even alone with the baseline, gets no replicate after the one that shows it, unless it is the smallest"
+    return f"Batches from the largest down until one at which every row fits the device; {how}: {'; '.join(parts + last)}. Ratios are of one batch each."
 
 
 def _is_last(name: str, tried: Iterable[tuple[str, str]], failed: Mapping[str, int]) -> bool:
     return failed[name] > 0 and all(group != name for group, _ in tried)
+
+
+def paired_note(cells: Iterable[Measured]) -> str | None:
+    """Which rows did not fit the memory beside the others, and how they were measured then. None where all did."""
+    parts = [f"{cell.label} ({cell.group.name})" for cell in cells if PAIRED in cell.chosen and cell.case.role == VARIANT]
+    if not parts:
+        return None
+    how = "each in processes of its own with the baseline, and its twin where there was room; the ratio is taken in their rounds, as ever"
+    return f"Paired one by one with the baseline, because not all fit the memory together: {printable('; '.join(parts))}; {how}."
 
 
 def disturbance_note(measured: MeasuredRun) -> str | None:
@@ -121,7 +130,7 @@ def quiet_note(measured: MeasuredRun) -> str | None:
     return quietness(replicates).removeprefix("machine").lstrip(": ") if replicates else None
 
 
-TOLD_APART = ("nvml", "beside", "busy", "tf32", "cudnn_benchmark", "compiled")
+TOLD_APART = ("nvml", "beside", "busy", "tf32", "cudnn_benchmark", "compiled", PAIRED)
 """What a result says of its device under `chosen`, which `gpu_notes` tells."""
 
 
