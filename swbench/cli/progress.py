@@ -1,5 +1,6 @@
 """The live view on stderr: what runs, how far, how long still. Drawn between timed regions only, and not at all without a terminal."""
 
+import math
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ class Display:
             TextColumn("{task.fields[note]}"),
             console=self.console,
             auto_refresh=False,
+            speed_estimate_period=math.inf,  # the last half minute may have been all warm-up, or all rounds
             disable=not self.console.is_terminal,
         )
         self._task: Any = None
