@@ -70,7 +70,8 @@ class Round:
     @property
     def ended(self) -> float:
         """Unix time of its end: the start plus the wall time of its readings, or the sum of its calls where these lack it."""
-        return self.started + self.disturbance.get("wall_s", sum(map(call_s, self.samples.values())))
+        wall_s = self.disturbance.get("wall_s")
+        return self.started + (sum(map(call_s, self.samples.values())) if wall_s is None else wall_s)
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready values of all fields."""

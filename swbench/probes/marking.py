@@ -32,8 +32,8 @@ def severity(disturbance: Mapping[str, float]) -> float:
     found = [0.0]
     if wall_s > 0:
         for key, share in ALLOWED_SHARE.items():
-            grain_s = TICK_S if key == "steal_s" else 0.0
-            found.append(max(0.0, disturbance.get(key, 0.0) - grain_s) / (share * wall_s))
+            if taken_s := disturbance.get(key):
+                found.append((taken_s - TICK_S if key == "steal_s" else taken_s) / (share * wall_s))
         found.append(disturbance.get("involuntary_switches", 0.0) / (SWITCHES_FREE + SWITCHES_PER_S * wall_s))
     found.append(2.0 * disturbance.get("major_faults", 0.0))
     found.append(disturbance.get("frequency_drop", 0.0) / FREQUENCY_DROP)
@@ -76,7 +76,8 @@ def quietness(replicates: Sequence[Sequence[Mapping[str, float]]]) -> str:
     wall_s = sum(one.get("wall_s", 0.0) for one in every)
     if not wall_s:
         return "machine: not observed"
-    over, put_aside = sum(marked(one) for one in every), sum(len(marks(replicate)) for replicate in replicates)
+    exceeding = [(sum(map(marked, replicate)), floor(CAP * len(replicate))) for replicate in replicates]
+    over, put_aside = sum(found for found, _ in exceeding), sum(min(found, most) for found, most in exceeding)
     share = over / len(every)
     word = "quiet" if share <= 0.05 else "somewhat disturbed" if share <= CAP else "busy"
     parts = [f"machine {word}: {over} of {len(every)} rounds disturbed" + (f", {put_aside} marked (at most {CAP:.0%})" if put_aside < over else "")]

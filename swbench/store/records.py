@@ -7,6 +7,7 @@ from typing import Any
 from swbench.plan import Plan
 from swbench.result import COUNTED, STATUSES, Measurement, Result, Round
 
+_NUMBERS = {float, int}
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -44,7 +45,10 @@ class Codec:
         """The round in a record. Raises ValueError, KeyError, IndexError or TypeError where it is none."""
         group = _position(record["g"], len(self._names))
         keys = self._keys[group]
-        order = tuple(keys[_position(case, len(keys))] for case in record["o"])
+        places = record["o"]
+        if set(map(type, places)) - {int} or (places and not 0 <= min(places) <= max(places) < len(keys)):
+            raise ValueError("a position is outside the plan")
+        order = tuple(map(keys.__getitem__, places))
         return Round(
             group=self._names[group],
             replicate=_count(record["r"]),
@@ -52,7 +56,7 @@ class Codec:
             index=_count(record["i"]),
             order=order,
             samples=_by_case(order, record["m"], record["s"]),
-            disturbance={_text(name): _number(value) for name, value in record["d"].items()},
+            disturbance=_numbers(dict(record["d"].items())),
             blocks=_by_case(order, record["bn"], record["b"]) if "b" in record else {},
             started=_number(record["t"]),
         )
@@ -97,8 +101,17 @@ def _by_case(order: Sequence[str], names: Sequence[Any], rows: Sequence[Any]) ->
     names, found = [_text(name) for name in names], {}
     for key, values in zip(order, rows, strict=True):
         if values is not None:
-            found[key] = {name: _number(value) for name, value in zip(names, values, strict=True) if value is not None}
+            found[key] = _numbers({name: value for name, value in zip(names, values, strict=True) if value is not None})
     return found
+
+
+def _numbers(given: dict[str, Any]) -> dict[str, float]:
+    """The same, if all its values are finite numbers; a sum tells that of most at once, though finite ones may have an infinite sum."""
+    values = given.values()
+    if not set(map(type, values)) <= _NUMBERS or not math.isfinite(sum(values)):
+        for value in values:
+            _number(value)
+    return given
 
 
 def _number(value: Any) -> float:
