@@ -24,8 +24,10 @@ from rich.text import Text  # noqa: E402
 from swbench import store  # noqa: E402
 from swbench.cli.progress import Display  # noqa: E402
 from swbench.engine import events  # noqa: E402
+from swbench.engine.outlook import Outlook  # noqa: E402
 from swbench.report import exporters, plots  # noqa: E402
 from swbench.report.table import build_table  # noqa: E402
+from swbench.result import COUNTED  # noqa: E402
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
@@ -64,16 +66,20 @@ def live(run: store.StoredRun, path: Path, share: float = 0.6) -> Path:
     """The progress display after a share of the run's rounds, with the times at which they were taken."""
     console = recorder()
     display = Display(console)
-    clock = [0.0]
-    display._bar.get_time = lambda: clock[0]
     rounds = sorted(run.rounds, key=lambda one: one.started)
+    begun = {(one.group, one.replicate): one.started for one in run.results if one.replicate != COUNTED}
+    clock = [min(begun.values())]
+    display._bar.get_time = lambda: clock[0]
+    display._outlook = Outlook(lambda: clock[0])
     protocol = run.plan.protocol
     console.print(Text.assemble(("$ ", "bold green"), run.command))
     display.say(f"results: results/{run.id}")
-    clock[0] = rounds[0].started
     display(events.RunStarted(plan=run.plan, path=run.path, replicates=protocol.replicates, sealed={}))
     for one in rounds[: max(1, round(share * len(rounds)))]:
-        clock[0] = one.started
+        if (started := begun.pop((one.group, one.replicate), None)) is not None:
+            clock[0] = started
+            display(events.ReplicateStarted(group=one.group, replicate=one.replicate, attempt=one.attempt, cases=one.order))
+        clock[0] = one.ended
         display(events.RoundDone(round=one, rounds=protocol.rounds))
     console.print(display._bar.get_renderable())
     return svg(console, "while it runs", path)

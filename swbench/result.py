@@ -15,6 +15,9 @@ FAILURES = (OUT_OF_MEMORY, CRASHED, TIMED_OUT)
 BUDGET_SPENT = "budget spent"
 """Why a run ended whose `--budget` was up before all replicates were done."""
 
+PAIRED, ONE_BY_ONE = "paired", "one by one"
+"""What `chosen` says of a case that did not fit the memory together with all others and was measured beside the baseline (and its control) alone."""
+
 COUNTED = -1
 """The replicate number of results that are counted once a case instead of timed."""
 
@@ -50,8 +53,8 @@ class Measurement:
 class Round:
     """One round: every case of a group once, in `order`; `samples` maps case key to metric to seconds.
 
-    `disturbance` holds what the machine did meanwhile (steal, pressure, involuntary switches …) as raw readings;
-    `started` is Unix time.
+    `disturbance` holds what the machine did meanwhile (steal, pressure, involuntary switches …) as raw readings, and `blocks` maps case key to the
+    readings around its block of GPU timing (`probes.card.around`); `started` is Unix time.
     """
 
     group: str
@@ -61,12 +64,14 @@ class Round:
     order: tuple[str, ...]
     samples: dict[str, dict[str, float]]
     disturbance: dict[str, float] = field(default_factory=dict)
+    blocks: dict[str, dict[str, float]] = field(default_factory=dict)
     started: float = 0.0
 
     @property
     def ended(self) -> float:
         """Unix time of its end: the start plus the wall time of its readings, or the sum of its calls where these lack it."""
-        return self.started + self.disturbance.get("wall_s", sum(map(call_s, self.samples.values())))
+        wall_s = self.disturbance.get("wall_s")
+        return self.started + (sum(map(call_s, self.samples.values())) if wall_s is None else wall_s)
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready values of all fields."""
@@ -83,7 +88,8 @@ class Result:
     """One cell and replicate, sealed when the replicate ended.
 
     `detail` says why where `status` is not `ok`; `chosen` what was decided at run time (the solver behind `auto`, the kernels);
-    `attempt` names the worker run, so that rounds of a killed one are told apart; times are Unix times.
+    `attempt` names the worker run, so that rounds of a killed one are told apart; `also` names further ones of the same replicate whose rounds hold
+    samples of this cell: a baseline is measured anew beside every case that is paired with it alone. Times are Unix times.
     """
 
     case: str
@@ -97,6 +103,12 @@ class Result:
     environment: str = ""
     started: float = 0.0
     ended: float = 0.0
+    also: tuple[str, ...] = ()
+
+    @property
+    def attempts(self) -> tuple[str, ...]:
+        """All worker runs whose rounds hold samples of this cell."""
+        return (self.attempt, *self.also)
 
     def samples(self, metric: str) -> tuple[float, ...]:
         """The samples of `metric`; empty where it was not measured."""
@@ -110,7 +122,12 @@ class Result:
     def from_json(cls, data: dict[str, Any]) -> "Result":
         """The result that `to_json` wrote."""
         measured = tuple(Measurement(m["metric"], m["unit"], tuple(m["samples"])) for m in data["measurements"])
-        return cls(**{**data, "measurements": measured})
+        return cls(**{**data, "measurements": measured, "also": tuple(data.get("also", ()))})
+
+
+def paired(results: Iterable[Result]) -> frozenset[str]:
+    """The keys of the cases that are measured one by one."""
+    return frozenset(one.case for one in results if PAIRED in one.chosen)
 
 
 def ran_out(results: Iterable[Result]) -> frozenset[str]:

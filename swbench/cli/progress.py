@@ -1,5 +1,6 @@
 """The live view on stderr: what runs, how far, how long still. Drawn between timed regions only, and not at all without a terminal."""
 
+import math
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ class Display:
             TextColumn("{task.fields[note]}"),
             console=self.console,
             auto_refresh=False,
+            speed_estimate_period=math.inf,  # the last half minute may have been all warm-up, or all rounds
             disable=not self.console.is_terminal,
         )
         self._task: Any = None
@@ -40,6 +42,7 @@ class Display:
         self._begun: events.RunStarted | None = None
         self._ran_out: set[str] = set()
         self._done: Counter[str] = Counter()
+        self._seen: set[tuple[str, int, int]] = set()
 
     def __enter__(self) -> "Display":
         self._bar.start()
@@ -57,17 +60,23 @@ class Display:
         match event:
             case events.RunStarted():
                 self._begun, self._ran_out = event, set(event.ran_out)
+                self._seen = set()
                 self._done = Counter({name: count * event.plan.protocol.rounds for name, count in event.sealed.items()})
                 self._task = self._bar.add_task(event.plan.suite, total=self._total(event), note="")
                 self._bar.update(self._task, completed=self._done.total())
             case events.ReplicateStarted():
                 self._note(f"{event.group}, replicate {event.replicate + 1}: warming up")
             case events.RoundDone():
-                self._done[event.round.group] += 1
-                self._bar.advance(self._task)
+                place = (event.round.group, event.round.replicate, event.round.index)
+                if place not in self._seen:  # a worker that begins again, or one more pair, does the same rounds once more
+                    self._seen.add(place)
+                    self._done[event.round.group] += 1
+                    self._bar.advance(self._task)
                 self._note(f"{event.round.group}, replicate {event.round.replicate + 1}")
             case events.CellFailed():
                 self.say(f"{event.row} ({event.group}): {event.status.replace('_', ' ')}: {event.detail}")
+            case events.SetApart():
+                self.say(f"{event.row} ({event.group}) does not fit the memory beside the others: it is measured one by one with the baseline")
             case events.DiskSlow():
                 took = f"storing one replicate took {event.seconds:.0f} s: the disk of {event.path} is slow"
                 self.say(f"{took}; times are not affected, but the run takes longer; choose a faster one with --results")

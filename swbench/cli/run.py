@@ -36,7 +36,7 @@ _MEASURING = (
     click.option("--solver", "solvers", type=SolverList(), help="Solvers instead of the suite's, a row each: eigh,polar,eigh:backward=paper."),
     click.option("--nproc", "worlds", type=CommaList(int), help="Processes that a batch is spread over, started by torch's elastic launcher: 8, or 1,2,4,8."),
     click.option("--batch", "batches", type=CommaList(int), help="Batch sizes instead of the suite's."),
-    _which_batches("until-fits", "Of several batches the largest first, smaller ones only until all rows fit the device together."),
+    _which_batches("until-fits", "Of several batches the largest first, smaller ones only until every row fits the device."),
     _which_batches("every-batch", "Every batch, in a suite that tries them until all rows fit, too."),
     click.option("--group", "groups", type=CommaList(int), help="Whitening group sizes (in a solver suite: matrix sizes) instead of the suite's."),
     click.option("--spectrum", "spectra", type=CommaList(), help="Spectra of a solver suite: kappa=1e3, identity …"),

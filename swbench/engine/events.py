@@ -65,6 +65,17 @@ class CellFailed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SetApart:
+    """A case did not fit the memory beside the others, and is measured with the baseline (and its control) alone from here on; `row` is its label."""
+
+    group: str
+    replicate: int
+    case: str
+    row: str
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReplicateDone:
     """All cells of a group's replicate are sealed; it took `elapsed_s` seconds, process start and warm-up included."""
 
@@ -107,4 +118,4 @@ class RunDone:
     failed: int
 
 
-Event = RunStarted | ReplicateStarted | WarmupDone | RoundDone | CellFailed | ReplicateDone | DiskSlow | GroupSettled | FallingBack | RunDone
+Event = RunStarted | ReplicateStarted | WarmupDone | RoundDone | CellFailed | SetApart | ReplicateDone | DiskSlow | GroupSettled | FallingBack | RunDone

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from swbench.result import STATUSES, Measurement
@@ -11,11 +11,12 @@ from swbench.result import STATUSES, Measurement
 
 @dataclass(frozen=True, kw_only=True)
 class Failed:
-    """The case at this position of the job cannot go on; the others do."""
+    """The case at this position of the job cannot go on; the others do, of which so many were held ready beside it."""
 
     case: int
     status: str
     detail: str
+    beside: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,13 +30,14 @@ class Warm:
 
 @dataclass(frozen=True, kw_only=True)
 class RoundTaken:
-    """One round: positions in the order they ran, and per position (as text, JSON's keys) metric -> seconds."""
+    """One round: positions in the order they ran, and per position (as text, JSON's keys) metric -> seconds, and readings around its block of GPU timing."""
 
     index: int
     order: tuple[int, ...]
     samples: dict[str, dict[str, float]]
     disturbance: dict[str, float]
     started: float
+    blocks: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,12 +85,12 @@ def decode(line: bytes, cases: int) -> Message:
 
 def _check(message: Any, cases: int) -> None:
     if isinstance(message, RoundTaken):
-        positions = [*message.order, *map(int, message.samples)]
-        times = [value for metrics in message.samples.values() for value in metrics.values()]
+        positions = [*message.order, *map(int, message.samples), *map(int, message.blocks)]
+        times = [value for found in (*message.samples.values(), *message.blocks.values()) for value in found.values()]
         numbers = [*times, *message.disturbance.values(), message.started, message.index]
     else:
         positions = [] if isinstance(message, End | Again) else [message.case]
-        numbers = [message.seconds, message.calls] if isinstance(message, Warm) else []
+        numbers = [message.seconds, message.calls] if isinstance(message, Warm) else [message.beside] if isinstance(message, Failed) else []
     if any(type(position) is not int or not 0 <= position < cases for position in positions):
         raise ValueError("a case that is not in the job")
     if any(not math.isfinite(number) for number in numbers):

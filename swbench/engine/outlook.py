@@ -31,6 +31,10 @@ class Outlook:
                 t_quantile(0.95, 1)  # loads scipy now, for the worker will wait while an estimate is made
             case events.ReplicateStarted():
                 self._started = self._now()
+            case events.SetApart():
+                self._undecided.add(event.group)
+            case events.ReplicateDone():
+                self._undecided.discard(event.group)
             case events.CellFailed() if event.status == OUT_OF_MEMORY:
                 self._ran_out.add(event.group)
             case events.RoundDone() if self._plan is not None:
@@ -42,10 +46,11 @@ class Outlook:
         self._rounds: dict[str, list[Round]] = {}
         self._before_s: dict[str, float] = {}
         self._judged: set[str] = set()
+        self._undecided: set[str] = set()
         self._told, self._ran_out = False, set(ran_out)
 
     def _add(self, one: Round, plan: Plan) -> Estimate | None:
-        if one.group in self._judged:
+        if one.group in self._judged or one.group in self._undecided:  # whether such a group fits at all shows when its replicate is over
             return None
         lasting = {group.name for group in plan.lasting(self._ran_out)}
         if one.group not in lasting:

@@ -30,8 +30,7 @@ def main() -> None:
         return
     handles = [_taken(launcher, order[name], mode) for name, mode in (("report", os.O_WRONLY), ("ack", os.O_RDONLY), ("page", os.O_RDWR))]
     page = Page(handles[2])
-    read, glance = looking(job)
-    Session(job, lambda case: Led(job.cases.index(case), crew), Line(*handles[:2]).send, page.begin, read=read, glance=glance).run()
+    Session(job, lambda case: Led(job.cases.index(case), crew), Line(*handles[:2]).send, page.begin, look=looking(job)).run()
     crew.end()
 
 

@@ -3,16 +3,17 @@
 import re
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 
-from swbench.case import AnyCase
+from swbench.case import BASELINE, CONTROL, AnyCase
 from swbench.engine import events
 from swbench.engine.executor import Executor
 from swbench.engine.job import Ending, Job
 from swbench.engine.messages import Failed, Measured, Message, RoundTaken, Warm
 from swbench.plan import Group, Protocol
 from swbench.probes import WORKLOADS
-from swbench.result import CRASHED, Result, Round
+from swbench.result import CRASHED, OK, ONE_BY_ONE, OUT_OF_MEMORY, PAIRED, Measurement, Result, Round
 from swbench.store import RunWriter
 
 OBSERVED = ("utilisation", "energy", "memory")
@@ -20,7 +21,11 @@ OBSERVED = ("utilisation", "energy", "memory")
 
 
 class Replicate:
-    """Runs a group's cases in one worker; where a case takes the worker down, the others run again, from the start, in a fresh one."""
+    """Runs a group's cases in one worker; where a case takes the worker down, the others run again, from the start, in a fresh one.
+
+    A case that runs out of memory beside others is set apart: it gets a worker of its own with the baseline and its control, or where these three do not
+    fit with the baseline alone. Where it is the baseline that does, all are set apart. A case for which there is no memory even then is `out_of_memory`.
+    """
 
     def __init__(
         self,
@@ -32,32 +37,69 @@ class Replicate:
         on_event: Callable[[events.Event], None],
         workloads: dict[str, str] | None = None,
         metrics: tuple[str, ...] = (),
+        apart: Collection[str] = (),
     ) -> None:
-        """`metrics` are those of the plan; the slow ones among them are observed in the first replicate alone."""
+        """`metrics` are those of the plan; the slow ones among them are observed in the first replicate alone.
+
+        `apart` are the keys of cases that were set apart in another replicate, and are from the start in this one.
+        """
         self._group, self._number, self._protocol = group, number, protocol
         self._writer, self._executor, self._tell = writer, executor, on_event
         self._workloads = workloads or dict(WORKLOADS)
         self._observe = tuple(metric for metric in OBSERVED if metric in metrics and number == 0)
         self._rows = {case.key: row for case, row in zip(group.cases, group.rows, strict=True)}
         self._results: dict[str, Result] = {}
+        self._apart = set(apart)
+        self._single: AnyCase | None = None
+        self._gone: set[str] = set()
+        self._may_part = self._over = False
         self.rounds: list[Round] = []
 
     def run(self) -> tuple[Result, ...]:
         """The result of every case, in the order of the group; not sealed yet."""
-        left = list(self._group.cases)
+        cases = self._group.cases
+        together = [case for case in cases if case.key not in self._apart]
+        if not self._apart or any(_compared(case) for case in together):
+            self._measure(together)
+        if any(case.role == BASELINE for case in cases):
+            for case in sorted(cases, key=lambda case: case.role == CONTROL):  # last, for it is beside every other
+                if case.role != BASELINE and case.key not in self._results:
+                    self._pair(case)
+        self._measure([case for case in cases if case.key not in self._results])
+        return tuple(self._results[case.key] for case in cases)
+
+    def _pair(self, single: AnyCase) -> None:
+        """Measure one case with what it is compared with; whichever of these runs out of memory, it is `single` that does not fit."""
+        for roles in ((BASELINE, CONTROL), (BASELINE,)):
+            if single.key not in self._results:
+                company = {one.key for one in self._group.cases if one.role in roles and self._sound(one)}
+                self._measure([one for one in self._group.cases if one is single or one.key in company], single)
+
+    def _measure(self, left: list[AnyCase], single: AnyCase | None = None) -> None:
+        """Worker after worker until each of the cases has a result or is set apart, or what is left of them is one pair.
+
+        With `single`, of a pair, until that has a result or is known not to fit beside the others.
+        """
         while left:
-            ending = self._attempt(left)
-            if ending.ok:
+            others = sum(map(_compared, left)) if any(case.role == BASELINE for case in left) else 0
+            if single is None and others == 1:
                 break
-            if ending.again and any(case.key in self._results for case in left):
-                pass
-            elif ending.culprit is None:  # nobody to blame: a fresh worker would go the same way
-                for case in left:
-                    self._fail(case, ending.status or CRASHED, ending.detail or "the worker ended itself without a cause")
-            else:
-                self._fail(left[ending.culprit], ending.status, ending.detail)
-            left = [case for case in left if case.key not in self._results]
-        return tuple(self._results[case.key] for case in self._group.cases)
+            self._single, self._may_part = single, others > 1
+            self._gone, self._over = set(), False
+            ending = self._attempt(left)
+            if not ending.ok and not (ending.again and self._gone):
+                self._blame(left, ending)
+            if ending.ok or self._over or (single is not None and single.key in self._gone):
+                break
+            left = [case for case in left if case.key not in self._gone]
+
+    def _blame(self, cases: list[AnyCase], ending: Ending) -> None:
+        """A worker that ended unasked: the case that it was running has failed, or all, for a fresh worker would go the same way."""
+        if ending.culprit is not None:
+            self._fail(cases[ending.culprit], ending.status, ending.detail)
+            return
+        for case in cases:
+            self._fail(case, ending.status or CRASHED, ending.detail or "the worker ended itself without a cause")
 
     def _attempt(self, cases: list[AnyCase]) -> Ending:
         self._started, self._name = time.time(), uuid.uuid4().hex[:8]
@@ -76,8 +118,14 @@ class Replicate:
         self._tell(events.ReplicateStarted(group=job.group, replicate=self._number, attempt=self._name, cases=tuple(case.key for case in cases)))
         ending = self._executor.run(job, self._on_message)
         if ending.ok:
-            self._results |= {key: result for key, result in self._measured.items() if key not in self._results}
+            self._keep()
         return ending
+
+    def _keep(self) -> None:
+        """The results of a worker that did all it was asked to; but not those of a pair whose single case was not measured after all, if none is new."""
+        found = {key: result for key, result in self._measured.items() if key not in self._gone}
+        if self._single is None or self._single.key in found or not found.keys() <= self._results.keys():
+            self._results |= {key: joined(self._results[key], result) if key in self._results else result for key, result in found.items()}
 
     def _on_message(self, message: Message) -> None:
         if isinstance(message, RoundTaken):
@@ -90,13 +138,14 @@ class Replicate:
                 order=tuple(keys[case] for case in message.order),
                 samples={keys[int(case)]: samples for case, samples in message.samples.items()},
                 disturbance=message.disturbance,
+                blocks={keys[int(case)]: readings for case, readings in message.blocks.items()},
                 started=message.started,
             )
             self._writer.add_round(one)
             self.rounds.append(one)
             self._tell(events.RoundDone(round=one, rounds=self._protocol.rounds))
         elif isinstance(message, Failed):
-            self._fail(self._cases[message.case], message.status, message.detail)
+            self._fail(self._cases[message.case], message.status, message.detail, alone=message.beside == 0)
         elif isinstance(message, Measured):
             case = self._cases[message.case]
             self._measured[case.key] = self._result(case, measurements=message.result_measurements(), chosen=message.chosen)
@@ -104,14 +153,40 @@ class Replicate:
             key = self._cases[message.case].key
             self._tell(events.WarmupDone(group=self._group.name, replicate=self._number, case=key, calls=message.calls, seconds=message.seconds))
 
-    def _fail(self, case: AnyCase, status: str, detail: str) -> None:
-        if case.key in self._results:
+    def _fail(self, case: AnyCase, status: str, detail: str, alone: bool = False) -> None:
+        """A case cannot go on; `alone` says that no other was held in the worker."""
+        if case.key in self._gone:
             return
-        self._results[case.key] = self._result(case, status=status, detail=detail)
+        self._gone.add(case.key)
+        if status == OUT_OF_MEMORY and not alone:
+            if self._may_part:
+                self._part(case, detail)
+                return
+            if self._single is not None:
+                self._over = True
+                if any(one.role == CONTROL and one is not self._single for one in self._cases):
+                    return  # without the control they may fit
+                if case is not self._single:
+                    case, detail = self._single, f"no memory for {self._rows[case.key]} beside it: {detail}"
+                    self._gone.add(case.key)
+        result = self._result(case, status=status, detail=detail)
+        self._results[case.key] = joined(result, self._results[case.key]) if case.key in self._results else result
         row = self._rows[case.key]
         self._tell(events.CellFailed(group=self._group.name, replicate=self._number, case=case.key, row=row, status=status, detail=detail))
 
+    def _part(self, case: AnyCase, detail: str) -> None:
+        """Set a case apart, or all of this worker's where it is the one that they are compared with."""
+        parted = {one.key for one in self._cases} if case.role == BASELINE else {case.key}
+        self._gone |= parted
+        self._apart |= parted
+        self._tell(events.SetApart(group=self._group.name, replicate=self._number, case=case.key, row=self._rows[case.key], detail=detail))
+
+    def _sound(self, case: AnyCase) -> bool:
+        return case.key not in self._results or self._results[case.key].status == OK
+
     def _result(self, case: AnyCase, **fields: object) -> Result:
+        if case.key in self._apart:
+            fields["chosen"] = {**fields.get("chosen", {}), PAIRED: ONE_BY_ONE}
         return Result(
             case=case.key,
             group=self._group.name,
@@ -122,3 +197,17 @@ class Replicate:
             ended=time.time(),
             **fields,
         )
+
+
+def _compared(case: AnyCase) -> bool:
+    return case.role not in (BASELINE, CONTROL)
+
+
+def joined(one: Result, other: Result) -> Result:
+    """`one` with the worker runs and the samples of `other`, which are of the same case and replicate; its status, and what it chose, are kept."""
+    samples = {measured.metric: measured for measured in one.measurements}
+    for measured in other.measurements:
+        before = samples.get(measured.metric)
+        samples[measured.metric] = Measurement(measured.metric, measured.unit, (*before.samples, *measured.samples)) if before else measured
+    times = {"started": min(one.started, other.started), "ended": max(one.ended, other.ended)}
+    return replace(one, also=(*one.also, *other.attempts), measurements=tuple(samples.values()), **times)

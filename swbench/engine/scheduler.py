@@ -14,7 +14,7 @@ from swbench.engine.replicate import Replicate
 from swbench.plan import Group, Plan
 from swbench.report.samples import pairs_of
 from swbench.report.statistics import Pair, Stopping
-from swbench.result import BUDGET_SPENT, COUNTED, FAILURES, FLOPS, FORWARD, FORWARD_BACKWARD, Result, ran_out
+from swbench.result import BUDGET_SPENT, COUNTED, FAILURES, FLOPS, FORWARD, FORWARD_BACKWARD, Result, paired, ran_out
 from swbench.store import RunWriter
 
 SLOW_S = 2.0
@@ -67,6 +67,7 @@ class _Run:
         self._told_slow = False
         self._ran_out = set(ran_out(writer.results))
         self._open = {group.name for group in plan.lasting(self._ran_out)}
+        self._apart = set(paired(writer.results))
 
     @property
     def _replicates(self) -> int:
@@ -111,8 +112,10 @@ class _Run:
             if budget_s is not None and self._writer.spent_s + began - self._started >= budget_s:
                 return BUDGET_SPENT
             self._inherit_counts(group)
-            replicate = Replicate(group, number, self._plan.protocol, self._writer, self._executor, self._tell, self._workloads, self._plan.metrics)
+            protocol, metrics = self._plan.protocol, self._plan.metrics
+            replicate = Replicate(group, number, protocol, self._writer, self._executor, self._tell, self._workloads, metrics, self._apart)
             results = replicate.run()
+            self._apart |= paired(results)
             self._seal(results)
             self._tell(events.ReplicateDone(group=group.name, replicate=number, results=results, elapsed_s=self._now() - began))
             self._fall_back(group, results)

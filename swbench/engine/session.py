@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+from swbench.case import BASELINE
 from swbench.clock import Clock, HostClock
 from swbench.engine.job import Job
 from swbench.engine.messages import Again, End, Failed, Measured, Message, RoundTaken, Warm
@@ -14,6 +15,7 @@ from swbench.engine.order import Order
 from swbench.engine.warmup import WarmUp
 from swbench.errors import DeviceError
 from swbench.probes import disturbance
+from swbench.probes.card import around
 from swbench.probes.workload import Unsupported, Workload
 from swbench.result import CRASHED, FORWARD_BACKWARD, OUT_OF_MEMORY, UNSUPPORTED, Measurement
 
@@ -22,7 +24,7 @@ _MEMORY_WORDS = ("can't allocate memory", "not enough memory", "out of memory", 
 
 
 class _Spent(Exception):
-    """A case ran a device out of memory: what it leaves behind there would bear on the others."""
+    """A case ran out of memory, and the others cannot go on here: a device keeps what it leaves behind, and without a baseline their rounds show no ratio."""
 
 
 class Session:
@@ -37,13 +39,13 @@ class Session:
         clock: Clock | None = None,
         read: Callable[[], Mapping[str, float]] = disturbance.read,
         collects: bool = True,
-        glance: Callable[[], None] = lambda: None,
+        look: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         """`collects` False leaves this process's garbage collector alone, where the process is not the session's own.
 
-        `read` gives a round's disturbance before and after it, and `glance` is called after each case in between.
+        `read` gives a round's disturbance before and after it, and `look` the state of the GPU before and after each case in it; empty where there is none.
         """
-        self._job, self._make, self._send, self._begin, self._read, self._glance = job, make, send, begin, read, glance
+        self._job, self._make, self._send, self._begin, self._read, self._look = job, make, send, begin, read, look
         self._now = (clock or HostClock()).now
         self._collects = collects
         self._ready: dict[int, Workload] = {}
@@ -52,7 +54,8 @@ class Session:
     def run(self) -> None:
         """Everything from building to reading out; a case that fails is reported and left out from there on.
 
-        One that runs a GPU out of memory ends the session, for the others to begin again in a clean worker.
+        One that runs a GPU out of memory ends the session, for the others to begin again in a clean worker; so does a baseline for which there is
+        no memory beside them.
         """
         try:
             self._run()
@@ -95,12 +98,23 @@ class Session:
     def _round(self, index: int, orders: Order) -> None:
         order = orders.draw(sorted(self._ready))
         samples: dict[str, dict[str, float]] = {}
+        blocks: dict[str, dict[str, float]] = {}
+        spans_s: dict[int, float] = {}
+
+        def block(case: int) -> None:
+            began = self._now()
+            samples[str(case)] = _checked(self._ready[case].call())
+            spans_s[case] = self._now() - began
+
         started, before = time.time(), self._read()
+        seen = self._look()
         for case in order:
-            self._guarded(case, "timing", lambda case: samples.__setitem__(str(case), _checked(self._ready[case].call())))
-            self._glance()
+            self._guarded(case, "timing", block)
+            last, seen = seen, self._look()
+            if case in spans_s and (readings := around(last, seen, spans_s[case])):
+                blocks[str(case)] = readings
         change = disturbance.difference(before, self._read())
-        self._send(RoundTaken(index=index, order=tuple(order), samples=samples, disturbance=dict(change), started=started))
+        self._send(RoundTaken(index=index, order=tuple(order), samples=samples, disturbance=dict(change), blocks=blocks, started=started))
         if self._collects:
             gc.collect(0)
 
@@ -126,8 +140,9 @@ class Session:
             self._ready.pop(case, None)
             status, detail = cause(problem)
             self._begin(-1, stage)
-            self._send(Failed(case=case, status=status, detail=f"{detail} (while {stage})" if status == CRASHED else detail))
-            if status == OUT_OF_MEMORY and self._job.cases[case].device != "cpu":
+            failed, others = self._job.cases[case], len(self._ready)
+            self._send(Failed(case=case, status=status, detail=f"{detail} (while {stage})" if status == CRASHED else detail, beside=others))
+            if status == OUT_OF_MEMORY and (failed.device != "cpu" or (failed.role == BASELINE and others)):
                 raise _Spent from None
         self._begin(-1, stage)
 

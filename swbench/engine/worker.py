@@ -19,7 +19,6 @@ from swbench.engine.job import EXIT_CRASHED, Job
 from swbench.engine.messages import Message, encode
 from swbench.engine.page import Page
 from swbench.engine.session import Session
-from swbench.probes import disturbance
 from swbench.probes.workload import Workload
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -38,23 +37,19 @@ def main() -> None:
     classes = workloads(job)
     if "torch" in sys.modules and job.threads:
         sys.modules["torch"].set_num_threads(job.threads)
-    read, glance = looking(job)
-    Session(job, lambda case: classes[case.kind](case), Line(report, ack).send, page.begin, read=read, glance=glance).run()
+    Session(job, lambda case: classes[case.kind](case), Line(report, ack).send, page.begin, look=looking(job)).run()
 
 
-def looking(job: Job) -> tuple[Callable[[], Mapping[str, float]], Callable[[], None]]:
-    """How a round's disturbance is read, and what looks at the GPU between its cases, where it runs on one."""
+def looking(job: Job) -> Callable[[], Mapping[str, float]]:
+    """What looks at the GPU around each block, where the job runs on one; nothing else has such readings."""
     device = next((case.device for case in job.cases if case.device != "cpu"), None)
     if device is None or "torch" not in sys.modules:
-        return disturbance.read, lambda: None
+        return dict
     from swbench.clock.cuda import gpu_for
-    from swbench.probes.card import CardWatch, card_of
+    from swbench.probes.card import card_of
 
     gpu = gpu_for(device)
-    if gpu is None:
-        return disturbance.read, lambda: None
-    watch = CardWatch(card_of(gpu.uuid))
-    return disturbance.Reader(gpu=watch.read).read, watch.glance
+    return dict if gpu is None else card_of(gpu.uuid).look
 
 
 class Line:

@@ -1,11 +1,14 @@
 """One GPU as NVML sees it, found by UUID: clocks, throttling, utilisation, power, energy, and who else is on it."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 THERMAL = 1
 """NVML_PERF_POLICY_THERMAL: the time clocks were held down by heat, which counts up even while nobody looks."""
+
+COUNTERS = ("gpu_thermal_s",)
+"""Readings of which only differences mean anything; the others are a state."""
 
 
 class Card:
@@ -54,6 +57,11 @@ class Card:
         found = self._ask("processes", lambda nvml, handle: [one.pid for one in nvml.nvmlDeviceGetComputeRunningProcesses(handle)])
         return tuple(found or ())
 
+    def look(self) -> dict[str, float]:
+        """`gpu_throttle_reasons` (bits), `gpu_sm_hz` and `gpu_thermal_s` (a counter) at this moment; whatever NVML does not say is left out."""
+        now = {"gpu_throttle_reasons": self.throttle_reasons(), "gpu_sm_hz": self.sm_hz(), "gpu_thermal_s": self.thermal_s()}
+        return {name: float(value) for name, value in now.items() if value is not None}
+
     def _ask(self, what: str, question: Callable[[Any, Any], Any]) -> Any:
         if self._handle is None or what in self._dropped:
             return None
@@ -68,28 +76,18 @@ class Card:
         return answer
 
 
-class CardWatch:
-    """Clocks and throttling for the disturbance of a round. `glance` looks between cases; `read` tells what all glances since the last one saw."""
+def around(before: Mapping[str, float], after: Mapping[str, float], wall_s: float) -> dict[str, float]:
+    """The readings around a block of `wall_s` seconds, from two looks: bits and clock as `<name>_before` and `<name>_after`, of the counter the difference.
 
-    def __init__(self, card: Card) -> None:
-        self._card = card
-        self._reasons, self._hz = 0, float("inf")
-
-    def glance(self) -> None:
-        """Look now."""
-        self._reasons |= self._card.throttle_reasons() or 0
-        self._hz = min(self._hz, self._card.sm_hz() or float("inf"))
-
-    def read(self) -> dict[str, float]:
-        """`gpu_throttle_reasons` (bits), `gpu_sm_hz` (the lowest seen) and `gpu_thermal_s` (a counter); whatever NVML does not say is left out."""
-        self.glance()
-        found = {"gpu_throttle_reasons": float(self._reasons)} if self._card.throttle_reasons() is not None else {}
-        if self._hz < float("inf"):
-            found["gpu_sm_hz"] = self._hz
-        if (thermal_s := self._card.thermal_s()) is not None:
-            found["gpu_thermal_s"] = thermal_s
-        self._reasons, self._hz = 0, float("inf")
-        return found
+    What only one of the looks has is left out; empty where they have nothing in common.
+    """
+    found: dict[str, float] = {}
+    for name in before.keys() & after.keys():
+        if name in COUNTERS:
+            found[name] = after[name] - before[name]
+        else:
+            found |= {f"{name}_before": before[name], f"{name}_after": after[name]}
+    return {"wall_s": wall_s, **{name: found[name] for name in sorted(found)}} if found else {}
 
 
 @functools.cache

@@ -4,17 +4,15 @@ import ctypes
 import os
 import resource
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from swbench.probes.marking import marked, marks, quietness, severity
 
 __all__ = ["Reader", "difference", "marked", "marks", "quietness", "read", "severity"]
 
-GAUGES = ("frequency_hz", "gpu_sm_hz")
+GAUGES = ("frequency_hz",)
 """Readings that are a state, not a count: a difference keeps the lower one and the share by which it fell."""
-BITS = ("gpu_throttle_reasons",)
-"""Readings that are a set of flags: a difference joins both sets."""
 
 _PRESSURES = ("cpu", "memory", "io")
 _STEAL, _IDLE = 7, (3, 4)  # columns of the first line of /proc/stat, proc(5): user nice system idle iowait irq softirq steal
@@ -23,13 +21,12 @@ _STEAL, _IDLE = 7, (3, 4)  # columns of the first line of /proc/stat, proc(5): u
 class Reader:
     """Keeps the kernel's files open, so that one reading costs a few system calls. A file that is missing leaves its keys out.
 
-    `gpu` is a seam: a callable that returns more readings, such as `gpu_throttle_reasons`. `root` stands for `/` in tests.
+    `root` stands for `/` in tests.
     """
 
-    def __init__(self, gpu: Callable[[], Mapping[str, float]] | None = None, root: str | Path = "/") -> None:
+    def __init__(self, root: str | Path = "/") -> None:
         root = Path(root)
         self.process = os.getpid()
-        self._gpu = gpu
         self._tick_s = 1.0 / os.sysconf("SC_CLK_TCK")
         self._stat = _open(root / "proc/stat")
         self._schedule = _open(root / "proc/thread-self/schedstat")
@@ -58,8 +55,6 @@ class Reader:
                 found[f"pressure_{kind}_s"] = int(line.split(b"total=", 1)[1].split(None, 1)[0]) * 1e-6
         if line := _read(self._frequency_file()):
             found["frequency_hz"] = int(line) * 1e3
-        if self._gpu is not None:
-            found.update(self._gpu())
         return found
 
     def _frequency_file(self) -> int | None:
@@ -81,13 +76,11 @@ class Reader:
 def difference(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
     """What happened between two readings; keys that only one of them has are left out."""
     both = [key for key in after if key in before]
-    change = {key: after[key] - before[key] for key in both if key not in GAUGES and key not in BITS}
+    change = {key: after[key] - before[key] for key in both if key not in GAUGES}
     for key in both:
         if key in GAUGES:
             change[key] = min(before[key], after[key])
             change[f"{key.removesuffix('_hz')}_drop"] = 1.0 - change[key] / max(before[key], after[key])
-        elif key in BITS:
-            change[key] = float(int(before[key]) | int(after[key]))
     return change
 
 
@@ -95,7 +88,7 @@ _reader: Reader | None = None
 
 
 def read() -> dict[str, float]:
-    """A reading by a reader of this process that stays open. A worker with a GPU makes its own `Reader(gpu=…)`."""
+    """A reading by a reader of this process that stays open."""
     global _reader
     if _reader is None or _reader.process != os.getpid():
         _reader = Reader()

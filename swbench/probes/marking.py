@@ -1,10 +1,10 @@
-"""The fixed rule that marks a round as disturbed. It reads what the machine did, never how long a sample took."""
+"""The fixed rule that marks a round, or one block of GPU timing in it, as disturbed. It reads what the machine did, never how long a sample took."""
 
 from collections.abc import Mapping, Sequence
 from math import floor
 
 CAP = 0.2
-"""At most this share of a replicate's rounds is marked; where more exceed the rule, those that exceed it most."""
+"""At most this share of a replicate's rounds is marked, and of each case's blocks; where more exceed the rule, those that exceed it most."""
 
 TICK_S = 0.01
 """Grain of /proc/stat: one stolen tick may be a fraction of one."""
@@ -22,19 +22,22 @@ FREQUENCY_DROP = 0.05
 HARMFUL_THROTTLING = 0x8 | 0x20 | 0x40 | 0x80
 """NVML clock-event bits: hardware slowdown, software thermal, hardware thermal, power brake. The power cap (0x4) is a card's normal state under load."""
 
+THROTTLE_READINGS = ("gpu_throttle_reasons", "gpu_throttle_reasons_before", "gpu_throttle_reasons_after")
+"""Joined for a round, as stores of schema 1 have it, and at both ends of a block."""
+
 
 def severity(disturbance: Mapping[str, float]) -> float:
-    """How far a round exceeds the rule: the largest reading over what is allowed of it. Above 1 is disturbed; missing readings count as 0."""
+    """How far a round or a block exceeds the rule: the largest reading over what is allowed of it. Above 1 is disturbed; missing readings count as 0."""
     wall_s = disturbance.get("wall_s", 0.0)
     found = [0.0]
     if wall_s > 0:
         for key, share in ALLOWED_SHARE.items():
-            grain_s = TICK_S if key == "steal_s" else 0.0
-            found.append(max(0.0, disturbance.get(key, 0.0) - grain_s) / (share * wall_s))
+            if taken_s := disturbance.get(key):
+                found.append((taken_s - TICK_S if key == "steal_s" else taken_s) / (share * wall_s))
         found.append(disturbance.get("involuntary_switches", 0.0) / (SWITCHES_FREE + SWITCHES_PER_S * wall_s))
     found.append(2.0 * disturbance.get("major_faults", 0.0))
     found.append(disturbance.get("frequency_drop", 0.0) / FREQUENCY_DROP)
-    found.append(2.0 if int(disturbance.get("gpu_throttle_reasons", 0)) & HARMFUL_THROTTLING else 0.0)
+    found.append(2.0 if any(int(disturbance.get(name, 0)) & HARMFUL_THROTTLING for name in THROTTLE_READINGS) else 0.0)
     return max(found)
 
 
@@ -50,13 +53,31 @@ def marks(disturbances: Sequence[Mapping[str, float]]) -> frozenset[int]:
     return frozenset(position for _, position in over[: floor(CAP * len(disturbances))])
 
 
+def block_marks(disturbances: Sequence[Mapping[str, float]], blocks: Sequence[Mapping[str, Mapping[str, float]]]) -> tuple[frozenset[str], ...]:
+    """For each round of one replicate the cases whose block is marked, from the rounds' disturbances and their readings by case.
+
+    In a marked round these are all that have readings. Of a case's other blocks those over the rule, the worst first, as long as at most `CAP` of its blocks
+    are marked in all.
+    """
+    rounds = marks(disturbances)
+    found: list[set[str]] = [set(readings) if position in rounds else set() for position, readings in enumerate(blocks)]
+    for case in {case for readings in blocks for case in readings}:
+        its = [(severity(readings[case]), position) for position, readings in enumerate(blocks) if case in readings]
+        over = sorted((pair for pair in its if pair[0] > 1.0 and pair[1] not in rounds), key=lambda pair: (-pair[0], pair[1]))
+        left = floor(CAP * len(its)) - sum(position in rounds for _, position in its)
+        for _, position in over[: max(0, left)]:
+            found[position].add(case)
+    return tuple(map(frozenset, found))
+
+
 def quietness(replicates: Sequence[Sequence[Mapping[str, float]]]) -> str:
     """One line that says how quiet the machine was, from the disturbances of every round, a list a replicate."""
     every = [one for replicate in replicates for one in replicate]
     wall_s = sum(one.get("wall_s", 0.0) for one in every)
     if not wall_s:
         return "machine: not observed"
-    over, put_aside = sum(marked(one) for one in every), sum(len(marks(replicate)) for replicate in replicates)
+    exceeding = [(sum(map(marked, replicate)), floor(CAP * len(replicate))) for replicate in replicates]
+    over, put_aside = sum(found for found, _ in exceeding), sum(min(found, most) for found, most in exceeding)
     share = over / len(every)
     word = "quiet" if share <= 0.05 else "somewhat disturbed" if share <= CAP else "busy"
     parts = [f"machine {word}: {over} of {len(every)} rounds disturbed" + (f", {put_aside} marked (at most {CAP:.0%})" if put_aside < over else "")]

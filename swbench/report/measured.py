@@ -43,7 +43,7 @@ BUSY_ENOUGH = 0.9
 
 @dataclass(frozen=True)
 class Timing:
-    """One timing metric of one cell. `ratio` is to the group's baseline, `quiet` the same without disturbed rounds (None where none was marked)."""
+    """One timing metric of one cell. `ratio` is to the group's baseline, `quiet` the same without disturbed rounds and blocks (None where none was marked)."""
 
     absolute: Absolute
     ratio: Interval | None
@@ -114,7 +114,7 @@ class MeasuredRun:
         sealed = set()
         for result in run.results:
             self._results[result.group, result.case].append(result)
-            sealed.add((result.group, result.replicate, result.attempt))
+            sealed.update((result.group, result.replicate, attempt) for attempt in result.attempts)
         self.rounds: dict[str, list[Round]] = defaultdict(list)
         for one in run.rounds:
             if (one.group, one.replicate, one.attempt) in sealed:
@@ -139,7 +139,7 @@ class MeasuredRun:
     def _cells(self, group: Group) -> Iterable[Measured]:
         rounds = by_replicate(self.rounds[group.name])
         quiet = undisturbed(self.rounds[group.name])
-        calm = by_replicate(quiet) if len(quiet) < len(self.rounds[group.name]) else None
+        calm = by_replicate(quiet) if _samples(quiet) < _samples(self.rounds[group.name]) else None
         baseline = next((case.key for case in group.cases if case.role == BASELINE), None)
         for case, label in zip(group.cases, group.rows, strict=True):
             key = case.key
@@ -208,6 +208,10 @@ def merged(results: Iterable[Result]) -> dict[str, tuple[float, ...]]:
             if measurement.metric not in TIMES:
                 found[measurement.metric] = found.get(measurement.metric, ()) + tuple(measurement.samples)
     return found
+
+
+def _samples(rounds: Iterable[Round]) -> int:
+    return sum(len(one.samples) for one in rounds)
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from swbench.case import device_kind
+from swbench.case import VARIANT, device_kind
 from swbench.errors import printable
-from swbench.probes.disturbance import marks, quietness
+from swbench.probes.disturbance import marked, marks, quietness
 from swbench.report.measured import PENDING, Measured, MeasuredRun, is_control
 from swbench.report.numbers import ratio, status_words
-from swbench.report.samples import by_replicate
-from swbench.result import BUDGET_SPENT, FORWARD, OK, OUT_OF_MEMORY
+from swbench.report.samples import by_replicate, disturbed
+from swbench.result import BUDGET_SPENT, FORWARD, OK, OUT_OF_MEMORY, PAIRED, Round
 
 if TYPE_CHECKING:
     from swbench.store import StoredRun
@@ -83,12 +83,21 @@ def fitting_note(measured: MeasuredRun) -> str | None:
     failed = Counter(cell.group.name for cell in measured.cells if cell.status == OUT_OF_MEMORY)
     parts = [f"{group}: {count(failed[group], 'case')} out of memory, so {other} takes its place" for group, other in tried]
     last = [f"{name}: {count(failed[name], 'case')} out of memory, and there is no smaller batch to try" for _, name in tried if _is_last(name, tried, failed)]
-    how = "one that does not gets no replicate after the one that shows it, unless it is the smallest"
-    return f"Batches from the largest down until all rows of one fit the device together; {how}: {'; '.join(parts + last)}. Ratios are of one batch each."
+    how = "one of which a row does not, even alone with the baseline, gets no replicate after the one that shows it, unless it is the smallest"
+    return f"Batches from the largest down until one at which every row fits the device; {how}: {'; '.join(parts + last)}. Ratios are of one batch each."
 
 
 def _is_last(name: str, tried: Iterable[tuple[str, str]], failed: Mapping[str, int]) -> bool:
     return failed[name] > 0 and all(group != name for group, _ in tried)
+
+
+def paired_note(cells: Iterable[Measured]) -> str | None:
+    """Which rows did not fit the memory beside the others, and how they were measured then. None where all did."""
+    parts = [f"{cell.label} ({cell.group.name})" for cell in cells if PAIRED in cell.chosen and cell.case.role == VARIANT]
+    if not parts:
+        return None
+    how = "each in processes of its own with the baseline, and its twin where there was room; the ratio is taken in their rounds, as ever"
+    return f"Paired one by one with the baseline, because not all fit the memory together: {printable('; '.join(parts))}; {how}."
 
 
 def disturbance_note(measured: MeasuredRun) -> str | None:
@@ -96,8 +105,23 @@ def disturbance_note(measured: MeasuredRun) -> str | None:
     rounds = [one for group in measured.rounds.values() for one in group]
     if not rounds:
         return None
-    put_aside = sum(len(marks([one.disturbance for one in replicate])) for group in measured.rounds.values() for replicate in by_replicate(group))
-    return f"Disturbed rounds (fixed rule, capped at 20 %): {put_aside} of {len(rounds)}, {100 * put_aside / len(rounds):.1f} %. They are kept in every figure."
+    replicates = [replicate for group in measured.rounds.values() for replicate in by_replicate(group)]
+    put_aside = sum(len(marks([one.disturbance for one in replicate])) for replicate in replicates)
+    said = f"Disturbed rounds (fixed rule, capped at 20 %): {put_aside} of {len(rounds)}, {100 * put_aside / len(rounds):.1f} %."
+    return f"{said}{_throttled(replicates)} They are kept in every figure."
+
+
+def _throttled(replicates: Sequence[Sequence[Round]]) -> str:
+    """How many blocks of GPU timing were throttled, and how many of these are marked; empty where no card was read around blocks."""
+    every = [readings for replicate in replicates for one in replicate for readings in one.blocks.values()]
+    if not every:
+        return ""
+    over = sum(map(marked, every))
+    counted = 0
+    for replicate in replicates:
+        for one, keys in zip(replicate, disturbed(replicate), strict=True):
+            counted += sum(marked(one.blocks[key]) for key in keys if key in one.blocks)
+    return f" GPU blocks throttled: {over} of {len(every)}{f', {counted} marked (at most 20 % of a case)' if over else ''}."
 
 
 def quiet_note(measured: MeasuredRun) -> str | None:
@@ -106,7 +130,7 @@ def quiet_note(measured: MeasuredRun) -> str | None:
     return quietness(replicates).removeprefix("machine").lstrip(": ") if replicates else None
 
 
-TOLD_APART = ("nvml", "beside", "busy", "tf32", "cudnn_benchmark", "compiled")
+TOLD_APART = ("nvml", "beside", "busy", "tf32", "cudnn_benchmark", "compiled", PAIRED)
 """What a result says of its device under `chosen`, which `gpu_notes` tells."""
 
 

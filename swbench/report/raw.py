@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from swbench.case import AnyCase, Case
-from swbench.probes.disturbance import marks
 from swbench.report.safe import spreadsheet
-from swbench.result import Result
+from swbench.report.samples import by_replicate, disturbed
+from swbench.result import Result, Round
 
 if TYPE_CHECKING:
     from swbench.store import StoredRun
@@ -22,7 +22,7 @@ SAMPLE_FIELDS = ("position", "metric", "unit", "value")
 OUTCOME_FIELDS = ("status", "detail", "solver_chosen", "kernels_chosen")
 COLUMNS = (*CASE_FIELDS, *PLACE_FIELDS, *SAMPLE_FIELDS, *OUTCOME_FIELDS)
 """`value` is in SI units as `unit` says; `round` and `position` (in the round's order) are empty for what is measured once a replicate; `disturbed` is the
-fixed rule's mark."""
+fixed rule's mark of the round, or of the block of GPU timing."""
 
 
 class Sample(NamedTuple):
@@ -39,33 +39,34 @@ def samples(run: StoredRun) -> Iterator[Sample]:
     fixed = {
         (group.name, case.key): _case(run, group.name, case, label) for group in run.plan.groups for case, label in zip(group.cases, group.rows, strict=True)
     }
-    sealed = {(one.group, one.replicate, one.attempt, one.case): one for one in run.results}
-    outcomes = {place: _outcome(result) for place, result in sealed.items()}
+    outcomes = {(one.group, one.replicate, attempt, one.case): _outcome(one) for one in run.results for attempt in one.attempts}
     seen = set()
-    attempts: dict[tuple[str, int, str], list] = {}
+    taken: dict[tuple[str, int], list[Round]] = {}
     for one in run.rounds:
-        attempts.setdefault((one.group, one.replicate, one.attempt), []).append(one)
-    for (group, replicate, attempt), rounds in attempts.items():
-        disturbed = marks([one.disturbance for one in rounds])
-        for index, one in enumerate(rounds):
-            place = (replicate, attempt, one.index, one.started, index in disturbed)
-            for position, key in enumerate(one.order):
-                cell = (group, replicate, attempt, key)
-                found = one.samples.get(key)
-                if not found:
-                    continue
-                seen.add(cell)
-                seen.update((*cell, metric) for metric in found)
-                for metric, value in found.items():
-                    yield Sample(fixed[group, key], place, (position, _name(metric), "s", value), outcomes[cell])
-    for cell, result in sealed.items():
+        taken.setdefault((one.group, one.replicate), []).append(one)
+    for (group, _), rounds in taken.items():
+        for replicate in by_replicate(rounds):
+            for one, marked in zip(replicate, disturbed(replicate), strict=True):
+                places = [(one.replicate, one.attempt, one.index, one.started, mark) for mark in (False, True)]
+                for position, key in enumerate(one.order):
+                    found = one.samples.get(key)
+                    if not found:
+                        continue
+                    cell = (group, one.replicate, key)
+                    seen.add(cell)
+                    seen.update((*cell, metric) for metric in found)
+                    place, outcome = places[key in marked], outcomes[(group, one.replicate, one.attempt, key)]
+                    for metric, value in found.items():
+                        yield Sample(fixed[group, key], place, (position, _name(metric), "s", value), outcome)
+    for result in run.results:
+        cell = (result.group, result.replicate, result.case)
         place = (result.replicate, result.attempt, None, result.started, None)
         rest = [one for one in result.measurements if (*cell, one.metric) not in seen]
         for measurement in rest:
             for value in measurement.samples:
-                yield Sample(fixed[result.group, result.case], place, (None, _name(measurement.metric), measurement.unit, value), outcomes[cell])
+                yield Sample(fixed[result.group, result.case], place, (None, _name(measurement.metric), measurement.unit, value), _outcome(result))
         if not rest and cell not in seen:
-            yield Sample(fixed[result.group, result.case], place, (None, "", "", None), outcomes[cell])
+            yield Sample(fixed[result.group, result.case], place, (None, "", "", None), _outcome(result))
 
 
 def _name(metric: str) -> str:

@@ -1,10 +1,11 @@
 """From rounds to samples: the pairs a ratio is taken of, the seconds of one cell, and the rounds left when disturbed ones are put aside."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from swbench.case import CONTROL
 from swbench.plan import Group
-from swbench.probes.marking import marks
+from swbench.probes.marking import block_marks, marks
 from swbench.report.intervals import Interval, Pair, log_ratio
 from swbench.result import Round
 
@@ -47,12 +48,21 @@ def seconds_of(replicates: Iterable[Iterable[Round]], case: str, metric: str) ->
     return [[one.samples[case][metric] for one in replicate if metric in one.samples.get(case, ())] for replicate in replicates]
 
 
+def disturbed(replicate: Sequence[Round]) -> list[frozenset[str]]:
+    """For each round of one replicate the case keys whose samples the fixed rule marks: all of a marked round's, and of another those of marked GPU blocks."""
+    rounds = marks([one.disturbance for one in replicate])
+    blocks = block_marks([one.disturbance for one in replicate], [one.blocks for one in replicate]) if any(one.blocks for one in replicate) else None
+    return [frozenset(one.samples) if index in rounds else blocks[index] if blocks else frozenset() for index, one in enumerate(replicate)]
+
+
 def undisturbed(rounds: Iterable[Round]) -> list[Round]:
-    """The rounds of one group without those that the fixed rule marks, at most a fifth of each replicate."""
+    """The rounds of one group without the samples that the fixed rule marks, at most a fifth of each case's in a replicate."""
     kept = []
     for replicate in by_replicate(rounds):
-        marked = marks([one.disturbance for one in replicate])
-        kept += [one for index, one in enumerate(replicate) if index not in marked]
+        for one, marked in zip(replicate, disturbed(replicate), strict=True):
+            calm = {key: samples for key, samples in one.samples.items() if key not in marked} if marked else one.samples
+            if calm:
+                kept.append(one if calm is one.samples else replace(one, samples=calm))
     return kept
 
 

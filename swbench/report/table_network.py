@@ -184,7 +184,12 @@ class _Builder:
         """What the marks and the sources mean."""
         if timed:
             yield notes.protocol_note(self.measured)
-            for text in (notes.fitting_note(self.measured), notes.noise_note(self.measured), notes.disturbance_note(self.measured)):
+            for text in (
+                notes.fitting_note(self.measured),
+                notes.paired_note(self.cells),
+                notes.noise_note(self.measured),
+                notes.disturbance_note(self.measured),
+            ):
                 if text:
                     yield text
         chosen = {}

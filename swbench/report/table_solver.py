@@ -215,7 +215,7 @@ def _faults(row: Row) -> list[str]:
 
 def _notes(measured: MeasuredRun, sections: tuple[Section, ...]) -> Iterable[str]:
     yield notes.protocol_note(measured)
-    for text in (notes.noise_note(measured), notes.disturbance_note(measured)):
+    for text in (notes.paired_note(measured.cells), notes.noise_note(measured), notes.disturbance_note(measured)):
         if text:
             yield text
     if any(row.mark == BEST for section in sections for row in section.rows):

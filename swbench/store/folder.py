@@ -13,7 +13,7 @@ from swbench.errors import SchemaTooNew, StoreError, UnknownName
 from swbench.store.files import cannot, read_json
 from swbench.store.shapes import fits
 
-SCHEMA = 1
+SCHEMA = 2
 
 RUN, SUITE, ENVIRONMENT, ROUNDS, CELLS = "run.json", "suite.toml", "environment.json", "rounds.jsonl", "cells.jsonl"
 

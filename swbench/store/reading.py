@@ -1,7 +1,9 @@
 """Reading a run back: sealed cells with the samples of their rounds, everything checked, nothing skipped in silence."""
 
+import gc
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -99,6 +101,23 @@ def plan_of(path: Path, header: dict[str, Any]) -> Plan:
 
 def read_content(path: Path, codec: Codec) -> Content:
     """Everything in the two line files that belongs to a sealed cell. Raises StoreError where they cannot be read at all."""
+    with _uncollected():
+        return _content(path, codec)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without garbage collection: all that is read stays, and looking through it again and again took half the time of reading a large run."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _content(path: Path, codec: Codec) -> Content:
     # cells first: a run being written adds its rounds before the cells that seal them
     cells, rounds = scan(path / folder.CELLS), scan(path / folder.ROUNDS)
     damaged = [f"{path / name} line {number} is damaged: {why}" for name, found in _both(cells, rounds) for number, why in found.damaged]
@@ -160,25 +179,30 @@ def _seals(path: Path, cells: Scan, codec: Codec, damaged: list[str]) -> tuple[l
 
 def owned(results: Sequence[Result], rounds: Iterable[Round]) -> list[Round]:
     """The rounds that belong to sealed cells, each with the samples of those cells alone."""
-    owner = {(one.case, one.replicate): one.attempt for one in results}
+    owners = {(one.case, one.replicate): one.attempts for one in results}
     kept = []
     for one in rounds:
-        samples = {key: value for key, value in one.samples.items() if owner.get((key, one.replicate)) == one.attempt}
-        if samples:
-            kept.append(one if len(samples) == len(one.samples) else replace(one, samples=samples))
+        samples = {key: value for key, value in one.samples.items() if one.attempt in owners.get((key, one.replicate), ())}
+        if samples and len(samples) == len(one.samples):
+            kept.append(one)
+        elif samples:
+            kept.append(replace(one, samples=samples, blocks={key: value for key, value in one.blocks.items() if key in samples}))
     return kept
 
 
 def with_samples(results: Sequence[Result], rounds: Iterable[Round]) -> tuple[Result, ...]:
     """Cells as they were sealed, now with the samples of their rounds in front of what was measured outside them."""
-    series: dict[tuple[str, int], dict[str, list[float]]] = defaultdict(dict)
+    series: dict[tuple[str, int], list[dict[str, float]]] = defaultdict(list)
     for one in rounds:
         for key, samples in one.samples.items():
-            metrics = series[key, one.replicate]
-            for metric, value in samples.items():
-                metrics.setdefault(metric, []).append(value)
-    timed = {cell: tuple(Measurement(metric, "s", tuple(values)) for metric, values in metrics.items()) for cell, metrics in series.items()}
+            series[key, one.replicate].append(samples)
+    timed = {cell: _by_metric(taken) for cell, taken in series.items()}
     return tuple(replace(one, measurements=timed.get((one.case, one.replicate), ()) + one.measurements) for one in results)
+
+
+def _by_metric(taken: Sequence[dict[str, float]]) -> tuple[Measurement, ...]:
+    metrics = dict.fromkeys(metric for samples in taken for metric in samples)
+    return tuple(Measurement(metric, "s", tuple([samples[metric] for samples in taken if metric in samples])) for metric in metrics)
 
 
 def _more(problems: tuple[str, ...]) -> str:

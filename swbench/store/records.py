@@ -1,12 +1,13 @@
 """Rounds and results as records, and back. A round names its group and cases by their position in the plan, to be compact."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from swbench.plan import Plan
 from swbench.result import COUNTED, STATUSES, Measurement, Result, Round
 
+_NUMBERS = {float, int}
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -33,26 +34,30 @@ class Codec:
         metrics = list(dict.fromkeys(metric for samples in one.samples.values() for metric in samples))
         samples = [[one.samples[key].get(metric) for metric in metrics] if key in one.samples else None for key in one.order]
         record = {"g": group, "r": one.replicate, "a": one.attempt, "i": one.index, "t": round(one.started, 3)}
-        return {**record, "o": order, "m": metrics, "s": samples, "d": dict(one.disturbance)}
+        record |= {"o": order, "m": metrics, "s": samples, "d": dict(one.disturbance)}
+        if one.blocks:
+            names = list(dict.fromkeys(name for readings in one.blocks.values() for name in readings))
+            blocks = [[one.blocks[key].get(name) for name in names] if key in one.blocks else None for key in one.order]
+            record |= {"bn": names, "b": blocks}
+        return record
 
     def round(self, record: Mapping[str, Any]) -> Round:
         """The round in a record. Raises ValueError, KeyError, IndexError or TypeError where it is none."""
         group = _position(record["g"], len(self._names))
         keys = self._keys[group]
-        order = tuple(keys[_position(case, len(keys))] for case in record["o"])
-        metrics = [_text(metric) for metric in record["m"]]
-        samples = {}
-        for key, values in zip(order, record["s"], strict=True):
-            if values is not None:
-                samples[key] = {metric: _number(value) for metric, value in zip(metrics, values, strict=True) if value is not None}
+        places = record["o"]
+        if set(map(type, places)) - {int} or (places and not 0 <= min(places) <= max(places) < len(keys)):
+            raise ValueError("a position is outside the plan")
+        order = tuple(map(keys.__getitem__, places))
         return Round(
             group=self._names[group],
             replicate=_count(record["r"]),
             attempt=_text(record["a"]),
             index=_count(record["i"]),
             order=order,
-            samples=samples,
-            disturbance={_text(name): _number(value) for name, value in record["d"].items()},
+            samples=_by_case(order, record["m"], record["s"]),
+            disturbance=_numbers(dict(record["d"].items())),
+            blocks=_by_case(order, record["bn"], record["b"]) if "b" in record else {},
             started=_number(record["t"]),
         )
 
@@ -61,6 +66,8 @@ class Codec:
         if result.group not in self._group or result.case not in self._case[self._group[result.group]]:
             raise ValueError(f"case {result.case} of group {result.group!r} is not in the plan")
         data = result.to_json()
+        if not data["also"]:
+            del data["also"]
         data["measurements"] = [[m.metric, m.unit, [value if math.isfinite(value) else str(value) for value in m.samples]] for m in result.measurements]
         return data
 
@@ -85,7 +92,26 @@ class Codec:
             environment=_text(record["environment"]),
             started=_number(record["started"]),
             ended=_number(record["ended"]),
+            also=tuple(_text(attempt) for attempt in record.get("also", ())),
         )
+
+
+def _by_case(order: Sequence[str], names: Sequence[Any], rows: Sequence[Any]) -> dict[str, dict[str, float]]:
+    """Values by case and name from a table whose rows are in `order`; a row or a value may be missing."""
+    names, found = [_text(name) for name in names], {}
+    for key, values in zip(order, rows, strict=True):
+        if values is not None:
+            found[key] = _numbers({name: value for name, value in zip(names, values, strict=True) if value is not None})
+    return found
+
+
+def _numbers(given: dict[str, Any]) -> dict[str, float]:
+    """The same, if all its values are finite numbers; a sum tells that of most at once, though finite ones may have an infinite sum."""
+    values = given.values()
+    if not set(map(type, values)) <= _NUMBERS or not math.isfinite(sum(values)):
+        for value in values:
+            _number(value)
+    return given
 
 
 def _number(value: Any) -> float:

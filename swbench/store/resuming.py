@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import swbench
 from swbench.errors import ResumeRefused, StoreDamaged, StoreError
 from swbench.machine.environment import unlike
 from swbench.plan import Plan
@@ -56,6 +57,8 @@ def _resume(path, lock, plan, environment, anyway, command, plugins) -> RunWrite
     if content.damaged:
         raise StoreDamaged(f"{content.damaged[0]}; the run cannot go on from damaged results, start a new one")
     header["resumed"].append({"time": time.time(), "command": command, "changes": changes, "recovered": list(content.torn)})
+    if header["schema"] != folder.SCHEMA:
+        header.update(schema=folder.SCHEMA, needs=swbench.__version__)  # an earlier version would misread what is added from here on
     now = environment if environment is not None else before
     writer = RunWriter(path, header, stored, now, lock, content)
     write_json(path / folder.RUN, header)

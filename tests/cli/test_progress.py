@@ -51,6 +51,20 @@ def falling_back(plan):
     return events.FallingBack(group=plan.groups[0].name, fallback=plan.groups[1].name)
 
 
+def test_the_time_left_is_by_the_pace_of_the_whole_run_warm_up_included(plan, tmp_path):
+    display, clock = Display(Console(file=io.StringIO(), force_terminal=True)), [0.0]
+    display._bar.get_time = lambda: clock[0]
+    with display:
+        display(events.RunStarted(plan=plan, path=tmp_path, replicates=20, sealed={}))
+        for replicate in range(10):
+            for event in rounds(plan, 0, [replicate]):
+                display(event)
+                clock[0] += 1.0 if event.round.index == 0 else 99.0
+        (task,) = display._bar.tasks
+    assert (task.completed, task.total) == (20, 40)
+    assert task.time_remaining == pytest.approx(10 * 100, rel=0.06)
+
+
 @pytest.mark.parametrize("tried", [(), (0,), (0, 1)])
 def test_a_batch_that_is_given_up_counts_by_what_was_done_of_it(plan, bar, tried):
     """Nothing, where no case had memory; all of a replicate, where others had; more, where memory ran out late."""

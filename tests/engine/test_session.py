@@ -45,6 +45,7 @@ MESSAGES = [
     Failed(case=1, status="crashed", detail="d"),
     Warm(case=0, calls=3, seconds=0.5),
     RoundTaken(index=0, order=(1, 0), samples={"0": {"forward_s": 1.0}}, disturbance={"steal_s": 0.0}, started=3.0),
+    RoundTaken(index=0, order=(1,), samples={"1": {"forward_s": 1.0}}, disturbance={}, blocks={"1": {"gpu_sm_hz_after": 1e9}}, started=3.0),
     Measured(case=0, measurements=(("error", "1", (float("inf"), 2.0)),), chosen={"solver": "eigh"}),
     End(),
 ]
@@ -68,6 +69,8 @@ def test_messages_survive_the_pipe(message):
         b'["Warm", {"case": 0, "calls": 1, "seconds": NaN}]',
         b'["RoundTaken", {"index": 0, "order": [7], "samples": {}, "disturbance": {}, "started": 0}]',
         b'["RoundTaken", {"index": 0, "order": [0], "samples": {"0": {"forward_s": "x"}}, "disturbance": {}, "started": 0}]',
+        b'["RoundTaken", {"index": 0, "order": [0], "samples": {}, "disturbance": {}, "blocks": {"0": {"x": NaN}}, "started": 0}]',
+        b'["RoundTaken", {"index": 0, "order": [0], "samples": {}, "disturbance": {}, "blocks": {"2": {}}, "started": 0}]',
         b'["Measured", {"case": 0, "measurements": [["m", 1, [1.0]]], "chosen": {}}]',
         b"[" * 100_000,
         b"\xff",

@@ -5,8 +5,7 @@ from fake_nvml import FakeNvml
 
 from swbench.clock.fake_gpu import FakeGpu
 from swbench.probes import marking, steady
-from swbench.probes.card import Card, CardWatch, find
-from swbench.probes.disturbance import Reader, difference
+from swbench.probes.card import Card, around, find
 
 UUID = FakeGpu.uuid
 
@@ -99,42 +98,45 @@ def test_nothing_is_observed_that_was_not_asked_for():
     assert observe(FakeNvml(), metrics=("time",))[0] == {}
 
 
-def test_a_throttle_between_two_cases_marks_the_round():
-    reasons = iter([0, 0, 0x40, 0, 0, 0, 0, 0])
-    watch = CardWatch(find(FakeNvml(nvmlDeviceGetCurrentClocksEventReasons=lambda: next(reasons)), UUID))
-    before = watch.read()
-    watch.glance()
-    change = difference(before, watch.read())
-    assert int(change["gpu_throttle_reasons"]) == 0x40
-    assert marking.marked(change)
+def block(wall_s=1.0, **answers):
+    """The readings around a block of so many seconds of a card with these answers."""
+    card = find(FakeNvml(**answers), UUID)
+    return around(card.look(), card.look(), wall_s)
+
+
+def test_the_readings_of_both_ends_are_kept_as_they_are():
+    held_ns, clocks = iter([10**9, 10**9]), iter([1980, 1200])
+    found = block(
+        0.25,
+        nvmlDeviceGetCurrentClocksEventReasons=0x4,
+        nvmlDeviceGetClockInfo=lambda: next(clocks),
+        nvmlDeviceGetViolationStatus=lambda: type("V", (), {"violationTime": next(held_ns)}),
+    )
+    bits = {"gpu_throttle_reasons_before": 4.0, "gpu_throttle_reasons_after": 4.0}
+    assert found == {"wall_s": 0.25, "gpu_sm_hz_before": 1.98e9, "gpu_sm_hz_after": 1.2e9, "gpu_thermal_s": 0.0, **bits}
+    assert not marking.marked(found), "neither a lower clock nor the power cap is a harm"
+
+
+@pytest.mark.parametrize("seen", [(0x40, 0), (0, 0x40), (0x40, 0x40)])
+def test_a_throttle_at_either_end_marks_the_block(seen):
+    reasons = iter(seen)
+    assert marking.marked(block(nvmlDeviceGetCurrentClocksEventReasons=lambda: next(reasons)))
 
 
 def test_a_throttle_in_mid_block_shows_in_the_counter_though_no_reading_saw_it():
     held_ns = iter([0, 300_000_000])
-    watch = CardWatch(find(FakeNvml(nvmlDeviceGetViolationStatus=lambda: type("V", (), {"violationTime": next(held_ns)})), UUID))
-    before, after = ({"wall_s": wall_s, **watch.read()} for wall_s in (0.0, 1.0))
-    change = difference(before, after)
-    assert change["gpu_throttle_reasons"] == 0.0
-    assert change["gpu_thermal_s"] == pytest.approx(0.3)
-    assert marking.marked(change)
+    found = block(nvmlDeviceGetViolationStatus=lambda: type("V", (), {"violationTime": next(held_ns)}))
+    assert (found["gpu_throttle_reasons_before"], found["gpu_throttle_reasons_after"]) == (0.0, 0.0)
+    assert found["gpu_thermal_s"] == pytest.approx(0.3)
+    assert marking.marked(found)
 
 
-def test_the_power_cap_marks_nothing():
-    watch = CardWatch(find(FakeNvml(nvmlDeviceGetCurrentClocksEventReasons=0x4), UUID))
-    assert not marking.marked(difference(watch.read(), watch.read()))
+def test_what_nvml_stopped_saying_in_mid_block_is_left_out():
+    found = block(fail={"nvmlDeviceGetClockInfo": 1})
+    assert "gpu_sm_hz_before" not in found
+    assert "gpu_thermal_s" in found
 
 
-def test_the_lowest_clock_of_a_round_is_kept():
-    clocks = iter([1980, 1200, 1980])
-    watch = CardWatch(find(FakeNvml(nvmlDeviceGetClockInfo=lambda: next(clocks)), UUID))
-    before = watch.read()
-    watch.glance()
-    change = difference(before, watch.read())
-    assert change["gpu_sm_hz"] == 1.2e9
-    assert change["gpu_sm_drop"] == pytest.approx(1 - 1200 / 1980)
-
-
-def test_a_reader_without_answers_reads_as_on_a_cpu():
-    watch = CardWatch(Card(None, None, "no NVML"))
-    assert watch.read() == {}
-    assert not [key for key in Reader(gpu=watch.read).read() if key.startswith("gpu")]
+def test_a_card_without_answers_reads_as_a_cpu():
+    card = Card(None, None, "no NVML")
+    assert card.look() == around(card.look(), card.look(), 1.0) == {}

@@ -3,6 +3,7 @@ import os
 import pytest
 
 from swbench.probes.disturbance import Reader, difference, marked, marks, quietness, read, severity
+from swbench.probes.marking import block_marks
 
 
 def write(root, steal=10, wait=5_000_000, pressure=1_000_000, khz=2_000_000):
@@ -39,14 +40,6 @@ def test_missing_files_leave_their_keys_out(tmp_path):
     assert set(Reader(root=tmp_path).read()) == {"wall_s", "own_cpu_s", "involuntary_switches", "major_faults"}
 
 
-def test_the_gpu_is_a_seam_whose_flags_are_joined(tmp_path):
-    flags = iter([{"gpu_throttle_reasons": 0x1}, {"gpu_throttle_reasons": 0x40}])
-    reader = Reader(gpu=lambda: next(flags), root=tmp_path)
-    change = difference(reader.read(), reader.read())
-    assert change["gpu_throttle_reasons"] == 0x41
-    assert marked(change)
-
-
 def test_a_reading_of_this_machine_has_counters_that_do_not_fall():
     change = difference(read(), read())
     assert min(change.values()) >= 0
@@ -71,6 +64,10 @@ def test_a_reading_of_this_machine_has_counters_that_do_not_fall():
         ({"frequency_drop": 0.06}, True),
         ({"gpu_throttle_reasons": 0x1 | 0x2 | 0x4}, False),
         ({"gpu_throttle_reasons": 0x20}, True),
+        ({"gpu_throttle_reasons_before": 0x1, "gpu_throttle_reasons_after": 0x8}, True),
+        ({"gpu_throttle_reasons_before": 0x80, "gpu_throttle_reasons_after": 0x4}, True),
+        ({"gpu_throttle_reasons_before": 0x4, "gpu_throttle_reasons_after": 0x1}, False),
+        ({"gpu_thermal_s": 0.02}, True),
     ],
 )
 def test_the_rule(readings, over):
@@ -86,6 +83,29 @@ def test_marking_is_capped_at_a_fifth_and_takes_the_worst():
     assert marks(noisy) == {8, 9}
     assert marks(noisy[:4]) == frozenset()
     assert marks([{"wall_s": 1.0}] * 9 + noisy[:1]) == {9}
+
+
+CALM, HOT = {"wall_s": 0.1}, {"wall_s": 0.1, "gpu_thermal_s": 0.05}
+
+
+def test_one_throttled_block_of_several_is_marked_alone():
+    blocks = [{"a": CALM, "b": HOT if position == 3 else CALM, "c": CALM} for position in range(10)]
+    assert block_marks([{"wall_s": 0.3}] * 10, blocks) == tuple(frozenset("b" if position == 3 else "") for position in range(10))
+
+
+def test_blocks_are_capped_at_a_fifth_of_a_case_and_the_worst_are_taken():
+    hotter = [{"a": {"wall_s": 0.1, "gpu_thermal_s": 0.01 * (1 + position)}, "b": CALM} for position in range(10)]
+    found = block_marks([{"wall_s": 0.3}] * 10, hotter)
+    assert [position for position, keys in enumerate(found) if keys] == [8, 9]
+    assert set().union(*found) == {"a"}
+
+
+def test_a_marked_round_takes_its_blocks_with_it_and_counts_for_the_cap():
+    stolen = {"wall_s": 0.3, "steal_s": 0.2}
+    blocks = [{"a": HOT, "b": CALM} for _ in range(10)]
+    found = block_marks([stolen] + [{"wall_s": 0.3}] * 9, blocks)
+    assert [sorted(keys) for keys in found] == [["a", "b"], ["a"], *[[]] * 8]
+    assert block_marks([stolen] * 2 + [{"wall_s": 0.3}] * 8, blocks)[2:] == (frozenset(),) * 8, "the rounds have used the fifth up"
 
 
 def test_severity_ignores_how_long_the_round_took_where_nothing_else_happened():

@@ -174,3 +174,12 @@ def test_roofline_draws_what_can_be_drawn():
     assert sum(len(drawn.get_offsets()) for drawn in axis.collections) == 2
     with pytest.raises(ValueError, match="above zero"):
         roofline(points[1:2], peak_flops_s=2e11, peak_bytes_s=2e10)
+
+
+@pytest.mark.parametrize(("replicates", "named"), [(3, ["replicate 0", "replicate 1", "replicate 2"]), (12, ["replicates 0 to 11"])])
+def test_the_legend_of_the_drift_names_as_many_replicates_as_there_are_colours(replicates, named):
+    group = network_group()
+    results, rounds = results_of(group, replicates=replicates), rounds_of(group, [1] * 5, replicates=replicates, rounds=5, disturbed={(0, 1)})
+    made = TABLE.load("drift")(build_table(stored([group], results, rounds)))
+    (legend,) = [axis.get_legend() for axis in made.axes]
+    assert [text.get_text() for text in legend.get_texts()] == [*named, "disturbed"]

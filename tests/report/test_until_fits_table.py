@@ -58,7 +58,7 @@ def test_the_note_says_what_was_measured_in_whose_place():
     (note,) = [note for note in build_table(a_run(full=2)).notes if note.startswith("Batches")]
     assert "cuda batch 16 713x713: 1 case out of memory, so cuda batch 8 713x713 takes its place; cuda batch 8" in note
     assert note.endswith("Ratios are of one batch each.")
-    assert "all rows of one fit the device together" in note
+    assert "until one at which every row fits the device" in note
 
 
 def test_the_note_is_true_of_a_batch_that_ran_out_late_and_of_the_last():
@@ -67,7 +67,7 @@ def test_the_note_is_true_of_a_batch_that_ran_out_late_and_of_the_last():
     run = stored([late, last], results, rounds_of(late, [1, 1, 1.2, 1.25, 1.3], replicates=1))
     (note,) = [note for note in build_table(run).notes if note.startswith("Batches")]
     assert "one replicate of each" not in note
-    assert "one that does not gets no replicate after the one that shows it, unless it is the smallest: " in note
+    assert "one of which a row does not, even alone with the baseline, gets no replicate after the one that shows it, unless it is the smallest: " in note
     assert "cuda batch 16 713x713: 1 case out of memory, so cuda batch 8 713x713 takes its place" in note
     assert "cuda batch 8 713x713: 1 case out of memory, and there is no smaller batch to try" in note
 

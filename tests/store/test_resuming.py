@@ -1,11 +1,15 @@
 """One writer a run; what is sealed stays, and a change refuses a resumption by name."""
 
+import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import runs
 
+import swbench
 from swbench import store
 from swbench.errors import ResumeRefused, StoreBusy
 from swbench.store import fingerprint
@@ -45,6 +49,24 @@ def test_a_change_refuses_resumption_unless_anyway(written, change, message, mon
         store.resume(written, **change)
     store.resume(written, **change, anyway=True).close()
     assert message in store.load(written).warnings[0]
+
+
+def test_a_run_of_an_earlier_schema_goes_on_in_this_one_and_keeps_what_it_had(tmp_path):
+    path = tmp_path / "old"
+    shutil.copytree(Path(__file__).parent / "schema-1", path)
+    header = json.loads((path / "run.json").read_text())
+    (path / "run.json").write_text(json.dumps({**header, "complete": False}))
+    lines = (path / "rounds.jsonl").read_bytes().splitlines(keepends=True)
+    (path / "rounds.jsonl").write_bytes(b"".join(lines[:9]))
+    cells = (path / "cells.jsonl").read_bytes().splitlines(keepends=True)
+    (path / "cells.jsonl").write_bytes(b"".join(cells[:9]))
+    with store.resume(path, anyway=True) as writer:
+        runs.fill(writer, writer.plan, group=1, replicate=1, attempt="new")
+        writer.finish()
+    header, found = json.loads((path / "run.json").read_text()), store.load(path)
+    assert (header["schema"], header["needs"]) == (2, swbench.__version__)
+    assert (path / "rounds.jsonl").read_bytes().startswith(b"".join(lines[:9]))
+    assert [bool(one.blocks) for one in found.rounds] == [False] * 9 + [True] * 3
 
 
 def test_a_run_that_is_written_is_held(written):

@@ -26,10 +26,11 @@ def test_an_old_run_loads_with_every_sample_and_prints(path):
     assert (protocol.iterations, protocol.replicates, protocol.warmup_s, protocol.warmup_cap_s) == (6, 2, 2.0, 20.0), "its own, not today's defaults"
     assert found.environment["torch"] == {"version": "2.13.0"}
     assert [(one.group, one.replicate) for one in found.results[::3]] == [(f"cpu batch {batch}", number) for batch in (1, 2) for number in (0, 1)]
-    assert found.rounds[0] == runs.one_round(found.plan, attempt="00")
+    assert found.rounds[0] == runs.one_round(found.plan, attempt="00", schema=found.header["schema"])
+    assert sum(bool(one.blocks) for one in found.rounds) == (15 if found.header["schema"] > 1 else 0)
     for one in found.results:
         position = [case.key for group in found.plan.groups if group.name == one.group for case in group.cases].index(one.case)
-        assert one.samples("forward_s") == (0.1 + position,) * 3
+        assert one.samples("forward_s") == (0.1 + position,) * (3 * len(one.attempts))
         assert one.samples("error") == (float("inf"),)
     assert exporters.export(build_table(found), "csv").count("\n") == 1 + 4
 
@@ -39,6 +40,9 @@ def test_this_version_writes_what_the_newest_sample_holds(tmp_path):
     with store.RunWriter.create(tmp_path, plan, runs.ENVIRONMENT, "") as writer:
         for group in (0, 1):
             for number in (0, 1):
-                runs.fill(writer, plan, group, number, attempt=f"{group}{number}")
+                if (group, number) == (1, 1):
+                    runs.fill_paired(writer, plan, group, number)
+                else:
+                    runs.fill(writer, plan, group, number, attempt=f"{group}{number}")
     for name in ("rounds.jsonl", "cells.jsonl"):
         assert (writer.path / name).read_bytes() == (SAMPLES[-1] / name).read_bytes(), "the format changed: raise the schema, and add a sample"

@@ -1,15 +1,17 @@
 """What is written comes back, under its name; where it cannot be written that is said at once."""
 
+import gc
 import json
 import resource
 import subprocess
 import sys
+import zlib
 
 import pytest
 import runs
 
 from swbench import store
-from swbench.errors import StoreError, UnknownName
+from swbench.errors import StoreDamaged, StoreError, UnknownName
 
 
 def test_what_is_written_comes_back(written):
@@ -120,3 +122,36 @@ def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path, monkeypatch):
 def test_reading_imports_no_torch(written):
     code = f"import sys; from swbench import store; store.load({str(written)!r}); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_reading_leaves_the_garbage_collector_as_it_was(written):
+    for collecting in (True, False):
+        gc.enable() if collecting else gc.disable()
+        try:
+            store.load(written)
+            with pytest.raises(StoreError):
+                store.load(written.parent)
+            assert gc.isenabled() is collecting
+        finally:
+            gc.enable()
+
+
+@pytest.mark.parametrize("value", ["1e999", "-1e999", '"1"', "true", "null"])
+def test_a_time_that_is_no_finite_number_is_damage_and_a_missing_one_is_left_out(written, value):
+    path = written / "rounds.jsonl"
+    first, *rest = path.read_bytes().splitlines(keepends=True)
+    body = first[12:-2].replace(b"[0.1,0.3]", f"[0.1,{value}]".encode(), 1)
+    path.write_bytes(b'["%08x",%b]\n' % (zlib.crc32(body), body) + b"".join(rest))
+    if value == "null":
+        assert {len(samples) for samples in store.load(written).rounds[0].samples.values()} == {1, 2}
+    else:
+        with pytest.raises(StoreDamaged, match="line 1 is damaged: a sample is not"):
+            store.load(written)
+
+
+def test_times_whose_sum_is_infinite_are_times(written):
+    path = written / "rounds.jsonl"
+    first, *rest = path.read_bytes().splitlines(keepends=True)
+    body = first[12:-2].replace(b"[0.1,0.3]", b"[1e308,1e308]", 1)
+    path.write_bytes(b'["%08x",%b]\n' % (zlib.crc32(body), body) + b"".join(rest))
+    assert {"forward_s": 1e308, "forward_backward_s": 1e308} in store.load(written).rounds[0].samples.values()

@@ -3,13 +3,18 @@
 from statistics import median
 
 from swbench.case import BASELINE
-from swbench.probes.disturbance import marks
 from swbench.report.measured import MeasuredRun
 from swbench.report.plots.style import MARKERS, PALETTE, figure, short, some, styled
-from swbench.report.samples import by_replicate
+from swbench.report.samples import by_replicate, disturbed
 from swbench.result import FORWARD, FORWARD_BACKWARD
 
 MOST = 4
+
+CROSSED = "disturbed"
+
+COLOURS = tuple(colour for colour in PALETTE if colour != "#000000")
+SHAPES = tuple(marker for marker in MARKERS if marker not in ("P", "X"))
+"""A replicate looks like no black cross."""
 
 
 @styled
@@ -37,17 +42,22 @@ def drift(table):
         usual = median(one.samples[base][metric] for rounds in replicates for one in rounds if metric in one.samples.get(base, ()))
         start = min(one.started for rounds in replicates for one in rounds)
         for index, rounds in enumerate(replicates):
-            colour, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
+            colour, marker = COLOURS[index % len(COLOURS)], SHAPES[index % len(SHAPES)]
             points = [(one.started - start, one.samples[base][metric] / usual) for one in rounds if metric in one.samples.get(base, ())]
             axis.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=4, linewidth=0.8, label=f"replicate {rounds[0].replicate}")
-            marked = marks([one.disturbance for one in rounds])
-            crossed = [(one.started - start, one.samples[base][metric] / usual) for i, one in enumerate(rounds) if i in marked and base in one.samples]
+            marked = zip(rounds, disturbed(rounds), strict=True)
+            crossed = [(one.started - start, one.samples[base][metric] / usual) for one, keys in marked if base in keys and metric in one.samples.get(base, ())]
             if crossed:
-                axis.plot(*zip(*crossed, strict=True), "x", color="#000000", markersize=9, markeredgewidth=1.4, label="disturbed")
+                axis.plot(*zip(*crossed, strict=True), "x", color="#000000", markersize=9, markeredgewidth=1.4, label=CROSSED)
         axis.axhline(1, color="#333333", linewidth=0.8)
         axis.set_title(short(name, 70))
         axis.set_xlabel("seconds since the first round")
         axis.set_ylabel("time / median")
         handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
-        axis.legend(list(handles.values())[:10], list(handles)[:10], loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        crosses = [(name, handle) for name, handle in handles.items() if name == CROSSED]
+        told = [(name, handle) for name, handle in handles.items() if name != CROSSED]
+        if len(told) > len(COLOURS):  # colours come again, and the order in time says which replicate it is
+            told = [(f"{told[0][0].replace('replicate', 'replicates')} to {told[-1][0].rpartition(' ')[2]}", told[0][1])]
+        names, drawn = zip(*told, *crosses, strict=True)
+        axis.legend(drawn, names, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return made
