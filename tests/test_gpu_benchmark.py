@@ -199,9 +199,9 @@ def test_the_layer_alone_refuses_a_shared_gpu_too_and_says_beside_whom_it_measur
 def test_make_hands_its_arguments_on():
     if shutil.which("make") is None:
         pytest.skip("make is not installed")
-    words = ["make", "--dry-run", "gpu", "ARGS=--allow-busy --steps table1"]
+    words = ["make", "--no-print-directory", "--dry-run", "gpu", "ARGS=--allow-busy --steps table1"]
     done = subprocess.run(words, cwd=Path(__file__).parent.parent, capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.splitlines()[-1].endswith("benchmarks/gpu.py --allow-busy --steps table1")
+    assert done.stdout.splitlines()[-1].endswith("benchmarks/gpu.py --allow-busy --steps table1"), done.stdout
 
 
 def test_without_a_gpu_it_is_one_line(steps, monkeypatch, tmp_path):
