@@ -58,6 +58,8 @@ class Replicate:
     def run(self) -> tuple[Result, ...]:
         """The result of every case, in the order of the group; not sealed yet."""
         cases = self._group.cases
+        if any(case.role == BASELINE and case.key in self._apart for case in cases):
+            self._apart |= {case.key for case in cases}  # also one that had failed before: without a baseline it would have no ratio
         together = [case for case in cases if case.key not in self._apart]
         if not self._apart or any(_compared(case) for case in together):
             self._measure(together)
@@ -204,10 +206,9 @@ def _compared(case: AnyCase) -> bool:
 
 
 def joined(one: Result, other: Result) -> Result:
-    """`one` with the worker runs and the samples of `other`, which are of the same case and replicate; its status, and what it chose, are kept."""
+    """`one` with the worker runs and the samples of `other`, of the same case and replicate; its status, its times and what it chose are kept."""
     samples = {measured.metric: measured for measured in one.measurements}
     for measured in other.measurements:
         before = samples.get(measured.metric)
         samples[measured.metric] = Measurement(measured.metric, measured.unit, (*before.samples, *measured.samples)) if before else measured
-    times = {"started": min(one.started, other.started), "ended": max(one.ended, other.ended)}
-    return replace(one, also=(*one.also, *other.attempts), measurements=tuple(samples.values()), **times)
+    return replace(one, also=(*one.also, *other.attempts), measurements=tuple(samples.values()))
