@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from swbench.native import library
+from swbench.norms.kernels.aten import AtenKernels
+from swbench.norms.kernels.native import NativeKernels
 from swbench.norms.kernels.native_whole import Whole
 from swbench.norms.layers import BatchWhiten2d, InstanceWhiten2d, SwitchWhiten2d
 
@@ -78,21 +80,25 @@ PAIRS = {
 
 @pytest.mark.parametrize("last", [False, True], ids=["contiguous", "channels_last"])
 @pytest.mark.parametrize(("make", "images"), PAIRS.values(), ids=PAIRS)
-def test_group_by_group_and_pass_by_pass_agree_to_the_last_bit(make, images, last) -> None:
-    """With one thread always group by group; pass by pass where the threads are more than half of what can be shared out."""
+def test_group_by_group_in_turns_and_pass_by_pass_agree_to_the_last_bit(monkeypatch, make, images, last) -> None:
+    """With one thread a group after the other; sums and maps by turns where groups are few for the threads; too many wait for others."""
     channels = make().num_features
     x = torch.randn(images, channels, 160, 161, generator=torch.Generator().manual_seed(0))
     x = x.to(memory_format=torch.channels_last) if last else x
     threads = torch.get_num_threads()
     results = []
-    for count in (1, 2):
-        torch.set_num_threads(count)
-        try:
+    try:
+        for count in (1, 2, 5):
+            torch.set_num_threads(count)
             results.append(both_ways(make, x))
-        finally:
-            torch.set_num_threads(threads)
-    for one, other in zip(*results, strict=True):
-        assert torch.equal(one, other)
+        monkeypatch.setattr(NativeKernels, "bind", AtenKernels.bind)
+        monkeypatch.setattr(Whole, "bound", None)
+        results.append(both_ways(make, x))
+    finally:
+        torch.set_num_threads(threads)
+    for other in results[1:]:
+        for one, same in zip(results[0], other, strict=True):
+            assert torch.equal(one, same)
 
 
 def test_a_view_whose_memory_holds_the_opposite_is_read_as_what_it_stands_for() -> None:

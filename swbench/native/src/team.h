@@ -4,7 +4,7 @@
 
 typedef void (*task_fn)(void *context, long item);
 
-/* task(context, 0 … items-1), in any order, each once; `threads` is the size of the team, as torch's own loops have it. */
+/* task(context, 0 … items-1), each once, begun in this order; `threads` is the size of the team, as torch's own loops have it. */
 void sw_team_run(task_fn task, void *context, long items, int threads);
 
 /* The threads that work of so many multiply-adds is worth: `threads`, or 1 where waking others would take longer than they save. */

@@ -88,9 +88,9 @@ static int whole_forward(const struct whole *k, const struct tensors *t, int thr
     for (long n = 0; n < k->images; n++)
         for (long c = 0; c < k->channels; c++)
             p.shift[n * k->channels + c] = t->x[n * k->channels * k->pixels + (k->channels_last ? k->centre * k->channels + c : c * k->pixels + k->centre)];
-    const int team = team_of_pairs(&l, &s, 2, 1, threads);
-    if (team ? forward_by_pairs(&l, &s, t->x, p.shift, p.mean, p.cov, t->y, team)
-             : (k->training || k->uses_image) && moments(t->x, p.shift, p.mean, p.cov, &s, threads))
+    const int pairs = in_pairs(&l);
+    if (pairs ? forward_by_pairs(&l, &s, t->x, p.shift, p.mean, p.cov, t->y, threads)
+              : (k->training || k->uses_image) && moments(t->x, p.shift, p.mean, p.cov, &s, threads))
         return 1;
     if (k->uses_batch && k->training) {
         if (k->images > 1) merge(k, p.mean, p.cov, p.batch_mean, p.batch_cov);
@@ -100,7 +100,7 @@ static int whole_forward(const struct whole *k, const struct tensors *t, int thr
         memcpy(p.batch_mean, t->running_mean, sizeof(float) * k->channels);
         memcpy(p.batch_cov, t->running_cov, sizeof(float) * k->channels * k->group);
     }
-    if (team) return 0;
+    if (pairs) return 0;
     if (mix_and_solve(&l, threads)) return 1;
     affine(t->x, l.a, l.b, l.shared, t->y, &s, threads);
     return 0;
@@ -118,10 +118,10 @@ static int whole_backward(const struct whole *k, const struct tensors *t, int th
     l.grad_b = sums + vectors, l.grad_c = l.grad_b + matrices;
     l.m = m, l.s = sums, l.images = k->images;
     l.grad_gamma = t->grad_gamma, l.grad_beta = t->grad_beta, l.grad_mean_logits = t->grad_mean_logits, l.grad_cov_logits = t->grad_cov_logits;
-    const int team = team_of_pairs(&l, &s, t->dx ? 3 : 1, 2, threads);
-    const int failed = team ? backward_by_pairs(&l, &s, t->dy, t->x, m, sums, t->dx, team)
-                            : products(t->dy, t->x, p.shift, m, sums, &s, threads) || small_gradients(&l, threads);
-    if (!failed && !team && t->dx) {
+    const int pairs = in_pairs(&l);
+    const int failed = pairs ? backward_by_pairs(&l, &s, t->dy, t->x, m, sums, t->dx, threads)
+                             : products(t->dy, t->x, p.shift, m, sums, &s, threads) || small_gradients(&l, threads);
+    if (!failed && !pairs && t->dx) {
         if (k->uses_image || l.share != 0)
             combine(t->dy, t->x, l.a, 1, l.grad_b, l.grad_c, l.shared, t->dx, &s, threads);
         else {
