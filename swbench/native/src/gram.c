@@ -9,6 +9,8 @@
 /* A tile of TI × TJ sums stays in registers. */
 #define TI 4
 #define TJ (REGISTERS == 32 ? 4 : 2)
+/* Of two tensors two blocks and the sums have to fit a first-level cache of 48 KB. */
+#define BLOCK_OF_TWO 208
 #define WANTED_ITEMS 16
 #define LEAST_SEGMENT 1536
 
@@ -21,11 +23,13 @@ struct gram {
     int *finished;  /* (images, groups) */
 };
 
-INLINE void tile(const float *u, const float *v, int width, vec *sums) {
+INLINE void tile(const float *u, const float *v, int width, vec *sums, const float *next, const float *another) {
     vec t[TI][TJ];
     for (int i = 0; i < TI; i++)
         for (int j = 0; j < TJ; j++) t[i][j] = sums[i * TJ + j];
     for (int p = 0; p < width; p += VL) {
+        fetch(next + p);
+        fetch(another + p);
         vec left[TI];
         for (int i = 0; i < TI; i++) left[i] = *(const vec *)(u + i * ROW + p);
         for (int j = 0; j < TJ; j++) {
@@ -37,15 +41,15 @@ INLINE void tile(const float *u, const float *v, int width, vec *sums) {
         for (int j = 0; j < TJ; j++) sums[i * TJ + j] = t[i][j];
 }
 
-/* All tiles of u vᵀ; with `half` only those that reach the lower triangle. */
-INLINE void tiles(const float *u, const float *v, int rows, int width, int half, vec *sums, struct ahead *first, struct ahead *second) {
-    const int across = rows / TJ, count = half ? rows / TI * (across + TI / TJ) / 2 : rows / TI * across;
-    const int share = first->rows * first->lines / count + 1;
+/* All tiles of u vᵀ; with `half` only those that reach the lower triangle. Each fetches a row of either: `second` is what v comes from, or u's rows that have no tile. */
+INLINE void tiles(const float *u, const float *v, int rows, int width, int half, vec *sums, struct ahead first, struct ahead second) {
+    const int count = half ? rows / TI * (rows / TJ + TI / TJ) / 2 : rows / TI * (rows / TJ);
+    int seconds = half ? rows - count : rows;
+    if (half) second.row += count * second.stride;
     for (int i = 0; i < rows; i += TI)
-        for (int j = 0; j < (half ? i + TI : rows); j += TJ, sums += TI * TJ) {
-            fetch(first, share);
-            if (second) fetch(second, share);
-            tile(u + i * ROW, v + j * ROW, width, sums);
+        for (int j = 0; j < (half ? i + TI : rows); j += TJ, sums += TI * TJ, seconds--) {
+            tile(u + i * ROW, v + j * ROW, width, sums, first.row, seconds > 0 ? second.row : u);
+            first.row += first.stride, second.row += second.stride;
         }
 }
 
@@ -84,17 +88,18 @@ INLINE void segment_sums(const struct gram *k, long n, long g, long first, long 
     for (int i = 0; i < group; i++) row_sums[i] = (vec){0};
     for (int i = group * ROW; i < rows * ROW; i++) u[i] = v[i] = 0.0f;
     const float *shift = k->shift + (n * k->groups + g) * group;
-    for (long p = first; p < last; p += BLOCK) {
-        const int count = last - p < BLOCK ? (int)(last - p) : BLOCK, width = whole_vectors(count);
-        struct ahead x_ahead = ahead_of(k->x, &k->s, n, g, p + BLOCK);
+    const long most = half ? BLOCK : BLOCK_OF_TWO, blocks = (last - first + most - 1) / most;
+    const int block = whole_vectors((int)((last - first + blocks - 1) / blocks)); /* blocks alike: a short one fetches little of the next */
+    for (long p = first; p < last; p += block) {
+        const int count = last - p < block ? (int)(last - p) : block, width = whole_vectors(count);
+        const struct ahead next = ahead_of(k->x, &k->s, n, g, p + block, u);
         if (half) {
             block_load(u, k->x, &k->s, n, g, p, count, shift, row_sums);
-            tiles(u, u, rows, width, 1, sums, &x_ahead, 0);
+            tiles(u, u, rows, width, 1, sums, next, next);
         } else {
             block_load(u, k->dy, &k->s, n, g, p, count, 0, row_sums);
             block_load(v, k->x, &k->s, n, g, p, count, shift, 0);
-            struct ahead dy_ahead = ahead_of(k->dy, &k->s, n, g, p + BLOCK);
-            tiles(u, v, rows, width, 0, sums, &x_ahead, &dy_ahead);
+            tiles(u, v, rows, width, 0, sums, next, ahead_of(k->dy, &k->s, n, g, p + block, u));
         }
     }
     if (half)

@@ -20,48 +20,57 @@ struct mix {
     long groups, segments, segment;
 };
 
-/* rows × `across` vectors of Σ_k w[k][row] source[k][pixel] + bias[row]. */
-INLINE void tile_product(const int rows, const int across, const float *w, int stride, const float *source, int terms, const float *bias, float *out, long out_stride) {
+/* A block as it is worked on: where its results go, and what comes next, of every source. */
+struct block {
+    long n, g, first;
+    int count, sources;
+    const float *w, *source, *bias;
+    struct ahead next[2];
+};
+
+/* rows × `across` vectors of Σ_k w[k][row] source[k][pixel] + bias[row]; of every row of what comes next two lines are fetched. */
+INLINE void tile_product(const struct block *b, const int group, const int rows, const int across, int row, int p, long line, long another, float *out, long out_stride) {
+    const int stride = padded(group);
+    const float *w = b->w + row, *source = b->source + p;
     vec t[TR][TV];
     for (int r = 0; r < rows; r++)
-        for (int v = 0; v < across; v++) t[r][v] = bias[r] - (vec){0};
-    for (int k = 0; k < terms; k++, source += ROW, w += stride) {
-        vec in[TV];
-        for (int v = 0; v < across; v++) in[v] = *(const vec *)(source + v * VL);
-        for (int r = 0; r < rows; r++)
-            for (int v = 0; v < across; v++) t[r][v] += w[r] * in[v];
+        for (int v = 0; v < across; v++) t[r][v] = b->bias[row + r] - (vec){0};
+    for (int s = 0; s < b->sources; s++) {
+        const float *next = b->next[s].row;
+        for (int k = 0; k < group; k++, source += ROW, w += stride, next += b->next[s].stride) {
+            fetch(next + line);
+            fetch(next + another);
+            vec in[TV];
+            for (int v = 0; v < across; v++) in[v] = *(const vec *)(source + v * VL);
+            for (int r = 0; r < rows; r++)
+                for (int v = 0; v < across; v++) t[r][v] += w[r] * in[v];
+        }
     }
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < across; v++) store(out + r * out_stride + v * VL, t[r][v]);
 }
 
-/* A block as it is worked on: where its results go, and what is to be fetched meanwhile. */
-struct block {
-    long n, g, first;
-    int count, terms;
-    const float *w, *source, *bias;
-    struct ahead x, dy;
-    int share;
-};
-
-INLINE void tile_write(const struct mix *k, struct block *b, const int rows, const int across, int row, int p) {
-    const int group = k->s.group, stride = padded(group), width = across * VL, used = group - row < rows ? group - row : rows;
-    fetch(&b->x, b->share);
-    fetch(&b->dy, b->share);
+INLINE void tile_write(const struct mix *k, const struct block *b, const int group, const int rows, const int across, int row, int p) {
+    const int width = across * VL, used = group - row < rows ? group - row : rows, lines = TV * VL / LINE, part = row / rows;
+    /* The tiles below each other share the lines of their pixels. */
+    const long line = p + LINE * (2 * part < lines ? 2 * part : lines - 1), another = p + LINE * (2 * part + 1 < lines ? 2 * part + 1 : lines - 1);
     if (!k->s.channels_last && p + width <= b->count && used == rows) {
         float *out = k->y + ((b->n * k->s.channels) + b->g * group + row) * k->s.pixels + b->first + p;
-        tile_product(rows, across, b->w + row, stride, b->source + p, b->terms, b->bias + row, out, k->s.pixels);
+        /* Where the next tile writes: a store to memory that is not in the cache waits for it to come. */
+        for (int r = 0; r < rows; r++)
+            for (int v = 0; v < across; v++) fetch_to_write(out + r * k->s.pixels + width + v * VL);
+        tile_product(b, group, rows, across, row, p, line, another, out, k->s.pixels);
     } else {
         float spare[TR * TV * VL] ALIGNED;
-        tile_product(rows, across, b->w + row, stride, b->source + p, b->terms, b->bias + row, spare, width);
+        tile_product(b, group, rows, across, row, p, line, another, spare, width);
         tile_store(k->y, &k->s, b->n, b->g, row, used, b->first + p, b->count - p < width ? b->count - p : width, spare, width);
     }
 }
 
-INLINE void rows_write(const struct mix *k, struct block *b, const int rows, int row) {
+INLINE void rows_write(const struct mix *k, const struct block *b, const int group, const int rows, int row) {
     int p = 0;
-    for (; p + (TV - 1) * VL < b->count; p += TV * VL) tile_write(k, b, rows, TV, row, p);
-    for (; p < b->count; p += VL) tile_write(k, b, rows, 1, row, p);
+    for (; p + (TV - 1) * VL < b->count; p += TV * VL) tile_write(k, b, group, rows, TV, row, p);
+    for (; p < b->count; p += VL) tile_write(k, b, group, rows, 1, row, p);
 }
 
 /* w[column][row] of a matrix given by rows, or of its transpose given by rows; rows beyond G are zero. */
@@ -88,13 +97,12 @@ INLINE void segment_product(const struct mix *k, long n, long g, long first, lon
         const int count = last - p < BLOCK ? (int)(last - p) : BLOCK;
         if (k->dy) block_load(source, k->dy, &k->s, n, g, p, count, 0, 0);
         block_load(source + (terms - group) * ROW, k->x, &k->s, n, g, p, count, 0, 0);
-        struct block b = {.n = n, .g = g, .first = p, .count = count, .terms = terms, .w = w, .source = source, .bias = bias};
-        b.x = ahead_of(k->x, &k->s, n, g, p + BLOCK);
-        if (k->dy) b.dy = ahead_of(k->dy, &k->s, n, g, p + BLOCK);
-        b.share = b.x.rows * b.x.lines / ((rows + TR - 1) / TR * (BLOCK / (TV * VL))) + 1;
+        struct block b = {.n = n, .g = g, .first = p, .count = count, .sources = k->dy ? 2 : 1, .w = w, .source = source, .bias = bias};
+        b.next[0] = ahead_of(k->dy ? k->dy : k->x, &k->s, n, g, p + BLOCK, source);
+        b.next[1] = ahead_of(k->x, &k->s, n, g, p + BLOCK, source);
         int row = 0;
-        for (; row + TR <= rows; row += TR) rows_write(k, &b, TR, row);
-        for (; row < rows; row += 4) rows_write(k, &b, 4, row);
+        for (; row + TR <= rows; row += TR) rows_write(k, &b, group, TR, row);
+        for (; row < rows; row += 4) rows_write(k, &b, group, 4, row);
     }
 }
 

@@ -8,7 +8,9 @@
 /* Pixels of one block: G = 16 rows of it are 16 KB, two blocks fit a first-level cache of 48 KB. A multiple of three vectors of any width. */
 #define BLOCK 240
 /* Floats between its rows: not a power of two, which would put all rows on the same cache sets. */
-#define ROW (BLOCK + 16)
+#define ROW (BLOCK + 32)
+/* Floats of a line of the cache. */
+#define LINE 16
 
 struct shape {
     long images, channels, pixels;
@@ -23,28 +25,24 @@ INLINE int padded(int group) { return (group + 3) & ~3; }
 
 INLINE int whole_vectors(int count) { return (count + VL - 1) / VL * VL; }
 
-/* Lines of the next block that are still to be fetched, while this one is worked on: rows of a block lie far apart, and the processor's own
-   prefetcher has to start anew at each. After the last block of a group comes the first of the next. */
+/* The rows of the next block, which are fetched while this one is worked on: they lie far apart, and the processor's own prefetcher has to start anew at
+   each. A line or two in every turn of an inner loop: more at once keep what is worked on waiting. After the last block of a group comes the first of the
+   next; where there is none, `otherwise`, which is in the cache anyway. Each line is named by its last float: where a row starts within a line, the
+   block before ends there. */
 struct ahead {
     const float *row;
     long stride;
-    int rows, line, lines;
 };
 
-INLINE struct ahead ahead_of(const float *x, const struct shape *s, long n, long g, long first) {
+INLINE struct ahead ahead_of(const float *x, const struct shape *s, long n, long g, long first, const float *otherwise) {
     long channel = n * s->channels + g * s->group;
     if (first >= s->pixels) channel += s->group, first = 0;
-    if (s->channels_last || channel >= s->images * s->channels) return (struct ahead){0};
-    const long count = s->pixels - first < BLOCK ? s->pixels - first : BLOCK;
-    return (struct ahead){x + channel * s->pixels + first, s->pixels, s->group, 0, (int)(count + 15) / 16};
+    if (s->channels_last || channel >= s->images * s->channels) return (struct ahead){otherwise, 0};
+    return (struct ahead){x + channel * s->pixels + first + LINE - 1, s->pixels};
 }
 
-INLINE void fetch(struct ahead *a, int lines) {
-    for (; lines > 0 && a->rows > 0; lines--) {
-        __builtin_prefetch(a->row + 16 * a->line, 0, 3);
-        if (++a->line == a->lines) a->line = 0, a->rows--, a->row += a->stride;
-    }
-}
+INLINE void fetch(const float *p) { __builtin_prefetch(p, 0, 3); }
+INLINE void fetch_to_write(const float *p) { __builtin_prefetch(p, 1, 3); }
 
 /* Rows of `block` (padded G × ROW) become channels of group `g` of image `n`, pixels first … first+count-1, minus `shift` (G, or null).
    Pixels from `count` up to the next multiple of a vector are zero; the rows beyond G are not touched. Adds the row sums to `sums`
