@@ -45,7 +45,7 @@ def both_ways(make, x: torch.Tensor, training: bool = True) -> list[torch.Tensor
 
 def ready_of(layer) -> Whole:
     (ready,) = layer._ready.values()
-    return ready.bound.__self__
+    return ready.bound
 
 
 @needs_calls
@@ -127,11 +127,17 @@ def test_only_plain_memory_of_the_right_shape_is_taken() -> None:
         x.to("meta"),
         x.to_sparse(),
         x.as_subclass(type("Other", (torch.Tensor,), {})),
+        torch._neg_view(x),
         None,
         3,
     ]
     assert call.takes(x, *given)
     assert not [other for other in others if call.takes(other, *given)]
+    kept, shape = layer.running_cov.data, layer.running_cov.shape
+    for other in (kept.flatten(), kept.mT.contiguous().mT, kept.double(), torch.zeros(1).expand(shape)):
+        layer.running_cov.data = other
+        assert not call.takes(x, *given)
+    layer.running_cov.data = kept
     for i in range(4):
         for other in (given[i].double(), given[i][:-1], torch.ones(64)[::2] if i < 2 else torch.ones(4)[::2], 1.0):
             assert not call.takes(x, *given[:i], other, *given[i + 1 :])
@@ -142,6 +148,8 @@ def test_only_plain_memory_of_the_right_shape_is_taken() -> None:
     assert call.backward(torch.ones_like(y), x, room.double(), wanted) is None
     assert call.backward(torch.ones_like(y), x, room[:-1], wanted) is None
     assert call.backward(torch.ones(1).expand_as(y), x, room, wanted) is None
+    assert call.backward(torch._neg_view(y), x, room, wanted) is None
+    assert call.backward(y, torch._neg_view(x), room, wanted) is None
     assert call.forward(x.double(), *given) is None
 
 

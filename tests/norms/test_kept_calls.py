@@ -9,7 +9,10 @@ import torch
 from torch.nn.utils import parametrize
 
 from swbench.native import library
-from swbench.norms.layers import KINDS, BatchWhiten2d, InstanceWhiten2d, SwitchWhiten2d
+from swbench.norms import layers
+from swbench.norms.conversion import convert_sync_whitening
+from swbench.norms.layers import BatchWhiten2d, InstanceWhiten2d, SwitchWhiten2d
+from swbench.norms.ready import KINDS
 
 X = torch.randn(2, 8, 4, 5, generator=torch.Generator().manual_seed(0))
 
@@ -99,6 +102,23 @@ def test_what_changes_counts_in_the_next_call(change, solver, train):
     CHANGES[change](layer)
     agrees(layer)
     agrees(layer)
+
+
+def test_a_network_that_has_run_may_be_converted_to_ranks_and_back(monkeypatch):
+    def asked(group):
+        raise LookupError(group)
+
+    layer = SwitchWhiten2d(8, 4)
+    layer(X)
+    monkeypatch.setattr(layers, "ranks_of", asked)
+    with pytest.raises(LookupError, match="None"):
+        layer(X[:1])  # a kind of call that is not kept yet
+    layer(X)
+    convert_sync_whitening(layer)
+    with pytest.raises(LookupError, match="world"):
+        layer(X)
+    layer.process_group = None
+    layer(X)
 
 
 def test_statistics_that_are_no_longer_contiguous_are_read_as_they_lie():

@@ -55,12 +55,13 @@ static int inputs_of(const struct call *c, PyObject *const *given, Py_ssize_t co
         return 0;
     }
     if (!c->of_room) return PyErr_SetString(PyExc_ReferenceError, "this call has been torn down"), 0;
+    const long group = c->k.group, groups = c->k.channels / group;
     in->x = image(c, given[0]);
-    in->plain = in->x != 0;
+    in->plain = in->x && !negative(given[0]);
     in->gamma = row_or_none(given[1], c->k.channels, &in->plain), in->beta = row_or_none(given[2], c->k.channels, &in->plain);
     in->mean = row_or_none(given[3], c->k.kinds, &in->plain), in->cov = row_or_none(given[4], c->k.kinds, &in->plain);
-    in->running_mean = row_or_none(c->running_mean, c->k.channels, &in->plain);
-    in->running_cov = row_or_none(c->running_cov, c->k.channels * c->k.group, &in->plain);
+    in->running_mean = matrices_or_none(c->running_mean, groups, group, 1, &in->plain);
+    in->running_cov = matrices_or_none(c->running_cov, groups, group, group, &in->plain);
     return 1;
 }
 
@@ -109,7 +110,7 @@ static PyObject *call_backward(PyObject *self, PyObject *const *given, Py_ssize_
     if (!c->of_room) return PyErr_SetString(PyExc_ReferenceError, "this call has been torn down"), NULL;
     const float *dy = image(c, given[0]), *x = image(c, given[1]);
     float *room = row(given[2], c->room, 1), *at[GRADIENTS] = {0};
-    if (!dy || !x || !room) Py_RETURN_NONE;
+    if (!dy || !x || !room || negative(given[0]) || negative(given[1])) Py_RETURN_NONE;
     PyObject *like[GRADIENTS] = {given[1], c->of_channels, c->of_channels, c->of_kinds, c->of_kinds, 0}, *all = PyTuple_New(GRADIENTS);
     const long sizes[GRADIENTS] = {0, c->k.channels, c->k.channels, c->k.kinds, c->k.kinds, 0};
     for (int i = 0; all && i < GRADIENTS; i++) {

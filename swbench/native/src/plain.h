@@ -24,7 +24,7 @@ struct dl_exchange {
 enum { DL_MAJOR = 1, DL_CPU = 1, DL_FLOAT = 2 };
 
 static const struct dl_exchange *exchange = 0;
-static PyObject *tensor_type = 0, *parameter_type = 0;
+static PyObject *tensor_type = 0, *parameter_type = 0, *is_neg = 0;
 
 /* An attribute, or null without an exception. */
 static PyObject *attribute(PyObject *of, const char *name) {
@@ -38,7 +38,8 @@ static int read_tensors_of(PyObject *torch) {
     PyObject *tensor = attribute(torch, "Tensor"), *nn = attribute(torch, "nn"), *parameter = attribute(nn, "Parameter");
     PyObject *capsule = attribute(tensor, "__dlpack_c_exchange_api__");
     const struct dl_exchange *table = capsule && PyCapsule_IsValid(capsule, "dlpack_exchange_api") ? PyCapsule_GetPointer(capsule, "dlpack_exchange_api") : 0;
-    const int can = table && parameter && table->version.major == DL_MAJOR && table->view;
+    if (!is_neg) is_neg = PyUnicode_InternFromString("is_neg");
+    const int can = is_neg && table && parameter && table->version.major == DL_MAJOR && table->view;
     if (can) {
         exchange = table;
         Py_XSETREF(tensor_type, Py_NewRef(tensor));
@@ -63,15 +64,21 @@ static int seen(PyObject *object, struct dl_tensor *t) {
 
 static float *memory(const struct dl_tensor *t) { return (float *)((char *)t->data + t->byte_offset); }
 
+/* How many elements lie side by side, or -1 if they do not. */
+static int64_t dense(const struct dl_tensor *t) {
+    int64_t size = 1;
+    for (int i = t->dims - 1; i >= 0; i--) {
+        if (t->shape[i] != 1 && t->strides[i] != size) return -1;
+        size *= t->shape[i];
+    }
+    return size;
+}
+
 /* `count` or, where `least`, at least that many floats side by side, of any shape; null if it is not. */
 static float *row(PyObject *object, long count, int least) {
     struct dl_tensor t;
     if (!seen(object, &t)) return 0;
-    int64_t size = 1;
-    for (int i = t.dims - 1; i >= 0; i--) {
-        if (t.shape[i] != 1 && t.strides[i] != size) return 0;
-        size *= t.shape[i];
-    }
+    const int64_t size = dense(&t);
     return size == count || (least && size > count) ? memory(&t) : 0;
 }
 
@@ -81,6 +88,24 @@ static float *row_or_none(PyObject *object, long count, int *plain) {
     float *found = row(object, count, 0);
     if (!found) *plain = 0;
     return found;
+}
+
+/* The same for a tensor of exactly these dimensions. */
+static float *matrices_or_none(PyObject *object, long groups, long rows, long columns, int *plain) {
+    struct dl_tensor t;
+    if (object == Py_None) return 0;
+    if (seen(object, &t) && t.dims == 3 && t.shape[0] == groups && t.shape[1] == rows && t.shape[2] == columns && dense(&t) >= 0) return memory(&t);
+    *plain = 0;
+    return 0;
+}
+
+/* Whether the memory of a tensor holds the opposite of what it stands for. */
+static int negative(PyObject *tensor) {
+    PyObject *truth = PyObject_CallMethodNoArgs(tensor, is_neg);
+    const int is = truth != Py_False;
+    if (!truth) PyErr_Clear();
+    Py_XDECREF(truth);
+    return is;
 }
 
 #endif

@@ -15,6 +15,11 @@ from swbench.solvers.base import Solver
 
 Bound = Callable[..., Tensor]
 """A function of x, γ, β and the two vectors of logits (None where the layer has none) that gives y."""
+Again = Callable[..., Tensor | None]
+"""`again` of a `Bound` that has it: the same where all tensors, running statistics too, are as they were when it was made; None, and nothing done, where not.
+
+A layer whose settings are what they were asks it before it finds out the kind of a call itself, which with cold caches takes as long as a small layer.
+"""
 
 if TYPE_CHECKING:
     from swbench.norms.kernels.halves import Halves

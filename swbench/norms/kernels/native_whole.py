@@ -46,22 +46,29 @@ class Whole:
         self.call = None
 
     def bound(self) -> Bound:
-        """The layer as a function of tensors, for many calls: without Python between the tensors and C where all of them are plain."""
+        """The layer as a function of tensors, for many calls: itself, without Python between the tensors and C where all of them are plain."""
         make = library.calls()
         if make is not None:
             of_channels, _, of_kinds, _ = self.like
             kept = (None, None) if self.running is None else (self.running.mean, self.running.cov)
             self.call = make(self.address, self.shape, *kept, of_channels.new_empty(1).expand(self.room), of_channels, of_kinds)
-        return self.apply
+        return self
 
-    def apply(self, x: Tensor, *given: Tensor | None) -> Tensor:
+    def __call__(self, x: Tensor, *given: Tensor | None) -> Tensor:
         """y, differentiable where gradients are recorded."""
+        y = self.again(x, *given)
+        if y is not None:
+            return y
+        if torch.is_grad_enabled():
+            return WholeWhitening.apply(x, *given, self)
+        return self.forward(x, *plain(given), x.new_empty(self.room))
+
+    def again(self, x: Tensor, *given: Tensor | None) -> Tensor | None:
+        """The same where all tensors are plain and no transform is at work; None where not."""
         call = self.call
-        if not torch.is_grad_enabled():
-            done = None if call is None else call.forward(x, *given)
-            return self.forward(x, *plain(given), x.new_empty(self.room)) if done is None else done[0]
-        direct = call is not None and call.takes(x, *given) and not _transforms()
-        return (_apply if direct else WholeWhitening.apply)(x, *given, self)
+        if call is None or not call.takes(x, *given) or _transforms():
+            return None
+        return _apply(x, *given, self) if torch.is_grad_enabled() else call.forward(x, *given)[0]
 
     def forward(self, x: Tensor, gamma: Tensor | None, beta: Tensor | None, mean: Tensor | None, cov: Tensor | None, room: Tensor) -> Tensor:
         """y; `room` is filled with what `backward` needs beside x. All parameters are `plain`. Raises ValueError for one of another size."""
@@ -97,7 +104,8 @@ class Whole:
         """
         if x.shape != dy.shape or x.dtype is not torch.float32 or room.dtype is not torch.float32 or room.numel() < self.room or not (x.is_cpu and room.is_cpu):
             raise RuntimeError("a saved tensor of a whitening layer came back with another shape, dtype or device; a hook that packs it has to restore these")
-        # Any layout can come in: of dy from an expanded gradient, of x from a hook that took it elsewhere and back.
+        # Any layout can come in: of dy from an expanded gradient, of x from a hook that took it elsewhere and back; and views whose memory holds the opposite.
+        x, dy = x.resolve_neg(), dy.resolve_neg()
         if self.channels_last:
             x, dy = x.contiguous(memory_format=torch.channels_last), dy.contiguous(memory_format=torch.channels_last)
         elif not (dy.is_contiguous() and x.is_contiguous()):
@@ -151,8 +159,6 @@ class WholeWhitening(torch.autograd.Function):
             return _once(ctx, dy)
         x, room = ctx.saved_tensors
         whole, wanted = ctx.whole, ctx.needs_input_grad
-        if dy.is_neg():  # a view whose memory holds the opposite
-            dy = dy.resolve_neg()
         done = None if whole.call is None else whole.call.backward(dy, x, room, wanted)
         return (*whole.backward(dy, x, room, wanted), None) if done is None else done
 
