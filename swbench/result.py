@@ -68,6 +68,11 @@ class Round:
     started: float = 0.0
 
     @property
+    def place(self) -> tuple[int, str, int]:
+        """What tells it from the others of its group: replicate, worker run and index."""
+        return self.replicate, self.attempt, self.index
+
+    @property
     def ended(self) -> float:
         """Unix time of its end: the start plus the wall time of its readings, or the sum of its calls where these lack it."""
         wall_s = self.disturbance.get("wall_s")

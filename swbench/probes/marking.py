@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from math import floor
 
 CAP = 0.2
-"""At most this share of a replicate's rounds is marked, and of each case's blocks; where more exceed the rule, those that exceed it most."""
+"""At most this share of a worker's rounds is marked, and of each case's blocks; where more exceed the rule, those that exceed it most."""
 
 TICK_S = 0.01
 """Grain of /proc/stat: one stolen tick may be a fraction of one."""
@@ -47,14 +47,14 @@ def marked(disturbance: Mapping[str, float]) -> bool:
 
 
 def marks(disturbances: Sequence[Mapping[str, float]]) -> frozenset[int]:
-    """The positions of the marked rounds of one replicate: those over the rule, at most `CAP` of them all, the worst first."""
+    """The positions of the marked rounds of one worker: those over the rule, at most `CAP` of them all, the worst first."""
     found = [(severity(one), position) for position, one in enumerate(disturbances)]
     over = sorted((pair for pair in found if pair[0] > 1.0), key=lambda pair: (-pair[0], pair[1]))
     return frozenset(position for _, position in over[: floor(CAP * len(disturbances))])
 
 
 def block_marks(disturbances: Sequence[Mapping[str, float]], blocks: Sequence[Mapping[str, Mapping[str, float]]]) -> tuple[frozenset[str], ...]:
-    """For each round of one replicate the cases whose block is marked, from the rounds' disturbances and their readings by case.
+    """For each round of one worker the cases whose block is marked, from the rounds' disturbances and their readings by case.
 
     In a marked round these are all that have readings. Of a case's other blocks those over the rule, the worst first, as long as at most `CAP` of its blocks
     are marked in all.
@@ -70,13 +70,13 @@ def block_marks(disturbances: Sequence[Mapping[str, float]], blocks: Sequence[Ma
     return tuple(map(frozenset, found))
 
 
-def quietness(replicates: Sequence[Sequence[Mapping[str, float]]]) -> str:
-    """One line that says how quiet the machine was, from the disturbances of every round, a list a replicate."""
-    every = [one for replicate in replicates for one in replicate]
+def quietness(workers: Sequence[Sequence[Mapping[str, float]]]) -> str:
+    """One line that says how quiet the machine was, from the disturbances of every round, a list a worker."""
+    every = [one for worker in workers for one in worker]
     wall_s = sum(one.get("wall_s", 0.0) for one in every)
     if not wall_s:
         return "machine: not observed"
-    exceeding = [(sum(map(marked, replicate)), floor(CAP * len(replicate))) for replicate in replicates]
+    exceeding = [(sum(map(marked, worker)), floor(CAP * len(worker))) for worker in workers]
     over, put_aside = sum(found for found, _ in exceeding), sum(min(found, most) for found, most in exceeding)
     share = over / len(every)
     word = "quiet" if share <= 0.05 else "somewhat disturbed" if share <= CAP else "busy"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from swbench.case import AnyCase, Case
 from swbench.report.safe import spreadsheet
-from swbench.report.samples import by_replicate, disturbed
+from swbench.report.samples import disturbed
 from swbench.result import Result, Round
 
 if TYPE_CHECKING:
@@ -45,19 +45,19 @@ def samples(run: StoredRun) -> Iterator[Sample]:
     for one in run.rounds:
         taken.setdefault((one.group, one.replicate), []).append(one)
     for (group, _), rounds in taken.items():
-        for replicate in by_replicate(rounds):
-            for one, marked in zip(replicate, disturbed(replicate), strict=True):
-                places = [(one.replicate, one.attempt, one.index, one.started, mark) for mark in (False, True)]
-                for position, key in enumerate(one.order):
-                    found = one.samples.get(key)
-                    if not found:
-                        continue
-                    cell = (group, one.replicate, key)
-                    seen.add(cell)
-                    seen.update((*cell, metric) for metric in found)
-                    place, outcome = places[key in marked], outcomes[(group, one.replicate, one.attempt, key)]
-                    for metric, value in found.items():
-                        yield Sample(fixed[group, key], place, (position, _name(metric), "s", value), outcome)
+        marked = disturbed(rounds)
+        for one in rounds:
+            places = [(one.replicate, one.attempt, one.index, one.started, mark) for mark in (False, True)]
+            for position, key in enumerate(one.order):
+                found = one.samples.get(key)
+                if not found:
+                    continue
+                cell = (group, one.replicate, key)
+                seen.add(cell)
+                seen.update((*cell, metric) for metric in found)
+                place, outcome = places[key in marked[one.place]], outcomes[(group, one.replicate, one.attempt, key)]
+                for metric, value in found.items():
+                    yield Sample(fixed[group, key], place, (position, _name(metric), "s", value), outcome)
     for result in run.results:
         cell = (result.group, result.replicate, result.case)
         place = (result.replicate, result.attempt, None, result.started, None)

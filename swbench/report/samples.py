@@ -48,21 +48,37 @@ def seconds_of(replicates: Iterable[Iterable[Round]], case: str, metric: str) ->
     return [[one.samples[case][metric] for one in replicate if metric in one.samples.get(case, ())] for replicate in replicates]
 
 
-def disturbed(replicate: Sequence[Round]) -> list[frozenset[str]]:
-    """For each round of one replicate the case keys whose samples the fixed rule marks: all of a marked round's, and of another those of marked GPU blocks."""
-    rounds = marks([one.disturbance for one in replicate])
-    blocks = block_marks([one.disturbance for one in replicate], [one.blocks for one in replicate]) if any(one.blocks for one in replicate) else None
-    return [frozenset(one.samples) if index in rounds else blocks[index] if blocks else frozenset() for index, one in enumerate(replicate)]
+def by_worker(rounds: Iterable[Round]) -> list[list[Round]]:
+    """The rounds of one group, a list a worker process, of which a replicate has several where cases are paired one by one; each in order."""
+    kept: dict[tuple[int, str], list[Round]] = {}
+    for one in rounds:
+        kept.setdefault((one.replicate, one.attempt), []).append(one)
+    return [sorted(worker, key=lambda one: one.index) for worker in kept.values()]
 
 
-def undisturbed(rounds: Iterable[Round]) -> list[Round]:
-    """The rounds of one group without the samples that the fixed rule marks, at most a fifth of each case's in a replicate."""
-    kept = []
-    for replicate in by_replicate(rounds):
-        for one, marked in zip(replicate, disturbed(replicate), strict=True):
-            calm = {key: samples for key, samples in one.samples.items() if key not in marked} if marked else one.samples
-            if calm:
-                kept.append(one if calm is one.samples else replace(one, samples=calm))
+def disturbed(rounds: Iterable[Round]) -> dict[tuple[int, str, int], frozenset[str]]:
+    """The case keys whose samples the fixed rule marks, by the `place` of a round of one group: all of a marked round, of another those of marked blocks.
+
+    The rule looks at each worker by itself: its cap is for the rounds of a row, and a row that is paired has those of one worker only.
+    """
+    found = {}
+    for worker in by_worker(rounds):
+        disturbances = [one.disturbance for one in worker]
+        marked = marks(disturbances)
+        blocks = block_marks(disturbances, [one.blocks for one in worker]) if any(one.blocks for one in worker) else None
+        for position, one in enumerate(worker):
+            found[one.place] = frozenset(one.samples) if position in marked else blocks[position] if blocks else frozenset()
+    return found
+
+
+def undisturbed(rounds: Sequence[Round]) -> list[Round]:
+    """The rounds of one group without the samples that the fixed rule marks, at most a fifth of each case's in a worker."""
+    kept, found = [], disturbed(rounds)
+    for one in rounds:
+        marked = found[one.place]
+        calm = {key: samples for key, samples in one.samples.items() if key not in marked} if marked else one.samples
+        if calm:
+            kept.append(one if calm is one.samples else replace(one, samples=calm))
     return kept
 
 

@@ -93,7 +93,7 @@ def test_a_throttle_in_mid_block_marks_that_block_of_its_round_and_no_other(foun
     hot = found.plan.groups[0].cases[3].key
     for replicate in range(2):
         rounds = [one for one in found.rounds if one.replicate == replicate]
-        assert disturbed(rounds) == [frozenset({hot} if one.index == 4 else ()) for one in rounds]
+        assert disturbed(rounds) == {one.place: frozenset({hot} if one.index == 4 else ()) for one in rounds}
         assert rounds[4].blocks[hot]["gpu_thermal_s"] == pytest.approx(0.2)
         assert [one.blocks[hot]["gpu_thermal_s"] for one in rounds[:4]] == [0.0] * 4
 
@@ -102,7 +102,7 @@ def test_the_next_block_is_marked_too_where_it_began_throttled(tmp_path):
     found = measured(tmp_path, Hot(seen=True))
     hot, one = found.plan.groups[0].cases[3].key, found.rounds[4]
     at = one.order.index(hot)
-    assert disturbed(found.rounds[:ROUNDS])[4] == set(one.order[at : at + 2])
+    assert disturbed(found.rounds[:ROUNDS])[one.place] == set(one.order[at : at + 2])
 
 
 def test_only_the_pair_with_the_throttled_block_is_left_out_of_the_ratio_without_disturbed(found):

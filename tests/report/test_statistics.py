@@ -1,5 +1,6 @@
 """Intervals, verdicts and samples against closed forms and against scipy.stats and numpy, which the code itself does not use."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -180,3 +181,16 @@ def test_undisturbed_drops_the_marked_rounds_and_at_most_a_fifth_of_a_replicate(
     stolen = {"wall_s": 1.0, "steal_s": 0.5}
     kept = undisturbed(rounds(lambda k, i: stolen if (k, i) in {(0, 3), (1, 0), (1, 1), (1, 2)} else {"wall_s": 1.0}))
     assert sorted((one.replicate, one.index) for one in kept) == [(0, i) for i in range(10) if i != 3] + [(1, i) for i in range(2, 10)]
+
+
+def test_a_row_that_is_paired_loses_at_most_a_fifth_of_its_own_rounds():
+    """A worker each for two pairs, one of which was disturbed: its row must not pay for both."""
+    stolen, calm = {"wall_s": 1.0, "steal_s": 0.5}, {"wall_s": 1.0}
+    other = dataclasses.replace(SWA, layers=7)
+    taken = [
+        Round(group="g", replicate=0, attempt=attempt, index=i, order=(), samples={key: {"forward_s": 1.0} for key in (BN.key, row.key)}, disturbance=found)
+        for attempt, row, found in (("a", SWA, calm), ("b", other, stolen))
+        for i in range(10)
+    ]
+    kept = undisturbed(taken)
+    assert [len(pairs(kept, BN.key, row.key, "forward_s")[0]) for row in (SWA, other)] == [10, 8]

@@ -38,15 +38,16 @@ def drift(table):
     title = some(f"{table.title}: the baseline over the run", len(panels), found)
     made, axes = figure(len(panels), 1, width=7.0, height=2.2 * len(panels) + 0.6, title=title)
     for axis, (name, base, metric) in zip(axes, panels, strict=True):
-        replicates = by_replicate(measured.rounds[name])
+        replicates, marked = by_replicate(measured.rounds[name]), disturbed(measured.rounds[name])
         usual = median(one.samples[base][metric] for rounds in replicates for one in rounds if metric in one.samples.get(base, ()))
         start = min(one.started for rounds in replicates for one in rounds)
         for index, rounds in enumerate(replicates):
             colour, marker = COLOURS[index % len(COLOURS)], SHAPES[index % len(SHAPES)]
             points = [(one.started - start, one.samples[base][metric] / usual) for one in rounds if metric in one.samples.get(base, ())]
             axis.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=4, linewidth=0.8, label=f"replicate {rounds[0].replicate}")
-            marked = zip(rounds, disturbed(rounds), strict=True)
-            crossed = [(one.started - start, one.samples[base][metric] / usual) for one, keys in marked if base in keys and metric in one.samples.get(base, ())]
+            crossed = [
+                (one.started - start, one.samples[base][metric] / usual) for one in rounds if base in marked[one.place] and metric in one.samples.get(base, ())
+            ]
             if crossed:
                 axis.plot(*zip(*crossed, strict=True), "x", color="#000000", markersize=9, markeredgewidth=1.4, label=CROSSED)
         axis.axhline(1, color="#333333", linewidth=0.8)
