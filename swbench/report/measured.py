@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from swbench.case import BASELINE, CONTROL, AnyCase
+from swbench.case import CONTROL, AnyCase
 from swbench.plan import Group
 from swbench.report.samples import by_replicate, pairs_of, seconds_of
 from swbench.report.statistics import (
@@ -132,15 +132,15 @@ class MeasuredRun:
         return {key: interval for key, interval in found.items() if interval is not None}
 
     def _noise(self, group: Group, metric: str) -> Interval | None:
-        if not any(case.role == BASELINE for case in group.cases):
+        if group.baseline_key is None:
             return None
         return noise_floor(self.rounds[group.name], group, metric, self.confidence)
 
     def _cells(self, group: Group) -> Iterable[Measured]:
+        baseline = group.baseline_key
         rounds = by_replicate(self.rounds[group.name])
-        quiet = undisturbed(self.rounds[group.name])
+        quiet = undisturbed(self.rounds[group.name], baseline)
         calm = by_replicate(quiet) if _samples(quiet) < _samples(self.rounds[group.name]) else None
-        baseline = next((case.key for case in group.cases if case.role == BASELINE), None)
         for case, label in zip(group.cases, group.rows, strict=True):
             key = case.key
             results = self._results.get((group.name, key), [])

@@ -121,10 +121,11 @@ def _throttled(measured: MeasuredRun) -> str:
     if not every:
         return ""
     over, counted = sum(map(marked, every)), 0
-    for group in measured.rounds.values():
-        found = disturbed(group)
-        counted += sum(marked(one.blocks[key]) for one in group for key in found[one.place] if key in one.blocks)
-    return f" GPU blocks throttled: {over} of {len(every)}{f', {counted} marked (at most 20 % of a case)' if over else ''}."
+    for group in measured.run.plan.groups:
+        rounds = measured.rounds[group.name]
+        found = disturbed(rounds, group.baseline_key)
+        counted += sum(marked(one.blocks[key]) for one in rounds for key in found[one.place] if key in one.blocks)
+    return f" GPU blocks throttled: {over} of {len(every)}{f', {counted} marked (at most 20 % of the pairs of a ratio)' if over else ''}."
 
 
 def quiet_note(measured: MeasuredRun) -> str | None:

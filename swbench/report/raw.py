@@ -40,12 +40,13 @@ def samples(run: StoredRun) -> Iterator[Sample]:
         (group.name, case.key): _case(run, group.name, case, label) for group in run.plan.groups for case, label in zip(group.cases, group.rows, strict=True)
     }
     outcomes = {(one.group, one.replicate, attempt, one.case): _outcome(one) for one in run.results for attempt in one.attempts}
+    baselines = {group.name: group.baseline_key for group in run.plan.groups}
     seen = set()
     taken: dict[tuple[str, int], list[Round]] = {}
     for one in run.rounds:
         taken.setdefault((one.group, one.replicate), []).append(one)
     for (group, _), rounds in taken.items():
-        marked = disturbed(rounds)
+        marked = disturbed(rounds, baselines[group])
         for one in rounds:
             places = [(one.replicate, one.attempt, one.index, one.started, mark) for mark in (False, True)]
             for position, key in enumerate(one.order):

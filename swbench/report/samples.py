@@ -56,24 +56,24 @@ def by_worker(rounds: Iterable[Round]) -> list[list[Round]]:
     return [sorted(worker, key=lambda one: one.index) for worker in kept.values()]
 
 
-def disturbed(rounds: Iterable[Round]) -> dict[tuple[int, str, int], frozenset[str]]:
+def disturbed(rounds: Iterable[Round], baseline: str | None) -> dict[tuple[int, str, int], frozenset[str]]:
     """The case keys whose samples the fixed rule marks, by the `place` of a round of one group: all of a marked round, of another those of marked blocks.
 
-    The rule looks at each worker by itself: its cap is for the rounds of a row, and a row that is paired has those of one worker only.
+    `baseline` is a case key too. The rule looks at each worker by itself: its cap is for the rounds of a row, and a row that is paired has those of one worker.
     """
     found = {}
     for worker in by_worker(rounds):
         disturbances = [one.disturbance for one in worker]
         marked = marks(disturbances)
-        blocks = block_marks(disturbances, [one.blocks for one in worker]) if any(one.blocks for one in worker) else None
+        blocks = block_marks(disturbances, [one.blocks for one in worker], baseline) if any(one.blocks for one in worker) else None
         for position, one in enumerate(worker):
             found[one.place] = frozenset(one.samples) if position in marked else blocks[position] if blocks else frozenset()
     return found
 
 
-def undisturbed(rounds: Sequence[Round]) -> list[Round]:
-    """The rounds of one group without the samples that the fixed rule marks, at most a fifth of each case's in a worker."""
-    kept, found = [], disturbed(rounds)
+def undisturbed(rounds: Sequence[Round], baseline: str | None) -> list[Round]:
+    """The rounds of one group without the samples that the fixed rule marks: of a worker at most a fifth of the pairs with `baseline`, a case key."""
+    kept, found = [], disturbed(rounds, baseline)
     for one in rounds:
         marked = found[one.place]
         calm = {key: samples for key, samples in one.samples.items() if key not in marked} if marked else one.samples

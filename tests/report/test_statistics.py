@@ -179,7 +179,7 @@ def test_the_noise_floor_is_the_control_against_the_baseline():
 
 def test_undisturbed_drops_the_marked_rounds_and_at_most_a_fifth_of_a_replicate():
     stolen = {"wall_s": 1.0, "steal_s": 0.5}
-    kept = undisturbed(rounds(lambda k, i: stolen if (k, i) in {(0, 3), (1, 0), (1, 1), (1, 2)} else {"wall_s": 1.0}))
+    kept = undisturbed(rounds(lambda k, i: stolen if (k, i) in {(0, 3), (1, 0), (1, 1), (1, 2)} else {"wall_s": 1.0}), BN.key)
     assert sorted((one.replicate, one.index) for one in kept) == [(0, i) for i in range(10) if i != 3] + [(1, i) for i in range(2, 10)]
 
 
@@ -192,5 +192,5 @@ def test_a_row_that_is_paired_loses_at_most_a_fifth_of_its_own_rounds():
         for attempt, row, found in (("a", SWA, calm), ("b", other, stolen))
         for i in range(10)
     ]
-    kept = undisturbed(taken)
+    kept = undisturbed(taken, BN.key)
     assert [len(pairs(kept, BN.key, row.key, "forward_s")[0]) for row in (SWA, other)] == [10, 8]
