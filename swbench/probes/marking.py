@@ -1,7 +1,7 @@
 """The fixed rule that marks a round, or one block of GPU timing in it, as disturbed. It reads what the machine did, never how long a sample took."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import floor
 
 CAP = 0.2
@@ -38,8 +38,12 @@ def severity(disturbance: Mapping[str, float]) -> float:
         found.append(disturbance.get("involuntary_switches", 0.0) / (SWITCHES_FREE + SWITCHES_PER_S * wall_s))
     found.append(2.0 * disturbance.get("major_faults", 0.0))
     found.append(disturbance.get("frequency_drop", 0.0) / FREQUENCY_DROP)
-    found.append(2.0 if any(int(disturbance.get(name, 0)) & HARMFUL_THROTTLING for name in THROTTLE_READINGS) else 0.0)
+    found.append(2.0 if _throttled(disturbance) else 0.0)
     return max(found)
+
+
+def _throttled(readings: Mapping[str, float]) -> bool:
+    return any(int(readings.get(name, 0)) & HARMFUL_THROTTLING for name in THROTTLE_READINGS)
 
 
 def marked(disturbance: Mapping[str, float]) -> bool:
@@ -78,8 +82,8 @@ def block_marks(
     return tuple(map(frozenset, found))
 
 
-def quietness(workers: Sequence[Sequence[Mapping[str, float]]]) -> str:
-    """One line that says how quiet the machine was, from the disturbances of every round, a list a worker."""
+def quietness(workers: Sequence[Sequence[Mapping[str, float]]], blocks: Iterable[Mapping[str, float]] = ()) -> str:
+    """One line that says how quiet the machine was, from the disturbances of every round, a list a worker, and the readings around every block."""
     every = [one for worker in workers for one in worker]
     wall_s = sum(one.get("wall_s", 0.0) for one in every)
     if not wall_s:
@@ -96,6 +100,6 @@ def quietness(workers: Sequence[Sequence[Mapping[str, float]]]) -> str:
         others = sum(one.get("busy_s", 0.0) - one.get("own_cpu_s", 0.0) for one in every) / wall_s
         parts.append(f"other programs {max(0.0, others):.1f} cores")
     parts.append(f"{sum(one.get('involuntary_switches', 0.0) for one in every) / wall_s:.1f} involuntary switches/s")
-    if any(int(one.get("gpu_throttle_reasons", 0)) & HARMFUL_THROTTLING for one in every):
+    if any(map(marked, blocks)) or any(map(_throttled, every)):
         parts.append("GPU throttled")
     return ", ".join(parts)

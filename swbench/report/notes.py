@@ -115,9 +115,14 @@ def _disturbances(measured: MeasuredRun) -> list[list[Mapping[str, float]]]:
     return [[one.disturbance for one in worker] for group in measured.rounds.values() for worker in by_worker(group)]
 
 
+def _blocks(measured: MeasuredRun) -> list[Mapping[str, float]]:
+    """What was read around each block of GPU timing."""
+    return [readings for group in measured.rounds.values() for one in group for readings in one.blocks.values()]
+
+
 def _throttled(measured: MeasuredRun) -> str:
     """How many blocks of GPU timing were throttled, and how many of these are marked; empty where no card was read around blocks."""
-    every = [readings for group in measured.rounds.values() for one in group for readings in one.blocks.values()]
+    every = _blocks(measured)
     if not every:
         return ""
     over, counted = sum(map(marked, every)), 0
@@ -131,7 +136,7 @@ def _throttled(measured: MeasuredRun) -> str:
 def quiet_note(measured: MeasuredRun) -> str | None:
     """How quiet the machine was, in one line; None where nothing was timed."""
     workers = _disturbances(measured)
-    return quietness(workers).removeprefix("machine").lstrip(": ") if workers else None
+    return quietness(workers, _blocks(measured)).removeprefix("machine").lstrip(": ") if workers else None
 
 
 TOLD_APART = ("nvml", "beside", "busy", "tf32", "cudnn_benchmark", "compiled", PAIRED)

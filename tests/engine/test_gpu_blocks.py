@@ -114,6 +114,15 @@ def test_only_the_pair_with_the_throttled_block_is_left_out_of_the_ratio_without
     assert sum(sample.place[-1] is True for sample in samples(found)) == 2 * 2, "one block of two metrics in each replicate"
 
 
+@pytest.mark.parametrize(("seen", "blocks"), [(False, True), (True, True), (True, False)])
+def test_the_line_on_the_machine_says_that_the_card_was_throttled(tmp_path, seen, blocks):
+    """By the driver's count alone, or by a reading at the end of a block; not without the readings around blocks."""
+    found = measured(tmp_path, Hot(seen))
+    rounds = tuple(dataclasses.replace(one, disturbance={"wall_s": 1.0}, blocks=one.blocks if blocks else {}) for one in found.rounds)
+    (line,) = [text for name, text in build_table(dataclasses.replace(found, rounds=rounds)).footer if name == "Machine"]
+    assert line.endswith(", GPU throttled") is blocks
+
+
 def test_a_card_that_says_nothing_leaves_rounds_as_on_a_cpu(tmp_path):
     found = measured(tmp_path, Hot(), Card(None, None, "no NVML").look)
     assert all(one.blocks == {} for one in found.rounds)
