@@ -41,6 +41,7 @@ def drift(table):
         usual = median(one.samples[base][metric] for rounds in replicates for one in rounds if metric in one.samples.get(base, ()))
         start = min(one.started for rounds in replicates for one in rounds)
         for index, rounds in enumerate(replicates):
+            rounds = sorted(rounds, key=lambda one: one.started)  # several workers where cases are paired one by one, each with its rounds from 0
             colour, marker = COLOURS[index % len(COLOURS)], SHAPES[index % len(SHAPES)]
             points = [(one.started - start, one.samples[base][metric] / usual) for one in rounds if metric in one.samples.get(base, ())]
             axis.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=4, linewidth=0.8, label=f"replicate {rounds[0].replicate}")
