@@ -226,3 +226,10 @@ def test_the_table_names_the_rows_that_were_paired(bench):
     assert len(notes) == 1
     assert all(f"{model} (cpu batch 1)" in notes[0] for model in MODELS)
     assert not [note for note in build_table(bench(plan(), 5)).notes if note.startswith("Paired")]
+
+
+def test_a_row_that_did_not_fit_in_its_pair_either_is_not_called_paired(bench):
+    (note,) = [note for note in build_table(bench(plan(), 3, needs={"b": 3})).notes if note.startswith("Paired one by one")]
+    assert "b (cpu batch 1)" not in note
+    assert all(f"{model} (cpu batch 1)" in note for model in "ac")
+    assert not [note for note in build_table(bench(plan(), 9, needs={"b": 9})).notes if note.startswith("Paired")]
