@@ -3,6 +3,7 @@
 import re
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
@@ -13,11 +14,15 @@ from swbench.engine.job import Ending, Job
 from swbench.engine.messages import Failed, Measured, Message, RoundTaken, Warm
 from swbench.plan import Group, Protocol
 from swbench.probes import WORKLOADS
-from swbench.result import CRASHED, OK, ONE_BY_ONE, OUT_OF_MEMORY, PAIRED, Measurement, Result, Round
+from swbench.result import CRASHED, OK, ONE_BY_ONE, OUT_OF_MEMORY, PAIRED, TIMED_OUT, Measurement, Result, Round
 from swbench.store import RunWriter
 
 OBSERVED = ("utilisation", "energy", "memory")
 """Metrics measured once a run: a steady loop of seconds tells the first two, and a profiled call the third, which is the same in every process."""
+
+
+DEATHS = 2
+"""After as many crashes or time limits in a replicate a baseline or control is not tried again. Heuristic: one may be chance, and each may cost the limit."""
 
 
 class Replicate:
@@ -52,6 +57,7 @@ class Replicate:
         self._apart = set(apart)
         self._single: AnyCase | None = None
         self._gone: set[str] = set()
+        self._deaths: Counter[str] = Counter()
         self._may_part = self._over = False
         self.rounds: list[Round] = []
 
@@ -71,27 +77,25 @@ class Replicate:
         return tuple(self._results[case.key] for case in cases)
 
     def _pair(self, single: AnyCase) -> None:
-        """Measure one case with what it is compared with; whichever of these runs out of memory, it is `single` that does not fit."""
-        for roles in ((BASELINE, CONTROL), (BASELINE,)):
-            if single.key not in self._results:
-                company = {one.key for one in self._group.cases if one.role in roles and self._sound(one)}
-                self._measure([one for one in self._group.cases if one is single or one.key in company], single)
+        """Measure one case with what it is compared with; whichever of these runs out of memory, it is `single` that does not fit.
 
-    def _measure(self, left: list[AnyCase], single: AnyCase | None = None) -> None:
-        """Worker after worker until each of the cases has a result or is set apart, or what is left of them is one pair.
-
-        With `single`, of a pair, until that has a result or is known not to fit beside the others.
+        Where the baseline dies the next worker has a fresh one, until that is no use; then `single` has its worker to itself, and no ratio.
         """
+        for roles in ((BASELINE, CONTROL), (BASELINE,)):
+            self._over = False
+            while single.key not in self._results and not self._over:
+                company = [one.role for one in self._group.cases if one.role in roles and self._sound(one)]
+                beside = company if BASELINE in company else ()
+                self._attempt([one for one in self._group.cases if one is single or one.role in beside], single)
+
+    def _measure(self, left: list[AnyCase]) -> None:
+        """Worker after worker until each of the cases has a result or is set apart, or what is left of them is one pair."""
         while left:
             others = sum(map(_compared, left)) if any(case.role == BASELINE for case in left) else 0
-            if single is None and others == 1:
+            if others == 1:
                 break
-            self._single, self._may_part = single, others > 1
-            self._gone, self._over = set(), False
-            ending = self._attempt(left)
-            if not ending.ok and not (ending.again and self._gone):
-                self._blame(left, ending)
-            if ending.ok or self._over or (single is not None and single.key in self._gone):
+            self._may_part = others > 1
+            if self._attempt(left).ok:
                 break
             left = [case for case in left if case.key not in self._gone]
 
@@ -103,7 +107,9 @@ class Replicate:
         for case in cases:
             self._fail(case, ending.status or CRASHED, ending.detail or "the worker ended itself without a cause")
 
-    def _attempt(self, cases: list[AnyCase]) -> Ending:
+    def _attempt(self, cases: list[AnyCase], single: AnyCase | None = None) -> Ending:
+        """One worker, whose failures are told and whose results are kept; `single` is the case that a pair is measured for."""
+        self._single, self._gone = single, set()
         self._started, self._name = time.time(), uuid.uuid4().hex[:8]
         self._cases, self._measured, self.rounds = cases, {}, []
         slug = re.sub(r"[^A-Za-z0-9]+", "-", self._group.name)[:60]
@@ -121,6 +127,8 @@ class Replicate:
         ending = self._executor.run(job, self._on_message)
         if ending.ok:
             self._keep()
+        elif not (ending.again and self._gone):
+            self._blame(cases, ending)
         return ending
 
     def _keep(self) -> None:
@@ -161,7 +169,7 @@ class Replicate:
             return
         self._gone.add(case.key)
         if status == OUT_OF_MEMORY and not alone:
-            if self._may_part:
+            if self._single is None and self._may_part:
                 self._part(case, detail)
                 return
             if self._single is not None:
@@ -171,6 +179,7 @@ class Replicate:
                 if case is not self._single:
                     case, detail = self._single, f"no memory for {self._rows[case.key]} beside it: {detail}"
                     self._gone.add(case.key)
+        self._deaths[case.key] += 1
         result = self._result(case, status=status, detail=detail)
         self._results[case.key] = joined(result, self._results[case.key]) if case.key in self._results else result
         row = self._rows[case.key]
@@ -184,7 +193,9 @@ class Replicate:
         self._tell(events.SetApart(group=self._group.name, replicate=self._number, case=case.key, row=self._rows[case.key], detail=detail))
 
     def _sound(self, case: AnyCase) -> bool:
-        return case.key not in self._results or self._results[case.key].status == OK
+        """Whether a further worker with this case may have its samples: it has not failed, or not of what must happen again, and not often."""
+        status = self._results[case.key].status if case.key in self._results else OK
+        return status == OK or (status in (CRASHED, TIMED_OUT) and self._deaths[case.key] < DEATHS)
 
     def _result(self, case: AnyCase, **fields: object) -> Result:
         if case.key in self._apart:

@@ -195,6 +195,25 @@ def test_a_baseline_that_dies_in_a_pair_is_told_and_keeps_what_it_had(bench):
     assert [cells[model].status for model in MODELS] == [OK] * 3, "its own death is nobody else's"
 
 
+def test_a_baseline_that_died_in_one_pair_is_measured_anew_for_every_row(bench):
+    found = bench(plan(replicates=1), 3, crashes=lambda case: case.role == BASELINE and len(bench.jobs) == 4)
+    assert by_row(found)["BN"].status == CRASHED
+    cells = {cell.label: cell for cell in MeasuredRun(found).cells}
+    for model in MODELS:
+        assert cells[model].times["forward_backward_s"].ratio.estimate == pytest.approx(SECONDS[model])
+        assert cells[model].times["forward_backward_s"].absolute.iterations == 6
+    assert [event.row for event in bench.heard if isinstance(event, events.CellFailed)] == ["BN"]
+
+
+def test_a_baseline_that_dies_in_every_pair_costs_two_workers_a_replicate(bench):
+    found = bench(plan(), 3, crashes=lambda case: case.role == BASELINE)
+    for replicate in range(2):
+        assert statuses(found, replicate) == {**ALL_FINE, "BN": CRASHED}
+        pairs = [models for job, models in zip(bench.jobs, bench.models(), strict=True) if job.replicate == replicate and len(models) == 3]
+        assert sum(BASELINE in models for models in pairs) == 2
+    assert (MODELS[-1],) in bench.models(), "it has no ratio, and its worker to itself"
+
+
 def test_a_smaller_batch_is_not_tried_where_every_row_fits_in_pairs(bench):
     made = plan()
     (group,) = made.groups
