@@ -4,8 +4,9 @@ import re
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from swbench.case import BASELINE, CONTROL, AnyCase
 from swbench.engine import events
@@ -14,7 +15,7 @@ from swbench.engine.job import Ending, Job
 from swbench.engine.messages import Failed, Measured, Message, RoundTaken, Warm
 from swbench.plan import Group, Protocol
 from swbench.probes import WORKLOADS
-from swbench.result import CRASHED, OK, ONE_BY_ONE, OUT_OF_MEMORY, PAIRED, TIMED_OUT, Measurement, Result, Round
+from swbench.result import CRASHED, OK, ONE_BY_ONE, OUT_OF_MEMORY, PAIRED, TIMED_OUT, WITHOUT_CONTROL, Measurement, Result, Round
 from swbench.store import RunWriter
 
 OBSERVED = ("utilisation", "energy", "memory")
@@ -42,11 +43,11 @@ class Replicate:
         on_event: Callable[[events.Event], None],
         workloads: dict[str, str] | None = None,
         metrics: tuple[str, ...] = (),
-        apart: Collection[str] = (),
+        apart: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """`metrics` are those of the plan; the slow ones among them are observed in the first replicate alone.
 
-        `apart` are the keys of cases that were set apart in another replicate, and are from the start in this one.
+        `apart` are the keys of cases that were set apart in another replicate, and are from the start in this one, with what `chosen` says of it.
         """
         self._group, self._number, self._protocol = group, number, protocol
         self._writer, self._executor, self._tell = writer, executor, on_event
@@ -54,7 +55,7 @@ class Replicate:
         self._observe = tuple(metric for metric in OBSERVED if metric in metrics and number == 0)
         self._rows = {case.key: row for case, row in zip(group.cases, group.rows, strict=True)}
         self._results: dict[str, Result] = {}
-        self._apart = set(apart)
+        self._apart = dict(apart)
         self._single: AnyCase | None = None
         self._gone: set[str] = set()
         self._deaths: Counter[str] = Counter()
@@ -65,13 +66,15 @@ class Replicate:
         """The result of every case, in the order of the group; not sealed yet."""
         cases = self._group.cases
         if any(case.role == BASELINE and case.key in self._apart for case in cases):
-            self._apart |= {case.key for case in cases}  # also one that had failed before: without a baseline it would have no ratio
+            self._set_apart(cases)  # also one that had failed before: without a baseline it would have no ratio
         together = [case for case in cases if case.key not in self._apart]
         if not self._apart or any(_compared(case) for case in together):
             self._measure(together)
         if any(case.role == BASELINE for case in cases):
             for case in sorted(cases, key=lambda case: case.role == CONTROL):  # last, for it is beside every other
                 if case.role != BASELINE and case.key not in self._results:
+                    if case.role == CONTROL:
+                        self._set_apart([case])
                     self._pair(case)
         self._measure([case for case in cases if case.key not in self._results])
         return tuple(self._results[case.key] for case in cases)
@@ -81,7 +84,8 @@ class Replicate:
 
         Where the baseline dies the next worker has a fresh one, until that is no use; then `single` has its worker to itself, and no ratio.
         """
-        for roles in ((BASELINE, CONTROL), (BASELINE,)):
+        without = self._apart.get(single.key) == WITHOUT_CONTROL
+        for roles in ((BASELINE,),) if without else ((BASELINE, CONTROL), (BASELINE,)):
             self._over = False
             while single.key not in self._results and not self._over:
                 company = [one.role for one in self._group.cases if one.role in roles and self._sound(one)]
@@ -175,7 +179,8 @@ class Replicate:
             if self._single is not None:
                 self._over = True
                 if any(one.role == CONTROL and one is not self._single for one in self._cases):
-                    return  # without the control they may fit
+                    self._leave_control(detail)
+                    return
                 if case is not self._single:
                     case, detail = self._single, f"no memory for {self._rows[case.key]} beside it: {detail}"
                     self._gone.add(case.key)
@@ -187,9 +192,21 @@ class Replicate:
 
     def _part(self, case: AnyCase, detail: str) -> None:
         """Set a case apart, or all of this worker's where it is the one that they are compared with."""
-        parted = {one.key for one in self._cases} if case.role == BASELINE else {case.key}
-        self._gone |= parted
-        self._apart |= parted
+        parted = self._cases if case.role == BASELINE else [case]
+        self._gone |= {one.key for one in parted}
+        self._set_apart(parted)
+        self._tell_apart(case, detail)
+
+    def _leave_control(self, detail: str) -> None:
+        """Without the control a pair may fit. Where the three are all there is, this is what sets its case apart."""
+        if self._single.key not in self._apart:
+            self._tell_apart(self._single, detail)
+        self._apart[self._single.key] = WITHOUT_CONTROL
+
+    def _set_apart(self, cases: Iterable[AnyCase]) -> None:
+        self._apart = {case.key: ONE_BY_ONE for case in cases} | self._apart
+
+    def _tell_apart(self, case: AnyCase, detail: str) -> None:
         self._tell(events.SetApart(group=self._group.name, replicate=self._number, case=case.key, row=self._rows[case.key], detail=detail))
 
     def _sound(self, case: AnyCase) -> bool:
@@ -199,7 +216,7 @@ class Replicate:
 
     def _result(self, case: AnyCase, **fields: object) -> Result:
         if case.key in self._apart:
-            fields["chosen"] = {**fields.get("chosen", {}), PAIRED: ONE_BY_ONE}
+            fields["chosen"] = {**fields.get("chosen", {}), PAIRED: self._apart[case.key]}
         return Result(
             case=case.key,
             group=self._group.name,

@@ -66,7 +66,7 @@ class _Run:
         self._told_slow = False
         self._ran_out = set(ran_out(writer.results))
         self._open = {group.name for group in plan.lasting(self._ran_out)}
-        self._apart = set(paired(writer.results))
+        self._apart = paired(writer.results)
 
     @property
     def _replicates(self) -> int:

@@ -153,6 +153,24 @@ def test_the_control_gives_way_where_only_two_fit(bench):
 
 
 @pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("device", ["cuda"])
+def test_a_control_that_gave_way_is_told_stored_and_not_tried_beside_that_row_again(bench, device, seed):
+    """Of one row, which is a pair from the start, as of several."""
+    for models in (("a",), MODELS):
+        found = bench(plan(device, models=models, seed=seed), 2)
+        for replicate in range(2):
+            cells = by_row(found, replicate)
+            assert {cells[model].chosen["paired"] for model in models} == {"one by one, without the control"}
+            assert cells["BN (control)"].chosen["paired"] == "one by one"
+        assert [tried for job, tried in zip(bench.jobs, bench.models(), strict=True) if job.replicate == 1] == [
+            *((BASELINE, model) for model in models),
+            (BASELINE, CONTROL),
+        ]
+        assert {event.replicate for event in bench.heard if isinstance(event, events.SetApart)} == {0}
+        assert any(note.startswith("Paired one by one") for note in build_table(found).notes)
+
+
+@pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
 def test_a_row_that_does_not_fit_beside_the_baseline_is_out_of_memory_and_no_other(bench, device, seed):
     found = bench(plan(device, seed=seed), 7, needs={"b": 7})
