@@ -73,7 +73,7 @@ class Replicate:
         if any(case.role == BASELINE for case in cases):
             for case in sorted(cases, key=lambda case: case.role == CONTROL):  # last, for it is beside every other
                 if case.role != BASELINE and case.key not in self._results:
-                    if case.role == CONTROL:
+                    if case.role == CONTROL and self._apart:
                         self._set_apart([case])
                     self._pair(case)
         self._measure([case for case in cases if case.key not in self._results])
@@ -125,21 +125,27 @@ class Replicate:
             protocol=self._protocol,
             workloads=self._workloads,
             observe=self._observe,
+            pair=tuple(place for place, case in enumerate(cases) if case is single or case.role == BASELINE) if self._is_apart(single) else (),
             log=f"{slug}-r{self._number}-{self._name}.log",
         )
         self._tell(events.ReplicateStarted(group=job.group, replicate=self._number, attempt=self._name, cases=tuple(case.key for case in cases)))
         ending = self._executor.run(job, self._on_message)
         if ending.ok:
-            self._keep()
+            self._keep(job)
         elif not (ending.again and self._gone):
             self._blame(cases, ending)
         return ending
 
-    def _keep(self) -> None:
-        """The results of a worker that did all it was asked to; but not those of a pair whose single case was not measured after all, if none is new."""
+    def _keep(self, job: Job) -> None:
+        """The results of a worker that did all it was asked to.
+
+        Of a pair whose case failed for good only what adds to other results: a baseline or control without any is yet to be measured beside a case that lasts.
+        """
         found = {key: result for key, result in self._measured.items() if key not in self._gone}
-        if self._single is None or self._single.key in found or not found.keys() <= self._results.keys():
-            self._results |= {key: joined(self._results[key], result) if key in self._results else result for key, result in found.items()}
+        if job.pair and self._single.key in self._gone:
+            failed = self._results.get(self._single.key)
+            found = {key: result for key, result in found.items() if key in self._results and failed is not None and failed.attempt == job.attempt}
+        self._results |= {key: joined(self._results[key], result) if key in self._results else result for key, result in found.items()}
 
     def _on_message(self, message: Message) -> None:
         if isinstance(message, RoundTaken):
@@ -208,6 +214,9 @@ class Replicate:
 
     def _tell_apart(self, case: AnyCase, detail: str) -> None:
         self._tell(events.SetApart(group=self._group.name, replicate=self._number, case=case.key, row=self._rows[case.key], detail=detail))
+
+    def _is_apart(self, case: AnyCase | None) -> bool:
+        return case is not None and case.key in self._apart
 
     def _sound(self, case: AnyCase) -> bool:
         """Whether a further worker with this case may have its samples: it has not failed, or not of what must happen again, and not often."""

@@ -34,19 +34,22 @@ class Bench:
         self._folder, self._runs = folder, 0
         self.heard = []
 
-    def __call__(self, made, room, needs=None, writer=None, on_event=lambda event: None, crashes=lambda case: False):
+    def __call__(self, made, room, needs=None, writer=None, on_event=lambda event: None, crashes=lambda case: False, raises=lambda case, calls: False):
         gpu, bench, self.heard, needs = FakeGpu(), self, [], needs or {}
 
         class Network:
             chosen = {"solver": "fake"}  # noqa: RUF012
 
             def __init__(self, case):
-                self._case = case
+                self._case, self._calls = case, -2  # of the warm-up
                 self._take(needs.get(case.model, needs.get(case.role, 1)))
 
             def call(self):
                 if crashes(self._case) and len(bench.jobs[-1].cases) == 3:
                     raise Dies
+                self._calls += 1
+                if len(bench.jobs[-1].cases) == 3 and raises(self._case, self._calls):
+                    raise ZeroDivisionError("on purpose")
                 gpu.clock.advance(SECONDS[self._case.model])
                 return {"forward_s": SECONDS[self._case.model] / 3, "forward_backward_s": SECONDS[self._case.model]}
 
@@ -153,19 +156,18 @@ def test_the_control_gives_way_where_only_two_fit(bench):
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("device", ["cuda"])
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
 def test_a_control_that_gave_way_is_told_stored_and_not_tried_beside_that_row_again(bench, device, seed):
     """Of one row, which is a pair from the start, as of several."""
-    for models in (("a",), MODELS):
+    for models in (("a",), MODELS) if device == "cuda" else (("a",),):  # on a CPU some may be left with the baseline alone as it is
         found = bench(plan(device, models=models, seed=seed), 2)
         for replicate in range(2):
-            cells = by_row(found, replicate)
-            assert {cells[model].chosen["paired"] for model in models} == {"one by one, without the control"}
-            assert cells["BN (control)"].chosen["paired"] == "one by one"
+            assert {by_row(found, replicate)[model].chosen["paired"] for model in models} == {"one by one, without the control"}
         assert [tried for job, tried in zip(bench.jobs, bench.models(), strict=True) if job.replicate == 1] == [
             *((BASELINE, model) for model in models),
             (BASELINE, CONTROL),
         ]
+        assert by_row(found, 1)["BN (control)"].chosen["paired"] == "one by one"
         assert {event.replicate for event in bench.heard if isinstance(event, events.SetApart)} == {0}
         assert any(note.startswith("Paired one by one") for note in build_table(found).notes)
 
@@ -230,6 +232,55 @@ def test_a_baseline_that_dies_in_every_pair_costs_two_workers_a_replicate(bench)
         pairs = [models for job, models in zip(bench.jobs, bench.models(), strict=True) if job.replicate == replicate and len(models) == 3]
         assert sum(BASELINE in models for models in pairs) == 2
     assert (MODELS[-1],) in bench.models(), "it has no ratio, and its worker to itself"
+
+
+def rounds_by_worker(bench):
+    """The rounds that each worker was heard to take, with those of no use."""
+    taken = Counter(event.round.attempt for event in bench.heard if isinstance(event, events.RoundDone))
+    return [taken[event.attempt] for event in bench.heard if isinstance(event, events.ReplicateStarted)]
+
+
+def test_on_a_cpu_nothing_is_timed_of_a_pair_in_which_one_half_has_no_memory(bench):
+    """Whichever is built last has none; beside a control that had none the others go on."""
+    taken = []
+    for seed in range(6):
+        found = bench(plan("cpu", replicates=1, seed=seed), 2)
+        assert statuses(found) == ALL_FINE
+        pairs = rounds_by_worker(bench)[1:]
+        taken += pairs
+        assert len({one.attempt for one in found.rounds} - {bench.jobs[0].attempt}) == sum(map(bool, pairs)), "all that was timed belongs to a result"
+    assert set(taken) == {0, 6}
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_where_the_case_of_a_pair_fails_its_rounds_end_and_its_record_stays(bench, device):
+    found = bench(plan(device, replicates=1), 3, raises=lambda case, calls: case.model == "a" and calls == 3)
+    cells = by_row(found)
+    assert {row: one.status for row, one in cells.items()} == {**ALL_FINE, "a": CRASHED}
+    assert len(cells["a"].samples("forward_s")) == 2
+    assert dict(zip(bench.models(), rounds_by_worker(bench), strict=True))[BASELINE, CONTROL, "a"] == 3
+    assert {len(cells[row].samples("forward_s")) for row in ("b", "c")} == {6}
+    assert {len(cells[row].samples("forward_s")) for row in ("BN", "BN (control)")} == {12}, "those of b and c"
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_where_the_baseline_of_a_pair_fails_what_was_measured_is_kept_with_its_ratio(bench, device):
+    found = bench(plan(device, replicates=1), 3, raises=lambda case, calls: case.role == BASELINE and calls == 3 and len(bench.jobs) == 4)
+    cells = {cell.label: cell for cell in MeasuredRun(found).cells}
+    assert cells["BN"].status == CRASHED
+    cut, *others = sorted(MODELS, key=lambda model: cells[model].times["forward_backward_s"].absolute.iterations)
+    for model, rounds in ((cut, {2, 3}), *((other, {6}) for other in others)):
+        timing = cells[model].times["forward_backward_s"]
+        assert cells[model].status == OK
+        assert timing.absolute.iterations in rounds
+        assert timing.ratio.estimate == pytest.approx(SECONDS[model])
+
+
+def test_a_baseline_that_fails_before_a_whole_round_leaves_its_pair_to_a_fresh_one(bench):
+    found = bench(plan(replicates=1), 3, raises=lambda case, calls: case.role == BASELINE and len(bench.jobs) == 4)
+    cells = {cell.label: cell for cell in MeasuredRun(found).cells}
+    assert {cells[model].times["forward_backward_s"].absolute.iterations for model in MODELS} == {6}
+    assert all(cells[model].times["forward_backward_s"].ratio for model in MODELS)
 
 
 def test_a_smaller_batch_is_not_tried_where_every_row_fits_in_pairs(bench):
