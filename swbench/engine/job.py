@@ -17,7 +17,7 @@ class Job:
 
     `observe` names the slow metrics that are measured in this replicate (`utilisation`, `energy`, `memory`). `workloads` maps the kind of a case to
     `module:attribute` of its workload; `log` names the worker's log file. `pair` are the positions of a baseline and a case that are here for each
-    other alone: where one fails, nothing is timed any more.
+    other alone: where one fails, nothing is timed any more. `known` are those of which another worker of this replicate has read out all that is not timed.
     """
 
     group: str
@@ -29,6 +29,7 @@ class Job:
     log: str
     observe: tuple[str, ...] = ()
     pair: tuple[int, ...] = ()
+    known: tuple[int, ...] = ()
 
     @property
     def seed(self) -> str:
@@ -57,7 +58,7 @@ class Job:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Job":
         """The job that `to_json` wrote."""
-        positions = {name: tuple(data[name]) for name in ("observe", "pair")}
+        positions = {name: tuple(data[name]) for name in ("observe", "pair", "known")}
         return cls(**{**data, "cases": tuple(map(case_from_json, data["cases"])), "protocol": Protocol(**data["protocol"]), **positions})
 
 

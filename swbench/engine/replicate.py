@@ -58,6 +58,7 @@ class Replicate:
         self._apart = dict(apart)
         self._single: AnyCase | None = None
         self._gone: set[str] = set()
+        self._read_out: set[str] = set()
         self._deaths: Counter[str] = Counter()
         self._may_part = self._over = False
         self.rounds: list[Round] = []
@@ -126,6 +127,7 @@ class Replicate:
             workloads=self._workloads,
             observe=self._observe,
             pair=tuple(place for place, case in enumerate(cases) if case is single or case.role == BASELINE) if self._is_apart(single) else (),
+            known=tuple(place for place, case in enumerate(cases) if case.key in self._read_out),
             log=f"{slug}-r{self._number}-{self._name}.log",
         )
         self._tell(events.ReplicateStarted(group=job.group, replicate=self._number, attempt=self._name, cases=tuple(case.key for case in cases)))
@@ -146,6 +148,7 @@ class Replicate:
             failed = self._results.get(self._single.key)
             found = {key: result for key, result in found.items() if key in self._results and failed is not None and failed.attempt == job.attempt}
         self._results |= {key: joined(self._results[key], result) if key in self._results else result for key, result in found.items()}
+        self._read_out |= found.keys()
 
     def _on_message(self, message: Message) -> None:
         if isinstance(message, RoundTaken):
@@ -243,9 +246,9 @@ def _compared(case: AnyCase) -> bool:
 
 
 def joined(one: Result, other: Result) -> Result:
-    """`one` with the worker runs and the samples of `other`, of the same case and replicate; its status, its times and what it chose are kept."""
+    """`one` with the worker runs and the samples of `other`, of the same case and replicate; its status and times are kept, and what it chose comes first."""
     samples = {measured.metric: measured for measured in one.measurements}
     for measured in other.measurements:
         before = samples.get(measured.metric)
         samples[measured.metric] = Measurement(measured.metric, measured.unit, (*before.samples, *measured.samples)) if before else measured
-    return replace(one, also=(*one.also, *other.attempts), measurements=tuple(samples.values()))
+    return replace(one, also=(*one.also, *other.attempts), measurements=tuple(samples.values()), chosen={**other.chosen, **one.chosen})

@@ -125,12 +125,15 @@ class Session:
 
     def _observe(self, case: int) -> None:
         """Loops of seconds, before any `finish` attaches a profiler to the process."""
-        if hasattr(self._ready[case], "observe"):
+        if case not in self._job.known and hasattr(self._ready[case], "observe"):
             self._observed[case] = self._ready[case].observe(self._job.observe)
 
     def _finish(self, case: int) -> None:
         workload = self._ready[case]
-        measured = [*workload.finish(), *self._observed.get(case, ())]
+        if case in self._job.known:
+            measured = workload.timings() if hasattr(workload, "timings") else []
+        else:
+            measured = [*workload.finish(), *self._observed.get(case, ())]
         found = tuple((one.metric, one.unit, tuple(map(float, one.samples))) for one in measured)
         chosen = {str(name): str(value) for name, value in workload.chosen.items()}
         self._begin(-1, "finishing")

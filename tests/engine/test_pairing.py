@@ -32,10 +32,11 @@ class Bench:
 
     def __init__(self, folder):
         self._folder, self._runs = folder, 0
-        self.heard = []
+        self.heard, self.observed = [], []
 
     def __call__(self, made, room, needs=None, writer=None, on_event=lambda event: None, crashes=lambda case: False, raises=lambda case, calls: False):
         gpu, bench, self.heard, needs = FakeGpu(), self, [], needs or {}
+        self.observed = []
 
         class Network:
             chosen = {"solver": "fake"}  # noqa: RUF012
@@ -53,8 +54,15 @@ class Bench:
                 gpu.clock.advance(SECONDS[self._case.model])
                 return {"forward_s": SECONDS[self._case.model] / 3, "forward_backward_s": SECONDS[self._case.model]}
 
+            def observe(self, metrics):
+                bench.observed.append(self._case.model if self._case.role not in (BASELINE, CONTROL) else self._case.role)
+                return [Measurement("gpu_utilisation", "1", (0.5,))]
+
+            def timings(self):
+                return [Measurement("block_iterations", "1", (float(len(bench.jobs)),))]
+
             def finish(self):
-                return [Measurement("peak_bytes", "B", (float(len(bench.jobs)),))]
+                return [Measurement("peak_bytes", "B", (float(len(bench.jobs)),)), *self.timings()]
 
             def _take(self, bytes_):
                 if bench.held + bytes_ > room:
@@ -139,11 +147,23 @@ def test_the_baseline_has_its_samples_of_every_worker_and_each_pair_is_of_one_ro
         assert models[:2] == ["good", "good"]
         assert len(models) == 3
     assert len(cells["BN"].samples("forward_s")) == 3 * len(workers)
-    assert len(cells["BN"].samples("peak_bytes")) == len(workers), "nothing that was measured is dropped"
+    assert len(cells["BN"].samples("block_iterations")) == len(workers), "nothing that was timed is dropped"
     assert Counter(sample.case[3] for sample in samples(found) if sample.sample[1] == "forward_s") == {
         **dict.fromkeys(("BN", "BN (control)"), 2 * 9),
         **dict.fromkeys(MODELS, 2 * 3),
     }
+
+
+def test_what_is_not_timed_is_read_out_of_a_baseline_once_a_replicate(bench):
+    made = dataclasses.replace(plan(), metrics=("time", "utilisation"))
+    found = bench(made, 3)
+    assert Counter(bench.observed) == {BASELINE: 1, CONTROL: 1, **dict.fromkeys(MODELS, 1)}, "in the first replicate alone"
+    for one in found.results:
+        assert len(one.samples("peak_bytes")) == 1
+    found = bench(made, 3, crashes=lambda case: case.role == BASELINE and len(bench.jobs) == 4)
+    assert by_row(found)["BN"].status == CRASHED
+    assert {row: len(one.samples("gpu_utilisation")) for row, one in by_row(found).items()} == dict.fromkeys(ALL_FINE, 1), "of one that died as well"
+    assert by_row(found)["BN"].chosen["solver"] == "fake"
 
 
 def test_the_control_gives_way_where_only_two_fit(bench):
