@@ -11,6 +11,7 @@ from swbench.case import BASELINE, CONTROL
 from swbench.clock.fake_gpu import FakeGpu
 from swbench.engine import Interrupted, events, run
 from swbench.engine.fake import Dies, FakeExecutor
+from swbench.engine.outlook import Outlook
 from swbench.report.measured import MeasuredRun
 from swbench.report.raw import samples
 from swbench.report.table import build_table
@@ -20,8 +21,8 @@ MODELS = ("a", "b", "c")
 SECONDS = {"good": 1.0, "a": 1.1, "b": 1.2, "c": 1.3}
 
 
-def plan(device="cuda", models=MODELS, seed=0, **protocol):
-    made = fakes.plan(*models, iterations=6, seed=seed, **protocol)
+def plan(device="cuda", models=MODELS, seed=0, iterations=6, **protocol):
+    made = fakes.plan(*models, iterations=iterations, seed=seed, **protocol)
     (group,) = made.groups
     cases = tuple(dataclasses.replace(case, device=device, threads=0 if device == "cuda" else 1) for case in group.cases)
     return dataclasses.replace(made, groups=(dataclasses.replace(group, cases=cases),))
@@ -31,11 +32,11 @@ class Bench:
     """Runs plans on a fake card of `room` bytes, of which a network needs one, or what `needs` says for its model; a worker that ends gives all back."""
 
     def __init__(self, folder):
-        self._folder, self._runs = folder, 0
+        self._folder, self._runs, self.gpu = folder, 0, FakeGpu()
         self.heard, self.observed = [], []
 
     def __call__(self, made, room, needs=None, writer=None, on_event=lambda event: None, crashes=lambda case: False, raises=lambda case, calls: False):
-        gpu, bench, self.heard, needs = FakeGpu(), self, [], needs or {}
+        gpu, bench, self.heard, needs = self.gpu, self, [], needs or {}
         self.observed = []
 
         class Network:
@@ -341,3 +342,41 @@ def test_a_row_that_did_not_fit_in_its_pair_either_is_not_called_paired(bench):
     assert "b (cpu batch 1)" not in note
     assert all(f"{model} (cpu batch 1)" in note for model in "ac")
     assert not [note for note in build_table(bench(plan(), 9, needs={"b": 9})).notes if note.startswith("Paired")]
+
+
+class Told:
+    """The estimates that a run's events give, with the replicate in which each came."""
+
+    def __init__(self, bench):
+        self._bench, self._outlook, self.estimates = bench, Outlook(bench.gpu.clock.now), []
+
+    def __call__(self, event):
+        if (found := self._outlook.hear(event)) is not None:
+            self.estimates.append((getattr(event, "replicate", None), found))
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+@pytest.mark.parametrize("room", [2, 3, 4])
+def test_the_estimate_of_a_run_counts_every_pair(bench, device, room):
+    told, began = Told(bench), bench.gpu.clock.now()
+    bench(plan(device, replicates=4, iterations=80), room, on_event=told)
+    ((replicate, found),) = told.estimates
+    assert replicate == 0
+    assert found.seconds == pytest.approx(bench.gpu.clock.now() - began, rel=0.1)
+
+
+def test_the_estimate_of_a_run_that_goes_on_counts_every_pair(bench):
+    made = plan(replicates=4, iterations=80)
+
+    def stop(event):
+        if isinstance(event, events.ReplicateDone):
+            raise KeyboardInterrupt
+
+    began = bench.gpu.clock.now()
+    with pytest.raises(Interrupted):
+        bench(made, 3, on_event=stop)
+    told = Told(bench)
+    bench(made, 3, writer=store.resume(bench.writer.path, made, {}), on_event=told)
+    ((replicate, found),) = told.estimates
+    assert replicate == 1
+    assert found.seconds == pytest.approx(bench.gpu.clock.now() - began, rel=0.1)
