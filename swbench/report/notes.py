@@ -112,7 +112,7 @@ def disturbance_note(measured: MeasuredRun) -> str | None:
 
 def _disturbances(measured: MeasuredRun) -> list[list[Mapping[str, float]]]:
     """What was read around each round, a list a worker."""
-    return [[one.disturbance for one in worker] for group in measured.rounds.values() for worker in by_worker(group)]
+    return [[one.disturbance for one in worker] for group in measured.rounds.values() for worker in by_worker(group).values()]
 
 
 def _blocks(measured: MeasuredRun) -> list[Mapping[str, float]]:

@@ -9,6 +9,9 @@ from swbench.probes.marking import block_marks, marks
 from swbench.report.intervals import Interval, Pair, log_ratio
 from swbench.result import Round
 
+Worker = tuple[str, int, str]
+"""Group, replicate, and the name of one of its worker runs."""
+
 
 def by_replicate(rounds: Iterable[Round]) -> list[list[Round]]:
     """The rounds of one group, a list a replicate, both in order."""
@@ -48,12 +51,12 @@ def seconds_of(replicates: Iterable[Iterable[Round]], case: str, metric: str) ->
     return [[one.samples[case][metric] for one in replicate if metric in one.samples.get(case, ())] for replicate in replicates]
 
 
-def by_worker(rounds: Iterable[Round]) -> list[list[Round]]:
-    """The rounds of one group, a list a worker process, of which a replicate has several where cases are paired one by one; each in order."""
-    kept: dict[tuple[int, str], list[Round]] = {}
+def by_worker(rounds: Iterable[Round]) -> dict[Worker, list[Round]]:
+    """The rounds of each worker process, in order; a replicate has several where cases are paired one by one."""
+    kept: dict[Worker, list[Round]] = {}
     for one in rounds:
-        kept.setdefault((one.replicate, one.attempt), []).append(one)
-    return [sorted(worker, key=lambda one: one.index) for worker in kept.values()]
+        kept.setdefault((one.group, one.replicate, one.attempt), []).append(one)
+    return {worker: sorted(found, key=lambda one: one.index) for worker, found in kept.items()}
 
 
 def disturbed(rounds: Iterable[Round], baseline: str | None) -> dict[tuple[int, str, int], frozenset[str]]:
@@ -62,7 +65,7 @@ def disturbed(rounds: Iterable[Round], baseline: str | None) -> dict[tuple[int, 
     `baseline` is a case key too. The rule looks at each worker by itself: its cap is for the rounds of a row, and a row that is paired has those of one worker.
     """
     found = {}
-    for worker in by_worker(rounds):
+    for worker in by_worker(rounds).values():
         disturbances = [one.disturbance for one in worker]
         marked = marks(disturbances)
         blocks = block_marks(disturbances, [one.blocks for one in worker], baseline) if any(one.blocks for one in worker) else None
