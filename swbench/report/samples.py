@@ -86,9 +86,17 @@ def undisturbed(rounds: Sequence[Round], baseline: str | None) -> list[Round]:
 
 
 def noise_floor(rounds: Sequence[Round], group: Group, metric: str, confidence: float = 0.95) -> Interval | None:
-    """The A/A interval: the control against the baseline. None where the group has no control or it was not measured."""
+    """The A/A interval: the control against the baseline. None where the group has no control or it was not measured.
+
+    Of each replicate one process counts, the first with both, as one process gives each row its ratio: where rows are paired one by one the control was in
+    many, and their median would vary less than any row's does.
+    """
     control = next((case for case in group.cases if case.role == CONTROL), None)
     if control is None:
         return None
-    replicates = pairs(rounds, group.baseline.key, control.key, metric)
-    return log_ratio(replicates, confidence) if any(replicates) else None
+    replicates: dict[int, list[Pair]] = {}
+    for (_, replicate, _), worker in by_worker(rounds).items():
+        (found,) = pairs_of([worker], group.baseline.key, control.key, metric)
+        if found:
+            replicates.setdefault(replicate, found)
+    return log_ratio(list(replicates.values()), confidence) if replicates else None

@@ -194,3 +194,17 @@ def test_a_row_that_is_paired_loses_at_most_a_fifth_of_its_own_rounds():
     ]
     kept = undisturbed(taken, BN.key)
     assert [len(pairs(kept, BN.key, row.key, "forward_s")[0]) for row in (SWA, other)] == [10, 8]
+
+
+def test_the_noise_floor_of_pairs_is_of_one_process_a_replicate():
+    """As each row's ratio is: two processes that err to either side would show no noise."""
+    group = Group(name="g", cases=(BN, TWIN), rows=("BN", "BN again"))
+    taken = [
+        Round(group="g", replicate=k, attempt=attempt, index=i, order=(), samples={BN.key: {"forward_s": 1.0}, TWIN.key: {"forward_s": error}})
+        for k in range(3)
+        for attempt, error in (("a", 1.02 if k else 0.98), ("b", 1 / 1.02 if k else 1 / 0.98))
+        for i in range(2)
+    ]
+    first = [one for one in taken if one.attempt == "a"]
+    assert noise_floor(taken, group, "forward_s") == noise_floor(first, group, "forward_s")
+    assert noise_floor(first, group, "forward_s").half_width > 0.02
