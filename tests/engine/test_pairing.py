@@ -3,109 +3,21 @@
 import dataclasses
 from collections import Counter
 
-import fakes
 import pytest
+from pairs import ALL_FINE, MODELS, SECONDS, Bench, by_row, plan, statuses
 
 from swbench import store
 from swbench.case import BASELINE, CONTROL
-from swbench.clock.fake_gpu import FakeGpu
-from swbench.engine import Interrupted, events, run
-from swbench.engine.fake import Dies, FakeExecutor
-from swbench.engine.outlook import Outlook
+from swbench.engine import Interrupted, events
 from swbench.report.measured import MeasuredRun
 from swbench.report.raw import samples
 from swbench.report.table import build_table
-from swbench.result import CRASHED, OK, OUT_OF_MEMORY, Measurement
-
-MODELS = ("a", "b", "c")
-SECONDS = {"good": 1.0, "a": 1.1, "b": 1.2, "c": 1.3}
-
-
-def plan(device="cuda", models=MODELS, seed=0, iterations=6, **protocol):
-    made = fakes.plan(*models, iterations=iterations, seed=seed, **protocol)
-    (group,) = made.groups
-    cases = tuple(dataclasses.replace(case, device=device, threads=0 if device == "cuda" else 1) for case in group.cases)
-    return dataclasses.replace(made, groups=(dataclasses.replace(group, cases=cases),))
-
-
-class Bench:
-    """Runs plans on a fake card of `room` bytes, of which a network needs one, or what `needs` says for its model; a worker that ends gives all back."""
-
-    def __init__(self, folder):
-        self._folder, self._runs, self.gpu = folder, 0, FakeGpu()
-        self.heard, self.observed = [], []
-
-    def __call__(self, made, room, needs=None, writer=None, on_event=lambda event: None, crashes=lambda case: False, raises=lambda case, calls: False):
-        gpu, bench, self.heard, needs = self.gpu, self, [], needs or {}
-        self.observed = []
-
-        class Network:
-            chosen = {"solver": "fake"}  # noqa: RUF012
-
-            def __init__(self, case):
-                self._case, self._calls = case, -2  # of the warm-up
-                self._take(needs.get(case.model, needs.get(case.role, 1)))
-
-            def call(self):
-                if crashes(self._case) and len(bench.jobs[-1].cases) == 3:
-                    raise Dies
-                self._calls += 1
-                if len(bench.jobs[-1].cases) == 3 and raises(self._case, self._calls):
-                    raise ZeroDivisionError("on purpose")
-                gpu.clock.advance(SECONDS[self._case.model])
-                return {"forward_s": SECONDS[self._case.model] / 3, "forward_backward_s": SECONDS[self._case.model]}
-
-            def observe(self, metrics):
-                bench.observed.append(self._case.model if self._case.role not in (BASELINE, CONTROL) else self._case.role)
-                return [Measurement("gpu_utilisation", "1", (0.5,))]
-
-            def timings(self):
-                return [Measurement("block_iterations", "1", (float(len(bench.jobs)),))]
-
-            def finish(self):
-                return [Measurement("peak_bytes", "B", (float(len(bench.jobs)),)), *self.timings()]
-
-            def _take(self, bytes_):
-                if bench.held + bytes_ > room:
-                    raise MemoryError(f"CUDA out of memory. Tried to allocate {bytes_} B")
-                bench.held += bytes_
-
-        class Fresh(FakeExecutor):
-            def run(self, job, on_message):
-                bench.held = 0
-                return super().run(job, on_message)
-
-        def hear(event):
-            self.heard.append(event)
-            on_event(event)
-
-        self._runs += 1
-        executor = Fresh(Network, gpu.clock)
-        self.jobs = executor.jobs
-        self.writer = writer or store.RunWriter.create(self._folder / str(self._runs), made, {"label": "box"}, "")
-        run(made, self.writer, executor, hear, now=gpu.clock.now)
-        return store.load(self.writer.path)
-
-    def models(self):
-        return [tuple(case.model if case.role not in (BASELINE, CONTROL) else case.role for case in job.cases) for job in self.jobs]
+from swbench.result import CRASHED, OK, OUT_OF_MEMORY
 
 
 @pytest.fixture
 def bench(tmp_path):
     return Bench(tmp_path)
-
-
-def by_row(found, replicate=0):
-    (group,) = found.plan.groups
-    rows = dict(zip((case.key for case in group.cases), group.rows, strict=True))
-    return {rows[one.case]: one for one in found.results if one.replicate == replicate}
-
-
-def statuses(found, replicate=0):
-    return {row: one.status for row, one in by_row(found, replicate).items()}
-
-
-ALL_FINE = dict.fromkeys(("BN", "BN (control)", *MODELS), OK)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -161,7 +73,7 @@ def test_what_is_not_timed_is_read_out_of_a_baseline_once_a_replicate(bench):
     assert Counter(bench.observed) == {BASELINE: 1, CONTROL: 1, **dict.fromkeys(MODELS, 1)}, "in the first replicate alone"
     for one in found.results:
         assert len(one.samples("peak_bytes")) == 1
-    found = bench(made, 3, crashes=lambda case: case.role == BASELINE and len(bench.jobs) == 4)
+    found = bench(made, 3, crashes=lambda case: bench.pairing and case.role == BASELINE and len(bench.jobs) == 4)
     assert by_row(found)["BN"].status == CRASHED
     assert {row: len(one.samples("gpu_utilisation")) for row, one in by_row(found).items()} == dict.fromkeys(ALL_FINE, 1), "of one that died as well"
     assert by_row(found)["BN"].chosen["solver"] == "fake"
@@ -220,90 +132,6 @@ def test_nothing_fits(bench):
     assert len(bench.jobs) == 2 * 5, "what fails with the device to itself is not tried again"
 
 
-def test_a_baseline_that_dies_in_a_pair_is_told_and_keeps_what_it_had(bench):
-    died = []
-
-    def crashes(case):
-        fatal = case.role == BASELINE and len(bench.jobs) == 4
-        died.append(fatal)
-        return fatal
-
-    found = bench(plan(replicates=1), 3, crashes=crashes)
-    assert any(died)
-    cells = by_row(found)
-    assert cells["BN"].status == CRASHED
-    assert cells["BN"].also
-    assert [cells[model].status for model in MODELS] == [OK] * 3, "its own death is nobody else's"
-
-
-def test_a_baseline_that_died_in_one_pair_is_measured_anew_for_every_row(bench):
-    found = bench(plan(replicates=1), 3, crashes=lambda case: case.role == BASELINE and len(bench.jobs) == 4)
-    assert by_row(found)["BN"].status == CRASHED
-    cells = {cell.label: cell for cell in MeasuredRun(found).cells}
-    for model in MODELS:
-        assert cells[model].times["forward_backward_s"].ratio.estimate == pytest.approx(SECONDS[model])
-        assert cells[model].times["forward_backward_s"].absolute.iterations == 6
-    assert [event.row for event in bench.heard if isinstance(event, events.CellFailed)] == ["BN"]
-
-
-def test_a_baseline_that_dies_in_every_pair_costs_two_workers_a_replicate(bench):
-    found = bench(plan(), 3, crashes=lambda case: case.role == BASELINE)
-    for replicate in range(2):
-        assert statuses(found, replicate) == {**ALL_FINE, "BN": CRASHED}
-        pairs = [models for job, models in zip(bench.jobs, bench.models(), strict=True) if job.replicate == replicate and len(models) == 3]
-        assert sum(BASELINE in models for models in pairs) == 2
-    assert (MODELS[-1],) in bench.models(), "it has no ratio, and its worker to itself"
-
-
-def rounds_by_worker(bench):
-    """The rounds that each worker was heard to take, with those of no use."""
-    taken = Counter(event.round.attempt for event in bench.heard if isinstance(event, events.RoundDone))
-    return [taken[event.attempt] for event in bench.heard if isinstance(event, events.ReplicateStarted)]
-
-
-def test_on_a_cpu_nothing_is_timed_of_a_pair_in_which_one_half_has_no_memory(bench):
-    """Whichever is built last has none; beside a control that had none the others go on."""
-    taken = []
-    for seed in range(6):
-        found = bench(plan("cpu", replicates=1, seed=seed), 2)
-        assert statuses(found) == ALL_FINE
-        pairs = rounds_by_worker(bench)[1:]
-        taken += pairs
-        assert len({one.attempt for one in found.rounds} - {bench.jobs[0].attempt}) == sum(map(bool, pairs)), "all that was timed belongs to a result"
-    assert set(taken) == {0, 6}
-
-
-@pytest.mark.parametrize("device", ["cuda", "cpu"])
-def test_where_the_case_of_a_pair_fails_its_rounds_end_and_its_record_stays(bench, device):
-    found = bench(plan(device, replicates=1), 3, raises=lambda case, calls: case.model == "a" and calls == 3)
-    cells = by_row(found)
-    assert {row: one.status for row, one in cells.items()} == {**ALL_FINE, "a": CRASHED}
-    assert len(cells["a"].samples("forward_s")) == 2
-    assert dict(zip(bench.models(), rounds_by_worker(bench), strict=True))[BASELINE, CONTROL, "a"] == 3
-    assert {len(cells[row].samples("forward_s")) for row in ("b", "c")} == {6}
-    assert {len(cells[row].samples("forward_s")) for row in ("BN", "BN (control)")} == {12}, "those of b and c"
-
-
-@pytest.mark.parametrize("device", ["cuda", "cpu"])
-def test_where_the_baseline_of_a_pair_fails_what_was_measured_is_kept_with_its_ratio(bench, device):
-    found = bench(plan(device, replicates=1), 3, raises=lambda case, calls: case.role == BASELINE and calls == 3 and len(bench.jobs) == 4)
-    cells = {cell.label: cell for cell in MeasuredRun(found).cells}
-    assert cells["BN"].status == CRASHED
-    cut, *others = sorted(MODELS, key=lambda model: cells[model].times["forward_backward_s"].absolute.iterations)
-    for model, rounds in ((cut, {2, 3}), *((other, {6}) for other in others)):
-        timing = cells[model].times["forward_backward_s"]
-        assert cells[model].status == OK
-        assert timing.absolute.iterations in rounds
-        assert timing.ratio.estimate == pytest.approx(SECONDS[model])
-
-
-def test_a_baseline_that_fails_before_a_whole_round_leaves_its_pair_to_a_fresh_one(bench):
-    found = bench(plan(replicates=1), 3, raises=lambda case, calls: case.role == BASELINE and len(bench.jobs) == 4)
-    cells = {cell.label: cell for cell in MeasuredRun(found).cells}
-    assert {cells[model].times["forward_backward_s"].absolute.iterations for model in MODELS} == {6}
-    assert all(cells[model].times["forward_backward_s"].ratio for model in MODELS)
-
-
 def test_a_smaller_batch_is_not_tried_where_every_row_fits_in_pairs(bench):
     made = plan()
     (group,) = made.groups
@@ -342,41 +170,3 @@ def test_a_row_that_did_not_fit_in_its_pair_either_is_not_called_paired(bench):
     assert "b (cpu batch 1)" not in note
     assert all(f"{model} (cpu batch 1)" in note for model in "ac")
     assert not [note for note in build_table(bench(plan(), 9, needs={"b": 9})).notes if note.startswith("Paired")]
-
-
-class Told:
-    """The estimates that a run's events give, with the replicate in which each came."""
-
-    def __init__(self, bench):
-        self._bench, self._outlook, self.estimates = bench, Outlook(bench.gpu.clock.now), []
-
-    def __call__(self, event):
-        if (found := self._outlook.hear(event)) is not None:
-            self.estimates.append((getattr(event, "replicate", None), found))
-
-
-@pytest.mark.parametrize("device", ["cuda", "cpu"])
-@pytest.mark.parametrize("room", [2, 3, 4])
-def test_the_estimate_of_a_run_counts_every_pair(bench, device, room):
-    told, began = Told(bench), bench.gpu.clock.now()
-    bench(plan(device, replicates=4, iterations=80), room, on_event=told)
-    ((replicate, found),) = told.estimates
-    assert replicate == 0
-    assert found.seconds == pytest.approx(bench.gpu.clock.now() - began, rel=0.1)
-
-
-def test_the_estimate_of_a_run_that_goes_on_counts_every_pair(bench):
-    made = plan(replicates=4, iterations=80)
-
-    def stop(event):
-        if isinstance(event, events.ReplicateDone):
-            raise KeyboardInterrupt
-
-    began = bench.gpu.clock.now()
-    with pytest.raises(Interrupted):
-        bench(made, 3, on_event=stop)
-    told = Told(bench)
-    bench(made, 3, writer=store.resume(bench.writer.path, made, {}), on_event=told)
-    ((replicate, found),) = told.estimates
-    assert replicate == 1
-    assert found.seconds == pytest.approx(bench.gpu.clock.now() - began, rel=0.1)
