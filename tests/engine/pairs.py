@@ -108,3 +108,18 @@ def rounds_by_worker(bench):
     """The rounds that each worker was heard to take, with those of no use."""
     taken = Counter(event.round.attempt for event in bench.heard if isinstance(event, events.RoundDone))
     return [taken[event.attempt] for event in bench.heard if isinstance(event, events.ReplicateStarted)]
+
+
+class Crowded(fakes.Tiny):
+    """A worker process has room for three of it."""
+
+    held = 0
+
+    def __init__(self, case):
+        if Crowded.held == 3:
+            raise MemoryError
+        Crowded.held += 1
+        super().__init__(case)
+
+    def timings(self):
+        return []

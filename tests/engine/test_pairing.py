@@ -8,7 +8,8 @@ from pairs import ALL_FINE, MODELS, SECONDS, Bench, by_row, plan, statuses
 
 from swbench import store
 from swbench.case import BASELINE, CONTROL
-from swbench.engine import Interrupted, events
+from swbench.engine import Interrupted, events, run
+from swbench.engine.executor import SubprocessExecutor
 from swbench.report.measured import MeasuredRun
 from swbench.report.raw import samples
 from swbench.report.table import build_table
@@ -37,6 +38,16 @@ def test_every_row_is_measured_where_it_fits_beside_the_baseline(bench, device, 
         assert timing.verdict == "slower"
     assert (len(bench.jobs) == 2) == (room == 5), "one worker a replicate where all fit"
     assert any("paired" in one.chosen for one in found.results) == (room < 5)
+
+
+def test_real_workers_are_paired_and_a_baseline_is_read_out_in_one_of_them(tmp_path):
+    made = plan("cpu", replicates=1, models=("fine", "finer", "finest"))
+    writer = store.RunWriter.create(tmp_path, made, {"label": "box"}, "")
+    run(made, writer, SubprocessExecutor(tmp_path / "logs", paths=[__file__.rpartition("/")[0]]), workloads={"network": "pairs:Crowded"})
+    cells = by_row(store.load(writer.path))
+    assert {one.status for one in cells.values()} == {OK}
+    assert len(cells["BN"].attempts) > 1
+    assert {row: len(one.samples("error")) for row, one in cells.items()} == dict.fromkeys(cells, 2), "two values in one process"
 
 
 def test_only_the_case_that_ran_out_is_set_apart_and_from_the_start_the_next_time(bench):
