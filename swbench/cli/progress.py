@@ -77,6 +77,7 @@ class Display:
                 self._note(f"{one.group}, replicate {one.replicate + 1}")
             case events.ReplicateDone() if self._begun is not None:
                 self._sealed[event.group] += 1
+                self._seen.clear()
                 if event.group not in self._begun.plan.given_up(self._ran_out | ran_out(event.results)):
                     self._taken[event.group] = self._whole(self._begun, event.group)  # with the share of cases that failed
                     self._bar.update(self._task, completed=self._done(self._begun))
@@ -100,7 +101,8 @@ class Display:
 
     def _done(self, run: events.RunStarted, names: Collection[str] | None = None) -> float:
         """Rounds that are done of the groups with these names, or of all. Each case has its share of a round, so that a pair is a part of one."""
-        return sum(taken / _cases(run)[name] for name, taken in self._taken.items() if names is None or name in names)
+        cases = _cases(run)
+        return sum(taken / cases[name] for name, taken in self._taken.items() if names is None or name in names)
 
     def _total(self, run: events.RunStarted) -> float:
         """Rounds of the whole run, as far as is known: of a group that does not fit those that were done before it showed."""
