@@ -60,6 +60,11 @@ class Group:
                 return case
         raise ValueError(f"group {self.name!r} has no baseline")
 
+    @property
+    def baseline_key(self) -> str | None:
+        """The key of its baseline; None in a group that has none."""
+        return next((case.key for case in self.cases if case.role == BASELINE), None)
+
     def to_json(self) -> dict[str, Any]:
         """JSON-ready values of all fields; `fallback_of` only where there is one, as in runs that were stored before there was any."""
         found = {"name": self.name, "cases": [case.to_json() for case in self.cases], "rows": list(self.rows)}

@@ -15,8 +15,8 @@ FAILURES = (OUT_OF_MEMORY, CRASHED, TIMED_OUT)
 BUDGET_SPENT = "budget spent"
 """Why a run ended whose `--budget` was up before all replicates were done."""
 
-PAIRED, ONE_BY_ONE = "paired", "one by one"
-"""What `chosen` says of a case that did not fit the memory together with all others and was measured beside the baseline (and its control) alone."""
+PAIRED, ONE_BY_ONE, WITHOUT_CONTROL = "paired", "one by one", "one by one, without the control"
+"""What `chosen` says of a case that did not fit the memory together with all others and was measured beside the baseline and its control, or that alone."""
 
 COUNTED = -1
 """The replicate number of results that are counted once a case instead of timed."""
@@ -66,6 +66,11 @@ class Round:
     disturbance: dict[str, float] = field(default_factory=dict)
     blocks: dict[str, dict[str, float]] = field(default_factory=dict)
     started: float = 0.0
+
+    @property
+    def place(self) -> tuple[int, str, int]:
+        """What tells it from the others of its group: replicate, worker run and index."""
+        return self.replicate, self.attempt, self.index
 
     @property
     def ended(self) -> float:
@@ -125,9 +130,9 @@ class Result:
         return cls(**{**data, "measurements": measured, "also": tuple(data.get("also", ()))})
 
 
-def paired(results: Iterable[Result]) -> frozenset[str]:
-    """The keys of the cases that are measured one by one."""
-    return frozenset(one.case for one in results if PAIRED in one.chosen)
+def paired(results: Iterable[Result]) -> dict[str, str]:
+    """The keys of the cases that are measured one by one, and how."""
+    return {one.case: one.chosen[PAIRED] for one in results if PAIRED in one.chosen}
 
 
 def ran_out(results: Iterable[Result]) -> frozenset[str]:

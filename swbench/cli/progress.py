@@ -3,7 +3,7 @@
 import math
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from swbench.engine import events
 from swbench.engine.outlook import Outlook
 from swbench.errors import printable
+from swbench.result import ran_out
 
 LONG_S = 60.0
 """From here on a run is long enough for the user to be told."""
@@ -41,8 +42,9 @@ class Display:
         self._outlook, self._then = Outlook(), ", ".join(then)
         self._begun: events.RunStarted | None = None
         self._ran_out: set[str] = set()
-        self._done: Counter[str] = Counter()
-        self._seen: set[tuple[str, int, int]] = set()
+        self._sealed: Counter[str] = Counter()
+        self._taken: Counter[str] = Counter()
+        self._seen: set[tuple[str, int, int, str]] = set()
 
     def __enter__(self) -> "Display":
         self._bar.start()
@@ -60,19 +62,25 @@ class Display:
         match event:
             case events.RunStarted():
                 self._begun, self._ran_out = event, set(event.ran_out)
-                self._seen = set()
-                self._done = Counter({name: count * event.plan.protocol.rounds for name, count in event.sealed.items()})
+                self._seen, self._sealed = set(), Counter(event.sealed)
+                self._taken = Counter({name: self._whole(event, name) for name in event.sealed})
                 self._task = self._bar.add_task(event.plan.suite, total=self._total(event), note="")
-                self._bar.update(self._task, completed=self._done.total())
+                self._bar.update(self._task, completed=self._done(event))
             case events.ReplicateStarted():
                 self._note(f"{event.group}, replicate {event.replicate + 1}: warming up")
-            case events.RoundDone():
-                place = (event.round.group, event.round.replicate, event.round.index)
-                if place not in self._seen:  # a worker that begins again, or one more pair, does the same rounds once more
-                    self._seen.add(place)
-                    self._done[event.round.group] += 1
-                    self._bar.advance(self._task)
-                self._note(f"{event.round.group}, replicate {event.round.replicate + 1}")
+            case events.RoundDone() if self._begun is not None:
+                one = event.round
+                new = {(one.group, one.replicate, one.index, key) for key in one.samples} - self._seen
+                self._seen |= new  # a worker that begins again does the same once more, and so does a baseline in one more pair
+                self._taken[one.group] += len(new)
+                self._bar.update(self._task, completed=self._done(self._begun))
+                self._note(f"{one.group}, replicate {one.replicate + 1}")
+            case events.ReplicateDone() if self._begun is not None:
+                self._sealed[event.group] += 1
+                self._seen.clear()
+                if event.group not in self._begun.plan.given_up(self._ran_out | ran_out(event.results)):
+                    self._taken[event.group] = self._whole(self._begun, event.group)  # with the share of cases that failed
+                    self._bar.update(self._task, completed=self._done(self._begun))
             case events.CellFailed():
                 self.say(f"{event.row} ({event.group}): {event.status.replace('_', ' ')}: {event.detail}")
             case events.SetApart():
@@ -87,9 +95,18 @@ class Display:
             case events.GroupSettled():
                 self.say(f"{event.group}: {event.reason} after {event.replicates} replicates")
 
-    def _total(self, run: events.RunStarted) -> int:
+    def _whole(self, run: events.RunStarted, name: str) -> int:
+        """Samples of a group's sealed replicates, where no case failed."""
+        return self._sealed[name] * run.plan.protocol.rounds * _cases(run)[name]
+
+    def _done(self, run: events.RunStarted, names: Collection[str] | None = None) -> float:
+        """Rounds that are done of the groups with these names, or of all. Each case has its share of a round, so that a pair is a part of one."""
+        cases = _cases(run)
+        return sum(taken / cases[name] for name, taken in self._taken.items() if names is None or name in names)
+
+    def _total(self, run: events.RunStarted) -> float:
         """Rounds of the whole run, as far as is known: of a group that does not fit those that were done before it showed."""
-        given_up = sum(self._done[name] for name in run.plan.given_up(self._ran_out))
+        given_up = self._done(run, run.plan.given_up(self._ran_out))
         return given_up + run.plan.protocol.rounds * run.replicates * len(run.plan.lasting(self._ran_out))
 
     def _note(self, text: str) -> None:
@@ -98,3 +115,7 @@ class Display:
     def say(self, text: str) -> None:
         """One line on stderr, above the bar where there is one."""
         self._bar.console.print(printable(text), markup=False, soft_wrap=True)
+
+
+def _cases(run: events.RunStarted) -> dict[str, int]:
+    return {group.name: len(group.cases) for group in run.plan.groups}

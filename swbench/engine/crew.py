@@ -71,7 +71,7 @@ class Crew:
         return cls(dist.PrefixStore("crew", store), lambda: dist.barrier(group=control), rank, world, cases, make, min(_GRACE_S, limit_s / 4))
 
     def step(self, action: str, case: int) -> list[Outcome]:
-        """On rank 0: have all ranks do `action` (build, warmed, call, finish) on a case; what each has to say. Raises what the first failure stands for."""
+        """On rank 0: have all ranks do `action` (build, warmed, call, finish, timings) on a case; what each says. Raises what a failure stands for."""
         self._store.set(f"{self._count}/todo", json.dumps([action, case]))
         failed, outcomes = self._do(action, case)
         if failed is None:
@@ -123,8 +123,14 @@ class Crew:
         return {"samples": call()}
 
     def _finish(self, case: int) -> Outcome:
+        return self._read_out(case, self._ready[case].finish)
+
+    def _timings(self, case: int) -> Outcome:
+        return self._read_out(case, getattr(self._ready[case], "timings", list))
+
+    def _read_out(self, case: int, read: Callable[[], list[Measurement]]) -> Outcome:
         workload = self._ready[case]
-        found = [(one.metric, one.unit, list(map(float, one.samples))) for one in workload.finish()]
+        found = [(one.metric, one.unit, list(map(float, one.samples))) for one in read()]
         return {"measurements": found, "chosen": {str(name): str(value) for name, value in workload.chosen.items()}}
 
     def _exchange(self, outcome: Outcome) -> tuple[tuple[str, str] | None, list[Outcome]]:
@@ -170,7 +176,14 @@ class Led:
 
     def finish(self) -> list[Measurement]:
         """What rank 0 measured, and under each metric's name and number what the other ranks did."""
-        outcomes = self._crew.step("finish", self._case)
+        return self._read_out("finish")
+
+    def timings(self) -> list[Measurement]:
+        """As `finish`, of what was timed alone."""
+        return self._read_out("timings")
+
+    def _read_out(self, action: str) -> list[Measurement]:
+        outcomes = self._crew.step(action, self._case)
         self.chosen = outcomes[0]["chosen"]
         found = [Measurement(metric, unit, tuple(samples)) for metric, unit, samples in outcomes[0]["measurements"]]
         for rank, outcome in enumerate(outcomes[1:], 1):

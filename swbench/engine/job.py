@@ -16,7 +16,8 @@ class Job:
     """One replicate of one group, or of what is left of it after a case took a worker down.
 
     `observe` names the slow metrics that are measured in this replicate (`utilisation`, `energy`, `memory`). `workloads` maps the kind of a case to
-    `module:attribute` of its workload; `log` names the worker's log file.
+    `module:attribute` of its workload; `log` names the worker's log file. `pair` are the positions of a baseline and a case that are here for each
+    other alone: where one fails, nothing is timed any more. `known` are those of which another worker of this replicate has read out all that is not timed.
     """
 
     group: str
@@ -27,6 +28,8 @@ class Job:
     workloads: dict[str, str]
     log: str
     observe: tuple[str, ...] = ()
+    pair: tuple[int, ...] = ()
+    known: tuple[int, ...] = ()
 
     @property
     def seed(self) -> str:
@@ -55,8 +58,8 @@ class Job:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Job":
         """The job that `to_json` wrote."""
-        cases, observe = tuple(case_from_json(case) for case in data["cases"]), tuple(data["observe"])
-        return cls(**{**data, "cases": cases, "protocol": Protocol(**data["protocol"]), "observe": observe})
+        positions = {name: tuple(data[name]) for name in ("observe", "pair", "known")}
+        return cls(**{**data, "cases": tuple(map(case_from_json, data["cases"])), "protocol": Protocol(**data["protocol"]), **positions})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,15 +55,16 @@ def estimate(
     *,
     startup_s: float = 0.0,
     before_s: Mapping[str, float] | None = None,
+    whole_s: Mapping[str, float] | None = None,
     work: Mapping[str, float] | None = None,
     ran_out: Collection[str] = (),
 ) -> Estimate:
     """Time and expected half-width of `plan` from `pilot` rounds, which may be of some groups only.
 
     `before_s` is what a worker of each group spent before its first round; where it is not known, `startup_s` is what one spends before its first call, and
-    its warm-up is reckoned by the protocol. `work` holds the FLOPs of a call by case key: by them the time of a group without a round is scaled
-    from groups on the same kind of device with as many threads. Of groups that are in `ran_out` and have a fallback, and of fallbacks that are not
-    due, nothing is reckoned.
+    its warm-up is reckoned by the protocol. `whole_s` is what a replicate takes of groups that have several workers for it. `work` holds the FLOPs of a
+    call by case key: by them the time of a group without a round is scaled from groups on the same kind of device with as many threads. Of groups that
+    are in `ran_out` and have a fallback, and of fallbacks that are not due, nothing is reckoned.
 
     Within a process the median of n rounds has the standard error 1.2533·s/√n; between processes the log-ratios spread by `BETWEEN`, or, once four
     have run, by what they show. The half-width of K replicates is t·√(between² + within²)/√K. With a target, K is the first look
@@ -86,9 +87,9 @@ def estimate(
             calls[group.name] = scaled
     rounds_s = {group.name: statistics.median([one.ended - one.started for one in rounds]) for group, rounds in known}
     before_s = {name: startup_s + _warm_up_s(found.values(), protocol) for name, found in calls.items()} | dict(before_s or {})
-    each = sum(before_s[name] + protocol.rounds * rounds_s.get(name, sum(found.values())) for name, found in calls.items())
+    each_s = {name: before_s[name] + protocol.rounds * rounds_s.get(name, sum(found.values())) for name, found in calls.items()} | dict(whole_s or {})
     return Estimate(
-        seconds=replicates * each,
+        seconds=replicates * sum(each_s.values()),
         half_width=_half_width(spread, replicates, protocol),
         replicates=replicates,
         rounds=protocol.rounds,
@@ -116,8 +117,8 @@ def _calls(rounds: Sequence[Round]) -> dict[str, float]:
     longest = {
         key: statistics.median([call_s(one.samples[key]) for one in rounds if one.samples.get(key)]) for key in {key for one in rounds for key in one.samples}
     }
-    whole_s, sum_s = statistics.median([one.ended - one.started for one in rounds]), sum(longest.values())
-    return {key: value * whole_s / sum_s for key, value in longest.items()} if sum_s > 0 else longest
+    shares = [(one.ended - one.started) / sum_s for one in rounds if (sum_s := sum(map(call_s, one.samples.values()))) > 0]
+    return {key: value * statistics.median(shares) for key, value in longest.items()} if shares else longest
 
 
 def _scaled(group: Group, known: Iterable[tuple[Group, Sequence[Round]]], work: Mapping[str, float]) -> dict[str, float]:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from swbench.case import BASELINE
 from swbench.engine import events
 from swbench.engine.executor import Executor
 from swbench.engine.interruption import Interrupted
@@ -67,7 +66,7 @@ class _Run:
         self._told_slow = False
         self._ran_out = set(ran_out(writer.results))
         self._open = {group.name for group in plan.lasting(self._ran_out)}
-        self._apart = set(paired(writer.results))
+        self._apart = paired(writer.results)
 
     @property
     def _replicates(self) -> int:
@@ -180,7 +179,7 @@ class _Run:
 
     def _pairs(self, group: Group, replicates: int) -> dict[tuple[str, str], list[list[Pair]]]:
         """Per case and metric, the (baseline, variant) pairs that the report will find, a list for each replicate, of one that failed an empty one."""
-        baseline = next((case.key for case in group.cases if case.role == BASELINE), "")
+        baseline = group.baseline_key or ""
         rounds = self._writer.owned(group.name)
         each = [[one for one in rounds if one.replicate == number] for number in range(replicates)]
         return {(case.key, m): pairs_of(each, baseline, case.key, m) for case in group.cases if case.key != baseline for m in (FORWARD, FORWARD_BACKWARD)}

@@ -50,12 +50,13 @@ class Session:
         self._collects = collects
         self._ready: dict[int, Workload] = {}
         self._observed: dict[int, list[Measurement]] = {}
+        self._parted = False
 
     def run(self) -> None:
         """Everything from building to reading out; a case that fails is reported and left out from there on.
 
         One that runs a GPU out of memory ends the session, for the others to begin again in a clean worker; so does a baseline for which there is
-        no memory beside them.
+        no memory beside them. Where one half of a pair fails, what was measured until then is read out, and nothing further is.
         """
         try:
             self._run()
@@ -65,14 +66,18 @@ class Session:
     def _run(self) -> None:
         preparing = Order(f"{self._job.seed} preparing")
         for case in preparing.draw(range(len(self._job.cases))):  # what is built first has other memory, and may be slower for it
-            self._guarded(case, "building", self._build)
+            if not self._parted:
+                self._guarded(case, "building", self._build)
         for case in preparing.draw(sorted(self._ready)):
-            self._guarded(case, "warming up", self._warm)
+            if not self._parted:
+                self._guarded(case, "warming up", self._warm)
         with _few_collections() if self._collects else nullcontext():
-            order = Order(self._job.seed)
-            for index in range(self._job.protocol.rounds):
-                if self._ready:
-                    self._round(index, order)
+            order, taken = Order(self._job.seed), 0
+            while self._ready and not self._parted and taken < self._job.protocol.rounds:
+                self._round(taken, order)
+                taken += not self._parted
+        if self._parted and not taken:
+            self._ready.clear()
         for step in (self._observe, self._finish) if self._job.observe else (self._finish,):
             for case in sorted(self._ready):
                 self._guarded(case, "finishing", step)
@@ -120,12 +125,15 @@ class Session:
 
     def _observe(self, case: int) -> None:
         """Loops of seconds, before any `finish` attaches a profiler to the process."""
-        if hasattr(self._ready[case], "observe"):
+        if case not in self._job.known and hasattr(self._ready[case], "observe"):
             self._observed[case] = self._ready[case].observe(self._job.observe)
 
     def _finish(self, case: int) -> None:
         workload = self._ready[case]
-        measured = [*workload.finish(), *self._observed.get(case, ())]
+        if case in self._job.known:
+            measured = workload.timings() if hasattr(workload, "timings") else []
+        else:
+            measured = [*workload.finish(), *self._observed.get(case, ())]
         found = tuple((one.metric, one.unit, tuple(map(float, one.samples))) for one in measured)
         chosen = {str(name): str(value) for name, value in workload.chosen.items()}
         self._begin(-1, "finishing")
@@ -138,6 +146,7 @@ class Session:
             step(case)
         except (Exception, SystemExit) as problem:  # noqa: BLE001  whatever a model does is that case's result
             self._ready.pop(case, None)
+            self._parted = self._parted or case in self._job.pair
             status, detail = cause(problem)
             self._begin(-1, stage)
             failed, others = self._job.cases[case], len(self._ready)

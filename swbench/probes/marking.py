@@ -1,10 +1,11 @@
 """The fixed rule that marks a round, or one block of GPU timing in it, as disturbed. It reads what the machine did, never how long a sample took."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from math import floor
 
 CAP = 0.2
-"""At most this share of a replicate's rounds is marked, and of each case's blocks; where more exceed the rule, those that exceed it most."""
+"""At most this share of a worker's rounds is marked, and of the pairs of a ratio lost to blocks; where more exceed the rule, those that exceed it most."""
 
 TICK_S = 0.01
 """Grain of /proc/stat: one stolen tick may be a fraction of one."""
@@ -37,8 +38,12 @@ def severity(disturbance: Mapping[str, float]) -> float:
         found.append(disturbance.get("involuntary_switches", 0.0) / (SWITCHES_FREE + SWITCHES_PER_S * wall_s))
     found.append(2.0 * disturbance.get("major_faults", 0.0))
     found.append(disturbance.get("frequency_drop", 0.0) / FREQUENCY_DROP)
-    found.append(2.0 if any(int(disturbance.get(name, 0)) & HARMFUL_THROTTLING for name in THROTTLE_READINGS) else 0.0)
+    found.append(2.0 if _throttled(disturbance) else 0.0)
     return max(found)
+
+
+def _throttled(readings: Mapping[str, float]) -> bool:
+    return any(int(readings.get(name, 0)) & HARMFUL_THROTTLING for name in THROTTLE_READINGS)
 
 
 def marked(disturbance: Mapping[str, float]) -> bool:
@@ -47,36 +52,43 @@ def marked(disturbance: Mapping[str, float]) -> bool:
 
 
 def marks(disturbances: Sequence[Mapping[str, float]]) -> frozenset[int]:
-    """The positions of the marked rounds of one replicate: those over the rule, at most `CAP` of them all, the worst first."""
+    """The positions of the marked rounds of one worker: those over the rule, at most `CAP` of them all, the worst first."""
     found = [(severity(one), position) for position, one in enumerate(disturbances)]
     over = sorted((pair for pair in found if pair[0] > 1.0), key=lambda pair: (-pair[0], pair[1]))
     return frozenset(position for _, position in over[: floor(CAP * len(disturbances))])
 
 
-def block_marks(disturbances: Sequence[Mapping[str, float]], blocks: Sequence[Mapping[str, Mapping[str, float]]]) -> tuple[frozenset[str], ...]:
-    """For each round of one replicate the cases whose block is marked, from the rounds' disturbances and their readings by case.
+def block_marks(
+    disturbances: Sequence[Mapping[str, float]], blocks: Sequence[Mapping[str, Mapping[str, float]]], baseline: str | None
+) -> tuple[frozenset[str], ...]:
+    """For each round of one worker the cases whose block is marked, from the rounds' disturbances and their readings by case.
 
-    In a marked round these are all that have readings. Of a case's other blocks those over the rule, the worst first, as long as at most `CAP` of its blocks
-    are marked in all.
+    In a marked round these are all that have readings. Of the other blocks those over the rule, the worst first, as long as no ratio to `baseline` loses
+    more than `CAP` of its pairs: a block of a case costs that case's ratio a pair, one of the baseline every ratio.
     """
     rounds = marks(disturbances)
-    found: list[set[str]] = [set(readings) if position in rounds else set() for position, readings in enumerate(blocks)]
-    for case in {case for readings in blocks for case in readings}:
-        its = [(severity(readings[case]), position) for position, readings in enumerate(blocks) if case in readings]
-        over = sorted((pair for pair in its if pair[0] > 1.0 and pair[1] not in rounds), key=lambda pair: (-pair[0], pair[1]))
-        left = floor(CAP * len(its)) - sum(position in rounds for _, position in its)
-        for _, position in over[: max(0, left)]:
+    found = [set(readings) if position in rounds else set() for position, readings in enumerate(blocks)]
+    lost = [set(keys) for keys in found]  # the cases whose pair of that round is spoilt
+    compared = any(baseline in readings for readings in blocks)
+    pairs = Counter(case for readings in blocks if baseline in readings or not compared for case in readings)
+    left = {case: floor(CAP * count) - sum(case in keys for keys in lost) for case, count in pairs.items()}
+    every = [(severity(its), position, case) for position, readings in enumerate(blocks) if position not in rounds for case, its in readings.items()]
+    for _, position, case in sorted((one for one in every if one[0] > 1.0), key=lambda one: (-one[0], *one[1:])):
+        costs = (set(blocks[position]) if case == baseline else {case}) - lost[position]
+        if all(left.get(one, 0) > 0 for one in costs):
             found[position].add(case)
+            lost[position] |= costs
+            left.update({one: left[one] - 1 for one in costs})
     return tuple(map(frozenset, found))
 
 
-def quietness(replicates: Sequence[Sequence[Mapping[str, float]]]) -> str:
-    """One line that says how quiet the machine was, from the disturbances of every round, a list a replicate."""
-    every = [one for replicate in replicates for one in replicate]
+def quietness(workers: Sequence[Sequence[Mapping[str, float]]], blocks: Iterable[Mapping[str, float]] = ()) -> str:
+    """One line that says how quiet the machine was, from the disturbances of every round, a list a worker, and the readings around every block."""
+    every = [one for worker in workers for one in worker]
     wall_s = sum(one.get("wall_s", 0.0) for one in every)
     if not wall_s:
         return "machine: not observed"
-    exceeding = [(sum(map(marked, replicate)), floor(CAP * len(replicate))) for replicate in replicates]
+    exceeding = [(sum(map(marked, worker)), floor(CAP * len(worker))) for worker in workers]
     over, put_aside = sum(found for found, _ in exceeding), sum(min(found, most) for found, most in exceeding)
     share = over / len(every)
     word = "quiet" if share <= 0.05 else "somewhat disturbed" if share <= CAP else "busy"
@@ -88,6 +100,6 @@ def quietness(replicates: Sequence[Sequence[Mapping[str, float]]]) -> str:
         others = sum(one.get("busy_s", 0.0) - one.get("own_cpu_s", 0.0) for one in every) / wall_s
         parts.append(f"other programs {max(0.0, others):.1f} cores")
     parts.append(f"{sum(one.get('involuntary_switches', 0.0) for one in every) / wall_s:.1f} involuntary switches/s")
-    if any(int(one.get("gpu_throttle_reasons", 0)) & HARMFUL_THROTTLING for one in every):
+    if any(map(marked, blocks)) or any(map(_throttled, every)):
         parts.append("GPU throttled")
     return ", ".join(parts)

@@ -171,10 +171,17 @@ class NetworkWorkload:
             return []
         return steady.observe(self._queue, self._iterations, self._gpu, self._card, metrics)
 
-    def finish(self) -> list[Measurement]:
-        """Bytes of the parameters and, with `memory`, the peak of a call beyond what model and input hold; on a GPU every window and the busy time too.
+    def timings(self) -> list[Measurement]:
+        """On a GPU the size of a block, and each iteration of the rounds (`forward_event_s`, `forward_backward_event_s`)."""
+        found = [Measurement("block_iterations", "1", (float(self._iterations),))] if self._gpu is not None else []
+        if isinstance(self._watch, EventStopwatch):
+            found += [Measurement(f"{name}_event_s", "s", tuple(values)) for name, values in self._watch.take().items()]
+        return found
 
-        `forward_event_s` and `forward_backward_event_s` hold each iteration of the rounds; `gpu_busy_s` is the time an iteration keeps the
+    def finish(self) -> list[Measurement]:
+        """Bytes of the parameters and, with `memory`, the peak of a call beyond what model and input hold; on a GPU `timings` and the busy time too.
+
+        `gpu_busy_s` is the time an iteration keeps the
         device busy, `gpu_busy_share` that over the median wall time of an iteration.
         """
         self._model.zero_grad(set_to_none=True)
@@ -193,9 +200,7 @@ class NetworkWorkload:
     def _device(self, gpu: Gpu) -> list[Measurement]:
         names = ("peak_bytes", "peak_reserved_bytes") if self.memory else ()
         found = [Measurement(name, "B", (float(value),)) for name, value in zip(names, self._peak, strict=False)]
-        found.append(Measurement("block_iterations", "1", (float(self._iterations),)))
-        if isinstance(self._watch, EventStopwatch):
-            found += [Measurement(f"{name}_event_s", "s", tuple(values)) for name, values in self._watch.take().items()]
+        found += self.timings()
         others = len(self._card.processes()) - 1
         if others > 0 and not self._spread:
             self._settings["beside"] = f"{others} other process{'es' if others > 1 else ''} computed there at the end of a replicate"

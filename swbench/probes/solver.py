@@ -87,16 +87,18 @@ class SolverWorkload:
         self._w = w.detach()
         return watch.read()
 
+    def timings(self) -> list[Measurement]:
+        """On a GPU every window that was timed (`Windows.finish`)."""
+        return self._windows.finish() if self._windows is not None else []
+
     def finish(self) -> list[Measurement]:
         """Accuracy of the last call (`swbench.probes.accuracy`), what the solver promised, its operations and the bytes it moved to the host and back.
 
-        `promised_error` bounds the relative error of W in float32 and is absent elsewhere; `flops` is of one forward call. On a GPU also
-        every window that was timed (`Windows.finish`).
+        `promised_error` bounds the relative error of W in float32 and is absent elsewhere; `flops` is of one forward call. `timings` too.
         """
-        windows = self._windows.finish() if self._windows is not None else []
         if self._w is None or self._cov.grad is None:
-            return windows
-        found = windows + accuracy(self._cov, self._w, self._grad_w, self._cov.grad)
+            return self.timings()
+        found = self.timings() + accuracy(self._cov, self._w, self._grad_w, self._cov.grad)
         if self._cov.dtype == torch.float32 and self._solver.exact:
             found.append(Measurement("promised_error", "1", (self._solver.tolerance(self._kappa, self._group),)))
         found.append(Measurement("flops", "1", (self._solver.flops(self._group) * len(self._cov),)))

@@ -40,4 +40,6 @@ class Workload(Protocol):
     # What else a workload may have and need not:
     #   memory: bool                          whether `finish` is to measure memory, which is slow; set by the engine before the first call
     #   warmed() -> None                      warm-up is over; what was timed so far does not count
+    #   timings() -> list[Measurement]        the part of `finish` that was timed in the rounds, such as every iteration of a block; asked in the place of
+    #                                         `finish` where another process of the replicate has given the rest
     #   observe(metrics) -> list[Measurement] what needs a loop of seconds of its own (`utilisation`, `energy`), once a run, before `finish`

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from swbench.case import BASELINE, CONTROL, AnyCase
+from swbench.case import CONTROL, AnyCase
 from swbench.plan import Group
 from swbench.report.samples import by_replicate, pairs_of, seconds_of
 from swbench.report.statistics import (
@@ -23,7 +23,7 @@ from swbench.report.statistics import (
     unstable,
     verdict,
 )
-from swbench.result import COUNTED, FORWARD, FORWARD_BACKWARD, FORWARD_BACKWARD_WALL, OK, STATUSES, Result, Round, ran_out
+from swbench.result import COUNTED, FORWARD, FORWARD_BACKWARD, FORWARD_BACKWARD_WALL, OK, PAIRED, STATUSES, Result, Round, ran_out
 
 if TYPE_CHECKING:
     from swbench.store import StoredRun
@@ -132,15 +132,15 @@ class MeasuredRun:
         return {key: interval for key, interval in found.items() if interval is not None}
 
     def _noise(self, group: Group, metric: str) -> Interval | None:
-        if not any(case.role == BASELINE for case in group.cases):
+        if group.baseline_key is None:
             return None
         return noise_floor(self.rounds[group.name], group, metric, self.confidence)
 
     def _cells(self, group: Group) -> Iterable[Measured]:
+        baseline = group.baseline_key
         rounds = by_replicate(self.rounds[group.name])
-        quiet = undisturbed(self.rounds[group.name])
+        quiet = undisturbed(self.rounds[group.name], baseline)
         calm = by_replicate(quiet) if _samples(quiet) < _samples(self.rounds[group.name]) else None
-        baseline = next((case.key for case in group.cases if case.role == BASELINE), None)
         for case, label in zip(group.cases, group.rows, strict=True):
             key = case.key
             results = self._results.get((group.name, key), [])
@@ -148,7 +148,7 @@ class MeasuredRun:
             if status == OK and "time" in self.run.plan.metrics and all(result.replicate == COUNTED for result in results):
                 status = PENDING  # its operations are counted, but no replicate has timed it yet
             chosen, counted = (
-                {name: value for result in reversed(results) if (result.replicate == COUNTED) == of_count for name, value in result.chosen.items()}
+                {name: value for result in reversed(results) if (result.replicate == COUNTED) == of_count for name, value in _told(result)}
                 for of_count in (False, True)
             )
             times = {metric: self._timing(group, rounds, calm, baseline, key, metric) for metric in TIMES}
@@ -208,6 +208,11 @@ def merged(results: Iterable[Result]) -> dict[str, tuple[float, ...]]:
             if measurement.metric not in TIMES:
                 found[measurement.metric] = found.get(measurement.metric, ()) + tuple(measurement.samples)
     return found
+
+
+def _told(result: Result) -> Iterable[tuple[str, str]]:
+    """What was decided at run time; that a case was to be paired, which the engine remembers of every one, only where that came to a measurement."""
+    return [(name, value) for name, value in result.chosen.items() if name != PAIRED or result.status == OK]
 
 
 def _samples(rounds: Iterable[Round]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,8 @@ from swbench.errors import printable
 from swbench.probes.disturbance import marked, marks, quietness
 from swbench.report.measured import PENDING, Measured, MeasuredRun, is_control
 from swbench.report.numbers import ratio, status_words
-from swbench.report.samples import by_replicate, disturbed
-from swbench.result import BUDGET_SPENT, FORWARD, OK, OUT_OF_MEMORY, PAIRED, Round
+from swbench.report.samples import by_replicate, by_worker, disturbed
+from swbench.result import BUDGET_SPENT, FORWARD, OK, OUT_OF_MEMORY, PAIRED
 
 if TYPE_CHECKING:
     from swbench.store import StoredRun
@@ -105,29 +105,38 @@ def disturbance_note(measured: MeasuredRun) -> str | None:
     rounds = [one for group in measured.rounds.values() for one in group]
     if not rounds:
         return None
-    replicates = [replicate for group in measured.rounds.values() for replicate in by_replicate(group)]
-    put_aside = sum(len(marks([one.disturbance for one in replicate])) for replicate in replicates)
+    put_aside = sum(len(marks(disturbances)) for disturbances in _disturbances(measured))
     said = f"Disturbed rounds (fixed rule, capped at 20 %): {put_aside} of {len(rounds)}, {100 * put_aside / len(rounds):.1f} %."
-    return f"{said}{_throttled(replicates)} They are kept in every figure."
+    return f"{said}{_throttled(measured)} They are kept in every figure."
 
 
-def _throttled(replicates: Sequence[Sequence[Round]]) -> str:
+def _disturbances(measured: MeasuredRun) -> list[list[Mapping[str, float]]]:
+    """What was read around each round, a list a worker."""
+    return [[one.disturbance for one in worker] for group in measured.rounds.values() for worker in by_worker(group).values()]
+
+
+def _blocks(measured: MeasuredRun) -> list[Mapping[str, float]]:
+    """What was read around each block of GPU timing."""
+    return [readings for group in measured.rounds.values() for one in group for readings in one.blocks.values()]
+
+
+def _throttled(measured: MeasuredRun) -> str:
     """How many blocks of GPU timing were throttled, and how many of these are marked; empty where no card was read around blocks."""
-    every = [readings for replicate in replicates for one in replicate for readings in one.blocks.values()]
+    every = _blocks(measured)
     if not every:
         return ""
-    over = sum(map(marked, every))
-    counted = 0
-    for replicate in replicates:
-        for one, keys in zip(replicate, disturbed(replicate), strict=True):
-            counted += sum(marked(one.blocks[key]) for key in keys if key in one.blocks)
-    return f" GPU blocks throttled: {over} of {len(every)}{f', {counted} marked (at most 20 % of a case)' if over else ''}."
+    over, counted = sum(map(marked, every)), 0
+    for group in measured.run.plan.groups:
+        rounds = measured.rounds[group.name]
+        found = disturbed(rounds, group.baseline_key)
+        counted += sum(marked(one.blocks[key]) for one in rounds for key in found[one.place] if key in one.blocks)
+    return f" GPU blocks throttled: {over} of {len(every)}{f', {counted} marked (at most 20 % of the pairs of a ratio)' if over else ''}."
 
 
 def quiet_note(measured: MeasuredRun) -> str | None:
     """How quiet the machine was, in one line; None where nothing was timed."""
-    replicates = [[one.disturbance for one in replicate] for group in measured.rounds.values() for replicate in by_replicate(group)]
-    return quietness(replicates).removeprefix("machine").lstrip(": ") if replicates else None
+    workers = _disturbances(measured)
+    return quietness(workers, _blocks(measured)).removeprefix("machine").lstrip(": ") if workers else None
 
 
 TOLD_APART = ("nvml", "beside", "busy", "tf32", "cudnn_benchmark", "compiled", PAIRED)

@@ -1,11 +1,9 @@
 """How much of a run's time was spent measuring."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
+from swbench.report.samples import Worker, by_worker
 from swbench.result import Result, Round, call_s
-
-Worker = tuple[str, int, str]
 
 
 def timed_share(rounds: Iterable[Round], results: Iterable[Result] = ()) -> float | None:
@@ -27,11 +25,3 @@ def spans(rounds: Iterable[Round], results: Iterable[Result] = ()) -> list[tuple
         key = (one.group, one.replicate, one.attempt)
         ended[key] = max(ended.get(key, 0.0), one.ended)
     return [(found[0].started, max(found[-1].ended, ended.get(key, 0.0))) for key, found in by_worker(rounds).items()]
-
-
-def by_worker(rounds: Iterable[Round]) -> dict[Worker, Sequence[Round]]:
-    """The rounds of each worker, in order."""
-    workers: dict[Worker, list[Round]] = defaultdict(list)
-    for one in rounds:
-        workers[one.group, one.replicate, one.attempt].append(one)
-    return {key: sorted(found, key=lambda one: one.index) for key, found in workers.items()}

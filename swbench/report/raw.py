@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from swbench.case import AnyCase, Case
 from swbench.report.safe import spreadsheet
-from swbench.report.samples import by_replicate, disturbed
+from swbench.report.samples import disturbed
 from swbench.result import Result, Round
 
 if TYPE_CHECKING:
@@ -40,24 +40,25 @@ def samples(run: StoredRun) -> Iterator[Sample]:
         (group.name, case.key): _case(run, group.name, case, label) for group in run.plan.groups for case, label in zip(group.cases, group.rows, strict=True)
     }
     outcomes = {(one.group, one.replicate, attempt, one.case): _outcome(one) for one in run.results for attempt in one.attempts}
+    baselines = {group.name: group.baseline_key for group in run.plan.groups}
     seen = set()
     taken: dict[tuple[str, int], list[Round]] = {}
     for one in run.rounds:
         taken.setdefault((one.group, one.replicate), []).append(one)
     for (group, _), rounds in taken.items():
-        for replicate in by_replicate(rounds):
-            for one, marked in zip(replicate, disturbed(replicate), strict=True):
-                places = [(one.replicate, one.attempt, one.index, one.started, mark) for mark in (False, True)]
-                for position, key in enumerate(one.order):
-                    found = one.samples.get(key)
-                    if not found:
-                        continue
-                    cell = (group, one.replicate, key)
-                    seen.add(cell)
-                    seen.update((*cell, metric) for metric in found)
-                    place, outcome = places[key in marked], outcomes[(group, one.replicate, one.attempt, key)]
-                    for metric, value in found.items():
-                        yield Sample(fixed[group, key], place, (position, _name(metric), "s", value), outcome)
+        marked = disturbed(rounds, baselines[group])
+        for one in rounds:
+            places = [(one.replicate, one.attempt, one.index, one.started, mark) for mark in (False, True)]
+            for position, key in enumerate(one.order):
+                found = one.samples.get(key)
+                if not found:
+                    continue
+                cell = (group, one.replicate, key)
+                seen.add(cell)
+                seen.update((*cell, metric) for metric in found)
+                place, outcome = places[key in marked[one.place]], outcomes[(group, one.replicate, one.attempt, key)]
+                for metric, value in found.items():
+                    yield Sample(fixed[group, key], place, (position, _name(metric), "s", value), outcome)
     for result in run.results:
         cell = (result.group, result.replicate, result.case)
         place = (result.replicate, result.attempt, None, result.started, None)

@@ -9,6 +9,9 @@ from swbench.probes.marking import block_marks, marks
 from swbench.report.intervals import Interval, Pair, log_ratio
 from swbench.result import Round
 
+Worker = tuple[str, int, str]
+"""Group, replicate, and the name of one of its worker runs."""
+
 
 def by_replicate(rounds: Iterable[Round]) -> list[list[Round]]:
     """The rounds of one group, a list a replicate, both in order."""
@@ -48,28 +51,52 @@ def seconds_of(replicates: Iterable[Iterable[Round]], case: str, metric: str) ->
     return [[one.samples[case][metric] for one in replicate if metric in one.samples.get(case, ())] for replicate in replicates]
 
 
-def disturbed(replicate: Sequence[Round]) -> list[frozenset[str]]:
-    """For each round of one replicate the case keys whose samples the fixed rule marks: all of a marked round's, and of another those of marked GPU blocks."""
-    rounds = marks([one.disturbance for one in replicate])
-    blocks = block_marks([one.disturbance for one in replicate], [one.blocks for one in replicate]) if any(one.blocks for one in replicate) else None
-    return [frozenset(one.samples) if index in rounds else blocks[index] if blocks else frozenset() for index, one in enumerate(replicate)]
+def by_worker(rounds: Iterable[Round]) -> dict[Worker, list[Round]]:
+    """The rounds of each worker process, in order; a replicate has several where cases are paired one by one."""
+    kept: dict[Worker, list[Round]] = {}
+    for one in rounds:
+        kept.setdefault((one.group, one.replicate, one.attempt), []).append(one)
+    return {worker: sorted(found, key=lambda one: one.index) for worker, found in kept.items()}
 
 
-def undisturbed(rounds: Iterable[Round]) -> list[Round]:
-    """The rounds of one group without the samples that the fixed rule marks, at most a fifth of each case's in a replicate."""
-    kept = []
-    for replicate in by_replicate(rounds):
-        for one, marked in zip(replicate, disturbed(replicate), strict=True):
-            calm = {key: samples for key, samples in one.samples.items() if key not in marked} if marked else one.samples
-            if calm:
-                kept.append(one if calm is one.samples else replace(one, samples=calm))
+def disturbed(rounds: Iterable[Round], baseline: str | None) -> dict[tuple[int, str, int], frozenset[str]]:
+    """The case keys whose samples the fixed rule marks, by the `place` of a round of one group: all of a marked round, of another those of marked blocks.
+
+    `baseline` is a case key too. The rule looks at each worker by itself: its cap is for the rounds of a row, and a row that is paired has those of one worker.
+    """
+    found = {}
+    for worker in by_worker(rounds).values():
+        disturbances = [one.disturbance for one in worker]
+        marked = marks(disturbances)
+        blocks = block_marks(disturbances, [one.blocks for one in worker], baseline) if any(one.blocks for one in worker) else None
+        for position, one in enumerate(worker):
+            found[one.place] = frozenset(one.samples) if position in marked else blocks[position] if blocks else frozenset()
+    return found
+
+
+def undisturbed(rounds: Sequence[Round], baseline: str | None) -> list[Round]:
+    """The rounds of one group without the samples that the fixed rule marks: of a worker at most a fifth of the pairs with `baseline`, a case key."""
+    kept, found = [], disturbed(rounds, baseline)
+    for one in rounds:
+        marked = found[one.place]
+        calm = {key: samples for key, samples in one.samples.items() if key not in marked} if marked else one.samples
+        if calm:
+            kept.append(one if calm is one.samples else replace(one, samples=calm))
     return kept
 
 
 def noise_floor(rounds: Sequence[Round], group: Group, metric: str, confidence: float = 0.95) -> Interval | None:
-    """The A/A interval: the control against the baseline. None where the group has no control or it was not measured."""
+    """The A/A interval: the control against the baseline. None where the group has no control or it was not measured.
+
+    Of each replicate one process counts, the first with both, as one process gives each row its ratio: where rows are paired one by one the control was in
+    many, and their median would vary less than any row's does.
+    """
     control = next((case for case in group.cases if case.role == CONTROL), None)
     if control is None:
         return None
-    replicates = pairs(rounds, group.baseline.key, control.key, metric)
-    return log_ratio(replicates, confidence) if any(replicates) else None
+    replicates: dict[int, list[Pair]] = {}
+    for (_, replicate, _), worker in by_worker(rounds).items():
+        (found,) = pairs_of([worker], group.baseline.key, control.key, metric)
+        if found:
+            replicates.setdefault(replicate, found)
+    return log_ratio(list(replicates.values()), confidence) if replicates else None

@@ -93,7 +93,7 @@ def test_a_throttle_in_mid_block_marks_that_block_of_its_round_and_no_other(foun
     hot = found.plan.groups[0].cases[3].key
     for replicate in range(2):
         rounds = [one for one in found.rounds if one.replicate == replicate]
-        assert disturbed(rounds) == [frozenset({hot} if one.index == 4 else ()) for one in rounds]
+        assert disturbed(rounds, found.plan.groups[0].baseline_key) == {one.place: frozenset({hot} if one.index == 4 else ()) for one in rounds}
         assert rounds[4].blocks[hot]["gpu_thermal_s"] == pytest.approx(0.2)
         assert [one.blocks[hot]["gpu_thermal_s"] for one in rounds[:4]] == [0.0] * 4
 
@@ -102,7 +102,7 @@ def test_the_next_block_is_marked_too_where_it_began_throttled(tmp_path):
     found = measured(tmp_path, Hot(seen=True))
     hot, one = found.plan.groups[0].cases[3].key, found.rounds[4]
     at = one.order.index(hot)
-    assert disturbed(found.rounds[:ROUNDS])[4] == set(one.order[at : at + 2])
+    assert disturbed(found.rounds[:ROUNDS], found.plan.groups[0].baseline_key)[one.place] == set(one.order[at : at + 2])
 
 
 def test_only_the_pair_with_the_throttled_block_is_left_out_of_the_ratio_without_disturbed(found):
@@ -110,8 +110,17 @@ def test_only_the_pair_with_the_throttled_block_is_left_out_of_the_ratio_without
     rows = {row.label: row for row in table.rows}
     assert [rows[name].cell("ratio_undisturbed_gpu_fb").value for name in ("a", "b")] == pytest.approx([1.0, 3.0])
     (note,) = [note for note in table.notes if note.startswith("Disturbed rounds")]
-    assert "0 of 20, 0.0 %. GPU blocks throttled: 2 of 80, 2 marked (at most 20 % of a case)." in note
+    assert "0 of 20, 0.0 %. GPU blocks throttled: 2 of 80, 2 marked (at most 20 % of the pairs of a ratio)." in note
     assert sum(sample.place[-1] is True for sample in samples(found)) == 2 * 2, "one block of two metrics in each replicate"
+
+
+@pytest.mark.parametrize(("seen", "blocks"), [(False, True), (True, True), (True, False)])
+def test_the_line_on_the_machine_says_that_the_card_was_throttled(tmp_path, seen, blocks):
+    """By the driver's count alone, or by a reading at the end of a block; not without the readings around blocks."""
+    found = measured(tmp_path, Hot(seen))
+    rounds = tuple(dataclasses.replace(one, disturbance={"wall_s": 1.0}, blocks=one.blocks if blocks else {}) for one in found.rounds)
+    (line,) = [text for name, text in build_table(dataclasses.replace(found, rounds=rounds)).footer if name == "Machine"]
+    assert line.endswith(", GPU throttled") is blocks
 
 
 def test_a_card_that_says_nothing_leaves_rounds_as_on_a_cpu(tmp_path):

@@ -3,11 +3,12 @@
 import dataclasses
 
 import fakes
+import pairs
 import pytest
 
 from swbench import store
 from swbench.clock.fake import FakeClock
-from swbench.engine import events, run
+from swbench.engine import Interrupted, events, run
 from swbench.engine.fake import FakeExecutor
 from swbench.engine.outlook import Outlook
 from swbench.result import COUNTED, FLOPS, Measurement, Result
@@ -86,3 +87,46 @@ def test_the_first_estimate_from_a_fallback_scales_what_was_counted(measure):
 
 def test_a_run_with_few_rounds_is_told_nothing(measure):
     assert measure(fakes.plan("a", replicates=1, iterations=2))[0] == []
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return pairs.Bench(tmp_path)
+
+
+class Told:
+    """The estimates that a run's events give, with the replicate in which each came."""
+
+    def __init__(self, bench):
+        self._bench, self._outlook, self.estimates = bench, Outlook(bench.gpu.clock.now), []
+
+    def __call__(self, event):
+        if (found := self._outlook.hear(event)) is not None:
+            self.estimates.append((getattr(event, "replicate", None), found))
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+@pytest.mark.parametrize("room", [2, 3, 4])
+def test_the_estimate_of_a_run_counts_every_pair(bench, device, room):
+    told, began = Told(bench), bench.gpu.clock.now()
+    bench(pairs.plan(device, replicates=4, iterations=80), room, on_event=told)
+    ((replicate, found),) = told.estimates
+    assert replicate == 0
+    assert found.seconds == pytest.approx(bench.gpu.clock.now() - began, rel=0.1)
+
+
+def test_the_estimate_of_a_run_that_goes_on_counts_every_pair(bench):
+    made = pairs.plan(replicates=4, iterations=80)
+
+    def stop(event):
+        if isinstance(event, events.ReplicateDone):
+            raise KeyboardInterrupt
+
+    began = bench.gpu.clock.now()
+    with pytest.raises(Interrupted):
+        bench(made, 3, on_event=stop)
+    told = Told(bench)
+    bench(made, 3, writer=store.resume(bench.writer.path, made, {}), on_event=told)
+    ((replicate, found),) = told.estimates
+    assert replicate == 1
+    assert found.seconds == pytest.approx(bench.gpu.clock.now() - began, rel=0.1)

@@ -3,97 +3,22 @@
 import dataclasses
 from collections import Counter
 
-import fakes
 import pytest
+from pairs import ALL_FINE, MODELS, SECONDS, Bench, by_row, plan, statuses
 
 from swbench import store
 from swbench.case import BASELINE, CONTROL
-from swbench.clock.fake_gpu import FakeGpu
 from swbench.engine import Interrupted, events, run
-from swbench.engine.fake import Dies, FakeExecutor
+from swbench.engine.executor import SubprocessExecutor
 from swbench.report.measured import MeasuredRun
 from swbench.report.raw import samples
 from swbench.report.table import build_table
-from swbench.result import CRASHED, OK, OUT_OF_MEMORY, Measurement
-
-MODELS = ("a", "b", "c")
-SECONDS = {"good": 1.0, "a": 1.1, "b": 1.2, "c": 1.3}
-
-
-def plan(device="cuda", models=MODELS, seed=0, **protocol):
-    made = fakes.plan(*models, iterations=6, seed=seed, **protocol)
-    (group,) = made.groups
-    cases = tuple(dataclasses.replace(case, device=device, threads=0 if device == "cuda" else 1) for case in group.cases)
-    return dataclasses.replace(made, groups=(dataclasses.replace(group, cases=cases),))
-
-
-class Bench:
-    """Runs plans on a fake card of `room` bytes, of which a network needs one, or what `needs` says for its model; a worker that ends gives all back."""
-
-    def __init__(self, folder):
-        self._folder, self._runs = folder, 0
-        self.heard = []
-
-    def __call__(self, made, room, needs=None, writer=None, on_event=lambda event: None, crashes=lambda case: False):
-        gpu, bench, self.heard, needs = FakeGpu(), self, [], needs or {}
-
-        class Network:
-            chosen = {"solver": "fake"}  # noqa: RUF012
-
-            def __init__(self, case):
-                self._case = case
-                self._take(needs.get(case.model, needs.get(case.role, 1)))
-
-            def call(self):
-                if crashes(self._case) and len(bench.jobs[-1].cases) == 3:
-                    raise Dies
-                gpu.clock.advance(SECONDS[self._case.model])
-                return {"forward_s": SECONDS[self._case.model] / 3, "forward_backward_s": SECONDS[self._case.model]}
-
-            def finish(self):
-                return [Measurement("peak_bytes", "B", (float(len(bench.jobs)),))]
-
-            def _take(self, bytes_):
-                if bench.held + bytes_ > room:
-                    raise MemoryError(f"CUDA out of memory. Tried to allocate {bytes_} B")
-                bench.held += bytes_
-
-        class Fresh(FakeExecutor):
-            def run(self, job, on_message):
-                bench.held = 0
-                return super().run(job, on_message)
-
-        def hear(event):
-            self.heard.append(event)
-            on_event(event)
-
-        self._runs += 1
-        executor = Fresh(Network, gpu.clock)
-        self.jobs = executor.jobs
-        self.writer = writer or store.RunWriter.create(self._folder / str(self._runs), made, {"label": "box"}, "")
-        run(made, self.writer, executor, hear, now=gpu.clock.now)
-        return store.load(self.writer.path)
-
-    def models(self):
-        return [tuple(case.model if case.role not in (BASELINE, CONTROL) else case.role for case in job.cases) for job in self.jobs]
+from swbench.result import CRASHED, OK, OUT_OF_MEMORY
 
 
 @pytest.fixture
 def bench(tmp_path):
     return Bench(tmp_path)
-
-
-def by_row(found, replicate=0):
-    (group,) = found.plan.groups
-    rows = dict(zip((case.key for case in group.cases), group.rows, strict=True))
-    return {rows[one.case]: one for one in found.results if one.replicate == replicate}
-
-
-def statuses(found, replicate=0):
-    return {row: one.status for row, one in by_row(found, replicate).items()}
-
-
-ALL_FINE = dict.fromkeys(("BN", "BN (control)", *MODELS), OK)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -113,6 +38,16 @@ def test_every_row_is_measured_where_it_fits_beside_the_baseline(bench, device, 
         assert timing.verdict == "slower"
     assert (len(bench.jobs) == 2) == (room == 5), "one worker a replicate where all fit"
     assert any("paired" in one.chosen for one in found.results) == (room < 5)
+
+
+def test_real_workers_are_paired_and_a_baseline_is_read_out_in_one_of_them(tmp_path):
+    made = plan("cpu", replicates=1, models=("fine", "finer", "finest"))
+    writer = store.RunWriter.create(tmp_path, made, {"label": "box"}, "")
+    run(made, writer, SubprocessExecutor(tmp_path / "logs", paths=[__file__.rpartition("/")[0]]), workloads={"network": "pairs:Crowded"})
+    cells = by_row(store.load(writer.path))
+    assert {one.status for one in cells.values()} == {OK}
+    assert len(cells["BN"].attempts) > 1
+    assert {row: len(one.samples("error")) for row, one in cells.items()} == dict.fromkeys(cells, 2), "two values in one process"
 
 
 def test_only_the_case_that_ran_out_is_set_apart_and_from_the_start_the_next_time(bench):
@@ -136,11 +71,23 @@ def test_the_baseline_has_its_samples_of_every_worker_and_each_pair_is_of_one_ro
         assert models[:2] == ["good", "good"]
         assert len(models) == 3
     assert len(cells["BN"].samples("forward_s")) == 3 * len(workers)
-    assert len(cells["BN"].samples("peak_bytes")) == len(workers), "nothing that was measured is dropped"
+    assert len(cells["BN"].samples("block_iterations")) == len(workers), "nothing that was timed is dropped"
     assert Counter(sample.case[3] for sample in samples(found) if sample.sample[1] == "forward_s") == {
         **dict.fromkeys(("BN", "BN (control)"), 2 * 9),
         **dict.fromkeys(MODELS, 2 * 3),
     }
+
+
+def test_what_is_not_timed_is_read_out_of_a_baseline_once_a_replicate(bench):
+    made = dataclasses.replace(plan(), metrics=("time", "utilisation"))
+    found = bench(made, 3)
+    assert Counter(bench.observed) == {BASELINE: 1, CONTROL: 1, **dict.fromkeys(MODELS, 1)}, "in the first replicate alone"
+    for one in found.results:
+        assert len(one.samples("peak_bytes")) == 1
+    found = bench(made, 3, crashes=lambda case: bench.pairing and case.role == BASELINE and len(bench.jobs) == 4)
+    assert by_row(found)["BN"].status == CRASHED
+    assert {row: len(one.samples("gpu_utilisation")) for row, one in by_row(found).items()} == dict.fromkeys(ALL_FINE, 1), "of one that died as well"
+    assert by_row(found)["BN"].chosen["solver"] == "fake"
 
 
 def test_the_control_gives_way_where_only_two_fit(bench):
@@ -150,6 +97,23 @@ def test_the_control_gives_way_where_only_two_fit(bench):
     assert MeasuredRun(found).noise
     pairs = [models for models in bench.models() if len(models) == 2]
     assert {(BASELINE, model) for model in MODELS} < set(pairs)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_a_control_that_gave_way_is_told_stored_and_not_tried_beside_that_row_again(bench, device, seed):
+    """Of one row, which is a pair from the start, as of several."""
+    for models in (("a",), MODELS) if device == "cuda" else (("a",),):  # on a CPU some may be left with the baseline alone as it is
+        found = bench(plan(device, models=models, seed=seed), 2)
+        for replicate in range(2):
+            assert {by_row(found, replicate)[model].chosen["paired"] for model in models} == {"one by one, without the control"}
+        assert [tried for job, tried in zip(bench.jobs, bench.models(), strict=True) if job.replicate == 1] == [
+            *((BASELINE, model) for model in models),
+            (BASELINE, CONTROL),
+        ]
+        assert by_row(found, 1)["BN (control)"].chosen["paired"] == "one by one"
+        assert {event.replicate for event in bench.heard if isinstance(event, events.SetApart)} == {0}
+        assert any(note.startswith("Paired one by one") for note in build_table(found).notes)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -177,22 +141,6 @@ def test_nothing_fits(bench):
     found = bench(plan(), 0)
     assert set(statuses(found).values()) == {OUT_OF_MEMORY}
     assert len(bench.jobs) == 2 * 5, "what fails with the device to itself is not tried again"
-
-
-def test_a_baseline_that_dies_in_a_pair_is_told_and_keeps_what_it_had(bench):
-    died = []
-
-    def crashes(case):
-        fatal = case.role == BASELINE and len(bench.jobs) == 4
-        died.append(fatal)
-        return fatal
-
-    found = bench(plan(replicates=1), 3, crashes=crashes)
-    assert any(died)
-    cells = by_row(found)
-    assert cells["BN"].status == CRASHED
-    assert cells["BN"].also
-    assert [cells[model].status for model in MODELS] == [OK] * 3, "its own death is nobody else's"
 
 
 def test_a_smaller_batch_is_not_tried_where_every_row_fits_in_pairs(bench):
@@ -226,3 +174,10 @@ def test_the_table_names_the_rows_that_were_paired(bench):
     assert len(notes) == 1
     assert all(f"{model} (cpu batch 1)" in notes[0] for model in MODELS)
     assert not [note for note in build_table(bench(plan(), 5)).notes if note.startswith("Paired")]
+
+
+def test_a_row_that_did_not_fit_in_its_pair_either_is_not_called_paired(bench):
+    (note,) = [note for note in build_table(bench(plan(), 3, needs={"b": 3})).notes if note.startswith("Paired one by one")]
+    assert "b (cpu batch 1)" not in note
+    assert all(f"{model} (cpu batch 1)" in note for model in "ac")
+    assert not [note for note in build_table(bench(plan(), 9, needs={"b": 9})).notes if note.startswith("Paired")]

@@ -68,6 +68,13 @@ def test_times_are_the_slowest_ranks_and_each_is_kept():
     assert chosen == {"solver": "of 0"}
 
 
+def test_what_was_timed_is_read_out_of_every_rank_by_itself(monkeypatch):
+    assert in_step(lambda crew: Led(0, crew).timings()) == []
+    monkeypatch.setattr(Timed, "timings", lambda self: [Measurement("block_iterations", "1", (float(self.rank),))], raising=False)
+    found = in_step(lambda crew: Led(0, crew).timings(), world=2)
+    assert [(one.metric, one.samples) for one in found] == [("block_iterations", (0.0,)), ("block_iterations_rank1", (1.0,))]
+
+
 def test_the_end_of_warm_up_reaches_every_rank(monkeypatch):
     told = []
     monkeypatch.setattr(Timed, "warmed", lambda self: told.append(self.rank), raising=False)

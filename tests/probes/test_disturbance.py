@@ -90,12 +90,12 @@ CALM, HOT = {"wall_s": 0.1}, {"wall_s": 0.1, "gpu_thermal_s": 0.05}
 
 def test_one_throttled_block_of_several_is_marked_alone():
     blocks = [{"a": CALM, "b": HOT if position == 3 else CALM, "c": CALM} for position in range(10)]
-    assert block_marks([{"wall_s": 0.3}] * 10, blocks) == tuple(frozenset("b" if position == 3 else "") for position in range(10))
+    assert block_marks([{"wall_s": 0.3}] * 10, blocks, "a") == tuple(frozenset("b" if position == 3 else "") for position in range(10))
 
 
 def test_blocks_are_capped_at_a_fifth_of_a_case_and_the_worst_are_taken():
     hotter = [{"a": {"wall_s": 0.1, "gpu_thermal_s": 0.01 * (1 + position)}, "b": CALM} for position in range(10)]
-    found = block_marks([{"wall_s": 0.3}] * 10, hotter)
+    found = block_marks([{"wall_s": 0.3}] * 10, hotter, "b")
     assert [position for position, keys in enumerate(found) if keys] == [8, 9]
     assert set().union(*found) == {"a"}
 
@@ -103,9 +103,33 @@ def test_blocks_are_capped_at_a_fifth_of_a_case_and_the_worst_are_taken():
 def test_a_marked_round_takes_its_blocks_with_it_and_counts_for_the_cap():
     stolen = {"wall_s": 0.3, "steal_s": 0.2}
     blocks = [{"a": HOT, "b": CALM} for _ in range(10)]
-    found = block_marks([stolen] + [{"wall_s": 0.3}] * 9, blocks)
+    found = block_marks([stolen] + [{"wall_s": 0.3}] * 9, blocks, "b")
     assert [sorted(keys) for keys in found] == [["a", "b"], ["a"], *[[]] * 8]
-    assert block_marks([stolen] * 2 + [{"wall_s": 0.3}] * 8, blocks)[2:] == (frozenset(),) * 8, "the rounds have used the fifth up"
+    assert block_marks([stolen] * 2 + [{"wall_s": 0.3}] * 8, blocks, "b")[2:] == (frozenset(),) * 8, "the rounds have used the fifth up"
+
+
+@pytest.mark.parametrize("stolen", [0, 1])
+def test_no_ratio_loses_more_than_a_fifth_of_its_pairs_though_blocks_of_both_halves_are_throttled(stolen):
+    """The baseline's two worst rounds and two others of each row would be two fifths of every ratio."""
+    hot = {"base": (1, 2), "a": (3, 4), "b": (2, 5)}
+    blocks = [{case: HOT if position in hot[case] else CALM for case in hot} for position in range(10)]
+    rounds = [{"wall_s": 0.3, "steal_s": 0.2 if position == 9 and stolen else 0.0} for position in range(10)]
+    found = block_marks(rounds, blocks, "base")
+    for case in ("a", "b"):
+        assert sum(bool(keys & {"base", case}) for keys in found) == 2
+    assert [position for position, keys in enumerate(found) if "base" in keys and position < 9] == ([1] if stolen else [1, 2])
+
+
+def test_a_block_that_is_throttled_beside_a_marked_one_of_the_baseline_costs_no_further_pair():
+    hot = {"base": (1,), "a": (1, 5), "b": ()}
+    blocks = [{case: HOT if position in hot[case] else CALM for case in hot} for position in range(10)]
+    found = block_marks([{"wall_s": 0.3}] * 10, blocks, "base")
+    assert {position: keys for position, keys in enumerate(found) if keys} == {1: {"base", "a"}, 5: {"a"}}
+
+
+def test_without_a_baseline_each_case_is_capped_by_itself():
+    blocks = [{"a": HOT, "b": CALM} for _ in range(10)]
+    assert [sorted(keys) for keys in block_marks([{"wall_s": 0.3}] * 10, blocks, None)] == [["a"]] * 2 + [[]] * 8
 
 
 def test_severity_ignores_how_long_the_round_took_where_nothing_else_happened():

@@ -73,6 +73,16 @@ def test_ranks_agree_on_the_size_of_a_block_and_each_has_its_own_images(monkeypa
     assert workload.chosen["backend"] == "gloo"
 
 
+def test_what_was_timed_can_be_read_out_alone():
+    workload, _ = build()
+    workload.call()
+    assert {name: len(samples) for name, samples in measured(workload.timings()).items()} == {
+        "block_iterations": 1,
+        "forward_event_s": 2,
+        "forward_backward_event_s": 2,
+    }
+
+
 @pytest.mark.parametrize("mode", ["graph", "compile"])
 def test_several_processes_run_eager_only(monkeypatch, mode):
     monkeypatch.setattr(network, "Spread", Alone)

@@ -32,6 +32,13 @@ def test_eager_windows_judge_the_outputs_they_timed():
     assert len(judged["forward_event_s"]) == 5, "windows are repeated until a sample takes 10 ms"
 
 
+def test_what_was_timed_can_be_read_out_alone():
+    workload, _ = build()
+    workload.call()
+    names = {one.metric for one in workload.timings()}
+    assert names == {f"{of}_{what}" for of in ("forward", "forward_backward") for what in ("event_s", "window_calls")}
+
+
 def test_short_calls_share_a_window():
     workload, _ = build(FakeGpu(script=iter([1e-5] * 10), tick_s=0.002))
     assert measured(workload)["forward_window_calls"][0] > 50

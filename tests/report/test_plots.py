@@ -183,3 +183,13 @@ def test_the_legend_of_the_drift_names_as_many_replicates_as_there_are_colours(r
     made = TABLE.load("drift")(build_table(stored([group], results, rounds)))
     (legend,) = [axis.get_legend() for axis in made.axes]
     assert [text.get_text() for text in legend.get_texts()] == [*named, "disturbed"]
+
+
+def test_the_drift_of_a_paired_replicate_goes_forward_in_time():
+    """Its workers ran one after the other, each with rounds of the same numbers."""
+    group = network_group()
+    later = [replace(one, attempt="b0", started=one.started + 50) for one in rounds_of(group, [1] * 5, replicates=1)]
+    results = [replace(one, also=("b0",)) for one in results_of(group, replicates=1)]
+    made = TABLE.load("drift")(build_table(stored([group], results, [*rounds_of(group, [1] * 5, replicates=1), *later])))
+    places = [list(line.get_xdata()) for axis in made.axes for line in axis.get_lines() if line.get_label().startswith("replicate")]
+    assert places == [[0, 1, 2, 3, 50, 51, 52, 53]]

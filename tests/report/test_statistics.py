@@ -1,5 +1,6 @@
 """Intervals, verdicts and samples against closed forms and against scipy.stats and numpy, which the code itself does not use."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -178,5 +179,32 @@ def test_the_noise_floor_is_the_control_against_the_baseline():
 
 def test_undisturbed_drops_the_marked_rounds_and_at_most_a_fifth_of_a_replicate():
     stolen = {"wall_s": 1.0, "steal_s": 0.5}
-    kept = undisturbed(rounds(lambda k, i: stolen if (k, i) in {(0, 3), (1, 0), (1, 1), (1, 2)} else {"wall_s": 1.0}))
+    kept = undisturbed(rounds(lambda k, i: stolen if (k, i) in {(0, 3), (1, 0), (1, 1), (1, 2)} else {"wall_s": 1.0}), BN.key)
     assert sorted((one.replicate, one.index) for one in kept) == [(0, i) for i in range(10) if i != 3] + [(1, i) for i in range(2, 10)]
+
+
+def test_a_row_that_is_paired_loses_at_most_a_fifth_of_its_own_rounds():
+    """A worker each for two pairs, one of which was disturbed: its row must not pay for both."""
+    stolen, calm = {"wall_s": 1.0, "steal_s": 0.5}, {"wall_s": 1.0}
+    other = dataclasses.replace(SWA, layers=7)
+    taken = [
+        Round(group="g", replicate=0, attempt=attempt, index=i, order=(), samples={key: {"forward_s": 1.0} for key in (BN.key, row.key)}, disturbance=found)
+        for attempt, row, found in (("a", SWA, calm), ("b", other, stolen))
+        for i in range(10)
+    ]
+    kept = undisturbed(taken, BN.key)
+    assert [len(pairs(kept, BN.key, row.key, "forward_s")[0]) for row in (SWA, other)] == [10, 8]
+
+
+def test_the_noise_floor_of_pairs_is_of_one_process_a_replicate():
+    """As each row's ratio is: two processes that err to either side would show no noise."""
+    group = Group(name="g", cases=(BN, TWIN), rows=("BN", "BN again"))
+    taken = [
+        Round(group="g", replicate=k, attempt=attempt, index=i, order=(), samples={BN.key: {"forward_s": 1.0}, TWIN.key: {"forward_s": error}})
+        for k in range(3)
+        for attempt, error in (("a", 1.02 if k else 0.98), ("b", 1 / 1.02 if k else 1 / 0.98))
+        for i in range(2)
+    ]
+    first = [one for one in taken if one.attempt == "a"]
+    assert noise_floor(taken, group, "forward_s") == noise_floor(first, group, "forward_s")
+    assert noise_floor(first, group, "forward_s").half_width > 0.02

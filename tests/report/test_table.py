@@ -79,6 +79,22 @@ def test_disturbed_rounds_are_counted_and_left_out_beside():
     assert build_table(table1()).rows[1].cell("ratio_undisturbed_cpu_f").value is None
 
 
+def test_disturbed_rounds_are_counted_by_worker():
+    """Where rows are paired one by one, each pair has five rounds of a replicate, and at most one of these is marked."""
+    group = network_group()
+    pair, other = ([*group.cases[:2], one] for one in group.cases[2:4])
+    rounds = [
+        dataclasses.replace(one, attempt=name, samples={case.key: one.samples[case.key] for case in cases})
+        for name, cases, disturbed in (("a0", pair, {(0, index) for index in range(5)}), ("b0", other, ()))
+        for one in rounds_of(group, [1, 1, 1.2, 1.2, 1.3], replicates=1, rounds=5, disturbed=disturbed)
+    ]
+    results = [dataclasses.replace(one, also=("b0",)) if one.case in (pair[0].key, pair[1].key) else one for one in results_of(group, replicates=1)]
+    results[3] = dataclasses.replace(results[3], attempt="b0")
+    table = build_table(stored([group], results, rounds))
+    assert any("1 of 10, 10.0 %" in note for note in table.notes)
+    assert any("5 of 10 rounds disturbed, 1 marked" in text for _, text in table.footer)
+
+
 def test_the_noise_floor_is_told_and_a_smaller_difference_is_none():
     group = network_group()
     run = stored([group], results_of(group), rounds_of(group, [1, 1, 1.0, 1.0, 2.0]))

@@ -2,7 +2,6 @@
 
 from statistics import median
 
-from swbench.case import BASELINE
 from swbench.report.measured import MeasuredRun
 from swbench.report.plots.style import MARKERS, PALETTE, figure, short, some, styled
 from swbench.report.samples import by_replicate, disturbed
@@ -28,7 +27,7 @@ def drift(table):
     measured = MeasuredRun(table.source)
     panels = []
     for group in sorted(measured.groups, key=lambda group: group.name in measured.given_up):
-        base = next((case.key for case in group.cases if case.role == BASELINE), None)
+        base = group.baseline_key
         metric = next((m for m in (FORWARD_BACKWARD, FORWARD) if any(m in one.samples.get(base, ()) for one in measured.rounds[group.name])), None)
         if metric is not None:
             panels.append((group.name, base, metric))
@@ -38,15 +37,17 @@ def drift(table):
     title = some(f"{table.title}: the baseline over the run", len(panels), found)
     made, axes = figure(len(panels), 1, width=7.0, height=2.2 * len(panels) + 0.6, title=title)
     for axis, (name, base, metric) in zip(axes, panels, strict=True):
-        replicates = by_replicate(measured.rounds[name])
+        replicates, marked = by_replicate(measured.rounds[name]), disturbed(measured.rounds[name], base)
         usual = median(one.samples[base][metric] for rounds in replicates for one in rounds if metric in one.samples.get(base, ()))
         start = min(one.started for rounds in replicates for one in rounds)
         for index, rounds in enumerate(replicates):
+            rounds = sorted(rounds, key=lambda one: one.started)  # several workers where cases are paired one by one, each with its rounds from 0
             colour, marker = COLOURS[index % len(COLOURS)], SHAPES[index % len(SHAPES)]
             points = [(one.started - start, one.samples[base][metric] / usual) for one in rounds if metric in one.samples.get(base, ())]
             axis.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=4, linewidth=0.8, label=f"replicate {rounds[0].replicate}")
-            marked = zip(rounds, disturbed(rounds), strict=True)
-            crossed = [(one.started - start, one.samples[base][metric] / usual) for one, keys in marked if base in keys and metric in one.samples.get(base, ())]
+            crossed = [
+                (one.started - start, one.samples[base][metric] / usual) for one in rounds if base in marked[one.place] and metric in one.samples.get(base, ())
+            ]
             if crossed:
                 axis.plot(*zip(*crossed, strict=True), "x", color="#000000", markersize=9, markeredgewidth=1.4, label=CROSSED)
         axis.axhline(1, color="#333333", linewidth=0.8)
