@@ -1,14 +1,13 @@
 """Reading a run back: sealed cells with the samples of their rounds, everything checked, nothing skipped in silence."""
 
-import gc
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from swbench.errors import StoreDamaged, StoreError
+from swbench.garbage import uncollected
 from swbench.plan import Plan
 from swbench.result import Measurement, Result, Round
 from swbench.store import folder
@@ -101,20 +100,8 @@ def plan_of(path: Path, header: dict[str, Any]) -> Plan:
 
 def read_content(path: Path, codec: Codec) -> Content:
     """Everything in the two line files that belongs to a sealed cell. Raises StoreError where they cannot be read at all."""
-    with _uncollected():
+    with uncollected():
         return _content(path, codec)
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without garbage collection: all that is read stays, and looking through it again and again took half the time of reading a large run."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
 
 
 def _content(path: Path, codec: Codec) -> Content:
