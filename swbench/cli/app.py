@@ -1,7 +1,6 @@
 """The command table, and the one place where a mistake becomes a line on stderr and an exit code."""
 
 import contextlib
-import gc
 import importlib
 import os
 import signal
@@ -13,6 +12,7 @@ import click
 from swbench import __version__
 from swbench.cli.signals import orderly
 from swbench.errors import SwbenchError, near_miss, printable
+from swbench.garbage import uncollected
 
 COMMANDS = {
     "run": "swbench.cli.run:run",
@@ -45,7 +45,7 @@ class _Commands(click.Group):
             return None
         module, _, attribute = COMMANDS[name].partition(":")
         if name in READING:
-            gc.disable()  # many small objects and no cycles: collecting them doubles the time a large store takes to load
+            ctx.with_resource(uncollected())  # many small objects and no cycles: collecting them doubles the time a large store takes to load
         return getattr(importlib.import_module(module), attribute)
 
     def invoke(self, ctx: click.Context) -> int:

@@ -1,5 +1,6 @@
 """`show`, `export`, `plot` and `compare` on stored runs: output on stdout, mistakes as one line on stderr, exit codes as promised."""
 
+import gc
 import json
 
 import pytest
@@ -23,6 +24,16 @@ def test_show_prints_the_table_and_says_that_a_cell_failed(ask, results):
     said = ask("show", first)
     assert said.code == 0
     assert "Ratio to BN [interval]" in said.out
+
+
+@pytest.mark.parametrize("ref", ["latest", "nothing"])
+def test_a_command_that_reads_leaves_the_garbage_collector_as_it_was(ask, results, ref):
+    assert gc.isenabled()
+    try:
+        ask("show", ref)
+        assert gc.isenabled()
+    finally:
+        gc.enable()
 
 
 def test_several_runs_are_one_document(ask, results):
