@@ -1,6 +1,5 @@
 """The command table, and the one place where a mistake becomes a line on stderr and an exit code."""
 
-import contextlib
 import importlib
 import os
 import signal
@@ -11,6 +10,7 @@ import click
 
 from swbench import __version__
 from swbench.cli.signals import orderly
+from swbench.cli.streams import drop_stdout, tell
 from swbench.errors import SwbenchError, near_miss, printable
 from swbench.garbage import uncollected
 
@@ -52,7 +52,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:  # click would exit with 1, which is a regression's code
-            _drop_stdout()
+            drop_stdout()
             return 0
 
     def resolve_command(self, ctx: click.Context, args: list[str]):
@@ -94,7 +94,7 @@ def start(arguments: Sequence[str]) -> int:
         except (KeyboardInterrupt, click.Abort) as problem:
             return _refuse("interrupted", 128 + getattr(problem.__cause__ or problem, "number", signal.SIGINT))
         except BrokenPipeError:  # the reader of our table went away, as `head` does
-            _drop_stdout()
+            drop_stdout()
             return 0
         except OSError as problem:
             return _refuse(f"the system refused: {_told(problem)}; make room or give permission there, then try again", MISTAKE)
@@ -104,19 +104,11 @@ def _told(problem: OSError) -> str:
     return f"{problem.strerror or problem}{f' ({problem.filename})' if problem.filename else ''}"
 
 
-def _drop_stdout() -> None:
-    """Nothing that is still to be written goes anywhere, nor can fail."""
-    with contextlib.suppress(OSError, ValueError):  # ValueError: closed, or no file at all
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def _refuse(message: str, code: int) -> int:
     """Say `message` on stderr, whatever is in the names it mentions; returns `code`."""
     try:
         sys.stdout.flush()
     except OSError:  # a full disk behind it, which may be what the message says
-        _drop_stdout()
-    said = "\n".join(map(printable, message.split("\n")))
-    with contextlib.suppress(OSError):
-        sys.stderr.write(f"bench.py: {said}\n")
+        drop_stdout()
+    tell(*message.split("\n"))
     return code

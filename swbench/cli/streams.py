@@ -1,0 +1,20 @@
+"""The standard streams: remarks on stderr, and streams that are closed, full or left by their reader."""
+
+import contextlib
+import os
+import sys
+
+from swbench.errors import printable
+
+
+def tell(*lines: object) -> None:
+    """`lines` on stderr, whatever is in the names they mention. A stderr that takes nothing any more stops nothing."""
+    said = "\n".join(map(printable, lines))
+    with contextlib.suppress(OSError):
+        print(f"bench.py: {said}", file=sys.stderr)
+
+
+def drop_stdout() -> None:
+    """Nothing that is still to be written goes anywhere, nor can fail."""
+    with contextlib.suppress(OSError, ValueError):  # ValueError: closed, or no file at all
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
