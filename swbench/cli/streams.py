@@ -7,6 +7,13 @@ import sys
 from swbench.errors import printable
 
 
+def open_closed() -> None:
+    """Open the standard streams that the process was started without, on nothing: a file of a run would take their place, and get what is meant for them."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  for as long as the process lives
+
+
 def tell(*lines: object) -> None:
     """`lines` on stderr, whatever is in the names they mention. A stderr that takes nothing any more stops nothing."""
     said = "\n".join(map(printable, lines))
