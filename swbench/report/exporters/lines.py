@@ -46,7 +46,7 @@ def _head(word: str, width: int) -> str:
 
 def natural(grid: Grid) -> list[int]:
     """The width that each column would like."""
-    lines = [[column.header for column in grid.columns], *grid.texts()]
+    lines = [[column.header for column in grid.columns], *grid.texts]
     return [max(cell_len(line[index]) for line in lines) for index in range(len(grid.columns))]
 
 

@@ -63,7 +63,7 @@ def _paragraph(text: str, width: int, paint, style: str) -> Iterator[str]:
 def _grid(grid: Grid, width: int, paint) -> Iterator[str]:
     sizes = widths(grid, width)
     yield _row([[column.header] for column in grid.columns], grid.columns, sizes, ["bold"] * len(sizes), paint)
-    for (row, cells), texts in zip(grid.rows, grid.texts(), strict=True):
+    for (row, cells), texts in zip(grid.rows, grid.texts, strict=True):
         parts = [fold(plain(text), size) for text, size in zip(texts, sizes, strict=True)]
         styles = [_style(row, cell) for cell in cells]
         for line in range(max(len(part) for part in parts)):

@@ -89,7 +89,7 @@ def _grid(grid: Grid) -> Iterator[str]:
         f'<th scope="col" class="{_class(column)}" aria-sort="none"><button type="button">{_text(_header(column))}</button></th>' for column in grid.columns
     )
     yield f"<tr>{''.join(heads)}</tr></thead><tbody>"
-    for (row, cells), texts in zip(grid.rows, grid.texts(), strict=True):
+    for (row, cells), texts in zip(grid.rows, grid.texts, strict=True):
         yield f'<tr class="{_row_class(row)}">' + "".join(map(_cell, cells, texts, grid.columns)) + "</tr>"
     yield "</tbody></table></div></details>"
 
