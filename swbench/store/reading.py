@@ -43,15 +43,20 @@ class StoredRun:
 
 @dataclass(frozen=True)
 class Content:
-    """The two line files as read: what they hold, what is wrong with them, where their good part ends, and how long the measuring of it took."""
+    """The two line files as read: what they hold, what is wrong with them and where their good part ends. `taken` are all rounds, of killed workers too."""
 
     results: tuple[Result, ...]
     rounds: tuple[Round, ...]
+    taken: tuple[Round, ...]
     damaged: tuple[str, ...]
     torn: tuple[str, ...]
     rounds_bytes: int
     cells_bytes: int
-    spent_s: float
+
+    @property
+    def spent_s(self) -> float:
+        """How long the measuring of it took."""
+        return spent_s(self.results, self.taken)
 
 
 def load(path: str | Path, *, salvage: bool = False) -> StoredRun:
@@ -120,11 +125,11 @@ def _content(path: Path, codec: Codec) -> Content:
     return Content(
         results=with_samples(results, kept),
         rounds=tuple(kept),
+        taken=tuple(taken),
         damaged=tuple(damaged),
         torn=tuple(torn),
         rounds_bytes=rounds.whole_bytes,
         cells_bytes=cells_bytes,
-        spent_s=spent_s(results, taken),
     )
 
 
