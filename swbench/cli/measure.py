@@ -64,11 +64,7 @@ def measure(
     digests = plugin_files.digests(loaded)
     environment, folders = None, []
     for typed, one, plan in zip(dict.fromkeys(names), suites, plans, strict=True):
-        found = store.newest(results, one.name, asked)
-        if found is not None and not resume:
-            if not found.complete and not store.held(found.path):
-                tell(f"an unfinished run of {one.name} with these options is in {found.path}; --resume would go on with it; this starts anew")
-            found = None
+        found = _to_go_on_with(results, one.name, asked, resume)
         if found is not None and found.complete:
             tell(f"the newest run of {one.name} with these options is complete: {found.path}")
             folders.append(found.path)
@@ -87,6 +83,20 @@ def measure(
             _rescue(writer, format_)
             raise
     return show(folders, format_)
+
+
+def _to_go_on_with(results: str, name: str, asked: dict[str, Any], resume: bool) -> store.Summary | None:
+    """The newest run of the suite with these options, under `resume`. Where a new one is started although one is unfinished, that is said."""
+    found = store.newest(results, name, asked)
+    if found is not None and not resume:
+        if not found.complete and not store.held(found.path):
+            tell(f"an unfinished run of {name} with these options is in {found.path}; --resume would go on with it; this starts anew")
+        return None
+    if found is None and resume:
+        other = next((run for run in reversed(store.runs(results)) if run.suite == name and not run.complete and not store.held(run.path)), None)
+        if other is not None:
+            tell(f"an unfinished run of {name} with other options is in {other.path}; `{other.command} --resume` would go on with it; this starts anew")
+    return found
 
 
 def _compared(environment: dict[str, Any], nodes: "Nodes | None", plugins: Sequence[Plugin], anyway: bool) -> dict[str, Any]:
