@@ -69,14 +69,24 @@ class _Commands(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.group(
+    cls=_Commands,
+    invoke_without_command=True,
+    subcommand_metavar="COMMAND [ARGS]...",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
 @click.version_option(__version__, prog_name="swbench")
-def _group() -> None:
+@click.pass_context
+def _group(ctx: click.Context) -> int | None:
     """Measure what whitening costs in deep networks.
 
     `bench.py SUITE` is short for `bench.py run SUITE`. RUN is a path, an id, or `latest`.
     Tables go to stdout, everything else to stderr.
     """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+        return MISTAKE
+    return None
 
 
 def start(arguments: Sequence[str]) -> int:
@@ -89,8 +99,10 @@ def start(arguments: Sequence[str]) -> int:
         except SwbenchError as problem:
             return _refuse(str(problem), problem.exit_code)
         except click.ClickException as problem:
-            hint = f". See: {problem.ctx.command_path} --help" if isinstance(problem, click.UsageError) and problem.ctx else ""
-            return _refuse(problem.format_message().replace("\n", " ").rstrip(".") + hint, MISTAKE)
+            said = problem.format_message().replace("\n", " ").rstrip(".")
+            stop = "" if said.endswith("?") else "."
+            hint = f"{stop} See: {problem.ctx.command_path} --help" if isinstance(problem, click.UsageError) and problem.ctx else ""
+            return _refuse(said + hint, MISTAKE)
         except (KeyboardInterrupt, click.Abort) as problem:
             return _refuse("interrupted", 128 + getattr(problem.__cause__ or problem, "number", signal.SIGINT))
         except BrokenPipeError:  # the reader of our table went away, as `head` does

@@ -70,7 +70,8 @@ def load(path: str | Path, *, salvage: bool = False) -> StoredRun:
     plan = plan_of(path, header)
     content = read_content(path, Codec(plan))
     if content.damaged and not salvage:
-        raise StoreDamaged(f"{content.damaged[0]}{_more(content.damaged)}; take the file from a copy, or read what is left with salvage")
+        remedy = "take the file from a copy, or read the other lines in Python with swbench.store.load(folder, salvage=True)"
+        raise StoreDamaged(f"{content.damaged[0]}{_more(content.damaged)}; {remedy}")
     warnings = [*(f"left out: {problem}" for problem in content.damaged), *content.torn]
     for resumed in header["resumed"]:
         if resumed.get("changes"):

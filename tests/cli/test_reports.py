@@ -49,6 +49,20 @@ def test_a_path_an_id_and_the_start_of_an_id_name_the_same_run(ask, results):
     assert len(shown) == 1
 
 
+def test_a_file_of_a_run_is_told_from_the_run(ask, results):
+    path = sorted(results.iterdir())[0] / "run.json"
+    assert one_line(ask("show", str(path))) == f"bench.py: {path} is a file of a run; give its folder, {path.parent}\n"
+
+
+def test_a_damaged_line_names_the_call_that_reads_the_rest(ask, results):
+    path = sorted(results.iterdir())[0]
+    with open(path / "rounds.jsonl", "a") as lines:
+        lines.write("[]\n")
+    said = one_line(ask("show", path.name))
+    assert f"rounds.jsonl line {len((path / 'rounds.jsonl').read_bytes().splitlines())} is damaged" in said
+    assert "or read the other lines in Python with swbench.store.load(folder, salvage=True)" in said
+
+
 def test_export_writes_every_format(ask, results):
     said = ask("export", "latest", "-o", "out")
     assert said.code == 0
