@@ -11,6 +11,9 @@ BASELINE, CONTROL, VARIANT = "baseline", "control", "variant"
 """Roles in a group: what others are divided by, its identical twin that shows the noise floor, and everything else."""
 
 
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
+
 @cache
 def _names(cls: type) -> tuple[str, ...]:
     """The fields of a case, looked up once: a large run has ten thousand cases."""
@@ -32,8 +35,7 @@ class _Keyed:
     @cached_property
     def key(self) -> str:
         """16 hex digits that identify the case: a hash of every field. Labels are never keys."""
-        canonical = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+        return hashlib.sha256(_canonical(self.to_json()).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, kw_only=True)
