@@ -4,11 +4,20 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, ClassVar
 
 BASELINE, CONTROL, VARIANT = "baseline", "control", "variant"
 """Roles in a group: what others are divided by, its identical twin that shows the noise floor, and everything else."""
+
+
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
+
+@cache
+def _names(cls: type) -> tuple[str, ...]:
+    """The fields of a case, looked up once: a large run has ten thousand cases."""
+    return tuple(field.name for field in dataclasses.fields(cls))
 
 
 class _Keyed:
@@ -20,14 +29,13 @@ class _Keyed:
 
     def to_json(self) -> dict[str, Any]:
         """All fields and the kind, as JSON-ready values; a field of `_later` only where it is not what it was before there was one."""
-        found = {"kind": self.kind, **{field.name: getattr(self, field.name) for field in dataclasses.fields(self)}}
+        found = {"kind": self.kind} | {name: getattr(self, name) for name in _names(type(self))}
         return {name: value for name, value in found.items() if name not in self._later or value != self._later[name]}
 
     @cached_property
     def key(self) -> str:
         """16 hex digits that identify the case: a hash of every field. Labels are never keys."""
-        canonical = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+        return hashlib.sha256(_canonical(self.to_json()).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +102,7 @@ def case_from_json(data: dict[str, Any]) -> AnyCase:
     kind = fields.pop("kind", None)
     for cls in (Case, SolverCase):
         if cls.kind == kind:
-            unknown = set(fields) - {f.name for f in dataclasses.fields(cls)}
-            if unknown:
+            if unknown := fields.keys() - _names(cls):
                 raise ValueError(f"a {kind} case has no field {sorted(unknown)[0]!r}")
             if "image" in fields:
                 fields["image"] = tuple(fields["image"])

@@ -24,7 +24,8 @@ from collections.abc import Iterable, Sequence
 
 def printable(text: object) -> str:
     """`text` with every control character escaped, so a name from a file cannot drive the terminal."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
+    shown = str(text)
+    return shown if shown.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in shown)
 
 
 def near_miss(name: str, known: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ import swbench
 PACKAGE = Path(swbench.__file__).parent
 
 ORDER = [
-    ["errors", "registry", "plugins"],
+    ["errors", "garbage", "registry", "plugins"],
     ["case", "result", "plan"],
     ["native"],
     ["solvers"],

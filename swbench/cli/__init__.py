@@ -8,7 +8,9 @@ def main() -> None:
     try:
         from swbench.cli.app import start
         from swbench.cli.signals import ignore
+        from swbench.cli.streams import open_closed
 
+        open_closed()
         code = start(sys.argv[1:])
         ignore()
     except KeyboardInterrupt:  # before `start` could listen, or after it

@@ -1,7 +1,5 @@
 """The command table, and the one place where a mistake becomes a line on stderr and an exit code."""
 
-import contextlib
-import gc
 import importlib
 import os
 import signal
@@ -12,7 +10,9 @@ import click
 
 from swbench import __version__
 from swbench.cli.signals import orderly
+from swbench.cli.streams import drop_stdout, tell
 from swbench.errors import SwbenchError, near_miss, printable
+from swbench.garbage import uncollected
 
 COMMANDS = {
     "run": "swbench.cli.run:run",
@@ -45,14 +45,14 @@ class _Commands(click.Group):
             return None
         module, _, attribute = COMMANDS[name].partition(":")
         if name in READING:
-            gc.disable()  # many small objects and no cycles: collecting them doubles the time a large store takes to load
+            ctx.with_resource(uncollected())  # many small objects and no cycles: collecting them doubles the time a large store takes to load
         return getattr(importlib.import_module(module), attribute)
 
     def invoke(self, ctx: click.Context) -> int:
         try:
             return super().invoke(ctx)
         except BrokenPipeError:  # click would exit with 1, which is a regression's code
-            _drop_stdout()
+            drop_stdout()
             return 0
 
     def resolve_command(self, ctx: click.Context, args: list[str]):
@@ -69,14 +69,24 @@ class _Commands(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.group(
+    cls=_Commands,
+    invoke_without_command=True,
+    subcommand_metavar="COMMAND [ARGS]...",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
 @click.version_option(__version__, prog_name="swbench")
-def _group() -> None:
+@click.pass_context
+def _group(ctx: click.Context) -> int | None:
     """Measure what whitening costs in deep networks.
 
     `bench.py SUITE` is short for `bench.py run SUITE`. RUN is a path, an id, or `latest`.
     Tables go to stdout, everything else to stderr.
     """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+        return MISTAKE
+    return None
 
 
 def start(arguments: Sequence[str]) -> int:
@@ -89,12 +99,14 @@ def start(arguments: Sequence[str]) -> int:
         except SwbenchError as problem:
             return _refuse(str(problem), problem.exit_code)
         except click.ClickException as problem:
-            hint = f". See: {problem.ctx.command_path} --help" if isinstance(problem, click.UsageError) and problem.ctx else ""
-            return _refuse(problem.format_message().replace("\n", " ").rstrip(".") + hint, MISTAKE)
+            said = problem.format_message().replace("\n", " ").rstrip(".")
+            stop = "" if said.endswith("?") else "."
+            hint = f"{stop} See: {problem.ctx.command_path} --help" if isinstance(problem, click.UsageError) and problem.ctx else ""
+            return _refuse(said + hint, MISTAKE)
         except (KeyboardInterrupt, click.Abort) as problem:
             return _refuse("interrupted", 128 + getattr(problem.__cause__ or problem, "number", signal.SIGINT))
         except BrokenPipeError:  # the reader of our table went away, as `head` does
-            _drop_stdout()
+            drop_stdout()
             return 0
         except OSError as problem:
             return _refuse(f"the system refused: {_told(problem)}; make room or give permission there, then try again", MISTAKE)
@@ -104,19 +116,11 @@ def _told(problem: OSError) -> str:
     return f"{problem.strerror or problem}{f' ({problem.filename})' if problem.filename else ''}"
 
 
-def _drop_stdout() -> None:
-    """Nothing that is still to be written goes anywhere, nor can fail."""
-    with contextlib.suppress(OSError, ValueError):  # ValueError: closed, or no file at all
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def _refuse(message: str, code: int) -> int:
     """Say `message` on stderr, whatever is in the names it mentions; returns `code`."""
     try:
         sys.stdout.flush()
     except OSError:  # a full disk behind it, which may be what the message says
-        _drop_stdout()
-    said = "\n".join(map(printable, message.split("\n")))
-    with contextlib.suppress(OSError):
-        sys.stderr.write(f"bench.py: {said}\n")
+        drop_stdout()
+    tell(*message.split("\n"))
     return code

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from swbench.cli.options import plugin_option
+from swbench.cli.streams import tell
 from swbench.errors import printable
 
 if TYPE_CHECKING:
@@ -35,8 +36,13 @@ def list_(kind: str | None, verbose: bool, results: str, plugins: tuple[str, ...
         elif each == "solvers" and verbose:
             _solvers()
         else:
-            for line in _lines(each, results):
+            lines = _lines(each, results)
+            for line in lines:
                 click.echo(f"  {printable(line)}" if kind is None else printable(line))
+            if kind == "runs" and not lines:
+                from swbench.store.folder import none
+
+                tell(none(results))
 
 
 def _models() -> None:

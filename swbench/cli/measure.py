@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from swbench import store, suite
+from swbench.cli.streams import tell
 from swbench.errors import NodeLost, ResumeRefused, StoreError, SwbenchError, printable
 from swbench.plan import Plan
 from swbench.plugins import Plugin
@@ -50,8 +51,8 @@ def measure(
     if set(options.metrics or ()) != {"flops"} and not (dry_run and options.devices):
         processes = max(world for one in suites for world in options.worlds or one.base.get("world", (1,)))
         processes = min(processes, options.per_node or processes)
-        tell = _tell if allow_busy else lambda text: None
-        options = attrs.evolve(options, devices=devices.check(options.devices, allow_busy=allow_busy or dry_run, processes=processes, tell=tell))
+        said = tell if allow_busy else lambda text: None
+        options = attrs.evolve(options, devices=devices.check(options.devices, allow_busy=allow_busy or dry_run, processes=processes, tell=said))
     plans = [suite.expand(one, options) for one in suites]
     _check_solver_options(plans)
     if dry_run:
@@ -63,18 +64,14 @@ def measure(
     digests = plugin_files.digests(loaded)
     environment, folders = None, []
     for typed, one, plan in zip(dict.fromkeys(names), suites, plans, strict=True):
-        found = store.newest(results, one.name, asked)
-        if found is not None and not resume:
-            if not found.complete and not store.held(found.path):
-                _tell(f"an unfinished run of {one.name} with these options is in {found.path}; --resume would go on with it; this starts anew")
-            found = None
+        found = _to_go_on_with(results, one.name, asked, resume)
         if found is not None and found.complete:
-            _tell(f"the newest run of {one.name} with these options is complete: {found.path}")
+            tell(f"the newest run of {one.name} with these options is complete: {found.path}")
             folders.append(found.path)
             continue
         environment = environment or _compared(record(), nodes, loaded, anyway)
         if found is not None:
-            _tell(f"going on with {found.path}")
+            tell(f"going on with {found.path}")
             command = _command(typed, names)
             writer = store.resume(found.path, plan, environment, anyway=anyway, command=command, plugins=digests)
         else:
@@ -88,11 +85,25 @@ def measure(
     return show(folders, format_)
 
 
+def _to_go_on_with(results: str, name: str, asked: dict[str, Any], resume: bool) -> store.Summary | None:
+    """The newest run of the suite with these options, under `resume`. Where a new one is started although one is unfinished, that is said."""
+    found = store.newest(results, name, asked)
+    if found is not None and not resume:
+        if not found.complete and not store.held(found.path):
+            tell(f"an unfinished run of {name} with these options is in {found.path}; --resume would go on with it; this starts anew")
+        return None
+    if found is None and resume:
+        other = next((run for run in reversed(store.runs(results)) if run.suite == name and not run.complete and not store.held(run.path)), None)
+        if other is not None:
+            tell(f"an unfinished run of {name} with other options is in {other.path}; `{other.command} --resume` would go on with it; this starts anew")
+    return found
+
+
 def _compared(environment: dict[str, Any], nodes: "Nodes | None", plugins: Sequence[Plugin], anyway: bool) -> dict[str, Any]:
     """The environment of this node with what differs on the others, under `nodes`."""
     unlike = nodes.compare(environment, plugins, anyway=anyway) if nodes else {}
     for node, lines in unlike.items():
-        _tell(f"node {node} differs from node 0: {'; '.join(lines)}")
+        tell(f"node {node} differs from node 0: {'; '.join(lines)}")
     return {**environment, "nodes": {str(node): lines for node, lines in unlike.items()}} if unlike else environment
 
 
@@ -110,7 +121,7 @@ def _rescue(writer: store.RunWriter, format_: str) -> None:
         store.load(writer.path)
     except StoreError:
         if writer.results:
-            _tell("what was measured is in no folder any more, so here it is:")
+            tell("what was measured is in no folder any more, so here it is:")
             _print([writer.snapshot()], format_)
 
 
@@ -125,7 +136,7 @@ def show(folders: Sequence[Any], format_: str) -> int:
     runs = [store.load(folder) for folder in folders]
     for run in runs:
         for warning in run.warnings:
-            _tell(warning)
+            tell(warning)
     _print(runs, format_)
     return FAILED_CELL if any(result.status in FAILURES for run in runs for result in run.results) else 0
 
@@ -136,11 +147,6 @@ def _print(runs: Sequence[store.StoredRun], format_: str) -> None:
 
     sys.stdout.write(exporters.export([build_table(run) for run in runs], format_, **terminal()))
     sys.stdout.flush()
-
-
-def _tell(text: str) -> None:
-    """A line on stderr, whatever is in the names it mentions."""
-    print(f"bench.py: {printable(text)}", file=sys.stderr)
 
 
 def _measure_one(writer: store.RunWriter, plugins: Sequence[Plugin], then: Sequence[str] = (), nodes: "Nodes | None" = None) -> Any:

@@ -7,7 +7,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from swbench.cli.options import CommaList
-from swbench.errors import OptionError, printable
+from swbench.cli.streams import tell
+from swbench.errors import OptionError
 
 FAILED = 1
 _COLOURS = {"ok": "green", "passed": "green", "warn": "yellow", "inconclusive": "yellow", "skipped": "bright_black", "bad": "red", "failed": "red"}
@@ -39,10 +40,6 @@ def _native() -> str | None:
     return missing()
 
 
-def _tell(text: str) -> None:
-    click.echo(f"bench.py: {printable(text)}", err=True)
-
-
 @click.command("selftest")
 @click.option("--long", "long_", is_flag=True, help="Replay 1000 runs of each kind instead of 200, on the CPU.")
 @click.option("--device", "devices", type=CommaList(), help="Only the checks on these: cpu, cuda, cuda:1.  [default: all that are here]")
@@ -55,7 +52,7 @@ def selftest(long_: bool, devices: tuple[str, ...] | None, allow_busy: bool) -> 
 
     if long_ and devices and "cpu" not in devices:
         raise OptionError(f"--long replays more runs on the CPU, and --device {','.join(devices)} leaves the CPU out; add cpu to it, or leave --long out")
-    found = here.check(Options.of(devices=devices).devices, allow_busy=allow_busy, tell=_tell)
+    found = here.check(Options.of(devices=devices).devices, allow_busy=allow_busy, tell=tell)
     console = Console(file=sys.stdout, highlight=False)
     outcomes = []
     for outcome in tests.selftest(long_, devices=found if devices else None):

@@ -1,10 +1,9 @@
 """Profiling one case in this process: pairs of an unprofiled and a profiled call, broken down and averaged."""
 
-import contextlib
 import gc
 import platform
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -13,6 +12,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from swbench.case import Case
+from swbench.garbage import uncollected
 from swbench.machine import hardware
 from swbench.profile import operators
 from swbench.profile.attribution import UNEVEN, Breakdown, break_down, parts_of
@@ -41,7 +41,8 @@ def measure(case: Case, iterations: int, trace: Path | None = None, calibration:
     pairs: list[Iteration] = []
     breakdowns: list[Breakdown] = []
     _profiled(subject)  # the profiler's own first time
-    with _no_collection():
+    gc.collect()
+    with uncollected():
         for index in range(iterations):
             plain = _call(subject)
             events = _profiled(subject, trace if index == iterations - 1 else None)
@@ -97,16 +98,6 @@ def _profiled(subject: Subject, trace: Path | None = None) -> list:
         if trace is not None:
             profiler.export_chrome_trace(str(trace))
         return list(profiler.events())
-
-
-@contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def _layers(subject: Subject, layers: dict, kinds: dict[str, str], parts: dict[str, tuple[Part, ...]]) -> tuple[Layer, ...]:

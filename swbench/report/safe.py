@@ -49,8 +49,7 @@ _LATEX_LETTERS = frozenset(chr(code) for code in range(0xC0, 0x180)) - {"Ä¸", "Å
 
 def plain(text: object) -> str:
     """One line of text in which every control character, line break and direction override is visible as an escape."""
-    shown = str(text)
-    return shown if shown.isprintable() else printable(shown)
+    return printable(text)
 
 
 def spreadsheet(text: object) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from swbench.garbage import uncollected
 from swbench.report.numbers import FORMATS, MISSING, NO_DIFFERENCE_MARK, interval, number, status_words
 
 if TYPE_CHECKING:
@@ -149,7 +148,7 @@ def build_table(run: StoredRun, paper: PaperTable | None = None) -> Table:
 
     Network suites give the supplement's rows and columns, solver suites a section a size.
     """
-    with _no_collection():
+    with uncollected():
         if any(case.kind == "solver" for group in run.plan.groups for case in group.cases):
             from swbench.report.table_solver import solver_table
 
@@ -160,15 +159,3 @@ def build_table(run: StoredRun, paper: PaperTable | None = None) -> Table:
         if paper is None and run.plan.paper:
             paper = paper_table(run.plan.paper)
         return network_table(run, paper)
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Without Python's search for cycles, of which a table has none: for 10,000 rows it takes longer than all the rest."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

@@ -69,7 +69,7 @@ def find(results: str | Path, ref: str | Path) -> Path:
     known = [summary.id for summary in runs(results)]
     if text == "latest":
         if not known:
-            raise StoreError(f"there is no run in {results} yet; `python bench.py imagenet` makes one")
+            raise StoreError(none(results))
         return results / known[-1]
     if text in known:
         return results / text
@@ -78,7 +78,16 @@ def find(results: str | Path, ref: str | Path) -> Path:
     starting = [name for name in known if text and name.startswith(text)]
     if len(starting) == 1:
         return results / starting[0]
+    if Path(text).is_dir():
+        raise StoreError(f"{text} is a folder, but holds no run ({RUN} is missing)")
+    if (Path(text).parent / RUN).is_file() and Path(text).exists():
+        raise StoreError(f"{text} is a file of a run; give its folder, {Path(text).parent}")
     raise UnknownName("run", text, known[-20:], str(results))
+
+
+def none(results: str | Path) -> str:
+    """What to say where a results folder has no run."""
+    return f"there is no run in {results} yet; `python bench.py imagenet` makes one"
 
 
 def runs(results: str | Path) -> tuple[Summary, ...]:

@@ -1,14 +1,13 @@
 """Reading a run back: sealed cells with the samples of their rounds, everything checked, nothing skipped in silence."""
 
-import gc
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from swbench.errors import StoreDamaged, StoreError
+from swbench.garbage import uncollected
 from swbench.plan import Plan
 from swbench.result import Measurement, Result, Round
 from swbench.store import folder
@@ -44,15 +43,20 @@ class StoredRun:
 
 @dataclass(frozen=True)
 class Content:
-    """The two line files as read: what they hold, what is wrong with them, where their good part ends, and how long the measuring of it took."""
+    """The two line files as read: what they hold, what is wrong with them and where their good part ends. `taken` are all rounds, of killed workers too."""
 
     results: tuple[Result, ...]
     rounds: tuple[Round, ...]
+    taken: tuple[Round, ...]
     damaged: tuple[str, ...]
     torn: tuple[str, ...]
     rounds_bytes: int
     cells_bytes: int
-    spent_s: float
+
+    @property
+    def spent_s(self) -> float:
+        """How long the measuring of it took."""
+        return spent_s(self.results, self.taken)
 
 
 def load(path: str | Path, *, salvage: bool = False) -> StoredRun:
@@ -66,7 +70,8 @@ def load(path: str | Path, *, salvage: bool = False) -> StoredRun:
     plan = plan_of(path, header)
     content = read_content(path, Codec(plan))
     if content.damaged and not salvage:
-        raise StoreDamaged(f"{content.damaged[0]}{_more(content.damaged)}; take the file from a copy, or read what is left with salvage")
+        remedy = "take the file from a copy, or read the other lines in Python with swbench.store.load(folder, salvage=True)"
+        raise StoreDamaged(f"{content.damaged[0]}{_more(content.damaged)}; {remedy}")
     warnings = [*(f"left out: {problem}" for problem in content.damaged), *content.torn]
     for resumed in header["resumed"]:
         if resumed.get("changes"):
@@ -101,20 +106,8 @@ def plan_of(path: Path, header: dict[str, Any]) -> Plan:
 
 def read_content(path: Path, codec: Codec) -> Content:
     """Everything in the two line files that belongs to a sealed cell. Raises StoreError where they cannot be read at all."""
-    with _uncollected():
+    with uncollected():
         return _content(path, codec)
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without garbage collection: all that is read stays, and looking through it again and again took half the time of reading a large run."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
 
 
 def _content(path: Path, codec: Codec) -> Content:
@@ -133,11 +126,11 @@ def _content(path: Path, codec: Codec) -> Content:
     return Content(
         results=with_samples(results, kept),
         rounds=tuple(kept),
+        taken=tuple(taken),
         damaged=tuple(damaged),
         torn=tuple(torn),
         rounds_bytes=rounds.whole_bytes,
         cells_bytes=cells_bytes,
-        spent_s=spent_s(results, taken),
     )
 
 

@@ -4,35 +4,46 @@ import dataclasses
 import math
 import types
 import typing
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 LARGEST = 2**63 - 1
 """JSON's whole numbers have no end, and one of 400 digits is no float."""
 
-_hints = cache(typing.get_type_hints)
-
 
 def fits(value: Any, hint: Any) -> bool:
     """Whether `value` is what the type `hint` says, all the way down; whole numbers pass as float, what is not finite does not."""
+    return _check(hint)(value)
+
+
+@cache
+def _check(hint: Any) -> Callable[[Any], bool]:
+    """The check of one type, made once: a plan of ten thousand cases asks a quarter of a million times."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
-        return True
+        return lambda value: True
     if origin in (typing.Union, types.UnionType):
-        return any(fits(value, one) for one in arguments)
+        choices = tuple(map(_check, arguments))
+        return lambda value: any(one(value) for one in choices)
+    if origin is tuple and arguments[-1] is Ellipsis:
+        each = _check(arguments[0])
+        return lambda value: isinstance(value, tuple) and all(map(each, value))
     if origin is tuple:
-        if not isinstance(value, tuple):
-            return False
-        each = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
-        return len(each) == len(value) and all(map(fits, value, each))
-    if origin in (dict, list):
-        kids = value.items() if isinstance(value, dict) else [(one,) for one in value] if isinstance(value, list) else None
-        return kids is not None and isinstance(value, origin) and all(all(map(fits, kid, arguments)) for kid in kids)
+        places = tuple(map(_check, arguments))
+        return lambda value: isinstance(value, tuple) and len(value) == len(places) and all(one(kid) for one, kid in zip(places, value, strict=True))
+    if origin is dict:
+        name, kid = map(_check, arguments)
+        return lambda value: isinstance(value, dict) and all(map(name, value)) and all(map(kid, value.values()))
+    if origin is list:
+        each = _check(arguments[0])
+        return lambda value: isinstance(value, list) and all(map(each, value))
     if dataclasses.is_dataclass(hint):
-        hints = _hints(hint)
-        return type(value) is hint and all(fits(getattr(value, field.name), hints[field.name]) for field in dataclasses.fields(hint))
-    if hint is float and type(value) is float:
-        return math.isfinite(value)
-    if hint in (int, float) and type(value) is int:
-        return abs(value) <= LARGEST
-    return type(value) is hint or (hint is types.NoneType and value is None)
+        hints = typing.get_type_hints(hint)
+        fields = tuple((field.name, _check(hints[field.name])) for field in dataclasses.fields(hint))
+        return lambda value: type(value) is hint and all(one(getattr(value, field)) for field, one in fields)
+    if hint is float:
+        return lambda value: math.isfinite(value) if type(value) is float else type(value) is int and abs(value) <= LARGEST
+    if hint is int:
+        return lambda value: type(value) is int and abs(value) <= LARGEST
+    return lambda value: type(value) is hint

@@ -41,8 +41,7 @@ def expand(suite: Suite, options: Options | None = None, **given: Any) -> Plan:
             raise OptionError(f"suite {suite.name!r} comes to more than {MOST_CASES:,} cases; narrow it with --only, --batch, --solver or --dtype")
         groups.append(group)
     if not groups:
-        asked = ", ".join(options.devices or ("cpu",))
-        raise OptionError(f"nothing of suite {suite.name!r} runs on {asked}")
+        raise OptionError(_nothing(suite, options))
     return Plan(
         suite=suite.name,
         title=suite.title,
@@ -52,6 +51,19 @@ def expand(suite: Suite, options: Options | None = None, **given: Any) -> Plan:
         protocol=_protocol(suite, options),
         paper=suite.paper,
     )
+
+
+def _nothing(suite: Suite, options: Options) -> str:
+    """Why the options leave nothing of the suite, and what would."""
+    asked, base = ", ".join(options.devices or ("cpu",)), suite.base
+    if not any(device_kind(device) in base["device"] for device in options.devices or ("cpu",)):
+        return f"suite {suite.name!r} is not for {asked}; choose --device {' or '.join(base['device'])}"
+    if not _devices(base, options):
+        return f"suite {suite.name!r} has no batch for {asked}; give one with --batch"
+    if suite.kind == "network" and options.worlds:
+        fewest = min(options.worlds)
+        return f"no batch of suite {suite.name!r} on {asked} has an image for each of {fewest} processes; give one with --batch {fewest} or more"
+    return f"suite {suite.name!r} has nothing for {asked} in mode {', '.join(options.modes or base['mode'])}; choose another --mode or --device"
 
 
 def _protocol(suite: Suite, options: Options) -> Protocol:

@@ -1,6 +1,5 @@
 """The command line on tiny suites whose workloads take no time: `bench` in this process, `start` in one of its own; `ask` in an empty folder."""
 
-import gc
 import os
 import subprocess
 import sys
@@ -61,7 +60,6 @@ def bench(place, capfd):
 
     def command(*arguments):
         code = run_command([str(argument) for argument in arguments])
-        gc.enable()  # commands that read, print and end turn it off
         out, err = capfd.readouterr()
         assert "Traceback" not in out + err
         return code, out, err
@@ -94,7 +92,6 @@ def ask(capfd, tmp_path, monkeypatch):
 
     def command(*arguments):
         code = run_command(arguments)
-        gc.enable()
         return stored_on_disk.Said(code, *capfd.readouterr())
 
     return command

@@ -72,6 +72,9 @@ def refused(place, bench):
         ("export latest", "there is no run in results yet"),
         ("compare a b", "no run is called 'a' in results"),
         ("list sweets", "'sweets' is not one of"),
+        ("run imagenet --quik", "No such option '--quik'. Did you mean '--quick'? See: bench.py run --help"),
+        ("run imagenet --nproc 64", "no batch of suite 'imagenet' on cpu has an image for each of 64 processes; give one with --batch 64 or more"),
+        ("show /", "/ is a folder, but holds no run (run.json is missing)"),
     ],
 )
 def test_a_wrong_command_line_is_one_line(refused, arguments, said):

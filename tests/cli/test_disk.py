@@ -129,3 +129,32 @@ def test_a_reader_that_goes_away_is_no_fault(place):
     done = subprocess.run([sys.executable, tiny_bench.__file__, "list"], stdout=write_end, stderr=subprocess.PIPE, text=True, check=False)
     os.close(write_end)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+CLOSED = [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"]
+
+
+def ends(redirection, *arguments):
+    """What the command line answers in a process of its own, with its streams redirected by the shell."""
+    program = ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, tiny_bench.__file__, *arguments]
+    done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=60)
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.mark.parametrize(("arguments", "code"), [("list", 0), ("show nothing", 2), ("run tiny.toml --resume", 0)])
+@pytest.mark.parametrize("redirection", [*CLOSED, "2>/dev/full"])
+def test_a_stream_that_is_closed_or_full_does_not_change_the_exit_code(place, arguments, code, redirection):
+    with store.RunWriter.create("results", suite.expand(suite.load("tiny.toml")), {}, "") as writer:
+        writer.finish()
+    done = ends(redirection, *arguments.split())
+    assert done.returncode == code
+    assert (done.stdout != "") == (code == 0 and ">&-" not in redirection.split())
+
+
+@pytest.mark.parametrize("redirection", CLOSED)
+def test_no_file_of_a_run_takes_the_place_of_a_closed_stream(place, redirection):
+    assert ends(redirection, "run", "tiny.toml").returncode == 0
+    (path,) = (path for path in Path("results").iterdir() if path.is_dir())
+    assert whole(path)
+    assert store.load(path).complete

@@ -67,6 +67,14 @@ def test_a_run_from_elsewhere_cannot_drive_the_terminal(ask, results):
     assert "at no date" in said.out
 
 
-def test_a_folder_without_runs_lists_none(ask):
+def test_a_folder_without_runs_lists_none_and_says_how_to_make_one(ask):
     said = ask("list", "runs", "--results", "nowhere")
     assert (said.code, said.out) == (0, "")
+    assert said.err == "bench.py: there is no run in nowhere yet; `python bench.py imagenet` makes one\n"
+    assert ask("list", "suites").err == ""
+
+
+def test_without_a_command_the_help_is_as_readable_as_when_asked_for(ask):
+    said = ask()
+    assert (said.code, said.out) == (2, "")
+    assert said.err == ask("--help").out

@@ -1,5 +1,6 @@
 """`show`, `export`, `plot` and `compare` on stored runs: output on stdout, mistakes as one line on stderr, exit codes as promised."""
 
+import gc
 import json
 
 import pytest
@@ -25,6 +26,16 @@ def test_show_prints_the_table_and_says_that_a_cell_failed(ask, results):
     assert "Ratio to BN [interval]" in said.out
 
 
+@pytest.mark.parametrize("ref", ["latest", "nothing"])
+def test_a_command_that_reads_leaves_the_garbage_collector_as_it_was(ask, results, ref):
+    assert gc.isenabled()
+    try:
+        ask("show", ref)
+        assert gc.isenabled()
+    finally:
+        gc.enable()
+
+
 def test_several_runs_are_one_document(ask, results):
     ids = [path.name for path in sorted(results.iterdir())]
     said = ask("show", *ids, "--format", "json")
@@ -36,6 +47,20 @@ def test_a_path_an_id_and_the_start_of_an_id_name_the_same_run(ask, results):
     path = sorted(results.iterdir())[0]
     shown = {ask("show", ref, "--format", "csv").out for ref in (str(path), path.name)}
     assert len(shown) == 1
+
+
+def test_a_file_of_a_run_is_told_from_the_run(ask, results):
+    path = sorted(results.iterdir())[0] / "run.json"
+    assert one_line(ask("show", str(path))) == f"bench.py: {path} is a file of a run; give its folder, {path.parent}\n"
+
+
+def test_a_damaged_line_names_the_call_that_reads_the_rest(ask, results):
+    path = sorted(results.iterdir())[0]
+    with open(path / "rounds.jsonl", "a") as lines:
+        lines.write("[]\n")
+    said = one_line(ask("show", path.name))
+    assert f"rounds.jsonl line {len((path / 'rounds.jsonl').read_bytes().splitlines())} is damaged" in said
+    assert "or read the other lines in Python with swbench.store.load(folder, salvage=True)" in said
 
 
 def test_export_writes_every_format(ask, results):

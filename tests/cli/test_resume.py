@@ -164,3 +164,20 @@ def test_ctrl_c_while_nothing_runs_yet(place, bench, monkeypatch):
     code, _, err = bench("run", "tiny.toml")
     assert code == 130
     assert "0 finished cells are kept" in err
+
+
+def test_resuming_with_other_options_says_that_it_starts_anew_and_what_is_left_unfinished(place, start, bench):
+    ended = start("run", "tiny.toml", "--threads", "1", act="2 2:interrupt")
+    ended.communicate(timeout=60)
+    before = run(place)
+    code, _, err = bench("run", "tiny.toml", "--resume")
+    assert code == 0
+    assert f"with other options is in results/{before.id}; `{before.command} --resume` would go on with it; this starts anew" in err
+    assert not store.load(before.path).complete
+    assert len(store.runs(place / "results")) == 2
+
+
+def test_resuming_where_there_is_nothing_starts_without_a_remark(place, bench):
+    code, _, err = bench("run", "tiny.toml", "--resume")
+    assert code == 0
+    assert "unfinished" not in err

@@ -30,6 +30,9 @@ var found = { before: texts(), width: document.documentElement.scrollWidth, inne
 head[column].firstChild.click(); found.up = texts(); found.sort = head[column].getAttribute("aria-sort");
 head[column].firstChild.click(); found.down = texts();
 head[column].firstChild.click(); found.back = texts();
+var wide = document.querySelector(".wide"), all = wide.querySelectorAll("tr > :first-child");
+var lefts = function () { return Array.prototype.map.call(all, function (cell) { return cell.getBoundingClientRect().left; }); };
+wide.scrollLeft = 0; found.still = lefts(); wide.scrollLeft = 120; found.scrolled = wide.scrollLeft; found.moved = lefts();
 document.body.innerHTML = ""; document.body.textContent = JSON.stringify(found);
 """
 
@@ -70,6 +73,13 @@ def test_a_click_sorts_and_the_console_is_silent(tmp_path, width):
     assert found["back"] == found["before"]
     assert found["width"] <= found["inner"]  # wide tables scroll inside, the page does not
     assert "CONSOLE" not in log, [line for line in log.splitlines() if "CONSOLE" in line]
+
+
+def test_on_a_phone_the_names_of_the_rows_stay_with_their_header(tmp_path):
+    found, _ = opened(tmp_path, 390)
+    assert found["scrolled"] == 120
+    assert len(found["still"]) > 2
+    assert found["moved"] == found["still"]
 
 
 PIXEL = '<img src="http://pixel.invalid/seen.png">'

@@ -34,7 +34,8 @@ def test_threads_are_shared_between_processes():
     [
         ({"worlds": [4], "batches": [2]}, "--batch 2 has no image for each of 4 processes"),
         ({"worlds": [0]}, "--nproc"),
-        ({"worlds": [256]}, "nothing of suite"),
+        ({"worlds": [256]}, "no batch of suite 'cifar' on cpu has an image for each of 256 processes"),
+        ({"worlds": [256], "devices": ["cuda"]}, "no batch of suite 'cifar' on cuda"),
     ],
 )
 def test_what_cannot_be_spread_is_refused(options, message):

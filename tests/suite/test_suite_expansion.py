@@ -128,3 +128,18 @@ def test_an_image_too_small_for_the_network_is_one_line(tmp_path):
     (tmp_path / "small.toml").write_text(text)
     with pytest.raises(OptionError, match="224x32 is too small for resnet50 at batch 1; both sides must be at least 33 pixels"):
         suite.expand(suite.load(tmp_path / "small.toml"), devices=["cpu"])
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ('batch = [72]\ndevice = ["cuda"]', {}, "suite 'text' is not for cpu; choose --device cuda"),
+        ("batch = { cuda = [72] }", {"devices": ["cpu"]}, "suite 'text' has no batch for cpu; give one with --batch"),
+        ("batch = [72]", {"modes": ["graph"]}, "suite 'text' has nothing for cpu in mode graph; choose another --mode or --device"),
+    ],
+)
+def test_where_nothing_is_left_the_reason_and_the_remedy_are_said(text, options, message):
+    loaded = parse(f'schema = 1\nkind = "solvers"\n[solvers]\n{text}\n', "text", "text")
+    with pytest.raises(OptionError) as refused:
+        suite.expand(loaded, **options)
+    assert str(refused.value) == message

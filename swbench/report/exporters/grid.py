@@ -8,16 +8,13 @@ from swbench.report.table import Cell, Column, Panel, Row, Section, Table
 
 @dataclass(frozen=True)
 class Grid:
-    """One table to set: its columns and, for every row, the cells in the same order."""
+    """One table to set: its columns and, for every row, the cells in the same order and their texts as people read them; the label carries the row's mark."""
 
     panel: Panel
     section: Section
     columns: tuple[Column, ...]
     rows: tuple[tuple[Row, tuple[Cell, ...]], ...]
-
-    def texts(self) -> list[list[str]]:
-        """The texts of all cells, as they are to be read; the label carries the row's mark."""
-        return [[_text(row, cell, column) for cell, column in zip(cells, self.columns, strict=True)] for row, cells in self.rows]
+    texts: tuple[tuple[str, ...], ...]
 
     def only(self, names: tuple[str, ...]) -> "Grid":
         """The same grid with fewer columns."""
@@ -27,18 +24,21 @@ class Grid:
             self.section,
             tuple(self.columns[index] for index in keep),
             tuple((row, tuple(cells[index] for index in keep)) for row, cells in self.rows),
+            tuple(tuple(texts[index] for index in keep) for texts in self.texts),
         )
-
-
-def _text(row: Row, cell: Cell, column: Column) -> str:
-    text = cell.text(column)
-    return f"{text} {row.mark}" if row.mark and column.name == "label" else text
 
 
 def grid(table: Table, section: Section, panel: Panel) -> Grid:
     """`section` through `panel`."""
     columns = tuple(table.column(name) for name in panel.columns)
-    return Grid(panel, section, columns, tuple((row, tuple(row.cell(column.name) for column in columns)) for row in section.rows))
+    rows = tuple((row, tuple(row.cell(column.name) for column in columns)) for row in section.rows)
+    texts = tuple(tuple(_text(row, cell, column) for cell, column in zip(cells, columns, strict=True)) for row, cells in rows)
+    return Grid(panel, section, columns, rows, texts)
+
+
+def _text(row: Row, cell: Cell, column: Column) -> str:
+    text = cell.text(column)
+    return f"{text} {row.mark}" if row.mark and column.name == "label" else text
 
 
 def grids(table: Table, *, details: bool) -> Iterator[tuple[Section, list[Grid]]]:

@@ -57,7 +57,7 @@ def _table(grid: Grid, caption: str) -> Iterator[str]:
     yield from _spans(grid)
     yield " & ".join(latex(_header(column)) for column in grid.columns) + r" \\"
     yield r"\midrule"
-    for texts in grid.texts():
+    for texts in grid.texts:
         yield " & ".join(latex(text) for text in texts) + r" \\"
     yield r"\bottomrule"
     yield r"\end{tabular}}"

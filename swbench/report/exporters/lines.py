@@ -17,18 +17,23 @@ APART = ("CPU", "GPU")
 """Spans that are not mixed in one part."""
 
 
+def taken(text: str) -> int:
+    """The characters of a terminal that `text` takes. Nearly all texts are ASCII, where that is their length."""
+    return len(text) if text.isascii() else cell_len(text)
+
+
 def fold(text: str, width: int) -> list[str]:
     """`text` in lines of at most `width` characters, broken at spaces where there are any; at least one line."""
-    if cell_len(text) <= width:
+    if taken(text) <= width:
         return [text]
     lines, line = [], ""
     for word in text.split(" "):
-        while cell_len(word) > width:
-            room = width - cell_len(line) - 1 if line else width
+        while taken(word) > width:
+            room = width - taken(line) - 1 if line else width
             head = _head(word, room) if room > 0 else ""
             lines.append(f"{line} {head}" if line else head)
             line, word = "", word[len(head) :]
-        if line and cell_len(line) + 1 + cell_len(word) > width:
+        if line and taken(line) + 1 + taken(word) > width:
             lines.append(line)
             line = word
         else:
@@ -39,15 +44,15 @@ def fold(text: str, width: int) -> list[str]:
 def _head(word: str, width: int) -> str:
     """The longest beginning of `word` that takes at most `width` cells, but at least one character."""
     end, used = 0, 0
-    while end < len(word) and (used := used + cell_len(word[end])) <= width:
+    while end < len(word) and (used := used + taken(word[end])) <= width:
         end += 1
     return word[: max(1, end)]
 
 
 def natural(grid: Grid) -> list[int]:
     """The width that each column would like."""
-    lines = [[column.header for column in grid.columns], *grid.texts()]
-    return [max(cell_len(line[index]) for line in lines) for index in range(len(grid.columns))]
+    lines = [[column.header for column in grid.columns], *grid.texts]
+    return [max(taken(line[index]) for line in lines) for index in range(len(grid.columns))]
 
 
 def widths(grid: Grid, width: int) -> list[int]:

@@ -41,7 +41,7 @@ def _lines(table: Table) -> Iterator[str]:
 def _pipe_table(grid: Grid) -> Iterator[str]:
     yield _line(markdown(column.header) for column in grid.columns)
     yield "|" + "|".join(" ---: " if column.numeric else " --- " for column in grid.columns) + "|"
-    for texts in grid.texts():
+    for texts in grid.texts:
         yield _line(_cell(text, column) for text, column in zip(texts, grid.columns, strict=True))
 
 

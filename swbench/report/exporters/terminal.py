@@ -2,13 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from rich.cells import cell_len
-
 from swbench.report.exporters import Exporter, Style
 from swbench.report.exporters.grid import Grid, grids
-from swbench.report.exporters.lines import fitting, fold, widths
+from swbench.report.exporters.lines import fitting, fold, taken, widths
 from swbench.report.safe import plain
-from swbench.report.table import Cell, Column, Row, Table
+from swbench.report.table import Cell, Row, Table
 
 CODES = {"bold": "1", "dim": "2", "italic": "3", "underline": "4", "red": "31", "green": "32", "yellow": "33"}
 
@@ -61,20 +59,20 @@ def _paragraph(text: str, width: int, paint, style: str) -> Iterator[str]:
 
 
 def _grid(grid: Grid, width: int, paint) -> Iterator[str]:
-    sizes = widths(grid, width)
-    yield _row([[column.header] for column in grid.columns], grid.columns, sizes, ["bold"] * len(sizes), paint)
-    for (row, cells), texts in zip(grid.rows, grid.texts(), strict=True):
+    sizes, right = widths(grid, width), [column.numeric for column in grid.columns]
+    yield _row([[column.header] for column in grid.columns], right, sizes, ["bold"] * len(sizes), paint)
+    for (row, cells), texts in zip(grid.rows, grid.texts, strict=True):
         parts = [fold(plain(text), size) for text, size in zip(texts, sizes, strict=True)]
         styles = [_style(row, cell) for cell in cells]
         for line in range(max(len(part) for part in parts)):
-            yield _row([part[line : line + 1] or [""] for part in parts], grid.columns, sizes, styles, paint)
+            yield _row([part[line : line + 1] or [""] for part in parts], right, sizes, styles, paint)
 
 
-def _row(texts: Iterable[list[str]], columns: Sequence[Column], sizes: Sequence[int], styles: Sequence[str], paint) -> str:
+def _row(texts: Iterable[list[str]], right: Sequence[bool], sizes: Sequence[int], styles: Sequence[str], paint) -> str:
     shown = []
-    for (text,), column, size, style in zip(texts, columns, sizes, styles, strict=True):
-        space = " " * (size - cell_len(text))
-        shown.append(space + paint(text, style) if column.numeric else paint(text, style) + space)
+    for (text,), last, size, style in zip(texts, right, sizes, styles, strict=True):
+        space = " " * (size - taken(text))
+        shown.append(space + paint(text, style) if last else paint(text, style) + space)
     return "  ".join(shown)
 
 

@@ -86,10 +86,10 @@ def _grid(grid: Grid) -> Iterator[str]:
     if any(column.span for column in grid.columns):
         yield f"<tr>{''.join(_spans(grid.columns))}</tr>"
     heads = (
-        f'<th scope="col" class="{_class(column)}" aria-sort="none"><button type="button">{_text(_header(column))}</button></th>' for column in grid.columns
+        f'<th scope="col" class="{_head(column)}" aria-sort="none"><button type="button">{_text(_header(column))}</button></th>' for column in grid.columns
     )
     yield f"<tr>{''.join(heads)}</tr></thead><tbody>"
-    for (row, cells), texts in zip(grid.rows, grid.texts(), strict=True):
+    for (row, cells), texts in zip(grid.rows, grid.texts, strict=True):
         yield f'<tr class="{_row_class(row)}">' + "".join(map(_cell, cells, texts, grid.columns)) + "</tr>"
     yield "</tbody></table></div></details>"
 
@@ -97,6 +97,10 @@ def _grid(grid: Grid) -> Iterator[str]:
 def _spans(columns: tuple[Column, ...]) -> Iterator[str]:
     start = 0
     while start < len(columns):
+        if _names_rows(columns[start]):
+            yield '<td class="label"></td>'
+            start += 1
+            continue
         end = start
         while end < len(columns) and columns[end].span == columns[start].span:
             end += 1
@@ -113,6 +117,15 @@ def _class(column: Column) -> str:
     return "n" if column.numeric else "x"
 
 
+def _head(column: Column) -> str:
+    return f"{_class(column)} label" if _names_rows(column) else _class(column)
+
+
+def _names_rows(column: Column) -> bool:
+    """Whether the column stays where it is while the others scroll, its header too."""
+    return column.name == "label"
+
+
 def _row_class(row: Row) -> str:
     return " ".join(name for name in (row.role, "best" if row.mark else "") if name in ("baseline", "control", "variant", "best") or name)
 
@@ -126,7 +139,7 @@ def _cell(cell: Cell, text: str, column: Column) -> str:
         kind += f" {cell.verdict}"
     value = f' data-v="{cell.value!r}"' if isinstance(cell.value, int | float) else ""
     hint = f' title="{_text(cell.detail)}"' if cell.detail else ""
-    tag = 'th scope="row"' if column.name == "label" else "td"
+    tag = 'th scope="row"' if _names_rows(column) else "td"
     return f'<{tag} class="{kind}"{value}{hint}>{_text(text)}</{tag.split()[0]}>'
 
 

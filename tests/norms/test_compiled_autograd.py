@@ -1,0 +1,91 @@
+"""Under compiled autograd, which calls a layer's backward by another way than the engine does, the gradients are those of the layer itself."""
+
+import contextlib
+import copy
+
+import pytest
+import torch
+from test_compiled_layers import SETS, Network, compare
+from torch._dynamo import compiled_autograd
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The .grad attribute"),  # torch itself looks
+    pytest.mark.filterwarnings("ignore:Dynamo"),  # of what it goes around: the backward pass of a layer is one graph or several
+]
+
+
+@pytest.fixture(autouse=True)
+def _fresh():
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    yield
+    torch._dynamo.reset()
+
+
+def captures():
+    """Backward passes that were compiled."""
+    return torch._dynamo.utils.counters["compiled_autograd"]["captures"]
+
+
+def made(kind, kernels):
+    return Network(kind, kernels, solver="polar-native" if kernels == "native" else "eigh")
+
+
+def gradients(model, run, x, dy, around=contextlib.nullcontext):
+    x = x.clone().requires_grad_()
+    model.zero_grad()
+    y = run(x)
+    with around():
+        y.backward(dy)
+    return {"x": x.grad, **{name: one.grad for name, one in model.named_parameters()}, **{name: one.clone() for name, one in model.named_buffers()}}
+
+
+def captured():
+    return compiled_autograd._enable(torch.compile(backend="aot_eager"))
+
+
+@pytest.mark.parametrize(("kind", "train", "compiled"), [("swa", True, False), ("swb", False, False), ("iw", True, False), ("swa", True, True)])
+@pytest.mark.parametrize("kernels", SETS)
+def test_gradients_are_those_of_the_layer(kernels, kind, train, compiled):
+    """Of the layer called as it is, and of one whose forward pass is compiled too."""
+    model = made(kind, kernels).train(train)
+    twin = copy.deepcopy(model)
+    run = torch.compile(model, backend="aot_eager") if compiled else model
+    for images in (2, 1):
+        x, dy = torch.randn(images, 3, 6, 5), torch.randn(images, 4, 6, 5)
+        compare(gradients(model, run, x, dy, captured), gradients(twin, twin, x, dy), 1e-5)
+    assert captures()
+    assert model.norm.chosen == twin.norm.chosen
+
+
+@pytest.mark.parametrize("kernels", SETS)
+def test_gradients_add_up_over_two_backward_passes(kernels):
+    model = made("swa", kernels)
+    twin = copy.deepcopy(model)
+    for one, around in ((model, captured), (twin, contextlib.nullcontext)):
+        for seed in range(2):
+            torch.manual_seed(seed)
+            y = one(torch.randn(2, 3, 6, 5))
+            with around():
+                y.backward(torch.randn(y.shape))
+    compare(*({name: parameter.grad for name, parameter in one.named_parameters()} for one in (model, twin)), 1e-5)
+    assert captures()
+
+
+@pytest.mark.parametrize("kernels", SETS)
+def test_a_step_that_is_compiled_whole(kernels):
+    """The switch that torch documents, around a function that calls `backward` itself."""
+    model = made("swa", kernels)
+    twin, x, dy = copy.deepcopy(model), torch.randn(2, 3, 6, 5), torch.randn(2, 4, 6, 5)
+
+    given = x.clone().requires_grad_()
+    with torch._dynamo.config.patch(compiled_autograd=True):
+
+        @torch.compile(backend="aot_eager")
+        def step(x):
+            model(x).backward(dy)
+
+        step(given)
+    got = {"x": given.grad, **{name: one.grad for name, one in model.named_parameters()}, **dict(model.named_buffers())}
+    compare(got, gradients(twin, twin, x, dy), 1e-5)
+    assert captures()
