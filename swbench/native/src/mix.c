@@ -51,7 +51,7 @@ INLINE void tile_product(const struct block *b, const int group, const int rows,
 }
 
 INLINE void tile_write(const struct mix *k, const struct block *b, const int group, const int rows, const int across, int row, int p) {
-    const int width = across * VL, used = group - row < rows ? group - row : rows, lines = TV * VL / LINE, part = row / rows;
+    const int width = across * VL, used = group - row < rows ? group - row : rows, lines = (TV * VL + LINE - 1) / LINE, part = row / rows;
     /* The tiles below each other share the lines of their pixels. */
     const long line = p + LINE * (2 * part < lines ? 2 * part : lines - 1), another = p + LINE * (2 * part + 1 < lines ? 2 * part + 1 : lines - 1);
     if (!k->s.channels_last && p + width <= b->count && used == rows) {
