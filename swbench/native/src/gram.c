@@ -41,14 +41,15 @@ INLINE void tile(const float *u, const float *v, int width, vec *sums, const flo
         for (int j = 0; j < TJ; j++) sums[i * TJ + j] = t[i][j];
 }
 
-/* All tiles of u vᵀ; with `half` only those that reach the lower triangle. Each fetches a row of either: `second` is what v comes from, or u's rows that have no tile. */
+/* All tiles of u vᵀ; with `half` only those that reach the lower triangle. Each fetches a row of either while there are any: `second` is what v comes from, or
+   u's rows that have no tile. */
 INLINE void tiles(const float *u, const float *v, int rows, int width, int half, vec *sums, struct ahead first, struct ahead second) {
     const int count = half ? rows / TI * (rows / TJ + TI / TJ) / 2 : rows / TI * (rows / TJ);
-    int seconds = half ? rows - count : rows;
+    int firsts = rows, seconds = half ? rows - count : rows;
     if (half) second.row += count * second.stride;
     for (int i = 0; i < rows; i += TI)
-        for (int j = 0; j < (half ? i + TI : rows); j += TJ, sums += TI * TJ, seconds--) {
-            tile(u + i * ROW, v + j * ROW, width, sums, first.row, seconds > 0 ? second.row : u);
+        for (int j = 0; j < (half ? i + TI : rows); j += TJ, sums += TI * TJ, firsts--, seconds--) {
+            tile(u + i * ROW, v + j * ROW, width, sums, firsts > 0 ? first.row : u, seconds > 0 ? second.row : u);
             first.row += first.stride, second.row += second.stride;
         }
 }
