@@ -34,6 +34,9 @@ RELEVANT = {
     "torch.blas": "torch's BLAS",
     "torch.mkldnn": "oneDNN",
     "torch.capability": "torch's vector extensions",
+    "torch.native.instructions": "native kernels' instruction set",
+    "torch.native.compiler": "native kernels' compiler",
+    "torch.native.calls": "what calls the native kernels",
     "allocator.library": "C library",
     "allocator.preload": "LD_PRELOAD",
     "variables": "environment variables",
@@ -44,6 +47,9 @@ RELEVANT = {
     "gpus.mig": "MIG",
 }
 """Where to look in a record for what changes timings, and what to call it. Load, host, code and GPU UUIDs are recorded, but not compared."""
+
+LATER = ("torch.native",)
+"""Parts that the records of earlier versions lack: compared where both have them."""
 
 
 def record(torch_facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -105,9 +111,13 @@ def _value(found: Mapping[str, Any], path: str) -> Any:
     return value
 
 
+def _known(found: Mapping[str, Any], path: str) -> bool:
+    return all(_value(found, part) is not None for part in LATER if path.startswith(part))
+
+
 def environment_id(found: Mapping[str, Any]) -> str:
     """12 hex digits over the parts that change timings: two records with the same id can be compared."""
-    canonical = json.dumps({path: _at(found, path) for path in RELEVANT}, sort_keys=True)
+    canonical = json.dumps({path: _at(found, path) for path in RELEVANT if _known(found, path)}, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
@@ -115,6 +125,8 @@ def unlike(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     """A line for each thing that changes timings and differs between two records; empty where they can be compared."""
     lines = []
     for path, name in RELEVANT.items():
+        if not (_known(a, path) and _known(b, path)):
+            continue
         one, other = _at(a, path), _at(b, path)
         if isinstance(one, Mapping) and isinstance(other, Mapping):
             lines += [f"{key}: {_shown(one.get(key))} / {_shown(other.get(key))}" for key in sorted({*one, *other}) if one.get(key) != other.get(key)]

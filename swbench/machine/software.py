@@ -48,8 +48,13 @@ def allocator() -> dict[str, str | None]:
 
 
 def torch_facts() -> dict[str, Any]:
-    """What only torch itself can say: its build, BLAS, parallel back end and defaults. Imports torch; ask in a worker, or through `torch_facts_apart`."""
+    """What only torch itself can say: its build, BLAS, parallel back end, defaults, and the native kernels that join it.
+
+    Imports torch; ask in a worker, or through `torch_facts_apart`.
+    """
     import torch
+
+    from swbench.native import library
 
     lines = [line.strip(" -\t") for line in torch.__config__.show().splitlines()[1:]]
     settings = dict(pair.split("=", 1) for pair in lines[-1].removeprefix("Build settings:").strip().split(", ") if "=" in pair) if lines else {}
@@ -69,6 +74,7 @@ def torch_facts() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "parallel_info": torch.__config__.parallel_info(),
         "matmul_precision": torch.get_float32_matmul_precision(),
+        "native": library.facts(),
     }
 
 

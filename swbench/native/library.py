@@ -59,6 +59,7 @@ class Whole(ctypes.Structure):
 
 _SIGNATURES = {
     "sw_sources": (ctypes.c_char_p, ()),
+    "sw_compiler": (ctypes.c_char_p, ()),
     "sw_team_runtime": (None, (_P,)),
     "sw_select": (ctypes.c_char_p, (ctypes.c_char_p,)),
     "sw_moments": (_I, (_P, _P, _P, _P, *_SHAPE)),
@@ -157,13 +158,22 @@ def missing() -> str | None:
     return loaded if isinstance(loaded, str) else None
 
 
+def facts() -> dict[str, str]:
+    """What bears on timings: the instruction set in use, the compiler, and what calls whole layers (`C` or `ctypes`); or why the library is `missing`."""
+    loaded = load()
+    if isinstance(loaded, str):
+        return {"missing": loaded}
+    instructions = loaded.sw_select(os.environ.get(SWITCH, "").encode())
+    return {"instructions": instructions.decode(), "compiler": loaded.sw_compiler().decode(), "calls": "ctypes" if calls() is None else "C"}
+
+
 def reads(tensor: "Tensor") -> bool:
-    """Whether C may read the memory of `tensor`: float32 on the CPU, and neither fake nor being traced by a compiler."""
+    """Whether C may read the memory of `tensor`: float32 on the CPU, not fake nor a zero without memory, and not being traced by a compiler."""
     import torch
 
     plain = type(tensor) is torch.Tensor or type(tensor) is torch.nn.Parameter
     # Not `is_compiling`, which is true of real tensors too while a compiler works.
-    return plain and tensor.dtype == torch.float32 and tensor.is_cpu and not torch.compiler.is_dynamo_compiling()
+    return plain and tensor.dtype == torch.float32 and tensor.is_cpu and not torch.compiler.is_dynamo_compiling() and not tensor._is_zerotensor()
 
 
 def select(name: str = "") -> str | None:

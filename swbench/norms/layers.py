@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from swbench import solvers
 from swbench.norms import kernels as kernel_sets
 from swbench.norms.auto import choose
-from swbench.norms.kernels.base import dense, on_one_device, statistics_dtype
+from swbench.norms.kernels.base import abstract, concrete, dense, on_one_device, statistics_dtype
 from swbench.norms.ranks import Absent, Group, ranks_of
 from swbench.norms.ready import KINDS, Ready
 from swbench.norms.recipe import Recipe
@@ -99,12 +99,12 @@ class Whiten2d(nn.Module):
             y = last.again(x, *given, *self._padding)
             if y is not None:
                 return y
-        kind = (x.shape, x.stride(), x.dtype, x.device, type(x), x.is_neg(), settings)
+        kind = (x.shape, x.stride(), x.dtype, x.device, type(x), abstract(x), settings)
         ready = self._ready.get(kind)
         if ready is None or not ready.holds(buffers):
             ready = self._prepare(x, kind)
             if ready is None:
-                return self.call_eagerly(x.resolve_neg().contiguous())
+                return self.call_eagerly(concrete(x).contiguous())
         self._last = None if ready.again is None else ready
         if self.choice is not ready.choice:
             self.choice = ready.choice
@@ -115,7 +115,7 @@ class Whiten2d(nn.Module):
 
         Raises ValueError for a wrong shape, of `x` or of the running statistics, RuntimeError where not all is on one device.
         """
-        if self.checked(x) is not x or x.is_neg():
+        if self.checked(x) is not x or abstract(x):
             return None
         if self.recipe.uses_batch:
             groups, group = self.num_features // self.num_pergroup, self.num_pergroup

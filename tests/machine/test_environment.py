@@ -11,7 +11,8 @@ from swbench.machine.environment import RELEVANT, environment_id, label, record,
 
 @pytest.fixture(scope="module")
 def found():
-    return record(torch_facts={"version": "2.9", "cuda": None, "blas": "mkl"})
+    native = {"instructions": "v4", "compiler": "GCC 12.2.0", "calls": "C"}
+    return record(torch_facts={"version": "2.9", "cuda": None, "blas": "mkl", "native": native})
 
 
 def changed(found, **paths):
@@ -61,6 +62,18 @@ def test_load_host_and_code_do_not_matter(found):
     assert environment_id(found) == environment_id(other)
 
 
+def test_native_kernels_are_told_but_not_against_a_record_from_before_they_were_recorded(found):
+    other = changed(found, torch__native={"missing": "switched off"})
+    assert unlike(found, other) == [
+        "native kernels' instruction set: v4 / not set",
+        "native kernels' compiler: GCC 12.2.0 / not set",
+        "what calls the native kernels: C / not set",
+    ]
+    assert environment_id(found) != environment_id(other)
+    before = {**found, "torch": {name: fact for name, fact in found["torch"].items() if name != "native"}}
+    assert unlike(found, before) == unlike(before, found) == []
+
+
 def test_a_gpu_more_is_told(found):
     card = {"name": "NVIDIA H100 80GB HBM3", "driver": "1", "uuid": "a"}
     assert "GPU: not set / NVIDIA H100 80GB HBM3" in unlike({**found, "gpus": []}, {**found, "gpus": [card]})
@@ -101,6 +114,7 @@ def test_torch_tells_its_build():
     facts = software.torch_facts()
     assert facts["version"] == torch.__version__
     assert facts["blas"]
+    assert facts["native"].keys() in ({"instructions", "compiler", "calls"}, {"missing"})
     json.dumps(facts)
 
 

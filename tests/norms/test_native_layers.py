@@ -144,3 +144,22 @@ def test_reduced_gradients_are_those_of_the_torch_operations():
     reduced = kernels.small_gradients(recipe, solver, stats, parameters, solved, *sums, shift, 81, reduce=lambda a, b: (a, b))
     for one, other in zip(fused, reduced, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("through_c", [True, False], ids=["c", "ctypes"])
+@pytest.mark.parametrize("called", [True, False])
+@pytest.mark.parametrize(
+    "abstract", [lambda: torch._efficientzerotensor((2, 8, 4, 5)), lambda: torch._neg_view(torch.full((2, 8, 4, 5), 2.0))], ids=["zero", "opposite"]
+)
+def test_tensors_whose_memory_is_not_what_they_stand_for_are_not_read(monkeypatch, abstract, called, through_c):
+    """A zero tensor of forward-mode differentiation has no memory at all: reading it would end the process."""
+    if not through_c:
+        monkeypatch.setattr(library, "calls", lambda: None)
+    layer, concrete = SwitchWhiten2d(8, 4, solver="polar-native", kernels="native").eval(), abstract().clone()
+    x = torch.randn(2, 8, 4, 5, requires_grad=True)
+    if called:
+        layer(x)
+    assert torch.equal(layer(abstract()), layer(concrete))
+    given, wanted = [torch.autograd.grad(layer(x), [x, *layer.parameters()], dy) for dy in (abstract(), concrete)]
+    for one, other in zip(given, wanted, strict=True):
+        assert torch.equal(one, other)

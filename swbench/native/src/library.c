@@ -15,6 +15,14 @@ static const struct table *chosen = 0;
 /* What the library was built from: swbench/native/sources.py. */
 EXPORT const char *sw_sources(void) { return QUOTED(SOURCES); }
 
+EXPORT const char *sw_compiler(void) {
+#ifdef __clang__
+    return __VERSION__;
+#else
+    return "GCC " __VERSION__;
+#endif
+}
+
 static int runs(const struct table *table) {
 #ifdef HAVE_V4
     if (table == &sw_table_v4)

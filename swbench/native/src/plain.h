@@ -52,6 +52,13 @@ static int read_tensors_of(PyObject *torch) {
     return can;
 }
 
+/* Whether there is memory where elements are said to be: a zero tensor of forward-mode differentiation has none. */
+static int there(const struct dl_tensor *t) {
+    int64_t size = 1;
+    for (int i = 0; i < t->dims; i++) size *= t->shape[i];
+    return t->data || !size;
+}
+
 /* Whether `object` is a plain tensor whose memory is float32 on a CPU. */
 static int seen(PyObject *object, struct dl_tensor *t) {
     if ((PyObject *)Py_TYPE(object) != tensor_type && (PyObject *)Py_TYPE(object) != parameter_type) return 0;
@@ -59,7 +66,7 @@ static int seen(PyObject *object, struct dl_tensor *t) {
         PyErr_Clear();
         return 0;
     }
-    return t->device.type == DL_CPU && t->dtype.code == DL_FLOAT && t->dtype.bits == 32 && t->dtype.lanes == 1;
+    return t->device.type == DL_CPU && t->dtype.code == DL_FLOAT && t->dtype.bits == 32 && t->dtype.lanes == 1 && there(t);
 }
 
 static float *memory(const struct dl_tensor *t) { return (float *)((char *)t->data + t->byte_offset); }

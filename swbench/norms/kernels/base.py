@@ -31,6 +31,16 @@ def statistics_dtype(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
+def abstract(x: Tensor) -> bool:
+    """Whether the memory of `x` does not hold what it stands for: views of the opposite, and zeros of forward-mode differentiation, which have none."""
+    return x.is_neg() or x._is_zerotensor()
+
+
+def concrete(x: Tensor) -> Tensor:
+    """`x`, with memory that holds its values."""
+    return x.clone() if abstract(x) else x
+
+
 def dense(x: Tensor) -> Tensor:
     """`x` itself if it is contiguous or channels_last, as the passes need it, otherwise a contiguous copy."""
     return x if x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last) else x.contiguous()

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from swbench.native import library
-from swbench.norms.kernels.base import Bound, on_one_device, sized
+from swbench.norms.kernels.base import Bound, concrete, on_one_device, sized
 from swbench.norms.kernels.halves import Given, Halves
 from swbench.norms.recipe import Recipe
 from swbench.norms.whitening import Call, Running
@@ -105,7 +105,7 @@ class Whole:
         if x.shape != dy.shape or x.dtype is not torch.float32 or room.dtype is not torch.float32 or room.numel() < self.room or not (x.is_cpu and room.is_cpu):
             raise RuntimeError("a saved tensor of a whitening layer came back with another shape, dtype or device; a hook that packs it has to restore these")
         # Any layout can come in: of dy from an expanded gradient, of x from a hook that took it elsewhere and back; and views whose memory holds the opposite.
-        x, dy = x.resolve_neg(), dy.resolve_neg()
+        x, dy = concrete(x), concrete(dy)
         if self.channels_last:
             x, dy = x.contiguous(memory_format=torch.channels_last), dy.contiguous(memory_format=torch.channels_last)
         elif not (dy.is_contiguous() and x.is_contiguous()):
