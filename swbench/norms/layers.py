@@ -40,6 +40,7 @@ class Whiten2d(nn.Module):
     """
 
     statistics: ClassVar[tuple[str, ...]]
+    _last: Ready | None = None  # of the class too, for layers pickled before there was one
 
     def __init__(
         self,
@@ -63,7 +64,6 @@ class Whiten2d(nn.Module):
         self.solver, self.kernels, self.process_group = solver, kernels, process_group
         self.choice: tuple[str, str] | None = None
         self._ready: dict[tuple, Ready] = {}
-        self._last: Ready | None = None
         self._given: tuple[str, ...] = ("weight", "bias")
         self._padding: tuple[None, ...] = (None, None)
         self._solvers: dict[str, Solver] = {}
@@ -89,23 +89,31 @@ class Whiten2d(nn.Module):
             return record(self, x)
         return self.call_eagerly(x)
 
-    def call_eagerly(self, x: Tensor) -> Tensor:
-        """The layer outside of any compiled graph. What one kind of call needs is found once, and kept until something it rests on changes."""
+    def call_eagerly(self, x: Tensor, given: list[Tensor | None] | None = None) -> Tensor:
+        """The layer outside of any compiled graph, with its parameters or those `given`.
+
+        What one kind of call needs is found once, and kept until something it rests on changes.
+        """
         parameters, buffers, last = self._parameters, self._buffers, self._last
-        settings = (self.training, self.solver, self.kernels, self.momentum, self.process_group)
-        # Not by attribute, which costs as much again as all of this; but a parametrised one is an attribute only.
-        given = [parameters[name] if name in parameters else getattr(self, name) for name in self._given]
+        if given is None:
+            # Not by attribute, which costs as much again as all of this; but a parametrised one is an attribute only.
+            given = [parameters[name] if name in parameters else getattr(self, name) for name in self._given]
+        settings = (self.training, self.solver, self.kernels, self.momentum, self.process_group, self.recipe)
         if last is not None and settings == last.settings and (last.running is None or last.running.is_of(buffers)):
             y = last.again(x, *given, *self._padding)
             if y is not None:
+                if self.choice is not last.choice:
+                    self.choice = last.choice
                 return y
         kind = (x.shape, x.stride(), x.dtype, x.device, type(x), abstract(x), settings)
         ready = self._ready.get(kind)
         if ready is None or not ready.holds(buffers):
             ready = self._prepare(x, kind)
             if ready is None:
-                return self.call_eagerly(concrete(x).contiguous())
-        self._last = None if ready.again is None else ready
+                return self.call_eagerly(concrete(x).contiguous(), given)
+        last = None if ready.again is None else ready
+        if self._last is not last:  # an assignment to a module is many times as dear
+            self._last = last
         if self.choice is not ready.choice:
             self.choice = ready.choice
         return ready.bound(x, *given, *self._padding)

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from swbench.norms.kernels.algebra import Parameters, Solved
-from swbench.norms.kernels.base import Kernels, statistics_dtype
+from swbench.norms.kernels.base import Kernels, abstract, concrete, statistics_dtype
 from swbench.norms.precision import full_precision
 from swbench.norms.ranks import Ranks
 from swbench.norms.recipe import Recipe
@@ -27,7 +27,7 @@ class Running:
     @property
     def plain(self) -> bool:
         """Whether C can read and write both where they are."""
-        return self.mean.dtype == self.cov.dtype == torch.float32 and self.mean.is_contiguous() and self.cov.is_contiguous()
+        return all(one.dtype == torch.float32 and one.is_contiguous() and not abstract(one) for one in (self.mean, self.cov))
 
     def is_of(self, buffers: dict[str, Tensor]) -> bool:
         """Whether these are the tensors that a layer has now; moved to another device or dtype it has others."""
@@ -40,7 +40,7 @@ class Running:
         A tensor that stays the same object can be given another memory: `tensor.data = …`, `set_`, `resize_`, `swap_tensors`.
         """
         mean, cov = self.mean, self.cov
-        return mean.dtype, cov.dtype, mean.device, cov.device, mean.shape, cov.shape, mean.is_contiguous(), cov.is_contiguous()
+        return mean.dtype, cov.dtype, mean.device, cov.device, mean.shape, cov.shape, mean.is_contiguous(), cov.is_contiguous(), abstract(mean), abstract(cov)
 
     def update(self, mean: Tensor, cov: Tensor, counted: Tensor | None = None) -> None:
         """Move both towards the statistics of a batch, in place. Where `counted` () is false the batch was empty: nothing moves."""
@@ -100,7 +100,7 @@ def gather(call: Call, x: Tensor, shift: Tensor) -> Statistics:
 def there(call: Call, x: Tensor, given: tuple[Tensor | None, ...]) -> tuple[Tensor, Tensor, Statistics, Parameters, Solved]:
     """y, and what the way back needs beside x: the shift, the statistics, the `given` parameters in their dtype, and what the solve left."""
     dtype = statistics_dtype(x)
-    parameters = Parameters(*(p if p is None else p.to(dtype) for p in given))
+    parameters = Parameters(*(p if p is None else concrete(p.to(dtype)) for p in given))
     with full_precision(x):
         shift = shift_of(x)
         stats = gather(call, x, shift)
@@ -112,6 +112,7 @@ def back(call: Call, dy: Tensor, x: Tensor, shift: Tensor, stats: Statistics, pa
     """The gradients of x (None if nobody `wants_dx`) and of the four parameters."""
     reduce = None if call.ranks is None else partial(call.ranks.sum, part=stats.part)
     kernels, recipe = call.kernels, call.recipe
+    dy = concrete(dy)
     dy = dy.contiguous() if x.is_contiguous() else dy.contiguous(memory_format=torch.channels_last)
     with full_precision(x):
         m, s = kernels.products(dy, x, shift, recipe.group)

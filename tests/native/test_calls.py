@@ -70,6 +70,7 @@ PAIRS = {
     "bw": (lambda: BatchWhiten2d(32, 16), 1),
     "iw": (lambda: InstanceWhiten2d(32, 16), 1),
     "swa": (lambda: SwitchWhiten2d(32, 16), 1),
+    "many": (lambda: InstanceWhiten2d(64, 16), 2),
     "groups of 8": (lambda: InstanceWhiten2d(32, 8, affine=False), 1),
     "three images": (lambda: InstanceWhiten2d(16, 16), 3),
     "groups of 3": (lambda: InstanceWhiten2d(33, 3), 3),

@@ -1,11 +1,13 @@
 """What a layer keeps ready between calls never outlives what it rests on: settings, buffers, parameters, the kind of input."""
 
 import copy
+import dataclasses
 import pickle
 import re
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 from torch.nn.utils import parametrize
 
 from swbench.native import library
@@ -21,6 +23,7 @@ def fresh(layer):
     """A layer with the same state that was never called."""
     made = SwitchWhiten2d(8, 4, solver=layer.solver, kernels=layer.kernels, momentum=layer.momentum)
     made.load_state_dict(layer.state_dict())
+    made.recipe = layer.recipe
     return made.to(layer.weight.dtype).train(layer.training)
 
 
@@ -73,7 +76,20 @@ def load_swapping(layer):
         torch.__future__.set_swap_module_params_on_conversion(False)
 
 
+def trace(layer):
+    torch.jit.trace(layer, X, check_trace=False)
+
+
+def compile_with_another(layer):
+    asked, layer.solver = layer.solver, "newton"
+    torch.compile(layer, backend="eager")(X)
+    layer.solver = asked
+
+
 CHANGES = {
+    "traced": trace,
+    "compiled": compile_with_another,
+    "another recipe": lambda layer: setattr(layer, "recipe", dataclasses.replace(layer.recipe, eps=0.5)),
     "other memory": replace_memory,
     "other storage": set_memory,
     "swapped": swap,
@@ -93,6 +109,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("train", [True, False], ids=["train", "eval"])
 @pytest.mark.parametrize("solver", ["auto", "eigh"])
 @pytest.mark.parametrize("change", CHANGES)
@@ -258,6 +275,60 @@ def test_a_saved_tensor_that_comes_back_as_another_is_refused():
         y = layer(X.clone().requires_grad_())
     with pytest.raises(RuntimeError, match="came back with another shape, dtype or device"):
         y.sum().backward()
+
+
+def test_a_layer_pickled_before_it_kept_its_last_call_runs():
+    layer, state = SwitchWhiten2d(8, 4), SwitchWhiten2d(8, 4).__getstate__()
+    layer(X)
+    del state["_last"]
+    older = SwitchWhiten2d.__new__(SwitchWhiten2d)
+    older.__setstate__(state)
+    assert torch.equal(older(X), SwitchWhiten2d(8, 4)(X))
+
+
+def test_a_parametrised_parameter_is_computed_once_a_call():
+    class Counting(torch.nn.Module):
+        calls = 0
+
+        def forward(self, weight):
+            Counting.calls += 1
+            return weight
+
+    layer = SwitchWhiten2d(8, 4)
+    parametrize.register_parametrization(layer, "weight", Counting())
+    wide = torch.randn(2, 8, 4, 10)[..., ::2]
+    layer(wide)
+    Counting.calls = 0
+    layer(wide)
+    assert Counting.calls == 1
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_where_tensors_are_made_otherwise_a_kept_call_falls_back(grad):
+    class Marked(torch.Tensor):
+        pass
+
+    class Marking(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, function, types, arguments=(), options=None):
+            made = function(*arguments, **options or {})
+            return made.as_subclass(Marked) if function is torch.empty_like else made
+
+    layer = SwitchWhiten2d(8, 4).eval()
+    want = layer(X)
+    with torch.set_grad_enabled(grad), Marking():
+        y = layer(X)
+    torch.testing.assert_close(y.as_subclass(torch.Tensor), want)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of torch's own making of dual tensors
+@pytest.mark.parametrize("called", [True, False])
+@pytest.mark.parametrize("grad", [True, False])
+def test_a_tangent_is_refused_and_not_lost(grad, called):
+    layer = SwitchWhiten2d(8, 4)
+    if called:
+        layer(X)
+    with torch.set_grad_enabled(grad), forward_ad.dual_level(), pytest.raises(NotImplementedError):
+        layer(forward_ad.make_dual(X, torch.ones_like(X)))
 
 
 def test_with_and_without_gradients_it_is_the_same():

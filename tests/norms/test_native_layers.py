@@ -163,3 +163,17 @@ def test_tensors_whose_memory_is_not_what_they_stand_for_are_not_read(monkeypatc
     given, wanted = [torch.autograd.grad(layer(x), [x, *layer.parameters()], dy) for dy in (abstract(), concrete)]
     for one, other in zip(given, wanted, strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("through_c", [True, False], ids=["c", "ctypes"])
+def test_parameters_and_statistics_that_are_views_of_the_opposite_are_read_as_what_they_stand_for(monkeypatch, through_c):
+    if not through_c:
+        monkeypatch.setattr(library, "calls", lambda: None)
+    layer, x = SwitchWhiten2d(8, 4, solver="polar-native", kernels="native").eval(), torch.randn(2, 8, 4, 5)
+    mean, weight = torch.randn(2, 4, 1), torch.rand(8)
+    layer.running_mean = mean.clone()
+    want = torch.func.functional_call(layer, {"weight": weight}, x)
+    layer.running_mean = torch._neg_view(-mean)
+    assert torch.equal(torch.func.functional_call(layer, {"weight": torch._neg_view(-weight)}, x), want)
+    nothing = torch.func.functional_call(layer, {"weight": torch.zeros(8)}, x)
+    assert torch.equal(torch.func.functional_call(layer, {"weight": torch._efficientzerotensor((8,))}, x), nothing)

@@ -89,10 +89,19 @@ static float *row(PyObject *object, long count, int least) {
     return size == count || (least && size > count) ? memory(&t) : 0;
 }
 
-/* The same or, for None, nothing; `whole` is cleared for what is neither. */
+/* Whether the memory of a tensor holds the opposite of what it stands for. */
+static int negative(PyObject *tensor) {
+    PyObject *truth = PyObject_CallMethodNoArgs(tensor, is_neg);
+    const int is = truth != Py_False;
+    if (!truth) PyErr_Clear();
+    Py_XDECREF(truth);
+    return is;
+}
+
+/* The same or, for None, nothing; `plain` is cleared for what is neither. A parameter is asked only if it was computed. */
 static float *row_or_none(PyObject *object, long count, int *plain) {
     if (object == Py_None) return 0;
-    float *found = row(object, count, 0);
+    float *found = (PyObject *)Py_TYPE(object) == tensor_type && negative(object) ? 0 : row(object, count, 0);
     if (!found) *plain = 0;
     return found;
 }
@@ -104,15 +113,6 @@ static float *matrices_or_none(PyObject *object, long groups, long rows, long co
     if (seen(object, &t) && t.dims == 3 && t.shape[0] == groups && t.shape[1] == rows && t.shape[2] == columns && dense(&t) >= 0) return memory(&t);
     *plain = 0;
     return 0;
-}
-
-/* Whether the memory of a tensor holds the opposite of what it stands for. */
-static int negative(PyObject *tensor) {
-    PyObject *truth = PyObject_CallMethodNoArgs(tensor, is_neg);
-    const int is = truth != Py_False;
-    if (!truth) PyErr_Clear();
-    Py_XDECREF(truth);
-    return is;
 }
 
 #endif

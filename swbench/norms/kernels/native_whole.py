@@ -7,10 +7,11 @@ from functools import cache
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 
 from swbench.native import library
-from swbench.norms.kernels.base import Bound, concrete, on_one_device, sized
+from swbench.norms.kernels.base import Bound, abstract, concrete, on_one_device, sized
 from swbench.norms.kernels.halves import Given, Halves
 from swbench.norms.recipe import Recipe
 from swbench.norms.whitening import Call, Running
@@ -59,7 +60,7 @@ class Whole:
         y = self.again(x, *given)
         if y is not None:
             return y
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or forward_ad._current_level >= 0:  # which refuses: without it a tangent would be lost
             return WholeWhitening.apply(x, *given, self)
         return self.forward(x, *plain(given), x.new_empty(self.room))
 
@@ -68,7 +69,10 @@ class Whole:
         call = self.call
         if call is None or not call.takes(x, *given) or _transforms():
             return None
-        return _apply(x, *given, self) if torch.is_grad_enabled() else call.forward(x, *given)[0]
+        if torch.is_grad_enabled() or forward_ad._current_level >= 0:
+            return _apply(x, *given, self)
+        done = call.forward(x, *given)
+        return None if done is None else done[0]
 
     def forward(self, x: Tensor, gamma: Tensor | None, beta: Tensor | None, mean: Tensor | None, cov: Tensor | None, room: Tensor) -> Tensor:
         """y; `room` is filled with what `backward` needs beside x. All parameters are `plain`. Raises ValueError for one of another size."""
@@ -130,12 +134,12 @@ class Whole:
 
 def plain(given: Given) -> list[Tensor | None]:
     """Parameters as C reads them. Raises RuntimeError for one that is on another device."""
-    return [p if p is None or (p.dtype is torch.float32 and p.is_cpu and p.is_contiguous()) else _plain(p) for p in given]
+    return [p if p is None or (p.dtype is torch.float32 and p.is_cpu and p.is_contiguous() and not abstract(p)) else _plain(p) for p in given]
 
 
 def _plain(parameter: Tensor) -> Tensor:
     on_one_device(torch.empty(0), (parameter,))
-    return parameter.float().contiguous()
+    return concrete(parameter).float().contiguous()
 
 
 class WholeWhitening(torch.autograd.Function):
@@ -182,7 +186,7 @@ class WholeHalves(Halves):
         running = call.running
         if running is None or running.plain:
             return Whole(call, x.shape, not x.is_contiguous()).forward(x, *plain(given), room)
-        moved = Running(running.mean.float().contiguous(), running.cov.float().contiguous(), running.momentum)
+        moved = Running(*(concrete(one).float().contiguous() for one in (running.mean, running.cov)), running.momentum)
         y = self.forward(replace(call, running=moved), x, given, room)
         if call.training:
             running.mean.copy_(moved.mean)
