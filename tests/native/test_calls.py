@@ -79,27 +79,54 @@ PAIRS = {
 }
 
 
-@pytest.mark.parametrize("last", [False, True], ids=["contiguous", "channels_last"])
-@pytest.mark.parametrize(("make", "images"), PAIRS.values(), ids=PAIRS)
-def test_group_by_group_in_turns_and_pass_by_pass_agree_to_the_last_bit(monkeypatch, make, images, last) -> None:
+BATCHES = {
+    "bw": (lambda: BatchWhiten2d(32, 16), 3),
+    "swa": (lambda: SwitchWhiten2d(32, 16), 3),
+    "one group": (lambda: SwitchWhiten2d(16, 16), 4),
+    "many groups": (lambda: SwitchWhiten2d(128, 16), 2),
+    "groups of 6": (lambda: SwitchWhiten2d(36, 6), 2),
+    "groups of 20": (lambda: SwitchWhiten2d(60, 20), 3),
+    "with a layer statistic": (lambda: SwitchWhiten2d(32, 16, sw_type=5), 3),
+}
+TALL = (160, 161)
+
+
+def of_threads(make, x: torch.Tensor, training: bool) -> list[list[torch.Tensor]]:
     """With one thread a group after the other; sums and maps by turns where groups are few for the threads; too many wait for others."""
-    channels = make().num_features
-    x = torch.randn(images, channels, 160, 161, generator=torch.Generator().manual_seed(0))
-    x = x.to(memory_format=torch.channels_last) if last else x
-    threads = torch.get_num_threads()
-    results = []
+    threads, results = torch.get_num_threads(), []
     try:
         for count in (1, 2, 5):
             torch.set_num_threads(count)
-            results.append(both_ways(make, x))
-        monkeypatch.setattr(NativeKernels, "bind", AtenKernels.bind)
-        monkeypatch.setattr(Whole, "bound", None)
-        results.append(both_ways(make, x))
+            results.append(both_ways(make, x, training))
     finally:
         torch.set_num_threads(threads)
+    return results
+
+
+def agree_to_the_last_bit(results: list[list[torch.Tensor]]) -> None:
     for other in results[1:]:
         for one, same in zip(results[0], other, strict=True):
             assert torch.equal(one, same)
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["contiguous", "channels_last"])
+@pytest.mark.parametrize(("make", "images"), PAIRS.values(), ids=PAIRS)
+def test_group_by_group_in_turns_and_pass_by_pass_agree_to_the_last_bit(monkeypatch, make, images, last) -> None:
+    x = torch.randn(images, make().num_features, *TALL, generator=torch.Generator().manual_seed(0))
+    x = x.to(memory_format=torch.channels_last) if last else x
+    results = of_threads(make, x, True)
+    monkeypatch.setattr(NativeKernels, "bind", AtenKernels.bind)
+    monkeypatch.setattr(Whole, "bound", None)
+    agree_to_the_last_bit([*results, both_ways(make, x)])
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "eval"])
+@pytest.mark.parametrize("last", [False, True], ids=["contiguous", "channels_last"])
+@pytest.mark.parametrize(("make", "images"), BATCHES.values(), ids=BATCHES)
+def test_of_a_batch_a_result_does_not_depend_on_the_threads(make, images, training, last) -> None:
+    x = torch.randn(images, make().num_features, *TALL, generator=torch.Generator().manual_seed(0))
+    x = x.to(memory_format=torch.channels_last) if last else x
+    agree_to_the_last_bit(of_threads(make, x, training))
 
 
 def test_a_view_whose_memory_holds_the_opposite_is_read_as_what_it_stands_for() -> None:

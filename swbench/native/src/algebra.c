@@ -60,6 +60,27 @@ static void layer_moments(const struct layer *l, long n, double *centre, double 
     *var = spread / channels;
 }
 
+/* The batch's mean and covariance of one group (Chan, Golub and LeVeque 1983): the mean of the images' covariances and the covariance of their means. */
+static void merge(const struct shape *s, const float *mean, const float *cov, float *batch_mean, float *batch_cov, long g) {
+    const int group = s->group;
+    const double share = 1.0 / s->images;
+    float *centre = batch_mean + g * group;
+    for (int i = 0; i < group; i++) {
+        double sum = 0;
+        for (long n = 0; n < s->images; n++) sum += mean[n * s->channels + g * group + i];
+        centre[i] = (float)(sum * share);
+    }
+    for (int i = 0; i < group; i++) {
+        double row[MAX_GROUP] = {0};
+        for (long n = 0; n < s->images; n++) {
+            const float *image = mean + n * s->channels + g * group;
+            const double apart = image[i] - centre[i];
+            for (int j = 0; j < group; j++) row[j] += cov[(n * s->channels + g * group + i) * group + j] + apart * (image[j] - centre[j]);
+        }
+        for (int j = 0; j < group; j++) batch_cov[(g * group + i) * group + j] = (float)(row[j] * share);
+    }
+}
+
 INLINE float dot(const float *a, const float *b, int count) {
     vec sum = {0};
     int i = 0;

@@ -99,20 +99,20 @@ static void spread_pair(const struct backward *k, long at, const struct whole_im
     pass_on(d_cov, d_image, mean, &k->f, OF_IMAGE, whole->d_var, l->per_pixel, group, b, c);
 }
 
-/* What goes through the batch's statistics, in every image alike. `room`: G·G floats for a sum over images. */
-static void spread_batch(const struct backward *k, long g, float *room) {
+/* What goes through the batch's statistics, in every image alike. */
+static void spread_batch(const struct backward *k, long g) {
     const struct layer *l = k->l;
     const int group = l->group, square = group * group;
     double sum[MAX_GROUP] = {0};
-    for (int e = 0; e < square; e++) room[e] = 0;
+    float d_cov[MAX_GROUP * MAX_GROUP], b[MAX_GROUP * MAX_GROUP], c[MAX_GROUP];
+    for (int e = 0; e < square; e++) d_cov[e] = 0;
     for (long at = g; at < k->batch.count; at += l->groups) {
         for (int i = 0; i < group; i++) sum[i] += k->f.mean[OF_BATCH] * k->d_mean[at * group + i];
-        for (int e = 0; e < square; e++) room[e] += k->d_cov[at * square + e];
+        for (int e = 0; e < square; e++) d_cov[e] += k->d_cov[at * square + e];
     }
-    float b[MAX_GROUP * MAX_GROUP], c[MAX_GROUP];
     for (int e = 0; e < square; e++) b[e] = 0;
     for (int i = 0; i < group; i++) c[i] = 0;
-    pass_on(room, sum, l->batch_mean + g * group, &k->f, OF_BATCH, 0, l->per_pixel * l->share, group, b, c);
+    pass_on(d_cov, sum, l->batch_mean + g * group, &k->f, OF_BATCH, 0, l->per_pixel * l->share, group, b, c);
     for (long at = g; at < k->batch.count; at += l->groups) {
         for (int e = 0; e < square; e++) l->grad_b[at * square + e] += b[e];
         for (int i = 0; i < group; i++) l->grad_c[at * group + i] += c[i];
@@ -180,8 +180,7 @@ static void backward_end(struct backward *k) {
 
 static int small_gradients(struct layer *l, int threads) {
     struct backward k;
-    float *room = malloc(sizeof(float) * l->group * l->group);
-    const int failed = backward_begin(&k, l) || !room;
+    const int failed = backward_begin(&k, l);
     if (!failed) {
         sw_team_run(backward_item, &k, chunks(k.batch.count, l->group), solve_team(2 * k.batch.count, l->group, threads));
         double layer_mean = 0, layer_diagonal = 0;
@@ -190,10 +189,9 @@ static int small_gradients(struct layer *l, int threads) {
             if (has_layer(&k.f)) image = whole_image_of(&k, n, &layer_mean, &layer_diagonal);
             for (long g = 0; g < l->groups; g++) spread_pair(&k, n * l->groups + g, has_layer(&k.f) ? &image : 0);
         }
-        for (long g = 0; l->batch_mean && l->share != 0 && g < l->groups; g++) spread_batch(&k, g, room);
+        for (long g = 0; l->batch_mean && l->share != 0 && g < l->groups; g++) spread_batch(&k, g);
         parameter_gradients(&k, layer_mean, layer_diagonal);
     }
     backward_end(&k);
-    free(room);
     return failed;
 }

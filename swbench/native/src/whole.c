@@ -45,28 +45,6 @@ static float *lay_out(const struct whole *k, float *room, struct layer *l, struc
     return next;
 }
 
-/* Chan, Golub and LeVeque 1983: the mean of the covariances and the covariance of the means. */
-static void merge(const struct whole *k, const float *mean, const float *cov, float *batch_mean, float *batch_cov) {
-    const long channels = k->channels;
-    const int group = k->group;
-    const double share = 1.0 / k->images;
-    for (long c = 0; c < channels; c++) {
-        double sum = 0;
-        for (long n = 0; n < k->images; n++) sum += mean[n * channels + c];
-        batch_mean[c] = (float)(sum * share);
-    }
-    for (long c = 0; c < channels; c++) {
-        double row[MAX_GROUP] = {0};
-        const float *first = batch_mean + c / group * group;
-        for (long n = 0; n < k->images; n++) {
-            const float *image = mean + n * channels + c / group * group;
-            const double apart = image[c % group] - batch_mean[c];
-            for (int j = 0; j < group; j++) row[j] += cov[(n * channels + c) * group + j] + apart * (image[j] - first[j]);
-        }
-        for (int j = 0; j < group; j++) batch_cov[c * group + j] = (float)(row[j] * share);
-    }
-}
-
 static void update(float *running, const float *value, float fresh, long count) {
     for (long i = 0; i < count; i++) running[i] += fresh * (value[i] - running[i]);
 }
@@ -88,21 +66,23 @@ static int whole_forward(const struct whole *k, const struct tensors *t, int thr
     for (long n = 0; n < k->images; n++)
         for (long c = 0; c < k->channels; c++)
             p.shift[n * k->channels + c] = t->x[n * k->channels * k->pixels + (k->channels_last ? k->centre * k->channels + c : c * k->pixels + k->centre)];
-    const int pairs = in_pairs(&l);
-    if (pairs ? forward_by_pairs(&l, &s, t->x, p.shift, p.mean, p.cov, t->y, threads)
-              : (k->training || k->uses_image) && moments(t->x, p.shift, p.mean, p.cov, &s, threads))
-        return 1;
-    if (k->uses_batch && k->training) {
-        if (k->images > 1) merge(k, p.mean, p.cov, p.batch_mean, p.batch_cov);
-        update(t->running_mean, k->images > 1 ? p.batch_mean : p.mean, k->fresh, k->channels);
-        update(t->running_cov, k->images > 1 ? p.batch_cov : p.cov, k->fresh, k->channels * k->group);
-    } else if (k->uses_batch) {
+    const int summed = k->training || k->uses_image, merged = k->training && k->uses_batch && k->images > 1;
+    if (k->uses_batch && !k->training) {
         memcpy(p.batch_mean, t->running_mean, sizeof(float) * k->channels);
         memcpy(p.batch_cov, t->running_cov, sizeof(float) * k->channels * k->group);
     }
-    if (pairs) return 0;
-    if (mix_and_solve(&l, threads)) return 1;
-    affine(t->x, l.a, l.b, l.shared, t->y, &s, threads);
+    if (summed && (in_pairs(&l) || in_groups(&l, &s))) {
+        if (forward_at_once(&l, &s, t->x, p.shift, p.mean, p.cov, merged ? p.batch_mean : 0, p.batch_cov, t->y, threads)) return 1;
+    } else {
+        if (summed && moments(t->x, p.shift, p.mean, p.cov, &s, threads)) return 1;
+        for (long g = 0; merged && g < l.groups; g++) merge(&s, p.mean, p.cov, p.batch_mean, p.batch_cov, g);
+        if (mix_and_solve(&l, threads)) return 1;
+        affine(t->x, l.a, l.b, l.shared, t->y, &s, threads);
+    }
+    if (k->uses_batch && k->training) {
+        update(t->running_mean, merged ? p.batch_mean : p.mean, k->fresh, k->channels);
+        update(t->running_cov, merged ? p.batch_cov : p.cov, k->fresh, k->channels * k->group);
+    }
     return 0;
 }
 
@@ -118,11 +98,11 @@ static int whole_backward(const struct whole *k, const struct tensors *t, int th
     l.grad_b = sums + vectors, l.grad_c = l.grad_b + matrices;
     l.m = m, l.s = sums, l.images = k->images;
     l.grad_gamma = t->grad_gamma, l.grad_beta = t->grad_beta, l.grad_mean_logits = t->grad_mean_logits, l.grad_cov_logits = t->grad_cov_logits;
-    const int pairs = in_pairs(&l);
-    const int failed = pairs ? backward_by_pairs(&l, &s, t->dy, t->x, m, sums, t->dx, threads)
-                             : products(t->dy, t->x, p.shift, m, sums, &s, threads) || small_gradients(&l, threads);
-    if (!failed && !pairs && t->dx) {
-        if (k->uses_image || l.share != 0)
+    const int through = k->uses_image || l.share != 0, at_once = through && (in_pairs(&l) || in_groups(&l, &s)); /* whether a gradient flows through the statistics */
+    const int failed = at_once ? backward_at_once(&l, &s, t->dy, t->x, m, sums, t->dx, threads)
+                               : products(t->dy, t->x, p.shift, m, sums, &s, threads) || small_gradients(&l, threads);
+    if (!failed && !at_once && t->dx) {
+        if (through)
             combine(t->dy, t->x, l.a, 1, l.grad_b, l.grad_c, l.shared, t->dx, &s, threads);
         else {
             struct mix map = mix_of_mapped_back(t->dy, l.a, l.shared, t->dx, &s);
