@@ -8,11 +8,12 @@ def main() -> None:
     try:
         from swbench.cli.app import start
         from swbench.cli.signals import ignore
-        from swbench.cli.streams import open_closed
+        from swbench.cli.streams import open_closed, settle
 
         open_closed()
         code = start(sys.argv[1:])
         ignore()
+        settle()
     except KeyboardInterrupt:  # before `start` could listen, or after it
         code = 130
     sys.exit(code)

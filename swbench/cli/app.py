@@ -10,7 +10,7 @@ import click
 
 from swbench import __version__
 from swbench.cli.signals import orderly
-from swbench.cli.streams import drop_stdout, tell
+from swbench.cli.streams import drop, tell
 from swbench.errors import SwbenchError, near_miss, printable
 from swbench.garbage import uncollected
 
@@ -52,7 +52,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:  # click would exit with 1, which is a regression's code
-            drop_stdout()
+            drop(sys.stdout)
             return 0
 
     def resolve_command(self, ctx: click.Context, args: list[str]):
@@ -106,7 +106,7 @@ def start(arguments: Sequence[str]) -> int:
         except (KeyboardInterrupt, click.Abort) as problem:
             return _refuse("interrupted", 128 + getattr(problem.__cause__ or problem, "number", signal.SIGINT))
         except BrokenPipeError:  # the reader of our table went away, as `head` does
-            drop_stdout()
+            drop(sys.stdout)
             return 0
         except OSError as problem:
             return _refuse(f"the system refused: {_told(problem)}; make room or give permission there, then try again", MISTAKE)
@@ -121,6 +121,6 @@ def _refuse(message: str, code: int) -> int:
     try:
         sys.stdout.flush()
     except OSError:  # a full disk behind it, which may be what the message says
-        drop_stdout()
+        drop(sys.stdout)
     tell(*message.split("\n"))
     return code

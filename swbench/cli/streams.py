@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+from typing import TextIO
 
 from swbench.errors import printable
 
@@ -21,7 +22,15 @@ def tell(*lines: object) -> None:
         print(f"bench.py: {said}", file=sys.stderr)
 
 
-def drop_stdout() -> None:
-    """Nothing that is still to be written goes anywhere, nor can fail."""
+def drop(stream: TextIO) -> None:
+    """Nothing that `stream` has still to write goes anywhere, nor can fail."""
     with contextlib.suppress(OSError, ValueError):  # ValueError: closed, or no file at all
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def settle() -> None:
+    """Write what stderr still holds, or drop it: Python tries again at the very end, and a failure there would take the place of the exit code."""
+    try:
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        drop(sys.stderr)

@@ -137,7 +137,8 @@ CLOSED = [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"]
 def ends(redirection, *arguments):
     """What the command line answers in a process of its own, with its streams redirected by the shell."""
     program = ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, tiny_bench.__file__, *arguments]
-    done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=60)
+    held = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}  # with it nothing is left to be written at the end
+    done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=60, env=held)
     assert "Traceback" not in done.stderr
     return done
 
