@@ -158,13 +158,12 @@ def missing() -> str | None:
     return loaded if isinstance(loaded, str) else None
 
 
-def facts() -> dict[str, str]:
+def facts() -> dict[str, str | None]:
     """What bears on timings: the instruction set in use, the compiler, and what calls whole layers (`C` or `ctypes`); or why the library is `missing`."""
     loaded = load()
     if isinstance(loaded, str):
         return {"missing": loaded}
-    instructions = loaded.sw_select(os.environ.get(SWITCH, "").encode())
-    return {"instructions": instructions.decode(), "compiler": loaded.sw_compiler().decode(), "calls": "ctypes" if calls() is None else "C"}
+    return {"instructions": select(os.environ.get(SWITCH, "")), "compiler": loaded.sw_compiler().decode(), "calls": "ctypes" if calls() is None else "C"}
 
 
 def reads(tensor: "Tensor") -> bool:

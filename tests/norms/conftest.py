@@ -1,4 +1,4 @@
-"""Layers with random parameters and running statistics, by name."""
+"""Layers with random parameters and running statistics, by name; and a compiler without memory."""
 
 import pytest
 import torch
@@ -23,3 +23,12 @@ def make(request):
 
     layer.cls, layer.options = cls, given
     return layer
+
+
+@pytest.fixture
+def fresh_compiler():
+    """Nothing compiled or counted before the test, and nothing left of it."""
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    yield
+    torch._dynamo.reset()

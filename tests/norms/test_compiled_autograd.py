@@ -9,17 +9,10 @@ from test_compiled_layers import SETS, Network, compare
 from torch._dynamo import compiled_autograd
 
 pytestmark = [
+    pytest.mark.usefixtures("fresh_compiler"),
     pytest.mark.filterwarnings("ignore:The .grad attribute"),  # torch itself looks
     pytest.mark.filterwarnings("ignore:Dynamo"),  # of what it goes around: the backward pass of a layer is one graph or several
 ]
-
-
-@pytest.fixture(autouse=True)
-def _fresh():
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
-    yield
-    torch._dynamo.reset()
 
 
 def captures():

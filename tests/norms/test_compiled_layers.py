@@ -25,13 +25,7 @@ KINDS = {
 SETS = ["torch", pytest.param("native", marks=pytest.mark.skipif(library.missing() is not None, reason=str(library.missing())))]
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="inductor needs a C++ compiler")
 
-
-@pytest.fixture(autouse=True)
-def _fresh():
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
-    yield
-    torch._dynamo.reset()
+pytestmark = pytest.mark.usefixtures("fresh_compiler")
 
 
 class Network(nn.Module):
