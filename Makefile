@@ -24,6 +24,7 @@ test: $(STAMP)
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/clang-format --dry-run --Werror swbench/native/src/*.[ch]
 
 # Long checks, left out of `make test`.
 torture: $(STAMP)

@@ -1,9 +1,11 @@
-"""Is nothing seen where nothing is? Ten short A/A runs beside a competing one-core load: BN against an identical BN, and whether each interval holds 1.
+"""Is nothing seen where nothing is? Ten short A/A runs beside a competing one-core load: BN against
+an identical BN, and whether each interval holds 1.
 
-python benchmarks/aa.py [--runs 10] [--replicates 4] [--iterations 24] [--results DIR] [--out FILE] [--no-load] [--suite imagenet]
+python benchmarks/aa.py [--runs 10] [--replicates 4] [--iterations 24] [--results DIR] [--out FILE]
+[--no-load] [--suite imagenet]
 
-Asked: at least eight of ten intervals hold 1, for F and for F+B alike. About a minute and a half a run. Killed, the same command goes on; runs that are
-complete are not measured again.
+Asked: at least eight of ten intervals hold 1, for F and for F+B alike. About a minute and a half a
+run. Killed, the same command goes on; runs that are complete are not measured again.
 """
 
 # ruff: noqa: T201  a script: it is run by hand, and what it prints is its result
@@ -35,19 +37,38 @@ def holds(interval: dict[str, Any]) -> bool:
 
 def main() -> int:
     """The runs, a line each; 0 where enough intervals hold 1."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--replicates", default="4")
     parser.add_argument("--iterations", default="24", help="rounds in all")
     parser.add_argument("--suite", default="imagenet")
-    parser.add_argument("--results", type=Path, default=ROOT / "results" / "aa", help="folder for the runs; they are gone on with if they are there")
-    parser.add_argument("--out", type=Path, help="result file (default: results/reference/aa_<machine>.json)")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=ROOT / "results" / "aa",
+        help="folder for the runs; they are gone on with if they are there",
+    )
+    parser.add_argument(
+        "--out", type=Path, help="result file (default: results/reference/aa_<machine>.json)"
+    )
     parser.add_argument("--no-load", action="store_true", help="without the competing load")
     options = parser.parse_args()
     if options.runs < 1:
         print(f"aa.py: --runs {options.runs} measures nothing; give 1 or more", file=sys.stderr)
         return 2
-    arguments = [options.suite, "--device", "cpu", "--threads", "1", "--only", "bn", "--metrics", "time"]
+    arguments = [
+        options.suite,
+        "--device",
+        "cpu",
+        "--threads",
+        "1",
+        "--only",
+        "bn",
+        "--metrics",
+        "time",
+    ]
     arguments += ["--replicates", options.replicates, "--iterations", options.iterations]
     lines: list[dict[str, Any]] = []
     accounts = []
@@ -56,9 +77,28 @@ def main() -> int:
             run, account = bench(arguments, options.results.resolve() / f"run-{number}", neighbour)
             accounts.append(asdict(account))
             for (group, row, metric), interval in sorted(floors(run).items()):
-                lines.append({"run": number, "group": group, "row": row, "metric": metric, "holds": holds(interval), **interval})
-                said = f"{interval['estimate']:.4f} [{interval['low']:.4f}, {interval['high']:.4f}]" if interval["low"] else "no interval"
-                print(f"run {number:2} {group} {metric:<20} {said}  {'holds 1' if holds(interval) else 'MISSES 1'}   {account.quietness}", flush=True)
+                lines.append(
+                    {
+                        "run": number,
+                        "group": group,
+                        "row": row,
+                        "metric": metric,
+                        "holds": holds(interval),
+                        **interval,
+                    }
+                )
+                said = (
+                    (f"{interval['estimate']:.4f} [{interval['low']:.4f}, {interval['high']:.4f}]")
+                    if interval["low"]
+                    else "no interval"
+                )
+                print(
+                    (
+                        f"run {number:2} {group} {metric:<20} {said}  "
+                        f"{'holds 1' if holds(interval) else 'MISSES 1'}   {account.quietness}"
+                    ),
+                    flush=True,
+                )
     held = counts(lines)
     for metric, count in held.items():
         print(f"{metric}: {count} of {options.runs} intervals hold 1")
@@ -66,7 +106,18 @@ def main() -> int:
     where = machine(run)
     out = options.out or ROOT / "results" / "reference" / f"aa_{where['label']}.json"
     asked = {"least_held": LEAST_HELD, "runs": options.runs}
-    write(out, {"asked": asked, "passed": enough, "held": held, "load": not options.no_load, "machine": where, "runs": accounts, "intervals": lines})
+    write(
+        out,
+        {
+            "asked": asked,
+            "passed": enough,
+            "held": held,
+            "load": not options.no_load,
+            "machine": where,
+            "runs": accounts,
+            "intervals": lines,
+        },
+    )
     print(f"written: {out}")
     return 0 if enough else 1
 

@@ -1,9 +1,12 @@
-"""Do two independent runs on a busy machine agree? Starts a competing one-core load, runs `run imagenet --threads 1 --target-ci 2%` twice, and compares.
+"""Do two independent runs on a busy machine agree? Starts a competing one-core load, runs `run
+imagenet --threads 1 --target-ci 2%` twice, and compares.
 
-python benchmarks/agreement.py [--budget 510s] [--within 0.02] [--results DIR] [--out FILE] [--no-load] [--suite imagenet] [-- further options of bench.py run]
+python benchmarks/agreement.py [--budget 510s] [--within 0.02] [--results DIR] [--out FILE]
+[--no-load] [--suite imagenet] [-- further options of bench.py run]
 
-Asked: the ratios to BN within 2 % in each cell; at least 90 % of the workers' time past warm-up timed; under 1 % of a core used by the parent meanwhile. At
-most about ten minutes a run. Killed, the same command goes on; a run that is complete is not measured again.
+Asked: the ratios to BN within 2 % in each cell; at least 90 % of the workers' time past warm-up
+timed; under 1 % of a core used by the parent meanwhile. At most about ten minutes a run. Killed,
+the same command goes on; a run that is complete is not measured again.
 """
 
 # ruff: noqa: T201  a script: it is run by hand, and what it prints is its result
@@ -21,20 +24,36 @@ from observed import ROOT, Account, Cell, bench, machine, ratios, write
 LEAST_TIMED, MOST_PARENT = 0.9, 0.01
 
 
-def compare(first: Mapping[Cell, Mapping[str, Any]], second: Mapping[Cell, Mapping[str, Any]], within: float) -> list[dict[str, Any]]:
-    """A line for each cell of either run: both intervals, how far apart the ratios are (log scale), and whether that is `within`; a cell of one run is not."""
+def compare(
+    first: Mapping[Cell, Mapping[str, Any]], second: Mapping[Cell, Mapping[str, Any]], within: float
+) -> list[dict[str, Any]]:
+    """A line for each cell of either run: both intervals, how far apart the ratios are (log scale),
+    and whether that is `within`; a cell of one run is not.
+    """
     lines = []
     for cell in sorted(first.keys() | second.keys()):
         one, other = first.get(cell), second.get(cell)
         apart = abs(math.log(one["estimate"] / other["estimate"])) if one and other else None
         line = dict(zip(("group", "row", "metric"), cell, strict=True))
-        lines.append({**line, "apart": apart, "agree": apart is not None and apart <= within, "first": one, "second": other})
+        lines.append(
+            {
+                **line,
+                "apart": apart,
+                "agree": apart is not None and apart <= within,
+                "first": one,
+                "second": other,
+            }
+        )
     return lines
 
 
 def faults(lines: list[dict[str, Any]], accounts: list[Account]) -> list[str]:
     """What falls short of what is asked; empty where nothing does."""
-    found = [f"{line['row']} {line['metric']}: the runs do not agree" for line in lines if not line["agree"]]
+    found = [
+        f"{line['row']} {line['metric']}: the runs do not agree"
+        for line in lines
+        if not line["agree"]
+    ]
     found += [] if lines else ["no cell was measured"]
     for number, one in enumerate(accounts, 1):
         if one.failed:
@@ -50,11 +69,22 @@ def say(lines: list[dict[str, Any]], accounts: list[Account]) -> None:
     """Print what was found."""
     for line in lines:
         sides = "   ".join(map(_shown, (line["first"], line["second"])))
-        apart = "in one run only" if line["apart"] is None else f"apart {100 * line['apart']:.2f} %  {'agree' if line['agree'] else 'DISAGREE'}"
+        apart = (
+            "in one run only"
+            if line["apart"] is None
+            else (f"apart {100 * line['apart']:.2f} %  {'agree' if line['agree'] else 'DISAGREE'}")
+        )
         print(f"{line['group']:<22} {line['row']:<24} {line['metric']:<20} {sides}   {apart}")
     for number, one in enumerate(accounts, 1):
-        shares = {"timed": one.timed_share, "of a core: parent": one.parent_cores, "competing load": one.competing_cores}
-        said = ", ".join(f"{name} {'not seen' if value is None else f'{100 * value:.2f} %'}" for name, value in shares.items())
+        shares = {
+            "timed": one.timed_share,
+            "of a core: parent": one.parent_cores,
+            "competing load": one.competing_cores,
+        }
+        said = ", ".join(
+            f"{name} {'not seen' if value is None else f'{100 * value:.2f} %'}"
+            for name, value in shares.items()
+        )
         print(f"run {number}: {one.seconds:.0f} s, {one.reason}; {said}; {one.quietness}")
 
 
@@ -67,19 +97,48 @@ def _shown(one: Mapping[str, Any] | None) -> str:
 
 def main() -> int:
     """Two runs, one comparison; 0 where all that is asked holds, 1 where it does not."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--suite", default="imagenet")
     parser.add_argument("--target-ci", default="2%")
-    parser.add_argument("--budget", default="510s", help="of each run; the replicate that is running then is finished")
-    parser.add_argument("--within", type=float, default=0.02, help="how far apart ratios may be (log scale)")
-    parser.add_argument("--results", type=Path, default=ROOT / "results" / "agreement", help="folder for the two runs; they are gone on with if they are there")
-    parser.add_argument("--out", type=Path, help="result file (default: results/reference/agreement_<machine>.json)")
+    parser.add_argument(
+        "--budget",
+        default="510s",
+        help="of each run; the replicate that is running then is finished",
+    )
+    parser.add_argument(
+        "--within", type=float, default=0.02, help="how far apart ratios may be (log scale)"
+    )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=ROOT / "results" / "agreement",
+        help="folder for the two runs; they are gone on with if they are there",
+    )
+    parser.add_argument(
+        "--out", type=Path, help="result file (default: results/reference/agreement_<machine>.json)"
+    )
     parser.add_argument("--no-load", action="store_true", help="without the competing load")
     parser.add_argument("rest", nargs="*", help="further options of bench.py run, after --")
     options = parser.parse_args()
-    arguments = [options.suite, "--device", "cpu", "--threads", "1", "--target-ci", options.target_ci, "--budget", options.budget, *options.rest]
+    arguments = [
+        options.suite,
+        "--device",
+        "cpu",
+        "--threads",
+        "1",
+        "--target-ci",
+        options.target_ci,
+        "--budget",
+        options.budget,
+        *options.rest,
+    ]
     with competing(not options.no_load) as neighbour:
-        found = [bench(arguments, options.results.resolve() / f"run-{number}", neighbour) for number in (1, 2)]
+        found = [
+            bench(arguments, options.results.resolve() / f"run-{number}", neighbour)
+            for number in (1, 2)
+        ]
     accounts = [account for _, account in found]
     lines = compare(*(ratios(run) for run, _ in found), options.within)
     short = faults(lines, accounts)
@@ -87,8 +146,22 @@ def main() -> int:
     print("\n".join(short) or "all that is asked holds")
     where = machine(found[0][0])
     out = options.out or ROOT / "results" / "reference" / f"agreement_{where['label']}.json"
-    asked = {"within": options.within, "least_timed_share": LEAST_TIMED, "most_parent_cores": MOST_PARENT}
-    write(out, {"asked": asked, "short": short, "load": not options.no_load, "machine": where, "runs": list(map(asdict, accounts)), "cells": lines})
+    asked = {
+        "within": options.within,
+        "least_timed_share": LEAST_TIMED,
+        "most_parent_cores": MOST_PARENT,
+    }
+    write(
+        out,
+        {
+            "asked": asked,
+            "short": short,
+            "load": not options.no_load,
+            "machine": where,
+            "runs": list(map(asdict, accounts)),
+            "cells": lines,
+        },
+    )
     print(f"written: {out}")
     return 1 if short else 0
 

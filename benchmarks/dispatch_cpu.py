@@ -1,7 +1,8 @@
-"""What calling a layer costs where next to nothing is computed, beside batch normalisation: `python -m benchmarks.dispatch_cpu [--rounds 40]`.
+"""What calling a layer costs where next to nothing is computed, beside batch normalisation: `python
+-m benchmarks.dispatch_cpu [--rounds 40]`.
 
-One layer at 1×16×1×2 on one thread; processor time a call, all layers and ways in random order in one process. Medians over the rounds, and the median
-difference to BN of the same round.
+One layer at 1×16×1×2 on one thread; processor time a call, all layers and ways in random order in
+one process. Medians over the rounds, and the median difference to BN of the same round.
 """
 
 import argparse
@@ -31,7 +32,9 @@ def through_ctypes(layer: torch.nn.Module, x: torch.Tensor) -> torch.nn.Module:
     return layer
 
 
-def ways(layer: torch.nn.Module, x: torch.Tensor, dy: torch.Tensor) -> dict[str, Callable[[], None]]:
+def ways(
+    layer: torch.nn.Module, x: torch.Tensor, dy: torch.Tensor
+) -> dict[str, Callable[[], None]]:
     """What is timed, by name."""
 
     def forward() -> None:
@@ -52,14 +55,25 @@ def ways(layer: torch.nn.Module, x: torch.Tensor, dy: torch.Tensor) -> dict[str,
 
 def main() -> None:
     """Measure, and print a line a layer."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--rounds", type=int, default=40)
     rounds = options.parse_args().rounds
     torch.set_num_threads(1)
     random.seed(0)
     x, dy = torch.randn(1, 16, 1, 2, requires_grad=True), torch.randn(1, 16, 1, 2)
-    layers = {"BN": torch.nn.BatchNorm2d(16), "SW^a": SwitchWhiten2d(16), "SW^a through ctypes": through_ctypes(SwitchWhiten2d(16), x), "BW": BatchWhiten2d(16)}
-    timed = {(name, way): call for name, layer in layers.items() for way, call in ways(layer, x, dy).items()}
+    layers = {
+        "BN": torch.nn.BatchNorm2d(16),
+        "SW^a": SwitchWhiten2d(16),
+        "SW^a through ctypes": through_ctypes(SwitchWhiten2d(16), x),
+        "BW": BatchWhiten2d(16),
+    }
+    timed = {
+        (name, way): call
+        for name, layer in layers.items()
+        for way, call in ways(layer, x, dy).items()
+    }
     spent: dict[tuple[str, str], list[float]] = {key: [] for key in timed}
     for at in range(rounds + WARM_UP):
         for key in random.sample(list(timed), len(timed)):
@@ -71,7 +85,9 @@ def main() -> None:
     for name in layers:
         cells = []
         for way in ways(layers[name], x, dy):
-            more = statistics.median(own - base for own, base in zip(spent[name, way], spent["BN", way], strict=True))
+            more = statistics.median(
+                own - base for own, base in zip(spent[name, way], spent["BN", way], strict=True)
+            )
             cells.append(f"{way} {statistics.median(spent[name, way]):5.1f} µs ({more:+.1f})")
         sys.stdout.write(f"{name:20}" + "   ".join(cells) + "\n")
 

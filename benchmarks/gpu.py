@@ -1,11 +1,15 @@
-"""Everything a GPU is measured for, in one command: each step is over within three minutes, finished or stopped.
+"""Everything a GPU is measured for, in one command: each step is over within three minutes,
+finished or stopped.
 
-python benchmarks/gpu.py [--results DIR] [--steps table1,table2,…] [--device cuda] [--allow-busy] [--limit 170] [--dry-run]
+python benchmarks/gpu.py [--results DIR] [--steps table1,table2,…] [--device cuda] [--allow-busy]
+[--limit 170] [--dry-run]
 
-Needs no network. Without a GPU the first line says so and nothing is written. Each step is one plain command, printed with what it will write before it
-runs, so it can be run alone with more iterations. A step that is not over within the limit is stopped in order. What a run has measured by then is kept,
-shown, and gone on with by its command and --resume; selftest keeps what it has printed, layer nothing: these begin anew. Exit: 0 if every step did what it
-should, else the highest exit code of any, 128 + the signal for one that a signal ended.
+Needs no network. Without a GPU the first line says so and nothing is written. Each step is one
+plain command, printed with what it will write before it runs, so it can be run alone with more
+iterations. A step that is not over within the limit is stopped in order. What a run has measured by
+then is kept, shown, and gone on with by its command and --resume; selftest keeps what it has
+printed, layer nothing: these begin anew. Exit: 0 if every step did what it should, else the highest
+exit code of any, 128 + the signal for one that a signal ended.
 """
 
 # ruff: noqa: T201  a script: it is run by hand, and what it prints is its result
@@ -22,35 +26,93 @@ ONCE = ["--quick", "--iterations", "3", "--replicates", "1"]
 """One process and three rounds: no interval, so a look and not yet a claim."""
 
 STEPS = {
-    "table1": ("Table 1 at batch 1 and 32", ["imagenet", "--quick", "--metrics", "flops,time,memory"]),
+    "table1": (
+        "Table 1 at batch 1 and 32",
+        ["imagenet", "--quick", "--metrics", "flops,time,memory"],
+    ),
     "table2": (
         "Table 2 at batch 16, or at the largest below it at which every row fits the memory",
         ["cityscapes", "--until-fits", *ONCE, "--metrics", "flops,time,memory"],
     ),
-    "paper-2019": ("Table 1 with the solver of 2019", ["paper-2019", *ONCE, "--metrics", "flops,time,memory"]),
+    "paper-2019": (
+        "Table 1 with the solver of 2019",
+        ["paper-2019", *ONCE, "--metrics", "flops,time,memory"],
+    ),
     "scaling": (
         "the number of images against their size",
         ["scaling", *ONCE, "--batch", "1,4,16", "--budget", "150s"],
     ),
-    "selftest": ("the instrument against known answers: cycles, the host's wall, triton's do_bench, A/A, delays", ["selftest"]),
-    "layer": ("one layer: each kernel's time and bandwidth, the layer beside BN, the solve beside cuSOLVER", None),
+    "selftest": (
+        (
+            "the instrument against known answers: cycles, the host's wall, triton's "
+            "do_bench, A/A, delays"
+        ),
+        ["selftest"],
+    ),
+    "layer": (
+        (
+            "one layer: each kernel's time and bandwidth, the layer beside BN, the solve "
+            "beside cuSOLVER"
+        ),
+        None,
+    ),
     "utilisation": (
-        "NVML's utilisation, energy and kernel-busy time of BN, 2019's solver and today's at batch 32",
-        ["imagenet", "--only", "swa", "--solver", "svd-loop,auto", "--batch", "32", *ONCE, "--metrics", "time,utilisation,energy"],
+        (
+            "NVML's utilisation, energy and kernel-busy time of BN, 2019's solver and today's at "
+            "batch 32"
+        ),
+        [
+            "imagenet",
+            "--only",
+            "swa",
+            "--solver",
+            "svd-loop,auto",
+            "--batch",
+            "32",
+            *ONCE,
+            "--metrics",
+            "time,utilisation,energy",
+        ],
     ),
     "graph": (
         "Table 1 in CUDA graphs, with the solvers that can be captured",
-        ["imagenet", "--mode", "graph", "--solver", "newton5,polar", "--quick", "--replicates", "1", "--metrics", "time,memory"],
+        [
+            "imagenet",
+            "--mode",
+            "graph",
+            "--solver",
+            "newton5,polar",
+            "--quick",
+            "--replicates",
+            "1",
+            "--metrics",
+            "time,memory",
+        ],
     ),
     "solvers": (
         "solvers in windows of a millisecond, the L2 hot and cold",
-        ["solvers", "--mode", "graph,eager", "--batch", "72,2304", "--group", "16", "--spectrum", "kappa=1e3", *ONCE],
+        [
+            "solvers",
+            "--mode",
+            "graph,eager",
+            "--batch",
+            "72,2304",
+            "--group",
+            "16",
+            "--spectrum",
+            "kappa=1e3",
+            *ONCE,
+        ],
     ),
 }
-"""Name -> what it is for, and the arguments of `bench.py`, None for the script beside this one; the order is that of their worth if time runs out."""
+"""Name -> what it is for, and the arguments of `bench.py`, None for the script beside this one; the
+order is that of their worth if time runs out.
+"""
 
 LIMIT_S, GRACE_S, SHOW_S = 170.0, 20.0, 30.0
-"""Of a step, so that with its end in order it is over within about three minutes; how long that end may take, and the table of what it has measured."""
+"""Of a step, so that with its end in order it is over within about three minutes; how long that end
+may take, and the table of what it has measured.
+"""
 
 STOPPED = 124
 """The exit code of a step that was stopped, as that of timeout(1)."""
@@ -61,9 +123,25 @@ def command(name: str, options: argparse.Namespace) -> list[str]:
     arguments, beside = STEPS[name][1], ["--allow-busy"] if options.allow_busy else []
     if arguments is None:
         script = str(ROOT / "benchmarks" / "whitening_gpu.py")
-        return [sys.executable, script, "--device", options.device, *beside, "--out", str(options.results / "layer.json")]
+        return [
+            sys.executable,
+            script,
+            "--device",
+            options.device,
+            *beside,
+            "--out",
+            str(options.results / "layer.json"),
+        ]
     placed = [] if name == "selftest" else ["--results", str(options.results / "runs")]
-    return [sys.executable, str(ROOT / "bench.py"), *arguments, "--device", options.device, *beside, *placed]
+    return [
+        sys.executable,
+        str(ROOT / "bench.py"),
+        *arguments,
+        "--device",
+        options.device,
+        *beside,
+        *placed,
+    ]
 
 
 def writes(name: str, options: argparse.Namespace) -> str:
@@ -73,18 +151,40 @@ def writes(name: str, options: argparse.Namespace) -> str:
         return f"{text} and {options.results / 'layer.json'}"
     if name == "selftest":
         return text
-    return f"{text}, and every sample to a run of its own, {options.results / 'runs' / f'<time>_{arguments[0]}_<machine>'}"
+    return (
+        f"{text}, and every sample to a run of its own, "
+        f"{options.results / 'runs' / f'<time>_{arguments[0]}_<machine>'}"
+    )
 
 
 def main() -> int:
     """Run the steps, keep what each printed in `DIR/<step>.txt`, and print how long each took."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, default=Path("results/gpu"), help="folder for runs and texts (default: results/gpu)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=Path("results/gpu"),
+        help="folder for runs and texts (default: results/gpu)",
+    )
     parser.add_argument("--steps", default=",".join(STEPS), help=f"of: {', '.join(STEPS)}")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--allow-busy", action="store_true", help="measure on a GPU that another program uses as well")
-    parser.add_argument("--limit", type=float, default=LIMIT_S, metavar="SECONDS", help="stop a step that takes longer, 0 for never (default: %(default)g)")
-    parser.add_argument("--dry-run", action="store_true", help="print the commands, and what each would write, only")
+    parser.add_argument(
+        "--allow-busy",
+        action="store_true",
+        help="measure on a GPU that another program uses as well",
+    )
+    parser.add_argument(
+        "--limit",
+        type=float,
+        default=LIMIT_S,
+        metavar="SECONDS",
+        help="stop a step that takes longer, 0 for never (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the commands, and what each would write, only"
+    )
     options = parser.parse_args()
     options.results = options.results.resolve()
     chosen = options.steps.split(",")
@@ -95,7 +195,13 @@ def main() -> int:
     worst, lines = 0, []
     for name in chosen:
         words = command(name, options)
-        print(f"== {name}: {STEPS[name][0]}\n   {shlex.join(['python', *words[1:]])}\n   writes {writes(name, options)}", flush=True)
+        print(
+            (
+                f"== {name}: {STEPS[name][0]}\n   {shlex.join(['python', *words[1:]])}\n   "
+                f"writes {writes(name, options)}"
+            ),
+            flush=True,
+        )
         if options.dry_run:
             continue
         options.results.mkdir(parents=True, exist_ok=True)
@@ -111,7 +217,9 @@ def main() -> int:
 
 
 def step(words: list[str], text: Path, limit_s: float) -> int:
-    """Run a command with its output in `text` for at most `limit_s`; returns its exit code, or `STOPPED` after its end and a table of what it has measured."""
+    """Run a command with its output in `text` for at most `limit_s`; returns its exit code, or
+    `STOPPED` after its end and a table of what it has measured.
+    """
     runs = Path(words[words.index("--results") + 1]) if "--results" in words else None
     before = _stored(runs)
     with open(text, "w") as file:
@@ -128,12 +236,22 @@ def step(words: list[str], text: Path, limit_s: float) -> int:
             running.wait()
         file.write(f"stopped after {limit_s:g} s\n")
         file.flush()
-        for run in sorted(_stored(runs) - before)[-1:]:  # none where it was stopped before it had one: the newest is an earlier step's then
+        # none where it was stopped before it had one: the newest is an earlier step's then
+        for run in sorted(_stored(runs) - before)[-1:]:
             show = [*words[:2], "show", run, "--results", str(runs)]
             try:
-                subprocess.run(show, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, timeout=SHOW_S, check=False)
+                subprocess.run(
+                    show,
+                    cwd=ROOT,
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                    timeout=SHOW_S,
+                    check=False,
+                )
             except subprocess.TimeoutExpired:
-                file.write(f"no table within {SHOW_S:g} s; {shlex.join(['python', *show[1:]])} prints it\n")
+                file.write(
+                    f"no table within {SHOW_S:g} s; {shlex.join(['python', *show[1:]])} prints it\n"
+                )
     return STOPPED
 
 
@@ -143,7 +261,9 @@ def _stored(runs: Path | None) -> set[str]:
 
 
 def _no_device(device: str, allow_busy: bool) -> int:
-    """The exit code of a mistake, after one line, where the device is not here, or is busy and may not be; else 0."""
+    """The exit code of a mistake, after one line, where the device is not here, or is busy and may
+    not be; else 0.
+    """
     sys.path.insert(0, str(ROOT))
     from swbench.engine import devices
     from swbench.errors import DeviceError

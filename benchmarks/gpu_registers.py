@@ -1,6 +1,8 @@
-"""What the compiler makes of a layer's Triton kernels: registers, spills and shared memory. Needs Triton and its ptxas, and no GPU.
+"""What the compiler makes of a layer's Triton kernels: registers, spills and shared memory. Needs
+Triton and its ptxas, and no GPU.
 
-python benchmarks/gpu_registers.py [--capability 90] [--norm swb] [--batch 1,32] [--dtype float32] [--channels-last] [--group 16] [--shapes 64x112x112,…]
+python benchmarks/gpu_registers.py [--capability 90] [--norm swb] [--batch 1,32] [--dtype float32]
+[--channels-last] [--group 16] [--shapes 64x112x112,…]
 """
 
 # ruff: noqa: T201  a script: it is run by hand, and what it prints is its result
@@ -27,7 +29,13 @@ from swbench.norms.recipe import Recipe
 from swbench.solvers.polar_triton import PolarTriton
 
 SHAPES = "64x112x112,64x56x56,128x28x28,256x14x14,512x7x7"
-RECIPES = {"bw": ("bw",), "iw": ("iw",), "swa": ("bw", "iw"), "sw3": ("bw", "iw", "ln"), "swb": ("bw", "iw", "bn", "in", "ln")}
+RECIPES = {
+    "bw": ("bw",),
+    "iw": ("iw",),
+    "swa": ("bw", "iw"),
+    "sw3": ("bw", "iw", "ln"),
+    "swb": ("bw", "iw", "bn", "in", "ln"),
+}
 MULTIPROCESSORS = 132
 """Of an H100: plans depend on it."""
 FULL_SIZE = {"x", "dy", "y", "dx"}
@@ -38,10 +46,14 @@ class Compiled(NamedTuple):
 
     registers: int
     spilled_bytes: int
-    """What the compiler puts on the stack because registers do not suffice, and whatever else is there."""
+    """What the compiler puts on the stack because registers do not suffice, and whatever else is
+    there.
+    """
     shared_bytes: int
     wide_loads: int
-    """Loads of 16 bytes a thread from global memory, asynchronous copies into shared memory included."""
+    """Loads of 16 bytes a thread from global memory, asynchronous copies into shared memory
+    included.
+    """
     narrow_loads: int
     """All others."""
     wide_stores: int
@@ -50,12 +62,28 @@ class Compiled(NamedTuple):
     """Instructions for tensor cores."""
 
 
-def whole_of(norm: str, shape: tuple[int, ...], group: int, dtype: torch.dtype, last: bool, training: bool = True) -> whole.Whole:
+def whole_of(
+    norm: str,
+    shape: tuple[int, ...],
+    group: int,
+    dtype: torch.dtype,
+    last: bool,
+    training: bool = True,
+) -> whole.Whole:
     """The launches of a layer for a GPU like an H100, decided without one."""
     names = RECIPES[norm]
     parameters = (torch.float32,) * 2 + ((torch.float32,) * 2 if len(names) > 1 else (None, None))
     dtypes = (dtype, *parameters, *(None if norm == "iw" else torch.float32,) * 2)
-    key = form.Key(Recipe(names, group, 1e-5), PolarTriton(), shape, last, training, 0.99, torch.device("cuda", 0), dtypes)
+    key = form.Key(
+        Recipe(names, group, 1e-5),
+        PolarTriton(),
+        shape,
+        last,
+        training,
+        0.99,
+        torch.device("cuda", 0),
+        dtypes,
+    )
     with patch.object(form, "multiprocessors", lambda device: MULTIPROCESSORS):
         return whole.Whole(key)
 
@@ -73,10 +101,18 @@ def source_of(launch: Launch, dtype: torch.dtype) -> ASTSource:
         else:
             signature[argument] = f"*{element if name in FULL_SIZE else 'fp32'}"
             attributes[(index,)] = [["tt.divisibility", 16]]
-    signature |= {name: "fp32" if isinstance(size, float) else "i32" for name, size in zip(numbers, launch.sizes, strict=True)}
+    signature |= {
+        name: "fp32" if isinstance(size, float) else "i32"
+        for name, size in zip(numbers, launch.sizes, strict=True)
+    }
     for name, value in launch.constants.items():
         signature[name], constants[(kernel.arg_names.index(name),)] = "constexpr", value
-    return ASTSource(fn=kernel, signature={name: signature[name] for name in kernel.arg_names}, constexprs=constants, attrs=attributes)
+    return ASTSource(
+        fn=kernel,
+        signature={name: signature[name] for name in kernel.arg_names},
+        constexprs=constants,
+        attrs=attributes,
+    )
 
 
 @cache
@@ -93,7 +129,9 @@ def assembled(ptx: str) -> str:
 
 def compiled(launch: Launch, dtype: torch.dtype, capability: int) -> Compiled:
     """`launch` compiled for `capability` (90 for compute capability 9.0)."""
-    made = triton.compile(source_of(launch, dtype), target=GPUTarget("cuda", capability, 32), options=launch.options)
+    made = triton.compile(
+        source_of(launch, dtype), target=GPUTarget("cuda", capability, 32), options=launch.options
+    )
     ptx = made.asm["ptx"]
     said = assembled(ptx)
     loads = re.findall(r"ld\.global[^;\n]*", ptx)
@@ -116,7 +154,9 @@ def compiled(launch: Launch, dtype: torch.dtype, capability: int) -> Compiled:
 
 def main() -> None:
     """A line a launch, those of equal constants once."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--capability", type=int, default=90)
     parser.add_argument("--norm", choices=RECIPES, default="swb")
     parser.add_argument("--batch", default="1,32")
@@ -126,15 +166,37 @@ def main() -> None:
     parser.add_argument("--shapes", default=SHAPES)
     given = parser.parse_args()
     dtype = getattr(torch, given.dtype)
-    print("| layer | kernel | programs | warps | registers | spilled | shared | loads of 16 B / others | stores | tensor-core products |")
+    print(
+        "| layer | kernel | programs | warps | registers | spilled | shared | loads of 16 B "
+        "/ others | stores | tensor-core products |"
+    )
     print("|---|---|---|---|---|---|---|---|---|---|")
     for batch in map(int, given.batch.split(",")):
         for shape in given.shapes.split(","):
-            made = whole_of(given.norm, (batch, *map(int, shape.split("x"))), given.group, dtype, given.channels_last)
+            made = whole_of(
+                given.norm,
+                (batch, *map(int, shape.split("x"))),
+                given.group,
+                dtype,
+                given.channels_last,
+            )
             for launch in (*made.forward, *made.backward[True]):
                 c = compiled(launch, dtype, given.capability)
-                cells = [f"{batch}x{shape}", launch.kernel.__name__.removesuffix("_kernel"), launch.programs, launch.warps, *c[:3]]
-                print("|", *(f"{cell} |" for cell in (*cells, f"{c[3]} / {c[4]}", f"{c[5]} / {c[6]}", c.products)), flush=True)
+                cells = [
+                    f"{batch}x{shape}",
+                    launch.kernel.__name__.removesuffix("_kernel"),
+                    launch.programs,
+                    launch.warps,
+                    *c[:3],
+                ]
+                print(
+                    "|",
+                    *(
+                        f"{cell} |"
+                        for cell in (*cells, f"{c[3]} / {c[4]}", f"{c[5]} / {c[6]}", c.products)
+                    ),
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""The competing load of the acceptance scripts: one core kept busy, as a neighbour on a shared machine would."""
+"""The competing load of the acceptance scripts: one core kept busy, as a neighbour on a shared
+machine would.
+"""
 
 import contextlib
 import multiprocessing
@@ -15,11 +17,15 @@ from swbench.engine.worker import tie_to
 
 @contextlib.contextmanager
 def competing(wanted: bool) -> Iterator[int | None]:
-    """The pid of a process that computes on one core for as long as the block lasts, or this process; None where none is `wanted`."""
+    """The pid of a process that computes on one core for as long as the block lasts, or this
+    process; None where none is `wanted`.
+    """
     if not wanted:
         yield None
         return
-    neighbour = multiprocessing.get_context("spawn").Process(target=_compete, args=(os.getpid(),), daemon=True)
+    neighbour = multiprocessing.get_context("spawn").Process(
+        target=_compete, args=(os.getpid(),), daemon=True
+    )
     neighbour.start()
     try:
         time.sleep(1.0)

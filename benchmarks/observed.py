@@ -1,4 +1,6 @@
-"""A run of the command line as a user would start it, observed from outside: what it measured, what share of its time, and what its parent process used."""
+"""A run of the command line as a user would start it, observed from outside: what it measured, what
+share of its time, and what its parent process used.
+"""
 
 import ctypes
 import json
@@ -29,7 +31,9 @@ from swbench.store import StoredRun, find, load  # noqa: E402
 COMMAND = (sys.executable, str(ROOT / "bench.py"))
 METRICS = (FORWARD, FORWARD_BACKWARD)
 FAILED_CELL = 3
-"""What the command line exits with where a run is complete but a cell of it failed (docs/faults.md)."""
+"""What the command line exits with where a run is complete but a cell of it failed
+(docs/faults.md).
+"""
 
 LOOK_S = 0.25
 _ACCOUNT = "account.json"
@@ -42,9 +46,11 @@ Cell = tuple[str, str, str]
 class Account:
     """What was seen of a run from outside.
 
-    `timed_share` is of the workers' time past warm-up; `parent_cores` and `competing_cores` are CPU seconds a second of `bench.py` itself (between the
-    first and the last round of each worker) and of the competing load, in the life that ended the run; None where there was none. `seconds` is
-    the length of that life, `lives` how many there were; `failed` counts the cells that ran out of memory, crashed or timed out.
+    `timed_share` is of the workers' time past warm-up; `parent_cores` and `competing_cores` are CPU
+    seconds a second of `bench.py` itself (between the first and the last round of each worker) and
+    of the competing load, in the life that ended the run; None where there was none. `seconds` is
+    the length of that life, `lives` how many there were; `failed` counts the cells that ran out of
+    memory, crashed or timed out.
     """
 
     arguments: list[str]
@@ -59,21 +65,30 @@ class Account:
     failed: int = 0
 
 
-def bench(arguments: Sequence[str], folder: Path, neighbour: int | None = None) -> tuple[StoredRun, Account]:
+def bench(
+    arguments: Sequence[str], folder: Path, neighbour: int | None = None
+) -> tuple[StoredRun, Account]:
     """`bench.py run` with `arguments` in a results folder of its own, to its end.
 
-    What an earlier life left there is gone on with, and a run that is complete is only read. One of which cells failed is told in a line and read like any
-    other. Exits with the command's own status where that ends before the run is complete, and with 2 where the folder holds a run with other arguments.
+    What an earlier life left there is gone on with, and a run that is complete is only read. One of
+    which cells failed is told in a line and read like any other. Exits with the command's own
+    status where that ends before the run is complete, and with 2 where the folder holds a run with
+    other arguments.
     """
     if (folder / _ACCOUNT).exists():
         account = Account(**json.loads((folder / _ACCOUNT).read_text()))
         if account.arguments != list(arguments):
-            sys.stderr.write(f"{folder} holds a run of {' '.join(account.arguments)}; choose another folder with --results\n")
+            sys.stderr.write(
+                f"{folder} holds a run of {' '.join(account.arguments)}; choose "
+                "another folder with --results\n"
+            )
             raise SystemExit(2)
         return load(folder / account.run), account
     began, load_s = time.time(), _cpu_s(neighbour)
     process = subprocess.Popen(
-        [*COMMAND, "run", *arguments, "--results", str(folder), "--resume"], stdout=subprocess.DEVNULL, preexec_fn=_tied if sys.platform == "linux" else None
+        [*COMMAND, "run", *arguments, "--results", str(folder), "--resume"],
+        stdout=subprocess.DEVNULL,
+        preexec_fn=_tied if sys.platform == "linux" else None,
     )
     looks = []
     while process.poll() is None:
@@ -87,7 +102,9 @@ def bench(arguments: Sequence[str], folder: Path, neighbour: int | None = None) 
     if not run.complete:
         raise SystemExit(process.returncode)
     if failed := sum(one.status in FAILURES for one in run.results):
-        sys.stderr.write(f"{run.id}: {failed} of {len(run.results)} cells failed; the others count\n")
+        sys.stderr.write(
+            f"{run.id}: {failed} of {len(run.results)} cells failed; the others count\n"
+        )
     account = Account(
         arguments=list(arguments),
         run=run.id,
@@ -96,8 +113,16 @@ def bench(arguments: Sequence[str], folder: Path, neighbour: int | None = None) 
         lives=1 + len(run.header["resumed"]),
         timed_share=timed_share(run.rounds, run.results),
         parent_cores=share_within(looks, [one for one in spans(run.rounds) if one[0] >= began]),
-        competing_cores=None if load_s is None or load_end_s is None else (load_end_s - load_s) / seconds,
-        quietness=quietness([[one.disturbance for one in replicate] for rounds in _by_group(run) for replicate in by_replicate(rounds)]),
+        competing_cores=None
+        if load_s is None or load_end_s is None
+        else (load_end_s - load_s) / seconds,
+        quietness=quietness(
+            [
+                [one.disturbance for one in replicate]
+                for rounds in _by_group(run)
+                for replicate in by_replicate(rounds)
+            ]
+        ),
         failed=failed,
     )
     write(folder / _ACCOUNT, asdict(account))
@@ -115,11 +140,17 @@ def _cpu_s(process: int | None) -> float | None:
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if len(fields) > 12 else None
+    return (
+        (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if len(fields) > 12 else None
+    )
 
 
-def share_within(looks: Sequence[tuple[float, float]], spans: Iterable[tuple[float, float]]) -> float | None:
-    """CPU used within `spans` over their length, from looks of (time, CPU seconds so far), straight lines between them; None without a span."""
+def share_within(
+    looks: Sequence[tuple[float, float]], spans: Iterable[tuple[float, float]]
+) -> float | None:
+    """CPU used within `spans` over their length, from looks of (time, CPU seconds so far), straight
+    lines between them; None without a span.
+    """
     used_s = length_s = 0.0
     for start, end in spans:
         used_s += _at(looks, end) - _at(looks, start)
@@ -141,7 +172,9 @@ def _by_group(run: StoredRun) -> list[list[Round]]:
 
 
 def ratios(run: StoredRun, roles: Sequence[str] | None = None) -> dict[Cell, dict[str, Any]]:
-    """(group, row, metric) -> the interval of the ratio to BN, and the log-ratio of every process, of all rows but BN, or those in `roles`."""
+    """(group, row, metric) -> the interval of the ratio to BN, and the log-ratio of every process,
+    of all rows but BN, or those in `roles`.
+    """
     confidence, found = confidence_of(run.plan.protocol.target_ci), {}
     for group, rounds in zip(run.plan.groups, _by_group(run), strict=True):
         for case, row in zip(group.cases, group.rows, strict=True):
@@ -151,7 +184,11 @@ def ratios(run: StoredRun, roles: Sequence[str] | None = None) -> dict[Cell, dic
                 replicates = pairs(rounds, group.baseline.key, case.key, metric)
                 if any(replicates):
                     values = [replicate_value(one) for one in replicates if one]
-                    found[group.name, row, metric] = {**asdict(log_ratio(replicates, confidence)), "role": case.role, "log_ratios": values}
+                    found[group.name, row, metric] = {
+                        **asdict(log_ratio(replicates, confidence)),
+                        "role": case.role,
+                        "log_ratios": values,
+                    }
     return found
 
 

@@ -1,8 +1,10 @@
-"""Where a whitening layer's time goes on a CPU, beside batch normalisation: `python -m benchmarks.whitening_cpu [--threads 1] [--out FILE]`.
+"""Where a whitening layer's time goes on a CPU, beside batch normalisation: `python -m
+benchmarks.whitening_cpu [--threads 1] [--out FILE]`.
 
-Every piece is run once a round in random order, all rounds in one process; medians and tenth percentiles (what a busy machine leaves
-alone) are given in µs, and ratios are medians of ratios of the same round. Single layers, so caches are as warm as a loop over one
-layer leaves them: a profile to find the next thing to remove, not the price in a network.
+Every piece is run once a round in random order, all rounds in one process; medians and tenth
+percentiles (what a busy machine leaves alone) are given in µs, and ratios are medians of ratios of
+the same round. Single layers, so caches are as warm as a loop over one layer leaves them: a profile
+to find the next thing to remove, not the price in a network.
 """
 
 import argparse
@@ -29,11 +31,17 @@ SHAPES = {
 }
 
 
-def parts(norm: str, kernels_name: str, solver_name: str, x: torch.Tensor, dy: torch.Tensor) -> dict:
+def parts(
+    norm: str, kernels_name: str, solver_name: str, x: torch.Tensor, dy: torch.Tensor
+) -> dict:
     """Name -> the function of one piece of the layer, each on inputs made beforehand."""
     layer = norms.build(norm, x.shape[1], solver=solver_name, kernels=kernels_name)
     layer(x)
-    kernels, solver, recipe = kernels_for(x, kernels_name), solvers.get(layer.chosen["solver"]), layer.recipe
+    kernels, solver, recipe = (
+        kernels_for(x, kernels_name),
+        solvers.get(layer.chosen["solver"]),
+        layer.recipe,
+    )
     shift = shift_of(x)
     mean, cov = kernels.moments(x, shift, recipe.group)
     batch = merge(mean, cov)
@@ -41,7 +49,9 @@ def parts(norm: str, kernels_name: str, solver_name: str, x: torch.Tensor, dy: t
     parameters = Parameters(layer.weight.data, layer.bias.data, *(p.data for p in layer._logits()))
     solved = kernels.mix_and_solve(recipe, solver, stats, parameters)
     sums = kernels.products(dy, x, shift, recipe.group)
-    grads = kernels.small_gradients(recipe, solver, stats, parameters, solved, *sums, shift, x.shape[2] * x.shape[3])
+    grads = kernels.small_gradients(
+        recipe, solver, stats, parameters, solved, *sums, shift, x.shape[2] * x.shape[3]
+    )
     flat = cov.view(-1, recipe.group, recipe.group) + 1e-5 * torch.eye(recipe.group)
     w, saved = solver.forward(flat)
     return {
@@ -51,7 +61,9 @@ def parts(norm: str, kernels_name: str, solver_name: str, x: torch.Tensor, dy: t
         "solve alone": lambda: solver.forward(flat),
         "affine": lambda: kernels.affine(x, solved.a, solved.b),
         "products": lambda: kernels.products(dy, x, shift, recipe.group),
-        "small_gradients": lambda: kernels.small_gradients(recipe, solver, stats, parameters, solved, *sums, shift, x.shape[2] * x.shape[3]),
+        "small_gradients": lambda: kernels.small_gradients(
+            recipe, solver, stats, parameters, solved, *sums, shift, x.shape[2] * x.shape[3]
+        ),
         "gradient alone": lambda: solver.gradient(saved, w),
         "combine": lambda: kernels.combine(dy, x, solved.a.mT, grads.b, grads.c),
     }
@@ -90,7 +102,10 @@ def profile(shape: tuple[int, ...], rounds: int) -> dict:
         times.setdefault(name, []).append(time.perf_counter() - start)
 
     work = [lambda name=name: whole_of(name) for name in layers]
-    work += [lambda name=name, call=call: part_of(f"swa: {name}", call) for name, call in parts("swa", "auto", "auto", x, dy).items()]
+    work += [
+        lambda name=name, call=call: part_of(f"swa: {name}", call)
+        for name, call in parts("swa", "auto", "auto", x, dy).items()
+    ]
     for index in range(rounds + 3):
         random.shuffle(work)
         for one in work:
@@ -98,10 +113,20 @@ def profile(shape: tuple[int, ...], rounds: int) -> dict:
         if index == 2:
             times.clear()
     result = {"chosen": layers["swa"].chosen}
-    for column, of in (("median us", statistics.median), ("tenth percentile us", lambda values: sorted(values)[len(values) // 10])):
-        result[column] = {name: round(1e6 * of(values), 1) for name, values in sorted(times.items())}
+    for column, of in (
+        ("median us", statistics.median),
+        ("tenth percentile us", lambda values: sorted(values)[len(values) // 10]),
+    ):
+        result[column] = {
+            name: round(1e6 * of(values), 1) for name, values in sorted(times.items())
+        }
     result["ratio to bn"] = {
-        f"{name}: {way}": round(statistics.median(a / b for a, b in zip(times[f"{name}: {way}"], times[f"bn: {way}"], strict=True)), 3)
+        f"{name}: {way}": round(
+            statistics.median(
+                a / b for a, b in zip(times[f"{name}: {way}"], times[f"bn: {way}"], strict=True)
+            ),
+            3,
+        )
         for name in layers
         if name != "bn"
         for way in ("F", "F+B")
@@ -111,7 +136,9 @@ def profile(shape: tuple[int, ...], rounds: int) -> dict:
 
 def main() -> None:
     """Profile every shape and write JSON."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--threads", type=int, default=1)
     options.add_argument("--images", choices=SHAPES, default="imagenet")
     options.add_argument("--batch", type=int, default=1)
@@ -121,8 +148,17 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     random.seed(0)
     torch.manual_seed(0)
-    record = {"threads": given.threads, "batch": given.batch, "torch": torch.__version__, "machine": platform.machine(), "native": library.select()}
-    record["layers"] = {"x".join(map(str, shape)): profile((given.batch, *shape), given.rounds) for shape in SHAPES[given.images]}
+    record = {
+        "threads": given.threads,
+        "batch": given.batch,
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+        "native": library.select(),
+    }
+    record["layers"] = {
+        "x".join(map(str, shape)): profile((given.batch, *shape), given.rounds)
+        for shape in SHAPES[given.images]
+    }
     text = json.dumps(record, indent=1) + "\n"
     if given.out:
         given.out.write_text(text)

@@ -1,11 +1,16 @@
-"""What a whitening layer's kernels cost on a GPU, beside batch normalisation: `python benchmarks/whitening_gpu.py [--out FILE] [--device cuda] [--allow-busy]`.
+"""What a whitening layer's kernels cost on a GPU, beside batch normalisation: `python
+benchmarks/whitening_gpu.py [--out FILE] [--device cuda] [--allow-busy]`.
 
-Four parts, each in windows of a millisecond (`swbench.probes.windows`), medians over rounds, ratios within rounds:
+Four parts, each in windows of a millisecond (`swbench.probes.windows`), medians over rounds, ratios
+within rounds:
 - `copy`: the bandwidth of a copy of 256 MiB, bytes read and written: the roofline.
-- `kernels`: each launch of a layer alone, in a graph, with the bytes it must move and the share of the copy's bandwidth that it reaches.
-  Tensors smaller than the L2 stay in it, so a share above 1 is no mistake; `small` kernels move next to nothing, and only their time counts.
+- `kernels`: each launch of a layer alone, in a graph, with the bytes it must move and the share of
+the copy's bandwidth that it reaches.
+  Tensors smaller than the L2 stay in it, so a share above 1 is no mistake; `small` kernels move
+      next to nothing, and only their time counts.
 - `layers`: BN and the whitening layers, forward and both ways, in graphs and eager.
-- `solves`: W of 72 and 2048 matrices of 16×16 in a graph, and batched cuSOLVER's eigh, which cannot be captured, eager.
+- `solves`: W of 72 and 2048 matrices of 16×16 in a graph, and batched cuSOLVER's eigh, which cannot
+be captured, eager.
 """
 
 # ruff: noqa: T201  a script: it is run by hand, and what it prints is its result
@@ -33,7 +38,9 @@ MOVED = {"sums": (1, 2), "map": (2, 3)}
 """Tensors that a pass reads and writes, forward and backward."""
 
 
-def medians(gpu: CudaGpu, passes: dict[str, Callable[[], object]], rounds: int, graph: bool) -> dict[str, list[float]]:
+def medians(
+    gpu: CudaGpu, passes: dict[str, Callable[[], object]], rounds: int, graph: bool
+) -> dict[str, list[float]]:
     """Seconds of each pass, round by round."""
     windows = Windows(gpu, passes, graph=graph, cold=False)
     windows.sample()
@@ -45,44 +52,83 @@ def copy_bandwidth(gpu: CudaGpu, rounds: int) -> float:
     """Bytes a second of a copy on the device, read and written."""
     a = torch.randn(COPY_BYTES // 4, device=gpu.place)
     b = torch.empty_like(a)
-    return 2 * COPY_BYTES / statistics.median(medians(gpu, {"copy": lambda: b.copy_(a)}, rounds, False)["copy"])
+    return (
+        2
+        * COPY_BYTES
+        / statistics.median(medians(gpu, {"copy": lambda: b.copy_(a)}, rounds, False)["copy"])
+    )
 
 
-def launches(norm: str, x: torch.Tensor, dy: torch.Tensor) -> dict[str, tuple[Callable[[], None], int]]:
-    """Name -> one launch of the layer on inputs made beforehand, and the bytes it must move (0 for a small kernel)."""
+def launches(
+    norm: str, x: torch.Tensor, dy: torch.Tensor
+) -> dict[str, tuple[Callable[[], None], int]]:
+    """Name -> one launch of the layer on inputs made beforehand, and the bytes it must move (0 for
+    a small kernel).
+    """
     from swbench.norms.kernels import kernels_for
     from swbench.norms.kernels.triton_kernels import function
     from swbench.norms.kernels.triton_kernels.launch import launch
     from swbench.norms.whitening import Call, Running
 
     layer = norms.build(norm, x.shape[1], solver="polar-triton", kernels="triton").to(x.device)
-    running = Running(layer.running_mean, layer.running_cov, layer.momentum) if layer.recipe.uses_batch else None
+    running = (
+        Running(layer.running_mean, layer.running_cov, layer.momentum)
+        if layer.recipe.uses_batch
+        else None
+    )
     call = Call(layer.recipe, solvers.get("polar-triton"), kernels_for(x, "triton"), running, True)
-    parameters = tuple(p if p is None else p.detach() for p in (layer.weight, layer.bias, *layer._logits()))
+    parameters = tuple(
+        p if p is None else p.detach() for p in (layer.weight, layer.bias, *layer._logits())
+    )
     whole = function.whole_of(function.key_of(call, x, parameters))
     buffers = (None, None) if running is None else (running.mean, running.cov)
     kept = whole.form.kept.allocate(x)
     y = function.forward(whole, running, x, parameters, kept)
     dx, *grads = function.backward(whole, x, dy, parameters[0], kept)
     names = ("gamma", "beta", "mean_logits", "cov_logits")
-    tensors = {"x": x, "y": y, "dy": dy, "dx": dx, "running_mean": buffers[0], "running_cov": buffers[1]}
-    tensors |= dict(zip(names, parameters, strict=True)) | dict(zip((f"grad_{name}" for name in names), grads, strict=True))
+    tensors = {
+        "x": x,
+        "y": y,
+        "dy": dy,
+        "dx": dx,
+        "running_mean": buffers[0],
+        "running_cov": buffers[1],
+    }
+    tensors |= dict(zip(names, parameters, strict=True)) | dict(
+        zip((f"grad_{name}" for name in names), grads, strict=True)
+    )
     found = {}
-    for back, listed, room in ((False, whole.forward, whole.form.there), (True, whole.backward[True], whole.form.back)):
+    for back, listed, room in (
+        (False, whole.forward, whole.form.there),
+        (True, whole.backward[True], whole.form.back),
+    ):
         rooms = ((whole.form.kept, kept), (room, room.allocate(x)))
         table = {**tensors, "coefficients": whole.coefficients(back)}
         whole.run(listed, table, *rooms)  # fills the room
         for one in listed:
             name = one.kernel.__name__.removesuffix("_kernel")
             moved = MOVED.get(name, (0, 0))[back] * x.numel() * x.element_size()
-            found[f"{'backward' if back else 'forward'} {name}"] = (lambda one=one, t=table, r=rooms: launch([one], t, r, x.device), moved)
+            found[f"{'backward' if back else 'forward'} {name}"] = (
+                lambda one=one, t=table, r=rooms: launch([one], t, r, x.device),
+                moved,
+            )
     return found
 
 
-def kernels(gpu: CudaGpu, shape: tuple[int, ...], dtype: torch.dtype, last: bool, rounds: int, bandwidth: float) -> dict:
+def kernels(
+    gpu: CudaGpu,
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    last: bool,
+    rounds: int,
+    bandwidth: float,
+) -> dict:
     """Every launch of SW^a and SW^b: µs, and the share of `bandwidth`."""
     layout = torch.channels_last if last else torch.contiguous_format
-    x, dy = (torch.randn(shape, device=gpu.place, dtype=dtype).contiguous(memory_format=layout) for _ in range(2))
+    x, dy = (
+        torch.randn(shape, device=gpu.place, dtype=dtype).contiguous(memory_format=layout)
+        for _ in range(2)
+    )
     result = {}
     for norm in ("swa", "swb"):
         made = launches(norm, x, dy)
@@ -97,10 +143,21 @@ def kernels(gpu: CudaGpu, shape: tuple[int, ...], dtype: torch.dtype, last: bool
     return result
 
 
-def layers(gpu: CudaGpu, shape: tuple[int, ...], dtype: torch.dtype, rounds: int, graph: bool) -> dict:
+def layers(
+    gpu: CudaGpu, shape: tuple[int, ...], dtype: torch.dtype, rounds: int, graph: bool
+) -> dict:
     """µs of BN and the whitening layers, forward and both ways, and ratios to BN."""
     x, dy = (torch.randn(shape, device=gpu.place, dtype=dtype) for _ in range(2))
-    made = {name: norms.build(norm, shape[1]).to(gpu.place) for name, norm in (("bn", "bn"), ("bn again", "bn"), ("bw", "bw"), ("swa", "swa"), ("swb", "swb"))}
+    made = {
+        name: norms.build(norm, shape[1]).to(gpu.place)
+        for name, norm in (
+            ("bn", "bn"),
+            ("bn again", "bn"),
+            ("bw", "bw"),
+            ("swa", "swa"),
+            ("swb", "swb"),
+        )
+    }
 
     def both(layer: torch.nn.Module) -> None:
         leaf = x.detach().requires_grad_()
@@ -110,9 +167,17 @@ def layers(gpu: CudaGpu, shape: tuple[int, ...], dtype: torch.dtype, rounds: int
     passes = {f"{name} F": (lambda layer=layer: layer(x)) for name, layer in made.items()}
     passes |= {f"{name} F+B": (lambda layer=layer: both(layer)) for name, layer in made.items()}
     times = medians(gpu, passes, rounds, graph)
-    result = {"chosen": made["swa"].chosen, "us": {name: round(1e6 * statistics.median(values), 2) for name, values in times.items()}}
+    result = {
+        "chosen": made["swa"].chosen,
+        "us": {name: round(1e6 * statistics.median(values), 2) for name, values in times.items()},
+    }
     result["ratio to bn"] = {
-        name: round(statistics.median(a / b for a, b in zip(values, times[f"bn {name.rpartition(' ')[2]}"], strict=True)), 3)
+        name: round(
+            statistics.median(
+                a / b for a, b in zip(values, times[f"bn {name.rpartition(' ')[2]}"], strict=True)
+            ),
+            3,
+        )
         for name, values in times.items()
         if not name.startswith("bn ") or name.startswith("bn again")
     }
@@ -120,29 +185,55 @@ def layers(gpu: CudaGpu, shape: tuple[int, ...], dtype: torch.dtype, rounds: int
 
 
 def solves(gpu: CudaGpu, rounds: int) -> dict:
-    """µs of Σ^(-1/2) of batches of 16×16, κ = 1e3: the kernel in a graph, its gradient too, and eigh eager."""
+    """µs of Σ^(-1/2) of batches of 16×16, κ = 1e3: the kernel in a graph, its gradient too, and
+    eigh eager.
+    """
     result = {}
     for count in (72, 2048):
         cov = spectra.covariances("kappa=1e3", count, 16).float().to(gpu.place)
         solver = solvers.get("polar-triton")
         w, saved = solver.forward(cov)
-        times = medians(gpu, {"polar-triton": lambda c=cov, s=solver: s.forward(c), "gradient": lambda v=saved, g=w, s=solver: s.gradient(v, g)}, rounds, True)
+        times = medians(
+            gpu,
+            {
+                "polar-triton": lambda c=cov, s=solver: s.forward(c),
+                "gradient": lambda v=saved, g=w, s=solver: s.gradient(v, g),
+            },
+            rounds,
+            True,
+        )
         times |= medians(gpu, {"eigh": lambda c=cov: torch.linalg.eigh(c)}, rounds, False)
-        result[count] = {name: round(1e6 * statistics.median(values), 2) for name, values in times.items()}
-        result[count]["eigh/polar-triton"] = round(result[count]["eigh"] / result[count]["polar-triton"], 1)
+        result[count] = {
+            name: round(1e6 * statistics.median(values), 2) for name, values in times.items()
+        }
+        result[count]["eigh/polar-triton"] = round(
+            result[count]["eigh"] / result[count]["polar-triton"], 1
+        )
     return result
 
 
 def main() -> int:
-    """Measure, write JSON; 2 without the device, or where another program uses it and `--allow-busy` is not given."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Measure, write JSON; 2 without the device, or where another program uses it and
+    `--allow-busy` is not given.
+    """
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--device", default="cuda")
-    options.add_argument("--allow-busy", action="store_true", help="measure on a GPU that another program uses as well")
+    options.add_argument(
+        "--allow-busy",
+        action="store_true",
+        help="measure on a GPU that another program uses as well",
+    )
     options.add_argument("--rounds", type=int, default=7)
     options.add_argument("--out", type=Path)
     given = options.parse_args()
     try:
-        devices.check((given.device,), allow_busy=given.allow_busy, tell=lambda text: print(f"whitening_gpu.py: {text}", file=sys.stderr))
+        devices.check(
+            (given.device,),
+            allow_busy=given.allow_busy,
+            tell=lambda text: print(f"whitening_gpu.py: {text}", file=sys.stderr),
+        )
     except DeviceError as problem:
         print(f"whitening_gpu.py: {problem}", file=sys.stderr)
         return problem.exit_code
@@ -152,16 +243,30 @@ def main() -> int:
         return 2
     torch.manual_seed(0)
     bandwidth = copy_bandwidth(gpu, given.rounds)
-    record = {"device": torch.cuda.get_device_name(gpu.index), "torch": torch.__version__, "copy bytes a second": bandwidth, "kernels": {}, "layers": {}}
+    record = {
+        "device": torch.cuda.get_device_name(gpu.index),
+        "torch": torch.__version__,
+        "copy bytes a second": bandwidth,
+        "kernels": {},
+        "layers": {},
+    }
     record["solves us"] = solves(gpu, given.rounds)
     for batch, shape in [(32, SHAPES[0]), *((1, shape) for shape in SHAPES)]:
         name = "x".join(map(str, (batch, *shape)))
         for graph in (True, False):
-            record["layers"][f"{name} {'graph' if graph else 'eager'}"] = layers(gpu, (batch, *shape), torch.float32, given.rounds, graph)
-        record["kernels"][f"{name} float32"] = kernels(gpu, (batch, *shape), torch.float32, False, given.rounds, bandwidth)
+            record["layers"][f"{name} {'graph' if graph else 'eager'}"] = layers(
+                gpu, (batch, *shape), torch.float32, given.rounds, graph
+            )
+        record["kernels"][f"{name} float32"] = kernels(
+            gpu, (batch, *shape), torch.float32, False, given.rounds, bandwidth
+        )
     for dtype, last in ((torch.float32, True), (torch.bfloat16, False), (torch.bfloat16, True)):
-        name = f"32x64x112x112 {str(dtype).removeprefix('torch.')}{' channels_last' if last else ''}"
-        record["kernels"][name] = kernels(gpu, (32, *SHAPES[0]), dtype, last, given.rounds, bandwidth)
+        name = (
+            f"32x64x112x112 {str(dtype).removeprefix('torch.')}{' channels_last' if last else ''}"
+        )
+        record["kernels"][name] = kernels(
+            gpu, (32, *SHAPES[0]), dtype, last, given.rounds, bandwidth
+        )
     text = json.dumps(record, indent=1) + "\n"
     if given.out:
         given.out.write_text(text)

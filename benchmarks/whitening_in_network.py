@@ -1,7 +1,10 @@
-"""What each whitened layer costs inside ResNet50, beside batch normalisation in its place: `python -m benchmarks.whitening_in_network [--threads 2]`.
+"""What each whitened layer costs inside ResNet50, beside batch normalisation in its place: `python
+-m benchmarks.whitening_in_network [--threads 2]`.
 
-All networks of a round run in random order in one process; hooks read the clock where a layer begins and ends, forward and backward. Unlike a loop over one
-layer, the convolutions between have emptied the caches and put other threads to sleep. Medians in µs, and the ratio of whole passes to BN's.
+All networks of a round run in random order in one process; hooks read the clock where a layer
+begins and ends, forward and backward. Unlike a loop over one layer, the convolutions between have
+emptied the caches and put other threads to sleep. Medians in µs, and the ratio of whole passes to
+BN's.
 """
 
 import argparse
@@ -11,7 +14,8 @@ import statistics
 import sys
 import time
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in every worker; torch's runtime reads it when it is loaded
+# as in every worker; torch's runtime reads it when it is loaded
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 
@@ -26,7 +30,9 @@ Moments = dict[tuple[str, str, str], list[float]]
 
 
 def watch(network: torch.nn.Module, name: str, sites: list[str], moments: Moments) -> None:
-    """Append the time at which every layer of `sites` begins (`F0`, `B0`) and ends (`F1`, `B1`) to `moments`, under (name, site, which)."""
+    """Append the time at which every layer of `sites` begins (`F0`, `B0`) and ends (`F1`, `B1`) to
+    `moments`, under (name, site, which).
+    """
 
     def at(site: str, which: str) -> None:
         moments.setdefault((name, site, which), []).append(time.perf_counter())
@@ -45,7 +51,9 @@ def watch(network: torch.nn.Module, name: str, sites: list[str], moments: Moment
         layer.register_forward_hook(lambda _, __, output, site=site: after(site, output))
 
 
-def run(networks: dict[str, torch.nn.Module], image: torch.Tensor, rounds: int) -> dict[tuple[str, str], list[float]]:
+def run(
+    networks: dict[str, torch.nn.Module], image: torch.Tensor, rounds: int
+) -> dict[tuple[str, str], list[float]]:
     """Seconds of whole passes by (network, `F` or `B`), warm-up included."""
     passes: dict[tuple[str, str], list[float]] = {}
     for _ in range(rounds + WARM_UP):
@@ -62,12 +70,25 @@ def run(networks: dict[str, torch.nn.Module], image: torch.Tensor, rounds: int) 
 
 def main() -> None:
     """Measure, and print a line a layer and way."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--batch", type=int, default=1)
-    options.add_argument("--model", choices=tuple(SIZES), default="resnet50", help="at 224×224, or dilated for segmentation at 713×713")
+    options.add_argument(
+        "--model",
+        choices=tuple(SIZES),
+        default="resnet50",
+        help="at 224×224, or dilated for segmentation at 713×713",
+    )
     options.add_argument("--layers", type=int, choices=(7, 14), default=7)
-    options.add_argument("--norms", default=",".join(NORMS), help="the first is what others are compared with, the last one whitens: default %(default)s")
+    options.add_argument(
+        "--norms",
+        default=",".join(NORMS),
+        help=(
+            "the first is what others are compared with, the last one whitens: default %(default)s"
+        ),
+    )
     options.add_argument("--rounds", type=int, default=30)
     given = options.parse_args()
     torch.set_num_threads(given.threads)
@@ -77,7 +98,9 @@ def main() -> None:
     networks = {}
     for name in given.norms.split(","):
         norm = name.split()[0]
-        networks[name] = models.build(given.model, norm, 0 if norm == "bn" else given.layers).train()
+        networks[name] = models.build(
+            given.model, norm, 0 if norm == "bn" else given.layers
+        ).train()
     sites = [site for site, layer in networks[name].named_modules() if isinstance(layer, Whiten2d)]
     moments: Moments = {}
     for name, network in networks.items():
@@ -89,13 +112,30 @@ def main() -> None:
         for site in sites:
             spent = {}
             for name in networks:
-                pairs = zip(moments[name, site, f"{way}0"][WARM_UP:], moments[name, site, f"{way}1"][WARM_UP:], strict=True)
+                pairs = zip(
+                    moments[name, site, f"{way}0"][WARM_UP:],
+                    moments[name, site, f"{way}1"][WARM_UP:],
+                    strict=True,
+                )
                 spent[name] = 1e6 * statistics.median(end - begin for begin, end in pairs)
                 totals[name] += spent[name]
-            say(f"{way} {site:16}" + "".join(f"{name} {value:7.0f}   " for name, value in spent.items()) + "\n")
-        say(f"{way} {'all of them':16}" + "".join(f"{name} {value:7.0f}   " for name, value in totals.items()) + "\n")
+            say(
+                f"{way} {site:16}"
+                + "".join(f"{name} {value:7.0f}   " for name, value in spent.items())
+                + "\n"
+            )
+        say(
+            f"{way} {'all of them':16}"
+            + "".join(f"{name} {value:7.0f}   " for name, value in totals.items())
+            + "\n"
+        )
         for name in networks:
-            ratios = [own / base for own, base in zip(passes[name, way][WARM_UP:], passes["bn", way][WARM_UP:], strict=True)]
+            ratios = [
+                own / base
+                for own, base in zip(
+                    passes[name, way][WARM_UP:], passes["bn", way][WARM_UP:], strict=True
+                )
+            ]
             say(f"{way} whole pass, {name} to bn: {statistics.median(ratios):.4f}\n")
 
 

@@ -1,6 +1,8 @@
-"""The pictures of the docs, drawn from a stored run: `python docs/screenshots.py [RUN] [--results DIR] [-o docs/images]`.
+"""The pictures of the docs, drawn from a stored run: `python docs/screenshots.py [RUN] [--results
+DIR] [-o docs/images]`.
 
-The page in headless Chromium at two widths, plots, and what a terminal shows while the run goes on (the run's own rounds, replayed) and after it.
+The page in headless Chromium at two widths, plots, and what a terminal shows while the run goes on
+(the run's own rounds, replayed) and after it.
 """
 
 import argparse
@@ -31,10 +33,22 @@ from swbench.result import COUNTED  # noqa: E402
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update"),
+    *(
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+    ),
     *("--disable-sync", "--hide-scrollbars", "--force-color-profile=srgb"),
 )
-PAGES = {"page-wide": ((1200, 1000), 1.0, False), "page-phone": ((390, 844), 2.0, False), "page-dark": ((1200, 1000), 1.0, True)}
+PAGES = {
+    "page-wide": ((1200, 1000), 1.0, False),
+    "page-phone": ((390, 844), 2.0, False),
+    "page-dark": ((1200, 1000), 1.0, True),
+}
 """Name -> (window in CSS pixels, device pixels a CSS pixel, dark)."""
 
 COLUMNS = 118
@@ -47,38 +61,60 @@ def page(browser: str, table, name: str, folder: Path) -> Path:
     path = folder / f"{name}.png"
     with tempfile.TemporaryDirectory() as scratch:
         exporters.export_files(table, ["html"], scratch)
-        flags = [*FLAGS, f"--user-data-dir={scratch}/profile", f"--window-size={width},{height}", f"--force-device-scale-factor={scale}"]
+        flags = [
+            *FLAGS,
+            f"--user-data-dir={scratch}/profile",
+            f"--window-size={width},{height}",
+            f"--force-device-scale-factor={scale}",
+        ]
         flags += ["--blink-settings=preferredColorScheme=0"] if dark else []
         address = (Path(scratch) / "table.html").as_uri()
-        subprocess.run([browser, *flags, f"--screenshot={path.absolute()}", address], check=True, capture_output=True, timeout=120)
+        subprocess.run(
+            [browser, *flags, f"--screenshot={path.absolute()}", address],
+            check=True,
+            capture_output=True,
+            timeout=120,
+        )
     return smaller(path)
 
 
 def smaller(path: Path) -> Path:
     """A PNG with a palette: flat colours lose nothing that is seen."""
     with Image.open(path) as picture:
-        made = picture.convert("RGB").quantize(colors=128, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        made = picture.convert("RGB").quantize(
+            colors=128, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+        )
     made.save(path, optimize=True)
     return path
 
 
 def live(run: store.StoredRun, path: Path, share: float = 0.6) -> Path:
-    """The progress display after a share of the run's rounds, with the times at which they were taken."""
+    """The progress display after a share of the run's rounds, with the times at which they were
+    taken.
+    """
     console = recorder()
     display = Display(console)
     rounds = sorted(run.rounds, key=lambda one: one.started)
-    begun = {(one.group, one.replicate): one.started for one in run.results if one.replicate != COUNTED}
+    begun = {
+        (one.group, one.replicate): one.started for one in run.results if one.replicate != COUNTED
+    }
     clock = [min(begun.values())]
     display._bar.get_time = lambda: clock[0]
     display._outlook = Outlook(lambda: clock[0])
     protocol = run.plan.protocol
     console.print(Text.assemble(("$ ", "bold green"), run.command))
     display.say(f"results: results/{run.id}")
-    display(events.RunStarted(plan=run.plan, path=run.path, replicates=protocol.replicates, sealed={}))
+    display(
+        events.RunStarted(plan=run.plan, path=run.path, replicates=protocol.replicates, sealed={})
+    )
     for one in rounds[: max(1, round(share * len(rounds)))]:
         if (started := begun.pop((one.group, one.replicate), None)) is not None:
             clock[0] = started
-            display(events.ReplicateStarted(group=one.group, replicate=one.replicate, attempt=one.attempt, cases=one.order))
+            display(
+                events.ReplicateStarted(
+                    group=one.group, replicate=one.replicate, attempt=one.attempt, cases=one.order
+                )
+            )
         clock[0] = one.ended
         display(events.RoundDone(round=one, rounds=protocol.rounds))
     console.print(display._bar.get_renderable())
@@ -89,19 +125,37 @@ def finished(run: store.StoredRun, path: Path) -> Path:
     """The table as a terminal shows it."""
     console = recorder()
     console.print(Text.assemble(("$ ", "bold green"), "python bench.py show latest"))
-    console.print(Text.from_ansi(exporters.export(build_table(run), "table", width=COLUMNS, colour=True)))
+    console.print(
+        Text.from_ansi(exporters.export(build_table(run), "table", width=COLUMNS, colour=True))
+    )
     return svg(console, "the table", path)
 
 
 def recorder() -> Console:
-    """A console that keeps what it is given, in colour though it is no terminal: a terminal would keep every frame of the bar."""
-    return Console(record=True, file=io.StringIO(), width=COLUMNS, force_terminal=False, color_system="truecolor", highlight=False)
+    """A console that keeps what it is given, in colour though it is no terminal: a terminal would
+    keep every frame of the bar.
+    """
+    return Console(
+        record=True,
+        file=io.StringIO(),
+        width=COLUMNS,
+        force_terminal=False,
+        color_system="truecolor",
+        highlight=False,
+    )
 
 
 def svg(console: Console, title: str, path: Path) -> Path:
     """What the console recorded, with no font fetched from anywhere."""
-    form = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.S).replace("Fira Code", "DejaVu Sans Mono")
-    path.write_text(console.export_svg(title=title, theme=DIMMED_MONOKAI, code_format=form, unique_id=path.stem), encoding="utf-8")
+    form = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.S).replace(
+        "Fira Code", "DejaVu Sans Mono"
+    )
+    path.write_text(
+        console.export_svg(
+            title=title, theme=DIMMED_MONOKAI, code_format=form, unique_id=path.stem
+        ),
+        encoding="utf-8",
+    )
     return path
 
 
@@ -118,7 +172,9 @@ def main() -> None:
     drawn = [live(run, asked.output / "live.svg"), finished(run, asked.output / "table.svg")]
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
-        sys.stderr.write("no Chromium is installed here, so the pictures of the page stay as they are\n")
+        sys.stderr.write(
+            "no Chromium is installed here, so the pictures of the page stay as they are\n"
+        )
     else:
         drawn += [page(browser, table, name, asked.output) for name in PAGES]
     with tempfile.TemporaryDirectory() as scratch:

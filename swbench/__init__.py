@@ -1,4 +1,6 @@
-"""swbench measures what whitening costs in deep networks: layers, solvers, FLOP counts, and a measuring protocol to trust."""
+"""swbench measures what whitening costs in deep networks: layers, solvers, FLOP counts, and a
+measuring protocol to trust.
+"""
 
 import importlib
 
@@ -13,7 +15,15 @@ _EXPORTS = {
     "load_run": "swbench.report.frame",
 }
 
-__all__ = ["BatchWhiten2d", "InstanceWhiten2d", "SwitchWhiten2d", "__version__", "count_flops", "inverse_sqrt", "load_run"]
+__all__ = [
+    "BatchWhiten2d",
+    "InstanceWhiten2d",
+    "SwitchWhiten2d",
+    "__version__",
+    "count_flops",
+    "inverse_sqrt",
+    "load_run",
+]
 
 
 def __getattr__(name: str):

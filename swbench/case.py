@@ -1,4 +1,6 @@
-"""What is measured: one `Case` (a network) or `SolverCase` (a batch of small matrices), identified by a hash of all its fields."""
+"""What is measured: one `Case` (a network) or `SolverCase` (a batch of small matrices), identified
+by a hash of all its fields.
+"""
 
 import dataclasses
 import hashlib
@@ -8,7 +10,9 @@ from functools import cache, cached_property
 from typing import Any, ClassVar
 
 BASELINE, CONTROL, VARIANT = "baseline", "control", "variant"
-"""Roles in a group: what others are divided by, its identical twin that shows the noise floor, and everything else."""
+"""Roles in a group: what others are divided by, its identical twin that shows the noise floor, and
+everything else.
+"""
 
 
 _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
@@ -25,12 +29,20 @@ class _Keyed:
 
     kind: ClassVar[str]
     _later: ClassVar[dict[str, Any]] = {}
-    """Fields that runs were stored without, and what these meant: so that their cases keep their keys."""
+    """Fields that runs were stored without, and what these meant: so that their cases keep their
+    keys.
+    """
 
     def to_json(self) -> dict[str, Any]:
-        """All fields and the kind, as JSON-ready values; a field of `_later` only where it is not what it was before there was one."""
+        """All fields and the kind, as JSON-ready values; a field of `_later` only where it is not
+        what it was before there was one.
+        """
         found = {"kind": self.kind} | {name: getattr(self, name) for name in _names(type(self))}
-        return {name: value for name, value in found.items() if name not in self._later or value != self._later[name]}
+        return {
+            name: value
+            for name, value in found.items()
+            if name not in self._later or value != self._later[name]
+        }
 
     @cached_property
     def key(self) -> str:
@@ -42,10 +54,11 @@ class _Keyed:
 class Case(_Keyed):
     """One network under one setting.
 
-    `image` is (height, width) in pixels; `layers` the number of sites that carry `norm`, all others carry batch normalisation;
-    `solver` a solver spec such as `auto`, `eigh` or `eigh:backward=paper`, None where nothing is whitened; `threads` the
-    intra-op threads on a CPU, 0 on a GPU; `world` the number of processes the batch is spread over, `nodes` the machines they are on,
-    as many on each.
+    `image` is (height, width) in pixels; `layers` the number of sites that carry `norm`, all others
+    carry batch normalisation; `solver` a solver spec such as `auto`, `eigh` or
+    `eigh:backward=paper`, None where nothing is whitened; `threads` the intra-op threads on a CPU,
+    0 on a GPU; `world` the number of processes the batch is spread over, `nodes` the machines they
+    are on, as many on each.
     """
 
     kind: ClassVar[str] = "network"
@@ -70,7 +83,8 @@ class Case(_Keyed):
 
 @dataclass(frozen=True, kw_only=True)
 class SolverCase(_Keyed):
-    """One solver on `batch` matrices of `group`×`group` with a named spectrum (`kappa=1e3`, `two-eightfold`, `identity` …).
+    """One solver on `batch` matrices of `group`×`group` with a named spectrum (`kappa=1e3`,
+    `two-eightfold`, `identity` …).
 
     `cache` is `hot` or `cold` (L2 flushed before each sample, GPU only); `threads` as in `Case`.
     """

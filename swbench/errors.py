@@ -1,8 +1,11 @@
-"""The exception tree: every mistake a user can make, each as one line that names the place, the value and the remedy.
+"""The exception tree: every mistake a user can make, each as one line that names the place, the
+value and the remedy.
 
 SwbenchError                 the user's mistake; `cli` prints the message and exits with `exit_code`
- ├─ UnknownName              no such suite, model, norm, solver, probe, rule …; suggests the nearest name
- ├─ OptionError              a command-line value out of range, or options that contradict each other
+ ├─ UnknownName              no such suite, model, norm, solver, probe, rule …; suggests the nearest
+     name
+ ├─ OptionError              a command-line value out of range, or options that contradict each
+     other
  ├─ SuiteError               a suite file is wrong; carries every problem at once
  ├─ DeviceError              the device asked for is not here
  ├─ StoreError               a results folder cannot be written, read, or trusted
@@ -23,19 +26,31 @@ from collections.abc import Iterable, Sequence
 
 
 def printable(text: object) -> str:
-    """`text` with every control character escaped, so a name from a file cannot drive the terminal."""
+    """`text` with every control character escaped, so a name from a file cannot drive the
+    terminal.
+    """
     shown = str(text)
-    return shown if shown.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in shown)
+    return (
+        shown
+        if shown.isprintable()
+        else "".join(c if c.isprintable() else repr(c)[1:-1] for c in shown)
+    )
 
 
 def near_miss(name: str, known: Iterable[str]) -> str:
-    """` Did you mean 'x'?` for the closest known name, the first among equally close ones; else an empty string."""
+    """` Did you mean 'x'?` for the closest known name, the first among equally close ones; else an
+    empty string.
+    """
     known = list(known)
     close = difflib.get_close_matches(name, known, n=len(known) or 1, cutoff=0.6)
     if not close:
         return ""
     nearest = difflib.SequenceMatcher(a=close[0], b=name).ratio()
-    first = next(other for other in known if other in close and difflib.SequenceMatcher(a=other, b=name).ratio() >= nearest)
+    first = next(
+        other
+        for other in known
+        if other in close and difflib.SequenceMatcher(a=other, b=name).ratio() >= nearest
+    )
     return f" Did you mean {first!r}?"
 
 
@@ -52,7 +67,10 @@ class UnknownName(SwbenchError):
         self.kind, self.name, self.known = kind, name, tuple(known)
         place = f" in {where}" if where else ""
         hint = near_miss(name, known)
-        super().__init__(f"no {kind} is called {printable(name)!r}{place}.{hint} Known: {', '.join(known) or 'none'}.")
+        super().__init__(
+            f"no {kind} is called {printable(name)!r}{place}.{hint} Known: "
+            f"{', '.join(known) or 'none'}."
+        )
 
 
 class OptionError(SwbenchError):

@@ -1,4 +1,6 @@
-"""What a run will do: groups of cases that share their rounds, and the protocol by which they are measured."""
+"""What a run will do: groups of cases that share their rounds, and the protocol by which they are
+measured.
+"""
 
 import dataclasses
 import math
@@ -13,9 +15,10 @@ from swbench.case import BASELINE, AnyCase, case_from_json
 class Protocol:
     """How a run measures (docs/measuring.md).
 
-    `iterations` rounds in all are spread over `replicates` fresh worker processes; warm-up lasts at least `warmup_calls` calls and
-    `warmup_s` seconds, then until two windows agree within 1 %, at most `warmup_cap_s`. `target_ci` (a half-width on the log-ratio)
-    turns on optional stopping and `budget_s` ends it; `case_limit_s` is the longest a worker may stay silent.
+    `iterations` rounds in all are spread over `replicates` fresh worker processes; warm-up lasts at
+    least `warmup_calls` calls and `warmup_s` seconds, then until two windows agree within 1 %, at
+    most `warmup_cap_s`. `target_ci` (a half-width on the log-ratio) turns on optional stopping and
+    `budget_s` ends it; `case_limit_s` is the longest a worker may stay silent.
     """
 
     iterations: int = 100
@@ -35,16 +38,27 @@ class Protocol:
         return math.ceil(self.iterations / self.replicates)
 
 
-QUICK = {"iterations": 10, "replicates": 2, "warmup_calls": 3, "warmup_s": 0.0, "warmup_cap_s": 0.0, "quick": True}
-"""What `--quick` changes: 2 replicates of 5 rounds, 3 warm-up calls. Every output of such a run says QUICK."""
+QUICK = {
+    "iterations": 10,
+    "replicates": 2,
+    "warmup_calls": 3,
+    "warmup_s": 0.0,
+    "warmup_cap_s": 0.0,
+    "quick": True,
+}
+"""What `--quick` changes: 2 replicates of 5 rounds, 3 warm-up calls. Every output of such a run
+says QUICK.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Cases that run in the same rounds of the same worker; the one whose role is `baseline` is what the others are divided by.
+    """Cases that run in the same rounds of the same worker; the one whose role is `baseline` is
+    what the others are divided by.
 
-    `name` is unique in a plan and readable (`cpu batch 1 224x224`). `rows` gives each case, by position, the label its table shows.
-    `fallback_of` names the group before it in the plan, of a larger batch and else the same, without whose running out of memory this one is not measured.
+    `name` is unique in a plan and readable (`cpu batch 1 224x224`). `rows` gives each case, by
+    position, the label its table shows. `fallback_of` names the group before it in the plan, of a
+    larger batch and else the same, without whose running out of memory this one is not measured.
     """
 
     name: str
@@ -66,20 +80,33 @@ class Group:
         return next((case.key for case in self.cases if case.role == BASELINE), None)
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-ready values of all fields; `fallback_of` only where there is one, as in runs that were stored before there was any."""
-        found = {"name": self.name, "cases": [case.to_json() for case in self.cases], "rows": list(self.rows)}
+        """JSON-ready values of all fields; `fallback_of` only where there is one, as in runs that
+        were stored before there was any.
+        """
+        found = {
+            "name": self.name,
+            "cases": [case.to_json() for case in self.cases],
+            "rows": list(self.rows),
+        }
         return found | ({"fallback_of": self.fallback_of} if self.fallback_of is not None else {})
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Group":
         """The group that `to_json` wrote."""
         cases = tuple(case_from_json(c) for c in data["cases"])
-        return cls(name=data["name"], cases=cases, rows=tuple(data["rows"]), fallback_of=data.get("fallback_of"))
+        return cls(
+            name=data["name"],
+            cases=cases,
+            rows=tuple(data["rows"]),
+            fallback_of=data.get("fallback_of"),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A whole run: which suite it came from, its groups, its metrics (`flops`, `time`, `memory`, `utilisation`, `accuracy`) and protocol."""
+    """A whole run: which suite it came from, its groups, its metrics (`flops`, `time`, `memory`,
+    `utilisation`, `accuracy`) and protocol.
+    """
 
     suite: str
     title: str
@@ -90,19 +117,29 @@ class Plan:
     paper: str | None = None
 
     def due(self, ran_out: Container[str]) -> tuple[Group, ...]:
-        """The groups to measure, as far as is known: all but the fallbacks of groups that are not in `ran_out`, which names those that ran out of memory."""
+        """The groups to measure, as far as is known: all but the fallbacks of groups that are not
+        in `ran_out`, which names those that ran out of memory.
+        """
         found: dict[str, Group] = {}
         for group in self.groups:
-            if group.fallback_of is None or (group.fallback_of in found and group.fallback_of in ran_out):
+            if group.fallback_of is None or (
+                group.fallback_of in found and group.fallback_of in ran_out
+            ):
                 found[group.name] = group
         return tuple(found.values())
 
     def given_up(self, ran_out: Container[str]) -> frozenset[str]:
-        """The groups in whose place a fallback is measured: one replicate has shown that they do not fit, and they get no further one."""
-        return frozenset(group.fallback_of for group in self.due(ran_out) if group.fallback_of is not None)
+        """The groups in whose place a fallback is measured: one replicate has shown that they do
+        not fit, and they get no further one.
+        """
+        return frozenset(
+            group.fallback_of for group in self.due(ran_out) if group.fallback_of is not None
+        )
 
     def lasting(self, ran_out: Container[str]) -> tuple[Group, ...]:
-        """The groups that get every replicate they need, as far as is known: those that are due and not given up."""
+        """The groups that get every replicate they need, as far as is known: those that are due and
+        not given up.
+        """
         given_up = self.given_up(ran_out)
         return tuple(group for group in self.due(ran_out) if group.name not in given_up)
 

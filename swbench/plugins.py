@@ -1,6 +1,8 @@
-"""`--plugin FILE`: the user's own models, norms and solvers. The file is executed, which is why nothing but that flag ever names one.
+"""`--plugin FILE`: the user's own models, norms and solvers. The file is executed, which is why
+nothing but that flag ever names one.
 
-Neither a suite, nor a stored plan, nor the environment can: the command line hands its files to the processes that it starts.
+Neither a suite, nor a stored plan, nor the environment can: the command line hands its files to the
+processes that it starts.
 """
 
 import hashlib
@@ -15,7 +17,9 @@ from swbench.errors import OptionError
 
 @dataclass(frozen=True)
 class Plugin:
-    """A file that was executed: its absolute `path`, and the first 12 hex digits of the SHA-256 of its bytes."""
+    """A file that was executed: its absolute `path`, and the first 12 hex digits of the SHA-256 of
+    its bytes.
+    """
 
     path: str
     digest: str
@@ -31,10 +35,12 @@ _loaded: dict[str, Plugin] = {}
 
 
 def load(files: Iterable[str | Plugin]) -> tuple[Plugin, ...]:
-    """Execute each file as a module of its own name and call its `register()`, which adds to the tables.
+    """Execute each file as a module of its own name and call its `register()`, which adds to the
+    tables.
 
-    A `Plugin` stands for the file as it was, so that a worker refuses one that has been edited since. Raises OptionError for a file that is not
-    there, is not Python, has no `register`, fails, has changed, or whose name is a module's already.
+    A `Plugin` stands for the file as it was, so that a worker refuses one that has been edited
+    since. Raises OptionError for a file that is not there, is not Python, has no `register`, fails,
+    has changed, or whose name is a module's already.
     """
     return tuple(_load(file) for file in files)
 
@@ -62,7 +68,9 @@ def _load(file: str | Plugin) -> Plugin:
     source = _source(path, given)
     plugin = Plugin(str(path), hashlib.sha256(source).hexdigest()[:12])
     if isinstance(file, Plugin) and file != plugin:
-        raise OptionError(f"--plugin {given}: the file was edited since the run began; start a new run")
+        raise OptionError(
+            f"--plugin {given}: the file was edited since the run began; start a new run"
+        )
     before = _loaded.get(plugin.path)
     if before is None:
         _execute(path, source, given)
@@ -83,9 +91,14 @@ def _execute(path: Path, source: bytes, given: str) -> None:
     """Run the very bytes that were hashed."""
     name = path.stem
     if not name.isidentifier():
-        raise OptionError(f"--plugin {given}: {name!r} cannot be the name of a module; rename the file with letters, digits and _ alone")
+        raise OptionError(
+            f"--plugin {given}: {name!r} cannot be the name of a module; rename "
+            "the file with letters, digits and _ alone"
+        )
     if name in sys.modules or _elsewhere(name, path):
-        raise OptionError(f"--plugin {given}: a module called {name!r} is installed already; rename the file")
+        raise OptionError(
+            f"--plugin {given}: a module called {name!r} is installed already; rename the file"
+        )
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
@@ -103,7 +116,9 @@ def _execute(path: Path, source: bytes, given: str) -> None:
 def _elsewhere(name: str, path: Path) -> bool:
     """Whether an import of that name would find something other than the file itself."""
     found = importlib.util.find_spec(name)
-    return found is not None and (found.origin is None or Path(found.origin).resolve() != path.resolve())
+    return found is not None and (
+        found.origin is None or Path(found.origin).resolve() != path.resolve()
+    )
 
 
 def _cause(problem: BaseException, path: Path) -> str:

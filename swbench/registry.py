@@ -9,7 +9,9 @@ from swbench.errors import UnknownName
 
 
 class Registry(Mapping[str, str]):
-    """A table from names to `module:attribute` targets. Looking a name up imports its module; listing imports nothing."""
+    """A table from names to `module:attribute` targets. Looking a name up imports its module;
+    listing imports nothing.
+    """
 
     def __init__(self, kind: str, table: Mapping[str, str]) -> None:
         self.kind = kind
@@ -20,7 +22,9 @@ class Registry(Mapping[str, str]):
         return tuple(self._table)
 
     def check(self, name: str, where: str = "") -> str:
-        """`name` itself if it is registered. Raises UnknownName, with the nearest match, if it is not. Imports nothing."""
+        """`name` itself if it is registered. Raises UnknownName, with the nearest match, if it is
+        not. Imports nothing.
+        """
         if name not in self._table:
             raise UnknownName(self.kind, name, self.names(), where)
         return name
@@ -31,14 +35,19 @@ class Registry(Mapping[str, str]):
         return getattr(importlib.import_module(module), attribute)
 
     def add(self, name: str, target: Any) -> None:
-        """Register a class or function, or its `module:attribute`, under a new name: what a plugin does.
+        """Register a class or function, or its `module:attribute`, under a new name: what a plugin
+        does.
 
-        Raises ValueError if the name is taken, is not a word of letters, digits, `-`, `_` and `.`, or the target has no name of its own in its module.
+        Raises ValueError if the name is taken, is not a word of letters, digits, `-`, `_` and `.`,
+        or the target has no name of its own in its module.
         """
         if name in self._table:
             raise ValueError(f"{self.kind} {name!r} is registered already, as {self._table[name]}")
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}", name):
-            raise ValueError(f"{name!r} cannot be the name of a {self.kind}: it must be a word of letters, digits, '-', '_' and '.'")
+            raise ValueError(
+                f"{name!r} cannot be the name of a {self.kind}: it must be a word of "
+                "letters, digits, '-', '_' and '.'"
+            )
         self._table[name] = target if isinstance(target, str) else _address(target)
 
     def __getitem__(self, name: str) -> str:
@@ -54,5 +63,8 @@ class Registry(Mapping[str, str]):
 def _address(target: Any) -> str:
     module, attribute = getattr(target, "__module__", None), getattr(target, "__qualname__", None)
     if not module or not attribute or not attribute.isidentifier():
-        raise ValueError(f"{target!r} cannot be registered: define it as a class or function at the top of its module, or give 'module:attribute'")
+        raise ValueError(
+            f"{target!r} cannot be registered: define it as a class or function at "
+            "the top of its module, or give 'module:attribute'"
+        )
     return f"{module}:{attribute}"

@@ -1,11 +1,19 @@
-"""What came out: raw samples, never rounded, trimmed or converted, with the status of the cell they belong to."""
+"""What came out: raw samples, never rounded, trimmed or converted, with the status of the cell they
+belong to.
+"""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-OK, OUT_OF_MEMORY, UNSUPPORTED, CRASHED, TIMED_OUT = "ok", "out_of_memory", "unsupported", "crashed", "timed_out"
+OK, OUT_OF_MEMORY, UNSUPPORTED, CRASHED, TIMED_OUT = (
+    "ok",
+    "out_of_memory",
+    "unsupported",
+    "crashed",
+    "timed_out",
+)
 STATUSES = (OK, OUT_OF_MEMORY, UNSUPPORTED, CRASHED, TIMED_OUT)
 """Failure is data: a cell that failed keeps its status and cause, and the table prints them."""
 
@@ -16,7 +24,9 @@ BUDGET_SPENT = "budget spent"
 """Why a run ended whose `--budget` was up before all replicates were done."""
 
 PAIRED, ONE_BY_ONE, WITHOUT_CONTROL = "paired", "one by one", "one by one, without the control"
-"""What `chosen` says of a case that did not fit the memory together with all others and was measured beside the baseline and its control, or that alone."""
+"""What `chosen` says of a case that did not fit the memory together with all others and was
+measured beside the baseline and its control, or that alone.
+"""
 
 COUNTED = -1
 """The replicate number of results that are counted once a case instead of timed."""
@@ -25,24 +35,34 @@ FLOPS = "flops_paper"
 """Operations of one image by the rule of the paper's tables."""
 
 FORWARD, FORWARD_BACKWARD = "forward_s", "forward_backward_s"
-"""Time of one call, from its start to the end of the forward pass and to the end of the backward pass: the host's wall clock on a CPU, the
-mean over a block of iterations by the device's own events on a GPU (docs/measuring-gpu.md)."""
+"""Time of one call, from its start to the end of the forward pass and to the end of the backward
+pass: the host's wall clock on a CPU, the mean over a block of iterations by the device's own events
+on a GPU (docs/measuring-gpu.md).
+"""
 
 FORWARD_BACKWARD_WALL = "forward_backward_wall_s"
 """Host wall time of a block of iterations on a GPU, divided by their number."""
 
 CPU_TIME = "_cpu_s"
-"""How metrics end that count the seconds of all threads together, which is more than passes on the wall."""
+"""How metrics end that count the seconds of all threads together, which is more than passes on the
+wall.
+"""
 
 
 def call_s(samples: Mapping[str, float]) -> float:
-    """Seconds on the wall of one call: its longest time, for F lies within F+B. 0 without a sample."""
-    return max((value for metric, value in samples.items() if not metric.endswith(CPU_TIME)), default=0.0)
+    """Seconds on the wall of one call: its longest time, for F lies within F+B. 0 without a
+    sample.
+    """
+    return max(
+        (value for metric, value in samples.items() if not metric.endswith(CPU_TIME)), default=0.0
+    )
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """All samples of one metric, in the order they were taken, in the SI `unit` (`s`, `B`, `J`, `W`, `1`)."""
+    """All samples of one metric, in the order they were taken, in the SI `unit` (`s`, `B`, `J`,
+    `W`, `1`).
+    """
 
     metric: str
     unit: str
@@ -51,10 +71,12 @@ class Measurement:
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
-    """One round: every case of a group once, in `order`; `samples` maps case key to metric to seconds.
+    """One round: every case of a group once, in `order`; `samples` maps case key to metric to
+    seconds.
 
-    `disturbance` holds what the machine did meanwhile (steal, pressure, involuntary switches …) as raw readings, and `blocks` maps case key to the
-    readings around its block of GPU timing (`probes.card.around`); `started` is Unix time.
+    `disturbance` holds what the machine did meanwhile (steal, pressure, involuntary switches …) as
+    raw readings, and `blocks` maps case key to the readings around its block of GPU timing
+    (`probes.card.around`); `started` is Unix time.
     """
 
     group: str
@@ -74,9 +96,13 @@ class Round:
 
     @property
     def ended(self) -> float:
-        """Unix time of its end: the start plus the wall time of its readings, or the sum of its calls where these lack it."""
+        """Unix time of its end: the start plus the wall time of its readings, or the sum of its
+        calls where these lack it.
+        """
         wall_s = self.disturbance.get("wall_s")
-        return self.started + (sum(map(call_s, self.samples.values())) if wall_s is None else wall_s)
+        return self.started + (
+            sum(map(call_s, self.samples.values())) if wall_s is None else wall_s
+        )
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready values of all fields."""
@@ -92,9 +118,11 @@ class Round:
 class Result:
     """One cell and replicate, sealed when the replicate ended.
 
-    `detail` says why where `status` is not `ok`; `chosen` what was decided at run time (the solver behind `auto`, the kernels);
-    `attempt` names the worker run, so that rounds of a killed one are told apart; `also` names further ones of the same replicate whose rounds hold
-    samples of this cell: a baseline is measured anew beside every case that is paired with it alone. Times are Unix times.
+    `detail` says why where `status` is not `ok`; `chosen` what was decided at run time (the solver
+    behind `auto`, the kernels); `attempt` names the worker run, so that rounds of a killed one are
+    told apart; `also` names further ones of the same replicate whose rounds hold samples of this
+    cell: a baseline is measured anew beside every case that is paired with it alone. Times are Unix
+    times.
     """
 
     case: str
@@ -126,7 +154,9 @@ class Result:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Result":
         """The result that `to_json` wrote."""
-        measured = tuple(Measurement(m["metric"], m["unit"], tuple(m["samples"])) for m in data["measurements"])
+        measured = tuple(
+            Measurement(m["metric"], m["unit"], tuple(m["samples"])) for m in data["measurements"]
+        )
         return cls(**{**data, "measurements": measured, "also": tuple(data.get("also", ()))})
 
 

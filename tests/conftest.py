@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-# A shell starts what it runs in the background with Ctrl-C ignored, and nohup with the end of the terminal, and programs started here would inherit
-# that: tests that send it would wait for ever.
+# A shell starts what it runs in the background with Ctrl-C ignored, and nohup with the end of the
+# terminal, and programs started here would inherit that: tests that send it would wait for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:

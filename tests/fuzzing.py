@@ -1,4 +1,6 @@
-"""How much to fuzz, and what counts as a hang. `SWBENCH_FUZZ` is the number of generated inputs for each loader."""
+"""How much to fuzz, and what counts as a hang. `SWBENCH_FUZZ` is the number of generated inputs for
+each loader.
+"""
 
 import os
 import signal
@@ -9,12 +11,18 @@ from hypothesis import HealthCheck, settings
 
 INPUTS = int(os.environ.get("SWBENCH_FUZZ", "300"))
 LIMIT_S = 1.0
-"""Seconds of processor time one input may take; processor time, so that a busy machine is no hang."""
+"""Seconds of processor time one input may take; processor time, so that a busy machine is no
+hang.
+"""
 
 
 def cases(of: int):
     """Hypothesis settings for one of the `of` tests of a loader."""
-    return settings(max_examples=-(-INPUTS // of), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    return settings(
+        max_examples=-(-INPUTS // of),
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
 
 
 @contextmanager

@@ -35,7 +35,13 @@ class Wide(SpectralSolver):
 class Tiny(nn.Module):
     def __init__(self, num_classes):
         super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.SiLU(), nn.Conv2d(16, 16, 3), nn.BatchNorm2d(16))
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 16, 3),
+            nn.BatchNorm2d(16),
+            nn.SiLU(),
+            nn.Conv2d(16, 16, 3),
+            nn.BatchNorm2d(16),
+        )
         self.head = nn.Linear(16, num_classes)
 
     def forward(self, x):

@@ -1,4 +1,6 @@
-"""The scripts that show that two runs agree, and that nothing is seen where nothing is: what they start, judge and keep."""
+"""The scripts that show that two runs agree, and that nothing is seen where nothing is: what they
+start, judge and keep.
+"""
 
 import os
 import signal
@@ -22,9 +24,20 @@ import aa  # noqa: E402
 import agreement  # noqa: E402
 import observed  # noqa: E402
 
-BN, AGAIN, SWA = Case(model="m", role=BASELINE), Case(model="m", role=CONTROL), Case(model="m", norm="swa", layers=7, solver="eigh")
+BN, AGAIN, SWA = (
+    Case(model="m", role=BASELINE),
+    Case(model="m", role=CONTROL),
+    Case(model="m", norm="swa", layers=7, solver="eigh"),
+)
 GROUP = Group(name="g", cases=(BN, AGAIN, SWA), rows=("BN", "BN (control)", "SW"))
-PLAN = Plan(suite="s", title="S", kind="network", groups=(GROUP,), metrics=("time",), protocol=Protocol(iterations=4, replicates=2))
+PLAN = Plan(
+    suite="s",
+    title="S",
+    kind="network",
+    groups=(GROUP,),
+    metrics=("time",),
+    protocol=Protocol(iterations=4, replicates=2),
+)
 ENVIRONMENT = {
     "label": "tiny",
     "processor": {"model": "Tiny"},
@@ -37,20 +50,41 @@ ENVIRONMENT = {
 
 
 def stored(folder, slower=1.5, status="ok", complete=True):
-    """A run with `slower` between variant and baseline and rounds of 0.9 s of each second, of which the variant ended with `status` the second time."""
+    """A run with `slower` between variant and baseline and rounds of 0.9 s of each second, of which
+    the variant ended with `status` the second time.
+    """
     with RunWriter.create(folder, PLAN, ENVIRONMENT, "bench.py run s") as writer:
         for replicate in range(2):
             for index in range(2):
                 samples = {
-                    case.key: {"forward_s": 0.1 * factor, "forward_backward_s": 0.2 * factor} for case, factor in ((BN, 1.0), (AGAIN, 1.0), (SWA, slower))
+                    case.key: {"forward_s": 0.1 * factor, "forward_backward_s": 0.2 * factor}
+                    for case, factor in ((BN, 1.0), (AGAIN, 1.0), (SWA, slower))
                 }
                 began = 100.0 * replicate + index
                 writer.add_round(
-                    Round(group="g", replicate=replicate, attempt="a", index=index, order=(BN.key, AGAIN.key, SWA.key), samples=samples, started=began)
+                    Round(
+                        group="g",
+                        replicate=replicate,
+                        attempt="a",
+                        index=index,
+                        order=(BN.key, AGAIN.key, SWA.key),
+                        samples=samples,
+                        started=began,
+                    )
                 )
             ends = [status if (case, replicate) == (SWA, 1) else "ok" for case in GROUP.cases]
-            found = {"group": "g", "replicate": replicate, "attempt": "a", "ended": 100.0 * replicate + 2}
-            writer.seal([Result(case=case.key, status=end, **found) for case, end in zip(GROUP.cases, ends, strict=True)])
+            found = {
+                "group": "g",
+                "replicate": replicate,
+                "attempt": "a",
+                "ended": 100.0 * replicate + 2,
+            }
+            writer.seal(
+                [
+                    Result(case=case.key, status=end, **found)
+                    for case, end in zip(GROUP.cases, ends, strict=True)
+                ]
+            )
         if complete:
             writer.finish()
 
@@ -64,7 +98,11 @@ def measures(monkeypatch):
 def test_the_commands_are_those_of_the_command_line(monkeypatch, tmp_path, capsys):
     for script in (agreement, aa):
         taken = []
-        monkeypatch.setattr(script, "bench", lambda arguments, *_, taken=taken: taken.append(arguments) or sys.exit(7))
+        monkeypatch.setattr(
+            script,
+            "bench",
+            lambda arguments, *_, taken=taken: taken.append(arguments) or sys.exit(7),
+        )
         monkeypatch.setattr(sys, "argv", ["script", "--no-load", "--results", str(tmp_path)])
         with pytest.raises(SystemExit):
             script.main()
@@ -91,7 +129,10 @@ def test_a_run_with_a_failed_cell_has_its_account(tmp_path, monkeypatch, capsys,
     assert account.failed == 1
     assert capsys.readouterr().err == f"{run.id}: 1 of 6 cells failed; the others count\n"
     assert observed.bench(["s"], tmp_path)[1] == account
-    assert agreement.faults([], [replace(account, timed_share=0.95)]) == ["no cell was measured", "run 1: 1 cell failed"]
+    assert agreement.faults([], [replace(account, timed_share=0.95)]) == [
+        "no cell was measured",
+        "run 1: 1 cell failed",
+    ]
 
 
 def test_a_run_that_ended_early_has_no_account(tmp_path, monkeypatch):
@@ -104,7 +145,20 @@ def test_a_run_that_ended_early_has_no_account(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("runs", ["0", "-2"])
 def test_no_runs_are_a_mistake_in_one_line(tmp_path, monkeypatch, capsys, runs):
-    monkeypatch.setattr(sys, "argv", ["aa.py", "--no-load", "--runs", runs, "--results", str(tmp_path / "aa"), "--out", str(tmp_path / "out.json")])
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        [
+            "aa.py",
+            "--no-load",
+            "--runs",
+            runs,
+            "--results",
+            str(tmp_path / "aa"),
+            "--out",
+            str(tmp_path / "out.json"),
+        ],
+    )
     assert aa.main() == 2
     said = capsys.readouterr()
     assert (said.out, said.err) == ("", f"aa.py: --runs {runs} measures nothing; give 1 or more\n")
@@ -117,7 +171,9 @@ def test_the_share_of_time_that_is_timed_is_found_and_judged(tmp_path, measures)
     assert account.timed_share == pytest.approx(0.8)
     assert account.reason == "all replicates done"
     lines = agreement.compare(observed.ratios(run), observed.ratios(run), 0.02)
-    assert [(line["row"], line["agree"]) for line in lines] == [(row, True) for row in ("BN (control)", "SW") for _ in range(2)]
+    assert [(line["row"], line["agree"]) for line in lines] == [
+        (row, True) for row in ("BN (control)", "SW") for _ in range(2)
+    ]
     assert agreement.faults(lines, [account]) == ["run 1: less than 90% of its time was timed"]
     good = replace(account, timed_share=0.95, parent_cores=0.001)
     assert agreement.faults(lines, [good]) == []
@@ -146,8 +202,13 @@ def test_both_scripts_write_what_backs_the_claim(tmp_path, measures, monkeypatch
         for number in (1, 2):
             (tmp_path / f"run-{number}" / "account.json").unlink(missing_ok=True)
         out = tmp_path / f"{script.__name__}.json"
-        monkeypatch.setattr(sys, "argv", ["script", "--no-load", "--results", str(tmp_path), "--out", str(out), *more])
-        assert script.main() == (1 if script is agreement else 0)  # rounds of 0.78 s in each second are too little
+        monkeypatch.setattr(
+            sys,
+            "argv",
+            ["script", "--no-load", "--results", str(tmp_path), "--out", str(out), *more],
+        )
+        # rounds of 0.78 s in each second are too little
+        assert script.main() == (1 if script is agreement else 0)
         text = out.read_text()
         assert '"log_ratios"' in text
         assert str(tmp_path) not in text
@@ -158,25 +219,41 @@ def test_an_interval_that_misses_one_or_is_unknown_is_not_counted():
     assert aa.holds({"low": 0.99, "high": 1.01})
     assert not aa.holds({"low": 1.01, "high": 1.02})
     assert not aa.holds({"low": None, "high": None})
-    assert aa.counts([{"metric": "a", "holds": True}, {"metric": "a", "holds": False}, {"metric": "b", "holds": True}]) == {"a": 1, "b": 1}
+    assert aa.counts(
+        [
+            {"metric": "a", "holds": True},
+            {"metric": "a", "holds": False},
+            {"metric": "b", "holds": True},
+        ]
+    ) == {"a": 1, "b": 1}
 
 
 def test_the_parents_cpu_counts_within_the_spans_alone():
-    looks = [(0.0, 0.0), (10.0, 2.0), (20.0, 2.1), (30.0, 5.0)]  # busy before and after, a hundredth of a core in between
+    # busy before and after, a hundredth of a core in between
+    looks = [(0.0, 0.0), (10.0, 2.0), (20.0, 2.1), (30.0, 5.0)]
     assert observed.share_within(looks, [(10.0, 20.0)]) == pytest.approx(0.01)
-    assert observed.share_within(looks, [(12.0, 17.0), (5.0, 10.0)]) == pytest.approx((0.05 + 1.0) / 10)
+    assert observed.share_within(looks, [(12.0, 17.0), (5.0, 10.0)]) == pytest.approx(
+        (0.05 + 1.0) / 10
+    )
     assert observed.share_within(looks, []) is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel ends it, on Linux")
 def test_the_load_ends_with_the_script_even_when_that_is_killed(tmp_path):
     program = (
-        "import sys, time; from neighbour import competing\nif __name__ == '__main__':\n with competing(True) as pid: print(pid, flush=True); sys.stdin.read()"
+        "import sys, time; from neighbour import competing\nif __name__ == '__main__':\n with "
+        "competing(True) as pid: print(pid, flush=True); sys.stdin.read()"
     )
     script = tmp_path / "loaded.py"
     script.write_text(program)
     environ = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
-    with subprocess.Popen([sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ) as started:
+    with subprocess.Popen(
+        [sys.executable, str(script)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environ,
+    ) as started:
         load = psutil.Process(int(started.stdout.readline()))
         started.send_signal(signal.SIGKILL)
         gone, _ = psutil.wait_procs([load], timeout=30)

@@ -17,8 +17,26 @@ def test_json_round_trip(case):
 
 
 def test_every_field_changes_the_key():
-    other = {"model": "x", "norm": "bw", "layers": 14, "solver": "svd", "group": 8, "classes": 19, "image": (713, 713), "batch": 2, "device": "cuda"}
-    other |= {"dtype": "bfloat16", "mode": "graph", "layout": "channels_last", "threads": 2, "world": 2, "nodes": 2, "role": CONTROL}
+    other = {
+        "model": "x",
+        "norm": "bw",
+        "layers": 14,
+        "solver": "svd",
+        "group": 8,
+        "classes": 19,
+        "image": (713, 713),
+        "batch": 2,
+        "device": "cuda",
+    }
+    other |= {
+        "dtype": "bfloat16",
+        "mode": "graph",
+        "layout": "channels_last",
+        "threads": 2,
+        "world": 2,
+        "nodes": 2,
+        "role": CONTROL,
+    }
     assert set(other) == {f.name for f in dataclasses.fields(Case)}
     keys = {dataclasses.replace(CASE, **{name: value}).key for name, value in other.items()}
     assert len(keys | {CASE.key}) == len(other) + 1
@@ -39,7 +57,14 @@ def test_an_unknown_field_is_refused():
 
 def test_a_plan_survives_json():
     group = Group(name="cpu", cases=(CASE,), rows=("SW^a",))
-    plan = Plan(suite="s", title="t", kind="network", groups=(group,), metrics=("time",), protocol=Protocol(iterations=7, replicates=2))
+    plan = Plan(
+        suite="s",
+        title="t",
+        kind="network",
+        groups=(group,),
+        metrics=("time",),
+        protocol=Protocol(iterations=7, replicates=2),
+    )
     again = Plan.from_json(json.loads(json.dumps(plan.to_json())))
     assert again == plan
     assert again.protocol.rounds == 4

@@ -1,4 +1,6 @@
-"""A plugin is executed once, from the bytes that were hashed, and whatever is wrong with one is a line."""
+"""A plugin is executed once, from the bytes that were hashed, and whatever is wrong with one is a
+line.
+"""
 
 import sys
 
@@ -7,7 +9,9 @@ import pytest
 from swbench import plugins
 from swbench.errors import OptionError
 
-COUNTING = "import sys\nsys.times_run = getattr(sys, 'times_run', 0) + 1\ndef register():\n    pass\n"
+COUNTING = (
+    "import sys\nsys.times_run = getattr(sys, 'times_run', 0) + 1\ndef register():\n    pass\n"
+)
 TAKEN = "from swbench import norms\ndef register():\n    norms.TABLE.add('bn', 'a:b')\n"
 
 
@@ -49,8 +53,16 @@ def test_it_may_lie_where_python_would_find_it_by_itself(tmp_path, monkeypatch):
     ("text", "name", "words"),
     [
         ("def register(:\n", "plugin_of_a_test.py", "line 1: "),
-        ("x = 1\nimport no_such_thing_at_all\n", "plugin_of_a_test.py", "line 2: ModuleNotFoundError: No module named 'no_such_thing_at_all'"),
-        ("def register():\n    raise SystemExit(3)\n", "plugin_of_a_test.py", "line 2: SystemExit: 3"),
+        (
+            "x = 1\nimport no_such_thing_at_all\n",
+            "plugin_of_a_test.py",
+            "line 2: ModuleNotFoundError: No module named 'no_such_thing_at_all'",
+        ),
+        (
+            "def register():\n    raise SystemExit(3)\n",
+            "plugin_of_a_test.py",
+            "line 2: SystemExit: 3",
+        ),
         ("x = 1\n", "plugin_of_a_test.py", r"defines no register\(\)"),
         (
             "from swbench import norms\ndef register():\n    norms.TABLE.add('bn', 'a:b')\n",

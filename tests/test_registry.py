@@ -37,13 +37,26 @@ def test_a_class_is_registered_by_where_it_is_defined():
     assert table.load("plum") is OrderedDict
 
 
-@pytest.mark.parametrize(("name", "target"), [("fig", lambda: 0), ("fig", 3), ("a b", "json:dumps"), ("", "json:dumps"), ("x:y", "json:dumps")])
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("fig", lambda: 0),
+        ("fig", 3),
+        ("a b", "json:dumps"),
+        ("", "json:dumps"),
+        ("x:y", "json:dumps"),
+    ],
+)
 def test_what_could_not_be_found_again_is_not_registered(name, target):
     with pytest.raises(ValueError, match="cannot be"):
         Registry("fruit", {}).add(name, target)
 
 
 def test_among_equally_near_names_the_first_of_the_table_is_meant():
-    assert near_miss("resnet5O", ("resnet50", "resnet20", "resnet56")) == " Did you mean 'resnet50'?"
-    assert near_miss("resnet5O", ("resnet56", "resnet20", "resnet50")) == " Did you mean 'resnet56'?"
+    assert (
+        near_miss("resnet5O", ("resnet50", "resnet20", "resnet56")) == " Did you mean 'resnet50'?"
+    )
+    assert (
+        near_miss("resnet5O", ("resnet56", "resnet20", "resnet50")) == " Did you mean 'resnet56'?"
+    )
     assert near_miss("x", ()) == near_miss("zzz", ("resnet50",)) == ""

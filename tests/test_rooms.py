@@ -1,4 +1,6 @@
-"""Each room imports only from the rooms above it (docs/design.md); imports inside functions count as well."""
+"""Each room imports only from the rooms above it (docs/design.md); imports inside functions count
+as well.
+"""
 
 import ast
 from pathlib import Path
@@ -26,9 +28,17 @@ ORDER = [
     ["profile"],
     ["cli"],
 ]
-"""Rooms from the top; `registry` and `plugins` use `errors`, and `result` and `plan` use `case`, which stand on the same line."""
+"""Rooms from the top; `registry` and `plugins` use `errors`, and `result` and `plan` use `case`,
+which stand on the same line.
+"""
 
-SAME_LINE = {("registry", "errors"), ("plugins", "errors"), ("plan", "case"), ("result", "case"), ("plan", "result")}
+SAME_LINE = {
+    ("registry", "errors"),
+    ("plugins", "errors"),
+    ("plan", "case"),
+    ("result", "case"),
+    ("plan", "result"),
+}
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -43,7 +53,11 @@ def imported(tree: ast.AST, names: set[str]) -> set[str]:
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("swbench.")}
+            found |= {
+                alias.name.split(".")[1]
+                for alias in node.names
+                if alias.name.startswith("swbench.")
+            }
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
             if node.module == "swbench":
@@ -58,7 +72,10 @@ def looks_down(own: str, other: str) -> bool:
 
 
 def test_the_rule_can_fail():
-    tree = ast.parse("def f():\n    from swbench.engine import run\n    import swbench.report.table\n    from swbench import cli, __version__")
+    tree = ast.parse(
+        "def f():\n    from swbench.engine import run\n    import "
+        "swbench.report.table\n    from swbench import cli, __version__"
+    )
     assert imported(tree, set(LEVEL)) == {"engine", "report", "cli"}
     assert looks_down("store", "report")
     assert looks_down("store", "suite")
@@ -82,4 +99,6 @@ def test_only_the_command_line_prints_and_exits():
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):
-                assert ast.unparse(node.func) not in ("print", "exit", "quit", "sys.exit"), f"{path}:{node.lineno}"
+                assert ast.unparse(node.func) not in ("print", "exit", "quit", "sys.exit"), (
+                    f"{path}:{node.lineno}"
+                )

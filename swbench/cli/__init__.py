@@ -4,7 +4,9 @@ import sys
 
 
 def main() -> None:
-    """Run the command line and exit: 0 ok, 1 regression or failed self-test, 2 the user's mistake, 3 a failed cell, 130 interrupted."""
+    """Run the command line and exit: 0 ok, 1 regression or failed self-test, 2 the user's mistake,
+    3 a failed cell, 130 interrupted.
+    """
     try:
         from swbench.cli.app import start
         from swbench.cli.signals import ignore

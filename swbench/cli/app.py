@@ -1,4 +1,6 @@
-"""The command table, and the one place where a mistake becomes a line on stderr and an exit code."""
+"""The command table, and the one place where a mistake becomes a line on stderr and an exit
+code.
+"""
 
 import importlib
 import os
@@ -45,7 +47,9 @@ class _Commands(click.Group):
             return None
         module, _, attribute = COMMANDS[name].partition(":")
         if name in READING:
-            ctx.with_resource(uncollected())  # many small objects and no cycles: collecting them doubles the time a large store takes to load
+            # many small objects and no cycles: collecting them doubles the time a large store takes
+            # to load
+            ctx.with_resource(uncollected())
         return getattr(importlib.import_module(module), attribute)
 
     def invoke(self, ctx: click.Context) -> int:
@@ -62,7 +66,8 @@ class _Commands(click.Group):
             if args[0] not in suite.names() and not os.path.exists(args[0]):
                 known = [*COMMANDS, *suite.names()]
                 raise click.UsageError(
-                    f"{printable(args[0])!r} is neither a command nor a suite.{near_miss(args[0], known)}"
+                    f"{printable(args[0])!r} is neither a command nor a "
+                    f"suite.{near_miss(args[0], known)}"
                     f" Commands: {', '.join(COMMANDS)}. Suites: {', '.join(suite.names())}."
                 )
             args = ["run", *args]
@@ -90,10 +95,14 @@ def _group(ctx: click.Context) -> int | None:
 
 
 def start(arguments: Sequence[str]) -> int:
-    """Run the command line on `arguments` and return the exit code. Nothing but a defect of swbench itself raises."""
+    """Run the command line on `arguments` and return the exit code. Nothing but a defect of swbench
+    itself raises.
+    """
     with orderly():
         try:
-            code = _group.main(args=list(arguments), prog_name="bench.py", standalone_mode=False) or 0
+            code = (
+                _group.main(args=list(arguments), prog_name="bench.py", standalone_mode=False) or 0
+            )
             sys.stdout.flush()  # here, where a full disk behind it can still be told
             return code
         except SwbenchError as problem:
@@ -101,15 +110,27 @@ def start(arguments: Sequence[str]) -> int:
         except click.ClickException as problem:
             said = problem.format_message().replace("\n", " ").rstrip(".")
             stop = "" if said.endswith("?") else "."
-            hint = f"{stop} See: {problem.ctx.command_path} --help" if isinstance(problem, click.UsageError) and problem.ctx else ""
+            hint = (
+                f"{stop} See: {problem.ctx.command_path} --help"
+                if isinstance(problem, click.UsageError) and problem.ctx
+                else ""
+            )
             return _refuse(said + hint, MISTAKE)
         except (KeyboardInterrupt, click.Abort) as problem:
-            return _refuse("interrupted", 128 + getattr(problem.__cause__ or problem, "number", signal.SIGINT))
+            return _refuse(
+                "interrupted", 128 + getattr(problem.__cause__ or problem, "number", signal.SIGINT)
+            )
         except BrokenPipeError:  # the reader of our table went away, as `head` does
             drop(sys.stdout)
             return 0
         except OSError as problem:
-            return _refuse(f"the system refused: {_told(problem)}; make room or give permission there, then try again", MISTAKE)
+            return _refuse(
+                (
+                    f"the system refused: {_told(problem)}; make room or give permission "
+                    "there, then try again"
+                ),
+                MISTAKE,
+            )
 
 
 def _told(problem: OSError) -> str:

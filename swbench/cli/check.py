@@ -20,5 +20,8 @@ def check(files: tuple[str, ...], plugins: tuple[str, ...]) -> int:
     for file in files:
         plan = suite.expand(suite.load(file))
         cases = sum(len(group.cases) for group in plan.groups)
-        click.echo(f"{printable(file)}: right; {count(len(plan.groups), 'group')}, {count(cases, 'case')} on a CPU, {plan.protocol.iterations} iterations")
+        click.echo(
+            f"{printable(file)}: right; {count(len(plan.groups), 'group')}, "
+            f"{count(cases, 'case')} on a CPU, {plan.protocol.iterations} iterations"
+        )
     return 0

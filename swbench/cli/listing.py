@@ -12,7 +12,9 @@ from swbench.errors import printable
 if TYPE_CHECKING:
     from swbench.store import Summary
 
-_IMAGES = {"resnet50-seg": (713, 713), "stylizer": (256, 256)} | {f"resnet{depth}": (32, 32) for depth in (20, 32, 44, 56, 110)}
+_IMAGES = {"resnet50-seg": (713, 713), "stylizer": (256, 256)} | {
+    f"resnet{depth}": (32, 32) for depth in (20, 32, 44, 56, 110)
+}
 """The image sizes the paper uses, where they are not 224×224."""
 
 KINDS = ("suites", "models", "norms", "solvers", "probes", "runs")
@@ -20,8 +22,12 @@ KINDS = ("suites", "models", "norms", "solvers", "probes", "runs")
 
 @click.command("list")
 @click.argument("kind", required=False, type=click.Choice(KINDS))
-@click.option("-v", "--verbose", is_flag=True, help="Details: for models, every whitened convolution.")
-@click.option("--results", "results", default="results", show_default=True, help="Folder that holds the runs.")
+@click.option(
+    "-v", "--verbose", is_flag=True, help="Details: for models, every whitened convolution."
+)
+@click.option(
+    "--results", "results", default="results", show_default=True, help="Folder that holds the runs."
+)
 @plugin_option
 def list_(kind: str | None, verbose: bool, results: str, plugins: tuple[str, ...]) -> None:
     """List suites, models, norms, solvers, probes (what can be measured) or runs."""
@@ -54,11 +60,17 @@ def _models() -> None:
         for layers in models.PLACEMENTS.get(model, {}):
             sites = describe(model, layers, (height, width))
             matrices = sum(site.matrices for site in sites)
-            click.echo(f"  {model}: {layers} whitened convolutions, {matrices} matrices of 16x16 an image of {height}x{width}")
+            click.echo(
+                f"  {model}: {layers} whitened convolutions, {matrices} matrices of "
+                f"16x16 an image of {height}x{width}"
+            )
             click.echo("    conv  stage block  channels       map  matrices")
             for site in sites:
                 at, size = site.site, f"{site.height}x{site.width}"
-                click.echo(f"    {at.conv_index:4d}  {at.stage:5d} {at.block:5d}  {at.channels:8d}  {size:>8s}  {site.matrices:8d}")
+                click.echo(
+                    f"    {at.conv_index:4d}  {at.stage:5d} {at.block:5d}  "
+                    f"{at.channels:8d}  {size:>8s}  {site.matrices:8d}"
+                )
 
 
 def _solvers() -> None:
@@ -68,7 +80,9 @@ def _solvers() -> None:
         cls = solvers.TABLE.load(name)
         reason = cls().available("cpu")
         kind = "exact" if cls.exact else "not ZCA whitening"
-        click.echo(f"  {name:16s} {kind:18s} {cls.source}{f' (not here: {reason})' if reason else ''}")
+        click.echo(
+            f"  {name:16s} {kind:18s} {cls.source}{f' (not here: {reason})' if reason else ''}"
+        )
 
 
 def _lines(kind: str, results: str) -> list[str]:

@@ -1,4 +1,6 @@
-"""What `run` does: check everything, then measure suite after suite, and print one document of all their tables."""
+"""What `run` does: check everything, then measure suite after suite, and print one document of all
+their tables.
+"""
 
 import os
 import shutil
@@ -35,7 +37,9 @@ def measure(
     nodes: "Nodes | None" = None,
     **given: Any,
 ) -> int:
-    """Run the suites called `names` under the options `given` and print their tables; `nodes` are the other machines. Returns the exit code."""
+    """Run the suites called `names` under the options `given` and print their tables; `nodes` are
+    the other machines. Returns the exit code.
+    """
     from swbench import plugins as plugin_files
     from swbench.engine import devices
     from swbench.machine.environment import record
@@ -49,10 +53,17 @@ def measure(
     suites = [suite.load(name) for name in dict.fromkeys(names)]
     options = suite.Options.of(**given)
     if set(options.metrics or ()) != {"flops"} and not (dry_run and options.devices):
-        processes = max(world for one in suites for world in options.worlds or one.base.get("world", (1,)))
+        processes = max(
+            world for one in suites for world in options.worlds or one.base.get("world", (1,))
+        )
         processes = min(processes, options.per_node or processes)
         said = tell if allow_busy else lambda text: None
-        options = attrs.evolve(options, devices=devices.check(options.devices, allow_busy=allow_busy or dry_run, processes=processes, tell=said))
+        options = attrs.evolve(
+            options,
+            devices=devices.check(
+                options.devices, allow_busy=allow_busy or dry_run, processes=processes, tell=said
+            ),
+        )
     plans = [suite.expand(one, options) for one in suites]
     _check_solver_options(plans)
     if dry_run:
@@ -73,50 +84,91 @@ def measure(
         if found is not None:
             tell(f"going on with {found.path}")
             command = _command(typed, names)
-            writer = store.resume(found.path, plan, environment, anyway=anyway, command=command, plugins=digests)
+            writer = store.resume(
+                found.path, plan, environment, anyway=anyway, command=command, plugins=digests
+            )
         else:
             text, command = one.text, _command(typed, names)
-            writer = store.RunWriter.create(results, plan, environment, command, suite_text=text, options=asked, plugins=digests)
+            writer = store.RunWriter.create(
+                results, plan, environment, command, suite_text=text, options=asked, plugins=digests
+            )
         try:
-            folders.append(_measure_one(writer, loaded, [other.name for other in suites[suites.index(one) + 1 :]], nodes))
+            folders.append(
+                _measure_one(
+                    writer, loaded, [other.name for other in suites[suites.index(one) + 1 :]], nodes
+                )
+            )
         except StoreError:
             _rescue(writer, format_)
             raise
     return show(folders, format_)
 
 
-def _to_go_on_with(results: str, name: str, asked: dict[str, Any], resume: bool) -> store.Summary | None:
-    """The newest run of the suite with these options, under `resume`. Where a new one is started although one is unfinished, that is said."""
+def _to_go_on_with(
+    results: str, name: str, asked: dict[str, Any], resume: bool
+) -> store.Summary | None:
+    """The newest run of the suite with these options, under `resume`. Where a new one is started
+    although one is unfinished, that is said.
+    """
     found = store.newest(results, name, asked)
     if found is not None and not resume:
         if not found.complete and not store.held(found.path):
-            tell(f"an unfinished run of {name} with these options is in {found.path}; --resume would go on with it; this starts anew")
+            tell(
+                f"an unfinished run of {name} with these options is in {found.path}; --resume "
+                "would go on with it; this starts anew"
+            )
         return None
     if found is None and resume:
-        other = next((run for run in reversed(store.runs(results)) if run.suite == name and not run.complete and not store.held(run.path)), None)
+        other = next(
+            (
+                run
+                for run in reversed(store.runs(results))
+                if run.suite == name and not run.complete and not store.held(run.path)
+            ),
+            None,
+        )
         if other is not None:
-            tell(f"an unfinished run of {name} with other options is in {other.path}; `{other.command} --resume` would go on with it; this starts anew")
+            tell(
+                f"an unfinished run of {name} with other options is in {other.path}; "
+                f"`{other.command} --resume` would go on with it; this starts anew"
+            )
     return found
 
 
-def _compared(environment: dict[str, Any], nodes: "Nodes | None", plugins: Sequence[Plugin], anyway: bool) -> dict[str, Any]:
+def _compared(
+    environment: dict[str, Any], nodes: "Nodes | None", plugins: Sequence[Plugin], anyway: bool
+) -> dict[str, Any]:
     """The environment of this node with what differs on the others, under `nodes`."""
     unlike = nodes.compare(environment, plugins, anyway=anyway) if nodes else {}
     for node, lines in unlike.items():
         tell(f"node {node} differs from node 0: {'; '.join(lines)}")
-    return {**environment, "nodes": {str(node): lines for node, lines in unlike.items()}} if unlike else environment
+    return (
+        {**environment, "nodes": {str(node): lines for node, lines in unlike.items()}}
+        if unlike
+        else environment
+    )
 
 
 def _check_solver_options(plans: Sequence[Plan]) -> None:
-    """Refuse a solver option that is none before anything runs. Solvers without options were checked by name, without loading torch."""
+    """Refuse a solver option that is none before anything runs. Solvers without options were
+    checked by name, without loading torch.
+    """
     from swbench import solvers
 
-    for spec in {case.solver for plan in plans for group in plan.groups for case in group.cases if case.solver and ":" in case.solver}:
+    for spec in {
+        case.solver
+        for plan in plans
+        for group in plan.groups
+        for case in group.cases
+        if case.solver and ":" in case.solver
+    }:
         solvers.get(spec)
 
 
 def _rescue(writer: store.RunWriter, format_: str) -> None:
-    """Where a run cannot be written any more: print what was measured if its folder cannot be read either."""
+    """Where a run cannot be written any more: print what was measured if its folder cannot be read
+    either.
+    """
     try:
         store.load(writer.path)
     except StoreError:
@@ -128,7 +180,10 @@ def _rescue(writer: store.RunWriter, format_: str) -> None:
 def terminal() -> dict[str, Any]:
     """Width and colour of stdout, for the exporters."""
     here = sys.stdout.isatty()
-    return {"width": shutil.get_terminal_size((140, 24)).columns if here else 140, "colour": here and "NO_COLOR" not in os.environ}
+    return {
+        "width": shutil.get_terminal_size((140, 24)).columns if here else 140,
+        "colour": here and "NO_COLOR" not in os.environ,
+    }
 
 
 def show(folders: Sequence[Any], format_: str) -> int:
@@ -138,7 +193,11 @@ def show(folders: Sequence[Any], format_: str) -> int:
         for warning in run.warnings:
             tell(warning)
     _print(runs, format_)
-    return FAILED_CELL if any(result.status in FAILURES for run in runs for result in run.results) else 0
+    return (
+        FAILED_CELL
+        if any(result.status in FAILURES for run in runs for result in run.results)
+        else 0
+    )
 
 
 def _print(runs: Sequence[store.StoredRun], format_: str) -> None:
@@ -149,8 +208,15 @@ def _print(runs: Sequence[store.StoredRun], format_: str) -> None:
     sys.stdout.flush()
 
 
-def _measure_one(writer: store.RunWriter, plugins: Sequence[Plugin], then: Sequence[str] = (), nodes: "Nodes | None" = None) -> Any:
-    """Count and time what the run's own plan asks for, which a resumed run has from its folder; the suites in `then` come after. Returns the folder."""
+def _measure_one(
+    writer: store.RunWriter,
+    plugins: Sequence[Plugin],
+    then: Sequence[str] = (),
+    nodes: "Nodes | None" = None,
+) -> Any:
+    """Count and time what the run's own plan asks for, which a resumed run has from its folder; the
+    suites in `then` come after. Returns the folder.
+    """
     from swbench.cli.progress import Display
     from swbench.engine import Interrupted, SubprocessExecutor, run
 
@@ -163,11 +229,19 @@ def _measure_one(writer: store.RunWriter, plugins: Sequence[Plugin], then: Seque
             if set(plan.metrics) == {"flops"}:
                 writer.finish("counted")
             else:
-                run(plan, writer, SubprocessExecutor(writer.path / "logs", plugins=plugins, nodes=nodes), display)
+                run(
+                    plan,
+                    writer,
+                    SubprocessExecutor(writer.path / "logs", plugins=plugins, nodes=nodes),
+                    display,
+                )
         except KeyboardInterrupt as problem:  # while counting; `run` has its own ending
             raise Interrupted.after(problem, writer) from None
         except NodeLost as problem:
-            kept = f"{len(writer.results)} finished cells are kept in {writer.path}; the same command with --resume goes on from there"
+            kept = (
+                f"{len(writer.results)} finished cells are kept in {writer.path}; the same "
+                "command with --resume goes on from there"
+            )
             raise NodeLost(f"{problem}: {kept}") from None
     return writer.path
 
@@ -187,29 +261,67 @@ def _count(plan: Plan, writer: store.RunWriter, plugins: Sequence[Plugin]) -> No
 
 
 def _ask_for_plugins(results: str, name: str) -> None:
-    """Refuse to look for a run among those without plugins where the newest of that suite had some: a stored run never loads code by itself."""
-    newest = next((one for one in reversed(store.runs(results)) if one.suite == Path(name).stem), None)
+    """Refuse to look for a run among those without plugins where the newest of that suite had some:
+    a stored run never loads code by itself.
+    """
+    newest = next(
+        (one for one in reversed(store.runs(results)) if one.suite == Path(name).stem), None
+    )
     if newest is not None and not newest.complete and (used := newest.options.get("plugins")):
-        flags = " ".join(f"--plugin {printable(one)}" for one in (used if isinstance(used, list) else [used]))
-        raise ResumeRefused(f"run {newest.id} was begun with {flags}; give the flag again (with the file's path), or leave out --resume")
+        flags = " ".join(
+            f"--plugin {printable(one)}" for one in (used if isinstance(used, list) else [used])
+        )
+        raise ResumeRefused(
+            f"run {newest.id} was begun with {flags}; give the flag again (with "
+            "the file's path), or leave out --resume"
+        )
 
 
-FLAGS = ("--quick", "--full", "--resume", "--anyway", "--allow-busy", "--until-fits", "--every-batch")
+FLAGS = (
+    "--quick",
+    "--full",
+    "--resume",
+    "--anyway",
+    "--allow-busy",
+    "--until-fits",
+    "--every-batch",
+)
 """Options of `run` without a value: the word after one of them may be a suite."""
 
 
 def _command(name: str, names: Sequence[str]) -> str:
-    """What the user typed after `bench.py`, with the suite `name` alone where several `names` were typed."""
+    """What the user typed after `bench.py`, with the suite `name` alone where several `names` were
+    typed.
+    """
     import shlex
 
     from swbench.cli import torchrun
 
     typed = sys.argv[1:]
-    values = {place for place, word in enumerate(typed, 1) if word.startswith("-") and word not in FLAGS and "=" not in word}
-    kept = [word for place, word in enumerate(typed) if place in values or (word not in ("--resume", "--anyway") and (word == name or word not in names))]
+    values = {
+        place
+        for place, word in enumerate(typed, 1)
+        if word.startswith("-") and word not in FLAGS and "=" not in word
+    }
+    kept = [
+        word
+        for place, word in enumerate(typed)
+        if place in values
+        or (word not in ("--resume", "--anyway") and (word == name or word not in names))
+    ]
     here = torchrun.place()
     if here and here.nodes > 1:
-        return shlex.join(["torchrun", "--nnodes", str(here.nodes), "--nproc-per-node", str(here.local_world), "bench.py", *kept])
+        return shlex.join(
+            [
+                "torchrun",
+                "--nnodes",
+                str(here.nodes),
+                "--nproc-per-node",
+                str(here.local_world),
+                "bench.py",
+                *kept,
+            ]
+        )
     if here and "--nproc" not in typed:
         kept += ["--nproc", str(here.world)]
     return shlex.join(["python", "bench.py", *kept])
@@ -219,8 +331,14 @@ def _announce(plan: Plan) -> None:
     """What a run would do, on stdout."""
     protocol = plan.protocol
     rounds = f"{protocol.replicates} replicates of {protocol.rounds} rounds"
-    print(f"{printable(plan.suite)}: {plan.title}; {', '.join(plan.metrics)}; {rounds}{'; QUICK' if protocol.quick else ''}")
+    print(
+        f"{printable(plan.suite)}: {plan.title}; {', '.join(plan.metrics)}; "
+        f"{rounds}{'; QUICK' if protocol.quick else ''}"
+    )
     for group in plan.groups:
-        print(f"  {group.name}{f': only if {group.fallback_of} runs out of memory' if group.fallback_of else ''}")
+        when = f": only if {group.fallback_of} runs out of memory" if group.fallback_of else ""
+        print(f"  {group.name}{when}")
         for case, row in zip(group.cases, group.rows, strict=True):
-            print(f"    {case.key}  {case.role:8s}  {row}{f' [{case.solver}]' if case.solver else ''}")
+            print(
+                f"    {case.key}  {case.role:8s}  {row}{f' [{case.solver}]' if case.solver else ''}"
+            )

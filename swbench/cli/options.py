@@ -17,34 +17,53 @@ class CommaList(click.ParamType):
     def __init__(self, kind: type = str, pattern: str | None = None) -> None:
         self.kind, self.pattern = kind, pattern
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Any, ...]:
         if isinstance(value, tuple):
             return value
         parts = [part.strip() for part in value.split(",")]
         if not all(parts):
-            self.fail(f"{value!r} has an empty entry; separate values with single commas", param, ctx)
+            self.fail(
+                f"{value!r} has an empty entry; separate values with single commas", param, ctx
+            )
         try:
             return tuple(dict.fromkeys(self.kind(part) for part in parts))
         except ValueError:
-            self.fail(f"{value!r} must be {self.kind.__name__} values separated by commas", param, ctx)
+            self.fail(
+                f"{value!r} must be {self.kind.__name__} values separated by commas", param, ctx
+            )
 
 
 class DtypeList(CommaList):
     """`tf32,bf16,fp16`: dtypes by torch's names or the short ones."""
 
     name = "dtype,…"
-    SHORT: ClassVar[dict[str, str]] = {"fp32": "float32", "fp64": "float64", "bf16": "bfloat16", "fp16": "float16"}
+    SHORT: ClassVar[dict[str, str]] = {
+        "fp32": "float32",
+        "fp64": "float64",
+        "bf16": "bfloat16",
+        "fp16": "float16",
+    }
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(self.SHORT.get(part, part) for part in super().convert(value, param, ctx)))
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        return tuple(
+            dict.fromkeys(self.SHORT.get(part, part) for part in super().convert(value, param, ctx))
+        )
 
 
 class SolverList(CommaList):
-    """`eigh,svd-loop,eigh:backward=paper,floor=1e-6`: a part that is `key=value` belongs to the solver before it."""
+    """`eigh,svd-loop,eigh:backward=paper,floor=1e-6`: a part that is `key=value` belongs to the
+    solver before it.
+    """
 
     name = "solver,…"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
         if isinstance(value, tuple):
             return value
         specs: list[str] = []
@@ -61,7 +80,9 @@ class Percent(click.ParamType):
 
     name = "percent"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
         if isinstance(value, float):
             return value
         text = value.strip()
@@ -70,7 +91,9 @@ class Percent(click.ParamType):
         except ValueError:
             share = math.nan
         if not 0 < share < 1:
-            self.fail(f"{value!r} must be a share between 0 and 100 %, such as 2% or 0.02", param, ctx)
+            self.fail(
+                f"{value!r} must be a share between 0 and 100 %, such as 2% or 0.02", param, ctx
+            )
         return share
 
 
@@ -79,7 +102,9 @@ class Duration(click.ParamType):
 
     name = "duration"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
         if isinstance(value, float):
             return value
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", value.strip())
@@ -89,5 +114,13 @@ class Duration(click.ParamType):
         return seconds
 
 
-plugin_option = click.option("--plugin", "plugins", multiple=True, metavar="FILE", help="A Python file that adds models, norms or solvers. It is executed.")
-"""For every command that builds, checks or lists what a plugin may add. No file is executed for any other reason."""
+plugin_option = click.option(
+    "--plugin",
+    "plugins",
+    multiple=True,
+    metavar="FILE",
+    help="A Python file that adds models, norms or solvers. It is executed.",
+)
+"""For every command that builds, checks or lists what a plugin may add. No file is executed for any
+other reason.
+"""

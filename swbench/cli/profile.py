@@ -1,4 +1,6 @@
-"""`profile`: where the time of one row of a suite goes. A profile is never a timing result, and is kept apart from the runs."""
+"""`profile`: where the time of one row of a suite goes. A profile is never a timing result, and is
+kept apart from the runs.
+"""
 
 import shutil
 import sys
@@ -19,11 +21,24 @@ if TYPE_CHECKING:
 @click.command("profile")
 @click.argument("name", metavar="SUITE")
 @measuring_options
-@click.option("--iterations", type=click.IntRange(1, 1000), default=10, show_default=True, help="Profiled calls.")
+@click.option(
+    "--iterations",
+    type=click.IntRange(1, 1000),
+    default=10,
+    show_default=True,
+    help="Profiled calls.",
+)
 @click.option("--top", type=click.IntRange(1), default=20, show_default=True, help="Layers shown.")
-@click.option("-o", "--output", "folder", help="Folder for profile.json and trace.json.  [default: profiles/<utc>_<suite>_<row>]")
+@click.option(
+    "-o",
+    "--output",
+    "folder",
+    help=("Folder for profile.json and trace.json.  [default: profiles/<utc>_<suite>_<row>]"),
+)
 @plugin_option
-def profile(name: str, iterations: int, top: int, folder: str | None, plugins: tuple[str, ...], **given: Any) -> int:
+def profile(
+    name: str, iterations: int, top: int, folder: str | None, plugins: tuple[str, ...], **given: Any
+) -> int:
     """Show where the time of one row of SUITE goes: `profile imagenet --only swa-7`."""
     from swbench import plugins as plugin_files
     from swbench import suite
@@ -32,20 +47,42 @@ def profile(name: str, iterations: int, top: int, folder: str | None, plugins: t
 
     loaded = plugin_files.load(plugins)
     plan = suite.expand(suite.load(name), suite.Options.of(**given))
-    rows = [(case, row) for group in plan.due(()) for case, row in zip(group.cases, group.rows, strict=True)]
+    rows = [
+        (case, row)
+        for group in plan.due(())
+        for case, row in zip(group.cases, group.rows, strict=True)
+    ]
     chosen = [(case, row) for case, row in rows if case.role == VARIANT] or rows[:1]
     if len(chosen) != 1:
-        raise OptionError(f"a profile is of one row, and this names {len(chosen)}: {', '.join(row for _, row in chosen[:8])}; narrow it with --only or --batch")
+        raise OptionError(
+            f"a profile is of one row, and this names {len(chosen)}: "
+            f"{', '.join(row for _, row in chosen[:8])}; narrow it with --only or "
+            "--batch"
+        )
     case, row = chosen[0]
     if case.kind != Case.kind:
-        raise OptionError(f"a profile is of a network, and {plan.suite} measures solvers; choose a row of a network suite")
-    target = Path(folder) if folder else Path("profiles") / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}_{plan.suite}_{case.norm}-{case.layers}"
+        raise OptionError(
+            f"a profile is of a network, and {plan.suite} measures solvers; choose "
+            "a row of a network suite"
+        )
+    target = (
+        Path(folder)
+        if folder
+        else Path("profiles")
+        / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}_{plan.suite}_{case.norm}-{case.layers}"
+    )
     target.mkdir(parents=True, exist_ok=True)
     found = launch.profile_case(case, iterations, target / launch.TRACE_FILE, plugins=loaded)
     width = shutil.get_terminal_size((140, 24)).columns
     sys.stdout.write(f"{row}\n" + table.render(found, width, top, sys.stdout.isatty()))
     drawn = _roofline(found, row, target)
-    print(f"profile: {launch.save(found, target)}; timeline: {target / launch.TRACE_FILE} (open it in ui.perfetto.dev){drawn}", file=sys.stderr)
+    print(
+        (
+            f"profile: {launch.save(found, target)}; timeline: {target / launch.TRACE_FILE} "
+            f"(open it in ui.perfetto.dev){drawn}"
+        ),
+        file=sys.stderr,
+    )
     return 0
 
 
@@ -54,10 +91,21 @@ def _roofline(found: "Profile", row: str, target: Path) -> str:
     from swbench.profile.table import roofline_rows
     from swbench.report.plots import roofline, style
 
-    points = [roofline.Point(f"{one['layer']} {one['phase']}", one["kind"], one["flops"], one["bytes"], one["seconds"]) for one in roofline_rows(found)]
+    points = [
+        roofline.Point(
+            f"{one['layer']} {one['phase']}",
+            one["kind"],
+            one["flops"],
+            one["bytes"],
+            one["seconds"],
+        )
+        for one in roofline_rows(found)
+    ]
     if not any(point.flops > 0 for point in points):
         return ""
-    drawn = roofline.roofline(points, peak_flops_s=found.roof.flops_per_s, peak_bytes_s=found.roof.bytes_per_s, title=row)
+    drawn = roofline.roofline(
+        points, peak_flops_s=found.roof.flops_per_s, peak_bytes_s=found.roof.bytes_per_s, title=row
+    )
     for ending in ("png", "svg"):
         style.write(drawn, target / f"roofline.{ending}")
     return f"; roofline: {target / 'roofline.png'}"

@@ -1,4 +1,6 @@
-"""The live view on stderr: what runs, how far, how long still. Drawn between timed regions only, and not at all without a terminal."""
+"""The live view on stderr: what runs, how far, how long still. Drawn between timed regions only,
+and not at all without a terminal.
+"""
 
 import math
 import sys
@@ -20,7 +22,9 @@ LONG_S = 60.0
 
 
 class Display:
-    """Turns engine events into a progress bar. It never refreshes by itself: a thread that draws would disturb what is being timed."""
+    """Turns engine events into a progress bar. It never refreshes by itself: a thread that draws
+    would disturb what is being timed.
+    """
 
     def __init__(self, console: Console | None = None, then: Sequence[str] = ()) -> None:
         """`then` names the suites that come after this one, which no estimate includes."""
@@ -35,7 +39,8 @@ class Display:
             TextColumn("{task.fields[note]}"),
             console=self.console,
             auto_refresh=False,
-            speed_estimate_period=math.inf,  # the last half minute may have been all warm-up, or all rounds
+            # the last half minute may have been all warm-up, or all rounds
+            speed_estimate_period=math.inf,
             disable=not self.console.is_terminal,
         )
         self._task: Any = None
@@ -50,12 +55,16 @@ class Display:
         self._bar.start()
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._bar.refresh()
         self._bar.stop()
 
     def __call__(self, event: events.Event) -> None:
-        """Show one event of the engine; for a long run also how long it will take, and what precision it will buy."""
+        """Show one event of the engine; for a long run also how long it will take, and what
+        precision it will buy.
+        """
         expected = self._outlook.hear(event)
         if expected is not None and expected.seconds >= LONG_S:
             self.say(expected.line() + (f"; {self._then} not included" if self._then else ""))
@@ -70,28 +79,49 @@ class Display:
                 self._note(f"{event.group}, replicate {event.replicate + 1}: warming up")
             case events.RoundDone() if self._begun is not None:
                 one = event.round
-                new = {(one.group, one.replicate, one.index, key) for key in one.samples} - self._seen
-                self._seen |= new  # a worker that begins again does the same once more, and so does a baseline in one more pair
+                new = {
+                    (one.group, one.replicate, one.index, key) for key in one.samples
+                } - self._seen
+                # a worker that begins again does the same once more, and so does a baseline in one
+                # more pair
+                self._seen |= new
                 self._taken[one.group] += len(new)
                 self._bar.update(self._task, completed=self._done(self._begun))
                 self._note(f"{one.group}, replicate {one.replicate + 1}")
             case events.ReplicateDone() if self._begun is not None:
                 self._sealed[event.group] += 1
                 self._seen.clear()
-                if event.group not in self._begun.plan.given_up(self._ran_out | ran_out(event.results)):
-                    self._taken[event.group] = self._whole(self._begun, event.group)  # with the share of cases that failed
+                if event.group not in self._begun.plan.given_up(
+                    self._ran_out | ran_out(event.results)
+                ):
+                    # with the share of cases that failed
+                    self._taken[event.group] = self._whole(self._begun, event.group)
                     self._bar.update(self._task, completed=self._done(self._begun))
             case events.CellFailed():
-                self.say(f"{event.row} ({event.group}): {event.status.replace('_', ' ')}: {event.detail}")
+                self.say(
+                    f"{event.row} ({event.group}): {event.status.replace('_', ' ')}: {event.detail}"
+                )
             case events.SetApart():
-                self.say(f"{event.row} ({event.group}) does not fit the memory beside the others: it is measured one by one with the baseline")
+                self.say(
+                    f"{event.row} ({event.group}) does not fit the memory beside the "
+                    "others: it is measured one by one with the baseline"
+                )
             case events.DiskSlow():
-                took = f"storing one replicate took {event.seconds:.0f} s: the disk of {event.path} is slow"
-                self.say(f"{took}; times are not affected, but the run takes longer; choose a faster one with --results")
+                took = (
+                    f"storing one replicate took {event.seconds:.0f} s: the disk of "
+                    f"{event.path} is slow"
+                )
+                self.say(
+                    f"{took}; times are not affected, but the run takes longer; choose a "
+                    "faster one with --results"
+                )
             case events.FallingBack() if self._begun is not None:
                 self._ran_out.add(event.group)
                 self._bar.update(self._task, total=self._total(self._begun))
-                self.say(f"{event.group} does not fit the memory, so {event.fallback} is measured in its place")
+                self.say(
+                    f"{event.group} does not fit the memory, so {event.fallback} is "
+                    "measured in its place"
+                )
             case events.GroupSettled():
                 self.say(f"{event.group}: {event.reason} after {event.replicates} replicates")
 
@@ -100,14 +130,24 @@ class Display:
         return self._sealed[name] * run.plan.protocol.rounds * _cases(run)[name]
 
     def _done(self, run: events.RunStarted, names: Collection[str] | None = None) -> float:
-        """Rounds that are done of the groups with these names, or of all. Each case has its share of a round, so that a pair is a part of one."""
+        """Rounds that are done of the groups with these names, or of all. Each case has its share
+        of a round, so that a pair is a part of one.
+        """
         cases = _cases(run)
-        return sum(taken / cases[name] for name, taken in self._taken.items() if names is None or name in names)
+        return sum(
+            taken / cases[name]
+            for name, taken in self._taken.items()
+            if names is None or name in names
+        )
 
     def _total(self, run: events.RunStarted) -> float:
-        """Rounds of the whole run, as far as is known: of a group that does not fit those that were done before it showed."""
+        """Rounds of the whole run, as far as is known: of a group that does not fit those that were
+        done before it showed.
+        """
         given_up = self._done(run, run.plan.given_up(self._ran_out))
-        return given_up + run.plan.protocol.rounds * run.replicates * len(run.plan.lasting(self._ran_out))
+        return given_up + run.plan.protocol.rounds * run.replicates * len(
+            run.plan.lasting(self._ran_out)
+        )
 
     def _note(self, text: str) -> None:
         self._bar.update(self._task, note=printable(text), refresh=True)

@@ -1,4 +1,6 @@
-"""`show`, `export`, `plot`, `compare`: everything that reads stored runs. None of it imports torch."""
+"""`show`, `export`, `plot`, `compare`: everything that reads stored runs. None of it imports
+torch.
+"""
 
 import sys
 from typing import TYPE_CHECKING
@@ -11,7 +13,9 @@ from swbench.errors import OptionError, printable
 if TYPE_CHECKING:
     from swbench.report.table import Table
 
-_RESULTS = click.option("--results", default="results", show_default=True, help="Folder that holds the runs.")
+_RESULTS = click.option(
+    "--results", default="results", show_default=True, help="Folder that holds the runs."
+)
 
 REGRESSION = 1
 
@@ -25,7 +29,13 @@ def _document(table: "Table", format_: str) -> str:
 
 @click.command("show")
 @click.argument("refs", nargs=-1, required=True, metavar="RUN…")
-@click.option("--format", "format_", default="table", show_default=True, help="table, markdown, csv, csv-long, latex, json, html.")
+@click.option(
+    "--format",
+    "format_",
+    default="table",
+    show_default=True,
+    help="table, markdown, csv, csv-long, latex, json, html.",
+)
 @_RESULTS
 def show(refs: tuple[str, ...], format_: str, results: str) -> int:
     """Print the table of stored runs again."""
@@ -39,8 +49,20 @@ def show(refs: tuple[str, ...], format_: str, results: str) -> int:
 
 @click.command("export")
 @click.argument("ref", metavar="RUN")
-@click.option("--format", "formats", type=CommaList(), default="markdown,csv,latex,json,html", show_default=True, help="Any of them.")
-@click.option("-o", "--output", "directory", help="Folder to write to.  [default: exports/ in the run's folder]")
+@click.option(
+    "--format",
+    "formats",
+    type=CommaList(),
+    default="markdown,csv,latex,json,html",
+    show_default=True,
+    help="Any of them.",
+)
+@click.option(
+    "-o",
+    "--output",
+    "directory",
+    help="Folder to write to.  [default: exports/ in the run's folder]",
+)
 @_RESULTS
 def export(ref: str, formats: tuple[str, ...], directory: str | None, results: str) -> int:
     """Write the table of a stored run as files."""
@@ -51,7 +73,9 @@ def export(ref: str, formats: tuple[str, ...], directory: str | None, results: s
     for name in formats:
         exporters.TABLE.check(name)
     path = store.find(results, ref)
-    for written in exporters.export_files(build_table(store.load(path)), formats, directory or path / "exports"):
+    for written in exporters.export_files(
+        build_table(store.load(path)), formats, directory or path / "exports"
+    ):
         click.echo(printable(written))
     return 0
 
@@ -59,17 +83,32 @@ def export(ref: str, formats: tuple[str, ...], directory: str | None, results: s
 @click.command("plot")
 @click.argument("ref", metavar="RUN")
 @click.option("--only", type=CommaList(), help="Plots by name instead of all that fit the run.")
-@click.option("--format", "formats", type=CommaList(), default="png,svg", show_default=True, help="png, svg.")
-@click.option("-o", "--output", "directory", help="Folder to write to.  [default: exports/ in the run's folder]")
+@click.option(
+    "--format", "formats", type=CommaList(), default="png,svg", show_default=True, help="png, svg."
+)
+@click.option(
+    "-o",
+    "--output",
+    "directory",
+    help="Folder to write to.  [default: exports/ in the run's folder]",
+)
 @_RESULTS
-def plot(ref: str, only: tuple[str, ...] | None, formats: tuple[str, ...], directory: str | None, results: str) -> int:
+def plot(
+    ref: str,
+    only: tuple[str, ...] | None,
+    formats: tuple[str, ...],
+    directory: str | None,
+    results: str,
+) -> int:
     """Draw the plots that a stored run allows."""
     from swbench import store
     from swbench.report import plots
     from swbench.report.table import build_table
 
     path = store.find(results, ref)
-    for written in plots.plot_files(build_table(store.load(path)), directory or path / "exports", only, formats):
+    for written in plots.plot_files(
+        build_table(store.load(path)), directory or path / "exports", only, formats
+    ):
         click.echo(printable(written))
     return 0
 
@@ -77,14 +116,46 @@ def plot(ref: str, only: tuple[str, ...] | None, formats: tuple[str, ...], direc
 @click.command("compare")
 @click.argument("first", metavar="RUN_A")
 @click.argument("second", metavar="RUN_B")
-@click.option("--threshold", type=Percent(), help="How much slower counts as a regression, such as 5%.  [default: any difference]")
-@click.option("--fail", is_flag=True, help="Exit 1 if there is a regression, or a cell of A failed in B; 2 if nothing could be compared.")
-@click.option("--cross-machine", is_flag=True, help="Compare the ratios of runs from unlike environments.")
-@click.option("--seconds", is_flag=True, help="Compare seconds instead of ratios to each run's own baseline.")
-@click.option("--format", "format_", default="table", show_default=True, help="table, markdown, csv, latex, json, html.")
+@click.option(
+    "--threshold",
+    type=Percent(),
+    help=("How much slower counts as a regression, such as 5%.  [default: any difference]"),
+)
+@click.option(
+    "--fail",
+    is_flag=True,
+    help=(
+        "Exit 1 if there is a regression, or a cell of A failed in B; 2 if "
+        "nothing could be compared."
+    ),
+)
+@click.option(
+    "--cross-machine", is_flag=True, help="Compare the ratios of runs from unlike environments."
+)
+@click.option(
+    "--seconds", is_flag=True, help="Compare seconds instead of ratios to each run's own baseline."
+)
+@click.option(
+    "--format",
+    "format_",
+    default="table",
+    show_default=True,
+    help="table, markdown, csv, latex, json, html.",
+)
 @_RESULTS
-def compare(first: str, second: str, threshold: float | None, fail: bool, cross_machine: bool, seconds: bool, format_: str, results: str) -> int:
-    """Compare run B with run A, cell by cell; `compare RUN paper` sets a run beside the supplement."""
+def compare(
+    first: str,
+    second: str,
+    threshold: float | None,
+    fail: bool,
+    cross_machine: bool,
+    seconds: bool,
+    format_: str,
+    results: str,
+) -> int:
+    """Compare run B with run A, cell by cell; `compare RUN paper` sets a run beside the
+    supplement.
+    """
     from swbench import store
     from swbench.machine.environment import unlike
     from swbench.report import exporters
@@ -97,14 +168,27 @@ def compare(first: str, second: str, threshold: float | None, fail: bool, cross_
     a = store.load(store.find(results, first))
     if second == "paper":
         if fail or threshold or seconds:
-            raise OptionError("the paper's hardware is another: --fail, --threshold and --seconds mean nothing against it")
+            raise OptionError(
+                "the paper's hardware is another: --fail, --threshold and --seconds "
+                "mean nothing against it"
+            )
         sys.stdout.write(_document(compare_paper(a), format_))
         return 0
     b = store.load(store.find(results, second))
     differences = unlike(a.environment, b.environment)
     basis = SECONDS if seconds else RELATIVE
-    found = compared(a, b, differences=differences, cross_machine=cross_machine, threshold=threshold or 0.0, basis=basis)
+    found = compared(
+        a,
+        b,
+        differences=differences,
+        cross_machine=cross_machine,
+        threshold=threshold or 0.0,
+        basis=basis,
+    )
     sys.stdout.write(_document(comparison_table(found), format_))
     if fail and not any(row.gated for row in found.rows) and not found.lost:
-        raise OptionError(f"--fail: no cell of {b.id} could be compared with {a.id}; measure the same suite with the same options and threads")
+        raise OptionError(
+            f"--fail: no cell of {b.id} could be compared with {a.id}; measure the "
+            "same suite with the same options and threads"
+        )
     return REGRESSION if fail and (found.regressions or found.lost) else 0

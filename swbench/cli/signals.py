@@ -9,13 +9,19 @@ from types import FrameType
 from typing import Any
 
 GRACE_S = 5.0
-"""For so long after the first signal further ones change nothing: the ending that it set off takes milliseconds. Heuristic."""
+"""For so long after the first signal further ones change nothing: the ending that it set off takes
+milliseconds. Heuristic.
+"""
 
-ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+ENDING = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
 
 
 class Signalled(KeyboardInterrupt):
-    """Raised in the main thread where a signal asks the process to end. It passes wherever Ctrl-C passes."""
+    """Raised in the main thread where a signal asks the process to end. It passes wherever Ctrl-C
+    passes.
+    """
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -24,9 +30,11 @@ class Signalled(KeyboardInterrupt):
 
 @contextmanager
 def orderly(now: Callable[[], float] = time.monotonic) -> Iterator[None]:
-    """Within it the signals of `ENDING` raise `Signalled`, and those that follow within `GRACE_S` do not cut the ending short.
+    """Within it the signals of `ENDING` raise `Signalled`, and those that follow within `GRACE_S`
+    do not cut the ending short.
 
-    A signal that is ignored stays ignored (SIGHUP under nohup). Does nothing outside the main thread, where signals cannot be handled.
+    A signal that is ignored stays ignored (SIGHUP under nohup). Does nothing outside the main
+    thread, where signals cannot be handled.
     """
     first: list[float] = []
 

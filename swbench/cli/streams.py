@@ -1,4 +1,6 @@
-"""The standard streams: remarks on stderr, and streams that are closed, full or left by their reader."""
+"""The standard streams: remarks on stderr, and streams that are closed, full or left by their
+reader.
+"""
 
 import contextlib
 import os
@@ -9,14 +11,18 @@ from swbench.errors import printable
 
 
 def open_closed() -> None:
-    """Open the standard streams that the process was started without, on nothing: a file of a run would take their place, and get what is meant for them."""
+    """Open the standard streams that the process was started without, on nothing: a file of a run
+    would take their place, and get what is meant for them.
+    """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  for as long as the process lives
 
 
 def tell(*lines: object) -> None:
-    """`lines` on stderr, whatever is in the names they mention. A stderr that takes nothing any more stops nothing."""
+    """`lines` on stderr, whatever is in the names they mention. A stderr that takes nothing any
+    more stops nothing.
+    """
     said = "\n".join(map(printable, lines))
     with contextlib.suppress(OSError):
         print(f"bench.py: {said}", file=sys.stderr)
@@ -29,7 +35,9 @@ def drop(stream: TextIO) -> None:
 
 
 def settle() -> None:
-    """Write what stderr still holds, or drop it: Python tries again at the very end, and a failure there would take the place of the exit code."""
+    """Write what stderr still holds, or drop it: Python tries again at the very end, and a failure
+    there would take the place of the exit code.
+    """
     try:
         sys.stderr.flush()
     except (OSError, ValueError):

@@ -1,4 +1,6 @@
-"""Running under torchrun: the first of its processes measures, prints and stores; one on every other machine starts the ranks there."""
+"""Running under torchrun: the first of its processes measures, prints and stores; one on every
+other machine starts the ranks there.
+"""
 
 import os
 import signal
@@ -12,7 +14,9 @@ if TYPE_CHECKING:
 
 
 class Place(NamedTuple):
-    """Where a process is among those that torchrun started: its rank, how many there are, how many of them on this machine, which machine of how many."""
+    """Where a process is among those that torchrun started: its rank, how many there are, how many
+    of them on this machine, which machine of how many.
+    """
 
     rank: int
     world: int
@@ -26,13 +30,31 @@ def place(environ: Mapping[str, str] = os.environ) -> Place | None:
     """Where torchrun put this process; None where it was not started by torchrun."""
     if "TORCHELASTIC_RUN_ID" not in environ:
         return None
-    return Place(*(int(environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "LOCAL_RANK", "GROUP_RANK", "GROUP_WORLD_SIZE")))
+    return Place(
+        *(
+            int(environ[name])
+            for name in (
+                "RANK",
+                "WORLD_SIZE",
+                "LOCAL_WORLD_SIZE",
+                "LOCAL_RANK",
+                "GROUP_RANK",
+                "GROUP_WORLD_SIZE",
+            )
+        )
+    )
 
 
-def under(options: dict[str, Any], measure: Callable[["Nodes | None"], int], environ: Mapping[str, str] = os.environ) -> int:
-    """The exit status of this process, by its place: one measures, with the other nodes if there are any; one on each of these follows it.
+def under(
+    options: dict[str, Any],
+    measure: Callable[["Nodes | None"], int],
+    environ: Mapping[str, str] = os.environ,
+) -> int:
+    """The exit status of this process, by its place: one measures, with the other nodes if there
+    are any; one on each of these follows it.
 
-    The others have nothing to do: torchrun's own processes cannot be the ranks, which are started afresh for every replicate.
+    The others have nothing to do: torchrun's own processes cannot be the ranks, which are started
+    afresh for every replicate.
     """
     here = place(environ)
     if here is None:
@@ -48,9 +70,11 @@ def under(options: dict[str, Any], measure: Callable[["Nodes | None"], int], env
 
 
 def spread(options: dict[str, Any], here: Place) -> None:
-    """Let torchrun's number of processes be that of the cases, unless `options` name one, on as few nodes as hold it.
+    """Let torchrun's number of processes be that of the cases, unless `options` name one, on as few
+    nodes as hold it.
 
-    Raises OptionError for none, for more processes than torchrun was given, and for numbers that the nodes cannot share equally.
+    Raises OptionError for none, for more processes than torchrun was given, and for numbers that
+    the nodes cannot share equally.
     """
     options["worlds"] = options["worlds"] or (here.world,)
     options["per_node"] = here.local_world if here.nodes > 1 else None
@@ -58,9 +82,15 @@ def spread(options: dict[str, Any], here: Place) -> None:
         if world < 1:
             raise OptionError(f"--nproc must be at least 1 (processes), not {world}")
         if world > here.world:
-            raise OptionError(f"--nproc {world} is more than the {here.world} processes of torchrun; give torchrun --nproc-per-node as many")
+            raise OptionError(
+                f"--nproc {world} is more than the {here.world} processes of torchrun; "
+                "give torchrun --nproc-per-node as many"
+            )
         if world % (nodes := -(-world // here.local_world)):
-            raise OptionError(f"--nproc {world} cannot be shared equally by {nodes} nodes of {here.local_world} processes; choose a multiple of {nodes}")
+            raise OptionError(
+                f"--nproc {world} cannot be shared equally by {nodes} nodes of "
+                f"{here.local_world} processes; choose a multiple of {nodes}"
+            )
 
 
 def _lead(here: Place, options: dict[str, Any], measure: Callable[["Nodes | None"], int]) -> int:
@@ -72,7 +102,8 @@ def _lead(here: Place, options: dict[str, Any], measure: Callable[["Nodes | None
         code = measure(nodes)
     except (SwbenchError, KeyboardInterrupt) as problem:
         code = getattr(problem, "exit_code", 128 + getattr(problem, "number", signal.SIGINT))
-        if code == 128 + signal.SIGTERM and (lost := nodes.lost()):  # torchrun ends this node because another one has ended
+        # torchrun ends this node because another one has ended
+        if code == 128 + signal.SIGTERM and (lost := nodes.lost()):
             code = NodeLost.exit_code
             raise NodeLost(f"{lost}; {problem}") from None
         raise
@@ -88,4 +119,11 @@ def _follow(here: Place, files: Sequence[str]) -> int:
     from swbench.machine import environment
 
     loaded = plugins.digests(plugins.load(files))
-    return follow(Meeting().join(node=here.node, processes=here.local_world, environment=environment.record(), plugins=loaded))
+    return follow(
+        Meeting().join(
+            node=here.node,
+            processes=here.local_world,
+            environment=environment.record(),
+            plugins=loaded,
+        )
+    )

@@ -11,16 +11,33 @@ from swbench.cli.streams import tell
 from swbench.errors import OptionError
 
 FAILED = 1
-_COLOURS = {"ok": "green", "passed": "green", "warn": "yellow", "inconclusive": "yellow", "skipped": "bright_black", "bad": "red", "failed": "red"}
+_COLOURS = {
+    "ok": "green",
+    "passed": "green",
+    "warn": "yellow",
+    "inconclusive": "yellow",
+    "skipped": "bright_black",
+    "bad": "red",
+    "failed": "red",
+}
 
 
 def _line(console: Console, verdict: str, name: str, rest: str) -> None:
-    console.print(f"[{_COLOURS[verdict]}]{verdict:12s}[/] [bold]{escape(name)}[/]: {escape(rest)}", soft_wrap=True)
+    console.print(
+        (f"[{_COLOURS[verdict]}]{verdict:12s}[/] [bold]{escape(name)}[/]: {escape(rest)}"),
+        soft_wrap=True,
+    )
 
 
 @click.command("doctor")
-@click.option("--threads", type=click.IntRange(1, 4096), help="The threads that are meant.  [default: the physical cores allowed]")
-@click.option("--results", default="results", show_default=True, help="Folder that runs are written to.")
+@click.option(
+    "--threads",
+    type=click.IntRange(1, 4096),
+    help="The threads that are meant.  [default: the physical cores allowed]",
+)
+@click.option(
+    "--results", default="results", show_default=True, help="Folder that runs are written to."
+)
 def doctor(threads: int | None, results: str) -> int:
     """Say what this machine can measure, what would spoil it, and the fix for each."""
     from swbench.engine.doctor import examine
@@ -28,8 +45,15 @@ def doctor(threads: int | None, results: str) -> int:
     console = Console(file=sys.stdout, highlight=False)
     checks = examine(results=results, threads=threads, native=_native)
     for check in checks:
-        _line(console, check.status, check.name, check.found + (f" Fix: {check.fix}" if check.fix else ""))
-    counts = {status: sum(check.status == status for check in checks) for status in ("ok", "warn", "bad")}
+        _line(
+            console,
+            check.status,
+            check.name,
+            check.found + (f" Fix: {check.fix}" if check.fix else ""),
+        )
+    counts = {
+        status: sum(check.status == status for check in checks) for status in ("ok", "warn", "bad")
+    }
     console.print(", ".join(f"{count} {status}" for status, count in counts.items()))
     return 0
 
@@ -41,23 +65,45 @@ def _native() -> str | None:
 
 
 @click.command("selftest")
-@click.option("--long", "long_", is_flag=True, help="Replay 1000 runs of each kind instead of 200, on the CPU.")
-@click.option("--device", "devices", type=CommaList(), help="Only the checks on these: cpu, cuda, cuda:1.  [default: all that are here]")
+@click.option(
+    "--long",
+    "long_",
+    is_flag=True,
+    help="Replay 1000 runs of each kind instead of 200, on the CPU.",
+)
+@click.option(
+    "--device",
+    "devices",
+    type=CommaList(),
+    help=("Only the checks on these: cpu, cuda, cuda:1.  [default: all that are here]"),
+)
 @click.option("--allow-busy", is_flag=True, help="Check a GPU that another program uses as well.")
 def selftest(long_: bool, devices: tuple[str, ...] | None, allow_busy: bool) -> int:
-    """Let the instrument measure things of known size, before a table is believed. About three minutes, and one more with a GPU; exit 1 if a check failed."""
+    """Let the instrument measure things of known size, before a table is believed. About three
+    minutes, and one more with a GPU; exit 1 if a check failed.
+    """
     from swbench.engine import devices as here
     from swbench.engine import selftest as tests
     from swbench.suite import Options
 
     if long_ and devices and "cpu" not in devices:
-        raise OptionError(f"--long replays more runs on the CPU, and --device {','.join(devices)} leaves the CPU out; add cpu to it, or leave --long out")
+        raise OptionError(
+            "--long replays more runs on the CPU, and --device "
+            f"{','.join(devices)} leaves the CPU out; add cpu to it, or leave "
+            "--long out"
+        )
     found = here.check(Options.of(devices=devices).devices, allow_busy=allow_busy, tell=tell)
     console = Console(file=sys.stdout, highlight=False)
     outcomes = []
     for outcome in tests.selftest(long_, devices=found if devices else None):
         outcomes.append(outcome)
-        _line(console, outcome.verdict, outcome.name, f"{outcome.found} (asked: {outcome.asked})" + (f" {outcome.remedy}" if outcome.remedy else ""))
+        _line(
+            console,
+            outcome.verdict,
+            outcome.name,
+            f"{outcome.found} (asked: {outcome.asked})"
+            + (f" {outcome.remedy}" if outcome.remedy else ""),
+        )
     verdict = tests.overall(outcomes)
     console.print(f"[{_COLOURS[verdict]} bold]self-test {verdict}[/]")
     return FAILED if verdict == tests.FAILED else 0

@@ -1,15 +1,25 @@
-"""How long a device was busy: the union of the intervals of its kernels and copies, as the profiler (CUPTI) recorded them."""
+"""How long a device was busy: the union of the intervals of its kernels and copies, as the profiler
+(CUPTI) recorded them.
+"""
 
 from collections.abc import Iterable
 from typing import Any
 
 NO_WORK = ("gpu_user_annotation", "user_annotation", "cuda_sync", "overhead")
-"""Activities on the device's timeline during which nothing need run: marks around others, and waits."""
+"""Activities on the device's timeline during which nothing need run: marks around others, and
+waits.
+"""
 
 
 def busy_s(events: Iterable[Any]) -> float | None:
-    """Seconds covered by at least one activity on a device; None where there is none. `events` are torch's kineto events, in any order."""
-    spans = [(event.start_ns(), event.start_ns() + event.duration_ns()) for event in events if _works(event)]
+    """Seconds covered by at least one activity on a device; None where there is none. `events` are
+    torch's kineto events, in any order.
+    """
+    spans = [
+        (event.start_ns(), event.start_ns() + event.duration_ns())
+        for event in events
+        if _works(event)
+    ]
     return union(spans) * 1e-9 if spans else None
 
 

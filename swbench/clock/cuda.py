@@ -11,7 +11,9 @@ from swbench.clock.host import HostClock
 
 
 class CudaGpu:
-    """The device `cuda` or `cuda:N` of this process, which becomes its current one. Raises RuntimeError where torch has no such device."""
+    """The device `cuda` or `cuda:N` of this process, which becomes its current one. Raises
+    RuntimeError where torch has no such device.
+    """
 
     def __init__(self, device: str) -> None:
         self.index = torch.device(device).index or 0
@@ -37,7 +39,9 @@ class CudaGpu:
         torch.cuda.synchronize(self.index)
 
     def aside(self, step: Callable[[], object]) -> None:
-        """On the very stream of the capture: autograd ties gradient accumulators to the stream of the pass that made them."""
+        """On the very stream of the capture: autograd ties gradient accumulators to the stream of
+        the pass that made them.
+        """
         side = self._stream()
         side.wait_stream(torch.cuda.current_stream(self.index))
         with torch.cuda.stream(side):
@@ -46,7 +50,9 @@ class CudaGpu:
         self.synchronise()
 
     def capture(self, step: Callable[[], object]) -> Graph:
-        """All graphs of the process share one memory pool: no graph reads what another left there, and networks then need the memory of the largest."""
+        """All graphs of the process share one memory pool: no graph reads what another left there,
+        and networks then need the memory of the largest.
+        """
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
         self.synchronise()
@@ -58,15 +64,22 @@ class CudaGpu:
     def peak(self, step: Callable[[], object]) -> tuple[int, int]:
         self.synchronise()
         torch.cuda.empty_cache()
-        allocated, reserved = torch.cuda.memory_allocated(self.index), torch.cuda.memory_reserved(self.index)
+        allocated, reserved = (
+            torch.cuda.memory_allocated(self.index),
+            torch.cuda.memory_reserved(self.index),
+        )
         torch.cuda.reset_peak_memory_stats(self.index)
         step()
         self.synchronise()
-        return torch.cuda.max_memory_allocated(self.index) - allocated, torch.cuda.max_memory_reserved(self.index) - reserved
+        return torch.cuda.max_memory_allocated(
+            self.index
+        ) - allocated, torch.cuda.max_memory_reserved(self.index) - reserved
 
     def busy_s(self, step: Callable[[], object]) -> float | None:
         self.synchronise()
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA], acc_events=True) as profiler:
+        with torch.profiler.profile(
+            activities=[torch.profiler.ProfilerActivity.CUDA], acc_events=True
+        ) as profiler:
             step()
             self.synchronise()
         return busy_s(profiler.profiler.kineto_results.events())
@@ -75,7 +88,9 @@ class CudaGpu:
         torch.cuda._sleep(cycles)
 
     def memory(self) -> tuple[int, int]:
-        return torch.cuda.max_memory_allocated(self.index), torch.cuda.get_device_properties(self.index).total_memory
+        return torch.cuda.max_memory_allocated(self.index), torch.cuda.get_device_properties(
+            self.index
+        ).total_memory
 
     def _stream(self) -> torch.cuda.Stream:
         if self._side is None:
@@ -87,4 +102,6 @@ class CudaGpu:
 def gpu_for(device: str) -> CudaGpu | None:
     """The device of that name, one object a process; None where torch sees no such device."""
     index = torch.device(device).index or 0
-    return CudaGpu(device) if torch.cuda.is_available() and index < torch.cuda.device_count() else None
+    return (
+        CudaGpu(device) if torch.cuda.is_available() and index < torch.cuda.device_count() else None
+    )

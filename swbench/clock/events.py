@@ -1,4 +1,6 @@
-"""Timing on a GPU: an event at each mark, read when all work is done, so that nothing waits between iterations."""
+"""Timing on a GPU: an event at each mark, read when all work is done, so that nothing waits between
+iterations.
+"""
 
 import math
 from collections.abc import Callable
@@ -49,16 +51,24 @@ class Gpu(Protocol):
         """Wait until the device has done everything it was given."""
 
     def aside(self, step: Callable[[], object]) -> None:
-        """Run `step` on the stream on which graphs are captured, and wait for it: the warm-up that a capture needs."""
+        """Run `step` on the stream on which graphs are captured, and wait for it: the warm-up that
+        a capture needs.
+        """
 
     def capture(self, step: Callable[[], object]) -> Graph:
-        """The work that `step` queues, as a graph. Raises RuntimeError where `step` waits for the device."""
+        """The work that `step` queues, as a graph. Raises RuntimeError where `step` waits for the
+        device.
+        """
 
     def peak(self, step: Callable[[], object]) -> tuple[int, int]:
-        """The most bytes allocated, and reserved from the driver, at once during `step` beyond those before it."""
+        """The most bytes allocated, and reserved from the driver, at once during `step` beyond
+        those before it.
+        """
 
     def busy_s(self, step: Callable[[], object]) -> float | None:
-        """Seconds during which at least one kernel or copy of `step` ran; None where the profiler saw none."""
+        """Seconds during which at least one kernel or copy of `step` ran; None where the profiler
+        saw none.
+        """
 
     def spin(self, cycles: int) -> None:
         """Queue a kernel that counts so many of the device's cycles."""
@@ -68,10 +78,11 @@ class Gpu(Protocol):
 
 
 class EventStopwatch:
-    """A stopwatch for many windows in a row: `start`, a `mark` after each pass, again and again, then one `read`.
+    """A stopwatch for many windows in a row: `start`, a `mark` after each pass, again and again,
+    then one `read`.
 
-    The device is waited for before the first start and in `read`, never in between. `windows` keeps every window's seconds by pass
-    until `take`.
+    The device is waited for before the first start and in `read`, never in between. `windows` keeps
+    every window's seconds by pass until `take`.
     """
 
     def __init__(self, gpu: Gpu) -> None:
@@ -92,9 +103,11 @@ class EventStopwatch:
         self._open[-1][1].append((name, calls, self._record()))
 
     def read(self) -> dict[str, float]:
-        """Means over the windows: `<name>_s` from start to mark by the device's clock, for one call; `<last>_wall_s`, the host's, for all of a window.
+        """Means over the windows: `<name>_s` from start to mark by the device's clock, for one
+        call; `<last>_wall_s`, the host's, for all of a window.
 
-        Raises RuntimeError where events do not lie in the order in which they were recorded: the device's clock is not to be believed.
+        Raises RuntimeError where events do not lie in the order in which they were recorded: the
+        device's clock is not to be believed.
         """
         self._gpu.synchronise()
         wall_s = self._now() - self._began
@@ -106,7 +119,10 @@ class EventStopwatch:
                 span_ms = began.elapsed_time(event)
                 if not math.isfinite(span_ms) or span_ms < before_ms:
                     self._close()
-                    raise RuntimeError(f"events out of order: {name} ended {span_ms:g} ms after its start, {before_ms:g} ms was passed already")
+                    raise RuntimeError(
+                        f"events out of order: {name} ended {span_ms:g} ms after its start, "
+                        f"{before_ms:g} ms was passed already"
+                    )
                 spans.setdefault(name, []).append(span_ms * 1e-3 / calls)
                 before_ms, last = span_ms, name
             calls_of_all += marks[-1][1] if marks else 0
@@ -127,5 +143,7 @@ class EventStopwatch:
         return event
 
     def _close(self) -> None:
-        self._spare += [event for began, marks in self._open for event in (began, *(mark[2] for mark in marks))]
+        self._spare += [
+            event for began, marks in self._open for event in (began, *(mark[2] for mark in marks))
+        ]
         self._open = []

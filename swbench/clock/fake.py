@@ -4,7 +4,9 @@ from collections.abc import Callable
 
 
 class FakeClock:
-    """Moves by `advance`; `script` maps true seconds since the start to the reading, so it can drift or jump."""
+    """Moves by `advance`; `script` maps true seconds since the start to the reading, so it can
+    drift or jump.
+    """
 
     def __init__(self, script: Callable[[float], float] = lambda true_s: true_s) -> None:
         self.true_s = 0.0
@@ -12,7 +14,9 @@ class FakeClock:
         self._script = script
 
     def advance(self, wall_s: float, cpu_s: float | None = None) -> None:
-        """Let `wall_s` seconds pass, of which the process is on a core for `cpu_s` (all of them by default)."""
+        """Let `wall_s` seconds pass, of which the process is on a core for `cpu_s` (all of them by
+        default).
+        """
         self.true_s += wall_s
         self.busy_s += wall_s if cpu_s is None else cpu_s
 

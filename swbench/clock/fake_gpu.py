@@ -1,4 +1,6 @@
-"""A GPU for tests: its work takes no time but what the script says, and everything it was asked is kept."""
+"""A GPU for tests: its work takes no time but what the script says, and everything it was asked is
+kept.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -32,10 +34,12 @@ class FakeGraph:
 
 
 class FakeGpu:
-    """Between two events `tick_s` pass on device and host, or the next of `script`. Tensors stay on the CPU.
+    """Between two events `tick_s` pass on device and host, or the next of `script`. Tensors stay on
+    the CPU.
 
-    `fails` maps the name of a method (`capture`, `peak`, `busy_s`) to what it raises. `device_busy_s` is the answer to `busy_s`. A spin takes its
-    cycles at `hz` before the next event.
+    `fails` maps the name of a method (`capture`, `peak`, `busy_s`) to what it raises.
+    `device_busy_s` is the answer to `busy_s`. A spin takes its cycles at `hz` before the next
+    event.
     """
 
     place = "cpu"
@@ -43,7 +47,12 @@ class FakeGpu:
     cache_bytes = 4096
 
     def __init__(
-        self, tick_s: float = 0.01, script: Iterable[float] = (), device_busy_s: float | None = None, fails: dict | None = None, hz: float = 1.98e9
+        self,
+        tick_s: float = 0.01,
+        script: Iterable[float] = (),
+        device_busy_s: float | None = None,
+        fails: dict | None = None,
+        hz: float = 1.98e9,
     ) -> None:
         self.clock = FakeClock()
         self._now_s, self._tick_s, self._script = 0.0, tick_s, iter(script)

@@ -1,4 +1,6 @@
-"""A stopwatch for one call of a network: started once, marked after each pass, read when nothing is timed any more."""
+"""A stopwatch for one call of a network: started once, marked after each pass, read when nothing is
+timed any more.
+"""
 
 from typing import Protocol
 
@@ -15,7 +17,9 @@ class Stopwatch(Protocol):
         """The pass `name` has ended."""
 
     def read(self) -> dict[str, float]:
-        """Seconds from start to each mark, by metric (`forward_s`, `forward_cpu_s`); may wait for the device."""
+        """Seconds from start to each mark, by metric (`forward_s`, `forward_cpu_s`); may wait for
+        the device.
+        """
 
 
 class HostStopwatch:
@@ -31,7 +35,8 @@ class HostStopwatch:
     def start(self) -> None:
         self._names.clear()
         self._busy[:] = [self._cpu()]
-        self._wall[:] = [self._now()]  # wall time last here and first in `mark`: the reading of CPU time stays outside
+        # wall time last here and first in `mark`: the reading of CPU time stays outside
+        self._wall[:] = [self._now()]
 
     def mark(self, name: str) -> None:
         self._wall.append(self._now())
@@ -39,8 +44,14 @@ class HostStopwatch:
         self._names.append(name)
 
     def read(self) -> dict[str, float]:
-        found = {f"{name}_s": wall - self._wall[0] for name, wall in zip(self._names, self._wall[1:], strict=True)}
-        return found | {f"{name}_cpu_s": busy - self._busy[0] for name, busy in zip(self._names, self._busy[1:], strict=True)}
+        found = {
+            f"{name}_s": wall - self._wall[0]
+            for name, wall in zip(self._names, self._wall[1:], strict=True)
+        }
+        return found | {
+            f"{name}_cpu_s": busy - self._busy[0]
+            for name, busy in zip(self._names, self._busy[1:], strict=True)
+        }
 
 
 def stopwatch_for(device: str) -> Stopwatch | None:

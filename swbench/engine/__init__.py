@@ -1,4 +1,6 @@
-"""The engine: a scheduler that runs a plan, executors that run one replicate in a fresh process, and the worker inside it."""
+"""The engine: a scheduler that runs a plan, executors that run one replicate in a fresh process,
+and the worker inside it.
+"""
 
 from swbench.engine.executor import Executor, SubprocessExecutor
 from swbench.engine.interruption import Interrupted

@@ -1,4 +1,6 @@
-"""One worker of a replicate as its parent hears it: rounds go to the disk as they come, and what is read out becomes results."""
+"""One worker of a replicate as its parent hears it: rounds go to the disk as they come, and what is
+read out becomes results.
+"""
 
 import time
 from collections.abc import Callable
@@ -13,9 +15,17 @@ from swbench.store import RunWriter
 
 
 class Attempt:
-    """Runs a job. `on_failed` hears of each case that cannot go on, at once; `measured` holds the results of those that were read out, by key."""
+    """Runs a job. `on_failed` hears of each case that cannot go on, at once; `measured` holds the
+    results of those that were read out, by key.
+    """
 
-    def __init__(self, job: Job, writer: RunWriter, tell: Callable[[events.Event], None], on_failed: Callable[[AnyCase, Failed], None]) -> None:
+    def __init__(
+        self,
+        job: Job,
+        writer: RunWriter,
+        tell: Callable[[events.Event], None],
+        on_failed: Callable[[AnyCase, Failed], None],
+    ) -> None:
         self.job, self._writer, self._tell, self._on_failed = job, writer, tell, on_failed
         self._started = time.time()
         self._keys = [case.key for case in job.cases]
@@ -24,7 +34,14 @@ class Attempt:
     def run(self, executor: Executor) -> Ending:
         """The worker from its start to its end."""
         job = self.job
-        self._tell(events.ReplicateStarted(group=job.group, replicate=job.replicate, attempt=job.attempt, cases=tuple(self._keys)))
+        self._tell(
+            events.ReplicateStarted(
+                group=job.group,
+                replicate=job.replicate,
+                attempt=job.attempt,
+                cases=tuple(self._keys),
+            )
+        )
         return executor.run(job, self._hear)
 
     def result(self, case: AnyCase, **fields: object) -> Result:
@@ -51,10 +68,20 @@ class Attempt:
             self._on_failed(job.cases[message.case], message)
         elif isinstance(message, Measured):
             case = job.cases[message.case]
-            self.measured[case.key] = self.result(case, measurements=message.result_measurements(), chosen=message.chosen)
+            self.measured[case.key] = self.result(
+                case, measurements=message.result_measurements(), chosen=message.chosen
+            )
         elif isinstance(message, Warm):
             key = self._keys[message.case]
-            self._tell(events.WarmupDone(group=job.group, replicate=job.replicate, case=key, calls=message.calls, seconds=message.seconds))
+            self._tell(
+                events.WarmupDone(
+                    group=job.group,
+                    replicate=job.replicate,
+                    case=key,
+                    calls=message.calls,
+                    seconds=message.seconds,
+                )
+            )
 
     def _round(self, message: RoundTaken) -> Round:
         job, keys = self.job, self._keys

@@ -1,4 +1,6 @@
-"""Counting a plan's FLOPs, parameters and activations, in a process of its own so that the parent of a run stays without torch."""
+"""Counting a plan's FLOPs, parameters and activations, in a process of its own so that the parent
+of a run stays without torch.
+"""
 
 import dataclasses
 import json
@@ -23,17 +25,27 @@ LIMIT_S = 600.0
 """Counting takes seconds; a process that needs this long hangs."""
 
 
-_NO_MATTER = {"batch": 1, "device": "cpu", "mode": "eager", "layout": "contiguous", "threads": 1, "world": 1, "nodes": 1}
+_NO_MATTER = {
+    "batch": 1,
+    "device": "cpu",
+    "mode": "eager",
+    "layout": "contiguous",
+    "threads": 1,
+    "world": 1,
+    "nodes": 1,
+}
 """What the counts of one image do not depend on (`swbench.probes.flops.flops_measurements`)."""
 
 
 def count(plan: Plan, writer: RunWriter, plugins: Sequence[Plugin] = ()) -> None:
-    """Seal what can be counted of every network case of `plan` that has not been counted yet, as replicate `COUNTED`.
+    """Seal what can be counted of every network case of `plan` that has not been counted yet, as
+    replicate `COUNTED`.
 
-    A fallback for want of memory is left to the scheduler, which gives it the counts of the group before it once it is due.
-    The process that counts executes `plugins` first. What a rule cannot count, such as an operation in a model of the user's own, is a note on the
-    result. Groups that differ in nothing a count depends on are counted once. Raises SwbenchError where a case cannot be built at all (an image too
-    small, say), before anything was timed.
+    A fallback for want of memory is left to the scheduler, which gives it the counts of the group
+    before it once it is due. The process that counts executes `plugins` first. What a rule cannot
+    count, such as an operation in a model of the user's own, is a note on the result. Groups that
+    differ in nothing a count depends on are counted once. Raises SwbenchError where a case cannot
+    be built at all (an image too small, say), before anything was timed.
     """
     known: dict[tuple[Case, ...], list[dict[str, Any]]] = {}
     for group in plan.groups:
@@ -44,11 +56,21 @@ def count(plan: Plan, writer: RunWriter, plugins: Sequence[Plugin] = ()) -> None
             started = time.time()
             alike = tuple(dataclasses.replace(case, **_NO_MATTER) for case in cases)
             counted = known[alike] = known.get(alike) or _elsewhere(cases, plugins)
-            writer.seal([_result(case, group.name, one, writer, started) for case, one in zip(cases, counted, strict=True)])
+            writer.seal(
+                [
+                    _result(case, group.name, one, writer, started)
+                    for case, one in zip(cases, counted, strict=True)
+                ]
+            )
 
 
-def _result(case: Case, group: str, counted: dict[str, Any], writer: RunWriter, started: float) -> Result:
-    measured = tuple(Measurement(metric, unit, tuple(samples)) for metric, unit, samples in counted["measurements"])
+def _result(
+    case: Case, group: str, counted: dict[str, Any], writer: RunWriter, started: float
+) -> Result:
+    measured = tuple(
+        Measurement(metric, unit, tuple(samples))
+        for metric, unit, samples in counted["measurements"]
+    )
     return Result(
         case=case.key,
         group=group,
@@ -63,14 +85,32 @@ def _result(case: Case, group: str, counted: dict[str, Any], writer: RunWriter, 
 
 
 def _elsewhere(cases: list[Case], plugins: Sequence[Plugin]) -> list[dict[str, Any]]:
-    job = json.dumps({"cases": [case.to_json() for case in cases], "plugins": plugin_files.to_json(plugins)})
+    job = json.dumps(
+        {"cases": [case.to_json() for case in cases], "plugins": plugin_files.to_json(plugins)}
+    )
     try:
         command = [sys.executable, "-P", "-m", __name__, str(os.getpid())]
-        done = subprocess.run(command, input=job, env=environment(threads=1), capture_output=True, text=True, errors="replace", timeout=LIMIT_S, check=False)
+        done = subprocess.run(
+            command,
+            input=job,
+            env=environment(threads=1),
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=LIMIT_S,
+            check=False,
+        )
     except subprocess.TimeoutExpired:
-        raise SwbenchError(f"counting {cases[0].model} took longer than {LIMIT_S:.0f} s; leave flops out of --metrics") from None
+        raise SwbenchError(
+            f"counting {cases[0].model} took longer than {LIMIT_S:.0f} s; leave "
+            "flops out of --metrics"
+        ) from None
     lines = done.stdout.splitlines()
-    answer = json.loads(lines[-1]) if done.returncode == 0 and lines else {"refused": (done.stderr.splitlines() or ["no output"])[-1]}
+    answer = (
+        json.loads(lines[-1])
+        if done.returncode == 0 and lines
+        else {"refused": (done.stderr.splitlines() or ["no output"])[-1]}
+    )
     if "refused" in answer:
         raise SwbenchError(f"{cases[0].model} cannot be counted: {answer['refused']}")
     return answer["cells"]
@@ -88,8 +128,21 @@ def _answer(job: dict[str, Any]) -> dict[str, Any]:
             except SwbenchError:
                 raise
             except Exception as problem:  # noqa: BLE001  a network that cannot be traced can still be timed
-                measurements, notes = [], {"flops": f"not counted: {type(problem).__name__}: {' '.join(str(problem).split())[:300]}"}
-            cells.append({"measurements": [(m.metric, m.unit, m.samples) for m in measurements], "notes": notes})
+                measurements, notes = (
+                    [],
+                    {
+                        "flops": (
+                            f"not counted: {type(problem).__name__}: "
+                            f"{' '.join(str(problem).split())[:300]}"
+                        )
+                    },
+                )
+            cells.append(
+                {
+                    "measurements": [(m.metric, m.unit, m.samples) for m in measurements],
+                    "notes": notes,
+                }
+            )
     except SwbenchError as problem:
         return {"refused": str(problem)}
     return {"cells": cells}

@@ -1,4 +1,6 @@
-"""The ranks of a job in step: rank 0 says what all do next, and learns from each how it went. None of it happens while a call is timed."""
+"""The ranks of a job in step: rank 0 says what all do next, and learns from each how it went. None
+of it happens while a call is timed.
+"""
 
 import gc
 import json
@@ -16,23 +18,31 @@ from swbench.probes.workload import Unsupported, Workload
 from swbench.result import CRASHED, OUT_OF_MEMORY, UNSUPPORTED, Measurement
 
 _GRACE_S = 5.0
-"""How long a rank that failed waits for the others to come to the same end before it takes them for stuck in a collective; heuristic."""
+"""How long a rank that failed waits for the others to come to the same end before it takes them for
+stuck in a collective; heuristic.
+"""
 
 _FOREVER = timedelta(days=30)
 """The parent of the launcher watches the time."""
 
 PER_RANK = "{}_rank{}"
-"""The metric under which the sample of one rank is kept, beside the slowest rank's under the metric's own name."""
+"""The metric under which the sample of one rank is kept, beside the slowest rank's under the
+metric's own name.
+"""
 
 Outcome = dict[str, Any]
 
 
 class RankFailed(Exception):
-    """A case failed on a rank, and all ranks came to know; the message names the rank and the cause."""
+    """A case failed on a rank, and all ranks came to know; the message names the rank and the
+    cause.
+    """
 
 
 class Crew:
-    """The ranks, as one of them sees them. `make` builds the workload of a case on this rank; `grace_s` is as `_GRACE_S`."""
+    """The ranks, as one of them sees them. `make` builds the workload of a case on this rank;
+    `grace_s` is as `_GRACE_S`.
+    """
 
     def __init__(
         self,
@@ -50,34 +60,67 @@ class Crew:
         self._count = 0
 
     @classmethod
-    def join(cls, cases: Sequence[AnyCase], make: Callable[[Any], Workload], limit_s: float) -> "Crew":
-        """Start torch.distributed among the ranks that the launcher started: NCCL for cases on CUDA, gloo for those on a CPU.
+    def join(
+        cls, cases: Sequence[AnyCase], make: Callable[[Any], Workload], limit_s: float
+    ) -> "Crew":
+        """Start torch.distributed among the ranks that the launcher started: NCCL for cases on
+        CUDA, gloo for those on a CPU.
 
-        `limit_s` is the parent's time limit for a case: a rank that fails alone says so well before.
+        `limit_s` is the parent's time limit for a case: a rank that fails alone says so well
+        before.
         """
         import torch
         from torch import distributed as dist
 
         rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-        store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), world, is_master=rank == 0 and not hosted, timeout=_FOREVER)
+        store = dist.TCPStore(
+            os.environ["MASTER_ADDR"],
+            int(os.environ["MASTER_PORT"]),
+            world,
+            is_master=rank == 0 and not hosted,
+            timeout=_FOREVER,
+        )
         backend = "gloo"
         if any(case.device.startswith("cuda") for case in cases) and torch.cuda.is_available():
             local, devices = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
             torch.cuda.set_device(local % devices)
-            backend = "nccl" if int(os.environ["LOCAL_WORLD_SIZE"]) <= devices else "gloo"  # NCCL lets no two ranks share a device
-        dist.init_process_group(backend, store=dist.PrefixStore("data", store), rank=rank, world_size=world, timeout=timedelta(days=1))
+            # NCCL lets no two ranks share a device
+            backend = "nccl" if int(os.environ["LOCAL_WORLD_SIZE"]) <= devices else "gloo"
+        dist.init_process_group(
+            backend,
+            store=dist.PrefixStore("data", store),
+            rank=rank,
+            world_size=world,
+            timeout=timedelta(days=1),
+        )
         control = dist.new_group(backend="gloo", timeout=timedelta(days=1))
-        return cls(dist.PrefixStore("crew", store), lambda: dist.barrier(group=control), rank, world, cases, make, min(_GRACE_S, limit_s / 4))
+        return cls(
+            dist.PrefixStore("crew", store),
+            lambda: dist.barrier(group=control),
+            rank,
+            world,
+            cases,
+            make,
+            min(_GRACE_S, limit_s / 4),
+        )
 
     def step(self, action: str, case: int) -> list[Outcome]:
-        """On rank 0: have all ranks do `action` (build, warmed, call, finish, timings) on a case; what each says. Raises what a failure stands for."""
+        """On rank 0: have all ranks do `action` (build, warmed, call, finish, timings) on a case;
+        what each says. Raises what a failure stands for.
+        """
         self._store.set(f"{self._count}/todo", json.dumps([action, case]))
         failed, outcomes = self._do(action, case)
         if failed is None:
             return outcomes
         status, detail = failed
-        raise Unsupported(detail) if status == UNSUPPORTED else MemoryError(detail) if status == OUT_OF_MEMORY else RankFailed(detail)
+        raise (
+            Unsupported(detail)
+            if status == UNSUPPORTED
+            else MemoryError(detail)
+            if status == OUT_OF_MEMORY
+            else RankFailed(detail)
+        )
 
     def follow(self) -> None:
         """On the other ranks: do what rank 0 says until it says that this is the end."""
@@ -98,7 +141,9 @@ class Crew:
             outcome = getattr(self, f"_{action}")(case)
         except (Exception, SystemExit) as problem:  # noqa: BLE001  whatever a model does is that case's result
             status, detail = cause(problem)
-            outcome = {"failed": [status, f"rank {self.rank}: {detail}" if status == CRASHED else detail]}
+            outcome = {
+                "failed": [status, f"rank {self.rank}: {detail}" if status == CRASHED else detail]
+            }
         failed, outcomes = self._exchange(outcome)
         if failed is not None:
             self._ready.pop(case, None)
@@ -131,10 +176,15 @@ class Crew:
     def _read_out(self, case: int, read: Callable[[], list[Measurement]]) -> Outcome:
         workload = self._ready[case]
         found = [(one.metric, one.unit, list(map(float, one.samples))) for one in read()]
-        return {"measurements": found, "chosen": {str(name): str(value) for name, value in workload.chosen.items()}}
+        return {
+            "measurements": found,
+            "chosen": {str(name): str(value) for name, value in workload.chosen.items()},
+        }
 
     def _exchange(self, outcome: Outcome) -> tuple[tuple[str, str] | None, list[Outcome]]:
-        """Every rank tells rank 0 how it went, and rank 0 tells every rank whether anybody failed."""
+        """Every rank tells rank 0 how it went, and rank 0 tells every rank whether anybody
+        failed.
+        """
         store, count = self._store, self._count
         self._count += 1
         store.set(f"{count}/{self.rank}", json.dumps(outcome))
@@ -151,14 +201,20 @@ class Crew:
             outcomes = [json.loads(value) for value in store.multi_get(keys)]
             failures = [one["failed"] for one in outcomes if "failed" in one]
             store.set(verdict, json.dumps(failures[:1]))
-            for key in (f"{count - 2}/{name}" for name in (*range(self.world), "todo", "verdict") if count >= 2):
+            for key in (
+                f"{count - 2}/{name}"
+                for name in (*range(self.world), "todo", "verdict")
+                if count >= 2
+            ):
                 store.delete_key(key)
         failed = json.loads(store.get(verdict))
         return (tuple(failed[0]) if failed else None), outcomes
 
 
 class Led:
-    """One case on all ranks, as the session on rank 0 sees it: times are the slowest rank's, and each rank's are kept beside them."""
+    """One case on all ranks, as the session on rank 0 sees it: times are the slowest rank's, and
+    each rank's are kept beside them.
+    """
 
     def __init__(self, case: int, crew: Crew) -> None:
         self._case, self._crew = case, crew
@@ -172,10 +228,16 @@ class Led:
     def call(self) -> dict[str, float]:
         each = [outcome["samples"] for outcome in self._crew.step("call", self._case)]
         slowest = {metric: max(samples[metric] for samples in each) for metric in each[0]}
-        return slowest | {PER_RANK.format(metric, rank): value for rank, samples in enumerate(each) for metric, value in samples.items()}
+        return slowest | {
+            PER_RANK.format(metric, rank): value
+            for rank, samples in enumerate(each)
+            for metric, value in samples.items()
+        }
 
     def finish(self) -> list[Measurement]:
-        """What rank 0 measured, and under each metric's name and number what the other ranks did."""
+        """What rank 0 measured, and under each metric's name and number what the other ranks
+        did.
+        """
         return self._read_out("finish")
 
     def timings(self) -> list[Measurement]:
@@ -185,16 +247,29 @@ class Led:
     def _read_out(self, action: str) -> list[Measurement]:
         outcomes = self._crew.step(action, self._case)
         self.chosen = outcomes[0]["chosen"]
-        found = [Measurement(metric, unit, tuple(samples)) for metric, unit, samples in outcomes[0]["measurements"]]
+        found = [
+            Measurement(metric, unit, tuple(samples))
+            for metric, unit, samples in outcomes[0]["measurements"]
+        ]
         for rank, outcome in enumerate(outcomes[1:], 1):
-            found += [Measurement(PER_RANK.format(metric, rank), unit, tuple(samples)) for metric, unit, samples in outcome["measurements"]]
+            found += [
+                Measurement(PER_RANK.format(metric, rank), unit, tuple(samples))
+                for metric, unit, samples in outcome["measurements"]
+            ]
         return found
 
 
 def _leave(status: str, detail: str) -> None:
-    """End this rank, and through the launcher all others, with the cause where the launcher finds it."""
+    """End this rank, and through the launcher all others, with the cause where the launcher finds
+    it.
+    """
     if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):
-        report = {"message": {"message": detail, "extraInfo": {"py_callstack": "", "timestamp": str(int(time.time()))}}}
+        report = {
+            "message": {
+                "message": detail,
+                "extraInfo": {"py_callstack": "", "timestamp": str(int(time.time()))},
+            }
+        }
         with open(path, "w") as file:
             json.dump(report, file)
     sys.stderr.write(f"{detail}\n")

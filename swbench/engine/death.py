@@ -29,7 +29,9 @@ def last_words(log: Path) -> str:
 
 
 def out_of_memory_kills() -> int:
-    """How many processes the kernel has killed for memory, on this machine and in this control group; 0 where it does not say."""
+    """How many processes the kernel has killed for memory, on this machine and in this control
+    group; 0 where it does not say.
+    """
     found = 0
     for path in ("/proc/vmstat", "/sys/fs/cgroup/memory.events"):
         try:

@@ -1,4 +1,6 @@
-"""Whether the devices asked for are here and free, said in one line before anything is measured or written."""
+"""Whether the devices asked for are here and free, said in one line before anything is measured or
+written.
+"""
 
 import json
 import os
@@ -15,10 +17,14 @@ from swbench.machine import gpus
 from swbench.machine.software import PACKAGE_ROOT
 
 BUSY_SHARE = 0.1
-"""Utilisation by others from which a GPU counts as busy. Heuristic: a desktop's screen is below it."""
+"""Utilisation by others from which a GPU counts as busy. Heuristic: a desktop's screen is below
+it.
+"""
 
 LOOKS, PAUSE_S = 3, 1.0
-"""How often a busy GPU is looked at again, and the pause: NVML averages over up to a second, and a run may just have ended."""
+"""How often a busy GPU is looked at again, and the pause: NVML averages over up to a second, and a
+run may just have ended.
+"""
 
 _PROGRAM = """
 import json, sys, warnings
@@ -28,8 +34,13 @@ with warnings.catch_warnings(record=True) as said:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
 found = [torch.cuda.get_device_properties(index) for index in range(count)]
 json.dump({
-    "torch": torch.__version__, "cuda": torch.version.cuda, "said": [str(one.message) for one in said],
-    "devices": [{"name": one.name, "uuid": str(getattr(one, "uuid", "")), "bytes": one.total_memory} for one in found],
+    "torch": torch.__version__,
+    "cuda": torch.version.cuda,
+    "said": [str(one.message) for one in said],
+    "devices": [
+        {"name": one.name, "uuid": str(getattr(one, "uuid", "")), "bytes": one.total_memory}
+        for one in found
+    ],
 }, sys.stdout)
 """
 
@@ -44,11 +55,13 @@ def check(
     pause: Callable[[float], None] = time.sleep,
     tell: Callable[[str], None] = lambda text: None,
 ) -> tuple[str, ...]:
-    """The devices to measure on: those asked for, or else the CPU and, where torch can use one, a GPU.
+    """The devices to measure on: those asked for, or else the CPU and, where torch can use one, a
+    GPU.
 
-    Raises DeviceError where a device asked for is not here, saying whether it is torch's build, the driver or the number that is wrong,
-    and where another program uses a GPU that would be measured; with `allow_busy` that is only told, by `tell`. `cuda` stands for as many GPUs
-    as there are `processes`. `ask`, `cards` and `pause` stand for the outside in tests.
+    Raises DeviceError where a device asked for is not here, saying whether it is torch's build, the
+    driver or the number that is wrong, and where another program uses a GPU that would be measured;
+    with `allow_busy` that is only told, by `tell`. `cuda` stands for as many GPUs as there are
+    `processes`. `ask`, `cards` and `pause` stand for the outside in tests.
     """
     ask, cards = ask or torch_devices, cards or gpus.usage
     if asked is None:
@@ -56,73 +69,123 @@ def check(
         devices: tuple[str, ...] = ("cpu", "cuda") if found["devices"] else ("cpu",)
     else:
         devices = tuple(dict.fromkeys(asked))
-        found = ask() if any(device_kind(device) == "cuda" for device in devices) else {"devices": []}
+        found = (
+            ask() if any(device_kind(device) == "cuda" for device in devices) else {"devices": []}
+        )
     for device in devices:
         if device_kind(device) == "cuda":
             used = {device: _device(device, found, cards)}
             if device == "cuda" and processes > 1:
-                used = {f"cuda:{index}": one for index, one in enumerate(found["devices"][:processes])}
+                used = {
+                    f"cuda:{index}": one for index, one in enumerate(found["devices"][:processes])
+                }
             for name, one in used.items():
                 if allow_busy and (who := _others(one, cards)):
-                    tell(f"--device {name}: {who} on the {one['name']}; measured beside it, as --allow-busy says")
+                    tell(
+                        f"--device {name}: {who} on the {one['name']}; measured beside it, as "
+                        "--allow-busy says"
+                    )
                 elif not allow_busy:
                     _refuse_busy(name, one, cards, pause)
     return devices
 
 
 def torch_devices(limit_s: float = 120.0) -> dict[str, Any]:
-    """The CUDA devices that torch sees, by a process of its own: this one stays without torch. Raises DeviceError where that does not start."""
-    paths = os.pathsep.join(path for path in (str(PACKAGE_ROOT.parent), os.environ.get("PYTHONPATH")) if path)
+    """The CUDA devices that torch sees, by a process of its own: this one stays without torch.
+    Raises DeviceError where that does not start.
+    """
+    paths = os.pathsep.join(
+        path for path in (str(PACKAGE_ROOT.parent), os.environ.get("PYTHONPATH")) if path
+    )
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _PROGRAM], capture_output=True, text=True, timeout=limit_s, env={**os.environ, "PYTHONPATH": paths}, check=False
+            [sys.executable, "-c", _PROGRAM],
+            capture_output=True,
+            text=True,
+            timeout=limit_s,
+            env={**os.environ, "PYTHONPATH": paths},
+            check=False,
         )
     except subprocess.TimeoutExpired:
-        raise DeviceError(f"torch did not say within {limit_s:.0f} s which GPUs it sees; use --device cpu") from None
+        raise DeviceError(
+            f"torch did not say within {limit_s:.0f} s which GPUs it sees; use --device cpu"
+        ) from None
     lines = done.stdout.splitlines()
     if done.returncode or not lines:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        raise DeviceError(f"torch could not say which GPUs it sees ({last[:300]}); use --device cpu")
+        raise DeviceError(
+            f"torch could not say which GPUs it sees ({last[:300]}); use --device cpu"
+        )
     return json.loads(lines[-1])
 
 
-def _device(device: str, found: Mapping[str, Any], cards: Callable[[], Sequence[Mapping[str, Any]]]) -> Mapping[str, Any]:
+def _device(
+    device: str, found: Mapping[str, Any], cards: Callable[[], Sequence[Mapping[str, Any]]]
+) -> Mapping[str, Any]:
     """What torch says of `device`. Raises DeviceError where it is not there."""
     devices = found["devices"]
     if not found.get("cuda"):
-        raise DeviceError(f"--device {device}: this torch ({found.get('torch')}) is built without CUDA; install a CUDA build of torch, or use --device cpu")
+        raise DeviceError(
+            f"--device {device}: this torch ({found.get('torch')}) is built "
+            "without CUDA; install a CUDA build of torch, or use --device cpu"
+        )
     if not devices:
         seen = [str(card.get("name") or "a GPU") for card in cards()]
         if hidden := os.environ.get("CUDA_VISIBLE_DEVICES"):
             why = f"CUDA_VISIBLE_DEVICES={hidden!r} leaves none; unset it"
         elif seen:
             said = f" ({' '.join(found['said'][0].split())[:200]})" if found.get("said") else ""
-            why = f"torch {found['torch']} for CUDA {found['cuda']} cannot use the {seen[0]} that is here{said}; update the driver"
+            why = (
+                f"torch {found['torch']} for CUDA {found['cuda']} cannot use the {seen[0]} "
+                f"that is here{said}; update the driver"
+            )
         else:
-            why = f"there is no GPU on this machine ({gpus.missing() or 'torch sees none'}); run where there is one"
+            why = (
+                f"there is no GPU on this machine ({gpus.missing() or 'torch sees none'}); "
+                "run where there is one"
+            )
         raise DeviceError(f"--device {device}: {why}, or use --device cpu")
     index = int(device.partition(":")[2] or 0)
     if index >= len(devices):
         have = ", ".join(f"cuda:{number} ({one['name']})" for number, one in enumerate(devices))
-        raise DeviceError(f"--device {device}: there {'is one GPU' if len(devices) == 1 else f'are {len(devices)} GPUs'}, {have}; use --device cuda")
+        raise DeviceError(
+            f"--device {device}: there "
+            f"{'is one GPU' if len(devices) == 1 else f'are {len(devices)} GPUs'}, "
+            f"{have}; use --device cuda"
+        )
     return devices[index]
 
 
-def _refuse_busy(device: str, one: Mapping[str, Any], cards: Callable[[], Sequence[Mapping[str, Any]]], pause: Callable[[float], None]) -> None:
+def _refuse_busy(
+    device: str,
+    one: Mapping[str, Any],
+    cards: Callable[[], Sequence[Mapping[str, Any]]],
+    pause: Callable[[float], None],
+) -> None:
     for look in range(LOOKS):
         if not (who := _others(one, cards)):
             return
         if look + 1 < LOOKS:
             pause(PAUSE_S)
-    raise DeviceError(f"--device {device}: {who} on the {one['name']}; wait for the end of it, or measure beside it with --allow-busy")
+    raise DeviceError(
+        f"--device {device}: {who} on the {one['name']}; wait for the end of it, "
+        "or measure beside it with --allow-busy"
+    )
 
 
 def _others(one: Mapping[str, Any], cards: Callable[[], Sequence[Mapping[str, Any]]]) -> str:
     """Who else uses a GPU, in words; empty where nobody does or NVML does not say."""
-    mine = next((card for card in cards() if str(card.get("uuid", "")).endswith(one["uuid"])), {}) if one["uuid"] else {}
+    mine = (
+        next((card for card in cards() if str(card.get("uuid", "")).endswith(one["uuid"])), {})
+        if one["uuid"]
+        else {}
+    )
     others, share = mine.get("processes") or (), mine.get("utilisation") or 0.0
     if others:
-        return f"{len(others)} other process{'' if len(others) == 1 else 'es'} (pid {', '.join(map(str, others))})"
+        return (
+            f"{len(others)} other process{'' if len(others) == 1 else 'es'} (pid "
+            f"{', '.join(map(str, others))})"
+        )
     return f"something else at {share:.0%}" if share >= BUSY_SHARE else ""
 
 

@@ -1,4 +1,6 @@
-"""Where the first node lets the others in: whoever connects has a moment to say the word of the run, and nobody waits for anybody else."""
+"""Where the first node lets the others in: whoever connects has a moment to say the word of the
+run, and nobody waits for anybody else.
+"""
 
 import math
 import select
@@ -10,13 +12,19 @@ from typing import Any
 from swbench.engine.link import Link, Lost
 
 _HELLO_S = 10.0
-"""How long one who has connected may take to say who it is: a follower says it in the same breath. Heuristic."""
+"""How long one who has connected may take to say who it is: a follower says it in the same breath.
+Heuristic.
+"""
 
 _REST_S = 0.1
-"""How long nobody is let in after an attempt that failed. With no handle left a listener stays readable, and poll would return at once for ever. Heuristic."""
+"""How long nobody is let in after an attempt that failed. With no handle left a listener stays
+readable, and poll would return at once for ever. Heuristic.
+"""
 
 _MOST = 64
-"""Connections that have not said who they are; with more the longest silent one is let go. Heuristic."""
+"""Connections that have not said who they are; with more the longest silent one is let go.
+Heuristic.
+"""
 
 Hello = Mapping[str, Any]
 
@@ -34,14 +42,21 @@ class Doorway:
         self._silent: dict[int, tuple[Link, float]] = {}  # in the order in which they came
 
     def let_in(self, word: str, wanted: range, until: float) -> dict[int, tuple[Link, Hello]]:
-        """Links to the nodes `wanted` with what each said of itself, once all are here; those who had come by `until` (of `time.monotonic`) otherwise.
+        """Links to the nodes `wanted` with what each said of itself, once all are here; those who
+        had come by `until` (of `time.monotonic`) otherwise.
 
         A node that comes again takes the place of its earlier connection. Everybody else is let go.
         """
         here: dict[int, tuple[Link, Hello]] = {}
         try:
             while len(here) < len(wanted) and (now := time.monotonic()) < until:
-                deadline = min([until, self._opens(now), *(since + _HELLO_S for _, since in self._silent.values())])
+                deadline = min(
+                    [
+                        until,
+                        self._opens(now),
+                        *(since + _HELLO_S for _, since in self._silent.values()),
+                    ]
+                )
                 for handle, _ in self._poll.poll(max(0.0, deadline - now) * 1000 + 1):
                     if handle == self._server.fileno():
                         self._accept()
@@ -54,7 +69,9 @@ class Doorway:
         return here
 
     def _opens(self, now: float) -> float:
-        """When the door opens again; it does so here where that is now. Infinite where it is open."""
+        """When the door opens again; it does so here where that is now. Infinite where it is
+        open.
+        """
         if self._shut_until is not None and now >= self._shut_until:
             self._poll.register(self._server, select.POLLIN)
             self._shut_until = None
@@ -63,15 +80,20 @@ class Doorway:
     def _accept(self) -> None:
         try:
             link = Link(self._server.accept()[0])
-        except OSError:  # it has gone again, or there are no handles left: the silent ones give some back in time
+        # it has gone again, or there are no handles left: the silent ones give some back in time
+        except OSError:
             self._poll.unregister(self._server)
             self._shut_until = time.monotonic() + _REST_S
             return
         self._poll.register(link, select.POLLIN)
         self._silent[link.fileno()] = link, time.monotonic()
 
-    def _heard(self, handle: int, word: str, wanted: range, here: dict[int, tuple[Link, Hello]]) -> Link | None:
-        """Take what one says; the link to close for it, None where it has not said all or has come to stay."""
+    def _heard(
+        self, handle: int, word: str, wanted: range, here: dict[int, tuple[Link, Hello]]
+    ) -> Link | None:
+        """Take what one says; the link to close for it, None where it has not said all or has come
+        to stay.
+        """
         if handle not in self._silent:
             return None  # let go since the poll
         try:

@@ -1,4 +1,6 @@
-"""What a progress display is told, always while no timed region runs: the worker waits until the handler has returned."""
+"""What a progress display is told, always while no timed region runs: the worker waits until the
+handler has returned.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +12,8 @@ from swbench.result import Result, Round
 
 @dataclass(frozen=True, kw_only=True)
 class RunStarted:
-    """The run begins; of each group so many replicates as `sealed` says are there already, of at most `replicates`; `ran_out` names those that did not fit.
+    """The run begins; of each group so many replicates as `sealed` says are there already, of at
+    most `replicates`; `ran_out` names those that did not fit.
 
     `work` holds the FLOPs of a call by case key, of the cases whose operations are counted.
     """
@@ -25,7 +28,9 @@ class RunStarted:
 
 @dataclass(frozen=True, kw_only=True)
 class ReplicateStarted:
-    """A fresh worker begins; a second one for the same replicate follows where a case took the first one down."""
+    """A fresh worker begins; a second one for the same replicate follows where a case took the
+    first one down.
+    """
 
     group: str
     replicate: int
@@ -66,7 +71,9 @@ class CellFailed:
 
 @dataclass(frozen=True, kw_only=True)
 class SetApart:
-    """A case did not fit the memory beside the others, and is measured with the baseline (and its control) alone from here on; `row` is its label."""
+    """A case did not fit the memory beside the others, and is measured with the baseline (and its
+    control) alone from here on; `row` is its label.
+    """
 
     group: str
     replicate: int
@@ -77,7 +84,9 @@ class SetApart:
 
 @dataclass(frozen=True, kw_only=True)
 class ReplicateDone:
-    """All cells of a group's replicate are sealed; it took `elapsed_s` seconds, process start and warm-up included."""
+    """All cells of a group's replicate are sealed; it took `elapsed_s` seconds, process start and
+    warm-up included.
+    """
 
     group: str
     replicate: int
@@ -104,7 +113,9 @@ class GroupSettled:
 
 @dataclass(frozen=True, kw_only=True)
 class FallingBack:
-    """A group ran out of memory: it gets no further replicate, and `fallback`, a smaller batch of the same, is measured in its place."""
+    """A group ran out of memory: it gets no further replicate, and `fallback`, a smaller batch of
+    the same, is measured in its place.
+    """
 
     group: str
     fallback: str
@@ -118,4 +129,16 @@ class RunDone:
     failed: int
 
 
-Event = RunStarted | ReplicateStarted | WarmupDone | RoundDone | CellFailed | SetApart | ReplicateDone | DiskSlow | GroupSettled | FallingBack | RunDone
+Event = (
+    RunStarted
+    | ReplicateStarted
+    | WarmupDone
+    | RoundDone
+    | CellFailed
+    | SetApart
+    | ReplicateDone
+    | DiskSlow
+    | GroupSettled
+    | FallingBack
+    | RunDone
+)

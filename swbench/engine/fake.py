@@ -1,4 +1,6 @@
-"""An executor for tests and the selftest: the same session, in this process, on whatever clock it is given."""
+"""An executor for tests and the selftest: the same session, in this process, on whatever clock it
+is given.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,7 +14,9 @@ from swbench.result import CRASHED
 
 
 class Dies(BaseException):
-    """Raised by a workload to act the death of its process; `status` and `detail` are what the parent would find."""
+    """Raised by a workload to act the death of its process; `status` and `detail` are what the
+    parent would find.
+    """
 
     def __init__(self, status: str = CRASHED, detail: str = "killed by SIGSEGV") -> None:
         self.status, self.detail = status, detail
@@ -20,9 +24,16 @@ class Dies(BaseException):
 
 
 class FakeExecutor:
-    """Runs jobs here. `make` builds a workload from a case, `look` is what the session sees of a GPU; `jobs` keeps every job it was given."""
+    """Runs jobs here. `make` builds a workload from a case, `look` is what the session sees of a
+    GPU; `jobs` keeps every job it was given.
+    """
 
-    def __init__(self, make: Callable[[Any], Workload], clock: Clock | None = None, look: Callable[[], Mapping[str, float]] = dict) -> None:
+    def __init__(
+        self,
+        make: Callable[[Any], Workload],
+        clock: Clock | None = None,
+        look: Callable[[], Mapping[str, float]] = dict,
+    ) -> None:
         self._make, self._clock, self._look = make, clock, look
         self.jobs: list[Job] = []
 
@@ -43,7 +54,21 @@ class FakeExecutor:
             running[0] = case
 
         try:
-            Session(job, self._make, send, begin, self._clock, read=dict, collects=False, look=self._look).run()
+            Session(
+                job,
+                self._make,
+                send,
+                begin,
+                self._clock,
+                read=dict,
+                collects=False,
+                look=self._look,
+            ).run()
         except Dies as death:
-            return Ending(ok=False, culprit=running[0] if running[0] >= 0 else None, status=death.status, detail=death.detail)
+            return Ending(
+                ok=False,
+                culprit=running[0] if running[0] >= 0 else None,
+                status=death.status,
+                detail=death.detail,
+            )
         return Ending(ok=ended[-1], again=again[-1])

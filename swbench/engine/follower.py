@@ -1,4 +1,6 @@
-"""A node other than the first: it starts the ranks that the first one asks for, ends them, and ends with the first one."""
+"""A node other than the first: it starts the ranks that the first one asks for, ends them, and ends
+with the first one.
+"""
 
 import contextlib
 import os
@@ -36,7 +38,8 @@ class _Ended(Exception):
 
 
 def follow(link: Link, paths: Sequence[str] = (), environ: Mapping[str, str] | None = None) -> int:
-    """Do what the first node says until it says that this is the end; the exit status it gives. Raises NodeLost where it is gone.
+    """Do what the first node says until it says that this is the end; the exit status it gives.
+    Raises NodeLost where it is gone.
 
     `paths` and `environ` are as for `SubprocessExecutor`.
     """
@@ -50,7 +53,8 @@ def follow(link: Link, paths: Sequence[str] = (), environ: Mapping[str, str] | N
             link.send(ended=True)
         return end.code
     except (Lost, KeyboardInterrupt) as problem:
-        by_torchrun = getattr(problem, "number", None) == signal.SIGTERM  # which may end this node because node 0 has ended
+        # which may end this node because node 0 has ended
+        by_torchrun = getattr(problem, "number", None) == signal.SIGTERM
         why = str(problem) if isinstance(problem, Lost) else link.gone() if by_torchrun else ""
         if not why:
             raise
@@ -59,12 +63,20 @@ def follow(link: Link, paths: Sequence[str] = (), environ: Mapping[str, str] | N
         link.close()
 
 
-def _measure(link: Link, order: Mapping[str, Any], paths: Sequence[str], environ: Mapping[str, str]) -> None:
+def _measure(
+    link: Link, order: Mapping[str, Any], paths: Sequence[str], environ: Mapping[str, str]
+) -> None:
     """Run this node's ranks of one job until they end or are to stop, and report it once."""
     job, kills = Job.from_json(order["job"]), death.out_of_memory_kills()
     with tempfile.TemporaryDirectory(prefix="swbench-") as folder:
         log = Path(folder) / job.log
-        with WorkerProcess(job, log, environment(job.threads, paths) | environ, from_json(order["plugins"]), order["place"]) as worker:
+        with WorkerProcess(
+            job,
+            log,
+            environment(job.threads, paths) | environ,
+            from_json(order["plugins"]),
+            order["place"],
+        ) as worker:
             told = _until_told(link, worker)
             code = worker.wait(float(told["grace_s"]) if told else _EXIT_S)
             by_itself = code is not None
@@ -72,7 +84,12 @@ def _measure(link: Link, order: Mapping[str, Any], paths: Sequence[str], environ
                 worker.signal(signal.SIGABRT)
                 worker.wait(_DUMP_S)
         killed = by_itself and code == -signal.SIGKILL and death.out_of_memory_kills() > kills
-        link.send(code=(code if by_itself else 0), no_memory=killed, said=death.last_words(log), log=_end_of(log))
+        link.send(
+            code=(code if by_itself else 0),
+            no_memory=killed,
+            said=death.last_words(log),
+            log=_end_of(log),
+        )
     while not told:
         told = _stop(link.wait())
 
@@ -80,7 +97,8 @@ def _measure(link: Link, order: Mapping[str, Any], paths: Sequence[str], environ
 def _until_told(link: Link, worker: WorkerProcess) -> Mapping[str, Any] | None:
     """What the first node says while the ranks run; None once they have ended by themselves."""
     while True:
-        if worker.line(_WHILE_S, [link]) is not None:  # they write nothing there, so it is the end of the pipe
+        # they write nothing there, so it is the end of the pipe
+        if worker.line(_WHILE_S, [link]) is not None:
             return None
         if told := _stop(link.take()):
             return told

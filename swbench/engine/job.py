@@ -15,9 +15,11 @@ EXIT_CRASHED, EXIT_OUT_OF_MEMORY = 70, 71
 class Job:
     """One replicate of one group, or of what is left of it after a case took a worker down.
 
-    `observe` names the slow metrics that are measured in this replicate (`utilisation`, `energy`, `memory`). `workloads` maps the kind of a case to
-    `module:attribute` of its workload; `log` names the worker's log file. `pair` are the positions of a baseline and a case that are here for each
-    other alone: where one fails, nothing is timed any more. `known` are those of which another worker of this replicate has read out all that is not timed.
+    `observe` names the slow metrics that are measured in this replicate (`utilisation`, `energy`,
+    `memory`). `workloads` maps the kind of a case to `module:attribute` of its workload; `log`
+    names the worker's log file. `pair` are the positions of a baseline and a case that are here for
+    each other alone: where one fails, nothing is timed any more. `known` are those of which another
+    worker of this replicate has read out all that is not timed.
     """
 
     group: str
@@ -33,7 +35,9 @@ class Job:
 
     @property
     def seed(self) -> str:
-        """Decides the order of the cases in every round; the same again when a replicate is repeated."""
+        """Decides the order of the cases in every round; the same again when a replicate is
+        repeated.
+        """
         return f"{self.protocol.seed}/{self.group}/{self.replicate}"
 
     @property
@@ -59,15 +63,23 @@ class Job:
     def from_json(cls, data: dict[str, Any]) -> "Job":
         """The job that `to_json` wrote."""
         positions = {name: tuple(data[name]) for name in ("observe", "pair", "known")}
-        return cls(**{**data, "cases": tuple(map(case_from_json, data["cases"])), "protocol": Protocol(**data["protocol"]), **positions})
+        return cls(
+            **{
+                **data,
+                "cases": tuple(map(case_from_json, data["cases"])),
+                "protocol": Protocol(**data["protocol"]),
+                **positions,
+            }
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ending:
     """How a worker ended; `ok` if it did all it was asked to.
 
-    `again` if it ended itself after a case had failed, so that the others have a clean one. Otherwise `culprit` is the position of the
-    case it was running, None if it was between cases, and `status` and `detail` say what happened.
+    `again` if it ended itself after a case had failed, so that the others have a clean one.
+    Otherwise `culprit` is the position of the case it was running, None if it was between cases,
+    and `status` and `detail` say what happened.
     """
 
     ok: bool

@@ -1,4 +1,6 @@
-"""A TCP connection between two nodes that carries JSON lines. The kernel says when the other side is gone, so neither side needs a heartbeat of its own."""
+"""A TCP connection between two nodes that carries JSON lines. The kernel says when the other side
+is gone, so neither side needs a heartbeat of its own.
+"""
 
 import json
 import select
@@ -14,7 +16,9 @@ _SEND_S = 30
 """How long the other side may leave what is sent to it unread; heuristic."""
 
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 30_000}
-"""A machine that lost its power or its network sends no end of the connection: it is gone after 30 s of silence. Heuristic."""
+"""A machine that lost its power or its network sends no end of the connection: it is gone after 30
+s of silence. Heuristic.
+"""
 
 
 class Lost(Exception):
@@ -22,7 +26,9 @@ class Lost(Exception):
 
 
 class Link:
-    """One end. `fileno` is for `poll`: it is readable when `take` has something to give, or to raise."""
+    """One end. `fileno` is for `poll`: it is readable when `take` has something to give, or to
+    raise.
+    """
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket, self._buffer = connected, bytearray()
@@ -78,7 +84,9 @@ class Link:
         return message
 
     def gone(self) -> str:
-        """Why the other side is gone, in words; empty where it is not. What it has said is dropped."""
+        """Why the other side is gone, in words; empty where it is not. What it has said is
+        dropped.
+        """
         try:
             while self.take() is not None:
                 pass

@@ -1,4 +1,6 @@
-"""The other machines of a run, as the first one sees them: it says what their ranks measure next and learns how these end."""
+"""The other machines of a run, as the first one sees them: it says what their ranks measure next
+and learns how these end.
+"""
 
 import os
 import socket
@@ -23,39 +25,66 @@ _STOP_S = 40.0
 
 
 class Nodes:
-    """Links to the followers. Node 0 is this one; the others are numbered as torchrun numbers them."""
+    """Links to the followers. Node 0 is this one; the others are numbered as torchrun numbers
+    them.
+    """
 
-    def __init__(self, links: Mapping[int, Link], hellos: Mapping[int, Mapping[str, Any]], host: str = "localhost") -> None:
-        """`hellos` are what the nodes said of themselves, `host` is where their ranks find this one."""
+    def __init__(
+        self,
+        links: Mapping[int, Link],
+        hellos: Mapping[int, Mapping[str, Any]],
+        host: str = "localhost",
+    ) -> None:
+        """`hellos` are what the nodes said of themselves, `host` is where their ranks find this
+        one.
+        """
         self._links, self._hellos, self._host = dict(links), dict(hellos), host
 
     @classmethod
     def gather(cls, count: int, processes: int, environ: Mapping[str, str] = os.environ) -> "Nodes":
-        """Wait for `count` - 1 followers of as many `processes` each. Raises NodeLost where one does not come."""
+        """Wait for `count` - 1 followers of as many `processes` each. Raises NodeLost where one
+        does not come.
+        """
         meeting = Meeting(environ)  # which holds the store where torchrun does not
         server, host, word = meeting.listen()
         with server:
             here = Doorway(server).let_in(word, range(1, count), time.monotonic() + JOIN_S)
-        links, hellos = {node: link for node, (link, _) in here.items()}, {node: hello for node, (_, hello) in here.items()}
+        links, hellos = (
+            {node: link for node, (link, _) in here.items()},
+            {node: hello for node, (_, hello) in here.items()},
+        )
         if len(links) < count - 1:
             cls(links, hellos).end(NodeLost.exit_code)
-            raise NodeLost(f"{len(links) + 1} of {count} nodes came within {JOIN_S:g} s; see what torchrun says on the others")
+            raise NodeLost(
+                f"{len(links) + 1} of {count} nodes came within {JOIN_S:g} s; see what "
+                "torchrun says on the others"
+            )
         if odd := [node for node, hello in hellos.items() if hello.get("processes") != processes]:
             cls(links, hellos).end(2)
             raise UnlikeEnvironments(
-                f"node {odd[0]} has {hellos[odd[0]].get('processes')} processes and node 0 {processes}; give all the same --nproc-per-node"
+                f"node {odd[0]} has {hellos[odd[0]].get('processes')} processes and node 0 "
+                f"{processes}; give all the same --nproc-per-node"
             )
         return cls(links, hellos, host)
 
-    def compare(self, environment: Mapping[str, Any], plugins: Sequence[Plugin] = (), *, anyway: bool = False) -> dict[int, list[str]]:
-        """What differs from this node, by node, as far as it changes timings. Raises UnlikeEnvironments for any unless `anyway`."""
+    def compare(
+        self,
+        environment: Mapping[str, Any],
+        plugins: Sequence[Plugin] = (),
+        *,
+        anyway: bool = False,
+    ) -> dict[int, list[str]]:
+        """What differs from this node, by node, as far as it changes timings. Raises
+        UnlikeEnvironments for any unless `anyway`.
+        """
         found = {}
         for node, hello in sorted(self._hellos.items()):
             other = hello.get("environment") or {}
             lines = unlike(environment, other)
             codes = [(one.get("code") or {}) for one in (environment, other)]
             if codes[0].get("sources") != codes[1].get("sources"):
-                lines.insert(0, f"swbench's sources: {' / '.join(str(code.get('commit') or code.get('sources'))[:12] for code in codes)}")
+                versions = [str(code.get("commit") or code.get("sources"))[:12] for code in codes]
+                lines.insert(0, f"swbench's sources: {' / '.join(versions)}")
             if hello.get("plugins") != digests(plugins):
                 lines.insert(0, "the plugins given with --plugin")
             if lines:
@@ -64,7 +93,11 @@ class Nodes:
             node, lines = next(iter(found.items()))
             more = f" … and {len(lines) - 4} more" if len(lines) > 4 else ""
             others = f" (so do {len(found) - 1} other nodes)" if len(found) > 1 else ""
-            raise UnlikeEnvironments(f"node {node} differs from node 0{others}: {'; '.join(lines[:4])}{more}. Make them alike, or measure with --anyway")
+            raise UnlikeEnvironments(
+                f"node {node} differs from node 0{others}: "
+                f"{'; '.join(lines[:4])}{more}. Make them alike, or measure with "
+                "--anyway"
+            )
         return found
 
     def begin(self, job: Job, plugins: Sequence[Plugin] = ()) -> "Share":
@@ -73,18 +106,30 @@ class Nodes:
             port = free.getsockname()[1]
         host = f"[{self._host}]" if ":" in self._host else self._host
         place = {"nodes": job.nodes, "endpoint": f"{host}:{port}", "run_id": uuid.uuid4().hex}
-        share = Share({node: link for node, link in self._links.items() if node < job.nodes}, {**place, "node": 0})
+        share = Share(
+            {node: link for node, link in self._links.items() if node < job.nodes},
+            {**place, "node": 0},
+        )
         for node, link in share.links.items():
             with _speaking_to(node):
-                link.send(do="start", job=job.to_json(), plugins=to_json(plugins), place={**place, "node": node})
+                link.send(
+                    do="start",
+                    job=job.to_json(),
+                    plugins=to_json(plugins),
+                    place={**place, "node": node},
+                )
         return share
 
     def lost(self) -> str:
         """Which node is gone, in words; empty where none is."""
-        return next((_gone(node, why) for node, link in self._links.items() if (why := link.gone())), "")
+        return next(
+            (_gone(node, why) for node, link in self._links.items() if (why := link.gone())), ""
+        )
 
     def end(self, code: int) -> None:
-        """Let the followers go, each with the exit status of the run, and wait until they have heard of it."""
+        """Let the followers go, each with the exit status of the run, and wait until they have
+        heard of it.
+        """
         for link in self._links.values():
             try:
                 link.send(do="end", code=code)
@@ -107,27 +152,43 @@ class Share:
         return list(self.links.values())
 
     def failed(self) -> dict[str, Any] | None:
-        """The report of the first node whose ranks have failed by themselves; None where none has. Raises NodeLost."""
+        """The report of the first node whose ranks have failed by themselves; None where none has.
+        Raises NodeLost.
+        """
         for node, link in self.links.items():
             with _speaking_to(node):
                 if (message := link.take()) is not None:
                     self._reports[node] = message
-        return next(({"node": node, **report} for node, report in sorted(self._reports.items()) if report.get("code")), None)
+        return next(
+            (
+                {"node": node, **report}
+                for node, report in sorted(self._reports.items())
+                if report.get("code")
+            ),
+            None,
+        )
 
     def stop(self, grace_s: float, *, dump: bool = False) -> None:
-        """End the ranks of all nodes, after `grace_s` in which they may end by themselves; `dump` has them write their stacks first. Raises NodeLost."""
+        """End the ranks of all nodes, after `grace_s` in which they may end by themselves; `dump`
+        has them write their stacks first. Raises NodeLost.
+        """
         for node, link in self.links.items():
             with _speaking_to(node):
                 link.send(do="stop", grace_s=grace_s, dump=dump)
         for node, link in self.links.items():
             with _speaking_to(node):
-                if node not in self._reports and (message := link.wait(grace_s + _STOP_S)) is not None:
+                if (
+                    node not in self._reports
+                    and (message := link.wait(grace_s + _STOP_S)) is not None
+                ):
                     self._reports[node] = message
             if node not in self._reports:
                 raise NodeLost(f"node {node} did not end its ranks within {grace_s + _STOP_S:g} s")
 
     def keep_logs(self, log: Path) -> None:
-        """Beside this node's `log`, what the ranks of the others wrote, a file a node that has anything to say. Raises StoreError."""
+        """Beside this node's `log`, what the ranks of the others wrote, a file a node that has
+        anything to say. Raises StoreError.
+        """
         for node, report in self._reports.items():
             if text := str(report.get("log") or ""):
                 write_whole(log.with_suffix(f".node{node}.log"), text)

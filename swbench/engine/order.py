@@ -1,4 +1,6 @@
-"""The order in which cases are built, warmed up, and run within a round: random, so that what comes first, or after whom, favours nobody."""
+"""The order in which cases are built, warmed up, and run within a round: random, so that what comes
+first, or after whom, favours nobody.
+"""
 
 import random
 from collections.abc import Sequence

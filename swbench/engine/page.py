@@ -1,4 +1,6 @@
-"""A page of memory that worker and parent share: what the worker is doing, said without waking anybody."""
+"""A page of memory that worker and parent share: what the worker is doing, said without waking
+anybody.
+"""
 
 import mmap
 import os
@@ -11,7 +13,9 @@ _FORMAT = struct.Struct("=iiq")
 
 
 class Page:
-    """The worker writes which case it is running, at which stage, since when; the parent looks only when something went wrong."""
+    """The worker writes which case it is running, at which stage, since when; the parent looks only
+    when something went wrong.
+    """
 
     def __init__(self, handle: int) -> None:
         """Map the file behind `handle`, which stays open."""
@@ -32,7 +36,11 @@ class Page:
     def read(self) -> tuple[int | None, str, float]:
         """Position of the running case, the stage, and for how many seconds."""
         case, stage, since = _FORMAT.unpack_from(self._memory, 0)
-        return (case if case >= 0 else None), STAGES[stage % len(STAGES)], (time.monotonic_ns() - since) * 1e-9
+        return (
+            (case if case >= 0 else None),
+            STAGES[stage % len(STAGES)],
+            (time.monotonic_ns() - since) * 1e-9,
+        )
 
     def close(self) -> None:
         """Unmap the page."""

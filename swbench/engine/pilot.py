@@ -1,4 +1,6 @@
-"""Before a long run: how long it will take and how narrow its intervals will be, from a few rounds of each group."""
+"""Before a long run: how long it will take and how narrow its intervals will be, from a few rounds
+of each group.
+"""
 
 import math
 import statistics
@@ -14,18 +16,22 @@ from swbench.report.statistics import Stopping, confidence_of, pairs
 from swbench.result import FORWARD, FORWARD_BACKWARD, Round, call_s
 
 BETWEEN = 0.02
-"""Standard deviation of a log-ratio from process to process, assumed until four processes have run. Heuristic: 1 % was seen on
-a quiet machine with one thread, 2-3 % between ordinary pairs of processes, more with all cores under load."""
+"""Standard deviation of a log-ratio from process to process, assumed until four processes have run.
+Heuristic: 1 % was seen on a quiet machine with one thread, 2-3 % between ordinary pairs of
+processes, more with all cores under load.
+"""
 
 ENOUGH_REPLICATES = 4
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run is expected to take and to buy. `half_width` is that of the widest row's interval (log scale), infinite for one replicate.
+    """What a run is expected to take and to buy. `half_width` is that of the widest row's interval
+    (log scale), infinite for one replicate.
 
-    `scaled` names groups that had no pilot round, and whose time is that of others scaled by their FLOPs; `unseen` those that are in neither figure,
-    and `perhaps` those that are not because they are only measured where a larger batch runs out of memory.
+    `scaled` names groups that had no pilot round, and whose time is that of others scaled by their
+    FLOPs; `unseen` those that are in neither figure, and `perhaps` those that are not because they
+    are only measured where a larger batch runs out of memory.
     """
 
     seconds: float
@@ -38,15 +44,26 @@ class Estimate:
 
     def line(self) -> str:
         """The estimate in one line."""
-        precision = f"ratios to about {numbers.precision(self.half_width)}" if math.isfinite(self.half_width) else "no intervals from one replicate"
+        precision = (
+            f"ratios to about {numbers.precision(self.half_width)}"
+            if math.isfinite(self.half_width)
+            else "no intervals from one replicate"
+        )
         guessed = f"; the time of {_names(self.scaled)} scaled by FLOPs" if self.scaled else ""
         left_out = f"; without {_names(self.unseen)}" if self.unseen else ""
         perhaps = f"; {_names(self.perhaps)} only if memory runs out before" if self.perhaps else ""
-        return f"about {_duration(self.seconds)} for {self.replicates} replicates of {self.rounds} rounds; {precision}{guessed}{left_out}{perhaps}"
+        return (
+            f"about {_duration(self.seconds)} for {self.replicates} replicates of "
+            f"{self.rounds} rounds; {precision}{guessed}{left_out}{perhaps}"
+        )
 
 
 def _names(groups: Sequence[str]) -> str:
-    return ", ".join(groups) if len(groups) <= 3 else f"{', '.join(groups[:2])} and {len(groups) - 2} more groups"
+    return (
+        ", ".join(groups)
+        if len(groups) <= 3
+        else f"{', '.join(groups[:2])} and {len(groups) - 2} more groups"
+    )
 
 
 def estimate(
@@ -61,14 +78,17 @@ def estimate(
 ) -> Estimate:
     """Time and expected half-width of `plan` from `pilot` rounds, which may be of some groups only.
 
-    `before_s` is what a worker of each group spent before its first round; where it is not known, `startup_s` is what one spends before its first call, and
-    its warm-up is reckoned by the protocol. `whole_s` is what a replicate takes of groups that have several workers for it. `work` holds the FLOPs of a
-    call by case key: by them the time of a group without a round is scaled from groups on the same kind of device with as many threads. Of groups that
-    are in `ran_out` and have a fallback, and of fallbacks that are not due, nothing is reckoned.
+    `before_s` is what a worker of each group spent before its first round; where it is not known,
+    `startup_s` is what one spends before its first call, and its warm-up is reckoned by the
+    protocol. `whole_s` is what a replicate takes of groups that have several workers for it. `work`
+    holds the FLOPs of a call by case key: by them the time of a group without a round is scaled
+    from groups on the same kind of device with as many threads. Of groups that are in `ran_out` and
+    have a fallback, and of fallbacks that are not due, nothing is reckoned.
 
-    Within a process the median of n rounds has the standard error 1.2533·s/√n; between processes the log-ratios spread by `BETWEEN`, or, once four
-    have run, by what they show. The half-width of K replicates is t·√(between² + within²)/√K. With a target, K is the first look
-    expected to reach it. Raises ValueError where no group of the plan has a pilot round.
+    Within a process the median of n rounds has the standard error 1.2533·s/√n; between processes
+    the log-ratios spread by `BETWEEN`, or, once four have run, by what they show. The half-width of
+    K replicates is t·√(between² + within²)/√K. With a target, K is the first look expected to reach
+    it. Raises ValueError where no group of the plan has a pilot round.
     """
     groups, due = plan.lasting(ran_out), {group.name for group in plan.due(ran_out)}
     seen = {group.name: [] for group in groups}
@@ -85,9 +105,17 @@ def estimate(
     for group in groups:
         if group.name not in calls and (scaled := _scaled(group, known, work or {})):
             calls[group.name] = scaled
-    rounds_s = {group.name: statistics.median([one.ended - one.started for one in rounds]) for group, rounds in known}
-    before_s = {name: startup_s + _warm_up_s(found.values(), protocol) for name, found in calls.items()} | dict(before_s or {})
-    each_s = {name: before_s[name] + protocol.rounds * rounds_s.get(name, sum(found.values())) for name, found in calls.items()} | dict(whole_s or {})
+    rounds_s = {
+        group.name: statistics.median([one.ended - one.started for one in rounds])
+        for group, rounds in known
+    }
+    before_s = {
+        name: startup_s + _warm_up_s(found.values(), protocol) for name, found in calls.items()
+    } | dict(before_s or {})
+    each_s = {
+        name: before_s[name] + protocol.rounds * rounds_s.get(name, sum(found.values()))
+        for name, found in calls.items()
+    } | dict(whole_s or {})
     return Estimate(
         seconds=replicates * sum(each_s.values()),
         half_width=_half_width(spread, replicates, protocol),
@@ -102,27 +130,49 @@ def estimate(
 def _half_width(spread: float, replicates: int, protocol: Protocol) -> float:
     if replicates < 2:
         return math.inf
-    return t_quantile(confidence_of(protocol.target_ci), replicates - 1) * spread / math.sqrt(replicates)
+    return (
+        t_quantile(confidence_of(protocol.target_ci), replicates - 1)
+        * spread
+        / math.sqrt(replicates)
+    )
 
 
 def _replicates(spread: float, protocol: Protocol) -> int:
     if protocol.target_ci is None:
         return protocol.replicates
     stopping = Stopping(protocol.target_ci)
-    return next((k for k in stopping.looks if _half_width(spread, k, protocol) <= protocol.target_ci), stopping.most)
+    return next(
+        (k for k in stopping.looks if _half_width(spread, k, protocol) <= protocol.target_ci),
+        stopping.most,
+    )
 
 
 def _calls(rounds: Sequence[Round]) -> dict[str, float]:
-    """Seconds of one call of each case, as they share the time of a round: on a GPU a call is a block of iterations, of which the samples are the mean."""
+    """Seconds of one call of each case, as they share the time of a round: on a GPU a call is a
+    block of iterations, of which the samples are the mean.
+    """
     longest = {
-        key: statistics.median([call_s(one.samples[key]) for one in rounds if one.samples.get(key)]) for key in {key for one in rounds for key in one.samples}
+        key: statistics.median([call_s(one.samples[key]) for one in rounds if one.samples.get(key)])
+        for key in {key for one in rounds for key in one.samples}
     }
-    shares = [(one.ended - one.started) / sum_s for one in rounds if (sum_s := sum(map(call_s, one.samples.values()))) > 0]
-    return {key: value * statistics.median(shares) for key, value in longest.items()} if shares else longest
+    shares = [
+        (one.ended - one.started) / sum_s
+        for one in rounds
+        if (sum_s := sum(map(call_s, one.samples.values()))) > 0
+    ]
+    return (
+        {key: value * statistics.median(shares) for key, value in longest.items()}
+        if shares
+        else longest
+    )
 
 
-def _scaled(group: Group, known: Iterable[tuple[Group, Sequence[Round]]], work: Mapping[str, float]) -> dict[str, float]:
-    """Seconds of one call of each case, by its FLOPs and the seconds that a FLOP took in groups of the same kind; empty where either is not known."""
+def _scaled(
+    group: Group, known: Iterable[tuple[Group, Sequence[Round]]], work: Mapping[str, float]
+) -> dict[str, float]:
+    """Seconds of one call of each case, by its FLOPs and the seconds that a FLOP took in groups of
+    the same kind; empty where either is not known.
+    """
     spent_s = done = 0.0
     for other, rounds in known:
         if _place(other.baseline) == _place(group.baseline):
@@ -138,9 +188,14 @@ def _place(case: AnyCase) -> tuple[str, int]:
 
 
 def _warm_up_s(calls: Iterable[float], protocol: Protocol) -> float:
-    """Seconds until cases that take so long a call are warm: as many calls and seconds as are asked, and two windows that agree, unless the cap comes first."""
+    """Seconds until cases that take so long a call are warm: as many calls and seconds as are
+    asked, and two windows that agree, unless the cap comes first.
+    """
     cap_s = max(protocol.warmup_cap_s, protocol.warmup_s)
-    return sum(max(protocol.warmup_calls * one_s, protocol.warmup_s, min(2 * WINDOW * one_s, cap_s)) for one_s in calls)
+    return sum(
+        max(protocol.warmup_calls * one_s, protocol.warmup_s, min(2 * WINDOW * one_s, cap_s))
+        for one_s in calls
+    )
 
 
 def _spread(group: Group, rounds: Sequence[Round], planned: int) -> float:
@@ -148,13 +203,19 @@ def _spread(group: Group, rounds: Sequence[Round], planned: int) -> float:
     widest = 0.0
     for case in group.cases:
         for metric in (FORWARD, FORWARD_BACKWARD):
-            replicates = [] if case.role == BASELINE else [one for one in pairs(rounds, group.baseline.key, case.key, metric) if one]
+            replicates = (
+                []
+                if case.role == BASELINE
+                else [one for one in pairs(rounds, group.baseline.key, case.key, metric) if one]
+            )
             if not replicates:
                 continue
             if len(replicates) >= ENOUGH_REPLICATES:
                 widest = max(widest, statistics.stdev([replicate_value(one) for one in replicates]))
                 continue
-            values = [math.log(variant / baseline) for baseline, variant in max(replicates, key=len)]
+            values = [
+                math.log(variant / baseline) for baseline, variant in max(replicates, key=len)
+            ]
             within = statistics.stdev(values) if len(values) > 1 else 0.0
             widest = max(widest, math.hypot(BETWEEN, 1.2533 * within / math.sqrt(planned)))
     return widest

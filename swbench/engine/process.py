@@ -1,4 +1,6 @@
-"""A worker process as its parent sees it: started in a session of its own, ended with everything it started."""
+"""A worker process as its parent sees it: started in a session of its own, ended with everything it
+started.
+"""
 
 import contextlib
 import json
@@ -39,21 +41,52 @@ class Garbage(Exception):
 
 
 def environment(threads: int, paths: Sequence[str] = ()) -> dict[str, str]:
-    """The worker's environment: so many threads for every library, and waiting threads asleep (a spinning one takes a core from others)."""
+    """The worker's environment: so many threads for every library, and waiting threads asleep (a
+    spinning one takes a core from others).
+    """
     package = str(Path(__file__).resolve().parents[2])
-    found = {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, package, *filter(None, [os.environ.get("PYTHONPATH")])])}
-    found |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0", "PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1"}
+    found = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(
+            [*paths, package, *filter(None, [os.environ.get("PYTHONPATH")])]
+        ),
+    }
+    found |= {
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "GOMP_SPINCOUNT": "0",
+        "KMP_BLOCKTIME": "0",
+        "PYTHONHASHSEED": "0",
+        "PYTHONUNBUFFERED": "1",
+    }
     found |= {"KINETO_LOG_LEVEL": "5"}  # the chatter of torch's profiler, which reads peak memory
     if threads:
-        found |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS"), str(threads))
+        found |= dict.fromkeys(
+            (
+                "OMP_NUM_THREADS",
+                "MKL_NUM_THREADS",
+                "OPENBLAS_NUM_THREADS",
+                "VECLIB_MAXIMUM_THREADS",
+                "NUMEXPR_NUM_THREADS",
+            ),
+            str(threads),
+        )
     return found
 
 
 class WorkerProcess:
     """Started by construction; `end` leaves nothing of it running."""
 
-    def __init__(self, job: Job, log: Path, environ: Mapping[str, str], plugins: Sequence[Plugin] = (), place: Mapping[str, Any] | None = None) -> None:
-        """`place` is this node's among those of the job, for the launcher; empty where there is one."""
+    def __init__(
+        self,
+        job: Job,
+        log: Path,
+        environ: Mapping[str, str],
+        plugins: Sequence[Plugin] = (),
+        place: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`place` is this node's among those of the job, for the launcher; empty where there is
+        one.
+        """
         self.log, self._scratch = log, log.with_suffix(".ranks")
         self._ranked = job.world > 1
         self._buffer = bytearray()
@@ -65,21 +98,41 @@ class WorkerProcess:
             page = Page.file()
             opened.callback(os.close, page)
             self._report, self.page = read_end, Page(page)
-            order = {"job": job.to_json(), "report": report, "ack": ack, "page": page, "parent": os.getpid(), "scratch": str(self._scratch)}
+            order = {
+                "job": job.to_json(),
+                "report": report,
+                "ack": ack,
+                "page": page,
+                "parent": os.getpid(),
+                "scratch": str(self._scratch),
+            }
             order |= {"plugins": plugin_files.to_json(plugins), "place": dict(place or {})}
-            stdin = opened.enter_context(tempfile.TemporaryFile())  # a file, so that a worker that reads nothing cannot block us
+            # a file, so that a worker that reads nothing cannot block us
+            stdin = opened.enter_context(tempfile.TemporaryFile())
             stdin.write(json.dumps(order).encode())
             stdin.seek(0)
             output = opened.enter_context(open(log, "ab"))
-            command = [sys.executable, "-P", "-m", "swbench.engine.worker" if job.world == 1 else "swbench.engine.launcher"]
+            command = [
+                sys.executable,
+                "-P",
+                "-m",
+                "swbench.engine.worker" if job.world == 1 else "swbench.engine.launcher",
+            ]
             self._popen = subprocess.Popen(
-                command, stdin=stdin, stdout=output, stderr=output, env=dict(environ), pass_fds=(report, ack, page), start_new_session=True
+                command,
+                stdin=stdin,
+                stdout=output,
+                stderr=output,
+                env=dict(environ),
+                pass_fds=(report, ack, page),
+                start_new_session=True,
             )
         os.set_blocking(self._report, False)
         self._pid_handle = os.pidfd_open(self._popen.pid) if hasattr(os, "pidfd_open") else None
 
     def line(self, timeout_s: float, others: Sequence[SupportsFileno] = ()) -> bytes | None:
-        """The next line; empty when the worker has died with nothing left to say; None after `timeout_s` or where one of `others` is readable.
+        """The next line; empty when the worker has died with nothing left to say; None after
+        `timeout_s` or where one of `others` is readable.
 
         Raises Garbage.
         """
@@ -102,7 +155,9 @@ class WorkerProcess:
                 return None
             try:
                 data = os.read(self._report, 65536)
-            except BlockingIOError:  # a process it started may hold the pipe open: then only its own end says that it is over
+            # a process it started may hold the pipe open: then only its own end says that it is
+            # over
+            except BlockingIOError:
                 if self._pid_handle in ready:
                     return b""
                 continue
@@ -116,7 +171,9 @@ class WorkerProcess:
             os.write(self._ack, b"k")
 
     def wait(self, timeout_s: float) -> int | None:
-        """The exit status (negative for a signal), or None if it still runs after `timeout_s`. Its process group stays reserved until `end`."""
+        """The exit status (negative for a signal), or None if it still runs after `timeout_s`. Its
+        process group stays reserved until `end`.
+        """
         if self._pid_handle is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._popen.wait(timeout_s)
@@ -160,7 +217,8 @@ class WorkerProcess:
             return []
 
     def _kill(self, ranks: Sequence[psutil.Process] = ()) -> None:
-        for rank in ranks:  # psutil looks at the start time as well: never a number that was given away again
+        # psutil looks at the start time as well: never a number that was given away again
+        for rank in ranks:
             with contextlib.suppress(psutil.Error):
                 rank.kill()
         if self._popen.returncode is not None:

@@ -1,4 +1,6 @@
-"""One rank of a job that is spread over processes: `python -m swbench.engine.rank`, started by the launcher. Rank 0 talks to the parent."""
+"""One rank of a job that is spread over processes: `python -m swbench.engine.rank`, started by the
+launcher. Rank 0 talks to the parent.
+"""
 
 import os
 import sys
@@ -23,14 +25,25 @@ def main() -> None:
     plugins.load(plugins.from_json(order["plugins"]))
     classes = workloads(job)
     if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(job.threads or max(1, usable_cores() * job.nodes // job.world))
+        sys.modules["torch"].set_num_threads(
+            job.threads or max(1, usable_cores() * job.nodes // job.world)
+        )
     crew = Crew.join(job.cases, lambda case: classes[case.kind](case), job.protocol.case_limit_s)
     if crew.rank:
         crew.follow()
         return
-    handles = [_taken(launcher, order[name], mode) for name, mode in (("report", os.O_WRONLY), ("ack", os.O_RDONLY), ("page", os.O_RDWR))]
+    handles = [
+        _taken(launcher, order[name], mode)
+        for name, mode in (("report", os.O_WRONLY), ("ack", os.O_RDONLY), ("page", os.O_RDWR))
+    ]
     page = Page(handles[2])
-    Session(job, lambda case: Led(job.cases.index(case), crew), Line(*handles[:2]).send, page.begin, look=looking(job)).run()
+    Session(
+        job,
+        lambda case: Led(job.cases.index(case), crew),
+        Line(*handles[:2]).send,
+        page.begin,
+        look=looking(job),
+    ).run()
     crew.end()
 
 

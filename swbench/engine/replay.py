@@ -1,4 +1,6 @@
-"""The instrument on a simulated machine where the truth is known: how far off the ratio is, and how often its interval covers it."""
+"""The instrument on a simulated machine where the truth is known: how far off the ratio is, and how
+often its interval covers it.
+"""
 
 import math
 import random
@@ -19,11 +21,14 @@ Draw = Callable[[Sequence[str]], Sequence[str]]
 
 @dataclass(frozen=True)
 class Machine:
-    """How a simulated machine spoils samples. Sizes are shares of a sample's time; the defaults are worse than the shared machines measured.
+    """How a simulated machine spoils samples. Sizes are shares of a sample's time; the defaults are
+    worse than the shared machines measured.
 
-    A process is slower or faster as a whole by `between_common` (which pairing cancels), and each cell in it by an amount that makes
-    ratios differ by `between` from process to process. The machine slows by `drift` over a period, steps to `step` times its
-    time and back about every `step_every_s`, adds a spike to a share `spike_rate` of samples, and a cost that depends on the position in the round.
+    A process is slower or faster as a whole by `between_common` (which pairing cancels), and each
+    cell in it by an amount that makes ratios differ by `between` from process to process. The
+    machine slows by `drift` over a period, steps to `step` times its time and back about every
+    `step_every_s`, adds a spike to a share `spike_rate` of samples, and a cost that depends on the
+    position in the round.
     """
 
     between: float = 0.03
@@ -49,11 +54,15 @@ class FakeClock:
         self._change = rng.expovariate(1 / machine.step_every_s)
 
     def _slowness(self) -> float:
-        drift = 1 + self._machine.drift * math.sin(self._phase + 2 * math.pi * self.now / self._machine.drift_period_s)
+        drift = 1 + self._machine.drift * math.sin(
+            self._phase + 2 * math.pi * self.now / self._machine.drift_period_s
+        )
         return drift * (self._machine.step if self._stepped else 1.0)
 
     def work(self, seconds: float) -> float:
-        """Do what takes `seconds` on the undisturbed machine; returns how long it took. A step may fall into the middle of it."""
+        """Do what takes `seconds` on the undisturbed machine; returns how long it took. A step may
+        fall into the middle of it.
+        """
         start, left = self.now, seconds
         while True:
             slowness = self._slowness()
@@ -72,38 +81,63 @@ def worker_order(seed: str) -> Draw:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A run to simulate: `ratio` is the truth, `base_s` the time of the baseline, `rounds` those of each replicate."""
+    """A run to simulate: `ratio` is the truth, `base_s` the time of the baseline, `rounds` those of
+    each replicate.
+    """
 
     ratio: float = 1.05
     base_s: float = 0.02
     rounds: int = 20
     machine: Machine = field(default_factory=Machine)
 
-    def replicate(self, seed: int, replicate: int, orders: Callable[[str], Draw] = worker_order) -> list[Round]:
-        """The rounds of one simulated process, in the order that `orders` draws from the worker's seed, timed on a fake clock of its own."""
+    def replicate(
+        self, seed: int, replicate: int, orders: Callable[[str], Draw] = worker_order
+    ) -> list[Round]:
+        """The rounds of one simulated process, in the order that `orders` draws from the worker's
+        seed, timed on a fake clock of its own.
+        """
         draw = orders(f"{seed}/replay/{replicate}")
         rng = random.Random(f"{seed} {replicate}")
         machine, clock = self.machine, FakeClock(self.machine, rng)
         whole = rng.gauss(0, machine.between_common)
-        own = {cell: math.exp(whole + rng.gauss(0, machine.between / math.sqrt(2))) for cell in CELLS}
-        work = {cell: self.base_s * own[cell] * (self.ratio if cell == VARIANT else 1.0) for cell in CELLS}
+        own = {
+            cell: math.exp(whole + rng.gauss(0, machine.between / math.sqrt(2))) for cell in CELLS
+        }
+        work = {
+            cell: self.base_s * own[cell] * (self.ratio if cell == VARIANT else 1.0)
+            for cell in CELLS
+        }
         rounds = []
         for index in range(self.rounds):
             sequence, samples, started = draw(CELLS), {}, clock.now
             for slot, cell in enumerate(sequence):
-                taken = work[cell] * math.exp(rng.gauss(0, machine.noise)) * (1 + machine.slots[min(slot, len(machine.slots) - 1)])
+                taken = (
+                    work[cell]
+                    * math.exp(rng.gauss(0, machine.noise))
+                    * (1 + machine.slots[min(slot, len(machine.slots) - 1)])
+                )
                 if rng.random() < machine.spike_rate:
                     taken += work[cell] * rng.expovariate(1 / machine.spike)
                 samples[cell] = {FORWARD: clock.work(taken)}
             rounds.append(
-                Round(group="replay", replicate=replicate, attempt="1", index=index, order=tuple(sequence), samples=samples, started=started),
+                Round(
+                    group="replay",
+                    replicate=replicate,
+                    attempt="1",
+                    index=index,
+                    order=tuple(sequence),
+                    samples=samples,
+                    started=started,
+                ),
             )
         return rounds
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """What many simulated runs found: the share of intervals that hold the truth, and the mean error of the estimate (log scale)."""
+    """What many simulated runs found: the share of intervals that hold the truth, and the mean
+    error of the estimate (log scale).
+    """
 
     runs: int
     covered: float
@@ -122,14 +156,20 @@ def of_processes(rounds: Sequence[Round], cell: str) -> Interval:
 
 
 def of_one_process(rounds: Sequence[Round], cell: str) -> Interval:
-    """What this project does not do: take the rounds of the first process for independent replicates."""
+    """What this project does not do: take the rounds of the first process for independent
+    replicates.
+    """
     first = pairs([one for one in rounds if one.replicate == 0], BASELINE, cell, FORWARD)[0]
     return log_ratio([[pair] for pair in first])
 
 
 def of_pooled_rounds(rounds: Sequence[Round], cell: str) -> Interval:
-    """What this project does not do either: take the rounds of all processes for independent replicates."""
-    return log_ratio([[pair] for replicate in pairs(rounds, BASELINE, cell, FORWARD) for pair in replicate])
+    """What this project does not do either: take the rounds of all processes for independent
+    replicates.
+    """
+    return log_ratio(
+        [[pair] for replicate in pairs(rounds, BASELINE, cell, FORWARD) for pair in replicate]
+    )
 
 
 def replay(
@@ -144,13 +184,19 @@ def replay(
     """`runs` simulated runs of a fixed number of `replicates`."""
     found = []
     for run in range(runs):
-        rounds = [one for k in range(replicates) for one in experiment.replicate(seed + run, k, orders)]
+        rounds = [
+            one for k in range(replicates) for one in experiment.replicate(seed + run, k, orders)
+        ]
         found.append(analysis(rounds, VARIANT))
     return _coverage(found, experiment.ratio, replicates)
 
 
-def replay_stopping(experiment: Experiment, stopping: Stopping, *, runs: int, seed: int = 0) -> Coverage:
-    """`runs` simulated runs that end as `stopping` decides; the interval judged is the one it stopped with."""
+def replay_stopping(
+    experiment: Experiment, stopping: Stopping, *, runs: int, seed: int = 0
+) -> Coverage:
+    """`runs` simulated runs that end as `stopping` decides; the interval judged is the one it
+    stopped with.
+    """
     found = []
     for run in range(runs):
         rounds: list[Round] = []
@@ -161,7 +207,9 @@ def replay_stopping(experiment: Experiment, stopping: Stopping, *, runs: int, se
                 if decision.stop:
                     break
         found.append(decision.intervals[VARIANT])
-    return _coverage(found, experiment.ratio, statistics.fmean(interval.replicates for interval in found))
+    return _coverage(
+        found, experiment.ratio, statistics.fmean(interval.replicates for interval in found)
+    )
 
 
 def _coverage(found: Sequence[Interval], ratio: float, replicates: float) -> Coverage:

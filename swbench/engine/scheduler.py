@@ -1,4 +1,6 @@
-"""Running a plan: replicate 0 of every group, then replicate 1 …, so that an interrupted run has something of everything and drift spreads."""
+"""Running a plan: replicate 0 of every group, then replicate 1 …, so that an interrupted run has
+something of everything and drift spreads.
+"""
 
 import dataclasses
 import itertools
@@ -13,11 +15,23 @@ from swbench.engine.replicate import Replicate
 from swbench.plan import Group, Plan
 from swbench.report.samples import pairs_of
 from swbench.report.statistics import Pair, Stopping
-from swbench.result import BUDGET_SPENT, COUNTED, FAILURES, FLOPS, FORWARD, FORWARD_BACKWARD, Result, paired, ran_out
+from swbench.result import (
+    BUDGET_SPENT,
+    COUNTED,
+    FAILURES,
+    FLOPS,
+    FORWARD,
+    FORWARD_BACKWARD,
+    Result,
+    paired,
+    ran_out,
+)
 from swbench.store import RunWriter
 
 SLOW_S = 2.0
-"""Storing a replicate, a few kilobytes and two syncs, takes milliseconds; what takes longer than this is worth a word. Heuristic."""
+"""Storing a replicate, a few kilobytes and two syncs, takes milliseconds; what takes longer than
+this is worth a word. Heuristic.
+"""
 
 
 @dataclass(frozen=True)
@@ -43,11 +57,13 @@ def run(
     workloads: dict[str, str] | None = None,
     now: Callable[[], float] = time.monotonic,
 ) -> RunStatus:
-    """Measure whatever of `plan` is not sealed yet, seal each replicate as it ends, and finish the run.
+    """Measure whatever of `plan` is not sealed yet, seal each replicate as it ends, and finish the
+    run.
 
-    `stopping` (made from the plan's `target_ci` where not given) ends groups that are precise enough; the plan's budget ends the run
-    before the replicate that would begin after it, and earlier lives of the run count. Raises Interrupted after Ctrl-C or a signal and
-    StoreError where results cannot be written; the worker is gone then, the run unfinished and resumable.
+    `stopping` (made from the plan's `target_ci` where not given) ends groups that are precise
+    enough; the plan's budget ends the run before the replicate that would begin after it, and
+    earlier lives of the run count. Raises Interrupted after Ctrl-C or a signal and StoreError where
+    results cannot be written; the worker is gone then, the run unfinished and resumable.
     """
     return _Run(plan, writer, executor, on_event, stopping, workloads, now).run()
 
@@ -74,10 +90,17 @@ class _Run:
 
     def run(self) -> RunStatus:
         writer = self._writer
-        sealed = {group.name: sum(writer.sealed(group.name, number) for number in range(self._replicates)) for group in self._plan.groups}
+        sealed = {
+            group.name: sum(writer.sealed(group.name, number) for number in range(self._replicates))
+            for group in self._plan.groups
+        }
         try:
             done = {"sealed": sealed, "ran_out": frozenset(self._ran_out), "work": self._work()}
-            self._tell(events.RunStarted(plan=self._plan, path=writer.path, replicates=self._replicates, **done))
+            self._tell(
+                events.RunStarted(
+                    plan=self._plan, path=writer.path, replicates=self._replicates, **done
+                )
+            )
             reason = self._measure()
             writer.finish(reason)
         except KeyboardInterrupt as problem:
@@ -89,16 +112,22 @@ class _Run:
         return RunStatus(reason, failed)
 
     def _work(self) -> dict[str, float]:
-        """The FLOPs of a call of each case whose operations were counted, or those of an image of the group that it is a fallback of."""
+        """The FLOPs of a call of each case whose operations were counted, or those of an image of
+        the group that it is a fallback of.
+        """
         batches = {case.key: case.batch for group in self._plan.groups for case in group.cases}
-        counted = {one.case: one.samples(FLOPS) for one in self._writer.results if one.replicate == COUNTED}
+        counted = {
+            one.case: one.samples(FLOPS) for one in self._writer.results if one.replicate == COUNTED
+        }
         for group in self._plan.groups:
             for old, new in self._alike(group).items():
                 counted.setdefault(new, counted.get(old, ()))
         return {key: found[0] * batches[key] for key, found in counted.items() if found}
 
     def _alike(self, group: Group) -> dict[str, str]:
-        """The cases of the group in whose place a fallback is measured, with the fallback's own; empty for another group, or where the rows differ."""
+        """The cases of the group in whose place a fallback is measured, with the fallback's own;
+        empty for another group, or where the rows differ.
+        """
         before = next((one for one in self._plan.groups if one.name == group.fallback_of), None)
         if before is None or before.rows != group.rows:
             return {}
@@ -112,16 +141,39 @@ class _Run:
                 return BUDGET_SPENT
             self._inherit_counts(group)
             protocol, metrics = self._plan.protocol, self._plan.metrics
-            replicate = Replicate(group, number, protocol, self._writer, self._executor, self._tell, self._workloads, metrics, self._apart)
+            replicate = Replicate(
+                group,
+                number,
+                protocol,
+                self._writer,
+                self._executor,
+                self._tell,
+                self._workloads,
+                metrics,
+                self._apart,
+            )
             results = replicate.run()
             self._apart |= paired(results)
             self._seal(results)
-            self._tell(events.ReplicateDone(group=group.name, replicate=number, results=results, elapsed_s=self._now() - began))
+            self._tell(
+                events.ReplicateDone(
+                    group=group.name,
+                    replicate=number,
+                    results=results,
+                    elapsed_s=self._now() - began,
+                )
+            )
             self._fall_back(group, results)
-        return "precise enough" if self._stopping and self._precise >= self._open else "all replicates done"
+        return (
+            "precise enough"
+            if self._stopping and self._precise >= self._open
+            else "all replicates done"
+        )
 
     def _fall_back(self, group: Group, results: Sequence[Result]) -> None:
-        """Where a group has just run out of memory for the first time, a fallback of it is due from here on."""
+        """Where a group has just run out of memory for the first time, a fallback of it is due from
+        here on.
+        """
         if group.name in self._ran_out or not ran_out(results):
             return
         self._ran_out.add(group.name)
@@ -131,16 +183,29 @@ class _Run:
                 self._tell(events.FallingBack(group=group.name, fallback=other.name))
 
     def _inherit_counts(self, group: Group) -> None:
-        """A fallback has the operations an image of the group in whose place it is measured, which were counted before the run."""
+        """A fallback has the operations an image of the group in whose place it is measured, which
+        were counted before the run.
+        """
         keys = self._alike(group)
         if not keys or self._writer.sealed(group.name, COUNTED):
             return
-        counted = {one.case: one for one in self._writer.results if one.replicate == COUNTED and one.group == group.fallback_of}
+        counted = {
+            one.case: one
+            for one in self._writer.results
+            if one.replicate == COUNTED and one.group == group.fallback_of
+        }
         if counted.keys() == keys.keys():
-            self._writer.seal([dataclasses.replace(counted[old], group=group.name, case=new) for old, new in keys.items()])
+            self._writer.seal(
+                [
+                    dataclasses.replace(counted[old], group=group.name, case=new)
+                    for old, new in keys.items()
+                ]
+            )
 
     def _seal(self, results: Sequence[Result]) -> None:
-        """Store a replicate, and say so where the disk takes long: it delays the run, though not what is timed."""
+        """Store a replicate, and say so where the disk takes long: it delays the run, though not
+        what is timed.
+        """
         began = self._now()
         self._writer.seal(results)
         taken_s = self._now() - began
@@ -151,8 +216,9 @@ class _Run:
     def _missing(self) -> Iterator[tuple[Group, int]]:
         """Replicate-major: what is not sealed, of the groups that still need replicates.
 
-        Where a group has run out of memory all begins again at replicate 0, which its fallback needs first: what is measured in the first
-        replicate alone would be missing otherwise, and looks count the replicates up to a number. Looks that come again are at the same samples.
+        Where a group has run out of memory all begins again at replicate 0, which its fallback
+        needs first: what is measured in the first replicate alone would be missing otherwise, and
+        looks count the replicates up to a number. Looks that come again are at the same samples.
         """
         begun = None
         while begun != self._open:
@@ -175,11 +241,20 @@ class _Run:
             self._settled.add(group.name)
             if decision.reached and all(decision.reached.values()):
                 self._precise.add(group.name)
-            self._tell(events.GroupSettled(group=group.name, replicates=replicates, reason=decision.reason))
+            self._tell(
+                events.GroupSettled(group=group.name, replicates=replicates, reason=decision.reason)
+            )
 
     def _pairs(self, group: Group, replicates: int) -> dict[tuple[str, str], list[list[Pair]]]:
-        """Per case and metric, the (baseline, variant) pairs that the report will find, a list for each replicate, of one that failed an empty one."""
+        """Per case and metric, the (baseline, variant) pairs that the report will find, a list for
+        each replicate, of one that failed an empty one.
+        """
         baseline = group.baseline_key or ""
         rounds = self._writer.owned(group.name)
         each = [[one for one in rounds if one.replicate == number] for number in range(replicates)]
-        return {(case.key, m): pairs_of(each, baseline, case.key, m) for case in group.cases if case.key != baseline for m in (FORWARD, FORWARD_BACKWARD)}
+        return {
+            (case.key, m): pairs_of(each, baseline, case.key, m)
+            for case in group.cases
+            if case.key != baseline
+            for m in (FORWARD, FORWARD_BACKWARD)
+        }

@@ -1,4 +1,6 @@
-"""The measuring itself: build, warm up, paired rounds in random order, read out. It runs in a worker, or in a test."""
+"""The measuring itself: build, warm up, paired rounds in random order, read out. It runs in a
+worker, or in a test.
+"""
 
 import gc
 import math
@@ -19,16 +21,28 @@ from swbench.probes.card import around
 from swbench.probes.workload import Unsupported, Workload
 from swbench.result import CRASHED, FORWARD_BACKWARD, OUT_OF_MEMORY, UNSUPPORTED, Measurement
 
-_MEMORY_WORDS = ("can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory", "STATUS_ALLOC_FAILED")
-"""How torch words a failed allocation where it raises a plain RuntimeError: on a CPU, and in CUDA's libraries."""
+_MEMORY_WORDS = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "Cannot allocate memory",
+    "STATUS_ALLOC_FAILED",
+)
+"""How torch words a failed allocation where it raises a plain RuntimeError: on a CPU, and in CUDA's
+libraries.
+"""
 
 
 class _Spent(Exception):
-    """A case ran out of memory, and the others cannot go on here: a device keeps what it leaves behind, and without a baseline their rounds show no ratio."""
+    """A case ran out of memory, and the others cannot go on here: a device keeps what it leaves
+    behind, and without a baseline their rounds show no ratio.
+    """
 
 
 class Session:
-    """One replicate. `send` returns when the parent has dealt with the message; `begin` says what runs next (case or -1, stage)."""
+    """One replicate. `send` returns when the parent has dealt with the message; `begin` says what
+    runs next (case or -1, stage).
+    """
 
     def __init__(
         self,
@@ -41,11 +55,20 @@ class Session:
         collects: bool = True,
         look: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
-        """`collects` False leaves this process's garbage collector alone, where the process is not the session's own.
+        """`collects` False leaves this process's garbage collector alone, where the process is not
+        the session's own.
 
-        `read` gives a round's disturbance before and after it, and `look` the state of the GPU before and after each case in it; empty where there is none.
+        `read` gives a round's disturbance before and after it, and `look` the state of the GPU
+        before and after each case in it; empty where there is none.
         """
-        self._job, self._make, self._send, self._begin, self._read, self._look = job, make, send, begin, read, look
+        self._job, self._make, self._send, self._begin, self._read, self._look = (
+            job,
+            make,
+            send,
+            begin,
+            read,
+            look,
+        )
         self._now = (clock or HostClock()).now
         self._collects = collects
         self._ready: dict[int, Workload] = {}
@@ -53,10 +76,12 @@ class Session:
         self._parted = False
 
     def run(self) -> None:
-        """Everything from building to reading out; a case that fails is reported and left out from there on.
+        """Everything from building to reading out; a case that fails is reported and left out from
+        there on.
 
-        One that runs a GPU out of memory ends the session, for the others to begin again in a clean worker; so does a baseline for which there is
-        no memory beside them. Where one half of a pair fails, what was measured until then is read out, and nothing further is.
+        One that runs a GPU out of memory ends the session, for the others to begin again in a clean
+        worker; so does a baseline for which there is no memory beside them. Where one half of a
+        pair fails, what was measured until then is read out, and nothing further is.
         """
         try:
             self._run()
@@ -65,7 +90,8 @@ class Session:
 
     def _run(self) -> None:
         preparing = Order(f"{self._job.seed} preparing")
-        for case in preparing.draw(range(len(self._job.cases))):  # what is built first has other memory, and may be slower for it
+        # what is built first has other memory, and may be slower for it
+        for case in preparing.draw(range(len(self._job.cases))):
             if not self._parted:
                 self._guarded(case, "building", self._build)
         for case in preparing.draw(sorted(self._ready)):
@@ -119,7 +145,16 @@ class Session:
             if case in spans_s and (readings := around(last, seen, spans_s[case])):
                 blocks[str(case)] = readings
         change = disturbance.difference(before, self._read())
-        self._send(RoundTaken(index=index, order=tuple(order), samples=samples, disturbance=dict(change), blocks=blocks, started=started))
+        self._send(
+            RoundTaken(
+                index=index,
+                order=tuple(order),
+                samples=samples,
+                disturbance=dict(change),
+                blocks=blocks,
+                started=started,
+            )
+        )
         if self._collects:
             gc.collect(0)
 
@@ -150,8 +185,17 @@ class Session:
             status, detail = cause(problem)
             self._begin(-1, stage)
             failed, others = self._job.cases[case], len(self._ready)
-            self._send(Failed(case=case, status=status, detail=f"{detail} (while {stage})" if status == CRASHED else detail, beside=others))
-            if status == OUT_OF_MEMORY and (failed.device != "cpu" or (failed.role == BASELINE and others)):
+            self._send(
+                Failed(
+                    case=case,
+                    status=status,
+                    detail=f"{detail} (while {stage})" if status == CRASHED else detail,
+                    beside=others,
+                )
+            )
+            if status == OUT_OF_MEMORY and (
+                failed.device != "cpu" or (failed.role == BASELINE and others)
+            ):
                 raise _Spent from None
         self._begin(-1, stage)
 
@@ -177,7 +221,11 @@ def cause(problem: BaseException) -> tuple[str, str]:
     if isinstance(problem, Unsupported | DeviceError):
         return UNSUPPORTED, first
     named = type(problem).__name__
-    if isinstance(problem, MemoryError) or named == "OutOfMemoryError" or (isinstance(problem, RuntimeError) and any(w in first for w in _MEMORY_WORDS)):
+    if (
+        isinstance(problem, MemoryError)
+        or named == "OutOfMemoryError"
+        or (isinstance(problem, RuntimeError) and any(w in first for w in _MEMORY_WORDS))
+    ):
         return OUT_OF_MEMORY, first or "no memory left"
     return CRASHED, f"{named}: {first}" if first else named
 

@@ -10,7 +10,9 @@ AGREEMENT = 0.01
 
 
 class WarmUp:
-    """At least `calls` calls and `seconds`, then until the medians of the last two windows agree, or `cap_s` have passed."""
+    """At least `calls` calls and `seconds`, then until the medians of the last two windows agree,
+    or `cap_s` have passed.
+    """
 
     def __init__(self, calls: int, seconds: float, cap_s: float) -> None:
         self._calls, self._seconds, self._cap_s = calls, seconds, max(cap_s, seconds)

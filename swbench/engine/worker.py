@@ -1,4 +1,6 @@
-"""The process that measures one replicate: `python -m swbench.engine.worker`, with its job on stdin and four inherited descriptors."""
+"""The process that measures one replicate: `python -m swbench.engine.worker`, with its job on stdin
+and four inherited descriptors.
+"""
 
 import ctypes
 import faulthandler
@@ -25,7 +27,9 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def main() -> None:
-    """Read the job, measure, report; whatever a library prints goes to the log that stdout and stderr are."""
+    """Read the job, measure, report; whatever a library prints goes to the log that stdout and
+    stderr are.
+    """
     order = json.load(sys.stdin)
     report, ack, page_handle = order["report"], order["ack"], order["page"]
     for handle in (report, ack, page_handle):
@@ -37,11 +41,19 @@ def main() -> None:
     classes = workloads(job)
     if "torch" in sys.modules and job.threads:
         sys.modules["torch"].set_num_threads(job.threads)
-    Session(job, lambda case: classes[case.kind](case), Line(report, ack).send, page.begin, look=looking(job)).run()
+    Session(
+        job,
+        lambda case: classes[case.kind](case),
+        Line(report, ack).send,
+        page.begin,
+        look=looking(job),
+    ).run()
 
 
 def looking(job: Job) -> Callable[[], Mapping[str, float]]:
-    """What looks at the GPU around each block, where the job runs on one; nothing else has such readings."""
+    """What looks at the GPU around each block, where the job runs on one; nothing else has such
+    readings.
+    """
     device = next((case.device for case in job.cases if case.device != "cpu"), None)
     if device is None or "torch" not in sys.modules:
         return dict
@@ -59,7 +71,9 @@ class Line:
         self._report, self._ack = report, ack
 
     def send(self, message: Message) -> None:
-        """Returns when the parent has dealt with the message. Ends the process where the parent is gone."""
+        """Returns when the parent has dealt with the message. Ends the process where the parent is
+        gone.
+        """
         view = memoryview(encode(message))
         try:
             while view:
@@ -72,7 +86,9 @@ class Line:
 
 
 def tie_to(parent: int) -> None:
-    """Have the kernel kill this process when its parent dies, on Linux; elsewhere the next message ends it."""
+    """Have the kernel kill this process when its parent dies, on Linux; elsewhere the next message
+    ends it.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
@@ -81,8 +97,15 @@ def tie_to(parent: int) -> None:
 
 def workloads(job: Job) -> dict[str, Callable[[AnyCase], Workload]]:
     """What makes a workload of each kind of case that the job has, imported."""
-    wanted = {kind: target.partition(":") for kind, target in job.workloads.items() if any(case.kind == kind for case in job.cases)}
-    return {kind: partial(_made, getattr(importlib.import_module(module), attribute), job) for kind, (module, _, attribute) in wanted.items()}
+    wanted = {
+        kind: target.partition(":")
+        for kind, target in job.workloads.items()
+        if any(case.kind == kind for case in job.cases)
+    }
+    return {
+        kind: partial(_made, getattr(importlib.import_module(module), attribute), job)
+        for kind, (module, _, attribute) in wanted.items()
+    }
 
 
 def _made(workload: Callable[[AnyCase], Workload], job: Job, case: AnyCase) -> Workload:

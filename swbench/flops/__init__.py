@@ -1,4 +1,6 @@
-"""FLOP rules by name: what each operation of a network is said to cost. To add one: a file with a `Rule` subclass, and a line in this table."""
+"""FLOP rules by name: what each operation of a network is said to cost. To add one: a file with a
+`Rule` subclass, and a line in this table.
+"""
 
 from typing import TYPE_CHECKING
 

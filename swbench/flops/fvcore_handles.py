@@ -8,14 +8,16 @@ from swbench.flops.rule import Rule
 from swbench.flops.trace import Operation, Shaped, Trace
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore", DeprecationWarning)  # importing fvcore.nn scripts a loss function, which torch deprecates
+    # importing fvcore.nn scripts a loss function, which torch deprecates
+    warnings.simplefilter("ignore", DeprecationWarning)
     from fvcore.nn.flop_count import _DEFAULT_SUPPORTED_OPS as HANDLES
 
 Arrange = Callable[[tuple], tuple]
 
 
 def _convolution(a: tuple) -> tuple:
-    return (*a, False, False, False)  # the handle checks the count of arguments: three cuDNN switches follow
+    # the handle checks the count of arguments: three cuDNN switches follow
+    return (*a, False, False, False)
 
 
 def _as_is(a: tuple) -> tuple:
@@ -27,7 +29,8 @@ _ATEN: dict[str, tuple[str, Arrange]] = {
     "addmm": ("aten::addmm", _as_is),
     "mm": ("aten::mm", _as_is),
     "bmm": ("aten::bmm", _as_is),
-    "mv": ("aten::matmul", lambda a: (a[1], Shaped(a[0].shape[::-1], a[0].dtype))),  # x A is dispatched as Aᵀ x
+    # x A is dispatched as Aᵀ x
+    "mv": ("aten::matmul", lambda a: (a[1], Shaped(a[0].shape[::-1], a[0].dtype))),
     "native_batch_norm": ("aten::batch_norm", _as_is),
     "cudnn_batch_norm": ("aten::batch_norm", _as_is),
     "miopen_batch_norm": ("aten::batch_norm", _as_is),
@@ -42,10 +45,18 @@ _ATEN: dict[str, tuple[str, Arrange]] = {
     "_adaptive_avg_pool2d": ("aten::adaptive_avg_pool2d", _as_is),
     "grid_sampler_2d": ("aten::grid_sampler", _as_is),
 }
-"""Operation as dispatched -> the name under which fvcore's tracer sees it, and its arguments in that order."""
+"""Operation as dispatched -> the name under which fvcore's tracer sees it, and its arguments in
+that order.
+"""
 
-_OPAQUE = {"matrix_power": "aten::matrix_power", "linalg_matrix_power": "aten::linalg_matrix_power", "linalg_multi_dot": "aten::linalg_multi_dot"}
-"""Functions that are products by the time they are dispatched, but one unknown operation to fvcore."""
+_OPAQUE = {
+    "matrix_power": "aten::matrix_power",
+    "linalg_matrix_power": "aten::linalg_matrix_power",
+    "linalg_multi_dot": "aten::linalg_multi_dot",
+}
+"""Functions that are products by the time they are dispatched, but one unknown operation to
+fvcore.
+"""
 
 
 class _Value:
@@ -68,10 +79,11 @@ class _Value:
 
 
 class FvcoreRule(Rule):
-    """One per multiply-add; batch normalisation 5 per element in training mode and 2 in eval mode, so name the mode.
+    """One per multiply-add; batch normalisation 5 per element in training mode and 2 in eval mode,
+    so name the mode.
 
-    fvcore's own tracer sees a custom autograd Function as one opaque operation, and a whitening layer as what `norms.recorded` makes of it; here the handles
-    are applied to what runs.
+    fvcore's own tracer sees a custom autograd Function as one opaque operation, and a whitening
+    layer as what `norms.recorded` makes of it; here the handles are applied to what runs.
     """
 
     name: ClassVar[str] = "fvcore"

@@ -1,4 +1,6 @@
-"""Activation memory by calculation: the bytes that autograd holds between the forward and the backward pass."""
+"""Activation memory by calculation: the bytes that autograd holds between the forward and the
+backward pass.
+"""
 
 from collections.abc import Iterable
 
@@ -10,10 +12,12 @@ from torch.multiprocessing.reductions import StorageWeakRef
 class SavedTensors:
     """Collects what a forward pass saves for its backward.
 
-    `nbytes` is the sum over distinct storages (a tensor saved twice, or a view of one saved already, counts once) without parameters and
-    buffers. It grows until the forward pass ends, so its end value is its peak. Not in it: the network's output, temporaries
-    inside an operation, gradients, and what a layer keeps outside `save_for_backward`. What a process really takes is
-    measured elsewhere (the `memory` metric); this number is the part of it that the network's shapes fix.
+    `nbytes` is the sum over distinct storages (a tensor saved twice, or a view of one saved
+    already, counts once) without parameters and buffers. It grows until the forward pass ends, so
+    its end value is its peak. Not in it: the network's output, temporaries inside an operation,
+    gradients, and what a layer keeps outside `save_for_backward`. What a process really takes is
+    measured elsewhere (the `memory` metric); this number is the part of it that the network's
+    shapes fix.
     """
 
     def __init__(self, persistent: Iterable[Tensor]) -> None:
@@ -33,4 +37,5 @@ class SavedTensors:
 
 
 def _storage(tensor: Tensor) -> StorageWeakRef:
-    return StorageWeakRef(tensor.untyped_storage())  # equal for equal storages, and no address is used again while one is held
+    # equal for equal storages, and no address is used again while one is held
+    return StorageWeakRef(tensor.untyped_storage())

@@ -1,4 +1,6 @@
-"""The paper's FLOP rule, inferred from the supplement's eleven printed FLOP cells, which it gives to the last digit."""
+"""The paper's FLOP rule, inferred from the supplement's eleven printed FLOP cells, which it gives
+to the last digit.
+"""
 
 import dataclasses
 import math
@@ -19,7 +21,9 @@ def _convolution(op: Operation) -> int:
 
 
 def _linear(op: Operation) -> int:
-    """Two per weight and row: multiply and add apart. The matrices are the last two tensors of `addmm` and of `mm`."""
+    """Two per weight and row: multiply and add apart. The matrices are the last two tensors of
+    `addmm` and of `mm`.
+    """
     left, right = op.inputs[-2:]
     return 2 * left.shape[0] * right.numel
 
@@ -57,7 +61,8 @@ COSTS: dict[str, Callable[[Operation], int]] = {
     "_native_batch_norm_legit_no_training": _normalisation,
     "_batch_norm_with_update": _normalisation,
     "_batch_norm_no_update": _normalisation,
-    "native_group_norm": _normalisation,  # group, layer and instance normalisation: by analogy with BN, no printed cell shows them
+    # group, layer and instance normalisation: by analogy with BN, no printed cell shows them
+    "native_group_norm": _normalisation,
     "native_layer_norm": _normalisation,
     "add": _addition,
     "add_": _addition,
@@ -76,18 +81,23 @@ COSTS: dict[str, Callable[[Operation], int]] = {
 class PaperRule(Rule):
     """Inferred, and to be called so wherever it is shown.
 
-    A module with a method `paper_flops(shape)`, which gets the shape of its first input, declares its own cost: what runs inside it is not
-    counted again. Any other operation without an entry in `COSTS` raises NotCounted.
+    A module with a method `paper_flops(shape)`, which gets the shape of its first input, declares
+    its own cost: what runs inside it is not counted again. Any other operation without an entry in
+    `COSTS` raises NotCounted.
     """
 
     name: ClassVar[str] = "paper"
-    source: ClassVar[str] = "inferred from tables 1 and 2 of the supplement to Pan et al. 2019; docs/flops.md"
+    source: ClassVar[str] = (
+        "inferred from tables 1 and 2 of the supplement to Pan et al. 2019; docs/flops.md"
+    )
 
     def cost(self, op: Operation) -> int:
         if op.name not in COSTS:
             raise NotCounted(
-                f"the paper rule has no cost for {op.name}, which ran in {op.module or 'the model itself'!r} ({op.layer}); "
-                f"give {op.layer} a method paper_flops(self, shape) that returns its own cost, or use the rule fvcore or torch"
+                f"the paper rule has no cost for {op.name}, which ran in "
+                f"{op.module or 'the model itself'!r} ({op.layer}); "
+                f"give {op.layer} a method paper_flops(self, shape) that returns its own cost, "
+                "or use the rule fvcore or torch"
             )
         return COSTS[op.name](op)
 
@@ -100,4 +110,6 @@ class PaperRule(Rule):
         for declared in trace.declared:
             by_layer[declared.module] = by_layer.get(declared.module, 0) + declared.flops
             by_operation[declared.layer] = by_operation.get(declared.layer, 0) + declared.flops
-        return dataclasses.replace(count, total=sum(by_layer.values()), by_layer=by_layer, by_operation=by_operation)
+        return dataclasses.replace(
+            count, total=sum(by_layer.values()), by_layer=by_layer, by_operation=by_operation
+        )

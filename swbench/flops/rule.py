@@ -1,4 +1,6 @@
-"""The contract of a FLOP rule: a cost for each operation of a trace, and a name for each one that it leaves out."""
+"""The contract of a FLOP rule: a cost for each operation of a trace, and a name for each one that
+it leaves out.
+"""
 
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -12,8 +14,9 @@ from swbench.flops.trace import Operation, Trace
 class Count:
     """What one rule says about one trace.
 
-    `by_layer` maps module paths and `by_operation` operation names to their share of `total`; `uncounted` maps each operation
-    that the rule leaves out to how often it ran. `mode` is `train` or `eval`.
+    `by_layer` maps module paths and `by_operation` operation names to their share of `total`;
+    `uncounted` maps each operation that the rule leaves out to how often it ran. `mode` is `train`
+    or `eval`.
     """
 
     rule: str
@@ -25,14 +28,18 @@ class Count:
 
 
 class Rule(ABC):
-    """One way to count. Views, allocations, copies and integer bookkeeping (`Operation.moves_only`) never reach `cost`."""
+    """One way to count. Views, allocations, copies and integer bookkeeping (`Operation.moves_only`)
+    never reach `cost`.
+    """
 
     name: ClassVar[str]
     source: ClassVar[str]
 
     @abstractmethod
     def cost(self, op: Operation) -> int | None:
-        """FLOPs of one operation; None where the rule leaves it out. Raises NotCounted where the rule forbids that."""
+        """FLOPs of one operation; None where the rule leaves it out. Raises NotCounted where the
+        rule forbids that.
+        """
 
     def label(self, op: Operation) -> str:
         """What the rule calls the operation."""
@@ -48,7 +55,14 @@ class Rule(ABC):
             else:
                 by_layer[op.module] += cost
                 by_operation[self.label(op)] += cost
-        return Count(self.name, sum(by_layer.values()), dict(by_layer), dict(by_operation), dict(uncounted), trace.mode)
+        return Count(
+            self.name,
+            sum(by_layer.values()),
+            dict(by_layer),
+            dict(by_operation),
+            dict(uncounted),
+            trace.mode,
+        )
 
     def counted(self, trace: Trace) -> list[Operation]:
         """The operations that need a cost."""

@@ -14,7 +14,9 @@ def _shapes(tree):
 
 
 class TorchRule(Rule):
-    """Two per multiply-add of products and convolutions; nothing for normalisation, pooling, additions and decompositions."""
+    """Two per multiply-add of products and convolutions; nothing for normalisation, pooling,
+    additions and decompositions.
+    """
 
     name: ClassVar[str] = "torch"
     source: ClassVar[str] = "torch.utils.flop_counter.flop_registry"

@@ -1,4 +1,6 @@
-"""What one forward pass did: every operation with its shapes and place, independent of any rule for counting it."""
+"""What one forward pass did: every operation with its shapes and place, independent of any rule for
+counting it.
+"""
 
 import math
 from collections.abc import Callable
@@ -22,7 +24,8 @@ class Shaped:
 
 
 def mapped(tree: Any, kind: type, function: Callable) -> Any:
-    """`tree` with `function` applied to each leaf of type `kind`. Lists and tuples become tuples, dicts stay dicts.
+    """`tree` with `function` applied to each leaf of type `kind`. Lists and tuples become tuples,
+    dicts stay dicts.
 
     Operations hold no other containers, and torch's own pytree takes ten times as long.
     """
@@ -50,9 +53,10 @@ def _leaves(tree: Any) -> tuple[Shaped, ...]:
 class Operation:
     """One ATen operation.
 
-    `module` is the path of the innermost module it ran in (`layer1.0.bn2`, empty for the model itself) and `layer` that module's class;
-    `function` the public torch function it came from, with `call` telling one call of it from the next; `declared` is True inside a module that
-    declares its own cost (`paper_flops`).
+    `module` is the path of the innermost module it ran in (`layer1.0.bn2`, empty for the model
+    itself) and `layer` that module's class; `function` the public torch function it came from, with
+    `call` telling one call of it from the next; `declared` is True inside a module that declares
+    its own cost (`paper_flops`).
     """
 
     overload: torch._ops.OpOverload
@@ -82,10 +86,16 @@ class Operation:
 
     @property
     def moves_only(self) -> bool:
-        """True for views, allocations, copies and integer bookkeeping: nothing that any rule calls a floating-point operation."""
+        """True for views, allocations, copies and integer bookkeeping: nothing that any rule calls
+        a floating-point operation.
+        """
         schema = self.overload._schema
         view = any(r.alias_info is not None and not r.alias_info.is_write for r in schema.returns)
-        return view or self.name in _MOVES or not any(t.dtype.is_floating_point or t.dtype.is_complex for t in self.outputs)
+        return (
+            view
+            or self.name in _MOVES
+            or not any(t.dtype.is_floating_point or t.dtype.is_complex for t in self.outputs)
+        )
 
 
 _MOVES = frozenset(
@@ -149,7 +159,9 @@ _MOVES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """The cost in paper FLOPs that the module at path `module` declared for one call of itself on an input of `shape`."""
+    """The cost in paper FLOPs that the module at path `module` declared for one call of itself on
+    an input of `shape`.
+    """
 
     module: str
     layer: str
@@ -161,8 +173,8 @@ class Declared:
 class Trace:
     """One forward pass of one model.
 
-    `mode` is `train` or `eval`; `parameters` the elements of all parameters; `saved_bytes` what autograd holds for the backward pass
-    (flops/memory.py).
+    `mode` is `train` or `eval`; `parameters` the elements of all parameters; `saved_bytes` what
+    autograd holds for the backward pass (flops/memory.py).
     """
 
     operations: tuple[Operation, ...]

@@ -1,1 +1,3 @@
-"""What a run stands on, hardware and software: recorded, compared, and asked for by whoever needs a fact of this machine. Loading it imports no torch."""
+"""What a run stands on, hardware and software: recorded, compared, and asked for by whoever needs a
+fact of this machine. Loading it imports no torch.
+"""

@@ -7,12 +7,15 @@ from swbench.probes.card import Card
 
 
 def usage() -> list[dict[str, Any]]:
-    """Each GPU's UUID, name, utilisation (a share) and the ids of the processes that compute on it, as far as NVML says. Empty as `gpus`."""
+    """Each GPU's UUID, name, utilisation (a share) and the ids of the processes that compute on it,
+    as far as NVML says. Empty as `gpus`.
+    """
     return _each(_used)
 
 
 def gpus() -> list[dict[str, Any]]:
-    """Each GPU's index, UUID, name, driver, memory, power limit, clocks and modes. Empty without NVML, a driver or a card.
+    """Each GPU's index, UUID, name, driver, memory, power limit, clocks and modes. Empty without
+    NVML, a driver or a card.
 
     Devices are matched by UUID: NVML does not number them as CUDA_VISIBLE_DEVICES does.
     """
@@ -55,8 +58,16 @@ def missing() -> str | None:
 def _used(nvml: Any, index: int) -> dict[str, Any]:
     handle = nvml.nvmlDeviceGetHandleByIndex(index)
     card = Card(nvml, handle)
-    uuid, name = (text.decode() if isinstance(text, bytes) else text for text in (nvml.nvmlDeviceGetUUID(handle), nvml.nvmlDeviceGetName(handle)))
-    return {"uuid": uuid, "name": name, "utilisation": card.utilisation(), "processes": card.processes()}
+    uuid, name = (
+        text.decode() if isinstance(text, bytes) else text
+        for text in (nvml.nvmlDeviceGetUUID(handle), nvml.nvmlDeviceGetName(handle))
+    )
+    return {
+        "uuid": uuid,
+        "name": name,
+        "utilisation": card.utilisation(),
+        "processes": card.processes(),
+    }
 
 
 def _one(nvml: Any, index: int) -> dict[str, Any]:
@@ -70,7 +81,11 @@ def _one(nvml: Any, index: int) -> dict[str, Any]:
             return None
         return answer.decode() if isinstance(answer, bytes) else answer
 
-    held, power_mw, mig = ask("nvmlDeviceGetMemoryInfo"), ask("nvmlDeviceGetPowerManagementLimit"), ask("nvmlDeviceGetMigMode")
+    held, power_mw, mig = (
+        ask("nvmlDeviceGetMemoryInfo"),
+        ask("nvmlDeviceGetPowerManagementLimit"),
+        ask("nvmlDeviceGetMigMode"),
+    )
     driver = nvml.nvmlSystemGetDriverVersion()
     return {
         "index": index,
@@ -80,7 +95,8 @@ def _one(nvml: Any, index: int) -> dict[str, Any]:
         "memory_bytes": held.total if held else None,
         "power_limit_w": power_mw / 1000 if power_mw else None,
         "max_sm_hz": (mhz := ask("nvmlDeviceGetMaxClockInfo", nvml.NVML_CLOCK_SM)) and mhz * 10**6,
-        "application_sm_hz": (mhz := ask("nvmlDeviceGetApplicationsClock", nvml.NVML_CLOCK_SM)) and mhz * 10**6,
+        "application_sm_hz": (mhz := ask("nvmlDeviceGetApplicationsClock", nvml.NVML_CLOCK_SM))
+        and mhz * 10**6,
         "persistence": ask("nvmlDeviceGetPersistenceMode"),
         "compute_mode": ask("nvmlDeviceGetComputeMode"),
         "mig": mig[0] if mig else None,

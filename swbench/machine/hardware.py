@@ -1,4 +1,6 @@
-"""What the kernel says of this machine: cores, caches, clocks, memory and limits, read from /proc and /sys without importing anything heavy."""
+"""What the kernel says of this machine: cores, caches, clocks, memory and limits, read from /proc
+and /sys without importing anything heavy.
+"""
 
 import hashlib
 import os
@@ -27,9 +29,19 @@ def chosen(value: str | None) -> str | None:
 
 
 def cores(root: Path = ROOT) -> dict[str, Any]:
-    """Logical cores of the machine, those this process may use, the distinct physical cores among them, and the cgroup quota in cores."""
-    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
-    siblings = {core: text(f"sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list", root) or str(core) for core in allowed}
+    """Logical cores of the machine, those this process may use, the distinct physical cores among
+    them, and the cgroup quota in cores.
+    """
+    allowed = (
+        sorted(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else list(range(os.cpu_count() or 1))
+    )
+    siblings = {
+        core: text(f"sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list", root)
+        or str(core)
+        for core in allowed
+    }
     return {
         "logical": os.cpu_count() or 1,
         "allowed": allowed,
@@ -41,7 +53,8 @@ def cores(root: Path = ROOT) -> dict[str, Any]:
 
 
 def usable_cores(root: Path = ROOT) -> int:
-    """Physical cores this process may use: the default number of threads. The cgroup quota counts, rounded down, at least 1.
+    """Physical cores this process may use: the default number of threads. The cgroup quota counts,
+    rounded down, at least 1.
 
     Two hyper-threads of a core share its arithmetic units, so they count once.
     """
@@ -50,39 +63,62 @@ def usable_cores(root: Path = ROOT) -> int:
 
 
 def _cgroups(root: Path) -> dict[str, str]:
-    """The cgroup of this process for each controller; the key is empty for the unified hierarchy."""
+    """The cgroup of this process for each controller; the key is empty for the unified
+    hierarchy.
+    """
     lines = [line.split(":", 2) for line in (text("proc/self/cgroup", root) or "").splitlines()]
-    return {name: line[2].strip("/") for line in lines if len(line) == 3 for name in line[1].split(",")}
+    return {
+        name: line[2].strip("/") for line in lines if len(line) == 3 for name in line[1].split(",")
+    }
 
 
 def _limits(file_v2: str, controller: str, file_v1: str, root: Path) -> list[str]:
-    """The content of a limit file at every level from this process's cgroup up to the top, version 2 first, else version 1."""
+    """The content of a limit file at every level from this process's cgroup up to the top, version
+    2 first, else version 1.
+    """
     groups, found = _cgroups(root), []
-    for base, group, file in (("", groups.get("", ""), file_v2), (controller, groups.get(controller, ""), file_v1)):
+    for base, group, file in (
+        ("", groups.get("", ""), file_v2),
+        (controller, groups.get(controller, ""), file_v1),
+    ):
         parts = group.split("/") if group else []
         for depth in range(len(parts), -1, -1):
-            value = text("/".join(["sys/fs/cgroup", *([base] if base else []), *parts[:depth], file]), root)
+            value = text(
+                "/".join(["sys/fs/cgroup", *([base] if base else []), *parts[:depth], file]), root
+            )
             if value is not None:
                 found.append(value)
     return found
 
 
 def quota(root: Path = ROOT) -> float | None:
-    """CPU time in cores that the cgroups allow, the tightest of all levels; None where nothing limits it."""
+    """CPU time in cores that the cgroups allow, the tightest of all levels; None where nothing
+    limits it.
+    """
     found = []
     for value in _limits("cpu.max", "cpu", "cpu.cfs_quota_us", root):
         parts = value.split()
         if parts[0] not in ("max", "-1"):
-            period = parts[1] if len(parts) > 1 else text("sys/fs/cgroup/cpu/cpu.cfs_period_us", root) or "100000"
+            period = (
+                parts[1]
+                if len(parts) > 1
+                else text("sys/fs/cgroup/cpu/cpu.cfs_period_us", root) or "100000"
+            )
             found.append(int(parts[0]) / int(period))
     return min(found, default=None)
 
 
 def memory(root: Path = ROOT) -> dict[str, Any]:
-    """Bytes of memory in the machine and the tightest cgroup limit on them, transparent huge pages, swap."""
+    """Bytes of memory in the machine and the tightest cgroup limit on them, transparent huge pages,
+    swap.
+    """
     info = dict(re.findall(r"^(\w+):\s+(\d+)", text("proc/meminfo", root) or "", re.MULTILINE))
     total = int(info.get("MemTotal", 0)) * 1024
-    limits = [int(v) for v in _limits("memory.max", "memory", "memory.limit_in_bytes", root) if v.isdigit()]
+    limits = [
+        int(v)
+        for v in _limits("memory.max", "memory", "memory.limit_in_bytes", root)
+        if v.isdigit()
+    ]
     return {
         "total_bytes": total,
         "limit_bytes": min((limit for limit in limits if not total or limit < total), default=None),
@@ -99,8 +135,16 @@ def available_bytes(root: Path = ROOT) -> int | None:
 
 
 def processor(root: Path = ROOT) -> dict[str, Any]:
-    """Model, vector extensions, caches, frequency scaling and turbo of the first core, and whether a hypervisor is in between."""
-    info = dict(re.findall(r"^([\w ]+?)\s*: (.*)$", (text("proc/cpuinfo", root) or "").split("\n\n")[0], re.MULTILINE))
+    """Model, vector extensions, caches, frequency scaling and turbo of the first core, and whether
+    a hypervisor is in between.
+    """
+    info = dict(
+        re.findall(
+            r"^([\w ]+?)\s*: (.*)$",
+            (text("proc/cpuinfo", root) or "").split("\n\n")[0],
+            re.MULTILINE,
+        )
+    )
     flags = set(info.get("flags", info.get("Features", "")).split())
     caches = {}
     for index in sorted((root / "sys/devices/system/cpu/cpu0/cache").glob("index[0-9]*")):
@@ -112,7 +156,10 @@ def processor(root: Path = ROOT) -> dict[str, Any]:
         "model": info.get("model name") or platform.processor() or platform.machine(),
         "family": [info.get("cpu family"), info.get("model"), info.get("stepping")],
         "architecture": platform.machine(),
-        "vectors": sorted(flags & {"avx", "avx2", "avx512f", "avx512_bf16", "amx_tile", "fma", "asimd", "sve", "sve2"}),
+        "vectors": sorted(
+            flags
+            & {"avx", "avx2", "avx512f", "avx512_bf16", "amx_tile", "fma", "asimd", "sve", "sve2"}
+        ),
         "caches": caches,
         "virtual": "hypervisor" in flags,
         "governor": text(f"{scaling}/scaling_governor", root),
@@ -132,22 +179,32 @@ def turbo(root: Path = ROOT) -> bool | None:
 
 
 def system(root: Path = ROOT) -> dict[str, Any]:
-    """Kernel, distribution, clock source, and a hash that tells two machines apart without naming them."""
+    """Kernel, distribution, clock source, and a hash that tells two machines apart without naming
+    them.
+    """
     name = re.search(r'^PRETTY_NAME="?([^"\n]*)', text("etc/os-release", root) or "", re.MULTILINE)
     identity = (text("etc/machine-id", root) or "") + socket.gethostname()
     return {
         "kernel": f"{platform.system()} {platform.release()}",
         "distribution": name.group(1) if name else None,
-        "clocksource": text("sys/devices/system/clocksource/clocksource0/current_clocksource", root),
+        "clocksource": text(
+            "sys/devices/system/clocksource/clocksource0/current_clocksource", root
+        ),
         "host": hashlib.sha256(identity.encode()).hexdigest()[:12],
     }
 
 
 def now(root: Path = ROOT) -> dict[str, Any]:
-    """What changes from minute to minute: load, pressure over the last 10 s in per cent, free memory."""
+    """What changes from minute to minute: load, pressure over the last 10 s in per cent, free
+    memory.
+    """
     pressure = {}
     for kind in ("cpu", "memory", "io"):
         found = re.search(r"some avg10=([\d.]+)", text(f"proc/pressure/{kind}", root) or "")
         pressure[kind] = float(found.group(1)) if found else None
     load = (text("proc/loadavg", root) or "").split()
-    return {"load": float(load[0]) if load else None, "pressure_percent": pressure, "available_bytes": available_bytes(root)}
+    return {
+        "load": float(load[0]) if load else None,
+        "pressure_percent": pressure,
+        "available_bytes": available_bytes(root),
+    }

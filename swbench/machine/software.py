@@ -1,4 +1,6 @@
-"""The software a run stands on: interpreter, packages, torch's build, environment variables, allocator, and this project's own code."""
+"""The software a run stands on: interpreter, packages, torch's build, environment variables,
+allocator, and this project's own code.
+"""
 
 import hashlib
 import importlib.metadata
@@ -12,8 +14,33 @@ from typing import Any
 
 PACKAGES = ("torch", "numpy", "scipy", "triton", "fvcore", "nvidia-ml-py")
 
-VARIABLES = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "BLIS_", "DNNL_", "ONEDNN_", "ATEN_", "TORCH", "PYTORCH_", "CUDA_", "CUBLAS_", "CUDNN_")
-VARIABLES += ("NVIDIA_", "NCCL_", "TRITON_", "MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD", "PYTHONMALLOC", "PYTHONOPTIMIZE", "SWBENCH_")
+VARIABLES = (
+    "OMP_",
+    "GOMP_",
+    "KMP_",
+    "MKL_",
+    "OPENBLAS_",
+    "BLIS_",
+    "DNNL_",
+    "ONEDNN_",
+    "ATEN_",
+    "TORCH",
+    "PYTORCH_",
+    "CUDA_",
+    "CUBLAS_",
+    "CUDNN_",
+)
+VARIABLES += (
+    "NVIDIA_",
+    "NCCL_",
+    "TRITON_",
+    "MALLOC_",
+    "GLIBC_TUNABLES",
+    "LD_PRELOAD",
+    "PYTHONMALLOC",
+    "PYTHONOPTIMIZE",
+    "SWBENCH_",
+)
 """Beginnings of the names of environment variables that change timings."""
 
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent
@@ -21,11 +48,17 @@ PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 
 def interpreter() -> dict[str, str]:
     """Python's version, implementation and compiler."""
-    return {"version": platform.python_version(), "implementation": platform.python_implementation(), "compiler": platform.python_compiler()}
+    return {
+        "version": platform.python_version(),
+        "implementation": platform.python_implementation(),
+        "compiler": platform.python_compiler(),
+    }
 
 
 def packages() -> dict[str, str | None]:
-    """The installed version of each package that bears on timings, from its metadata: nothing is imported."""
+    """The installed version of each package that bears on timings, from its metadata: nothing is
+    imported.
+    """
     found = {}
     for name in PACKAGES:
         try:
@@ -36,19 +69,36 @@ def packages() -> dict[str, str | None]:
 
 
 def variables() -> dict[str, str]:
-    """The environment variables that change timings, as they are set now; torchrun's own say only which process this is."""
-    return {name: value for name, value in sorted(os.environ.items()) if name.startswith(VARIABLES) and not name.startswith("TORCHELASTIC_")}
+    """The environment variables that change timings, as they are set now; torchrun's own say only
+    which process this is.
+    """
+    return {
+        name: value
+        for name, value in sorted(os.environ.items())
+        if name.startswith(VARIABLES) and not name.startswith("TORCHELASTIC_")
+    }
 
 
 def allocator() -> dict[str, str | None]:
-    """The C library and what replaces or tunes its malloc. A setting moved a ratio from 1.85 to 1.74, so it is part of what is measured."""
+    """The C library and what replaces or tunes its malloc. A setting moved a ratio from 1.85 to
+    1.74, so it is part of what is measured.
+    """
     library, version = platform.libc_ver()
-    tuning = [f"{name}={value}" for name, value in variables().items() if name.startswith(("MALLOC_", "GLIBC_TUNABLES"))]
-    return {"library": f"{library} {version}".strip() or None, "preload": os.environ.get("LD_PRELOAD") or None, "tuning": " ".join(tuning) or None}
+    tuning = [
+        f"{name}={value}"
+        for name, value in variables().items()
+        if name.startswith(("MALLOC_", "GLIBC_TUNABLES"))
+    ]
+    return {
+        "library": f"{library} {version}".strip() or None,
+        "preload": os.environ.get("LD_PRELOAD") or None,
+        "tuning": " ".join(tuning) or None,
+    }
 
 
 def torch_facts() -> dict[str, Any]:
-    """What only torch itself can say: its build, BLAS, parallel back end, defaults, and the native kernels that join it.
+    """What only torch itself can say: its build, BLAS, parallel back end, defaults, and the native
+    kernels that join it.
 
     Imports torch; ask in a worker, or through `torch_facts_apart`.
     """
@@ -57,7 +107,15 @@ def torch_facts() -> dict[str, Any]:
     from swbench.native import library
 
     lines = [line.strip(" -\t") for line in torch.__config__.show().splitlines()[1:]]
-    settings = dict(pair.split("=", 1) for pair in lines[-1].removeprefix("Build settings:").strip().split(", ") if "=" in pair) if lines else {}
+    settings = (
+        dict(
+            pair.split("=", 1)
+            for pair in lines[-1].removeprefix("Build settings:").strip().split(", ")
+            if "=" in pair
+        )
+        if lines
+        else {}
+    )
     return {
         "version": torch.__version__,
         "commit": torch.version.git_version,
@@ -79,12 +137,24 @@ def torch_facts() -> dict[str, Any]:
 
 
 def torch_facts_apart(limit_s: float = 120.0) -> dict[str, Any]:
-    """`torch_facts` from a process of its own, so that the parent of a run never loads torch. `{"error": …}` where it fails."""
-    program = "import json, sys; from swbench.machine.software import torch_facts; json.dump(torch_facts(), sys.stdout)"
-    paths = os.pathsep.join(path for path in (str(PACKAGE_ROOT.parent), os.environ.get("PYTHONPATH")) if path)
+    """`torch_facts` from a process of its own, so that the parent of a run never loads torch.
+    `{"error": …}` where it fails.
+    """
+    program = (
+        "import json, sys; from swbench.machine.software import torch_facts; "
+        "json.dump(torch_facts(), sys.stdout)"
+    )
+    paths = os.pathsep.join(
+        path for path in (str(PACKAGE_ROOT.parent), os.environ.get("PYTHONPATH")) if path
+    )
     try:
         done = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, timeout=limit_s, env={**os.environ, "PYTHONPATH": paths}, check=True
+            [sys.executable, "-c", program],
+            capture_output=True,
+            text=True,
+            timeout=limit_s,
+            env={**os.environ, "PYTHONPATH": paths},
+            check=True,
         )
         return json.loads(done.stdout)
     except subprocess.TimeoutExpired:
@@ -95,24 +165,43 @@ def torch_facts_apart(limit_s: float = 120.0) -> dict[str, Any]:
 
 
 def code() -> dict[str, Any]:
-    """Version of the project, git commit, whether the tree has changes, and a hash of its sources that holds without git."""
+    """Version of the project, git commit, whether the tree has changes, and a hash of its sources
+    that holds without git.
+    """
     from swbench import __version__
 
-    return {"version": __version__, "commit": _git("rev-parse", "HEAD"), "dirty": _dirty(), "sources": sources()}
+    return {
+        "version": __version__,
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": _dirty(),
+        "sources": sources(),
+    }
 
 
 def sources(root: Path = PACKAGE_ROOT) -> str:
     """16 hex digits over every source file of the package, by relative path."""
     digest = hashlib.sha256()
-    for path in sorted(p for p in root.rglob("*") if p.suffix in (".py", ".cpp", ".c", ".h", ".cu") and "__pycache__" not in p.parts):
+    for path in sorted(
+        p
+        for p in root.rglob("*")
+        if p.suffix in (".py", ".cpp", ".c", ".h", ".cu") and "__pycache__" not in p.parts
+    ):
         digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says about the checkout this package lies in; None outside one, or where its file is not git's (an installed copy)."""
+    """What git says about the checkout this package lies in; None outside one, or where its file is
+    not git's (an installed copy).
+    """
     try:
-        done = subprocess.run(["git", "-C", str(PACKAGE_ROOT), *arguments], capture_output=True, text=True, timeout=20, check=True)
+        done = subprocess.run(
+            ["git", "-C", str(PACKAGE_ROOT), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

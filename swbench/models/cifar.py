@@ -1,4 +1,6 @@
-"""The CIFAR ResNets of depth 6n + 2 (He et al. 2016, section 4.2): two 3×3 convolutions a block, shortcuts without parameters."""
+"""The CIFAR ResNets of depth 6n + 2 (He et al. 2016, section 4.2): two 3×3 convolutions a block,
+shortcuts without parameters.
+"""
 
 from functools import partial
 
@@ -12,9 +14,13 @@ WIDTHS = (16, 32, 64)
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions around a shortcut, which subsamples and pads with zero channels where the shape changes (option A)."""
+    """Two 3×3 convolutions around a shortcut, which subsamples and pads with zero channels where
+    the shape changes (option A).
+    """
 
-    def __init__(self, inputs: int, outputs: int, sites: Sites, stage: int, block: int, stride: int) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, sites: Sites, stage: int, block: int, stride: int
+    ) -> None:
         super().__init__()
         self.conv1 = Conv2d(inputs, outputs, 3, stride=stride)
         self.bn1 = sites.norm(stage, block, outputs)
@@ -28,7 +34,9 @@ class BasicBlock(nn.Module):
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
         if self.extra:
-            x = functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.extra, self.extra))
+            x = functional.pad(
+                x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.extra, self.extra)
+            )
         y += x
         return self.relu(y)
 
@@ -49,7 +57,16 @@ class CifarResNet(nn.Module):
         for stage, width in enumerate(WIDTHS, start=1):
             layers = []
             for block in range(blocks):
-                layers.append(BasicBlock(inputs, width, sites, stage, block, stride=2 if stage > 1 and block == 0 else 1))
+                layers.append(
+                    BasicBlock(
+                        inputs,
+                        width,
+                        sites,
+                        stage,
+                        block,
+                        stride=2 if stage > 1 and block == 0 else 1,
+                    )
+                )
                 inputs = width
             setattr(self, f"layer{stage}", nn.Sequential(*layers))
         self.fc = nn.Linear(inputs, num_classes)

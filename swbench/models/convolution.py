@@ -9,13 +9,26 @@ class Conv2d(nn.Conv2d):
     Weights are normal with variance 2 / fan-out (He et al. 2015, eq. 14), biases zero.
     """
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, dilation: int = 1, padding: int | None = None, bias: bool = False) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        padding: int | None = None,
+        bias: bool = False,
+    ) -> None:
         if padding is None:
             padding = dilation * (kernel // 2)
-        super().__init__(inputs, outputs, kernel, stride=stride, padding=padding, dilation=dilation, bias=bias)
+        super().__init__(
+            inputs, outputs, kernel, stride=stride, padding=padding, dilation=dilation, bias=bias
+        )
 
     def reset_parameters(self) -> None:
-        if self.weight.is_meta:  # nothing to fill, and on that device torch would load its compiler to do it
+        # nothing to fill, and on that device torch would load its compiler to do it
+        if self.weight.is_meta:
             return
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
         if self.bias is not None:

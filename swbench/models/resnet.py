@@ -1,4 +1,6 @@
-"""ResNet50 (He et al. 2016) with the stride in the 3×3 convolution, and the trunk that the segmentation network shares with it."""
+"""ResNet50 (He et al. 2016) with the stride in the 3×3 convolution, and the trunk that the
+segmentation network shares with it.
+"""
 
 from torch import Tensor, nn
 
@@ -13,7 +15,17 @@ STAGES = ((64, 3), (128, 4), (256, 6), (512, 3))
 class Bottleneck(nn.Module):
     """1×1, 3×3, 1×1 convolutions around a shortcut; `dilation` and `stride` sit in the 3×3."""
 
-    def __init__(self, inputs: int, width: int, sites: Sites, stage: int, block: int, *, stride: int = 1, dilation: int = 1) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        width: int,
+        sites: Sites,
+        stage: int,
+        block: int,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+    ) -> None:
         super().__init__()
         outputs = EXPANSION * width
         self.conv1 = Conv2d(inputs, width, 1)
@@ -23,7 +35,11 @@ class Bottleneck(nn.Module):
         self.conv3 = Conv2d(width, outputs, 1)
         self.bn3 = sites.norm(stage, block, outputs)
         self.relu = nn.ReLU(inplace=True)
-        self.downsample = ConvNorm(Conv2d(inputs, outputs, 1, stride=stride), nn.BatchNorm2d(outputs)) if block == 0 else None
+        self.downsample = (
+            ConvNorm(Conv2d(inputs, outputs, 1, stride=stride), nn.BatchNorm2d(outputs))
+            if block == 0
+            else None
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, 4·width, H/stride, W/stride)."""
@@ -35,12 +51,16 @@ class Bottleneck(nn.Module):
 
 
 class Trunk(nn.Module):
-    """ResNet50 up to its last map. Module names are torchvision's, so that its checkpoints load where all norms are BN.
+    """ResNet50 up to its last map. Module names are torchvision's, so that its checkpoints load
+    where all norms are BN.
 
-    A stage whose entry in `dilations` is above 1 keeps its resolution and dilates its 3×3 convolutions instead.
+    A stage whose entry in `dilations` is above 1 keeps its resolution and dilates its 3×3
+    convolutions instead.
     """
 
-    def __init__(self, norm_at: NormAt, dilations: tuple[int, int, int, int] = (1, 1, 1, 1)) -> None:
+    def __init__(
+        self, norm_at: NormAt, dilations: tuple[int, int, int, int] = (1, 1, 1, 1)
+    ) -> None:
         super().__init__()
         sites = Sites(norm_at)
         self.conv1 = Conv2d(3, 64, 7, stride=2)
@@ -48,11 +68,23 @@ class Trunk(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         inputs = 64
-        for stage, ((width, blocks), dilation) in enumerate(zip(STAGES, dilations, strict=True), start=1):
+        for stage, ((width, blocks), dilation) in enumerate(
+            zip(STAGES, dilations, strict=True), start=1
+        ):
             stride = 2 if stage > 1 and dilation == 1 else 1
             layers = []
             for block in range(blocks):
-                layers.append(Bottleneck(inputs, width, sites, stage, block, stride=stride if block == 0 else 1, dilation=dilation))
+                layers.append(
+                    Bottleneck(
+                        inputs,
+                        width,
+                        sites,
+                        stage,
+                        block,
+                        stride=stride if block == 0 else 1,
+                        dilation=dilation,
+                    )
+                )
                 inputs = EXPANSION * width
             setattr(self, f"layer{stage}", nn.Sequential(*layers))
         self.features = inputs

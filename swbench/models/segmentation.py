@@ -1,4 +1,6 @@
-"""The dilated ResNet50 with a segmentation head that Table 2 measures (inferred from its FLOPs: docs/flops.md)."""
+"""The dilated ResNet50 with a segmentation head that Table 2 measures (inferred from its FLOPs:
+docs/flops.md).
+"""
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -11,10 +13,12 @@ HEAD = 512
 
 
 class SegmentationResNet50(Trunk):
-    """ResNet50 with stages 3 and 4 dilated by 2 and 4, so that its output stride is 8, and a two-convolution head.
+    """ResNet50 with stages 3 and 4 dilated by 2 and 4, so that its output stride is 8, and a
+    two-convolution head.
 
-    The head: 3×3 convolution 2048 -> 512 without bias, BN, ReLU, 1×1 convolution to the classes (19 on Cityscapes, 150 on ADE20K), and
-    bilinear up-sampling to the input size. The head's BN is no site: nothing there is ever whitened.
+    The head: 3×3 convolution 2048 -> 512 without bias, BN, ReLU, 1×1 convolution to the classes (19
+    on Cityscapes, 150 on ADE20K), and bilinear up-sampling to the input size. The head's BN is no
+    site: nothing there is ever whitened.
     """
 
     def __init__(self, norm_at: NormAt, num_classes: int = 19) -> None:
@@ -29,4 +33,6 @@ class SegmentationResNet50(Trunk):
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, num_classes, H, W)."""
         # Corners aligned: 713 = 8·89 + 1, so the 90×90 map's corners are the image's.
-        return functional.interpolate(self.head(self.map(x)), size=x.shape[-2:], mode="bilinear", align_corners=True)
+        return functional.interpolate(
+            self.head(self.map(x)), size=x.shape[-2:], mode="bilinear", align_corners=True
+        )

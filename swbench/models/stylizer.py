@@ -1,4 +1,6 @@
-"""The stylizing network of Fig. 1 (Johnson, Alahi and Fei-Fei 2016, "Perceptual losses", supplement, table 1)."""
+"""The stylizing network of Fig. 1 (Johnson, Alahi and Fei-Fei 2016, "Perceptual losses",
+supplement, table 1).
+"""
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -7,7 +9,9 @@ from swbench.models.convolution import Conv2d
 from swbench.models.sites import NormAt, Sites
 
 MARGIN = 40
-"""Pixels of reflection padding around the image; the residual blocks, which do not pad, take them off again."""
+"""Pixels of reflection padding around the image; the residual blocks, which do not pad, take them
+off again.
+"""
 
 BLOCKS = 5
 
@@ -19,12 +23,15 @@ class UpConv2d(nn.ConvTranspose2d):
         super().__init__(inputs, outputs, 3, stride=2, padding=1, output_padding=1, bias=False)
 
     def reset_parameters(self) -> None:
-        # A transposed convolution's fan-out is what torch calls fan-in: its weight is (inputs, outputs, k, k).
+        # A transposed convolution's fan-out is what torch calls fan-in: its weight is (inputs,
+        # outputs, k, k).
         nn.init.kaiming_normal_(self.weight, mode="fan_in", nonlinearity="relu")
 
 
 class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions without padding; the shortcut is cropped by 2 pixels a side, and no ReLU follows the sum."""
+    """Two 3×3 convolutions without padding; the shortcut is cropped by 2 pixels a side, and no ReLU
+    follows the sum.
+    """
 
     def __init__(self, channels: int, sites: Sites, block: int) -> None:
         super().__init__()
@@ -44,9 +51,10 @@ class ResidualBlock(nn.Module):
 class Stylizer(nn.Module):
     """Image to image: 9×9, two down-sampling 3×3, five residual blocks, two up-sampling 3×3, 9×9.
 
-    Each of the 15 convolutions but the last is followed by the norm under test. Stages: 0 the first 9×9, 1 down, 2 residual, 3 up. The
-    output is the last convolution's, without the scaled tanh that fixes the range of a picture. It is as large as the input where
-    the sides are multiples of 4, else up to 3 pixels larger. `num_classes` is taken for uniformity and has no effect.
+    Each of the 15 convolutions but the last is followed by the norm under test. Stages: 0 the first
+    9×9, 1 down, 2 residual, 3 up. The output is the last convolution's, without the scaled tanh
+    that fixes the range of a picture. It is as large as the input where the sides are multiples of
+    4, else up to 3 pixels larger. `num_classes` is taken for uniformity and has no effect.
     """
 
     def __init__(self, norm_at: NormAt, num_classes: int | None = None) -> None:
@@ -58,7 +66,9 @@ class Stylizer(nn.Module):
             *(Conv2d(32, 64, 3, stride=2), sites.norm(1, 0, 64), self.relu),
             *(Conv2d(64, 128, 3, stride=2), sites.norm(1, 1, 128), self.relu),
         )
-        self.residual = nn.Sequential(*(ResidualBlock(128, sites, block) for block in range(BLOCKS)))
+        self.residual = nn.Sequential(
+            *(ResidualBlock(128, sites, block) for block in range(BLOCKS))
+        )
         self.up = nn.Sequential(
             *(UpConv2d(128, 64), sites.norm(3, 0, 64), self.relu),
             *(UpConv2d(64, 32), sites.norm(3, 1, 32), self.relu),

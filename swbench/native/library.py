@@ -1,4 +1,6 @@
-"""The loaded library: found beside this file, joined to the OpenMP runtime that torch uses, and set to this processor."""
+"""The loaded library: found beside this file, joined to the OpenMP runtime that torch uses, and set
+to this processor.
+"""
 
 import contextlib
 import ctypes
@@ -17,8 +19,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SWITCH = "SWBENCH_NATIVE"
-"""Environment variable: `off` leaves the library alone; the name of an instruction set (`v3`, `generic`) asks for that one."""
-REMEDY = "install a C compiler and run `python setup.py build_ext --inplace` (or install swbench again)"
+"""Environment variable: `off` leaves the library alone; the name of an instruction set (`v3`,
+`generic`) asks for that one.
+"""
+REMEDY = (
+    "install a C compiler and run `python setup.py build_ext --inplace` (or install swbench again)"
+)
 
 _P, _L, _I = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
 _SHAPE = (_L, _L, _L, _I, _I, _I)  # images, channels, pixels, group, channels_last, threads
@@ -37,9 +43,31 @@ class Layer(ctypes.Structure):
         ("eps", ctypes.c_float),
         ("per_pixel", ctypes.c_double),
         ("share", ctypes.c_double),
-        *((name, _P) for name in ("mean", "cov", "batch_mean", "batch_cov", "gamma", "beta", "mean_logits", "cov_logits")),
+        *(
+            (name, _P)
+            for name in (
+                "mean",
+                "cov",
+                "batch_mean",
+                "batch_cov",
+                "gamma",
+                "beta",
+                "mean_logits",
+                "cov_logits",
+            )
+        ),
         *((name, _P) for name in ("a", "b", "w", "mixed_mean", "norm", "m", "s", "shift")),
-        *((name, _P) for name in ("grad_b", "grad_c", "grad_gamma", "grad_beta", "grad_mean_logits", "grad_cov_logits")),
+        *(
+            (name, _P)
+            for name in (
+                "grad_b",
+                "grad_c",
+                "grad_gamma",
+                "grad_beta",
+                "grad_mean_logits",
+                "grad_cov_logits",
+            )
+        ),
     )
 
 
@@ -79,12 +107,17 @@ MAX_GROUP = 64
 
 
 def _runtime() -> int | None:
-    """The address of GOMP_parallel in the OpenMP runtime this process has loaded already; None without one."""
+    """The address of GOMP_parallel in the OpenMP runtime this process has loaded already; None
+    without one.
+    """
     import torch
 
     torch.get_num_threads()  # loads it
     try:
-        mapped = {line.split(maxsplit=5)[-1].strip() for line in Path("/proc/self/maps").read_text().splitlines()}
+        mapped = {
+            line.split(maxsplit=5)[-1].strip()
+            for line in Path("/proc/self/maps").read_text().splitlines()
+        }
     except OSError:
         mapped = {str(path) for path in (Path(torch.__file__).parent / "lib").glob("lib*omp*")}
     for path in _openmp(mapped, Path(torch.__file__).parent):
@@ -96,8 +129,12 @@ def _runtime() -> int | None:
 
 
 def _openmp(mapped: Iterable[str], torch_folder: Path) -> list[str]:
-    """The OpenMP runtimes among the `mapped` files, torch's own first: other packages bring theirs, with a pool of threads of its own."""
-    found = (path for path in mapped if Path(path).name.startswith(("libgomp", "libiomp5", "libomp")))
+    """The OpenMP runtimes among the `mapped` files, torch's own first: other packages bring theirs,
+    with a pool of threads of its own.
+    """
+    found = (
+        path for path in mapped if Path(path).name.startswith(("libgomp", "libiomp5", "libomp"))
+    )
     return sorted(found, key=lambda path: (torch_folder not in Path(path).parents, path))
 
 
@@ -111,7 +148,10 @@ def load() -> ctypes.CDLL | str:
     wanted = os.environ.get(SWITCH, "")
     if wanted == "off":
         return f"the native kernels are switched off by {SWITCH}=off"
-    found = sorted(Path(__file__).parent.glob("_kernels*.so"), key=lambda path: (not _of_this_python(path), path))
+    found = sorted(
+        Path(__file__).parent.glob("_kernels*.so"),
+        key=lambda path: (not _of_this_python(path), path),
+    )
     if not found:
         return f"the native kernels are not built: {REMEDY}"
     try:
@@ -125,13 +165,18 @@ def load() -> ctypes.CDLL | str:
     if expected is not None and library.sw_sources().decode() != expected:
         return f"the native kernels were built from other sources: {REMEDY}"
     if library.sw_select(wanted.encode()) is None:
-        return f"{SWITCH}={wanted}: this processor or this build has no such instruction set; leave it unset for the best"
+        return (
+            f"{SWITCH}={wanted}: this processor or this build has no such instruction set; "
+            "leave it unset for the best"
+        )
     library.sw_team_runtime(_runtime())
     return library
 
 
 def module() -> ModuleType | None:
-    """The library as a module of Python; None where it was built without Python's headers, or for another Python, which ctypes does not mind."""
+    """The library as a module of Python; None where it was built without Python's headers, or for
+    another Python, which ctypes does not mind.
+    """
     loaded = load()
     if isinstance(loaded, str) or not _of_this_python(Path(loaded._name)):
         return None
@@ -145,7 +190,9 @@ def module() -> ModuleType | None:
 
 @cache
 def calls() -> type | None:
-    """`Call` of `src/calls.c`, which calls whole layers without ctypes; None where there is no `module`, or torch is older than 2.10."""
+    """`Call` of `src/calls.c`, which calls whole layers without ctypes; None where there is no
+    `module`, or torch is older than 2.10.
+    """
     import torch
 
     found = module()
@@ -159,24 +206,40 @@ def missing() -> str | None:
 
 
 def facts() -> dict[str, str | None]:
-    """What bears on timings: the instruction set in use, the compiler, and what calls whole layers (`C` or `ctypes`); or why the library is `missing`."""
+    """What bears on timings: the instruction set in use, the compiler, and what calls whole layers
+    (`C` or `ctypes`); or why the library is `missing`.
+    """
     loaded = load()
     if isinstance(loaded, str):
         return {"missing": loaded}
-    return {"instructions": select(os.environ.get(SWITCH, "")), "compiler": loaded.sw_compiler().decode(), "calls": "ctypes" if calls() is None else "C"}
+    return {
+        "instructions": select(os.environ.get(SWITCH, "")),
+        "compiler": loaded.sw_compiler().decode(),
+        "calls": "ctypes" if calls() is None else "C",
+    }
 
 
 def reads(tensor: "Tensor") -> bool:
-    """Whether C may read the memory of `tensor`: float32 on the CPU, not fake nor a zero without memory, and not being traced by a compiler."""
+    """Whether C may read the memory of `tensor`: float32 on the CPU, not fake nor a zero without
+    memory, and not being traced by a compiler.
+    """
     import torch
 
     plain = type(tensor) is torch.Tensor or type(tensor) is torch.nn.Parameter
     # Not `is_compiling`, which is true of real tensors too while a compiler works.
-    return plain and tensor.dtype == torch.float32 and tensor.is_cpu and not torch.compiler.is_dynamo_compiling() and not tensor._is_zerotensor()
+    return (
+        plain
+        and tensor.dtype == torch.float32
+        and tensor.is_cpu
+        and not torch.compiler.is_dynamo_compiling()
+        and not tensor._is_zerotensor()
+    )
 
 
 def select(name: str = "") -> str | None:
-    """Use the instruction set `name`, or the best with an empty name. The name in use, None (and no change) if it is not here."""
+    """Use the instruction set `name`, or the best with an empty name. The name in use, None (and no
+    change) if it is not here.
+    """
     loaded = load()
     chosen = None if isinstance(loaded, str) else loaded.sw_select(name.encode())
     return None if chosen is None else chosen.decode()

@@ -1,4 +1,6 @@
-"""What the C sources are, in one word: a library built from others would be called with the wrong arguments."""
+"""What the C sources are, in one word: a library built from others would be called with the wrong
+arguments.
+"""
 
 import hashlib
 from pathlib import Path
@@ -7,7 +9,9 @@ SOURCES = Path(__file__).parent / "src"
 
 
 def digest(folder: Path = SOURCES) -> str | None:
-    """A word that changes with any source in `folder`, by name or content; None where the sources are not installed."""
+    """A word that changes with any source in `folder`, by name or content; None where the sources
+    are not installed.
+    """
     files = sorted(folder.glob("*.[ch]"))
     content = b"\0".join(file.name.encode() + b"\0" + file.read_bytes() for file in files)
     return "h" + hashlib.sha256(content).hexdigest()[:16] if files else None

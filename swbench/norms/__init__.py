@@ -1,4 +1,6 @@
-"""Normalisations by name: what goes where a model asks for a norm. To add one: a builder and a line in the table."""
+"""Normalisations by name: what goes where a model asks for a norm. To add one: a builder and a line
+in the table.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -31,20 +33,31 @@ def names() -> tuple[str, ...]:
 
 
 def add(name: str, target: object, *, whitens: bool) -> None:
-    """Register a norm of one's own: a class or function called as `target(channels, group=…, solver=…, eps=…)` that gives a module.
+    """Register a norm of one's own: a class or function called as `target(channels, group=…,
+    solver=…, eps=…)` that gives a module.
 
-    `whitens` says whether it takes `group` and `solver` into account; if not, its rows name no solver. Raises ValueError if the name is taken.
+    `whitens` says whether it takes `group` and `solver` into account; if not, its rows name no
+    solver. Raises ValueError if the name is taken.
     """
     TABLE.add(name, target)
     if not whitens:
         WITHOUT_SOLVER.add(name)
 
 
-def build(norm: str, channels: int, *, group: int = 16, solver: str = "auto", eps: float = 1e-5, **options: object) -> "nn.Module":
-    """The layer called `norm` for (N, `channels`, H, W) inputs. `group` and `solver` are for those that whiten, the others ignore them.
+def build(
+    norm: str,
+    channels: int,
+    *,
+    group: int = 16,
+    solver: str = "auto",
+    eps: float = 1e-5,
+    **options: object,
+) -> "nn.Module":
+    """The layer called `norm` for (N, `channels`, H, W) inputs. `group` and `solver` are for those
+    that whiten, the others ignore them.
 
-    `options` go to the layer's constructor. Raises UnknownName for a norm or solver that no table holds, OptionError if `group` does
-    not divide `channels`.
+    `options` go to the layer's constructor. Raises UnknownName for a norm or solver that no table
+    holds, OptionError if `group` does not divide `channels`.
     """
     return TABLE.load(norm)(channels, group=group, solver=solver, eps=eps, **options)
 

@@ -1,4 +1,6 @@
-"""What `solver="auto"` stands for: the fastest exact solver of a measured table that can run here."""
+"""What `solver="auto"` stands for: the fastest exact solver of a measured table that can run
+here.
+"""
 
 import csv
 import sys
@@ -16,11 +18,15 @@ EVERYWHERE = "eigh"
 ANY = sys.maxsize
 """In place of the square of a batch: any batch."""
 UNMEASURED_GPU = "polar-triton"
-"""What is chosen on a GPU where nothing was measured, if it can run: one launch that never waits for the host, and the layers' kernels hold it."""
+"""What is chosen on a GPU where nothing was measured, if it can run: one launch that never waits
+for the host, and the layers' kernels hold it.
+"""
 
 
 class Row(NamedTuple):
-    """One measurement: µs a matrix of `solver` for `batch` matrices of `group`×`group`, forward and its gradient."""
+    """One measurement: µs a matrix of `solver` for `batch` matrices of `group`×`group`, forward and
+    its gradient.
+    """
 
     device: str
     dtype: str
@@ -33,16 +39,22 @@ class Row(NamedTuple):
 
 @lru_cache(maxsize=1)
 def measured() -> tuple[Row, ...]:
-    """The table, `measured.csv` beside this file: what `python -m swbench.norms.calibrate` wrote."""
+    """The table, `measured.csv` beside this file: what `python -m swbench.norms.calibrate`
+    wrote.
+    """
     with (resources.files(__package__) / "measured.csv").open(newline="") as file:
-        return tuple(Row(r[0], r[1], int(r[2]), int(r[3]), r[4], float(r[5]), float(r[6])) for r in list(csv.reader(file))[1:])
+        return tuple(
+            Row(r[0], r[1], int(r[2]), int(r[3]), r[4], float(r[5]), float(r[6]))
+            for r in list(csv.reader(file))[1:]
+        )
 
 
 def choose(device: torch.device, group: int, batch: int, dtype: torch.dtype) -> str:
-    """The spec of the solver for `batch` matrices of `group`×`group` in the statistics `dtype` on `device`.
+    """The spec of the solver for `batch` matrices of `group`×`group` in the statistics `dtype` on
+    `device`.
 
-    Decided by the rows of the next measured group size up and, within it, the nearest batch; the fastest solver, forward and gradient,
-    that is available here and takes such matrices wins.
+    Decided by the rows of the next measured group size up and, within it, the nearest batch; the
+    fastest solver, forward and gradient, that is available here and takes such matrices wins.
     """
     return _choose(device.type, group, batch, str(dtype).removeprefix("torch."))
 
@@ -53,12 +65,24 @@ def _choose(device: str, group: int, batch: int, dtype: str) -> str:
 
 
 def by_batch(device: str, group: int, dtype: str) -> tuple[tuple[int, str], ...]:
-    """What `choose` chooses from: solvers in the order of the batches they are for, each with the square of the largest such batch."""
+    """What `choose` chooses from: solvers in the order of the batches they are for, each with the
+    square of the largest such batch.
+    """
     rows = [row for row in measured() if row.device == device and row.dtype == dtype]
-    sizes = sorted({row.group for row in rows if row.group >= group}) or sorted({row.group for row in rows})[-1:]
+    sizes = (
+        sorted({row.group for row in rows if row.group >= group})
+        or sorted({row.group for row in rows})[-1:]
+    )
     rows = [row for row in rows if row.group in sizes[:1]]
     if not rows:
-        return ((ANY, UNMEASURED_GPU if device == "cuda" and _takes(UNMEASURED_GPU, device, group, dtype) else EVERYWHERE),)
+        return (
+            (
+                ANY,
+                UNMEASURED_GPU
+                if device == "cuda" and _takes(UNMEASURED_GPU, device, group, dtype)
+                else EVERYWHERE,
+            ),
+        )
     batches = sorted({row.batch for row in rows})
     found: list[tuple[int, str]] = []
     # The nearest measured batch by ratio: up to the geometric mean of two it is the smaller one.
@@ -69,7 +93,9 @@ def by_batch(device: str, group: int, dtype: str) -> tuple[tuple[int, str], ...]
 
 
 def pick(found: tuple[tuple[int, str], ...], batch: int) -> str:
-    """The solver for `batch` matrices of those that `by_batch` found; a compiler can trace it with a symbolic batch."""
+    """The solver for `batch` matrices of those that `by_batch` found; a compiler can trace it with
+    a symbolic batch.
+    """
     for most, spec in found[:-1]:
         if batch * batch <= most:
             return spec

@@ -48,4 +48,7 @@ def switch_whiten_b(channels: int, *, group: int, solver: str, eps: float, **opt
 
 def _check(channels: int, group: int) -> None:
     if group < 1 or channels % group:
-        raise OptionError(f"group {group} does not divide the {channels} channels of a whitened layer; choose one that does, 16 say")
+        raise OptionError(
+            f"group {group} does not divide the {channels} channels of a whitened "
+            "layer; choose one that does, 16 say"
+        )

@@ -1,4 +1,6 @@
-"""Measures the table behind `solver="auto"`: `python -m swbench.norms.calibrate [DEVICE]` replaces that device's rows in `measured.csv`."""
+"""Measures the table behind `solver="auto"`: `python -m swbench.norms.calibrate [DEVICE]` replaces
+that device's rows in `measured.csv`.
+"""
 
 import csv
 import random
@@ -44,22 +46,37 @@ def _seconds(call, calls: int, device: str) -> float:
 
 
 def measure(device: str, dtype: torch.dtype, group: int, batch: int) -> list[Row]:
-    """One row a solver that takes this size here: medians over rounds in random order, on the threads torch is set to."""
+    """One row a solver that takes this size here: medians over rounds in random order, on the
+    threads torch is set to.
+    """
     cov, kind = covariances(batch, group, dtype, device), str(dtype).removeprefix("torch.")
     work = {}
     for name in CANDIDATES:
-        if name not in solvers.names() or (solver := solvers.get(name)).available(device) is not None or not solver.fits(group, kind):
+        if (
+            name not in solvers.names()
+            or (solver := solvers.get(name)).available(device) is not None
+            or not solver.fits(group, kind)
+        ):
             continue
         w, saved = solver.forward(cov)
         work[name, 0] = lambda solver=solver: solver.forward(cov)
         work[name, 1] = lambda solver=solver, saved=saved, w=w: solver.gradient(saved, w)
-    calls = {key: max(1, int(LEAST_S / max(1e-7, min(_seconds(call, 1, device) for _ in range(3))))) for key, call in work.items()}
+    calls = {
+        key: max(1, int(LEAST_S / max(1e-7, min(_seconds(call, 1, device) for _ in range(3)))))
+        for key, call in work.items()
+    }
     samples = {key: [] for key in work}
     for _ in range(ROUNDS):
         for key in random.sample(list(work), len(work)):
             samples[key].append(_seconds(work[key], calls[key], device))
-    medians = {key: round(1e6 * statistics.median(values) / batch, 4) for key, values in samples.items()}
-    return [Row(device, kind, group, batch, name, medians[name, 0], medians[name, 1]) for name, way in work if way == 0]
+    medians = {
+        key: round(1e6 * statistics.median(values) / batch, 4) for key, values in samples.items()
+    }
+    return [
+        Row(device, kind, group, batch, name, medians[name, 0], medians[name, 1])
+        for name, way in work
+        if way == 0
+    ]
 
 
 def main(device: str = "cpu") -> None:

@@ -1,4 +1,6 @@
-"""What normalisation layers of a spread network send: calls and bytes, layer by layer, from their shapes alone."""
+"""What normalisation layers of a spread network send: calls and bytes, layer by layer, from their
+shapes alone.
+"""
 
 from typing import NamedTuple
 
@@ -9,7 +11,9 @@ from swbench.norms.layers import Whiten2d
 
 
 class Traffic(NamedTuple):
-    """What one layer hands to torch.distributed in one training step: one gather forward, one sum backward, in bytes a rank."""
+    """What one layer hands to torch.distributed in one training step: one gather forward, one sum
+    backward, in bytes a rank.
+    """
 
     layer: str
     gather_bytes: int
@@ -17,15 +21,21 @@ class Traffic(NamedTuple):
 
 
 def traffic(model: nn.Module, dtype: torch.dtype = torch.float32) -> tuple[Traffic, ...]:
-    """Every layer of `model` that communicates, in the order it was defined; `dtype` is that of its input.
+    """Every layer of `model` that communicates, in the order it was defined; `dtype` is that of its
+    input.
 
-    A whitening layer with a process group sends C/G·(G² + G) + 1 numbers forward and C/G·(G² + G) backward, in float32 (float64 for a
-    float64 input); torch's SyncBatchNorm 2C + 1 and 2C. Each rank receives the forward numbers of every other rank.
+    A whitening layer with a process group sends C/G·(G² + G) + 1 numbers forward and C/G·(G² + G)
+    backward, in float32 (float64 for a float64 input); torch's SyncBatchNorm 2C + 1 and 2C. Each
+    rank receives the forward numbers of every other rank.
     """
     size = 8 if dtype == torch.float64 else 4
     found = []
     for name, layer in model.named_modules():
-        if isinstance(layer, Whiten2d) and layer.process_group is not None and layer.recipe.uses_batch:
+        if (
+            isinstance(layer, Whiten2d)
+            and layer.process_group is not None
+            and layer.recipe.uses_batch
+        ):
             numbers = layer.num_features * (layer.num_pergroup + 1)
         elif isinstance(layer, nn.SyncBatchNorm):
             numbers = 2 * layer.num_features

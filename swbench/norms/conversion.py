@@ -1,4 +1,6 @@
-"""Making the whitening layers of a finished network share their batch statistics between processes."""
+"""Making the whitening layers of a finished network share their batch statistics between
+processes.
+"""
 
 from torch import nn
 
@@ -7,11 +9,13 @@ from swbench.norms.ranks import WORLD, Group
 
 
 def convert_sync_whitening(module: nn.Module, process_group: Group = None) -> nn.Module:
-    """Let every whitening layer in `module` take its batch statistics over all ranks of `process_group`.
+    """Let every whitening layer in `module` take its batch statistics over all ranks of
+    `process_group`.
 
-    In place, and `module` is returned, as `torch.nn.SyncBatchNorm.convert_sync_batchnorm` does for batch normalisation. Without
-    `process_group` it is the default group, looked up at each call, so that a network may be converted before torch.distributed is
-    started. Instance whitening takes nothing from the batch and sends nothing, but accepts that a rank has no images.
+    In place, and `module` is returned, as `torch.nn.SyncBatchNorm.convert_sync_batchnorm` does for
+    batch normalisation. Without `process_group` it is the default group, looked up at each call, so
+    that a network may be converted before torch.distributed is started. Instance whitening takes
+    nothing from the batch and sends nothing, but accepts that a rank has no images.
     """
     for layer in module.modules():
         if isinstance(layer, Whiten2d):

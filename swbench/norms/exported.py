@@ -1,4 +1,6 @@
-"""The solver of a whitening layer that `torch.onnx.export` records: ONNX has no decompositions, and neither views nor diagonals that can be written to."""
+"""The solver of a whitening layer that `torch.onnx.export` records: ONNX has no decompositions, and
+neither views nor diagonals that can be written to.
+"""
 
 import sys
 from dataclasses import dataclass
@@ -19,14 +21,18 @@ AUTO = "auto"
 
 
 def exporting() -> bool:
-    """Whether a network is recorded for ONNX now. Loads nothing: `torch.onnx` takes half a second, and whoever exports has it."""
+    """Whether a network is recorded for ONNX now. Loads nothing: `torch.onnx` takes half a second,
+    and whoever exports has it.
+    """
     onnx = sys.modules.get("torch.onnx")
     return onnx is not None and onnx.is_in_onnx_export()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exported(Polar):
-    """`polar` in products and sums of whole matrices, each a new tensor. A matrix that is not finite spoils itself alone in these without a mask."""
+    """`polar` in products and sums of whole matrices, each a new tensor. A matrix that is not
+    finite spoils itself alone in these without a mask.
+    """
 
     def forward(self, cov: Tensor) -> tuple[Tensor, Saved]:
         eye = torch.eye(int(cov.shape[-1]), dtype=cov.dtype, device=cov.device)
@@ -42,7 +48,8 @@ class Exported(Polar):
 
 
 def exported(layer: "Whiten2d") -> tuple[Solver, str]:
-    """What stands for the solver of `layer` in ONNX, and its name: `Exported`, with the options of a `polar`.
+    """What stands for the solver of `layer` in ONNX, and its name: `Exported`, with the options of
+    a `polar`.
 
     Raises ValueError for a solver that does not compute Σ^(-1/2), which no other can replace.
     """
@@ -51,6 +58,9 @@ def exported(layer: "Whiten2d") -> tuple[Solver, str]:
         return Exported(), Polar.name
     solver = (spec if isinstance(spec, Solver) else solvers.get(spec)).in_torch()
     if not (solver.exact and solver.symmetric):
-        raise ValueError(f"solver {solver.name!r} ({solver.inexact}) has no form in ONNX, where all exact ones become 'polar'; give the layer one of these")
+        raise ValueError(
+            f"solver {solver.name!r} ({solver.inexact}) has no form in ONNX, where "
+            "all exact ones become 'polar'; give the layer one of these"
+        )
     options = {"low": solver.low, "steps": solver.steps} if isinstance(solver, Polar) else {}
     return Exported(**options), Polar.name

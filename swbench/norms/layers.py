@@ -1,4 +1,6 @@
-"""The whitening layers: batch, instance and switchable whitening (Pan et al., Switchable Whitening, ICCV 2019)."""
+"""The whitening layers: batch, instance and switchable whitening (Pan et al., Switchable Whitening,
+ICCV 2019).
+"""
 
 from typing import ClassVar
 
@@ -23,20 +25,25 @@ SW_TYPES = {2: ("bw", "iw"), 3: ("bw", "iw", "ln"), 5: ("bw", "iw", "bn", "in", 
 
 
 class Whiten2d(nn.Module):
-    """What all whitening layers share: `num_features` channels in groups of `num_pergroup`, each whitened by its own G×G matrix.
+    """What all whitening layers share: `num_features` channels in groups of `num_pergroup`, each
+    whitened by its own G×G matrix.
 
-    `statistics` names what is mixed (`Recipe`). `solver` is a spec (`eigh`, `svd:backward=paper`), a `Solver`, or `auto`, decided by
-    device and shape at each call. `momentum` is the share of the *old* value in the running batch statistics, as in the
-    public code; running statistics start at mean 0 and covariance I, so that an untrained layer in eval mode changes little (the
-    public code starts at 0, which blows activations up by ε^(-1/2) until enough updates have been made).
+    `statistics` names what is mixed (`Recipe`). `solver` is a spec (`eigh`, `svd:backward=paper`),
+    a `Solver`, or `auto`, decided by device and shape at each call. `momentum` is the share of the
+    *old* value in the running batch statistics, as in the public code; running statistics start at
+    mean 0 and covariance I, so that an untrained layer in eval mode changes little (the public code
+    starts at 0, which blows activations up by ε^(-1/2) until enough updates have been made).
 
-    With a `process_group` (or `"world"`, the default group of each call) the batch is what all its ranks are given together, and
-    running statistics are alike on all of them. Ranks may have images in different numbers, also none. In training mode each
-    call communicates once in the forward pass and once in the backward pass, in eval mode never. Gradients are those of the sum
-    of the ranks' losses; DistributedDataParallel averages the parameters' over ranks, as it does for every layer.
+    With a `process_group` (or `"world"`, the default group of each call) the batch is what all its
+    ranks are given together, and running statistics are alike on all of them. Ranks may have images
+    in different numbers, also none. In training mode each call communicates once in the forward
+    pass and once in the backward pass, in eval mode never. Gradients are those of the sum of the
+    ranks' losses; DistributedDataParallel averages the parameters' over ranks, as it does for every
+    layer.
 
-    Input (N, C, H, W), N·H·W ≥ 1 (N ≥ 0 with a process group), float32, float64, bfloat16 or float16, contiguous or channels_last (kept); other layouts are
-    copied. Statistics and matrices are float32, or float64 for a float64 input. Raises ValueError if G does not divide C.
+    Input (N, C, H, W), N·H·W ≥ 1 (N ≥ 0 with a process group), float32, float64, bfloat16 or
+    float16, contiguous or channels_last (kept); other layouts are copied. Statistics and matrices
+    are float32, or float64 for a float64 input. Raises ValueError if G does not divide C.
     """
 
     statistics: ClassVar[tuple[str, ...]]
@@ -57,7 +64,10 @@ class Whiten2d(nn.Module):
     ) -> None:
         super().__init__()
         if num_pergroup < 1 or num_features < 1 or num_features % num_pergroup:
-            raise ValueError(f"{num_features} channels do not divide into groups of {num_pergroup}; choose a group size that divides {num_features}")
+            raise ValueError(
+                f"{num_features} channels do not divide into groups of {num_pergroup}; "
+                f"choose a group size that divides {num_features}"
+            )
         self.num_features, self.num_pergroup, self.momentum = num_features, num_pergroup, momentum
         self._sizes = f"{num_features},{num_pergroup}"  # for `norms.operator`
         self.recipe = Recipe(statistics or self.statistics, num_pergroup, eps)
@@ -72,19 +82,27 @@ class Whiten2d(nn.Module):
         if kernels != AUTO:
             kernel_sets.TABLE.check(kernels)
         groups = num_features // num_pergroup
-        self.register_parameter("weight", nn.Parameter(torch.ones(num_features)) if affine else None)
+        self.register_parameter(
+            "weight", nn.Parameter(torch.ones(num_features)) if affine else None
+        )
         self.register_parameter("bias", nn.Parameter(torch.zeros(num_features)) if affine else None)
         if self.recipe.uses_batch:
             self.register_buffer("running_mean", torch.zeros(groups, num_pergroup, 1))
             self.register_buffer("running_cov", torch.eye(num_pergroup).repeat(groups, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The whitened, scaled and shifted `x`, (N, C, H, W), in its dtype and layout. Raises ValueError for any other shape."""
+        """The whitened, scaled and shifted `x`, (N, C, H, W), in its dtype and layout. Raises
+        ValueError for any other shape.
+        """
         if torch.compiler.is_compiling():
             from swbench.norms import operator
 
-            spread = self.process_group is not None and (x.shape[0] == 0 or (self.training and self.recipe.uses_batch))
-            return operator.over_ranks(self, x) if spread else operator.whiten(self, self.checked(x))
+            spread = self.process_group is not None and (
+                x.shape[0] == 0 or (self.training and self.recipe.uses_batch)
+            )
+            return (
+                operator.over_ranks(self, x) if spread else operator.whiten(self, self.checked(x))
+            )
         if tracing() is not None:
             return record(self, x)
         return self.call_eagerly(x)
@@ -96,10 +114,25 @@ class Whiten2d(nn.Module):
         """
         parameters, buffers, last = self._parameters, self._buffers, self._last
         if given is None:
-            # Not by attribute, which costs as much again as all of this; but a parametrised one is an attribute only.
-            given = [parameters[name] if name in parameters else getattr(self, name) for name in self._given]
-        settings = (self.training, self.solver, self.kernels, self.momentum, self.process_group, self.recipe)
-        if last is not None and settings == last.settings and (last.running is None or last.running.is_of(buffers)):
+            # Not by attribute, which costs as much again as all of this; but a parametrised one is
+            # an attribute only.
+            given = [
+                parameters[name] if name in parameters else getattr(self, name)
+                for name in self._given
+            ]
+        settings = (
+            self.training,
+            self.solver,
+            self.kernels,
+            self.momentum,
+            self.process_group,
+            self.recipe,
+        )
+        if (
+            last is not None
+            and settings == last.settings
+            and (last.running is None or last.running.is_of(buffers))
+        ):
             y = last.again(x, *given, *self._padding)
             if y is not None:
                 if self.choice is not last.choice:
@@ -121,24 +154,39 @@ class Whiten2d(nn.Module):
     def _prepare(self, x: Tensor, kind: tuple) -> Ready | None:
         """What calls with such an `x` need; None where its layout needs a copy first.
 
-        Raises ValueError for a wrong shape, of `x` or of the running statistics, RuntimeError where not all is on one device.
+        Raises ValueError for a wrong shape, of `x` or of the running statistics, RuntimeError where
+        not all is on one device.
         """
         if self.checked(x) is not x or abstract(x):
             return None
         if self.recipe.uses_batch:
             groups, group = self.num_features // self.num_pergroup, self.num_pergroup
-            for name, shape in (("running_mean", (groups, group, 1)), ("running_cov", (groups, group, group))):
+            for name, shape in (
+                ("running_mean", (groups, group, 1)),
+                ("running_cov", (groups, group, group)),
+            ):
                 if getattr(self, name).shape != shape:
-                    raise ValueError(f"{name} must have the shape {shape}, not {tuple(getattr(self, name).shape)}")
+                    raise ValueError(
+                        f"{name} must have the shape {shape}, not "
+                        f"{tuple(getattr(self, name).shape)}"
+                    )
         on_one_device(x, (*(getattr(self, name) for name in self._given), *self._buffers.values()))
-        running = Running(self.running_mean, self.running_cov, self.momentum) if self.recipe.uses_batch else None
+        running = (
+            Running(self.running_mean, self.running_cov, self.momentum)
+            if self.recipe.uses_batch
+            else None
+        )
         ranks = ranks_of(self.process_group) if running is not None and self.training else None
         (solver, spec), kernels = self.solver_for(x), kernel_sets.kernels_for(x, self.kernels)
         call = Call(self.recipe, solver, kernels, running, self.training, ranks)
         choice, laid = (spec, kernels.name), None if running is None else running.laid
-        if self.process_group is not None:  # never kept, for ranks may come and go; what a kernel set does in one piece leaves them no place to join
+        # never kept, for ranks may come and go; what a kernel set does in one piece leaves them no
+        # place to join
+        if self.process_group is not None:
             function = Absent if x.shape[0] == 0 else Whitening
-            return Ready(lambda *given: function.apply(*given, call), None, running, laid, choice, kind[-1])
+            return Ready(
+                lambda *given: function.apply(*given, call), None, running, laid, choice, kind[-1]
+            )
         bound = kernels.bind(call, x)
         ready = Ready(bound, getattr(bound, "again", None), running, laid, choice, kind[-1])
         if len(self._ready) >= KINDS:
@@ -149,19 +197,31 @@ class Whiten2d(nn.Module):
     def checked(self, x: Tensor) -> Tensor:
         """`x`, dense. Raises ValueError for a shape that no layer of this kind takes."""
         if x.dim() != 4 or x.shape[1] != self.num_features:
-            raise ValueError(f"expected an input of shape (N, {self.num_features}, H, W), not {tuple(x.shape)}")
+            raise ValueError(
+                f"expected an input of shape (N, {self.num_features}, H, W), not {tuple(x.shape)}"
+            )
         if x.numel() == 0 and not (x.shape[0] == 0 and self.process_group is not None):
-            raise ValueError(f"an input of shape {tuple(x.shape)} holds no pixels to take statistics from")
+            raise ValueError(
+                f"an input of shape {tuple(x.shape)} holds no pixels to take statistics from"
+            )
         return dense(x)
 
     def __getstate__(self) -> dict:
-        """What is pickled and copied: all but what was made ready for calls, which holds addresses."""
+        """What is pickled and copied: all but what was made ready for calls, which holds
+        addresses.
+        """
         return self.__dict__ | {"_ready": {}, "_last": None}
 
     @property
     def chosen(self) -> dict[str, str]:
-        """What the last call ran on, `solver` and `kernels`; empty before the first one. Of a compiled layer, what was compiled."""
-        return {} if self.choice is None else dict(zip(("solver", "kernels"), self.choice, strict=True))
+        """What the last call ran on, `solver` and `kernels`; empty before the first one. Of a
+        compiled layer, what was compiled.
+        """
+        return (
+            {}
+            if self.choice is None
+            else dict(zip(("solver", "kernels"), self.choice, strict=True))
+        )
 
     @property
     def solver_spec(self) -> str:
@@ -169,9 +229,11 @@ class Whiten2d(nn.Module):
         return self.solver if isinstance(self.solver, str) else self.solver.spec
 
     def paper_flops(self, shape: tuple[int, ...]) -> int:
-        """FLOPs of an input of `shape` (N, C, H, W) by the rule behind the paper's tables, inferred from their printed figures.
+        """FLOPs of an input of `shape` (N, C, H, W) by the rule behind the paper's tables, inferred
+        from their printed figures.
 
-        2G + 3 per element, two more where a layer statistic enters, and G³ per whitening matrix of one image.
+        2G + 3 per element, two more where a layer statistic enters, and G³ per whitening matrix of
+        one image.
         """
         n, channels, height, width = shape
         group = self.num_pergroup
@@ -181,10 +243,15 @@ class Whiten2d(nn.Module):
     def extra_repr(self) -> str:
         solver = self.solver if isinstance(self.solver, str) else self.solver.name
         affine = self.weight is not None
-        return f"{self.num_features}, num_pergroup={self.num_pergroup}, solver={solver}, eps={self.recipe.eps}, momentum={self.momentum}, affine={affine}"
+        return (
+            f"{self.num_features}, num_pergroup={self.num_pergroup}, solver={solver}, "
+            f"eps={self.recipe.eps}, momentum={self.momentum}, affine={affine}"
+        )
 
     def _logits(self) -> tuple[Tensor | None, Tensor | None]:
-        """What the weights of means and of covariances are the softmax of; None where a layer mixes nothing."""
+        """What the weights of means and of covariances are the softmax of; None where a layer mixes
+        nothing.
+        """
         return tuple(getattr(self, name) for name in self._given[2:]) or (None, None)
 
     def _named(self, spec: str) -> Solver:
@@ -199,12 +266,19 @@ class Whiten2d(nn.Module):
             return spec, spec.name
         if spec == AUTO:
             images = x.shape[0] if self.recipe.uses_image else 1
-            spec = choose(x.device, self.num_pergroup, images * (self.num_features // self.num_pergroup), statistics_dtype(x))
+            spec = choose(
+                x.device,
+                self.num_pergroup,
+                images * (self.num_features // self.num_pergroup),
+                statistics_dtype(x),
+            )
         return self._named(spec), spec
 
 
 class BatchWhiten2d(Whiten2d):
-    """Batch whitening: one mean and covariance a group over the whole batch; running ones in eval mode."""
+    """Batch whitening: one mean and covariance a group over the whole batch; running ones in eval
+    mode.
+    """
 
     statistics = ("bw",)
 
@@ -216,11 +290,12 @@ class InstanceWhiten2d(Whiten2d):
 
 
 class SwitchWhiten2d(Whiten2d):
-    """Switchable whitening: statistics mixed by learnt weights, softmax of `sw_mean_weight` and `sw_var_weight` kept apart.
+    """Switchable whitening: statistics mixed by learnt weights, softmax of `sw_mean_weight` and
+    `sw_var_weight` kept apart.
 
-    `sw_type` 2 is SW^a {BW, IW}, 3 {BW, IW, LN}, 5 SW^b {BW, IW, BN, IN, LN}. `tie_weight` lets the mean's weights serve the
-    covariance too (then there is no `sw_var_weight`). Loads the state dicts of the public SwitchWhiten2d. Raises ValueError for
-    any other `sw_type`.
+    `sw_type` 2 is SW^a {BW, IW}, 3 {BW, IW, LN}, 5 SW^b {BW, IW, BN, IN, LN}. `tie_weight` lets the
+    mean's weights serve the covariance too (then there is no `sw_var_weight`). Loads the state
+    dicts of the public SwitchWhiten2d. Raises ValueError for any other `sw_type`.
     """
 
     def __init__(
@@ -238,13 +313,35 @@ class SwitchWhiten2d(Whiten2d):
         process_group: Group = None,
     ) -> None:
         if sw_type not in SW_TYPES:
-            raise ValueError(f"sw_type must be one of {', '.join(map(str, SW_TYPES))}, not {sw_type!r}")
-        super().__init__(num_features, num_pergroup, solver, eps, momentum, affine, kernels, process_group=process_group, statistics=SW_TYPES[sw_type])
+            raise ValueError(
+                f"sw_type must be one of {', '.join(map(str, SW_TYPES))}, not {sw_type!r}"
+            )
+        super().__init__(
+            num_features,
+            num_pergroup,
+            solver,
+            eps,
+            momentum,
+            affine,
+            kernels,
+            process_group=process_group,
+            statistics=SW_TYPES[sw_type],
+        )
         self.sw_type, self.tie_weight = sw_type, tie_weight
         count = len(self.recipe.statistics)
         self.sw_mean_weight = nn.Parameter(torch.ones(count))
-        self.register_parameter("sw_var_weight", None if tie_weight else nn.Parameter(torch.ones(count)))
-        self._given, self._padding = ("weight", "bias", "sw_mean_weight", "sw_mean_weight" if tie_weight else "sw_var_weight"), ()
+        self.register_parameter(
+            "sw_var_weight", None if tie_weight else nn.Parameter(torch.ones(count))
+        )
+        self._given, self._padding = (
+            (
+                "weight",
+                "bias",
+                "sw_mean_weight",
+                "sw_mean_weight" if tie_weight else "sw_var_weight",
+            ),
+            (),
+        )
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, sw_type={self.sw_type}, tie_weight={self.tie_weight}"

@@ -1,8 +1,11 @@
-"""The layer as operators of torch's own, for compiled graphs: forward, backward, and what makes one differentiable call of the two.
+"""The layer as operators of torch's own, for compiled graphs: forward, backward, and what makes one
+differentiable call of the two.
 
-`torch.ops.swbench.whiten` and `whiten_training` are what a compiler finds in a network; it takes them apart into `whiten_forward` (or
-`whiten_forward_training`) and `whiten_backward`, which it does not look into. Between them lie x, the parameters, and one vector of small matrices. An operator
-takes no Python objects: the recipe, the solver and the kernel set travel by name. `…_training` moves the running statistics, as its schema says.
+`torch.ops.swbench.whiten` and `whiten_training` are what a compiler finds in a network; it takes
+them apart into `whiten_forward` (or `whiten_forward_training`) and `whiten_backward`, which it does
+not look into. Between them lie x, the parameters, and one vector of small matrices. An operator
+takes no Python objects: the recipe, the solver and the kernel set travel by name. `…_training`
+moves the running statistics, as its schema says.
 """
 
 from functools import lru_cache
@@ -23,32 +26,52 @@ from swbench.norms.whitening import Call, Running
 _LAYER = "Tensor x, Tensor? gamma, Tensor? beta, Tensor? mean_logits, Tensor? cov_logits"
 _CONSTANT = "Tensor? running_mean, Tensor? running_cov"
 _MOVING = "Tensor(a!) running_mean, Tensor(b!) running_cov"
-_CHOICE = "str statistics, int group, float eps, float momentum, bool training, str solver, str kernels, SymInt room"
+_CHOICE = (
+    "str statistics, int group, float eps, float momentum, bool training, str solver, "
+    "str kernels, SymInt room"
+)
 
 _LIBRARY = torch.library.Library("swbench", "FRAGMENT")
 _LIBRARY.define(f"whiten({_LAYER}, {_CONSTANT}, {_CHOICE}) -> Tensor")
 _LIBRARY.define(f"whiten_training({_LAYER}, {_MOVING}, {_CHOICE}) -> Tensor")
 # Any layout is taken, so the compiler may choose the one that suits the convolutions around.
 _ANY = (torch.Tag.flexible_layout,)
-_LIBRARY.define(f"whiten_forward({_LAYER}, {_CONSTANT}, {_CHOICE}) -> (Tensor y, Tensor room)", tags=_ANY)
-_LIBRARY.define(f"whiten_forward_training({_LAYER}, {_MOVING}, {_CHOICE}) -> (Tensor y, Tensor room)", tags=_ANY)
-_BACK = "str statistics, int group, float eps, bool training, str solver, str kernels, bool wants_dx"
+_LIBRARY.define(
+    f"whiten_forward({_LAYER}, {_CONSTANT}, {_CHOICE}) -> (Tensor y, Tensor room)", tags=_ANY
+)
+_LIBRARY.define(
+    (f"whiten_forward_training({_LAYER}, {_MOVING}, {_CHOICE}) -> (Tensor y, Tensor room)"),
+    tags=_ANY,
+)
+_BACK = (
+    "str statistics, int group, float eps, bool training, str solver, str kernels, bool wants_dx"
+)
 _GRADS = "Tensor dx, Tensor gamma, Tensor beta, Tensor mean_logits, Tensor cov_logits"
-_LIBRARY.define(f"whiten_backward(Tensor dy, {_LAYER}, Tensor room, {_BACK}) -> ({_GRADS})", tags=_ANY)
+_LIBRARY.define(
+    f"whiten_backward(Tensor dy, {_LAYER}, Tensor room, {_BACK}) -> ({_GRADS})", tags=_ANY
+)
 
 
 def whiten(layer, x: Tensor) -> Tensor:
-    """`layer`, a `Whiten2d` of one process, at a dense `x` (N, C, H, W): what a compiler traces. ONNX knows no operator of ours."""
+    """`layer`, a `Whiten2d` of one process, at a dense `x` (N, C, H, W): what a compiler traces.
+    ONNX knows no operator of ours.
+    """
     if _exporting():
         return record(layer, x)
     given = arguments(layer, x)
     solver, kernels = given[-3:-1]
     layer.choice = solver if isinstance(layer.solver, str) else layer.solver.name, kernels
-    return (torch.ops.swbench.whiten_training if layer.training and layer.recipe.uses_batch else torch.ops.swbench.whiten)(*given)
+    return (
+        torch.ops.swbench.whiten_training
+        if layer.training and layer.recipe.uses_batch
+        else torch.ops.swbench.whiten
+    )(*given)
 
 
 def arguments(layer, x: Tensor) -> tuple:
-    """What the operators take for `layer` at `x`: names are looked up and the room is measured here, once a compilation."""
+    """What the operators take for `layer` at `x`: names are looked up and the room is measured
+    here, once a compilation.
+    """
     channels, group = _sizes(layer._sizes)
     recipe, spec, device = layer.recipe, layer.solver_spec, x.device.type
     dtype = str(statistics_dtype(x)).removeprefix("torch.")
@@ -57,7 +80,9 @@ def arguments(layer, x: Tensor) -> tuple:
         spec = pick(_by_batch(device, group, dtype), images * (channels // group))
     kernels = _kernels_for(device, str(x.dtype).removeprefix("torch."), layer.kernels)
     statistics, training = ",".join(recipe.statistics), layer.training and recipe.uses_batch
-    first, second, step = _room(statistics, group, recipe.eps_text, training, spec, kernels, channels, dtype, device)
+    first, second, step = _room(
+        statistics, group, recipe.eps_text, training, spec, kernels, channels, dtype, device
+    )
     room = first if x.shape[0] == 1 else second + step * (x.shape[0] - 2)
     running = (layer.running_mean, layer.running_cov) if recipe.uses_batch else (None, None)
     tensors = (x, layer.weight, layer.bias, *layer._logits(), *running)
@@ -66,7 +91,9 @@ def arguments(layer, x: Tensor) -> tuple:
 
 @torch.compiler.disable
 def over_ranks(layer, x: Tensor) -> Tensor:
-    """`layer` at `x` where other processes take part: between two graphs, for they cannot be compiled together."""
+    """`layer` at `x` where other processes take part: between two graphs, for they cannot be
+    compiled together.
+    """
     return layer.call_eagerly(x)
 
 
@@ -77,7 +104,9 @@ def _exporting() -> bool:
 
 @torch.compiler.assume_constant_result
 def _sizes(written: str) -> tuple[int, int]:
-    """Channels and group of a layer. By way of a word: with a symbolic batch compilers take integers to be symbols too (torch 2.6 a module's own)."""
+    """Channels and group of a layer. By way of a word: with a symbolic batch compilers take
+    integers to be symbols too (torch 2.6 a module's own).
+    """
     channels, group = written.split(",")
     return int(channels), int(group)
 
@@ -89,36 +118,95 @@ def _by_batch(device: str, group: int, dtype: str) -> tuple[tuple[int, str], ...
 
 @torch.compiler.assume_constant_result
 def _kernels_for(device: str, dtype: str, wanted: str) -> str:
-    with _disable_current_modes():  # in which `torch.export` makes fake tensors, that have no address to give to kernels in C
-        return kernel_sets.kernels_for(torch.empty(0, dtype=getattr(torch, dtype), device=device), wanted).name
+    # in which `torch.export` makes fake tensors, that have no address to give to kernels in C
+    with _disable_current_modes():
+        return kernel_sets.kernels_for(
+            torch.empty(0, dtype=getattr(torch, dtype), device=device), wanted
+        ).name
 
 
 @torch.compiler.assume_constant_result
-def _room(statistics: str, group: int, eps: str, training: bool, solver: str, kernels: str, channels: int, dtype: str, device: str) -> tuple[int, int, int]:
+def _room(
+    statistics: str,
+    group: int,
+    eps: str,
+    training: bool,
+    solver: str,
+    kernels: str,
+    channels: int,
+    dtype: str,
+    device: str,
+) -> tuple[int, int, int]:
     """Elements of room for one image, for two, and for each one more."""
     call = _call(statistics, group, float(eps), training, solver, kernels)
-    one, two, three = (call.kernels.halves(call).room(call, images, channels, getattr(torch, dtype), device) for images in (1, 2, 3))
+    one, two, three = (
+        call.kernels.halves(call).room(call, images, channels, getattr(torch, dtype), device)
+        for images in (1, 2, 3)
+    )
     return one, two, three - two
 
 
 @lru_cache(maxsize=256)
-def _call(statistics: str, group: int, eps: float, training: bool, solver: str, kernels: str) -> Call:
+def _call(
+    statistics: str, group: int, eps: float, training: bool, solver: str, kernels: str
+) -> Call:
     recipe = Recipe(tuple(statistics.split(",")), group, eps)
     return Call(recipe, solvers.get(solver), kernel_sets.named(kernels), None, training)
 
 
-def _forward(x, gamma, beta, mean_logits, cov_logits, running_mean, running_cov, statistics, group, eps, momentum, training, solver, kernels, room):
+def _forward(
+    x,
+    gamma,
+    beta,
+    mean_logits,
+    cov_logits,
+    running_mean,
+    running_cov,
+    statistics,
+    group,
+    eps,
+    momentum,
+    training,
+    solver,
+    kernels,
+    room,
+):
     x = dense(x)
     call = _call(statistics, group, eps, training, solver, kernels)
     if running_mean is not None:
-        call = Call(call.recipe, call.solver, call.kernels, Running(running_mean, running_cov, momentum), training)
+        call = Call(
+            call.recipe,
+            call.solver,
+            call.kernels,
+            Running(running_mean, running_cov, momentum),
+            training,
+        )
     space = x.new_empty(room, dtype=statistics_dtype(x))
-    return call.kernels.halves(call).forward(call, x, (gamma, beta, mean_logits, cov_logits), space), space
+    return call.kernels.halves(call).forward(
+        call, x, (gamma, beta, mean_logits, cov_logits), space
+    ), space
 
 
-def _backward(dy, x, gamma, beta, mean_logits, cov_logits, room, statistics, group, eps, training, solver, kernels, wants_dx):
+def _backward(
+    dy,
+    x,
+    gamma,
+    beta,
+    mean_logits,
+    cov_logits,
+    room,
+    statistics,
+    group,
+    eps,
+    training,
+    solver,
+    kernels,
+    wants_dx,
+):
     call = _call(statistics, group, eps, training, solver, kernels)
-    grads = call.kernels.halves(call).backward(call, dy, dense(x), (gamma, beta, mean_logits, cov_logits), room, wants_dx)
+    grads = call.kernels.halves(call).backward(
+        call, dy, dense(x), (gamma, beta, mean_logits, cov_logits), room, wants_dx
+    )
     return tuple(room.new_empty(0) if grad is None else grad for grad in grads)
 
 
@@ -129,16 +217,40 @@ def _fake_forward(x, *rest):
 
 def _fake_backward(dy, x, gamma, beta, mean_logits, cov_logits, room, *rest):
     dx = torch.empty_like(dense(x)) if rest[-1] else room.new_empty(0)
-    return dx, *(room.new_empty(0 if p is None else p.shape) for p in (gamma, beta, mean_logits, cov_logits))
+    return dx, *(
+        room.new_empty(0 if p is None else p.shape) for p in (gamma, beta, mean_logits, cov_logits)
+    )
 
 
 class _Whiten(torch.autograd.Function):
-    """The two halves as one differentiable call. A compiler runs it once, to see which operators it is made of."""
+    """The two halves as one differentiable call. A compiler runs it once, to see which operators it
+    is made of.
+    """
 
     @staticmethod
     def forward(ctx, *given):
-        x, gamma, beta, mean_logits, cov_logits, _, _, statistics, group, eps, _, training, solver, kernels, _ = given
-        operator = torch.ops.swbench.whiten_forward_training if training else torch.ops.swbench.whiten_forward
+        (
+            x,
+            gamma,
+            beta,
+            mean_logits,
+            cov_logits,
+            _,
+            _,
+            statistics,
+            group,
+            eps,
+            _,
+            training,
+            solver,
+            kernels,
+            _,
+        ) = given
+        operator = (
+            torch.ops.swbench.whiten_forward_training
+            if training
+            else torch.ops.swbench.whiten_forward
+        )
         y, room = operator(*given)
         ctx.save_for_backward(x, gamma, beta, mean_logits, cov_logits, room)
         ctx.choice = statistics, group, eps, training, solver, kernels
@@ -147,8 +259,12 @@ class _Whiten(torch.autograd.Function):
     @staticmethod
     def backward(ctx, dy: Tensor):
         saved = ctx.saved_tensors
-        dx, *grads = torch.ops.swbench.whiten_backward(dy, *saved, *ctx.choice, ctx.needs_input_grad[0])
-        parameters = (grad if p is not None else None for p, grad in zip(saved[1:5], grads, strict=True))
+        dx, *grads = torch.ops.swbench.whiten_backward(
+            dy, *saved, *ctx.choice, ctx.needs_input_grad[0]
+        )
+        parameters = (
+            grad if p is not None else None for p, grad in zip(saved[1:5], grads, strict=True)
+        )
         return dx if ctx.needs_input_grad[0] else None, *parameters, *(None,) * 10
 
 

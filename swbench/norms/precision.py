@@ -1,4 +1,6 @@
-"""Statistics and solves in full float32, whatever a process allows elsewhere: autocast off, and TF32 off where products are cuBLAS's."""
+"""Statistics and solves in full float32, whatever a process allows elsewhere: autocast off, and
+TF32 off where products are cuBLAS's.
+"""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -9,11 +11,14 @@ from torch import Tensor
 
 
 class WithoutTF32:
-    """TF32 switched off in cuBLAS while anybody is inside, and on again, if it was, when the last one has left.
+    """TF32 switched off in cuBLAS while anybody is inside, and on again, if it was, when the last
+    one has left.
 
-    The setting is the process's, not a thread's, and autograd goes back on threads of its own: so those inside are counted. It is a number
-    on the host that the next product's launch looks at, which nothing waits for, in a graph's capture neither. A setting that is changed
-    by others meanwhile is lost; and one for products that said the same as the general one follows it from then on, for the two cannot be told apart.
+    The setting is the process's, not a thread's, and autograd goes back on threads of its own: so
+    those inside are counted. It is a number on the host that the next product's launch looks at,
+    which nothing waits for, in a graph's capture neither. A setting that is changed by others
+    meanwhile is lost; and one for products that said the same as the general one follows it from
+    then on, for the two cannot be told apart.
     """
 
     def __init__(self) -> None:
@@ -37,13 +42,17 @@ class WithoutTF32:
 FULL = ("ieee", "none", "highest")
 """Settings under which a product of float32 is one."""
 NEWER = hasattr(torch.backends.cuda.matmul, "fp32_precision")
-"""Since torch 2.9 cuBLAS asks a setting of its own; the older names are kept beside it, and complain where the two differ."""
+"""Since torch 2.9 cuBLAS asks a setting of its own; the older names are kept beside it, and
+complain where the two differ.
+"""
 IEEE = "ieee" if NEWER else "highest"
 
 
 def allowed() -> str:
     """How cuBLAS may multiply float32 now."""
-    return torch.backends.cuda.matmul.fp32_precision if NEWER else torch.get_float32_matmul_precision()
+    return (
+        torch.backends.cuda.matmul.fp32_precision if NEWER else torch.get_float32_matmul_precision()
+    )
 
 
 def allow(precision: str) -> None:
@@ -55,7 +64,9 @@ def allow(precision: str) -> None:
 
 
 def restore(precision: str) -> None:
-    """Let cuBLAS multiply as it could before; where that followed from a more general setting, it follows from it again."""
+    """Let cuBLAS multiply as it could before; where that followed from a more general setting, it
+    follows from it again.
+    """
     if NEWER:
         allow("none")
     if allowed() != precision:
@@ -66,14 +77,22 @@ WITHOUT_TF32 = WithoutTF32()
 
 
 def on_cublas(x: Tensor) -> bool:
-    """Whether products beside `x` are cuBLAS's; on a CPU nothing is asked, for each call counts there."""
+    """Whether products beside `x` are cuBLAS's; on a CPU nothing is asked, for each call counts
+    there.
+    """
     return x.is_cuda
 
 
 def full_precision(x: Tensor) -> AbstractContextManager:
-    """Autocast and TF32 switched off for the device of `x`. The meta device, on which networks are counted, has no autocast of its own."""
+    """Autocast and TF32 switched off for the device of `x`. The meta device, on which networks are
+    counted, has no autocast of its own.
+    """
     device = "cpu" if x.is_meta else x.device.type
-    plain = torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+    plain = (
+        torch.autocast(device, enabled=False)
+        if torch.is_autocast_enabled(device)
+        else nullcontext()
+    )
     return _both(plain) if on_cublas(x) else plain
 
 

@@ -12,7 +12,8 @@ KINDS = 64
 
 
 class Ready(NamedTuple):
-    """What calls of one kind need: the layer as a function of tensors, the running statistics it moves, and the names of what it runs on.
+    """What calls of one kind need: the layer as a function of tensors, the running statistics it
+    moves, and the names of what it runs on.
 
     `laid` is how those statistics lie, `settings` the layer's that can change what is made ready.
     """
@@ -25,6 +26,8 @@ class Ready(NamedTuple):
     settings: tuple
 
     def holds(self, buffers: dict[str, Tensor]) -> bool:
-        """Whether the running statistics are still those of the layer, and lie as they did. Asked in every call."""
+        """Whether the running statistics are still those of the layer, and lie as they did. Asked
+        in every call.
+        """
         running = self.running
         return running is None or (running.is_of(buffers) and running.laid == self.laid)

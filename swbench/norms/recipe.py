@@ -1,4 +1,6 @@
-"""What a whitening layer mixes: the statistics by name, the group size, ε, and the constant tensors that follow from them."""
+"""What a whitening layer mixes: the statistics by name, the group size, ε, and the constant tensors
+that follow from them.
+"""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -15,10 +17,12 @@ LAYER = "ln"
 
 @dataclass(frozen=True)
 class Recipe:
-    """The `statistics` (of bw, iw, bn, in, ln) that a layer mixes, in the order of its weights; `group` = G; `eps` = ε.
+    """The `statistics` (of bw, iw, bn, in, ln) that a layer mixes, in the order of its weights;
+    `group` = G; `eps` = ε.
 
-    Means: bw and bn the batch's, iw and in the image's, ln that of the whole image. Covariances: bw, iw full; bn, in their
-    diagonals; ln σ²·I (Pan et al. 2019, §3.1). One statistic alone has no weights.
+    Means: bw and bn the batch's, iw and in the image's, ln that of the whole image. Covariances:
+    bw, iw full; bn, in their diagonals; ln σ²·I (Pan et al. 2019, §3.1). One statistic alone has no
+    weights.
     """
 
     statistics: tuple[str, ...]
@@ -32,7 +36,9 @@ class Recipe:
     layer_index: int | None = field(init=False, repr=False, compare=False)
     """The position of `ln` among the statistics, None without it."""
     eps_text: str = field(init=False, repr=False, compare=False)
-    """ε in digits, all of them: a compiler may take a number to be one that changes, but not a text."""
+    """ε in digits, all of them: a compiler may take a number to be one that changes, but not a
+    text.
+    """
     all_full: bool = field(init=False, repr=False, compare=False)
     """Whether every covariance is a full one."""
 
@@ -50,16 +56,22 @@ class Recipe:
 
 
 class Basis(NamedTuple):
-    """Constant tensors of a recipe of K statistics, for S sources (batch, image, or both in this order)."""
+    """Constant tensors of a recipe of K statistics, for S sources (batch, image, or both in this
+    order).
+    """
 
     eps_eye: Tensor
     """ε·I, (G, G)."""
     eye: Tensor
     """I, (G, G)."""
     mean: Tensor
-    """(K, S), and one more column if there is a layer statistic: 1 where statistic k takes its mean from that source."""
+    """(K, S), and one more column if there is a layer statistic: 1 where statistic k takes its mean
+    from that source.
+    """
     cov: Tensor
-    """(K, S·G·G): what multiplies a source's covariance element by element: all ones (full), I (diagonal), or zero."""
+    """(K, S·G·G): what multiplies a source's covariance element by element: all ones (full), I
+    (diagonal), or zero.
+    """
 
 
 _KEPT: dict[tuple[Recipe, int, torch.dtype, torch.device], Basis] = {}
@@ -67,10 +79,12 @@ _KEPT: dict[tuple[Recipe, int, torch.dtype, torch.device], Basis] = {}
 
 
 def basis(recipe: Recipe, sources: int, like: Tensor) -> Basis:
-    """The constants of `recipe` beside `like`. With one source every statistic but `ln` is taken from it; with two, batch and image are apart.
+    """The constants of `recipe` beside `like`. With one source every statistic but `ln` is taken
+    from it; with two, batch and image are apart.
 
-    They are kept for the next call, unless `like` is no plain tensor, for a fake one would be found by real ones later, or a CUDA graph is captured:
-    that fills what is made in it in each replay, and not before.
+    They are kept for the next call, unless `like` is no plain tensor, for a fake one would be found
+    by real ones later, or a CUDA graph is captured: that fills what is made in it in each replay,
+    and not before.
     """
     key = recipe, sources, like.dtype, like.device
     if type(like) is not Tensor:

@@ -1,4 +1,6 @@
-"""A whitening layer in torch operations that make new tensors, for traces and exports to ONNX; kernels that write through addresses leave no trace."""
+"""A whitening layer in torch operations that make new tensors, for traces and exports to ONNX;
+kernels that write through addresses leave no trace.
+"""
 
 import warnings
 from collections.abc import Iterator
@@ -23,20 +25,27 @@ if TYPE_CHECKING:
 
 
 def record(layer: "Whiten2d", x: Tensor) -> Tensor:
-    """`layer` at `x` (N, C, H, W), for any number of images and pixels, and differentiable by autograd through every operation.
+    """`layer` at `x` (N, C, H, W), for any number of images and pixels, and differentiable by
+    autograd through every operation.
 
-    Statistics, solver and running statistics are those of the layer; a solver in C or Triton is replaced by the same method in torch. What a trace
-    cannot hold: the exclusion of autocast and TF32, which are settings and no operations, and the layer's own gradient. Autograd's gradient of a
-    decomposition is not finite, or mostly rounding, where eigenvalues meet; to train a trace choose `polar` or `newton`.
-    ONNX has no decompositions: an export holds `polar` in place of any exact solver, and no other.
-    Raises ValueError for any other shape and for a solver that is not exact in an export, RuntimeError for a layer that spreads its batch over
-    ranks in training.
+    Statistics, solver and running statistics are those of the layer; a solver in C or Triton is
+    replaced by the same method in torch. What a trace cannot hold: the exclusion of autocast and
+    TF32, which are settings and no operations, and the layer's own gradient. Autograd's gradient of
+    a decomposition is not finite, or mostly rounding, where eigenvalues meet; to train a trace
+    choose `polar` or `newton`. ONNX has no decompositions: an export holds `polar` in place of any
+    exact solver, and no other. Raises ValueError for any other shape and for a solver that is not
+    exact in an export, RuntimeError for a layer that spreads its batch over ranks in training.
     """
     recipe, groups = layer.recipe, layer.num_features // layer.num_pergroup
     if layer.process_group is not None and layer.training and recipe.uses_batch:
-        raise RuntimeError("a whitening layer with a process group communicates in training, which torch.jit.trace cannot record; trace it in eval mode")
+        raise RuntimeError(
+            "a whitening layer with a process group communicates in training, "
+            "which torch.jit.trace cannot record; trace it in eval mode"
+        )
     dtype = statistics_dtype(x)
-    with _outside_of_the_trace():  # a shape is numbers here; and constants that are kept are made once, not in every run of the trace
+    # a shape is numbers here; and constants that are kept are made once, not in every run of the
+    # trace
+    with _outside_of_the_trace():
         last = not layer.checked(x).is_contiguous()
         asked, name = exported(layer) if exporting() else layer.solver_for(x)
         for sources in (1, 2):
@@ -70,27 +79,40 @@ def _outside_of_the_trace() -> Iterator[None]:
 
 
 def _statistics(layer: "Whiten2d", values: Tensor) -> Statistics:
-    """Those of `values` (N, g, G, pixels), whatever N is: the number that is recorded must not decide what is. In training the running ones move."""
+    """Those of `values` (N, g, G, pixels), whatever N is: the number that is recorded must not
+    decide what is. In training the running ones move.
+    """
     recipe, running = layer.recipe, layer.recipe.uses_batch and not layer.training
-    batch = (layer.running_mean.squeeze(-1).to(values.dtype), layer.running_cov.to(values.dtype)) if running else (None, None)
+    batch = (
+        (layer.running_mean.squeeze(-1).to(values.dtype), layer.running_cov.to(values.dtype))
+        if running
+        else (None, None)
+    )
     if running and not recipe.uses_image:
         return Statistics(None, None, *batch)
     shift = values.detach().mean(-1, keepdim=True)
     apart = values - shift
     level = apart.mean(-1)
     mean = shift.squeeze(-1) + level
-    cov = apart @ apart.transpose(-2, -1) / values.shape[-1] - level.unsqueeze(-1) * level.unsqueeze(-2)
+    cov = apart @ apart.transpose(-2, -1) / values.shape[-1] - level.unsqueeze(
+        -1
+    ) * level.unsqueeze(-2)
     if recipe.uses_batch and layer.training:
         batch_mean = mean.mean(0)
         away = mean - batch_mean
         batch = batch_mean, (cov + away.unsqueeze(-1) * away.unsqueeze(-2)).mean(0)
-        for buffer, value in ((layer.running_mean, batch_mean.unsqueeze(-1)), (layer.running_cov, batch[1])):
+        for buffer, value in (
+            (layer.running_mean, batch_mean.unsqueeze(-1)),
+            (layer.running_cov, batch[1]),
+        ):
             buffer.lerp_(value.detach().to(buffer.dtype), 1 - layer.momentum)
     return Statistics(mean, cov, *batch)
 
 
 def _solved(solver: Solver, cov: Tensor) -> Tensor:
-    """W for `cov` (n, g, G, G). A solver may take G for a number, of which a trace warns that it becomes a constant: it is one of the layer."""
+    """W for `cov` (n, g, G, G). A solver may take G for a number, of which a trace warns that it
+    becomes a constant: it is one of the layer.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         w, _ = solver.forward(cov.flatten(0, 1))

@@ -9,10 +9,10 @@ from torch import Tensor
 class Statistics(NamedTuple):
     """Biased central moments of N images in g groups of G channels, and of their batch.
 
-    `share` is the weight of one image among the N, 1/N; 0 where the batch statistics are constants (running ones, in eval mode).
-    `alone` is True where the batch *is* the one image. `part` is the share of the N images in the pixels of a batch that is spread
-    over ranks, None where they are the whole batch.
-    A part that the recipe does not use is None.
+    `share` is the weight of one image among the N, 1/N; 0 where the batch statistics are constants
+    (running ones, in eval mode). `alone` is True where the batch *is* the one image. `part` is the
+    share of the N images in the pixels of a batch that is spread over ranks, None where they are
+    the whole batch. A part that the recipe does not use is None.
     """
 
     mean: Tensor | None
@@ -30,27 +30,36 @@ class Statistics(NamedTuple):
 
 
 def merge(mean: Tensor, cov: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean (g, G) and biased covariance (g, G, G) of a batch from those of its images, (N, g, G) and (N, g, G, G).
+    """Mean (g, G) and biased covariance (g, G, G) of a batch from those of its images, (N, g, G)
+    and (N, g, G, G).
 
-    The mean of the covariances plus the covariance of the means (Chan, Golub and LeVeque 1983): nothing is subtracted that is
-    larger than the spread itself.
+    The mean of the covariances plus the covariance of the means (Chan, Golub and LeVeque 1983):
+    nothing is subtracted that is larger than the spread itself.
     """
     if mean.shape[0] == 1:
         return mean[0], cov[0]
     batch_mean = mean.mean(0)
     apart = mean - batch_mean
-    return batch_mean, torch.baddbmm(cov.mean(0), apart.permute(1, 2, 0), apart.transpose(0, 1), alpha=1 / mean.shape[0])
+    return batch_mean, torch.baddbmm(
+        cov.mean(0), apart.permute(1, 2, 0), apart.transpose(0, 1), alpha=1 / mean.shape[0]
+    )
 
 
 def merge_parts(count: Tensor, mean: Tensor, cov: Tensor) -> tuple[Tensor, Tensor]:
-    """As `merge`, for R parts of `count` (R,) pixels each, any of which may be 0 (all: the result is zero): (R, g, G), (R, g, G, G).
+    """As `merge`, for R parts of `count` (R,) pixels each, any of which may be 0 (all: the result
+    is zero): (R, g, G), (R, g, G, G).
 
-    Means are taken apart from that of the largest part, so that no common shift is needed, nor a wait for the device.
+    Means are taken apart from that of the largest part, so that no common shift is needed, nor a
+    wait for the device.
     """
     weight = (count / count.sum().clamp(min=1)).view(-1, 1, 1)
     reference = mean.index_select(0, count.argmax().view(1))
     apart = mean - reference
     centre = (weight * apart).sum(0)
     apart = apart - centre
-    batch_cov = torch.baddbmm((weight.unsqueeze(-1) * cov).sum(0), (weight * apart).permute(1, 2, 0), apart.transpose(0, 1))
+    batch_cov = torch.baddbmm(
+        (weight.unsqueeze(-1) * cov).sum(0),
+        (weight * apart).permute(1, 2, 0),
+        apart.transpose(0, 1),
+    )
     return reference[0] + centre, batch_cov

@@ -1,4 +1,6 @@
-"""How exactly a batch was whitened and differentiated, judged in float64 on the very matrices the solver was given."""
+"""How exactly a batch was whitened and differentiated, judged in float64 on the very matrices the
+solver was given.
+"""
 
 from collections.abc import Iterator
 
@@ -13,20 +15,30 @@ CHUNK = 1024
 
 
 def accuracy(cov: Tensor, w: Tensor, grad_w: Tensor, grad: Tensor) -> list[Measurement]:
-    """Errors of `w` and `grad`, the W and ∂L/∂Σ that came out for `cov` and ∂L/∂W = `grad_w`, all (B, G, G) on any device.
+    """Errors of `w` and `grad`, the W and ∂L/∂Σ that came out for `cov` and ∂L/∂W = `grad_w`, all
+    (B, G, G) on any device.
 
     - `whitening_residual_worst`, `_median`: ‖W Σ Wᵀ − I‖_F of a matrix.
     - `w_error_worst`, `_median`: ‖W − W₆₄‖_F/‖W₆₄‖_F with W₆₄ = Σ^(-1/2) from float64 eigenvectors.
     - `gradient_error_worst`, `_median`: the same for ∂L/∂Σ against Daleckii–Krein in float64.
-    - `w_nonfinite_share`, `gradient_nonfinite_share`: the share of matrices with an entry that is not finite.
+    - `w_nonfinite_share`, `gradient_nonfinite_share`: the share of matrices with an entry that is
+    not finite.
 
-    Worst and median are over the matrices with finite results; there is no sample where no matrix has one. All are unit `1`.
+    Worst and median are over the matrices with finite results; there is no sample where no matrix
+    has one. All are unit `1`.
     """
     parts = [_judge(*chunk) for chunk in _chunks(cov, w, grad_w, grad)]
     residual, w_error, gradient_error = (torch.cat(values) for values in zip(*parts, strict=True))
-    found = _summary("whitening_residual", residual) + _summary("w_error", w_error) + _summary("gradient_error", gradient_error)
+    found = (
+        _summary("whitening_residual", residual)
+        + _summary("w_error", w_error)
+        + _summary("gradient_error", gradient_error)
+    )
     shares = {"w_nonfinite_share": w_error, "gradient_nonfinite_share": gradient_error}
-    return found + [Measurement(name, "1", (1.0 - values.isfinite().double().mean().item(),)) for name, values in shares.items()]
+    return found + [
+        Measurement(name, "1", (1.0 - values.isfinite().double().mean().item(),))
+        for name, values in shares.items()
+    ]
 
 
 def _chunks(*batches: Tensor) -> Iterator[tuple[Tensor, ...]]:
@@ -39,7 +51,11 @@ def _judge(cov: Tensor, w: Tensor, grad_w: Tensor, grad: Tensor) -> tuple[Tensor
     lam = lam.clamp_min(torch.finfo(lam.dtype).tiny)
     exact = (d * lam.rsqrt().unsqueeze(-2)) @ d.mT
     eye = torch.eye(cov.shape[-1], dtype=cov.dtype)
-    return torch.linalg.matrix_norm(w @ cov @ w.mT - eye), _relative(w, exact), _relative(grad, daleckii_krein(lam, d, grad_w))
+    return (
+        torch.linalg.matrix_norm(w @ cov @ w.mT - eye),
+        _relative(w, exact),
+        _relative(grad, daleckii_krein(lam, d, grad_w)),
+    )
 
 
 def _relative(found: Tensor, exact: Tensor) -> Tensor:

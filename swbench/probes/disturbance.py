@@ -12,14 +12,18 @@ from swbench.probes.marking import marked, marks, quietness, severity
 __all__ = ["Reader", "difference", "marked", "marks", "quietness", "read", "severity"]
 
 GAUGES = ("frequency_hz",)
-"""Readings that are a state, not a count: a difference keeps the lower one and the share by which it fell."""
+"""Readings that are a state, not a count: a difference keeps the lower one and the share by which
+it fell.
+"""
 
 _PRESSURES = ("cpu", "memory", "io")
-_STEAL, _IDLE = 7, (3, 4)  # columns of the first line of /proc/stat, proc(5): user nice system idle iowait irq softirq steal
+# columns of the first line of /proc/stat, proc(5): user nice system idle iowait irq softirq steal
+_STEAL, _IDLE = 7, (3, 4)
 
 
 class Reader:
-    """Keeps the kernel's files open, so that one reading costs a few system calls. A file that is missing leaves its keys out.
+    """Keeps the kernel's files open, so that one reading costs a few system calls. A file that is
+    missing leaves its keys out.
 
     `root` stands for `/` in tests.
     """
@@ -30,12 +34,18 @@ class Reader:
         self._tick_s = 1.0 / os.sysconf("SC_CLK_TCK")
         self._stat = _open(root / "proc/stat")
         self._schedule = _open(root / "proc/thread-self/schedstat")
-        self._pressure = {kind: fd for kind in _PRESSURES if (fd := _open(root / "proc/pressure" / kind)) is not None}
+        self._pressure = {
+            kind: fd
+            for kind in _PRESSURES
+            if (fd := _open(root / "proc/pressure" / kind)) is not None
+        }
         self._cores = root / "sys/devices/system/cpu"
         self._frequency: dict[int, int | None] = {}
 
     def read(self) -> dict[str, float]:
-        """Seconds, counts and Hz since some fixed start, by name; only differences of counters mean anything."""
+        """Seconds, counts and Hz since some fixed start, by name; only differences of counters mean
+        anything.
+        """
         usage = resource.getrusage(resource.RUSAGE_SELF)
         found = {
             "wall_s": time.perf_counter(),
@@ -47,18 +57,25 @@ class Reader:
             ticks = [int(column) for column in line.split(b"\n", 1)[0].split()[1:9]]
             if len(ticks) > _STEAL:
                 found["steal_s"] = ticks[_STEAL] * self._tick_s
-                found["busy_s"] = (sum(ticks) - ticks[_STEAL] - sum(ticks[column] for column in _IDLE)) * self._tick_s
+                found["busy_s"] = (
+                    sum(ticks) - ticks[_STEAL] - sum(ticks[column] for column in _IDLE)
+                ) * self._tick_s
         if (line := _read(self._schedule)) and len(fields := line.split()) >= 2:
-            found["queued_s"] = int(fields[1]) * 1e-9  # ready to run, but not running: Documentation/scheduler/sched-stats
+            # ready to run, but not running: Documentation/scheduler/sched-stats
+            found["queued_s"] = int(fields[1]) * 1e-9
         for kind, fd in self._pressure.items():
             if (line := _read(fd)) and b"total=" in line:
-                found[f"pressure_{kind}_s"] = int(line.split(b"total=", 1)[1].split(None, 1)[0]) * 1e-6
+                found[f"pressure_{kind}_s"] = (
+                    int(line.split(b"total=", 1)[1].split(None, 1)[0]) * 1e-6
+                )
         if line := _read(self._frequency_file()):
             found["frequency_hz"] = int(line) * 1e3
         return found
 
     def _frequency_file(self) -> int | None:
-        """The frequency of the core this thread is on; asking an idle core can take the kernel 20 ms."""
+        """The frequency of the core this thread is on; asking an idle core can take the kernel 20
+        ms.
+        """
         core = _current_core()
         if core not in self._frequency:
             self._frequency[core] = _open(self._cores / f"cpu{core}/cpufreq/scaling_cur_freq")
@@ -80,7 +97,9 @@ def difference(before: Mapping[str, float], after: Mapping[str, float]) -> dict[
     for key in both:
         if key in GAUGES:
             change[key] = min(before[key], after[key])
-            change[f"{key.removesuffix('_hz')}_drop"] = 1.0 - change[key] / max(before[key], after[key])
+            change[f"{key.removesuffix('_hz')}_drop"] = 1.0 - change[key] / max(
+                before[key], after[key]
+            )
     return change
 
 

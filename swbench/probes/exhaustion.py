@@ -10,7 +10,9 @@ from swbench.clock.events import Gpu
 
 @contextlib.contextmanager
 def told(gpu: Gpu | None) -> Iterator[None]:
-    """Turns torch's out-of-memory error into a MemoryError with the peak of this process and the memory of the device, in GiB."""
+    """Turns torch's out-of-memory error into a MemoryError with the peak of this process and the
+    memory of the device, in GiB.
+    """
     try:
         yield
     except torch.OutOfMemoryError as problem:

@@ -1,4 +1,6 @@
-"""What a network costs on paper: FLOPs by every rule, the solver's share, parameters and activation memory, all for one image."""
+"""What a network costs on paper: FLOPs by every rule, the solver's share, parameters and activation
+memory, all for one image.
+"""
 
 import dataclasses
 from collections.abc import Mapping
@@ -17,20 +19,38 @@ from swbench.probes.precision import element_type
 from swbench.result import Measurement
 
 FALLBACK = "eigh"
-"""The solver that a network is traced with where its own cannot run without data, and the one that `auto` is counted as."""
+"""The solver that a network is traced with where its own cannot run without data, and the one that
+`auto` is counted as.
+"""
 
 
-def flops_measurements(case: Case, chosen: Mapping[str, str] | None = None) -> tuple[list[Measurement], dict[str, str]]:
-    """`flops_paper`, `flops_fvcore`, `flops_torch`, `flops_solver`, `parameters` and `peak_activation_bytes` of one image, and notes on them.
+def flops_measurements(
+    case: Case, chosen: Mapping[str, str] | None = None
+) -> tuple[list[Measurement], dict[str, str]]:
+    """`flops_paper`, `flops_fvcore`, `flops_torch`, `flops_solver`, `parameters` and
+    `peak_activation_bytes` of one image, and notes on them.
 
-    The rules count an inference pass (eval mode); `flops_fvcore_training` and `flops_torch_training` count a training one, where they differ.
-    `peak_activation_bytes` is what autograd holds between the passes of a training step (`SavedTensors`). Batch, device and layout of the case do
-    not matter; its solver is the one in `chosen["solver"]` if that says what stood behind `auto`. The notes, by metric, say what
-    a rule leaves out; a rule that does not know an operation at all has a note and no number. Raises OptionError for an image too small or a wrong
+    The rules count an inference pass (eval mode); `flops_fvcore_training` and
+    `flops_torch_training` count a training one, where they differ. `peak_activation_bytes` is what
+    autograd holds between the passes of a training step (`SavedTensors`). Batch, device and layout
+    of the case do not matter; its solver is the one in `chosen["solver"]` if that says what stood
+    behind `auto`. The notes, by metric, say what a rule leaves out; a rule that does not know an
+    operation at all has a note and no number. Raises OptionError for an image too small or a wrong
     count of layers, UnknownName.
     """
     solver = (chosen or {}).get("solver") or case.solver or FALLBACK
-    network = dataclasses.replace(case, batch=1, device="cpu", mode="eager", layout="contiguous", threads=1, world=1, nodes=1, role="", solver=solver)
+    network = dataclasses.replace(
+        case,
+        batch=1,
+        device="cpu",
+        mode="eager",
+        layout="contiguous",
+        threads=1,
+        world=1,
+        nodes=1,
+        role="",
+        solver=solver,
+    )
     measurements, notes = _measured(network)
     return list(measurements), dict(notes)
 
@@ -52,17 +72,26 @@ def _measured(case: Case) -> tuple[tuple[Measurement, ...], tuple[tuple[str, str
         if training.total != inference.total:
             found.append(_number(f"{metric}_training", training.total))
         if rule != "paper":
-            notes[metric] = f"{inference.mode} mode{_left_out(inference)}" + (f"; traced with {traced}" if traced != case.solver else "")
+            notes[metric] = f"{inference.mode} mode{_left_out(inference)}" + (
+                f"; traced with {traced}" if traced != case.solver else ""
+            )
     cost = 0.0
-    # Whitening layers are those that declare a cost; each group of channels of an image has a matrix.
-    if matrices := sum(declared.shape[0] * declared.shape[1] // case.group for declared in train_trace.declared):
+    # Whitening layers are those that declare a cost; each group of channels of an image has a
+    # matrix.
+    if matrices := sum(
+        declared.shape[0] * declared.shape[1] // case.group for declared in train_trace.declared
+    ):
         counted = FALLBACK if case.solver.partition(":")[0] == "auto" else case.solver
         cost = solver_flops(counted, case.group, matrices)
-        notes["flops_solver"] = f"{matrices} matrices of {case.group}x{case.group}, by the formula of {counted}"
+        notes["flops_solver"] = (
+            f"{matrices} matrices of {case.group}x{case.group}, by the formula of {counted}"
+        )
     found.append(_number("flops_solver", cost))
     found.append(_number("parameters", train_trace.parameters))
     found.append(_number("peak_activation_bytes", train_trace.saved_bytes, "B"))
-    notes["peak_activation_bytes"] = "held for the backward pass, by calculation; without parameters, gradients and temporaries"
+    notes["peak_activation_bytes"] = (
+        "held for the backward pass, by calculation; without parameters, gradients and temporaries"
+    )
     return tuple(found), tuple(notes.items())
 
 
@@ -73,13 +102,17 @@ def _traces(case: Case, notes: dict[str, str]) -> tuple[Trace, Trace, str]:
     except (NotImplementedError, RuntimeError) as problem:
         if case.norm == "bn" or case.solver == FALLBACK:
             raise
-        notes["solver_trace"] = f"{case.solver} cannot be traced without data ({str(problem).splitlines()[0][:80]})"
+        notes["solver_trace"] = (
+            f"{case.solver} cannot be traced without data ({str(problem).splitlines()[0][:80]})"
+        )
         return *_walk(case, FALLBACK), FALLBACK
 
 
 def _walk(case: Case, solver: str) -> tuple[Trace, Trace]:
     with torch.device("meta"):
-        net = models.build(case.model, case.norm, case.layers, solver, case.classes, case.group).to(element_type(case.dtype))
+        net = models.build(case.model, case.norm, case.layers, solver, case.classes, case.group).to(
+            element_type(case.dtype)
+        )
         image = torch.empty(1, 3, *case.image, dtype=element_type(case.dtype))
     return record(net, (image,), EVAL), record(net, (image,), TRAIN)
 
@@ -89,5 +122,7 @@ def _number(metric: str, value: float, unit: str = "1") -> Measurement:
 
 
 def _left_out(count: Count) -> str:
-    names = ", ".join(f"{name.removeprefix('aten::')} ×{times}" for name, times in sorted(count.uncounted.items()))
+    names = ", ".join(
+        f"{name.removeprefix('aten::')} ×{times}" for name, times in sorted(count.uncounted.items())
+    )
     return f"; leaves out {names}" if names else ""

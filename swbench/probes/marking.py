@@ -1,41 +1,68 @@
-"""The fixed rule that marks a round, or one block of GPU timing in it, as disturbed. It reads what the machine did, never how long a sample took."""
+"""The fixed rule that marks a round, or one block of GPU timing in it, as disturbed. It reads what
+the machine did, never how long a sample took.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from math import floor
 
 CAP = 0.2
-"""At most this share of a worker's rounds is marked, and of the pairs of a ratio lost to blocks; where more exceed the rule, those that exceed it most."""
+"""At most this share of a worker's rounds is marked, and of the pairs of a ratio lost to blocks;
+where more exceed the rule, those that exceed it most.
+"""
 
 TICK_S = 0.01
 """Grain of /proc/stat: one stolen tick may be a fraction of one."""
 
-ALLOWED_SHARE = {"steal_s": 0.02, "queued_s": 0.01, "pressure_memory_s": 0.02, "pressure_io_s": 0.05, "pressure_cpu_s": 0.5, "gpu_thermal_s": 0.01}
-"""Share of the round's wall time that each may take; heuristics. 1 % off the core moves a sample by as much as two quiet processes differ.
-CPU pressure counts any task on the machine, and pairs taken with one thread held their ratio at 50 %, so only more than that counts."""
+ALLOWED_SHARE = {
+    "steal_s": 0.02,
+    "queued_s": 0.01,
+    "pressure_memory_s": 0.02,
+    "pressure_io_s": 0.05,
+    "pressure_cpu_s": 0.5,
+    "gpu_thermal_s": 0.01,
+}
+"""Share of the round's wall time that each may take; heuristics. 1 % off the core moves a sample by
+as much as two quiet processes differ. CPU pressure counts any task on the machine, and pairs taken
+with one thread held their ratio at 50 %, so only more than that counts.
+"""
 
 SWITCHES_FREE, SWITCHES_PER_S = 5.0, 20.0
-"""Involuntary switches a round may have; kernel threads and timers alone cause a few a second. Heuristic."""
+"""Involuntary switches a round may have; kernel threads and timers alone cause a few a second.
+Heuristic.
+"""
 
 FREQUENCY_DROP = 0.05
-"""Share by which a core's clock may fall during a round; governors move in steps of about 3 %. Heuristic."""
+"""Share by which a core's clock may fall during a round; governors move in steps of about 3 %.
+Heuristic.
+"""
 
 HARMFUL_THROTTLING = 0x8 | 0x20 | 0x40 | 0x80
-"""NVML clock-event bits: hardware slowdown, software thermal, hardware thermal, power brake. The power cap (0x4) is a card's normal state under load."""
+"""NVML clock-event bits: hardware slowdown, software thermal, hardware thermal, power brake. The
+power cap (0x4) is a card's normal state under load.
+"""
 
-THROTTLE_READINGS = ("gpu_throttle_reasons", "gpu_throttle_reasons_before", "gpu_throttle_reasons_after")
+THROTTLE_READINGS = (
+    "gpu_throttle_reasons",
+    "gpu_throttle_reasons_before",
+    "gpu_throttle_reasons_after",
+)
 """Joined for a round, as stores of schema 1 have it, and at both ends of a block."""
 
 
 def severity(disturbance: Mapping[str, float]) -> float:
-    """How far a round or a block exceeds the rule: the largest reading over what is allowed of it. Above 1 is disturbed; missing readings count as 0."""
+    """How far a round or a block exceeds the rule: the largest reading over what is allowed of it.
+    Above 1 is disturbed; missing readings count as 0.
+    """
     wall_s = disturbance.get("wall_s", 0.0)
     found = [0.0]
     if wall_s > 0:
         for key, share in ALLOWED_SHARE.items():
             if taken_s := disturbance.get(key):
                 found.append((taken_s - TICK_S if key == "steal_s" else taken_s) / (share * wall_s))
-        found.append(disturbance.get("involuntary_switches", 0.0) / (SWITCHES_FREE + SWITCHES_PER_S * wall_s))
+        found.append(
+            disturbance.get("involuntary_switches", 0.0) / (SWITCHES_FREE + SWITCHES_PER_S * wall_s)
+        )
     found.append(2.0 * disturbance.get("major_faults", 0.0))
     found.append(disturbance.get("frequency_drop", 0.0) / FREQUENCY_DROP)
     found.append(2.0 if _throttled(disturbance) else 0.0)
@@ -52,28 +79,48 @@ def marked(disturbance: Mapping[str, float]) -> bool:
 
 
 def marks(disturbances: Sequence[Mapping[str, float]]) -> frozenset[int]:
-    """The positions of the marked rounds of one worker: those over the rule, at most `CAP` of them all, the worst first."""
+    """The positions of the marked rounds of one worker: those over the rule, at most `CAP` of them
+    all, the worst first.
+    """
     found = [(severity(one), position) for position, one in enumerate(disturbances)]
     over = sorted((pair for pair in found if pair[0] > 1.0), key=lambda pair: (-pair[0], pair[1]))
     return frozenset(position for _, position in over[: floor(CAP * len(disturbances))])
 
 
 def block_marks(
-    disturbances: Sequence[Mapping[str, float]], blocks: Sequence[Mapping[str, Mapping[str, float]]], baseline: str | None
+    disturbances: Sequence[Mapping[str, float]],
+    blocks: Sequence[Mapping[str, Mapping[str, float]]],
+    baseline: str | None,
 ) -> tuple[frozenset[str], ...]:
-    """For each round of one worker the cases whose block is marked, from the rounds' disturbances and their readings by case.
+    """For each round of one worker the cases whose block is marked, from the rounds' disturbances
+    and their readings by case.
 
-    In a marked round these are all that have readings. Of the other blocks those over the rule, the worst first, as long as no ratio to `baseline` loses
-    more than `CAP` of its pairs: a block of a case costs that case's ratio a pair, one of the baseline every ratio.
+    In a marked round these are all that have readings. Of the other blocks those over the rule, the
+    worst first, as long as no ratio to `baseline` loses more than `CAP` of its pairs: a block of a
+    case costs that case's ratio a pair, one of the baseline every ratio.
     """
     rounds = marks(disturbances)
-    found = [set(readings) if position in rounds else set() for position, readings in enumerate(blocks)]
+    found = [
+        set(readings) if position in rounds else set() for position, readings in enumerate(blocks)
+    ]
     lost = [set(keys) for keys in found]  # the cases whose pair of that round is spoilt
     compared = any(baseline in readings for readings in blocks)
-    pairs = Counter(case for readings in blocks if baseline in readings or not compared for case in readings)
-    left = {case: floor(CAP * count) - sum(case in keys for keys in lost) for case, count in pairs.items()}
-    every = [(severity(its), position, case) for position, readings in enumerate(blocks) if position not in rounds for case, its in readings.items()]
-    for _, position, case in sorted((one for one in every if one[0] > 1.0), key=lambda one: (-one[0], *one[1:])):
+    pairs = Counter(
+        case for readings in blocks if baseline in readings or not compared for case in readings
+    )
+    left = {
+        case: floor(CAP * count) - sum(case in keys for keys in lost)
+        for case, count in pairs.items()
+    }
+    every = [
+        (severity(its), position, case)
+        for position, readings in enumerate(blocks)
+        if position not in rounds
+        for case, its in readings.items()
+    ]
+    for _, position, case in sorted(
+        (one for one in every if one[0] > 1.0), key=lambda one: (-one[0], *one[1:])
+    ):
         costs = (set(blocks[position]) if case == baseline else {case}) - lost[position]
         if all(left.get(one, 0) > 0 for one in costs):
             found[position].add(case)
@@ -82,24 +129,42 @@ def block_marks(
     return tuple(map(frozenset, found))
 
 
-def quietness(workers: Sequence[Sequence[Mapping[str, float]]], blocks: Iterable[Mapping[str, float]] = ()) -> str:
-    """One line that says how quiet the machine was, from the disturbances of every round, a list a worker, and the readings around every block."""
+def quietness(
+    workers: Sequence[Sequence[Mapping[str, float]]], blocks: Iterable[Mapping[str, float]] = ()
+) -> str:
+    """One line that says how quiet the machine was, from the disturbances of every round, a list a
+    worker, and the readings around every block.
+    """
     every = [one for worker in workers for one in worker]
     wall_s = sum(one.get("wall_s", 0.0) for one in every)
     if not wall_s:
         return "machine: not observed"
     exceeding = [(sum(map(marked, worker)), floor(CAP * len(worker))) for worker in workers]
-    over, put_aside = sum(found for found, _ in exceeding), sum(min(found, most) for found, most in exceeding)
+    over, put_aside = (
+        sum(found for found, _ in exceeding),
+        sum(min(found, most) for found, most in exceeding),
+    )
     share = over / len(every)
     word = "quiet" if share <= 0.05 else "somewhat disturbed" if share <= CAP else "busy"
-    parts = [f"machine {word}: {over} of {len(every)} rounds disturbed" + (f", {put_aside} marked (at most {CAP:.0%})" if put_aside < over else "")]
-    for key, label in (("steal_s", "steal"), ("pressure_cpu_s", "CPU pressure"), ("pressure_io_s", "I/O pressure"), ("queued_s", "waiting for a core")):
+    parts = [
+        f"machine {word}: {over} of {len(every)} rounds disturbed"
+        + (f", {put_aside} marked (at most {CAP:.0%})" if put_aside < over else "")
+    ]
+    for key, label in (
+        ("steal_s", "steal"),
+        ("pressure_cpu_s", "CPU pressure"),
+        ("pressure_io_s", "I/O pressure"),
+        ("queued_s", "waiting for a core"),
+    ):
         if any(key in one for one in every):
             parts.append(f"{label} {100 * sum(one.get(key, 0.0) for one in every) / wall_s:.1f} %")
     if any("busy_s" in one for one in every):
         others = sum(one.get("busy_s", 0.0) - one.get("own_cpu_s", 0.0) for one in every) / wall_s
         parts.append(f"other programs {max(0.0, others):.1f} cores")
-    parts.append(f"{sum(one.get('involuntary_switches', 0.0) for one in every) / wall_s:.1f} involuntary switches/s")
+    parts.append(
+        f"{sum(one.get('involuntary_switches', 0.0) for one in every) / wall_s:.1f} "
+        "involuntary switches/s"
+    )
     if any(map(marked, blocks)) or any(map(_throttled, every)):
         parts.append("GPU throttled")
     return ", ".join(parts)

@@ -1,4 +1,6 @@
-"""One network, timed as the paper times it: a forward pass, and a forward and backward pass, from the same call."""
+"""One network, timed as the paper times it: a forward pass, and a forward and backward pass, from
+the same call.
+"""
 
 import statistics
 
@@ -23,26 +25,36 @@ _LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channe
 
 
 class NetworkWorkload:
-    """A model in training mode with a fixed random input and a fixed random cotangent on its output.
+    """A model in training mode with a fixed random input and a fixed random cotangent on its
+    output.
 
-    The loss is the inner product with the cotangent rather than a sum, whose gradient is 1 everywhere and lets layers after
-    a normalisation see nothing. Of a case of several processes it is one rank's part: its images, and its share of the
-    communication. Gradients are dropped before the clock starts, so that a call allocates what a training step does.
-    On a GPU a call is a block of iterations (docs/measuring-gpu.md). `stopwatch` replaces the device's own, and then a call is one
-    iteration; `gpu` and `card` stand for the device and its NVML in tests.
+    The loss is the inner product with the cotangent rather than a sum, whose gradient is 1
+    everywhere and lets layers after a normalisation see nothing. Of a case of several processes it
+    is one rank's part: its images, and its share of the communication. Gradients are dropped before
+    the clock starts, so that a call allocates what a training step does. On a GPU a call is a block
+    of iterations (docs/measuring-gpu.md). `stopwatch` replaces the device's own, and then a call is
+    one iteration; `gpu` and `card` stand for the device and its NVML in tests.
     """
 
     memory = True
     """Whether `finish` gives the peak of a call, which takes a profiled call on a CPU."""
 
-    def __init__(self, case: Case, stopwatch: Stopwatch | None = None, gpu: Gpu | None = None, card: Card | None = None) -> None:
+    def __init__(
+        self,
+        case: Case,
+        stopwatch: Stopwatch | None = None,
+        gpu: Gpu | None = None,
+        card: Card | None = None,
+    ) -> None:
         if case.mode not in modes.MODES:
             raise Unsupported(f"there is no mode {case.mode!r}; there is {', '.join(modes.MODES)}")
         if case.mode == "graph" and not case.device.startswith("cuda"):
             raise Unsupported(f"CUDA graphs need a CUDA device; on {case.device} use --mode eager")
         spread = self._spread = Spread(case) if case.world > 1 else None
         if spread and case.mode != "eager":
-            raise Unsupported(f"{case.world} processes run eager only, not in mode {case.mode}; use --mode eager")
+            raise Unsupported(
+                f"{case.world} processes run eager only, not in mode {case.mode}; use --mode eager"
+            )
         device = spread.device if spread else case.device
         if gpu is None and stopwatch is None and case.device != "cpu":
             from swbench.clock.cuda import gpu_for
@@ -67,21 +79,34 @@ class NetworkWorkload:
         generator = torch.Generator().manual_seed(SEED)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(SEED)
-            model = models.build(case.model, norm=case.norm, layers=case.layers, solver=case.solver or "auto", num_classes=_classes(case), group=case.group)
+            model = models.build(
+                case.model,
+                norm=case.norm,
+                layers=case.layers,
+                solver=case.solver or "auto",
+                num_classes=_classes(case),
+                group=case.group,
+            )
         model = model.to(device=place, dtype=dtype, memory_format=layout).train()
         self._model = spread.model(model) if spread else model
         self._run = modes.Compiled(self._model) if case.mode == "compile" else self._model
         whole = torch.randn((case.batch, 3, *case.image), generator=generator)
-        self._input = (spread.own(whole) if spread else whole).to(device=place, dtype=dtype, memory_format=layout)
+        self._input = (spread.own(whole) if spread else whole).to(
+            device=place, dtype=dtype, memory_format=layout
+        )
         with torch.no_grad():
             output = self._model(self._input)
-        cotangent = torch.randn(spread.whole(output.shape) if spread else output.shape, generator=generator)
+        cotangent = torch.randn(
+            spread.whole(output.shape) if spread else output.shape, generator=generator
+        )
         self._cotangent = (spread.own(cotangent) if spread else cotangent).to(output)
         if isinstance(self._run, modes.Compiled):
             self._run.settle(self._iterate)
 
     def _prepare(self, gpu: Gpu) -> None:
-        """Warm libraries up, take the peak of one iteration, capture, and choose the size of a block."""
+        """Warm libraries up, take the peak of one iteration, capture, and choose the size of a
+        block.
+        """
         graph = self._case.mode == "graph"
         if graph:
             modes.refuse_waiting(modes.waiting_solvers(self._model))
@@ -92,9 +117,12 @@ class NetworkWorkload:
         self._peak = gpu.peak(lambda: where(self._iterate))
         if graph:
             forward = modes.capture(gpu, lambda: self._model(self._input))
-            self._model.zero_grad(set_to_none=True)  # so that the capture allocates the gradients, and every replay writes them anew
+            # so that the capture allocates the gradients, and every replay writes them anew
+            self._model.zero_grad(set_to_none=True)
             self._graphs = forward, modes.capture(gpu, self._iterate)
-        self._iterations = modes.block_size(lambda: self._spread.slowest(self.call()) if self._spread else self.call())
+        self._iterations = modes.block_size(
+            lambda: self._spread.slowest(self.call()) if self._spread else self.call()
+        )
         self.warmed()
 
     def _iterate(self) -> None:
@@ -104,12 +132,18 @@ class NetworkWorkload:
 
     @property
     def chosen(self) -> dict[str, str]:
-        """What the layers chose, such as `solver` and `kernels` (differing choices are joined by `+`), and how the device was set."""
+        """What the layers chose, such as `solver` and `kernels` (differing choices are joined by
+        `+`), and how the device was set.
+        """
         found: dict[str, dict[str, None]] = {}
         for module in self._model.modules():
             for name, value in dict(getattr(module, "chosen", None) or {}).items():
                 found.setdefault(name, {})[str(value)] = None
-        words = {name: "+".join(values) for name, values in found.items()} | self._settings | (self._spread.chosen if self._spread else {})
+        words = (
+            {name: "+".join(values) for name, values in found.items()}
+            | self._settings
+            | (self._spread.chosen if self._spread else {})
+        )
         if isinstance(self._run, modes.Compiled):
             words["compiled"] = self._run.words
         if self._card is not None and self._card.notes:
@@ -124,7 +158,13 @@ class NetworkWorkload:
 
     def call(self) -> dict[str, float]:
         with told(self._gpu):
-            found = self._compiled_block() if isinstance(self._run, modes.Compiled) else self._replayed() if self._graphs else self._block()
+            found = (
+                self._compiled_block()
+                if isinstance(self._run, modes.Compiled)
+                else self._replayed()
+                if self._graphs
+                else self._block()
+            )
         if FORWARD_BACKWARD_WALL in found:
             self._walls.append(found[FORWARD_BACKWARD_WALL])
         return found
@@ -166,44 +206,72 @@ class NetworkWorkload:
                 self._iterate()
 
     def observe(self, metrics: tuple[str, ...]) -> list[Measurement]:
-        """What NVML shows of a steady loop: utilisation, power and clocks over 10 s, energy over 5 s. Nothing on a CPU, nor of the control."""
-        if self._gpu is None or self._case.role == CONTROL or not steady.LEAST_S.keys() & set(metrics):
+        """What NVML shows of a steady loop: utilisation, power and clocks over 10 s, energy over 5
+        s. Nothing on a CPU, nor of the control.
+        """
+        if (
+            self._gpu is None
+            or self._case.role == CONTROL
+            or not steady.LEAST_S.keys() & set(metrics)
+        ):
             return []
         return steady.observe(self._queue, self._iterations, self._gpu, self._card, metrics)
 
     def timings(self) -> list[Measurement]:
-        """On a GPU the size of a block, and each iteration of the rounds (`forward_event_s`, `forward_backward_event_s`)."""
-        found = [Measurement("block_iterations", "1", (float(self._iterations),))] if self._gpu is not None else []
+        """On a GPU the size of a block, and each iteration of the rounds (`forward_event_s`,
+        `forward_backward_event_s`).
+        """
+        found = (
+            [Measurement("block_iterations", "1", (float(self._iterations),))]
+            if self._gpu is not None
+            else []
+        )
         if isinstance(self._watch, EventStopwatch):
-            found += [Measurement(f"{name}_event_s", "s", tuple(values)) for name, values in self._watch.take().items()]
+            found += [
+                Measurement(f"{name}_event_s", "s", tuple(values))
+                for name, values in self._watch.take().items()
+            ]
         return found
 
     def finish(self) -> list[Measurement]:
-        """Bytes of the parameters and, with `memory`, the peak of a call beyond what model and input hold; on a GPU `timings` and the busy time too.
+        """Bytes of the parameters and, with `memory`, the peak of a call beyond what model and
+        input hold; on a GPU `timings` and the busy time too.
 
-        `gpu_busy_s` is the time an iteration keeps the
-        device busy, `gpu_busy_share` that over the median wall time of an iteration.
+        `gpu_busy_s` is the time an iteration keeps the device busy, `gpu_busy_share` that over the
+        median wall time of an iteration.
         """
         self._model.zero_grad(set_to_none=True)
         parameters = sum(p.numel() * p.element_size() for p in self._model.parameters())
         found = [Measurement("parameter_bytes", "B", (float(parameters),))]
         if self._gpu is not None:
             found += self._device(self._gpu)
-        elif self.memory and (peak := peak_allocated(lambda: self._run(self._input).backward(self._cotangent))) is not None:
+        elif (
+            self.memory
+            and (peak := peak_allocated(lambda: self._run(self._input).backward(self._cotangent)))
+            is not None
+        ):
             found.append(Measurement("peak_bytes", "B", (float(peak),)))
         if isinstance(self._run, modes.Compiled):
             found.append(Measurement("compile_s", "s", (self._run.seconds,)))
         if self._spread:
-            found += self._spread.measurements(self.call, self._iterate, self._input.dtype, self._case.role == BASELINE)
+            found += self._spread.measurements(
+                self.call, self._iterate, self._input.dtype, self._case.role == BASELINE
+            )
         return found
 
     def _device(self, gpu: Gpu) -> list[Measurement]:
         names = ("peak_bytes", "peak_reserved_bytes") if self.memory else ()
-        found = [Measurement(name, "B", (float(value),)) for name, value in zip(names, self._peak, strict=False)]
+        found = [
+            Measurement(name, "B", (float(value),))
+            for name, value in zip(names, self._peak, strict=False)
+        ]
         found += self.timings()
         others = len(self._card.processes()) - 1
         if others > 0 and not self._spread:
-            self._settings["beside"] = f"{others} other process{'es' if others > 1 else ''} computed there at the end of a replicate"
+            self._settings["beside"] = (
+                f"{others} other process{'es' if others > 1 else ''} computed there at "
+                "the end of a replicate"
+            )
         busy_s = gpu.busy_s(self._queue)
         if busy_s is None:
             self._settings["busy"] = "not measured: the profiler saw no kernel"
@@ -211,7 +279,11 @@ class NetworkWorkload:
         busy_s /= self._iterations
         found.append(Measurement("gpu_busy_s", "s", (busy_s,)))
         wall_s = statistics.median(self._walls) if self._walls else 0.0
-        return [*found, Measurement("gpu_busy_share", "1", (busy_s / wall_s,))] if wall_s > 0 else found
+        return (
+            [*found, Measurement("gpu_busy_share", "1", (busy_s / wall_s,))]
+            if wall_s > 0
+            else found
+        )
 
 
 def _classes(case: Case) -> int | None:

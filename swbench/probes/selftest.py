@@ -1,4 +1,6 @@
-"""Workloads whose true time is known, to measure the instrument with: a spin of a given length, and a network with a given delay put in."""
+"""Workloads whose true time is known, to measure the instrument with: a spin of a given length, and
+a network with a given delay put in.
+"""
 
 import time
 from collections.abc import Callable
@@ -15,7 +17,9 @@ TRUTH = "true_s"
 
 
 def known(case: Case, name: str) -> float:
-    """The value of `name=value` in the case's `solver` field, where self-tests keep what they know. Raises ValueError without one."""
+    """The value of `name=value` in the case's `solver` field, where self-tests keep what they know.
+    Raises ValueError without one.
+    """
     key, _, value = (case.solver or "").partition("=")
     if key != name:
         raise ValueError(f"a self-test case says {name}=… in its solver field, not {case.solver!r}")
@@ -35,7 +39,8 @@ def spin_until(end_ns: int, now_ns: Callable[[], int]) -> int:
 
 
 class SpinWorkload:
-    """Holds the core for `length` seconds by a clock of its own, and tells how long that was: a core taken away makes it longer.
+    """Holds the core for `length` seconds by a clock of its own, and tells how long that was: a
+    core taken away makes it longer.
 
     A length of 0 is an empty call.
     """
@@ -59,15 +64,18 @@ class SpinWorkload:
 
 
 class DelayedWorkload:
-    """A network of which every pass is followed by a spin of a given share of the CPU time that this very pass took on this thread.
+    """A network of which every pass is followed by a spin of a given share of the CPU time that
+    this very pass took on this thread.
 
-    Calibrated by the pass itself, the delay is exact whatever the machine's speed is just then. It is counted in CPU time, because a
-    spin by the wall clock from which the core is taken away overshoots, and lengthened a busy machine's samples by 11 % in place of 5 %.
-    Needs one thread. `case.solver` says `delay=0.05`.
+    Calibrated by the pass itself, the delay is exact whatever the machine's speed is just then. It
+    is counted in CPU time, because a spin by the wall clock from which the core is taken away
+    overshoots, and lengthened a busy machine's samples by 11 % in place of 5 %. Needs one thread.
+    `case.solver` says `delay=0.05`.
     """
 
     def __init__(self, case: Case, stopwatch: Stopwatch | None = None) -> None:
-        from swbench.probes.network import NetworkWorkload  # loads torch, and the parent reads this module for its names
+        # loads torch, and the parent reads this module for its names
+        from swbench.probes.network import NetworkWorkload
 
         watch = Delaying(stopwatch or HostStopwatch(), known(case, DELAY))
         self._network = NetworkWorkload(replace(case, solver=None), watch)
@@ -83,7 +91,9 @@ class DelayedWorkload:
 class Delaying:
     """A stopwatch that lets each pass last longer by `share` before it marks it."""
 
-    def __init__(self, watch: Stopwatch, share: float, now_ns: Callable[[], int] = time.thread_time_ns) -> None:
+    def __init__(
+        self, watch: Stopwatch, share: float, now_ns: Callable[[], int] = time.thread_time_ns
+    ) -> None:
         self._watch, self._share, self._now_ns = watch, share, now_ns
         self._begun_ns = 0
         self.read = watch.read

@@ -1,4 +1,6 @@
-"""Workloads on a GPU whose true time is known: a count of cycles, a product beside triton's do_bench, and a network with a known delay put in."""
+"""Workloads on a GPU whose true time is known: a count of cycles, a product beside triton's
+do_bench, and a network with a known delay put in.
+"""
 
 import statistics
 from collections.abc import Callable
@@ -19,11 +21,15 @@ from swbench.result import FORWARD, FORWARD_BACKWARD, Measurement
 CYCLES, SIDE = "cycles", "side"
 
 CALIBRATING = 20_000_000
-"""Cycles by which the device's rate is read: about 10 ms at 2 GHz, long beside a launch, short beside a change of clocks."""
+"""Cycles by which the device's rate is read: about 10 ms at 2 GHz, long beside a launch, short
+beside a change of clocks.
+"""
 
 
 class CycleWorkload:
-    """Counts a known number of cycles (`case.solver` says `cycles=20000000`), and tells how long that is by the clock NVML reads meanwhile, where it does."""
+    """Counts a known number of cycles (`case.solver` says `cycles=20000000`), and tells how long
+    that is by the clock NVML reads meanwhile, where it does.
+    """
 
     def __init__(self, case: Case, gpu: Gpu | None = None, card: Card | None = None) -> None:
         self._gpu = _gpu(case, gpu)
@@ -43,9 +49,16 @@ class CycleWorkload:
 
 
 class ProductWorkload:
-    """A product of two bfloat16 matrices of `side`×`side`, each after a flush of the L2, and what triton's do_bench reads of the very same call."""
+    """A product of two bfloat16 matrices of `side`×`side`, each after a flush of the L2, and what
+    triton's do_bench reads of the very same call.
+    """
 
-    def __init__(self, case: Case, gpu: Gpu | None = None, reference: Callable[[Callable[[], object]], float | None] | None = None) -> None:
+    def __init__(
+        self,
+        case: Case,
+        gpu: Gpu | None = None,
+        reference: Callable[[Callable[[], object]], float | None] | None = None,
+    ) -> None:
         gpu = _gpu(case, gpu)
         side = int(known(case, SIDE))
         a, b = (torch.randn(side, side, device=gpu.place, dtype=torch.bfloat16) for _ in range(2))
@@ -64,7 +77,9 @@ class ProductWorkload:
 
 
 def do_bench_s(call: Callable[[], object]) -> float | None:
-    """Median seconds of a call by triton's do_bench, which flushes the L2 too; None without triton."""
+    """Median seconds of a call by triton's do_bench, which flushes the L2 too; None without
+    triton.
+    """
     try:
         from triton.testing import do_bench
     except ImportError:
@@ -73,9 +88,11 @@ def do_bench_s(call: Callable[[], object]) -> float | None:
 
 
 class DelayedGpuWorkload:
-    """A network in blocks as everywhere on a GPU, of which the device counts cycles at the end of every pass: a known share of what the pass takes.
+    """A network in blocks as everywhere on a GPU, of which the device counts cycles at the end of
+    every pass: a known share of what the pass takes.
 
-    What a pass takes, and how many cycles a second the device counts, is read once the network is warm. `case.solver` says `delay=0.05`.
+    What a pass takes, and how many cycles a second the device counts, is read once the network is
+    warm. `case.solver` says `delay=0.05`.
     """
 
     memory = False
@@ -92,9 +109,15 @@ class DelayedGpuWorkload:
         """Choose the cycles, now that clocks and libraries are warm."""
         if self._share and not self._watch.cycles:
             plain = [self._network.call() for _ in range(3)]
-            forward_s, both_s = (statistics.median([one[metric] for one in plain]) for metric in (FORWARD, FORWARD_BACKWARD))
+            forward_s, both_s = (
+                statistics.median([one[metric] for one in plain])
+                for metric in (FORWARD, FORWARD_BACKWARD)
+            )
             hz = _rate_hz(self._gpu)
-            self._watch.cycles = {"forward": round(self._share * forward_s * hz), "forward_backward": round(self._share * (both_s - forward_s) * hz)}
+            self._watch.cycles = {
+                "forward": round(self._share * forward_s * hz),
+                "forward_backward": round(self._share * (both_s - forward_s) * hz),
+            }
         self._network.warmed()
 
     def call(self) -> dict[str, float]:
@@ -118,7 +141,9 @@ class _Delaying(EventStopwatch):
 
 
 def _rate_hz(gpu: Gpu) -> float:
-    """Cycles that the device counts a second, by its events: from two counts, so that what a launch takes cancels."""
+    """Cycles that the device counts a second, by its events: from two counts, so that what a launch
+    takes cancels.
+    """
     watch, taken = EventStopwatch(gpu), []
     for cycles in (CALIBRATING, 2 * CALIBRATING) * 5:
         watch.start()

@@ -1,4 +1,6 @@
-"""One solver on a batch of small matrices: its time, and the accuracy of the very outputs that were timed."""
+"""One solver on a batch of small matrices: its time, and the accuracy of the very outputs that were
+timed.
+"""
 
 import torch
 
@@ -21,19 +23,27 @@ SEED = 0
 class SolverWorkload:
     """A batch with a named spectrum, and a fixed random cotangent on W.
 
-    The matrices are rounded to the dtype of the case before anything else, so that solver and oracle see the same ones. W and the
-    gradient of the last call stay, and `finish` judges them. On a GPU a call is a sample of windows (`swbench.probes.windows`).
+    The matrices are rounded to the dtype of the case before anything else, so that solver and
+    oracle see the same ones. W and the gradient of the last call stay, and `finish` judges them. On
+    a GPU a call is a sample of windows (`swbench.probes.windows`).
     """
 
-    def __init__(self, case: SolverCase, stopwatch: Stopwatch | None = None, gpu: Gpu | None = None) -> None:
+    def __init__(
+        self, case: SolverCase, stopwatch: Stopwatch | None = None, gpu: Gpu | None = None
+    ) -> None:
         self._solver = solver = solvers.get(case.solver)
         reason = solver.available(case.device if gpu is None else gpu.place)
         if reason is not None:
             raise Unsupported(reason)
         if case.dtype not in solver.dtypes:
-            raise Unsupported(f"solver {solver.name!r} takes {' and '.join(solver.dtypes)}, not {case.dtype}")
+            raise Unsupported(
+                f"solver {solver.name!r} takes {' and '.join(solver.dtypes)}, not {case.dtype}"
+            )
         if not solver.fits(case.group, case.dtype):
-            raise Unsupported(f"solver {solver.name!r} takes no {case.dtype} matrices of {case.group}×{case.group} itself")
+            raise Unsupported(
+                f"solver {solver.name!r} takes no {case.dtype} matrices of "
+                f"{case.group}×{case.group} itself"
+            )
         if case.mode not in ("eager", "graph"):
             raise Unsupported(f"a solver is timed eager or in a graph, not in mode {case.mode!r}")
         if gpu is None and stopwatch is None and case.device != "cpu":
@@ -41,26 +51,49 @@ class SolverWorkload:
 
             gpu = gpu_for(case.device)
         if gpu is None and (case.mode == "graph" or case.cache != "hot"):
-            raise Unsupported(f"mode {case.mode} with a {case.cache} cache needs a CUDA device; on {case.device} use eager and hot")
+            raise Unsupported(
+                f"mode {case.mode} with a {case.cache} cache needs a CUDA device; on "
+                f"{case.device} use eager and hot"
+            )
         if case.mode == "graph" and solver.synchronises:
             refuse_waiting((solver.name,))
         watch = stopwatch or (stopwatch_for(case.device) if gpu is None else None)
         if watch is None and gpu is None:
             raise Unsupported(f"torch sees no device {case.device!r} here; use --device cpu")
-        self._watch, self._kappa, self._group, self._gpu = watch, spectra.kappa(case.spectrum), case.group, gpu
+        self._watch, self._kappa, self._group, self._gpu = (
+            watch,
+            spectra.kappa(case.spectrum),
+            case.group,
+            gpu,
+        )
         settings = arrange(case.dtype, case.device)
-        target = {"device": case.device if gpu is None else gpu.place, "dtype": getattr(torch, case.dtype)}
-        self._cov = spectra.covariances(case.spectrum, case.batch, case.group, SEED).to(**target).requires_grad_()
-        self._grad_w = torch.randn(self._cov.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(SEED + 1)).to(**target)
+        target = {
+            "device": case.device if gpu is None else gpu.place,
+            "dtype": getattr(torch, case.dtype),
+        }
+        self._cov = (
+            spectra.covariances(case.spectrum, case.batch, case.group, SEED)
+            .to(**target)
+            .requires_grad_()
+        )
+        self._grad_w = torch.randn(
+            self._cov.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(SEED + 1)
+        ).to(**target)
         self._w: torch.Tensor | None = None
-        self.chosen = {"solver": solver.name, "exact": "yes" if solver.exact else f"no: {solver.inexact}", **settings}
+        self.chosen = {
+            "solver": solver.name,
+            "exact": "yes" if solver.exact else f"no: {solver.inexact}",
+            **settings,
+        }
         if hasattr(solver, "backward"):
             self.chosen["backward"] = solver.backward
         self._windows: Windows | None = None
         if gpu is not None:
             passes = {"forward": lambda: solver(self._cov), "forward_backward": self._both}
             with told(gpu):
-                self._windows = Windows(gpu, passes, graph=case.mode == "graph", cold=case.cache == "cold")
+                self._windows = Windows(
+                    gpu, passes, graph=case.mode == "graph", cold=case.cache == "cold"
+                )
 
     def _both(self) -> None:
         self._cov.grad = self._w = None
@@ -92,15 +125,21 @@ class SolverWorkload:
         return self._windows.finish() if self._windows is not None else []
 
     def finish(self) -> list[Measurement]:
-        """Accuracy of the last call (`swbench.probes.accuracy`), what the solver promised, its operations and the bytes it moved to the host and back.
+        """Accuracy of the last call (`swbench.probes.accuracy`), what the solver promised, its
+        operations and the bytes it moved to the host and back.
 
-        `promised_error` bounds the relative error of W in float32 and is absent elsewhere; `flops` is of one forward call. `timings` too.
+        `promised_error` bounds the relative error of W in float32 and is absent elsewhere; `flops`
+        is of one forward call. `timings` too.
         """
         if self._w is None or self._cov.grad is None:
             return self.timings()
         found = self.timings() + accuracy(self._cov, self._w, self._grad_w, self._cov.grad)
         if self._cov.dtype == torch.float32 and self._solver.exact:
-            found.append(Measurement("promised_error", "1", (self._solver.tolerance(self._kappa, self._group),)))
+            found.append(
+                Measurement(
+                    "promised_error", "1", (self._solver.tolerance(self._kappa, self._group),)
+                )
+            )
         found.append(Measurement("flops", "1", (self._solver.flops(self._group) * len(self._cov),)))
         moved = self._solver.transferred_bytes(self._cov)
         return [*found, Measurement("transferred_bytes", "B", (float(moved),))] if moved else found

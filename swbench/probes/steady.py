@@ -9,7 +9,9 @@ from swbench.probes.card import Card
 from swbench.result import Measurement
 
 LEAST_S = {"utilisation": 10.0, "energy": 5.0}
-"""How long the loop lasts for each metric: NVML averages utilisation over up to a second, and counts energy in steps of up to 0.1 s."""
+"""How long the loop lasts for each metric: NVML averages utilisation over up to a second, and
+counts energy in steps of up to 0.1 s.
+"""
 
 SETTLE_S = 1.0
 """What runs before the first reading: NVML's longest window."""
@@ -19,12 +21,18 @@ PERIOD_S = 0.2
 
 
 class Sampler:
-    """Reads a card from a thread of its own: readings between iterations would always fall on the same part of one.
+    """Reads a card from a thread of its own: readings between iterations would always fall on the
+    same part of one.
 
-    NVML's calls let other threads run. `wait` (of seconds, true when it is time to stop) stands for the passing of time in tests.
+    NVML's calls let other threads run. `wait` (of seconds, true when it is time to stop) stands for
+    the passing of time in tests.
     """
 
-    UNITS: ClassVar[dict[str, str]] = {"gpu_utilisation": "1", "gpu_power": "W", "gpu_sm_clock": "Hz"}
+    UNITS: ClassVar[dict[str, str]] = {
+        "gpu_utilisation": "1",
+        "gpu_power": "W",
+        "gpu_sm_clock": "Hz",
+    }
 
     def __init__(self, card: Card, wait: Callable[[float], bool] | None = None) -> None:
         self._questions = (card.utilisation, card.power_w, card.sm_hz)
@@ -41,7 +49,11 @@ class Sampler:
         """Everything that was read; a question NVML never answered is left out."""
         self._stop.set()
         self._thread.join()
-        return [Measurement(name, self.UNITS[name], tuple(values)) for name, values in self._samples.items() if values]
+        return [
+            Measurement(name, self.UNITS[name], tuple(values))
+            for name, values in self._samples.items()
+            if values
+        ]
 
     def _run(self) -> None:
         while True:
@@ -52,11 +64,20 @@ class Sampler:
                 return
 
 
-def observe(queue: Callable[[], None], iterations: int, gpu: Gpu, card: Card, metrics: tuple[str, ...], sampler: Sampler | None = None) -> list[Measurement]:
-    """Samples of `gpu_utilisation` (a share), `gpu_power` (W) and `gpu_sm_clock` (Hz), and `gpu_energy` (J an iteration), as far as `metrics` asks.
+def observe(
+    queue: Callable[[], None],
+    iterations: int,
+    gpu: Gpu,
+    card: Card,
+    metrics: tuple[str, ...],
+    sampler: Sampler | None = None,
+) -> list[Measurement]:
+    """Samples of `gpu_utilisation` (a share), `gpu_power` (W) and `gpu_sm_clock` (Hz), and
+    `gpu_energy` (J an iteration), as far as `metrics` asks.
 
-    `queue` gives the device `iterations` iterations without waiting. At most two blocks are in flight: the host waits for the one
-    before last, so the device has no gap and the queue no end. `gpu_loop` holds the loop's seconds.
+    `queue` gives the device `iterations` iterations without waiting. At most two blocks are in
+    flight: the host waits for the one before last, so the device has no gap and the queue no end.
+    `gpu_loop` holds the loop's seconds.
     """
     wanted = [LEAST_S[metric] for metric in metrics if metric in LEAST_S]
     if not wanted:
@@ -78,7 +99,11 @@ def observe(queue: Callable[[], None], iterations: int, gpu: Gpu, card: Card, me
     if "utilisation" not in metrics:
         found = [one for one in found if one.metric != "gpu_utilisation"]
     if before_j is not None and after_j is not None:
-        found.append(Measurement("gpu_energy", "J", ((after_j - before_j) / ((loop.turns - turns) * iterations),)))
+        found.append(
+            Measurement(
+                "gpu_energy", "J", ((after_j - before_j) / ((loop.turns - turns) * iterations),)
+            )
+        )
     return [*found, Measurement("gpu_loop", "s", (took_s,))]
 
 

@@ -1,4 +1,6 @@
-"""Microseconds on a GPU: windows of so many calls that an event's grain does not matter, with the L2 cache hot, or flushed before each call."""
+"""Microseconds on a GPU: windows of so many calls that an event's grain does not matter, with the
+L2 cache hot, or flushed before each call.
+"""
 
 import math
 from collections.abc import Callable
@@ -11,7 +13,9 @@ from swbench.probes.workload import Unsupported
 from swbench.result import Measurement
 
 WINDOW_S = 1e-3
-"""A window lasts at least this long: an event's grain is half a microsecond, a graph's launch several."""
+"""A window lasts at least this long: an event's grain is half a microsecond, a graph's launch
+several.
+"""
 
 SAMPLE_S, MOST_WINDOWS = 0.01, 20
 """Windows are repeated until a sample takes about this long, at most so often; heuristic."""
@@ -23,14 +27,18 @@ Passes = dict[str, Callable[[], object]]
 
 
 class Windows:
-    """Times each of `passes` (name to one call of it) in turn: captured in graphs if `graph`, each call after a flush of the L2 if `cold`."""
+    """Times each of `passes` (name to one call of it) in turn: captured in graphs if `graph`, each
+    call after a flush of the L2 if `cold`.
+    """
 
     def __init__(self, gpu: Gpu, passes: Passes, *, graph: bool, cold: bool) -> None:
         self._gpu, self._graph, self._watch = gpu, graph, EventStopwatch(gpu)
         self._flush = Flush(gpu) if cold else None
         self._runs: dict[str, tuple[Callable[[], None], int, int]] = {}
         for name, call in passes.items():
-            (gpu.aside if graph else lambda step: step())(lambda call=call: [call() for _ in range(3)])
+            (gpu.aside if graph else lambda step: step())(
+                lambda call=call: [call() for _ in range(3)]
+            )
             self._runs[name] = self._sized(name, call)
         self.warmed()
 
@@ -46,10 +54,22 @@ class Windows:
         return found
 
     def finish(self) -> list[Measurement]:
-        """Every window (`<pass>_event_s`, for one call), the calls in a window, and `l2_flushes` where there were any."""
-        found = [Measurement(f"{name}_event_s", "s", tuple(values)) for name, values in self._watch.take().items()]
-        found += [Measurement(f"{name}_window_calls", "1", (float(calls),)) for name, (_, calls, _) in self._runs.items()]
-        return found if self._flush is None else [*found, Measurement("l2_flushes", "1", (float(self._flush.verified()),))]
+        """Every window (`<pass>_event_s`, for one call), the calls in a window, and `l2_flushes`
+        where there were any.
+        """
+        found = [
+            Measurement(f"{name}_event_s", "s", tuple(values))
+            for name, values in self._watch.take().items()
+        ]
+        found += [
+            Measurement(f"{name}_window_calls", "1", (float(calls),))
+            for name, (_, calls, _) in self._runs.items()
+        ]
+        return (
+            found
+            if self._flush is None
+            else [*found, Measurement("l2_flushes", "1", (float(self._flush.verified()),))]
+        )
 
     def _sized(self, name: str, call: Callable[[], object]) -> tuple[Callable[[], None], int, int]:
         """A window of `call`, how many calls it has, and how many windows make a sample."""
@@ -81,12 +101,19 @@ class Windows:
 
 
 class Flush:
-    """Reads and writes a buffer of twice the L2, so that nothing else stays in it. Raises Unsupported where the size of the L2 is not known."""
+    """Reads and writes a buffer of twice the L2, so that nothing else stays in it. Raises
+    Unsupported where the size of the L2 is not known.
+    """
 
     def __init__(self, gpu: Gpu) -> None:
         if not gpu.cache_bytes:
-            raise Unsupported("this torch does not say how large the L2 cache is, so it cannot be flushed; use cache hot")
-        self._buffer = torch.randint(1 << 20, (2 * gpu.cache_bytes // 4,), dtype=torch.int32, device=gpu.place)
+            raise Unsupported(
+                "this torch does not say how large the L2 cache is, so it cannot be "
+                "flushed; use cache hot"
+            )
+        self._buffer = torch.randint(
+            1 << 20, (2 * gpu.cache_bytes // 4,), dtype=torch.int32, device=gpu.place
+        )
         self._sum = self._buffer.sum(dtype=torch.int64)
         self.times = 0
 
@@ -95,8 +122,13 @@ class Flush:
         self.times += 1
 
     def verified(self) -> int:
-        """How often all of the buffer was touched. Raises RuntimeError where that is not as often as it was asked to be."""
+        """How often all of the buffer was touched. Raises RuntimeError where that is not as often
+        as it was asked to be.
+        """
         touched = int((self._buffer.sum(dtype=torch.int64) - self._sum).item())
         if touched != self.times * self._buffer.numel():
-            raise RuntimeError(f"the L2 was not flushed {self.times} times: its buffer was touched {touched / self._buffer.numel():g} times")
+            raise RuntimeError(
+                f"the L2 was not flushed {self.times} times: its buffer was touched "
+                f"{touched / self._buffer.numel():g} times"
+            )
         return self.times

@@ -1,1 +1,3 @@
-"""Where the time of one case goes, by layer and by operator. Apart from timing: nothing here is ever stored with a run's samples."""
+"""Where the time of one case goes, by layer and by operator. Apart from timing: nothing here is
+ever stored with a run's samples.
+"""

@@ -1,4 +1,6 @@
-"""An icicle of a profile for the terminal: the network from left to right, its modules from top to bottom, lengths in proportion to time."""
+"""An icicle of a profile for the terminal: the network from left to right, its modules from top to
+bottom, lengths in proportion to time.
+"""
 
 from dataclasses import dataclass, field
 
@@ -39,7 +41,9 @@ class _Node:
 
 
 def icicle(profile: Profile, width: int = 100) -> Text:
-    """Both phases at one scale, each as a bar with `DEPTH` rows below; a module too short for a column is left out of the picture only."""
+    """Both phases at one scale, each as a bar with `DEPTH` rows below; a module too short for a
+    column is left out of the picture only.
+    """
     longest = max(profile.total_s(phase) for phase in PHASES)
     drawing = Text(no_wrap=True)
     for phase in PHASES:
@@ -56,7 +60,11 @@ def _tree(profile: Profile, phase: str) -> _Node:
     root = _Node("")
     for layer in profile.layers:
         node = root
-        steps = [layer.path] if layer.kind == REMAINDER else [step for step in layer.path.split(".") if step]
+        steps = (
+            [layer.path]
+            if layer.kind == REMAINDER
+            else [step for step in layer.path.split(".") if step]
+        )
         for step in steps:
             node = node.children.setdefault(step, _Node(step))
         node.kind, node.own_s = layer.kind, max(0.0, layer.seconds(phase))
@@ -71,12 +79,21 @@ def _row(root: _Node, depth: int, scale: float) -> Text:
         cells = round(end_s * scale) - len(row)
         if cells > 0:
             named = level == depth
-            row.append_text(_cell(printable(node.label) if named else "", node.kind, cells, bool(node.children) and named))
+            row.append_text(
+                _cell(
+                    printable(node.label) if named else "",
+                    node.kind,
+                    cells,
+                    bool(node.children) and named,
+                )
+            )
     return row
 
 
 def _cut(node: _Node, depth: int, level: int = 0):
-    """The nodes at `depth`, leaves above it, and the own time of what lies above, in forward order."""
+    """The nodes at `depth`, leaves above it, and the own time of what lies above, in forward
+    order.
+    """
     if level == depth or not node.children:
         yield node, level
         return

@@ -17,26 +17,45 @@ from swbench.profile.types import Profile
 PROFILE_FILE, TRACE_FILE = "profile.json", "trace.json"
 
 
-def profile_case(case: Case, iterations: int = 10, trace: Path | None = None, *, limit_s: float = 600.0, plugins: Sequence[Plugin] = ()) -> Profile:
-    """Where the time of one call of `case` goes, from the quicker half of `iterations` profiled calls in a fresh process with the case's threads.
+def profile_case(
+    case: Case,
+    iterations: int = 10,
+    trace: Path | None = None,
+    *,
+    limit_s: float = 600.0,
+    plugins: Sequence[Plugin] = (),
+) -> Profile:
+    """Where the time of one call of `case` goes, from the quicker half of `iterations` profiled
+    calls in a fresh process with the case's threads.
 
-    `trace`, if given, gets the timeline of the last call, for chrome://tracing or ui.perfetto.dev; the process executes `plugins`
-    first. Raises OptionError for a case or count that cannot be profiled, ProfileFailed if the process ran out of memory,
-    crashed, or took longer than `limit_s`.
+    `trace`, if given, gets the timeline of the last call, for chrome://tracing or ui.perfetto.dev;
+    the process executes `plugins` first. Raises OptionError for a case or count that cannot be
+    profiled, ProfileFailed if the process ran out of memory, crashed, or took longer than
+    `limit_s`.
     """
     if iterations < 1:
         raise OptionError(f"a profile needs at least 1 iteration, not {iterations}")
     if case.kind != Case.kind:
-        raise OptionError(f"a profile is of a network, and this case is a {case.kind}; choose a row of a network suite")
+        raise OptionError(
+            f"a profile is of a network, and this case is a {case.kind}; choose a "
+            "row of a network suite"
+        )
     with tempfile.TemporaryDirectory(prefix="swbench-profile-") as folder:
         out = Path(folder) / PROFILE_FILE
         wanted = str(trace.absolute()) if trace else None
-        request = {"case": case.to_json(), "iterations": iterations, "trace": wanted, "out": str(out), "plugins": plugin_files.to_json(plugins)}
+        request = {
+            "case": case.to_json(),
+            "iterations": iterations,
+            "trace": wanted,
+            "out": str(out),
+            "plugins": plugin_files.to_json(plugins),
+        }
         try:
             done = subprocess.run(
                 [sys.executable, "-P", "-m", "swbench.profile.worker"],
                 input=json.dumps(request),
-                env={**environment(case.threads), "KINETO_LOG_LEVEL": "5"},  # the profiler's own chatter
+                # the profiler's own chatter
+                env={**environment(case.threads), "KINETO_LOG_LEVEL": "5"},
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -44,9 +63,14 @@ def profile_case(case: Case, iterations: int = 10, trace: Path | None = None, *,
                 timeout=limit_s,
             )
         except subprocess.TimeoutExpired:
-            raise ProfileFailed(f"profiling took longer than {limit_s:.0f} s; use fewer iterations or a smaller batch") from None
+            raise ProfileFailed(
+                f"profiling took longer than {limit_s:.0f} s; use fewer iterations or "
+                "a smaller batch"
+            ) from None
         if done.returncode or not out.exists():
-            last = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "no message")
+            last = next(
+                (line for line in reversed(done.stderr.splitlines()) if line.strip()), "no message"
+            )
             raise ProfileFailed(f"the profiling process ended with code {done.returncode}: {last}")
         answer = json.loads(out.read_text())
     if "profile" in answer:
@@ -57,7 +81,9 @@ def profile_case(case: Case, iterations: int = 10, trace: Path | None = None, *,
 
 
 def save(profile: Profile, folder: Path) -> Path:
-    """Write `profile.json` into `folder`, made if need be, and return its path. Keep it apart from `results/`: a profile is no timing."""
+    """Write `profile.json` into `folder`, made if need be, and return its path. Keep it apart from
+    `results/`: a profile is no timing.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / PROFILE_FILE
     path.write_text(json.dumps(profile.to_json(), indent=1) + "\n")
@@ -65,7 +91,9 @@ def save(profile: Profile, folder: Path) -> Path:
 
 
 def load(path: Path) -> Profile:
-    """The profile in a file that `save` wrote, or in a folder that holds one. Raises StoreDamaged or SchemaTooNew."""
+    """The profile in a file that `save` wrote, or in a folder that holds one. Raises StoreDamaged
+    or SchemaTooNew.
+    """
     path = path / PROFILE_FILE if path.is_dir() else path
     try:
         return Profile.from_json(json.loads(path.read_text()))

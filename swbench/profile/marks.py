@@ -1,4 +1,6 @@
-"""Marks in the profiler's timeline: which module and which part of a whitening layer is at work. Installed for profiled calls only."""
+"""Marks in the profiler's timeline: which module and which part of a whitening layer is at work.
+Installed for profiled calls only.
+"""
 
 import contextlib
 import functools
@@ -27,11 +29,15 @@ _KERNELS = {
     "small_gradients": operators.ALGEBRA,
 }
 _SOLVERS = {"forward": operators.SOLVE, "gradient": operators.SOLVE}
-"""Methods of the two contracts -> the operator they are. The solver runs inside the algebra, and what is nested counts for itself alone."""
+"""Methods of the two contracts -> the operator they are. The solver runs inside the algebra, and
+what is nested counts for itself alone.
+"""
 
 
 def kind_of(module: nn.Module) -> str:
-    """`conv`, `norm` or `other`. A norm is torch's, ours, or any module that declares its cost (`paper_flops`)."""
+    """`conv`, `norm` or `other`. A norm is torch's, ours, or any module that declares its cost
+    (`paper_flops`).
+    """
     if isinstance(module, _ConvNd):
         return CONV
     normal = isinstance(module, (_NormBase, nn.GroupNorm, nn.LayerNorm, Whiten2d))
@@ -39,7 +45,9 @@ def kind_of(module: nn.Module) -> str:
 
 
 def rows(model: nn.Module) -> dict[str, nn.Module]:
-    """The modules of `model` that get a row, by path: all of them, but nothing inside a norm, which is one row."""
+    """The modules of `model` that get a row, by path: all of them, but nothing inside a norm, which
+    is one row.
+    """
     found: dict[str, nn.Module] = {}
     within: tuple[str, ...] = ()
     for path, module in model.named_modules():
@@ -52,10 +60,11 @@ def rows(model: nn.Module) -> dict[str, nn.Module]:
 
 @contextlib.contextmanager
 def marked(model: nn.Module) -> Iterator[None]:
-    """While it lasts, every module, kernel set and solver announces itself to the profiler. Numbers do not change; nothing stays behind.
+    """While it lasts, every module, kernel set and solver announces itself to the profiler. Numbers
+    do not change; nothing stays behind.
 
-    No hook touches a backward pass: those break modules that work in place. Native kernels, called past torch, show as the time of
-    the mark around them.
+    No hook touches a backward pass: those break modules that work in place. Native kernels, called
+    past torch, show as the time of the mark around them.
     """
     with contextlib.ExitStack() as stack:
         for path, module in rows(model).items():

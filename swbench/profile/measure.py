@@ -1,4 +1,6 @@
-"""Profiling one case in this process: pairs of an unprofiled and a profiled call, broken down and averaged."""
+"""Profiling one case in this process: pairs of an unprofiled and a profiled call, broken down and
+averaged.
+"""
 
 import gc
 import platform
@@ -19,18 +21,37 @@ from swbench.profile.attribution import UNEVEN, Breakdown, break_down, parts_of
 from swbench.profile.marks import PHASE, kind_of, marked, rows
 from swbench.profile.roof import calibrate, higher
 from swbench.profile.subject import Subject
-from swbench.profile.types import BACKWARD, FORWARD, NORM, REMAINDER, Iteration, Layer, Part, Profile, Roof
+from swbench.profile.types import (
+    BACKWARD,
+    FORWARD,
+    NORM,
+    REMAINDER,
+    Iteration,
+    Layer,
+    Part,
+    Profile,
+    Roof,
+)
 from swbench.profile.work import work_by_layer
 
 WARM_UP_CALLS = 3
 UNEVEN_SHARE = 0.05
-"""Share of the time that may be uneven between calls without a remark; heuristic, about what an idle machine shows."""
+"""Share of the time that may be uneven between calls without a remark; heuristic, about what an
+idle machine shows.
+"""
 
 
-def measure(case: Case, iterations: int, trace: Path | None = None, calibration: Callable[..., Roof] = calibrate) -> Profile:
-    """The profile of `case` from the quicker half of `iterations` profiled calls, each next to an unprofiled one; `trace` gets the timeline of the last.
+def measure(
+    case: Case,
+    iterations: int,
+    trace: Path | None = None,
+    calibration: Callable[..., Roof] = calibrate,
+) -> Profile:
+    """The profile of `case` from the quicker half of `iterations` profiled calls, each next to an
+    unprofiled one; `trace` gets the timeline of the last.
 
-    Meant for a process of its own, with the threads of the case in its environment: `launch.profile_case` sees to that.
+    Meant for a process of its own, with the threads of the case in its environment:
+    `launch.profile_case` sees to that.
     """
     subject = Subject(case)
     layers = rows(subject.model)
@@ -48,7 +69,14 @@ def measure(case: Case, iterations: int, trace: Path | None = None, calibration:
             events = _profiled(subject, trace if index == iterations - 1 else None)
             breakdowns.append(break_down(events, kinds, subject.device.type))
             total_s = breakdowns[-1].total_s
-            pairs.append(Iteration(forward_s=total_s[FORWARD], backward_s=total_s[BACKWARD], plain_forward_s=plain[0], plain_backward_s=plain[1]))
+            pairs.append(
+                Iteration(
+                    forward_s=total_s[FORWARD],
+                    backward_s=total_s[BACKWARD],
+                    plain_forward_s=plain[0],
+                    plain_backward_s=plain[1],
+                )
+            )
     roof = higher(roof, calibration(subject.device, subject.dtype))
     used = quicker_half([one.forward_s + one.backward_s for one in pairs])
     parts = parts_of([breakdowns[i] for i in used])
@@ -66,7 +94,8 @@ def measure(case: Case, iterations: int, trace: Path | None = None, calibration:
 def quicker_half(seconds: list[float]) -> frozenset[int]:
     """The positions of the quicker half, at least one.
 
-    A profile says how a call is made up, not how long calls take: the calls that other programs broke into say least about it.
+    A profile says how a call is made up, not how long calls take: the calls that other programs
+    broke into say least about it.
     """
     ranked = sorted(range(len(seconds)), key=seconds.__getitem__)
     return frozenset(ranked[: (len(seconds) + 1) // 2])
@@ -100,31 +129,66 @@ def _profiled(subject: Subject, trace: Path | None = None) -> list:
         return list(profiler.events())
 
 
-def _layers(subject: Subject, layers: dict, kinds: dict[str, str], parts: dict[str, tuple[Part, ...]]) -> tuple[Layer, ...]:
+def _layers(
+    subject: Subject, layers: dict, kinds: dict[str, str], parts: dict[str, tuple[Part, ...]]
+) -> tuple[Layer, ...]:
     work, paper = work_by_layer(subject.model, subject.x, layers)
     found = [
-        Layer(path=path, kind=kinds[path], type=type(module).__name__, parts=parts.get(path, ()), work=work.get(path, ()), paper_flops=paper.get(path))
+        Layer(
+            path=path,
+            kind=kinds[path],
+            type=type(module).__name__,
+            parts=parts.get(path, ()),
+            work=work.get(path, ()),
+            paper_flops=paper.get(path),
+        )
         for path, module in layers.items()
         if path in parts
     ]
-    return (*found, *(Layer(path=path, kind=REMAINDER, parts=some) for path, some in parts.items() if path not in layers))
+    return (
+        *found,
+        *(
+            Layer(path=path, kind=REMAINDER, parts=some)
+            for path, some in parts.items()
+            if path not in layers
+        ),
+    )
 
 
 def _environment(subject: Subject) -> dict[str, str]:
     on_gpu = subject.device.type == "cuda"
-    device = torch.cuda.get_device_name(subject.device) if on_gpu else hardware.processor()["model"] or platform.machine()
-    return {"torch": torch.__version__, "python": platform.python_version(), "device": device, "threads": str(torch.get_num_threads())}
+    device = (
+        torch.cuda.get_device_name(subject.device)
+        if on_gpu
+        else hardware.processor()["model"] or platform.machine()
+    )
+    return {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "device": device,
+        "threads": str(torch.get_num_threads()),
+    }
 
 
 def remarks(kinds: dict[str, str], parts: dict[str, tuple[Part, ...]]) -> tuple[str, ...]:
-    """What a reader must know: a solve that cannot be told from the algebra around it, and calls that were too unlike."""
+    """What a reader must know: a solve that cannot be told from the algebra around it, and calls
+    that were too unlike.
+    """
     found = []
-    norms = {part.operator for path, some in parts.items() if kinds.get(path) == NORM for part in some}
+    norms = {
+        part.operator for path, some in parts.items() if kinds.get(path) == NORM for part in some
+    }
     if operators.ALGEBRA in norms and operators.SOLVE not in norms:
-        found.append("The kernel set solves inside its small algebra, so `norm: algebra` holds the solve too.")
-    share = sum(part.seconds for part in parts[UNEVEN]) / sum(part.seconds for some in parts.values() for part in some)
+        found.append(
+            "The kernel set solves inside its small algebra, so `norm: algebra` holds "
+            "the solve too."
+        )
+    share = sum(part.seconds for part in parts[UNEVEN]) / sum(
+        part.seconds for some in parts.values() for part in some
+    )
     if share > UNEVEN_SHARE:
         found.append(
-            f"BUSY: {share:.0%} of the time is uneven between calls, so the machine was shared; profile again when it is quieter, or with more iterations."
+            f"BUSY: {share:.0%} of the time is uneven between calls, so the machine was "
+            "shared; profile again when it is quieter, or with more iterations."
         )
     return tuple(found)

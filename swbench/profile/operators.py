@@ -1,17 +1,41 @@
 """Operators by name: what the operations of a network are called in a profile."""
 
 CONVOLUTION = "conv"
-MOMENTS, SOLVE, ALGEBRA, APPLY, FUSED, REST = (f"norm: {name}" for name in ("moments", "solve", "algebra", "apply", "fused", "rest"))
-"""Parts of a norm. Backward too: `moments` are the sums over pixels (Σ dy xᵀ, Σ dy), `apply` makes dx. `fused` is a norm that torch has as
-one operation; `rest` the operations of a norm outside all these: a whitening layer's between its kernels, BN's count of batches."""
+MOMENTS, SOLVE, ALGEBRA, APPLY, FUSED, REST = (
+    f"norm: {name}" for name in ("moments", "solve", "algebra", "apply", "fused", "rest")
+)
+"""Parts of a norm. Backward too: `moments` are the sums over pixels (Σ dy xᵀ, Σ dy), `apply` makes
+dx. `fused` is a norm that torch has as one operation; `rest` the operations of a norm outside all
+these: a whitening layer's between its kernels, BN's count of batches.
+"""
 
 LINEAR, ACTIVATION, ADDITION, POOLING, RESIZING, COPYING, ACCUMULATION, PYTHON, OTHER = (
-    f"other: {name}" for name in ("linear", "activation", "addition", "pooling", "resizing", "copying", "gradient accumulation", "python", "other")
+    f"other: {name}"
+    for name in (
+        "linear",
+        "activation",
+        "addition",
+        "pooling",
+        "resizing",
+        "copying",
+        "gradient accumulation",
+        "python",
+        "other",
+    )
 )
-"""Everything else. `python` is time inside a module but in no operation; `gradient accumulation` is autograd handing a parameter its gradient."""
+"""Everything else. `python` is time inside a module but in no operation; `gradient accumulation` is
+autograd handing a parameter its gradient.
+"""
 
 ENGINE, HARNESS, UNKNOWN, IDLE, UNEVEN = (
-    f"other: {name}" for name in ("autograd engine", "outside the model", "unattributed", "device idle", "uneven between calls")
+    f"other: {name}"
+    for name in (
+        "autograd engine",
+        "outside the model",
+        "unattributed",
+        "device idle",
+        "uneven between calls",
+    )
 )
 
 OPERATORS = (
@@ -34,5 +58,9 @@ _WORDS = (
 
 
 def operator_of(operation: str) -> str:
-    """The operator behind an operation's name, such as `aten::conv2d`; `OTHER` for one that the list does not know."""
-    return next((operator for operator, words in _WORDS if any(word in operation for word in words)), OTHER)
+    """The operator behind an operation's name, such as `aten::conv2d`; `OTHER` for one that the
+    list does not know.
+    """
+    return next(
+        (operator for operator, words in _WORDS if any(word in operation for word in words)), OTHER
+    )

@@ -1,4 +1,6 @@
-"""The roof over a profile: the arithmetic rate and the bandwidth that this machine reaches now, with these threads and this dtype."""
+"""The roof over a profile: the arithmetic rate and the bandwidth that this machine reaches now,
+with these threads and this dtype.
+"""
 
 from collections.abc import Callable
 from time import perf_counter
@@ -8,14 +10,23 @@ import torch
 from swbench.profile.types import Roof
 
 PRODUCT_SIDES = {"cpu": (512, 1024), "cuda": (4096, 8192)}
-"""Sides of the square products; heuristic: the larger reaches the peak of many cores, the smaller fits between two interruptions of one."""
+"""Sides of the square products; heuristic: the larger reaches the peak of many cores, the smaller
+fits between two interruptions of one.
+"""
 COPY_BYTES = {"cpu": 128 << 20, "cuda": 1 << 30}
 """Buffer of the copy, several times most last-level caches; heuristic."""
 WINDOW_S = 0.25
-"""Each rate is the best call within this window, and at least 3 calls: the roof is what the machine can do, not what it does on average."""
+"""Each rate is the best call within this window, and at least 3 calls: the roof is what the machine
+can do, not what it does on average.
+"""
 
 
-def calibrate(device: torch.device, dtype: torch.dtype, sides: tuple[int, ...] = (), copy_bytes: int | None = None) -> Roof:
+def calibrate(
+    device: torch.device,
+    dtype: torch.dtype,
+    sides: tuple[int, ...] = (),
+    copy_bytes: int | None = None,
+) -> Roof:
     """The roof for `dtype` on `device` with the present thread count. Takes about a second."""
     rates = [_product_rate(side, device, dtype) for side in sides or PRODUCT_SIDES[device.type]]
     source = torch.ones((copy_bytes or COPY_BYTES[device.type]) // 4, device=device)
@@ -32,7 +43,10 @@ def _product_rate(side: int, device: torch.device, dtype: torch.dtype) -> float:
 
 def higher(one: Roof, other: Roof) -> Roof:
     """The higher of both rates: what two calibrations, before and after, found possible."""
-    return Roof(flops_per_s=max(one.flops_per_s, other.flops_per_s), bytes_per_s=max(one.bytes_per_s, other.bytes_per_s))
+    return Roof(
+        flops_per_s=max(one.flops_per_s, other.flops_per_s),
+        bytes_per_s=max(one.bytes_per_s, other.bytes_per_s),
+    )
 
 
 def _best_s(call: Callable[[], object], device: torch.device) -> float:

@@ -12,13 +12,18 @@ from swbench.probes.workload import Unsupported
 
 
 class Subject(NetworkWorkload):
-    """The network of `case`, called piecewise. Raises Unsupported where the case is not run one operation at a time, DeviceError without its device."""
+    """The network of `case`, called piecewise. Raises Unsupported where the case is not run one
+    operation at a time, DeviceError without its device.
+    """
 
     def __init__(self, case: Case) -> None:
         if case.device != "cpu" and not torch.cuda.is_available():
             raise DeviceError("no CUDA device is available to torch here; use --device cpu")
         if case.mode != "eager":
-            raise Unsupported(f"mode {case.mode!r} runs more than one operation at a time; profile with --mode eager")
+            raise Unsupported(
+                f"mode {case.mode!r} runs more than one operation at a time; profile "
+                "with --mode eager"
+            )
         if case.device == "cpu" and case.threads:
             torch.set_num_threads(case.threads)
         super().__init__(case, HostStopwatch(HostClock()))

@@ -1,4 +1,6 @@
-"""Tables of a profile, as text: by operator, and by layer with its arithmetic, traffic and share of roof."""
+"""Tables of a profile, as text: by operator, and by layer with its arithmetic, traffic and share of
+roof.
+"""
 
 import io
 
@@ -17,13 +19,22 @@ TOP = 20
 WIDE = 116
 """Columns from which a layer's FLOPs and bytes are shown beside its intensity."""
 MIN_LABEL = 22
-"""Columns that a label keeps when the table is squeezed: `layer3.0.downsample.0` and `(uneven between calls)` fit."""
+"""Columns that a label keeps when the table is squeezed: `layer3.0.downsample.0` and `(uneven
+between calls)` fit.
+"""
 NONE = "–"
 
 
 def render(profile: Profile, width: int = 100, top: int | None = TOP, colour: bool = False) -> str:
-    """The whole profile as text of at most `width` columns; `top` layers, None for all; `colour` adds terminal escapes."""
-    parts: list[RenderableType] = [Text(heading(profile)), icicle(profile, width), operator_table(profile), layer_table(profile, width, top)]
+    """The whole profile as text of at most `width` columns; `top` layers, None for all; `colour`
+    adds terminal escapes.
+    """
+    parts: list[RenderableType] = [
+        Text(heading(profile)),
+        icicle(profile, width),
+        operator_table(profile),
+        layer_table(profile, width, top),
+    ]
     return "\n".join(as_text(part, width, colour) for part in parts)
 
 
@@ -39,7 +50,9 @@ def as_text(part: RenderableType, width: int = 100, colour: bool = False) -> str
         legacy_windows=False,
     )
     console.print(part)
-    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()).strip("\n") + "\n"
+    return (
+        "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()).strip("\n") + "\n"
+    )
 
 
 def heading(profile: Profile) -> str:
@@ -48,12 +61,25 @@ def heading(profile: Profile) -> str:
     norm = f"{case.norm}-{case.layers}" if case.layers else case.norm
     chosen = "".join(f", {key} {value}" for key, value in profile.chosen.items())
     lines = [
-        f"{case.model} {norm}{chosen}: batch {case.batch}, {case.image[0]}x{case.image[1]}, {case.dtype}, {case.device}"
-        + (f", {case.threads} threads" if case.threads > 1 else ", 1 thread" if case.threads else ""),
-        f"medians over the quicker half of {len(profile.iterations)} profiled calls; profiling made calls {profile.overhead:+.1%} longer than the "
+        (
+            f"{case.model} {norm}{chosen}: batch {case.batch}, {case.image[0]}x{case.image[1]}, "
+            f"{case.dtype}, {case.device}"
+        )
+        + (
+            f", {case.threads} threads"
+            if case.threads > 1
+            else ", 1 thread"
+            if case.threads
+            else ""
+        ),
+        f"medians over the quicker half of {len(profile.iterations)} profiled calls; profiling "
+        f"made calls {profile.overhead:+.1%} longer than the "
         "unprofiled ones between them. "
         "Shares are what a profile is for: for times, use `run`.",
-        f"roof {roof.flops_per_s * 1e-9:.3g} GFLOP/s, {roof.bytes_per_s * 1e-9:.3g} GB/s, measured before and after",
+        (
+            f"roof {roof.flops_per_s * 1e-9:.3g} GFLOP/s, {roof.bytes_per_s * 1e-9:.3g} GB/s, "
+            "measured before and after"
+        ),
     ]
     return printable_lines([*lines, *profile.remarks])
 
@@ -69,10 +95,17 @@ def operator_table(profile: Profile) -> Table:
     table.add_column("")
     found = {phase: profile.by_operator(phase) for phase in PHASES}
     whole_s = profile.total_s()
-    for operator in (*OPERATORS, *sorted({key for some in found.values() for key in some} - set(OPERATORS))):
+    for operator in (
+        *OPERATORS,
+        *sorted({key for some in found.values() for key in some} - set(OPERATORS)),
+    ):
         seconds = [found[phase].get(operator, 0.0) for phase in PHASES]
         if any(seconds):
-            table.add_row(Text(printable(operator)), *_times(profile, seconds), "█" * round(20 * max(0.0, sum(seconds)) / whole_s))
+            table.add_row(
+                Text(printable(operator)),
+                *_times(profile, seconds),
+                "█" * round(20 * max(0.0, sum(seconds)) / whole_s),
+            )
     table.add_section()
     table.add_row("total", *_times(profile, [profile.total_s(phase) for phase in PHASES]), "")
     return table
@@ -81,7 +114,11 @@ def operator_table(profile: Profile) -> Table:
 def layer_table(profile: Profile, width: int = 100, top: int | None = TOP) -> Table:
     """The layers that take longest, then what belongs to no layer, then the total."""
     wide = width >= WIDE
-    columns = [f"{phase}\n{name}" for phase in "FB" for name in ((("GFLOP", "MB") if wide else ()) + ("FLOP/B", "roof%"))]
+    columns = [
+        f"{phase}\n{name}"
+        for phase in "FB"
+        for name in ((("GFLOP", "MB") if wide else ()) + ("FLOP/B", "roof%"))
+    ]
     times = ("F\nms", "F\n%", "B\nms", "B\n%", "F+B\n%") if wide else ("F\nms", "B\nms", "F+B\n%")
     table = _table("layer", "kind", *times, *columns, left=2)
 
@@ -89,18 +126,28 @@ def layer_table(profile: Profile, width: int = 100, top: int | None = TOP) -> Ta
         found = _times(profile, seconds)
         return found if wide else [found[0], found[2], found[4]]
 
-    ranked = sorted((layer for layer in profile.layers if layer.kind != REMAINDER), key=lambda layer: -layer.seconds())
+    ranked = sorted(
+        (layer for layer in profile.layers if layer.kind != REMAINDER),
+        key=lambda layer: -layer.seconds(),
+    )
     shown, hidden = ranked[:top], ranked[len(ranked) if top is None else top :]
     for layer in shown:
         work = [cell for phase in PHASES for cell in _work(profile, layer, phase, wide)]
-        table.add_row(Text(printable(layer.path or "(model)")), layer.kind, *cells([layer.seconds(phase) for phase in PHASES]), *work)
+        table.add_row(
+            Text(printable(layer.path or "(model)")),
+            layer.kind,
+            *cells([layer.seconds(phase) for phase in PHASES]),
+            *work,
+        )
     if hidden:
         rest = [sum(layer.seconds(phase) for layer in hidden) for phase in PHASES]
         table.add_row(f"({len(hidden)} more)", "", *cells(rest))
     table.add_section()
     for layer in profile.layers:
         if layer.kind == REMAINDER:
-            table.add_row(Text(printable(layer.path)), "", *cells([layer.seconds(phase) for phase in PHASES]))
+            table.add_row(
+                Text(printable(layer.path)), "", *cells([layer.seconds(phase) for phase in PHASES])
+            )
     table.add_row("total", "", *cells([profile.total_s(phase) for phase in PHASES]))
     return table
 
@@ -115,7 +162,13 @@ def _table(*columns: str, left: int) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
     for i, name in enumerate(columns):
         least = MIN_LABEL if i == 0 else 4 if i < left else 5 if name.endswith("%") else 6
-        table.add_column(name, justify="left" if i < left else "right", no_wrap=True, min_width=least, overflow="ellipsis" if i < left else "fold")
+        table.add_column(
+            name,
+            justify="left" if i < left else "right",
+            no_wrap=True,
+            min_width=least,
+            overflow="ellipsis" if i < left else "fold",
+        )
     return table
 
 
@@ -132,11 +185,17 @@ def _work(profile: Profile, layer: Layer, phase: str, wide: bool) -> list[str]:
     if work is None:
         return [NONE] * (4 if wide else 2)
     amounts = [number(work.flops * 1e-9), number(work.traffic_bytes * 1e-6)] if wide else []
-    return [*amounts, NONE if work.intensity is None else number(work.intensity), NONE if share is None else f"{100 * share:.0f}"]
+    return [
+        *amounts,
+        NONE if work.intensity is None else number(work.intensity),
+        NONE if share is None else f"{100 * share:.0f}",
+    ]
 
 
 def roofline_rows(profile: Profile) -> list[dict[str, str | float]]:
-    """One dictionary a layer and phase that has work and time: what a roofline plot draws, under the roof in `profile.roof`."""
+    """One dictionary a layer and phase that has work and time: what a roofline plot draws, under
+    the roof in `profile.roof`.
+    """
     rows = []
     for layer in profile.layers:
         for phase in (FORWARD, BACKWARD):

@@ -1,4 +1,6 @@
-"""What a profile says: seconds, arithmetic and traffic of every layer, forward and backward apart, beside this machine's roof."""
+"""What a profile says: seconds, arithmetic and traffic of every layer, forward and backward apart,
+beside this machine's roof.
+"""
 
 import dataclasses
 from dataclasses import dataclass
@@ -15,15 +17,18 @@ FORWARD, BACKWARD = "forward", "backward"
 PHASES = (FORWARD, BACKWARD)
 
 CONV, NORM, OTHER, REMAINDER = "conv", "norm", "other", "remainder"
-"""Kinds of layer. `remainder` is time that belongs to no layer; its path is a name in parentheses."""
+"""Kinds of layer. `remainder` is time that belongs to no layer; its path is a name in
+parentheses.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
     """What one operator took within one layer and phase: the median over the calls used.
 
-    `seconds` is the operator's own time, nothing nested counted twice: of the host on a CPU, of the device's kernels on a GPU. `host_s`
-    is the host's own time in both cases (while profiled); `launches` the kernels started on a GPU, 0 on a CPU.
+    `seconds` is the operator's own time, nothing nested counted twice: of the host on a CPU, of the
+    device's kernels on a GPU. `host_s` is the host's own time in both cases (while profiled);
+    `launches` the kernels started on a GPU, 0 on a CPU.
     """
 
     phase: str
@@ -35,7 +40,9 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """Arithmetic and compulsory traffic of a layer in one phase (docs/profile.md): `flops` at two per multiply-add, `traffic_bytes` read and written."""
+    """Arithmetic and compulsory traffic of a layer in one phase (docs/profile.md): `flops` at two
+    per multiply-add, `traffic_bytes` read and written.
+    """
 
     phase: str
     flops: float
@@ -49,19 +56,25 @@ class Work:
 
 @dataclass(frozen=True, kw_only=True)
 class Roof:
-    """What this machine reached in a short calibration with the case's threads and dtype: a large product, and a copy too large for the caches."""
+    """What this machine reached in a short calibration with the case's threads and dtype: a large
+    product, and a copy too large for the caches.
+    """
 
     flops_per_s: float
     bytes_per_s: float
 
     def limit_s(self, work: Work) -> float:
-        """The least time the roof allows for `work`: the longer of its arithmetic and its traffic."""
+        """The least time the roof allows for `work`: the longer of its arithmetic and its
+        traffic.
+        """
         return max(work.flops / self.flops_per_s, work.traffic_bytes / self.bytes_per_s)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One module (`path`, as in `named_modules`; `type`, its class), or a remainder. `paper_flops`: forward, by the paper's inferred rule."""
+    """One module (`path`, as in `named_modules`; `type`, its class), or a remainder. `paper_flops`:
+    forward, by the paper's inferred rule.
+    """
 
     path: str
     kind: str
@@ -79,14 +92,18 @@ class Layer:
         return next((work for work in self.work if work.phase == phase), None)
 
     def share_of_roof(self, phase: str, roof: Roof) -> float | None:
-        """Achieved over min(peak, intensity · bandwidth). Above 1 where the layer's data stay in a cache; None without work or time."""
+        """Achieved over min(peak, intensity · bandwidth). Above 1 where the layer's data stay in a
+        cache; None without work or time.
+        """
         work, seconds = self.work_in(phase), self.seconds(phase)
         return roof.limit_s(work) / seconds if work and seconds > 0 and work.traffic_bytes else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Iteration:
-    """Wall time of one profiled call, and of the unprofiled call right before it, seconds. `used`: whether the call is of the quicker half."""
+    """Wall time of one profiled call, and of the unprofiled call right before it, seconds. `used`:
+    whether the call is of the quicker half.
+    """
 
     forward_s: float
     backward_s: float
@@ -105,9 +122,11 @@ class Iteration:
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """Where the time of `case` goes. The layers' seconds of a phase, remainders included, add up to `total_s` of it.
+    """Where the time of `case` goes. The layers' seconds of a phase, remainders included, add up to
+    `total_s` of it.
 
-    `chosen` is what the layers decided at run time; `remarks` what a reader must know, one sentence each.
+    `chosen` is what the layers decided at run time; `remarks` what a reader must know, one sentence
+    each.
     """
 
     case: Case
@@ -119,13 +138,27 @@ class Profile:
     remarks: tuple[str, ...] = ()
 
     def total_s(self, phase: str | None = None) -> float:
-        """Median wall time of the profiled calls used, in `phase`; in both, the sum of their medians."""
-        return sum(median(one.profiled_s(p) for one in self.iterations if one.used) for p in PHASES if phase in (None, p))
+        """Median wall time of the profiled calls used, in `phase`; in both, the sum of their
+        medians.
+        """
+        return sum(
+            median(one.profiled_s(p) for one in self.iterations if one.used)
+            for p in PHASES
+            if phase in (None, p)
+        )
 
     @property
     def overhead(self) -> float:
-        """What profiling added, as a share of the unprofiled time: the median over all pairs of calls."""
-        return median(sum(map(one.profiled_s, PHASES)) / sum(map(one.plain_s, PHASES)) for one in self.iterations) - 1
+        """What profiling added, as a share of the unprofiled time: the median over all pairs of
+        calls.
+        """
+        return (
+            median(
+                sum(map(one.profiled_s, PHASES)) / sum(map(one.plain_s, PHASES))
+                for one in self.iterations
+            )
+            - 1
+        )
 
     def by_operator(self, phase: str) -> dict[str, float]:
         """Seconds of each operator in `phase`, over all layers."""
@@ -136,15 +169,27 @@ class Profile:
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready values of all fields, with the schema number."""
-        return {"schema": SCHEMA, "kind": "profile", **dataclasses.asdict(self), "case": self.case.to_json()}
+        return {
+            "schema": SCHEMA,
+            "kind": "profile",
+            **dataclasses.asdict(self),
+            "case": self.case.to_json(),
+        }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Profile":
-        """The profile that `to_json` wrote. Raises SchemaTooNew, or StoreDamaged for anything that is not a profile."""
+        """The profile that `to_json` wrote. Raises SchemaTooNew, or StoreDamaged for anything that
+        is not a profile.
+        """
         if not isinstance(data, dict) or data.get("kind") != "profile":
-            raise StoreDamaged("this is not a profile; `bench.py profile SUITE --only ROW` writes one")
+            raise StoreDamaged(
+                "this is not a profile; `bench.py profile SUITE --only ROW` writes one"
+            )
         if data["schema"] > SCHEMA:
-            raise SchemaTooNew(f"the profile has schema {data['schema']}, this version reads up to {SCHEMA}; upgrade swbench")
+            raise SchemaTooNew(
+                f"the profile has schema {data['schema']}, this version reads up to "
+                f"{SCHEMA}; upgrade swbench"
+            )
         try:
             return cls(
                 case=case_from_json(data["case"]),
@@ -160,5 +205,8 @@ class Profile:
 
 
 def _layer(data: dict[str, Any]) -> Layer:
-    parts, work = tuple(Part(**one) for one in data["parts"]), tuple(Work(**one) for one in data["work"])
+    parts, work = (
+        tuple(Part(**one) for one in data["parts"]),
+        tuple(Work(**one) for one in data["work"]),
+    )
     return Layer(**{**data, "parts": parts, "work": work})

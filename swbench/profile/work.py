@@ -1,4 +1,6 @@
-"""What every layer has to compute and move, by calculation: FLOPs at two per multiply-add, and bytes read and written once a pass."""
+"""What every layer has to compute and move, by calculation: FLOPs at two per multiply-add, and
+bytes read and written once a pass.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -14,17 +16,33 @@ from swbench.flops.trace import Operation, Shaped, Trace
 from swbench.norms.layers import Whiten2d
 from swbench.profile.types import BACKWARD, FORWARD, Work
 
-_COPIES = frozenset(("copy_", "clone", "_to_copy", "cat", "constant_pad_nd", "reflection_pad2d", "replication_pad2d"))
+_COPIES = frozenset(
+    (
+        "copy_",
+        "clone",
+        "_to_copy",
+        "cat",
+        "constant_pad_nd",
+        "reflection_pad2d",
+        "replication_pad2d",
+    )
+)
 _ADDITIONS = frozenset(("add", "add_"))
 _ACTIVATIONS = frozenset(("relu", "relu_"))
 _SMALL_BYTES = 4
-"""Whitening matrices are float32 (float64 only for float64 inputs, where the difference is a rounding error of the traffic)."""
+"""Whitening matrices are float32 (float64 only for float64 inputs, where the difference is a
+rounding error of the traffic).
+"""
 
 
-def work_by_layer(model: nn.Module, x: Tensor, layers: Mapping[str, nn.Module]) -> tuple[dict[str, tuple[Work, Work]], dict[str, int]]:
-    """Forward and backward work of every layer in `layers` (path -> module, after a forward pass of `model`) on `x`, and its paper FLOPs.
+def work_by_layer(
+    model: nn.Module, x: Tensor, layers: Mapping[str, nn.Module]
+) -> tuple[dict[str, tuple[Work, Work]], dict[str, int]]:
+    """Forward and backward work of every layer in `layers` (path -> module, after a forward pass of
+    `model`) on `x`, and its paper FLOPs.
 
-    The shapes come from one recorded pass (`swbench.flops.recorder`), which computes nothing. A layer that only moves views has none.
+    The shapes come from one recorded pass (`swbench.flops.recorder`), which computes nothing. A
+    layer that only moves views has none.
     """
     found: dict[str, list[float]] = defaultdict(lambda: [0.0] * 4)
     whitened: dict[str, Shaped] = {}
@@ -45,7 +63,10 @@ def work_by_layer(model: nn.Module, x: Tensor, layers: Mapping[str, nn.Module]) 
     for path, shape in whitened.items():
         found[path] = list(whitening_work(layers[path], shape))
     work = {
-        path: (Work(phase=FORWARD, flops=f, traffic_bytes=fb), Work(phase=BACKWARD, flops=b, traffic_bytes=bb))
+        path: (
+            Work(phase=FORWARD, flops=f, traffic_bytes=fb),
+            Work(phase=BACKWARD, flops=b, traffic_bytes=bb),
+        )
         for path, (f, fb, b, bb) in found.items()
         if f or fb
     }
@@ -53,7 +74,9 @@ def work_by_layer(model: nn.Module, x: Tensor, layers: Mapping[str, nn.Module]) 
 
 
 def _paper(trace: Trace, layers: Mapping[str, nn.Module]) -> dict[str, int]:
-    """Forward FLOPs by the paper's rule; nothing where it meets an operation that its tables do not show."""
+    """Forward FLOPs by the paper's rule; nothing where it meets an operation that its tables do not
+    show.
+    """
     found: dict[str, int] = defaultdict(int)
     try:
         for path, flops in PaperRule().count(trace).by_layer.items():
@@ -73,14 +96,18 @@ def row_of(path: str, layers: Mapping[str, object]) -> str:
 def whitening_work(layer: Whiten2d, x: Shaped) -> tuple[float, float, float, float]:
     """FLOPs and bytes forward, FLOPs and bytes backward, of a whitening layer on `x` (N, C, H, W).
 
-    Forward two reads of x and a write: second moments and y = A x + b, 2G multiply-adds an element in all. Backward four reads and a
-    write: Σ dy xᵀ and dx = Aᵀ dy + B x + c, 3G multiply-adds. Beside them every G×G matrix is solved (`Solver.flops`; backward
-    the four products of Daleckii–Krein stand for all solvers), scaled and used. This is the least the closed form needs; kernels may do more.
+    Forward two reads of x and a write: second moments and y = A x + b, 2G multiply-adds an element
+    in all. Backward four reads and a write: Σ dy xᵀ and dx = Aᵀ dy + B x + c, 3G multiply-adds.
+    Beside them every G×G matrix is solved (`Solver.flops`; backward the four products of
+    Daleckii–Krein stand for all solvers), scaled and used. This is the least the closed form needs;
+    kernels may do more.
     """
     elements, group = x.numel, layer.num_pergroup
     images = x.shape[0] if layer.recipe.uses_image else 1
     matrices = images * (layer.num_features // group)
-    solver = layer.solver if not isinstance(layer.solver, str) else solvers.get(layer.chosen["solver"])
+    solver = (
+        layer.solver if not isinstance(layer.solver, str) else solvers.get(layer.chosen["solver"])
+    )
     small = matrices * 3 * group**2
     forward = (4 * group + 4) * elements + matrices * solver.flops(group) + small
     backward = (6 * group + 4) * elements + matrices * 8 * group**3 + small
@@ -88,18 +115,33 @@ def whitening_work(layer: Whiten2d, x: Shaped) -> tuple[float, float, float, flo
     return forward, 3 * tensor + 4 * matrix, backward, 5 * tensor + 6 * matrix
 
 
-def _operation(op: Operation, multiplies: int | None, first: bool) -> tuple[float, float, float, float]:
-    """FLOPs and bytes forward, FLOPs and bytes backward. `first`: the product that meets the network's input, whose gradient nobody asks for."""
+def _operation(
+    op: Operation, multiplies: int | None, first: bool
+) -> tuple[float, float, float, float]:
+    """FLOPs and bytes forward, FLOPs and bytes backward. `first`: the product that meets the
+    network's input, whose gradient nobody asks for.
+    """
     read, written = _bytes(op.inputs), _bytes(op.outputs)
     if op.moves_only:
-        return (0.0, read + written, 0.0, read + written) if op.name in _COPIES else (0.0, 0.0, 0.0, 0.0)
+        return (
+            (0.0, read + written, 0.0, read + written)
+            if op.name in _COPIES
+            else (0.0, 0.0, 0.0, 0.0)
+        )
     if multiplies is not None:
-        # Each gradient (of the weight, of the input) reads the other operand and dy, and writes its own.
-        return multiplies, read + written, multiplies * (1 if first else 2), (read + written) * (1 if first else 2)
+        # Each gradient (of the weight, of the input) reads the other operand and dy, and writes its
+        # own.
+        return (
+            multiplies,
+            read + written,
+            multiplies * (1 if first else 2),
+            (read + written) * (1 if first else 2),
+        )
     flops = COSTS[op.name](op) if op.name in COSTS else sum(t.numel for t in op.outputs)
     largest = max((_bytes((t,)) for t in op.inputs), default=0)
     if "_norm" in op.name:
-        return flops, 3 * largest, 2 * flops, 5 * largest  # statistics and application are a pass each, as in whitening
+        # statistics and application are a pass each, as in whitening
+        return flops, 3 * largest, 2 * flops, 5 * largest
     if op.name in _ADDITIONS:
         return flops, read + written, 0.0, 0.0  # its gradient is passed on as it is
     if op.name in _ACTIVATIONS:

@@ -1,4 +1,6 @@
-"""The process that profiles: reads a request from standard input, writes the profile or what went wrong to a file."""
+"""The process that profiles: reads a request from standard input, writes the profile or what went
+wrong to a file.
+"""
 
 import json
 import sys
@@ -9,7 +11,9 @@ from swbench.case import case_from_json
 
 
 def main() -> None:
-    """Serve one request: `{"case", "iterations", "trace", "out", "plugins"}`. The answer holds `profile`, or `status` and `detail`."""
+    """Serve one request: `{"case", "iterations", "trace", "out", "plugins"}`. The answer holds
+    `profile`, or `status` and `detail`.
+    """
     request = json.load(sys.stdin)
     Path(request["out"]).write_text(json.dumps(answer(request)))
 
@@ -25,13 +29,20 @@ def answer(request: dict) -> dict:
     try:
         plugins.load(plugins.from_json(request.get("plugins", ())))
         trace = Path(request["trace"]) if request["trace"] else None
-        return {"profile": measure(case_from_json(request["case"]), request["iterations"], trace).to_json()}
+        return {
+            "profile": measure(
+                case_from_json(request["case"]), request["iterations"], trace
+            ).to_json()
+        }
     except SwbenchError as problem:
         return {"status": "refused", "detail": str(problem)}
     except Unsupported as problem:
         return {"status": "unsupported", "detail": problem.reason}
     except (MemoryError, torch.OutOfMemoryError) as problem:
-        return {"status": "out_of_memory", "detail": str(problem).split("\n", 1)[0] or "the host's memory did not suffice"}
+        return {
+            "status": "out_of_memory",
+            "detail": str(problem).split("\n", 1)[0] or "the host's memory did not suffice",
+        }
 
 
 if __name__ == "__main__":

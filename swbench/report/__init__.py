@@ -1,1 +1,3 @@
-"""From stored results to tables, files, plots and verdicts. Nothing here measures, and nothing here imports torch."""
+"""From stored results to tables, files, plots and verdicts. Nothing here measures, and nothing here
+imports torch.
+"""

@@ -1,4 +1,6 @@
-"""The columns of a network table: their fixed order in CSV, and the panels in which people read them."""
+"""The columns of a network table: their fixed order in CSV, and the panels in which people read
+them.
+"""
 
 from swbench.report.table import Column, Panel
 
@@ -8,15 +10,28 @@ SLOTS = tuple((device, which) for device in SPANS for which in PASSES)
 
 
 def _times() -> list[Column]:
-    return [Column(f"{d}_{p}_s", f"{SPANS[d]} {PASSES[p]}, s", "seconds", SPANS[d], needed=True) for d, p in SLOTS]
+    return [
+        Column(f"{d}_{p}_s", f"{SPANS[d]} {PASSES[p]}, s", "seconds", SPANS[d], needed=True)
+        for d, p in SLOTS
+    ]
 
 
 def _ratios() -> list[Column]:
-    return [Column(f"ratio_{d}_{p}", f"{SPANS[d]} {PASSES[p]}", "ratio", SPANS[d], bounds=True, needed=True) for d, p in SLOTS]
+    return [
+        Column(
+            f"ratio_{d}_{p}", f"{SPANS[d]} {PASSES[p]}", "ratio", SPANS[d], bounds=True, needed=True
+        )
+        for d, p in SLOTS
+    ]
 
 
 def _each(name: str, header: str, kind: str, bounds: bool = False) -> list[Column]:
-    return [Column(name.format(d=d, p=p), header.format(d=SPANS[d], p=PASSES[p]), kind, SPANS[d], bounds) for d, p in SLOTS]
+    return [
+        Column(
+            name.format(d=d, p=p), header.format(d=SPANS[d], p=PASSES[p]), kind, SPANS[d], bounds
+        )
+        for d, p in SLOTS
+    ]
 
 
 def _each_device(name: str, header: str, kind: str = "count") -> list[Column]:
@@ -89,11 +104,17 @@ NETWORK_COLUMNS = (
     Column("cpu_case", "CPU case"),
     Column("gpu_case", "GPU case"),
 )
-"""Every column, in CSV order, whatever a run measured. New ones go before `suite` at the earliest and never among the first ones."""
+"""Every column, in CSV order, whatever a run measured. New ones go before `suite` at the earliest
+and never among the first ones.
+"""
 
 
-def panels(*, baseline: str, solver: bool, paper: bool, timed: bool, counted: bool, have: frozenset[str]) -> tuple[Panel, ...]:
-    """The panels to show: the supplement's table, ratios, operation counts, spread. `have` names the columns that hold anything."""
+def panels(
+    *, baseline: str, solver: bool, paper: bool, timed: bool, counted: bool, have: frozenset[str]
+) -> tuple[Panel, ...]:
+    """The panels to show: the supplement's table, ratios, operation counts, spread. `have` names
+    the columns that hold anything.
+    """
     names = ("label", "layers", *(("solver",) if solver else ()))
     found = []
     if timed:
@@ -103,28 +124,79 @@ def panels(*, baseline: str, solver: bool, paper: bool, timed: bool, counted: bo
         found.append(Panel("Seconds (mean)", (*names, "gflops_paper", *seconds, "status")))
         found.append(Panel(f"Ratio to {baseline} [interval]", (*names, *ratios)))
     if counted or not timed:
-        wanted = ["gflops_solver", "parameters", "peak_activation_bytes", "cited_miou_ade20k_percent", "cited_miou_cityscapes_percent"]
+        wanted = [
+            "gflops_solver",
+            "parameters",
+            "peak_activation_bytes",
+            "cited_miou_ade20k_percent",
+            "cited_miou_cityscapes_percent",
+        ]
         extra = [name for name in wanted if name in have]
         status = () if timed else ("status",)
         found.append(
             Panel(
                 "GFLOPs an image, by the paper's rule (inferred), fvcore's and torch's",
-                (*names, "gflops_paper", *(("paper_gflops",) if paper else ()), "gflops_fvcore", "gflops_torch", *extra, *status),
+                (
+                    *names,
+                    "gflops_paper",
+                    *(("paper_gflops",) if paper else ()),
+                    "gflops_fvcore",
+                    "gflops_torch",
+                    *extra,
+                    *status,
+                ),
             )
         )
     if "gpu_fb_wall_s" in have:
-        wanted = ["gpu_fb_s", "gpu_fb_wall_s", "gpu_fb_busy_s", "gpu_busy_share", "gpu_bound", "gpu_block_iterations"]
-        found.append(Panel("GPU: events, host and kernels", (*names, *(name for name in wanted if name in have))))
-    wanted = ["gpu_utilisation_percent", "gpu_utilisation_samples", "gpu_power_w", "gpu_sm_hz", "gpu_energy_j"]
+        wanted = [
+            "gpu_fb_s",
+            "gpu_fb_wall_s",
+            "gpu_fb_busy_s",
+            "gpu_busy_share",
+            "gpu_bound",
+            "gpu_block_iterations",
+        ]
+        found.append(
+            Panel(
+                "GPU: events, host and kernels",
+                (*names, *(name for name in wanted if name in have)),
+            )
+        )
+    wanted = [
+        "gpu_utilisation_percent",
+        "gpu_utilisation_samples",
+        "gpu_power_w",
+        "gpu_sm_hz",
+        "gpu_energy_j",
+    ]
     wanted += ["cpu_peak_bytes", "gpu_peak_bytes", "gpu_peak_reserved_bytes"]
     if extra := [name for name in wanted if name in have]:
         found.append(Panel("Device", (*names, *extra)))
     if compiled := [f"{d}_compile_s" for d in SPANS if f"{d}_compile_s" in have]:
-        found.append(Panel("torch.compile: seconds until both passes were compiled, in no time above", (*names, *compiled)))
+        found.append(
+            Panel(
+                ("torch.compile: seconds until both passes were compiled, in no time above"),
+                (*names, *compiled),
+            )
+        )
     for d in SPANS:
         if f"{d}_f_s" in have:
-            spread = [f"{d}_{p}_{what}_s" for p in PASSES for what in ("low", "high", "median", "std")]
-            found.append(Panel(f"{SPANS[d]} seconds: interval of the mean, median, deviation", (*names, *spread), detail=True))
+            spread = [
+                f"{d}_{p}_{what}_s" for p in PASSES for what in ("low", "high", "median", "std")
+            ]
+            found.append(
+                Panel(
+                    f"{SPANS[d]} seconds: interval of the mean, median, deviation",
+                    (*names, *spread),
+                    detail=True,
+                )
+            )
     if any(f"ratio_undisturbed_{d}_{p}" in have for d, p in SLOTS):
-        found.append(Panel(f"Ratio to {baseline} without disturbed rounds", (*names, *(f"ratio_undisturbed_{d}_{p}" for d, p in SLOTS)), detail=True))
+        found.append(
+            Panel(
+                f"Ratio to {baseline} without disturbed rounds",
+                (*names, *(f"ratio_undisturbed_{d}_{p}" for d, p in SLOTS)),
+                detail=True,
+            )
+        )
     return tuple(found)

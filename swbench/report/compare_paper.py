@@ -1,4 +1,6 @@
-"""A run beside the supplement: its FLOPs digit by digit, and its ratios to BN against the paper's."""
+"""A run beside the supplement: its FLOPs digit by digit, and its ratios to BN against the
+paper's.
+"""
 
 from __future__ import annotations
 
@@ -28,16 +30,24 @@ SAME_DIGITS, OTHER_DIGITS = "equal as printed", "differs"
 
 
 def compare_paper(run: StoredRun) -> Table:
-    """A table of every figure that both have. Raises OptionError for a run whose suite names no table of the paper.
+    """A table of every figure that both have. Raises OptionError for a run whose suite names no
+    table of the paper.
 
-    Seconds are not compared: the paper's are of other hardware. A ratio is called slower or faster than the paper's only if its interval
-    excludes the paper's figure, which is printed with three digits and without an interval of its own.
+    Seconds are not compared: the paper's are of other hardware. A ratio is called slower or faster
+    than the paper's only if its interval excludes the paper's figure, which is printed with three
+    digits and without an interval of its own.
     """
     paper = paper_table(run.plan.paper) if run.plan.paper else None
     if paper is None:
-        raise OptionError(f"suite {run.plan.suite!r} names no table of the paper to compare with; table1 and table2 belong to imagenet and cityscapes")
+        raise OptionError(
+            f"suite {run.plan.suite!r} names no table of the paper to compare "
+            "with; table1 and table2 belong to imagenet and cityscapes"
+        )
     table = build_table(run, paper)
-    sections = tuple(Section(section.title, tuple(line for row in section.rows for line in _lines(row, table))) for section in table.sections)
+    sections = tuple(
+        Section(section.title, tuple(line for row in section.rows for line in _lines(row, table)))
+        for section in table.sections
+    )
     sections = tuple(section for section in sections if section.rows)
     return Table(
         title=f"{table.title}, beside {paper.title} of the paper",
@@ -61,15 +71,29 @@ def _lines(row: Row, table: Table):
         cells = {
             "ours": Cell(ours.value, printed=ours.text(table.column("gflops_paper"))),
             "paper": printed,
-            "ours_over_paper": Cell(ours.value / printed.value, printed=f"{ours.value / printed.value:.5f}"),
+            "ours_over_paper": Cell(
+                ours.value / printed.value, printed=f"{ours.value / printed.value:.5f}"
+            ),
             "verdict": Cell(SAME_DIGITS if same else OTHER_DIGITS),
         }
-        yield Row(row.label, {"label": Cell(row.label), "quantity": Cell("GFLOPs (paper's rule)"), **cells}, row.role)
+        yield Row(
+            row.label,
+            {"label": Cell(row.label), "quantity": Cell("GFLOPs (paper's rule)"), **cells},
+            row.role,
+        )
     for device, which in SLOTS:
-        ours, theirs = row.cell(f"ratio_{device}_{which}"), row.cell(f"paper_ratio_{device}_{which}")
+        ours, theirs = (
+            row.cell(f"ratio_{device}_{which}"),
+            row.cell(f"paper_ratio_{device}_{which}"),
+        )
         if theirs.value is None:
             continue
-        base = {"label": Cell(row.label), "quantity": Cell(f"{device.upper()} {PASSES[which]}, ratio to BN"), "ours": ours, "paper": theirs}
+        base = {
+            "label": Cell(row.label),
+            "quantity": Cell(f"{device.upper()} {PASSES[which]}, ratio to BN"),
+            "ours": ours,
+            "paper": theirs,
+        }
         yield Row(row.label, {**base, **_judged(ours, theirs, table.meta["confidence"])}, row.role)
 
 
@@ -78,4 +102,7 @@ def _judged(ours: Cell, theirs: Cell, confidence: float) -> dict[str, Cell]:
         return {"verdict": Cell(NOT_COMPARABLE)}
     low, high = (None if bound is None else bound / theirs.value for bound in (ours.low, ours.high))
     found = Interval(ours.value / theirs.value, low, high, confidence, 0)
-    return {"ours_over_paper": Cell(found.estimate, low, high), "verdict": Cell(verdict(found, None))}
+    return {
+        "ours_over_paper": Cell(found.estimate, low, high),
+        "verdict": Cell(verdict(found, None)),
+    }

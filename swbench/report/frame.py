@@ -12,17 +12,31 @@ if TYPE_CHECKING:
 def load_run(path: str | os.PathLike) -> pandas.DataFrame:
     """Every sample of a stored run, one row a sample; `path` is the run's folder.
 
-    Columns are those of the long CSV: what the case is, replicate, attempt and round, `metric`, `unit` and `value` (SI), status, and whether the
-    round is marked as disturbed. A cell that failed before its first sample has one row without a metric. Raises StoreError if it cannot be read.
+    Columns are those of the long CSV: what the case is, replicate, attempt and round, `metric`,
+    `unit` and `value` (SI), status, and whether the round is marked as disturbed. A cell that
+    failed before its first sample has one row without a metric. Raises StoreError if it cannot be
+    read.
     """
     import pandas
 
     from swbench.report.raw import COLUMNS, samples
     from swbench.store import load
 
-    rows = [(*case, *place, *sample, *outcome) for case, place, sample, outcome in samples(load(path))]
+    rows = [
+        (*case, *place, *sample, *outcome) for case, place, sample, outcome in samples(load(path))
+    ]
     frame = pandas.DataFrame.from_records(rows, columns=list(COLUMNS))
-    whole = ["layers", "group_size", "classes", "image_height", "image_width", "batch", "threads", "world", "nodes"]
+    whole = [
+        "layers",
+        "group_size",
+        "classes",
+        "image_height",
+        "image_width",
+        "batch",
+        "threads",
+        "world",
+        "nodes",
+    ]
     whole += ["replicate", "round", "position"]
     frame[whole] = frame[whole].astype("Int64")
     frame["value"] = frame["value"].astype(float)

@@ -1,4 +1,6 @@
-"""Confidence intervals whose unit of replication is the process: a ratio to the baseline, and an absolute time."""
+"""Confidence intervals whose unit of replication is the process: a ratio to the baseline, and an
+absolute time.
+"""
 
 import math
 import statistics
@@ -12,15 +14,20 @@ Pair = tuple[float, float]
 
 @lru_cache(maxsize=512)
 def t_quantile(confidence: float, degrees: int) -> float:
-    """The two-sided Student t factor: P(|T| <= factor) = `confidence` for `degrees` >= 1 degrees of freedom."""
-    from scipy.special import stdtrit  # scipy.stats would cost a second at start-up, and listing suites needs neither
+    """The two-sided Student t factor: P(|T| <= factor) = `confidence` for `degrees` >= 1 degrees of
+    freedom.
+    """
+    # scipy.stats would cost a second at start-up, and listing suites needs neither
+    from scipy.special import stdtrit
 
     return float(stdtrit(degrees, 0.5 + confidence / 2))
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A ratio (variant / baseline) with its confidence interval; `low` and `high` are None where one replicate allows none."""
+    """A ratio (variant / baseline) with its confidence interval; `low` and `high` are None where
+    one replicate allows none.
+    """
 
     estimate: float
     low: float | None
@@ -35,12 +42,16 @@ class Interval:
 
     @property
     def half_width(self) -> float:
-        """Half the length of the interval of the log-ratio (0.01 reads as ±1 %); infinite where there is no interval."""
+        """Half the length of the interval of the log-ratio (0.01 reads as ±1 %); infinite where
+        there is no interval.
+        """
         return 0.5 * math.log(self.high / self.low) if self.known else math.inf
 
     @property
     def effect(self) -> float:
-        """The log-ratio: 0 where variant and baseline take the same time, 0.05 for about 5 % slower."""
+        """The log-ratio: 0 where variant and baseline take the same time, 0.05 for about 5 %
+        slower.
+        """
         return math.log(self.estimate)
 
     def holds(self, ratio: float) -> bool:
@@ -50,7 +61,9 @@ class Interval:
 
 @dataclass(frozen=True)
 class Absolute:
-    """Seconds of one cell. `mean`, `median` and `std` are over all iterations; `low` and `high` bound the mean and come from the replicates."""
+    """Seconds of one cell. `mean`, `median` and `std` are over all iterations; `low` and `high`
+    bound the mean and come from the replicates.
+    """
 
     mean: float
     median: float
@@ -63,31 +76,42 @@ class Absolute:
 
 
 def replicate_value(pairs: Sequence[Pair]) -> float:
-    """The median over rounds of log(variant / baseline): what one process has to say. Raises ValueError for times that are not positive."""
+    """The median over rounds of log(variant / baseline): what one process has to say. Raises
+    ValueError for times that are not positive.
+    """
     try:
         return statistics.median([math.log(variant / baseline) for baseline, variant in pairs])
     except (ValueError, ZeroDivisionError):
-        raise ValueError("a log-ratio needs at least one round, and times greater than zero in each") from None
+        raise ValueError(
+            "a log-ratio needs at least one round, and times greater than zero in each"
+        ) from None
 
 
 def mean_interval(values: Sequence[float], confidence: float) -> tuple[float, float | None]:
-    """Mean of `values` and the half-width of its t-interval, t(confidence, K-1)·s/√K; None for a single value."""
+    """Mean of `values` and the half-width of its t-interval, t(confidence, K-1)·s/√K; None for a
+    single value.
+    """
     mean = statistics.fmean(values)
     if len(values) < 2:
         return mean, None
-    return mean, t_quantile(confidence, len(values) - 1) * deviation(values, mean) / math.sqrt(len(values))
+    return mean, t_quantile(confidence, len(values) - 1) * deviation(values, mean) / math.sqrt(
+        len(values)
+    )
 
 
 def deviation(values: Sequence[float], mean: float) -> float:
-    """The sample standard deviation of at least two values about their mean. `statistics.stdev` computes in fractions, 50 times slower."""
+    """The sample standard deviation of at least two values about their mean. `statistics.stdev`
+    computes in fractions, 50 times slower.
+    """
     return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
 def log_ratio(replicates: Sequence[Sequence[Pair]], confidence: float = 0.95) -> Interval:
-    """The ratio variant / baseline: mean over replicates of the median over rounds of the log-ratio, with a t-interval over replicates.
+    """The ratio variant / baseline: mean over replicates of the median over rounds of the
+    log-ratio, with a t-interval over replicates.
 
-    `replicates[k]` holds the (baseline_s, variant_s) of each round of process k; replicates without a round count for nothing.
-    Raises ValueError where no round is left at all.
+    `replicates[k]` holds the (baseline_s, variant_s) of each round of process k; replicates without
+    a round count for nothing. Raises ValueError where no round is left at all.
     """
     values = [replicate_value(pairs) for pairs in replicates if pairs]
     if not values:
@@ -95,15 +119,19 @@ def log_ratio(replicates: Sequence[Sequence[Pair]], confidence: float = 0.95) ->
     mean, half = mean_interval(values, confidence)
     if half is None:
         return Interval(math.exp(mean), None, None, confidence, len(values))
-    return Interval(math.exp(mean), math.exp(mean - half), math.exp(mean + half), confidence, len(values))
+    return Interval(
+        math.exp(mean), math.exp(mean - half), math.exp(mean + half), confidence, len(values)
+    )
 
 
 def absolute(replicates: Sequence[Sequence[float]], confidence: float = 0.95) -> Absolute:
-    """Absolute seconds: mean over all iterations (the paper's statistic) with median, sample deviation and a t-interval over replicate means.
+    """Absolute seconds: mean over all iterations (the paper's statistic) with median, sample
+    deviation and a t-interval over replicate means.
 
-    The interval is taken of the logarithms of the replicate means and laid around the mean over all iterations: mean · exp(±t·s/√K). Seconds are
-    positive, and so are both its ends; where replicates differ little it is the plain t-interval. There is none where a replicate's mean is 0.
-    Raises ValueError where there is no sample.
+    The interval is taken of the logarithms of the replicate means and laid around the mean over all
+    iterations: mean · exp(±t·s/√K). Seconds are positive, and so are both its ends; where
+    replicates differ little it is the plain t-interval. There is none where a replicate's mean is
+    0. Raises ValueError where there is no sample.
     """
     filled = [list(samples) for samples in replicates if samples]
     every = [sample for samples in filled for sample in samples]

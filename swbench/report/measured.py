@@ -1,4 +1,6 @@
-"""What a run measured, cell by cell: statuses, seconds, ratios to the baseline, and everything that is measured once a case."""
+"""What a run measured, cell by cell: statuses, seconds, ratios to the baseline, and everything that
+is measured once a case.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,18 @@ from swbench.report.statistics import (
     unstable,
     verdict,
 )
-from swbench.result import COUNTED, FORWARD, FORWARD_BACKWARD, FORWARD_BACKWARD_WALL, OK, PAIRED, STATUSES, Result, Round, ran_out
+from swbench.result import (
+    COUNTED,
+    FORWARD,
+    FORWARD_BACKWARD,
+    FORWARD_BACKWARD_WALL,
+    OK,
+    PAIRED,
+    STATUSES,
+    Result,
+    Round,
+    ran_out,
+)
 
 if TYPE_CHECKING:
     from swbench.store import StoredRun
@@ -38,12 +51,16 @@ PENDING = "not finished"
 
 
 BUSY_ENOUGH = 0.9
-"""Below this share of kernels in the wall time a GPU waits for its host: launch-bound (docs/measuring-gpu.md)."""
+"""Below this share of kernels in the wall time a GPU waits for its host: launch-bound
+(docs/measuring-gpu.md).
+"""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """One timing metric of one cell. `ratio` is to the group's baseline, `quiet` the same without disturbed rounds and blocks (None where none was marked)."""
+    """One timing metric of one cell. `ratio` is to the group's baseline, `quiet` the same without
+    disturbed rounds and blocks (None where none was marked).
+    """
 
     absolute: Absolute
     ratio: Interval | None
@@ -56,9 +73,10 @@ class Timing:
 class Measured:
     """One case of one group.
 
-    `chosen` is what was decided at run time, `counted` what counting has to say of its numbers. `status` is the worst of its replicates, `failed` of
-    `replicates` are not ok; `values` holds the samples of every metric that is not a time of a round, over all replicates.
-    `wall_s` is the host's mean wall time of an iteration of both passes, beside the events of a GPU.
+    `chosen` is what was decided at run time, `counted` what counting has to say of its numbers.
+    `status` is the worst of its replicates, `failed` of `replicates` are not ok; `values` holds the
+    samples of every metric that is not a time of a round, over all replicates. `wall_s` is the
+    host's mean wall time of an iteration of both passes, beside the events of a GPU.
     """
 
     group: Group
@@ -81,7 +99,9 @@ class Measured:
 
     @property
     def busy_share(self) -> float | None:
-        """The share of an iteration's wall time for which a kernel ran; None where it was not measured."""
+        """The share of an iteration's wall time for which a kernel ran; None where it was not
+        measured.
+        """
         busy_s = _mean(self.values.get("gpu_busy_s", ()))
         return busy_s / self.wall_s if busy_s is not None and self.wall_s else None
 
@@ -109,7 +129,9 @@ class MeasuredRun:
         self.confidence = confidence_of(run.plan.protocol.target_ci)
         out = ran_out(run.results)
         self.groups, self.given_up = run.plan.due(out), run.plan.given_up(out)
-        """The groups that were measured or are still to be, and of these those that did not fit, so that another was measured in their place."""
+        """The groups that were measured or are still to be, and of these those that did not fit, so
+        that another was measured in their place.
+        """
         self._results: dict[tuple[str, str], list[Result]] = defaultdict(list)
         sealed = set()
         for result in run.results:
@@ -128,7 +150,11 @@ class MeasuredRun:
     @cached_property
     def noise(self) -> dict[tuple[str, str], Interval]:
         """The A/A interval by group and metric, where the group has a control that was measured."""
-        found = {(group.name, metric): self._noise(group, metric) for group in self.groups for metric in TIMES}
+        found = {
+            (group.name, metric): self._noise(group, metric)
+            for group in self.groups
+            for metric in TIMES
+        }
         return {key: interval for key, interval in found.items() if interval is not None}
 
     def _noise(self, group: Group, metric: str) -> Interval | None:
@@ -145,13 +171,24 @@ class MeasuredRun:
             key = case.key
             results = self._results.get((group.name, key), [])
             status, detail, failed = worst(results)
-            if status == OK and "time" in self.run.plan.metrics and all(result.replicate == COUNTED for result in results):
+            if (
+                status == OK
+                and "time" in self.run.plan.metrics
+                and all(result.replicate == COUNTED for result in results)
+            ):
                 status = PENDING  # its operations are counted, but no replicate has timed it yet
             chosen, counted = (
-                {name: value for result in reversed(results) if (result.replicate == COUNTED) == of_count for name, value in _told(result)}
+                {
+                    name: value
+                    for result in reversed(results)
+                    if (result.replicate == COUNTED) == of_count
+                    for name, value in _told(result)
+                }
                 for of_count in (False, True)
             )
-            times = {metric: self._timing(group, rounds, calm, baseline, key, metric) for metric in TIMES}
+            times = {
+                metric: self._timing(group, rounds, calm, baseline, key, metric) for metric in TIMES
+            }
             yield Measured(
                 group=group,
                 case=case,
@@ -164,10 +201,24 @@ class MeasuredRun:
                 counted=counted,
                 values=merged(results),
                 times={metric: timing for metric, timing in times.items() if timing is not None},
-                wall_s=_mean([one for samples in seconds_of(rounds, key, FORWARD_BACKWARD_WALL) for one in samples]),
+                wall_s=_mean(
+                    [
+                        one
+                        for samples in seconds_of(rounds, key, FORWARD_BACKWARD_WALL)
+                        for one in samples
+                    ]
+                ),
             )
 
-    def _timing(self, group: Group, rounds: Replicates, calm: Replicates | None, baseline: str | None, key: str, metric: str) -> Timing | None:
+    def _timing(
+        self,
+        group: Group,
+        rounds: Replicates,
+        calm: Replicates | None,
+        baseline: str | None,
+        key: str,
+        metric: str,
+    ) -> Timing | None:
         samples = seconds_of(rounds, key, metric)
         if not any(samples):
             return None
@@ -182,13 +233,19 @@ class MeasuredRun:
             absolute=absolute(samples, self.confidence),
             ratio=ratio,
             quiet=without,
-            verdict=verdict(ratio, self.noise.get((group.name, metric))) if ratio is not None else "",
-            unstable=ratio is not None and group.name not in self.given_up and unstable(ratio, self.run.plan.protocol.target_ci),
+            verdict=verdict(ratio, self.noise.get((group.name, metric)))
+            if ratio is not None
+            else "",
+            unstable=ratio is not None
+            and group.name not in self.given_up
+            and unstable(ratio, self.run.plan.protocol.target_ci),
         )
 
 
 def worst(results: Iterable[Result]) -> tuple[str, str, int]:
-    """(status, detail, number of failed replicates) of one cell: `ok` only if every replicate is; `not finished` if there is none."""
+    """(status, detail, number of failed replicates) of one cell: `ok` only if every replicate is;
+    `not finished` if there is none.
+    """
     found = list(results)
     failures = [result for result in found if result.status != OK]
     if not found:
@@ -206,13 +263,21 @@ def merged(results: Iterable[Result]) -> dict[str, tuple[float, ...]]:
     for result in results:
         for measurement in result.measurements:
             if measurement.metric not in TIMES:
-                found[measurement.metric] = found.get(measurement.metric, ()) + tuple(measurement.samples)
+                found[measurement.metric] = found.get(measurement.metric, ()) + tuple(
+                    measurement.samples
+                )
     return found
 
 
 def _told(result: Result) -> Iterable[tuple[str, str]]:
-    """What was decided at run time; that a case was to be paired, which the engine remembers of every one, only where that came to a measurement."""
-    return [(name, value) for name, value in result.chosen.items() if name != PAIRED or result.status == OK]
+    """What was decided at run time; that a case was to be paired, which the engine remembers of
+    every one, only where that came to a measurement.
+    """
+    return [
+        (name, value)
+        for name, value in result.chosen.items()
+        if name != PAIRED or result.status == OK
+    ]
 
 
 def _samples(rounds: Iterable[Round]) -> int:
@@ -224,5 +289,7 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def is_control(cell: Measured) -> bool:
-    """Whether the cell is the baseline's twin, which shows the noise floor and is no row of a table."""
+    """Whether the cell is the baseline's twin, which shows the noise floor and is no row of a
+    table.
+    """
     return cell.case.role == CONTROL

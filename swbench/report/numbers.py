@@ -1,4 +1,6 @@
-"""How every number is written: one rule a kind of quantity, used by all exporters, so that their figures agree to the last digit."""
+"""How every number is written: one rule a kind of quantity, used by all exporters, so that their
+figures agree to the last digit.
+"""
 
 import math
 from collections.abc import Callable
@@ -6,13 +8,17 @@ from collections.abc import Callable
 from swbench.errors import printable
 
 MISSING = "–"
-"""What stands where there is nothing to say, the paper's figure for a row it does not have, for instance."""
+"""What stands where there is nothing to say, the paper's figure for a row it does not have, for
+instance.
+"""
 
 NO_DIFFERENCE_MARK = "≈"
 
 
 def significant(value: float, digits: int = 4) -> str:
-    """`value` with `digits` significant digits and no exponent between 1e-4 and 1e6, as 0.2104, 17.61 and 1234."""
+    """`value` with `digits` significant digits and no exponent between 1e-4 and 1e6, as 0.2104,
+    17.61 and 1234.
+    """
     if value == 0:
         return "0"
     if not 1e-4 <= abs(value) < 1e6:
@@ -66,7 +72,9 @@ FORMATS: dict[str, Callable[[float], str]] = {
     "megahertz": lambda value: f"{value / 1e6:.0f}",
     "mebibytes": lambda value: significant(value / 2**20),
 }
-"""Kind of column -> text of a value in SI units. The unit is in the column's header; a share carries its own."""
+"""Kind of column -> text of a value in SI units. The unit is in the column's header; a share
+carries its own.
+"""
 
 
 def number(value: float, kind: str) -> str:
@@ -91,5 +99,7 @@ STATUS_WORDS = {
 
 
 def status_words(status: str) -> str:
-    """A status as a reader sees it; those this version does not know are shown as they are, control characters escaped."""
+    """A status as a reader sees it; those this version does not know are shown as they are, control
+    characters escaped.
+    """
     return STATUS_WORDS.get(status, printable(status))

@@ -9,7 +9,9 @@ PLACES = (
     Path(__file__).resolve().parents[2] / "results" / "paper",
     Path("results") / "paper",
 )
-"""Where the tables lie: beside the package in a checkout, else in the working directory's own `results`."""
+"""Where the tables lie: beside the package in a checkout, else in the working directory's own
+`results`.
+"""
 
 TIMES = ("cpu_f_s", "cpu_fb_s", "gpu_f_s", "gpu_fb_s")
 
@@ -17,7 +19,9 @@ SETTINGS = {
     "table1": {"title": "Table 1", "image": (224, 224), "cpu": 1, "cuda": 1},
     "table2": {"title": "Table 2", "image": (713, 713), "cpu": 1, "cuda": 16},
 }
-"""What the supplement measured at. GPU batch 1 in Table 1 is inferred: 0.353 s over 72 matrices is one 2019 GPU SVD each."""
+"""What the supplement measured at. GPU batch 1 in Table 1 is inferred: 0.353 s over 72 matrices is
+one 2019 GPU SVD each.
+"""
 
 HARDWARE = "Xeon E5-2682 v4 and Tesla V100, PyTorch of 2019"
 
@@ -38,7 +42,9 @@ class PaperRow:
 
 @dataclass(frozen=True)
 class PaperTable:
-    """One table of the supplement. `rows` is empty where a run is to be shown without the paper's figures."""
+    """One table of the supplement. `rows` is empty where a run is to be shown without the paper's
+    figures.
+    """
 
     name: str
     rows: tuple[PaperRow, ...] = ()
@@ -49,7 +55,9 @@ class PaperTable:
         return str(SETTINGS.get(self.name, {}).get("title", self.name))
 
     def row(self, norm: str, layers: int) -> PaperRow | None:
-        """The row of this normalisation and number of whitened layers; None if the paper has none."""
+        """The row of this normalisation and number of whitened layers; None if the paper has
+        none.
+        """
         return next((row for row in self.rows if (row.norm, row.layers) == (norm, layers)), None)
 
     def ratio(self, norm: str, layers: int, name: str) -> float | None:
@@ -58,7 +66,9 @@ class PaperTable:
         return row.value(name) / base.value(name) if row and base else None
 
     def applies(self, image: tuple[int, int], device: str, batch: int | None) -> bool:
-        """Whether times at this image size and batch on this kind of device are what the paper timed."""
+        """Whether times at this image size and batch on this kind of device are what the paper
+        timed.
+        """
         setting = SETTINGS.get(self.name)
         return setting is not None and tuple(image) == setting["image"] and batch == setting[device]
 
@@ -71,14 +81,22 @@ class PaperTable:
 def _read(path: Path) -> PaperTable:
     with path.open(encoding="utf-8", newline="") as lines:
         rows = tuple(
-            PaperRow(line["model"], line["norm"], int(line["layers"]), {name: line[name] for name in ("gflops", *TIMES)}) for line in csv.DictReader(lines)
+            PaperRow(
+                line["model"],
+                line["norm"],
+                int(line["layers"]),
+                {name: line[name] for name in ("gflops", *TIMES)},
+            )
+            for line in csv.DictReader(lines)
         )
     return PaperTable(path.stem, rows)
 
 
 @cache
 def paper_table(name: str) -> PaperTable | None:
-    """The supplement's table called `name` (`table1`, `table2`); None where the file is not at hand, as in an installation without a checkout."""
+    """The supplement's table called `name` (`table1`, `table2`); None where the file is not at
+    hand, as in an installation without a checkout.
+    """
     if name not in SETTINGS:  # a suite names its table; the name must not reach other files
         return None
     for place in PLACES:

@@ -5,7 +5,9 @@ from swbench.errors import printable
 FORMULA = ("=", "+", "-", "@")
 """A spreadsheet runs a cell that starts with one of these (OWASP, "CSV injection")."""
 
-_MARKDOWN = str.maketrans({**{c: f"\\{c}" for c in "\\`*_[]|~#$!"}, "<": "&lt;", ">": "&gt;", "&": "&amp;"})
+_MARKDOWN = str.maketrans(
+    {**{c: f"\\{c}" for c in "\\`*_[]|~#$!"}, "<": "&lt;", ">": "&gt;", "&": "&amp;"}
+)
 
 _LATEX = str.maketrans(
     {
@@ -44,16 +46,22 @@ _LATEX = str.maketrans(
     }
 )
 _LATEX_LETTERS = frozenset(chr(code) for code in range(0xC0, 0x180)) - {"ĸ", "ŉ", "ſ"}
-"""Letters that the T1 font encoding has or composes; anything else is written by its code point, so that the document compiles."""
+"""Letters that the T1 font encoding has or composes; anything else is written by its code point, so
+that the document compiles.
+"""
 
 
 def plain(text: object) -> str:
-    """One line of text in which every control character, line break and direction override is visible as an escape."""
+    """One line of text in which every control character, line break and direction override is
+    visible as an escape.
+    """
     return printable(text)
 
 
 def spreadsheet(text: object) -> str:
-    """Text that no spreadsheet takes for a formula: an apostrophe before a leading =, +, - or @, wherever white space hides it."""
+    """Text that no spreadsheet takes for a formula: an apostrophe before a leading =, +, - or @,
+    wherever white space hides it.
+    """
     shown = plain(text)
     return f"'{shown}" if shown.lstrip().startswith(FORMULA) else shown
 
@@ -66,5 +74,9 @@ def markdown(text: object) -> str:
 def latex(text: object) -> str:
     """Text that LaTeX (pdfLaTeX, T1) sets as it is."""
     shown = plain(text)
-    known = "".join(c if c.isascii() or c in _LATEX_LETTERS or ord(c) in _LATEX else f"[U+{ord(c):04X}]" for c in shown)
-    return known.translate(_LATEX).replace("--", "-{}-").replace("--", "-{}-")  # twice, because matches do not overlap
+    known = "".join(
+        c if c.isascii() or c in _LATEX_LETTERS or ord(c) in _LATEX else f"[U+{ord(c):04X}]"
+        for c in shown
+    )
+    # twice, because matches do not overlap
+    return known.translate(_LATEX).replace("--", "-{}-").replace("--", "-{}-")

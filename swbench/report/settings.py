@@ -1,4 +1,6 @@
-"""Which cells stand in one row: the settings of CPU and GPU that are read side by side, as in the supplement."""
+"""Which cells stand in one row: the settings of CPU and GPU that are read side by side, as in the
+supplement.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,7 +13,9 @@ DEVICES = ("cpu", "cuda")
 
 @dataclass(frozen=True)
 class Setting:
-    """What a section fixes on one kind of device; `device` says which of several, as in `cuda:1`."""
+    """What a section fixes on one kind of device; `device` says which of several, as in
+    `cuda:1`.
+    """
 
     batch: int
     mode: str
@@ -38,7 +42,9 @@ class Setting:
         if self.mode != "eager":
             parts.append(self.mode)
         if self.world > 1:
-            parts.append(f"{self.world} processes{f' on {self.nodes} nodes' if self.nodes > 1 else ''}")
+            parts.append(
+                f"{self.world} processes{f' on {self.nodes} nodes' if self.nodes > 1 else ''}"
+            )
         if ":" in self.device:
             parts.append(self.device)
         return ", ".join(parts)
@@ -70,14 +76,19 @@ Pairing = tuple[Setting | None, Setting | None]
 def pairings(cells: Iterable[Measured]) -> list[tuple[Frame, Pairing]]:
     """The sections of a network table, in the order of the plan.
 
-    Settings with the same batch and mode go together (batch 1 with batch 1); where no two are alike they are paired in order (Table 2: batch 1 on
-    the CPU beside batch 16 on the GPU); what is left over stands alone.
+    Settings with the same batch and mode go together (batch 1 with batch 1); where no two are alike
+    they are paired in order (Table 2: batch 1 on the CPU beside batch 16 on the GPU); what is left
+    over stands alone.
     """
     found: dict[Frame, dict[str, dict[Setting, None]]] = {}
     for cell in cells:
         by_device = found.setdefault(Frame.of(cell.case), {device: {} for device in DEVICES})
         by_device.setdefault(device_kind(cell.case.device), {})[Setting.of(cell.case)] = None
-    return [(frame, pair) for frame, by_device in found.items() for pair in match(list(by_device["cpu"]), list(by_device["cuda"]))]
+    return [
+        (frame, pair)
+        for frame, by_device in found.items()
+        for pair in match(list(by_device["cpu"]), list(by_device["cuda"]))
+    ]
 
 
 def match(cpu: Sequence[Setting], gpu: Sequence[Setting]) -> list[Pairing]:

@@ -1,9 +1,19 @@
-"""The statistics of a run, in one place to import from: intervals, verdicts and the stopping rule (docs/measuring.md has the formulas)."""
+"""The statistics of a run, in one place to import from: intervals, verdicts and the stopping rule
+(docs/measuring.md has the formulas).
+"""
 
 from swbench.report.intervals import Absolute, Interval, Pair, absolute, log_ratio
 from swbench.report.samples import noise_floor, pairs, seconds, undisturbed
 from swbench.report.stopping import Decision, Stopping, confidence_of
-from swbench.report.verdict import FASTER, NO_DIFFERENCE, SLOWER, TOO_FEW, UNSTABLE, unstable, verdict
+from swbench.report.verdict import (
+    FASTER,
+    NO_DIFFERENCE,
+    SLOWER,
+    TOO_FEW,
+    UNSTABLE,
+    unstable,
+    verdict,
+)
 
 __all__ = [
     "FASTER",

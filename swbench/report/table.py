@@ -1,4 +1,6 @@
-"""The one object that every exporter writes: numbers with their intervals and statuses, never text that was rounded on the way."""
+"""The one object that every exporter writes: numbers with their intervals and statuses, never text
+that was rounded on the way.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from swbench.garbage import uncollected
-from swbench.report.numbers import FORMATS, MISSING, NO_DIFFERENCE_MARK, interval, number, status_words
+from swbench.report.numbers import (
+    FORMATS,
+    MISSING,
+    NO_DIFFERENCE_MARK,
+    interval,
+    number,
+    status_words,
+)
 
 if TYPE_CHECKING:
     from swbench.report.paper import PaperTable
@@ -20,9 +29,10 @@ TEXT = "text"
 class Column:
     """One column.
 
-    `name` is the name in CSV and JSON and carries the unit; `header` is for people; `kind` chooses the number format (`text` for none);
-    `span` is the heading it shares with its neighbours (CPU, GPU); `bounds` says that an interval belongs to the value; `needed` that a cell
-    without a value prints its status even in CSV.
+    `name` is the name in CSV and JSON and carries the unit; `header` is for people; `kind` chooses
+    the number format (`text` for none); `span` is the heading it shares with its neighbours (CPU,
+    GPU); `bounds` says that an interval belongs to the value; `needed` that a cell without a value
+    prints its status even in CSV.
     """
 
     name: str
@@ -41,7 +51,8 @@ class Column:
 class Cell(NamedTuple):
     """A value in SI units with its interval; or, where `value` is None, the `status` that says why.
 
-    `printed` is the text of a figure that is quoted as its source prints it; `verdict` what an interval means; `detail` a longer explanation.
+    `printed` is the text of a figure that is quoted as its source prints it; `verdict` what an
+    interval means; `detail` a longer explanation.
     """
 
     value: float | int | str | None = None
@@ -62,7 +73,11 @@ class Cell(NamedTuple):
             return str(self.value)
         shown = number(self.value, column.kind)
         if column.bounds:
-            shown += f" {interval(self.low, self.high, column.kind)}" if self.low is not None and self.high is not None else " [no interval]"
+            shown += (
+                f" {interval(self.low, self.high, column.kind)}"
+                if self.low is not None and self.high is not None
+                else " [no interval]"
+            )
         return f"{shown} {NO_DIFFERENCE_MARK}" if self.verdict == "no difference seen" else shown
 
 
@@ -71,7 +86,9 @@ NOTHING = Cell()
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One model and solver (or one solver): its cells by column name. `role` is the case's; `mark` singles it out (`★` for the best)."""
+    """One model and solver (or one solver): its cells by column name. `role` is the case's; `mark`
+    singles it out (`★` for the best).
+    """
 
     label: str
     cells: Mapping[str, Cell]
@@ -94,7 +111,9 @@ class Section:
 
 @dataclass(frozen=True)
 class Panel:
-    """A choice of columns that is read together; human formats write one table a panel and section. `detail`: left out where space is short."""
+    """A choice of columns that is read together; human formats write one table a panel and section.
+    `detail`: left out where space is short.
+    """
 
     title: str
     columns: tuple[str, ...]
@@ -105,8 +124,9 @@ class Panel:
 class Table:
     """A run as people and programs read it.
 
-    `warnings` come before everything else in every format; `notes` explain marks and sources; `footer` holds the environment, the command to
-    reproduce the run and how quiet the machine was. `columns` is every column in CSV order, the same for all runs of a `kind`.
+    `warnings` come before everything else in every format; `notes` explain marks and sources;
+    `footer` holds the environment, the command to reproduce the run and how quiet the machine was.
+    `columns` is every column in CSV order, the same for all runs of a `kind`.
     """
 
     title: str
@@ -144,7 +164,8 @@ class Table:
 
 
 def build_table(run: StoredRun, paper: PaperTable | None = None) -> Table:
-    """The table of a stored run, complete or not; `paper` defaults to the supplement's table that the suite names, if it is at hand.
+    """The table of a stored run, complete or not; `paper` defaults to the supplement's table that
+    the suite names, if it is at hand.
 
     Network suites give the supplement's rows and columns, solver suites a section a size.
     """

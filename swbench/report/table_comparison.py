@@ -35,7 +35,9 @@ def comparison_table(comparison: Comparison) -> Table:
             "basis": Cell("seconds" if seconds else "ratio"),
             "a": NOTHING if gone else Cell(one.a, printed=_shown(one.a, seconds)),
             "b": NOTHING if gone else Cell(one.b, printed=_shown(one.b, seconds)),
-            "b_over_a": Cell(status="not comparable") if gone else Cell(one.ratio.estimate, one.ratio.low, one.ratio.high, verdict=one.verdict),
+            "b_over_a": Cell(status="not comparable")
+            if gone
+            else Cell(one.ratio.estimate, one.ratio.low, one.ratio.high, verdict=one.verdict),
             "verdict": Cell(one.verdict),
             "regression": Cell("yes" if (one.case, one.metric) in regressions else "no"),
             "reason": Cell(one.reason or None),
@@ -45,17 +47,41 @@ def comparison_table(comparison: Comparison) -> Table:
             "run_b": Cell(comparison.b),
             "case": Cell(one.case),
         }
-        groups.setdefault(one.group, []).append(Row(one.label, cells, mark="▲" if (one.case, one.metric) in regressions else ""))
-    warnings = [f"REGRESSION: {count(len(regressions), 'cell')} slower by more than {100 * comparison.threshold:g} %."] if regressions else []
+        groups.setdefault(one.group, []).append(
+            Row(one.label, cells, mark="▲" if (one.case, one.metric) in regressions else "")
+        )
+    warnings = (
+        [
+            (
+                f"REGRESSION: {count(len(regressions), 'cell')} slower by more than "
+                f"{100 * comparison.threshold:g} %."
+            )
+        ]
+        if regressions
+        else []
+    )
     if comparison.lost:
-        warnings.append(f"FAILED: {count(len(comparison.lost), 'cell')} of A ran out of memory, crashed or timed out in B.")
+        warnings.append(
+            f"FAILED: {count(len(comparison.lost), 'cell')} of A ran out of "
+            "memory, crashed or timed out in B."
+        )
     if comparison.partly:
-        warnings.append(f"PARTLY FAILED: {count(len(comparison.partly), 'cell')} compared without the replicates that failed; the reasons stand beside them.")
-    if (skipped := sum(row.verdict == NOT_COMPARABLE for row in comparison.rows)) and (apart := skipped - len(comparison.lost)):
-        warnings.append(f"{apart} of {count(len(comparison.rows), 'cell')} not compared; the reasons stand beside them.")
+        warnings.append(
+            f"PARTLY FAILED: {count(len(comparison.partly), 'cell')} compared "
+            "without the replicates that failed; the reasons stand beside them."
+        )
+    if (skipped := sum(row.verdict == NOT_COMPARABLE for row in comparison.rows)) and (
+        apart := skipped - len(comparison.lost)
+    ):
+        warnings.append(
+            f"{apart} of {count(len(comparison.rows), 'cell')} not compared; the "
+            "reasons stand beside them."
+        )
     warnings += comparison.warnings
     if comparison.differences:
-        warnings.append(f"Unlike environments, so seconds are not compared: {'; '.join(comparison.differences)}")
+        warnings.append(
+            f"Unlike environments, so seconds are not compared: {'; '.join(comparison.differences)}"
+        )
     shown = ["label", "pass", "basis", "a", "b", "b_over_a", "verdict"]
     if any(row.reason for row in comparison.rows):
         shown.append("reason")
@@ -69,10 +95,15 @@ def comparison_table(comparison: Comparison) -> Table:
         sections=tuple(Section(group, tuple(rows)) for group, rows in groups.items()),
         warnings=tuple(warnings),
         notes=(
-            f"Intervals are Welch's at {100 * comparison.confidence:g} % over replicate processes. A row is compared by its ratio to the baseline of its own "
-            "run, in which the speed of the machine on the day cancels; the baseline by its seconds, which gate nothing."
+            f"Intervals are Welch's at {100 * comparison.confidence:g} % over replicate "
+            "processes. A row is compared by its ratio to the baseline of its own "
+            "run, in which the speed of the machine on the day cancels; the baseline by its "
+            "seconds, which gate nothing."
             if comparison.basis != SECONDS
-            else f"Seconds of both runs, with Welch's intervals at {100 * comparison.confidence:g} % over replicate processes.",
+            else (
+                "Seconds of both runs, with Welch's intervals at "
+                f"{100 * comparison.confidence:g} % over replicate processes."
+            ),
         ),
         meta={"confidence": comparison.confidence},
     )

@@ -1,4 +1,6 @@
-"""Solver suites: a section a size, a row a solver and spectrum, with what it costs, how exactly it whitens and what it promised."""
+"""Solver suites: a section a size, a row a solver and spectrum, with what it costs, how exactly it
+whitens and what it promised.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,14 @@ from swbench.result import FORWARD, FORWARD_BACKWARD, OK
 METRIC = {"f": FORWARD, "fb": FORWARD_BACKWARD}
 PASSES = {"f": "F", "fb": "F+B"}
 
-ERRORS = {"residual": "whitening_residual", "w_error": "w_error", "gradient_error": "gradient_error"}
-"""Column stem -> metric: ‖WΣWᵀ−I‖, relative error of W and of the gradient against float64; `_worst` and `_median` over the batch."""
+ERRORS = {
+    "residual": "whitening_residual",
+    "w_error": "w_error",
+    "gradient_error": "gradient_error",
+}
+"""Column stem -> metric: ‖WΣWᵀ−I‖, relative error of W and of the gradient against float64;
+`_worst` and `_median` over the batch.
+"""
 
 SCALARS = ("promised_error", "w_nonfinite_share", "gradient_nonfinite_share")
 """Columns that are a metric of the same name, the worst of all replicates."""
@@ -55,8 +63,16 @@ COLUMNS = (
     Column("detail", "Detail"),
     Column("verdict_f", "F"),
     Column("verdict_fb", "F+B"),
-    *(Column(f"{p}_{what}_s", f"{PASSES[p]} {what}, s", "seconds") for p in PASSES for what in ("low", "high", "median", "std")),
-    *(Column(f"{p}_{what}", f"{PASSES[p]} {what}", "count") for p in PASSES for what in ("iterations", "replicates")),
+    *(
+        Column(f"{p}_{what}_s", f"{PASSES[p]} {what}, s", "seconds")
+        for p in PASSES
+        for what in ("low", "high", "median", "std")
+    ),
+    *(
+        Column(f"{p}_{what}", f"{PASSES[p]} {what}", "count")
+        for p in PASSES
+        for what in ("iterations", "replicates")
+    ),
     Column("mode", "Mode"),
     Column("cache", "Cache"),
     Column("threads", "Threads", "count"),
@@ -76,7 +92,13 @@ def solver_table(run) -> Table:
     for cell in cells:
         by_size.setdefault(_size(cell.case), []).append(cell)
     sections = tuple(_section(run, found) for found in by_size.values())
-    have = frozenset(name for section in sections for row in section.rows for name, cell in row.cells.items() if cell.value is not None)
+    have = frozenset(
+        name
+        for section in sections
+        for row in section.rows
+        for name, cell in row.cells.items()
+        if cell.value is not None
+    )
     return Table(
         title=run.plan.title,
         kind="solver",
@@ -88,20 +110,40 @@ def solver_table(run) -> Table:
         warnings=notes.warnings_of(measured, no_gpu=False),
         notes=tuple(_notes(measured, sections)),
         footer=notes.footer_of(measured),
-        meta={"quick": run.plan.protocol.quick, "complete": run.complete, "confidence": measured.confidence, "created": run.created},
+        meta={
+            "quick": run.plan.protocol.quick,
+            "complete": run.complete,
+            "confidence": measured.confidence,
+            "created": run.created,
+        },
         source=run,
     )
 
 
 def _panels(have: frozenset[str]) -> tuple[Panel, ...]:
     names = ("label", "spectrum")
-    exactness = tuple(column.name for column in COLUMNS if column.span in ("Exactness", "Gradient") and column.name in have)
-    found = [Panel("Time of one matrix, and ratio to eigh [interval]", (*names, "f_per_matrix_s", "fb_per_matrix_s", "ratio_f", "ratio_fb", "status"))]
+    exactness = tuple(
+        column.name
+        for column in COLUMNS
+        if column.span in ("Exactness", "Gradient") and column.name in have
+    )
+    found = [
+        Panel(
+            "Time of one matrix, and ratio to eigh [interval]",
+            (*names, "f_per_matrix_s", "fb_per_matrix_s", "ratio_f", "ratio_fb", "status"),
+        )
+    ]
     if exactness:
         found.append(Panel("Exactness, against float64", (*names, *exactness, "exact")))
     spread = tuple(f"{p}_{what}_s" for p in PASSES for what in ("low", "high", "median", "std"))
     if "f_s" in have or "fb_s" in have:
-        found.append(Panel("Seconds of the whole batch: mean, its interval, median, deviation", (*names, "f_s", "fb_s", *spread), detail=True))
+        found.append(
+            Panel(
+                "Seconds of the whole batch: mean, its interval, median, deviation",
+                (*names, "f_s", "fb_s", *spread),
+                detail=True,
+            )
+        )
     return tuple(found)
 
 
@@ -112,7 +154,10 @@ def _size(case: SolverCase) -> tuple:
 def _section(run, cells: list[Measured]) -> Section:
     case = cells[0].case
     rows = [_row(run, cell) for cell in cells]
-    best = {spectrum: _best(rows, spectrum) for spectrum in dict.fromkeys(row.cell("spectrum").value for row in rows)}
+    best = {
+        spectrum: _best(rows, spectrum)
+        for spectrum in dict.fromkeys(row.cell("spectrum").value for row in rows)
+    }
     marked = []
     for row in rows:
         if best[row.cell("spectrum").value] is row:
@@ -122,8 +167,16 @@ def _section(run, cells: list[Measured]) -> Section:
     extras += [case.mode] if case.mode != "eager" else []
     extras += [f"{case.cache} cache"] if device_kind(case.device) == "cuda" else []
     faults = [(row, _faults(row)) for row in rows]
-    told = tuple(f"{row.label}, {row.cell('spectrum').value}: {'; '.join(found)}." for row, found in faults if found)
-    return Section("; ".join([f"B = {case.batch}, G = {case.group}, {case.dtype}, {case.device}", *extras]), tuple(marked), told)
+    told = tuple(
+        f"{row.label}, {row.cell('spectrum').value}: {'; '.join(found)}."
+        for row, found in faults
+        if found
+    )
+    return Section(
+        "; ".join([f"B = {case.batch}, G = {case.group}, {case.dtype}, {case.device}", *extras]),
+        tuple(marked),
+        told,
+    )
 
 
 def _row(run, cell: Measured) -> Row:
@@ -152,12 +205,18 @@ def _row(run, cell: Measured) -> Row:
     for which, metric in METRIC.items():
         _timing_cells(cells, which, cell, cell.times.get(metric))
     for stem, metric in ERRORS.items():
-        cells |= {f"{stem}_{name}": Cell(value) for name, value in _worst_and_median(cell, metric).items()}
+        cells |= {
+            f"{stem}_{name}": Cell(value) for name, value in _worst_and_median(cell, metric).items()
+        }
     for name in SCALARS:
         if values := cell.values.get(name):
             cells[name] = Cell(max(values))
     if cell.status != OK:
-        cells |= {column.name: Cell(status=cell.status) for column in COLUMNS if column.span in ("Exactness", "Gradient") and column.name not in cells}
+        cells |= {
+            column.name: Cell(status=cell.status)
+            for column in COLUMNS
+            if column.span in ("Exactness", "Gradient") and column.name not in cells
+        }
     return Row(cell.label, cells, role=case.role)
 
 
@@ -169,24 +228,44 @@ def _timing_cells(cells: dict[str, Cell], which: str, one: Measured, timing: Tim
         return
     seconds, batch = timing.absolute, max(1, one.case.batch)
     cells[names[0]] = Cell(seconds.mean, seconds.low, seconds.high)
-    cells[names[1]] = Cell(seconds.mean / batch, *(None if bound is None else bound / batch for bound in (seconds.low, seconds.high)))
+    cells[names[1]] = Cell(
+        seconds.mean / batch,
+        *(None if bound is None else bound / batch for bound in (seconds.low, seconds.high)),
+    )
     for what in ("low", "high", "median", "std"):
         cells[f"{which}_{what}_s"] = Cell(getattr(seconds, what))
-    cells[f"{which}_iterations"], cells[f"{which}_replicates"] = Cell(seconds.iterations), Cell(seconds.replicates)
+    cells[f"{which}_iterations"], cells[f"{which}_replicates"] = (
+        Cell(seconds.iterations),
+        Cell(seconds.replicates),
+    )
     if timing.ratio is not None:
-        cells[names[2]] = Cell(timing.ratio.estimate, timing.ratio.low, timing.ratio.high, verdict=timing.verdict)
+        cells[names[2]] = Cell(
+            timing.ratio.estimate, timing.ratio.low, timing.ratio.high, verdict=timing.verdict
+        )
         cells[f"verdict_{which}"] = Cell(timing.verdict)
     else:
-        cells[names[2]] = Cell(1.0, printed="1") if one.case.role == BASELINE else Cell(status="baseline failed" if one.status == OK else one.status)
+        cells[names[2]] = (
+            Cell(1.0, printed="1")
+            if one.case.role == BASELINE
+            else Cell(status="baseline failed" if one.status == OK else one.status)
+        )
 
 
 def _worst_and_median(cell: Measured, metric: str) -> dict[str, float]:
-    """Worst and median over the batch: the worst of all replicates, and the largest of their medians."""
-    return {name: max(values) for name in ("worst", "median") if (values := cell.values.get(f"{metric}_{name}"))}
+    """Worst and median over the batch: the worst of all replicates, and the largest of their
+    medians.
+    """
+    return {
+        name: max(values)
+        for name in ("worst", "median")
+        if (values := cell.values.get(f"{metric}_{name}"))
+    }
 
 
 def _best(rows: Iterable[Row], spectrum: str) -> Row | None:
-    """The fastest row of a spectrum that is exact, all finite and within its promise: by F+B, or by F where no row has F+B."""
+    """The fastest row of a spectrum that is exact, all finite and within its promise: by F+B, or by
+    F where no row has F+B.
+    """
     sound = [row for row in rows if row.cell("spectrum").value == spectrum and _sound(row)]
     for name in ("fb_s", "f_s"):
         timed = [row for row in sound if row.cell(name).value is not None]
@@ -204,23 +283,47 @@ def _faults(row: Row) -> list[str]:
     """What a row's accuracy has to be blamed for."""
     promised = row.cell("promised_error").value
     found = []
-    for what, stem, share, slack in (("W", "w_error", "w_nonfinite_share", 1.0), ("gradient", "gradient_error", "gradient_nonfinite_share", GRADIENT_SLACK)):
+    for what, stem, share, slack in (
+        ("W", "w_error", "w_nonfinite_share", 1.0),
+        ("gradient", "gradient_error", "gradient_nonfinite_share", GRADIENT_SLACK),
+    ):
         error, lost = row.cell(f"{stem}_worst").value, row.cell(share).value
         if lost:
             found.append(f"{what} not finite for {number(lost, 'share')} of the matrices")
         if promised is not None and error is not None and error > slack * promised:
-            found.append(f"{what} off by {number(error, 'error')} where {number(slack * promised, 'error')} is allowed")
+            found.append(
+                f"{what} off by {number(error, 'error')} where "
+                f"{number(slack * promised, 'error')} is allowed"
+            )
     return found
 
 
 def _notes(measured: MeasuredRun, sections: tuple[Section, ...]) -> Iterable[str]:
     yield notes.protocol_note(measured)
-    for text in (notes.paired_note(measured.cells), notes.noise_note(measured), notes.disturbance_note(measured)):
+    for text in (
+        notes.paired_note(measured.cells),
+        notes.noise_note(measured),
+        notes.disturbance_note(measured),
+    ):
         if text:
             yield text
     if any(row.mark == BEST for section in sections for row in section.rows):
-        yield f"{BEST} marks the fastest exact solver (forward and backward) of a size and spectrum that kept its promise and lost no matrix."
-    inexact = {row.label: row.cell("exact").value for section in sections for row in section.rows if str(row.cell("exact").value).startswith("no")}
+        yield (
+            f"{BEST} marks the fastest exact solver (forward and backward) of a size and "
+            "spectrum that kept its promise and lost no matrix."
+        )
+    inexact = {
+        row.label: row.cell("exact").value
+        for section in sections
+        for row in section.rows
+        if str(row.cell("exact").value).startswith("no")
+    }
     if inexact:
-        yield f"Not exact by design, so never marked: {'; '.join(f'{label} ({why[3:].strip()})' for label, why in inexact.items())}."
-    yield "Errors are relative to float64 and taken from the outputs that were timed; worst and median are over the batch."
+        yield (
+            "Not exact by design, so never marked: "
+            f"{'; '.join(f'{label} ({why[3:].strip()})' for label, why in inexact.items())}."
+        )
+    yield (
+        "Errors are relative to float64 and taken from the outputs that were timed; worst "
+        "and median are over the batch."
+    )

@@ -35,9 +35,11 @@ def names() -> tuple[str, ...]:
 
 
 def get(spec: str, **options: object) -> "Solver":
-    """The solver that `spec` describes: a name, or `name:key=value,key=value`. Keyword arguments add to the options in `spec`.
+    """The solver that `spec` describes: a name, or `name:key=value,key=value`. Keyword arguments
+    add to the options in `spec`.
 
-    Raises UnknownName for a name no solver has, OptionError for an option it does not take or a value it refuses.
+    Raises UnknownName for a name no solver has, OptionError for an option it does not take or a
+    value it refuses.
     """
     import dataclasses
 
@@ -48,7 +50,9 @@ def get(spec: str, **options: object) -> "Solver":
     for part in filter(None, text.split(",")):
         key, equals, value = part.partition("=")
         if not equals or key not in fields:
-            raise OptionError(f"solver {name!r} takes no option {part!r}; it takes: {', '.join(fields) or 'none'}")
+            raise OptionError(
+                f"solver {name!r} takes no option {part!r}; it takes: {', '.join(fields) or 'none'}"
+            )
         kind = type(fields[key].default)
         try:
             given[key] = kind(value)

@@ -1,4 +1,6 @@
-"""Whitening by the inverse Cholesky factor: a rotation of ZCA, cheap and exact at whitening, but not Σ^(-1/2)."""
+"""Whitening by the inverse Cholesky factor: a rotation of ZCA, cheap and exact at whitening, but
+not Σ^(-1/2).
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,10 +14,15 @@ from swbench.solvers.factor import cholesky_factor
 
 @dataclass(frozen=True, kw_only=True)
 class Cholesky(Solver):
-    """W = L⁻¹ with Σ = L Lᵀ: W Σ Wᵀ = I, lower triangular, and dependent on the order of the channels."""
+    """W = L⁻¹ with Σ = L Lᵀ: W Σ Wᵀ = I, lower triangular, and dependent on the order of the
+    channels.
+    """
 
     name: ClassVar[str] = "cholesky"
-    source: ClassVar[str] = "LAPACK potrf and trtrs / cuSOLVER through torch; Siarohin, Sangineto and Sebe 2019 (whitening by it)"
+    source: ClassVar[str] = (
+        "LAPACK potrf and trtrs / cuSOLVER through torch; Siarohin, Sangineto "
+        "and Sebe 2019 (whitening by it)"
+    )
     exact: ClassVar[bool] = False
     inexact: ClassVar[str] = "whitens, but is not ZCA"
     symmetric: ClassVar[bool] = False
@@ -28,12 +35,16 @@ class Cholesky(Solver):
         return w, (w,)
 
     def gradient(self, saved: Saved, grad_w: Tensor) -> Tensor:
-        """−sym(Wᵀ Φ(∂L/∂W Wᵀ) W), Φ the lower triangle with half its diagonal (Murray 2016, eq. 9, with ∂L = −Wᵀ ∂W Wᵀ)."""
+        """−sym(Wᵀ Φ(∂L/∂W Wᵀ) W), Φ the lower triangle with half its diagonal (Murray 2016, eq. 9,
+        with ∂L = −Wᵀ ∂W Wᵀ).
+        """
         (w,) = saved
         phi = torch.bmm(grad_w, w.mT).tril()
         phi.diagonal(dim1=-2, dim2=-1).mul_(0.5)
         return -symmetric(torch.bmm(torch.bmm(w.mT, phi), w))
 
     def flops(self, group: int) -> float:
-        """G³/3 for the factor and G³/3 for its inverse (Golub and Van Loan, Matrix Computations, 4th ed., §4.2 and §3.1)."""
+        """G³/3 for the factor and G³/3 for its inverse (Golub and Van Loan, Matrix Computations,
+        4th ed., §4.2 and §3.1).
+        """
         return 2 * group**3 / 3

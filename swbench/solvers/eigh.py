@@ -11,7 +11,9 @@ from swbench.solvers.spectral_solver import SpectralSolver
 
 @dataclass(frozen=True, kw_only=True)
 class Eigh(SpectralSolver):
-    """`torch.linalg.eigh` over the batch: LAPACK on a CPU (one matrix after the other), cuSOLVER on a GPU (batched up to G = 32)."""
+    """`torch.linalg.eigh` over the batch: LAPACK on a CPU (one matrix after the other), cuSOLVER on
+    a GPU (batched up to G = 32).
+    """
 
     name: ClassVar[str] = "eigh"
     source: ClassVar[str] = "LAPACK syevd / cuSOLVER syevjBatched through torch.linalg.eigh"
@@ -21,5 +23,7 @@ class Eigh(SpectralSolver):
         return torch.linalg.eigh(cov)
 
     def flops(self, group: int) -> float:
-        """About 9 G³ for values and vectors (Golub and Van Loan, Matrix Computations, 4th ed., §8.3), and 2 G³ + G² for W."""
+        """About 9 G³ for values and vectors (Golub and Van Loan, Matrix Computations, 4th ed.,
+        §8.3), and 2 G³ + G² for W.
+        """
         return 11.0 * group**3 + group**2

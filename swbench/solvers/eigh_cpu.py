@@ -1,4 +1,6 @@
-"""Σ^(-1/2) by LAPACK on the host, wherever the matrices live: the copies there and back belong to its time."""
+"""Σ^(-1/2) by LAPACK on the host, wherever the matrices live: the copies there and back belong to
+its time.
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,9 +13,11 @@ from swbench.solvers.eigh import Eigh
 
 @dataclass(frozen=True, kw_only=True)
 class EighCpu(Eigh):
-    """Matrices go to the host, eigenvalues and eigenvectors come back; W and the gradient are formed on the device.
+    """Matrices go to the host, eigenvalues and eigenvectors come back; W and the gradient are
+    formed on the device.
 
-    Of use on a GPU above G = 32, where cuSOLVER's `eigh` loops over the batch. On a CPU it is `eigh`.
+    Of use on a GPU above G = 32, where cuSOLVER's `eigh` loops over the batch. On a CPU it is
+    `eigh`.
     """
 
     name: ClassVar[str] = "eigh-cpu"
@@ -24,7 +28,9 @@ class EighCpu(Eigh):
         return lam.to(cov.device), d.to(cov.device)
 
     def transferred_bytes(self, cov: Tensor) -> int:
-        """Matrices there, as many eigenvectors and a row of eigenvalues a matrix back; 0 where `cov` is on the host already."""
+        """Matrices there, as many eigenvectors and a row of eigenvalues a matrix back; 0 where
+        `cov` is on the host already.
+        """
         if cov.device.type == "cpu":
             return 0
         return (2 * cov.numel() + cov.numel() // cov.shape[-1]) * cov.element_size()

@@ -1,4 +1,6 @@
-"""The solvers that only multiply (or invert): normalise, iterate a fixed number of times, undo the normalisation."""
+"""The solvers that only multiply (or invert): normalise, iterate a fixed number of times, undo the
+normalisation.
+"""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -16,14 +18,18 @@ LYAPUNOV, AUTOGRAD = "lyapunov", "autograd"
 UNIT = {torch.float32: 2.0**-24, torch.float64: 2.0**-53}
 """Unit roundoff of the dtypes a solver takes."""
 LOW = {torch.float32: 1e-3, torch.float64: 1e-6}
-"""The smallest √λ of the normalised Σ an iteration is made for: κ = 1e6 in float32, beyond which κ·u leaves nothing; 1e12 in float64."""
+"""The smallest √λ of the normalised Σ an iteration is made for: κ = 1e6 in float32, beyond which
+κ·u leaves nothing; 1e12 in float64.
+"""
 
 
 def quintics(dtype: torch.dtype, low: float = 0.0, steps: int = 0) -> tuple[Step, ...]:
-    """The minimax quintics for √λ in [`low`, 1]; 0 stands for `LOW` of the dtype, and for as many steps as that needs.
+    """The minimax quintics for √λ in [`low`, 1]; 0 stands for `LOW` of the dtype, and for as many
+    steps as that needs.
 
-    The cubic that follows squares what they leave, so the root of the roundoff would do for W; the Lyapunov backward is only as exact
-    as the last quintic, so they go down to the roundoff: 7 in float32, 13 in float64.
+    The cubic that follows squares what they leave, so the root of the roundoff would do for W; the
+    Lyapunov backward is only as exact as the last quintic, so they go down to the roundoff: 7 in
+    float32, 13 in float64.
     """
     low = low or LOW[dtype]
     return schedule(low, steps or steps_needed(low, UNIT[dtype]))[0]
@@ -31,9 +37,11 @@ def quintics(dtype: torch.dtype, low: float = 0.0, steps: int = 0) -> tuple[Step
 
 @dataclass(frozen=True, kw_only=True)
 class IterativeSolver(Solver):
-    """A solver whose subclass only iterates. The number of steps is fixed by the dtype, so nothing waits for a value.
+    """A solver whose subclass only iterates. The number of steps is fixed by the dtype, so nothing
+    waits for a value.
 
-    `backward` is `lyapunov`, from W alone, or `autograd` through the iteration, which is run again to record it.
+    `backward` is `lyapunov`, from W alone, or `autograd` through the iteration, which is run again
+    to record it.
     """
 
     backward: str = LYAPUNOV
@@ -43,7 +51,9 @@ class IterativeSolver(Solver):
 
     @abstractmethod
     def iterate(self, cov: Tensor) -> Tensor:
-        """W up to a rounding asymmetry, for finite symmetric `cov`. Differentiable by autograd where `cov` requires a gradient."""
+        """W up to a rounding asymmetry, for finite symmetric `cov`. Differentiable by autograd
+        where `cov` requires a gradient.
+        """
 
     def forward(self, cov: Tensor) -> tuple[Tensor, Saved]:
         safe, good = isolate(cov)
@@ -80,7 +90,9 @@ class SteppedSolver(IterativeSolver):
 
 
 def recorded(like: Tensor) -> bool:
-    """Whether products of `like` are recorded, by autograd or by a trace that may be run under it: both need new tensors, for autograd refuses `out=`."""
+    """Whether products of `like` are recorded, by autograd or by a trace that may be run under it:
+    both need new tensors, for autograd refuses `out=`.
+    """
     return like.requires_grad or tracing() is not None
 
 
@@ -90,10 +102,11 @@ def buffers(like: Tensor, count: int) -> list[Tensor | None]:
 
 
 def normalised(cov: Tensor, margin: float = 1.0001) -> tuple[Tensor, Tensor]:
-    """`cov` over `margin`·‖cov‖_F of each matrix, and that norm, (B, 1, 1): all eigenvalues in (0, 1).
+    """`cov` over `margin`·‖cov‖_F of each matrix, and that norm, (B, 1, 1): all eigenvalues in (0,
+    1).
 
-    The margin keeps rounding from putting an eigenvalue above 1. A norm of the whole batch instead is what costs a published code
-    20–60 % of its gradient.
+    The margin keeps rounding from putting an eigenvalue above 1. A norm of the whole batch instead
+    is what costs a published code 20–60 % of its gradient.
     """
     norm = margin * torch.linalg.matrix_norm(cov, keepdim=True)
     return cov / norm, norm

@@ -14,10 +14,14 @@ from swbench.solvers.triton_kernels import TILE_LIMIT, missing
 
 @dataclass(frozen=True, kw_only=True)
 class JacobiTriton(Jacobi):
-    """One launch forward, one program a matrix (several where G ≤ 8); the backward is in torch. float32, G ≤ 64."""
+    """One launch forward, one program a matrix (several where G ≤ 8); the backward is in torch.
+    float32, G ≤ 64.
+    """
 
     name: ClassVar[str] = "jacobi-triton"
-    source: ClassVar[str] = "swbench.solvers.jacobi, in Triton, every round of rotations as two products"
+    source: ClassVar[str] = (
+        "swbench.solvers.jacobi, in Triton, every round of rotations as two products"
+    )
     dtypes: ClassVar[tuple[str, ...]] = ("float32",)
 
     precision: str = "auto"
@@ -30,7 +34,9 @@ class JacobiTriton(Jacobi):
         from swbench.solvers.triton_kernels.jacobi import jacobi
 
         sweeps = self.sweeps or sweeps_needed(torch.float32, cov.shape[-1])
-        w, lam, d = jacobi(cov, sweeps, self.floor or 1e-7, product_precision(self.precision, cov.shape[-1]))
+        w, lam, d = jacobi(
+            cov, sweeps, self.floor or 1e-7, product_precision(self.precision, cov.shape[-1])
+        )
         return w, (lam, d)
 
     def fits(self, group: int, dtype: str) -> bool:

@@ -1,4 +1,6 @@
-"""The backward of W = Σ^(-1/2) from W alone: a Lyapunov equation, solved by the coupled sign iteration."""
+"""The backward of W = Σ^(-1/2) from W alone: a Lyapunov equation, solved by the coupled sign
+iteration.
+"""
 
 import torch
 from torch import Tensor
@@ -10,12 +12,15 @@ from swbench.solvers.minimax import CUBIC, Step
 def lyapunov_gradient(w: Tensor, grad_w: Tensor, steps: tuple[Step, ...]) -> Tensor:
     """∂L/∂Σ = W Y W with Y W + W Y = −W sym(∂L/∂W) W, for a batch of symmetric positive definite W.
 
-    Differentiating W⁻² = Σ gives dW W + W dW = −W² dΣ W²; the adjoint, for X = ∂L/∂Σ, is X W + W X = −W² sym(∂L/∂W) W², and Y = W⁻¹ X W⁻¹ is
-    X as seen from whitened channels. An iteration is accurate to rounding times the norm of what it solves for. X has entries over
-    λ^(-3/2), and those of the largest λ, which any product of X with a covariance brings out, would drown; those of Y lie close together.
-    An odd polynomial p takes [[B, C], [0, −B]] to [[p(B), C'], [0, −p(B)]]; once p(B) = I, C' = 2 X (Roberts 1980; Higham, Functions of
-    Matrices, 2008, §5 and eq. 2.6 of chapter 2). The polynomials are those of the forward iteration, for the spectrum of B = W/‖W‖_F is the
-    root of that of the normalised Σ. C stays symmetric and B C − C B skew, which halves the products: seven a quintic step.
+    Differentiating W⁻² = Σ gives dW W + W dW = −W² dΣ W²; the adjoint, for X = ∂L/∂Σ, is X W + W X
+    = −W² sym(∂L/∂W) W², and Y = W⁻¹ X W⁻¹ is X as seen from whitened channels. An iteration is
+    accurate to rounding times the norm of what it solves for. X has entries over λ^(-3/2), and
+    those of the largest λ, which any product of X with a covariance brings out, would drown; those
+    of Y lie close together. An odd polynomial p takes [[B, C], [0, −B]] to [[p(B), C'], [0,
+    −p(B)]]; once p(B) = I, C' = 2 X (Roberts 1980; Higham, Functions of Matrices, 2008, §5 and eq.
+    2.6 of chapter 2). The polynomials are those of the forward iteration, for the spectrum of B =
+    W/‖W‖_F is the root of that of the normalised Σ. C stays symmetric and B C − C B skew, which
+    halves the products: seven a quintic step.
 
     `w`, `grad_w`: (B, G, G); `steps` the quintics, after which `CUBIC` ends the iteration.
     """

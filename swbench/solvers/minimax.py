@@ -1,4 +1,6 @@
-"""Coefficients of the composed odd quintics that send √λ to 1 fastest: a Remez exchange in float64, from the interval asked for."""
+"""Coefficients of the composed odd quintics that send √λ to 1 fastest: a Remez exchange in float64,
+from the interval asked for.
+"""
 
 from functools import lru_cache
 
@@ -7,12 +9,16 @@ import numpy as np
 Step = tuple[float, float, float]
 
 CUBIC: Step = (1.5, -0.5, 0.0)
-"""The Newton–Schulz step x(3 − x²)/2. It squares an error near 1 and costs two products where a quintic costs four, so it ends a schedule."""
+"""The Newton–Schulz step x(3 − x²)/2. It squares an error near 1 and costs two products where a
+quintic costs four, so it ends a schedule.
+"""
 
 CUSHION = 0.02407
-"""The lowest ratio of ends a step is fitted to; below it a fit is so steep that rounding at the top end undoes the gain.
+"""The lowest ratio of ends a step is fitted to; below it a fit is so steep that rounding at the top
+end undoes the gain.
 
-The value is that of Amsel, Persson, Musco and Gower 2025 (The Polar Express, algorithm 1); the schedules here are not sensitive to it.
+The value is that of Amsel, Persson, Musco and Gower 2025 (The Polar Express, algorithm 1); the
+schedules here are not sensitive to it.
 """
 
 _EXCHANGES = 60
@@ -22,16 +28,19 @@ _GRID = 20001
 def best_quintic(low: float, up: float) -> Step:
     """(a, b, c) minimising max |1 − (a x + b x³ + c x⁵)| over `low` ≤ x ≤ `up`.
 
-    The error equioscillates at four points: both ends and the two extrema inside (Chebyshev). The exchange solves for the
-    polynomial and the height of the oscillation, then moves the inner points to the extrema of that polynomial. On an interval
-    narrower than rounding it is the Taylor polynomial (15, −10, 3)/8 at `up`.
+    The error equioscillates at four points: both ends and the two extrema inside (Chebyshev). The
+    exchange solves for the polynomial and the height of the oscillation, then moves the inner
+    points to the extrema of that polynomial. On an interval narrower than rounding it is the Taylor
+    polynomial (15, −10, 3)/8 at `up`.
     """
     if up - low < 1e-6 * up:
         return 15 / (8 * up), -10 / (8 * up**3), 3 / (8 * up**5)
     points = np.linspace(low, up, 5)[[0, 1, 3, 4]]
     signs = np.array([1.0, -1.0, 1.0, -1.0])
     for _ in range(_EXCHANGES):
-        a, b, c, _height = np.linalg.solve(np.stack([points, points**3, points**5, signs], axis=1), np.ones(4))
+        a, b, c, _height = np.linalg.solve(
+            np.stack([points, points**3, points**5, signs], axis=1), np.ones(4)
+        )
         extrema = np.roots([5 * c, 3 * b, a])  # of the polynomial, in x²
         if np.iscomplexobj(extrema) or (extrema <= 0).any():
             break
@@ -54,12 +63,15 @@ def _values(step: Step, low: float, up: float) -> np.ndarray:
 def schedule(low: float, steps: int) -> tuple[tuple[Step, ...], float]:
     """`steps` quintics for x in [`low`, 1], and how far from 1 the worst x ends.
 
-    Each is the best one for the interval the step before left, which is optimal for the composition too (Amsel et al. 2025,
-    theorem 1). Where that interval is wider than `CUSHION` allows, the fit is cut short and rescaled to stay centred on 1.
-    Raises ValueError unless 0 < `low` < 1 and `steps` ≥ 1.
+    Each is the best one for the interval the step before left, which is optimal for the composition
+    too (Amsel et al. 2025, theorem 1). Where that interval is wider than `CUSHION` allows, the fit
+    is cut short and rescaled to stay centred on 1. Raises ValueError unless 0 < `low` < 1 and
+    `steps` ≥ 1.
     """
     if not 0 < low < 1 or steps < 1:
-        raise ValueError(f"a schedule needs 0 < low < 1 and at least one step, not low={low} and steps={steps}")
+        raise ValueError(
+            f"a schedule needs 0 < low < 1 and at least one step, not low={low} and steps={steps}"
+        )
     up, out = 1.0, []
     for _ in range(steps):
         step = best_quintic(max(low, CUSHION * up), up)
@@ -74,7 +86,9 @@ def schedule(low: float, steps: int) -> tuple[tuple[Step, ...], float]:
 
 @lru_cache(maxsize=64)
 def steps_needed(low: float, error: float) -> int:
-    """The fewest quintics that bring every x in [`low`, 1] within `error` of 1. Raises ValueError where 40 are not enough."""
+    """The fewest quintics that bring every x in [`low`, 1] within `error` of 1. Raises ValueError
+    where 40 are not enough.
+    """
     for steps in range(1, 41):
         if schedule(low, steps)[1] <= error:
             return steps

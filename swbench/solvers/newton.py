@@ -13,15 +13,17 @@ from swbench.solvers.iterative import SteppedSolver, buffers, normalised, record
 class Newton(SteppedSolver):
     """Y = S, Z = I; repeat T = (3I − Z Y)/2, Y = Y T, Z = T Z; W = Z/√‖Σ‖.
 
-    Unlike the uncoupled form it is stable: an error in Y and Z is not amplified (Higham, Functions of Matrices, 2008, theorem 6.12).
-    `steps` 0 stands for 24 in float32 and 42 in float64.
+    Unlike the uncoupled form it is stable: an error in Y and Z is not amplified (Higham, Functions
+    of Matrices, 2008, theorem 6.12). `steps` 0 stands for 24 in float32 and 42 in float64.
     """
 
     name: ClassVar[str] = "newton"
     source: ClassVar[str] = "Higham 2008, Functions of Matrices, eq. 6.35"
 
     USUAL: ClassVar[dict[torch.dtype, int]] = {torch.float32: 24, torch.float64: 42}
-    """Enough for κ = 1e6 and 1e12: a step multiplies a small √λ by 1.5, so it takes log(κ^½ G^¼)/log 1.5 of them to get near 1 and five more to end."""
+    """Enough for κ = 1e6 and 1e12: a step multiplies a small √λ by 1.5, so it takes log(κ^½
+    G^¼)/log 1.5 of them to get near 1 and five more to end.
+    """
 
     def iterate(self, cov: Tensor) -> Tensor:
         y, norm = normalised(cov)

@@ -1,4 +1,6 @@
-"""Five uncoupled Newton steps: what the public Switchable Whitening code computes, and what its checkpoints were trained with."""
+"""Five uncoupled Newton steps: what the public Switchable Whitening code computes, and what its
+checkpoints were trained with.
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,15 +13,19 @@ from swbench.solvers.base import Saved, Solver, isolate, symmetric
 
 @dataclass(frozen=True, kw_only=True)
 class Newton5(Solver):
-    """P ← (3P − P³S)/2 from P = I, `steps` times, with S = Σ/tr Σ; W = P/√tr Σ (Huang et al. 2019, Iterative Normalization, eq. 7).
+    """P ← (3P − P³S)/2 from P = I, `steps` times, with S = Σ/tr Σ; W = P/√tr Σ (Huang et al. 2019,
+    Iterative Normalization, eq. 7).
 
-    Not Σ^(-1/2): five steps leave the variance of white input at 0.97 for G = 16, 0.82 for 32, 0.59 for 64, and more of them
-    diverge in rounding above κ = 9, for P and S stop commuting (Higham, Functions of Matrices, 2008, §6.4). The gradient is the exact
-    one of these steps, which is what autograd gave the public code.
+    Not Σ^(-1/2): five steps leave the variance of white input at 0.97 for G = 16, 0.82 for 32, 0.59
+    for 64, and more of them diverge in rounding above κ = 9, for P and S stop commuting (Higham,
+    Functions of Matrices, 2008, §6.4). The gradient is the exact one of these steps, which is what
+    autograd gave the public code.
     """
 
     name: ClassVar[str] = "newton5"
-    source: ClassVar[str] = "public code of Pan et al. 2019; Iterative Normalization, Huang et al. 2019"
+    source: ClassVar[str] = (
+        "public code of Pan et al. 2019; Iterative Normalization, Huang et al. 2019"
+    )
     exact: ClassVar[bool] = False
     inexact: ClassVar[str] = "five steps, not converged"
 
@@ -43,7 +49,9 @@ class Newton5(Solver):
         return w, (w, s, inverse_trace, *iterates[1:])
 
     def gradient(self, saved: Saved, grad_w: Tensor) -> Tensor:
-        """The adjoint of each step P' = 1.5 P − 0.5 P³S, from the last to the first, then of the two uses of the trace."""
+        """The adjoint of each step P' = 1.5 P − 0.5 P³S, from the last to the first, then of the
+        two uses of the trace.
+        """
         w, s, inverse_trace, *iterates = saved
         grad_w = symmetric(grad_w)
         grad_p = grad_w * inverse_trace.sqrt()
@@ -56,7 +64,9 @@ class Newton5(Solver):
             cube.baddbmm_(torch.bmm(p.mT, right), p.mT).baddbmm_(square.mT, right)
             grad_p = 1.5 * grad_p - 0.5 * cube
         grad_s.add_(grad_p, alpha=-0.5)  # the first step, from P = I
-        along = (grad_s * s).sum((-2, -1), keepdim=True) + 0.5 * (grad_w * w).sum((-2, -1), keepdim=True)
+        along = (grad_s * s).sum((-2, -1), keepdim=True) + 0.5 * (grad_w * w).sum(
+            (-2, -1), keepdim=True
+        )
         eye = torch.eye(s.shape[-1], dtype=s.dtype, device=s.device)
         return inverse_trace * (symmetric(grad_s) - along * eye)
 

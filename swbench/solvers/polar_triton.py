@@ -12,9 +12,11 @@ from swbench.solvers.polar import Polar
 from swbench.solvers.triton_kernels import TILE_LIMIT, missing, tile_of
 
 PRECISIONS = ("auto", "ieee", "tf32x3")
-"""How a product of float32 is formed: in float32, or on tensor cores in three passes of TF32. One pass would not converge.
+"""How a product of float32 is formed: in float32, or on tensor cores in three passes of TF32. One
+pass would not converge.
 
-`auto` is `ieee` in a tile of 16 and `tf32x3` above, where the compiler takes half a minute and more to unroll products in float32.
+`auto` is `ieee` in a tile of 16 and `tf32x3` above, where the compiler takes half a minute and more
+to unroll products in float32.
 """
 
 
@@ -27,7 +29,9 @@ def product_precision(precision: str, group: int) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class PolarTriton(Polar):
-    """One launch forward, one backward, one program a matrix (several where G ≤ 8); float32, G ≤ 64. `low` and `steps` as in `polar`."""
+    """One launch forward, one backward, one program a matrix (several where G ≤ 8); float32, G ≤
+    64. `low` and `steps` as in `polar`.
+    """
 
     name: ClassVar[str] = "polar-triton"
     source: ClassVar[str] = "swbench.solvers.polar and swbench.solvers.lyapunov, in Triton"
@@ -39,19 +43,28 @@ class PolarTriton(Polar):
         super().__post_init__()
         one_of("precision", self.precision, PRECISIONS)
         if self.backward == AUTOGRAD:
-            raise ValueError("backward 'autograd' cannot see into a kernel; use 'lyapunov', or the solver 'polar'")
+            raise ValueError(
+                "backward 'autograd' cannot see into a kernel; use 'lyapunov', or the "
+                "solver 'polar'"
+            )
 
     def forward(self, cov: Tensor) -> tuple[Tensor, Saved]:
         from swbench.solvers.triton_kernels.polar import polar
 
-        w = polar(cov, quintics(torch.float32, self.low, self.steps), product_precision(self.precision, cov.shape[-1]))
+        w = polar(
+            cov,
+            quintics(torch.float32, self.low, self.steps),
+            product_precision(self.precision, cov.shape[-1]),
+        )
         return w, (w,)
 
     def gradient(self, saved: Saved, grad_w: Tensor) -> Tensor:
         from swbench.solvers.triton_kernels.polar import lyapunov
 
         (w,) = saved
-        return lyapunov(w, grad_w, quintics(torch.float32), product_precision(self.precision, w.shape[-1]))
+        return lyapunov(
+            w, grad_w, quintics(torch.float32), product_precision(self.precision, w.shape[-1])
+        )
 
     def fits(self, group: int, dtype: str) -> bool:
         return group <= TILE_LIMIT and dtype in self.dtypes

@@ -1,4 +1,6 @@
-"""Named spectra: batches of covariance matrices in float64 whose eigenvalues are known by construction."""
+"""Named spectra: batches of covariance matrices in float64 whose eigenvalues are known by
+construction.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -7,17 +9,41 @@ from swbench.errors import OptionError, UnknownName
 if TYPE_CHECKING:
     import torch
 
-NAMES = ("kappa=1e1", "kappa=1e2", "kappa=1e3", "kappa=1e4", "kappa=1e5", "kappa=1e6", "two-eightfold", "identity", "gap=1e-4", "rank-deficient")
+NAMES = (
+    "kappa=1e1",
+    "kappa=1e2",
+    "kappa=1e3",
+    "kappa=1e4",
+    "kappa=1e5",
+    "kappa=1e6",
+    "two-eightfold",
+    "identity",
+    "gap=1e-4",
+    "rank-deficient",
+)
 """The spectra of the full grid. `kappa`, `gap` and `rank-deficient` take any value after `=`."""
 
-_DEFAULTS = {"kappa": 1e3, "two-eightfold": 1e3, "identity": 2.0, "gap": 1e-4, "rank-deficient": 1e-5}
-_RANGES = {"kappa": (1.0, 1e15), "two-eightfold": (1.0, 1e15), "identity": (1e-6, 1e6), "gap": (0.0, 1.0), "rank-deficient": (1e-15, 1.0)}
+_DEFAULTS = {
+    "kappa": 1e3,
+    "two-eightfold": 1e3,
+    "identity": 2.0,
+    "gap": 1e-4,
+    "rank-deficient": 1e-5,
+}
+_RANGES = {
+    "kappa": (1.0, 1e15),
+    "two-eightfold": (1.0, 1e15),
+    "identity": (1e-6, 1e6),
+    "gap": (0.0, 1.0),
+    "rank-deficient": (1e-15, 1.0),
+}
 
 
 def parse(name: str) -> tuple[str, float]:
     """Kind and value of a spectrum's name: `kappa=1e3` is ("kappa", 1000.0). Imports nothing.
 
-    Raises UnknownName for a kind there is none of, OptionError for a value that is no number or out of range.
+    Raises UnknownName for a kind there is none of, OptionError for a value that is no number or out
+    of range.
     """
     kind, equals, text = name.partition("=")
     if kind not in _DEFAULTS:
@@ -25,7 +51,9 @@ def parse(name: str) -> tuple[str, float]:
     try:
         value = float(text) if equals else _DEFAULTS[kind]
     except ValueError:
-        raise OptionError(f"spectrum {name!r}: {text!r} is no number; write {kind}={_DEFAULTS[kind]:g}, say") from None
+        raise OptionError(
+            f"spectrum {name!r}: {text!r} is no number; write {kind}={_DEFAULTS[kind]:g}, say"
+        ) from None
     low, high = _RANGES[kind]
     if not low <= value <= high:
         raise OptionError(f"spectrum {name!r}: the value must lie in {low:g} … {high:g}")
@@ -35,7 +63,13 @@ def parse(name: str) -> tuple[str, float]:
 def kappa(name: str) -> float:
     """The condition number of a spectrum: λ_max/λ_min."""
     kind, value = parse(name)
-    return {"kappa": value, "two-eightfold": value, "identity": 1.0, "gap": 10.0 * (1 + value), "rank-deficient": 1 / value}[kind]
+    return {
+        "kappa": value,
+        "two-eightfold": value,
+        "identity": 1.0,
+        "gap": 10.0 * (1 + value),
+        "rank-deficient": 1 / value,
+    }[kind]
 
 
 def degenerate(name: str) -> bool:
@@ -45,12 +79,15 @@ def degenerate(name: str) -> bool:
 
 
 def eigenvalues(name: str, batch: int, group: int, generator: "torch.Generator") -> "torch.Tensor":
-    """Eigenvalues of `batch` matrices, (B, G), float64, the largest about 1 (but `identity=c`: all c, 2 by default).
+    """Eigenvalues of `batch` matrices, (B, G), float64, the largest about 1 (but `identity=c`: all
+    c, 2 by default).
 
     - `kappa=k`: log-uniform at random between 1/k and 1, both ends taken.
-    - `two-eightfold[=k]`: half of them 1, half 1/k (eight and eight where G = 16), k = 1e3 by default.
+    - `two-eightfold[=k]`: half of them 1, half 1/k (eight and eight where G = 16), k = 1e3 by
+    default.
     - `gap=g`: pairs (λ, λ(1 + g)), the λ spread evenly in the logarithm over a decade.
-    - `rank-deficient[=e]`: half of them log-uniform in [0.1, 1], the rest e, 1e-5 by default: few pixels, many channels, and the layer's ε.
+    - `rank-deficient[=e]`: half of them log-uniform in [0.1, 1], the rest e, 1e-5 by default: few
+    pixels, many channels, and the layer's ε.
     """
     import torch
 
@@ -68,7 +105,9 @@ def eigenvalues(name: str, batch: int, group: int, generator: "torch.Generator")
     if kind == "gap":
         pair = torch.arange(group) // 2
         base = torch.logspace(0, -1, max(high, 2), dtype=torch.float64)[pair]
-        return (base * (1 + value * (torch.arange(group) % 2).double())).expand(batch, group).clone()
+        return (
+            (base * (1 + value * (torch.arange(group) % 2).double())).expand(batch, group).clone()
+        )
     if kind == "two-eightfold":
         lam[:, :high], lam[:, high:] = 1.0, 1 / value
         return lam
@@ -78,11 +117,15 @@ def eigenvalues(name: str, batch: int, group: int, generator: "torch.Generator")
 
 
 def covariances(name: str, batch: int, group: int, seed: int = 0) -> "torch.Tensor":
-    """`batch` symmetric matrices of the named spectrum, (B, G, G), float64, on the CPU, in random bases; the same for the same `seed`."""
+    """`batch` symmetric matrices of the named spectrum, (B, G, G), float64, on the CPU, in random
+    bases; the same for the same `seed`.
+    """
     import torch
 
     generator = torch.Generator().manual_seed(seed)
     lam = eigenvalues(name, batch, group, generator)
-    basis, _ = torch.linalg.qr(torch.randn(batch, group, group, dtype=torch.float64, generator=generator))
+    basis, _ = torch.linalg.qr(
+        torch.randn(batch, group, group, dtype=torch.float64, generator=generator)
+    )
     cov = (basis * lam.unsqueeze(-2)) @ basis.mT
     return 0.5 * (cov + cov.mT)

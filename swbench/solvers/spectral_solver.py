@@ -1,4 +1,6 @@
-"""The solvers that hold eigenvectors: W = D Λ^(-1/2) Dᵀ (Pan et al. 2019, supplement, eqs. 1–4), whatever finds Λ and D."""
+"""The solvers that hold eigenvectors: W = D Λ^(-1/2) Dᵀ (Pan et al. 2019, supplement, eqs. 1–4),
+whatever finds Λ and D.
+"""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -14,9 +16,9 @@ from swbench.solvers.spectral import DALECKII_KREIN, FORMS, spectral_gradient
 class SpectralSolver(Solver):
     """A solver whose subclass only decomposes.
 
-    Eigenvalues are clamped from below at `floor`·λ_max, because in float32 a covariance of few pixels can come out indefinite; `floor`
-    0 stands for 1e-7 in float32 and 1e-15 in float64. `backward` is `daleckii-krein`, or `paper`: eqs. (7)–(9), which fail where
-    eigenvalues meet.
+    Eigenvalues are clamped from below at `floor`·λ_max, because in float32 a covariance of few
+    pixels can come out indefinite; `floor` 0 stands for 1e-7 in float32 and 1e-15 in float64.
+    `backward` is `daleckii-krein`, or `paper`: eqs. (7)–(9), which fail where eigenvalues meet.
     """
 
     backward: str = DALECKII_KREIN
@@ -27,7 +29,9 @@ class SpectralSolver(Solver):
 
     @abstractmethod
     def decompose(self, cov: Tensor) -> tuple[Tensor, Tensor]:
-        """Eigenvalues (B, G), in any order, and eigenvectors in columns (B, G, G) of a finite symmetric `cov`."""
+        """Eigenvalues (B, G), in any order, and eigenvectors in columns (B, G, G) of a finite
+        symmetric `cov`.
+        """
 
     def forward(self, cov: Tensor) -> tuple[Tensor, Saved]:
         safe, good = isolate(cov)

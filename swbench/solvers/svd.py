@@ -1,4 +1,6 @@
-"""Σ^(-1/2) by a batched singular value decomposition, as the paper has it (Pan et al. 2019, supplement, eq. 1)."""
+"""Σ^(-1/2) by a batched singular value decomposition, as the paper has it (Pan et al. 2019,
+supplement, eq. 1).
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,15 +12,17 @@ from swbench.solvers.base import one_of
 from swbench.solvers.spectral_solver import SpectralSolver
 
 DRIVERS = ("auto", "gesvd", "gesvdj", "gesvda")
-"""cuSOLVER's: QR, Jacobi (batched up to G = 32 only), and an approximate one for tall matrices; `auto` leaves the choice to torch."""
+"""cuSOLVER's: QR, Jacobi (batched up to G = 32 only), and an approximate one for tall matrices;
+`auto` leaves the choice to torch.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Svd(SpectralSolver):
     """`torch.linalg.svd` over the batch; `driver` picks cuSOLVER's method, on a GPU only.
 
-    Σ = U S Vᵀ has D = U and Λ = S. Rounding can make Σ indefinite: the sign that S loses is that of ⟨u, v⟩, so such eigenvalues
-    are clamped here as they are with `eigh`.
+    Σ = U S Vᵀ has D = U and Λ = S. Rounding can make Σ indefinite: the sign that S loses is that of
+    ⟨u, v⟩, so such eigenvalues are clamped here as they are with `eigh`.
     """
 
     name: ClassVar[str] = "svd"
@@ -37,9 +41,13 @@ class Svd(SpectralSolver):
 
     def available(self, device: str) -> str | None:
         if self.driver != "auto" and not device.startswith("cuda"):
-            return f"driver={self.driver} belongs to cuSOLVER; on {device} use `svd` without a driver"
+            return (
+                f"driver={self.driver} belongs to cuSOLVER; on {device} use `svd` without a driver"
+            )
         return super().available(device)
 
     def flops(self, group: int) -> float:
-        """About 22 G³ for values and both sets of vectors (Golub and Van Loan, 4th ed., fig. 8.6.1), and 2 G³ + G² for W."""
+        """About 22 G³ for values and both sets of vectors (Golub and Van Loan, 4th ed., fig.
+        8.6.1), and 2 G³ + G² for W.
+        """
         return 24.0 * group**3 + group**2

@@ -1,4 +1,6 @@
-"""Σ^(-1/2) by one singular value decomposition after the other, as the code behind the paper's tables did it in 2019."""
+"""Σ^(-1/2) by one singular value decomposition after the other, as the code behind the paper's
+tables did it in 2019.
+"""
 
 from dataclasses import dataclass, fields
 from typing import ClassVar
@@ -11,7 +13,9 @@ from swbench.solvers.svd import Svd
 
 @dataclass(frozen=True, kw_only=True)
 class SvdLoop(Svd):
-    """A Python loop over the batch: what the paper's GPU times are made of (72 matrices an image at about 5 ms each)."""
+    """A Python loop over the batch: what the paper's GPU times are made of (72 matrices an image at
+    about 5 ms each).
+    """
 
     name: ClassVar[str] = "svd-loop"
     source: ClassVar[str] = "torch.linalg.svd, one matrix at a time"

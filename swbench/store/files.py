@@ -1,4 +1,6 @@
-"""Files that are whole or absent, and reading that follows no link out of the folder and takes no more than its limit."""
+"""Files that are whole or absent, and reading that follows no link out of the folder and takes no
+more than its limit.
+"""
 
 import errno
 import json
@@ -15,24 +17,35 @@ LARGEST_JSON = 64 * 2**20
 _REMEDY = {
     errno.ENOSPC: "free some space, or choose another folder with --results",
     errno.EDQUOT: "free some of your quota, or choose another folder with --results",
-    errno.EFBIG: "this file system or process may not write files that large; choose another folder with --results",
+    errno.EFBIG: (
+        "this file system or process may not write files that large; choose another "
+        "folder with --results"
+    ),
     errno.EROFS: "it is mounted read-only; choose another folder with --results",
     errno.EACCES: "it may not be written by this user; choose another folder with --results",
     errno.EPERM: "it may not be written by this user; choose another folder with --results",
-    errno.ENOENT: "it is not there (was it moved or removed?); choose another folder with --results",
+    errno.ENOENT: (
+        "it is not there (was it moved or removed?); choose another folder with --results"
+    ),
     errno.EEXIST: "a file is there, not a folder; choose another folder with --results",
-    errno.ENOTDIR: "a part of the path is a file, not a folder; choose another folder with --results",
+    errno.ENOTDIR: (
+        "a part of the path is a file, not a folder; choose another folder with --results"
+    ),
 }
 
 
 def cannot(verb: str, path: Path, problem: OSError) -> StoreError:
     """The one-line StoreError for an operating-system error: what failed, where, and the remedy."""
-    remedy = _REMEDY.get(problem.errno or 0, "check the disk, or choose another folder with --results")
+    remedy = _REMEDY.get(
+        problem.errno or 0, "check the disk, or choose another folder with --results"
+    )
     return StoreError(f"cannot {verb} {path}: {problem.strerror or problem}; {remedy}")
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write `text` so that `path` holds either its old content or all of the new one, whatever happens. Raises StoreError."""
+    """Write `text` so that `path` holds either its old content or all of the new one, whatever
+    happens. Raises StoreError.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "w", encoding="utf-8") as file:
@@ -65,7 +78,9 @@ def open_inside(path: Path, flags: int = os.O_RDONLY) -> int:
 
 
 def read_bytes(path: Path, most: int) -> bytes:
-    """The content of a plain file. Raises StoreError where it cannot be read or is larger than `most` bytes."""
+    """The content of a plain file. Raises StoreError where it cannot be read or is larger than
+    `most` bytes.
+    """
     try:
         with os.fdopen(open_inside(path), "rb") as file:
             data = file.read(most + 1)
@@ -90,7 +105,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         data = DECODER.decode(read_bytes(path, LARGEST_JSON).decode("utf-8"))
     except (ValueError, RecursionError) as problem:
-        raise StoreError(f"{path} is not JSON ({type(problem).__name__}); it was changed since it was written") from None
+        raise StoreError(
+            f"{path} is not JSON ({type(problem).__name__}); it was changed since it was written"
+        ) from None
     if not isinstance(data, dict):
         raise StoreError(f"{path} holds no JSON object; it was changed since it was written")
     return data

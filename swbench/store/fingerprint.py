@@ -4,8 +4,21 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-TIMED = ("case.py", "result.py", "native", "solvers", "norms", "models", "clock", "probes", "machine", "engine")
-"""The parts of the package whose code runs in a worker. Reports and the command line may change between a run and its resumption."""
+TIMED = (
+    "case.py",
+    "result.py",
+    "native",
+    "solvers",
+    "norms",
+    "models",
+    "clock",
+    "probes",
+    "machine",
+    "engine",
+)
+"""The parts of the package whose code runs in a worker. Reports and the command line may change
+between a run and its resumption.
+"""
 
 _SUFFIXES = {".py", ".c", ".cpp", ".h", ".cu", ".csv"}
 
@@ -16,9 +29,15 @@ def code() -> dict[str, str]:
     found = {}
     for part in TIMED:
         top = package / part
-        files = [top] if top.is_file() else sorted(path for path in top.rglob("*") if path.suffix in _SUFFIXES)
+        files = (
+            [top]
+            if top.is_file()
+            else sorted(path for path in top.rglob("*") if path.suffix in _SUFFIXES)
+        )
         for path in files:
-            found[path.relative_to(package).as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+            found[path.relative_to(package).as_posix()] = hashlib.sha256(
+                path.read_bytes()
+            ).hexdigest()[:12]
     return found
 
 
@@ -26,7 +45,10 @@ def code_changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[st
     """Source files that differ, by name."""
     names = sorted(set(before) | set(after))
     return [
-        f"{name if name.startswith('plugin ') else f'swbench/{name}'} {'is new' if name not in before else 'is gone' if name not in after else 'changed'}"
+        (
+            f"{name if name.startswith('plugin ') else f'swbench/{name}'} "
+            f"{'is new' if name not in before else 'is gone' if name not in after else 'changed'}"
+        )
         for name in names
         if before.get(name) != after.get(name)
     ]

@@ -15,7 +15,13 @@ from swbench.store.shapes import fits
 
 SCHEMA = 2
 
-RUN, SUITE, ENVIRONMENT, ROUNDS, CELLS = "run.json", "suite.toml", "environment.json", "rounds.jsonl", "cells.jsonl"
+RUN, SUITE, ENVIRONMENT, ROUNDS, CELLS = (
+    "run.json",
+    "suite.toml",
+    "environment.json",
+    "rounds.jsonl",
+    "cells.jsonl",
+)
 
 HEADER = {
     "created": float,
@@ -44,7 +50,9 @@ class Summary:
 
 
 def make(results: Path, suite: str, machine: str) -> Path:
-    """A new, empty run folder that no other run has; `machine` says in a word what it runs on. Raises StoreError where it cannot be made."""
+    """A new, empty run folder that no other run has; `machine` says in a word what it runs on.
+    Raises StoreError where it cannot be made.
+    """
     machine = _plain(machine) or "machine"
     name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}_{_plain(suite) or 'suite'}_{machine}"
     try:
@@ -60,11 +68,15 @@ def make(results: Path, suite: str, machine: str) -> Path:
             return path
     except OSError as problem:
         raise cannot("write results to", results, problem) from problem
-    raise StoreError(f"{results} has a thousand runs of this second; choose another folder with --results")
+    raise StoreError(
+        f"{results} has a thousand runs of this second; choose another folder with --results"
+    )
 
 
 def find(results: str | Path, ref: str | Path) -> Path:
-    """The folder of a run: a path, an id, an unambiguous start of an id, or `latest`. Raises UnknownName or StoreError."""
+    """The folder of a run: a path, an id, an unambiguous start of an id, or `latest`. Raises
+    UnknownName or StoreError.
+    """
     results, text = Path(results), str(ref)
     known = [summary.id for summary in runs(results)]
     if text == "latest":
@@ -91,10 +103,14 @@ def none(results: str | Path) -> str:
 
 
 def runs(results: str | Path) -> tuple[Summary, ...]:
-    """Every run in a results folder, oldest first; folders that hold no readable run are left out."""
+    """Every run in a results folder, oldest first; folders that hold no readable run are left
+    out.
+    """
     found = []
     try:
-        entries = [Path(entry.path) for entry in os.scandir(results) if entry.is_dir(follow_symlinks=False)]
+        entries = [
+            Path(entry.path) for entry in os.scandir(results) if entry.is_dir(follow_symlinks=False)
+        ]
     except OSError:
         return ()
     for path in entries:
@@ -106,9 +122,18 @@ def runs(results: str | Path) -> tuple[Summary, ...]:
 
 
 def newest(results: str | Path, suite: str, options: Mapping[str, Any]) -> Summary | None:
-    """The newest run of that suite with those options (those given to `RunWriter.create`); None if there is none."""
+    """The newest run of that suite with those options (those given to `RunWriter.create`); None if
+    there is none.
+    """
     wanted = _comparable(options)
-    return next((one for one in reversed(runs(results)) if one.suite == suite and _comparable(one.options) == wanted), None)
+    return next(
+        (
+            one
+            for one in reversed(runs(results))
+            if one.suite == suite and _comparable(one.options) == wanted
+        ),
+        None,
+    )
 
 
 def header(path: Path) -> dict[str, Any]:
@@ -120,11 +145,19 @@ def header(path: Path) -> dict[str, Any]:
     if type(schema) is not int or schema < 1:
         raise StoreError(f"{path / RUN} has no schema number; it was changed since it was written")
     if schema > SCHEMA:
-        version = re.sub(r"[^0-9A-Za-z.+-]", "", str(data.get("needs") or data.get("swbench") or ""))[:40] or "a newer version"
-        raise SchemaTooNew(f"{path} was written with schema {schema}; swbench {swbench.__version__} reads up to {SCHEMA}. Install swbench {version}")
+        version = (
+            re.sub(r"[^0-9A-Za-z.+-]", "", str(data.get("needs") or data.get("swbench") or ""))[:40]
+            or "a newer version"
+        )
+        raise SchemaTooNew(
+            f"{path} was written with schema {schema}; swbench "
+            f"{swbench.__version__} reads up to {SCHEMA}. Install swbench {version}"
+        )
     for name, hint in HEADER.items():
         if not fits(data.get(name), hint):
-            raise StoreError(f"{name} in {path / RUN} is not what was written; it was changed since")
+            raise StoreError(
+                f"{name} in {path / RUN} is not what was written; it was changed since"
+            )
     return data
 
 
@@ -132,11 +165,24 @@ def summary(path: Path) -> Summary:
     """The summary of one run. Raises StoreError."""
     data = header(path)
     suite, title = str(data["plan"].get("suite", "")), str(data["plan"].get("title", ""))
-    return Summary(path, path.resolve().name, suite, title, data["created"], data["complete"], data["command"], data["options"])
+    return Summary(
+        path,
+        path.resolve().name,
+        suite,
+        title,
+        data["created"],
+        data["complete"],
+        data["command"],
+        data["options"],
+    )
 
 
 def _comparable(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in options.items() if value not in (None, False, (), [])}
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in options.items()
+        if value not in (None, False, (), [])
+    }
 
 
 def _plain(text: str) -> str:

@@ -1,4 +1,6 @@
-"""JSON lines that know whether they are what was written: `["crc32", {…}]`, still JSON for any other reader."""
+"""JSON lines that know whether they are what was written: `["crc32", {…}]`, still JSON for any
+other reader.
+"""
 
 import json
 import os
@@ -23,9 +25,15 @@ def encode(record: dict[str, Any]) -> bytes:
 
 
 def decode(line: bytes) -> dict[str, Any]:
-    """The record in a line without its newline. Raises ValueError where it is not what `encode` wrote."""
+    """The record in a line without its newline. Raises ValueError where it is not what `encode`
+    wrote.
+    """
     body = line[_HEAD:-1]
-    if len(line) > LARGEST_LINE or line[:_HEAD] != b'["%08x",' % zlib.crc32(body) or line[-1:] != b"]":
+    if (
+        len(line) > LARGEST_LINE
+        or line[:_HEAD] != b'["%08x",' % zlib.crc32(body)
+        or line[-1:] != b"]"
+    ):
         raise ValueError("its checksum does not match")
     try:
         record = DECODER.decode(body.decode())
@@ -38,7 +46,9 @@ def decode(line: bytes) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Scan:
-    """What a file holds: records with their line numbers from 1, the damaged lines, and where the last whole line ends."""
+    """What a file holds: records with their line numbers from 1, the damaged lines, and where the
+    last whole line ends.
+    """
 
     records: tuple[tuple[int, dict[str, Any]], ...]
     damaged: tuple[tuple[int, str], ...]
@@ -48,7 +58,9 @@ class Scan:
 
 
 def scan(path: Path) -> Scan:
-    """Read every line. A last line without its newline was torn by a crash: it is left out and counted in `torn_bytes`."""
+    """Read every line. A last line without its newline was torn by a crash: it is left out and
+    counted in `torn_bytes`.
+    """
     data = read_bytes(path, LARGEST_FILE) if path.exists() or path.is_symlink() else b""
     whole = data.rfind(b"\n") + 1
     records, damaged, ends, end = [], [], [], 0
@@ -67,7 +79,9 @@ def _split(data: bytes, whole: int) -> Iterator[bytes]:
 
 
 class Appender:
-    """A file that only grows, by whole lines. After a failed write the part of a line that got through is taken back."""
+    """A file that only grows, by whole lines. After a failed write the part of a line that got
+    through is taken back.
+    """
 
     def __init__(self, path: Path, whole_bytes: int | None = None) -> None:
         """Open or make the file; cut it at `whole_bytes` where given. Raises StoreError."""
@@ -81,7 +95,9 @@ class Appender:
             raise cannot("write", path, problem) from problem
 
     def append(self, records: Sequence[dict[str, Any]], *, sync: bool = False) -> None:
-        """Write lines with one call, and wait for the disk where `sync`. Raises StoreError; then none of the lines is there."""
+        """Write lines with one call, and wait for the disk where `sync`. Raises StoreError; then
+        none of the lines is there.
+        """
         data = b"".join(encode(record) for record in records)
         try:
             if os.fstat(self._handle).st_nlink == 0:
@@ -113,4 +129,7 @@ class Appender:
         try:
             os.ftruncate(self._handle, self._size)
         except OSError as problem:
-            raise StoreError(f"{cannot('write', self.path, problem)} (a torn last line is left; it is recovered when the run is read)") from problem
+            raise StoreError(
+                f"{cannot('write', self.path, problem)} (a torn last line is left; it "
+                "is recovered when the run is read)"
+            ) from problem

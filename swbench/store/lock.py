@@ -9,7 +9,9 @@ from swbench.store.files import cannot, open_inside
 
 
 class Lock:
-    """Holds `lock` in a run folder from construction to `release`. Raises StoreBusy, with the holder's pid, if another process has it."""
+    """Holds `lock` in a run folder from construction to `release`. Raises StoreBusy, with the
+    holder's pid, if another process has it.
+    """
 
     def __init__(self, folder: Path) -> None:
         path = folder / "lock"
@@ -23,7 +25,10 @@ class Lock:
             holder = os.pread(self._handle, 32, 0).decode("ascii", "replace").strip()
             os.close(self._handle)
             who = f"process {holder}" if holder.isdigit() else "another process"
-            raise StoreBusy(f"run {folder.name} is being written by {who}; wait until it ends, or start a run of its own") from None
+            raise StoreBusy(
+                f"run {folder.name} is being written by {who}; wait until it ends, or "
+                "start a run of its own"
+            ) from None
         try:
             os.ftruncate(self._handle, 0)
             os.pwrite(self._handle, f"{os.getpid()}\n".encode(), 0)

@@ -1,4 +1,6 @@
-"""Reading a run back: sealed cells with the samples of their rounds, everything checked, nothing skipped in silence."""
+"""Reading a run back: sealed cells with the samples of their rounds, everything checked, nothing
+skipped in silence.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -24,8 +26,9 @@ _WRONG = (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowE
 class StoredRun:
     """A run as it is on disk.
 
-    `results` are the sealed cells; each carries the samples of its rounds as measurements, in the order they were taken, before
-    what was measured outside the rounds. `rounds` are those of sealed replicates. `warnings` say what was torn or left out.
+    `results` are the sealed cells; each carries the samples of its rounds as measurements, in the
+    order they were taken, before what was measured outside the rounds. `rounds` are those of sealed
+    replicates. `warnings` say what was torn or left out.
     """
 
     path: Path
@@ -43,7 +46,9 @@ class StoredRun:
 
 @dataclass(frozen=True)
 class Content:
-    """The two line files as read: what they hold, what is wrong with them and where their good part ends. `taken` are all rounds, of killed workers too."""
+    """The two line files as read: what they hold, what is wrong with them and where their good part
+    ends. `taken` are all rounds, of killed workers too.
+    """
 
     results: tuple[Result, ...]
     rounds: tuple[Round, ...]
@@ -62,15 +67,18 @@ class Content:
 def load(path: str | Path, *, salvage: bool = False) -> StoredRun:
     """The run in a folder. It may be unfinished, or being written.
 
-    Raises StoreError where it is no run, SchemaTooNew, and StoreDamaged for a damaged line, which it names; `salvage` leaves such
-    lines out and says so in `warnings`.
+    Raises StoreError where it is no run, SchemaTooNew, and StoreDamaged for a damaged line, which
+    it names; `salvage` leaves such lines out and says so in `warnings`.
     """
     path = Path(path)
     header = folder.header(path)
     plan = plan_of(path, header)
     content = read_content(path, Codec(plan))
     if content.damaged and not salvage:
-        remedy = "take the file from a copy, or read the other lines in Python with swbench.store.load(folder, salvage=True)"
+        remedy = (
+            "take the file from a copy, or read the other lines in Python with "
+            "swbench.store.load(folder, salvage=True)"
+        )
         raise StoreDamaged(f"{content.damaged[0]}{_more(content.damaged)}; {remedy}")
     warnings = [*(f"left out: {problem}" for problem in content.damaged), *content.torn]
     for resumed in header["resumed"]:
@@ -95,17 +103,25 @@ def plan_of(path: Path, header: dict[str, Any]) -> Plan:
     """The plan in run.json. Raises StoreError where there is none."""
     try:
         plan = Plan.from_json(header["plan"])
-        if not fits(plan, Plan) or any(len(group.cases) != len(group.rows) for group in plan.groups):
+        if not fits(plan, Plan) or any(
+            len(group.cases) != len(group.rows) for group in plan.groups
+        ):
             raise ValueError("a value of the wrong type")
-        if min(plan.protocol.iterations, plan.protocol.replicates) < 1 or (plan.protocol.target_ci is not None and plan.protocol.target_ci <= 0):
+        if min(plan.protocol.iterations, plan.protocol.replicates) < 1 or (
+            plan.protocol.target_ci is not None and plan.protocol.target_ci <= 0
+        ):
             raise ValueError("a protocol that measures nothing")
         return plan
     except _WRONG as problem:
-        raise StoreError(f"the plan in {path / folder.RUN} is not what was written ({problem!r})") from None
+        raise StoreError(
+            f"the plan in {path / folder.RUN} is not what was written ({problem!r})"
+        ) from None
 
 
 def read_content(path: Path, codec: Codec) -> Content:
-    """Everything in the two line files that belongs to a sealed cell. Raises StoreError where they cannot be read at all."""
+    """Everything in the two line files that belongs to a sealed cell. Raises StoreError where they
+    cannot be read at all.
+    """
     with uncollected():
         return _content(path, codec)
 
@@ -113,9 +129,17 @@ def read_content(path: Path, codec: Codec) -> Content:
 def _content(path: Path, codec: Codec) -> Content:
     # cells first: a run being written adds its rounds before the cells that seal them
     cells, rounds = scan(path / folder.CELLS), scan(path / folder.ROUNDS)
-    damaged = [f"{path / name} line {number} is damaged: {why}" for name, found in _both(cells, rounds) for number, why in found.damaged]
+    damaged = [
+        f"{path / name} line {number} is damaged: {why}"
+        for name, found in _both(cells, rounds)
+        for number, why in found.damaged
+    ]
     results, cells_bytes, torn = _seals(path, cells, codec, damaged)
-    torn += [f"{path / name}: the torn last line ({found.torn_bytes} bytes) was left out" for name, found in _both(cells, rounds) if found.torn_bytes]
+    torn += [
+        f"{path / name}: the torn last line ({found.torn_bytes} bytes) was left out"
+        for name, found in _both(cells, rounds)
+        if found.torn_bytes
+    ]
     taken = []
     for number, record in rounds.records:
         try:
@@ -138,8 +162,12 @@ def _both(cells: Scan, rounds: Scan) -> tuple[tuple[str, Scan], ...]:
     return ((folder.CELLS, cells), (folder.ROUNDS, rounds))
 
 
-def _seals(path: Path, cells: Scan, codec: Codec, damaged: list[str]) -> tuple[list[Result], int, list[str]]:
-    """The results whose whole seal is there, where the last whole seal ends, and what is said of an unfinished one."""
+def _seals(
+    path: Path, cells: Scan, codec: Codec, damaged: list[str]
+) -> tuple[list[Result], int, list[str]]:
+    """The results whose whole seal is there, where the last whole seal ends, and what is said of an
+    unfinished one.
+    """
     name = path / folder.CELLS
     sealed: list[tuple[int, Result]] = []
     part: list[tuple[int, Result]] = []
@@ -153,7 +181,8 @@ def _seals(path: Path, cells: Scan, codec: Codec, damaged: list[str]) -> tuple[l
         except _WRONG as problem:
             damaged.append(f"{name} line {number} is damaged: {problem!r}")
             continue
-        if position == 0:  # a seal before it that has no end lost it to a damaged line, which is named
+        # a seal before it that has no end lost it to a damaged line, which is named
+        if position == 0:
             sealed += part
             part = []
         part.append((number, one))
@@ -166,7 +195,11 @@ def _seals(path: Path, cells: Scan, codec: Codec, damaged: list[str]) -> tuple[l
             damaged.append(f"{name} line {number} is damaged: it seals a cell a second time")
         else:
             results[one.case, one.replicate] = one
-    torn = [f"{name}: the last replicate was not sealed; its {len(part)} cells were left out"] if part else []
+    torn = (
+        [f"{name}: the last replicate was not sealed; its {len(part)} cells were left out"]
+        if part
+        else []
+    )
     return list(results.values()), good if part else cells.whole_bytes, torn
 
 
@@ -175,27 +208,45 @@ def owned(results: Sequence[Result], rounds: Iterable[Round]) -> list[Round]:
     owners = {(one.case, one.replicate): one.attempts for one in results}
     kept = []
     for one in rounds:
-        samples = {key: value for key, value in one.samples.items() if one.attempt in owners.get((key, one.replicate), ())}
+        samples = {
+            key: value
+            for key, value in one.samples.items()
+            if one.attempt in owners.get((key, one.replicate), ())
+        }
         if samples and len(samples) == len(one.samples):
             kept.append(one)
         elif samples:
-            kept.append(replace(one, samples=samples, blocks={key: value for key, value in one.blocks.items() if key in samples}))
+            kept.append(
+                replace(
+                    one,
+                    samples=samples,
+                    blocks={key: value for key, value in one.blocks.items() if key in samples},
+                )
+            )
     return kept
 
 
 def with_samples(results: Sequence[Result], rounds: Iterable[Round]) -> tuple[Result, ...]:
-    """Cells as they were sealed, now with the samples of their rounds in front of what was measured outside them."""
+    """Cells as they were sealed, now with the samples of their rounds in front of what was measured
+    outside them.
+    """
     series: dict[tuple[str, int], list[dict[str, float]]] = defaultdict(list)
     for one in rounds:
         for key, samples in one.samples.items():
             series[key, one.replicate].append(samples)
     timed = {cell: _by_metric(taken) for cell, taken in series.items()}
-    return tuple(replace(one, measurements=timed.get((one.case, one.replicate), ()) + one.measurements) for one in results)
+    return tuple(
+        replace(one, measurements=timed.get((one.case, one.replicate), ()) + one.measurements)
+        for one in results
+    )
 
 
 def _by_metric(taken: Sequence[dict[str, float]]) -> tuple[Measurement, ...]:
     metrics = dict.fromkeys(metric for samples in taken for metric in samples)
-    return tuple(Measurement(metric, "s", tuple([samples[metric] for samples in taken if metric in samples])) for metric in metrics)
+    return tuple(
+        Measurement(metric, "s", tuple([samples[metric] for samples in taken if metric in samples]))
+        for metric in metrics
+    )
 
 
 def _more(problems: tuple[str, ...]) -> str:

@@ -1,4 +1,6 @@
-"""Rounds and results as records, and back. A round names its group and cases by their position in the plan, to be compact."""
+"""Rounds and results as records, and back. A round names its group and cases by their position in
+the plan, to be compact.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,35 +20,59 @@ class Codec:
         self._names = tuple(group.name for group in plan.groups)
         self._group = {name: position for position, name in enumerate(self._names)}
         self._keys = tuple(tuple(case.key for case in group.cases) for group in plan.groups)
-        self._case = tuple({key: position for position, key in enumerate(keys)} for keys in self._keys)
+        self._case = tuple(
+            {key: position for position, key in enumerate(keys)} for keys in self._keys
+        )
 
     def keys(self, group: str) -> tuple[str, ...]:
         """The keys of a group's cases, by position."""
         return self._keys[self._group[group]]
 
     def round_record(self, one: Round) -> dict[str, Any]:
-        """A round as a record. Raises ValueError for a group or case that is not in the plan, or a sample that is not finite."""
+        """A round as a record. Raises ValueError for a group or case that is not in the plan, or a
+        sample that is not finite.
+        """
         try:
             group = self._group[one.group]
             order = [self._case[group][key] for key in one.order]
         except KeyError as missing:
             raise ValueError(f"{missing} is not in the plan") from None
-        metrics = list(dict.fromkeys(metric for samples in one.samples.values() for metric in samples))
-        samples = [[one.samples[key].get(metric) for metric in metrics] if key in one.samples else None for key in one.order]
-        record = {"g": group, "r": one.replicate, "a": one.attempt, "i": one.index, "t": round(one.started, 3)}
+        metrics = list(
+            dict.fromkeys(metric for samples in one.samples.values() for metric in samples)
+        )
+        samples = [
+            [one.samples[key].get(metric) for metric in metrics] if key in one.samples else None
+            for key in one.order
+        ]
+        record = {
+            "g": group,
+            "r": one.replicate,
+            "a": one.attempt,
+            "i": one.index,
+            "t": round(one.started, 3),
+        }
         record |= {"o": order, "m": metrics, "s": samples, "d": dict(one.disturbance)}
         if one.blocks:
-            names = list(dict.fromkeys(name for readings in one.blocks.values() for name in readings))
-            blocks = [[one.blocks[key].get(name) for name in names] if key in one.blocks else None for key in one.order]
+            names = list(
+                dict.fromkeys(name for readings in one.blocks.values() for name in readings)
+            )
+            blocks = [
+                [one.blocks[key].get(name) for name in names] if key in one.blocks else None
+                for key in one.order
+            ]
             record |= {"bn": names, "b": blocks}
         return record
 
     def round(self, record: Mapping[str, Any]) -> Round:
-        """The round in a record. Raises ValueError, KeyError, IndexError or TypeError where it is none."""
+        """The round in a record. Raises ValueError, KeyError, IndexError or TypeError where it is
+        none.
+        """
         group = _position(record["g"], len(self._names))
         keys = self._keys[group]
         places = record["o"]
-        if set(map(type, places)) - {int} or (places and not 0 <= min(places) <= max(places) < len(keys)):
+        if set(map(type, places)) - {int} or (
+            places and not 0 <= min(places) <= max(places) < len(keys)
+        ):
             raise ValueError("a position is outside the plan")
         order = tuple(map(keys.__getitem__, places))
         return Round(
@@ -63,12 +89,22 @@ class Codec:
 
     def result_record(self, result: Result) -> dict[str, Any]:
         """A result as a record. Raises ValueError for a group or case that is not in the plan."""
-        if result.group not in self._group or result.case not in self._case[self._group[result.group]]:
+        if (
+            result.group not in self._group
+            or result.case not in self._case[self._group[result.group]]
+        ):
             raise ValueError(f"case {result.case} of group {result.group!r} is not in the plan")
         data = result.to_json()
         if not data["also"]:
             del data["also"]
-        data["measurements"] = [[m.metric, m.unit, [value if math.isfinite(value) else str(value) for value in m.samples]] for m in result.measurements]
+        data["measurements"] = [
+            [
+                m.metric,
+                m.unit,
+                [value if math.isfinite(value) else str(value) for value in m.samples],
+            ]
+            for m in result.measurements
+        ]
         return data
 
     def result(self, record: Mapping[str, Any]) -> Result:
@@ -77,7 +113,11 @@ class Codec:
         if case not in self._case[self._group[group]] or status not in STATUSES:
             raise ValueError("its case is not in the plan, or its status unknown")
         measured = tuple(
-            Measurement(_text(metric), _text(unit), tuple(_NON_FINITE[v] if isinstance(v, str) else _number(v) for v in samples))
+            Measurement(
+                _text(metric),
+                _text(unit),
+                tuple(_NON_FINITE[v] if isinstance(v, str) else _number(v) for v in samples),
+            )
             for metric, unit, samples in record["measurements"]
         )
         return Result(
@@ -96,17 +136,29 @@ class Codec:
         )
 
 
-def _by_case(order: Sequence[str], names: Sequence[Any], rows: Sequence[Any]) -> dict[str, dict[str, float]]:
-    """Values by case and name from a table whose rows are in `order`; a row or a value may be missing."""
+def _by_case(
+    order: Sequence[str], names: Sequence[Any], rows: Sequence[Any]
+) -> dict[str, dict[str, float]]:
+    """Values by case and name from a table whose rows are in `order`; a row or a value may be
+    missing.
+    """
     names, found = [_text(name) for name in names], {}
     for key, values in zip(order, rows, strict=True):
         if values is not None:
-            found[key] = _numbers({name: value for name, value in zip(names, values, strict=True) if value is not None})
+            found[key] = _numbers(
+                {
+                    name: value
+                    for name, value in zip(names, values, strict=True)
+                    if value is not None
+                }
+            )
     return found
 
 
 def _numbers(given: dict[str, Any]) -> dict[str, float]:
-    """The same, if all its values are finite numbers; a sum tells that of most at once, though finite ones may have an infinite sum."""
+    """The same, if all its values are finite numbers; a sum tells that of most at once, though
+    finite ones may have an infinite sum.
+    """
     values = given.values()
     if not set(map(type, values)) <= _NUMBERS or not math.isfinite(sum(values)):
         for value in values:

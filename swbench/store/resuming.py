@@ -26,11 +26,13 @@ def resume(
     command: str = "",
     plugins: Mapping[str, str] | None = None,
 ) -> RunWriter:
-    """A writer for an unfinished run; torn lines are cut off, and what is not sealed is to be measured again.
+    """A writer for an unfinished run; torn lines are cut off, and what is not sealed is to be
+    measured again.
 
-    The run goes on by its own plan. Raises ResumeRefused, naming what changed, where `plan` (what the same command would run now), the timed
-    code, `plugins` (name -> digest) or `environment` (in what changes timings) differ from the run's; `anyway` goes on and records the
-    changes. Raises StoreBusy while another process writes it, StoreDamaged, StoreError where it is complete.
+    The run goes on by its own plan. Raises ResumeRefused, naming what changed, where `plan` (what
+    the same command would run now), the timed code, `plugins` (name -> digest) or `environment` (in
+    what changes timings) differ from the run's; `anyway` goes on and records the changes. Raises
+    StoreBusy while another process writes it, StoreDamaged, StoreError where it is complete.
     """
     path = Path(path)
     folder.header(path)
@@ -45,20 +47,35 @@ def resume(
 def _resume(path, lock, plan, environment, anyway, command, plugins) -> RunWriter:
     header = folder.header(path)
     if header["complete"]:
-        raise StoreError(f"run {path.name} is complete; show it with `python bench.py show {path.name}`")
+        raise StoreError(
+            f"run {path.name} is complete; show it with `python bench.py show {path.name}`"
+        )
     stored, before = plan_of(path, header), read_json(path / folder.ENVIRONMENT)
     changes = _plan_changes(stored, plan) if plan is not None else []
     changes += fingerprint.code_changes(header["code"], fingerprint.code() | dict(plugins or {}))
     changes += unlike(before, environment) if environment is not None else []
     if changes and not anyway:
         more = f" … and {len(changes) - 8} more" if len(changes) > 8 else ""
-        raise ResumeRefused(f"run {path.name} began otherwise: {'; '.join(changes[:8])}{more}. Start anew, or go on with --resume --anyway, which records it")
+        raise ResumeRefused(
+            f"run {path.name} began otherwise: {'; '.join(changes[:8])}{more}. "
+            "Start anew, or go on with --resume --anyway, which records it"
+        )
     content = read_content(path, Codec(stored))
     if content.damaged:
-        raise StoreDamaged(f"{content.damaged[0]}; the run cannot go on from damaged results, start a new one")
-    header["resumed"].append({"time": time.time(), "command": command, "changes": changes, "recovered": list(content.torn)})
+        raise StoreDamaged(
+            f"{content.damaged[0]}; the run cannot go on from damaged results, start a new one"
+        )
+    header["resumed"].append(
+        {
+            "time": time.time(),
+            "command": command,
+            "changes": changes,
+            "recovered": list(content.torn),
+        }
+    )
     if header["schema"] != folder.SCHEMA:
-        header.update(schema=folder.SCHEMA, needs=swbench.__version__)  # an earlier version would misread what is added from here on
+        # an earlier version would misread what is added from here on
+        header.update(schema=folder.SCHEMA, needs=swbench.__version__)
     now = environment if environment is not None else before
     writer = RunWriter(path, header, stored, now, lock, content)
     write_json(path / folder.RUN, header)
@@ -70,12 +87,20 @@ def _plan_changes(stored: Plan, now: Plan) -> list[str]:
     if stored == now:
         return []
     old, new = stored.to_json(), now.to_json()
-    found = [f"protocol.{name} was {value} and is {new['protocol'].get(name)}" for name, value in old["protocol"].items() if value != new["protocol"].get(name)]
+    found = [
+        f"protocol.{name} was {value} and is {new['protocol'].get(name)}"
+        for name, value in old["protocol"].items()
+        if value != new["protocol"].get(name)
+    ]
     cases = [{case.key for group in plan.groups for case in group.cases} for plan in (stored, now)]
     if gone := len(cases[0] - cases[1]):
         found.append(f"{gone} of its cases are no longer in the suite")
     if added := len(cases[1] - cases[0]):
         found.append(f"the suite has {added} new cases")
-    if [group.fallback_of for group in stored.groups] != [group.fallback_of for group in now.groups]:
-        found.append("which batches are measured only where a larger one does not fit is not what it was")
+    if [group.fallback_of for group in stored.groups] != [
+        group.fallback_of for group in now.groups
+    ]:
+        found.append(
+            "which batches are measured only where a larger one does not fit is not what it was"
+        )
     return found or ["the suite's title, rows or metrics changed"]

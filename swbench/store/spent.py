@@ -6,9 +6,11 @@ from swbench.result import COUNTED, Result, Round
 
 
 def spent_s(results: Iterable[Result], rounds: Iterable[Round]) -> float:
-    """Seconds that workers have been at work, from the start of each to the last that is stored of it.
+    """Seconds that workers have been at work, from the start of each to the last that is stored of
+    it.
 
-    `rounds` are all that were stored, those of killed workers too; what such a worker did before its first round is not known, and does not count.
+    `rounds` are all that were stored, those of killed workers too; what such a worker did before
+    its first round is not known, and does not count.
     """
     seen: dict[tuple[str, int, str], tuple[float, float]] = {}
     for one in (*(one for one in results if one.replicate != COUNTED), *rounds):

@@ -1,4 +1,6 @@
-"""Writing a run: rounds as they happen, a replicate's cells all at once, every failure said with what was kept."""
+"""Writing a run: rounds as they happen, a replicate's cells all at once, every failure said with
+what was kept.
+"""
 
 import shutil
 import time
@@ -23,8 +25,18 @@ from swbench.store.records import Codec
 class RunWriter:
     """The one writer of a run folder, from `create` or `resume` until `finish` or `close`."""
 
-    def __init__(self, path: Path, header: dict[str, Any], plan: Plan, environment: Mapping[str, Any], lock: Lock, content: Content | None) -> None:
-        """For `create` and `resume`. `content` is what the folder holds already; `spent_s` says how long that took to measure."""
+    def __init__(
+        self,
+        path: Path,
+        header: dict[str, Any],
+        plan: Plan,
+        environment: Mapping[str, Any],
+        lock: Lock,
+        content: Content | None,
+    ) -> None:
+        """For `create` and `resume`. `content` is what the folder holds already; `spent_s` says how
+        long that took to measure.
+        """
         self.path, self.plan, self.header = path, plan, header
         self.environment_id, self._environment = environment_id(environment), dict(environment)
         self._lock, self._codec = lock, Codec(plan)
@@ -50,9 +62,11 @@ class RunWriter:
         options: Mapping[str, Any] | None = None,
         plugins: Mapping[str, str] | None = None,
     ) -> "RunWriter":
-        """Begin a run in a folder of its own below `results`, named after the environment's `label`. Raises StoreError where that cannot be written.
+        """Begin a run in a folder of its own below `results`, named after the environment's
+        `label`. Raises StoreError where that cannot be written.
 
-        Every result holds the id of the environment. `plugins` (name -> digest) are kept with the code that is timed.
+        Every result holds the id of the environment. `plugins` (name -> digest) are kept with the
+        code that is timed.
         """
         path = folder.make(Path(results), plan.suite, str(environment.get("label") or ""))
         try:
@@ -104,11 +118,15 @@ class RunWriter:
         self.rounds.append(one)
 
     def seal(self, results: Sequence[Result]) -> None:
-        """Append the cells of a group's replicate together, on the disk when this returns. Raises StoreError, saying what is kept.
+        """Append the cells of a group's replicate together, on the disk when this returns. Raises
+        StoreError, saying what is kept.
 
         Samples that are in rounds are not repeated in the cells.
         """
-        records = [{"seal": [position, len(results)], **self._codec.result_record(one)} for position, one in enumerate(results)]
+        records = [
+            {"seal": [position, len(results)], **self._codec.result_record(one)}
+            for position, one in enumerate(results)
+        ]
         self._kept(self._rounds.sync)
         self._kept(self._cells.append, records, sync=True)
         self.results.extend(results)
@@ -121,18 +139,28 @@ class RunWriter:
         self.close()
 
     def owned(self, group: str) -> list[Round]:
-        """The rounds of a group as `load` would give them back now: those of sealed cells, each with the samples of those cells alone."""
-        return owned([one for one in self.results if one.group == group], [one for one in self.rounds if one.group == group])
+        """The rounds of a group as `load` would give them back now: those of sealed cells, each
+        with the samples of those cells alone.
+        """
+        return owned(
+            [one for one in self.results if one.group == group],
+            [one for one in self.rounds if one.group == group],
+        )
 
     def snapshot(self) -> StoredRun:
-        """The run as `load` would give it back now; for where its folder cannot be read any more."""
+        """The run as `load` would give it back now; for where its folder cannot be read any
+        more.
+        """
         rounds = owned(self.results, self.rounds)
         return StoredRun(
             path=self.path,
             id=self.id,
             plan=self.plan,
             environment=self._environment,
-            results=(*self.results[: self._loaded], *with_samples(self.results[self._loaded :], rounds)),
+            results=(
+                *self.results[: self._loaded],
+                *with_samples(self.results[self._loaded :], rounds),
+            ),
             rounds=tuple(rounds),
             complete=self.header["complete"],
             command=self.header["command"],
@@ -142,13 +170,17 @@ class RunWriter:
         )
 
     def close(self) -> None:
-        """Stop writing; the run stays unfinished unless `finish` was called. May be called twice."""
+        """Stop writing; the run stays unfinished unless `finish` was called. May be called
+        twice.
+        """
         self._rounds.close()
         self._cells.close()
         self._lock.release()
 
     def discard(self) -> None:
-        """Close, and remove the run: for one that turned out to be impossible before anything was measured."""
+        """Close, and remove the run: for one that turned out to be impossible before anything was
+        measured.
+        """
         self.close()
         shutil.rmtree(self.path, ignore_errors=True)
 
@@ -171,4 +203,7 @@ class RunWriter:
     def _left(self) -> str:
         if not (self.path / folder.RUN).exists():
             return f"The run folder is gone, and with it {len(self.results)} finished cells"
-        return f"{len(self.results)} finished cells and {len(self.rounds)} rounds are kept; go on with --resume once that is done"
+        return (
+            f"{len(self.results)} finished cells and {len(self.rounds)} rounds are kept; go "
+            "on with --resume once that is done"
+        )

@@ -1,4 +1,6 @@
-"""Suites: TOML files that name what is measured, checked as a whole, and turned into a plan. Nothing here imports torch."""
+"""Suites: TOML files that name what is measured, checked as a whole, and turned into a plan.
+Nothing here imports torch.
+"""
 
 from swbench.suite.expansion import expand
 from swbench.suite.options import Options

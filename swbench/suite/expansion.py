@@ -1,4 +1,6 @@
-"""From a suite and the options to a plan: every combination of the lists, grouped so that a group's cases share their rounds."""
+"""From a suite and the options to a plan: every combination of the lists, grouped so that a group's
+cases share their rounds.
+"""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -23,13 +25,17 @@ METRICS = {"network": ("flops", "time", "memory"), "solvers": ("time", "accuracy
 """What a suite measures that does not say."""
 
 SOLVER_BASELINES = {"graph": "newton5"}
-"""What other solvers are divided by, where it is not `eigh`: that waits for the host, so no CUDA graph can hold it."""
+"""What other solvers are divided by, where it is not `eigh`: that waits for the host, so no CUDA
+graph can hold it.
+"""
 
 
 def expand(suite: Suite, options: Options | None = None, **given: Any) -> Plan:
-    """The plan of `suite` under `options`, which may also be given one by one (`devices=["cpu"]`, `only=["swa*"]` …).
+    """The plan of `suite` under `options`, which may also be given one by one (`devices=["cpu"]`,
+    `only=["swa*"]` …).
 
-    Without `devices`, everything on the CPU. Raises OptionError where the options leave nothing to run or more than can be meant.
+    Without `devices`, everything on the CPU. Raises OptionError where the options leave nothing to
+    run or more than can be meant.
     """
     options = options or Options.of(**given)
     build = _network if suite.kind == "network" else _solvers
@@ -38,7 +44,10 @@ def expand(suite: Suite, options: Options | None = None, **given: Any) -> Plan:
     for group in build(suite, options):
         count += len(group.cases)
         if count > MOST_CASES:
-            raise OptionError(f"suite {suite.name!r} comes to more than {MOST_CASES:,} cases; narrow it with --only, --batch, --solver or --dtype")
+            raise OptionError(
+                f"suite {suite.name!r} comes to more than {MOST_CASES:,} cases; narrow "
+                "it with --only, --batch, --solver or --dtype"
+            )
         groups.append(group)
     if not groups:
         raise OptionError(_nothing(suite, options))
@@ -57,13 +66,22 @@ def _nothing(suite: Suite, options: Options) -> str:
     """Why the options leave nothing of the suite, and what would."""
     asked, base = ", ".join(options.devices or ("cpu",)), suite.base
     if not any(device_kind(device) in base["device"] for device in options.devices or ("cpu",)):
-        return f"suite {suite.name!r} is not for {asked}; choose --device {' or '.join(base['device'])}"
+        return (
+            f"suite {suite.name!r} is not for {asked}; choose --device "
+            f"{' or '.join(base['device'])}"
+        )
     if not _devices(base, options):
         return f"suite {suite.name!r} has no batch for {asked}; give one with --batch"
     if suite.kind == "network" and options.worlds:
         fewest = min(options.worlds)
-        return f"no batch of suite {suite.name!r} on {asked} has an image for each of {fewest} processes; give one with --batch {fewest} or more"
-    return f"suite {suite.name!r} has nothing for {asked} in mode {', '.join(options.modes or base['mode'])}; choose another --mode or --device"
+        return (
+            f"no batch of suite {suite.name!r} on {asked} has an image for each of {fewest} "
+            f"processes; give one with --batch {fewest} or more"
+        )
+    return (
+        f"suite {suite.name!r} has nothing for {asked} in mode "
+        f"{', '.join(options.modes or base['mode'])}; choose another --mode or --device"
+    )
 
 
 def _protocol(suite: Suite, options: Options) -> Protocol:
@@ -72,18 +90,27 @@ def _protocol(suite: Suite, options: Options) -> Protocol:
         if (value := getattr(options, name)) is not None:
             values[name] = value
     asked = Protocol(**values)
-    if asked.iterations < asked.replicates:  # only one of the two was given: every replicate has at least one round
-        values["replicates" if options.iterations else "iterations"] = min(asked.iterations, asked.replicates) if options.iterations else asked.replicates
+    # only one of the two was given: every replicate has at least one round
+    if asked.iterations < asked.replicates:
+        values["replicates" if options.iterations else "iterations"] = (
+            min(asked.iterations, asked.replicates) if options.iterations else asked.replicates
+        )
     return Protocol(**values)
 
 
 def _network(suite: Suite, options: Options) -> Iterator[Group]:
     base = suite.base
     rows = _rows(suite, options)
-    until_fits = options.which_batches == vocabulary.UNTIL_FITS if options.which_batches else base["until_fits"]
+    until_fits = (
+        options.which_batches == vocabulary.UNTIL_FITS
+        if options.which_batches
+        else base["until_fits"]
+    )
     _refuse("--spectrum", options.spectra, "network")
     if any(batch > fmt.BATCH["high"] for batch in options.batches or ()):
-        raise OptionError(f"--batch must be at most {fmt.BATCH['high']:,} for networks ({fmt.BATCH['why']})")
+        raise OptionError(
+            f"--batch must be at most {fmt.BATCH['high']:,} for networks ({fmt.BATCH['why']})"
+        )
     for device in _devices(base, options):
         batches, before = options.batches or _on(base["batch"], device), {}
         sweep = (
@@ -95,30 +122,60 @@ def _network(suite: Suite, options: Options) -> Iterator[Group]:
             _worlds(base, device, options),
         )
         models = tuple(dict.fromkeys(fields["model"] for _, fields in rows))
-        for mode, dtype, layout, image, batch, (world, weak), model in itertools.product(*sweep, models):
+        for mode, dtype, layout, image, batch, (world, weak), model in itertools.product(
+            *sweep, models
+        ):
             batch *= world if weak else 1
             if batch < world and not options.batches:
-                continue  # --nproc leaves of a suite's batches those that have an image for each process
+                # --nproc leaves of a suite's batches those that have an image for each process
+                continue
             if batch < world:
-                raise OptionError(f"--batch {batch} has no image for each of {world} processes; choose --batch {world} or more")
+                raise OptionError(
+                    f"--batch {batch} has no image for each of {world} processes; choose "
+                    f"--batch {world} or more"
+                )
             check_image(model, image, batch)
-            shared = {"model": model, "classes": base["classes"], "image": image, "batch": batch, "device": device}
+            shared = {
+                "model": model,
+                "classes": base["classes"],
+                "image": image,
+                "batch": batch,
+                "device": device,
+            }
             nodes = -(-world // (options.per_node or world))
-            shared |= {"dtype": dtype, "mode": mode, "layout": layout, "threads": _threads(device, options, world // nodes), "world": world, "nodes": nodes}
+            shared |= {
+                "dtype": dtype,
+                "mode": mode,
+                "layout": layout,
+                "threads": _threads(device, options, world // nodes),
+                "world": world,
+                "nodes": nodes,
+            }
             own = [(label, fields) for label, fields in rows if fields["model"] == model]
             cases: list[AnyCase] = [Case(**shared, role=BASELINE), Case(**shared, role=CONTROL)]
             bn = f"{_model_label(model)}-BN"
-            labels = [next((label for label, fields in own if fields["norm"] == "bn"), bn), f"{bn} (control)"]
+            labels = [
+                next((label for label, fields in own if fields["norm"] == "bn"), bn),
+                f"{bn} (control)",
+            ]
             for label, fields in own:
                 if fields["norm"] != "bn":
                     cases.append(Case(**{**shared, **fields}))
                     labels.append(label)
-            name = f"{device} batch {batch} {image[0]}x{image[1]}" + _extras(mode, "eager") + _extras(dtype, "float32") + _extras(layout, "contiguous")
+            name = (
+                f"{device} batch {batch} {image[0]}x{image[1]}"
+                + _extras(mode, "eager")
+                + _extras(dtype, "float32")
+                + _extras(layout, "contiguous")
+            )
             name += f" {world} processes" if world > 1 else ""
             name += f" on {nodes} nodes" if nodes > 1 else ""
             name += f" {model}" if len(models) > 1 else ""
-            alike = (mode, dtype, layout, image, world, weak, model)  # what a smaller batch must share with a larger one to stand in for it
-            yield Group(name=name, cases=tuple(cases), rows=tuple(labels), fallback_of=before.get(alike))
+            # what a smaller batch must share with a larger one to stand in for it
+            alike = (mode, dtype, layout, image, world, weak, model)
+            yield Group(
+                name=name, cases=tuple(cases), rows=tuple(labels), fallback_of=before.get(alike)
+            )
             before |= {alike: name} if until_fits else {}
 
 
@@ -136,17 +193,41 @@ def _rows(suite: Suite, options: Options) -> list[tuple[str, dict[str, Any]]]:
         specs = (None,) if plain else listed
         groups = (row["group"] or base["group"],) if plain or not options.groups else options.groups
         for spec, group in itertools.product(specs, groups):
-            problem = None if plain or not options.groups else vocabulary.placement_problem(model, row["layers"], group)
+            problem = (
+                None
+                if plain or not options.groups
+                else vocabulary.placement_problem(model, row["layers"], group)
+            )
             if problem:
                 raise OptionError(f"--group {group}: {problem}")
-            fields = {"model": model, "norm": row["norm"], "layers": row["layers"], "solver": spec, "group": group}
-            label = row["label"] or f"{_model_label(model)}-{vocabulary.LABELS.get(row['norm'], row['norm'])}"
-            label += f" ({row['layers']} layers)" if len(counts[model, row["norm"]]) > 1 and not row["label"] else ""
+            fields = {
+                "model": model,
+                "norm": row["norm"],
+                "layers": row["layers"],
+                "solver": spec,
+                "group": group,
+            }
+            label = (
+                row["label"]
+                or f"{_model_label(model)}-{vocabulary.LABELS.get(row['norm'], row['norm'])}"
+            )
+            label += (
+                f" ({row['layers']} layers)"
+                if len(counts[model, row["norm"]]) > 1 and not row["label"]
+                else ""
+            )
             label += f" [{spec}]" if spec and len(specs) > 1 else ""
             label += f" G={group}" if several_groups and not plain else ""
-            names = (row["norm"], f"{row['norm']}-{row['layers']}", f"{row['norm']}-{row['layers']}-{spec}", label)
+            names = (
+                row["norm"],
+                f"{row['norm']}-{row['layers']}",
+                f"{row['norm']}-{row['layers']}-{spec}",
+                label,
+            )
             known.append(names[1] if row["norm"] != "bn" else "bn")
-            if not options.only or any(fnmatchcase(name, glob) for name in names for glob in options.only):
+            if not options.only or any(
+                fnmatchcase(name, glob) for name in names for glob in options.only
+            ):
                 found.append((label, fields))
     return _some(found, options, known)
 
@@ -157,7 +238,11 @@ def _solvers(suite: Suite, options: Options) -> Iterator[Group]:
     _refuse(f"--{options.which_batches}", options.which_batches, "solvers")
     _refuse("--nproc", options.worlds, "solvers")
     listed = options.solvers or base["solver"] or solvers.names()
-    chosen = [spec for spec in listed if not options.only or any(fnmatchcase(spec, glob) for glob in options.only)]
+    chosen = [
+        spec
+        for spec in listed
+        if not options.only or any(fnmatchcase(spec, glob) for glob in options.only)
+    ]
     chosen = _some(chosen, options, list(listed))
     for device in _devices(base, options):
         on_gpu = device_kind(device) == "cuda"
@@ -171,21 +256,43 @@ def _solvers(suite: Suite, options: Options) -> Iterator[Group]:
             options.batches or _on(base["batch"], device),
         )
         for mode, cache, dtype, spectrum, group, batch in itertools.product(*sweep):
-            shared = {"batch": batch, "group": group, "spectrum": spectrum, "dtype": dtype, "device": device, "mode": mode, "cache": cache}
+            shared = {
+                "batch": batch,
+                "group": group,
+                "spectrum": spectrum,
+                "dtype": dtype,
+                "device": device,
+                "mode": mode,
+                "cache": cache,
+            }
             shared["threads"] = _threads(device, options)
             if mode == "graph" and not on_gpu:
                 continue
             first = SOLVER_BASELINES.get(mode, "eigh")
-            cases: list[AnyCase] = [SolverCase(solver=first, role=role, **shared) for role in (BASELINE, CONTROL)]
+            cases: list[AnyCase] = [
+                SolverCase(solver=first, role=role, **shared) for role in (BASELINE, CONTROL)
+            ]
             cases += [SolverCase(solver=spec, **shared) for spec in chosen if spec != first]
-            name = f"{device} {batch}x{group}x{group} {spectrum}" + _extras(dtype, "float32") + _extras(mode, "eager") + _extras(cache, "hot")
-            yield Group(name=name, cases=tuple(cases), rows=(first, f"{first} (control)", *(spec for spec in chosen if spec != first)))
+            name = (
+                f"{device} {batch}x{group}x{group} {spectrum}"
+                + _extras(dtype, "float32")
+                + _extras(mode, "eager")
+                + _extras(cache, "hot")
+            )
+            yield Group(
+                name=name,
+                cases=tuple(cases),
+                rows=(first, f"{first} (control)", *(spec for spec in chosen if spec != first)),
+            )
 
 
 def _some(found: list, options: Options, known: Sequence[str]) -> list:
     if not found and options.only:
         globs, known = " ".join(options.only), list(dict.fromkeys(known))
-        raise OptionError(f"--only {globs} matches nothing.{near_miss(options.only[0], known)} There is: {', '.join(known)}")
+        raise OptionError(
+            f"--only {globs} matches nothing.{near_miss(options.only[0], known)} "
+            f"There is: {', '.join(known)}"
+        )
     return found
 
 
@@ -196,7 +303,11 @@ def _refuse(name: str, value: object, kind: str) -> None:
 
 def _devices(base: dict[str, Any], options: Options) -> list[str]:
     asked = options.devices or ("cpu",)
-    return [device for device in asked if device_kind(device) in base["device"] and (options.batches or _on(base["batch"], device))]
+    return [
+        device
+        for device in asked
+        if device_kind(device) in base["device"] and (options.batches or _on(base["batch"], device))
+    ]
 
 
 def _on(value: Any, device: str) -> tuple[int, ...]:
@@ -204,16 +315,25 @@ def _on(value: Any, device: str) -> tuple[int, ...]:
 
 
 def _worlds(base: dict[str, Any], device: str, options: Options) -> tuple[tuple[int, bool], ...]:
-    """Numbers of processes, each with whether `batch` counts the images of one of them (weak scaling); a process alone is either."""
+    """Numbers of processes, each with whether `batch` counts the images of one of them (weak
+    scaling); a process alone is either.
+    """
     worlds = options.worlds or base["world"]
     if ":" in device and max(worlds) > 1:
-        raise OptionError(f"--device {device} is one GPU, and each of {max(worlds)} processes takes its own; use --device cuda, or --nproc 1")
+        raise OptionError(
+            f"--device {device} is one GPU, and each of {max(worlds)} processes "
+            "takes its own; use --device cuda, or --nproc 1"
+        )
     several = itertools.product(worlds, base["scaling"])
-    return tuple(dict.fromkeys((world, world > 1 and scaling == "weak") for world, scaling in several))
+    return tuple(
+        dict.fromkeys((world, world > 1 and scaling == "weak") for world, scaling in several)
+    )
 
 
 def _threads(device: str, options: Options, world: int = 1) -> int:
-    return 0 if device_kind(device) == "cuda" else options.threads or max(1, usable_cores() // world)
+    return (
+        0 if device_kind(device) == "cuda" else options.threads or max(1, usable_cores() // world)
+    )
 
 
 def _extras(value: str, usual: str) -> str:

@@ -1,4 +1,6 @@
-"""Declarative checks of a suite's tables: a `Field` a key, and every problem collected with its key path."""
+"""Declarative checks of a suite's tables: a `Field` a key, and every problem collected with its key
+path.
+"""
 
 import math
 from collections.abc import Mapping
@@ -20,9 +22,10 @@ _ARTICLE = {bool: "true or false", int: "a whole number", float: "a number", str
 class Field:
     """What one key may hold.
 
-    `kind` is bool, int, float, str, or `pair` for [height, width]; `many` makes it a list of those (at least one, no value twice),
-    and `by_device` also accepts a table of such lists, one a device. Numbers lie in [`low`, `high`]; texts are one of `choices`
-    where there are any, or pass `check`, which returns what is wrong with them or None.
+    `kind` is bool, int, float, str, or `pair` for [height, width]; `many` makes it a list of those
+    (at least one, no value twice), and `by_device` also accepts a table of such lists, one a
+    device. Numbers lie in [`low`, `high`]; texts are one of `choices` where there are any, or pass
+    `check`, which returns what is wrong with them or None.
     """
 
     kind: Any
@@ -37,7 +40,9 @@ class Field:
     why: str = ""
 
     def read(self, value: Any, path: str, problems: Problems) -> Any:
-        """`value` as Python data (lists become tuples), or the default after adding to `problems` what is wrong with it."""
+        """`value` as Python data (lists become tuples), or the default after adding to `problems`
+        what is wrong with it.
+        """
         before = len(problems)
         if self.by_device and isinstance(value, dict):
             found = self._devices(value, path, problems)
@@ -52,8 +57,13 @@ class Field:
             problems.append(f"{path} is an empty table; give it a list for cpu or cuda")
         for name in value:
             if name not in DEVICES:
-                problems.append(f"{path}.{name}: no device is called {name!r}.{near_miss(name, DEVICES)} Known: {', '.join(DEVICES)}")
-        return {name: self._list(entry, f"{path}.{name}", problems) for name, entry in value.items()}
+                problems.append(
+                    f"{path}.{name}: no device is called "
+                    f"{name!r}.{near_miss(name, DEVICES)} Known: {', '.join(DEVICES)}"
+                )
+        return {
+            name: self._list(entry, f"{path}.{name}", problems) for name, entry in value.items()
+        }
 
     def _list(self, value: Any, path: str, problems: Problems) -> tuple[Any, ...]:
         if not isinstance(value, list):
@@ -77,14 +87,22 @@ class Field:
                 problems.append(f"{path} must be [height, width] in pixels, not {_shown(value)}")
                 return None
             side = attrs.evolve(self, kind=int, many=False)
-            pair = tuple(side.one(entry, f"{path}[{index}]", problems) for index, entry in enumerate(value))
+            pair = tuple(
+                side.one(entry, f"{path}[{index}]", problems) for index, entry in enumerate(value)
+            )
             return None if None in pair else pair
         if self.kind is float and type(value) is int:
             value = float(value) if abs(value) < 2**53 else math.inf
         if type(value) is not self.kind:
             problems.append(f"{path} must be {_ARTICLE[self.kind]}, not {_shown(value)}")
             return None
-        problem = self._bounds(value) if self.kind in (int, float) else self._text(value) if self.kind is str else None
+        problem = (
+            self._bounds(value)
+            if self.kind in (int, float)
+            else self._text(value)
+            if self.kind is str
+            else None
+        )
         if problem:
             problems.append(f"{path}{problem}")
             return None
@@ -104,7 +122,10 @@ class Field:
         if len(value) > 200 or not value.isprintable():
             return " must be at most 200 printable characters"
         if self.choices and value not in self.choices:
-            return f": {value!r} is not known.{near_miss(value, self.choices)} Known: {', '.join(self.choices)}"
+            return (
+                f": {value!r} is not known.{near_miss(value, self.choices)} Known: "
+                f"{', '.join(self.choices)}"
+            )
         problem = self.check(value) if self.check else None
         return f": {problem}" if problem else None
 
@@ -112,19 +133,29 @@ class Field:
 DEVICES = ("cpu", "cuda")
 
 
-def read_table(table: Any, fields: Mapping[str, Field], path: str, problems: Problems) -> dict[str, Any]:
-    """Every key of `fields`, from `table` or its default; unknown and missing keys are added to `problems`."""
+def read_table(
+    table: Any, fields: Mapping[str, Field], path: str, problems: Problems
+) -> dict[str, Any]:
+    """Every key of `fields`, from `table` or its default; unknown and missing keys are added to
+    `problems`.
+    """
     if not isinstance(table, dict):
         problems.append(f"{path} must be a table, not {_shown(table)}")
         return {name: field.default for name, field in fields.items()}
     prefix = f"{path}." if path else ""
     for name in table:
         if name not in fields:
-            problems.append(f"{prefix}{name}: no such key.{near_miss(name[:100], fields)} Known: {', '.join(fields)}")
+            problems.append(
+                f"{prefix}{name}: no such key.{near_miss(name[:100], fields)} Known: "
+                f"{', '.join(fields)}"
+            )
     for name, field in fields.items():
         if field.required and name not in table:
             problems.append(f"{prefix}{name} is missing")
-    return {name: field.read(table[name], prefix + name, problems) if name in table else field.default for name, field in fields.items()}
+    return {
+        name: field.read(table[name], prefix + name, problems) if name in table else field.default
+        for name, field in fields.items()
+    }
 
 
 def _number(bound: float) -> str:
@@ -133,7 +164,13 @@ def _number(bound: float) -> str:
 
 def _shown(value: Any) -> str:
     if isinstance(value, dict | list | tuple):
-        return "a table" if isinstance(value, dict) else f"a list of {len(value)}" if len(value) > 4 or isinstance(value, list) else repr(value)
+        return (
+            "a table"
+            if isinstance(value, dict)
+            else f"a list of {len(value)}"
+            if len(value) > 4 or isinstance(value, list)
+            else repr(value)
+        )
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 10**30:
         return "a number of more than 30 digits"
     return repr(value)[:80]

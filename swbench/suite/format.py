@@ -9,7 +9,12 @@ SCHEMA = 1
 
 KINDS = ("network", "solvers")
 
-BATCH = {"kind": int, "low": 1, "high": 65_536, "why": "a larger batch fits no machine this was made for"}
+BATCH = {
+    "kind": int,
+    "low": 1,
+    "high": 65_536,
+    "why": "a larger batch fits no machine this was made for",
+}
 IMAGE = {"kind": "pair", "low": 1, "high": 16_384}
 GROUP = {"kind": int, "low": 1, "high": 1024, "why": "channels a group"}
 MATRICES = {"kind": int, "low": 1, "high": 4_194_304, "why": "matrices a batch"}
@@ -63,7 +68,9 @@ def network() -> dict[str, Field]:
 
 
 def row() -> dict[str, Field]:
-    """The keys of one `[[rows]]` entry; `model`, `solver` and `group` go before those of `[network]`."""
+    """The keys of one `[[rows]]` entry; `model`, `solver` and `group` go before those of
+    `[network]`.
+    """
     return {
         "norm": Field(kind=str, required=True, choices=norms.names()),
         "model": Field(kind=str, choices=models.names()),
@@ -75,12 +82,16 @@ def row() -> dict[str, Field]:
 
 
 def solvers() -> dict[str, Field]:
-    """The keys of `[solvers]`; `[full]` takes the same ones and replaces theirs for the full grid."""
+    """The keys of `[solvers]`; `[full]` takes the same ones and replaces theirs for the full
+    grid.
+    """
     return {
         "solver": Field(kind=str, many=True, check=vocabulary.solver_problem),
         "batch": Field(many=True, by_device=True, required=True, **MATRICES),
         "group": Field(many=True, default=(16,), **GROUP),
-        "spectrum": Field(kind=str, many=True, default=("kappa=1e3",), check=vocabulary.spectrum_problem),
+        "spectrum": Field(
+            kind=str, many=True, default=("kappa=1e3",), check=vocabulary.spectrum_problem
+        ),
         "dtype": Field(kind=str, many=True, default=("float32",), choices=vocabulary.DTYPES),
         "mode": Field(kind=str, many=True, default=("eager",), choices=vocabulary.MODES),
         "cache": Field(kind=str, many=True, default=("hot",), choices=vocabulary.CACHES),

@@ -14,10 +14,11 @@ from swbench.suite.fields import Field, Problems
 class Options:
     """Overrides of a suite; None leaves what the suite says.
 
-    `only` are globs over rows (`swa*`, `swa-7`, `ResNet50-SW^a`) or solver names, of which one must match; the baseline and its
-    control always stay. `worlds` are numbers of processes that a batch is spread over, of which `per_node` fit
-    on one machine (None: all). `which_batches` is `until-fits` or `every-batch`. `target_ci` is a half-width on the log-ratio, `budget_s`
-    seconds. `full` turns a solver suite's full grid on.
+    `only` are globs over rows (`swa*`, `swa-7`, `ResNet50-SW^a`) or solver names, of which one must
+    match; the baseline and its control always stay. `worlds` are numbers of processes that a batch
+    is spread over, of which `per_node` fit on one machine (None: all). `which_batches` is
+    `until-fits` or `every-batch`. `target_ci` is a half-width on the log-ratio, `budget_s` seconds.
+    `full` turns a solver suite's full grid on.
     """
 
     devices: tuple[str, ...] | None = None
@@ -45,8 +46,13 @@ class Options:
 
     @classmethod
     def of(cls, **given: Any) -> "Options":
-        """Options from values as the command line gives them (lists, or None). Raises OptionError for a value out of range."""
-        values = {name: tuple(value) if isinstance(value, list | tuple) else value for name, value in given.items()}
+        """Options from values as the command line gives them (lists, or None). Raises OptionError
+        for a value out of range.
+        """
+        values = {
+            name: tuple(value) if isinstance(value, list | tuple) else value
+            for name, value in given.items()
+        }
         for name, field in _FIELDS.items():
             value = values.get(name)
             if value is None or (field.many and not value):
@@ -58,7 +64,10 @@ class Options:
                 raise OptionError("; ".join(problems))
         found = cls(**values)
         if found.iterations and found.replicates and found.iterations < found.replicates:
-            raise OptionError(f"--iterations {found.iterations} cannot be spread over --replicates {found.replicates}; give at least one a replicate")
+            raise OptionError(
+                f"--iterations {found.iterations} cannot be spread over --replicates "
+                f"{found.replicates}; give at least one a replicate"
+            )
         return found
 
 

@@ -23,7 +23,9 @@ MOST_ROWS = 1000
 
 @attrs.frozen(kw_only=True)
 class Suite:
-    """A checked suite. `text` is the file as it was read; `base`, `full`, `rows` and `protocol` hold checked values by key."""
+    """A checked suite. `text` is the file as it was read; `base`, `full`, `rows` and `protocol`
+    hold checked values by key.
+    """
 
     name: str
     title: str
@@ -38,7 +40,9 @@ class Suite:
 
 
 def folder() -> Path:
-    """Where the suites are that come with swbench: `suites/` beside the package, or inside it where it was installed."""
+    """Where the suites are that come with swbench: `suites/` beside the package, or inside it where
+    it was installed.
+    """
     package = Path(__file__).resolve().parents[1]
     beside = package.parent / "suites"
     return beside if beside.is_dir() else package / "suites"
@@ -52,7 +56,8 @@ def names() -> tuple[str, ...]:
 def load(name_or_path: str | Path) -> Suite:
     """The suite of that name, or in that file.
 
-    Raises UnknownName for a name that is no suite, SuiteError for a file with anything wrong in it, all problems at once.
+    Raises UnknownName for a name that is no suite, SuiteError for a file with anything wrong in it,
+    all problems at once.
     """
     given = str(name_or_path)
     if "/" in given or given.endswith(".toml") or isinstance(name_or_path, Path):
@@ -65,16 +70,36 @@ def load(name_or_path: str | Path) -> Suite:
 
 
 def parse(text: str, name: str, source: str) -> Suite:
-    """The suite in `text`. Raises SuiteError with every problem it has; `source` says in messages where the text is from."""
+    """The suite in `text`. Raises SuiteError with every problem it has; `source` says in messages
+    where the text is from.
+    """
     data = _toml(text, source)
     problems: Problems = []
-    sections = {key: data.pop(key) for key in ("network", "solvers", "full", "rows", "protocol") if key in data}
+    sections = {
+        key: data.pop(key)
+        for key in ("network", "solvers", "full", "rows", "protocol")
+        if key in data
+    }
     _misspelt(data, problems)
     top = read_table(data, fmt.TOP, "", problems)
     if isinstance(top["schema"], int) and top["schema"] > fmt.SCHEMA:
-        raise SuiteError(source, [f"schema is {top['schema']}, and this swbench reads up to {fmt.SCHEMA}; install a newer swbench"])
+        raise SuiteError(
+            source,
+            [
+                (
+                    f"schema is {top['schema']}, and this swbench reads up to "
+                    f"{fmt.SCHEMA}; install a newer swbench"
+                )
+            ],
+        )
     protocol = read_table(sections.get("protocol", {}), fmt.PROTOCOL, "protocol", problems)
-    base, full, rows = _network(sections, problems) if top["kind"] == "network" else _solvers(sections, problems) if top["kind"] else ({}, {}, ())
+    base, full, rows = (
+        _network(sections, problems)
+        if top["kind"] == "network"
+        else _solvers(sections, problems)
+        if top["kind"]
+        else ({}, {}, ())
+    )
     if problems:
         raise SuiteError(source, problems)
     return Suite(
@@ -91,16 +116,26 @@ def parse(text: str, name: str, source: str) -> Suite:
     )
 
 
-def _network(sections: dict[str, Any], problems: Problems) -> tuple[dict[str, Any], dict[str, Any], tuple[dict[str, Any], ...]]:
+def _network(
+    sections: dict[str, Any], problems: Problems
+) -> tuple[dict[str, Any], dict[str, Any], tuple[dict[str, Any], ...]]:
     for name in ("solvers", "full"):
         if name in sections:
             problems.append(f"{name}: a suite of kind 'network' has no such table")
     for name in ("network", "rows"):
         if name not in sections:
             problems.append(f"{name} is missing: a suite of kind 'network' needs it")
-    base = read_table(sections["network"], fmt.network(), "network", problems) if "network" in sections else {}
+    base = (
+        read_table(sections["network"], fmt.network(), "network", problems)
+        if "network" in sections
+        else {}
+    )
     listed = sections.get("rows", [])
-    if not isinstance(listed, list) or len(listed) > MOST_ROWS or ("rows" in sections and not listed):
+    if (
+        not isinstance(listed, list)
+        or len(listed) > MOST_ROWS
+        or ("rows" in sections and not listed)
+    ):
         problems.append(f"rows must be [[rows]] tables, at least one and at most {MOST_ROWS}")
         return base, {}, ()
     rows = []
@@ -119,16 +154,25 @@ def _row(row: dict[str, Any], base: dict[str, Any], path: str, problems: Problem
     if plain and row["solver"]:
         problems.append(f"{path}.solver: {row['norm']} whitens nothing, so it has no solver")
     if row["norm"] == "bn" and row["layers"]:
-        problems.append(f"{path}.layers: batch normalisation is at every site that is not replaced; leave layers out")
+        problems.append(
+            f"{path}.layers: batch normalisation is at every site that is not "
+            "replaced; leave layers out"
+        )
     if row["norm"] != "bn" and not row["layers"]:
-        problems.append(f"{path}.layers must be at least 1: it says how many sites carry {row['norm']}")
+        problems.append(
+            f"{path}.layers must be at least 1: it says how many sites carry {row['norm']}"
+        )
     elif row["norm"] != "bn" and (model := row["model"] or base.get("model")):
-        problem = vocabulary.placement_problem(model, row["layers"], 1 if plain else row["group"] or base["group"])
+        problem = vocabulary.placement_problem(
+            model, row["layers"], 1 if plain else row["group"] or base["group"]
+        )
         if problem:
             problems.append(f"{path}: {problem}")
 
 
-def _solvers(sections: dict[str, Any], problems: Problems) -> tuple[dict[str, Any], dict[str, Any], tuple[dict[str, Any], ...]]:
+def _solvers(
+    sections: dict[str, Any], problems: Problems
+) -> tuple[dict[str, Any], dict[str, Any], tuple[dict[str, Any], ...]]:
     for name in ("network", "rows"):
         if name in sections:
             problems.append(f"{name}: a suite of kind 'solvers' has no such table")
@@ -136,7 +180,10 @@ def _solvers(sections: dict[str, Any], problems: Problems) -> tuple[dict[str, An
         problems.append("solvers is missing: a suite of kind 'solvers' needs it")
         return {}, {}, ()
     base = read_table(sections["solvers"], fmt.solvers(), "solvers", problems)
-    fields = {name: attrs.evolve(field, required=False, default=None) for name, field in fmt.solvers().items()}
+    fields = {
+        name: attrs.evolve(field, required=False, default=None)
+        for name, field in fmt.solvers().items()
+    }
     full = read_table(sections.get("full", {}), fields, "full", problems)
     return base, {key: value for key, value in full.items() if value is not None}, ()
 
@@ -144,8 +191,14 @@ def _solvers(sections: dict[str, Any], problems: Problems) -> tuple[dict[str, An
 def _misspelt(data: dict[str, Any], problems: Problems) -> None:
     """Tables with an unknown name are said to be tables, with the nearest table's name."""
     known = ("network", "rows", "solvers", "full", "protocol")
-    for name in [name for name, value in data.items() if name not in fmt.TOP and isinstance(value, dict | list)]:
-        problems.append(f"{name}: no such table.{near_miss(name[:100], known)} Known: {', '.join(known)}")
+    for name in [
+        name
+        for name, value in data.items()
+        if name not in fmt.TOP and isinstance(value, dict | list)
+    ]:
+        problems.append(
+            f"{name}: no such table.{near_miss(name[:100], known)} Known: {', '.join(known)}"
+        )
         del data[name]
 
 
@@ -156,12 +209,16 @@ def _text(path: Path) -> str:
     except OSError as problem:
         raise SuiteError(str(path), [f"cannot be read: {problem.strerror}"]) from None
     if len(raw) > LARGEST_BYTES:
-        raise SuiteError(str(path), [f"larger than {LARGEST_BYTES:,} bytes; a suite is a page of text"])
+        raise SuiteError(
+            str(path), [f"larger than {LARGEST_BYTES:,} bytes; a suite is a page of text"]
+        )
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as problem:
         line = raw[: problem.start].count(b"\n") + 1
-        raise SuiteError(str(path), [f"line {line} is not UTF-8 (byte {raw[problem.start]:#04x})"]) from None
+        raise SuiteError(
+            str(path), [f"line {line} is not UTF-8 (byte {raw[problem.start]:#04x})"]
+        ) from None
 
 
 def _toml(text: str, source: str) -> dict[str, Any]:
@@ -172,13 +229,17 @@ def _toml(text: str, source: str) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as problem:
         raise SuiteError(source, [f"not TOML: {printable(problem)}"]) from None
     except ValueError:  # Python converts no whole number of more than 4300 digits
-        raise SuiteError(source, ["a number has more digits than can be meant, or a date is none"]) from None
+        raise SuiteError(
+            source, ["a number has more digits than can be meant, or a date is none"]
+        ) from None
     except RecursionError:
         raise SuiteError(source, ["nested too deep"]) from None
 
 
 def _depth(text: str) -> int:
-    """An upper bound on how deep brackets nest in any one line group, or dots in any key; brackets in texts count too."""
+    """An upper bound on how deep brackets nest in any one line group, or dots in any key; brackets
+    in texts count too.
+    """
     depth = deepest = 0
     for character in text:
         if character in "[{":
@@ -186,4 +247,6 @@ def _depth(text: str) -> int:
             deepest = max(deepest, depth)
         elif character in "]}":
             depth = max(0, depth - 1)
-    return max(deepest, max((line.partition("=")[0].count(".") for line in text.splitlines()), default=0))
+    return max(
+        deepest, max((line.partition("=")[0].count(".") for line in text.splitlines()), default=0)
+    )

@@ -12,11 +12,15 @@ LABELS = {"bn": "BN", "in": "IN", "ln": "LN", "iw": "IW", "bw": "BW", "swa": "SW
 
 METRICS = {
     "flops": "FLOPs by every rule, parameters and activations of one image; counted, not timed",
-    "time": "seconds of the forward pass and of forward and backward, and their ratios to the baseline",
+    "time": (
+        "seconds of the forward pass and of forward and backward, and their ratios to the baseline"
+    ),
     "memory": "peak memory of one training step beyond the model and its input",
     "utilisation": "GPU utilisation over a steady loop, and the share of time that kernels run",
     "energy": "joules of one training step, by the GPU's own counter",
-    "accuracy": "error of a solver's matrices and gradients against float64, on the outputs that were timed",
+    "accuracy": (
+        "error of a solver's matrices and gradients against float64, on the outputs that were timed"
+    ),
 }
 """What can be measured, with a word on each."""
 
@@ -24,23 +28,31 @@ DTYPES = ("float32", "float64", "tf32", "bfloat16", "float16")
 MODES = ("eager", "graph", "compile")
 LAYOUTS = ("contiguous", "channels_last")
 SCALINGS = ("strong", "weak")
-"""What `batch` counts where it is spread over processes: the images of all of them, or those of each."""
+"""What `batch` counts where it is spread over processes: the images of all of them, or those of
+each.
+"""
 
 UNTIL_FITS, EVERY_BATCH = "until-fits", "every-batch"
-"""Which of several batches are measured: from the largest down until one at which every case fits the memory, or all of them."""
+"""Which of several batches are measured: from the largest down until one at which every case fits
+the memory, or all of them.
+"""
 
 CACHES = ("hot", "cold")
 
 
 def device_problem(device: str) -> str | None:
-    """What is wrong with the name of a device; None for cpu, cuda and cuda:N. Whether it is there is for the engine to say."""
+    """What is wrong with the name of a device; None for cpu, cuda and cuda:N. Whether it is there
+    is for the engine to say.
+    """
     if re.fullmatch(r"cpu|cuda(:\d{1,3})?", device):
         return None
     return f"no device is called {device!r}.{near_miss(device, DEVICES)} Known: cpu, cuda, cuda:1 …"
 
 
 def solver_problem(spec: str) -> str | None:
-    """What is wrong with the name in a solver spec such as `eigh:backward=paper` or `auto`; None if nothing is."""
+    """What is wrong with the name in a solver spec such as `eigh:backward=paper` or `auto`; None if
+    nothing is.
+    """
     name = spec.partition(":")[0]
     if name == "auto":
         return None
@@ -52,7 +64,8 @@ def solver_problem(spec: str) -> str | None:
 
 
 def placement_problem(model: str, layers: int, group: int) -> str | None:
-    """Why `model` cannot have `layers` whitened sites with groups of `group` channels; None if it can.
+    """Why `model` cannot have `layers` whitened sites with groups of `group` channels; None if it
+    can.
 
     The one place to ask the models' placement rules.
     """

@@ -1,4 +1,6 @@
-"""The command line on tiny suites whose workloads take no time: `bench` in this process, `start` in one of its own; `ask` in an empty folder."""
+"""The command line on tiny suites whose workloads take no time: `bench` in this process, `start` in
+one of its own; `ask` in an empty folder.
+"""
 
 import os
 import subprocess
@@ -12,7 +14,12 @@ from swbench.machine import environment
 from swbench.probes import WORKLOADS
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "engine"), str(HERE.parent / "report")]
+sys.path[:0] = [
+    str(HERE),
+    str(HERE.parent),
+    str(HERE.parent / "engine"),
+    str(HERE.parent / "report"),
+]
 
 import stored_on_disk  # noqa: E402  beside this file
 import tiny_bench  # noqa: E402
@@ -41,13 +48,17 @@ layers = LAYERS
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A folder with `tiny.toml`, as the working directory; workers of commands run here find the fake workloads."""
+    """A folder with `tiny.toml`, as the working directory; workers of commands run here find the
+    fake workloads.
+    """
     from swbench.models import PLACEMENTS
 
     layers = next(iter(PLACEMENTS["resnet20"]))
     (tmp_path / "tiny.toml").write_text(SUITE.replace("LAYERS", str(layers)))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (HERE, HERE.parent / "engine", HERE.parents[1]))))
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join(map(str, (HERE, HERE.parent / "engine", HERE.parents[1])))
+    )
     monkeypatch.setenv("TINY_COUNT", str(tmp_path / "workers"))
     monkeypatch.setitem(WORKLOADS._table, "network", tiny_bench.TARGET)
     monkeypatch.setattr(environment, "record", tiny_bench.record)
@@ -56,7 +67,9 @@ def place(tmp_path, monkeypatch):
 
 @pytest.fixture
 def bench(place, capfd):
-    """`bench("run", …)` -> exit code, stdout, stderr. Whatever ends in a traceback fails the test."""
+    """`bench("run", …)` -> exit code, stdout, stderr. Whatever ends in a traceback fails the
+    test.
+    """
 
     def command(*arguments):
         code = run_command([str(argument) for argument in arguments])
@@ -75,7 +88,11 @@ def start(place):
     def command(*arguments, act=""):
         program = [sys.executable, str(HERE / "tiny_bench.py"), *map(str, arguments)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        started.append(subprocess.Popen(program, env={**os.environ, "TINY_ACT": act}, start_new_session=True, **pipes))
+        started.append(
+            subprocess.Popen(
+                program, env={**os.environ, "TINY_ACT": act}, start_new_session=True, **pipes
+            )
+        )
         return started[-1]
 
     yield command
@@ -99,7 +116,9 @@ def ask(capfd, tmp_path, monkeypatch):
 
 @pytest.fixture
 def results(tmp_path):
-    """A quiet run of Table 1, and one with every status that never ended; the second is the latest."""
+    """A quiet run of Table 1, and one with every status that never ended; the second is the
+    latest.
+    """
     from stored_runs import every_status, table1
 
     for run in (table1(), every_status()):

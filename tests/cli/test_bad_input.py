@@ -14,7 +14,9 @@ ESCAPE = "\x1b[2J"
 
 @pytest.fixture
 def refused(place, bench):
-    """`refused("run", …)` -> what is said; nothing on stdout, no results, nothing that drives the terminal."""
+    """`refused("run", …)` -> what is said; nothing on stdout, no results, nothing that drives the
+    terminal.
+    """
 
     def command(*arguments):
         before = {path.name for path in place.iterdir()}
@@ -37,12 +39,21 @@ def refused(place, bench):
         ("run", "Missing argument 'SUITE…'. See: bench.py run --help"),
         ("run imagenet --solver eihg", "no solver is called 'eihg'. Did you mean 'eigh'?"),
         ("run imagenet --solver eigh,,svd", "has an empty entry"),
-        ("run imagenet --solver eigh:bogus=1", "takes no option 'bogus=1'; it takes: backward, floor"),
-        ("run imagenet --solver eigh:backward=papr", "backward must be one of 'daleckii-krein', 'paper', not 'papr'"),
+        (
+            "run imagenet --solver eigh:bogus=1",
+            "takes no option 'bogus=1'; it takes: backward, floor",
+        ),
+        (
+            "run imagenet --solver eigh:backward=papr",
+            "backward must be one of 'daleckii-krein', 'paper', not 'papr'",
+        ),
         ("run imagenet --iterations 0", "--iterations must be at least 1, not 0"),
         ("run imagenet --iterations -1", "--iterations must be at least 1, not -1"),
         ("run imagenet --iterations ten", "'ten' is not a valid integer"),
-        ("run imagenet --replicates 0", "--replicates must be at least 1 (fresh worker processes), not 0"),
+        (
+            "run imagenet --replicates 0",
+            "--replicates must be at least 1 (fresh worker processes), not 0",
+        ),
         ("run imagenet --iterations 2 --replicates 3", "cannot be spread over --replicates 3"),
         ("run imagenet --batch 1000000000", "--batch[0] must be at most"),
         ("run imagenet --batch 100000", "--batch must be at most 65,536 for networks"),
@@ -52,7 +63,10 @@ def refused(place, bench):
         ("run imagenet --threads 0", "--threads must be at least 1"),
         ("run imagenet --device tpu", "no device is called 'tpu'. Did you mean 'cpu'?"),
         ("run imagenet --metrics tyme", "'tyme' is not known. Did you mean 'time'?"),
-        ("run imagenet --only nothing", "--only nothing matches nothing. There is: bn, bw-7, swa-7, swb-7"),
+        (
+            "run imagenet --only nothing",
+            "--only nothing matches nothing. There is: bn, bw-7, swa-7, swb-7",
+        ),
         ("run imagenet --target-ci nan", "must be a share between 0 and 100 %"),
         ("run imagenet --budget nan", "must be a time such as 90s, 10m or 1.5h"),
         ("run imagenet --case-limit 0s", "must be a time"),
@@ -60,10 +74,25 @@ def refused(place, bench):
         ("run imagenet --format cvs", "no format is called 'cvs'. Did you mean 'csv'?"),
         ("run imagenet --resum", "--resume"),
         ("run imagenet --anyway", "--anyway only means something with --resume"),
-        ("run imagenet --until-fits --every-batch", "--until-fits and --every-batch contradict each other; leave one of them out"),
-        ("profile imagenet --every-batch --until-fits", "--until-fits and --every-batch contradict each other; leave one of them out"),
-        ("selftest --device cuda --long", "--long replays more runs on the CPU, and --device cuda leaves the CPU out; add cpu to it, or leave --long out"),
-        ("run imagenet --spectrum identity", "--spectrum means nothing for a suite of kind 'network'"),
+        (
+            "run imagenet --until-fits --every-batch",
+            ("--until-fits and --every-batch contradict each other; leave one of them out"),
+        ),
+        (
+            "profile imagenet --every-batch --until-fits",
+            ("--until-fits and --every-batch contradict each other; leave one of them out"),
+        ),
+        (
+            "selftest --device cuda --long",
+            (
+                "--long replays more runs on the CPU, and --device cuda leaves the CPU "
+                "out; add cpu to it, or leave --long out"
+            ),
+        ),
+        (
+            "run imagenet --spectrum identity",
+            "--spectrum means nothing for a suite of kind 'network'",
+        ),
         ("run imagenet --plugin nowhere.py", "--plugin nowhere.py: there is no such Python file"),
         ("run nowhere.toml", "cannot be read: No such file or directory"),
         ("check nowhere.toml", "cannot be read: No such file or directory"),
@@ -72,8 +101,17 @@ def refused(place, bench):
         ("export latest", "there is no run in results yet"),
         ("compare a b", "no run is called 'a' in results"),
         ("list sweets", "'sweets' is not one of"),
-        ("run imagenet --quik", "No such option '--quik'. Did you mean '--quick'? See: bench.py run --help"),
-        ("run imagenet --nproc 64", "no batch of suite 'imagenet' on cpu has an image for each of 64 processes; give one with --batch 64 or more"),
+        (
+            "run imagenet --quik",
+            ("No such option '--quik'. Did you mean '--quick'? See: bench.py run --help"),
+        ),
+        (
+            "run imagenet --nproc 64",
+            (
+                "no batch of suite 'imagenet' on cpu has an image for each of 64 "
+                "processes; give one with --batch 64 or more"
+            ),
+        ),
         ("show /", "/ is a folder, but holds no run (run.json is missing)"),
     ],
 )
@@ -84,7 +122,10 @@ def test_a_wrong_command_line_is_one_line(refused, arguments, said):
         assert "\n" not in err
 
 
-BASE = 'schema = 1\nkind = "network"\nnetwork = { model = "resnet50", image = [[224, 224]]NETWORK }\nrows = [{ norm = "swa", layers = 7ROW }]\nTOP'
+BASE = (
+    'schema = 1\nkind = "network"\nnetwork = { model = "resnet50", image = [[224, '
+    '224]]NETWORK }\nrows = [{ norm = "swa", layers = 7ROW }]\nTOP'
+)
 EVERYTHING = """
 schema = 1
 kind = "network"
@@ -133,7 +174,10 @@ def test_everything_wrong_with_a_suite_is_said_at_once(place, refused):
     [
         ({"ROW": ", group = 7"}, "rows[0]: groups of 7 channels do not divide the 64 channels"),
         ({"NETWORK": ", group = 0"}, "network.group must be at least 1 (channels a group), not 0"),
-        ({"ROW": ', solver = "eihg"'}, "rows[0].solver: no solver is called 'eihg'. Did you mean 'eigh'?"),
+        (
+            {"ROW": ', solver = "eihg"'},
+            "rows[0].solver: no solver is called 'eihg'. Did you mean 'eigh'?",
+        ),
         ({"NETWORK": ", batch = [true]"}, "network.batch[0] must be a whole number, not True"),
         ({"NETWORK": ", batch = 1"}, "network.batch must be a list, not 1"),
         ({"TOP": 'title = "\\u001b[2J"'}, "title must be at most 200 printable characters"),
@@ -158,8 +202,15 @@ def test_a_suite_with_one_mistake(place, refused, changes, said):
 
 
 def test_an_image_too_small_for_the_network(place, refused):
-    (place / "wrong.toml").write_text(BASE.replace("[224, 224]", "[8, 8]").replace("NETWORK", "").replace("ROW", "").replace("TOP", ""))
-    assert refused("run", "wrong.toml") == "image 8x8 is too small for resnet50 at batch 1; both sides must be at least 33 pixels"
+    (place / "wrong.toml").write_text(
+        BASE.replace("[224, 224]", "[8, 8]")
+        .replace("NETWORK", "")
+        .replace("ROW", "")
+        .replace("TOP", "")
+    )
+    assert refused("run", "wrong.toml") == (
+        "image 8x8 is too small for resnet50 at batch 1; both sides must be at least 33 pixels"
+    )
 
 
 def test_a_hundred_megabytes_are_not_read(place, refused):
@@ -169,7 +220,12 @@ def test_a_hundred_megabytes_are_not_read(place, refused):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [(b"schema = 1\n\xff", "line 2 is not UTF-8 (byte 0xff)"), (b"\xef\xbb\xbf", "not TOML"), (b"", "schema is missing")]
+    ("content", "said"),
+    [
+        (b"schema = 1\n\xff", "line 2 is not UTF-8 (byte 0xff)"),
+        (b"\xef\xbb\xbf", "not TOML"),
+        (b"", "schema is missing"),
+    ],
 )
 def test_bytes_that_are_no_suite(place, refused, content, said):
     (place / "wrong.toml").write_bytes(content)
@@ -204,7 +260,13 @@ def test_names_do_not_drive_the_terminal(refused, arguments):
 
 def test_names_from_files_do_not_drive_the_terminal(place, bench):
     (place / f"{ESCAPE}.toml").write_text((place / "tiny.toml").read_text())
-    for arguments in (["check", f"{ESCAPE}.toml"], ["run", f"{ESCAPE}.toml", "--dry-run"], ["run", f"{ESCAPE}.toml"], ["show", "latest"], ["list", "runs"]):
+    for arguments in (
+        ["check", f"{ESCAPE}.toml"],
+        ["run", f"{ESCAPE}.toml", "--dry-run"],
+        ["run", f"{ESCAPE}.toml"],
+        ["show", "latest"],
+        ["list", "runs"],
+    ):
         code, out, err = bench(*arguments)
         assert code == 0
         assert out
@@ -213,11 +275,17 @@ def test_names_from_files_do_not_drive_the_terminal(place, bench):
 
 def test_runs_are_listed_with_their_state(place, bench):
     plan = suite.expand(suite.load("tiny.toml"))
-    with store.RunWriter.create("results", plan, {}, "") as unfinished, store.RunWriter.create("results", plan, {}, "") as whole:
+    with (
+        store.RunWriter.create("results", plan, {}, "") as unfinished,
+        store.RunWriter.create("results", plan, {}, "") as whole,
+    ):
         whole.finish()
     code, out, err = bench("list", "runs")
     assert (code, err) == (0, "")
-    assert [(line.split()[0], line.split()[-1]) for line in out.splitlines()] == [(unfinished.id, "unfinished"), (whole.id, "complete")]
+    assert [(line.split()[0], line.split()[-1]) for line in out.splitlines()] == [
+        (unfinished.id, "unfinished"),
+        (whole.id, "complete"),
+    ]
 
 
 def test_a_network_that_cannot_be_built_leaves_no_run(place, bench, monkeypatch):
@@ -237,6 +305,12 @@ def test_a_network_that_cannot_be_built_leaves_no_run(place, bench, monkeypatch)
 def test_bench_py_itself_says_one_line(place):
     script = Path(__file__).parents[2] / "bench.py"
     environ = {**os.environ, "PYTHONPATH": str(script.parent)}
-    done = subprocess.run([sys.executable, script, "run", "imagnet"], capture_output=True, text=True, check=False, env=environ)
+    done = subprocess.run(
+        [sys.executable, script, "run", "imagnet"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environ,
+    )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1

@@ -1,4 +1,6 @@
-"""A disk that is full, read-only, gone or slow: said at once, what was measured is kept or printed, nothing half-written under a final name."""
+"""A disk that is full, read-only, gone or slow: said at once, what was measured is kept or printed,
+nothing half-written under a final name.
+"""
 
 import json
 import os
@@ -12,7 +14,16 @@ import tiny_bench
 from swbench import store, suite
 from swbench.store import lines
 
-RUN_FILES = {"run.json", "suite.toml", "environment.json", "rounds.jsonl", "cells.jsonl", "lock", "logs", "exports"}
+RUN_FILES = {
+    "run.json",
+    "suite.toml",
+    "environment.json",
+    "rounds.jsonl",
+    "cells.jsonl",
+    "lock",
+    "logs",
+    "exports",
+}
 
 
 @pytest.fixture
@@ -23,7 +34,12 @@ def mounted(place):
     def mount(options):
         folder = place / "results"
         folder.mkdir(exist_ok=True)
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if done.returncode:
             pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
         made.append(folder)
@@ -85,7 +101,9 @@ def test_a_read_only_folder_is_said_before_anything_runs(place, mounted, bench):
     assert not (place / "workers").exists()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere; the read-only mount stands for it")
+@pytest.mark.skipif(
+    os.geteuid() == 0, reason="root may write anywhere; the read-only mount stands for it"
+)
 def test_a_folder_without_permission_is_said_before_anything_runs(place, bench):
     (place / "results").mkdir(mode=0o500)
     code, out, err = bench("run", "tiny.toml")
@@ -118,15 +136,32 @@ def test_a_full_disk_behind_stdout_is_one_line(place, arguments):
     plan = suite.expand(suite.load("tiny.toml"))
     store.RunWriter.create("results", plan, {}, "").close()
     with open("/dev/full", "w") as full:
-        done = subprocess.run([sys.executable, tiny_bench.__file__, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, tiny_bench.__file__, *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
     assert done.returncode == 2
-    assert done.stderr.splitlines() == ["bench.py: the system refused: No space left on device; make room or give permission there, then try again"]
+    assert done.stderr.splitlines() == [
+        (
+            "bench.py: the system refused: No space left on device; make room or "
+            "give permission there, then try again"
+        )
+    ]
 
 
 def test_a_reader_that_goes_away_is_no_fault(place):
     read_end, write_end = os.pipe()
     os.close(read_end)
-    done = subprocess.run([sys.executable, tiny_bench.__file__, "list"], stdout=write_end, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, tiny_bench.__file__, "list"],
+        stdout=write_end,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
     os.close(write_end)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -135,17 +170,34 @@ CLOSED = [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"]
 
 
 def ends(redirection, *arguments):
-    """What the command line answers in a process of its own, with its streams redirected by the shell."""
-    program = ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, tiny_bench.__file__, *arguments]
-    held = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}  # with it nothing is left to be written at the end
-    done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=60, env=held)
+    """What the command line answers in a process of its own, with its streams redirected by the
+    shell.
+    """
+    program = [
+        "sh",
+        "-c",
+        f'exec "$@" {redirection}',
+        "sh",
+        sys.executable,
+        tiny_bench.__file__,
+        *arguments,
+    ]
+    # with it nothing is left to be written at the end
+    held = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(
+        program, capture_output=True, text=True, check=False, timeout=60, env=held
+    )
     assert "Traceback" not in done.stderr
     return done
 
 
-@pytest.mark.parametrize(("arguments", "code"), [("list", 0), ("show nothing", 2), ("run tiny.toml --resume", 0)])
+@pytest.mark.parametrize(
+    ("arguments", "code"), [("list", 0), ("show nothing", 2), ("run tiny.toml --resume", 0)]
+)
 @pytest.mark.parametrize("redirection", [*CLOSED, "2>/dev/full"])
-def test_a_stream_that_is_closed_or_full_does_not_change_the_exit_code(place, arguments, code, redirection):
+def test_a_stream_that_is_closed_or_full_does_not_change_the_exit_code(
+    place, arguments, code, redirection
+):
     with store.RunWriter.create("results", suite.expand(suite.load("tiny.toml")), {}, "") as writer:
         writer.finish()
     done = ends(redirection, *arguments.split())

@@ -10,9 +10,12 @@ def run(bench, *options):
     return code, found.name
 
 
-def test_the_gate_fails_for_a_cell_that_failed_and_refuses_where_nothing_can_be_compared(bench, monkeypatch):
+def test_the_gate_fails_for_a_cell_that_failed_and_refuses_where_nothing_can_be_compared(
+    bench, monkeypatch
+):
     whole, other = run(bench, "--threads", "1")[1], run(bench, "--threads", "2")[1]
-    monkeypatch.setenv("TINY_ACT", "5 1:raise")  # workers are counted over all runs: the third run's first
+    # workers are counted over all runs: the third run's first
+    monkeypatch.setenv("TINY_ACT", "5 1:raise")
     code, broken = run(bench, "--threads", "1", "--replicates", "1", "--iterations", "1")
     assert code == 3
     assert bench("compare", whole, whole, "--fail")[0] == 0

@@ -1,4 +1,6 @@
-"""The command line on a fake GPU, with real workers: what is measured, told and refused, from `--device cuda` to the table."""
+"""The command line on a fake GPU, with real workers: what is measured, told and refused, from
+`--device cuda` to the table.
+"""
 
 import json
 import os
@@ -39,13 +41,31 @@ solver = "polar"
 
 @pytest.fixture
 def bench(tmp_path):
-    """`bench("--batch", …, fits=2)` -> the process that ran the suite on a GPU that is as the keywords say."""
+    """`bench("--batch", …, fits=2)` -> the process that ran the suite on a GPU that is as the
+    keywords say.
+    """
     (tmp_path / "tiny.toml").write_text(SUITE)
 
     def bench(*arguments, device="cuda", **machine):
-        command = [sys.executable, str(HERE.parents[1] / "bench.py"), "run", "tiny.toml", "--device", device, "--plugin", str(HERE / "gpu_machine.py")]
+        command = [
+            sys.executable,
+            str(HERE.parents[1] / "bench.py"),
+            "run",
+            "tiny.toml",
+            "--device",
+            device,
+            "--plugin",
+            str(HERE / "gpu_machine.py"),
+        ]
         environ = {**os.environ, "GPU_MACHINE": json.dumps(machine), "OMP_NUM_THREADS": "1"}
-        done = subprocess.run([*command, *arguments], cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [*command, *arguments],
+            cwd=tmp_path,
+            env=environ,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert "Traceback" not in done.stderr
         return done
 
@@ -61,10 +81,16 @@ def test_a_batch_too_large_is_a_result_with_peak_and_total_and_the_next_is_measu
     done = bench("--batch", "4,2,1", "--until-fits", fits=2)
     assert done.returncode == 3, done.stderr
     run = latest()
-    swa = [(one.group, one.status) for one in run.results if one.case in {group.cases[2].key for group in run.plan.groups}]
+    swa = [
+        (one.group, one.status)
+        for one in run.results
+        if one.case in {group.cases[2].key for group in run.plan.groups}
+    ]
     assert swa == [("cuda batch 4 8x8", "out_of_memory"), ("cuda batch 2 8x8", "ok")]
     (full,) = [one for one in run.results if one.status == "out_of_memory"]
-    assert full.detail == "peak 3.00 GiB of 4.00 GiB; CUDA out of memory. Tried to allocate 20.00 GiB."
+    assert full.detail == (
+        "peak 3.00 GiB of 4.00 GiB; CUDA out of memory. Tried to allocate 20.00 GiB."
+    )
     assert "GPU batch 4" in done.stdout
     assert "GPU batch 2" in done.stdout
     assert "GPU batch 1" not in done.stdout
@@ -75,7 +101,9 @@ def test_a_shared_gpu_is_refused_or_told_and_short_names_of_dtypes_are_taken(ben
     refused = bench(usage=usage)
     assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
     assert "1 other process (pid 4) on the Fake" in refused.stderr
-    done = bench("--allow-busy", "--dtype", "bf16", "--layout", "channels_last", usage=usage, nvml=False)
+    done = bench(
+        "--allow-busy", "--dtype", "bf16", "--layout", "channels_last", usage=usage, nvml=False
+    )
     assert done.returncode == 0, done.stderr
     assert "measured beside it" in done.stderr
     run = latest()
@@ -94,5 +122,7 @@ def test_a_worker_killed_by_a_signal_costs_its_case_alone(bench, latest):
 def test_a_gpu_that_is_not_there_is_one_line(bench, tmp_path):
     done = bench(device="cuda:3")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "bench.py: --device cuda:3: there is one GPU, cuda:0 (Fake); use --device cuda\n"
+    assert done.stderr == (
+        "bench.py: --device cuda:3: there is one GPU, cuda:0 (Fake); use --device cuda\n"
+    )
     assert not (tmp_path / "results").exists()

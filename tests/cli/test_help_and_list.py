@@ -21,10 +21,26 @@ sys.exit(f"imported {{heavy}}" if heavy else code)
 """
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["list"], ["run", "--help"], ["run", "imagenet", "--dry-run", "--threads", "1"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["list"],
+        ["run", "--help"],
+        ["run", "imagenet", "--dry-run", "--threads", "1"],
+    ],
+)
 def test_asking_imports_nothing_heavy(arguments, tmp_path):
     program = ASK.format(arguments=arguments)
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout
 
@@ -60,7 +76,11 @@ def test_runs_are_listed_with_date_suite_and_state(ask, results):
 
 def test_a_run_from_elsewhere_cannot_drive_the_terminal(ask, results):
     run = sorted(results.iterdir())[0] / "run.json"
-    run.write_text(run.read_text().replace('"suite": "imagenet"', '"suite": "\\u001b[2Jowned"').replace('"created": ', '"created": 1e300, "was": '))
+    run.write_text(
+        run.read_text()
+        .replace('"suite": "imagenet"', '"suite": "\\u001b[2Jowned"')
+        .replace('"created": ', '"created": 1e300, "was": ')
+    )
     said = ask("list", "runs")
     assert said.code == 0
     assert "\x1b" not in said.out
@@ -70,7 +90,9 @@ def test_a_run_from_elsewhere_cannot_drive_the_terminal(ask, results):
 def test_a_folder_without_runs_lists_none_and_says_how_to_make_one(ask):
     said = ask("list", "runs", "--results", "nowhere")
     assert (said.code, said.out) == (0, "")
-    assert said.err == "bench.py: there is no run in nowhere yet; `python bench.py imagenet` makes one\n"
+    assert said.err == (
+        "bench.py: there is no run in nowhere yet; `python bench.py imagenet` makes one\n"
+    )
     assert ask("list", "suites").err == ""
 
 

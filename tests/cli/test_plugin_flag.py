@@ -1,4 +1,6 @@
-"""`--plugin` end to end: the user's own model, norm and solver in every process, and never by anything but the flag."""
+"""`--plugin` end to end: the user's own model, norm and solver in every process, and never by
+anything but the flag.
+"""
 
 import json
 import subprocess
@@ -15,7 +17,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def bench(folder, *arguments):
     """In a process of its own, as a plugin stays registered for as long as its process lives."""
-    done = subprocess.run([sys.executable, str(ROOT / "bench.py"), *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "bench.py"), *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert "Traceback" not in done.stderr
     return done
 
@@ -25,7 +33,18 @@ def measured(tmp_path_factory):
     """A folder with the files, and one run by them."""
     folder = tmp_path_factory.mktemp("own")
     plugin_files.write(folder)
-    run = ["run", "own.toml", "--plugin", "my_own_layers.py", "--threads", "1", "--iterations", "2", "--replicates", "1"]
+    run = [
+        "run",
+        "own.toml",
+        "--plugin",
+        "my_own_layers.py",
+        "--threads",
+        "1",
+        "--iterations",
+        "2",
+        "--replicates",
+        "1",
+    ]
     done = bench(folder, *run)
     assert done.returncode == 0, done.stderr
     return folder, run, done.stdout
@@ -35,7 +54,8 @@ def test_own_model_norm_and_solver_are_measured(measured):
     folder, _, out = measured
     assert "tiny-grouped" in out
     assert "solver wide" in out
-    assert "no cost for silu" in out  # the paper's rule does not know it; the run goes on with a note
+    # the paper's rule does not know it; the run goes on with a note
+    assert "no cost for silu" in out
     run = store.load(store.find(folder / "results", "latest"))
     assert run.complete
     assert {result.status for result in run.results} == {"ok"}
@@ -75,7 +95,11 @@ def test_resuming_needs_the_flag_again(measured):
     folder, run, _ = measured
     file, before = unfinished(folder)
     try:
-        done = bench(folder, *[word for word in run if word not in ("--plugin", "my_own_layers.py")], "--resume")
+        done = bench(
+            folder,
+            *[word for word in run if word not in ("--plugin", "my_own_layers.py")],
+            "--resume",
+        )
     finally:
         file.write_text(before)
     assert done.returncode == 2

@@ -1,4 +1,6 @@
-"""The bar: how many rounds there are, and how many of them are done, whatever turns out on the way."""
+"""The bar: how many rounds there are, and how many of them are done, whatever turns out on the
+way.
+"""
 
 import dataclasses
 import io
@@ -17,16 +19,26 @@ def plan():
     """Two replicates of two rounds, of a batch and of the one to fall back on."""
     made = fakes.plan("a", groups=2, replicates=2, iterations=4)
     first, second = made.groups
-    return dataclasses.replace(made, groups=(first, dataclasses.replace(second, fallback_of=first.name)))
+    return dataclasses.replace(
+        made, groups=(first, dataclasses.replace(second, fallback_of=first.name))
+    )
 
 
 @pytest.fixture
 def bar(plan, tmp_path):
-    """`bar(events)` -> (done, total) after each of them, `RunStarted` before the first, with `sealed` of its keywords."""
+    """`bar(events)` -> (done, total) after each of them, `RunStarted` before the first, with
+    `sealed` of its keywords.
+    """
 
     def bar(heard, ran_out=frozenset(), plan=plan, **sealed):
         display, found = Display(Console(file=io.StringIO(), force_terminal=True)), []
-        begun = events.RunStarted(plan=plan, path=tmp_path, replicates=2, sealed={"cpu batch 1": 0, "cpu batch 2": 0, **sealed}, ran_out=ran_out)
+        begun = events.RunStarted(
+            plan=plan,
+            path=tmp_path,
+            replicates=2,
+            sealed={"cpu batch 1": 0, "cpu batch 2": 0, **sealed},
+            ran_out=ran_out,
+        )
         with display:
             for event in (begun, *heard):
                 display(event)
@@ -42,7 +54,17 @@ def rounds(plan, place, replicates):
     samples = {case.key: {"forward_s": 1.0} for case in group.cases}
     places = [(replicate, index) for replicate in replicates for index in range(2)]
     return [
-        events.RoundDone(round=Round(group=group.name, replicate=r, attempt="a", index=index, order=tuple(samples), samples=samples), rounds=2)
+        events.RoundDone(
+            round=Round(
+                group=group.name,
+                replicate=r,
+                attempt="a",
+                index=index,
+                order=tuple(samples),
+                samples=samples,
+            ),
+            rounds=2,
+        )
         for r, index in places
     ]
 
@@ -67,7 +89,9 @@ def test_the_time_left_is_by_the_pace_of_the_whole_run_warm_up_included(plan, tm
 
 @pytest.mark.parametrize("tried", [(), (0,), (0, 1)])
 def test_a_batch_that_is_given_up_counts_by_what_was_done_of_it(plan, bar, tried):
-    """Nothing, where no case had memory; all of a replicate, where others had; more, where memory ran out late."""
+    """Nothing, where no case had memory; all of a replicate, where others had; more, where memory
+    ran out late.
+    """
     found = bar([*rounds(plan, 0, tried), falling_back(plan), *rounds(plan, 1, (0, 1))])
     assert all(done <= total for done, total in found)
     assert found[0] == (0, 4)
@@ -77,35 +101,71 @@ def test_a_batch_that_is_given_up_counts_by_what_was_done_of_it(plan, bar, tried
 def test_what_earlier_lives_of_the_run_did_is_done(plan, bar):
     late = bar([*rounds(plan, 0, (1,)), falling_back(plan)], **{"cpu batch 1": 1})
     assert (late[0], late[-1]) == ((2, 4), (4, 8))
-    over = bar(rounds(plan, 1, (1,)), ran_out=frozenset({"cpu batch 1"}), **{"cpu batch 1": 2, "cpu batch 2": 1})
+    over = bar(
+        rounds(plan, 1, (1,)),
+        ran_out=frozenset({"cpu batch 1"}),
+        **{"cpu batch 1": 2, "cpu batch 2": 1},
+    )
     assert (over[0], over[-1]) == ((6, 8), (8, 8))
 
 
 def one_round(plan, cases, index, attempt, replicate=0):
     group = plan.groups[0]
     samples = {group.cases[case].key: {"forward_s": 1.0} for case in cases}
-    return events.RoundDone(round=Round(group=group.name, replicate=replicate, attempt=attempt, index=index, order=tuple(samples), samples=samples), rounds=2)
+    return events.RoundDone(
+        round=Round(
+            group=group.name,
+            replicate=replicate,
+            attempt=attempt,
+            index=index,
+            order=tuple(samples),
+            samples=samples,
+        ),
+        rounds=2,
+    )
 
 
 def done(plan, replicate, results=()):
-    return events.ReplicateDone(group=plan.groups[0].name, replicate=replicate, results=results, elapsed_s=1.0)
+    return events.ReplicateDone(
+        group=plan.groups[0].name, replicate=replicate, results=results, elapsed_s=1.0
+    )
 
 
 def test_the_bar_moves_in_every_pair_and_never_too_far(bar, plan):
-    """Four cases: the baseline, its control and a pair each for the other two; baseline and control count once."""
+    """Four cases: the baseline, its control and a pair each for the other two; baseline and control
+    count once.
+    """
     (group, *rest) = plan.groups
-    wide = dataclasses.replace(group, cases=(*group.cases, dataclasses.replace(group.cases[2], layers=8)), rows=(*group.rows, "b"))
+    wide = dataclasses.replace(
+        group,
+        cases=(*group.cases, dataclasses.replace(group.cases[2], layers=8)),
+        rows=(*group.rows, "b"),
+    )
     plan = dataclasses.replace(plan, groups=(wide, *rest))
-    heard = [one_round(plan, cases, index, attempt) for attempt, cases in (("a", (0, 1, 2)), ("b", (0, 1, 3))) for index in range(2)]
+    heard = [
+        one_round(plan, cases, index, attempt)
+        for attempt, cases in (("a", (0, 1, 2)), ("b", (0, 1, 3)))
+        for index in range(2)
+    ]
     found = [completed for completed, _ in bar([*heard, done(plan, 0)], plan=plan)]
     assert found == [0, 0.75, 1.5, 1.75, 2, 2]
 
 
 def test_a_case_that_failed_leaves_no_gap(bar, plan):
-    assert [completed for completed, _ in bar([one_round(plan, (0, 1), 0, "a"), done(plan, 0)])][-1] == 2
+    assert [completed for completed, _ in bar([one_round(plan, (0, 1), 0, "a"), done(plan, 0)])][
+        -1
+    ] == 2
 
 
 def test_a_batch_that_did_not_fit_is_not_counted_whole(bar, plan):
-    out = (Result(case=plan.groups[0].cases[2].key, group=plan.groups[0].name, replicate=0, attempt="a", status=OUT_OF_MEMORY),)
+    out = (
+        Result(
+            case=plan.groups[0].cases[2].key,
+            group=plan.groups[0].name,
+            replicate=0,
+            attempt="a",
+            status=OUT_OF_MEMORY,
+        ),
+    )
     found = bar([one_round(plan, (0, 1, 2), 0, "a"), done(plan, 0, out), falling_back(plan)])
     assert (found[-2], found[-1]) == ((1, 4), (1, 5))

@@ -1,4 +1,6 @@
-"""`show`, `export`, `plot` and `compare` on stored runs: output on stdout, mistakes as one line on stderr, exit codes as promised."""
+"""`show`, `export`, `plot` and `compare` on stored runs: output on stdout, mistakes as one line on
+stderr, exit codes as promised.
+"""
 
 import gc
 import json
@@ -51,7 +53,10 @@ def test_a_path_an_id_and_the_start_of_an_id_name_the_same_run(ask, results):
 
 def test_a_file_of_a_run_is_told_from_the_run(ask, results):
     path = sorted(results.iterdir())[0] / "run.json"
-    assert one_line(ask("show", str(path))) == f"bench.py: {path} is a file of a run; give its folder, {path.parent}\n"
+    assert (
+        one_line(ask("show", str(path)))
+        == f"bench.py: {path} is a file of a run; give its folder, {path.parent}\n"
+    )
 
 
 def test_a_damaged_line_names_the_call_that_reads_the_rest(ask, results):
@@ -59,7 +64,9 @@ def test_a_damaged_line_names_the_call_that_reads_the_rest(ask, results):
     with open(path / "rounds.jsonl", "a") as lines:
         lines.write("[]\n")
     said = one_line(ask("show", path.name))
-    assert f"rounds.jsonl line {len((path / 'rounds.jsonl').read_bytes().splitlines())} is damaged" in said
+    assert (
+        f"rounds.jsonl line {len((path / 'rounds.jsonl').read_bytes().splitlines())} is damaged"
+    ) in said
     assert "or read the other lines in Python with swbench.store.load(folder, salvage=True)" in said
 
 
@@ -67,7 +74,14 @@ def test_export_writes_every_format(ask, results):
     said = ask("export", "latest", "-o", "out")
     assert said.code == 0
     names = {line.rpartition("/")[2] for line in said.out.splitlines()}
-    assert names == {"table.md", "table.csv", "samples.csv", "table.tex", "table.json", "table.html"}
+    assert names == {
+        "table.md",
+        "table.csv",
+        "samples.csv",
+        "table.tex",
+        "table.json",
+        "table.html",
+    }
 
 
 def test_plot_draws_what_the_run_has(ask, results):
@@ -119,7 +133,21 @@ def test_unlike_machines_are_refused(ask, tmp_path):
         (["show", "latest", "--no-such-option"], "--no-such-option"),
         (["check", "nowhere.toml"], "cannot be read"),
         (["profile", "imagenet", "--only", "sw*", "--threads", "1"], "a profile is of one row"),
-        (["profile", "solvers", "--only", "svd", "--batch", "72", "--group", "16", "--spectrum", "kappa=1e3"], "choose a row of a network suite"),
+        (
+            [
+                "profile",
+                "solvers",
+                "--only",
+                "svd",
+                "--batch",
+                "72",
+                "--group",
+                "16",
+                "--spectrum",
+                "kappa=1e3",
+            ],
+            "choose a row of a network suite",
+        ),
     ],
 )
 def test_a_mistake_is_a_line_with_its_remedy_and_exit_code_2(ask, results, arguments, words):

@@ -1,4 +1,6 @@
-"""`--resume` by the command line: what was measured stays, only what is missing runs, and what changed is said."""
+"""`--resume` by the command line: what was measured stays, only what is missing runs, and what
+changed is said.
+"""
 
 import re
 import signal
@@ -25,14 +27,26 @@ def cells(found):
 def whole(place):
     """The cells of the plan, each of which an undisturbed run measures once a replicate."""
     plan = suite.expand(suite.load(place / "tiny.toml"))
-    return sorted((case.key, number) for group in plan.groups for case in group.cases for number in range(plan.protocol.replicates))
+    return sorted(
+        (case.key, number)
+        for group in plan.groups
+        for case in group.cases
+        for number in range(plan.protocol.replicates)
+    )
 
 
 @pytest.mark.parametrize(
     ("act", "code", "by"),
-    [("2 2:interrupt", 130, "interrupted:"), ("2 2:twice", 130, "interrupted:"), ("2 2:terminate", 143, "by SIGTERM"), ("2 2:hangup", 129, "by SIGHUP")],
+    [
+        ("2 2:interrupt", 130, "interrupted:"),
+        ("2 2:twice", 130, "interrupted:"),
+        ("2 2:terminate", 143, "by SIGTERM"),
+        ("2 2:hangup", 129, "by SIGHUP"),
+    ],
 )
-def test_a_signal_ends_a_run_in_order_and_resume_completes_it(place, start, bench, whole, act, code, by):
+def test_a_signal_ends_a_run_in_order_and_resume_completes_it(
+    place, start, bench, whole, act, code, by
+):
     ended = start("run", "tiny.toml", act=act)
     out, err = ended.communicate(timeout=60)
     assert (ended.returncode, out) == (code, "")
@@ -40,7 +54,11 @@ def test_a_signal_ends_a_run_in_order_and_resume_completes_it(place, start, benc
     assert by in err.splitlines()[-1]
     assert "3 finished cells are kept" in err
     assert "--resume" in err
-    assert not [one for one in psutil.process_iter(["environ"]) if str(place / "workers") in str(one.info["environ"])]
+    assert not [
+        one
+        for one in psutil.process_iter(["environ"])
+        if str(place / "workers") in str(one.info["environ"])
+    ]
     before = run(place)
     assert not before.complete
 
@@ -51,7 +69,9 @@ def test_a_signal_ends_a_run_in_order_and_resume_completes_it(place, start, benc
     assert after.complete
     assert cells(after) == whole
     assert after.results[: len(before.results)] == before.results
-    assert len((place / "workers").read_bytes()) == 3, "two workers, then one for the replicate that was missing"
+    assert len((place / "workers").read_bytes()) == 3, (
+        "two workers, then one for the replicate that was missing"
+    )
 
     again, table, err = bench("run", "tiny.toml", "--resume")
     assert (again, table) == (0, out)
@@ -97,7 +117,9 @@ def test_other_options_are_another_run(unfinished, bench):
         ("variables", "MALLOC_ARENA_MAX: not set / 1"),
     ],
 )
-def test_a_change_is_refused_by_name_and_recorded_with_anyway(unfinished, bench, monkeypatch, change, said):
+def test_a_change_is_refused_by_name_and_recorded_with_anyway(
+    unfinished, bench, monkeypatch, change, said
+):
     if change == "suite":
         text = (unfinished / "tiny.toml").read_text()
         (unfinished / "tiny.toml").write_text(text.replace("iterations = 4", "iterations = 6"))
@@ -141,7 +163,9 @@ def test_a_run_goes_on_by_its_own_plan(whole, unfinished, bench, line, now, said
     after = run(unfinished)
     assert (after.complete, after.plan) == (True, plan)
     assert cells(after) == whole
-    assert {len(one.samples("forward_s")) for one in after.results} == {2}, "four rounds over two replicates"
+    assert {len(one.samples("forward_s")) for one in after.results} == {2}, (
+        "four rounds over two replicates"
+    )
 
 
 def test_the_same_environment_keeps_its_id(unfinished, bench):
@@ -166,13 +190,18 @@ def test_ctrl_c_while_nothing_runs_yet(place, bench, monkeypatch):
     assert "0 finished cells are kept" in err
 
 
-def test_resuming_with_other_options_says_that_it_starts_anew_and_what_is_left_unfinished(place, start, bench):
+def test_resuming_with_other_options_says_that_it_starts_anew_and_what_is_left_unfinished(
+    place, start, bench
+):
     ended = start("run", "tiny.toml", "--threads", "1", act="2 2:interrupt")
     ended.communicate(timeout=60)
     before = run(place)
     code, _, err = bench("run", "tiny.toml", "--resume")
     assert code == 0
-    assert f"with other options is in results/{before.id}; `{before.command} --resume` would go on with it; this starts anew" in err
+    assert (
+        f"with other options is in results/{before.id}; `{before.command} --resume` would "
+        "go on with it; this starts anew"
+    ) in err
     assert not store.load(before.path).complete
     assert len(store.runs(place / "results")) == 2
 

@@ -9,9 +9,24 @@ from swbench.cli import measure
     ("typed", "name", "names", "kept"),
     [
         ("imagenet --quick", "imagenet", ["imagenet"], "imagenet --quick"),
-        ("run imagenet cityscapes --metrics flops", "cityscapes", ["imagenet", "cityscapes"], "run cityscapes --metrics flops"),
-        ("run --quick imagenet my.toml --results imagenet", "my.toml", ["imagenet", "my.toml"], "run --quick my.toml --results imagenet"),
-        ("run imagenet --resume --anyway --threads 1", "imagenet", ["imagenet"], "run imagenet --threads 1"),
+        (
+            "run imagenet cityscapes --metrics flops",
+            "cityscapes",
+            ["imagenet", "cityscapes"],
+            "run cityscapes --metrics flops",
+        ),
+        (
+            "run --quick imagenet my.toml --results imagenet",
+            "my.toml",
+            ["imagenet", "my.toml"],
+            "run --quick my.toml --results imagenet",
+        ),
+        (
+            "run imagenet --resume --anyway --threads 1",
+            "imagenet",
+            ["imagenet"],
+            "run imagenet --threads 1",
+        ),
         ("run imagenet --seed=3 cifar", "imagenet", ["imagenet", "cifar"], "run imagenet --seed=3"),
     ],
 )

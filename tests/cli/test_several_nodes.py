@@ -1,4 +1,6 @@
-"""Two nodes on one machine: two torchruns that know each other by their rendezvous alone, each with ranks, processes and a follower of its own."""
+"""Two nodes on one machine: two torchruns that know each other by their rendezvous alone, each with
+ranks, processes and a follower of its own.
+"""
 
 import os
 import subprocess
@@ -17,20 +19,43 @@ LIMIT_S = 180.0
 
 
 class Cluster:
-    """`run("--quick", …)` on two nodes of `ranks` each; then what they said, their exit statuses, and who was left over."""
+    """`run("--quick", …)` on two nodes of `ranks` each; then what they said, their exit statuses,
+    and who was left over.
+    """
 
     def __init__(self, place, ranks, act, static):
         self.place, self.ranks, self.static = place, ranks, static
-        self.environ = {**os.environ, "TINY_ACT": act, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "SWBENCH_TEST": str(place)}
+        self.environ = {
+            **os.environ,
+            "TINY_ACT": act,
+            "OMP_NUM_THREADS": "1",
+            "GLOO_SOCKET_IFNAME": "lo",
+            "SWBENCH_TEST": str(place),
+        }
 
     def run(self, *options):
         with create_server(("localhost", 0)) as free:
             port = free.getsockname()[1]
-        launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", str(self.ranks)]
+        launch = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--nnodes",
+            "2",
+            "--nproc-per-node",
+            str(self.ranks),
+        ]
         if self.static:
             launch += ["--master-addr", "localhost", "--master-port", str(port)]
         else:
-            launch += ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{port}", "--rdzv-id", "test"]
+            launch += [
+                "--rdzv-backend",
+                "c10d",
+                "--rdzv-endpoint",
+                f"localhost:{port}",
+                "--rdzv-id",
+                "test",
+            ]
         bench = [str(HERE / "tiny_bench.py"), "run", "tiny.toml", "--batch", "8", *options]
         nodes = [
             subprocess.Popen(
@@ -47,9 +72,16 @@ class Cluster:
         try:
             said = [node.communicate(timeout=LIMIT_S) for node in nodes]
         finally:
-            for process in [*nodes, *(self._ours() if any(node.poll() is None for node in nodes) else ())]:
+            for process in [
+                *nodes,
+                *(self._ours() if any(node.poll() is None for node in nodes) else ()),
+            ]:
                 process.kill()
-        self.codes, self.out, self.err = [node.returncode for node in nodes], [out for out, _ in said], "".join(err for _, err in said)
+        self.codes, self.out, self.err = (
+            [node.returncode for node in nodes],
+            [out for out, _ in said],
+            "".join(err for _, err in said),
+        )
         _, self.left = psutil.wait_procs(self._ours(), timeout=10)
 
     def _ours(self):
@@ -57,7 +89,10 @@ class Cluster:
         found = []
         for process in psutil.process_iter():
             try:
-                if process.environ().get("SWBENCH_TEST") == str(self.place) and process.pid != os.getpid():
+                if (
+                    process.environ().get("SWBENCH_TEST") == str(self.place)
+                    and process.pid != os.getpid()
+                ):
                     found.append(process)
             except psutil.Error:
                 continue
@@ -81,11 +116,19 @@ def test_one_row_is_printed_by_the_first_node_alone_with_samples_of_all_ranks(cl
     assert "2 processes on 2 nodes" in "".join(both.out)
     found = both.stored
     assert found.complete
-    assert found.command == "torchrun --nnodes 2 --nproc-per-node 1 bench.py run tiny.toml --batch 8 --replicates 1 --iterations 2"
-    assert {(case.world, case.nodes) for group in found.plan.groups for case in group.cases} == {(2, 2)}
+    assert found.command == (
+        "torchrun --nnodes 2 --nproc-per-node 1 bench.py run tiny.toml --batch "
+        "8 --replicates 1 --iterations 2"
+    )
+    assert {(case.world, case.nodes) for group in found.plan.groups for case in group.cases} == {
+        (2, 2)
+    }
     assert {one.status for one in found.results} == {OK}
     for one in found.rounds:
-        assert all({"forward_s", "forward_s_rank0", "forward_s_rank1"} <= set(metrics) for metrics in one.samples.values())
+        assert all(
+            {"forward_s", "forward_s_rank0", "forward_s_rank1"} <= set(metrics)
+            for metrics in one.samples.values()
+        )
     assert not both.left
 
 
@@ -98,7 +141,12 @@ def test_two_ranks_a_node_measure_as_four_on_one(cluster, static):
     found = both.stored
     assert {one.status for one in found.results} == {OK}
     assert {one.replicate for one in found.results} == {0, 1}
-    assert all(f"forward_s_rank{rank}" in metrics for one in found.rounds for metrics in one.samples.values() for rank in range(4))
+    assert all(
+        f"forward_s_rank{rank}" in metrics
+        for one in found.rounds
+        for metrics in one.samples.values()
+        for rank in range(4)
+    )
     assert not both.left
 
 
@@ -121,7 +169,9 @@ def test_a_rank_killed_on_either_node_is_a_crash_and_the_rest_is_measured(cluste
 
 
 @pytest.mark.slow
-def test_a_rank_that_is_stuck_on_the_other_node_is_timed_out_and_both_nodes_leave_their_stacks(cluster):
+def test_a_rank_that_is_stuck_on_the_other_node_is_timed_out_and_both_nodes_leave_their_stacks(
+    cluster,
+):
     both = cluster(act="2 3@1:deadlock")
     both.run("--case-limit", "8s")
     found = both.stored
@@ -141,7 +191,8 @@ def test_a_node_whose_process_is_killed_ends_the_run_everywhere(cluster, rank, t
     assert told in both.err
     assert "--resume" in both.err or rank == 0
     assert not both.stored.complete
-    assert "swbench/cli" not in both.err  # torchrun may print a traceback of its own; ours would name a file of ours
+    # torchrun may print a traceback of its own; ours would name a file of ours
+    assert "swbench/cli" not in both.err
     assert not both.left
 
 

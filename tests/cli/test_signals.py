@@ -1,4 +1,6 @@
-"""Signals end a command once: further ones within the grace change nothing, later ones end an ending that hangs."""
+"""Signals end a command once: further ones within the grace change nothing, later ones end an
+ending that hangs.
+"""
 
 import os
 import signal
@@ -43,7 +45,9 @@ def test_another_thread_handles_no_signals():
     assert found == [0]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_a_signal_before_anything_runs_is_one_line(capfd, monkeypatch, number, code):
     from swbench import suite
 
@@ -54,10 +58,16 @@ def test_a_signal_before_anything_runs_is_one_line(capfd, monkeypatch, number, c
 
 def test_counting_ends_with_the_run_that_asked_for_it():
     code = (
-        "import sys; from swbench.engine.worker import tie_to; print('tied', flush=True); tie_to(int(sys.argv[1])); print('on', flush=True); sys.stdin.read()"
+        "import sys; from swbench.engine.worker import tie_to; print('tied', flush=True); "
+        "tie_to(int(sys.argv[1])); print('on', flush=True); sys.stdin.read()"
     )
-    script = f"import os, subprocess, sys; subprocess.Popen([sys.executable, '-c', {code!r}, str(os.getpid())]); sys.stdin.read()"
-    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
+    script = (
+        f"import os, subprocess, sys; subprocess.Popen([sys.executable, '-c', {code!r}, "
+        "str(os.getpid())]); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
         assert parent.stdout.readline() == "tied\n"
         assert parent.stdout.readline() == "on\n"
         os.kill(parent.pid, signal.SIGKILL)

@@ -10,7 +10,12 @@ from swbench.errors import NodeLost, OptionError, SwbenchError
 
 def environ(rank, world, local=None):
     local = local or world
-    given = {"RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": local, "LOCAL_RANK": rank % local}
+    given = {
+        "RANK": rank,
+        "WORLD_SIZE": world,
+        "LOCAL_WORLD_SIZE": local,
+        "LOCAL_RANK": rank % local,
+    }
     given |= {"GROUP_RANK": rank // local, "GROUP_WORLD_SIZE": world // local}
     return {"TORCHELASTIC_RUN_ID": "x", **{name: str(value) for name, value in given.items()}}
 
@@ -85,7 +90,10 @@ def test_all_nodes_end_with_the_exit_status_of_the_first(monkeypatch, code):
     assert led(monkeypatch, nodes, code) == nodes.code == code
 
 
-@pytest.mark.parametrize(("problem", "code"), [(Stopped(2), 2), (Stopped(143), 143), (KeyboardInterrupt(), 130), (ZeroDivisionError(), 1)])
+@pytest.mark.parametrize(
+    ("problem", "code"),
+    [(Stopped(2), 2), (Stopped(143), 143), (KeyboardInterrupt(), 130), (ZeroDivisionError(), 1)],
+)
 def test_a_run_that_does_not_end_well_ends_all_nodes(monkeypatch, problem, code):
     nodes = Told()
     with pytest.raises(type(problem)):
@@ -113,5 +121,11 @@ def test_no_processes_are_a_mistake_and_no_traceback(world):
 
 
 def test_nodes_share_equally():
-    with pytest.raises(OptionError, match=r"--nproc 5 cannot be shared equally by 2 nodes of 4 processes; choose a multiple of 2"):
+    with pytest.raises(
+        OptionError,
+        match=(
+            r"--nproc 5 cannot be shared equally by 2 nodes of 4 processes; choose "
+            r"a multiple of 2"
+        ),
+    ):
         spread_over(8, 4, (5,))

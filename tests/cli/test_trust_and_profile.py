@@ -6,7 +6,10 @@ import json
 import pytest
 
 
-@pytest.mark.skipif(importlib.util.find_spec("swbench.native") is None, reason="the native kernels are not part of this checkout")
+@pytest.mark.skipif(
+    importlib.util.find_spec("swbench.native") is None,
+    reason="the native kernels are not part of this checkout",
+)
 def test_doctor_says_what_it_found_and_sums_up(ask):
     said = ask("doctor", "--threads", "1")
     assert said.code == 0
@@ -16,10 +19,28 @@ def test_doctor_says_what_it_found_and_sums_up(ask):
 
 
 def test_profile_prints_shares_and_keeps_a_timeline_apart_from_the_runs(ask, tmp_path):
-    said = ask("profile", "cifar", "--only", "ResNet20-SW^a", "--batch", "1", "--iterations", "2", "--threads", "1", "-o", "p")
+    said = ask(
+        "profile",
+        "cifar",
+        "--only",
+        "ResNet20-SW^a",
+        "--batch",
+        "1",
+        "--iterations",
+        "2",
+        "--threads",
+        "1",
+        "-o",
+        "p",
+    )
     assert said.code == 0, said.err
     assert said.out.startswith("ResNet20-SW^a")
     assert "norm" in said.out
-    assert {path.name for path in (tmp_path / "p").iterdir()} == {"profile.json", "trace.json", "roofline.png", "roofline.svg"}
+    assert {path.name for path in (tmp_path / "p").iterdir()} == {
+        "profile.json",
+        "trace.json",
+        "roofline.png",
+        "roofline.svg",
+    }
     assert json.loads((tmp_path / "p" / "profile.json").read_text())
     assert not (tmp_path / "results").exists()

@@ -1,4 +1,6 @@
-"""`--until-fits` by the command line: what a dry run says, what is measured, shown and gone on with."""
+"""`--until-fits` by the command line: what a dry run says, what is measured, shown and gone on
+with.
+"""
 
 import pytest
 
@@ -40,7 +42,9 @@ def test_the_largest_batch_that_fits_is_measured_and_shown(bench, monkeypatch):
     code, out, err = bench(*TRIED)
     assert code == 3
     assert cells(run()) == FOURS
-    assert "cpu batch 4 32x32 does not fit the memory, so cpu batch 2 32x32 is measured in its place" in err
+    assert (
+        "cpu batch 4 32x32 does not fit the memory, so cpu batch 2 32x32 is measured in its place"
+    ) in err
     assert "out of memory" in out
     assert "not finished" not in out
     code, shown, _ = bench("show", "latest")
@@ -73,13 +77,17 @@ def test_a_killed_run_goes_on_to_the_same_cells(start, bench, monkeypatch, worke
 def test_a_suite_may_ask_for_it_and_the_command_line_say_otherwise(bench, place, monkeypatch):
     monkeypatch.setenv("TINY_FITS", "2")
     text = (place / "tiny.toml").read_text()
-    (place / "tiny.toml").write_text(text.replace("[protocol]", "batch = [4, 2, 1]\nuntil_fits = true\n[protocol]"))
+    (place / "tiny.toml").write_text(
+        text.replace("[protocol]", "batch = [4, 2, 1]\nuntil_fits = true\n[protocol]")
+    )
     assert bench("run", "tiny.toml")[0] == 3
     assert cells(run()) == FOURS
     assert bench("run", "tiny.toml", "--every-batch", "--results", "all")[0] == 3
     (summary,) = store.runs("all")
     every = cells(store.load(summary.path))
-    assert every == {(batch, number): LACKS if batch == "4" else WHOLE for batch in "421" for number in range(2)}
+    assert every == {
+        (batch, number): LACKS if batch == "4" else WHOLE for batch in "421" for number in range(2)
+    }
 
 
 def test_a_profile_is_of_the_largest_batch(bench, monkeypatch):
@@ -97,5 +105,10 @@ def test_a_profile_is_of_the_largest_batch(bench, monkeypatch):
 
 
 def test_the_command_that_a_table_gives_keeps_the_flag(monkeypatch):
-    monkeypatch.setattr("sys.argv", ["bench.py", "run", "--until-fits", "imagenet", "cityscapes", "--batch", "4,2"])
-    assert measure._command("cityscapes", ["imagenet", "cityscapes"]) == "python bench.py run --until-fits cityscapes --batch 4,2"
+    monkeypatch.setattr(
+        "sys.argv", ["bench.py", "run", "--until-fits", "imagenet", "cityscapes", "--batch", "4,2"]
+    )
+    assert (
+        measure._command("cityscapes", ["imagenet", "cityscapes"])
+        == "python bench.py run --until-fits cityscapes --batch 4,2"
+    )

@@ -1,5 +1,6 @@
-"""bench.py with fake workloads and a fake machine: `TINY_ACT="2 3:remove"` has the second worker of a run do something at its third call, and above
-batch `TINY_FITS` the variant runs out of memory."""
+"""bench.py with fake workloads and a fake machine: `TINY_ACT="2 3:remove"` has the second worker of
+a run do something at its third call, and above batch `TINY_FITS` the variant runs out of memory.
+"""
 
 import dataclasses
 import os
@@ -14,7 +15,12 @@ TARGET = "tiny_bench:Scripted"
 def record():
     """An environment; `TINY_TORCH` and `TINY_VARIABLES` change it."""
     variables = dict(pair.split("=") for pair in os.environ.get("TINY_VARIABLES", "").split())
-    return {"label": "tiny", "packages": {"torch": os.environ.get("TINY_TORCH", "2.13")}, "variables": variables, "now": {"load": os.getpid()}}
+    return {
+        "label": "tiny",
+        "packages": {"torch": os.environ.get("TINY_TORCH", "2.13")},
+        "variables": variables,
+        "now": {"load": os.getpid()},
+    }
 
 
 try:
@@ -24,7 +30,9 @@ except ImportError:  # the parent needs only what is above
 
 
 class Scripted(Tiny):
-    """The variant's workload does what the environment says, in the worker that it says. Workers count themselves when they build their first case."""
+    """The variant's workload does what the environment says, in the worker that it says. Workers
+    count themselves when they build their first case.
+    """
 
     counted = False
 
@@ -66,7 +74,9 @@ class Scripted(Tiny):
         threading.Event().wait()
 
     def _kill_node(self):
-        """From a rank, the process of its node that torchrun started: the parent of its launcher."""
+        """From a rank, the process of its node that torchrun started: the parent of its
+        launcher.
+        """
         import psutil
 
         os.kill(psutil.Process(os.getppid()).ppid(), signal.SIGKILL)

@@ -1,4 +1,6 @@
-"""Events are read once a block, in whatever order they come out; a device whose clock goes back is not believed."""
+"""Events are read once a block, in whatever order they come out; a device whose clock goes back is
+not believed.
+"""
 
 from types import SimpleNamespace
 
@@ -24,13 +26,18 @@ def test_a_block_gives_means_and_waits_twice_whatever_its_length():
     assert gpu.waits == ["device", "device"]
     assert found["forward_s"] == pytest.approx(0.01)
     assert found["forward_backward_s"] == pytest.approx(0.02)
-    assert found["forward_backward_wall_s"] == pytest.approx(0.03), "the wall counts what lies between two windows"
+    assert found["forward_backward_wall_s"] == pytest.approx(0.03), (
+        "the wall counts what lies between two windows"
+    )
 
 
 def test_every_window_is_kept_until_taken():
     watch = EventStopwatch(FakeGpu(script=stamps(0, 1, 3, 10, 12, 15)))
     assert block(watch, 2)["forward_s"] == pytest.approx(1.5)
-    assert watch.take() == {"forward": pytest.approx([1, 2]), "forward_backward": pytest.approx([3, 5])}
+    assert watch.take() == {
+        "forward": pytest.approx([1, 2]),
+        "forward_backward": pytest.approx([3, 5]),
+    }
     assert watch.take() == {}
 
 

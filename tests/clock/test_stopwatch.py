@@ -14,7 +14,12 @@ def test_marks_are_read_from_the_start():
         clock.advance(3.0)
         watch.mark("forward_backward")
         clock.advance(7.0)
-        assert watch.read() == {"forward_s": 2.0, "forward_backward_s": 5.0, "forward_cpu_s": 1.5, "forward_backward_cpu_s": 4.5}
+        assert watch.read() == {
+            "forward_s": 2.0,
+            "forward_backward_s": 5.0,
+            "forward_cpu_s": 1.5,
+            "forward_backward_cpu_s": 4.5,
+        }
 
 
 def test_scripts_bend_wall_time_alone():

@@ -1,4 +1,6 @@
-"""Fenced blocks of the docs, by their info string: ```console run, ```python run, and ```LANGUAGE file=NAME."""
+"""Fenced blocks of the docs, by their info string: ```console run, ```python run, and ```LANGUAGE
+file=NAME.
+"""
 
 import re
 from dataclasses import dataclass
@@ -22,4 +24,7 @@ class Block:
 def blocks(page: Path) -> list[Block]:
     """The fenced blocks of a page, in order."""
     text = page.read_text()
-    return [Block(m["language"], m["tag"] or "", m["text"], text[: m.start()].count("\n") + 1) for m in _BLOCK.finditer(text)]
+    return [
+        Block(m["language"], m["tag"] or "", m["text"], text[: m.start()].count("\n") + 1)
+        for m in _BLOCK.finditer(text)
+    ]

@@ -1,4 +1,6 @@
-"""The docs are true: their blocks run, in order and in a folder of their own, their links and pictures exist, and their commands and flags are known."""
+"""The docs are true: their blocks run, in order and in a folder of their own, their links and
+pictures exist, and their commands and flags are known.
+"""
 
 import os
 import re
@@ -23,7 +25,11 @@ def test_there_is_something_to_run():
 
 
 def commands(block) -> list[list[str]]:
-    return [shlex.split(line[2:], comments=True) for line in block.text.splitlines() if line.startswith("$ ")]
+    return [
+        shlex.split(line[2:], comments=True)
+        for line in block.text.splitlines()
+        if line.startswith("$ ")
+    ]
 
 
 @pytest.mark.parametrize("page", RUNNABLE, ids=lambda page: page.name)
@@ -37,15 +43,25 @@ def test_blocks_run_as_they_stand(page, tmp_path):
             for words in commands(block):
                 assert words[:2] == ["python", "bench.py"], place
                 tiny = TINY if words[2] == "run" and "--dry-run" not in words else ()
-                finish([sys.executable, str(ROOT / "bench.py"), *words[2:], *tiny], tmp_path, f"{place}: {shlex.join(words)}")
+                finish(
+                    [sys.executable, str(ROOT / "bench.py"), *words[2:], *tiny],
+                    tmp_path,
+                    f"{place}: {shlex.join(words)}",
+                )
         elif block.tag == "run":
             assert block.language == "python", place
             newest = max((path.name for path in (tmp_path / "results").glob("*")), default="")
-            finish([sys.executable, "-W", "error", "-c", f"run = {newest!r}\n{block.text}"], tmp_path, place)
+            finish(
+                [sys.executable, "-W", "error", "-c", f"run = {newest!r}\n{block.text}"],
+                tmp_path,
+                place,
+            )
 
 
 def finish(command, folder, place):
-    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, f"{place}\n{done.stdout[-1500:]}\n{done.stderr[-1500:]}"
 
 
@@ -89,16 +105,28 @@ def test_files_in_the_docs_parse(page):
 def test_the_slurm_script_starts_torchrun_with_flags_it_knows():
     from torch.distributed.run import get_args_parser
 
-    (script,) = (block.text for block in blocks(ROOT / "docs" / "distributed.md") if block.language == "bash")
+    (script,) = (
+        block.text for block in blocks(ROOT / "docs" / "distributed.md") if block.language == "bash"
+    )
     line = script.replace("\\\n", " ").splitlines()[-1]
-    values = {"$SLURM_NNODES": "2", "$SLURM_GPUS_ON_NODE": "8", "$SLURM_JOB_ID": "1", "$first": "host", "$SLURM_SUBMIT_DIR": "."}
+    values = {
+        "$SLURM_NNODES": "2",
+        "$SLURM_GPUS_ON_NODE": "8",
+        "$SLURM_JOB_ID": "1",
+        "$first": "host",
+        "$SLURM_SUBMIT_DIR": ".",
+    }
     for name, value in values.items():
         line = line.replace(name, value)
     srun, torchrun, *words = shlex.split(line)
     assert (srun, torchrun) == ("srun", "torchrun")
     found = get_args_parser().parse_args(words)
     assert (found.nnodes, found.nproc_per_node, found.rdzv_endpoint) == ("2", "8", "host:29500")
-    assert [found.training_script, *found.training_script_args][:3] == ["bench.py", "run", "cityscapes"]
+    assert [found.training_script, *found.training_script_args][:3] == [
+        "bench.py",
+        "run",
+        "cityscapes",
+    ]
     assert "$" not in line
 
 
@@ -106,9 +134,17 @@ def test_every_status_exit_code_and_suite_key_is_explained():
     from swbench.result import STATUSES
     from swbench.suite import format as suite_format
 
-    reading, extending = ((ROOT / "docs" / name).read_text() for name in ("reading-tables.md", "extending.md"))
+    reading, extending = (
+        (ROOT / "docs" / name).read_text() for name in ("reading-tables.md", "extending.md")
+    )
     for status in STATUSES:
         assert f"| {status.replace('_', ' ')} |" in reading
-    for keys in (suite_format.network(), suite_format.row(), suite_format.solvers(), suite_format.PROTOCOL, suite_format.TOP):
+    for keys in (
+        suite_format.network(),
+        suite_format.row(),
+        suite_format.solvers(),
+        suite_format.PROTOCOL,
+        suite_format.TOP,
+    ):
         for key in keys:
             assert f"`{key}`" in extending or f"`{key} = " in extending, key

@@ -1,4 +1,6 @@
-"""Workloads that misbehave on purpose, chosen by the name of the case's model; they import no torch and take no time."""
+"""Workloads that misbehave on purpose, chosen by the name of the case's model; they import no torch
+and take no time.
+"""
 
 import os
 import resource
@@ -18,16 +20,40 @@ def plan(*models: str, groups: int = 1, world: int = 1, **protocol) -> Plan:
     """A plan whose groups have a baseline, a control and a case for each model."""
     made = []
     for batch in range(1, groups + 1):
-        cases = [Case(model="good", batch=batch, world=world, role=role) for role in (BASELINE, CONTROL)]
-        cases += [Case(model=model, norm="swa", layers=7, batch=batch, world=world) for model in models]
-        made.append(Group(name=f"cpu batch {batch}", cases=tuple(cases), rows=("BN", "BN (control)", *models)))
-    values = {"iterations": 4, "replicates": 2, "warmup_calls": 2, "warmup_s": 0.0, "warmup_cap_s": 0.0, **protocol}
-    return Plan(suite="fake", title="Fake", kind="network", groups=tuple(made), metrics=("time",), protocol=Protocol(**values))
+        cases = [
+            Case(model="good", batch=batch, world=world, role=role) for role in (BASELINE, CONTROL)
+        ]
+        cases += [
+            Case(model=model, norm="swa", layers=7, batch=batch, world=world) for model in models
+        ]
+        made.append(
+            Group(
+                name=f"cpu batch {batch}", cases=tuple(cases), rows=("BN", "BN (control)", *models)
+            )
+        )
+    values = {
+        "iterations": 4,
+        "replicates": 2,
+        "warmup_calls": 2,
+        "warmup_s": 0.0,
+        "warmup_cap_s": 0.0,
+        **protocol,
+    }
+    return Plan(
+        suite="fake",
+        title="Fake",
+        kind="network",
+        groups=tuple(made),
+        metrics=("time",),
+        protocol=Protocol(**values),
+    )
 
 
 class Tiny:
-    """A call takes as many fake seconds as its batch. `stage:act` in the model's name acts at building, in the nth call or at the end;
-    `stage@1:act` on rank 1 alone, while the others wait for it in vain."""
+    """A call takes as many fake seconds as its batch. `stage:act` in the model's name acts at
+    building, in the nth call or at the end; `stage@1:act` on rank 1 alone, while the others wait
+    for it in vain.
+    """
 
     def __init__(self, case: Case) -> None:
         self._case, self._calls = case, 0
@@ -101,7 +127,8 @@ class Tiny:
     def _garbage(self):
         for handle in _pipes():
             os.write(handle, b"\x00\xffgarbage\n")
-        threading.Event().wait()  # the call is not over before it is noticed, as no real call would be
+        # the call is not over before it is noticed, as no real call would be
+        threading.Event().wait()
 
     def _lie(self):
         for handle in _pipes():

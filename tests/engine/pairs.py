@@ -19,18 +19,32 @@ SECONDS = {"good": 1.0, "a": 1.1, "b": 1.2, "c": 1.3}
 def plan(device="cuda", models=MODELS, seed=0, iterations=6, **protocol):
     made = fakes.plan(*models, iterations=iterations, seed=seed, **protocol)
     (group,) = made.groups
-    cases = tuple(dataclasses.replace(case, device=device, threads=0 if device == "cuda" else 1) for case in group.cases)
+    cases = tuple(
+        dataclasses.replace(case, device=device, threads=0 if device == "cuda" else 1)
+        for case in group.cases
+    )
     return dataclasses.replace(made, groups=(dataclasses.replace(group, cases=cases),))
 
 
 class Bench:
-    """Runs plans on a fake card of `room` bytes, of which a network needs one, or what `needs` says for its model; a worker that ends gives all back."""
+    """Runs plans on a fake card of `room` bytes, of which a network needs one, or what `needs` says
+    for its model; a worker that ends gives all back.
+    """
 
     def __init__(self, folder):
         self._folder, self._runs, self.gpu = folder, 0, FakeGpu()
         self.heard, self.observed = [], []
 
-    def __call__(self, made, room, needs=None, writer=None, on_event=lambda event: None, crashes=lambda case: False, raises=lambda case, calls: False):
+    def __call__(
+        self,
+        made,
+        room,
+        needs=None,
+        writer=None,
+        on_event=lambda event: None,
+        crashes=lambda case: False,
+        raises=lambda case, calls: False,
+    ):
         gpu, bench, self.heard, needs = self.gpu, self, [], needs or {}
         self.observed = []
 
@@ -48,10 +62,17 @@ class Bench:
                 if raises(self._case, self._calls):
                     raise ZeroDivisionError("on purpose")
                 gpu.clock.advance(SECONDS[self._case.model])
-                return {"forward_s": SECONDS[self._case.model] / 3, "forward_backward_s": SECONDS[self._case.model]}
+                return {
+                    "forward_s": SECONDS[self._case.model] / 3,
+                    "forward_backward_s": SECONDS[self._case.model],
+                }
 
             def observe(self, metrics):
-                bench.observed.append(self._case.model if self._case.role not in (BASELINE, CONTROL) else self._case.role)
+                bench.observed.append(
+                    self._case.model
+                    if self._case.role not in (BASELINE, CONTROL)
+                    else self._case.role
+                )
                 return [Measurement("gpu_utilisation", "1", (0.5,))]
 
             def timings(self):
@@ -77,7 +98,9 @@ class Bench:
         self._runs += 1
         executor = Fresh(Network, gpu.clock)
         self.jobs = executor.jobs
-        self.writer = writer or store.RunWriter.create(self._folder / str(self._runs), made, {"label": "box"}, "")
+        self.writer = writer or store.RunWriter.create(
+            self._folder / str(self._runs), made, {"label": "box"}, ""
+        )
         run(made, self.writer, executor, hear, now=gpu.clock.now)
         return store.load(self.writer.path)
 
@@ -88,7 +111,13 @@ class Bench:
 
     def models(self):
         """What each worker had."""
-        return [tuple(case.model if case.role not in (BASELINE, CONTROL) else case.role for case in job.cases) for job in self.jobs]
+        return [
+            tuple(
+                case.model if case.role not in (BASELINE, CONTROL) else case.role
+                for case in job.cases
+            )
+            for job in self.jobs
+        ]
 
 
 def by_row(found, replicate=0):
@@ -106,8 +135,12 @@ ALL_FINE = dict.fromkeys(("BN", "BN (control)", *MODELS), OK)
 
 def rounds_by_worker(bench):
     """The rounds that each worker was heard to take, with those of no use."""
-    taken = Counter(event.round.attempt for event in bench.heard if isinstance(event, events.RoundDone))
-    return [taken[event.attempt] for event in bench.heard if isinstance(event, events.ReplicateStarted)]
+    taken = Counter(
+        event.round.attempt for event in bench.heard if isinstance(event, events.RoundDone)
+    )
+    return [
+        taken[event.attempt] for event in bench.heard if isinstance(event, events.ReplicateStarted)
+    ]
 
 
 class Crowded(fakes.Tiny):

@@ -1,4 +1,6 @@
-"""A device that is not here is one line that says why and what to do, before anything is written."""
+"""A device that is not here is one line that says why and what to do, before anything is
+written.
+"""
 
 import pytest
 
@@ -7,7 +9,12 @@ from swbench.engine import devices
 from swbench.errors import DeviceError
 
 UUID = "11111111-2222-3333-4444-555555555555"
-ONE = {"torch": "2.11.0+cu130", "cuda": "13.0", "said": [], "devices": [{"name": "H100", "uuid": UUID, "bytes": 1 << 36}]}
+ONE = {
+    "torch": "2.11.0+cu130",
+    "cuda": "13.0",
+    "said": [],
+    "devices": [{"name": "H100", "uuid": UUID, "bytes": 1 << 36}],
+}
 NONE = {**ONE, "devices": []}
 CPU_ONLY = {**NONE, "torch": "2.11.0+cpu", "cuda": None}
 
@@ -23,7 +30,13 @@ def check(asked, found=ONE, cards=CARDS, **options):
     looks = []
     pauses = []
     try:
-        return devices.check(asked, ask=lambda: found, cards=lambda: looks.append(1) or cards, pause=pauses.append, **options), pauses
+        return devices.check(
+            asked,
+            ask=lambda: found,
+            cards=lambda: looks.append(1) or cards,
+            pause=pauses.append,
+            **options,
+        ), pauses
     finally:
         assert len(looks) <= 4
 
@@ -48,9 +61,19 @@ def test_the_cpu_needs_no_torch():
     [
         ("cuda", CPU_ONLY, (), "built without CUDA; install a CUDA build of torch"),
         ("cuda", NONE, (), "there is no GPU on this machine"),
-        ("cuda", {**NONE, "said": ["The NVIDIA driver on your system is too old\n(found 11)"]}, (card(),), "too old .found 11..; update the driver"),
+        (
+            "cuda",
+            {**NONE, "said": ["The NVIDIA driver on your system is too old\n(found 11)"]},
+            (card(),),
+            "too old .found 11..; update the driver",
+        ),
         ("cuda:3", ONE, (card(),), "there is one GPU, cuda:0 .H100.; use --device cuda$"),
-        ("cuda:2", {**ONE, "devices": ONE["devices"] * 2}, (card(),), "there are 2 GPUs, cuda:0 .H100., cuda:1"),
+        (
+            "cuda:2",
+            {**ONE, "devices": ONE["devices"] * 2},
+            (card(),),
+            "there are 2 GPUs, cuda:0 .H100., cuda:1",
+        ),
     ],
 )
 def test_each_reason_is_one_line_with_a_remedy(monkeypatch, asked, found, cards, said):
@@ -68,7 +91,13 @@ def test_hidden_gpus_are_said_to_be_hidden(monkeypatch):
         check(("cuda",), NONE)
 
 
-@pytest.mark.parametrize(("fields", "who"), [({"processes": (4, 5)}, "2 other processes .pid 4, 5."), ({"utilisation": 0.7}, "something else at 70%")])
+@pytest.mark.parametrize(
+    ("fields", "who"),
+    [
+        ({"processes": (4, 5)}, "2 other processes .pid 4, 5."),
+        ({"utilisation": 0.7}, "something else at 70%"),
+    ],
+)
 def test_a_busy_gpu_is_refused_unless_allowed(fields, who):
     with pytest.raises(DeviceError, match=f"{who} on the H100; .* --allow-busy"):
         check(("cuda",), cards=(card(**fields),))
@@ -77,8 +106,16 @@ def test_a_busy_gpu_is_refused_unless_allowed(fields, who):
 
 def test_what_is_allowed_beside_is_told_in_a_line():
     told = []
-    assert check(("cuda",), cards=(card(processes=(4,)),), allow_busy=True, tell=told.append) == (("cuda",), [])
-    assert told == ["--device cuda: 1 other process (pid 4) on the H100; measured beside it, as --allow-busy says"]
+    assert check(("cuda",), cards=(card(processes=(4,)),), allow_busy=True, tell=told.append) == (
+        ("cuda",),
+        [],
+    )
+    assert told == [
+        (
+            "--device cuda: 1 other process (pid 4) on the H100; measured beside it, "
+            "as --allow-busy says"
+        )
+    ]
     check(("cuda",), allow_busy=True, tell=told.append)
     assert len(told) == 1
 
@@ -86,7 +123,9 @@ def test_what_is_allowed_beside_is_told_in_a_line():
 def test_what_ended_just_now_is_waited_for():
     looks = iter([(card(utilisation=0.9),), (card(),)])
     pauses = []
-    assert devices.check(("cuda",), ask=lambda: ONE, cards=lambda: next(looks), pause=pauses.append) == ("cuda",)
+    assert devices.check(
+        ("cuda",), ask=lambda: ONE, cards=lambda: next(looks), pause=pauses.append
+    ) == ("cuda",)
     assert pauses == [devices.PAUSE_S]
 
 
@@ -120,7 +159,10 @@ def test_the_command_line_exits_with_2_and_writes_nothing(tmp_path, monkeypatch,
 def test_the_self_test_of_a_gpu_that_is_not_here_is_a_mistake_too(monkeypatch, capsys):
     monkeypatch.setattr(devices, "torch_devices", lambda: ONE)
     monkeypatch.setattr(devices.gpus, "usage", lambda: CARDS)
-    for asked, said in (("cuda:3", "there is one GPU, cuda:0 (H100); use --device cuda"), ("gpu", "no device is called 'gpu'")):
+    for asked, said in (
+        ("cuda:3", "there is one GPU, cuda:0 (H100); use --device cuda"),
+        ("gpu", "no device is called 'gpu'"),
+    ):
         assert start(["selftest", "--device", asked]) == 2
         found = capsys.readouterr()
         assert found.out == ""
@@ -133,7 +175,13 @@ def test_the_self_test_on_a_shared_gpu_is_refused_unless_allowed(monkeypatch, ca
     from swbench.engine import selftest
 
     checked = []
-    monkeypatch.setattr(selftest, "selftest", lambda long, devices: checked.append(devices) or [selftest.Outcome("a", selftest.PASSED, "1", "1")])
+    monkeypatch.setattr(
+        selftest,
+        "selftest",
+        lambda long, devices: (
+            checked.append(devices) or [selftest.Outcome("a", selftest.PASSED, "1", "1")]
+        ),
+    )
     monkeypatch.setattr(devices, "PAUSE_S", 0.0)
     monkeypatch.setattr(devices, "torch_devices", lambda: ONE)
     monkeypatch.setattr(devices.gpus, "usage", lambda: (card(processes=(4,)),))

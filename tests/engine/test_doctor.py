@@ -9,12 +9,35 @@ from swbench.engine.doctor import BAD, OK, WARN, Check, clocks, cores, examine, 
 GIB = 1 << 30
 CARD = {"name": "H100", "driver": "1", "mig": None, "persistence": 1}
 HEALTHY = {
-    "cores": {"logical": 8, "allowed": list(range(8)), "physical_allowed": 4, "quota": None, "numa_nodes": 1},
-    "processor": {"governor": "performance", "driver": "intel_pstate", "virtual": False, "turbo": False},
+    "cores": {
+        "logical": 8,
+        "allowed": list(range(8)),
+        "physical_allowed": 4,
+        "quota": None,
+        "numa_nodes": 1,
+    },
+    "processor": {
+        "governor": "performance",
+        "driver": "intel_pstate",
+        "virtual": False,
+        "turbo": False,
+    },
     "memory": {"limit_bytes": None},
     "system": {"clocksource": "tsc"},
-    "now": {"load": 0.2, "pressure_percent": {"cpu": 0.0, "memory": 0.0, "io": 0.0}, "available_bytes": 32 * GIB},
-    "torch": {"version": "2.9", "blas": "mkl", "mkldnn": True, "openmp": True, "debug": False, "cuda": "12", "capability": "AVX2"},
+    "now": {
+        "load": 0.2,
+        "pressure_percent": {"cpu": 0.0, "memory": 0.0, "io": 0.0},
+        "available_bytes": 32 * GIB,
+    },
+    "torch": {
+        "version": "2.9",
+        "blas": "mkl",
+        "mkldnn": True,
+        "openmp": True,
+        "debug": False,
+        "cuda": "12",
+        "capability": "AVX2",
+    },
     "variables": {},
     "allocator": {"library": "glibc 2.36", "preload": None, "tuning": "MALLOC_MMAP_MAX_=0"},
     "packages": {"triton": "3.0"},
@@ -35,7 +58,8 @@ def sick(**paths):
 
 def test_a_healthy_machine_has_nothing_to_fix():
     checks = examine(HEALTHY, threads=1, native=lambda: None)
-    judged = [check for check in checks if check.name not in ("disk space", "disk sync", "timer")]  # those look at the real machine
+    # those look at the real machine
+    judged = [check for check in checks if check.name not in ("disk space", "disk sync", "timer")]
     assert [check for check in judged if check.status != OK or check.fix] == []
     assert len({check.name for check in checks}) == len(checks)
 
@@ -51,8 +75,18 @@ def test_a_healthy_machine_has_nothing_to_fix():
         (cores.quota, sick(cores__quota=4.0), OK, ""),
         (cores.load, sick(now__load=6.0), WARN, "top"),
         (cores.load, sick(now__load=20.0), BAD, "top"),
-        (cores.pressure, sick(now__pressure_percent={"cpu": 50.0, "memory": 0.0, "io": None}), WARN, "waits for cpu"),
-        (cores.pressure, sick(now__pressure_percent={"cpu": None, "memory": None, "io": None}), OK, "psi=1"),
+        (
+            cores.pressure,
+            sick(now__pressure_percent={"cpu": 50.0, "memory": 0.0, "io": None}),
+            WARN,
+            "waits for cpu",
+        ),
+        (
+            cores.pressure,
+            sick(now__pressure_percent={"cpu": None, "memory": None, "io": None}),
+            OK,
+            "psi=1",
+        ),
         (cores.governor, sick(processor__governor="powersave"), WARN, "cpupower"),
         (cores.governor, sick(processor__governor=None), OK, ""),
         (cores.turbo, sick(processor__turbo=True), WARN, "no_turbo"),
@@ -84,7 +118,10 @@ def test_each_sickness_is_told_with_its_fix(check, found, status, word):
     assert said.found
 
 
-@pytest.mark.parametrize(("grain", "status"), [((50, 40), OK), ((900, 900), WARN), ((50, 15_000_000), WARN), ((0, 0), BAD)])
+@pytest.mark.parametrize(
+    ("grain", "status"),
+    [((50, 40), OK), ((900, 900), WARN), ((50, 15_000_000), WARN), ((0, 0), BAD)],
+)
 def test_the_timer_is_judged_by_its_cost_and_its_grain(grain, status):
     assert clocks.counter(grain).status == status
 
@@ -96,7 +133,9 @@ def test_the_grain_of_a_clock_that_ticks_every_third_read():
 
 @pytest.mark.parametrize(("free", "status"), [(10 * GIB, OK), (GIB // 2, WARN), (1 << 20, BAD)])
 def test_disk_space(tmp_path, monkeypatch, free, status):
-    monkeypatch.setattr(storage.shutil, "disk_usage", lambda path: type("Usage", (), {"free": free}))
+    monkeypatch.setattr(
+        storage.shutil, "disk_usage", lambda path: type("Usage", (), {"free": free})
+    )
     assert storage.space(tmp_path / "not" / "there").status == status
 
 
@@ -111,7 +150,12 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(storage, "sync_time", refuses)
-    assert storage.sync(tmp_path) == Check("disk sync", BAD, f"cannot write in {tmp_path}: Permission denied", "give --results a folder that can be written")
+    assert storage.sync(tmp_path) == Check(
+        "disk sync",
+        BAD,
+        f"cannot write in {tmp_path}: Permission denied",
+        "give --results a folder that can be written",
+    )
 
 
 def test_syncing_really_writes(tmp_path):

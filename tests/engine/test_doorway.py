@@ -28,7 +28,9 @@ def server():
 
 @pytest.fixture
 def knock(server):
-    """`knock(word=…, node=…)`, or `knock()` for one who says nothing -> the visitor's end of the connection."""
+    """`knock(word=…, node=…)`, or `knock()` for one who says nothing -> the visitor's end of the
+    connection.
+    """
     with contextlib.ExitStack() as opened:
 
         def visitor(**hello):
@@ -61,7 +63,8 @@ def is_out(visitor):
 
 
 def test_a_node_behind_thirty_silent_strangers_is_met_at_once(let_in, knock, monkeypatch):
-    monkeypatch.setattr(doorway, "_HELLO_S", 1e6)  # one after the other they would take all the time there is
+    # one after the other they would take all the time there is
+    monkeypatch.setattr(doorway, "_HELLO_S", 1e6)
     strangers = [knock() for _ in range(30)]
     follower = knock(word=WORD, node=1, processes=4)
     here = let_in()
@@ -72,7 +75,16 @@ def test_a_node_behind_thirty_silent_strangers_is_met_at_once(let_in, knock, mon
         is_out(stranger)
 
 
-@pytest.mark.parametrize("hello", [{"word": "other", "node": 1}, {"node": 1}, {"word": WORD, "node": 2}, {"word": WORD, "node": [1]}, {"word": WORD}])
+@pytest.mark.parametrize(
+    "hello",
+    [
+        {"word": "other", "node": 1},
+        {"node": 1},
+        {"word": WORD, "node": 2},
+        {"word": WORD, "node": [1]},
+        {"word": WORD},
+    ],
+)
 def test_who_is_not_of_the_run_is_let_go_and_the_node_is_met(let_in, knock, hello):
     stranger = knock(**hello)
     knock(word=WORD, node=1)
@@ -161,7 +173,9 @@ def test_who_has_come_by_the_end_is_told_apart_from_who_has_not(let_in, knock):
 
 
 class NoHandles:
-    """A listener whose first `times` attempts to let somebody in fail, as where the process has no handle left: the visitor stays in the queue."""
+    """A listener whose first `times` attempts to let somebody in fail, as where the process has no
+    handle left: the visitor stays in the queue.
+    """
 
     def __init__(self, server, times):
         self._server, self.times, self.tried = server, times, 0
@@ -210,13 +224,22 @@ def test_while_the_door_rests_who_is_in_is_heard(server, knock, monkeypatch):
 
 
 def environ(port, rank):
-    return {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "RANK": str(rank), "TORCHELASTIC_RUN_ID": "x", "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    return {
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": str(port),
+        "RANK": str(rank),
+        "TORCHELASTIC_RUN_ID": "x",
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+    }
 
 
 def test_nodes_meet_at_the_door_and_those_that_do_not_come_are_counted(monkeypatch):
     store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
     joined = []
-    thread = threading.Thread(target=lambda: joined.append(Meeting(environ(store.port, 1)).join(node=1, processes=2)), daemon=True)
+    thread = threading.Thread(
+        target=lambda: joined.append(Meeting(environ(store.port, 1)).join(node=1, processes=2)),
+        daemon=True,
+    )
     thread.start()
     nodes = Nodes.gather(2, 2, environ(store.port, 0))
     thread.join(20)
@@ -234,7 +257,13 @@ def test_a_store_that_dies_before_the_nodes_have_met_is_one_line_with_a_remedy()
     port = store.port
     meeting = Meeting(environ(port, 0))
     del store
-    with pytest.raises(NodeLost, match=rf"^torchrun's store at localhost:{port} does not answer \(.*\); see .*--rdzv-endpoint.*$"):
+    with pytest.raises(
+        NodeLost,
+        match=(
+            rf"^torchrun's store at localhost:{port} does not answer \(.*\); see "
+            r".*--rdzv-endpoint.*$"
+        ),
+    ):
         meeting.listen()
 
 

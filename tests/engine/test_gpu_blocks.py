@@ -1,4 +1,6 @@
-"""Clocks and throttle reasons around each block of GPU timing, from the card to the table: only the block that was throttled is marked."""
+"""Clocks and throttle reasons around each block of GPU timing, from the card to the table: only the
+block that was throttled is marked.
+"""
 
 import dataclasses
 from types import SimpleNamespace
@@ -22,7 +24,9 @@ ROUNDS = 10
 
 
 class Hot:
-    """A card that heat holds down in the middle of one block, in which that case takes twice its time. `seen`: a reading at its end shows it too."""
+    """A card that heat holds down in the middle of one block, in which that case takes twice its
+    time. `seen`: a reading at its end shows it too.
+    """
 
     def __init__(self, seen=False):
         self.clock = FakeClock()
@@ -86,14 +90,18 @@ def test_every_block_of_a_stored_round_has_its_own_readings(found):
         for key, readings in one.blocks.items():
             assert readings["wall_s"] == pytest.approx(one.samples[key][FORWARD_BACKWARD])
             assert readings["gpu_sm_hz_before"] == readings["gpu_sm_hz_after"] == 1.98e9
-        assert not [name for name in one.disturbance if name.startswith("gpu")], "nothing is joined for the round"
+        assert not [name for name in one.disturbance if name.startswith("gpu")], (
+            "nothing is joined for the round"
+        )
 
 
 def test_a_throttle_in_mid_block_marks_that_block_of_its_round_and_no_other(found):
     hot = found.plan.groups[0].cases[3].key
     for replicate in range(2):
         rounds = [one for one in found.rounds if one.replicate == replicate]
-        assert disturbed(rounds, found.plan.groups[0].baseline_key) == {one.place: frozenset({hot} if one.index == 4 else ()) for one in rounds}
+        assert disturbed(rounds, found.plan.groups[0].baseline_key) == {
+            one.place: frozenset({hot} if one.index == 4 else ()) for one in rounds
+        }
         assert rounds[4].blocks[hot]["gpu_thermal_s"] == pytest.approx(0.2)
         assert [one.blocks[hot]["gpu_thermal_s"] for one in rounds[:4]] == [0.0] * 4
 
@@ -102,24 +110,42 @@ def test_the_next_block_is_marked_too_where_it_began_throttled(tmp_path):
     found = measured(tmp_path, Hot(seen=True))
     hot, one = found.plan.groups[0].cases[3].key, found.rounds[4]
     at = one.order.index(hot)
-    assert disturbed(found.rounds[:ROUNDS], found.plan.groups[0].baseline_key)[one.place] == set(one.order[at : at + 2])
+    assert disturbed(found.rounds[:ROUNDS], found.plan.groups[0].baseline_key)[one.place] == set(
+        one.order[at : at + 2]
+    )
 
 
 def test_only_the_pair_with_the_throttled_block_is_left_out_of_the_ratio_without_disturbed(found):
     table = build_table(found)
     rows = {row.label: row for row in table.rows}
-    assert [rows[name].cell("ratio_undisturbed_gpu_fb").value for name in ("a", "b")] == pytest.approx([1.0, 3.0])
+    assert [
+        rows[name].cell("ratio_undisturbed_gpu_fb").value for name in ("a", "b")
+    ] == pytest.approx([1.0, 3.0])
     (note,) = [note for note in table.notes if note.startswith("Disturbed rounds")]
-    assert "0 of 20, 0.0 %. GPU blocks throttled: 2 of 80, 2 marked (at most 20 % of the pairs of a ratio)." in note
-    assert sum(sample.place[-1] is True for sample in samples(found)) == 2 * 2, "one block of two metrics in each replicate"
+    assert (
+        "0 of 20, 0.0 %. GPU blocks throttled: 2 of 80, 2 marked (at most 20 % of the pairs "
+        "of a ratio)."
+    ) in note
+    assert sum(sample.place[-1] is True for sample in samples(found)) == 2 * 2, (
+        "one block of two metrics in each replicate"
+    )
 
 
 @pytest.mark.parametrize(("seen", "blocks"), [(False, True), (True, True), (True, False)])
 def test_the_line_on_the_machine_says_that_the_card_was_throttled(tmp_path, seen, blocks):
-    """By the driver's count alone, or by a reading at the end of a block; not without the readings around blocks."""
+    """By the driver's count alone, or by a reading at the end of a block; not without the readings
+    around blocks.
+    """
     found = measured(tmp_path, Hot(seen))
-    rounds = tuple(dataclasses.replace(one, disturbance={"wall_s": 1.0}, blocks=one.blocks if blocks else {}) for one in found.rounds)
-    (line,) = [text for name, text in build_table(dataclasses.replace(found, rounds=rounds)).footer if name == "Machine"]
+    rounds = tuple(
+        dataclasses.replace(one, disturbance={"wall_s": 1.0}, blocks=one.blocks if blocks else {})
+        for one in found.rounds
+    )
+    (line,) = [
+        text
+        for name, text in build_table(dataclasses.replace(found, rounds=rounds)).footer
+        if name == "Machine"
+    ]
     assert line.endswith(", GPU throttled") is blocks
 
 
@@ -127,4 +153,6 @@ def test_a_card_that_says_nothing_leaves_rounds_as_on_a_cpu(tmp_path):
     found = measured(tmp_path, Hot(), Card(None, None, "no NVML").look)
     assert all(one.blocks == {} for one in found.rounds)
     assert not [note for note in build_table(found).notes if "GPU blocks" in note]
-    assert all(b'"b":' not in line for line in (found.path / "rounds.jsonl").read_bytes().splitlines())
+    assert all(
+        b'"b":' not in line for line in (found.path / "rounds.jsonl").read_bytes().splitlines()
+    )

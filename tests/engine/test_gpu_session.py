@@ -16,7 +16,15 @@ from swbench.store import RunWriter
 
 def on_gpu(*models, metrics=("time",), **protocol):
     made = plan(*models, **protocol)
-    groups = [dataclasses.replace(group, cases=tuple(dataclasses.replace(case, device="cuda", threads=0) for case in group.cases)) for group in made.groups]
+    groups = [
+        dataclasses.replace(
+            group,
+            cases=tuple(
+                dataclasses.replace(case, device="cuda", threads=0) for case in group.cases
+            ),
+        )
+        for group in made.groups
+    ]
     return dataclasses.replace(made, groups=tuple(groups), metrics=metrics)
 
 
@@ -47,17 +55,28 @@ def test_out_of_memory_restarts_the_others_clean(tmp_path, stage):
         found = [results[case.key, replicate] for case in made.groups[0].cases]
         assert [one.status for one in found] == [OK, OK, OUT_OF_MEMORY, OK]
         assert found[0].attempts == found[1].attempts == found[3].attempts
-        assert found[2].attempt not in found[0].attempts, "what it left behind bears on no other case"
+        assert found[2].attempt not in found[0].attempts, (
+            "what it left behind bears on no other case"
+        )
         whole = [one for one in rounds if one.attempt == found[3].attempt]
-        assert [sorted(one.samples) for one in whole] == [sorted(made.groups[0].cases[case].key for case in (0, 1, 3))] * 2
+        assert [sorted(one.samples) for one in whole] == [
+            sorted(made.groups[0].cases[case].key for case in (0, 1, 3))
+        ] * 2
 
 
 def test_on_a_cpu_the_worker_goes_on(tmp_path):
     executor = FakeExecutor(Tiny)
     made = plan("build:memory", "good", replicates=1)
     results, _ = measured(tmp_path, made, executor)
-    assert [results[case.key, 0].status for case in made.groups[0].cases] == [OK, OK, OUT_OF_MEMORY, OK]
-    assert results[made.groups[0].cases[3].key, 0].attempt == executor.jobs[0].attempt, "the first one, in which memory ran out"
+    assert [results[case.key, 0].status for case in made.groups[0].cases] == [
+        OK,
+        OK,
+        OUT_OF_MEMORY,
+        OK,
+    ]
+    assert results[made.groups[0].cases[3].key, 0].attempt == executor.jobs[0].attempt, (
+        "the first one, in which memory ran out"
+    )
 
 
 def test_a_real_worker_restarts_too_and_a_killed_one_is_told_from_it(tmp_path):
@@ -90,8 +109,17 @@ def test_slow_metrics_are_observed_once_a_run_before_anything_is_read_out(tmp_pa
     monkeypatch.setattr(Observing, "seen", [])
     made = on_gpu(metrics=("time", "utilisation"))
     results, _ = measured(tmp_path, made, FakeExecutor(Observing))
-    assert Observing.seen == ["warmed"] * 2 + [("utilisation",)] * 2 + ["finish"] * 2 + ["warmed"] * 2 + ["finish"] * 2
-    assert [len(results[made.groups[0].baseline.key, replicate].measurements) for replicate in range(2)] == [1, 0]
+    assert (
+        Observing.seen
+        == ["warmed"] * 2
+        + [("utilisation",)] * 2
+        + ["finish"] * 2
+        + ["warmed"] * 2
+        + ["finish"] * 2
+    )
+    assert [
+        len(results[made.groups[0].baseline.key, replicate].measurements) for replicate in range(2)
+    ] == [1, 0]
 
 
 def test_memory_is_asked_for_once_a_run_and_by_its_metric_alone(tmp_path):
@@ -110,6 +138,8 @@ def test_what_is_not_asked_for_is_not_observed(tmp_path, monkeypatch):
     assert not [one for one in Observing.seen if isinstance(one, tuple)]
 
 
-@pytest.mark.parametrize("text", ["cuDNN error: CUDNN_STATUS_ALLOC_FAILED", "CUDA error: out of memory"])
+@pytest.mark.parametrize(
+    "text", ["cuDNN error: CUDNN_STATUS_ALLOC_FAILED", "CUDA error: out of memory"]
+)
 def test_cudas_libraries_have_their_own_words_for_it(text):
     assert cause(RuntimeError(text))[0] == OUT_OF_MEMORY

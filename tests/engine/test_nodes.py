@@ -1,4 +1,6 @@
-"""The first node and its followers: what they say to each other, which nodes are alike, and what becomes of a run that loses one."""
+"""The first node and its followers: what they say to each other, which nodes are alike, and what
+becomes of a run that loses one.
+"""
 
 import socket
 import threading
@@ -66,11 +68,21 @@ def test_an_end_of_the_other_side_is_noticed_by_both_directions():
             other.send(text="x" * 10_000_000)
 
 
-LIKE = {"packages": {"torch": "2.13"}, "processor": {"model": "A"}, "code": {"commit": "c" * 40, "sources": "s"}}
+LIKE = {
+    "packages": {"torch": "2.13"},
+    "processor": {"model": "A"},
+    "code": {"commit": "c" * 40, "sources": "s"},
+}
 
 
 def nodes(**others):
-    return Nodes({}, {int(node[1:]): {"environment": environment, "plugins": {}} for node, environment in others.items()})
+    return Nodes(
+        {},
+        {
+            int(node[1:]): {"environment": environment, "plugins": {}}
+            for node, environment in others.items()
+        },
+    )
 
 
 def test_like_nodes_measure():
@@ -83,14 +95,19 @@ def test_like_nodes_measure():
         ({**LIKE, "packages": {"torch": "2.11"}}, "torch: 2.13 / 2.11"),
         ({**LIKE, "processor": {"model": "B"}}, "CPU: A / B"),
         ({**LIKE, "gpus": [{"name": "H100"}]}, "GPU: not set / H100"),
-        ({**LIKE, "code": {"commit": "d" * 40, "sources": "t"}}, "swbench's sources: cccccccccccc / dddddddddddd"),
+        (
+            {**LIKE, "code": {"commit": "d" * 40, "sources": "t"}},
+            "swbench's sources: cccccccccccc / dddddddddddd",
+        ),
         ({}, "and 1 more"),
     ],
 )
 def test_nodes_that_differ_are_refused_in_one_line_or_recorded(other, named):
     unlike = nodes(n1=LIKE, n2=other)
     if other:
-        with pytest.raises(UnlikeEnvironments, match=r"^node 2 differs from node 0.*--anyway$") as refused:
+        with pytest.raises(
+            UnlikeEnvironments, match=r"^node 2 differs from node 0.*--anyway$"
+        ) as refused:
             unlike.compare(LIKE)
         assert named in str(refused.value)
     found = unlike.compare(LIKE, anyway=True)
@@ -106,7 +123,15 @@ def test_every_node_has_the_same_plugins():
 def job(model="good"):
     cases = (Case(model=model, world=2, nodes=2, batch=2),)
     protocol = Protocol(iterations=1, replicates=1)
-    return Job(group="g", cases=cases, replicate=0, attempt="a", protocol=protocol, workloads={}, log="g.log")
+    return Job(
+        group="g",
+        cases=cases,
+        replicate=0,
+        attempt="a",
+        protocol=protocol,
+        workloads={},
+        log="g.log",
+    )
 
 
 def test_the_ranks_of_a_job_are_told_where_they_meet_and_which_node_they_are():
@@ -131,7 +156,12 @@ def test_ranks_that_fail_elsewhere_are_reported_and_those_that_end_well_are_not(
         share = Share({1: one}, {})
         two.send(code=-9, said="rank 1: killed by SIGKILL", log="stacks")
         share.stop(1.0)
-        assert share.failed() == {"node": 1, "code": -9, "said": "rank 1: killed by SIGKILL", "log": "stacks"}
+        assert share.failed() == {
+            "node": 1,
+            "code": -9,
+            "said": "rank 1: killed by SIGKILL",
+            "log": "stacks",
+        }
 
 
 def test_what_other_nodes_wrote_is_kept_beside_the_log(tmp_path):

@@ -17,7 +17,9 @@ START_S = 5.0
 
 
 class Sized:
-    """Building takes five seconds, a call the number of its batch in seconds; batches above `fits` have no memory."""
+    """Building takes five seconds, a call the number of its batch in seconds; batches above `fits`
+    have no memory.
+    """
 
     def __init__(self, case, clock, fits):
         self.chosen, self._case, self._clock = {}, case, clock
@@ -35,14 +37,25 @@ class Sized:
 
 @pytest.fixture
 def measure(tmp_path):
-    """Runs a plan whose groups take as long a call as their batch says; returns the estimates, each with the rounds before it, and the time the run took."""
+    """Runs a plan whose groups take as long a call as their batch says; returns the estimates, each
+    with the rounds before it, and the time the run took.
+    """
 
     def measure(plan, counted=(), fits=1000):
         clock, told, heard = FakeClock(), [], []
         outlook = Outlook(clock.now)
         writer = store.RunWriter.create(tmp_path, plan, {}, "")
         for group in counted:
-            seal = [Result(case=c.key, group=group.name, replicate=COUNTED, attempt="c", measurements=(Measurement(FLOPS, "1", (7.0,)),)) for c in group.cases]
+            seal = [
+                Result(
+                    case=c.key,
+                    group=group.name,
+                    replicate=COUNTED,
+                    attempt="c",
+                    measurements=(Measurement(FLOPS, "1", (7.0,)),),
+                )
+                for c in group.cases
+            ]
             writer.seal(seal)
 
         def hear(event):
@@ -50,15 +63,25 @@ def measure(tmp_path):
             if (found := outlook.hear(event)) is not None:
                 told.append((sum(isinstance(one, events.RoundDone) for one in heard), found))
 
-        run(plan, writer, FakeExecutor(lambda case: Sized(case, clock, fits), clock), hear, now=clock.now)
+        run(
+            plan,
+            writer,
+            FakeExecutor(lambda case: Sized(case, clock, fits), clock),
+            hear,
+            now=clock.now,
+        )
         return told, clock.now()
 
     return measure
 
 
 def test_two_groups_one_twenty_times_the_other(measure):
-    plan = fakes.plan("a", groups=20, replicates=2, iterations=20, warmup_calls=3, warmup_s=2.0, warmup_cap_s=6.0)
-    plan = type(plan).from_json({**plan.to_json(), "groups": [plan.groups[0].to_json(), plan.groups[19].to_json()]})
+    plan = fakes.plan(
+        "a", groups=20, replicates=2, iterations=20, warmup_calls=3, warmup_s=2.0, warmup_cap_s=6.0
+    )
+    plan = type(plan).from_json(
+        {**plan.to_json(), "groups": [plan.groups[0].to_json(), plan.groups[19].to_json()]}
+    )
     told, took_s = measure(plan, counted=plan.groups)
     (after, early), (later, final) = told
     assert after == 3
@@ -76,9 +99,17 @@ def test_without_flops_the_first_estimate_says_what_it_lacks(measure):
 
 
 def test_the_first_estimate_from_a_fallback_scales_what_was_counted(measure):
-    """Of a fallback nothing was counted before the run: an image of it has the operations of one of the batch in whose place it is measured."""
-    plan = fakes.plan("a", groups=20, replicates=2, iterations=20, warmup_calls=3, warmup_s=2.0, warmup_cap_s=6.0)
-    first, second, other = plan.groups[15], dataclasses.replace(plan.groups[7], fallback_of=plan.groups[15].name), plan.groups[1]
+    """Of a fallback nothing was counted before the run: an image of it has the operations of one of
+    the batch in whose place it is measured.
+    """
+    plan = fakes.plan(
+        "a", groups=20, replicates=2, iterations=20, warmup_calls=3, warmup_s=2.0, warmup_cap_s=6.0
+    )
+    first, second, other = (
+        plan.groups[15],
+        dataclasses.replace(plan.groups[7], fallback_of=plan.groups[15].name),
+        plan.groups[1],
+    )
     plan = dataclasses.replace(plan, groups=(first, second, other))
     told, took_s = measure(plan, counted=(first, other), fits=8)
     assert [(found.scaled, found.unseen) for _, found in told] == [((other.name,), ()), ((), ())]

@@ -1,4 +1,6 @@
-"""Where a group does not fit the memory together, what does not is paired with the baseline, one case at a time."""
+"""Where a group does not fit the memory together, what does not is paired with the baseline, one
+case at a time.
+"""
 
 import dataclasses
 from collections import Counter
@@ -43,22 +45,37 @@ def test_every_row_is_measured_where_it_fits_beside_the_baseline(bench, device, 
 def test_real_workers_are_paired_and_a_baseline_is_read_out_in_one_of_them(tmp_path):
     made = plan("cpu", replicates=1, models=("fine", "finer", "finest"))
     writer = store.RunWriter.create(tmp_path, made, {"label": "box"}, "")
-    run(made, writer, SubprocessExecutor(tmp_path / "logs", paths=[__file__.rpartition("/")[0]]), workloads={"network": "pairs:Crowded"})
+    run(
+        made,
+        writer,
+        SubprocessExecutor(tmp_path / "logs", paths=[__file__.rpartition("/")[0]]),
+        workloads={"network": "pairs:Crowded"},
+    )
     cells = by_row(store.load(writer.path))
     assert {one.status for one in cells.values()} == {OK}
     assert len(cells["BN"].attempts) > 1
-    assert {row: len(one.samples("error")) for row, one in cells.items()} == dict.fromkeys(cells, 2), "two values in one process"
+    assert {row: len(one.samples("error")) for row, one in cells.items()} == dict.fromkeys(
+        cells, 2
+    ), "two values in one process"
 
 
 def test_only_the_case_that_ran_out_is_set_apart_and_from_the_start_the_next_time(bench):
     found = bench(plan(replicates=3), 4)
     first = bench.models()[:3]
-    (apart,) = {row for row, one in by_row(found).items() if one.chosen.get("paired") == "one by one"}
+    (apart,) = {
+        row for row, one in by_row(found).items() if one.chosen.get("paired") == "one by one"
+    }
     assert apart in MODELS, "the seed is chosen so"
     others = tuple(model for model in MODELS if model != apart)
-    assert first == [(BASELINE, CONTROL, *MODELS), (BASELINE, CONTROL, *others), (BASELINE, CONTROL, apart)]
+    assert first == [
+        (BASELINE, CONTROL, *MODELS),
+        (BASELINE, CONTROL, *others),
+        (BASELINE, CONTROL, apart),
+    ]
     assert bench.models()[3:] == [(BASELINE, CONTROL, *others), (BASELINE, CONTROL, apart)] * 2
-    assert [(event.row, event.replicate) for event in bench.heard if isinstance(event, events.SetApart)] == [(apart, 0)]
+    assert [
+        (event.row, event.replicate) for event in bench.heard if isinstance(event, events.SetApart)
+    ] == [(apart, 0)]
 
 
 def test_the_baseline_has_its_samples_of_every_worker_and_each_pair_is_of_one_round(bench):
@@ -71,8 +88,12 @@ def test_the_baseline_has_its_samples_of_every_worker_and_each_pair_is_of_one_ro
         assert models[:2] == ["good", "good"]
         assert len(models) == 3
     assert len(cells["BN"].samples("forward_s")) == 3 * len(workers)
-    assert len(cells["BN"].samples("block_iterations")) == len(workers), "nothing that was timed is dropped"
-    assert Counter(sample.case[3] for sample in samples(found) if sample.sample[1] == "forward_s") == {
+    assert len(cells["BN"].samples("block_iterations")) == len(workers), (
+        "nothing that was timed is dropped"
+    )
+    assert Counter(
+        sample.case[3] for sample in samples(found) if sample.sample[1] == "forward_s"
+    ) == {
         **dict.fromkeys(("BN", "BN (control)"), 2 * 9),
         **dict.fromkeys(MODELS, 2 * 3),
     }
@@ -81,12 +102,20 @@ def test_the_baseline_has_its_samples_of_every_worker_and_each_pair_is_of_one_ro
 def test_what_is_not_timed_is_read_out_of_a_baseline_once_a_replicate(bench):
     made = dataclasses.replace(plan(), metrics=("time", "utilisation"))
     found = bench(made, 3)
-    assert Counter(bench.observed) == {BASELINE: 1, CONTROL: 1, **dict.fromkeys(MODELS, 1)}, "in the first replicate alone"
+    assert Counter(bench.observed) == {BASELINE: 1, CONTROL: 1, **dict.fromkeys(MODELS, 1)}, (
+        "in the first replicate alone"
+    )
     for one in found.results:
         assert len(one.samples("peak_bytes")) == 1
-    found = bench(made, 3, crashes=lambda case: bench.pairing and case.role == BASELINE and len(bench.jobs) == 4)
+    found = bench(
+        made,
+        3,
+        crashes=lambda case: bench.pairing and case.role == BASELINE and len(bench.jobs) == 4,
+    )
     assert by_row(found)["BN"].status == CRASHED
-    assert {row: len(one.samples("gpu_utilisation")) for row, one in by_row(found).items()} == dict.fromkeys(ALL_FINE, 1), "of one that died as well"
+    assert {
+        row: len(one.samples("gpu_utilisation")) for row, one in by_row(found).items()
+    } == dict.fromkeys(ALL_FINE, 1), "of one that died as well"
     assert by_row(found)["BN"].chosen["solver"] == "fake"
 
 
@@ -101,24 +130,37 @@ def test_the_control_gives_way_where_only_two_fit(bench):
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
-def test_a_control_that_gave_way_is_told_stored_and_not_tried_beside_that_row_again(bench, device, seed):
+def test_a_control_that_gave_way_is_told_stored_and_not_tried_beside_that_row_again(
+    bench, device, seed
+):
     """Of one row, which is a pair from the start, as of several."""
-    for models in (("a",), MODELS) if device == "cuda" else (("a",),):  # on a CPU some may be left with the baseline alone as it is
+    # on a CPU some may be left with the baseline alone as it is
+    for models in (("a",), MODELS) if device == "cuda" else (("a",),):
         found = bench(plan(device, models=models, seed=seed), 2)
         for replicate in range(2):
-            assert {by_row(found, replicate)[model].chosen["paired"] for model in models} == {"one by one, without the control"}
-        assert [tried for job, tried in zip(bench.jobs, bench.models(), strict=True) if job.replicate == 1] == [
+            assert {by_row(found, replicate)[model].chosen["paired"] for model in models} == {
+                "one by one, without the control"
+            }
+        assert [
+            tried
+            for job, tried in zip(bench.jobs, bench.models(), strict=True)
+            if job.replicate == 1
+        ] == [
             *((BASELINE, model) for model in models),
             (BASELINE, CONTROL),
         ]
         assert by_row(found, 1)["BN (control)"].chosen["paired"] == "one by one"
-        assert {event.replicate for event in bench.heard if isinstance(event, events.SetApart)} == {0}
+        assert {event.replicate for event in bench.heard if isinstance(event, events.SetApart)} == {
+            0
+        }
         assert any(note.startswith("Paired one by one") for note in build_table(found).notes)
 
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
-def test_a_row_that_does_not_fit_beside_the_baseline_is_out_of_memory_and_no_other(bench, device, seed):
+def test_a_row_that_does_not_fit_beside_the_baseline_is_out_of_memory_and_no_other(
+    bench, device, seed
+):
     found = bench(plan(device, seed=seed), 7, needs={"b": 7})
     assert statuses(found) == {**ALL_FINE, "b": OUT_OF_MEMORY}
     (told,) = {event.row for event in bench.heard if isinstance(event, events.CellFailed)}
@@ -128,7 +170,9 @@ def test_a_row_that_does_not_fit_beside_the_baseline_is_out_of_memory_and_no_oth
 
 def test_on_a_cpu_the_others_go_on_and_no_round_of_a_failed_pair_counts_twice(bench):
     found = bench(plan("cpu", replicates=1, seed=1), 7, needs={"b": 7})
-    assert {row: len(one.samples("forward_s")) for row, one in by_row(found).items() if one.status == OK} == dict.fromkeys(ALL_FINE.keys() - {"b"}, 6)
+    assert {
+        row: len(one.samples("forward_s")) for row, one in by_row(found).items() if one.status == OK
+    } == dict.fromkeys(ALL_FINE.keys() - {"b"}, 6)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -147,7 +191,13 @@ def test_a_smaller_batch_is_not_tried_where_every_row_fits_in_pairs(bench):
     made = plan()
     (group,) = made.groups
     smaller = tuple(dataclasses.replace(case, batch=case.batch + 1) for case in group.cases)
-    made = dataclasses.replace(made, groups=(group, dataclasses.replace(group, name="smaller", cases=smaller, fallback_of=group.name)))
+    made = dataclasses.replace(
+        made,
+        groups=(
+            group,
+            dataclasses.replace(group, name="smaller", cases=smaller, fallback_of=group.name),
+        ),
+    )
     found = bench(made, 3)
     assert {one.group for one in found.results} == {group.name}
     assert not [event for event in bench.heard if isinstance(event, events.FallingBack)]
@@ -166,18 +216,30 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_pairs(bench, stop_at):
     assert [(one.case, one.replicate, one.status, one.chosen) for one in found.results] == [
         (one.case, one.replicate, one.status, one.chosen) for one in whole.results
     ]
-    assert [len(one.samples("forward_s")) for one in found.results] == [len(one.samples("forward_s")) for one in whole.results]
+    assert [len(one.samples("forward_s")) for one in found.results] == [
+        len(one.samples("forward_s")) for one in whole.results
+    ]
 
 
 def test_the_table_names_the_rows_that_were_paired(bench):
-    notes = [note for note in build_table(bench(plan(), 3)).notes if note.startswith("Paired one by one")]
+    notes = [
+        note for note in build_table(bench(plan(), 3)).notes if note.startswith("Paired one by one")
+    ]
     assert len(notes) == 1
     assert all(f"{model} (cpu batch 1)" in notes[0] for model in MODELS)
     assert not [note for note in build_table(bench(plan(), 5)).notes if note.startswith("Paired")]
 
 
 def test_a_row_that_did_not_fit_in_its_pair_either_is_not_called_paired(bench):
-    (note,) = [note for note in build_table(bench(plan(), 3, needs={"b": 3})).notes if note.startswith("Paired one by one")]
+    (note,) = [
+        note
+        for note in build_table(bench(plan(), 3, needs={"b": 3})).notes
+        if note.startswith("Paired one by one")
+    ]
     assert "b (cpu batch 1)" not in note
     assert all(f"{model} (cpu batch 1)" in note for model in "ac")
-    assert not [note for note in build_table(bench(plan(), 9, needs={"b": 9})).notes if note.startswith("Paired")]
+    assert not [
+        note
+        for note in build_table(bench(plan(), 9, needs={"b": 9})).notes
+        if note.startswith("Paired")
+    ]

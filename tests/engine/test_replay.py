@@ -86,7 +86,9 @@ def test_a_step_in_the_middle_of_a_sample_slows_only_the_rest_of_it():
 
 
 def test_the_simulated_rounds_are_the_worker_s_own():
-    """The same cells through the session that a worker runs, on a fake clock, come out in the same order with the same times."""
+    """The same cells through the session that a worker runs, on a fake clock, come out in the same
+    order with the same times.
+    """
     experiment, seed = Experiment(rounds=4), 7
     expected, told = experiment.replicate(seed, 2), []
     durations = iter([one.samples[cell]["forward_s"] for one in expected for cell in one.order])
@@ -99,15 +101,30 @@ def test_the_simulated_rounds_are_the_worker_s_own():
 
         def call(self):
             self.calls += 1
-            return {"forward_s": next(durations) if self.calls > 1 else 1.0}  # the first call warms up
+            # the first call warms up
+            return {"forward_s": next(durations) if self.calls > 1 else 1.0}
 
         def finish(self):
             return []
 
     cases = tuple(Case(model=cell, role=cell) for cell in CELLS)
-    protocol = Protocol(iterations=4, replicates=1, warmup_calls=1, warmup_s=0.0, warmup_cap_s=0.0, seed=seed)
-    job = Job(group="replay", cases=cases, replicate=2, attempt="1", protocol=protocol, workloads={}, log="")
+    protocol = Protocol(
+        iterations=4, replicates=1, warmup_calls=1, warmup_s=0.0, warmup_cap_s=0.0, seed=seed
+    )
+    job = Job(
+        group="replay",
+        cases=cases,
+        replicate=2,
+        attempt="1",
+        protocol=protocol,
+        workloads={},
+        log="",
+    )
     Session(job, Cell, told.append, read=dict).run()
     rounds = [message for message in told if isinstance(message, RoundTaken)]
-    assert [tuple(CELLS[case] for case in one.order) for one in rounds] == [one.order for one in expected]
-    assert [{CELLS[int(case)]: samples for case, samples in one.samples.items()} for one in rounds] == [one.samples for one in expected]
+    assert [tuple(CELLS[case] for case in one.order) for one in rounds] == [
+        one.order for one in expected
+    ]
+    assert [
+        {CELLS[int(case)]: samples for case, samples in one.samples.items()} for one in rounds
+    ] == [one.samples for one in expected]

@@ -1,4 +1,6 @@
-"""The order of replicates, what is run again after a death, resuming, budget and stopping; all in this process, on fake time."""
+"""The order of replicates, what is run again after a death, resuming, budget and stopping; all in
+this process, on fake time.
+"""
 
 import os
 
@@ -15,7 +17,9 @@ from swbench.result import CRASHED, OK, Result, Round
 
 
 class Scripted:
-    """A workload whose calls take the seconds that `seconds(case, call)` says, and that dies where `dies(case, call)` is true."""
+    """A workload whose calls take the seconds that `seconds(case, call)` says, and that dies where
+    `dies(case, call)` is true.
+    """
 
     def __init__(self, case, clock, seconds, dies):
         self.chosen, self._case, self._clock, self._calls = {}, case, clock, 0
@@ -27,7 +31,10 @@ class Scripted:
             raise Dies
         started = self._clock.now()
         self._clock.advance(self._seconds(self._case, self._calls))
-        return {"forward_s": self._clock.now() - started, "forward_backward_s": self._clock.now() - started}
+        return {
+            "forward_s": self._clock.now() - started,
+            "forward_backward_s": self._clock.now() - started,
+        }
 
     def finish(self):
         return []
@@ -41,11 +48,28 @@ def bench(tmp_path):
         clock = FakeClock()
         heard: list
 
-        def run(self, plan, seconds=lambda case, call: 1.0, dies=lambda case, call: False, writer=None, on_event=None, **options):
+        def run(
+            self,
+            plan,
+            seconds=lambda case, call: 1.0,
+            dies=lambda case, call: False,
+            writer=None,
+            on_event=None,
+            **options,
+        ):
             self.heard = []
             self.writer = writer or store.RunWriter.create(tmp_path, plan, {}, "")
-            self.executor = FakeExecutor(lambda case: Scripted(case, self.clock, seconds, dies), self.clock)
-            return run(plan, self.writer, self.executor, on_event or self.heard.append, now=self.clock.now, **options)
+            self.executor = FakeExecutor(
+                lambda case: Scripted(case, self.clock, seconds, dies), self.clock
+            )
+            return run(
+                plan,
+                self.writer,
+                self.executor,
+                on_event or self.heard.append,
+                now=self.clock.now,
+                **options,
+            )
 
         def of(self, kind):
             return [event for event in self.heard if isinstance(event, kind)]
@@ -55,7 +79,14 @@ def bench(tmp_path):
 
 def test_replicates_are_outermost(bench):
     bench.run(fakes.plan("a", groups=3, replicates=2))
-    assert [(job.replicate, job.group[-1]) for job in bench.executor.jobs] == [(0, "1"), (0, "2"), (0, "3"), (1, "1"), (1, "2"), (1, "3")]
+    assert [(job.replicate, job.group[-1]) for job in bench.executor.jobs] == [
+        (0, "1"),
+        (0, "2"),
+        (0, "3"),
+        (1, "1"),
+        (1, "2"),
+        (1, "3"),
+    ]
 
 
 def test_every_round_has_every_case_in_an_order_that_a_seed_repeats(bench):
@@ -66,7 +97,9 @@ def test_every_round_has_every_case_in_an_order_that_a_seed_repeats(bench):
         orders.append([one.order for one in bench.writer.rounds])
     assert orders[0] == orders[1]
     assert len(set(orders[0])) > 10
-    assert {frozenset(order) for order in orders[0]} == {frozenset(case.key for case in plan.groups[0].cases)}
+    assert {frozenset(order) for order in orders[0]} == {
+        frozenset(case.key for case in plan.groups[0].cases)
+    }
     bench.run(fakes.plan("a", "b", replicates=1, iterations=50, seed=1))
     assert [one.order for one in bench.writer.rounds] != orders[0]
 
@@ -123,7 +156,9 @@ def test_an_interrupted_run_resumes_to_the_same_cells(bench, stop_at):
     bench.run(plan, writer=store.resume(bench.writer.path, plan, {}))
     whole = store.load(bench.writer.path)
     assert whole.complete
-    assert [(one.group, one.replicate) for one in whole.results[::3]] == [(group.name, number) for number in range(2) for group in plan.groups]
+    assert [(one.group, one.replicate) for one in whole.results[::3]] == [
+        (group.name, number) for number in range(2) for group in plan.groups
+    ]
     assert len(whole.results) == 12
     assert whole.results[: len(kept.results)] == kept.results
     assert all(len(one.samples("forward_s")) == 2 for one in whole.results)
@@ -154,9 +189,31 @@ def test_a_resumed_run_has_what_is_left_of_its_budget(bench, tmp_path):
     plan = fakes.plan("a", replicates=5, budget_s=27.0)
     (group,) = plan.groups
     with store.RunWriter.create(tmp_path, plan, {}, "") as writer:
-        writer.seal([Result(case=case.key, group=group.name, replicate=0, attempt="x", started=1000.0, ended=1012.0) for case in group.cases])
+        writer.seal(
+            [
+                Result(
+                    case=case.key,
+                    group=group.name,
+                    replicate=0,
+                    attempt="x",
+                    started=1000.0,
+                    ended=1012.0,
+                )
+                for case in group.cases
+            ]
+        )
         samples = {case.key: {"forward_s": 2.0} for case in group.cases}
-        writer.add_round(Round(group=group.name, replicate=1, attempt="y", index=0, order=tuple(samples), samples=samples, started=5000.0))
+        writer.add_round(
+            Round(
+                group=group.name,
+                replicate=1,
+                attempt="y",
+                index=0,
+                order=tuple(samples),
+                samples=samples,
+                started=5000.0,
+            )
+        )
     resumed = store.resume(writer.path)
     assert resumed.spent_s == 18.0
     status = bench.run(plan, writer=resumed)  # replicates of 9 s
@@ -166,9 +223,15 @@ def test_a_resumed_run_has_what_is_left_of_its_budget(bench, tmp_path):
 
 def test_optional_stopping_settles_each_group_by_itself(bench):
     def seconds(case, call):
-        return 1.0 + (0.3 * (len(bench.executor.jobs) % 4) if case.batch == 2 and case.model == "a" else 0.0)
+        return 1.0 + (
+            0.3 * (len(bench.executor.jobs) % 4) if case.batch == 2 and case.model == "a" else 0.0
+        )
 
-    status = bench.run(fakes.plan("a", groups=2, replicates=1, target_ci=0.01), seconds=seconds, stopping=Stopping(0.01, looks=(2, 6)))
+    status = bench.run(
+        fakes.plan("a", groups=2, replicates=1, target_ci=0.01),
+        seconds=seconds,
+        stopping=Stopping(0.01, looks=(2, 6)),
+    )
     assert [job.group[-1] for job in bench.executor.jobs].count("1") == 2
     assert [job.group[-1] for job in bench.executor.jobs].count("2") == 6
     assert "target reached" in bench.of(events.GroupSettled)[0].reason
@@ -177,7 +240,9 @@ def test_optional_stopping_settles_each_group_by_itself(bench):
 
 
 def test_stopping_judges_the_samples_that_the_report_shows(bench):
-    """A variant that takes its worker down twice leaves rounds beside a baseline that is measured again: neither may count them."""
+    """A variant that takes its worker down twice leaves rounds beside a baseline that is measured
+    again: neither may count them.
+    """
 
     class Heard(Stopping):
         def decide(self, rows, **options):
@@ -186,17 +251,28 @@ def test_stopping_judges_the_samples_that_the_report_shows(bench):
 
     seen = []
     plan = fakes.plan("a", "b", groups=1, replicates=1, iterations=4, target_ci=0.01)
-    bench.run(plan, dies=lambda case, call: case.model == "a" and call == 4 and len(bench.executor.jobs) in (1, 3), stopping=Heard(0.01, looks=(3,)))
+    bench.run(
+        plan,
+        dies=lambda case, call: (
+            case.model == "a" and call == 4 and len(bench.executor.jobs) in (1, 3)
+        ),
+        stopping=Heard(0.01, looks=(3,)),
+    )
     (judged,) = seen
     run, (group,) = store.load(bench.writer.path), plan.groups
     for (key, metric), found in judged.items():
         assert len(found) == 3
-        assert [one for one in found if one] == [one for one in pairs(run.rounds, group.baseline.key, key, metric) if one]
+        assert [one for one in found if one] == [
+            one for one in pairs(run.rounds, group.baseline.key, key, metric) if one
+        ]
     assert [len(one) for one in judged[group.cases[2].key, "forward_s"]] == [0, 0, 4]
 
 
 def test_a_run_whose_groups_all_reach_their_target_says_so(bench):
-    status = bench.run(fakes.plan("a", groups=2, replicates=1, target_ci=0.01), stopping=Stopping(0.01, looks=(2, 6)))
+    status = bench.run(
+        fakes.plan("a", groups=2, replicates=1, target_ci=0.01),
+        stopping=Stopping(0.01, looks=(2, 6)),
+    )
     assert status.reason == "precise enough"
     assert store.load(bench.writer.path).header["reason"] == "precise enough"
 
@@ -205,7 +281,15 @@ def test_a_settled_group_stays_settled_when_resumed(bench):
     plan = fakes.plan("a", groups=1, replicates=1, target_ci=0.01)
     stop = Stopping(0.01, looks=(2, 6))
     with pytest.raises(Interrupted):
-        bench.run(plan, stopping=stop, on_event=lambda event: (_ for _ in ()).throw(KeyboardInterrupt) if isinstance(event, events.GroupSettled) else None)
+        bench.run(
+            plan,
+            stopping=stop,
+            on_event=lambda event: (
+                (_ for _ in ()).throw(KeyboardInterrupt)
+                if isinstance(event, events.GroupSettled)
+                else None
+            ),
+        )
     bench.run(plan, stopping=stop, writer=store.resume(bench.writer.path))
     assert bench.executor.jobs == []
     assert len(store.load(bench.writer.path).results) == 6
@@ -222,7 +306,8 @@ def test_a_slow_disk_is_told_once(bench, monkeypatch):
     monkeypatch.setattr(os, "fsync", slowly)
     assert bench.run(plan).exit_code == 0
     (told,) = bench.of(events.DiskSlow)
-    assert told == events.DiskSlow(path=bench.writer.path, seconds=6.0)  # the rounds, then the cells
+    # the rounds, then the cells
+    assert told == events.DiskSlow(path=bench.writer.path, seconds=6.0)
     assert len(store.load(bench.writer.path).results) == 9
 
 

@@ -44,9 +44,24 @@ def test_warm_up_ends_at_its_cap():
 MESSAGES = [
     Failed(case=1, status="crashed", detail="d"),
     Warm(case=0, calls=3, seconds=0.5),
-    RoundTaken(index=0, order=(1, 0), samples={"0": {"forward_s": 1.0}}, disturbance={"steal_s": 0.0}, started=3.0),
-    RoundTaken(index=0, order=(1,), samples={"1": {"forward_s": 1.0}}, disturbance={}, blocks={"1": {"gpu_sm_hz_after": 1e9}}, started=3.0),
-    Measured(case=0, measurements=(("error", "1", (float("inf"), 2.0)),), chosen={"solver": "eigh"}),
+    RoundTaken(
+        index=0,
+        order=(1, 0),
+        samples={"0": {"forward_s": 1.0}},
+        disturbance={"steal_s": 0.0},
+        started=3.0,
+    ),
+    RoundTaken(
+        index=0,
+        order=(1,),
+        samples={"1": {"forward_s": 1.0}},
+        disturbance={},
+        blocks={"1": {"gpu_sm_hz_after": 1e9}},
+        started=3.0,
+    ),
+    Measured(
+        case=0, measurements=(("error", "1", (float("inf"), 2.0)),), chosen={"solver": "eigh"}
+    ),
     End(),
 ]
 
@@ -67,10 +82,14 @@ def test_messages_survive_the_pipe(message):
         b'["Failed", {"case": 2, "status": "crashed", "detail": ""}]',
         b'["Failed", {"case": 0, "status": "odd", "detail": ""}]',
         b'["Warm", {"case": 0, "calls": 1, "seconds": NaN}]',
-        b'["RoundTaken", {"index": 0, "order": [7], "samples": {}, "disturbance": {}, "started": 0}]',
-        b'["RoundTaken", {"index": 0, "order": [0], "samples": {"0": {"forward_s": "x"}}, "disturbance": {}, "started": 0}]',
-        b'["RoundTaken", {"index": 0, "order": [0], "samples": {}, "disturbance": {}, "blocks": {"0": {"x": NaN}}, "started": 0}]',
-        b'["RoundTaken", {"index": 0, "order": [0], "samples": {}, "disturbance": {}, "blocks": {"2": {}}, "started": 0}]',
+        b'["RoundTaken", {"index": 0, "order": [7], "samples": {}, "disturbance": {}, '
+        b'"started": 0}]',
+        b'["RoundTaken", {"index": 0, "order": [0], "samples": {"0": {"forward_s": "x"}}, '
+        b'"disturbance": {}, "started": 0}]',
+        b'["RoundTaken", {"index": 0, "order": [0], "samples": {}, "disturbance": {}, '
+        b'"blocks": {"0": {"x": NaN}}, "started": 0}]',
+        b'["RoundTaken", {"index": 0, "order": [0], "samples": {}, "disturbance": {}, '
+        b'"blocks": {"2": {}}, "started": 0}]',
         b'["Measured", {"case": 0, "measurements": [["m", 1, [1.0]]], "chosen": {}}]',
         b"[" * 100_000,
         b"\xff",
@@ -100,7 +119,10 @@ def test_both_ends_of_a_page_see_the_same():
         (DeviceError("no"), "unsupported"),
         (MemoryError(), "out_of_memory"),
         (type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), "out_of_memory"),
-        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."), "out_of_memory"),
+        (
+            RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."),
+            "out_of_memory",
+        ),
         (ValueError("out of memory of what I did"), "crashed"),
         (RuntimeError("shapes differ"), "crashed"),
     ],
@@ -129,14 +151,26 @@ def prepared(replicate: int) -> tuple[list[str], list[str]]:
             return []
 
     cases = tuple(Case(model="fake", role=role) for role in (BASELINE, CONTROL, VARIANT))
-    protocol = Protocol(iterations=4, replicates=1, warmup_calls=1, warmup_s=0.0, warmup_cap_s=0.0, seed=7)
-    job = Job(group="prepared", cases=cases, replicate=replicate, attempt="1", protocol=protocol, workloads={}, log="")
+    protocol = Protocol(
+        iterations=4, replicates=1, warmup_calls=1, warmup_s=0.0, warmup_cap_s=0.0, seed=7
+    )
+    job = Job(
+        group="prepared",
+        cases=cases,
+        replicate=replicate,
+        attempt="1",
+        protocol=protocol,
+        workloads={},
+        log="",
+    )
     Session(job, Cell, lambda message: None, read=dict).run()
     return built, warmed
 
 
 def test_building_and_warming_up_first_falls_to_every_case_alike():
-    """Otherwise what the first place costs is part of every ratio to the baseline, in all replicates alike."""
+    """Otherwise what the first place costs is part of every ratio to the baseline, in all
+    replicates alike.
+    """
     found = [prepared(replicate) for replicate in range(60)]
     for stage in (0, 1):
         firsts = Counter(one[stage][0] for one in found)

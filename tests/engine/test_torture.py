@@ -1,4 +1,6 @@
-"""A run is killed at random points of its parent's and its workers' lives: no finished cell is lost, none doubled, the cells are those of a quiet run."""
+"""A run is killed at random points of its parent's and its workers' lives: no finished cell is
+lost, none doubled, the cells are those of a quiet run.
+"""
 
 import json
 import os
@@ -12,7 +14,12 @@ SCRIPT = Path(__file__).with_name("torture.py")
 
 
 def torture(points: int, seed: int, folder: Path, groups: int) -> dict:
-    done = subprocess.run([sys.executable, SCRIPT, str(points), str(seed), folder, str(groups)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, SCRIPT, str(points), str(seed), folder, str(groups)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert not done.stderr
     return json.loads(done.stdout)
@@ -20,9 +27,9 @@ def torture(points: int, seed: int, folder: Path, groups: int) -> dict:
 
 def check(report: dict, points: int) -> None:
     assert report["kills"] == points
-    assert {name: report[name] for name in ("lost", "doubled", "missing", "altered", "half_written")} == dict.fromkeys(
-        ("lost", "doubled", "missing", "altered", "half_written"), 0
-    )
+    assert {
+        name: report[name] for name in ("lost", "doubled", "missing", "altered", "half_written")
+    } == dict.fromkeys(("lost", "doubled", "missing", "altered", "half_written"), 0)
     assert any(where.startswith("parent") for where in report["where"])
     assert any(where.startswith("worker") for where in report["where"])
 

@@ -1,4 +1,6 @@
-"""Batches from the largest down: every one that runs out of memory keeps its cells, and the first at which every case fits is measured whole."""
+"""Batches from the largest down: every one that runs out of memory keeps its cells, and the first
+at which every case fits is measured whole.
+"""
 
 import dataclasses
 
@@ -23,14 +25,23 @@ def plan(replicates=2, **protocol):
     made = fakes.plan("a", "b", replicates=replicates, **protocol)
     groups, before = [], None
     for batch in BATCHES:
-        cases = tuple(dataclasses.replace(case, device="cuda", threads=0, batch=batch) for case in made.groups[0].cases)
-        groups.append(dataclasses.replace(made.groups[0], name=f"cuda batch {batch}", cases=cases, fallback_of=before))
+        cases = tuple(
+            dataclasses.replace(case, device="cuda", threads=0, batch=batch)
+            for case in made.groups[0].cases
+        )
+        groups.append(
+            dataclasses.replace(
+                made.groups[0], name=f"cuda batch {batch}", cases=cases, fallback_of=before
+            )
+        )
         before = groups[-1].name
     return dataclasses.replace(made, groups=tuple(groups))
 
 
 class Card:
-    """A workload that runs out of memory where `full(case)` is true, with the message of a real one."""
+    """A workload that runs out of memory where `full(case)` is true, with the message of a real
+    one.
+    """
 
     def __init__(self, case, clock, full):
         self.chosen, self._case, self._clock = {}, case, clock
@@ -92,20 +103,33 @@ def test_what_fits_at_once_is_measured_alone(measure):
 
 def test_one_variant_that_does_not_fit_sends_all_to_the_next_batch(measure):
     status, found = measure(plan(), variant_b_above(8))
-    assert statuses(found) == {("cuda batch 16", 0): LACKS_B, ("cuda batch 8", 0): FITS, ("cuda batch 8", 1): FITS}
+    assert statuses(found) == {
+        ("cuda batch 16", 0): LACKS_B,
+        ("cuda batch 8", 0): FITS,
+        ("cuda batch 8", 1): FITS,
+    }
     assert status.exit_code == 3, "a case out of memory is told by the exit code, as ever"
     (failed,) = [one for one in found.results if one.status == OUT_OF_MEMORY]
     assert failed.detail == DETAIL
     assert failed.case == found.plan.groups[0].cases[3].key
-    assert [(one.group, one.fallback) for one in measure.heard if isinstance(one, events.FallingBack)] == [("cuda batch 16", "cuda batch 8")]
+    assert [
+        (one.group, one.fallback) for one in measure.heard if isinstance(one, events.FallingBack)
+    ] == [("cuda batch 16", "cuda batch 8")]
     jobs = [[case.model for case in job.cases] for job in measure.executor.jobs]
     assert jobs[0] == jobs[-2] == jobs[-1] == ["good", "good", "a", "b"]
-    assert ["good", "good", "a"] in jobs[1:-2], "after a case without memory the others have a clean worker"
+    assert ["good", "good", "a"] in jobs[1:-2], (
+        "after a case without memory the others have a clean worker"
+    )
 
 
 def test_two_batches_that_do_not_fit(measure):
     _, found = measure(plan(), variant_b_above(4))
-    expected = {("cuda batch 16", 0): LACKS_B, ("cuda batch 8", 0): LACKS_B, ("cuda batch 4", 0): FITS, ("cuda batch 4", 1): FITS}
+    expected = {
+        ("cuda batch 16", 0): LACKS_B,
+        ("cuda batch 8", 0): LACKS_B,
+        ("cuda batch 4", 0): FITS,
+        ("cuda batch 4", 1): FITS,
+    }
     assert statuses(found) == expected
     assert len({one.case for one in found.results}) == 12, "each batch is a case of its own"
 
@@ -123,7 +147,11 @@ def test_where_no_batch_fits_the_last_gets_all_its_replicates(measure):
 @pytest.mark.parametrize("role", [BASELINE, CONTROL, VARIANT])
 def test_baseline_and_control_must_fit_as_well(measure, role):
     _, found = measure(plan(), lambda case: case.role == role and case.batch == 16)
-    assert [group for group, _ in statuses(found)] == ["cuda batch 16", "cuda batch 8", "cuda batch 8"]
+    assert [group for group, _ in statuses(found)] == [
+        "cuda batch 16",
+        "cuda batch 8",
+        "cuda batch 8",
+    ]
 
 
 def test_a_crash_is_not_for_want_of_memory(measure):
@@ -135,8 +163,12 @@ def test_a_crash_is_not_for_want_of_memory(measure):
             raise Crash
 
     _, found = measure(plan(iterations=10), crashes)
-    assert statuses(found) == {("cuda batch 16", number): [OK, OK, CRASHED, OK] for number in range(2)}
-    assert measure.told[0].perhaps == ("cuda batch 8", "cuda batch 4"), "nor does the estimate take it for that"
+    assert statuses(found) == {
+        ("cuda batch 16", number): [OK, OK, CRASHED, OK] for number in range(2)
+    }
+    assert measure.told[0].perhaps == ("cuda batch 8", "cuda batch 4"), (
+        "nor does the estimate take it for that"
+    )
 
 
 def test_a_late_replicate_without_memory_is_followed_by_the_whole_fallback(measure):
@@ -173,11 +205,15 @@ def test_a_fallback_that_is_due_late_begins_with_its_first_replicate(measure, la
             return super().decide(rows, **options)
 
     status, found = measure(plan(target_ci=0.5), late_at(late), stopping=Heard(0.5, looks=(4, 8)))
-    assert [number for group, number in statuses(found) if group == "cuda batch 16"] == list(range(late + 1))
+    assert [number for group, number in statuses(found) if group == "cuda batch 16"] == list(
+        range(late + 1)
+    )
     assert [number for group, number in statuses(found) if group == "cuda batch 8"] == [0, 1, 2, 3]
     (settled,) = [one for one in measure.heard if isinstance(one, events.GroupSettled)]
     assert (settled.group, settled.replicates) == ("cuda batch 8", 4)
-    assert looked == [[[True] * 4] * 6], "one look, of three rows and two passes, at replicates that are all there"
+    assert looked == [[[True] * 4] * 6], (
+        "one look, of three rows and two passes, at replicates that are all there"
+    )
     assert status.reason == "precise enough"
 
 
@@ -196,7 +232,9 @@ def test_a_run_that_was_stopped_anywhere_goes_on_to_the_same_cells(measure, stop
         measure(plan(), variant_b_above(4), on_event=stop)
     kept = store.load(measure.writer.path)
     assert not kept.complete
-    _, found = measure(plan(), variant_b_above(4), writer=store.resume(measure.writer.path, plan(), {}))
+    _, found = measure(
+        plan(), variant_b_above(4), writer=store.resume(measure.writer.path, plan(), {})
+    )
     assert statuses(found) == whole
     assert list(statuses(found)) == list(whole), "and in the same order"
     assert found.results[: len(kept.results)] == kept.results
@@ -211,7 +249,10 @@ def test_resume_is_refused_where_other_batches_would_be_tried(measure):
 
     with pytest.raises(Interrupted):
         measure(plan(), variant_b_above(4), on_event=stop)
-    every = dataclasses.replace(plan(), groups=tuple(dataclasses.replace(group, fallback_of=None) for group in plan().groups))
+    every = dataclasses.replace(
+        plan(),
+        groups=tuple(dataclasses.replace(group, fallback_of=None) for group in plan().groups),
+    )
     with pytest.raises(store.resuming.ResumeRefused, match="only where a larger one does not fit"):
         store.resume(measure.writer.path, every, {})
 
@@ -227,13 +268,17 @@ def test_the_estimate_is_of_the_batch_that_fits(measure):
     measure(plan(iterations=10, replicates=2, warmup_calls=1), variant_b_above(8))
     (told,) = measure.told
     assert told.perhaps == ("cuda batch 4",)
-    assert told.seconds == pytest.approx(2 * 4 * 8 * (1 + 5)), "two replicates of a warm-up and five rounds, of four cases at eight seconds"
+    assert told.seconds == pytest.approx(2 * 4 * 8 * (1 + 5)), (
+        "two replicates of a warm-up and five rounds, of four cases at eight seconds"
+    )
 
 
 def test_optional_stopping_asks_the_batch_that_fits(measure):
     settled, found = measure(plan(iterations=8, target_ci=0.5), variant_b_above(8))
     assert settled.reason == "precise enough"
-    assert [one.group for one in measure.heard if isinstance(one, events.GroupSettled)] == ["cuda batch 8"]
+    assert [one.group for one in measure.heard if isinstance(one, events.GroupSettled)] == [
+        "cuda batch 8"
+    ]
     assert [number for group, number in statuses(found) if group == "cuda batch 16"] == [0]
 
 
@@ -242,7 +287,18 @@ def test_a_fallback_has_the_counts_of_the_batch_before_it(measure, tmp_path):
     writer = store.RunWriter.create(tmp_path / "counted", made, {}, "")
     first = made.groups[0]
     counted = [Measurement(FLOPS, "1", (7.0,))]
-    writer.seal([Result(case=case.key, group=first.name, replicate=COUNTED, attempt="c", measurements=tuple(counted)) for case in first.cases])
+    writer.seal(
+        [
+            Result(
+                case=case.key,
+                group=first.name,
+                replicate=COUNTED,
+                attempt="c",
+                measurements=tuple(counted),
+            )
+            for case in first.cases
+        ]
+    )
     _, found = measure(made, variant_b_above(8), writer=writer)
     known = {(one.group, one.samples(FLOPS)) for one in found.results if one.replicate == COUNTED}
     assert known == {("cuda batch 16", (7.0,)), ("cuda batch 8", (7.0,))}

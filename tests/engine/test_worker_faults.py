@@ -1,4 +1,6 @@
-"""Every way a worker can go wrong, made to happen: the case has a status with its cause, the others have their samples."""
+"""Every way a worker can go wrong, made to happen: the case has a status with its cause, the others
+have their samples.
+"""
 
 import os
 import shutil
@@ -24,7 +26,13 @@ HERE = str(Path(__file__).parent)
 def measure(tmp_path, plan, on_event=lambda event: None):
     """Run a plan in real processes and read it back."""
     writer = store.RunWriter.create(tmp_path, plan, {}, "test")
-    status = run(plan, writer, SubprocessExecutor(writer.path / "logs", paths=[HERE]), on_event, workloads=fakes.TARGETS)
+    status = run(
+        plan,
+        writer,
+        SubprocessExecutor(writer.path / "logs", paths=[HERE]),
+        on_event,
+        workloads=fakes.TARGETS,
+    )
     return status, store.load(writer.path)
 
 
@@ -41,9 +49,18 @@ def test_a_run_without_faults_measures_every_cell(tmp_path):
     assert {one.status for one in found.results} == {OK}
     assert [len(one.samples("forward_s")) for one in found.results] == [2] * 12
     assert found.results[0].chosen == {"solver": "fake", "threads": "1"}
-    assert len({one.samples("error")[1] for one in found.results}) == 4, "a fresh process for every group and replicate"
-    assert [(one.group, one.replicate) for one in found.results[::3]] == [("cpu batch 1", 0), ("cpu batch 2", 0), ("cpu batch 1", 1), ("cpu batch 2", 1)]
-    assert {frozenset(one.samples) for one in found.rounds if one.group == "cpu batch 1"} == {frozenset(case.key for case in plan.groups[0].cases)}
+    assert len({one.samples("error")[1] for one in found.results}) == 4, (
+        "a fresh process for every group and replicate"
+    )
+    assert [(one.group, one.replicate) for one in found.results[::3]] == [
+        ("cpu batch 1", 0),
+        ("cpu batch 2", 0),
+        ("cpu batch 1", 1),
+        ("cpu batch 2", 1),
+    ]
+    assert {frozenset(one.samples) for one in found.rounds if one.group == "cpu batch 1"} == {
+        frozenset(case.key for case in plan.groups[0].cases)
+    }
     assert not list((found.path / "logs").iterdir())
     assert "steal_s" in found.rounds[0].disturbance or "wall_s" in found.rounds[0].disturbance
 
@@ -74,8 +91,16 @@ CAUSES = [
 
 
 def test_what_a_worker_survives_is_a_status_and_the_others_go_on_in_it(tmp_path):
-    ended, found = measure(tmp_path, fakes.plan(*(model for model, _, _ in SURVIVED), "good", replicates=1, iterations=2))
-    assert [one.status for one in found.results] == [OK, OK, *(status for _, status, _ in SURVIVED), OK]
+    ended, found = measure(
+        tmp_path,
+        fakes.plan(*(model for model, _, _ in SURVIVED), "good", replicates=1, iterations=2),
+    )
+    assert [one.status for one in found.results] == [
+        OK,
+        OK,
+        *(status for _, status, _ in SURVIVED),
+        OK,
+    ]
     for one, (_, _, detail) in zip(found.results[2:], SURVIVED, strict=False):
         assert detail in one.detail
     assert ended.exit_code == 3
@@ -89,7 +114,9 @@ def test_an_unsupported_case_is_no_failure(tmp_path):
 
 
 @pytest.mark.parametrize(("model", "status", "detail"), CAUSES)
-def test_a_fault_is_a_status_with_its_cause_and_the_others_run_on(tmp_path, model, status, detail, monkeypatch):
+def test_a_fault_is_a_status_with_its_cause_and_the_others_run_on(
+    tmp_path, model, status, detail, monkeypatch
+):
     monkeypatch.setattr(executing, "_EXIT_S", 0.5)
     ended, found = measure(tmp_path, fakes.plan(model, "good", replicates=1, iterations=2))
     assert [one.status for one in found.results] == [OK, OK, status, OK]
@@ -115,25 +142,38 @@ def test_a_library_that_prints_harms_nothing(tmp_path):
     status, found = measure(tmp_path, fakes.plan("3:print", replicates=1, iterations=2))
     assert {one.status for one in found.results} == {OK}
     assert status.exit_code == 0
-    assert sorted(log_of(found, found.results[0]).split("\n")) == ["", "and a warning", "hello from a library"]
+    assert sorted(log_of(found, found.results[0]).split("\n")) == [
+        "",
+        "and a warning",
+        "hello from a library",
+    ]
 
 
 def test_a_segfault_leaves_its_stack_in_the_log(tmp_path):
     _, found = measure(tmp_path, fakes.plan("3:segfault", replicates=1, iterations=2))
-    assert f"logs/{next((found.path / 'logs').glob(f'*{found.results[2].attempt}.log')).name}" in found.results[2].detail
+    assert (
+        f"logs/{next((found.path / 'logs').glob(f'*{found.results[2].attempt}.log')).name}"
+        in found.results[2].detail
+    )
     assert "_segfault" in log_of(found, found.results[2])
 
 
 def test_a_worker_that_cannot_start_fails_every_cell_once(tmp_path):
     plan = fakes.plan("good", replicates=1, iterations=1)
     writer = store.RunWriter.create(tmp_path, plan, {}, "test")
-    status = run(plan, writer, SubprocessExecutor(writer.path / "logs"), workloads={"network": "no_such_module:Thing"})
+    status = run(
+        plan,
+        writer,
+        SubprocessExecutor(writer.path / "logs"),
+        workloads={"network": "no_such_module:Thing"},
+    )
     assert status.failed == 3
     assert "ModuleNotFoundError: No module named 'no_such_module'" in writer.results[0].detail
 
 
 def test_a_kill_by_the_kernel_for_memory_is_told_apart(tmp_path, monkeypatch):
-    counts = iter([5, 6, 6, 7, 7])  # together, then without the control, then the control alone with the baseline
+    # together, then without the control, then the control alone with the baseline
+    counts = iter([5, 6, 6, 7, 7])
     monkeypatch.setattr(death, "out_of_memory_kills", lambda: next(counts))
     _, found = measure(tmp_path, fakes.plan("3:killed", replicates=1, iterations=1, warmup_calls=2))
     assert found.results[2].status == OUT_OF_MEMORY
@@ -145,7 +185,10 @@ def small_group(monkeypatch):
     """A control group of 64 MiB, below the one that SWBENCH_CGROUP names."""
     above = os.environ.get("SWBENCH_CGROUP")
     if not above:
-        pytest.skip("SWBENCH_CGROUP names no control group (version 2) with memory limits below which one may be made")
+        pytest.skip(
+            "SWBENCH_CGROUP names no control group (version 2) with memory limits "
+            "below which one may be made"
+        )
     folder = Path(above) / "swbench-test"
     folder.mkdir()
     (folder / "memory.max").write_text(str(64 * 2**20))
@@ -166,8 +209,15 @@ def test_logs_are_not_written_to_a_folder_that_was_removed(tmp_path):
     plan = fakes.plan("good", replicates=1, iterations=1)
     writer = store.RunWriter.create(tmp_path / "runs", plan, {}, "test")
     shutil.rmtree(tmp_path / "runs")
-    with pytest.raises(StoreError, match=r"cannot write .*\.log: No such file or directory; it is not there"):
-        run(plan, writer, SubprocessExecutor(writer.path / "logs", paths=[HERE]), workloads=fakes.TARGETS)
+    with pytest.raises(
+        StoreError, match=r"cannot write .*\.log: No such file or directory; it is not there"
+    ):
+        run(
+            plan,
+            writer,
+            SubprocessExecutor(writer.path / "logs", paths=[HERE]),
+            workloads=fakes.TARGETS,
+        )
     assert not (tmp_path / "runs").exists()
 
 
@@ -175,7 +225,12 @@ def test_ctrl_c_leaves_what_was_sealed_readable_and_resumable(tmp_path):
     plan = fakes.plan("good", "3:interrupt", groups=1, replicates=2)
     writer = store.RunWriter.create(tmp_path, plan, {}, "test")
     with pytest.raises(Interrupted, match="--resume") as raised:
-        run(plan, writer, SubprocessExecutor(writer.path / "logs", paths=[HERE]), workloads=fakes.TARGETS)
+        run(
+            plan,
+            writer,
+            SubprocessExecutor(writer.path / "logs", paths=[HERE]),
+            workloads=fakes.TARGETS,
+        )
     assert raised.value.exit_code == 130
     assert not psutil.Process().children(recursive=True)
     assert not store.load(writer.path).complete
@@ -190,16 +245,26 @@ from swbench import store
 from swbench.engine import SubprocessExecutor, run
 plan = fakes.plan({model!r}, replicates=2)
 writer = store.RunWriter.create({results!r}, plan, {{}}, "test")
-run(plan, writer, SubprocessExecutor(writer.path / "logs", paths=[{here!r}]), lambda event: print(type(event).__name__, flush=True), workloads=fakes.TARGETS)
+executor = SubprocessExecutor(writer.path / "logs", paths=[{here!r}])
+tell = lambda event: print(type(event).__name__, flush=True)
+run(plan, writer, executor, tell, workloads=fakes.TARGETS)
 """
 
 
 def start(tmp_path, model):
     code = textwrap.dedent(SCRIPT.format(here=HERE, model=model, results=str(tmp_path)))
-    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
 
 
-@pytest.mark.parametrize("signals", [[signal.SIGKILL], [signal.SIGTERM], [signal.SIGINT, signal.SIGINT]])
+@pytest.mark.parametrize(
+    "signals", [[signal.SIGKILL], [signal.SIGTERM], [signal.SIGINT, signal.SIGINT]]
+)
 def test_no_worker_outlives_its_parent(tmp_path, signals):
     with start(tmp_path, "3:deadlock") as parent:
         while "WarmupDone" not in parent.stdout.readline():

@@ -1,6 +1,8 @@
-"""Kill runs at random points and resume them: `python tests/engine/torture.py POINTS SEED FOLDER GROUPS` writes what came of it as JSON.
+"""Kill runs at random points and resume them: `python tests/engine/torture.py POINTS SEED FOLDER
+GROUPS` writes what came of it as JSON.
 
-A process of its own without torch, so that each run is a fork: a life is a run that is killed up to three times and then left alone.
+A process of its own without torch, so that each run is a fork: a life is a run that is killed up to
+three times and then left alone.
 """
 
 import ctypes
@@ -34,7 +36,9 @@ CELLS = {(case.key, number) for group in PLAN.groups for case in group.cases for
 
 
 def live(results: Path, counts: Path, point: tuple[str, str, int, bool]) -> None:
-    """One process's life: begin or resume the run, and die at `point` (victim, what, count, half)."""
+    """One process's life: begin or resume the run, and die at `point` (victim, what, count,
+    half).
+    """
     victim, what, at, half = point
     left = {"parent": at}
 
@@ -62,8 +66,17 @@ def live(results: Path, counts: Path, point: tuple[str, str, int, bool]) -> None
     found = store.runs(results)
     if found and found[-1].complete:
         return  # killed between its last rename and its end: the command would print it
-    writer = store.resume(found[-1].path, PLAN, {}) if found else store.RunWriter.create(results, PLAN, {}, "torture")
-    run(PLAN, writer, SubprocessExecutor(writer.path / "logs", paths=[str(HERE)], environ=environ), workloads=TARGETS)
+    writer = (
+        store.resume(found[-1].path, PLAN, {})
+        if found
+        else store.RunWriter.create(results, PLAN, {}, "torture")
+    )
+    run(
+        PLAN,
+        writer,
+        SubprocessExecutor(writer.path / "logs", paths=[str(HERE)], environ=environ),
+        workloads=TARGETS,
+    )
 
 
 def fork(*arguments) -> int:
@@ -79,10 +92,18 @@ def fork(*arguments) -> int:
 
 
 def ended(child: int, kill_after_s: float | None, victim: str) -> int:
-    """Wait for a life to end, killing it or its worker after so long; its status, once no process of it is left."""
+    """Wait for a life to end, killing it or its worker after so long; its status, once no process
+    of it is left.
+    """
     handle = os.pidfd_open(child)
     if kill_after_s is not None and not _ready(handle, kill_after_s):
-        targets = [child] if victim == "parent" else [int(pid) for pid in Path(f"/proc/{child}/task/{child}/children").read_text().split()]
+        targets = (
+            [child]
+            if victim == "parent"
+            else [
+                int(pid) for pid in Path(f"/proc/{child}/task/{child}/children").read_text().split()
+            ]
+        )
         for pid in targets:
             os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
@@ -91,7 +112,9 @@ def ended(child: int, kill_after_s: float | None, victim: str) -> int:
 
 
 def _last(code: int) -> int:
-    """`code`, once there is no process left: this one inherits orphans, and workers must follow a killed parent."""
+    """`code`, once there is no process left: this one inherits orphans, and workers must follow a
+    killed parent.
+    """
     signal.signal(signal.SIGALRM, _too_late)
     signal.setitimer(signal.ITIMER_REAL, ORPHAN_S)
     try:
@@ -119,7 +142,9 @@ class Torture:
     def __init__(self, seed: int, folder: Path) -> None:
         self.choice, self.folder = random.Random(seed), folder
         self.kills: Counter[str] = Counter()
-        self.found: Counter[str] = Counter(lost=0, doubled=0, missing=0, altered=0, half_written=0, crashed_cells=0)
+        self.found: Counter[str] = Counter(
+            lost=0, doubled=0, missing=0, altered=0, half_written=0, crashed_cells=0
+        )
         ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
         results, counts = self._place("quiet")
         began = time.monotonic()
@@ -134,8 +159,12 @@ class Torture:
         return results, counts
 
     def _point(self) -> tuple[tuple[str, str, int, bool], float | None]:
-        """A point where somebody dies: every stage is as likely as any other, and every moment of it."""
-        kinds = [("parent", call) for call in (*CALLS, "Popen")] + [(victim, stage) for stage in STAGES for victim in ("worker", "both")]
+        """A point where somebody dies: every stage is as likely as any other, and every moment of
+        it.
+        """
+        kinds = [("parent", call) for call in (*CALLS, "Popen")] + [
+            (victim, stage) for stage in STAGES for victim in ("worker", "both")
+        ]
         victim, what = self.choice.choice([*kinds, ("parent", "any time"), ("worker", "any time")])
         if what == "any time":
             return (victim, what, 0, False), self.choice.uniform(0, self.quiet_s)
@@ -167,7 +196,14 @@ class Torture:
 
     def _crashed(self, results: Path) -> int:
         """How many workers of a run were killed, by what its cells say."""
-        return len({one.attempt for found in store.runs(results) for one in store.load(found.path).results if one.status == CRASHED})
+        return len(
+            {
+                one.attempt
+                for found in store.runs(results)
+                for one in store.load(found.path).results
+                if one.status == CRASHED
+            }
+        )
 
     def _read(self, results: Path, kept: dict, worker_kills: int):
         runs = store.runs(results)
@@ -178,7 +214,9 @@ class Torture:
         now = {(one.case, one.replicate): one for one in found.results}
         self.found["doubled"] += len(found.results) - len(now)
         self.found["lost"] += len(set(kept) - set(now))
-        self.found["altered"] += sum(now[cell] != result for cell, result in kept.items() if cell in now)
+        self.found["altered"] += sum(
+            now[cell] != result for cell, result in kept.items() if cell in now
+        )
         for one in found.results:
             whole = one.status == OK and len(one.samples("forward_s")) == 2
             assert whole or (worker_kills and "SIGKILL" in one.detail), one
@@ -192,7 +230,13 @@ def main(points: int, seed: int, folder: Path) -> None:
     while died < points:
         died += torture.life(lives, min(KILLS_A_LIFE, points - died))
         lives += 1
-    report = {"seed": seed, "kills": died, "lives": lives, **torture.found, "seconds": round(time.monotonic() - began, 1)}
+    report = {
+        "seed": seed,
+        "kills": died,
+        "lives": lives,
+        **torture.found,
+        "seconds": round(time.monotonic() - began, 1),
+    }
     sys.stdout.write(json.dumps({**report, "where": dict(sorted(torture.kills.items()))}) + "\n")
 
 

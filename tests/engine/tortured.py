@@ -1,4 +1,6 @@
-"""A workload that counts what its workers do, in files that all of them share, and kills the worker or its parent at a chosen count."""
+"""A workload that counts what its workers do, in files that all of them share, and kills the worker
+or its parent at a chosen count.
+"""
 
 import os
 import signal

@@ -1,10 +1,14 @@
-"""The paper's count of ResNet50 as a sum over layer shapes: written from the architecture, sharing no code with the package."""
+"""The paper's count of ResNet50 as a sum over layer shapes: written from the architecture, sharing
+no code with the package.
+"""
 
 STAGES = ((64, 3, 256), (128, 4, 512), (256, 6, 1024), (512, 3, 2048))
 
 
 def resnet50(side, *, whitened=(), group=16, extra=3, segmentation=False):
-    """FLOPs of one `side`×`side` image. `whitened` convolutions cost 2·group + `extra` per element and group³ per matrix."""
+    """FLOPs of one `side`×`side` image. `whitened` convolutions cost 2·group + `extra` per element
+    and group³ per matrix.
+    """
     total, index = 0, 0
 
     def norm(channels, pixels, numbered=True):

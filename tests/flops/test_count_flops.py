@@ -26,7 +26,12 @@ class Own(nn.Module):
 
 def test_a_users_own_module():
     count = swbench.count_flops(Own(), (3, 10, 10), rule="paper")
-    assert count.by_layer == {"conv": 27 * 8 * 100, "norm": 4 * 8 * 100, "": 4 * 8 * 25 + 8 * 25, "fc": 2 * 8 * 2}
+    assert count.by_layer == {
+        "conv": 27 * 8 * 100,
+        "norm": 4 * 8 * 100,
+        "": 4 * 8 * 25 + 8 * 25,
+        "fc": 2 * 8 * 2,
+    }
     assert count.total == sum(count.by_layer.values())
 
 
@@ -50,7 +55,10 @@ def test_mode_is_the_models_own_unless_given():
 def test_nothing_is_computed():
     """A convolution that would take hours and 16 TB."""
     net = nn.Conv2d(64, 64, 3, padding=1)
-    assert swbench.count_flops(net, torch.empty(1, 64, 250_000, 250_000, device="meta")).total == 9 * 64**2 * 250_000**2
+    assert (
+        swbench.count_flops(net, torch.empty(1, 64, 250_000, 250_000, device="meta")).total
+        == 9 * 64**2 * 250_000**2
+    )
 
 
 class NeedsValues(nn.Module):
@@ -90,10 +98,16 @@ def test_an_unknown_rule_names_the_rules():
 
 
 def test_saved_activations_of_a_chain_are_those_of_hand_arithmetic():
-    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(inplace=True), nn.Conv2d(8, 4, 1, bias=False))
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(8, 4, 1, bias=False),
+    )
     trace = record(net, (torch.rand(2, 3, 10, 12),), "train")
     pixels = 2 * 10 * 12
-    # The image and both convolutions' inputs, BN's input, and BN's saved mean and 1/σ; ReLU works in place and its result is the last one's input.
+    # The image and both convolutions' inputs, BN's input, and BN's saved mean and 1/σ; ReLU works
+    # in place and its result is the last one's input.
     assert trace.saved_bytes == 4 * (3 * pixels + 8 * pixels + 8 * pixels + 2 * 8)
     assert trace.parameters == 27 * 8 + 16 + 32
 
@@ -103,7 +117,10 @@ def test_saved_activations_equal_those_of_a_real_pass():
     seen = {}
 
     def pack(t):
-        if not any(t.untyped_storage().data_ptr() == p.untyped_storage().data_ptr() for p in (*net.parameters(), *net.buffers())):
+        if not any(
+            t.untyped_storage().data_ptr() == p.untyped_storage().data_ptr()
+            for p in (*net.parameters(), *net.buffers())
+        ):
             seen[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
         return t
 

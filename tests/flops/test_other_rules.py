@@ -20,7 +20,12 @@ def test_fvcore_of_resnet50(mode, printed):
     count = count_flops(build("resnet50"), (3, 224, 224), rule="fvcore", mode=mode)
     assert f"{count.total / 1e9:.4f}" == printed
     assert count.mode == mode
-    assert count.uncounted == {"aten::relu_": 49, "aten::add_": 16, "aten::max_pool2d_with_indices": 1, "aten::mean": 1}
+    assert count.uncounted == {
+        "aten::relu_": 49,
+        "aten::add_": 16,
+        "aten::max_pool2d_with_indices": 1,
+        "aten::mean": 1,
+    }
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
@@ -33,7 +38,10 @@ def test_torch_of_resnet50(mode):
 def test_the_gap_between_the_rules_is_what_the_docs_say():
     """docs/flops.md: the table of ResNet50-BN, operation by operation."""
     net = build("resnet50")
-    count = {rule: count_flops(net, (3, 224, 224), rule=rule, mode="eval").by_operation for rule in ("paper", "fvcore", "torch")}
+    count = {
+        rule: count_flops(net, (3, 224, 224), rule=rule, mode="eval").by_operation
+        for rule in ("paper", "fvcore", "torch")
+    }
     elements, convolutions = 11_113_984, 4_087_136_256
     assert count["paper"] == {
         "convolution": convolutions,
@@ -44,7 +52,11 @@ def test_the_gap_between_the_rules_is_what_the_docs_say():
         "mean": 2048 * 49,
         "relu_": 0,
     }
-    assert count["fvcore"] == {"aten::_convolution": convolutions, "aten::addmm": 2_048_000, "aten::batch_norm": 2 * elements}
+    assert count["fvcore"] == {
+        "aten::_convolution": convolutions,
+        "aten::addmm": 2_048_000,
+        "aten::batch_norm": 2 * elements,
+    }
     assert count["torch"] == {"convolution": 2 * convolutions, "addmm": 2 * 2_048_000}
 
 
@@ -56,7 +68,14 @@ class Everything(nn.Module):
         self.conv = nn.Conv2d(3, 8, 3, stride=2, groups=1, bias=True)
         self.grouped = nn.Conv2d(8, 8, 3, groups=4)
         self.up = nn.ConvTranspose2d(8, 8, 3, stride=2)
-        self.norms = nn.ModuleList([nn.BatchNorm2d(8), nn.InstanceNorm2d(8, affine=True), nn.GroupNorm(2, 8), nn.LayerNorm(8)])
+        self.norms = nn.ModuleList(
+            [
+                nn.BatchNorm2d(8),
+                nn.InstanceNorm2d(8, affine=True),
+                nn.GroupNorm(2, 8),
+                nn.LayerNorm(8),
+            ]
+        )
         self.fc = nn.Linear(8, 5, bias=False)
 
     def forward(self, x):
@@ -87,7 +106,11 @@ def test_fvcore_agrees_with_flop_count_analysis(case, training):
 
     make, size = CASES[case]
     net = make().train(training)
-    analysis = FlopCountAnalysis(net, torch.rand(1, *size)).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    analysis = (
+        FlopCountAnalysis(net, torch.rand(1, *size))
+        .unsupported_ops_warnings(False)
+        .uncalled_modules_warnings(False)
+    )
     assert count_flops(net, size, rule="fvcore").total == analysis.total()
 
 
@@ -103,10 +126,13 @@ def test_torch_agrees_with_flop_counter_mode(case, training):
 
 @pytest.mark.parametrize("norm", ["bw", "iw", "swa", "swb"])
 def test_torch_sees_inside_whitening_layers(norm):
-    net = models.build("resnet20", norm, 5, "eigh").double()  # in float64 the passes are torch operations, which the counter sees
+    # in float64 the passes are torch operations, which the counter sees
+    net = models.build("resnet20", norm, 5, "eigh").double()
     with FlopCounterMode(display=False) as counter:
         net(torch.rand(1, 3, 32, 32, dtype=torch.double))
-    assert count_flops(net, (3, 32, 32), rule="torch").total == pytest.approx(counter.get_total_flops(), rel=0.02)
+    assert count_flops(net, (3, 32, 32), rule="torch").total == pytest.approx(
+        counter.get_total_flops(), rel=0.02
+    )
     assert count_flops(net, (3, 32, 32), rule="torch").uncounted["_linalg_eigh"] == 5
 
 
@@ -127,7 +153,12 @@ class Algebra(nn.Module):
 def test_what_fvcore_misses_is_named():
     count = count_flops(Algebra(), torch.rand(4, 16, 16), rule="fvcore")
     assert count.total == 0
-    for name in ("aten::baddbmm", "aten::linalg_matrix_power", "aten::_linalg_eigh", "aten::_linalg_svd"):
+    for name in (
+        "aten::baddbmm",
+        "aten::linalg_matrix_power",
+        "aten::_linalg_eigh",
+        "aten::_linalg_svd",
+    ):
         assert count.uncounted[name] == 1
 
 

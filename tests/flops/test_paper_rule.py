@@ -51,7 +51,10 @@ def test_counts_equal_the_supplement(table, norm, layers, printed):
     assert f"{count.total / 1e9:.{digits}f}" == printed
     assert count.total / 1e9 == pytest.approx(UNROUNDED[table][norm, layers], rel=1e-5)
     expected = resnet50(
-        side, whitened={0: (), 7: SEVEN, 14: FOURTEEN}[layers], extra=5 if norm == "swb" else 3, segmentation=table == "table2"
+        side,
+        whitened={0: (), 7: SEVEN, 14: FOURTEEN}[layers],
+        extra=5 if norm == "swb" else 3,
+        segmentation=table == "table2",
     )  # walked, against summed over shapes
     assert count.total == expected
     assert not count.uncounted
@@ -62,7 +65,8 @@ def total(net, side=224, **options):
     return count_flops(net, (3, side, side), rule="paper", **options).total
 
 
-WHITENED_ELEMENTS = 64 * 112**2 + 64 * 56**2 + 2 * 128 * 28**2 + 3 * 256 * 14**2  # of the seven sites
+# of the seven sites
+WHITENED_ELEMENTS = 64 * 112**2 + 64 * 56**2 + 2 * 128 * 28**2 + 3 * 256 * 14**2
 WHITENED_CHANNELS = 64 + 64 + 2 * 128 + 3 * 256
 
 
@@ -88,15 +92,23 @@ def whitened_at(indices):
     from swbench import norms
 
     def norm_at(site):
-        return norms.build("bw", site.channels, solver="eigh") if site.conv_index in indices else nn.BatchNorm2d(site.channels)
+        return (
+            norms.build("bw", site.channels, solver="eigh")
+            if site.conv_index in indices
+            else nn.BatchNorm2d(site.channels)
+        )
 
     return build("resnet50", norm_at=norm_at)
 
 
 def stage4_at_twice_the_side():
-    """Stage 4 on 14×14 instead of 7×7: its convolutions after the first, its norms, sums and the pooling."""
+    """Stage 4 on 14×14 instead of 7×7: its convolutions after the first, its norms, sums and the
+    pooling.
+    """
     more = 14**2 - 7**2
-    convolutions = 9 * 512**2 + 512 * 2048 + 1024 * 2048 + 2 * (2048 * 512 + 9 * 512**2 + 512 * 2048)
+    convolutions = (
+        9 * 512**2 + 512 * 2048 + 1024 * 2048 + 2 * (2048 * 512 + 9 * 512**2 + 512 * 2048)
+    )
     norm = 4 * (512 + 2048 + 2048 + 2 * (512 + 512 + 2048))
     return more * (convolutions + norm + 3 * 2048 + 2048)
 
@@ -105,28 +117,59 @@ BASE = 4_143_114_240
 CHANGES = {
     "stem 5x5": (lambda: total(swapped_stem(5)), lambda: BASE - (49 - 25) * 3 * 64 * 112**2),
     "stem 3x3": (lambda: total(swapped_stem(3)), lambda: BASE - (49 - 9) * 3 * 64 * 112**2),
-    "50 classes more": (lambda: total(build("resnet50", num_classes=1050)), lambda: BASE + 2 * 2048 * 50),
-    "stage 4 dilated": (lambda: total(dilated(1, 1, 1, 2)), lambda: BASE + stage4_at_twice_the_side()),
-    "dilated further": (lambda: total(dilated(1, 1, 1, 4)), lambda: BASE + stage4_at_twice_the_side()),
-    "256x256": (lambda: total(build("resnet50"), 256), lambda: (BASE - 2 * 2048 * 1000) * 64 // 49 + 2 * 2048 * 1000),
+    "50 classes more": (
+        lambda: total(build("resnet50", num_classes=1050)),
+        lambda: BASE + 2 * 2048 * 50,
+    ),
+    "stage 4 dilated": (
+        lambda: total(dilated(1, 1, 1, 2)),
+        lambda: BASE + stage4_at_twice_the_side(),
+    ),
+    "dilated further": (
+        lambda: total(dilated(1, 1, 1, 4)),
+        lambda: BASE + stage4_at_twice_the_side(),
+    ),
+    "256x256": (
+        lambda: total(build("resnet50"), 256),
+        lambda: (BASE - 2 * 2048 * 1000) * 64 // 49 + 2 * 2048 * 1000,
+    ),
     "two images": (lambda: total(build("resnet50"), batch=2), lambda: 2 * BASE),
     "train mode": (lambda: total(build("resnet50"), mode="train"), lambda: BASE),
     "eval mode": (lambda: total(build("resnet50"), mode="eval"), lambda: BASE),
-    "7 BW": (lambda: total(build("resnet50", "bw", 7)), lambda: BASE + 31 * WHITENED_ELEMENTS + 72 * 16**3),
-    "7 IW": (lambda: total(build("resnet50", "iw", 7)), lambda: BASE + 31 * WHITENED_ELEMENTS + 72 * 16**3),
+    "7 BW": (
+        lambda: total(build("resnet50", "bw", 7)),
+        lambda: BASE + 31 * WHITENED_ELEMENTS + 72 * 16**3,
+    ),
+    "7 IW": (
+        lambda: total(build("resnet50", "iw", 7)),
+        lambda: BASE + 31 * WHITENED_ELEMENTS + 72 * 16**3,
+    ),
     "8 BW": (
         lambda: total(whitened_at((*SEVEN, 3))),
         lambda: BASE + 31 * (WHITENED_ELEMENTS + 64 * 56**2) + (72 + 4) * 16**3,
     ),
-    "G = 32": (lambda: total(build("resnet50", "swa", 7, group=32)), lambda: BASE + 63 * WHITENED_ELEMENTS + WHITENED_CHANNELS // 32 * 32**3),
-    "G = 4": (lambda: total(build("resnet50", "swb", 7, group=4)), lambda: BASE + 9 * WHITENED_ELEMENTS + WHITENED_CHANNELS // 4 * 4**3),
-    "two images of SW": (lambda: total(build("resnet50", "swa", 7), batch=2), lambda: 2 * (BASE + 31 * WHITENED_ELEMENTS + 72 * 16**3)),
+    "G = 32": (
+        lambda: total(build("resnet50", "swa", 7, group=32)),
+        lambda: BASE + 63 * WHITENED_ELEMENTS + WHITENED_CHANNELS // 32 * 32**3,
+    ),
+    "G = 4": (
+        lambda: total(build("resnet50", "swb", 7, group=4)),
+        lambda: BASE + 9 * WHITENED_ELEMENTS + WHITENED_CHANNELS // 4 * 4**3,
+    ),
+    "two images of SW": (
+        lambda: total(build("resnet50", "swa", 7), batch=2),
+        lambda: 2 * (BASE + 31 * WHITENED_ELEMENTS + 72 * 16**3),
+    ),
     "ADE20K classes": (
-        lambda: total(build("resnet50-seg", num_classes=150), 713) - total(build("resnet50-seg"), 713),
+        lambda: (
+            total(build("resnet50-seg", num_classes=150), 713) - total(build("resnet50-seg"), 713)
+        ),
         lambda: (150 - 19) * 512 * 90**2,
     ),
     "seven whitening more": (
-        lambda: total(build("resnet50-seg", "bw", 14), 713) - total(build("resnet50-seg", "bw", 7), 713),
+        lambda: (
+            total(build("resnet50-seg", "bw", 14), 713) - total(build("resnet50-seg", "bw", 7), 713)
+        ),
         lambda: 31 * (2 * 64 * 179**2 + (2 * 128 + 3 * 256) * 90**2) + 72 * 16**3,
     ),
 }
@@ -150,7 +193,13 @@ class CostedGate(Gate):
 
 def test_an_unknown_operation_is_named_with_its_place_and_the_remedy():
     net = nn.Sequential(nn.Linear(8, 4), Gate())
-    with pytest.raises(NotCounted, match=r"no cost for sigmoid, which ran in '1' \(Gate\); give Gate a method paper_flops"):
+    with pytest.raises(
+        NotCounted,
+        match=(
+            r"no cost for sigmoid, which ran in '1' \(Gate\); give Gate a method "
+            r"paper_flops"
+        ),
+    ):
         count_flops(net, (8,))
 
 
@@ -181,5 +230,8 @@ def test_nested_declarations_count_once():
 @pytest.mark.parametrize("norm", ["in", "ln", "iw"])
 def test_every_norm_has_a_cost(model, norm):
     layers = {"resnet20": 5, "stylizer": 15}[model]
-    more = count_flops(build(model, norm, layers), (3, 64, 64)).total - count_flops(build(model), (3, 64, 64)).total
+    more = (
+        count_flops(build(model, norm, layers), (3, 64, 64)).total
+        - count_flops(build(model), (3, 64, 64)).total
+    )
     assert (more > 0) == (norm == "iw")

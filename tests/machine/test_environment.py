@@ -53,11 +53,19 @@ def test_variables_are_told_by_name_but_not_places_nor_what_a_case_decides(found
         "CUDA_VISIBLE_DEVICES": "3",
         "NCCL_SOCKET_IFNAME": "eth1",
     }
-    assert unlike({**found, "variables": {}}, {**found, "variables": variables}) == ["MALLOC_ARENA_MAX: not set / 1"]
+    assert unlike({**found, "variables": {}}, {**found, "variables": variables}) == [
+        "MALLOC_ARENA_MAX: not set / 1"
+    ]
 
 
 def test_load_host_and_code_do_not_matter(found):
-    other = changed(found, now__load=99.0, system__host="other", code__commit="other", memory__total_bytes=found["memory"]["total_bytes"] + 4096)
+    other = changed(
+        found,
+        now__load=99.0,
+        system__host="other",
+        code__commit="other",
+        memory__total_bytes=found["memory"]["total_bytes"] + 4096,
+    )
     assert unlike(found, other) == []
     assert environment_id(found) == environment_id(other)
 
@@ -70,17 +78,29 @@ def test_native_kernels_are_told_but_not_against_a_record_from_before_they_were_
         "what calls the native kernels: C / not set",
     ]
     assert environment_id(found) != environment_id(other)
-    before = {**found, "torch": {name: fact for name, fact in found["torch"].items() if name != "native"}}
+    before = {
+        **found,
+        "torch": {name: fact for name, fact in found["torch"].items() if name != "native"},
+    }
     assert unlike(found, before) == unlike(before, found) == []
 
 
 def test_a_gpu_more_is_told(found):
     card = {"name": "NVIDIA H100 80GB HBM3", "driver": "1", "uuid": "a"}
-    assert "GPU: not set / NVIDIA H100 80GB HBM3" in unlike({**found, "gpus": []}, {**found, "gpus": [card]})
+    assert "GPU: not set / NVIDIA H100 80GB HBM3" in unlike(
+        {**found, "gpus": []}, {**found, "gpus": [card]}
+    )
     assert unlike({**found, "gpus": [card]}, {**found, "gpus": [{**card, "uuid": "b"}]}) == []
 
 
-@pytest.mark.parametrize("strange", [{}, {"variables": 3, "memory": {"total_bytes": 10**400}, "gpus": ["one"], "processor": []}, {"memory": 7, "gpus": {}}])
+@pytest.mark.parametrize(
+    "strange",
+    [
+        {},
+        {"variables": 3, "memory": {"total_bytes": 10**400}, "gpus": ["one"], "processor": []},
+        {"memory": 7, "gpus": {}},
+    ],
+)
 def test_a_record_that_somebody_changed_is_unlike_and_no_traceback(found, strange):
     assert unlike(found, strange)
     assert environment_id(found) != environment_id(strange)
@@ -100,11 +120,18 @@ def test_labels_are_short_and_fit_for_a_folder(name, short):
 
 
 def test_a_gpu_gives_the_label():
-    assert label({"processor": {"model": "x"}, "gpus": [{"name": "NVIDIA H100 80GB HBM3"}]}) == "h100-80gb-hbm3"
+    assert (
+        label({"processor": {"model": "x"}, "gpus": [{"name": "NVIDIA H100 80GB HBM3"}]})
+        == "h100-80gb-hbm3"
+    )
 
 
 def test_recording_leaves_torch_unloaded():
-    program = "import sys; from swbench.machine.environment import record; record(torch_facts={}); assert not {'torch', 'numpy', 'scipy'} & set(sys.modules)"
+    program = (
+        "import sys; from swbench.machine.environment import record; "
+        "record(torch_facts={}); assert not {'torch', 'numpy', 'scipy'} & "
+        "set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=software.PACKAGE_ROOT.parent)
 
 
@@ -120,7 +147,9 @@ def test_torch_tells_its_build():
 
 def test_a_torch_that_does_not_load_is_a_fact(monkeypatch):
     def fails(*arguments, **options):
-        raise subprocess.CalledProcessError(1, "python", stderr="Traceback\nImportError: libgomp is missing\n")
+        raise subprocess.CalledProcessError(
+            1, "python", stderr="Traceback\nImportError: libgomp is missing\n"
+        )
 
     monkeypatch.setattr(software.subprocess, "run", fails)
     assert software.torch_facts_apart() == {"error": "ImportError: libgomp is missing"}
@@ -153,7 +182,9 @@ def test_usable_cores_are_no_more_than_the_quota_and_never_none(tmp_path, limit,
     (tmp_path / "proc/self").mkdir(parents=True)
     (tmp_path / "proc/self/cgroup").write_text("0::/outer/inner\n")
     (group / "cpu.max").write_text(limit + "\n")
-    assert hardware.usable_cores(tmp_path) == (cores or hardware.cores(tmp_path)["physical_allowed"])
+    assert hardware.usable_cores(tmp_path) == (
+        cores or hardware.cores(tmp_path)["physical_allowed"]
+    )
 
 
 def test_cgroup_limits_of_version_1(tmp_path):
@@ -174,7 +205,14 @@ def test_a_machine_that_says_nothing_is_recorded_with_gaps(tmp_path):
     assert hardware.now(tmp_path)["pressure_percent"] == {"cpu": None, "memory": None, "io": None}
 
 
-@pytest.mark.parametrize(("file", "value", "on"), [("intel_pstate/no_turbo", "1", False), ("intel_pstate/no_turbo", "0", True), ("cpufreq/boost", "1", True)])
+@pytest.mark.parametrize(
+    ("file", "value", "on"),
+    [
+        ("intel_pstate/no_turbo", "1", False),
+        ("intel_pstate/no_turbo", "0", True),
+        ("cpufreq/boost", "1", True),
+    ],
+)
 def test_turbo(tmp_path, file, value, on):
     path = tmp_path / "sys/devices/system/cpu" / file
     path.parent.mkdir(parents=True)

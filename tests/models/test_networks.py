@@ -21,7 +21,9 @@ def step(net, side, batch=2):
 @pytest.mark.parametrize("norm", norms.names())
 @pytest.mark.parametrize("model", ["resnet20", "stylizer"])
 def test_small_networks_train_with_every_norm(model, norm):
-    net = models.build(model, norm=norm, layers=0 if norm == "bn" else LAYERS[model], num_classes=10)
+    net = models.build(
+        model, norm=norm, layers=0 if norm == "bn" else LAYERS[model], num_classes=10
+    )
     y = step(net, SIDE[model])
     assert y.isfinite().all()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
@@ -68,7 +70,14 @@ def test_parameters(model, parameters):
 def test_the_trunk_has_torchvisions_names():
     with torch.device("meta"):
         names = models.build("resnet50").state_dict().keys()
-    assert {"conv1.weight", "bn1.running_var", "layer3.5.conv2.weight", "layer1.0.downsample.1.bias", "layer4.2.bn3.weight", "fc.bias"} <= set(names)
+    assert {
+        "conv1.weight",
+        "bn1.running_var",
+        "layer3.5.conv2.weight",
+        "layer1.0.downsample.1.bias",
+        "layer4.2.bn3.weight",
+        "fc.bias",
+    } <= set(names)
 
 
 def test_stride_sits_in_the_3x3_and_dilation_replaces_it():
@@ -76,14 +85,25 @@ def test_stride_sits_in_the_3x3_and_dilation_replaces_it():
         plain, dilated = models.build("resnet50"), models.build("resnet50-seg")
     assert plain.layer3[0].conv1.stride == (1, 1)
     assert plain.layer3[0].conv2.stride == (2, 2)
-    assert [getattr(dilated, f"layer{stage}")[0].conv2.dilation[0] for stage in (1, 2, 3, 4)] == [1, 1, 2, 4]
+    assert [getattr(dilated, f"layer{stage}")[0].conv2.dilation[0] for stage in (1, 2, 3, 4)] == [
+        1,
+        1,
+        2,
+        4,
+    ]
     assert dilated.layer4[0].conv2.stride == (1, 1)
 
 
 def test_the_norm_sits_where_the_placement_says():
     net = models.build("resnet50", norm="swa", layers=14, solver="eigh")
-    whitened = [name for name, module in net.named_modules() if type(module).__name__ == "SwitchWhiten2d"]
-    assert whitened == ["bn1"] + [f"layer{stage}.{block}.bn2" for stage, blocks in ((1, 3), (2, 4), (3, 6)) for block in range(blocks)]
+    whitened = [
+        name for name, module in net.named_modules() if type(module).__name__ == "SwitchWhiten2d"
+    ]
+    assert whitened == ["bn1"] + [
+        f"layer{stage}.{block}.bn2"
+        for stage, blocks in ((1, 3), (2, 4), (3, 6))
+        for block in range(blocks)
+    ]
 
 
 def test_norm_at_decides_everything():

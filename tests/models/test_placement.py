@@ -28,7 +28,9 @@ def test_placement_is_the_papers(model, layers):
 
 
 def test_every_placement_is_tested():
-    assert set(PAPER) == {(model, layers) for model, counts in models.PLACEMENTS.items() for layers in counts}
+    assert set(PAPER) == {
+        (model, layers) for model, counts in models.PLACEMENTS.items() for layers in counts
+    }
     assert set(models.PLACEMENTS) == set(models.names())
 
 
@@ -40,7 +42,10 @@ def test_matrices_an_image(model, side, layers, matrices):
 
 def test_describe_gives_channels_and_maps():
     rows = describe("resnet50-seg", 7, (713, 713))
-    assert [(row.site.channels, row.height, row.width) for row in rows] == [(64, 357, 357), (64, 179, 179)] + [(128, 90, 90)] * 2 + [(256, 90, 90)] * 3
+    assert [(row.site.channels, row.height, row.width) for row in rows] == [
+        (64, 357, 357),
+        (64, 179, 179),
+    ] + [(128, 90, 90)] * 2 + [(256, 90, 90)] * 3
     assert (rows[-1].site.stage, rows[-1].site.block) == (3, 4)
 
 
@@ -78,7 +83,9 @@ def test_a_group_that_does_not_divide_is_one_line():
         models.check_group("resnet20", 32)
 
 
-@pytest.mark.parametrize(("model", "least"), [("resnet50", 33), ("resnet50-seg", 9), ("resnet20", 5), ("stylizer", 41)])
+@pytest.mark.parametrize(
+    ("model", "least"), [("resnet50", 33), ("resnet50-seg", 9), ("resnet20", 5), ("stylizer", 41)]
+)
 def test_the_minimum_is_the_least_image_that_trains(model, least):
     import torch
 

@@ -1,4 +1,6 @@
-"""A network of one's own: its batch norms become sites, and its placements are checked when it is registered."""
+"""A network of one's own: its batch norms become sites, and its placements are checked when it is
+registered.
+"""
 
 import pytest
 from torch import nn
@@ -9,7 +11,13 @@ from swbench.models.swapping import swap_norms
 
 def net():
     branch = nn.Sequential(nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8))
-    return nn.ModuleDict({"stem": nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), "branch": branch, "last": nn.BatchNorm2d(16)})
+    return nn.ModuleDict(
+        {
+            "stem": nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)),
+            "branch": branch,
+            "last": nn.BatchNorm2d(16),
+        }
+    )
 
 
 def test_every_batch_norm_is_a_site_in_the_order_of_the_model():

@@ -1,4 +1,6 @@
-"""Whole layers called without ctypes: the same results, and nothing taken that is not plain memory of the right shape."""
+"""Whole layers called without ctypes: the same results, and nothing taken that is not plain memory
+of the right shape.
+"""
 
 import gc
 import sys
@@ -14,9 +16,13 @@ from swbench.norms.kernels.native import NativeKernels
 from swbench.norms.kernels.native_whole import Whole
 from swbench.norms.layers import BatchWhiten2d, InstanceWhiten2d, SwitchWhiten2d
 
-needs_library = pytest.mark.skipif(library.missing() is not None, reason="the native kernels are not built here")
+needs_library = pytest.mark.skipif(
+    library.missing() is not None, reason="the native kernels are not built here"
+)
 pytestmark = needs_library
-needs_calls = pytest.mark.skipif(library.calls() is None, reason="no headers of Python at build time, or torch before 2.10")
+needs_calls = pytest.mark.skipif(
+    library.calls() is None, reason="no headers of Python at build time, or torch before 2.10"
+)
 
 LAYERS = {
     "bw": lambda: BatchWhiten2d(32, 16),
@@ -30,7 +36,9 @@ LAYERS = {
 
 
 def both_ways(make, x: torch.Tensor, training: bool = True) -> list[torch.Tensor]:
-    """y, the gradients of x and of every parameter, and the running statistics, of a new layer with parameters that are not those of a new layer."""
+    """y, the gradients of x and of every parameter, and the running statistics, of a new layer with
+    parameters that are not those of a new layer.
+    """
     layer = make().train(training)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -38,7 +46,11 @@ def both_ways(make, x: torch.Tensor, training: bool = True) -> list[torch.Tensor
             p.add_(torch.rand(p.shape, generator=generator))
     x = x.detach().requires_grad_()
     y = layer(x)
-    y.backward(torch.randn(y.shape, generator=generator).to(memory_format=torch.channels_last if not x.is_contiguous() else torch.contiguous_format))
+    y.backward(
+        torch.randn(y.shape, generator=generator).to(
+            memory_format=torch.channels_last if not x.is_contiguous() else torch.contiguous_format
+        )
+    )
     assert layer.chosen["kernels"] == "native"
     return [y, x.grad, *(p.grad for p in layer.parameters()), *layer.buffers()]
 
@@ -53,11 +65,14 @@ def ready_of(layer) -> Whole:
 @pytest.mark.parametrize("last", [False, True], ids=["contiguous", "channels_last"])
 @pytest.mark.parametrize("images", [1, 3])
 @pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
-def test_what_ctypes_calls_and_what_it_does_not_call_agree_to_the_last_bit(monkeypatch, make, images, last, training) -> None:
+def test_what_ctypes_calls_and_what_it_does_not_call_agree_to_the_last_bit(
+    monkeypatch, make, images, last, training
+) -> None:
     x = torch.randn(images, 32, 5, 7, generator=torch.Generator().manual_seed(0))
     x = x.to(memory_format=torch.channels_last) if last else x
     with monkeypatch.context() as alone:
-        alone.setattr(Whole, "forward", None)  # so that nothing but the module in C can have done it
+        # so that nothing but the module in C can have done it
+        alone.setattr(Whole, "forward", None)
         alone.setattr(Whole, "backward", None)
         direct = both_ways(make, x, training)
     monkeypatch.setattr(library, "calls", lambda: None)
@@ -92,7 +107,9 @@ TALL = (160, 161)
 
 
 def of_threads(make, x: torch.Tensor, training: bool) -> list[list[torch.Tensor]]:
-    """With one thread a group after the other; sums and maps by turns where groups are few for the threads; too many wait for others."""
+    """With one thread a group after the other; sums and maps by turns where groups are few for the
+    threads; too many wait for others.
+    """
     threads, results = torch.get_num_threads(), []
     try:
         for count in (1, 2, 5):
@@ -111,7 +128,9 @@ def agree_to_the_last_bit(results: list[list[torch.Tensor]]) -> None:
 
 @pytest.mark.parametrize("last", [False, True], ids=["contiguous", "channels_last"])
 @pytest.mark.parametrize(("make", "images"), PAIRS.values(), ids=PAIRS)
-def test_group_by_group_in_turns_and_pass_by_pass_agree_to_the_last_bit(monkeypatch, make, images, last) -> None:
+def test_group_by_group_in_turns_and_pass_by_pass_agree_to_the_last_bit(
+    monkeypatch, make, images, last
+) -> None:
     x = torch.randn(images, make().num_features, *TALL, generator=torch.Generator().manual_seed(0))
     x = x.to(memory_format=torch.channels_last) if last else x
     results = of_threads(make, x, True)
@@ -144,7 +163,10 @@ def test_a_view_whose_memory_holds_the_opposite_is_read_as_what_it_stands_for() 
 def test_only_plain_memory_of_the_right_shape_is_taken() -> None:
     layer, x = SwitchWhiten2d(32, 16), torch.randn(2, 32, 4, 5)
     layer(x)
-    call, given = ready_of(layer).call, [layer.weight, layer.bias, layer.sw_mean_weight, layer.sw_var_weight]
+    call, given = (
+        ready_of(layer).call,
+        [layer.weight, layer.bias, layer.sw_mean_weight, layer.sw_var_weight],
+    )
     others = [
         x.double(),
         x[:1],
@@ -162,12 +184,22 @@ def test_only_plain_memory_of_the_right_shape_is_taken() -> None:
     assert call.takes(x, *given)
     assert not [other for other in others if call.takes(other, *given)]
     kept, shape = layer.running_cov.data, layer.running_cov.shape
-    for other in (kept.flatten(), kept.mT.contiguous().mT, kept.double(), torch.zeros(1).expand(shape)):
+    for other in (
+        kept.flatten(),
+        kept.mT.contiguous().mT,
+        kept.double(),
+        torch.zeros(1).expand(shape),
+    ):
         layer.running_cov.data = other
         assert not call.takes(x, *given)
     layer.running_cov.data = kept
     for i in range(4):
-        for other in (given[i].double(), given[i][:-1], torch.ones(64)[::2] if i < 2 else torch.ones(4)[::2], 1.0):
+        for other in (
+            given[i].double(),
+            given[i][:-1],
+            torch.ones(64)[::2] if i < 2 else torch.ones(4)[::2],
+            1.0,
+        ):
             assert not call.takes(x, *given[:i], other, *given[i + 1 :])
         assert call.takes(x, *given[:i], None, *given[i + 1 :])
     y, room = call.forward(x, *given)
@@ -200,7 +232,10 @@ def test_wrong_arguments_are_refused() -> None:
 def test_nothing_is_kept_of_a_call() -> None:
     layer, x = SwitchWhiten2d(32, 16), torch.randn(2, 32, 4, 5)
     layer(x)
-    whole, given = ready_of(layer), [layer.weight, layer.bias, layer.sw_mean_weight, layer.sw_var_weight]
+    whole, given = (
+        ready_of(layer),
+        [layer.weight, layer.bias, layer.sw_mean_weight, layer.sw_var_weight],
+    )
     watched = (x, *given, *whole.like, layer.running_mean, torch.empty_like, None, True)
 
     def there_and_back() -> None:
@@ -212,7 +247,10 @@ def test_nothing_is_kept_of_a_call() -> None:
     before = [sys.getrefcount(thing) for thing in watched]
     for _ in range(100):
         there_and_back()
-    assert max(abs(sys.getrefcount(thing) - then) for thing, then in zip(watched, before, strict=True)) < 20
+    assert (
+        max(abs(sys.getrefcount(thing) - then) for thing, then in zip(watched, before, strict=True))
+        < 20
+    )
     y, room = whole.call.forward(x, *given)
     made = [y, room, *whole.call.backward(y, x, room, (True,) * 5 + (False,))[:5]]
     gone = [weakref.ref(one) for one in made]
@@ -248,4 +286,5 @@ def test_a_transform_of_functorch_is_refused_as_by_every_function_without_a_rule
         torch.func.grad(lambda image: layer(image).sum())(x)
     left = []
     torch.func.grad(lambda image: (left.append(image), image.sum())[1])(x)
-    assert torch.equal(layer(left[0]), layer(x))  # what a transform leaves behind is the tensor it wrapped
+    # what a transform leaves behind is the tensor it wrapped
+    assert torch.equal(layer(left[0]), layer(x))

@@ -34,7 +34,9 @@ def test_a_library_of_something_else_is_told(fresh, monkeypatch, tmp_path):
 @pytest.mark.skipif(library.missing() is not None, reason=str(library.missing()))
 class TestBuilt:
     def test_one_built_from_other_sources_is_not_called(self, fresh, monkeypatch, tmp_path):
-        """Its functions may take other arguments: after an update without a build they would crash."""
+        """Its functions may take other arguments: after an update without a build they would
+        crash.
+        """
         (tmp_path / "isa.c").write_text("int other;")
         assert library.sources.digest() != library.sources.digest(tmp_path)
         monkeypatch.setattr(library.sources.digest, "__defaults__", (tmp_path,))

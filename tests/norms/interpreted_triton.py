@@ -1,4 +1,6 @@
-"""The fused layers against the naive float64 layer, in Triton's interpreter or on a GPU. Collected only by `test_triton_norms.py`, in a process of its own."""
+"""The fused layers against the naive float64 layer, in Triton's interpreter or on a GPU. Collected
+only by `test_triton_norms.py`, in a process of its own.
+"""
 
 import copy
 
@@ -79,7 +81,9 @@ def test_low_precision_parameters_and_running_statistics():
     layer = make("swb", 16, 8, True, torch.bfloat16)
     x, dy = inputs((2, 16, 6, 7), torch.bfloat16)
     layer(x.requires_grad_()).backward(dy)
-    assert all(p.grad.dtype == torch.bfloat16 and p.grad.isfinite().all() for p in layer.parameters())
+    assert all(
+        p.grad.dtype == torch.bfloat16 and p.grad.isfinite().all() for p in layer.parameters()
+    )
 
 
 @pytest.mark.parametrize("images", [1, 2])
@@ -117,8 +121,13 @@ def test_another_solver_goes_through_the_small_algebra():
     y = layer(x.requires_grad_())
     assert type(y.grad_fn).__name__ == "WhiteningBackward"
     torch.testing.assert_close(y.cpu().double(), want, rtol=2e-4, atol=2e-4)
-    got, right = torch.autograd.grad(y, x, dy)[0], torch.autograd.grad(want, exact, dy.cpu().double())[0]
-    torch.testing.assert_close(got.cpu().double(), right, rtol=2e-4, atol=2e-4 * right.abs().max().item())
+    got, right = (
+        torch.autograd.grad(y, x, dy)[0],
+        torch.autograd.grad(want, exact, dy.cpu().double())[0],
+    )
+    torch.testing.assert_close(
+        got.cpu().double(), right, rtol=2e-4, atol=2e-4 * right.abs().max().item()
+    )
 
 
 def test_training_between_the_two_ways_of_an_eval_call_changes_nothing():
@@ -133,22 +142,34 @@ def test_training_between_the_two_ways_of_an_eval_call_changes_nothing():
 @pytest.mark.parametrize(("images", "train"), [(1, True), (2, True), (2, False)])
 @pytest.mark.parametrize("name", ["iw", "bw", "swa", "swb-tied"])
 def test_the_halves_are_the_layer(name, images, train):
-    """As compiled graphs call them: backward without running statistics at hand, with a room that is larger than it must be."""
+    """As compiled graphs call them: backward without running statistics at hand, with a room that
+    is larger than it must be.
+    """
     layer = make(name, 12, 4, train)  # no multiple of a line of the room
     other = copy.deepcopy(layer)
     x, dy = inputs((images, 12, 3, 5))
     y = layer(x.requires_grad_())
     want = torch.autograd.grad(y, [x, *layer.parameters()], dy)
     kernels, solver = kernel_sets.named("triton"), solvers.get("polar-triton")
-    running = Running(other.running_mean, other.running_cov, other.momentum) if other.recipe.uses_batch else None
+    running = (
+        Running(other.running_mean, other.running_cov, other.momentum)
+        if other.recipe.uses_batch
+        else None
+    )
     call = Call(other.recipe, solver, kernels, running, train)
-    given = tuple(p if p is None else p.detach() for p in (other.weight, other.bias, *other._logits()))
+    given = tuple(
+        p if p is None else p.detach() for p in (other.weight, other.bias, *other._logits())
+    )
     halves = kernels.halves(call)
     sizes = [halves.room(call, n, 12, torch.float32, DEVICE) for n in (2, 3, 4)]
     assert sizes[2] - sizes[1] == sizes[1] - sizes[0]
-    room = torch.full((halves.room(call, images, 12, torch.float32, DEVICE),), torch.nan, device=DEVICE)
+    room = torch.full(
+        (halves.room(call, images, 12, torch.float32, DEVICE),), torch.nan, device=DEVICE
+    )
     assert torch.equal(halves.forward(call, x.detach(), given, room), y)
-    got = halves.backward(Call(other.recipe, solver, kernels, None, train), dy, x.detach(), given, room, True)
+    got = halves.backward(
+        Call(other.recipe, solver, kernels, None, train), dy, x.detach(), given, room, True
+    )
     if layer.recipe.layer_index is not None and name == "swb-tied":
         got = (*got[:3], got[3] + got[4])
     found = [g for g in got if g is not None]
@@ -164,14 +185,24 @@ def test_a_compiled_graph_runs_on_the_same_kernels(train):
     for x, dy in (inputs((2, 12, 3, 5)), inputs((2, 12, 3, 5))):
         y, want = run(x.requires_grad_()), layer(x)
         assert other.chosen == layer.chosen == {"solver": "polar-triton", "kernels": "triton"}
-        got, right = (torch.autograd.grad(out, [x, *of.parameters()], dy) for out, of in ((y, other), (want, layer)))
-        assert all(torch.equal(a, b) for a, b in zip((y, *got, *other.buffers()), (want, *right, *layer.buffers()), strict=True))
+        got, right = (
+            torch.autograd.grad(out, [x, *of.parameters()], dy)
+            for out, of in ((y, other), (want, layer))
+        )
+        assert all(
+            torch.equal(a, b)
+            for a, b in zip(
+                (y, *got, *other.buffers()), (want, *right, *layer.buffers()), strict=True
+            )
+        )
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("train", [True, False])
 def test_a_trace_leaves_nothing_out(train):
-    """Kernels write through addresses, which no trace records: the trace is made of torch operations."""
+    """Kernels write through addresses, which no trace records: the trace is made of torch
+    operations.
+    """
     layer = make("swa", 8, 4, train)
     with torch.no_grad():
         traced = torch.jit.trace(copy.deepcopy(layer), inputs((1, 8, 3, 5))[0])
@@ -208,6 +239,8 @@ def test_nothing_that_is_kept_is_made_while_a_compiled_layer_runs():
 
 def test_is_differentiable_once():
     x, dy = inputs((2, 16, 3, 3))
-    (first,) = torch.autograd.grad(make("swa", 16, 8, True)(x.requires_grad_()), x, dy, create_graph=True)
+    (first,) = torch.autograd.grad(
+        make("swa", 16, 8, True)(x.requires_grad_()), x, dy, create_graph=True
+    )
     with pytest.raises(RuntimeError, match=r"once_differentiable|does not require grad"):
         first.sum().backward()

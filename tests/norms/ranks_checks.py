@@ -1,4 +1,6 @@
-"""What every rank checks, run by `test_synchronised_layers` in all ranks at once: `python ranks_checks.py FOLDER RANKS BACKEND DEVICE RANK`."""
+"""What every rank checks, run by `test_synchronised_layers` in all ranks at once: `python
+ranks_checks.py FOLDER RANKS BACKEND DEVICE RANK`.
+"""
 
 import datetime
 import itertools
@@ -52,7 +54,9 @@ def equal_to_one_process(group, sizes, kind, layout=torch.contiguous_format, **g
             torch.testing.assert_close(buffer, dict(whole.named_buffers())[name], **CLOSE)
             everywhere = [torch.empty_like(buffer) for _ in range(group.size)]
             dist.all_gather(everywhere, buffer, group=group.handle)
-            assert all(torch.equal(buffer, other) for other in everywhere), f"{name} differs between ranks"
+            assert all(torch.equal(buffer, other) for other in everywhere), (
+                f"{name} differs between ranks"
+            )
         whole.zero_grad(), layer.zero_grad()
     return layer
 
@@ -71,14 +75,20 @@ def check_layout_and_no_affine(group):
 def check_nothing_anywhere(group):
     layer = build("swb", process_group=group.handle)
     before = [b.clone() for b in layer.buffers()]
-    y, _, found = run(layer, torch.empty(0, 8, 3, 5, dtype=torch.float64), torch.empty(0, 8, 3, 5, dtype=torch.float64))
+    y, _, found = run(
+        layer,
+        torch.empty(0, 8, 3, 5, dtype=torch.float64),
+        torch.empty(0, 8, 3, 5, dtype=torch.float64),
+    )
     assert y.shape == (0, 8, 3, 5)
     assert all(torch.equal(a, b) for a, b in zip(before, layer.buffers(), strict=True))
     assert all(not g.any() for g in found.values())
 
 
 def check_images_of_other_sizes(group):
-    """The count is of pixels: 2 images of 3×5 on one rank and 1 of 6×5 on the other are 60 pixels, half of them each."""
+    """The count is of pixels: 2 images of 3×5 on one rank and 1 of 6×5 on the other are 60 pixels,
+    half of them each.
+    """
     layer, whole = build("bw", process_group=group.handle), build("bw")
     x, _ = data(2)
     tall = x.transpose(0, 1).reshape(1, 8, 6, 5)
@@ -90,7 +100,9 @@ def check_images_of_other_sizes(group):
 
 
 def check_means_far_from_zero(group):
-    """float32, means 10⁴ standard deviations away and 10 apart between ranks: each rank shifts by a pixel of its own."""
+    """float32, means 10⁴ standard deviations away and 10 apart between ranks: each rank shifts by a
+    pixel of its own.
+    """
     exact = build("bw", affine=False)
     layer = build("bw", affine=False, process_group=group.handle).float()
     x, _ = data(8)
@@ -101,7 +113,9 @@ def check_means_far_from_zero(group):
 
 
 def check_whatever_is_chosen(group):
-    """float32 with the kernels and the solver that `auto` chooses here: a set that does a layer in one piece must not leave others out."""
+    """float32 with the kernels and the solver that `auto` chooses here: a set that does a layer in
+    one piece must not leave others out.
+    """
     for kind, sizes in itertools.product(KINDS, ((6, 2), (1, 1), (0, 3))):
         exact, layer = build(kind), build(kind, process_group=group.handle, solver="auto").float()
         x, dy = data(sum(sizes), size=(6, 7))
@@ -109,22 +123,36 @@ def check_whatever_is_chosen(group):
         y, dx, _ = run(layer, group.own(x, sizes).float(), group.own(dy, sizes).float())
         torch.testing.assert_close(y.double(), group.own(wanted_y, sizes), rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(dx.double(), group.own(wanted_dx, sizes), rtol=1e-3, atol=1e-3)
-        torch.testing.assert_close(layer.running_cov.double(), exact.running_cov, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            layer.running_cov.double(), exact.running_cov, rtol=1e-4, atol=1e-4
+        )
 
 
 def check_eval_needs_nobody(group):
-    """In eval mode nothing is sent: one rank alone gets through, and no gradient flows through batch statistics."""
+    """In eval mode nothing is sent: one rank alone gets through, and no gradient flows through
+    batch statistics.
+    """
     for kind in KINDS:
         alone, layer = build(kind).eval(), build(kind, process_group=group.handle).eval()
         if group.rank == 0:
             x, dy = data(3)
             wanted, found = run(alone, x, dy), run(layer, x, dy)
-            for a, b in zip((*found[:2], *found[2].values()), (*wanted[:2], *wanted[2].values()), strict=True):
+            for a, b in zip(
+                (*found[:2], *found[2].values()), (*wanted[:2], *wanted[2].values()), strict=True
+            ):
                 assert torch.equal(a, b)
             names = [name for name, _ in layer.named_parameters()]
             small, _ = data(1, size=(1, 2))
-            given = (small.requires_grad_(), *(p.detach().requires_grad_() for p in layer.parameters()))
-            assert torch.autograd.gradcheck(lambda x, *ps, layer=layer, names=names: functional_call(layer, dict(zip(names, ps, strict=True)), (x,)), given)
+            given = (
+                small.requires_grad_(),
+                *(p.detach().requires_grad_() for p in layer.parameters()),
+            )
+            assert torch.autograd.gradcheck(
+                lambda x, *ps, layer=layer, names=names: functional_call(
+                    layer, dict(zip(names, ps, strict=True)), (x,)
+                ),
+                given,
+            )
             assert layer(torch.empty(0, 8, 3, 5, dtype=torch.float64)).shape[0] == 0
 
 
@@ -134,24 +162,41 @@ def check_gradcheck(group, sizes):
         names = [name for name, _ in layer.named_parameters()]
 
         def call(x, *parameters, layer=layer, names=names):
-            shared = {name: Shared.apply(p, group) for name, p in zip(names, parameters, strict=True)}
-            return Everyones.apply(functional_call(layer, shared, (Mine.apply(x, group, sizes),)), group, sizes)
+            shared = {
+                name: Shared.apply(p, group) for name, p in zip(names, parameters, strict=True)
+            }
+            return Everyones.apply(
+                functional_call(layer, shared, (Mine.apply(x, group, sizes),)), group, sizes
+            )
 
         x, _ = data(sum(sizes), 4, size=(1, 3))
-        assert torch.autograd.gradcheck(call, (x.requires_grad_(), *(p.detach().requires_grad_() for p in layer.parameters())))
+        assert torch.autograd.gradcheck(
+            call, (x.requires_grad_(), *(p.detach().requires_grad_() for p in layer.parameters()))
+        )
 
 
 def network():
     torch.manual_seed(3)
-    layers = [nn.Conv2d(3, 8, 3, bias=False), SwitchWhiten2d(8, 4, sw_type=5, solver="eigh"), nn.ReLU(), nn.Conv2d(8, 8, 3), BatchWhiten2d(8, 4, solver="eigh")]
+    layers = [
+        nn.Conv2d(3, 8, 3, bias=False),
+        SwitchWhiten2d(8, 4, sw_type=5, solver="eigh"),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3),
+        BatchWhiten2d(8, 4, solver="eigh"),
+    ]
     return nn.Sequential(*layers, InstanceWhiten2d(8, 4, solver="eigh")).double()
 
 
 def check_distributed_data_parallel(group, sizes):
     """Gradients are the mean over ranks of what one process gets from the summed loss."""
     whole = network()
-    spread = DistributedDataParallel(convert_sync_whitening(network(), group.handle), process_group=group.handle)
-    x, dy = torch.randn(sum(sizes), 3, 8, 8, dtype=torch.float64), torch.randn(sum(sizes), 8, 4, 4, dtype=torch.float64)
+    spread = DistributedDataParallel(
+        convert_sync_whitening(network(), group.handle), process_group=group.handle
+    )
+    x, dy = (
+        torch.randn(sum(sizes), 3, 8, 8, dtype=torch.float64),
+        torch.randn(sum(sizes), 8, 4, 4, dtype=torch.float64),
+    )
     for _ in range(2):
         whole.zero_grad(), spread.zero_grad()
         whole(x).backward(dy)
@@ -166,17 +211,25 @@ def check_communication(group):
     """What the layers send is what the formula says: one gather forward, one sum backward, each."""
     model = convert_sync_whitening(network(), group.handle)
     wanted = traffic(model, torch.float64)
-    assert [(one.gather_bytes, one.reduce_bytes) for one in wanted] == [((8 * 5 + 1) * 8, 8 * 5 * 8)] * 2
+    assert [(one.gather_bytes, one.reduce_bytes) for one in wanted] == [
+        ((8 * 5 + 1) * 8, 8 * 5 * 8)
+    ] * 2
     x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
     found = {one.metric: one.samples[0] for one in sent(lambda: model(x).sum().backward())}
     assert found["communication_calls"] == 4
-    assert found["communication_bytes"] == sum(one.gather_bytes + one.reduce_bytes for one in wanted)
+    assert found["communication_bytes"] == sum(
+        one.gather_bytes + one.reduce_bytes for one in wanted
+    )
     assert found["communication_s"] > 0
-    assert {one.metric: one.samples[0] for one in sent(lambda: model.eval()(x))}["communication_calls"] == 0
+    assert {one.metric: one.samples[0] for one in sent(lambda: model.eval()(x))}[
+        "communication_calls"
+    ] == 0
 
 
 def check_the_default_group(everybody):
-    """`world` is looked up at each call; a converted network without torch.distributed is tested by the single process."""
+    """`world` is looked up at each call; a converted network without torch.distributed is tested by
+    the single process.
+    """
     model = convert_sync_whitening(nn.Sequential(build("swa")))
     assert model[0].process_group == "world"
     equal = build("swa")
@@ -188,11 +241,16 @@ def check_the_default_group(everybody):
 
 def check_the_slowest(group):
     """All ranks come to know the same times."""
-    found = Spread(Case(model="resnet20", batch=4, world=4)).slowest({"up": 1.0 + group.rank, "down": -1.0 - group.rank})
+    found = Spread(Case(model="resnet20", batch=4, world=4)).slowest(
+        {"up": 1.0 + group.rank, "down": -1.0 - group.rank}
+    )
     assert found == {"up": 4.0, "down": -1.0}
 
 
-CHECKS = {f"splits {name}": (len(sizes), lambda group, sizes=sizes: check_splits(group, sizes)) for name, sizes in SPLITS.items()}
+CHECKS = {
+    f"splits {name}": (len(sizes), lambda group, sizes=sizes: check_splits(group, sizes))
+    for name, sizes in SPLITS.items()
+}
 CHECKS |= {
     "layout and no affine": (2, check_layout_and_no_affine),
     "nothing anywhere": (2, check_nothing_anywhere),
@@ -212,10 +270,18 @@ CHECKS |= {
 
 
 def main(folder: str, world: int, backend: str, device: str, rank: int) -> None:
-    """Run every check this rank has a part in; write what went wrong, by check. The first failure ends all: the others wait in vain."""
+    """Run every check this rank has a part in; write what went wrong, by check. The first failure
+    ends all: the others wait in vain.
+    """
     torch.set_num_threads(1)
     torch.set_default_device(device)
-    dist.init_process_group(backend, init_method=f"file://{folder}/meet", world_size=world, rank=rank, timeout=datetime.timedelta(seconds=30))
+    dist.init_process_group(
+        backend,
+        init_method=f"file://{folder}/meet",
+        world_size=world,
+        rank=rank,
+        timeout=datetime.timedelta(seconds=30),
+    )
     groups = {size: Group(size) for size in (1, 2, 4) if size <= world}
     found = {}
     for name, (size, check) in CHECKS.items():

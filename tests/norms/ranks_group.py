@@ -1,4 +1,6 @@
-"""What the checks of ranks are made of: a process group, a layer and its data alike on all ranks, and a batch that is split and put together again."""
+"""What the checks of ranks are made of: a process group, a layer and its data alike on all ranks,
+and a batch that is split and put together again.
+"""
 
 import torch
 from torch import distributed as dist
@@ -35,7 +37,9 @@ def build(kind, channels=8, group=4, **options):
 
 def data(images=8, channels=8, layout=torch.contiguous_format, size=(3, 5)):
     torch.manual_seed(2)
-    x = torch.randn(images, channels, *size, dtype=torch.float64) * 2 + 3 * torch.randn(images, channels, 1, 1, dtype=torch.float64)
+    x = torch.randn(images, channels, *size, dtype=torch.float64) * 2 + 3 * torch.randn(
+        images, channels, 1, 1, dtype=torch.float64
+    )
     return x.contiguous(memory_format=layout), torch.randn_like(x)
 
 
@@ -47,7 +51,9 @@ def run(layer, x, dy):
 
 
 class Mine(torch.autograd.Function):
-    """This rank's images of a batch that all ranks hold; the gradient is put together from all ranks."""
+    """This rank's images of a batch that all ranks hold; the gradient is put together from all
+    ranks.
+    """
 
     @staticmethod
     def forward(ctx, x, group, sizes):

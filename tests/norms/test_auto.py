@@ -1,4 +1,6 @@
-"""`auto` answers from the measured table, with what is there, and `eigh` where nothing was measured."""
+"""`auto` answers from the measured table, with what is there, and `eigh` where nothing was
+measured.
+"""
 
 import pytest
 import torch
@@ -27,7 +29,8 @@ def table(monkeypatch):
 @pytest.mark.parametrize(
     ("group", "batch", "dtype", "device", "chosen"),
     [
-        (16, 12, torch.float32, "cpu", "polar"),  # the sum of both ways decides, among the solvers that are here
+        # the sum of both ways decides, among the solvers that are here
+        (16, 12, torch.float32, "cpu", "polar"),
         (9, 12, torch.float32, "cpu", "polar"),  # the next size up
         (40, 12, torch.float32, "cpu", "polar"),  # the largest size for any beyond
         (16, 500, torch.float32, "cpu", "svd"),  # the nearest batch
@@ -45,7 +48,14 @@ def test_choice(table, group, batch, dtype, device, chosen):
 @pytest.mark.parametrize(("group", "chosen"), [(64, "polar-native"), (65, "eigh")])
 def test_what_does_not_take_such_matrices_itself_is_not_chosen(monkeypatch, group, chosen):
     monkeypatch.setattr(PolarNative, "available", lambda self, device: None)
-    monkeypatch.setattr(auto, "measured", lambda: (Row("cpu", "float32", 128, 1, "polar-native", 1.0, 1.0), Row("cpu", "float32", 128, 1, "eigh", 2.0, 2.0)))
+    monkeypatch.setattr(
+        auto,
+        "measured",
+        lambda: (
+            Row("cpu", "float32", 128, 1, "polar-native", 1.0, 1.0),
+            Row("cpu", "float32", 128, 1, "eigh", 2.0, 2.0),
+        ),
+    )
     assert auto.by_batch("cpu", group, "float32") == ((auto.ANY, chosen),)
 
 

@@ -1,4 +1,6 @@
-"""Under compiled autograd, which calls a layer's backward by another way than the engine does, the gradients are those of the layer itself."""
+"""Under compiled autograd, which calls a layer's backward by another way than the engine does, the
+gradients are those of the layer itself.
+"""
 
 import contextlib
 import copy
@@ -11,7 +13,8 @@ from torch._dynamo import compiled_autograd
 pytestmark = [
     pytest.mark.usefixtures("fresh_compiler"),
     pytest.mark.filterwarnings("ignore:The .grad attribute"),  # torch itself looks
-    pytest.mark.filterwarnings("ignore:Dynamo"),  # of what it goes around: the backward pass of a layer is one graph or several
+    # of what it goes around: the backward pass of a layer is one graph or several
+    pytest.mark.filterwarnings("ignore:Dynamo"),
 ]
 
 
@@ -30,14 +33,21 @@ def gradients(model, run, x, dy, around=contextlib.nullcontext):
     y = run(x)
     with around():
         y.backward(dy)
-    return {"x": x.grad, **{name: one.grad for name, one in model.named_parameters()}, **{name: one.clone() for name, one in model.named_buffers()}}
+    return {
+        "x": x.grad,
+        **{name: one.grad for name, one in model.named_parameters()},
+        **{name: one.clone() for name, one in model.named_buffers()},
+    }
 
 
 def captured():
     return compiled_autograd._enable(torch.compile(backend="aot_eager"))
 
 
-@pytest.mark.parametrize(("kind", "train", "compiled"), [("swa", True, False), ("swb", False, False), ("iw", True, False), ("swa", True, True)])
+@pytest.mark.parametrize(
+    ("kind", "train", "compiled"),
+    [("swa", True, False), ("swb", False, False), ("iw", True, False), ("swa", True, True)],
+)
 @pytest.mark.parametrize("kernels", SETS)
 def test_gradients_are_those_of_the_layer(kernels, kind, train, compiled):
     """Of the layer called as it is, and of one whose forward pass is compiled too."""
@@ -61,7 +71,13 @@ def test_gradients_add_up_over_two_backward_passes(kernels):
             y = one(torch.randn(2, 3, 6, 5))
             with around():
                 y.backward(torch.randn(y.shape))
-    compare(*({name: parameter.grad for name, parameter in one.named_parameters()} for one in (model, twin)), 1e-5)
+    compare(
+        *(
+            {name: parameter.grad for name, parameter in one.named_parameters()}
+            for one in (model, twin)
+        ),
+        1e-5,
+    )
     assert captures()
 
 
@@ -79,6 +95,10 @@ def test_a_step_that_is_compiled_whole(kernels):
             model(x).backward(dy)
 
         step(given)
-    got = {"x": given.grad, **{name: one.grad for name, one in model.named_parameters()}, **dict(model.named_buffers())}
+    got = {
+        "x": given.grad,
+        **{name: one.grad for name, one in model.named_parameters()},
+        **dict(model.named_buffers()),
+    }
     compare(got, gradients(twin, twin, x, dy), 1e-5)
     assert captures()

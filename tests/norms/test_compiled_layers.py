@@ -1,4 +1,6 @@
-"""Compiled, a network with whitening layers is one graph, and gives what it gives uncompiled: outputs, gradients, running statistics."""
+"""Compiled, a network with whitening layers is one graph, and gives what it gives uncompiled:
+outputs, gradients, running statistics.
+"""
 
 import copy
 import shutil
@@ -22,8 +24,17 @@ KINDS = {
     "tied": (SwitchWhiten2d, {"sw_type": 3, "tie_weight": True}),
     "plain": (SwitchWhiten2d, {"sw_type": 2, "affine": False}),
 }
-SETS = ["torch", pytest.param("native", marks=pytest.mark.skipif(library.missing() is not None, reason=str(library.missing())))]
-needs_compiler = pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="inductor needs a C++ compiler")
+SETS = [
+    "torch",
+    pytest.param(
+        "native",
+        marks=pytest.mark.skipif(library.missing() is not None, reason=str(library.missing())),
+    ),
+]
+needs_compiler = pytest.mark.skipif(
+    shutil.which("g++") is None and shutil.which("clang++") is None,
+    reason="inductor needs a C++ compiler",
+)
 
 pytestmark = pytest.mark.usefixtures("fresh_compiler")
 
@@ -55,7 +66,11 @@ def results(model, run, x, autocast=None):
     dy = torch.randn(y.shape, generator=torch.Generator().manual_seed(1)).to(y)
     grads = torch.autograd.grad(y, [x, *model.parameters()], dy)
     names = ["x", *(name for name, _ in model.named_parameters())]
-    return {"y": y.detach(), **dict(zip(names, grads, strict=True)), **{name: buffer.clone() for name, buffer in model.named_buffers()}}
+    return {
+        "y": y.detach(),
+        **dict(zip(names, grads, strict=True)),
+        **{name: buffer.clone() for name, buffer in model.named_buffers()},
+    }
 
 
 def compare(got, want, tolerance):
@@ -63,7 +78,13 @@ def compare(got, want, tolerance):
     for name, right in want.items():
         assert got[name].dtype == right.dtype, name
         scale = max(1.0, right.abs().max().item())
-        torch.testing.assert_close(got[name] / scale, right / scale, rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            got[name] / scale,
+            right / scale,
+            rtol=tolerance,
+            atol=tolerance,
+            msg=lambda m, n=name: f"{n}: {m}",
+        )
 
 
 def both(model, x, tolerance=1e-6, backend="aot_eager", autocast=None, **options):
@@ -89,7 +110,11 @@ def test_one_graph_gives_what_the_layer_gives(kernels, kind, images, train):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_layouts_and_dtypes(layout, dtype):
     model = Network("swb", "auto").to(dtype=dtype, memory_format=layout)
-    both(model, torch.randn(2, 3, 6, 5, dtype=dtype).contiguous(memory_format=layout), 2e-2 if dtype == torch.bfloat16 else 1e-6)
+    both(
+        model,
+        torch.randn(2, 3, 6, 5, dtype=dtype).contiguous(memory_format=layout),
+        2e-2 if dtype == torch.bfloat16 else 1e-6,
+    )
 
 
 @pytest.mark.parametrize("kind", ["bw", "swa"])
@@ -101,7 +126,10 @@ def test_autocast(kind):
 @pytest.mark.parametrize("kind", ["bw", "swb"])
 def test_one_graph_serves_any_batch(kind, kernels):
     model = Network(kind, kernels, solver="polar-native" if kernels == "native" else "eigh")
-    twin, run = copy.deepcopy(model), torch.compile(model, fullgraph=True, backend="aot_eager", dynamic=True)
+    twin, run = (
+        copy.deepcopy(model),
+        torch.compile(model, fullgraph=True, backend="aot_eager", dynamic=True),
+    )
     for images in (2, 5, 3):
         x = torch.randn(images, 3, 6, 5)
         compare(results(model, run, x), results(twin, twin, x), 1e-6)
@@ -113,10 +141,23 @@ def test_without_gradients(grad):
     model = Network("swa", "auto").eval()
     x = torch.randn(2, 3, 6, 5)
     with grad():
-        torch.testing.assert_close(torch.compile(model, fullgraph=True, backend="aot_eager")(x), model(x))
+        torch.testing.assert_close(
+            torch.compile(model, fullgraph=True, backend="aot_eager")(x), model(x)
+        )
 
 
-@pytest.mark.parametrize("solver", ["newton5", "svd:backward=paper", "jacobi", "polar:backward=autograd", Newton(), Polar(backward="autograd")], ids=str)
+@pytest.mark.parametrize(
+    "solver",
+    [
+        "newton5",
+        "svd:backward=paper",
+        "jacobi",
+        "polar:backward=autograd",
+        Newton(),
+        Polar(backward="autograd"),
+    ],
+    ids=str,
+)
 def test_any_solver(solver):
     model = Network("swa", "torch", solver=solver)
     both(model, torch.randn(2, 3, 6, 5))
@@ -136,7 +177,9 @@ def test_only_x_is_saved_at_full_size():
     sizes, x = [], torch.randn(2, 8, 32, 32, requires_grad=True)
     run = torch.compile(model, fullgraph=True, backend="aot_eager")
     run(x)
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: sizes.append(t.numel()) or t, lambda t: t
+    ):
         run(x)
     assert sum(size == x.numel() for size in sizes) == 1
     assert max(size for size in sizes if size != x.numel()) <= x.numel() // 16
@@ -147,7 +190,9 @@ def test_a_solver_of_ones_own_must_be_registered():
         name = "mine"
 
     with pytest.raises((UnknownName, torch._dynamo.exc.TorchDynamoException), match="mine"):
-        torch.compile(Network("bw", "torch", solver=Mine()), fullgraph=True, backend="aot_eager")(torch.randn(2, 3, 6, 5))
+        torch.compile(Network("bw", "torch", solver=Mine()), fullgraph=True, backend="aot_eager")(
+            torch.randn(2, 3, 6, 5)
+        )
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch itself looks, at a break
@@ -187,7 +232,20 @@ def test_the_operators_keep_their_promises(kernels, kind, train):
     _, room = forward(*given)
     statistics, group, eps, _, training, solver, chosen, _ = given[7:]
     torch.library.opcheck(
-        ops.whiten_backward, (torch.randn_like(x), *given[:5], room, statistics, group, eps, training, solver, chosen, True), test_utils=checks
+        ops.whiten_backward,
+        (
+            torch.randn_like(x),
+            *given[:5],
+            room,
+            statistics,
+            group,
+            eps,
+            training,
+            solver,
+            chosen,
+            True,
+        ),
+        test_utils=checks,
     )
 
 

@@ -1,4 +1,6 @@
-"""A layer for ONNX is the layer, made of operations that ONNX has: `polar` stands for every exact solver, and no other for one that is not."""
+"""A layer for ONNX is the layer, made of operations that ONNX has: `polar` stands for every exact
+solver, and no other for one that is not.
+"""
 
 import copy
 import io
@@ -17,7 +19,14 @@ from swbench.norms.layers import SwitchWhiten2d
 from swbench.solvers import get, spectra
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-WITHOUT_A_FORM = ("aten::linalg_eigh", "aten::linalg_cholesky_ex", "aten::mT", "aten::add_", "aten::mul_", "aten::isfinite")
+WITHOUT_A_FORM = (
+    "aten::linalg_eigh",
+    "aten::linalg_cholesky_ex",
+    "aten::mT",
+    "aten::add_",
+    "aten::mul_",
+    "aten::isfinite",
+)
 
 
 @pytest.fixture
@@ -26,8 +35,16 @@ def as_for_onnx(monkeypatch):
 
 
 def test_asking_whether_it_is_exported_loads_nothing():
-    code = "import sys, torch; from swbench import SwitchWhiten2d; SwitchWhiten2d(8, 4)(torch.ones(1, 8, 2, 2)); print('torch.onnx' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+    code = (
+        "import sys, torch; from swbench import SwitchWhiten2d; SwitchWhiten2d(8, "
+        "4)(torch.ones(1, 8, 2, 2)); print('torch.onnx' in sys.modules)"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        == "False\n"
+    )
 
 
 def made(name, **options):
@@ -46,18 +63,29 @@ def test_it_is_the_layer_at_any_size(name, solver, as_for_onnx):
     for shape in ((1, 8, 6, 5), (3, 8, 7, 9)):
         x = 3 * torch.randn(shape) + 1
         torch.testing.assert_close(traced(x), layer(x), rtol=1e-4, atol=1e-4)
-    assert not [line for line in str(traced.inlined_graph).splitlines() if any(f"{name}(" in line for name in WITHOUT_A_FORM)]
+    assert not [
+        line
+        for line in str(traced.inlined_graph).splitlines()
+        if any(f"{name}(" in line for name in WITHOUT_A_FORM)
+    ]
 
 
 def test_it_says_that_polar_was_taken(as_for_onnx):
     layer = SwitchWhiten2d(8, 4, solver="eigh").eval()
-    torch.jit.trace(layer, torch.randn(2, 8, 4, 4), check_trace=False)  # which calls the layer itself
+    # which calls the layer itself
+    torch.jit.trace(layer, torch.randn(2, 8, 4, 4), check_trace=False)
     assert layer.chosen == {"solver": "polar", "kernels": "torch"}
 
 
 @pytest.mark.parametrize("solver", ["newton5", "cholesky"])
 def test_a_solver_that_is_not_exact_is_refused(solver, as_for_onnx):
-    with pytest.raises(ValueError, match=rf"'{solver}' \(.+\) has no form in ONNX, where all exact ones become 'polar'"):
+    with pytest.raises(
+        ValueError,
+        match=(
+            rf"'{solver}' \(.+\) has no form in ONNX, where all exact ones become "
+            r"'polar'"
+        ),
+    ):
         torch.jit.trace(SwitchWhiten2d(8, 4, solver=solver).eval(), torch.randn(2, 8, 4, 4))
 
 
@@ -84,14 +112,24 @@ def test_another_program_runs_it(name, dynamo, tmp_path, monkeypatch):
     if dynamo and torch.__version__ < (2, 11):
         pytest.skip("checked from torch 2.11 on; 2.6 does not say that it exports")
     monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
-    network, x = nn.Sequential(nn.Conv2d(3, 8, 3), made(name), nn.ReLU()).eval(), torch.randn(2, 3, 9, 9)
+    network, x = (
+        nn.Sequential(nn.Conv2d(3, 8, 3), made(name), nn.ReLU()).eval(),
+        torch.randn(2, 3, 9, 9),
+    )
     file = tmp_path / "network.onnx"
     if dynamo:
-        sizes = {axis: torch.export.Dim(word) for axis, word in ((0, "images"), (2, "height"), (3, "width"))}
-        torch.onnx.export(network, (x,), dynamo=True, dynamic_shapes=(sizes,), verbose=False).save(str(file))
+        sizes = {
+            axis: torch.export.Dim(word)
+            for axis, word in ((0, "images"), (2, "height"), (3, "width"))
+        }
+        torch.onnx.export(network, (x,), dynamo=True, dynamic_shapes=(sizes,), verbose=False).save(
+            str(file)
+        )
     else:
         written = io.BytesIO()
-        torch.onnx.export(network, (x,), written, dynamo=False, input_names=["x"], dynamic_axes={"x": [0, 2, 3]})
+        torch.onnx.export(
+            network, (x,), written, dynamo=False, input_names=["x"], dynamic_axes={"x": [0, 2, 3]}
+        )
         file.write_bytes(written.getvalue())
     runs = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     for given in (x, torch.randn(3, 3, 7, 8)):

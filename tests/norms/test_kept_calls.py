@@ -1,4 +1,6 @@
-"""What a layer keeps ready between calls never outlives what it rests on: settings, buffers, parameters, the kind of input."""
+"""What a layer keeps ready between calls never outlives what it rests on: settings, buffers,
+parameters, the kind of input.
+"""
 
 import copy
 import dataclasses
@@ -36,7 +38,9 @@ def agrees(layer, x=X):
 
 
 def reassign(layer):
-    layer.load_state_dict({name: value + 0.5 for name, value in layer.state_dict().items()}, assign=True)
+    layer.load_state_dict(
+        {name: value + 0.5 for name, value in layer.state_dict().items()}, assign=True
+    )
 
 
 def replace_memory(layer):
@@ -89,14 +93,18 @@ def compile_with_another(layer):
 CHANGES = {
     "traced": trace,
     "compiled": compile_with_another,
-    "another recipe": lambda layer: setattr(layer, "recipe", dataclasses.replace(layer.recipe, eps=0.5)),
+    "another recipe": lambda layer: setattr(
+        layer, "recipe", dataclasses.replace(layer.recipe, eps=0.5)
+    ),
     "other memory": replace_memory,
     "other storage": set_memory,
     "swapped": swap,
     "shared memory": lambda layer: layer.share_memory(),
     "a state dict that swaps": load_swapping,
     "there and back": through([torch.nn.Module.double, torch.nn.Module.float]),
-    "moved": through([lambda layer: layer.to(torch.float64), lambda layer: layer.to("cpu", torch.float32)]),
+    "moved": through(
+        [lambda layer: layer.to(torch.float64), lambda layer: layer.to("cpu", torch.float32)]
+    ),
     "applied": lambda layer: layer._apply(lambda tensor: tensor + 0.5),
     "a copy of its own": lambda layer: layer.__setstate__(copy.deepcopy(layer).__getstate__()),
     "eval": lambda layer: layer.eval(),
@@ -143,7 +151,8 @@ def test_statistics_that_are_no_longer_contiguous_are_read_as_they_lie():
     factor = torch.randn(2, 4, 4, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         layer(X)
-        layer.running_cov.data = (factor @ torch.diag(torch.arange(1.0, 5.0))).mT  # not symmetric, so that a wrong order would be seen
+        # not symmetric, so that a wrong order would be seen
+        layer.running_cov.data = (factor @ torch.diag(torch.arange(1.0, 5.0))).mT
         assert not layer.running_cov.is_contiguous()
         torch.testing.assert_close(layer(X), fresh(layer)(X))
 
@@ -165,7 +174,9 @@ def test_statistics_of_another_shape_are_refused_and_never_read(name, train):
     layer(X)
     shape = tuple(getattr(layer, name).shape)
     getattr(layer, name).data = torch.zeros(1)
-    with pytest.raises(ValueError, match=re.escape(f"{name} must have the shape {shape}, not (1,)")):
+    with pytest.raises(
+        ValueError, match=re.escape(f"{name} must have the shape {shape}, not (1,)")
+    ):
         layer(X)
     getattr(layer, name).data = torch.zeros(shape[::-1])
     with pytest.raises(ValueError, match=re.escape(f"{name} must have the shape {shape}")):
@@ -217,7 +228,14 @@ def test_other_statistics_for_one_call_are_moved_and_the_layers_own_are_not():
 
 def test_dtypes_and_layouts_may_alternate():
     layer = SwitchWhiten2d(8, 4)
-    for x in (X, X.bfloat16(), X.contiguous(memory_format=torch.channels_last), X[..., ::2], X[:1], X):
+    for x in (
+        X,
+        X.bfloat16(),
+        X.contiguous(memory_format=torch.channels_last),
+        X[..., ::2],
+        X[:1],
+        X,
+    ):
         agrees(layer, x)
     agrees(layer.double(), X.double())
 
@@ -233,7 +251,11 @@ def test_a_parametrised_weight_is_found():
     torch.testing.assert_close(layer(X), want)
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))], ids=["deepcopy", "pickle"])
+@pytest.mark.parametrize(
+    "copied",
+    [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))],
+    ids=["deepcopy", "pickle"],
+)
 def test_a_copy_moves_statistics_of_its_own(copied):
     layer = SwitchWhiten2d(8, 4)
     layer(X)
@@ -250,14 +272,25 @@ def shrunk(layer):
 
 @pytest.mark.parametrize(
     "changed",
-    [lambda layer: layer.bfloat16(), lambda layer: layer.double(), lambda layer: layer.to("meta"), shrunk],
+    [
+        lambda layer: layer.bfloat16(),
+        lambda layer: layer.double(),
+        lambda layer: layer.to("meta"),
+        shrunk,
+    ],
     ids=["bfloat16", "float64", "meta", "shrunk"],
 )
 def test_parameters_changed_between_the_ways_leave_the_gradients_those_of_the_way_there(changed):
-    """C writes as many float32 as the layer had; into a gradient made like a parameter of now it would write past the end, or elsewhere."""
+    """C writes as many float32 as the layer had; into a gradient made like a parameter of now it
+    would write past the end, or elsewhere.
+    """
     if library.missing() is not None:
         pytest.skip(library.missing())
-    layer, dy, x = SwitchWhiten2d(8, 4, kernels="native"), torch.randn_like(X), X.clone().requires_grad_()
+    layer, dy, x = (
+        SwitchWhiten2d(8, 4, kernels="native"),
+        torch.randn_like(X),
+        X.clone().requires_grad_(),
+    )
     inputs = [x, *layer.parameters()]
     want = torch.autograd.grad(layer(x), inputs, dy)
     y = layer(x)
@@ -320,7 +353,8 @@ def test_where_tensors_are_made_otherwise_a_kept_call_falls_back(grad):
     torch.testing.assert_close(y.as_subclass(torch.Tensor), want)
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of torch's own making of dual tensors
+# of torch's own making of dual tensors
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("called", [True, False])
 @pytest.mark.parametrize("grad", [True, False])
 def test_a_tangent_is_refused_and_not_lost(grad, called):

@@ -1,4 +1,6 @@
-"""The layers on native kernels and solver agree with the same layers in float64 on torch operations: outputs, gradients, running statistics."""
+"""The layers on native kernels and solver agree with the same layers in float64 on torch
+operations: outputs, gradients, running statistics.
+"""
 
 import copy
 
@@ -18,12 +20,16 @@ NORMS = ["iw", "bw", "swa", "swb", "sw3", "tied"]
 def layer_of(norm, channels, group, solver, kernels):
     options = {"group": group, "solver": solver, "kernels": kernels}
     if norm in ("sw3", "tied"):
-        return SwitchWhiten2d(channels, group, sw_type=3, solver=solver, kernels=kernels, tie_weight=norm == "tied")
+        return SwitchWhiten2d(
+            channels, group, sw_type=3, solver=solver, kernels=kernels, tie_weight=norm == "tied"
+        )
     return build(norm, channels, **options)
 
 
 def pair(norm, channels, group, train, solver="polar-native"):
-    """The layer on native kernels in float32, and its float64 twin on torch operations, with random parameters and running statistics."""
+    """The layer on native kernels in float32, and its float64 twin on torch operations, with random
+    parameters and running statistics.
+    """
     layer = layer_of(norm, channels, group, solver, "native")
     with torch.no_grad():
         for p in layer.parameters():
@@ -41,7 +47,13 @@ def results(layer, x, dy):
     wanted = [x, *layer.parameters()]
     return {
         "y": y,
-        **dict(zip(("x", *(n for n, _ in layer.named_parameters())), torch.autograd.grad(y, wanted, dy), strict=True)),
+        **dict(
+            zip(
+                ("x", *(n for n, _ in layer.named_parameters())),
+                torch.autograd.grad(y, wanted, dy),
+                strict=True,
+            )
+        ),
         **dict(layer.named_buffers()),
     }
 
@@ -49,7 +61,13 @@ def results(layer, x, dy):
 def compare(got, want, tolerance):
     for name, right in want.items():
         scale = max(1.0, right.abs().max().item())
-        torch.testing.assert_close(got[name].double() / scale, right.detach() / scale, rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            got[name].double() / scale,
+            right.detach() / scale,
+            rtol=tolerance,
+            atol=tolerance,
+            msg=lambda m, n=name: f"{n}: {m}",
+        )
 
 
 @pytest.mark.parametrize("shape", [(1, 32, 9, 11), (3, 32, 7, 5), (2, 64, 33, 31)])
@@ -69,10 +87,14 @@ def test_agrees_with_float64(norm, train, shape, group):
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("norm", ["bw", "swb"])
 def test_the_layout_may_be_any_and_change_while_x_is_kept(norm, layout, kept):
-    """Saved tensors that go through a hook (offloading to the host, say) can come back in another layout."""
+    """Saved tensors that go through a hook (offloading to the host, say) can come back in another
+    layout.
+    """
     layer, twin = pair(norm, 32, 16, True)
     x, dy = torch.randn(2, 32, 9, 7).contiguous(memory_format=layout), torch.randn(2, 32, 9, 7)
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: t.clone(memory_format=kept) if t.dim() == 4 else t, lambda t: t):
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: t.clone(memory_format=kept) if t.dim() == 4 else t, lambda t: t
+    ):
         got = results(layer, x, dy)
     compare(got, results(twin, x.double(), dy.double()), 2e-4)
     assert got["y"].is_contiguous(memory_format=layout)
@@ -99,7 +121,8 @@ def test_what_c_would_misread_is_refused():
 
 def test_does_not_depend_on_the_number_of_threads():
     layer, _ = pair("swb", 32, 16, False)
-    x, dy = torch.randn(2, 32, 72, 65), torch.randn(2, 32, 72, 65)  # large enough that every pass wakes the team (team.c)
+    # large enough that every pass wakes the team (team.c)
+    x, dy = torch.randn(2, 32, 72, 65), torch.randn(2, 32, 72, 65)
     before, found = torch.get_num_threads(), []
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
@@ -127,13 +150,19 @@ def test_a_poisoned_image_spoils_itself_alone(kernels, pixel):
 
 
 def test_reduced_gradients_are_those_of_the_torch_operations():
-    """A reduction over ranks is not fused: what was fused forward is picked up by the torch operations."""
+    """A reduction over ranks is not fused: what was fused forward is picked up by the torch
+    operations.
+    """
     from swbench import solvers
     from swbench.norms.kernels.algebra import Parameters
     from swbench.norms.recipe import Recipe
     from swbench.norms.statistics import Statistics, merge
 
-    recipe, solver, kernels = Recipe(("bw", "iw", "bn", "in", "ln"), 16, 1e-5), solvers.get("polar-native"), NativeKernels()
+    recipe, solver, kernels = (
+        Recipe(("bw", "iw", "bn", "in", "ln"), 16, 1e-5),
+        solvers.get("polar-native"),
+        NativeKernels(),
+    )
     x, dy, shift = torch.randn(3, 32, 9, 9), torch.randn(3, 32, 9, 9), torch.zeros(3, 32)
     mean, cov = kernels.moments(x, shift, 16)
     stats = Statistics(mean, cov, *merge(mean, cov), share=1 / 3)
@@ -141,7 +170,9 @@ def test_reduced_gradients_are_those_of_the_torch_operations():
     solved = kernels.mix_and_solve(recipe, solver, stats, parameters)
     sums = kernels.products(dy, x, shift, 16)
     fused = kernels.small_gradients(recipe, solver, stats, parameters, solved, *sums, shift, 81)
-    reduced = kernels.small_gradients(recipe, solver, stats, parameters, solved, *sums, shift, 81, reduce=lambda a, b: (a, b))
+    reduced = kernels.small_gradients(
+        recipe, solver, stats, parameters, solved, *sums, shift, 81, reduce=lambda a, b: (a, b)
+    )
     for one, other in zip(fused, reduced, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
@@ -149,31 +180,54 @@ def test_reduced_gradients_are_those_of_the_torch_operations():
 @pytest.mark.parametrize("through_c", [True, False], ids=["c", "ctypes"])
 @pytest.mark.parametrize("called", [True, False])
 @pytest.mark.parametrize(
-    "abstract", [lambda: torch._efficientzerotensor((2, 8, 4, 5)), lambda: torch._neg_view(torch.full((2, 8, 4, 5), 2.0))], ids=["zero", "opposite"]
+    "abstract",
+    [
+        lambda: torch._efficientzerotensor((2, 8, 4, 5)),
+        lambda: torch._neg_view(torch.full((2, 8, 4, 5), 2.0)),
+    ],
+    ids=["zero", "opposite"],
 )
-def test_tensors_whose_memory_is_not_what_they_stand_for_are_not_read(monkeypatch, abstract, called, through_c):
-    """A zero tensor of forward-mode differentiation has no memory at all: reading it would end the process."""
+def test_tensors_whose_memory_is_not_what_they_stand_for_are_not_read(
+    monkeypatch, abstract, called, through_c
+):
+    """A zero tensor of forward-mode differentiation has no memory at all: reading it would end the
+    process.
+    """
     if not through_c:
         monkeypatch.setattr(library, "calls", lambda: None)
-    layer, concrete = SwitchWhiten2d(8, 4, solver="polar-native", kernels="native").eval(), abstract().clone()
+    layer, concrete = (
+        SwitchWhiten2d(8, 4, solver="polar-native", kernels="native").eval(),
+        abstract().clone(),
+    )
     x = torch.randn(2, 8, 4, 5, requires_grad=True)
     if called:
         layer(x)
     assert torch.equal(layer(abstract()), layer(concrete))
-    given, wanted = [torch.autograd.grad(layer(x), [x, *layer.parameters()], dy) for dy in (abstract(), concrete)]
+    given, wanted = [
+        torch.autograd.grad(layer(x), [x, *layer.parameters()], dy) for dy in (abstract(), concrete)
+    ]
     for one, other in zip(given, wanted, strict=True):
         assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("through_c", [True, False], ids=["c", "ctypes"])
-def test_parameters_and_statistics_that_are_views_of_the_opposite_are_read_as_what_they_stand_for(monkeypatch, through_c):
+def test_parameters_and_statistics_that_are_views_of_the_opposite_are_read_as_what_they_stand_for(
+    monkeypatch, through_c
+):
     if not through_c:
         monkeypatch.setattr(library, "calls", lambda: None)
-    layer, x = SwitchWhiten2d(8, 4, solver="polar-native", kernels="native").eval(), torch.randn(2, 8, 4, 5)
+    layer, x = (
+        SwitchWhiten2d(8, 4, solver="polar-native", kernels="native").eval(),
+        torch.randn(2, 8, 4, 5),
+    )
     mean, weight = torch.randn(2, 4, 1), torch.rand(8)
     layer.running_mean = mean.clone()
     want = torch.func.functional_call(layer, {"weight": weight}, x)
     layer.running_mean = torch._neg_view(-mean)
-    assert torch.equal(torch.func.functional_call(layer, {"weight": torch._neg_view(-weight)}, x), want)
+    assert torch.equal(
+        torch.func.functional_call(layer, {"weight": torch._neg_view(-weight)}, x), want
+    )
     nothing = torch.func.functional_call(layer, {"weight": torch.zeros(8)}, x)
-    assert torch.equal(torch.func.functional_call(layer, {"weight": torch._efficientzerotensor((8,))}, x), nothing)
+    assert torch.equal(
+        torch.func.functional_call(layer, {"weight": torch._efficientzerotensor((8,))}, x), nothing
+    )

@@ -1,4 +1,6 @@
-"""Every kernel set keeps the contract of `Kernels`: against float64 sums, for both layouts, odd shapes and every dtype."""
+"""Every kernel set keeps the contract of `Kernels`: against float64 sums, for both layouts, odd
+shapes and every dtype.
+"""
 
 import os
 
@@ -21,7 +23,11 @@ def kernel_set(request):
 
 
 def tensor(shape, dtype, layout, offset=0.0):
-    return (torch.randn(shape, dtype=torch.float64) + offset).to(DEVICE, dtype).contiguous(memory_format=layout)
+    return (
+        (torch.randn(shape, dtype=torch.float64) + offset)
+        .to(DEVICE, dtype)
+        .contiguous(memory_format=layout)
+    )
 
 
 def exact(x, group):
@@ -31,12 +37,18 @@ def exact(x, group):
 
 
 def small(*shape, dtype):
-    return torch.randn(shape, dtype=torch.float64 if dtype == torch.float64 else torch.float32, device=DEVICE)
+    return torch.randn(
+        shape, dtype=torch.float64 if dtype == torch.float64 else torch.float32, device=DEVICE
+    )
 
 
 def close(got, want, dtype, scale=1.0):
-    assert got.dtype == dtype or got.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
-    torch.testing.assert_close(got.double(), want, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype] * scale)
+    assert got.dtype == dtype or got.dtype == (
+        torch.float64 if dtype == torch.float64 else torch.float32
+    )
+    torch.testing.assert_close(
+        got.double(), want, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype] * scale
+    )
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -46,14 +58,18 @@ class TestPasses:
     def test_moments(self, kernel_set, shape, dtype, layout):
         if not kernel_set.takes(x := tensor(shape, dtype, layout, 3.0)):
             pytest.skip("not its dtype")
-        mean, cov = kernel_set.moments(x, x[:, :, 0, 0].to(small(1, dtype=dtype).dtype).contiguous(), 4)
+        mean, cov = kernel_set.moments(
+            x, x[:, :, 0, 0].to(small(1, dtype=dtype).dtype).contiguous(), 4
+        )
         wide = exact(x, 4)
         apart = wide - wide.mean(-1, keepdim=True)
         statistics = torch.float64 if dtype == torch.float64 else torch.float32
         tolerance = TOLERANCE[statistics]
         assert mean.dtype == cov.dtype == statistics
         torch.testing.assert_close(mean.double(), wide.mean(-1), rtol=tolerance, atol=tolerance)
-        torch.testing.assert_close(cov.double(), apart @ apart.mT / apart.shape[-1], rtol=tolerance, atol=5 * tolerance)
+        torch.testing.assert_close(
+            cov.double(), apart @ apart.mT / apart.shape[-1], rtol=tolerance, atol=5 * tolerance
+        )
 
     @pytest.mark.parametrize("shared", [False, True])
     def test_affine(self, kernel_set, shape, dtype, layout, shared):
@@ -75,7 +91,12 @@ class TestPasses:
         statistics = torch.float64 if dtype == torch.float64 else torch.float32
         atol = TOLERANCE[statistics] * wide.shape[-1]
         assert m.dtype == s.dtype == statistics
-        torch.testing.assert_close(m.double(), wide @ (exact(x, 4) - shift.double().view(shape[0], -1, 4, 1)).mT, rtol=0, atol=atol)
+        torch.testing.assert_close(
+            m.double(),
+            wide @ (exact(x, 4) - shift.double().view(shape[0], -1, 4, 1)).mT,
+            rtol=0,
+            atol=atol,
+        )
         torch.testing.assert_close(s.double(), wide.sum(-1), rtol=0, atol=atol)
 
     @pytest.mark.parametrize("shared", [False, True])
@@ -84,7 +105,11 @@ class TestPasses:
             pytest.skip("not its dtype")
         dy = tensor(shape, dtype, layout)
         n, g = 1 if shared else shape[0], shape[1] // 4
-        a, b, c = small(n, g, 4, 4, dtype=dtype), small(n, g, 4, 4, dtype=dtype), small(n, g, 4, dtype=dtype)
+        a, b, c = (
+            small(n, g, 4, 4, dtype=dtype),
+            small(n, g, 4, 4, dtype=dtype),
+            small(n, g, 4, dtype=dtype),
+        )
         dx = kernel_set.combine(dy, x, a.mT, b, c)
         assert (dx.dtype, dx.shape, dx.stride()) == (x.dtype, x.shape, x.stride())
         want = a.double().mT @ exact(dy, 4) + b.double() @ exact(x, 4) + c.double().unsqueeze(-1)
@@ -93,14 +118,26 @@ class TestPasses:
 
 @pytest.mark.parametrize("own", [(True, False), (False, True)])
 def test_either_of_matrices_and_vectors_may_be_one_for_all_images_in_triton(own):
-    kernel_set, x, dy = kernels.named("triton"), *(tensor((3, 8, 5, 4), torch.float32, torch.contiguous_format) for _ in range(2))
+    kernel_set, x, dy = (
+        kernels.named("triton"),
+        *(tensor((3, 8, 5, 4), torch.float32, torch.contiguous_format) for _ in range(2)),
+    )
     if not kernel_set.takes(x):
         pytest.skip("not its device")
     matrices, vectors = (3 if each else 1 for each in own)
-    a, b, c = small(matrices, 2, 4, 4, dtype=x.dtype), small(1, 2, 4, 4, dtype=x.dtype), small(vectors, 2, 4, dtype=x.dtype)
+    a, b, c = (
+        small(matrices, 2, 4, 4, dtype=x.dtype),
+        small(1, 2, 4, 4, dtype=x.dtype),
+        small(vectors, 2, 4, dtype=x.dtype),
+    )
     wide, level = a.double() @ exact(dy, 4), c.double().unsqueeze(-1)
     close(kernel_set.affine(dy, a, c), (wide + level).view(x.shape), x.dtype, scale=10)
-    close(kernel_set.combine(dy, x, a, b, c), (wide + b.double() @ exact(x, 4) + level).view(x.shape), x.dtype, scale=10)
+    close(
+        kernel_set.combine(dy, x, a, b, c),
+        (wide + b.double() @ exact(x, 4) + level).view(x.shape),
+        x.dtype,
+        scale=10,
+    )
 
 
 def test_moments_hold_a_mean_of_many_deviations(kernel_set):

@@ -15,7 +15,9 @@ from swbench.norms.auto import choose
 
 def test_names_are_listed_without_torch():
     code = "import sys; from swbench import norms; print(norms.names(), 'torch' in sys.modules)"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
     assert out.strip() == f"{norms.names()} False"
     assert norms.names() == ("bn", "in", "ln", "iw", "bw", "swa", "swb")
 
@@ -34,13 +36,22 @@ def test_the_baseline_is_torch_s_own():
     assert type(norms.build("bn", 32)) is nn.BatchNorm2d
 
 
-@pytest.mark.parametrize(("norm", "reference"), [("in", lambda x: functional.instance_norm(x)), ("ln", lambda x: functional.layer_norm(x, x.shape[1:]))])
+@pytest.mark.parametrize(
+    ("norm", "reference"),
+    [
+        ("in", lambda x: functional.instance_norm(x)),
+        ("ln", lambda x: functional.layer_norm(x, x.shape[1:])),
+    ],
+)
 def test_instance_and_layer_normalisation(norm, reference):
     layer = norms.build(norm, 6).double()
     x = torch.randn(2, 6, 3, 4, dtype=torch.float64, requires_grad=True)
     torch.testing.assert_close(layer(x), reference(x))
     assert torch.autograd.gradcheck(layer, x)
-    assert {name: tuple(p.shape) for name, p in layer.named_parameters()} == {"weight": (6,), "bias": (6,)}
+    assert {name: tuple(p.shape) for name, p in layer.named_parameters()} == {
+        "weight": (6,),
+        "bias": (6,),
+    }
 
 
 def test_one_value_is_normalised_to_zero():

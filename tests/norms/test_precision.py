@@ -1,4 +1,6 @@
-"""Statistics and solves are in full float32 whatever products a process lets cuBLAS round: TF32 is off inside, and allowed again after."""
+"""Statistics and solves are in full float32 whatever products a process lets cuBLAS round: TF32 is
+off inside, and allowed again after.
+"""
 
 from typing import ClassVar
 
@@ -135,7 +137,9 @@ def test_a_layer_is_in_full_precision_both_ways(way):
 def test_a_failing_backward_leaves_the_setting_as_it_was(way):
     way()
     before = allowed()
-    y = SwitchWhiten2d(8, 4, solver=Broken(), kernels="torch")(torch.randn(2, 8, 3, 3, requires_grad=True))
+    y = SwitchWhiten2d(8, 4, solver=Broken(), kernels="torch")(
+        torch.randn(2, 8, 3, 3, requires_grad=True)
+    )
     with pytest.raises(KeyError):
         y.sum().backward()
     assert allowed() == before
@@ -143,4 +147,6 @@ def test_a_failing_backward_leaves_the_setting_as_it_was(way):
 
 def test_nothing_is_asked_on_a_cpu(monkeypatch):
     monkeypatch.setattr(precision, "allowed", lambda: pytest.fail("asked"))
-    SwitchWhiten2d(8, 4, kernels="torch")(torch.randn(2, 8, 3, 3, requires_grad=True)).sum().backward()
+    SwitchWhiten2d(8, 4, kernels="torch")(
+        torch.randn(2, 8, 3, 3, requires_grad=True)
+    ).sum().backward()

@@ -1,4 +1,6 @@
-"""A traced layer is the layer for any input: nothing that it does is left out of the trace, on whatever kernels it runs otherwise."""
+"""A traced layer is the layer for any input: nothing that it does is left out of the trace, on
+whatever kernels it runs otherwise.
+"""
 
 import contextlib
 import copy
@@ -29,7 +31,9 @@ def made(name, train, **options):
 
 
 def traced_beside(layer, x):
-    """The trace of a copy of `layer` at `x`, with the layer's own running statistics, which tracing moved."""
+    """The trace of a copy of `layer` at `x`, with the layer's own running statistics, which tracing
+    moved.
+    """
     traced = torch.jit.trace(copy.deepcopy(layer), x)
     traced.load_state_dict(layer.state_dict())
     return traced
@@ -60,7 +64,13 @@ def test_gradients(name, grad):
     layer, x, dy = made(name, True), torch.randn(3, 8, 6, 5), torch.randn(3, 8, 6, 5)
     with GRAD[grad]():
         traced = traced_beside(layer, torch.randn(2, 8, 4, 4))
-    for got, want in zip(*(torch.autograd.grad(of(x.requires_grad_()), [x, *of.parameters()], dy) for of in (traced, layer)), strict=True):
+    for got, want in zip(
+        *(
+            torch.autograd.grad(of(x.requires_grad_()), [x, *of.parameters()], dy)
+            for of in (traced, layer)
+        ),
+        strict=True,
+    ):
         agree(got, want)
 
 
@@ -80,17 +90,23 @@ def test_dtype_and_layout(dtype):
     assert y.stride() == want.stride()
 
 
-@pytest.mark.parametrize(("solver", "chosen"), [("polar-native", "polar"), ("newton:steps=9", "newton:steps=9"), ("auto", None)])
+@pytest.mark.parametrize(
+    ("solver", "chosen"),
+    [("polar-native", "polar"), ("newton:steps=9", "newton:steps=9"), ("auto", None)],
+)
 def test_says_what_was_recorded(solver, chosen):
     layer = SwitchWhiten2d(8, 4, solver=solver)
-    torch.jit.trace(layer, torch.randn(2, 8, 4, 4), check_trace=False)  # which calls the layer itself
+    # which calls the layer itself
+    torch.jit.trace(layer, torch.randn(2, 8, 4, 4), check_trace=False)
     assert layer.chosen["kernels"] == "torch"
     assert chosen is None or layer.chosen["solver"] == chosen
     layer(torch.randn(2, 8, 4, 4))
     assert layer.chosen["solver"] == solver or solver == "auto"
 
 
-@pytest.mark.parametrize("solver", [name for name in solvers.names() if solvers.get(name).available("cpu") is None])
+@pytest.mark.parametrize(
+    "solver", [name for name in solvers.names() if solvers.get(name).available("cpu") is None]
+)
 def test_every_solver_can_be_recorded(solver):
     layer = made("swa", True, solver=solver)
     traced, x = traced_beside(layer, torch.randn(2, 8, 5, 5)), torch.randn(3, 8, 7, 4)
@@ -113,7 +129,13 @@ def test_ranks_cannot_be_recorded():
         torch.jit.trace(BatchWhiten2d(8, 4, process_group="world"), torch.randn(2, 8, 3, 3))
 
 
-@pytest.mark.parametrize(("solver", "same"), [("polar-triton:steps=9", "polar:backward=lyapunov,low=0.0,steps=9"), ("jacobi-triton:sweeps=4", "jacobi")])
+@pytest.mark.parametrize(
+    ("solver", "same"),
+    [
+        ("polar-triton:steps=9", "polar:backward=lyapunov,low=0.0,steps=9"),
+        ("jacobi-triton:sweeps=4", "jacobi"),
+    ],
+)
 def test_solvers_in_triton_have_a_twin_in_torch(solver, same):
     twin = solvers.get(solver).in_torch()
     assert twin.name == same.partition(":")[0]

@@ -1,4 +1,6 @@
-"""The Triton kernel set, in processes of their own: the interpreter must be asked for before Triton is imported."""
+"""The Triton kernel set, in processes of their own: the interpreter must be asked for before Triton
+is imported.
+"""
 
 import importlib.util
 import os
@@ -16,17 +18,46 @@ from swbench.norms.whitening import Call, Running
 from swbench.solvers.polar_triton import PolarTriton
 
 HERE = Path(__file__).parent
-needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+needs_triton = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="Triton is not installed"
+)
 CONTRACT = ("test_norm_kernels.py", "-k", "triton")
-FEW = ("test_norm_kernels.py", "-k", "triton and not dtype1 and not dtype3 and not shape0 and not shape3 and not shape5")
+FEW = (
+    "test_norm_kernels.py",
+    "-k",
+    ("triton and not dtype1 and not dtype3 and not shape0 and not shape3 and not shape5"),
+)
 LAYERS = ("interpreted_triton.py",)
 
 
 def run(arguments, **environment):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **environment}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        **environment,
+    }
     file, *options = arguments
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-W", "default", str(HERE / file), *options]
-    done = subprocess.run(command, env=environment, cwd=HERE.parents[1], capture_output=True, text=True, timeout=220, check=False)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "-W",
+        "default",
+        str(HERE / file),
+        *options,
+    ]
+    done = subprocess.run(
+        command,
+        env=environment,
+        cwd=HERE.parents[1],
+        capture_output=True,
+        text=True,
+        timeout=220,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -67,18 +98,33 @@ def test_a_cpu_without_the_interpreter_is_not_taken(monkeypatch, forgetful):
 
 
 def test_naming_the_kernel_set_does_not_import_triton():
-    code = "import sys, torch; from swbench.norms import kernels; kernels.named('triton'); sys.exit('triton' in sys.modules and 3)"
-    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}, check=False)
+    code = (
+        "import sys, torch; from swbench.norms import kernels; kernels.named('triton'); "
+        "sys.exit('triton' in sys.modules and 3)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        check=False,
+    )
     assert done.returncode == 0
 
 
 @pytest.mark.parametrize(
     ("group", "dtype", "there", "chosen"),
-    [(16, torch.float32, True, "polar-triton"), (16, torch.float32, False, "eigh"), (80, torch.float32, True, "eigh"), (16, torch.float64, True, "eigh")],
+    [
+        (16, torch.float32, True, "polar-triton"),
+        (16, torch.float32, False, "eigh"),
+        (80, torch.float32, True, "eigh"),
+        (16, torch.float64, True, "eigh"),
+    ],
 )
 def test_auto_on_a_gpu_that_was_not_measured(monkeypatch, forgetful, group, dtype, there, chosen):
     monkeypatch.setattr(auto, "measured", tuple)
-    monkeypatch.setattr("swbench.solvers.polar_triton.PolarTriton.available", lambda self, device: None if there else "not here")
+    monkeypatch.setattr(
+        "swbench.solvers.polar_triton.PolarTriton.available",
+        lambda self, device: None if there else "not here",
+    )
     assert auto.choose(torch.device("cuda"), group, 72, dtype) == chosen
 
 
@@ -86,7 +132,11 @@ def test_auto_on_a_gpu_that_was_not_measured(monkeypatch, forgetful, group, dtyp
 def test_launches_are_told_apart_by_all_they_are_compiled_for():
     from swbench.norms.kernels.triton_kernels.function import key_of
 
-    x, recipe, given = torch.zeros(2, 4, 3, 3), Recipe(("bw",), 4, 1e-5), (torch.ones(4), torch.zeros(4), None, None)
+    x, recipe, given = (
+        torch.zeros(2, 4, 3, 3),
+        Recipe(("bw",), 4, 1e-5),
+        (torch.ones(4), torch.zeros(4), None, None),
+    )
     mean, cov = torch.zeros(1, 4, 1), torch.eye(4).view(1, 4, 4)
 
     def key(running, given=given):
@@ -102,7 +152,9 @@ def test_launches_are_told_apart_by_all_they_are_compiled_for():
 
 @needs_triton
 def test_a_compiled_kernel_is_called_with_addresses(monkeypatch):
-    """As `JITFunction.run` calls it: grid, stream, handles, hooks, then every argument in the order of the signature."""
+    """As `JITFunction.run` calls it: grid, stream, handles, hooks, then every argument in the order
+    of the signature.
+    """
     from swbench.norms.kernels.triton_kernels import launch
     from swbench.norms.kernels.triton_kernels.room import Room
 
@@ -116,10 +168,17 @@ def test_a_compiled_kernel_is_called_with_addresses(monkeypatch):
 
     class Kernel:
         def __getitem__(self, grid):
-            return lambda *arguments, **constants: calls.append((grid, arguments, constants)) or Compiled()
+            return lambda *arguments, **constants: (
+                calls.append((grid, arguments, constants)) or Compiled()
+            )
 
     monkeypatch.setattr(launch, "direct", lambda: True)
-    monkeypatch.setattr(launch.triton.runtime.driver, "_active", type("Driver", (), {"get_current_stream": lambda self, index: 77})(), raising=False)
+    monkeypatch.setattr(
+        launch.triton.runtime.driver,
+        "_active",
+        type("Driver", (), {"get_current_stream": lambda self, index: 77})(),
+        raising=False,
+    )
     one = launch.Launch(Kernel(), 5, (3, 0.5), {"TILE": 16}, 4, ("x", None, "w"))
     room, x = Room(w=3, none=0, v=40), torch.zeros(8)
     memory = room.allocate(x)
@@ -129,9 +188,31 @@ def test_a_compiled_kernel_is_called_with_addresses(monkeypatch):
     launch.launch([one], {"x": x}, ((room, memory),), torch.device("cpu"))
     grid, arguments, constants = calls[0]
     assert (grid, constants) == ((5,), {"TILE": 16, "num_warps": 4})
-    assert (arguments[0].data_ptr(), arguments[1], arguments[2].data_ptr(), *arguments[3:]) == (x.data_ptr(), None, memory.data_ptr(), 3, 0.5)
+    assert (arguments[0].data_ptr(), arguments[1], arguments[2].data_ptr(), *arguments[3:]) == (
+        x.data_ptr(),
+        None,
+        memory.data_ptr(),
+        3,
+        0.5,
+    )
     launch.launch([one], {"x": x}, ((room, memory),), torch.device("cpu"))
-    assert calls[1] == (5, 1, 1, 77, "function", "metadata", None, None, None, x.data_ptr(), None, memory.data_ptr(), 3, 0.5, 16)
+    assert calls[1] == (
+        5,
+        1,
+        1,
+        77,
+        "function",
+        "metadata",
+        None,
+        None,
+        None,
+        x.data_ptr(),
+        None,
+        memory.data_ptr(),
+        3,
+        0.5,
+        16,
+    )
     aligned = one.compiled
     launch.launch([one], {"x": x[1:]}, ((room, memory),), torch.device("cpu"))
     assert calls[2][0] == (5,)  # not a multiple of 16 bytes: the plain way

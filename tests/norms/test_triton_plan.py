@@ -1,4 +1,6 @@
-"""Every pixel and channel belongs to one program of a plan, whatever the shape, and a plan fills the chip without more parts than it must."""
+"""Every pixel and channel belongs to one program of a plan, whatever the shape, and a plan fills
+the chip without more parts than it must.
+"""
 
 import importlib.util
 import itertools
@@ -14,7 +16,15 @@ from swbench.norms.recipe import Recipe
 from swbench.norms.whitening import Call
 from swbench.solvers.polar_triton import PolarTriton
 
-SHAPES = [(1, 64, 12544), (32, 64, 12544), (1, 256, 196), (32, 512, 49), (2, 20, 1), (1, 64, 713 * 713), (3, 24, 1000)]
+SHAPES = [
+    (1, 64, 12544),
+    (32, 64, 12544),
+    (1, 256, 196),
+    (32, 512, 49),
+    (2, 20, 1),
+    (1, 64, 713 * 713),
+    (3, 24, 1000),
+]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -28,7 +38,11 @@ def test_covers_all(shape, last, group):
     rows = plan.pack * plan.group
     assert plan.tiles * rows >= channels > (plan.tiles - 1) * rows
     assert plan.bundles * (plan.stack if last else 1) >= plan.tiles
-    assert plan.parts * plan.blocks * plan.block >= pixels > (plan.parts - 1) * plan.blocks * plan.block
+    assert (
+        plan.parts * plan.blocks * plan.block
+        >= pixels
+        > (plan.parts - 1) * plan.blocks * plan.block
+    )
     assert plan.parts <= MOST_PARTS
     assert plan.parts == 1 or plan.sum_programs <= RESIDENT * 132
     assert pixels % plan.pixel_unit == channels % plan.channel_unit == 0
@@ -38,27 +52,50 @@ def test_covers_all(shape, last, group):
 
 def test_is_a_function_of_the_shape_alone():
     for shape, last in itertools.product(SHAPES[:3], (False, True)):
-        assert plan_of(*shape, 16, last, 132, SUM) == plan_of.__wrapped__(*shape, 16, last, 132, SUM)
+        assert plan_of(*shape, 16, last, 132, SUM) == plan_of.__wrapped__(
+            *shape, 16, last, 132, SUM
+        )
 
 
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("images", [1, 32])
 def test_image_sizes_share_their_compiled_kernels(monkeypatch, images, last):
-    """What Triton compiles for: the constants and options, which pointers are there, and integers that it may look into."""
+    """What Triton compiles for: the constants and options, which pointers are there, and integers
+    that it may look into.
+    """
     from swbench.norms.kernels.triton_kernels import form, whole
 
     monkeypatch.setattr(form, "multiprocessors", lambda device: 132)
     recipe, dtypes = Recipe(("bw", "iw", "bn", "in", "ln"), 16, 1e-5), (torch.float32,) * 7
 
     def compiled_for(side):
-        key = form.Key(recipe, PolarTriton(), (images, 64, side, side), last, True, 0.99, torch.device("cuda", 0), dtypes)
+        key = form.Key(
+            recipe,
+            PolarTriton(),
+            (images, 64, side, side),
+            last,
+            True,
+            0.99,
+            torch.device("cuda", 0),
+            dtypes,
+        )
         made = whole.Whole(key)
         found = []
         for one in (*made.forward, *made.backward[True]):
             numbers = one.kernel.params[len(one.names) : len(one.names) + len(one.sizes)]
-            assert all(number.do_not_specialize or isinstance(size, float) for number, size in zip(numbers, one.sizes, strict=True))
-            found.append((one.kernel.__name__, one.constants, one.options, [name is None for name in one.names]))
+            assert all(
+                number.do_not_specialize or isinstance(size, float)
+                for number, size in zip(numbers, one.sizes, strict=True)
+            )
+            found.append(
+                (
+                    one.kernel.__name__,
+                    one.constants,
+                    one.options,
+                    [name is None for name in one.names],
+                )
+            )
         return found
 
     sizes = [compiled_for(side) for side in (112, 96, 64, 224)]
@@ -78,12 +115,22 @@ def test_images_whose_rows_are_beyond_32_bits_are_left_to_torch(monkeypatch):
     assert not triton_set.holds(x, 64)
     assert not triton_set.holds(x[:, :, :1, :1], 65)
     assert plan_of(1, 64, 6000**2, 16, False, 132, SUM).pixels == 6000**2
-    with pytest.raises(ValueError, match=r"fewer than 33554432 pixels at G = 64, not 36000000; set `kernels` to 'torch'"):
+    with pytest.raises(
+        ValueError,
+        match=(
+            r"fewer than 33554432 pixels at G = 64, not 36000000; set `kernels` to "
+            r"'torch'"
+        ),
+    ):
         plan_of(1, 64, 6000**2, 64, False, 132, SUM)
     asked = []
     monkeypatch.setattr(AtenKernels, "bind", lambda self, call, x: asked.append(x.shape))
     TritonKernels().bind(Call(Recipe(("iw",), 64, 1e-5), PolarTriton(), None, None, True), x)
-    for name, arguments in (("moments", (x, None, 64)), ("products", (x, x, None, 64)), ("affine", (x, torch.zeros(1, 1, 64, 64), None))):
+    for name, arguments in (
+        ("moments", (x, None, 64)),
+        ("products", (x, x, None, 64)),
+        ("affine", (x, torch.zeros(1, 1, 64, 64), None)),
+    ):
         monkeypatch.setattr(AtenKernels, name, lambda self, *given: asked.append(given[0].shape))
         getattr(TritonKernels(), name)(*arguments)
     assert asked == [x.shape] * 4

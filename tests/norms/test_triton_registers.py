@@ -1,4 +1,6 @@
-"""Every kernel of a layer compiles for the GPUs it is meant for without one at hand, and at the layers' group size nothing spills."""
+"""Every kernel of a layer compiles for the GPUs it is meant for without one at hand, and at the
+layers' group size nothing spills.
+"""
 
 import importlib.util
 from pathlib import Path
@@ -6,13 +8,20 @@ from pathlib import Path
 import pytest
 import torch
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        importlib.util.find_spec("triton") is None, reason="Triton is not installed"
+    ),
+]
 SHAPES = [(64, 112, 112), (64, 56, 56), (128, 28, 28), (256, 14, 14), (512, 7, 7)]
 
 
 @pytest.fixture(scope="module")
 def registers():
-    spec = importlib.util.spec_from_file_location("gpu_registers", Path(__file__).parents[2] / "benchmarks" / "gpu_registers.py")
+    spec = importlib.util.spec_from_file_location(
+        "gpu_registers", Path(__file__).parents[2] / "benchmarks" / "gpu_registers.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -37,19 +46,33 @@ def test_nothing_spills(registers, batch, dtype, last, capability):
 @pytest.mark.parametrize("norm", ["bw", "iw", "swa", "sw3"])
 def test_every_layer_compiles(registers, norm, training):
     for batch in (1, 3):
-        for launch in both_ways(registers.whole_of(norm, (batch, 64, 14, 14), 16, torch.float32, False, training)):
+        for launch in both_ways(
+            registers.whole_of(norm, (batch, 64, 14, 14), 16, torch.float32, False, training)
+        ):
             registers.compiled(launch, torch.float32, 90)
 
 
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("images", [1, 2])
-@pytest.mark.parametrize(("group", "channels", "bytes_most"), [(4, 64, 0), (5, 20, 16), (8, 64, 0), (32, 64, 80), (64, 128, 1200)])
-def test_other_groups_spill_no_more_than_is_known(registers, group, channels, bytes_most, images, last):
-    """In `solve` and `small`, and above G = 32 a few in a map of two tensors: what docs/gpu-kernels.md says."""
-    for launch in both_ways(registers.whole_of("swb", (images, channels, 14, 14), group, torch.float32, last)):
+@pytest.mark.parametrize(
+    ("group", "channels", "bytes_most"),
+    [(4, 64, 0), (5, 20, 16), (8, 64, 0), (32, 64, 80), (64, 128, 1200)],
+)
+def test_other_groups_spill_no_more_than_is_known(
+    registers, group, channels, bytes_most, images, last
+):
+    """In `solve` and `small`, and above G = 32 a few in a map of two tensors: what
+    docs/gpu-kernels.md says.
+    """
+    for launch in both_ways(
+        registers.whole_of("swb", (images, channels, 14, 14), group, torch.float32, last)
+    ):
         found = registers.compiled(launch, torch.float32, 90)
         small = launch.kernel.__name__ in ("solve_kernel", "small_kernel")
-        assert found.spilled_bytes <= (bytes_most if small else 40 if group == 64 else 0), (launch.kernel.__name__, found)
+        assert found.spilled_bytes <= (bytes_most if small else 40 if group == 64 else 0), (
+            launch.kernel.__name__,
+            found,
+        )
 
 
 @pytest.mark.parametrize("last", [False, True])

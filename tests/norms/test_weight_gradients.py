@@ -1,4 +1,6 @@
-"""The gradient of the weights that mix covariances, where one direction dominates them: it is all in that direction, and ∂L/∂Σ is not."""
+"""The gradient of the weights that mix covariances, where one direction dominates them: it is all
+in that direction, and ∂L/∂Σ is not.
+"""
 
 import pytest
 import torch
@@ -10,12 +12,18 @@ SEEDS = range(4)
 
 
 def images(kappa, seed):
-    """(4, 16, 12, 12) in float32, of deviation 1 along one direction and √(1/κ) … √(3/κ) along the others, and a gradient of y."""
+    """(4, 16, 12, 12) in float32, of deviation 1 along one direction and √(1/κ) … √(3/κ) along the
+    others, and a gradient of y.
+    """
     rng = torch.Generator().manual_seed(seed)
     q = torch.linalg.qr(torch.randn(16, 16, generator=rng, dtype=torch.float64))[0]
     deviations = torch.cat([torch.ones(1), (torch.linspace(1, 3, 15) / kappa).sqrt()]).double()
-    x = torch.randn(4, 16, 144, generator=rng, dtype=torch.float64) * (0.5 + torch.rand(4, 16, 1, generator=rng, dtype=torch.float64))
-    return ((q * deviations) @ x).view(4, 16, 12, 12).float(), torch.randn(4, 16, 12, 12, generator=rng)
+    x = torch.randn(4, 16, 144, generator=rng, dtype=torch.float64) * (
+        0.5 + torch.rand(4, 16, 1, generator=rng, dtype=torch.float64)
+    )
+    return ((q * deviations) @ x).view(4, 16, 12, 12).float(), torch.randn(
+        4, 16, 12, 12, generator=rng
+    )
 
 
 def gradient(x, dy, **options):
@@ -27,9 +35,13 @@ def gradient(x, dy, **options):
 
 
 @pytest.mark.parametrize("kappa", [1e3, 1e4, 1e5])
-@pytest.mark.parametrize(("solver", "kernels"), [("polar", "torch"), ("polar-native", "native"), ("eigh", "torch")])
+@pytest.mark.parametrize(
+    ("solver", "kernels"), [("polar", "torch"), ("polar-native", "native"), ("eigh", "torch")]
+)
 def test_it_is_as_exact_as_statistics_in_float32_allow(solver, kernels, kappa):
-    """Within κ·1e-6 + 1e-4 of float64 (measured: at most κ·4e-7 for each of the three); rounding times the norm of ∂L/∂Σ would be 0.3 at κ = 1e4."""
+    """Within κ·1e-6 + 1e-4 of float64 (measured: at most κ·4e-7 for each of the three); rounding
+    times the norm of ∂L/∂Σ would be 0.3 at κ = 1e4.
+    """
     if reason := solvers.get(solver).available("cpu"):
         pytest.skip(reason)
     for seed in SEEDS:

@@ -1,4 +1,6 @@
-"""The closed form equals the naive autograd version: outputs, running statistics and every gradient, in float64."""
+"""The closed form equals the naive autograd version: outputs, running statistics and every
+gradient, in float64.
+"""
 
 import pytest
 import torch
@@ -15,10 +17,14 @@ def gradients(y, dy, x, layer):
 
 
 def compare(layer, x, tolerance):
-    """Output, running statistics and all gradients of `layer` on `x` against the naive twin in float64."""
+    """Output, running statistics and all gradients of `layer` on `x` against the naive twin in
+    float64.
+    """
     x = x.requires_grad_()
     exact = x.detach().double().contiguous().requires_grad_()
-    parameters = {name: p.detach().double().requires_grad_() for name, p in layer.named_parameters()}
+    parameters = {
+        name: p.detach().double().requires_grad_() for name, p in layer.named_parameters()
+    }
     want, (batch_mean, batch_cov) = twin(layer, exact, **parameters)
     before = {name: b.clone() for name, b in layer.named_buffers()}
     y = layer(x)
@@ -27,13 +33,21 @@ def compare(layer, x, tolerance):
         share = 0.99 if layer.training else 1.0
         for name, batch in (("running_mean", batch_mean), ("running_cov", batch_cov)):
             now = share * before[name].double() + (1 - share) * batch.detach()
-            torch.testing.assert_close(getattr(layer, name).double(), now, rtol=tolerance, atol=tolerance)
+            torch.testing.assert_close(
+                getattr(layer, name).double(), now, rtol=tolerance, atol=tolerance
+            )
     dy = torch.randn_like(want)
     got = gradients(y, dy.to(y.dtype), x, layer)
     wanted = torch.autograd.grad(want, [exact, *parameters.values()], dy)
     for (name, gradient), right in zip(got.items(), wanted, strict=True):
         scale = max(1.0, right.abs().max().item())
-        torch.testing.assert_close(gradient.double() / scale, right / scale, rtol=tolerance, atol=tolerance, msg=lambda m, name=name: f"{name}: {m}")
+        torch.testing.assert_close(
+            gradient.double() / scale,
+            right / scale,
+            rtol=tolerance,
+            atol=tolerance,
+            msg=lambda m, name=name: f"{name}: {m}",
+        )
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -54,7 +68,9 @@ def test_gradcheck(make, images, train):
         return functional_call(layer, dict(zip(names, parameters, strict=True)), (x,))
 
     x = torch.randn(images, 8, 2, 4, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(call, (x, *(p.detach().requires_grad_() for p in layer.parameters())), fast_mode=False)
+    assert torch.autograd.gradcheck(
+        call, (x, *(p.detach().requires_grad_() for p in layer.parameters())), fast_mode=False
+    )
 
 
 def white(images):

@@ -1,4 +1,6 @@
-"""The layers as modules: shapes, layouts, state dicts, mistakes, and what they say of themselves."""
+"""The layers as modules: shapes, layouts, state dicts, mistakes, and what they say of
+themselves.
+"""
 
 import pytest
 import torch
@@ -25,7 +27,12 @@ def test_any_strides_are_taken(make):
     base = torch.randn(2, 8, 6, 10, dtype=torch.float64)
     torch.testing.assert_close(layer(base[..., ::2]), layer(base[..., ::2].contiguous()))
     y = layer(base.requires_grad_())
-    torch.testing.assert_close(*(torch.autograd.grad(layer(base), base, dy)[0] for dy in (torch.ones(()).double().expand_as(y), torch.ones_like(y))))
+    torch.testing.assert_close(
+        *(
+            torch.autograd.grad(layer(base), base, dy)[0]
+            for dy in (torch.ones(()).double().expand_as(y), torch.ones_like(y))
+        )
+    )
 
 
 def test_relu_in_place_after_it(make):
@@ -39,7 +46,10 @@ def test_relu_in_place_after_it(make):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_training_between_the_two_ways_of_an_eval_call_changes_nothing(make, dtype):
     layer = make(dtype=dtype).eval()
-    x, dy = torch.randn(2, 8, 4, 4, dtype=dtype, requires_grad=True), torch.randn(2, 8, 4, 4, dtype=dtype)
+    x, dy = (
+        torch.randn(2, 8, 4, 4, dtype=dtype, requires_grad=True),
+        torch.randn(2, 8, 4, 4, dtype=dtype),
+    )
     (want,) = torch.autograd.grad(layer(x), x, dy)
     y = layer(x)
     layer.train()(torch.randn(2, 8, 4, 4, dtype=dtype))
@@ -50,7 +60,9 @@ def test_training_between_the_two_ways_of_an_eval_call_changes_nothing(make, dty
 def test_saves_only_the_input_at_full_size(make):
     sizes = []
     x = torch.randn(1, 8, 32, 32, dtype=torch.float64, requires_grad=True)
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: sizes.append(t.numel()) or t, lambda t: t
+    ):
         make()(x)
     assert sum(size == x.numel() for size in sizes) == 1
     assert sorted(sizes)[-2] <= 8 * 4
@@ -59,7 +71,8 @@ def test_saves_only_the_input_at_full_size(make):
 @pytest.mark.parametrize("sw_type", [2, 5])
 def test_works_after_a_fake_run(sw_type):
     def layer():
-        return SwitchWhiten2d(12, 6, sw_type, solver="eigh", kernels="torch")  # a group no other test has, so that nothing is kept yet
+        # a group no other test has, so that nothing is kept yet
+        return SwitchWhiten2d(12, 6, sw_type, solver="eigh", kernels="torch")
 
     with torch._subclasses.FakeTensorMode():
         layer()(torch.randn(2, 12, 4, 4)).sum()
@@ -88,7 +101,12 @@ def test_works_after_inference_mode(make):
 )
 def test_the_state_dict_is_the_public_one(sw_type, tie, keys):
     layer = SwitchWhiten2d(64, num_pergroup=16, sw_type=sw_type, tie_weight=tie)
-    public = keys | {"weight": (64,), "bias": (64,), "running_mean": (4, 16, 1), "running_cov": (4, 16, 16)}
+    public = keys | {
+        "weight": (64,),
+        "bias": (64,),
+        "running_mean": (4, 16, 1),
+        "running_cov": (4, 16, 16),
+    }
     assert {name: tuple(value.shape) for name, value in layer.state_dict().items()} == public
     layer.load_state_dict({name: torch.rand(shape) for name, shape in public.items()})
 
@@ -115,7 +133,10 @@ def test_each_statistic_of_swb_has_a_weight_of_its_own(position, name, images):
     with torch.no_grad():
         layer.sw_mean_weight.zero_()[position] = 60
         layer.sw_var_weight.zero_()[position] = 60
-    x = torch.randn(images, 8, 5, 5, dtype=torch.float64) @ torch.randn(5, 5, dtype=torch.float64) + 2
+    x = (
+        torch.randn(images, 8, 5, 5, dtype=torch.float64) @ torch.randn(5, 5, dtype=torch.float64)
+        + 2
+    )
     torch.testing.assert_close(layer(x), ALONE[name](x), rtol=1e-9, atol=1e-9)
 
 
@@ -189,7 +210,12 @@ def test_it_is_copied_and_pickled(make, tmp_path):
 
 
 def test_it_trains():
-    net = nn.Sequential(nn.Conv2d(3, 16, 3), SwitchWhiten2d(16, sw_type=5), nn.ReLU(inplace=True), nn.Conv2d(16, 1, 1))
+    net = nn.Sequential(
+        nn.Conv2d(3, 16, 3),
+        SwitchWhiten2d(16, sw_type=5),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(16, 1, 1),
+    )
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05)
     x, target = torch.randn(4, 3, 8, 8), torch.randn(4, 1, 6, 6)
     losses = []
@@ -205,4 +231,9 @@ def test_it_trains():
 @pytest.mark.parametrize("train", [True, False])
 def test_it_runs_on_the_meta_device(make, train):
     layer = make(dtype=torch.float32, train=train).to("meta")
-    assert layer(torch.empty(2, 8, 300, 300, device="meta", requires_grad=True)).shape == (2, 8, 300, 300)
+    assert layer(torch.empty(2, 8, 300, 300, device="meta", requires_grad=True)).shape == (
+        2,
+        8,
+        300,
+        300,
+    )

@@ -1,4 +1,6 @@
-"""How exactly the layers whiten: W (Σ̂ + εI) Wᵀ = I, means of many standard deviations, low precision, autocast."""
+"""How exactly the layers whiten: W (Σ̂ + εI) Wᵀ = I, means of many standard deviations, low
+precision, autocast.
+"""
 
 import copy
 
@@ -17,8 +19,13 @@ from swbench.norms.whitening import Call, Running, gather, shift_of
 def coloured(images, channels, side, kappa, dtype=torch.float64):
     """Images whose channels are mixed by a matrix of condition number √kappa."""
     q, _ = torch.linalg.qr(torch.randn(channels, channels, dtype=torch.float64))
-    deviations = torch.logspace(0, -torch.log10(torch.tensor(kappa)).item() / 2, channels, dtype=torch.float64)
-    x = q @ (deviations.unsqueeze(-1) * (q.T @ torch.randn(channels, images * side * side, dtype=torch.float64)))
+    deviations = torch.logspace(
+        0, -torch.log10(torch.tensor(kappa)).item() / 2, channels, dtype=torch.float64
+    )
+    x = q @ (
+        deviations.unsqueeze(-1)
+        * (q.T @ torch.randn(channels, images * side * side, dtype=torch.float64))
+    )
     return x.view(channels, images, side, side).transpose(0, 1).contiguous().to(dtype)
 
 
@@ -32,18 +39,32 @@ def solve(layer, x):
             taken.append(cov)
             return super().forward(cov)
 
-    running = Running(layer.running_mean, layer.running_cov, layer.momentum) if recipe.uses_batch else None
+    running = (
+        Running(layer.running_mean, layer.running_cov, layer.momentum)
+        if recipe.uses_batch
+        else None
+    )
     call = Call(recipe, Spy(), kernels, running, layer.training)
     logits = [None if p is None else p.detach() for p in layer._logits()]
-    solved = kernels.mix_and_solve(recipe, call.solver, gather(call, x, shift_of(x)), Parameters(None, None, *logits))
+    solved = kernels.mix_and_solve(
+        recipe, call.solver, gather(call, x, shift_of(x)), Parameters(None, None, *logits)
+    )
     return solved.w.flatten(0, 1).double(), taken[0].double()
 
 
 @pytest.mark.parametrize(
-    ("dtype", "kappa", "level"), [(torch.float64, 1e3, 1e-10), (torch.float32, 1e1, 2e-5), (torch.float32, 1e3, 2e-4), (torch.float32, 1e5, 1e-2)]
+    ("dtype", "kappa", "level"),
+    [
+        (torch.float64, 1e3, 1e-10),
+        (torch.float32, 1e1, 2e-5),
+        (torch.float32, 1e3, 2e-4),
+        (torch.float32, 1e5, 1e-2),
+    ],
 )
 def test_whitens(make, dtype, kappa, level):
-    """The float32 levels are those measured for eigh at G = 16, with room for the spread over spectra."""
+    """The float32 levels are those measured for eigh at G = 16, with room for the spread over
+    spectra.
+    """
     layer = make(32, 16, dtype=dtype, eps=1e-8)
     w, cov = solve(layer, coloured(2, 32, 16, kappa, dtype))
     eye = torch.eye(16, dtype=torch.float64)
@@ -53,14 +74,18 @@ def test_whitens(make, dtype, kappa, level):
 def test_the_output_of_instance_whitening_is_white():
     layer = InstanceWhiten2d(16, 16, eps=1e-12, affine=False)
     y = layer(coloured(2, 16, 12, 100.0)).flatten(2)
-    torch.testing.assert_close(y @ y.mT / 144, torch.eye(16, dtype=torch.float64).expand(2, 16, 16), rtol=0, atol=1e-8)
+    torch.testing.assert_close(
+        y @ y.mT / 144, torch.eye(16, dtype=torch.float64).expand(2, 16, 16), rtol=0, atol=1e-8
+    )
 
 
 @pytest.mark.parametrize("ratio", [0, 30, 300])
 def test_holds_a_mean_of_many_deviations(make, ratio):
     layer = make(16, 16, dtype=torch.float32)
     x = coloured(2, 16, 16, 100.0)
-    x = (x + ratio * x.std() * torch.randn(16, dtype=torch.float64).sign().view(1, 16, 1, 1)).float()
+    x = (
+        x + ratio * x.std() * torch.randn(16, dtype=torch.float64).sign().view(1, 16, 1, 1)
+    ).float()
     with torch.no_grad():
         want, _ = twin(layer.double(), x.double())
         got = layer.float()(x)
@@ -70,7 +95,9 @@ def test_holds_a_mean_of_many_deviations(make, ratio):
 @pytest.mark.parametrize("offset", [30.0, 1000.0])
 @pytest.mark.parametrize("kernels", kernel_sets.names())
 def test_holds_images_of_unlike_means(kernels, offset):
-    """A bright image with little contrast beside a dark one: what the first image's mean hides is a hundredth of the second's rounding."""
+    """A bright image with little contrast beside a dark one: what the first image's mean hides is a
+    hundredth of the second's rounding.
+    """
     layer = InstanceWhiten2d(16, 16, kernels=kernels)
     x = torch.randn(2, 16, 16, 16)
     if not kernel_sets.named(kernels).takes(x):
@@ -108,7 +135,9 @@ def test_low_precision_input_has_float32_statistics(make, dtype, layout):
     assert y.dtype == x.grad.dtype == dtype
     assert layer.weight.grad.dtype == torch.float32
     torch.testing.assert_close(y.double(), want, rtol=1e-2, atol=1e-2)
-    torch.testing.assert_close(x.grad.double(), wanted, rtol=1e-2, atol=1e-2 * wanted.abs().max().item())
+    torch.testing.assert_close(
+        x.grad.double(), wanted, rtol=1e-2, atol=1e-2 * wanted.abs().max().item()
+    )
 
 
 def test_low_precision_parameters(make):

@@ -1,4 +1,6 @@
-"""Where ranks will join: batch statistics merged from parts, and batch gradients summed over them, give the whole batch's result."""
+"""Where ranks will join: batch statistics merged from parts, and batch gradients summed over them,
+give the whole batch's result.
+"""
 
 import pytest
 import torch
@@ -10,7 +12,9 @@ from swbench.norms.statistics import Statistics, merge
 
 
 def test_merged_statistics_are_those_of_the_whole():
-    x = torch.randn(3, 8, 4, 5, dtype=torch.float64) + 100 * torch.randn(3, 8, 1, 1, dtype=torch.float64)
+    x = torch.randn(3, 8, 4, 5, dtype=torch.float64) + 100 * torch.randn(
+        3, 8, 1, 1, dtype=torch.float64
+    )
     mean, cov = merge(*kernels_for(x).moments(x, x[:, :, 0, 0].contiguous(), 4))
     flat = x.transpose(0, 1).reshape(2, 4, -1)
     torch.testing.assert_close(mean, flat.mean(-1))
@@ -25,12 +29,16 @@ def test_parts_of_a_batch_give_the_gradient_of_the_whole(make, sizes):
         pytest.skip("takes nothing from the batch")
     x = torch.randn(sum(sizes), 8, 3, 5, dtype=torch.float64, requires_grad=True)
     dy = torch.randn_like(x)
-    parameters = [p.detach() if p is not None else None for p in (layer.weight, layer.bias, *layer._logits())]
+    parameters = [
+        p.detach() if p is not None else None for p in (layer.weight, layer.bias, *layer._logits())
+    ]
     y = layer(x)
     wanted = torch.autograd.grad(y, x, dy)[0]
 
     kernels, solver = kernels_for(x), solvers.get("eigh")
-    batch = merge(*kernels.moments(x.detach(), torch.zeros(sum(sizes), 8, dtype=torch.float64), group))
+    batch = merge(
+        *kernels.moments(x.detach(), torch.zeros(sum(sizes), 8, dtype=torch.float64), group)
+    )
 
     def part(images, gradient, reduce):
         shift = torch.zeros(len(images), 8, dtype=torch.float64)
@@ -38,8 +46,12 @@ def test_parts_of_a_batch_give_the_gradient_of_the_whole(make, sizes):
         given = Parameters(*parameters)
         solved = kernels.mix_and_solve(layer.recipe, solver, stats, given)
         m, s = kernels.products(gradient, images, shift, group)
-        grads = kernels.small_gradients(layer.recipe, solver, stats, given, solved, m, s, shift, 15, reduce)
-        return kernels.affine(images, solved.a, solved.b), kernels.combine(gradient, images, solved.a.mT, grads.b, grads.c)
+        grads = kernels.small_gradients(
+            layer.recipe, solver, stats, given, solved, m, s, shift, 15, reduce
+        )
+        return kernels.affine(images, solved.a, solved.b), kernels.combine(
+            gradient, images, solved.a.mT, grads.b, grads.c
+        )
 
     parts = list(zip(x.detach().split(sizes), dy.split(sizes), strict=True))
     seen = []

@@ -1,4 +1,6 @@
-"""Layers on Triton kernels beside the naive float64 layer; for tests that run in Triton's interpreter or on a GPU."""
+"""Layers on Triton kernels beside the naive float64 layer; for tests that run in Triton's
+interpreter or on a GPU.
+"""
 
 import copy
 import os
@@ -15,7 +17,11 @@ LAST = torch.channels_last
 def make(name, channels, group, train, dtype=torch.float32, **options):
     """The layer with random parameters and running statistics, on Triton kernels."""
     cls, given = WHITENING[name]
-    layer = cls(channels, group, solver="polar-triton", kernels="triton", **given, **options).to(DEVICE, dtype).train(train)
+    layer = (
+        cls(channels, group, solver="polar-triton", kernels="triton", **given, **options)
+        .to(DEVICE, dtype)
+        .train(train)
+    )
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.copy_(torch.rand_like(parameter) + 0.5)
@@ -30,14 +36,21 @@ def inputs(shape, dtype=torch.float32, layout=torch.contiguous_format, offset=0.
     """Channels that are correlated, and far from zero by `offset` deviations."""
     n, c, h, w = shape
     mixing = torch.eye(c) + 0.3 * torch.randn(c, c) / c**0.5
-    x = torch.einsum("dc,nchw->ndhw", mixing, torch.randn(n, c, h, w)) + offset * torch.randn(1, c, 1, 1).sign()
-    return tuple(t.to(DEVICE, dtype).contiguous(memory_format=layout) for t in (x, torch.randn(shape)))
+    x = (
+        torch.einsum("dc,nchw->ndhw", mixing, torch.randn(n, c, h, w))
+        + offset * torch.randn(1, c, 1, 1).sign()
+    )
+    return tuple(
+        t.to(DEVICE, dtype).contiguous(memory_format=layout) for t in (x, torch.randn(shape))
+    )
 
 
 def compare(layer, x, dy, tolerance):
     """Output, running statistics and every gradient against the naive twin in float64."""
     exact = x.cpu().double().contiguous().requires_grad_()
-    parameters = {name: p.detach().cpu().double().requires_grad_() for name, p in layer.named_parameters()}
+    parameters = {
+        name: p.detach().cpu().double().requires_grad_() for name, p in layer.named_parameters()
+    }
     running = {name: b.cpu().double() for name, b in layer.named_buffers()}
     want, batch = twin(copy.deepcopy(layer).cpu().double(), exact, **parameters)
     x = x.requires_grad_()
@@ -47,10 +60,19 @@ def compare(layer, x, dy, tolerance):
     assert (y.dtype, y.stride()) == (x.dtype, x.stride())
     got = torch.autograd.grad(y, [x, *layer.parameters()], dy)
     wanted = torch.autograd.grad(want, [exact, *parameters.values()], dy.cpu().double())
-    pairs = {"y": (y, want), **{name: pair for name, *pair in zip(("x", *parameters), got, wanted, strict=True)}}
+    pairs = {
+        "y": (y, want),
+        **{name: pair for name, *pair in zip(("x", *parameters), got, wanted, strict=True)},
+    }
     share = 0.99 if layer.training else 1.0
     for (name, before), value in zip(running.items(), batch, strict=False):
         pairs[name] = (getattr(layer, name), share * before + (1 - share) * value.detach())
     for name, (one, right) in pairs.items():
         scale = max(1.0, right.abs().max().item())
-        torch.testing.assert_close(one.cpu().double() / scale, right / scale, rtol=tolerance, atol=tolerance, msg=lambda m, name=name: f"{name}: {m}")
+        torch.testing.assert_close(
+            one.cpu().double() / scale,
+            right / scale,
+            rtol=tolerance,
+            atol=tolerance,
+            msg=lambda m, name=name: f"{name}: {m}",
+        )

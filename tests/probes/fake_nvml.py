@@ -8,7 +8,9 @@ class NVMLError(Exception):
 
 
 class FakeNvml:
-    """`fail` maps the name of a function to the number of calls that succeed before it fails; `answers` overrides what they return."""
+    """`fail` maps the name of a function to the number of calls that succeed before it fails;
+    `answers` overrides what they return.
+    """
 
     NVMLError = NVMLError
     NVML_CLOCK_SM = 1

@@ -1,4 +1,6 @@
-"""NVML may be missing, silent, or fail at any moment: it is said in one line, and nothing else changes."""
+"""NVML may be missing, silent, or fail at any moment: it is said in one line, and nothing else
+changes.
+"""
 
 import pytest
 from fake_nvml import FakeNvml
@@ -28,8 +30,16 @@ def observe(nvml, metrics=("utilisation", "energy"), tick_s=0.05):
 
 
 def test_units_are_si():
-    card = find(FakeNvml(nvmlDeviceGetViolationStatus=type("V", (), {"violationTime": 2_000_000_000})), UUID)
-    assert (card.utilisation(), card.power_w(), card.energy_j(), card.sm_hz(), card.thermal_s()) == (0.4, 300.0, 6000.0, 1.98e9, 2.0)
+    card = find(
+        FakeNvml(nvmlDeviceGetViolationStatus=type("V", (), {"violationTime": 2_000_000_000})), UUID
+    )
+    assert (
+        card.utilisation(),
+        card.power_w(),
+        card.energy_j(),
+        card.sm_hz(),
+        card.thermal_s(),
+    ) == (0.4, 300.0, 6000.0, 1.98e9, 2.0)
     assert card.notes == []
 
 
@@ -67,7 +77,9 @@ def test_the_loop_lasts_ten_seconds_and_tells_how_many_readings_it_took():
     assert found["gpu_loop"][0] >= 10.0
     assert found["gpu_utilisation"] == (0.4,) * 50
     blocks = round(found["gpu_loop"][0] / 0.05)
-    assert found["gpu_energy"][0] == pytest.approx(6000.0 / (4 * blocks), rel=0.02), "one reading before, one after, over every iteration between"
+    assert found["gpu_energy"][0] == pytest.approx(6000.0 / (4 * blocks), rel=0.02), (
+        "one reading before, one after, over every iteration between"
+    )
     assert len(queued) - blocks == pytest.approx(steady.SETTLE_S / 0.05, abs=2)
     assert gpu.waits.count("event") == len(queued) - 2, "two blocks in flight, no more"
 
@@ -77,7 +89,9 @@ def test_a_loop_that_fails_leaves_no_thread_behind():
     sampler = steady.Sampler(card)
     turns = iter(range(30))
     with pytest.raises(StopIteration):
-        steady.observe(lambda: next(turns), 1, FakeGpu(tick_s=0.05), card, ("utilisation",), sampler)
+        steady.observe(
+            lambda: next(turns), 1, FakeGpu(tick_s=0.05), card, ("utilisation",), sampler
+        )
     assert not sampler._thread.is_alive()
 
 
@@ -113,7 +127,13 @@ def test_the_readings_of_both_ends_are_kept_as_they_are():
         nvmlDeviceGetViolationStatus=lambda: type("V", (), {"violationTime": next(held_ns)}),
     )
     bits = {"gpu_throttle_reasons_before": 4.0, "gpu_throttle_reasons_after": 4.0}
-    assert found == {"wall_s": 0.25, "gpu_sm_hz_before": 1.98e9, "gpu_sm_hz_after": 1.2e9, "gpu_thermal_s": 0.0, **bits}
+    assert found == {
+        "wall_s": 0.25,
+        "gpu_sm_hz_before": 1.98e9,
+        "gpu_sm_hz_after": 1.2e9,
+        "gpu_thermal_s": 0.0,
+        **bits,
+    }
     assert not marking.marked(found), "neither a lower clock nor the power cap is a harm"
 
 
@@ -125,7 +145,9 @@ def test_a_throttle_at_either_end_marks_the_block(seen):
 
 def test_a_throttle_in_mid_block_shows_in_the_counter_though_no_reading_saw_it():
     held_ns = iter([0, 300_000_000])
-    found = block(nvmlDeviceGetViolationStatus=lambda: type("V", (), {"violationTime": next(held_ns)}))
+    found = block(
+        nvmlDeviceGetViolationStatus=lambda: type("V", (), {"violationTime": next(held_ns)})
+    )
     assert (found["gpu_throttle_reasons_before"], found["gpu_throttle_reasons_after"]) == (0.0, 0.0)
     assert found["gpu_thermal_s"] == pytest.approx(0.3)
     assert marking.marked(found)

@@ -9,7 +9,14 @@ class Event:
     """As torch's kineto events answer."""
 
     def __init__(self, name, start, duration, device="CPU", shapes=(), dtypes=()):
-        self._name, self._start, self._duration, self._device, self._shapes, self._dtypes = name, start, duration, device, shapes, dtypes
+        self._name, self._start, self._duration, self._device, self._shapes, self._dtypes = (
+            name,
+            start,
+            duration,
+            device,
+            shapes,
+            dtypes,
+        )
 
     def name(self):
         return self._name
@@ -35,17 +42,34 @@ def accounted(events, kernels):
 
 
 def test_gloos_collectives_are_timed_on_the_host_and_overlap_counts_once():
-    events = [Event("gloo:all_gather", 0, 100, shapes=[[3, 2], []], dtypes=["float", ""]), Event("gloo:all_reduce", 50, 100, shapes=[[4]], dtypes=["double"])]
+    events = [
+        Event("gloo:all_gather", 0, 100, shapes=[[3, 2], []], dtypes=["float", ""]),
+        Event("gloo:all_reduce", 50, 100, shapes=[[4]], dtypes=["double"]),
+    ]
     found = accounted([*events, Event("aten::mm", 0, 900)], kernels=False)
-    assert found == {"communication_calls": 2, "communication_bytes": 56, "communication_s": pytest.approx(150e-9)}
+    assert found == {
+        "communication_calls": 2,
+        "communication_bytes": 56,
+        "communication_s": pytest.approx(150e-9),
+    }
 
 
 def test_nccls_are_timed_by_their_kernels_and_counted_on_the_host():
-    events = [Event("nccl:all_reduce", 0, 5, shapes=[[4]], dtypes=["float"]), Event("nccl:all_reduce", 10, 80, "CUDA")]
+    events = [
+        Event("nccl:all_reduce", 0, 5, shapes=[[4]], dtypes=["float"]),
+        Event("nccl:all_reduce", 10, 80, "CUDA"),
+    ]
     kernel = Event("ncclDevKernel_AllReduce_Sum_f32_RING_LL(ncclDevComm*)", 20, 70, "CUDA")
     found = accounted([*events, kernel, Event("void gemm", 0, 500, "CUDA")], kernels=True)
-    assert found == {"communication_calls": 1, "communication_bytes": 16, "communication_s": pytest.approx(70e-9)}
+    assert found == {
+        "communication_calls": 1,
+        "communication_bytes": 16,
+        "communication_s": pytest.approx(70e-9),
+    }
 
 
 def test_kernels_that_were_not_seen_are_no_zero():
-    assert set(accounted([Event("nccl:all_reduce", 0, 5)], kernels=True)) == {"communication_calls", "communication_bytes"}
+    assert set(accounted([Event("nccl:all_reduce", 0, 5)], kernels=True)) == {
+        "communication_calls",
+        "communication_bytes",
+    }

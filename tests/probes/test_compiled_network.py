@@ -1,4 +1,6 @@
-"""Mode compile: the whole network is one graph, compiled before the clock starts, each case apart from the others."""
+"""Mode compile: the whole network is one graph, compiled before the clock starts, each case apart
+from the others.
+"""
 
 import shutil
 from functools import partial
@@ -13,13 +15,28 @@ from swbench.probes import modes, network
 from swbench.probes.network import NetworkWorkload
 from swbench.probes.workload import Unsupported
 
-CASE = {"model": "resnet20", "classes": 10, "image": (8, 8), "batch": 2, "group": 4, "threads": 0, "mode": "compile"}
+CASE = {
+    "model": "resnet20",
+    "classes": 10,
+    "image": (8, 8),
+    "batch": 2,
+    "group": 4,
+    "threads": 0,
+    "mode": "compile",
+}
 
 
 def small(model, *, norm, layers, solver, num_classes, group):
     """A network of one convolution, one norm and one linear map."""
     norm = norms.build(norm, 8, group=group, solver=solver)
-    return nn.Sequential(nn.Conv2d(3, 8, 3), norm, nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, num_classes))
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3),
+        norm,
+        nn.ReLU(inplace=True),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, num_classes),
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +55,9 @@ def test_a_network_is_one_graph(norm, layers):
     assert workload.chosen["compiled"] == "1 graph, 0 breaks"
     samples = [workload.call() for _ in range(2)]
     assert all(sample.keys() == samples[0].keys() for sample in samples)
-    assert workload.chosen["compiled"] == "1 graph, 0 breaks", "nothing was compiled while it was timed"
+    assert workload.chosen["compiled"] == "1 graph, 0 breaks", (
+        "nothing was compiled while it was timed"
+    )
     (seconds,) = (one.samples for one in workload.finish() if one.metric == "compile_s")
     assert seconds[0] > 0
 
@@ -84,7 +103,10 @@ def test_what_never_settles_is_unsupported():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="inductor needs a C++ compiler")
+@pytest.mark.skipif(
+    shutil.which("g++") is None and shutil.which("clang++") is None,
+    reason="inductor needs a C++ compiler",
+)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch itself
 def test_a_residual_network_through_inductor(monkeypatch):
     monkeypatch.undo()

@@ -10,8 +10,16 @@ def write(root, steal=10, wait=5_000_000, pressure=1_000_000, khz=2_000_000):
     files = {
         "proc/stat": f"cpu  100 0 50 1000 7 1 2 {steal} 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n",
         "proc/thread-self/schedstat": f"123456 {wait} 7\n",
-        **{f"proc/pressure/{kind}": f"some avg10=0.00 avg60=0.00 avg300=0.00 total={pressure}\nfull avg10=0 total=5\n" for kind in ("cpu", "memory", "io")},
-        **{f"sys/devices/system/cpu/cpu{core}/cpufreq/scaling_cur_freq": f"{khz}\n" for core in range(os.cpu_count() + 1)},
+        **{
+            f"proc/pressure/{kind}": (
+                f"some avg10=0.00 avg60=0.00 avg300=0.00 total={pressure}\nfull avg10=0 total=5\n"
+            )
+            for kind in ("cpu", "memory", "io")
+        },
+        **{
+            f"sys/devices/system/cpu/cpu{core}/cpufreq/scaling_cur_freq": f"{khz}\n"
+            for core in range(os.cpu_count() + 1)
+        },
     }
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -29,7 +37,9 @@ def test_every_counter_is_read_in_seconds_and_hertz(tmp_path):
     assert change["steal_s"] == pytest.approx(100 * tick)
     assert change["busy_s"] == 0
     assert change["queued_s"] == pytest.approx(0.003)
-    assert [change[f"pressure_{kind}_s"] for kind in ("cpu", "memory", "io")] == pytest.approx([0.5] * 3)
+    assert [change[f"pressure_{kind}_s"] for kind in ("cpu", "memory", "io")] == pytest.approx(
+        [0.5] * 3
+    )
     assert change["frequency_hz"] == pytest.approx(1.5e9)
     assert change["frequency_drop"] == pytest.approx(0.25)
     assert before["busy_s"] == pytest.approx(153 * tick)
@@ -37,7 +47,12 @@ def test_every_counter_is_read_in_seconds_and_hertz(tmp_path):
 
 
 def test_missing_files_leave_their_keys_out(tmp_path):
-    assert set(Reader(root=tmp_path).read()) == {"wall_s", "own_cpu_s", "involuntary_switches", "major_faults"}
+    assert set(Reader(root=tmp_path).read()) == {
+        "wall_s",
+        "own_cpu_s",
+        "involuntary_switches",
+        "major_faults",
+    }
 
 
 def test_a_reading_of_this_machine_has_counters_that_do_not_fall():
@@ -90,11 +105,16 @@ CALM, HOT = {"wall_s": 0.1}, {"wall_s": 0.1, "gpu_thermal_s": 0.05}
 
 def test_one_throttled_block_of_several_is_marked_alone():
     blocks = [{"a": CALM, "b": HOT if position == 3 else CALM, "c": CALM} for position in range(10)]
-    assert block_marks([{"wall_s": 0.3}] * 10, blocks, "a") == tuple(frozenset("b" if position == 3 else "") for position in range(10))
+    assert block_marks([{"wall_s": 0.3}] * 10, blocks, "a") == tuple(
+        frozenset("b" if position == 3 else "") for position in range(10)
+    )
 
 
 def test_blocks_are_capped_at_a_fifth_of_a_case_and_the_worst_are_taken():
-    hotter = [{"a": {"wall_s": 0.1, "gpu_thermal_s": 0.01 * (1 + position)}, "b": CALM} for position in range(10)]
+    hotter = [
+        {"a": {"wall_s": 0.1, "gpu_thermal_s": 0.01 * (1 + position)}, "b": CALM}
+        for position in range(10)
+    ]
     found = block_marks([{"wall_s": 0.3}] * 10, hotter, "b")
     assert [position for position, keys in enumerate(found) if keys] == [8, 9]
     assert set().union(*found) == {"a"}
@@ -105,31 +125,51 @@ def test_a_marked_round_takes_its_blocks_with_it_and_counts_for_the_cap():
     blocks = [{"a": HOT, "b": CALM} for _ in range(10)]
     found = block_marks([stolen] + [{"wall_s": 0.3}] * 9, blocks, "b")
     assert [sorted(keys) for keys in found] == [["a", "b"], ["a"], *[[]] * 8]
-    assert block_marks([stolen] * 2 + [{"wall_s": 0.3}] * 8, blocks, "b")[2:] == (frozenset(),) * 8, "the rounds have used the fifth up"
+    assert (
+        block_marks([stolen] * 2 + [{"wall_s": 0.3}] * 8, blocks, "b")[2:] == (frozenset(),) * 8
+    ), "the rounds have used the fifth up"
 
 
 @pytest.mark.parametrize("stolen", [0, 1])
-def test_no_ratio_loses_more_than_a_fifth_of_its_pairs_though_blocks_of_both_halves_are_throttled(stolen):
-    """The baseline's two worst rounds and two others of each row would be two fifths of every ratio."""
+def test_no_ratio_loses_more_than_a_fifth_of_its_pairs_though_blocks_of_both_halves_are_throttled(
+    stolen,
+):
+    """The baseline's two worst rounds and two others of each row would be two fifths of every
+    ratio.
+    """
     hot = {"base": (1, 2), "a": (3, 4), "b": (2, 5)}
-    blocks = [{case: HOT if position in hot[case] else CALM for case in hot} for position in range(10)]
-    rounds = [{"wall_s": 0.3, "steal_s": 0.2 if position == 9 and stolen else 0.0} for position in range(10)]
+    blocks = [
+        {case: HOT if position in hot[case] else CALM for case in hot} for position in range(10)
+    ]
+    rounds = [
+        {"wall_s": 0.3, "steal_s": 0.2 if position == 9 and stolen else 0.0}
+        for position in range(10)
+    ]
     found = block_marks(rounds, blocks, "base")
     for case in ("a", "b"):
         assert sum(bool(keys & {"base", case}) for keys in found) == 2
-    assert [position for position, keys in enumerate(found) if "base" in keys and position < 9] == ([1] if stolen else [1, 2])
+    assert [position for position, keys in enumerate(found) if "base" in keys and position < 9] == (
+        [1] if stolen else [1, 2]
+    )
 
 
 def test_a_block_that_is_throttled_beside_a_marked_one_of_the_baseline_costs_no_further_pair():
     hot = {"base": (1,), "a": (1, 5), "b": ()}
-    blocks = [{case: HOT if position in hot[case] else CALM for case in hot} for position in range(10)]
+    blocks = [
+        {case: HOT if position in hot[case] else CALM for case in hot} for position in range(10)
+    ]
     found = block_marks([{"wall_s": 0.3}] * 10, blocks, "base")
-    assert {position: keys for position, keys in enumerate(found) if keys} == {1: {"base", "a"}, 5: {"a"}}
+    assert {position: keys for position, keys in enumerate(found) if keys} == {
+        1: {"base", "a"},
+        5: {"a"},
+    }
 
 
 def test_without_a_baseline_each_case_is_capped_by_itself():
     blocks = [{"a": HOT, "b": CALM} for _ in range(10)]
-    assert [sorted(keys) for keys in block_marks([{"wall_s": 0.3}] * 10, blocks, None)] == [["a"]] * 2 + [[]] * 8
+    assert [sorted(keys) for keys in block_marks([{"wall_s": 0.3}] * 10, blocks, None)] == [
+        ["a"]
+    ] * 2 + [[]] * 8
 
 
 def test_severity_ignores_how_long_the_round_took_where_nothing_else_happened():
@@ -138,7 +178,11 @@ def test_severity_ignores_how_long_the_round_took_where_nothing_else_happened():
 
 def test_the_line_says_how_quiet_it_was():
     calm, stolen = {"wall_s": 1.0, "steal_s": 0.0}, {"wall_s": 1.0, "steal_s": 0.5}
-    assert quietness([[calm] * 10]).startswith("machine quiet: 0 of 10 rounds disturbed, steal 0.0 %")
+    assert quietness([[calm] * 10]).startswith(
+        "machine quiet: 0 of 10 rounds disturbed, steal 0.0 %"
+    )
     assert "somewhat disturbed: 1 of 10" in quietness([[calm] * 9 + [stolen]])
-    assert "busy: 10 of 10 rounds disturbed, 2 marked (at most 20%), steal 50.0 %" in quietness([[stolen] * 10])
+    assert "busy: 10 of 10 rounds disturbed, 2 marked (at most 20%), steal 50.0 %" in quietness(
+        [[stolen] * 10]
+    )
     assert quietness([]) == "machine: not observed"

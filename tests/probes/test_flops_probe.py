@@ -9,11 +9,17 @@ from swbench.probes.flops import flops_measurements
 
 def values(case, **options):
     measurements, notes = flops_measurements(case, **options)
-    return {m.metric: m.samples[0] for m in measurements}, {m.metric: m.unit for m in measurements}, notes
+    return (
+        {m.metric: m.samples[0] for m in measurements},
+        {m.metric: m.unit for m in measurements},
+        notes,
+    )
 
 
 def test_a_row_of_table_1():
-    found, units, notes = values(Case(model="resnet50", norm="swb", layers=7, solver="eigh", batch=32))
+    found, units, notes = values(
+        Case(model="resnet50", norm="swb", layers=7, solver="eigh", batch=32)
+    )
     assert found["flops_paper"] == 4_188_115_968
     assert found["flops_solver"] == 72 * (11 * 16**3 + 16**2)
     assert found["parameters"] == 25_557_032 + 7 * 2 * 5
@@ -40,17 +46,41 @@ def test_what_stood_behind_auto_is_counted():
 
 @pytest.mark.parametrize("norm", ["bn", "in", "iw", "bw", "swa"])
 def test_every_row_of_the_style_suite(norm):
-    found, _, _ = values(Case(model="stylizer", image=(64, 64), norm=norm, layers=0 if norm == "bn" else 15, solver="eigh"))
+    found, _, _ = values(
+        Case(
+            model="stylizer",
+            image=(64, 64),
+            norm=norm,
+            layers=0 if norm == "bn" else 15,
+            solver="eigh",
+        )
+    )
     assert found["flops_paper"] > 0
 
 
 def test_per_image_numbers_do_not_depend_on_batch_device_or_role():
     one = flops_measurements(Case(model="resnet20", classes=10, image=(32, 32)))
-    assert flops_measurements(Case(model="resnet20", classes=10, image=(32, 32), batch=128, device="cuda", threads=0, role="control")) == one
+    assert (
+        flops_measurements(
+            Case(
+                model="resnet20",
+                classes=10,
+                image=(32, 32),
+                batch=128,
+                device="cuda",
+                threads=0,
+                role="control",
+            )
+        )
+        == one
+    )
 
 
 def test_half_precision_halves_the_activations():
-    full, half = (values(Case(model="resnet20", classes=10, image=(32, 32), dtype=dtype))[0] for dtype in ("float32", "bfloat16"))
+    full, half = (
+        values(Case(model="resnet20", classes=10, image=(32, 32), dtype=dtype))[0]
+        for dtype in ("float32", "bfloat16")
+    )
     assert half["peak_activation_bytes"] < 0.6 * full["peak_activation_bytes"]
     assert half["flops_paper"] == full["flops_paper"]
 
@@ -75,7 +105,16 @@ def test_a_norm_without_a_cost_is_a_note_and_the_other_rules_count(monkeypatch):
             return x.tanh()
 
     monkeypatch.setattr(norms, "build", lambda norm, channels, **options: Odd(channels))
-    found, _, notes = values(Case(model="resnet20", classes=10, image=(32, 32), norm="bw", layers=5, solver="eigh:floor=0.25"))
+    found, _, notes = values(
+        Case(
+            model="resnet20",
+            classes=10,
+            image=(32, 32),
+            norm="bw",
+            layers=5,
+            solver="eigh:floor=0.25",
+        )
+    )
     assert "flops_paper" not in found
     assert found["flops_torch"] > 0
     assert notes["flops_paper"].startswith("not counted: the paper rule has no cost for tanh")
@@ -83,8 +122,15 @@ def test_a_norm_without_a_cost_is_a_note_and_the_other_rules_count(monkeypatch):
 
 
 def test_a_solver_that_needs_data_is_traced_as_eigh_and_says_so():
-    case = Case(model="resnet20", classes=10, image=(32, 32), norm="bw", layers=5, solver="eigh-cpu")
+    case = Case(
+        model="resnet20", classes=10, image=(32, 32), norm="bw", layers=5, solver="eigh-cpu"
+    )
     found, _, notes = values(case)
-    assert found["flops_torch"] == values(Case(model="resnet20", classes=10, image=(32, 32), norm="bw", layers=5, solver="eigh"))[0]["flops_torch"]
+    assert (
+        found["flops_torch"]
+        == values(
+            Case(model="resnet20", classes=10, image=(32, 32), norm="bw", layers=5, solver="eigh")
+        )[0]["flops_torch"]
+    )
     assert "traced with eigh" in notes["flops_torch"]
     assert "eigh-cpu cannot be traced without data" in notes["solver_trace"]

@@ -1,4 +1,6 @@
-"""The network workload builds what the case says, times both passes from one call, and alters nothing to make it run."""
+"""The network workload builds what the case says, times both passes from one call, and alters
+nothing to make it run.
+"""
 
 import dataclasses
 
@@ -14,13 +16,27 @@ from swbench.probes.memory import peak_allocated
 from swbench.probes.network import NetworkWorkload
 from swbench.probes.workload import Unsupported, Workload
 
-CASE = Case(model="resnet20", norm="swa", layers=5, solver="eigh", classes=10, image=(8, 8), batch=2, group=4)
+CASE = Case(
+    model="resnet20",
+    norm="swa",
+    layers=5,
+    solver="eigh",
+    classes=10,
+    image=(8, 8),
+    batch=2,
+    group=4,
+)
 
 
 def test_one_call_times_forward_and_both():
     workload: Workload = NetworkWorkload(CASE)
     sample = workload.call()
-    assert set(sample) == {"forward_s", "forward_backward_s", "forward_cpu_s", "forward_backward_cpu_s"}
+    assert set(sample) == {
+        "forward_s",
+        "forward_backward_s",
+        "forward_cpu_s",
+        "forward_backward_cpu_s",
+    }
     assert 0 < sample["forward_s"] < sample["forward_backward_s"]
     assert workload.chosen["solver"].startswith("eigh")
     assert "kernels" in workload.chosen
@@ -35,14 +51,19 @@ def test_gradients_are_those_of_one_call():
         workload.call()
         seen.append([p.grad.clone() for p in model.parameters()])
     assert all(torch.isfinite(grad).all() for grad in seen[0])
-    assert all(torch.allclose(*pair, atol=1e-4, rtol=1e-3) for pair in zip(*seen, strict=True)), "gradients were not dropped between calls"
+    assert all(torch.allclose(*pair, atol=1e-4, rtol=1e-3) for pair in zip(*seen, strict=True)), (
+        "gradients were not dropped between calls"
+    )
 
 
 def test_two_processes_would_build_the_same():
     one, other = NetworkWorkload(CASE), NetworkWorkload(CASE)
     assert torch.equal(one._input, other._input)
     assert torch.equal(one._cotangent, other._cotangent)
-    assert all(torch.equal(*pair) for pair in zip(one._model.parameters(), other._model.parameters(), strict=True))
+    assert all(
+        torch.equal(*pair)
+        for pair in zip(one._model.parameters(), other._model.parameters(), strict=True)
+    )
 
 
 def test_dtype_and_layout_are_honoured():
@@ -74,7 +95,16 @@ def test_finish_measures_memory():
 
 @pytest.mark.parametrize("asked", [False, True])
 def test_a_worker_measures_memory_where_it_is_asked_for(asked):
-    job = Job(group="g", cases=(CASE,), replicate=0, attempt="a", protocol=Protocol(), workloads=dict(WORKLOADS), observe=("memory",) if asked else (), log="")
+    job = Job(
+        group="g",
+        cases=(CASE,),
+        replicate=0,
+        attempt="a",
+        protocol=Protocol(),
+        workloads=dict(WORKLOADS),
+        observe=("memory",) if asked else (),
+        log="",
+    )
     found = [one.metric for one in workloads(job)["network"](CASE).finish()]
     assert ("peak_bytes" in found) is asked
     assert "parameter_bytes" in found

@@ -1,4 +1,6 @@
-"""What a network's workload asks of NVML, and what it says where NVML does not answer: timings never depend on it."""
+"""What a network's workload asks of NVML, and what it says where NVML does not answer: timings
+never depend on it.
+"""
 
 import pytest
 from fake_nvml import FakeNvml
@@ -28,10 +30,18 @@ def test_what_nvml_does_not_tell_is_in_the_result_and_timings_are_as_before():
     assert workload.call()["forward_s"] == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize(("pids", "said"), [((), None), ((7,), None), ((7, 8), "1 other process "), ((7, 8, 9), "2 other processes ")])
+@pytest.mark.parametrize(
+    ("pids", "said"),
+    [((), None), ((7,), None), ((7, 8), "1 other process "), ((7, 8, 9), "2 other processes ")],
+)
 def test_other_programs_on_the_gpu_are_in_the_result_and_timings_are_as_before(pids, said):
     gpu = FakeGpu(tick_s=0.5)
-    card = find(FakeNvml(nvmlDeviceGetComputeRunningProcesses=[type("Process", (), {"pid": pid}) for pid in pids]), gpu.uuid)
+    card = find(
+        FakeNvml(
+            nvmlDeviceGetComputeRunningProcesses=[type("Process", (), {"pid": pid}) for pid in pids]
+        ),
+        gpu.uuid,
+    )
     workload = NetworkWorkload(CASE, gpu=gpu, card=card)
     assert workload.call()["forward_s"] == pytest.approx(0.5)
     workload.finish()

@@ -1,4 +1,6 @@
-"""A network on a GPU, with the GPU played by a fake: blocks, modes, memory, and what the device shows outside the rounds."""
+"""A network on a GPU, with the GPU played by a fake: blocks, modes, memory, and what the device
+shows outside the rounds.
+"""
 
 import pytest
 import torch
@@ -11,7 +13,10 @@ from swbench.probes import modes, network
 from swbench.probes.workload import Unsupported
 from swbench.result import CRASHED, FORWARD_BACKWARD_WALL, OUT_OF_MEMORY
 
-OOM = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 79.10 GiB of which 1.00 GiB is free.")
+OOM = torch.OutOfMemoryError(
+    "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total "
+    "capacity of 79.10 GiB of which 1.00 GiB is free."
+)
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +40,9 @@ def test_a_call_is_a_block_with_the_host_beside_the_events():
 def test_blocks_last_long_enough(taken_s, expected):
     calls = []
     assert modes.block_size(lambda: calls.append(1) or {FORWARD_BACKWARD_WALL: taken_s}) == expected
-    assert len(calls) == (2 if taken_s > modes.BLOCK_S else 3), "long ones are not repeated for the sake of it"
+    assert len(calls) == (2 if taken_s > modes.BLOCK_S else 3), (
+        "long ones are not repeated for the sake of it"
+    )
 
 
 class Alone:
@@ -131,7 +138,12 @@ def test_graph_mode_replays_two_graphs():
     before = forward.replays, both.replays
     found = workload.call()
     assert (forward.replays - before[0], both.replays - before[1]) == (workload._iterations,) * 2
-    assert set(found) == {"forward_s", "forward_wall_s", "forward_backward_s", "forward_backward_wall_s"}
+    assert set(found) == {
+        "forward_s",
+        "forward_wall_s",
+        "forward_backward_s",
+        "forward_backward_wall_s",
+    }
 
 
 def test_the_capture_allocates_the_gradients():
@@ -148,7 +160,8 @@ def test_the_capture_allocates_the_gradients():
 
 @pytest.mark.parametrize("solver", ["eigh", "svd-loop", "auto"])
 def test_a_solver_that_waits_for_the_host_is_no_part_of_a_graph(solver, monkeypatch):
-    monkeypatch.setattr(layers, "choose", lambda *_: "eigh")  # what auto is on a GPU; on this fake's CPU it may be a solver that waits for nobody
+    # what auto is on a GPU; on this fake's CPU it may be a solver that waits for nobody
+    monkeypatch.setattr(layers, "choose", lambda *_: "eigh")
     gpu = FakeGpu()
     with pytest.raises(Unsupported, match=r"^synchronises with the host"):
         build(gpu, mode="graph", solver=solver)
@@ -157,14 +170,21 @@ def test_a_solver_that_waits_for_the_host_is_no_part_of_a_graph(solver, monkeypa
 
 def test_what_cannot_be_captured_is_unsupported_but_out_of_memory_stays_that():
     with pytest.raises(Unsupported, match="cannot be captured"):
-        build(FakeGpu(fails={"capture": RuntimeError("operation not permitted when stream is capturing")}), mode="graph")
+        build(
+            FakeGpu(
+                fails={"capture": RuntimeError("operation not permitted when stream is capturing")}
+            ),
+            mode="graph",
+        )
     with pytest.raises(MemoryError, match="peak"):
         build(FakeGpu(fails={"capture": OOM}), mode="graph")
 
 
 def test_compile_is_for_fixed_shapes(monkeypatch):
     compiled = []
-    monkeypatch.setattr(torch, "compile", lambda model, **options: compiled.append(options) or model)
+    monkeypatch.setattr(
+        torch, "compile", lambda model, **options: compiled.append(options) or model
+    )
     workload, _ = build(mode="compile")
     workload.call()
     assert compiled == [{"dynamic": False}]

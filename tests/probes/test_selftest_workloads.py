@@ -29,7 +29,9 @@ def test_what_a_case_knows():
 
 @pytest.mark.parametrize("length", ["0", "0.0001"])
 def test_a_spin_is_marked_once_after_its_length(length):
-    assert SpinWorkload(Case(model="spin", solver=f"length={length}"), Watch()).call()[FORWARD] == 1.0
+    assert (
+        SpinWorkload(Case(model="spin", solver=f"length={length}"), Watch()).call()[FORWARD] == 1.0
+    )
 
 
 def test_a_spin_holds_at_least_its_length():
@@ -77,7 +79,9 @@ def test_no_delay_reads_no_clock_before_the_mark():
 
 
 def test_a_delayed_network_is_the_network_with_both_passes():
-    workload = DelayedWorkload(Case(model="resnet20", classes=10, image=(32, 32), solver="delay=0.05"))
+    workload = DelayedWorkload(
+        Case(model="resnet20", classes=10, image=(32, 32), solver="delay=0.05")
+    )
     found = workload.call()
     assert 0 < found[FORWARD] < found[FORWARD_BACKWARD]
     assert workload.finish() == []

@@ -1,4 +1,6 @@
-"""A solver on a GPU, with the GPU played by a fake: windows, graphs, cold caches, and accuracy from the outputs that were timed."""
+"""A solver on a GPU, with the GPU played by a fake: windows, graphs, cold caches, and accuracy from
+the outputs that were timed.
+"""
 
 import dataclasses
 
@@ -36,7 +38,11 @@ def test_what_was_timed_can_be_read_out_alone():
     workload, _ = build()
     workload.call()
     names = {one.metric for one in workload.timings()}
-    assert names == {f"{of}_{what}" for of in ("forward", "forward_backward") for what in ("event_s", "window_calls")}
+    assert names == {
+        f"{of}_{what}"
+        for of in ("forward", "forward_backward")
+        for what in ("event_s", "window_calls")
+    }
 
 
 def test_short_calls_share_a_window():

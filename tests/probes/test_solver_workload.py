@@ -25,7 +25,10 @@ class Ticks:
 
 
 def workload(**fields):
-    return SolverWorkload(SolverCase(**{"solver": "eigh", "batch": 5, "group": 8, "spectrum": "kappa=1e2"} | fields), Ticks())
+    return SolverWorkload(
+        SolverCase(**{"solver": "eigh", "batch": 5, "group": 8, "spectrum": "kappa=1e2"} | fields),
+        Ticks(),
+    )
 
 
 def measured(load):

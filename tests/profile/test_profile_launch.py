@@ -1,4 +1,6 @@
-"""A profile in a process of its own, the machine's rates that it is held against, and what stops one."""
+"""A profile in a process of its own, the machine's rates that it is held against, and what stops
+one.
+"""
 
 import json
 
@@ -13,7 +15,9 @@ from swbench.profile.launch import profile_case
 from swbench.profile.measure import measure
 from swbench.profile.roof import calibrate
 
-CASE = Case(model="resnet20", norm="swa", layers=5, solver="eigh", classes=10, image=(16, 16), batch=2)
+CASE = Case(
+    model="resnet20", norm="swa", layers=5, solver="eigh", classes=10, image=(16, 16), batch=2
+)
 
 
 def test_a_fresh_process_gives_a_profile(tmp_path):

@@ -13,10 +13,22 @@ from swbench.profile.attribution import HARNESS, UNEVEN, UNKNOWN, break_down, pa
 from swbench.profile.launch import load, save
 from swbench.profile.marks import kind_of, marked, rows
 from swbench.profile.measure import _profiled, measure, quicker_half, remarks
-from swbench.profile.types import BACKWARD, CONV, FORWARD, NORM, PHASES, REMAINDER, Part, Profile, Roof
+from swbench.profile.types import (
+    BACKWARD,
+    CONV,
+    FORWARD,
+    NORM,
+    PHASES,
+    REMAINDER,
+    Part,
+    Profile,
+    Roof,
+)
 from swbench.solvers.eigh import Eigh
 
-CASE = Case(model="resnet20", norm="swa", layers=5, solver="eigh", classes=10, image=(16, 16), batch=2)
+CASE = Case(
+    model="resnet20", norm="swa", layers=5, solver="eigh", classes=10, image=(16, 16), batch=2
+)
 
 
 def low_roof(device, dtype):
@@ -55,21 +67,31 @@ def broken_down(model, x):
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_shares_add_up_to_the_total(profile, phase):
-    assert sum(layer.seconds(phase) for layer in profile.layers) == pytest.approx(profile.total_s(phase), rel=1e-6)
-    assert sum(profile.by_operator(phase).values()) == pytest.approx(profile.total_s(phase), rel=1e-6)
+    assert sum(layer.seconds(phase) for layer in profile.layers) == pytest.approx(
+        profile.total_s(phase), rel=1e-6
+    )
+    assert sum(profile.by_operator(phase).values()) == pytest.approx(
+        profile.total_s(phase), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_every_nanosecond_of_one_call_is_attributed_once(phase):
     found = broken_down(models.build("resnet20", "swb", 5), torch.randn(2, 3, 16, 16))
-    assert sum(spent.seconds for (_, _, of), spent in found.spent.items() if of == phase) == pytest.approx(found.total_s[phase], abs=1e-7)
+    assert sum(
+        spent.seconds for (_, _, of), spent in found.spent.items() if of == phase
+    ) == pytest.approx(found.total_s[phase], abs=1e-7)
     assert min(spent.seconds for spent in found.spent.values()) >= 0
 
 
 def test_every_convolution_and_norm_has_time_in_both_phases(profile):
     model = models.build(CASE.model, CASE.norm, CASE.layers, num_classes=10)
     expected = {path for path, module in model.named_modules() if kind_of(module) in (CONV, NORM)}
-    found = {layer.path for layer in profile.layers if layer.kind in (CONV, NORM) and layer.seconds(FORWARD) > 0 and layer.seconds(BACKWARD) > 0}
+    found = {
+        layer.path
+        for layer in profile.layers
+        if layer.kind in (CONV, NORM) and layer.seconds(FORWARD) > 0 and layer.seconds(BACKWARD) > 0
+    }
     assert found == expected
 
 
@@ -77,9 +99,19 @@ def test_whitening_layers_are_split_into_their_parts(profile):
     by_path = {layer.path: layer for layer in profile.layers}
     for phase in PHASES:
         parts = {part.operator for part in by_path["bn1"].parts if part.phase == phase}
-        assert {operators.MOMENTS, operators.SOLVE, operators.ALGEBRA, operators.APPLY, operators.REST} == parts - {operators.ACCUMULATION, operators.PYTHON}
-        assert operators.FUSED in {part.operator for part in by_path["layer1.0.bn1"].parts if part.phase == phase}
-        assert operators.CONVOLUTION in {part.operator for part in by_path["conv1"].parts if part.phase == phase}
+        assert {
+            operators.MOMENTS,
+            operators.SOLVE,
+            operators.ALGEBRA,
+            operators.APPLY,
+            operators.REST,
+        } == parts - {operators.ACCUMULATION, operators.PYTHON}
+        assert operators.FUSED in {
+            part.operator for part in by_path["layer1.0.bn1"].parts if part.phase == phase
+        }
+        assert operators.CONVOLUTION in {
+            part.operator for part in by_path["conv1"].parts if part.phase == phase
+        }
 
 
 def test_no_backward_time_of_a_network_is_left_unattributed(profile):
@@ -92,7 +124,9 @@ def test_the_residual_addition_belongs_to_its_block(profile):
 
 
 class Leaky(nn.Module):
-    """Calls autograd on its own in between, so that its backward meets a node that no operation of the forward made."""
+    """Calls autograd on its own in between, so that its backward meets a node that no operation of
+    the forward made.
+    """
 
     def forward(self, x):
         return Strange.apply(x)
@@ -146,7 +180,11 @@ def test_a_norm_of_ones_own_is_one_row():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), OwnNorm(), nn.ReLU(inplace=True))
     assert list(rows(model)) == ["", "0", "1", "2"]
     found = broken_down(model, torch.randn(1, 3, 8, 8))
-    assert {operator for path, operator, _ in found.spent if path == "1"} == {operators.REST, operators.ACCUMULATION, operators.PYTHON}
+    assert {operator for path, operator, _ in found.spent if path == "1"} == {
+        operators.REST,
+        operators.ACCUMULATION,
+        operators.PYTHON,
+    }
 
 
 def test_the_quicker_half_counts(profile):

@@ -7,7 +7,20 @@ import pytest
 from swbench.case import Case
 from swbench.profile.flame import icicle
 from swbench.profile.table import as_text, render, roofline_rows
-from swbench.profile.types import BACKWARD, CONV, FORWARD, NORM, OTHER, REMAINDER, Iteration, Layer, Part, Profile, Roof, Work
+from swbench.profile.types import (
+    BACKWARD,
+    CONV,
+    FORWARD,
+    NORM,
+    OTHER,
+    REMAINDER,
+    Iteration,
+    Layer,
+    Part,
+    Profile,
+    Roof,
+    Work,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,27 +30,45 @@ def part(phase, operator, seconds):
 
 
 def layer(path, kind, operator, forward_s, backward_s, work=()):
-    return Layer(path=path, kind=kind, type="T", parts=(part(FORWARD, operator, forward_s), part(BACKWARD, operator, backward_s)), work=work)
+    return Layer(
+        path=path,
+        kind=kind,
+        type="T",
+        parts=(part(FORWARD, operator, forward_s), part(BACKWARD, operator, backward_s)),
+        work=work,
+    )
 
 
-WORK = (Work(phase=FORWARD, flops=2e9, traffic_bytes=1e8), Work(phase=BACKWARD, flops=4e9, traffic_bytes=2e8))
+WORK = (
+    Work(phase=FORWARD, flops=2e9, traffic_bytes=1e8),
+    Work(phase=BACKWARD, flops=4e9, traffic_bytes=2e8),
+)
 
 
-DISTURBED = Iteration(forward_s=3.0, backward_s=3.0, plain_forward_s=2.8, plain_backward_s=2.8, used=False)
+DISTURBED = Iteration(
+    forward_s=3.0, backward_s=3.0, plain_forward_s=2.8, plain_backward_s=2.8, used=False
+)
 
 
 @pytest.fixture
 def profile():
     return Profile(
         case=Case(model="resnet50", norm="swa", layers=7, solver="eigh"),
-        iterations=(Iteration(forward_s=0.100, backward_s=0.200, plain_forward_s=0.09, plain_backward_s=0.19), DISTURBED),
+        iterations=(
+            Iteration(
+                forward_s=0.100, backward_s=0.200, plain_forward_s=0.09, plain_backward_s=0.19
+            ),
+            DISTURBED,
+        ),
         layers=(
             layer("", OTHER, "other: linear", 0.005, 0.0),
             layer("stem", CONV, "conv", 0.040, 0.120, WORK),
             layer("stage.0", OTHER, "other: addition", 0.005, 0.0),
             layer("stage.0.norm", NORM, "norm: moments", 0.050, 0.070),
             layer("[red]\x1b[2J", OTHER, "other: python", 0.001, 0.0),
-            layer("(uneven between calls)", REMAINDER, "other: uneven between calls", -0.001, 0.010),
+            layer(
+                "(uneven between calls)", REMAINDER, "other: uneven between calls", -0.001, 0.010
+            ),
         ),
         roof=Roof(flops_per_s=1e11, bytes_per_s=2e10),
         chosen={"solver": "eigh"},
@@ -66,8 +97,26 @@ def test_the_text_says_what_a_reader_needs(profile):
     ):
         assert words in text
     row = next(line.split() for line in text.splitlines() if line.strip().startswith("stem"))
-    assert row == ["stem", "conv", "40.00", "40.0", "120.0", "60.0", "53.3", "2.000", "100.0", "20.00", "50", "4.000", "200.0", "20.00", "33"]
-    row = next(line.split() for line in text.splitlines() if line.strip().startswith("norm: moments"))
+    assert row == [
+        "stem",
+        "conv",
+        "40.00",
+        "40.0",
+        "120.0",
+        "60.0",
+        "53.3",
+        "2.000",
+        "100.0",
+        "20.00",
+        "50",
+        "4.000",
+        "200.0",
+        "20.00",
+        "33",
+    ]
+    row = next(
+        line.split() for line in text.splitlines() if line.strip().startswith("norm: moments")
+    )
     assert row[2:7] == ["50.00", "50.0", "70.00", "35.0", "40.0"]
 
 
@@ -109,5 +158,8 @@ def test_roofline_rows(profile):
 
 
 def test_rendering_imports_no_torch():
-    script = "import sys, swbench.profile.table, swbench.profile.launch; sys.exit('torch' in sys.modules)"
+    script = (
+        "import sys, swbench.profile.table, swbench.profile.launch; sys.exit('torch' in "
+        "sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT).returncode == 0

@@ -12,7 +12,11 @@ from swbench.solvers.eigh import Eigh
 @pytest.fixture(scope="module")
 def found():
     model = nn.Sequential(
-        nn.Conv2d(3, 32, 3, padding=1, bias=False), norms.build("swa", 32), nn.ReLU(inplace=True), nn.Conv2d(32, 16, 1, bias=False), nn.BatchNorm2d(16)
+        nn.Conv2d(3, 32, 3, padding=1, bias=False),
+        norms.build("swa", 32),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(32, 16, 1, bias=False),
+        nn.BatchNorm2d(16),
     )
     x = torch.randn(2, 3, 8, 8)
     model(x)
@@ -26,7 +30,12 @@ E, OUT, PIXELS = 2 * 32 * 64, 2 * 16 * 64, 2 * 64
 @pytest.mark.parametrize(
     ("path", "flops", "floats"),
     [
-        ("0", (2 * PIXELS * 32 * 27, 2 * PIXELS * 32 * 27), (3 * PIXELS + 32 * 27 + E, 3 * PIXELS + 32 * 27 + E)),  # no gradient of the input
+        # no gradient of the input
+        (
+            "0",
+            (2 * PIXELS * 32 * 27, 2 * PIXELS * 32 * 27),
+            (3 * PIXELS + 32 * 27 + E, 3 * PIXELS + 32 * 27 + E),
+        ),
         ("3", (2 * PIXELS * 16 * 32, 4 * PIXELS * 16 * 32), (E + 512 + OUT, 2 * (E + 512 + OUT))),
         ("4", (4 * OUT, 8 * OUT), (3 * OUT, 5 * OUT)),
         ("2", (0, 0), (2 * E, 3 * E)),
@@ -63,6 +72,10 @@ def test_share_of_roof_is_achieved_over_attainable():
     work = Work(phase=FORWARD, flops=8.0, traffic_bytes=2.0)
     part = Part(phase=FORWARD, operator="conv", seconds=4.0, host_s=4.0, launches=0)
     layer = Layer(path="a", kind="conv", parts=(part,), work=(work,))
-    assert layer.share_of_roof(FORWARD, Roof(flops_per_s=4.0, bytes_per_s=100.0)) == pytest.approx((8 / 4) / 4)
-    assert layer.share_of_roof(FORWARD, Roof(flops_per_s=1e9, bytes_per_s=1.0)) == pytest.approx((8 / 4) / (4 * 1))
+    assert layer.share_of_roof(FORWARD, Roof(flops_per_s=4.0, bytes_per_s=100.0)) == pytest.approx(
+        (8 / 4) / 4
+    )
+    assert layer.share_of_roof(FORWARD, Roof(flops_per_s=1e9, bytes_per_s=1.0)) == pytest.approx(
+        (8 / 4) / (4 * 1)
+    )
     assert layer.share_of_roof(BACKWARD, Roof(flops_per_s=1.0, bytes_per_s=1.0)) is None

@@ -9,7 +9,13 @@ from swbench.plan import Group, Plan, Protocol
 from swbench.result import Measurement, Result, Round
 from swbench.store import StoredRun
 
-CALM = {"wall_s": 1.0, "own_cpu_s": 0.99, "busy_s": 1.0, "involuntary_switches": 1.0, "steal_s": 0.0}
+CALM = {
+    "wall_s": 1.0,
+    "own_cpu_s": 0.99,
+    "busy_s": 1.0,
+    "involuntary_switches": 1.0,
+    "steal_s": 0.0,
+}
 ENVIRONMENT = {
     "label": "test",
     "processor": {"model": "Test CPU"},
@@ -22,12 +28,22 @@ ENVIRONMENT = {
 STOLEN = {**CALM, "steal_s": 0.4}
 
 
-KEPT = {"complete": True, "command": "python bench.py run imagenet", "created": 1_700_000_000.0, "warnings": (), "header": {}}
+KEPT = {
+    "complete": True,
+    "command": "python bench.py run imagenet",
+    "created": 1_700_000_000.0,
+    "warnings": (),
+    "header": {},
+}
 
 
 def network_group(name="cpu batch 1 224x224", rows=None, **settings):
     """Baseline, control and the given (norm, layers, solver, label) rows."""
-    rows = rows or [("bw", 7, "auto", "ResNet50-BW"), ("swa", 7, "auto", "ResNet50-SW^a"), ("swb", 7, "auto", "ResNet50-SW^b")]
+    rows = rows or [
+        ("bw", 7, "auto", "ResNet50-BW"),
+        ("swa", 7, "auto", "ResNet50-SW^a"),
+        ("swb", 7, "auto", "ResNet50-SW^b"),
+    ]
     settings = {"model": "resnet50", **settings}
     cases = [Case(role=BASELINE, **settings), Case(role=CONTROL, **settings)]
     labels = ["ResNet50-BN", "ResNet50-BN (control)"]
@@ -37,16 +53,43 @@ def network_group(name="cpu batch 1 224x224", rows=None, **settings):
     return Group(name=name, cases=tuple(cases), rows=tuple(labels))
 
 
-def solver_group(solvers=("eigh", "svd-loop", "polar", "newton5"), batch=72, group=16, spectrum="kappa=1e3", **settings):
+def solver_group(
+    solvers=("eigh", "svd-loop", "polar", "newton5"),
+    batch=72,
+    group=16,
+    spectrum="kappa=1e3",
+    **settings,
+):
     """`eigh` as baseline and control, and the other solvers."""
     base = {"batch": batch, "group": group, "spectrum": spectrum, **settings}
-    cases = [SolverCase(solver="eigh", role=BASELINE, **base), SolverCase(solver="eigh", role=CONTROL, **base)]
+    cases = [
+        SolverCase(solver="eigh", role=BASELINE, **base),
+        SolverCase(solver="eigh", role=CONTROL, **base),
+    ]
     cases += [SolverCase(solver=name, **base) for name in solvers if name != "eigh"]
-    return Group(name=f"cpu B={batch} G={group} {spectrum}", cases=tuple(cases), rows=tuple(case.solver for case in cases))
+    return Group(
+        name=f"cpu B={batch} G={group} {spectrum}",
+        cases=tuple(cases),
+        rows=tuple(case.solver for case in cases),
+    )
 
 
-def rounds_of(group, factors, *, replicates=3, rounds=4, base_s=0.2, noise=0.01, backward=3.0, seed=0, disturbed=(), attempt="a"):
-    """Rounds in which case i takes `factors[i]` times `base_s`; None leaves the case out. `disturbed` holds (replicate, index) pairs."""
+def rounds_of(
+    group,
+    factors,
+    *,
+    replicates=3,
+    rounds=4,
+    base_s=0.2,
+    noise=0.01,
+    backward=3.0,
+    seed=0,
+    disturbed=(),
+    attempt="a",
+):
+    """Rounds in which case i takes `factors[i]` times `base_s`; None leaves the case out.
+    `disturbed` holds (replicate, index) pairs.
+    """
     rng = random.Random(seed)
     found = []
     for replicate in range(replicates):
@@ -56,7 +99,10 @@ def rounds_of(group, factors, *, replicates=3, rounds=4, base_s=0.2, noise=0.01,
             for case, factor, lean in zip(group.cases, factors, bias, strict=True):
                 if factor is not None:
                     seconds = base_s * factor * lean * (1 + noise * rng.uniform(-1, 1))
-                    samples[case.key] = {"forward_s": seconds, "forward_backward_s": backward * seconds}
+                    samples[case.key] = {
+                        "forward_s": seconds,
+                        "forward_backward_s": backward * seconds,
+                    }
             order = list(samples)
             rng.shuffle(order)
             found.append(
@@ -74,8 +120,12 @@ def rounds_of(group, factors, *, replicates=3, rounds=4, base_s=0.2, noise=0.01,
     return found
 
 
-def results_of(group, *, replicates=3, statuses=None, details=None, measurements=None, chosen=None, attempt="a"):
-    """One result a case and replicate; `statuses` and `measurements` are by position in the group, or by (position, replicate)."""
+def results_of(
+    group, *, replicates=3, statuses=None, details=None, measurements=None, chosen=None, attempt="a"
+):
+    """One result a case and replicate; `statuses` and `measurements` are by position in the group,
+    or by (position, replicate).
+    """
     statuses, details, measurements = statuses or {}, details or {}, measurements or {}
     found = []
     for replicate, (position, case) in itertools.product(range(replicates), enumerate(group.cases)):
@@ -106,7 +156,10 @@ FLOPS = {
 
 def flops(norm):
     """The FLOP measurements of a row of Table 1."""
-    return [(f"flops_{rule}", "1", (1e9 * value,)) for rule, value in zip(("paper", "fvcore", "torch"), FLOPS[norm], strict=True)] + [
+    return [
+        (f"flops_{rule}", "1", (1e9 * value,))
+        for rule, value in zip(("paper", "fvcore", "torch"), FLOPS[norm], strict=True)
+    ] + [
         ("parameters", "1", (25_557_032.0,)),
     ]
 
@@ -123,14 +176,29 @@ def stored(groups, results, rounds, *, kind="network", protocol=None, **fields):
         paper=fields.pop("paper", "table1" if kind == "network" else None),
     )
     fields = {"environment": ENVIRONMENT, **KEPT, **fields}
-    return StoredRun(path=None, id="2026-01-02T030405_imagenet_box", plan=plan, results=tuple(results), rounds=tuple(rounds), **fields)
+    return StoredRun(
+        path=None,
+        id="2026-01-02T030405_imagenet_box",
+        plan=plan,
+        results=tuple(results),
+        rounds=tuple(rounds),
+        **fields,
+    )
 
 
 def table1(**fields):
     """Table 1 measured on a CPU without trouble."""
     group = network_group()
-    measurements = {0: flops("bn"), 1: flops("bn"), 2: flops("bw"), 3: flops("swa"), 4: flops("swb")}
-    results = results_of(group, measurements=measurements, chosen={"solver": "eigh", "kernels": "torch"})
+    measurements = {
+        0: flops("bn"),
+        1: flops("bn"),
+        2: flops("bw"),
+        3: flops("swa"),
+        4: flops("swb"),
+    }
+    results = results_of(
+        group, measurements=measurements, chosen={"solver": "eigh", "kernels": "torch"}
+    )
     return stored([group], results, rounds_of(group, [1, 1, 1.2, 1.25, 1.3]), **fields)
 
 
@@ -142,7 +210,9 @@ MARKDOWN = "a|b `c` **d** [e](javascript:alert(2)) 漢字"
 
 
 def every_status(**fields):
-    """A run with a row a status, an unstable row, disturbed rounds, names that attack each format, and no GPU."""
+    """A run with a row a status, an unstable row, disturbed rounds, names that attack each format,
+    and no GPU.
+    """
     rows = [
         ("bw", 7, "auto", "ResNet50-BW"),
         ("swa", 7, "eigh", HOSTILE),
@@ -152,30 +222,87 @@ def every_status(**fields):
         ("iw", 7, "@SUM(A1)", MARKDOWN),
     ]
     group = network_group(rows=rows)
-    statuses = {3: "out_of_memory", 4: "crashed", 5: "timed_out", 6: "unsupported", (7, 2): "crashed"}
-    details = {3: "needed 9 GiB of 8\n<img src=x onerror=alert(3)>", 4: "=1+1 killed by signal 11", 5: "silent for 600 s", 6: "no kernel", 7: TERMINAL}
+    statuses = {
+        3: "out_of_memory",
+        4: "crashed",
+        5: "timed_out",
+        6: "unsupported",
+        (7, 2): "crashed",
+    }
+    details = {
+        3: "needed 9 GiB of 8\n<img src=x onerror=alert(3)>",
+        4: "=1+1 killed by signal 11",
+        5: "silent for 600 s",
+        6: "no kernel",
+        7: TERMINAL,
+    }
     measurements = {0: flops("bn"), 2: flops("bw")}
-    results = results_of(group, statuses=statuses, details=details, measurements=measurements, chosen={"solver": "eigh"})
-    rounds = rounds_of(group, [1, 1, 1.2, None, None, None, None, 1.004], noise=0.03, disturbed=((0, 1), (1, 2)), rounds=5)
+    results = results_of(
+        group,
+        statuses=statuses,
+        details=details,
+        measurements=measurements,
+        chosen={"solver": "eigh"},
+    )
+    rounds = rounds_of(
+        group,
+        [1, 1, 1.2, None, None, None, None, 1.004],
+        noise=0.03,
+        disturbed=((0, 1), (1, 2)),
+        rounds=5,
+    )
     protocol = Protocol(iterations=15, replicates=3, target_ci=0.001, quick=True)
-    return stored([group], results, rounds, protocol=protocol, complete=False, warnings=("rounds.jsonl: torn last line",), **fields)
+    return stored(
+        [group],
+        results,
+        rounds,
+        protocol=protocol,
+        complete=False,
+        warnings=("rounds.jsonl: torn last line",),
+        **fields,
+    )
 
 
 def stored_solvers(**fields):
-    """Two sizes of solvers: one that crashed, one that is not exact and loses matrices, and one without accuracy."""
+    """Two sizes of solvers: one that crashed, one that is not exact and loses matrices, and one
+    without accuracy.
+    """
     first, second = solver_group(), solver_group(batch=1, solvers=("eigh", "cholesky", "jacobi"))
 
     def accuracy(error, lost=0.0):
         values = {"whitening_residual": error, "w_error": 2 * error, "gradient_error": 3 * error}
-        found = [(f"{name}_{which}", "1", (factor * value,)) for name, value in values.items() for which, factor in (("worst", 2), ("median", 1))]
-        return [*found, ("promised_error", "1", (1.2e-3,)), ("w_nonfinite_share", "1", (lost,)), ("gradient_nonfinite_share", "1", (lost,))]
+        found = [
+            (f"{name}_{which}", "1", (factor * value,))
+            for name, value in values.items()
+            for which, factor in (("worst", 2), ("median", 1))
+        ]
+        return [
+            *found,
+            ("promised_error", "1", (1.2e-3,)),
+            ("w_nonfinite_share", "1", (lost,)),
+            ("gradient_nonfinite_share", "1", (lost,)),
+        ]
 
     results = results_of(
-        first, statuses={3: "crashed"}, details={3: "killed by signal 11"}, measurements={0: accuracy(1e-6), 2: accuracy(2e-6), 4: accuracy(0.2, 0.25)}
+        first,
+        statuses={3: "crashed"},
+        details={3: "killed by signal 11"},
+        measurements={0: accuracy(1e-6), 2: accuracy(2e-6), 4: accuracy(0.2, 0.25)},
     )
-    rounds = rounds_of(first, [1, 1, 5, None, 0.7], base_s=1e-3) + rounds_of(second, [1, 1, 2, 0.3], base_s=2e-5)
+    rounds = rounds_of(first, [1, 1, 5, None, 0.7], base_s=1e-3) + rounds_of(
+        second, [1, 1, 2, 0.3], base_s=2e-5
+    )
     exact = {"newton5": "no: five uncoupled Newton steps", "cholesky": "no: triangular, not ZCA"}
     solver_of = {case.key: case.solver for group in (first, second) for case in group.cases}
-    results = [replace(one, chosen={"exact": exact.get(solver_of[one.case], "yes")}) for one in results + results_of(second)]
-    fields = {"kind": "solvers", "title": "Solvers", "suite": "solvers", "metrics": ("time", "accuracy"), **fields}
+    results = [
+        replace(one, chosen={"exact": exact.get(solver_of[one.case], "yes")})
+        for one in results + results_of(second)
+    ]
+    fields = {
+        "kind": "solvers",
+        "title": "Solvers",
+        "suite": "solvers",
+        "metrics": ("time", "accuracy"),
+        **fields,
+    }
     return stored([first, second], results, rounds, **fields)

@@ -1,4 +1,6 @@
-"""The page in a real browser: nothing is asked of the network, nothing is written to the console, a click sorts. Skipped without Chromium."""
+"""The page in a real browser: nothing is asked of the network, nothing is written to the console, a
+click sorts. Skipped without Chromium.
+"""
 
 import base64
 import hashlib
@@ -14,7 +16,9 @@ from stored_runs import every_status
 from swbench.report.exporters import export
 from swbench.report.table import build_table
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed here")
 
 BROWSERS_OWN = re.compile(r"^https?://[a-z0-9.-]+\.(google|googleapis|gvt1)\.com/")
@@ -23,43 +27,86 @@ BROWSERS_OWN = re.compile(r"^https?://[a-z0-9.-]+\.(google|googleapis|gvt1)\.com
 PROBE = """
 document.title = "ready";
 var head = document.querySelectorAll("table")[0].tHead.rows[1].cells;
-var column = Array.prototype.findIndex.call(head, function (cell) { return cell.textContent === "F, s"; });
+var column = Array.prototype.findIndex.call(head, function (cell) {
+  return cell.textContent === "F, s";
+});
 var rows = document.querySelectorAll("table")[0].tBodies[0].rows;
-var texts = function () { return Array.prototype.map.call(rows, function (row) { return row.cells[column].textContent; }); };
-var found = { before: texts(), width: document.documentElement.scrollWidth, inner: window.innerWidth };
-head[column].firstChild.click(); found.up = texts(); found.sort = head[column].getAttribute("aria-sort");
+var texts = function () {
+  return Array.prototype.map.call(rows, function (row) { return row.cells[column].textContent; });
+};
+var width = document.documentElement.scrollWidth;
+var found = { before: texts(), width: width, inner: window.innerWidth };
+head[column].firstChild.click(); found.up = texts();
+found.sort = head[column].getAttribute("aria-sort");
 head[column].firstChild.click(); found.down = texts();
 head[column].firstChild.click(); found.back = texts();
 var wide = document.querySelector(".wide"), all = wide.querySelectorAll("tr > :first-child");
-var lefts = function () { return Array.prototype.map.call(all, function (cell) { return cell.getBoundingClientRect().left; }); };
-wide.scrollLeft = 0; found.still = lefts(); wide.scrollLeft = 120; found.scrolled = wide.scrollLeft; found.moved = lefts();
+var lefts = function () {
+  return Array.prototype.map.call(
+    all, function (cell) { return cell.getBoundingClientRect().left; });
+};
+wide.scrollLeft = 0; found.still = lefts(); wide.scrollLeft = 120;
+found.scrolled = wide.scrollLeft; found.moved = lefts();
 document.body.innerHTML = ""; document.body.textContent = JSON.stringify(found);
 """
 
 
 def browse(tmp_path, page, width):
-    """(the page's document after its scripts have run, what the browser logged, the addresses it asked for)."""
+    """(the page's document after its scripts have run, what the browser logged, the addresses it
+    asked for).
+    """
     (tmp_path / "page.html").write_text(page, encoding="utf-8")
-    own = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run", "--disable-quic"]
-    own += ["--disable-features=NetworkTimeServiceQuerying,OptimizationHints", "--host-resolver-rules=MAP * ~NOTFOUND"]
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", f"--window-size={width},900", *own]
+    own = [
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--no-first-run",
+        "--disable-quic",
+    ]
+    own += [
+        "--disable-features=NetworkTimeServiceQuerying,OptimizationHints",
+        "--host-resolver-rules=MAP * ~NOTFOUND",
+    ]
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--enable-logging=stderr",
+        f"--window-size={width},900",
+        *own,
+    ]
     flags += [f"--user-data-dir={tmp_path / 'profile'}", f"--log-net-log={tmp_path / 'net.json'}"]
     command = [CHROMIUM, *flags, "--dump-dom", (tmp_path / "page.html").as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, "HOME": str(tmp_path)}, check=False)
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "HOME": str(tmp_path)},
+        check=False,
+    )
     log = (tmp_path / "net.json").read_text(encoding="utf-8", errors="replace")
     return done.stdout, done.stderr, set(re.findall(r'"url":"(https?:[^"]+|wss?:[^"]+)"', log))
 
 
 def opened(tmp_path, width):
-    """What the page says of itself after a few clicks, and the browser's log. The probe is let in by its hash, as the page's own script is."""
+    """What the page says of itself after a few clicks, and the browser's log. The probe is let in
+    by its hash, as the page's own script is.
+    """
     page = export(build_table(every_status()), "html")
     digest = base64.b64encode(hashlib.sha256(PROBE.encode()).digest()).decode()
-    page = page.replace("script-src ", f"script-src &#x27;sha256-{digest}&#x27; ").replace("</body>", f"<script>{PROBE}</script></body>")
+    page = page.replace("script-src ", f"script-src &#x27;sha256-{digest}&#x27; ").replace(
+        "</body>", f"<script>{PROBE}</script></body>"
+    )
     document, log, asked = browse(tmp_path, page, width)
     body = re.search(r"<body>(\{.*\})\s*</body>", document, re.S)
     assert body, document[-500:] + log[-500:]
-    assert not [url for url in asked if not BROWSERS_OWN.search(url)], "the page asked for something"
-    return json.loads(body.group(1).replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")), log
+    assert not [url for url in asked if not BROWSERS_OWN.search(url)], (
+        "the page asked for something"
+    )
+    return json.loads(
+        body.group(1).replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+    ), log
 
 
 @pytest.mark.parametrize("width", [1280, 390])
@@ -68,7 +115,8 @@ def test_a_click_sorts_and_the_console_is_silent(tmp_path, width):
     assert found["sort"] == "ascending"
     numbers = [float(text) for text in found["up"] if re.fullmatch(r"[\d.]+", text)]
     assert numbers == sorted(numbers)
-    assert numbers == [float(text) for text in found["up"][: len(numbers)]]  # what has no value comes last
+    # what has no value comes last
+    assert numbers == [float(text) for text in found["up"][: len(numbers)]]
     assert found["down"][: len(numbers)] == found["up"][: len(numbers)][::-1]
     assert found["back"] == found["before"]
     assert found["width"] <= found["inner"]  # wide tables scroll inside, the page does not

@@ -1,4 +1,6 @@
-"""Comparing runs: matching by key, intervals that hold the truth, verdicts, refusals and the regression gate."""
+"""Comparing runs: matching by key, intervals that hold the truth, verdicts, refusals and the
+regression gate.
+"""
 
 import dataclasses
 import random
@@ -17,7 +19,9 @@ from swbench.report.table_comparison import comparison_table
 def another(factors, seed=7, **keywords):
     run = table1()
     group = run.plan.groups[0]
-    return dataclasses.replace(run, id="B", rounds=tuple(rounds_of(group, factors, seed=seed, **keywords)))
+    return dataclasses.replace(
+        run, id="B", rounds=tuple(rounds_of(group, factors, seed=seed, **keywords))
+    )
 
 
 def by_label(comparison, metric="forward_s"):
@@ -42,14 +46,18 @@ def test_the_same_run_shows_no_difference():
 
 
 def test_seconds_on_request():
-    found = by_label(compare(table1(), another([2, 2, 2.4, 2.5, 2.6]), differences=(), basis="seconds"))
+    found = by_label(
+        compare(table1(), another([2, 2, 2.4, 2.5, 2.6]), differences=(), basis="seconds")
+    )
     assert {row.verdict for row in found.values()} == {"slower"}
     assert all(row.gated for row in found.values())
 
 
 def test_regressions_are_what_exceeds_the_threshold():
     run = another([1, 1, 1.32, 1.25, 1.3])
-    assert {row.label for row in compare(table1(), run, differences=(), threshold=0.05).regressions} == {"ResNet50-BW"}
+    assert {
+        row.label for row in compare(table1(), run, differences=(), threshold=0.05).regressions
+    } == {"ResNet50-BW"}
     assert compare(table1(), run, differences=(), threshold=0.2).regressions == ()
     assert compare(run, table1(), differences=(), threshold=0.05).regressions == ()
 
@@ -57,7 +65,14 @@ def test_regressions_are_what_exceeds_the_threshold():
 def test_unlike_environments_are_refused_and_allowed_for_ratios_alone():
     with pytest.raises(UnlikeEnvironments, match=r"CPU: a / b.*--cross-machine"):
         compare(table1(), another([1, 1, 1.2, 1.25, 1.3]), differences=["CPU: a / b"])
-    found = by_label(compare(table1(), another([1, 1, 1.2, 1.25, 1.3]), differences=["CPU: a / b"], cross_machine=True))
+    found = by_label(
+        compare(
+            table1(),
+            another([1, 1, 1.2, 1.25, 1.3]),
+            differences=["CPU: a / b"],
+            cross_machine=True,
+        )
+    )
     assert found["ResNet50-BN"].verdict == "not comparable"
     assert found["ResNet50-BW"].verdict == "no difference seen"
 
@@ -65,12 +80,18 @@ def test_unlike_environments_are_refused_and_allowed_for_ratios_alone():
 def test_cells_that_one_run_lacks_or_failed_are_not_comparable():
     run = table1()
     other = network_group(rows=[("bw", 7, "auto", "ResNet50-BW"), ("iw", 7, "auto", "ResNet50-IW")])
-    second = stored([other], results_of(other, statuses={2: "out_of_memory"}), rounds_of(other, [1, 1, None, 1.1]))
+    second = stored(
+        [other],
+        results_of(other, statuses={2: "out_of_memory"}),
+        rounds_of(other, [1, 1, None, 1.1]),
+    )
     found = by_label(compare(run, second, differences=()))
     assert found["ResNet50-SW^a"].reason.startswith("not in")
     assert found["ResNet50-IW"].reason.startswith("not in")
     assert found["ResNet50-BW"].reason.startswith("out of memory in")
-    assert {row.verdict for label, row in found.items() if label != "ResNet50-BN"} == {"not comparable"}
+    assert {row.verdict for label, row in found.items() if label != "ResNet50-BN"} == {
+        "not comparable"
+    }
 
 
 def test_one_replicate_gives_no_verdict():
@@ -97,39 +118,69 @@ def test_welch_agrees_with_scipy():
     low, high = stats.ttest_ind(b, a, equal_var=False).confidence_interval(0.95)
     import math
 
-    assert (math.log(welch(a, b, 0.95).low), math.log(welch(a, b, 0.95).high)) == pytest.approx((low, high))
-    assert math.log(welch(a, b, 0.95).estimate) == pytest.approx(statistics.fmean(b) - statistics.fmean(a))
+    assert (math.log(welch(a, b, 0.95).low), math.log(welch(a, b, 0.95).high)) == pytest.approx(
+        (low, high)
+    )
+    assert math.log(welch(a, b, 0.95).estimate) == pytest.approx(
+        statistics.fmean(b) - statistics.fmean(a)
+    )
 
 
 def test_a_comparison_is_written_by_every_exporter():
-    table = comparison_table(compare(every_status(), every_status(), differences=(), threshold=0.01))
+    table = comparison_table(
+        compare(every_status(), every_status(), differences=(), threshold=0.01)
+    )
     for name in set(TABLE.names()) - {"csv-long"}:
         assert "not comparable" in export(table, name)
 
 
 def test_a_regression_is_told_first():
-    table = comparison_table(compare(table1(), another([1, 1, 1.5, 1.25, 1.3]), differences=(), threshold=0.05))
+    table = comparison_table(
+        compare(table1(), another([1, 1, 1.5, 1.25, 1.3]), differences=(), threshold=0.05)
+    )
     assert table.warnings[0] == "REGRESSION: 2 cells slower by more than 5 %."
     assert [row.label for row in table.rows if row.mark] == ["ResNet50-BW", "ResNet50-BW"]
 
 
 def test_a_cell_that_fails_in_b_is_no_silent_pass():
     group = table1().plan.groups[0]
-    second = stored([group], results_of(group, statuses={2: "out_of_memory", 3: "unsupported"}), rounds_of(group, [1, 1, None, None, 1.3]))
+    second = stored(
+        [group],
+        results_of(group, statuses={2: "out_of_memory", 3: "unsupported"}),
+        rounds_of(group, [1, 1, None, None, 1.3]),
+    )
     comparison = compare(table1(), second, differences=())
     assert {row.label for row in comparison.lost} == {"ResNet50-BW"}
     assert comparison.regressions == ()
     assert compare(second, table1(), differences=()).lost == ()
-    assert comparison_table(comparison).warnings[0] == "FAILED: 2 cells of A ran out of memory, crashed or timed out in B."
+    assert (
+        comparison_table(comparison).warnings[0]
+        == "FAILED: 2 cells of A ran out of memory, crashed or timed out in B."
+    )
 
 
 def test_a_cell_that_fails_in_some_replicates_of_b_is_compared_and_told():
     group = table1().plan.groups[0]
     results = results_of(group, replicates=3)
     victim = group.cases[2].key
-    results = [dataclasses.replace(one, status="crashed") if (one.case, one.replicate) == (victim, 1) else one for one in results]
+    results = [
+        dataclasses.replace(one, status="crashed")
+        if (one.case, one.replicate) == (victim, 1)
+        else one
+        for one in results
+    ]
     rounds = rounds_of(group, [1, 1, 1.2, 1.25, 1.3])
-    rounds = [dataclasses.replace(one, samples={key: samples for key, samples in one.samples.items() if (key, one.replicate) != (victim, 1)}) for one in rounds]
+    rounds = [
+        dataclasses.replace(
+            one,
+            samples={
+                key: samples
+                for key, samples in one.samples.items()
+                if (key, one.replicate) != (victim, 1)
+            },
+        )
+        for one in rounds
+    ]
     second = dataclasses.replace(stored([group], results, rounds), id="B")
     comparison = compare(table1(), second, differences=())
     found = by_label(comparison)
@@ -137,22 +188,40 @@ def test_a_cell_that_fails_in_some_replicates_of_b_is_compared_and_told():
     assert found["ResNet50-BW"].verdict == "no difference seen"
     assert found["ResNet50-SW^a"].reason == ""
     table = comparison_table(comparison)
-    assert "PARTLY FAILED: 2 cells compared without the replicates that failed; the reasons stand beside them." in table.warnings
+    assert (
+        "PARTLY FAILED: 2 cells compared without the replicates that failed; the reasons "
+        "stand beside them."
+    ) in table.warnings
     assert "crashed in 1 of 3 replicates of B" in export(table, "markdown")
 
 
 def test_a_comparison_says_what_its_runs_say_of_themselves():
-    run = dataclasses.replace(table1(), id="B", complete=False, warnings=("resumed although this had changed: code",))
-    run = dataclasses.replace(run, plan=dataclasses.replace(run.plan, protocol=dataclasses.replace(run.plan.protocol, quick=True)))
-    warnings = comparison_table(compare(dataclasses.replace(table1(), id="A", complete=True), run, differences=())).warnings
+    run = dataclasses.replace(
+        table1(), id="B", complete=False, warnings=("resumed although this had changed: code",)
+    )
+    run = dataclasses.replace(
+        run,
+        plan=dataclasses.replace(
+            run.plan, protocol=dataclasses.replace(run.plan.protocol, quick=True)
+        ),
+    )
+    warnings = comparison_table(
+        compare(dataclasses.replace(table1(), id="A", complete=True), run, differences=())
+    ).warnings
     assert [warning.partition(":")[0] for warning in warnings] == ["QUICK", "INTERRUPTED", "B"]
 
 
 def test_beside_the_paper():
     table = compare_paper(table1())
-    flops = [row.cell("verdict").value for row in table.rows if "GFLOPs" in row.cell("quantity").value]
+    flops = [
+        row.cell("verdict").value for row in table.rows if "GFLOPs" in row.cell("quantity").value
+    ]
     assert flops == ["equal as printed"] * 4
-    bw = next(row for row in table.rows if row.label == "ResNet50-BW" and row.cell("quantity").value.startswith("CPU F+B"))
+    bw = next(
+        row
+        for row in table.rows
+        if row.label == "ResNet50-BW" and row.cell("quantity").value.startswith("CPU F+B")
+    )
     assert bw.cell("verdict").value == "slower"
     assert bw.cell("paper").value == pytest.approx(0.793 / 0.720)
     gpu = next(row for row in table.rows if row.cell("quantity").value.startswith("GPU F,"))

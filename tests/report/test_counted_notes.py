@@ -1,4 +1,6 @@
-"""What counting has to say of its numbers is no choice made at run time; what it could not count is told once."""
+"""What counting has to say of its numbers is no choice made at run time; what it could not count is
+told once.
+"""
 
 from dataclasses import replace
 
@@ -13,7 +15,13 @@ def run(notes):
     timed = results_of(group, chosen={"solver": "eigh"})
     norms = [case.norm for case in group.cases]
     counted = [
-        replace(one, replicate=COUNTED, attempt="counted", chosen=notes, measurements=tuple(Measurement(*m) for m in flops(norm) if m[0] not in notes))
+        replace(
+            one,
+            replicate=COUNTED,
+            attempt="counted",
+            chosen=notes,
+            measurements=tuple(Measurement(*m) for m in flops(norm) if m[0] not in notes),
+        )
         for one, norm in zip(results_of(group, replicates=1), norms, strict=True)
     ]
     return stored([group], counted + timed, rounds_of(group, [1, 1, 1.2, 1.25, 1.3]))
@@ -21,7 +29,10 @@ def run(notes):
 
 def test_counting_chooses_nothing():
     table = build_table(run({"flops_fvcore": "eval mode; leaves out relu_ ×49"}))
-    assert any(note == "Chosen at run time, by solver asked for: auto on cpu: solver eigh." for note in table.notes)
+    assert any(
+        note == "Chosen at run time, by solver asked for: auto on cpu: solver eigh."
+        for note in table.notes
+    )
     assert not any("relu_" in note for note in table.notes)
 
 

@@ -1,4 +1,6 @@
-"""Every format against a stored snapshot, against hostile names, and against the others' numbers. `UPDATE_SNAPSHOTS=1 pytest` rewrites the snapshots."""
+"""Every format against a stored snapshot, against hostile names, and against the others' numbers.
+`UPDATE_SNAPSHOTS=1 pytest` rewrites the snapshots.
+"""
 
 import csv
 import html.parser
@@ -19,7 +21,15 @@ from swbench.report.table import build_table
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 RUNS = {"table1": table1, "every-status": every_status, "solvers": stored_solvers}
-ENDINGS = {"table": "txt", "markdown": "md", "csv": "csv", "csv-long": "long.csv", "latex": "tex", "json": "json", "html": "html"}
+ENDINGS = {
+    "table": "txt",
+    "markdown": "md",
+    "csv": "csv",
+    "csv-long": "long.csv",
+    "latex": "tex",
+    "json": "json",
+    "html": "html",
+}
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +41,8 @@ def tables():
 @pytest.mark.parametrize("format_", TABLE.names())
 def test_snapshot(tables, name, format_):
     found = export(tables[name], format_, width=100)
-    if format_ == "csv-long":  # the samples themselves are the generator's; their first lines show the layout
+    # the samples themselves are the generator's; their first lines show the layout
+    if format_ == "csv-long":
         found = "".join(found.splitlines(keepends=True)[:12])
     path = SNAPSHOTS / f"{name}.{ENDINGS[format_]}"
     if os.environ.get("UPDATE_SNAPSHOTS"):
@@ -52,14 +63,22 @@ def test_the_columns_of_the_csv_are_fixed(tables):
     assert export(tables["every-status"], "csv").splitlines()[0] == header
     names = header.split(",")
     assert len(set(names)) == len(names)
-    assert names.index("status") > max(index for index, name in enumerate(names) if re.fullmatch(r"ratio_[cg]pu_fb?(_low|_high)?", name))
+    assert names.index("status") > max(
+        index
+        for index, name in enumerate(names)
+        if re.fullmatch(r"ratio_[cg]pu_fb?(_low|_high)?", name)
+    )
 
 
 def test_numbers_are_the_same_in_all_formats(tables):
     table = tables["table1"]
     document = json.loads(export(table, "json"))["tables"][0]
-    texts = {name: export(table, name, width=400) for name in ("table", "markdown", "latex", "html")}
-    for line, row in zip(rows_of(export(table, "csv")), document["sections"][0]["rows"], strict=True):
+    texts = {
+        name: export(table, name, width=400) for name in ("table", "markdown", "latex", "html")
+    }
+    for line, row in zip(
+        rows_of(export(table, "csv")), document["sections"][0]["rows"], strict=True
+    ):
         for name in ("gflops_paper", "cpu_f_s", "cpu_fb_s", "ratio_cpu_f", "ratio_cpu_fb"):
             cell = row["cells"][name]
             assert float(line[name]) == cell["value"]
@@ -67,7 +86,9 @@ def test_numbers_are_the_same_in_all_formats(tables):
                 assert cell["text"].replace("[", "{[}" if format_ == "latex" else "[") in text
         assert float(line["ratio_cpu_f_low"] or 0) == row["cells"]["ratio_cpu_f"].get("low", 0)
         printed = row["cells"]["ratio_cpu_f"]["text"]
-        assert row["label"] == "ResNet50-BN" or re.fullmatch(r"\d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\]( ≈)?", printed)
+        assert row["label"] == "ResNet50-BN" or re.fullmatch(
+            r"\d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\]( ≈)?", printed
+        )
 
 
 def test_json_keeps_to_its_schema(tables):
@@ -122,8 +143,23 @@ def test_html_takes_names_as_text_and_asks_for_nothing(tables):
     text = export(list(tables.values()), "html")
     page = parsed(text)
     assert page.tags.count("script") == 1
-    assert not {"img", "link", "iframe", "object", "embed", "base", "form", "audio", "video", "a"} & set(page.tags)
-    assert not [one for one in page.attributes if one[1].startswith("on") or one[1] in ("src", "href", "srcset", "style", "xlink:href")]
+    assert not {
+        "img",
+        "link",
+        "iframe",
+        "object",
+        "embed",
+        "base",
+        "form",
+        "audio",
+        "video",
+        "a",
+    } & set(page.tags)
+    assert not [
+        one
+        for one in page.attributes
+        if one[1].startswith("on") or one[1] in ("src", "href", "srcset", "style", "xlink:href")
+    ]
     assert HOSTILE in page.text
     assert "http://" not in text
     assert "https://" not in text
@@ -166,7 +202,9 @@ def test_no_control_character_gets_out(tables, format_):
 
 
 def test_colour_is_the_terminals_alone_and_only_on_request(tables):
-    plain, coloured = (export(tables["every-status"], "table", colour=colour) for colour in (False, True))
+    plain, coloured = (
+        export(tables["every-status"], "table", colour=colour) for colour in (False, True)
+    )
     assert "\x1b[" not in plain
     assert re.sub(r"\x1b\[\d*m", "", coloured) == plain
     assert set(re.findall(r"\x1b\[(\d+)m", coloured)) <= {"0", "1", "2", "3", "4", "31", "32", "33"}
@@ -191,7 +229,9 @@ def test_several_tables_share_one_csv_header_but_not_of_two_kinds(tables):
 def test_files_are_written_whole_and_their_folder_is_made(tables, tmp_path):
     found = export_files(tables["table1"], ["markdown", "csv", "html"], tmp_path / "a" / "b")
     assert [path.name for path in found] == ["table.md", "table.csv", "table.html", "samples.csv"]
-    assert sorted(path.name for path in (tmp_path / "a" / "b").iterdir()) == sorted(path.name for path in found)
+    assert sorted(path.name for path in (tmp_path / "a" / "b").iterdir()) == sorted(
+        path.name for path in found
+    )
     assert (tmp_path / "a" / "b" / "table.csv").read_text() == export(tables["table1"], "csv")
 
 
@@ -211,6 +251,11 @@ def test_a_folder_that_cannot_be_made_is_the_users_mistake(tables, tmp_path):
 @pytest.mark.parametrize("name", RUNS)
 def test_latex_compiles_as_it_is(tables, name, tmp_path):
     (tmp_path / "table.tex").write_text(export(tables[name], "latex"), encoding="utf-8")
-    done = subprocess.run(["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"], cwd=tmp_path, capture_output=True, check=False)
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"],
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout[-2000:]
     assert (tmp_path / "table.pdf").stat().st_size > 10_000

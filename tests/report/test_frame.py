@@ -19,10 +19,14 @@ def test_one_row_a_sample(frame):
     run = every_status()
     assert list(frame.columns) == list(COLUMNS)
     timed = frame[frame.metric == "forward_s"]
-    assert len(timed) == sum("forward_s" in samples for one in run.rounds for samples in one.samples.values())
+    assert len(timed) == sum(
+        "forward_s" in samples for one in run.rounds for samples in one.samples.values()
+    )
     one = run.rounds[3]
     key = one.order[1]
-    row = timed[(timed.replicate == one.replicate) & (timed["round"] == one.index) & (timed.case == key)].iloc[0]
+    row = timed[
+        (timed.replicate == one.replicate) & (timed["round"] == one.index) & (timed.case == key)
+    ].iloc[0]
     assert row.value == one.samples[key]["forward_s"]
     assert row.position == 1
     assert row.unit == "s"

@@ -1,4 +1,6 @@
-"""A GPU's three times side by side, what NVML and the allocator told, and the rows that wait for the host."""
+"""A GPU's three times side by side, what NVML and the allocator told, and the rows that wait for
+the host.
+"""
 
 import dataclasses
 
@@ -8,18 +10,32 @@ from stored_runs import ENVIRONMENT, network_group, results_of, rounds_of, store
 from swbench.report.table import build_table
 from swbench.result import FORWARD_BACKWARD, FORWARD_BACKWARD_WALL
 
-CHOSEN = {"solver": "eigh", "tf32": "off", "cudnn_benchmark": "off", "nvml": "no energy counter: Not Supported"}
+CHOSEN = {
+    "solver": "eigh",
+    "tf32": "off",
+    "cudnn_benchmark": "off",
+    "nvml": "no energy counter: Not Supported",
+}
 
 
 def wall(one, share):
     """The round with the host's wall time added: `share` more than the events."""
-    samples = {key: {**metrics, FORWARD_BACKWARD_WALL: metrics[FORWARD_BACKWARD] * (1 + share)} for key, metrics in one.samples.items()}
+    samples = {
+        key: {**metrics, FORWARD_BACKWARD_WALL: metrics[FORWARD_BACKWARD] * (1 + share)}
+        for key, metrics in one.samples.items()
+    }
     return dataclasses.replace(one, samples=samples)
 
 
 @pytest.fixture(scope="module")
 def table():
-    group = network_group("cuda batch 32 224x224", rows=[("swa", 7, "svd-loop", "ResNet50-SW^a")], device="cuda", batch=32, threads=0)
+    group = network_group(
+        "cuda batch 32 224x224",
+        rows=[("swa", 7, "svd-loop", "ResNet50-SW^a")],
+        device="cuda",
+        batch=32,
+        threads=0,
+    )
     rounds = [wall(one, 0.05) for one in rounds_of(group, [1, 1, 4], noise=0.0)]
 
     def told(busy_s):
@@ -34,11 +50,17 @@ def table():
         ]
 
     results = results_of(group, measurements={0: told(0.6), 2: told(0.9)}, chosen=CHOSEN)
-    return build_table(stored([group], results, rounds, environment={**ENVIRONMENT, "gpus": [{"name": "Fake"}]}))
+    return build_table(
+        stored([group], results, rounds, environment={**ENVIRONMENT, "gpus": [{"name": "Fake"}]})
+    )
 
 
 def cells(table, row):
-    return {name: table.rows[row].cell(name).value for name in (column.name for column in table.columns) if name.startswith("gpu_")}
+    return {
+        name: table.rows[row].cell(name).value
+        for name in (column.name for column in table.columns)
+        if name.startswith("gpu_")
+    }
 
 
 def test_events_wall_and_kernels_stand_side_by_side(table):
@@ -60,14 +82,32 @@ def test_a_row_that_waits_for_the_host_is_called_launch_bound(table):
 
 def test_what_the_device_told_has_its_number_of_samples(table):
     swa = cells(table, 1)
-    assert (swa["gpu_utilisation_percent"], swa["gpu_utilisation_samples"]) == (pytest.approx(40.0), 6)
-    assert (swa["gpu_power_w"], swa["gpu_energy_j"], swa["gpu_block_iterations"]) == (250.0, 120.0, 4)
+    assert (swa["gpu_utilisation_percent"], swa["gpu_utilisation_samples"]) == (
+        pytest.approx(40.0),
+        6,
+    )
+    assert (swa["gpu_power_w"], swa["gpu_energy_j"], swa["gpu_block_iterations"]) == (
+        250.0,
+        120.0,
+        4,
+    )
     assert (swa["gpu_peak_bytes"], swa["gpu_peak_reserved_bytes"]) == (2 * 2**30, 3 * 2**30)
 
 
 def compiled(device="cuda", mode="compile"):
-    group = network_group(f"{device} batch 2", rows=[("swa", 7, "polar", "ResNet50-SW^a")], device=device, batch=2, threads=0, mode=mode)
-    results = results_of(group, measurements={0: [("compile_s", "s", (10.0,))], 2: [("compile_s", "s", (40.0,))]}, chosen={"compiled": "2 graphs, 1 break"})
+    group = network_group(
+        f"{device} batch 2",
+        rows=[("swa", 7, "polar", "ResNet50-SW^a")],
+        device=device,
+        batch=2,
+        threads=0,
+        mode=mode,
+    )
+    results = results_of(
+        group,
+        measurements={0: [("compile_s", "s", (10.0,))], 2: [("compile_s", "s", (40.0,))]},
+        chosen={"compiled": "2 graphs, 1 break"},
+    )
     return build_table(stored([group], results, rounds_of(group, [1, 1, 2])))
 
 
@@ -84,7 +124,9 @@ def test_what_compiling_took_has_a_panel_of_its_own(device, span):
 
 def test_without_compiling_there_is_no_such_panel(table):
     for one in (table, compiled(mode="eager")):
-        assert not [panel for panel in one.panels if any("compile" in column for column in panel.columns)]
+        assert not [
+            panel for panel in one.panels if any("compile" in column for column in panel.columns)
+        ]
         assert one.rows[0].cell("gpu_compile_s").value is None
 
 

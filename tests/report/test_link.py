@@ -1,4 +1,6 @@
-"""The cost of a collective: the fit recovers the link it was given, and says how wrong it is where there is none."""
+"""The cost of a collective: the fit recovers the link it was given, and says how wrong it is where
+there is none.
+"""
 
 import random
 from dataclasses import replace
@@ -16,7 +18,11 @@ def link(kind=GATHER, worlds=(2, 4), call_s=200e-6, step_s=30e-6, byte_s=1e-9):
 
 
 def points(truth, sizes=SIZES):
-    return [Collective(truth.kind, world, size, truth.seconds(world, size)) for world in truth.worlds for size in sizes]
+    return [
+        Collective(truth.kind, world, size, truth.seconds(world, size))
+        for world in truth.worlds
+        for size in sizes
+    ]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -34,12 +40,17 @@ def test_what_is_said_of_other_numbers_holds_the_truth(kind):
     assert low < truth.seconds(64, 4096) == pytest.approx(high)
 
 
-@pytest.mark.parametrize("truth", [link(worlds=(2,), step_s=0.0), link(worlds=(2,), call_s=0.0), link(REDUCE, worlds=(4,))])
+@pytest.mark.parametrize(
+    "truth",
+    [link(worlds=(2,), step_s=0.0), link(worlds=(2,), call_s=0.0), link(REDUCE, worlds=(4,))],
+)
 def test_one_number_of_ranks_cannot_tell_calls_from_steps_and_says_both(truth):
     found = fit(points(truth))
     assert found.worst < 1e-6
     assert found.step_s == 0
-    assert found.seconds(truth.worlds[0], 4096) == pytest.approx(truth.seconds(truth.worlds[0], 4096))
+    assert found.seconds(truth.worlds[0], 4096) == pytest.approx(
+        truth.seconds(truth.worlds[0], 4096)
+    )
     low, high = found.between(64, 4096)
     assert low * (1 - 1e-6) <= truth.seconds(64, 4096) <= high * (1 + 1e-6)
     assert high > 5 * low
@@ -48,14 +59,19 @@ def test_one_number_of_ranks_cannot_tell_calls_from_steps_and_says_both(truth):
 def test_small_and_large_collectives_weigh_alike():
     noisy = random.Random(1)
     truth = link()
-    found = fit([replace(point, seconds=point.seconds * noisy.uniform(0.9, 1.1)) for point in points(truth)])
+    found = fit(
+        [replace(point, seconds=point.seconds * noisy.uniform(0.9, 1.1)) for point in points(truth)]
+    )
     for point in points(truth):
         assert found.seconds(point.world, point.nbytes) == pytest.approx(point.seconds, rel=0.2)
     assert 0.01 < found.error < 0.2
 
 
 def test_points_that_no_link_explains_show_in_the_error():
-    jumping = [replace(point, seconds=point.seconds * (10 if place % 2 else 1)) for place, point in enumerate(points(link()))]
+    jumping = [
+        replace(point, seconds=point.seconds * (10 if place % 2 else 1))
+        for place, point in enumerate(points(link()))
+    ]
     found = fit(jumping)
     assert found.error > 0.5
     assert found.worst >= found.error
@@ -63,13 +79,19 @@ def test_points_that_no_link_explains_show_in_the_error():
 
 def test_ranks_beyond_what_fewer_say_of_them_show_in_the_error():
     truth = link(worlds=(2, 4))
-    crowded = [replace(point, seconds=point.seconds * (20 if point.world == 4 else 1)) for point in points(truth)]
+    crowded = [
+        replace(point, seconds=point.seconds * (20 if point.world == 4 else 1))
+        for point in points(truth)
+    ]
     assert fit(points(truth)).worst < 1e-6
     assert fit(crowded).worst > 0.5
 
 
 def test_nothing_negative_comes_out():
-    faster_when_larger = [Collective(GATHER, 2, size, seconds) for size, seconds in zip(SIZES, (4e-3, 3e-3, 2e-3, 1e-3), strict=True)]
+    faster_when_larger = [
+        Collective(GATHER, 2, size, seconds)
+        for size, seconds in zip(SIZES, (4e-3, 3e-3, 2e-3, 1e-3), strict=True)
+    ]
     found = fit(faster_when_larger)
     assert min(found.call_s, found.step_s, found.byte_s) >= 0
     assert found.error > 0.5

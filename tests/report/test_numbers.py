@@ -59,7 +59,15 @@ def test_unknown_statuses_are_shown_but_cannot_drive_the_terminal():
 
 
 @pytest.mark.parametrize(
-    ("half_width", "text"), [(0.0123, "±1.2 %"), (0.00012, "±0.012 %"), (0.098, "±9.8 %"), (0.52, "±52 %"), (1.5, "±150 %"), (12.3, "±1200 %")]
+    ("half_width", "text"),
+    [
+        (0.0123, "±1.2 %"),
+        (0.00012, "±0.012 %"),
+        (0.098, "±9.8 %"),
+        (0.52, "±52 %"),
+        (1.5, "±150 %"),
+        (12.3, "±1200 %"),
+    ],
 )
 def test_a_precision_is_never_an_exponent(half_width, text):
     assert precision(half_width) == text

@@ -9,7 +9,16 @@ def one(index, started, wall_s=1.0, attempt="a"):
         "bn": {"forward_s": 0.1, "forward_backward_s": 0.3, "forward_backward_cpu_s": 0.59},
         "swa": {"forward_s": 0.2, "forward_backward_s": 0.6, "forward_backward_cpu_s": 1.17},
     }
-    return Round(group="g", replicate=0, attempt=attempt, index=index, order=(), samples=samples, started=started, disturbance={"wall_s": wall_s})
+    return Round(
+        group="g",
+        replicate=0,
+        attempt=attempt,
+        index=index,
+        order=(),
+        samples=samples,
+        started=started,
+        disturbance={"wall_s": wall_s},
+    )
 
 
 def test_the_longest_sample_of_each_case_over_first_start_to_last_end():
@@ -25,8 +34,13 @@ def test_what_lies_between_two_workers_does_not_count():
 
 
 def test_reading_out_counts_where_its_end_is_known():
-    ended = [Result(case=case, group="g", replicate=0, attempt="a", ended=end) for case, end in (("bn", 11.2), ("swa", 11.5))]
-    assert timed_share([one(0, 10.0), one(0, 500.0, attempt="b")], ended) == pytest.approx(1.8 / 2.5)
+    ended = [
+        Result(case=case, group="g", replicate=0, attempt="a", ended=end)
+        for case, end in (("bn", 11.2), ("swa", 11.5))
+    ]
+    assert timed_share([one(0, 10.0), one(0, 500.0, attempt="b")], ended) == pytest.approx(
+        1.8 / 2.5
+    )
     assert spans([one(0, 10.0)], ended) == [(10.0, 11.5)]
 
 

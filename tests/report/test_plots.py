@@ -1,9 +1,21 @@
-"""Every plot is drawn from a run that has its data, left out of one that has not, and safe and reproducible."""
+"""Every plot is drawn from a run that has its data, left out of one that has not, and safe and
+reproducible.
+"""
 
 from dataclasses import replace
 
 import pytest
-from stored_runs import every_status, flops, network_group, results_of, rounds_of, solver_group, stored, stored_solvers, table1
+from stored_runs import (
+    every_status,
+    flops,
+    network_group,
+    results_of,
+    rounds_of,
+    solver_group,
+    stored,
+    stored_solvers,
+    table1,
+)
 
 from swbench.errors import OptionError, UnknownName
 from swbench.report.plots import TABLE, plot_files
@@ -13,24 +25,49 @@ from swbench.report.table import build_table
 
 
 def scaling_run():
-    groups = [network_group(name=f"cpu batch {batch} {size}", batch=batch, image=(size, size)) for batch in (1, 8) for size in (224, 448)]
+    groups = [
+        network_group(name=f"cpu batch {batch} {size}", batch=batch, image=(size, size))
+        for batch in (1, 8)
+        for size in (224, 448)
+    ]
     results = [result for group in groups for result in results_of(group)]
-    rounds = [one for index, group in enumerate(groups) for one in rounds_of(group, [1, 1, 1.1, 1.2, 1.3 + index], seed=index)]
+    rounds = [
+        one
+        for index, group in enumerate(groups)
+        for one in rounds_of(group, [1, 1, 1.1, 1.2, 1.3 + index], seed=index)
+    ]
     return stored(groups, results, rounds)
 
 
 def sizes_run():
     groups = [solver_group(batch=batch, group=size) for batch in (1, 72) for size in (16, 32, 33)]
-    rounds = [one for index, group in enumerate(groups) for one in rounds_of(group, [1, 1, 5, 0.7, 0.5], base_s=1e-3 * (1 + index), seed=index)]
-    return stored(groups, [result for group in groups for result in results_of(group)], rounds, kind="solvers", title="Solvers")
+    rounds = [
+        one
+        for index, group in enumerate(groups)
+        for one in rounds_of(group, [1, 1, 5, 0.7, 0.5], base_s=1e-3 * (1 + index), seed=index)
+    ]
+    return stored(
+        groups,
+        [result for group in groups for result in results_of(group)],
+        rounds,
+        kind="solvers",
+        title="Solvers",
+    )
 
 
 def devices_run():
     """Batch 16 on 1, 2 and 4 processes, and 16 for each: the nth group takes n times as long."""
     spread = [(16, 1), (16, 2), (32, 2), (16, 4), (64, 4)]
-    groups = [network_group(name=f"cpu batch {batch} {world} processes", batch=batch, world=world) for batch, world in spread]
+    groups = [
+        network_group(name=f"cpu batch {batch} {world} processes", batch=batch, world=world)
+        for batch, world in spread
+    ]
     results = [result for group in groups for result in results_of(group)]
-    rounds = [one for place, group in enumerate(groups, 1) for one in rounds_of(group, [place] * 5, noise=0)]
+    rounds = [
+        one
+        for place, group in enumerate(groups, 1)
+        for one in rounds_of(group, [place] * 5, noise=0)
+    ]
     return stored(groups, results, rounds)
 
 
@@ -62,7 +99,12 @@ def test_drawn_where_there_is_data(name, tmp_path):
 
 
 def test_the_same_run_gives_the_same_file(tmp_path):
-    first, second = (plot_files(build_table(table1()), tmp_path / name, only=["ratios"], formats=["svg"])[0].read_bytes() for name in "ab")
+    first, second = (
+        plot_files(build_table(table1()), tmp_path / name, only=["ratios"], formats=["svg"])[
+            0
+        ].read_bytes()
+        for name in "ab"
+    )
     assert first == second
 
 
@@ -70,7 +112,12 @@ def test_bars_are_the_tables_ratios():
     table = build_table(table1())
     drawn = TABLE.load("ratios")(table)
     ends = {round(bar.get_x() + bar.get_width(), 9) for bar in drawn.axes[0].patches}
-    assert ends == {round(row.cell(f"ratio_cpu_{p}").value, 9) for row in table.rows if row.role == "variant" for p in ("f", "fb")}
+    assert ends == {
+        round(row.cell(f"ratio_cpu_{p}").value, 9)
+        for row in table.rows
+        if row.role == "variant"
+        for p in ("f", "fb")
+    }
     assert isinstance(drawn.canvas, FigureCanvasAgg)
 
 
@@ -81,34 +128,71 @@ def test_the_step_between_32_and_33_is_marked():
 
 def test_weak_and_strong_scaling_are_panels_of_their_own():
     made = TABLE.load("devices")(build_table(devices_run()))
-    found = {axis.get_title(loc="left").partition(" (")[0]: axis.get_lines()[0] for axis in made.axes if axis.get_visible()}
+    found = {
+        axis.get_title(loc="left").partition(" (")[0]: axis.get_lines()[0]
+        for axis in made.axes
+        if axis.get_visible()
+    }
     assert set(found) == {"CPU, strong scaling, batch 16", "CPU, weak scaling, 16 images each"}
     assert list(found["CPU, strong scaling, batch 16"].get_xdata()) == [1, 2, 4]
     step_s = 3 * 0.2  # F+B of the first group
-    assert found["CPU, strong scaling, batch 16"].get_ydata() == pytest.approx([16 / step_s, 16 / 2 / step_s, 16 / 4 / step_s])
-    assert found["CPU, weak scaling, 16 images each"].get_ydata() == pytest.approx([16 / step_s, 32 / 3 / step_s, 64 / 5 / step_s])
+    assert found["CPU, strong scaling, batch 16"].get_ydata() == pytest.approx(
+        [16 / step_s, 16 / 2 / step_s, 16 / 4 / step_s]
+    )
+    assert found["CPU, weak scaling, 16 images each"].get_ydata() == pytest.approx(
+        [16 / step_s, 32 / 3 / step_s, 64 / 5 / step_s]
+    )
 
 
 def test_a_heat_map_keeps_numbers_of_processes_apart():
     row = [("swa", 7, "auto", "ResNet50-SW^a")]
-    groups = [network_group(name=f"{batch} {world}", rows=row, batch=batch, world=world) for batch in (8, 16) for world in (1, 2)]
-    run = stored(groups, [one for group in groups for one in results_of(group)], [one for group in groups for one in rounds_of(group, [1, 1, 2])])
+    groups = [
+        network_group(name=f"{batch} {world}", rows=row, batch=batch, world=world)
+        for batch in (8, 16)
+        for world in (1, 2)
+    ]
+    run = stored(
+        groups,
+        [one for group in groups for one in results_of(group)],
+        [one for group in groups for one in rounds_of(group, [1, 1, 2])],
+    )
     titles = [axis.get_title(loc="left") for axis in TABLE.load("scaling")(build_table(run)).axes]
     assert sorted("2 processes" in title for title in titles if title) == [False, False, True, True]
 
 
 def settings_run(*settings):
-    """Batches 1 and 16 of one row on a GPU in each of `settings`; every setting is slower than the one before."""
-    row, places = [("swa", 7, "auto", "ResNet50-SW^a")], [(batch, place, one) for place, one in enumerate(settings) for batch in (1, 16)]
-    groups = [network_group(name=f"{batch} {place}", rows=row, batch=batch, **{"device": "cuda", "threads": 0, **one}) for batch, place, one in places]
-    rounds = [one for group, (_, place, _) in zip(groups, places, strict=True) for one in rounds_of(group, [1, 1, 2 + place], noise=0)]
+    """Batches 1 and 16 of one row on a GPU in each of `settings`; every setting is slower than the
+    one before.
+    """
+    row, places = (
+        [("swa", 7, "auto", "ResNet50-SW^a")],
+        [(batch, place, one) for place, one in enumerate(settings) for batch in (1, 16)],
+    )
+    groups = [
+        network_group(
+            name=f"{batch} {place}",
+            rows=row,
+            batch=batch,
+            **{"device": "cuda", "threads": 0, **one},
+        )
+        for batch, place, one in places
+    ]
+    rounds = [
+        one
+        for group, (_, place, _) in zip(groups, places, strict=True)
+        for one in rounds_of(group, [1, 1, 2 + place], noise=0)
+    ]
     return stored(groups, [one for group in groups for one in results_of(group)], rounds)
 
 
 def panels_of(run):
     """The title of each panel of the heat map, and the ratios in it."""
     made = TABLE.load("scaling")(build_table(run))
-    return {axis.get_title(loc="left"): {text.get_text() for text in axis.texts} for axis in made.axes if axis.get_title(loc="left")}
+    return {
+        axis.get_title(loc="left"): {text.get_text() for text in axis.texts}
+        for axis in made.axes
+        if axis.get_title(loc="left")
+    }
 
 
 @pytest.mark.parametrize(
@@ -129,21 +213,49 @@ def test_a_heat_map_has_a_panel_for_each_setting(field, values, words):
 
 def test_what_is_usual_and_alike_is_not_said_and_what_is_unusual_is():
     assert set(panels_of(settings_run({}))) == {"ResNet50-SW^a, GPU F", "ResNet50-SW^a, GPU F+B"}
-    assert set(panels_of(settings_run({"mode": "graph", "device": "cuda:1"}))) == {f"ResNet50-SW^a\nGPU:1, graph: {letters}" for letters in ("F", "F+B")}
+    assert set(panels_of(settings_run({"mode": "graph", "device": "cuda:1"}))) == {
+        f"ResNet50-SW^a\nGPU:1, graph: {letters}" for letters in ("F", "F+B")
+    }
 
 
 def test_more_panels_than_can_be_read_are_counted():
-    settings = [{"mode": mode, "dtype": dtype} for mode in ("eager", "graph", "compile") for dtype in ("float32", "bfloat16", "float16")]
+    settings = [
+        {"mode": mode, "dtype": dtype}
+        for mode in ("eager", "graph", "compile")
+        for dtype in ("float32", "bfloat16", "float16")
+    ]
     made = TABLE.load("scaling")(build_table(settings_run(*settings)))
     assert "first 12 of 18 panels" in made.get_suptitle()
 
 
 def test_the_batch_that_fits_is_drawn_before_those_that_did_not_and_what_is_left_out_is_counted():
     names = [f"cuda batch {batch}" for batch in (32, 16, 8, 4, 2)]
-    groups = [replace(network_group(name, device="cuda", threads=0), fallback_of=before) for name, before in zip(names, [None, *names[:-1]], strict=True)]
-    results = [one for group in groups for one in results_of(group, replicates=1, statuses={4: "out_of_memory"} if group is not groups[-1] else {})]
-    made = TABLE.load("drift")(build_table(stored(groups, results, [one for group in groups for one in rounds_of(group, [1] * 5, replicates=1)])))
-    assert [axis.get_title(loc="left") for axis in made.axes] == ["cuda batch 2", "cuda batch 32", "cuda batch 16", "cuda batch 8"]
+    groups = [
+        replace(network_group(name, device="cuda", threads=0), fallback_of=before)
+        for name, before in zip(names, [None, *names[:-1]], strict=True)
+    ]
+    results = [
+        one
+        for group in groups
+        for one in results_of(
+            group, replicates=1, statuses={4: "out_of_memory"} if group is not groups[-1] else {}
+        )
+    ]
+    made = TABLE.load("drift")(
+        build_table(
+            stored(
+                groups,
+                results,
+                [one for group in groups for one in rounds_of(group, [1] * 5, replicates=1)],
+            )
+        )
+    )
+    assert [axis.get_title(loc="left") for axis in made.axes] == [
+        "cuda batch 2",
+        "cuda batch 32",
+        "cuda batch 16",
+        "cuda batch 8",
+    ]
     assert "first 4 of 5 panels" in made.get_suptitle()
 
 
@@ -153,7 +265,12 @@ def test_hostile_names_are_drawn_as_they_are(tmp_path):
 
 def test_nothing_to_draw_is_said():
     group = network_group()
-    run = stored([group], results_of(group, replicates=1, measurements={0: flops("bn")}), [], metrics=("flops",))
+    run = stored(
+        [group],
+        results_of(group, replicates=1, measurements={0: flops("bn")}),
+        [],
+        metrics=("flops",),
+    )
     table = build_table(run)
     assert [name for name in TABLE.names() if TABLE.load(name)(table) is not None] == []
     with pytest.raises(OptionError, match="nothing to draw"):
@@ -169,17 +286,27 @@ def test_unknown_plots_and_formats(tmp_path):
 
 
 def test_roofline_draws_what_can_be_drawn():
-    points = [Point("conv1", "conv", 1e9, 1e7, 0.01), Point("copy", "other", 0, 1e7, 0.01), Point("bn1", "norm", 1e7, 2e7, 0.002)]
+    points = [
+        Point("conv1", "conv", 1e9, 1e7, 0.01),
+        Point("copy", "other", 0, 1e7, 0.01),
+        Point("bn1", "norm", 1e7, 2e7, 0.002),
+    ]
     (axis,) = roofline(points, peak_flops_s=2e11, peak_bytes_s=2e10).axes
     assert sum(len(drawn.get_offsets()) for drawn in axis.collections) == 2
     with pytest.raises(ValueError, match="above zero"):
         roofline(points[1:2], peak_flops_s=2e11, peak_bytes_s=2e10)
 
 
-@pytest.mark.parametrize(("replicates", "named"), [(3, ["replicate 0", "replicate 1", "replicate 2"]), (12, ["replicates 0 to 11"])])
+@pytest.mark.parametrize(
+    ("replicates", "named"),
+    [(3, ["replicate 0", "replicate 1", "replicate 2"]), (12, ["replicates 0 to 11"])],
+)
 def test_the_legend_of_the_drift_names_as_many_replicates_as_there_are_colours(replicates, named):
     group = network_group()
-    results, rounds = results_of(group, replicates=replicates), rounds_of(group, [1] * 5, replicates=replicates, rounds=5, disturbed={(0, 1)})
+    results, rounds = (
+        results_of(group, replicates=replicates),
+        rounds_of(group, [1] * 5, replicates=replicates, rounds=5, disturbed={(0, 1)}),
+    )
     made = TABLE.load("drift")(build_table(stored([group], results, rounds)))
     (legend,) = [axis.get_legend() for axis in made.axes]
     assert [text.get_text() for text in legend.get_texts()] == [*named, "disturbed"]
@@ -188,8 +315,18 @@ def test_the_legend_of_the_drift_names_as_many_replicates_as_there_are_colours(r
 def test_the_drift_of_a_paired_replicate_goes_forward_in_time():
     """Its workers ran one after the other, each with rounds of the same numbers."""
     group = network_group()
-    later = [replace(one, attempt="b0", started=one.started + 50) for one in rounds_of(group, [1] * 5, replicates=1)]
+    later = [
+        replace(one, attempt="b0", started=one.started + 50)
+        for one in rounds_of(group, [1] * 5, replicates=1)
+    ]
     results = [replace(one, also=("b0",)) for one in results_of(group, replicates=1)]
-    made = TABLE.load("drift")(build_table(stored([group], results, [*rounds_of(group, [1] * 5, replicates=1), *later])))
-    places = [list(line.get_xdata()) for axis in made.axes for line in axis.get_lines() if line.get_label().startswith("replicate")]
+    made = TABLE.load("drift")(
+        build_table(stored([group], results, [*rounds_of(group, [1] * 5, replicates=1), *later]))
+    )
+    places = [
+        list(line.get_xdata())
+        for axis in made.axes
+        for line in axis.get_lines()
+        if line.get_label().startswith("replicate")
+    ]
     assert places == [[0, 1, 2, 3, 50, 51, 52, 53]]

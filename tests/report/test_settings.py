@@ -44,11 +44,19 @@ def shown(*groups):
         results += results_of(group)
         rounds += rounds_of(group, [place] * len(group.cases), noise=0)
     sections = build_table(stored(groups, results, rounds)).sections
-    return {section.title: round(section.rows[0].cell("gpu_f_s").value or section.rows[0].cell("cpu_f_s").value, 3) for section in sections}
+    return {
+        section.title: round(
+            section.rows[0].cell("gpu_f_s").value or section.rows[0].cell("cpu_f_s").value, 3
+        )
+        for section in sections
+    }
 
 
 def test_two_gpus_are_two_sections():
-    both = [network_group(f"{device} batch 1", device=device, threads=0) for device in ("cuda:0", "cuda:1")]
+    both = [
+        network_group(f"{device} batch 1", device=device, threads=0)
+        for device in ("cuda:0", "cuda:1")
+    ]
     found = shown(*both)
     assert list(found.values()) == [0.2, 0.4]
     assert [title.rpartition(", ")[2] for title in found] == ["cuda:0", "cuda:1"]

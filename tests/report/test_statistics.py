@@ -1,4 +1,6 @@
-"""Intervals, verdicts and samples against closed forms and against scipy.stats and numpy, which the code itself does not use."""
+"""Intervals, verdicts and samples against closed forms and against scipy.stats and numpy, which the
+code itself does not use.
+"""
 
 import dataclasses
 import math
@@ -34,7 +36,9 @@ def interval(low, high, replicates=5):
 def drawn(seed, replicates, rounds):
     rng = np.random.default_rng(seed)
     base = rng.lognormal(-3, 0.3, (replicates, rounds))
-    return base, base * rng.lognormal(0.1, 0.05, (replicates, rounds)) * rng.lognormal(0, 0.03, (replicates, 1))
+    return base, base * rng.lognormal(0.1, 0.05, (replicates, rounds)) * rng.lognormal(
+        0, 0.03, (replicates, 1)
+    )
 
 
 @pytest.mark.parametrize("confidence", [0.9, 0.95, 0.9875, 0.999])
@@ -42,15 +46,26 @@ def drawn(seed, replicates, rounds):
 def test_log_ratio_is_the_t_interval_over_replicate_medians(replicates, rounds, confidence):
     base, variant = drawn(replicates, replicates, rounds)
     medians = np.median(np.log(variant / base), axis=1)
-    low, high = stats.t.interval(confidence, replicates - 1, loc=medians.mean(), scale=stats.sem(medians))
-    got = log_ratio([list(zip(b, v, strict=True)) for b, v in zip(base.tolist(), variant.tolist(), strict=True)], confidence)
-    assert (got.estimate, got.low, got.high) == pytest.approx(tuple(np.exp([medians.mean(), low, high])), rel=1e-9)
+    low, high = stats.t.interval(
+        confidence, replicates - 1, loc=medians.mean(), scale=stats.sem(medians)
+    )
+    got = log_ratio(
+        [
+            list(zip(b, v, strict=True))
+            for b, v in zip(base.tolist(), variant.tolist(), strict=True)
+        ],
+        confidence,
+    )
+    assert (got.estimate, got.low, got.high) == pytest.approx(
+        tuple(np.exp([medians.mean(), low, high])), rel=1e-9
+    )
     assert got.half_width == pytest.approx((high - low) / 2, rel=1e-9)
     assert (got.replicates, got.confidence, got.known) == (replicates, confidence, True)
 
 
 def test_a_closed_form_of_two_replicates():
-    got = log_ratio([[(1.0, math.e)], [(1.0, math.exp(3))]])  # medians 1 and 3: mean 2, s = sqrt 2, t(0.975, 1) = tan(0.475 pi)
+    # medians 1 and 3: mean 2, s = sqrt 2, t(0.975, 1) = tan(0.475 pi)
+    got = log_ratio([[(1.0, math.e)], [(1.0, math.exp(3))]])
     assert math.log(got.estimate) == pytest.approx(2)
     assert got.half_width == pytest.approx(math.tan(0.475 * math.pi))
 
@@ -84,7 +99,9 @@ def test_absolute_times_match_numpy_and_scipy():
     got = absolute(base.tolist())
     logs = np.log(base.mean(axis=1))
     low, high = base.mean() * np.exp(stats.t.interval(0.95, 5, loc=0.0, scale=stats.sem(logs)))
-    assert (got.mean, got.median, got.std) == pytest.approx((base.mean(), np.median(base), base.std(ddof=1)))
+    assert (got.mean, got.median, got.std) == pytest.approx(
+        (base.mean(), np.median(base), base.std(ddof=1))
+    )
     assert (got.low, got.high) == pytest.approx((low, high))
     assert (got.replicates, got.iterations) == (6, 60)
 
@@ -122,9 +139,11 @@ QUIET = interval(0.99, 1.01)
         (interval(1.03, 1.07), QUIET, SLOWER),
         (interval(0.90, 0.95), QUIET, FASTER),
         (interval(0.99, 1.07), QUIET, NO_DIFFERENCE),
-        (interval(1.004, 1.006), QUIET, NO_DIFFERENCE),  # excludes 1, but lies inside the noise floor
+        # excludes 1, but lies inside the noise floor
+        (interval(1.004, 1.006), QUIET, NO_DIFFERENCE),
         (interval(0.994, 0.996), QUIET, NO_DIFFERENCE),
-        (interval(1.03, 1.07), interval(1.5, 1.6), SLOWER),  # only the half-width of the floor counts
+        # only the half-width of the floor counts
+        (interval(1.03, 1.07), interval(1.5, 1.6), SLOWER),
         (interval(1.03, 1.07), interval(0.9, 1.1), NO_DIFFERENCE),
         (interval(1.004, 1.006), None, SLOWER),
         (Interval(1.5, None, None, 0.95, 1), QUIET, TOO_FEW),
@@ -142,7 +161,11 @@ def test_a_row_is_unstable_only_where_a_target_was_missed():
     assert unstable(Interval(1.0, None, None, 0.95, 1), 0.5)
 
 
-BN, TWIN, SWA = Case(model="m", role=BASELINE), Case(model="m", role=CONTROL), Case(model="m", norm="swa")
+BN, TWIN, SWA = (
+    Case(model="m", role=BASELINE),
+    Case(model="m", role=CONTROL),
+    Case(model="m", norm="swa"),
+)
 
 
 def rounds(disturbance=lambda k, i: {}):
@@ -153,7 +176,11 @@ def rounds(disturbance=lambda k, i: {}):
             attempt="a",
             index=i,
             order=(),
-            samples={BN.key: {"forward_s": 1.0}, TWIN.key: {"forward_s": 1.0}, SWA.key: {"forward_s": 1.0 + k + 0.01 * i, "forward_cpu_s": 9.0}},
+            samples={
+                BN.key: {"forward_s": 1.0},
+                TWIN.key: {"forward_s": 1.0},
+                SWA.key: {"forward_s": 1.0 + k + 0.01 * i, "forward_cpu_s": 9.0},
+            },
             disturbance=disturbance(k, i),
         )
         for i in reversed(range(10))
@@ -173,14 +200,24 @@ def test_pairs_and_seconds_come_in_the_order_of_replicate_and_round():
 def test_the_noise_floor_is_the_control_against_the_baseline():
     group = Group(name="g", cases=(BN, TWIN, SWA), rows=("BN", "BN again", "SW"))
     assert noise_floor(rounds(), group, "forward_s") == Interval(1.0, 1.0, 1.0, 0.95, 2)
-    assert noise_floor(rounds(), Group(name="g", cases=(BN, SWA), rows=("BN", "SW")), "forward_s") is None
+    assert (
+        noise_floor(rounds(), Group(name="g", cases=(BN, SWA), rows=("BN", "SW")), "forward_s")
+        is None
+    )
     assert noise_floor(rounds(), group, "forward_backward_s") is None
 
 
 def test_undisturbed_drops_the_marked_rounds_and_at_most_a_fifth_of_a_replicate():
     stolen = {"wall_s": 1.0, "steal_s": 0.5}
-    kept = undisturbed(rounds(lambda k, i: stolen if (k, i) in {(0, 3), (1, 0), (1, 1), (1, 2)} else {"wall_s": 1.0}), BN.key)
-    assert sorted((one.replicate, one.index) for one in kept) == [(0, i) for i in range(10) if i != 3] + [(1, i) for i in range(2, 10)]
+    kept = undisturbed(
+        rounds(
+            lambda k, i: stolen if (k, i) in {(0, 3), (1, 0), (1, 1), (1, 2)} else {"wall_s": 1.0}
+        ),
+        BN.key,
+    )
+    assert sorted((one.replicate, one.index) for one in kept) == [
+        (0, i) for i in range(10) if i != 3
+    ] + [(1, i) for i in range(2, 10)]
 
 
 def test_a_row_that_is_paired_loses_at_most_a_fifth_of_its_own_rounds():
@@ -188,7 +225,15 @@ def test_a_row_that_is_paired_loses_at_most_a_fifth_of_its_own_rounds():
     stolen, calm = {"wall_s": 1.0, "steal_s": 0.5}, {"wall_s": 1.0}
     other = dataclasses.replace(SWA, layers=7)
     taken = [
-        Round(group="g", replicate=0, attempt=attempt, index=i, order=(), samples={key: {"forward_s": 1.0} for key in (BN.key, row.key)}, disturbance=found)
+        Round(
+            group="g",
+            replicate=0,
+            attempt=attempt,
+            index=i,
+            order=(),
+            samples={key: {"forward_s": 1.0} for key in (BN.key, row.key)},
+            disturbance=found,
+        )
         for attempt, row, found in (("a", SWA, calm), ("b", other, stolen))
         for i in range(10)
     ]
@@ -200,7 +245,14 @@ def test_the_noise_floor_of_pairs_is_of_one_process_a_replicate():
     """As each row's ratio is: two processes that err to either side would show no noise."""
     group = Group(name="g", cases=(BN, TWIN), rows=("BN", "BN again"))
     taken = [
-        Round(group="g", replicate=k, attempt=attempt, index=i, order=(), samples={BN.key: {"forward_s": 1.0}, TWIN.key: {"forward_s": error}})
+        Round(
+            group="g",
+            replicate=k,
+            attempt=attempt,
+            index=i,
+            order=(),
+            samples={BN.key: {"forward_s": 1.0}, TWIN.key: {"forward_s": error}},
+        )
         for k in range(3)
         for attempt, error in (("a", 1.02 if k else 0.98), ("b", 1 / 1.02 if k else 1 / 0.98))
         for i in range(2)

@@ -63,7 +63,13 @@ def test_the_looks():
 
 
 @pytest.mark.parametrize(
-    "bad", [{"target_ci": 0.0}, {"target_ci": 0.01, "looks": ()}, {"target_ci": 0.01, "looks": (8, 4)}, {"target_ci": 0.01, "looks": (1, 4)}]
+    "bad",
+    [
+        {"target_ci": 0.0},
+        {"target_ci": 0.01, "looks": ()},
+        {"target_ci": 0.01, "looks": (8, 4)},
+        {"target_ci": 0.01, "looks": (1, 4)},
+    ],
 )
 def test_nonsense_is_refused(bad):
     with pytest.raises(ValueError, match="looks"):

@@ -1,4 +1,6 @@
-"""The Triton kernels in Triton's interpreter. Collected only by `test_triton_kernels.py`, in a process of its own."""
+"""The Triton kernels in Triton's interpreter. Collected only by `test_triton_kernels.py`, in a
+process of its own.
+"""
 
 import pytest
 import torch
@@ -63,7 +65,9 @@ def test_the_kernel_takes_the_same_steps_as_the_torch_solver():
     w, saved = kernel.forward(cov)
     other, other_saved = plain.forward(cov)
     assert worst(w, other.double()) < 3e-6
-    assert worst(kernel.gradient(saved, grad_w), plain.gradient(other_saved, grad_w).double()) < 1e-4
+    assert (
+        worst(kernel.gradient(saved, grad_w), plain.gradient(other_saved, grad_w).double()) < 1e-4
+    )
 
 
 @pytest.mark.parametrize("name", ["polar-triton", "jacobi-triton"])

@@ -1,4 +1,6 @@
-"""What the solvers are judged against: float64 eigenvectors of the very matrices they were given."""
+"""What the solvers are judged against: float64 eigenvectors of the very matrices they were
+given.
+"""
 
 import torch
 

@@ -1,4 +1,6 @@
-"""No tensor that is kept on a device is made while a CUDA graph is captured, and none is made twice."""
+"""No tensor that is kept on a device is made while a CUDA graph is captured, and none is made
+twice.
+"""
 
 import importlib.util
 
@@ -31,7 +33,13 @@ def test_only_a_gpu_captures(monkeypatch, now):
 def test_what_has_to_be_copied_is_refused_and_says_what_to_do(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     outside_of_capture(torch.device("cpu"), "a table")
-    with pytest.raises(RuntimeError, match="a table cannot be copied to cuda:0 while a CUDA graph is captured; make one call of this shape before"):
+    with pytest.raises(
+        RuntimeError,
+        match=(
+            "a table cannot be copied to cuda:0 while a CUDA graph is captured; "
+            "make one call of this shape before"
+        ),
+    ):
         outside_of_capture(GPU, "a table")
 
 

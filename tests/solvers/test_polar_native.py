@@ -1,4 +1,6 @@
-"""polar-native on every instruction set of this machine: exactness, isolation, threads, and what it hands to Jacobi or to polar."""
+"""polar-native on every instruction set of this machine: exactness, isolation, threads, and what it
+hands to Jacobi or to polar.
+"""
 
 import pytest
 import torch
@@ -22,7 +24,10 @@ def solver(request):
 
 @pytest.mark.parametrize("group", [1, 3, 4, 7, 8, 11, 16, 24, 32, 47, 64])
 def test_every_size_and_layout(solver, group):
-    cov, grad_w = spectra.covariances("kappa=1e3", 21, group).float() * 7, torch.randn(21, group, group)
+    cov, grad_w = (
+        spectra.covariances("kappa=1e3", 21, group).float() * 7,
+        torch.randn(21, group, group),
+    )
     w, saved = solver.forward(cov)
     promised = solver.tolerance(1e3, group)
     assert len(saved) == 2
@@ -74,13 +79,17 @@ def test_does_not_depend_on_threads(solver):
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
-@pytest.mark.parametrize("cov", [torch.eye(8, dtype=torch.float64).repeat(2, 1, 1), 2 * torch.eye(80).repeat(2, 1, 1)])
+@pytest.mark.parametrize(
+    "cov", [torch.eye(8, dtype=torch.float64).repeat(2, 1, 1), 2 * torch.eye(80).repeat(2, 1, 1)]
+)
 def test_what_c_does_not_take_goes_through_polar(cov):
     solver = solvers.get("polar-native")
     w, saved = solver.forward(cov)
     assert len(saved) == 1
     torch.testing.assert_close(w, solvers.get("polar").forward(cov)[0])
-    torch.testing.assert_close(solver.gradient(saved, cov), solvers.get("polar").gradient(saved, cov))
+    torch.testing.assert_close(
+        solver.gradient(saved, cov), solvers.get("polar").gradient(saved, cov)
+    )
 
 
 def test_available_only_on_a_cpu():

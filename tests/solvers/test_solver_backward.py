@@ -1,4 +1,6 @@
-"""The backward forms beside each other: the paper's fails where eigenvalues meet, the others do not."""
+"""The backward forms beside each other: the paper's fails where eigenvalues meet, the others do
+not.
+"""
 
 import pytest
 import torch
@@ -46,7 +48,9 @@ def test_autograd_through_the_iteration_agrees_with_the_lyapunov_equation(name):
 @pytest.mark.parametrize("name", ITERATIVE)
 def test_autograd_through_the_iteration_is_the_gradient_of_what_was_computed(name):
     cov = spectra.covariances("kappa=1e2", 2, 4).requires_grad_()
-    assert torch.autograd.gradcheck(solvers.get(name, backward="autograd"), cov, atol=1e-5, rtol=1e-3)
+    assert torch.autograd.gradcheck(
+        solvers.get(name, backward="autograd"), cov, atol=1e-5, rtol=1e-3
+    )
 
 
 @pytest.mark.parametrize("name", ITERATIVE)
@@ -62,7 +66,10 @@ def test_autograd_through_the_iteration_keeps_a_bad_matrix_to_itself(name):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("eigh:backward=lyapunov", "backward must be one of 'daleckii-krein', 'paper', not 'lyapunov'"),
+        (
+            "eigh:backward=lyapunov",
+            "backward must be one of 'daleckii-krein', 'paper', not 'lyapunov'",
+        ),
         ("polar:backward=paper", "backward must be one of 'lyapunov', 'autograd', not 'paper'"),
         ("newton5:backward=paper", "takes no option 'backward=paper'; it takes: steps"),
         ("svd:driver=qr", "driver must be one of"),

@@ -8,7 +8,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from swbench import solvers
 from swbench.solvers import spectra
 
-HERE = [name for name in solvers.names() if not name.endswith("-triton") and solvers.get(name).available("cpu") is None]
+HERE = [
+    name
+    for name in solvers.names()
+    if not name.endswith("-triton") and solvers.get(name).available("cpu") is None
+]
 EXACT = [name for name in HERE if solvers.get(name).exact]
 FREE = [name for name in HERE if not solvers.get(name).synchronises]
 
@@ -78,7 +82,9 @@ def test_a_batch_is_solved_as_each_matrix_alone(name):
     for one in range(len(cov)):
         alone, saved_alone = solver.forward(cov[one : one + 1])
         assert worst(alone, w[one : one + 1].double()) < solver.tolerance(1e2, 8)
-        assert worst(solver.gradient(saved_alone, grad_w[one : one + 1]), grad[one : one + 1].double()) < 10 * solver.tolerance(1e2, 8)
+        assert worst(
+            solver.gradient(saved_alone, grad_w[one : one + 1]), grad[one : one + 1].double()
+        ) < 10 * solver.tolerance(1e2, 8)
 
 
 @pytest.mark.parametrize("name", HERE)
@@ -88,7 +94,8 @@ def test_the_strides_of_the_input_do_not_matter(name):
     expected = solver(cov)
     holes = torch.randn(6, 16, 16)
     holes[:, ::2, ::2] = cov
-    last = cov.permute(1, 2, 0).contiguous().permute(2, 0, 1)  # the batch runs fastest, as out of a channels-last product
+    # the batch runs fastest, as out of a channels-last product
+    last = cov.permute(1, 2, 0).contiguous().permute(2, 0, 1)
     for strided in (cov.mT, holes[:, ::2, ::2], last):
         assert worst(solver(strided), expected.double()) < solver.tolerance(1e2, 8)
 
@@ -100,7 +107,9 @@ def test_a_covariance_of_channels_last_pixels_is_solved(name):
     solver = solvers.get(name)
     w = solver(cov)
     if solver.exact:
-        assert worst(w, inverse_sqrt(cov)) < solver.tolerance(torch.linalg.cond(cov).max().item(), 8)
+        assert worst(w, inverse_sqrt(cov)) < solver.tolerance(
+            torch.linalg.cond(cov).max().item(), 8
+        )
     assert w.isfinite().all()
 
 
@@ -116,7 +125,9 @@ def test_the_shape_comes_back(name, shape):
 @pytest.mark.parametrize("shape", [(3, 4, 5), (7,)])
 @pytest.mark.parametrize("name", HERE)
 def test_a_wrong_shape_is_a_value_error_that_names_it(name, shape):
-    with pytest.raises(ValueError, match=rf"square matrices of shape \(B, G, G\), not \({shape[0]},"):
+    with pytest.raises(
+        ValueError, match=rf"square matrices of shape \(B, G, G\), not \({shape[0]},"
+    ):
         solvers.get(name)(torch.zeros(shape))
 
 
@@ -151,14 +162,23 @@ def test_a_matrix_that_is_not_finite_spoils_itself_alone(name, bad):
     assert torch.equal(grad[others], clean_grad[others])
 
 
-WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "_linalg_check_errors", "aten.equal", "is_nonzero")
+WAITS = (
+    "_local_scalar_dense",
+    "nonzero",
+    "masked_select",
+    "_linalg_check_errors",
+    "aten.equal",
+    "is_nonzero",
+)
 
 
 class _Watch(TorchDispatchMode):
     """Fails on every operation that waits for a value on a GPU."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        masks = "aten.index.Tensor" in str(func) and any(index is not None and index.dtype == torch.bool for index in args[1])
+        masks = "aten.index.Tensor" in str(func) and any(
+            index is not None and index.dtype == torch.bool for index in args[1]
+        )
         if masks or any(name in str(func) for name in WAITS):
             raise AssertionError(f"{func} waits for the device")
         return func(*args, **(kwargs or {}))
@@ -208,7 +228,16 @@ def test_a_missing_gpu_is_a_reason_and_not_a_crash(name, monkeypatch):
     assert solvers.get(name).available("cuda:0")
 
 
-@pytest.mark.parametrize("waits", [lambda x: x.sum().item(), lambda x: x[x > 0], torch.linalg.inv, torch.linalg.cholesky, lambda x: bool((x > 0).all())])
+@pytest.mark.parametrize(
+    "waits",
+    [
+        lambda x: x.sum().item(),
+        lambda x: x[x > 0],
+        torch.linalg.inv,
+        torch.linalg.cholesky,
+        lambda x: bool((x > 0).all()),
+    ],
+)
 def test_the_watch_sees_what_waits(waits):
     with torch.no_grad(), _Watch(), pytest.raises(AssertionError, match="waits for the device"):
         waits(torch.eye(3).unsqueeze(0))

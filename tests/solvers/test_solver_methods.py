@@ -1,4 +1,6 @@
-"""What single solvers are: the ones that do not converge to Σ^(-1/2) do what they are named for, coefficients are the best ones."""
+"""What single solvers are: the ones that do not converge to Σ^(-1/2) do what they are named for,
+coefficients are the best ones.
+"""
 
 import numpy as np
 import pytest
@@ -34,7 +36,10 @@ def test_more_uncoupled_steps_diverge_and_coupled_ones_do_not():
 def test_cholesky_whitens_and_is_not_zca():
     cov = spectra.covariances("kappa=1e2", 4, 8).float()
     w = solvers.get("cholesky")(cov)
-    assert worst(w @ cov @ w.mT + torch.eye(8), 2 * torch.eye(8, dtype=torch.float64).expand(4, 8, 8)) < 1e-4
+    assert (
+        worst(w @ cov @ w.mT + torch.eye(8), 2 * torch.eye(8, dtype=torch.float64).expand(4, 8, 8))
+        < 1e-4
+    )
     assert worst(w, inverse_sqrt(cov)) > 0.1
     assert not solvers.get("cholesky").exact
 
@@ -63,7 +68,9 @@ def test_a_quintic_equioscillates_at_four_points():
     extrema = [error[0], *error[1:-1][(np.diff(error)[:-1] * np.diff(error)[1:]) < 0], error[-1]]
     assert len(extrema) == 4
     assert np.abs(extrema) == pytest.approx(np.full(4, np.abs(error).max()), rel=1e-6)
-    assert np.sign(extrema[0]) == -np.sign(extrema[1]) == np.sign(extrema[2]) == -np.sign(extrema[3])
+    assert (
+        np.sign(extrema[0]) == -np.sign(extrema[1]) == np.sign(extrema[2]) == -np.sign(extrema[3])
+    )
 
 
 def test_no_other_quintic_does_better():
@@ -115,14 +122,18 @@ def test_polar_under_whitens_beyond_its_interval_and_does_not_diverge():
 def test_every_pair_of_columns_meets_once_a_sweep(half):
     line, met = torch.arange(2 * half), []
     for _ in range(2 * half - 1):
-        met += [frozenset(pair) for pair in zip(line[:half].tolist(), line[half:].tolist(), strict=True)]
+        met += [
+            frozenset(pair) for pair in zip(line[:half].tolist(), line[half:].tolist(), strict=True)
+        ]
         line = line[jacobi._turn(half)]
     assert len(met) == len(set(met)) == half * (2 * half - 1)
 
 
 def test_svd_loop_decomposes_one_matrix_at_a_time(monkeypatch):
     shapes, svd = [], torch.linalg.svd
-    monkeypatch.setattr(torch.linalg, "svd", lambda a, **options: shapes.append(a.shape) or svd(a, **options))
+    monkeypatch.setattr(
+        torch.linalg, "svd", lambda a, **options: shapes.append(a.shape) or svd(a, **options)
+    )
     solvers.get("svd-loop")(spectra.covariances("kappa=1e2", 3, 4))
     assert shapes == [(4, 4)] * 3
 

@@ -45,7 +45,10 @@ def test_an_unknown_spectrum_is_answered_with_the_nearest():
         spectra.parse("kapa=1e3")
 
 
-@pytest.mark.parametrize(("name", "message"), [("kappa=big", "no number"), ("kappa=0.5", "must lie in"), ("kappa=nan", "must lie in")])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("kappa=big", "no number"), ("kappa=0.5", "must lie in"), ("kappa=nan", "must lie in")],
+)
 def test_a_wrong_value_is_refused(name, message):
     with pytest.raises(OptionError, match=message):
         spectra.parse(name)

@@ -1,4 +1,6 @@
-"""The Triton kernels, run in the interpreter by a process of its own: it must be asked for before Triton is imported."""
+"""The Triton kernels, run in the interpreter by a process of its own: it must be asked for before
+Triton is imported.
+"""
 
 import importlib.util
 import os
@@ -21,9 +23,32 @@ HERE = Path(__file__).parent
 
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
 def test_the_kernels_in_the_interpreter():
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "default", str(HERE / "interpreted_kernels.py")]
-    done = subprocess.run(command, env=environment, cwd=HERE.parents[1], capture_output=True, text=True, timeout=200, check=False)
+    environment = {
+        **os.environ,
+        "TRITON_INTERPRET": "1",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-W",
+        "default",
+        str(HERE / "interpreted_kernels.py"),
+    ]
+    done = subprocess.run(
+        command,
+        env=environment,
+        cwd=HERE.parents[1],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -55,7 +80,17 @@ def test_a_machine_where_no_launcher_can_be_built_is_a_reason(there, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("group", "expected"), [(2, (16, 8)), (4, (16, 4)), (5, (16, 3)), (8, (16, 2)), (16, (16, 1)), (17, (32, 1)), (33, (64, 1)), (64, (64, 1))]
+    ("group", "expected"),
+    [
+        (2, (16, 8)),
+        (4, (16, 4)),
+        (5, (16, 3)),
+        (8, (16, 2)),
+        (16, (16, 1)),
+        (17, (32, 1)),
+        (33, (64, 1)),
+        (64, (64, 1)),
+    ],
 )
 def test_small_matrices_share_a_tile(group, expected):
     assert triton_kernels.tile_of(group) == expected
@@ -75,8 +110,15 @@ def test_a_bad_option_says_what_is_allowed(spec, message):
 
 
 def test_listing_a_kernel_solver_does_not_import_triton():
-    code = "import sys; from swbench import solvers; solvers.get('polar-triton'), solvers.get('jacobi-triton'); sys.exit('triton' in sys.modules and 3)"
-    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}, check=False)
+    code = (
+        "import sys; from swbench import solvers; solvers.get('polar-triton'), "
+        "solvers.get('jacobi-triton'); sys.exit('triton' in sys.modules and 3)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        check=False,
+    )
     assert done.returncode == 0
 
 

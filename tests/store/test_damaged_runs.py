@@ -1,4 +1,6 @@
-"""Torn lines are recovered, damaged ones named by number, and what was never written by a run is refused."""
+"""Torn lines are recovered, damaged ones named by number, and what was never written by a run is
+refused.
+"""
 
 import json
 import os
@@ -43,7 +45,9 @@ def test_a_seal_that_was_cut_between_its_lines_counts_as_nothing(written, cut):
     assert {one.attempt for one in store.load(written).rounds} == {"c"}
 
 
-@pytest.mark.parametrize(("name", "line"), [("rounds.jsonl", 2), ("cells.jsonl", 1), ("rounds.jsonl", 4)])
+@pytest.mark.parametrize(
+    ("name", "line"), [("rounds.jsonl", 2), ("cells.jsonl", 1), ("rounds.jsonl", 4)]
+)
 def test_a_damaged_line_is_named_by_number(written, name, line):
     lines = (written / name).read_bytes().splitlines(keepends=True)
     lines[line - 1] = lines[line - 1].replace(b"0", b"1", 1) if line != 4 else b"garbage\n"
@@ -67,7 +71,9 @@ def test_a_cell_sealed_twice_is_damage(written):
 
 def test_a_later_schema_names_the_version_to_install(written):
     header = json.loads((written / "run.json").read_text())
-    (written / "run.json").write_text(json.dumps({**header, "schema": 3, "swbench": "3.1.0\x1b[2J"}))
+    (written / "run.json").write_text(
+        json.dumps({**header, "schema": 3, "swbench": "3.1.0\x1b[2J"})
+    )
     with pytest.raises(SchemaTooNew, match=r"Install swbench 3\.1\.02J$"):
         store.load(written)
 
@@ -94,7 +100,16 @@ def test_a_run_file_that_is_none_is_one_message(written, text):
     assert store.runs(written.parent) == () or text.startswith('{"schema": 1, "plan')
 
 
-@pytest.mark.parametrize("wrong", [{"iterations": 0}, {"replicates": 0}, {"target_ci": -1.0}, {"target_ci": 0.0}, {"seed": 10**30}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"iterations": 0},
+        {"replicates": 0},
+        {"target_ci": -1.0},
+        {"target_ci": 0.0},
+        {"seed": 10**30},
+    ],
+)
 def test_a_protocol_that_cannot_be_is_refused(written, wrong):
     header = json.loads((written / "run.json").read_text())
     header["plan"]["protocol"] |= wrong

@@ -16,8 +16,13 @@ from swbench.store import fingerprint
 
 
 def test_a_second_writer_is_refused_with_the_pid_of_the_first(written):
-    code = f"import sys; from swbench import store; w = store.resume({str(written)!r}); print('ready', flush=True); sys.stdin.read()"
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+    code = (
+        f"import sys; from swbench import store; w = store.resume({str(written)!r}); "
+        "print('ready', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as first:
         assert first.stdout.readline() == "ready\n"
         with pytest.raises(StoreBusy, match=f"process {first.pid};"):
             store.resume(written)
@@ -27,7 +32,9 @@ def test_a_second_writer_is_refused_with_the_pid_of_the_first(written):
 
 
 def test_resuming_keeps_what_is_sealed_and_drops_what_is_not(written):
-    with store.resume(written, runs.plan(), {**runs.ENVIRONMENT, "now": {"load": 7.0}}, command="again") as writer:
+    with store.resume(
+        written, runs.plan(), {**runs.ENVIRONMENT, "now": {"load": 7.0}}, command="again"
+    ) as writer:
         assert [writer.sealed(group.name, 0) for group in writer.plan.groups] == [True, False]
         runs.fill(writer, writer.plan, group=1, attempt="c")
     assert {one.attempt for one in store.load(written).rounds} == {"a", "c"}
@@ -38,13 +45,17 @@ def test_resuming_keeps_what_is_sealed_and_drops_what_is_not(written):
     [
         ({"plan": runs.plan(replicates=4)}, "protocol.iterations was 6 and is 12"),
         ({"plan": runs.plan(groups=3)}, "the suite has 3 new cases"),
-        ({"environment": {**runs.ENVIRONMENT, "packages": {"torch": "2.14.0"}}}, "torch: 2.13.0 / 2.14.0"),
+        (
+            {"environment": {**runs.ENVIRONMENT, "packages": {"torch": "2.14.0"}}},
+            "torch: 2.13.0 / 2.14.0",
+        ),
         ({}, "swbench/solvers/eigh.py changed"),
     ],
 )
 def test_a_change_refuses_resumption_unless_anyway(written, change, message, monkeypatch):
     if not change:
-        monkeypatch.setattr(fingerprint, "code", lambda found=fingerprint.code(): {**found, "solvers/eigh.py": "0"})  # noqa: B008
+        changed = {**fingerprint.code(), "solvers/eigh.py": "0"}
+        monkeypatch.setattr(fingerprint, "code", lambda: changed)
     with pytest.raises(ResumeRefused, match=message):
         store.resume(written, **change)
     store.resume(written, **change, anyway=True).close()

@@ -1,4 +1,6 @@
-"""A run of every schema there has been, as it was written then, loads for ever. These files are never rewritten."""
+"""A run of every schema there has been, as it was written then, loads for ever. These files are
+never rewritten.
+"""
 
 from pathlib import Path
 
@@ -14,22 +16,49 @@ SAMPLES = sorted(Path(__file__).parent.glob("schema-*"))
 
 
 def test_every_schema_has_its_sample():
-    assert [path.name for path in SAMPLES] == [f"schema-{number}" for number in range(1, folder.SCHEMA + 1)]
+    assert [path.name for path in SAMPLES] == [
+        f"schema-{number}" for number in range(1, folder.SCHEMA + 1)
+    ]
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.name)
 def test_an_old_run_loads_with_every_sample_and_prints(path):
     found = store.load(path)
-    assert (found.complete, found.command, found.warnings) == (True, "python bench.py tiny.toml", ())
-    assert (found.plan.suite, found.plan.kind, found.plan.groups, found.plan.metrics) == ("tiny", "network", runs.plan().groups, ("time",))
+    assert (found.complete, found.command, found.warnings) == (
+        True,
+        "python bench.py tiny.toml",
+        (),
+    )
+    assert (found.plan.suite, found.plan.kind, found.plan.groups, found.plan.metrics) == (
+        "tiny",
+        "network",
+        runs.plan().groups,
+        ("time",),
+    )
     protocol = found.plan.protocol
-    assert (protocol.iterations, protocol.replicates, protocol.warmup_s, protocol.warmup_cap_s) == (6, 2, 2.0, 20.0), "its own, not today's defaults"
+    assert (protocol.iterations, protocol.replicates, protocol.warmup_s, protocol.warmup_cap_s) == (
+        6,
+        2,
+        2.0,
+        20.0,
+    ), "its own, not today's defaults"
     assert found.environment["torch"] == {"version": "2.13.0"}
-    assert [(one.group, one.replicate) for one in found.results[::3]] == [(f"cpu batch {batch}", number) for batch in (1, 2) for number in (0, 1)]
-    assert found.rounds[0] == runs.one_round(found.plan, attempt="00", schema=found.header["schema"])
-    assert sum(bool(one.blocks) for one in found.rounds) == (15 if found.header["schema"] > 1 else 0)
+    assert [(one.group, one.replicate) for one in found.results[::3]] == [
+        (f"cpu batch {batch}", number) for batch in (1, 2) for number in (0, 1)
+    ]
+    assert found.rounds[0] == runs.one_round(
+        found.plan, attempt="00", schema=found.header["schema"]
+    )
+    assert sum(bool(one.blocks) for one in found.rounds) == (
+        15 if found.header["schema"] > 1 else 0
+    )
     for one in found.results:
-        position = [case.key for group in found.plan.groups if group.name == one.group for case in group.cases].index(one.case)
+        position = [
+            case.key
+            for group in found.plan.groups
+            if group.name == one.group
+            for case in group.cases
+        ].index(one.case)
         assert one.samples("forward_s") == (0.1 + position,) * (3 * len(one.attempts))
         assert one.samples("error") == (float("inf"),)
     assert exporters.export(build_table(found), "csv").count("\n") == 1 + 4
@@ -45,4 +74,6 @@ def test_this_version_writes_what_the_newest_sample_holds(tmp_path):
                 else:
                     runs.fill(writer, plan, group, number, attempt=f"{group}{number}")
     for name in ("rounds.jsonl", "cells.jsonl"):
-        assert (writer.path / name).read_bytes() == (SAMPLES[-1] / name).read_bytes(), "the format changed: raise the schema, and add a sample"
+        assert (writer.path / name).read_bytes() == (SAMPLES[-1] / name).read_bytes(), (
+            "the format changed: raise the schema, and add a sample"
+        )

@@ -19,7 +19,12 @@ def test_what_is_written_comes_back(written):
     found = store.load(written)
     assert found.plan == plan
     assert found.rounds == tuple(runs.one_round(plan, index=index) for index in range(3))
-    assert (found.complete, found.command, found.environment, found.warnings) == (False, "run tiny", runs.ENVIRONMENT, ())
+    assert (found.complete, found.command, found.environment, found.warnings) == (
+        False,
+        "run tiny",
+        runs.ENVIRONMENT,
+        (),
+    )
     assert [one.case for one in found.results] == [case.key for case in plan.groups[0].cases]
     assert found.results[1].samples("forward_s") == (1.1, 1.1, 1.1)
     assert found.results[1].samples("peak_bytes") == (5.0,)
@@ -30,13 +35,20 @@ def test_what_is_written_comes_back(written):
 
 def test_a_finished_run_is_complete_and_found(tmp_path):
     plan = runs.plan(1, 1)
-    with store.RunWriter.create(tmp_path, plan, {}, "c", options={"only": ("swa*",), "quick": False}) as writer:
+    with store.RunWriter.create(
+        tmp_path, plan, {}, "c", options={"only": ("swa*",), "quick": False}
+    ) as writer:
         runs.fill(writer, plan)
         assert writer.sealed("cpu batch 1", 0)
         assert not writer.sealed("cpu batch 1", 1)
         writer.finish("budget spent")
     assert store.load(writer.path).complete
-    assert store.find(tmp_path, "latest") == store.find(tmp_path, writer.id) == store.find(tmp_path, writer.path) == store.find(tmp_path, writer.id[:-1])
+    assert (
+        store.find(tmp_path, "latest")
+        == store.find(tmp_path, writer.id)
+        == store.find(tmp_path, writer.path)
+        == store.find(tmp_path, writer.id[:-1])
+    )
     assert store.newest(tmp_path, "tiny", {"only": ["swa*"]}).complete
     assert store.newest(tmp_path, "tiny", {}) is None
     with pytest.raises(UnknownName):
@@ -70,9 +82,16 @@ def test_a_full_disk_is_said_at_once_and_leaves_whole_lines(tmp_path):
     runs.fill(writer, plan)
     size = (writer.path / "rounds.jsonl").stat().st_size
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, before[1]))  # the kernel then writes 20 bytes, and refuses the rest
+    # the kernel then writes 20 bytes, and refuses the rest
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, before[1]))
     try:
-        with pytest.raises(StoreError, match=r"rounds\.jsonl.*choose another folder.*3 finished cells and 3 rounds are kept; go on with --resume"):
+        with pytest.raises(
+            StoreError,
+            match=(
+                r"rounds\.jsonl.*choose another folder.*3 finished cells and 3 rounds "
+                r"are kept; go on with --resume"
+            ),
+        ):
             writer.add_round(runs.one_round(plan, index=3))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -105,7 +124,9 @@ def test_a_snapshot_is_what_reading_would_give(written):
         assert writer.snapshot() == store.load(written)
         subprocess.run(["rm", "-r", written], check=True)
         assert len(writer.snapshot().results) == 6
-        with pytest.raises(StoreError, match="The run folder is gone, and with it 6 finished cells"):
+        with pytest.raises(
+            StoreError, match="The run folder is gone, and with it 6 finished cells"
+        ):
             writer.finish()
 
 
@@ -120,7 +141,10 @@ def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path, monkeypatch):
 
 
 def test_reading_imports_no_torch(written):
-    code = f"import sys; from swbench import store; store.load({str(written)!r}); sys.exit('torch' in sys.modules)"
+    code = (
+        f"import sys; from swbench import store; store.load({str(written)!r}); "
+        "sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -143,7 +167,10 @@ def test_a_time_that_is_no_finite_number_is_damage_and_a_missing_one_is_left_out
     body = first[12:-2].replace(b"[0.1,0.3]", f"[0.1,{value}]".encode(), 1)
     path.write_bytes(b'["%08x",%b]\n' % (zlib.crc32(body), body) + b"".join(rest))
     if value == "null":
-        assert {len(samples) for samples in store.load(written).rounds[0].samples.values()} == {1, 2}
+        assert {len(samples) for samples in store.load(written).rounds[0].samples.values()} == {
+            1,
+            2,
+        }
     else:
         with pytest.raises(StoreDamaged, match="line 1 is damaged: a sample is not"):
             store.load(written)
@@ -154,4 +181,6 @@ def test_times_whose_sum_is_infinite_are_times(written):
     first, *rest = path.read_bytes().splitlines(keepends=True)
     body = first[12:-2].replace(b"[0.1,0.3]", b"[1e308,1e308]", 1)
     path.write_bytes(b'["%08x",%b]\n' % (zlib.crc32(body), body) + b"".join(rest))
-    assert {"forward_s": 1e308, "forward_backward_s": 1e308} in store.load(written).rounds[0].samples.values()
+    assert {"forward_s": 1e308, "forward_backward_s": 1e308} in store.load(written).rounds[
+        0
+    ].samples.values()

@@ -13,7 +13,12 @@ from swbench.errors import StoreError
 from swbench.store import lines
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.just(10**400) | st.floats() | st.text(max_size=8),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.just(10**400)
+    | st.floats()
+    | st.text(max_size=8),
     lambda kids: st.lists(kids, max_size=4) | st.dictionaries(st.text(max_size=4), kids),
 )
 CASES = cases(of=4)
@@ -27,10 +32,15 @@ class Originals(dict):
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     plan = runs.plan()
-    with store.RunWriter.create(tmp_path_factory.mktemp("runs"), plan, runs.ENVIRONMENT, "c") as writer:
+    with store.RunWriter.create(
+        tmp_path_factory.mktemp("runs"), plan, runs.ENVIRONMENT, "c"
+    ) as writer:
         runs.fill(writer, plan)
         runs.fill(writer, plan, group=1)
-    return writer.path, Originals((name, (writer.path / name).read_bytes()) for name in ("run.json", "environment.json", "rounds.jsonl", "cells.jsonl"))
+    return writer.path, Originals(
+        (name, (writer.path / name).read_bytes())
+        for name in ("run.json", "environment.json", "rounds.jsonl", "cells.jsonl")
+    )
 
 
 def read(written, name, content):
@@ -50,7 +60,10 @@ def read(written, name, content):
 
 
 @CASES
-@given(name=st.sampled_from(["run.json", "environment.json", "rounds.jsonl", "cells.jsonl"]), content=st.binary(max_size=200))
+@given(
+    name=st.sampled_from(["run.json", "environment.json", "rounds.jsonl", "cells.jsonl"]),
+    content=st.binary(max_size=200),
+)
 def test_any_bytes(written, name, content):
     read(written, name, content)
 
@@ -84,4 +97,8 @@ def test_any_value_in_run_json(written, field, deeper, value):
     read(written, "run.json", json.dumps(header).encode())
     plan = json.loads(written[1]["run.json"])["plan"]
     plan[list(plan)[deeper % len(plan)]] = value
-    read(written, "run.json", json.dumps({**json.loads(written[1]["run.json"]), "plan": plan}).encode())
+    read(
+        written,
+        "run.json",
+        json.dumps({**json.loads(written[1]["run.json"]), "plan": plan}).encode(),
+    )

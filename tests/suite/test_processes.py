@@ -26,7 +26,9 @@ def test_weak_scaling_counts_the_images_of_each_process():
 
 def test_threads_are_shared_between_processes():
     plan = suite.expand(suite.load("scaling-devices"), worlds=[8], batches=[8])
-    assert {case.threads for group in plan.groups for case in group.cases} == {max(1, usable_cores() // 8)}
+    assert {case.threads for group in plan.groups for case in group.cases} == {
+        max(1, usable_cores() // 8)
+    }
 
 
 @pytest.mark.parametrize(
@@ -34,7 +36,10 @@ def test_threads_are_shared_between_processes():
     [
         ({"worlds": [4], "batches": [2]}, "--batch 2 has no image for each of 4 processes"),
         ({"worlds": [0]}, "--nproc"),
-        ({"worlds": [256]}, "no batch of suite 'cifar' on cpu has an image for each of 256 processes"),
+        (
+            {"worlds": [256]},
+            ("no batch of suite 'cifar' on cpu has an image for each of 256 processes"),
+        ),
         ({"worlds": [256], "devices": ["cuda"]}, "no batch of suite 'cifar' on cuda"),
     ],
 )
@@ -44,7 +49,9 @@ def test_what_cannot_be_spread_is_refused(options, message):
 
 
 def test_one_gpu_by_its_number_is_not_spread():
-    with pytest.raises(OptionError, match=r"--device cuda:1 is one GPU.*use --device cuda, or --nproc 1"):
+    with pytest.raises(
+        OptionError, match=r"--device cuda:1 is one GPU.*use --device cuda, or --nproc 1"
+    ):
         suite.expand(suite.load("cifar"), devices=["cuda:1"], worlds=[2])
     assert suite.expand(suite.load("cifar"), devices=["cuda:1"], worlds=[1]).groups
 

@@ -1,4 +1,6 @@
-"""A plan has every combination once, a baseline and its control in every group, and obeys the options."""
+"""A plan has every combination once, a baseline and its control in every group, and obeys the
+options.
+"""
 
 import pytest
 
@@ -28,14 +30,22 @@ def imagenet():
 def test_table_1_is_one_group_with_baseline_and_control(imagenet):
     (group,) = suite.expand(imagenet).groups
     assert group.name == "cpu batch 1 224x224"
-    assert group.rows == ("ResNet50-BN", "ResNet50-BN (control)", "ResNet50-BW", "ResNet50-SW^a", "ResNet50-SW^b")
+    assert group.rows == (
+        "ResNet50-BN",
+        "ResNet50-BN (control)",
+        "ResNet50-BW",
+        "ResNet50-SW^a",
+        "ResNet50-SW^b",
+    )
     assert [case.role for case in group.cases[:2]] == [BASELINE, CONTROL]
     assert len({case.key for case in group.cases}) == 5
     assert {case.threads for case in group.cases} == {usable_cores()}
 
 
 def test_devices_and_lists_multiply(imagenet):
-    plan = suite.expand(imagenet, devices=["cpu", "cuda"], solvers=["eigh", "auto"], dtypes=["float32", "bfloat16"])
+    plan = suite.expand(
+        imagenet, devices=["cpu", "cuda"], solvers=["eigh", "auto"], dtypes=["float32", "bfloat16"]
+    )
     assert [group.name for group in plan.groups] == [
         "cpu batch 1 224x224",
         "cpu batch 1 224x224 bfloat16",
@@ -95,29 +105,48 @@ def test_a_solver_suite_has_a_group_for_each_problem():
 
 
 def test_too_large_a_grid_is_refused():
-    grid = SOLVERS.replace("[4, 8, 16, 64]", f"{list(range(1, 900))}").replace('["kappa=1e3", "identity"]', f"{[f'kappa={i}' for i in range(1, 99)]}")
+    grid = SOLVERS.replace("[4, 8, 16, 64]", f"{list(range(1, 900))}").replace(
+        '["kappa=1e3", "identity"]', f"{[f'kappa={i}' for i in range(1, 99)]}"
+    )
     with pytest.raises(OptionError, match="more than 20,000 cases"):
         suite.expand(parse(grid, "x", "x"), full=True)
 
 
 def test_rows_with_a_model_of_their_own_get_groups_of_their_own():
     plan = suite.expand(suite.load("cifar"), devices=["cpu"], batches=[1])
-    assert [group.cases[0].model for group in plan.groups] == ["resnet20", "resnet32", "resnet44", "resnet56", "resnet110"]
+    assert [group.cases[0].model for group in plan.groups] == [
+        "resnet20",
+        "resnet32",
+        "resnet44",
+        "resnet56",
+        "resnet110",
+    ]
     assert len({group.name for group in plan.groups}) == 5
     for group, layers in zip(plan.groups, (5, 8, 11, 14, 28), strict=True):
         assert {case.model for case in group.cases} == {group.cases[0].model}
         assert [case.layers for case in group.cases] == [0, 0, layers, layers, layers, layers]
         assert group.baseline.norm == "bn"
     only = suite.expand(suite.load("cifar"), devices=["cpu"], batches=[1], only=["ResNet44-SW*"])
-    assert [group.rows for group in only.groups] == [("ResNet44-BN", "ResNet44-BN (control)", "ResNet44-SW^a", "ResNet44-SW^b")]
+    assert [group.rows for group in only.groups] == [
+        ("ResNet44-BN", "ResNet44-BN (control)", "ResNet44-SW^a", "ResNet44-SW^b")
+    ]
 
 
 def test_the_suites_of_the_paper_have_its_rows():
     cityscapes = suite.expand(suite.load("cityscapes"), devices=["cpu", "cuda"])
-    assert [(group.cases[0].batch, group.cases[0].image) for group in cityscapes.due(())] == [(1, (713, 713)), (16, (713, 713))]
+    assert [(group.cases[0].batch, group.cases[0].image) for group in cityscapes.due(())] == [
+        (1, (713, 713)),
+        (16, (713, 713)),
+    ]
     rows = [("bw", 7), ("swa", 7), ("swb", 7), ("bw", 14), ("swa", 14), ("swb", 14)]
-    assert [(case.norm, case.layers) for case in cityscapes.groups[0].cases] == [("bn", 0), ("bn", 0), *rows]
-    assert {case.classes for case in suite.expand(suite.load("ade20k"), devices=["cpu"]).groups[0].cases} == {150}
+    assert [(case.norm, case.layers) for case in cityscapes.groups[0].cases] == [
+        ("bn", 0),
+        ("bn", 0),
+        *rows,
+    ]
+    assert {
+        case.classes for case in suite.expand(suite.load("ade20k"), devices=["cpu"]).groups[0].cases
+    } == {150}
     style = suite.expand(suite.load("style"), devices=["cpu"])
     assert [group.cases[0].image for group in style.groups] == [(256, 256), (512, 512)]
     assert [case.norm for case in style.groups[0].cases] == ["bn", "bn", "in", "bw", "iw", "swa"]
@@ -126,16 +155,33 @@ def test_the_suites_of_the_paper_have_its_rows():
 def test_an_image_too_small_for_the_network_is_one_line(tmp_path):
     text = (suite.folder() / "imagenet.toml").read_text().replace("[[224, 224]]", "[[224, 32]]")
     (tmp_path / "small.toml").write_text(text)
-    with pytest.raises(OptionError, match="224x32 is too small for resnet50 at batch 1; both sides must be at least 33 pixels"):
+    with pytest.raises(
+        OptionError,
+        match=(
+            "224x32 is too small for resnet50 at batch 1; both sides must be at least 33 pixels"
+        ),
+    ):
         suite.expand(suite.load(tmp_path / "small.toml"), devices=["cpu"])
 
 
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
-        ('batch = [72]\ndevice = ["cuda"]', {}, "suite 'text' is not for cpu; choose --device cuda"),
-        ("batch = { cuda = [72] }", {"devices": ["cpu"]}, "suite 'text' has no batch for cpu; give one with --batch"),
-        ("batch = [72]", {"modes": ["graph"]}, "suite 'text' has nothing for cpu in mode graph; choose another --mode or --device"),
+        (
+            'batch = [72]\ndevice = ["cuda"]',
+            {},
+            "suite 'text' is not for cpu; choose --device cuda",
+        ),
+        (
+            "batch = { cuda = [72] }",
+            {"devices": ["cpu"]},
+            "suite 'text' has no batch for cpu; give one with --batch",
+        ),
+        (
+            "batch = [72]",
+            {"modes": ["graph"]},
+            ("suite 'text' has nothing for cpu in mode graph; choose another --mode or --device"),
+        ),
     ],
 )
 def test_where_nothing_is_left_the_reason_and_the_remedy_are_said(text, options, message):

@@ -9,7 +9,18 @@ from swbench.errors import SuiteError, SwbenchError
 from swbench.suite import format as fmt
 from swbench.suite.source import parse
 
-WORDS = [*fmt.TOP, *fmt.PROTOCOL, *fmt.network(), *fmt.row(), "network", "rows", "solvers", "full", "protocol", "nonsense"]
+WORDS = [
+    *fmt.TOP,
+    *fmt.PROTOCOL,
+    *fmt.network(),
+    *fmt.row(),
+    "network",
+    "rows",
+    "solvers",
+    "full",
+    "protocol",
+    "nonsense",
+]
 SCALARS = st.one_of(
     st.booleans(),
     st.integers(),
@@ -17,7 +28,13 @@ SCALARS = st.one_of(
     st.sampled_from(["network", "solvers", "resnet50", "swa", "bn", "eigh", "float32", "cpu", ""]),
     st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=6),
 )
-VALUES = st.recursive(SCALARS, lambda kids: st.lists(kids, max_size=4) | st.dictionaries(st.sampled_from(WORDS), kids, max_size=4), max_leaves=12)
+VALUES = st.recursive(
+    SCALARS,
+    lambda kids: (
+        st.lists(kids, max_size=4) | st.dictionaries(st.sampled_from(WORDS), kids, max_size=4)
+    ),
+    max_leaves=12,
+)
 CASES = cases(of=3)
 
 
@@ -52,9 +69,16 @@ def test_any_text(text):
 
 
 @CASES
-@given(st.dictionaries(st.sampled_from(WORDS), VALUES, max_size=6), st.sampled_from(["network", "solvers"]))
+@given(
+    st.dictionaries(st.sampled_from(WORDS), VALUES, max_size=6),
+    st.sampled_from(["network", "solvers"]),
+)
 def test_any_tables(tables, kind):
-    read("\n".join(f"{key} = {toml(value)}" for key, value in {**tables, "schema": 1, "kind": kind}.items()))
+    read(
+        "\n".join(
+            f"{key} = {toml(value)}" for key, value in {**tables, "schema": 1, "kind": kind}.items()
+        )
+    )
 
 
 @CASES

@@ -1,4 +1,6 @@
-"""A suite file is checked whole: every problem at once, with its key path and the nearest known name."""
+"""A suite file is checked whole: every problem at once, with its key path and the nearest known
+name.
+"""
 
 import subprocess
 import sys
@@ -38,8 +40,13 @@ def test_a_good_suite_has_its_defaults():
 
 
 def test_every_problem_is_named_at_once():
-    bad = GOOD.replace("resnet50", "resnt50").replace("[[224, 224]]", "[[0, 224], 7]\nsolvr = 1\nbatch = [1000000000]\ngroup = nan\nclasses = true")
-    found = problems(bad + 'solver = "egih"\n[protocol]\niterations = 0\nwarmup_s = inf\nreplicates = 1e9\n')
+    bad = GOOD.replace("resnet50", "resnt50").replace(
+        "[[224, 224]]",
+        ("[[0, 224], 7]\nsolvr = 1\nbatch = [1000000000]\ngroup = nan\nclasses = true"),
+    )
+    found = problems(
+        bad + ('solver = "egih"\n[protocol]\niterations = 0\nwarmup_s = inf\nreplicates = 1e9\n')
+    )
     parts = [
         "protocol.iterations must be at least 1, not 0",
         "protocol.replicates must be a whole number, not 1000000000.0",
@@ -49,11 +56,16 @@ def test_every_problem_is_named_at_once():
         "network.classes must be a whole number, not True",
         "network.image[0][0] must be at least 1, not 0",
         "network.image[1] must be [height, width] in pixels, not 7",
-        "network.batch[0] must be at most 65,536 (a larger batch fits no machine this was made for), not 1000000000",
+        (
+            "network.batch[0] must be at most 65,536 (a larger batch fits no machine this was made "
+            "for), not 1000000000"
+        ),
         "network.group must be a whole number, not nan",
         "rows[1].solver: no solver is called 'egih'. Did you mean 'eigh'?",
     ]
-    assert [next((part for part in parts if problem.startswith(part)), problem) for problem in found] == parts
+    assert [
+        next((part for part in parts if problem.startswith(part)), problem) for problem in found
+    ] == parts
 
 
 @pytest.mark.parametrize(
@@ -83,7 +95,10 @@ def test_rows_are_checked_as_a_whole(row, problem):
         ("a." * 5000 + "b = 1", "nested"),
         ("x = ", "not TOML"),
         ('title = "a\\u001b[2J"\n' + GOOD, "printable"),
-        ("network = 1\n" + GOOD.split("[network]")[0] + "[[rows]]\nnorm='bn'", "network must be a table"),
+        (
+            "network = 1\n" + GOOD.split("[network]")[0] + "[[rows]]\nnorm='bn'",
+            "network must be a table",
+        ),
         (GOOD.replace("[[224, 224]]", "[[224, 224], [224, 224]]"), "is there twice"),
         (GOOD.replace("[[224, 224]]", "[]"), "nothing would be measured"),
         (GOOD.replace("[[224, 224]]", f"{[[i, 1] for i in range(1, 1200)]}"), "at most 1000"),
@@ -118,17 +133,32 @@ def test_every_suite_that_comes_along_expands(name):
 
 
 def test_nothing_here_imports_torch():
-    code = "import sys; from swbench import suite; suite.expand(suite.load('imagenet')); sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys; from swbench import suite; suite.expand(suite.load('imagenet')); "
+        "sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize(
     ("row", "problem"),
     [
-        ('norm = "swa"\nlayers = 8', "rows[1]: resnet50 has no placement of 8 layers; layers must be 0 or 7 or 14"),
-        ('norm = "swa"\nlayers = 7\ngroup = 48', "groups of 48 channels do not divide the 64 channels"),
-        ('norm = "swa"\nlayers = 7\nmodel = "resnet20"', "resnet20 has no placement of 7 layers; layers must be 0 or 5"),
-        ('norm = "swa"\nlayers = 5\nmodel = "resnet21"', "rows[1].model: 'resnet21' is not known. Did you mean 'resnet20'?"),
+        (
+            'norm = "swa"\nlayers = 8',
+            ("rows[1]: resnet50 has no placement of 8 layers; layers must be 0 or 7 or 14"),
+        ),
+        (
+            'norm = "swa"\nlayers = 7\ngroup = 48',
+            "groups of 48 channels do not divide the 64 channels",
+        ),
+        (
+            'norm = "swa"\nlayers = 7\nmodel = "resnet20"',
+            "resnet20 has no placement of 7 layers; layers must be 0 or 5",
+        ),
+        (
+            'norm = "swa"\nlayers = 5\nmodel = "resnet21"',
+            "rows[1].model: 'resnet21' is not known. Did you mean 'resnet20'?",
+        ),
     ],
 )
 def test_a_placement_that_does_not_exist_is_named(row, problem):

@@ -1,4 +1,6 @@
-"""Batches that are tried from the largest down: which groups stand in for which, and who decides."""
+"""Batches that are tried from the largest down: which groups stand in for which, and who
+decides.
+"""
 
 import pytest
 
@@ -38,17 +40,28 @@ def test_the_largest_batch_comes_first_and_each_smaller_one_stands_in_for_it(tri
 
 
 def test_a_device_with_one_batch_is_planned_as_ever(tries):
-    plain = suite.expand(parse(SUITE.replace("until_fits = true\n", ""), "tries", "x"), devices=["cpu"])
+    plain = suite.expand(
+        parse(SUITE.replace("until_fits = true\n", ""), "tries", "x"), devices=["cpu"]
+    )
     assert suite.expand(tries, devices=["cpu"]) == plain
     assert "fallback_of" not in str(plain.to_json())
 
 
 def test_only_what_differs_in_nothing_but_the_batch_stands_in(tries):
-    plan = suite.expand(tries, devices=["cpu", "cuda"], batches=[1, 4], dtypes=["float32", "bfloat16"], modes=["eager", "graph"], layouts=["channels_last"])
+    plan = suite.expand(
+        tries,
+        devices=["cpu", "cuda"],
+        batches=[1, 4],
+        dtypes=["float32", "bfloat16"],
+        modes=["eager", "graph"],
+        layouts=["channels_last"],
+    )
     for group in plan.groups:
         if group.fallback_of is not None:
             assert group.fallback_of == group.name.replace("batch 1", "batch 4")
-    assert sum(group.fallback_of is None for group in plan.groups) == 2 * 2 * 2 == len(plan.groups) / 2
+    assert (
+        sum(group.fallback_of is None for group in plan.groups) == 2 * 2 * 2 == len(plan.groups) / 2
+    )
     several = suite.expand(tries, devices=["cuda"], batches=[4, 8], worlds=[1, 2])
     assert [(group.name, group.fallback_of) for group in several.groups if group.fallback_of] == [
         ("cuda batch 4 32x32", "cuda batch 8 32x32"),
@@ -57,18 +70,32 @@ def test_only_what_differs_in_nothing_but_the_batch_stands_in(tries):
 
 
 def test_the_option_goes_before_the_suite(tries):
-    assert [name for _, name in chains(suite.expand(tries, devices=["cuda"], which_batches="every-batch"))] == [None] * 3
+    assert [
+        name
+        for _, name in chains(suite.expand(tries, devices=["cuda"], which_batches="every-batch"))
+    ] == [None] * 3
     imagenet = suite.load("imagenet")
-    assert chains(suite.expand(imagenet, devices=["cuda"], which_batches="until-fits"))[1] == ("cuda batch 1 224x224", "cuda batch 32 224x224")
+    assert chains(suite.expand(imagenet, devices=["cuda"], which_batches="until-fits"))[1] == (
+        "cuda batch 1 224x224",
+        "cuda batch 32 224x224",
+    )
     assert [name for _, name in chains(suite.expand(imagenet, devices=["cuda"]))] == [None] * 2
 
 
 def test_what_makes_no_sense_is_refused(tries):
-    with pytest.raises(OptionError, match="--until-fits means nothing for a suite of kind 'solvers'"):
+    with pytest.raises(
+        OptionError, match="--until-fits means nothing for a suite of kind 'solvers'"
+    ):
         suite.expand(suite.load("solvers"), which_batches="until-fits")
     with pytest.raises(OptionError, match="Known: until-fits, every-batch"):
         suite.expand(tries, which_batches="largest")
-    with pytest.raises(SuiteError, match=r"network\.until_fits must be true or false, not \[16\]|network\.until_fits must be true or false, not a list"):
+    with pytest.raises(
+        SuiteError,
+        match=(
+            r"network\.until_fits must be true or false, not "
+            r"\[16\]|network\.until_fits must be true or false, not a list"
+        ),
+    ):
         parse(SUITE.replace("until_fits = true", "until_fits = [16]"), "x", "x")
 
 
@@ -92,4 +119,11 @@ def test_table_2_is_tried_from_the_papers_batch_down_on_a_gpu():
     for name in ("cityscapes", "paper-2019-table2"):
         plan = suite.expand(suite.load(name), devices=["cpu", "cuda"])
         assert [group.cases[0].batch for group in plan.groups] == [1, 16, 8, 4, 2, 1]
-        assert [group.fallback_of is None for group in plan.groups] == [True, True, False, False, False, False]
+        assert [group.fallback_of is None for group in plan.groups] == [
+            True,
+            True,
+            False,
+            False,
+            False,
+            False,
+        ]

@@ -11,12 +11,18 @@ __all__ = ["BAD", "OK", "WARN", "Check", "examine"]
 
 
 def examine(
-    found: Mapping[str, Any] | None = None, *, results: str | Path = "results", threads: int | None = None, native: Callable[[], str | None] | None = None
+    found: Mapping[str, Any] | None = None,
+    *,
+    results: str | Path = "results",
+    threads: int | None = None,
+    native: Callable[[], str | None] | None = None,
 ) -> list[Check]:
-    """Every check, in a fixed order. Takes about two seconds, most of them to load torch in a process of its own.
+    """Every check, in a fixed order. Takes about two seconds, most of them to load torch in a
+    process of its own.
 
-    `found` is an environment record (taken now by default), `results` the folder runs are written to, `threads` the thread count that is meant
-    (default: what a run would take), `native` says why the native extension is not in use.
+    `found` is an environment record (taken now by default), `results` the folder runs are written
+    to, `threads` the thread count that is meant (default: what a run would take), `native` says why
+    the native extension is not in use.
     """
     from swbench.machine.environment import record
     from swbench.machine.gpus import missing

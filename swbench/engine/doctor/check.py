@@ -8,7 +8,9 @@ STATUSES = (OK, WARN, BAD)
 
 @dataclass(frozen=True)
 class Check:
-    """`status` is `ok`, `warn` (timings get noisier) or `bad` (they would mislead, or cannot be taken); `fix` is empty where there is nothing to do."""
+    """`status` is `ok`, `warn` (timings get noisier) or `bad` (they would mislead, or cannot be
+    taken); `fix` is empty where there is nothing to do.
+    """
 
     name: str
     status: str

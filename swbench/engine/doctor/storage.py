@@ -11,7 +11,9 @@ from swbench.engine.doctor.check import BAD, OK, WARN, Check
 
 LEAST_BYTES, ENOUGH_BYTES = 100 << 20, 1 << 30
 SLOW_FSYNC_S = 0.1
-"""A cell is sealed with an fsync when a replicate ends; slower than this, the disk is busy with somebody else's writes. Heuristic."""
+"""A cell is sealed with an fsync when a replicate ends; slower than this, the disk is busy with
+somebody else's writes. Heuristic.
+"""
 
 
 def nearest(folder: Path) -> Path:
@@ -25,11 +27,18 @@ def space(folder: Path) -> Check:
     words = f"{free / (1 << 30):.1f} GiB free for {folder}"
     if free < LEAST_BYTES:
         return Check("disk space", BAD, words, "free some, or give --results another place")
-    return Check("disk space", OK if free >= ENOUGH_BYTES else WARN, words, "" if free >= ENOUGH_BYTES else "enough for one run, not for many")
+    return Check(
+        "disk space",
+        OK if free >= ENOUGH_BYTES else WARN,
+        words,
+        "" if free >= ENOUGH_BYTES else "enough for one run, not for many",
+    )
 
 
 def sync_time(folder: Path, writes: int = 5) -> float:
-    """Median seconds of appending 4 KiB and fsync in `folder`. Raises OSError where nothing can be written."""
+    """Median seconds of appending 4 KiB and fsync in `folder`. Raises OSError where nothing can be
+    written.
+    """
     taken = []
     with tempfile.TemporaryFile(dir=nearest(folder)) as file:
         for _ in range(writes):
@@ -46,7 +55,17 @@ def sync(folder: Path) -> Check:
     try:
         taken = sync_time(folder)
     except OSError as error:
-        return Check("disk sync", BAD, f"cannot write in {nearest(folder)}: {error.strerror}", "give --results a folder that can be written")
+        return Check(
+            "disk sync",
+            BAD,
+            f"cannot write in {nearest(folder)}: {error.strerror}",
+            "give --results a folder that can be written",
+        )
     if taken > SLOW_FSYNC_S:
-        return Check("disk sync", WARN, f"fsync takes {1000 * taken:.0f} ms", "put --results on a local disk: a slow one disturbs the rounds that follow")
+        return Check(
+            "disk sync",
+            WARN,
+            f"fsync takes {1000 * taken:.0f} ms",
+            ("put --results on a local disk: a slow one disturbs the rounds that follow"),
+        )
     return Check("disk sync", OK, f"fsync takes {1000 * taken:.1f} ms")

@@ -1,4 +1,6 @@
-"""The self-test's part on a GPU: cycles of a known number, events against the wall, agreement with do_bench, A/A, and delays of known size."""
+"""The self-test's part on a GPU: cycles of a known number, events against the wall, agreement with
+do_bench, A/A, and delays of known size.
+"""
 
 import math
 import statistics
@@ -15,14 +17,19 @@ from swbench.result import FORWARD, FORWARD_BACKWARD, Round
 
 ROOM = "swbench.probes.selftest_gpu:"
 CYCLES, SIDE = 40_000_000, 8192
-"""About 20 ms at 2 GHz; a bfloat16 product of 1.1e12 operations, a millisecond or two on a large GPU."""
+"""About 20 ms at 2 GHz; a bfloat16 product of 1.1e12 operations, a millisecond or two on a large
+GPU.
+"""
 
 DELAYS = (0.02, 0.05)
 REPLICATES, ROUNDS, BUDGET_S = 5, 8, 35.0
 """Few processes, for each takes seconds to start, and on a GPU they differ little."""
 
 WITHIN = 0.01
-CALM = "see that nothing else uses the GPU and that its clocks hold (`nvidia-smi -q -d PERFORMANCE,CLOCK`), then run it again"
+CALM = (
+    "see that nothing else uses the GPU and that its clocks hold (`nvidia-smi -q -d "
+    "PERFORMANCE,CLOCK`), then run it again"
+)
 
 Measure = Callable[[Plan, str], Sequence[Round]]
 
@@ -45,7 +52,12 @@ def checks(measure: Measure, device: str = "cuda") -> Iterator[Outcome]:
     """The outcomes, each as soon as it is known; about a minute."""
     for name, plan, target, judge in (
         ("GPU clock", _alone(device, f"cycles={CYCLES}", rounds=20), "CycleWorkload", judge_cycles),
-        ("GPU against do_bench", _alone(device, f"side={SIDE}", rounds=3, warmup_s=0.0), "ProductWorkload", judge_product),
+        (
+            "GPU against do_bench",
+            _alone(device, f"side={SIDE}", rounds=3, warmup_s=0.0),
+            "ProductWorkload",
+            judge_product,
+        ),
         ("GPU delays", delays(device), "DelayedGpuWorkload", judge_delays),
     ):
         try:
@@ -59,33 +71,63 @@ def checks(measure: Measure, device: str = "cuda") -> Iterator[Outcome]:
 def _alone(device: str, known: str, rounds: int, warmup_s: float = 0.5) -> Plan:
     """One process that measures one thing."""
     case = Case(model="known", device=device, threads=0, solver=known, role=BASELINE)
-    protocol = Protocol(iterations=rounds, replicates=1, warmup_calls=1, warmup_s=warmup_s, warmup_cap_s=warmup_s)
+    protocol = Protocol(
+        iterations=rounds, replicates=1, warmup_calls=1, warmup_s=warmup_s, warmup_cap_s=warmup_s
+    )
     return _plan("selftest-gpu", Group(name="GPU", cases=(case,), rows=(known,)), protocol)
 
 
-def delays(device: str, model: str = "resnet50", image: int = 224, batch: int = 32, classes: int = 1000) -> Plan:
+def delays(
+    device: str, model: str = "resnet50", image: int = 224, batch: int = 32, classes: int = 1000
+) -> Plan:
     """A network with BN that keeps the device busy, as baseline, control and delayed variants."""
 
     def case(share: float, role: str) -> Case:
         size = {"image": (image, image), "batch": batch, "classes": classes}
-        return Case(model=model, device=device, threads=0, solver=f"{DELAY}={share:g}", role=role, **size)
+        return Case(
+            model=model, device=device, threads=0, solver=f"{DELAY}={share:g}", role=role, **size
+        )
 
     cases = (case(0.0, BASELINE), case(0.0, CONTROL), *(case(share, VARIANT) for share in DELAYS))
-    group = Group(name="GPU delays", cases=cases, rows=("BN", "BN again", *(f"BN + {share:.0%}" for share in DELAYS)))
-    protocol = Protocol(iterations=REPLICATES * ROUNDS, replicates=REPLICATES, warmup_calls=3, warmup_s=0.3, warmup_cap_s=1.0, budget_s=BUDGET_S)
+    group = Group(
+        name="GPU delays",
+        cases=cases,
+        rows=("BN", "BN again", *(f"BN + {share:.0%}" for share in DELAYS)),
+    )
+    protocol = Protocol(
+        iterations=REPLICATES * ROUNDS,
+        replicates=REPLICATES,
+        warmup_calls=3,
+        warmup_s=0.3,
+        warmup_cap_s=1.0,
+        budget_s=BUDGET_S,
+    )
     return _plan("selftest-gpu-delays", group, protocol)
 
 
 def _plan(suite: str, group: Group, protocol: Protocol) -> Plan:
-    return Plan(suite=suite, title=suite, kind="network", groups=(group,), metrics=("time",), protocol=protocol)
+    return Plan(
+        suite=suite,
+        title=suite,
+        kind="network",
+        groups=(group,),
+        metrics=("time",),
+        protocol=protocol,
+    )
 
 
 def judge_cycles(plan: Plan, rounds: Sequence[Round]) -> Iterator[Outcome]:
     """Events against the number of cycles and NVML's clock, and against the host's wall clock."""
     read = _samples(plan, rounds)
     known = [one[FORWARD] / one[TRUTH] for one in read if TRUTH in one]
-    yield _near("GPU: a known cycle count", known, "NVML does not tell the clock; install nvidia-ml-py, and look outside of a container")
-    yield _near("GPU: events against the wall", [one[FORWARD] / one["forward_wall_s"] for one in read], CALM)
+    yield _near(
+        "GPU: a known cycle count",
+        known,
+        ("NVML does not tell the clock; install nvidia-ml-py, and look outside of a container"),
+    )
+    yield _near(
+        "GPU: events against the wall", [one[FORWARD] / one["forward_wall_s"] for one in read], CALM
+    )
 
 
 def judge_product(plan: Plan, rounds: Sequence[Round]) -> Iterator[Outcome]:
@@ -93,7 +135,12 @@ def judge_product(plan: Plan, rounds: Sequence[Round]) -> Iterator[Outcome]:
     read = _samples(plan, rounds)
     known = [one[FORWARD] / one[TRUTH] for one in read if TRUTH in one]
     if not known:
-        yield Outcome("GPU: agreement with do_bench", SKIPPED, "triton is not installed", "within 1 % above 100 µs")
+        yield Outcome(
+            "GPU: agreement with do_bench",
+            SKIPPED,
+            "triton is not installed",
+            "within 1 % above 100 µs",
+        )
     else:
         yield _near("GPU: agreement with do_bench", known, CALM)
 
@@ -108,11 +155,21 @@ def judge_delays(plan: Plan, rounds: Sequence[Round]) -> Iterator[Outcome]:
         for share, case in zip(DELAYS, group.cases[2:], strict=True):
             found = pairs(rounds, group.baseline.key, case.key, metric)
             interval, strict = log_ratio(found), log_ratio(found, judging.STRICT)
-            yield judging.delayed(f"GPU: {short} + {100 * share:g} %", share, interval, strict, floor, must_see=True, remedy=CALM)
+            yield judging.delayed(
+                f"GPU: {short} + {100 * share:g} %",
+                share,
+                interval,
+                strict,
+                floor,
+                must_see=True,
+                remedy=CALM,
+            )
 
 
 def same(name: str, interval: Interval, strict: Interval) -> Outcome:
-    """Two identical networks: their interval has to lie within 1 %. Wider is too noisy to tell; a strict interval that lies beside it is wrong."""
+    """Two identical networks: their interval has to lie within 1 %. Wider is too noisy to tell; a
+    strict interval that lies beside it is wrong.
+    """
     asked = f"the 95 % interval lies within ±{WITHIN:.0%}"
     if interval.known and (strict.low > math.exp(WITHIN) or strict.high < math.exp(-WITHIN)):
         return Outcome(name, FAILED, judging.shown(strict), asked)
@@ -127,7 +184,9 @@ def _samples(plan: Plan, rounds: Sequence[Round]) -> list[dict[str, float]]:
 
 
 def _near(name: str, ratios: Sequence[float], remedy: str) -> Outcome:
-    """The median of readings over truths has to be 1 within 1 %; where their quarters lie further apart than that, it tells nothing."""
+    """The median of readings over truths has to be 1 within 1 %; where their quarters lie further
+    apart than that, it tells nothing.
+    """
     asked = f"read over known 1 within {WITHIN:.0%}"
     if not ratios:
         return Outcome(name, INCONCLUSIVE, "nothing to compare with", asked, remedy)
@@ -137,5 +196,7 @@ def _near(name: str, ratios: Sequence[float], remedy: str) -> Outcome:
         return Outcome(name, PASSED, found, asked)
     apart = ordered[3 * len(ordered) // 4] - ordered[len(ordered) // 4]
     if apart > WITHIN:
-        return Outcome(name, INCONCLUSIVE, f"{found}, whose quarters lie {apart:.1%} apart", asked, remedy)
+        return Outcome(
+            name, INCONCLUSIVE, f"{found}, whose quarters lie {apart:.1%} apart", asked, remedy
+        )
     return Outcome(name, FAILED, found, asked)

@@ -1,4 +1,6 @@
-"""What one self-test found: passed, failed, inconclusive (too noisy to tell, which is no failure) or skipped."""
+"""What one self-test found: passed, failed, inconclusive (too noisy to tell, which is no failure)
+or skipped.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +10,9 @@ PASSED, FAILED, INCONCLUSIVE, SKIPPED = "passed", "failed", "inconclusive", "ski
 
 @dataclass(frozen=True)
 class Outcome:
-    """One check: what was found, and what was asked of it, each as words with their figures; `remedy` is what to do where it is inconclusive."""
+    """One check: what was found, and what was asked of it, each as words with their figures;
+    `remedy` is what to do where it is inconclusive.
+    """
 
     name: str
     verdict: str
@@ -18,6 +22,8 @@ class Outcome:
 
 
 def overall(outcomes: Sequence[Outcome]) -> str:
-    """Failed if any check failed, else inconclusive if any was, else passed. Skipped checks decide nothing."""
+    """Failed if any check failed, else inconclusive if any was, else passed. Skipped checks decide
+    nothing.
+    """
     verdicts = {outcome.verdict for outcome in outcomes}
     return next((verdict for verdict in (FAILED, INCONCLUSIVE) if verdict in verdicts), PASSED)

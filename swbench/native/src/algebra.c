@@ -1,4 +1,5 @@
-/* The small algebra on the way there: from statistics to A and b in one call, where torch needs dozens; the way back is in gradients.c. */
+/* The small algebra on the way there: from statistics to A and b in one call, where torch needs
+ * dozens; the way back is in gradients.c. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -9,7 +10,8 @@
 
 enum { OF_BATCH, OF_IMAGE };
 
-/* What a source's mean, its covariance and the diagonal of that are multiplied by; `layer_*` the factors of the whole image's. */
+/* What a source's mean, its covariance and the diagonal of that are multiplied by; `layer_*` the
+ * factors of the whole image's. */
 struct factors {
     double mean_weights[MAX_STATISTICS], cov_weights[MAX_STATISTICS];
     double mean[2], full[2], diagonal[2], layer_mean, layer_cov;
@@ -60,8 +62,10 @@ static void layer_moments(const struct layer *l, long n, double *centre, double 
     *var = spread / channels;
 }
 
-/* The batch's mean and covariance of one group (Chan, Golub and LeVeque 1983): the mean of the images' covariances and the covariance of their means. */
-static void merge(const struct shape *s, const float *mean, const float *cov, float *batch_mean, float *batch_cov, long g) {
+/* The batch's mean and covariance of one group (Chan, Golub and LeVeque 1983): the mean of the
+ * images' covariances and the covariance of their means. */
+static void merge(const struct shape *s, const float *mean, const float *cov, float *batch_mean,
+                  float *batch_cov, long g) {
     const int group = s->group;
     const double share = 1.0 / s->images;
     float *centre = batch_mean + g * group;
@@ -75,9 +79,12 @@ static void merge(const struct shape *s, const float *mean, const float *cov, fl
         for (long n = 0; n < s->images; n++) {
             const float *image = mean + n * s->channels + g * group;
             const double apart = image[i] - centre[i];
-            for (int j = 0; j < group; j++) row[j] += cov[(n * s->channels + g * group + i) * group + j] + apart * (image[j] - centre[j]);
+            for (int j = 0; j < group; j++)
+                row[j] += cov[(n * s->channels + g * group + i) * group + j] +
+                          apart * (image[j] - centre[j]);
         }
-        for (int j = 0; j < group; j++) batch_cov[(g * group + i) * group + j] = (float)(row[j] * share);
+        for (int j = 0; j < group; j++)
+            batch_cov[(g * group + i) * group + j] = (float)(row[j] * share);
     }
 }
 
@@ -90,7 +97,8 @@ INLINE float dot(const float *a, const float *b, int count) {
     return lanes_sum(sum) + rest;
 }
 
-static void mix(const struct layer *l, const struct factors *f, long n, long g, double centre, double var, float *mean, float *cov) {
+static void mix(const struct layer *l, const struct factors *f, long n, long g, double centre,
+                double var, float *mean, float *cov) {
     const int group = l->group;
     const long at[2] = {g, n * l->groups + g};
     const float *means[2] = {l->batch_mean, l->mean}, *covs[2] = {l->batch_cov, l->cov};
@@ -103,7 +111,8 @@ static void mix(const struct layer *l, const struct factors *f, long n, long g, 
     for (int e = 0; e < group * group; e++) cov[e] = 0;
     for (int from = 0; from < 2; from++) {
         if (!covs[from]) continue;
-        const float *source = covs[from] + at[from] * group * group, full = (float)f->full[from], diagonal = (float)(f->diagonal[from] - f->full[from]);
+        const float *source = covs[from] + at[from] * group * group, full = (float)f->full[from],
+                    diagonal = (float)(f->diagonal[from] - f->full[from]);
         for (int e = 0; e < group * group; e++) cov[e] += full * source[e];
         for (int i = 0; i < group; i++) cov[i * group + i] += diagonal * source[i * group + i];
     }
@@ -127,10 +136,12 @@ static void forward_item(void *context, long item) {
     const struct forward *k = context;
     struct layer *l = k->l;
     const int group = l->group;
-    const long start = item * chunk(group), end = start + chunk(group) < k->batch.count ? start + chunk(group) : k->batch.count;
+    const long start = item * chunk(group),
+               end = start + chunk(group) < k->batch.count ? start + chunk(group) : k->batch.count;
     for (long at = start; at < end; at++) {
         const long n = at / l->groups;
-        mix(l, &k->f, n, at % l->groups, k->var ? k->centre[n] : 0, k->var ? k->var[n] : 0, l->mixed_mean + at * group, k->cov + at * group * group);
+        mix(l, &k->f, n, at % l->groups, k->var ? k->centre[n] : 0, k->var ? k->var[n] : 0,
+            l->mixed_mean + at * group, k->cov + at * group * group);
     }
     solve_item((void *)&k->batch, item);
     for (long at = start; at < end; at++) {
@@ -148,8 +159,10 @@ static void forward_item(void *context, long item) {
 /* Returns 1 when memory ran out, as the way back does. */
 static int forward_begin(struct forward *k, struct layer *l) {
     const long count = sets_of(l) * l->groups;
-    *k = (struct forward){.l = l, .f = factors_of(l), .cov = malloc(sizeof(float) * count * l->group * l->group)};
-    k->batch = (struct batch){.cov = k->cov, .out = l->w, .norm = l->norm, .count = count, .group = l->group};
+    *k = (struct forward){
+        .l = l, .f = factors_of(l), .cov = malloc(sizeof(float) * count * l->group * l->group)};
+    k->batch = (struct batch){
+        .cov = k->cov, .out = l->w, .norm = l->norm, .count = count, .group = l->group};
     return !k->cov;
 }
 
@@ -164,9 +177,12 @@ static int mix_and_solve(struct layer *l, int threads) {
     if (!failed && has_layer(&k.f)) {
         k.centre = malloc(sizeof(double) * 2 * l->images), k.var = k.centre + l->images;
         failed = !k.centre;
-        for (long n = 0; !failed && n < l->images; n++) layer_moments(l, n, k.centre + n, k.var + n);
+        for (long n = 0; !failed && n < l->images; n++)
+            layer_moments(l, n, k.centre + n, k.var + n);
     }
-    if (!failed) sw_team_run(forward_item, &k, chunks(k.batch.count, l->group), solve_team(k.batch.count, l->group, threads));
+    if (!failed)
+        sw_team_run(forward_item, &k, chunks(k.batch.count, l->group),
+                    solve_team(k.batch.count, l->group, threads));
     forward_end(&k);
     return failed;
 }

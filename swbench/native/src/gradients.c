@@ -22,7 +22,8 @@ static void backward_item(void *context, long item) {
     const struct backward *k = context;
     const struct layer *l = k->l;
     const int group = l->group;
-    const long start = item * chunk(group), end = start + chunk(group) < k->batch.count ? start + chunk(group) : k->batch.count;
+    const long start = item * chunk(group),
+               end = start + chunk(group) < k->batch.count ? start + chunk(group) : k->batch.count;
     for (long at = start; at < end; at++) {
         const long g = at % l->groups, images = l->shared ? l->images : 1;
         const float *mean = l->mixed_mean + at * group, *w = l->w + at * group * group;
@@ -33,8 +34,10 @@ static void backward_item(void *context, long item) {
             float row[MAX_GROUP], sum = 0;
             for (int j = 0; j < group; j++) row[j] = 0;
             for (long image = 0; image < images; image++) {
-                const long from = image * l->groups + at; /* with matrices of its own, the image is in `at` */
-                const float here = l->s[from * group + i], *shift = l->shift + from * group, *m = l->m + (from * group + i) * group;
+                const long from =
+                    image * l->groups + at; /* with matrices of its own, the image is in `at` */
+                const float here = l->s[from * group + i], *shift = l->shift + from * group,
+                            *m = l->m + (from * group + i) * group;
                 sum += here;
                 for (int j = 0; j < group; j++) row[j] += m[j] - here * (mean[j] - shift[j]);
             }
@@ -48,8 +51,11 @@ static void backward_item(void *context, long item) {
     gradient_item((void *)&k->batch, item);
 }
 
-/* dx of one image and group through one source, ∂Σ its factors times d_cov and `more` on the diagonal: B += 2·scale·∂Σ, c += scale·∂μ − B μ. */
-static void pass_on(const float *d_cov, const double *d_mean, const float *mean, const struct factors *f, int from, double more, double scale, int group, float *b, float *c) {
+/* dx of one image and group through one source, ∂Σ its factors times d_cov and `more` on the
+ * diagonal: B += 2·scale·∂Σ, c += scale·∂μ − B μ. */
+static void pass_on(const float *d_cov, const double *d_mean, const float *mean,
+                    const struct factors *f, int from, double more, double scale, int group,
+                    float *b, float *c) {
     const float full = (float)(2 * scale * f->full[from]);
     for (int i = 0; i < group; i++) {
         float row[MAX_GROUP];
@@ -71,11 +77,13 @@ struct whole_image {
     double centre, d_centre, d_var;
 };
 
-/* B, c and the weights' part of one image and group, but for what goes through the batch; `image` null without a layer statistic. */
+/* B, c and the weights' part of one image and group, but for what goes through the batch; `image`
+ * null without a layer statistic. */
 static void spread_pair(const struct backward *k, long at, const struct whole_image *image) {
     const struct layer *l = k->l;
     const int group = l->group, square = group * group;
-    const float *d_cov = k->d_cov + at * square, *d_mean = k->d_mean + at * group, *shift = l->shift + at * group;
+    const float *d_cov = k->d_cov + at * square, *d_mean = k->d_mean + at * group,
+                *shift = l->shift + at * group;
     float *b = l->grad_b + at * square, *c = l->grad_c + at * group;
     for (int e = 0; e < square; e++) b[e] = 0;
     for (int i = 0; i < group; i++) c[i] = 0;
@@ -84,7 +92,8 @@ static void spread_pair(const struct backward *k, long at, const struct whole_im
     for (int from = 0; from < 2; from++) {
         const long source = from == OF_BATCH ? at % l->groups : at;
         if (!(from == OF_BATCH ? l->batch_mean : l->mean)) continue;
-        const float *mean = (from == OF_BATCH ? l->batch_mean : l->mean) + source * group, *cov = (from == OF_BATCH ? l->batch_cov : l->cov) + source * square;
+        const float *mean = (from == OF_BATCH ? l->batch_mean : l->mean) + source * group,
+                    *cov = (from == OF_BATCH ? l->batch_cov : l->cov) + source * square;
         for (int i = 0; i < group; i++) {
             to->full[from] += dot(d_cov + i * group, cov + i * group, group);
             to->diagonal[from] += d_cov[i * group + i] * cov[i * group + i];
@@ -95,7 +104,9 @@ static void spread_pair(const struct backward *k, long at, const struct whole_im
     const float *mean = l->mean + at * group;
     const struct whole_image none = {0}, *whole = image ? image : &none;
     double d_image[MAX_GROUP];
-    for (int i = 0; i < group; i++) d_image[i] = k->f.mean[OF_IMAGE] * d_mean[i] + 2 * whole->d_var * (mean[i] - whole->centre) + whole->d_centre;
+    for (int i = 0; i < group; i++)
+        d_image[i] = k->f.mean[OF_IMAGE] * d_mean[i] +
+                     2 * whole->d_var * (mean[i] - whole->centre) + whole->d_centre;
     pass_on(d_cov, d_image, mean, &k->f, OF_IMAGE, whole->d_var, l->per_pixel, group, b, c);
 }
 
@@ -112,15 +123,18 @@ static void spread_batch(const struct backward *k, long g) {
     }
     for (int e = 0; e < square; e++) b[e] = 0;
     for (int i = 0; i < group; i++) c[i] = 0;
-    pass_on(d_cov, sum, l->batch_mean + g * group, &k->f, OF_BATCH, 0, l->per_pixel * l->share, group, b, c);
+    pass_on(d_cov, sum, l->batch_mean + g * group, &k->f, OF_BATCH, 0, l->per_pixel * l->share,
+            group, b, c);
     for (long at = g; at < k->batch.count; at += l->groups) {
         for (int e = 0; e < square; e++) l->grad_b[at * square + e] += b[e];
         for (int i = 0; i < group; i++) l->grad_c[at * group + i] += c[i];
     }
 }
 
-/* The gradients of γ and β; and those of the weights, from what every pair says and, of the whole images, `layer_mean` and `layer_diagonal`. */
-static void parameter_gradients(const struct backward *k, double layer_mean, double layer_diagonal) {
+/* The gradients of γ and β; and those of the weights, from what every pair says and, of the whole
+ * images, `layer_mean` and `layer_diagonal`. */
+static void parameter_gradients(const struct backward *k, double layer_mean,
+                                double layer_diagonal) {
     const struct layer *l = k->l;
     const long channels = l->groups * l->group;
     for (long c = 0; c < channels; c++) {
@@ -134,20 +148,25 @@ static void parameter_gradients(const struct backward *k, double layer_mean, dou
     for (long at = 0; at < k->batch.count; at++)
         for (int from = 0; from < 2; from++) {
             const struct towards *one = k->towards + at;
-            all.mean[from] += one->mean[from], all.full[from] += one->full[from], all.diagonal[from] += one->diagonal[from];
+            all.mean[from] += one->mean[from], all.full[from] += one->full[from],
+                all.diagonal[from] += one->diagonal[from];
         }
     double mean[MAX_STATISTICS], cov[MAX_STATISTICS];
     for (int i = 0; i < l->kinds; i++) {
         const int kind = l->statistics[i], from = source_of(kind, l);
         mean[i] = kind == LAYER_NORM ? layer_mean : all.mean[from];
-        cov[i] = kind == LAYER_NORM ? layer_diagonal : kind == BATCH_WHITEN || kind == IMAGE_WHITEN ? all.full[from] : all.diagonal[from];
+        cov[i] = kind == LAYER_NORM                             ? layer_diagonal
+                 : kind == BATCH_WHITEN || kind == IMAGE_WHITEN ? all.full[from]
+                                                                : all.diagonal[from];
     }
     softmax_gradient(k->f.mean_weights, mean, l->kinds, l->grad_mean_logits);
     softmax_gradient(k->f.cov_weights, cov, l->kinds, l->grad_cov_logits);
 }
 
-/* The gradients of an image's mean and variance, from those of its channels; adds what its layer statistic says to the weights' gradients. */
-static struct whole_image whole_image_of(const struct backward *k, long n, double *layer_mean, double *layer_diagonal) {
+/* The gradients of an image's mean and variance, from those of its channels; adds what its layer
+ * statistic says to the weights' gradients. */
+static struct whole_image whole_image_of(const struct backward *k, long n, double *layer_mean,
+                                         double *layer_diagonal) {
     const struct layer *l = k->l;
     const long channels = l->groups * l->group;
     const float *d_cov = k->d_cov + n * channels * l->group, *d_mean = k->d_mean + n * channels;
@@ -160,16 +179,26 @@ static struct whole_image whole_image_of(const struct backward *k, long n, doubl
         *layer_mean += d_mean[c] * (image.centre - l->shift[n * channels + c]);
     }
     *layer_diagonal += trace * var;
-    image.d_var = trace * k->f.layer_cov / channels, image.d_centre = all * k->f.layer_mean / channels;
+    image.d_var = trace * k->f.layer_cov / channels,
+    image.d_centre = all * k->f.layer_mean / channels;
     return image;
 }
 
 static int backward_begin(struct backward *k, struct layer *l) {
     const long count = sets_of(l) * l->groups;
     const int group = l->group, square = group * group;
-    *k = (struct backward){.l = l, .f = factors_of(l), .grad_w = malloc(sizeof(float) * 2 * count * (square + group)), .towards = malloc(sizeof(struct towards) * count)};
-    k->d_cov = k->grad_w + count * square, k->d_mean = k->d_cov + count * square, k->gamma = k->d_mean + count * group;
-    k->batch = (struct batch){.w = l->w, .norms = l->norm, .grad_w = k->grad_w, .out = k->d_cov, .count = count, .group = group};
+    *k = (struct backward){.l = l,
+                           .f = factors_of(l),
+                           .grad_w = malloc(sizeof(float) * 2 * count * (square + group)),
+                           .towards = malloc(sizeof(struct towards) * count)};
+    k->d_cov = k->grad_w + count * square, k->d_mean = k->d_cov + count * square,
+    k->gamma = k->d_mean + count * group;
+    k->batch = (struct batch){.w = l->w,
+                              .norms = l->norm,
+                              .grad_w = k->grad_w,
+                              .out = k->d_cov,
+                              .count = count,
+                              .group = group};
     return !k->grad_w || !k->towards;
 }
 
@@ -182,12 +211,14 @@ static int small_gradients(struct layer *l, int threads) {
     struct backward k;
     const int failed = backward_begin(&k, l);
     if (!failed) {
-        sw_team_run(backward_item, &k, chunks(k.batch.count, l->group), solve_team(2 * k.batch.count, l->group, threads));
+        sw_team_run(backward_item, &k, chunks(k.batch.count, l->group),
+                    solve_team(2 * k.batch.count, l->group, threads));
         double layer_mean = 0, layer_diagonal = 0;
         for (long n = 0; n < sets_of(l); n++) {
             struct whole_image image;
             if (has_layer(&k.f)) image = whole_image_of(&k, n, &layer_mean, &layer_diagonal);
-            for (long g = 0; g < l->groups; g++) spread_pair(&k, n * l->groups + g, has_layer(&k.f) ? &image : 0);
+            for (long g = 0; g < l->groups; g++)
+                spread_pair(&k, n * l->groups + g, has_layer(&k.f) ? &image : 0);
         }
         for (long g = 0; l->batch_mean && l->share != 0 && g < l->groups; g++) spread_batch(&k, g);
         parameter_gradients(&k, layer_mean, layer_diagonal);

@@ -1,4 +1,5 @@
-/* Products of channels with channels, summed over pixels: mean and covariance of x, and Σ dy (x − shift)ᵀ. One read of each tensor. */
+/* Products of channels with channels, summed over pixels: mean and covariance of x, and Σ dy (x −
+ * shift)ᵀ. One read of each tensor. */
 #include <stdlib.h>
 
 #include "table.h"
@@ -16,14 +17,15 @@
 
 struct gram {
     struct shape s;
-    const float *x, *dy, *shift; /* shift: (images, channels) */
+    const float *x, *dy, *shift;  /* shift: (images, channels) */
     float *out_mean, *out_matrix; /* mean and covariance, or Σ dy and Σ dy (x − shift)ᵀ */
     long segments, segment, groups;
     float *partial; /* (images, groups, segments, G·G + G) */
     int *finished;  /* (images, groups) */
 };
 
-INLINE void tile(const float *u, const float *v, int width, vec *sums, const float *next, const float *another) {
+INLINE void tile(const float *u, const float *v, int width, vec *sums, const float *next,
+                 const float *another) {
     vec t[TI][TJ];
     for (int i = 0; i < TI; i++)
         for (int j = 0; j < TJ; j++) t[i][j] = sums[i * TJ + j];
@@ -41,23 +43,27 @@ INLINE void tile(const float *u, const float *v, int width, vec *sums, const flo
         for (int j = 0; j < TJ; j++) sums[i * TJ + j] = t[i][j];
 }
 
-/* All tiles of u vᵀ; with `half` only those that reach the lower triangle. Each fetches a row of either while there are any: `second` is what v comes from, or
-   u's rows that have no tile. */
-INLINE void tiles(const float *u, const float *v, int rows, int width, int half, vec *sums, struct ahead first, struct ahead second) {
+/* All tiles of u vᵀ; with `half` only those that reach the lower triangle. Each fetches a row of
+   either while there are any: `second` is what v comes from, or u's rows that have no tile. */
+INLINE void tiles(const float *u, const float *v, int rows, int width, int half, vec *sums,
+                  struct ahead first, struct ahead second) {
     const int count = half ? rows / TI * (rows / TJ + TI / TJ) / 2 : rows / TI * (rows / TJ);
     int firsts = rows, seconds = half ? rows - count : rows;
     if (half) second.row += count * second.stride;
     for (int i = 0; i < rows; i += TI)
         for (int j = 0; j < (half ? i + TI : rows); j += TJ, sums += TI * TJ, firsts--, seconds--) {
-            tile(u + i * ROW, v + j * ROW, width, sums, firsts > 0 ? first.row : u, seconds > 0 ? second.row : u);
+            tile(u + i * ROW, v + j * ROW, width, sums, firsts > 0 ? first.row : u,
+                 seconds > 0 ? second.row : u);
             first.row += first.stride, second.row += second.stride;
         }
 }
 
 static void finish(const struct gram *k, long n, long g) {
     const int group = k->s.group, size = group * group + group;
-    const float *partial = k->partial + (n * k->groups + g) * k->segments * size, *shift = k->shift + (n * k->groups + g) * group;
-    float *matrix = k->out_matrix + (n * k->groups + g) * group * group, *mean = k->out_mean + (n * k->groups + g) * group;
+    const float *partial = k->partial + (n * k->groups + g) * k->segments * size,
+                *shift = k->shift + (n * k->groups + g) * group;
+    float *matrix = k->out_matrix + (n * k->groups + g) * group * group,
+          *mean = k->out_mean + (n * k->groups + g) * group;
     if (k->dy && k->segments == 1) {
         memcpy(matrix, partial, sizeof(float) * group * group);
         memcpy(mean, partial + group * group, sizeof(float) * group);
@@ -75,7 +81,9 @@ static void finish(const struct gram *k, long n, long g) {
     }
     const double share = 1.0 / (double)k->s.pixels;
     for (int i = 0; i < group; i++) {
-        for (int j = 0; j < group; j++) matrix[i * group + j] = (float)((total[i * group + j] - sum[i] * sum[j] * share) * share);
+        for (int j = 0; j < group; j++)
+            matrix[i * group + j] =
+                (float)((total[i * group + j] - sum[i] * sum[j] * share) * share);
         mean[i] = (float)(sum[i] * share + shift[i]);
     }
     for (int i = 0; i < group; i++) /* only tiles that reach the lower triangle were summed */
@@ -83,14 +91,18 @@ static void finish(const struct gram *k, long n, long g) {
 }
 
 /* `u`, `v`: padded G rows; `sums`: as many squared, `row_sums`: G vectors. */
-INLINE void segment_sums(const struct gram *k, long n, long g, long first, long last, const int group, float *partial, float *u, float *v, vec *sums, vec *row_sums) {
+INLINE void segment_sums(const struct gram *k, long n, long g, long first, long last,
+                         const int group, float *partial, float *u, float *v, vec *sums,
+                         vec *row_sums) {
     const int rows = padded(group), half = !k->dy;
     for (int e = 0; e < rows * rows; e++) sums[e] = (vec){0};
     for (int i = 0; i < group; i++) row_sums[i] = (vec){0};
     for (int i = group * ROW; i < rows * ROW; i++) u[i] = v[i] = 0.0f;
     const float *shift = k->shift + (n * k->groups + g) * group;
     const long most = half ? BLOCK : BLOCK_OF_TWO, blocks = (last - first + most - 1) / most;
-    const int block = whole_vectors((int)((last - first + blocks - 1) / blocks)); /* blocks alike: a short one fetches little of the next */
+    const int block =
+        whole_vectors((int)((last - first + blocks - 1) /
+                            blocks)); /* blocks alike: a short one fetches little of the next */
     for (long p = first; p < last; p += block) {
         const int count = last - p < block ? (int)(last - p) : block, width = whole_vectors(count);
         const struct ahead next = ahead_of(k->x, &k->s, n, g, p + block, u);
@@ -118,11 +130,12 @@ INLINE void segment_sums(const struct gram *k, long n, long g, long first, long 
 }
 
 /* No more stack than G asks for: what was not touched lately is not in the cache. */
-#define SEGMENT_SUMS(name, most, group)                                                                               \
-    static __attribute__((noinline)) void name(const struct gram *k, long n, long g, long first, long last, float *partial) { \
-        float u[(most) * ROW] ALIGNED, v[(most) * ROW] ALIGNED;                                                       \
-        vec sums[(most) * (most)], row_sums[most];                                                                    \
-        segment_sums(k, n, g, first, last, group, partial, u, v, sums, row_sums);                                     \
+#define SEGMENT_SUMS(name, most, group)                                                            \
+    static __attribute__((noinline)) void name(const struct gram *k, long n, long g, long first,   \
+                                               long last, float *partial) {                        \
+        float u[(most) * ROW] ALIGNED, v[(most) * ROW] ALIGNED;                                    \
+        vec sums[(most) * (most)], row_sums[most];                                                 \
+        segment_sums(k, n, g, first, last, group, partial, u, v, sums, row_sums);                  \
     }
 SEGMENT_SUMS(segment_sums_16, 16, 16)
 SEGMENT_SUMS(segment_sums_any, MAX_GROUP, k->s.group)
@@ -130,17 +143,21 @@ SEGMENT_SUMS(segment_sums_any, MAX_GROUP, k->s.group)
 
 static void gram_segment(const struct gram *k, long n, long g, long segment) {
     const int group = k->s.group;
-    const long first = segment * k->segment, last = first + k->segment < k->s.pixels ? first + k->segment : k->s.pixels;
-    float *partial = k->partial + ((n * k->groups + g) * k->segments + segment) * (group * group + group);
+    const long first = segment * k->segment,
+               last = first + k->segment < k->s.pixels ? first + k->segment : k->s.pixels;
+    float *partial =
+        k->partial + ((n * k->groups + g) * k->segments + segment) * (group * group + group);
     (group == 16 ? segment_sums_16 : segment_sums_any)(k, n, g, first, last, partial);
 }
 
 static void gram_item(void *context, long index) {
     const struct gram *k = context;
-    const long segment = index % k->segments, g = index / k->segments % k->groups, n = index / k->segments / k->groups;
+    const long segment = index % k->segments, g = index / k->segments % k->groups,
+               n = index / k->segments / k->groups;
     gram_segment(k, n, g, segment);
     /* The last of a group to finish adds its segments up, always in the same order. */
-    if (__atomic_add_fetch(&k->finished[n * k->groups + g], 1, __ATOMIC_ACQ_REL) == k->segments) finish(k, n, g);
+    if (__atomic_add_fetch(&k->finished[n * k->groups + g], 1, __ATOMIC_ACQ_REL) == k->segments)
+        finish(k, n, g);
 }
 
 /* All of one group of one image. */
@@ -149,15 +166,18 @@ static void gram_pair(const struct gram *k, long n, long g) {
     finish(k, n, g);
 }
 
-/* The segments depend on the shape alone, so the result does not depend on the number of threads. Returns 1 when memory ran out. */
+/* The segments depend on the shape alone, so the result does not depend on the number of threads.
+ * Returns 1 when memory ran out. */
 static int gram_begin(struct gram *k) {
     k->groups = k->s.channels / k->s.group;
-    const long pairs = k->s.images * k->groups, most = (k->s.pixels + LEAST_SEGMENT - 1) / LEAST_SEGMENT;
+    const long pairs = k->s.images * k->groups,
+               most = (k->s.pixels + LEAST_SEGMENT - 1) / LEAST_SEGMENT;
     long segments = (WANTED_ITEMS + pairs - 1) / pairs;
     if (segments > most) segments = most;
     k->segment = ((k->s.pixels + segments - 1) / segments + BLOCK - 1) / BLOCK * BLOCK;
     k->segments = (k->s.pixels + k->segment - 1) / k->segment;
-    k->partial = malloc(sizeof(float) * pairs * k->segments * (k->s.group * k->s.group + k->s.group));
+    k->partial =
+        malloc(sizeof(float) * pairs * k->segments * (k->s.group * k->s.group + k->s.group));
     k->finished = calloc(pairs, sizeof(int));
     return !k->partial || !k->finished;
 }
@@ -169,25 +189,32 @@ static void gram_end(struct gram *k) {
 
 static int gram_run(struct gram *k, int threads) {
     const int failed = gram_begin(k);
-    if (!failed) sw_team_run(gram_item, k, k->s.images * k->groups * k->segments, sw_team_worth(multiply_adds(&k->s), threads));
+    if (!failed)
+        sw_team_run(gram_item, k, k->s.images * k->groups * k->segments,
+                    sw_team_worth(multiply_adds(&k->s), threads));
     gram_end(k);
     return failed;
 }
 
-static struct gram gram_of_moments(const float *x, const float *shift, float *mean, float *cov, const struct shape *s) {
+static struct gram gram_of_moments(const float *x, const float *shift, float *mean, float *cov,
+                                   const struct shape *s) {
     return (struct gram){.s = *s, .x = x, .shift = shift, .out_mean = mean, .out_matrix = cov};
 }
 
-static struct gram gram_of_products(const float *dy, const float *x, const float *shift, float *m, float *sums, const struct shape *s) {
-    return (struct gram){.s = *s, .x = x, .dy = dy, .shift = shift, .out_mean = sums, .out_matrix = m};
+static struct gram gram_of_products(const float *dy, const float *x, const float *shift, float *m,
+                                    float *sums, const struct shape *s) {
+    return (struct gram){
+        .s = *s, .x = x, .dy = dy, .shift = shift, .out_mean = sums, .out_matrix = m};
 }
 
-static int moments(const float *x, const float *shift, float *mean, float *cov, const struct shape *s, int threads) {
+static int moments(const float *x, const float *shift, float *mean, float *cov,
+                   const struct shape *s, int threads) {
     struct gram k = gram_of_moments(x, shift, mean, cov, s);
     return gram_run(&k, threads);
 }
 
-static int products(const float *dy, const float *x, const float *shift, float *m, float *sums, const struct shape *s, int threads) {
+static int products(const float *dy, const float *x, const float *shift, float *m, float *sums,
+                    const struct shape *s, int threads) {
     struct gram k = gram_of_products(dy, x, shift, m, sums, s);
     return gram_run(&k, threads);
 }

@@ -1,4 +1,5 @@
-/* W = Σ^(-1/2) of many small matrices by the coupled minimax quintic, and its gradient by the coupled sign iteration. */
+/* W = Σ^(-1/2) of many small matrices by the coupled minimax quintic, and its gradient by the
+ * coupled sign iteration. */
 #include <math.h>
 #include <string.h>
 
@@ -8,11 +9,12 @@
 #include "table.h"
 #include "team.h"
 
-#define NEAR 1e-3f    /* ‖ZY − I‖_F from which one cubic step ends at rounding: 3/4·NEAR² */
+#define NEAR 1e-3f     /* ‖ZY − I‖_F from which one cubic step ends at rounding: 3/4·NEAR² */
 #define MARGIN 1.0001f /* keeps rounding from putting an eigenvalue above 1 */
-#define EXTRA 14      /* Taylor steps after the schedule: each reaches 1.875 times lower, in all κ = 1e12 */
+#define EXTRA                                                                                      \
+    14 /* Taylor steps after the schedule: each reaches 1.875 times lower, in all κ = 1e12 */
 #define FLOOR 1e-7
-#define FIRST 1       /* the schedule of six quintics, for √λ ≥ 1.4e-3 of the normalised Σ */
+#define FIRST 1 /* the schedule of six quintics, for √λ ≥ 1.4e-3 of the normalised Σ */
 
 struct batch {
     const float *cov, *w, *grad_w;
@@ -23,7 +25,8 @@ struct batch {
 };
 
 /* The batch's matrices `first` … into the layout, padded with zeros. */
-INLINE void gather(const float *in, long first, long count, int group, float *a, const int n, const int lanes) {
+INLINE void gather(const float *in, long first, long count, int group, float *a, const int n,
+                   const int lanes) {
     in += first * group * group;
     if (lanes > 1 || group < n)
         for (int e = 0; e < n * n * lanes; e += VL) *(vec *)(a + e) = (vec){0};
@@ -36,7 +39,8 @@ INLINE void gather(const float *in, long first, long count, int group, float *a,
             for (int j = 0; j < group; j++) a[(i * n + j) * lanes + l] = *in++;
 }
 
-INLINE void scatter(const float *a, long first, long count, int group, float *out, const int n, const int lanes) {
+INLINE void scatter(const float *a, long first, long count, int group, float *out, const int n,
+                    const int lanes) {
     out += first * group * group;
     if (lanes == 1) {
         for (int i = 0; i < group; i++) memcpy(out + i * group, a + i * n, sizeof(float) * group);
@@ -63,7 +67,8 @@ INLINE vec lanes_sqrt(vec v) {
 }
 
 /* One quintic step of the pair: M = ZY is given. */
-INLINE void advance(const float *step, const float *m, float *h, float *spare, float **y, float **z, float **free_, const int n, const int lanes) {
+INLINE void advance(const float *step, const float *m, float *h, float *spare, float **y, float **z,
+                    float **free_, const int n, const int lanes) {
     times(m, m, spare, n, lanes);
     polynomial(step, m, spare, h, n, lanes);
     float *new_y = *free_, *new_z = *y;
@@ -76,7 +81,8 @@ enum { SOLVE_ROOM = 6, GRADIENT_ROOM = 9 };
 
 INLINE void solve(const struct batch *k, long start, const int n, const int lanes, float *room) {
     const int group = k->group, size = n * n * lanes;
-    float *y = room, *z = room + size, *free_ = room + 2 * size, *m = room + 3 * size, *h = room + 4 * size, *spare = room + 5 * size;
+    float *y = room, *z = room + size, *free_ = room + 2 * size, *m = room + 3 * size,
+          *h = room + 4 * size, *spare = room + 5 * size;
     gather(k->cov, start, k->count, group, y, n, lanes);
     const vec norm = MARGIN * lanes_sqrt(squares(y, 0, n, lanes)), inverse = 1.0f / norm;
     FOR_VECTORS(AT(y) = AT(y) * inverse + (i < group ? 0.0f : 1.0f) * eye)
@@ -91,7 +97,8 @@ INLINE void solve(const struct batch *k, long start, const int n, const int lane
     }
     times(z, y, m, n, lanes);
     vec left = squares(m, 1, n, lanes);
-    for (int extra = 0; extra < EXTRA && largest(left) > NEAR * NEAR && largest(left) < 4 * n; extra++) {
+    for (int extra = 0; extra < EXTRA && largest(left) > NEAR * NEAR && largest(left) < 4 * n;
+         extra++) {
         advance(onwards, m, h, spare, &y, &z, &free_, n, lanes);
         times(z, y, m, n, lanes);
         left = squares(m, 1, n, lanes);
@@ -108,16 +115,20 @@ INLINE void solve(const struct batch *k, long start, const int n, const int lane
     for (int l = 0; l < lanes && start + l < k->count; l++) {
         const long at = start + l;
         k->norm[at] = norms[l];
-        if (!(missed[l] <= NEAR * NEAR)) jacobi_inverse_sqrt(k->cov + at * group * group, k->out + at * group * group, group, FLOOR);
+        if (!(missed[l] <= NEAR * NEAR))
+            jacobi_inverse_sqrt(k->cov + at * group * group, k->out + at * group * group, group,
+                                FLOOR);
     }
 }
 
-/* X = W Y W with Y W + W Y = −W sym(∂W) W, by the sign of [[B, E], [0, −B]], B = W/‖W‖: B → I and E → 2Y. E is symmetric, BE − EB skew.
-   Not X itself: the iteration is accurate to rounding times the norm, and X holds λ^(-3/2) of all eigenvalues side by side. */
+/* X = W Y W with Y W + W Y = −W sym(∂W) W, by the sign of [[B, E], [0, −B]], B = W/‖W‖: B → I and E
+   → 2Y. E is symmetric, BE − EB skew. Not X itself: the iteration is accurate to rounding times the
+   norm, and X holds λ^(-3/2) of all eigenvalues side by side. */
 INLINE void gradient(const struct batch *k, long start, const int n, const int lanes, float *room) {
     const int group = k->group, size = n * n * lanes;
     float *b = room, *next_b = room + size, *x = room + 2 * size, *next_x = room + 3 * size;
-    float *m = room + 4 * size, *h = room + 5 * size, *skew = room + 6 * size, *t = room + 7 * size, *u = room + 8 * size;
+    float *m = room + 4 * size, *h = room + 5 * size, *skew = room + 6 * size, *t = room + 7 * size,
+          *u = room + 8 * size;
     gather(k->w, start, k->count, group, b, n, lanes);
     gather(k->grad_w, start, k->count, group, x, n, lanes);
     const vec norm = MARGIN * lanes_sqrt(squares(b, 0, n, lanes)), inverse = 1.0f / norm;
@@ -179,24 +190,30 @@ static int chunk(int group) { return group <= 12 ? VL : 1; }
 static long chunks(long count, int group) { return (count + chunk(group) - 1) / chunk(group); }
 
 /* No more stack than G asks for. */
-#define SIZED(function, arrays, n, lanes)                                                             \
-    static __attribute__((noinline)) void function##_##n(const struct batch *k, long start) {         \
-        float room[(arrays) * (n) * (n) * (lanes)] ALIGNED;                                           \
-        function(k, start, n, lanes, room);                                                           \
+#define SIZED(function, arrays, n, lanes)                                                          \
+    static __attribute__((noinline)) void function##_##n(const struct batch *k, long start) {      \
+        float room[(arrays) * (n) * (n) * (lanes)] ALIGNED;                                        \
+        function(k, start, n, lanes, room);                                                        \
     }
-#define LAYOUTS(function, arrays)                                                                     \
-    SIZED(function, arrays, 4, VL)                                                                    \
-    SIZED(function, arrays, 8, VL)                                                                    \
-    SIZED(function, arrays, 12, VL)                                                                   \
-    SIZED(function, arrays, 16, 1)                                                                    \
-    SIZED(function, arrays, 32, 1)                                                                    \
-    SIZED(function, arrays, 48, 1)                                                                    \
-    SIZED(function, arrays, 64, 1)                                                                    \
-    static void function##_item(void *context, long item) {                                           \
-        const struct batch *k = context;                                                              \
-        const int group = k->group;                                                                   \
-        const long start = item * chunk(group);                                                       \
-        (group <= 4 ? function##_4 : group <= 8 ? function##_8 : group <= 12 ? function##_12 : group <= 16 ? function##_16 : group <= 32 ? function##_32 : group <= 48 ? function##_48 : function##_64)(k, start); \
+#define LAYOUTS(function, arrays)                                                                  \
+    SIZED(function, arrays, 4, VL)                                                                 \
+    SIZED(function, arrays, 8, VL)                                                                 \
+    SIZED(function, arrays, 12, VL)                                                                \
+    SIZED(function, arrays, 16, 1)                                                                 \
+    SIZED(function, arrays, 32, 1)                                                                 \
+    SIZED(function, arrays, 48, 1)                                                                 \
+    SIZED(function, arrays, 64, 1)                                                                 \
+    static void function##_item(void *context, long item) {                                        \
+        const struct batch *k = context;                                                           \
+        const int group = k->group;                                                                \
+        const long start = item * chunk(group);                                                    \
+        (group <= 4    ? function##_4                                                              \
+         : group <= 8  ? function##_8                                                              \
+         : group <= 12 ? function##_12                                                             \
+         : group <= 16 ? function##_16                                                             \
+         : group <= 32 ? function##_32                                                             \
+         : group <= 48 ? function##_48                                                             \
+                       : function##_64)(k, start);                                                 \
     }
 LAYOUTS(solve, SOLVE_ROOM)
 LAYOUTS(gradient, GRADIENT_ROOM)
@@ -205,14 +222,19 @@ LAYOUTS(gradient, GRADIENT_ROOM)
 
 /* About as many products of two matrices in a solve, and nearly twice as many in its gradient. */
 #define SOLVE_PRODUCTS 24
-static int solve_team(long count, int group, int threads) { return sw_team_worth((double)SOLVE_PRODUCTS * count * group * group * group, threads); }
+static int solve_team(long count, int group, int threads) {
+    return sw_team_worth((double)SOLVE_PRODUCTS * count * group * group * group, threads);
+}
 
-static void inverse_sqrt(const float *cov, float *w, float *norm, long count, int group, int threads) {
+static void inverse_sqrt(const float *cov, float *w, float *norm, long count, int group,
+                         int threads) {
     struct batch k = {.cov = cov, .out = w, .norm = norm, .count = count, .group = group};
     sw_team_run(solve_item, &k, chunks(count, group), solve_team(count, group, threads));
 }
 
-static void inverse_sqrt_gradient(const float *w, const float *norm, const float *grad_w, float *grad_cov, long count, int group, int threads) {
-    struct batch k = {.w = w, .norms = norm, .grad_w = grad_w, .out = grad_cov, .count = count, .group = group};
+static void inverse_sqrt_gradient(const float *w, const float *norm, const float *grad_w,
+                                  float *grad_cov, long count, int group, int threads) {
+    struct batch k = {
+        .w = w, .norms = norm, .grad_w = grad_w, .out = grad_cov, .count = count, .group = group};
     sw_team_run(gradient_item, &k, chunks(count, group), solve_team(2 * count, group, threads));
 }

@@ -1,4 +1,5 @@
-/* One object for each instruction set: ISA names it, VL is its vector width, the compiler flags do the rest. */
+/* One object for each instruction set: ISA names it, VL is its vector width, the compiler flags do
+ * the rest. */
 #include "gram.c"
 #include "inverse_sqrt.c"
 #include "mix.c"
@@ -13,4 +14,15 @@
 #define TEXT(a) #a
 #define QUOTED(a) TEXT(a)
 
-const struct table NAMED(sw_table_, ISA) = {QUOTED(ISA), moments, products, affine, combine, inverse_sqrt, inverse_sqrt_gradient, mix_and_solve, small_gradients, whole_room, whole_forward, whole_backward};
+const struct table NAMED(sw_table_, ISA) = {QUOTED(ISA),
+                                            moments,
+                                            products,
+                                            affine,
+                                            combine,
+                                            inverse_sqrt,
+                                            inverse_sqrt_gradient,
+                                            mix_and_solve,
+                                            small_gradients,
+                                            whole_room,
+                                            whole_forward,
+                                            whole_backward};

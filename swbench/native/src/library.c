@@ -1,4 +1,5 @@
-/* The exported functions: they pick the table for this processor at load time and pass the call on. */
+/* The exported functions: they pick the table for this processor at load time and pass the call on.
+ */
 #include <string.h>
 
 #include "table.h"
@@ -26,11 +27,14 @@ EXPORT const char *sw_compiler(void) {
 static int runs(const struct table *table) {
 #ifdef HAVE_V4
     if (table == &sw_table_v4)
-        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
-               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+               __builtin_cpu_supports("avx512vl");
 #endif
 #ifdef HAVE_V3
-    if (table == &sw_table_v3) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+    if (table == &sw_table_v3)
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+               __builtin_cpu_supports("bmi2");
 #endif
     return table == &sw_table_generic;
 }
@@ -45,63 +49,94 @@ static const struct table *const tables[] = {
     &sw_table_generic,
 };
 
-/* Makes the named instruction set the one in use, or the best with an empty name. Returns its name, null if it is not here. */
+/* Makes the named instruction set the one in use, or the best with an empty name. Returns its name,
+ * null if it is not here. */
 EXPORT const char *sw_select(const char *name) {
     for (unsigned i = 0; i < sizeof tables / sizeof *tables; i++)
-        if (runs(tables[i]) && (!*name || !strcmp(name, tables[i]->name))) return (chosen = tables[i])->name;
+        if (runs(tables[i]) && (!*name || !strcmp(name, tables[i]->name)))
+            return (chosen = tables[i])->name;
     return 0;
 }
 
-static struct shape shape_of(long images, long channels, long pixels, int group, int channels_last) {
+static struct shape shape_of(long images, long channels, long pixels, int group,
+                             int channels_last) {
     return (struct shape){images, channels, pixels, group, channels_last};
 }
 
-EXPORT int sw_moments(const float *x, const float *shift, float *mean, float *cov, long images, long channels, long pixels, int group, int channels_last, int threads) {
+EXPORT int sw_moments(const float *x, const float *shift, float *mean, float *cov, long images,
+                      long channels, long pixels, int group, int channels_last, int threads) {
     const struct shape s = shape_of(images, channels, pixels, group, channels_last);
     return chosen->moments(x, shift, mean, cov, &s, threads);
 }
 
-EXPORT int sw_products(const float *dy, const float *x, const float *shift, float *m, float *sums, long images, long channels, long pixels, int group, int channels_last,
-                int threads) {
+EXPORT int sw_products(const float *dy, const float *x, const float *shift, float *m, float *sums,
+                       long images, long channels, long pixels, int group, int channels_last,
+                       int threads) {
     const struct shape s = shape_of(images, channels, pixels, group, channels_last);
     return chosen->products(dy, x, shift, m, sums, &s, threads);
 }
 
-EXPORT void sw_affine(const float *x, const float *a, const float *b, int shared, float *y, long images, long channels, long pixels, int group, int channels_last,
-               int threads) {
+EXPORT void sw_affine(const float *x, const float *a, const float *b, int shared, float *y,
+                      long images, long channels, long pixels, int group, int channels_last,
+                      int threads) {
     const struct shape s = shape_of(images, channels, pixels, group, channels_last);
     chosen->affine(x, a, b, shared, y, &s, threads);
 }
 
-EXPORT void sw_combine(const float *dy, const float *x, const float *a, int transposed, const float *b, const float *c, int shared, float *dx, long images, long channels,
-                long pixels, int group, int channels_last, int threads) {
+EXPORT void sw_combine(const float *dy, const float *x, const float *a, int transposed,
+                       const float *b, const float *c, int shared, float *dx, long images,
+                       long channels, long pixels, int group, int channels_last, int threads) {
     const struct shape s = shape_of(images, channels, pixels, group, channels_last);
     chosen->combine(dy, x, a, transposed, b, c, shared, dx, &s, threads);
 }
 
-EXPORT void sw_inverse_sqrt(const float *cov, float *w, float *norm, long count, int group, int threads) { chosen->inverse_sqrt(cov, w, norm, count, group, threads); }
+EXPORT void sw_inverse_sqrt(const float *cov, float *w, float *norm, long count, int group,
+                            int threads) {
+    chosen->inverse_sqrt(cov, w, norm, count, group, threads);
+}
 
-EXPORT void sw_inverse_sqrt_gradient(const float *w, const float *norm, const float *grad_w, float *grad_cov, long count, int group, int threads) {
+EXPORT void sw_inverse_sqrt_gradient(const float *w, const float *norm, const float *grad_w,
+                                     float *grad_cov, long count, int group, int threads) {
     chosen->inverse_sqrt_gradient(w, norm, grad_w, grad_cov, count, group, threads);
 }
 
-EXPORT int sw_mix_and_solve(struct layer *l, int threads) { return chosen->mix_and_solve(l, threads); }
+EXPORT int sw_mix_and_solve(struct layer *l, int threads) {
+    return chosen->mix_and_solve(l, threads);
+}
 
-EXPORT int sw_small_gradients(struct layer *l, int threads) { return chosen->small_gradients(l, threads); }
+EXPORT int sw_small_gradients(struct layer *l, int threads) {
+    return chosen->small_gradients(l, threads);
+}
 
 EXPORT long sw_room(const struct whole *k) { return chosen->room(k); }
 
 /* Plain arguments, for a caller to whom filling a structure costs more than the call. */
-EXPORT int sw_forward(const struct whole *k, const float *x, float *y, float *room, float *running_mean, float *running_cov, const float *gamma, const float *beta,
-                      const float *mean_logits, const float *cov_logits, int threads) {
-    const struct tensors t = {.x = x, .y = y, .room = room, .running_mean = running_mean, .running_cov = running_cov, .gamma = gamma, .beta = beta,
-                              .mean_logits = mean_logits, .cov_logits = cov_logits};
+EXPORT int sw_forward(const struct whole *k, const float *x, float *y, float *room,
+                      float *running_mean, float *running_cov, const float *gamma,
+                      const float *beta, const float *mean_logits, const float *cov_logits,
+                      int threads) {
+    const struct tensors t = {.x = x,
+                              .y = y,
+                              .room = room,
+                              .running_mean = running_mean,
+                              .running_cov = running_cov,
+                              .gamma = gamma,
+                              .beta = beta,
+                              .mean_logits = mean_logits,
+                              .cov_logits = cov_logits};
     return chosen->forward(k, &t, threads);
 }
 
-EXPORT int sw_backward(const struct whole *k, const float *dy, const float *x, float *room, float *dx, float *grad_gamma, float *grad_beta, float *grad_mean_logits,
+EXPORT int sw_backward(const struct whole *k, const float *dy, const float *x, float *room,
+                       float *dx, float *grad_gamma, float *grad_beta, float *grad_mean_logits,
                        float *grad_cov_logits, int threads) {
-    const struct tensors t = {.x = x, .dy = dy, .dx = dx, .room = room, .grad_gamma = grad_gamma, .grad_beta = grad_beta, .grad_mean_logits = grad_mean_logits,
+    const struct tensors t = {.x = x,
+                              .dy = dy,
+                              .dx = dx,
+                              .room = room,
+                              .grad_gamma = grad_gamma,
+                              .grad_beta = grad_beta,
+                              .grad_mean_logits = grad_mean_logits,
                               .grad_cov_logits = grad_cov_logits};
     return chosen->backward(k, &t, threads);
 }

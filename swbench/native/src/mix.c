@@ -1,4 +1,5 @@
-/* y = A x + b and dx = Aᵀ dy + B x + c for every pixel: each tensor is read once, the result written once. */
+/* y = A x + b and dx = Aᵀ dy + B x + c for every pixel: each tensor is read once, the result
+ * written once. */
 #include "table.h"
 #include "team.h"
 #include "tensor.h"
@@ -28,8 +29,10 @@ struct block {
     struct ahead next[2];
 };
 
-/* rows × `across` vectors of Σ_k w[k][row] source[k][pixel] + bias[row]; of every row of what comes next two lines are fetched. */
-INLINE void tile_product(const struct block *b, const int group, const int rows, const int across, int row, int p, long line, long another, float *out, long out_stride) {
+/* rows × `across` vectors of Σ_k w[k][row] source[k][pixel] + bias[row]; of every row of what comes
+ * next two lines are fetched. */
+INLINE void tile_product(const struct block *b, const int group, const int rows, const int across,
+                         int row, int p, long line, long another, float *out, long out_stride) {
     const int stride = padded(group);
     const float *w = b->w + row, *source = b->source + p;
     vec t[TR][TV];
@@ -50,46 +53,60 @@ INLINE void tile_product(const struct block *b, const int group, const int rows,
         for (int v = 0; v < across; v++) store(out + r * out_stride + v * VL, t[r][v]);
 }
 
-INLINE void tile_write(const struct mix *k, const struct block *b, const int group, const int rows, const int across, int row, int p) {
-    const int width = across * VL, used = group - row < rows ? group - row : rows, lines = (TV * VL + LINE - 1) / LINE, part = row / rows;
+INLINE void tile_write(const struct mix *k, const struct block *b, const int group, const int rows,
+                       const int across, int row, int p) {
+    const int width = across * VL, used = group - row < rows ? group - row : rows,
+              lines = (TV * VL + LINE - 1) / LINE, part = row / rows;
     /* The tiles below each other share the lines of their pixels. */
-    const long line = p + LINE * (2 * part < lines ? 2 * part : lines - 1), another = p + LINE * (2 * part + 1 < lines ? 2 * part + 1 : lines - 1);
+    const long line = p + LINE * (2 * part < lines ? 2 * part : lines - 1),
+               another = p + LINE * (2 * part + 1 < lines ? 2 * part + 1 : lines - 1);
     if (!k->s.channels_last && p + width <= b->count && used == rows) {
-        float *out = k->y + ((b->n * k->s.channels) + b->g * group + row) * k->s.pixels + b->first + p;
-        /* Where the next tile writes: a store to memory that is not in the cache waits for it to come. */
+        float *out =
+            k->y + ((b->n * k->s.channels) + b->g * group + row) * k->s.pixels + b->first + p;
+        /* Where the next tile writes: a store to memory that is not in the cache waits for it to
+         * come. */
         for (int r = 0; r < rows; r++)
             for (int v = 0; v < across; v++) fetch_to_write(out + r * k->s.pixels + width + v * VL);
         tile_product(b, group, rows, across, row, p, line, another, out, k->s.pixels);
     } else {
         float spare[TR * TV * VL] ALIGNED;
         tile_product(b, group, rows, across, row, p, line, another, spare, width);
-        tile_store(k->y, &k->s, b->n, b->g, row, used, b->first + p, b->count - p < width ? b->count - p : width, spare, width);
+        tile_store(k->y, &k->s, b->n, b->g, row, used, b->first + p,
+                   b->count - p < width ? b->count - p : width, spare, width);
     }
 }
 
-INLINE void rows_write(const struct mix *k, const struct block *b, const int group, const int rows, int row) {
+INLINE void rows_write(const struct mix *k, const struct block *b, const int group, const int rows,
+                       int row) {
     int p = 0;
     for (; p + (TV - 1) * VL < b->count; p += TV * VL) tile_write(k, b, group, rows, TV, row, p);
     for (; p < b->count; p += VL) tile_write(k, b, group, rows, 1, row, p);
 }
 
-/* w[column][row] of a matrix given by rows, or of its transpose given by rows; rows beyond G are zero. */
+/* w[column][row] of a matrix given by rows, or of its transpose given by rows; rows beyond G are
+ * zero. */
 INLINE void coefficients(float *w, const float *matrix, const int group, int transposed) {
     const int rows = padded(group);
     if (!transposed && group % VL == 0) {
         for (int i = 0; i < group; i += VL)
-            for (int j = 0; j < group; j += VL) block_transpose(matrix + i * group + j, group, w + j * group + i, group);
+            for (int j = 0; j < group; j += VL)
+                block_transpose(matrix + i * group + j, group, w + j * group + i, group);
         return;
     }
     for (int j = 0; j < group; j++)
-        for (int i = 0; i < rows; i++) w[j * rows + i] = i >= group ? 0.0f : transposed ? matrix[j * group + i] : matrix[i * group + j];
+        for (int i = 0; i < rows; i++)
+            w[j * rows + i] = i >= group   ? 0.0f
+                              : transposed ? matrix[j * group + i]
+                                           : matrix[i * group + j];
 }
 
 /* `source`: 2G rows, `w`: two matrices, `bias`: a row, all padded. */
-INLINE void segment_product(const struct mix *k, long n, long g, long first, long last, const int group, float *source, float *w, float *bias) {
+INLINE void segment_product(const struct mix *k, long n, long g, long first, long last,
+                            const int group, float *source, float *w, float *bias) {
     const int rows = padded(group), terms = k->dy ? 2 * group : group;
     const long at = (k->shared ? 0 : n * k->groups) + g;
-    const float *a = k->a + at * group * group, *b = k->dy ? k->b + at * group * group : 0, *c = k->unbiased ? 0 : k->c + at * group;
+    const float *a = k->a + at * group * group, *b = k->dy ? k->b + at * group * group : 0,
+                *c = k->unbiased ? 0 : k->c + at * group;
     for (int i = 0; i < rows; i++) bias[i] = c && i < group ? c[i] : 0.0f;
     coefficients(w, a, group, k->transposed);
     if (b) coefficients(w + group * rows, b, group, 0);
@@ -97,7 +114,14 @@ INLINE void segment_product(const struct mix *k, long n, long g, long first, lon
         const int count = last - p < BLOCK ? (int)(last - p) : BLOCK;
         if (k->dy) block_load(source, k->dy, &k->s, n, g, p, count, 0, 0);
         block_load(source + (terms - group) * ROW, k->x, &k->s, n, g, p, count, 0, 0);
-        struct block b = {.n = n, .g = g, .first = p, .count = count, .sources = k->dy ? 2 : 1, .w = w, .source = source, .bias = bias};
+        struct block b = {.n = n,
+                          .g = g,
+                          .first = p,
+                          .count = count,
+                          .sources = k->dy ? 2 : 1,
+                          .w = w,
+                          .source = source,
+                          .bias = bias};
         b.next[0] = ahead_of(k->dy ? k->dy : k->x, &k->s, n, g, p + BLOCK, source);
         b.next[1] = ahead_of(k->x, &k->s, n, g, p + BLOCK, source);
         int row = 0;
@@ -106,26 +130,31 @@ INLINE void segment_product(const struct mix *k, long n, long g, long first, lon
     }
 }
 
-#define SEGMENT_PRODUCT(name, most, group)                                                                                \
-    static __attribute__((noinline)) void name(const struct mix *k, long n, long g, long first, long last) {              \
-        float source[2 * (most) * ROW] ALIGNED, w[2 * (most) * (most)] ALIGNED, bias[most] ALIGNED;                       \
-        segment_product(k, n, g, first, last, group, source, w, bias);                                                    \
+#define SEGMENT_PRODUCT(name, most, group)                                                         \
+    static __attribute__((noinline)) void name(const struct mix *k, long n, long g, long first,    \
+                                               long last) {                                        \
+        float source[2 * (most) * ROW] ALIGNED, w[2 * (most) * (most)] ALIGNED,                    \
+            bias[most] ALIGNED;                                                                    \
+        segment_product(k, n, g, first, last, group, source, w, bias);                             \
     }
 SEGMENT_PRODUCT(segment_product_16, 16, 16)
 SEGMENT_PRODUCT(segment_product_any, MAX_GROUP, k->s.group)
 #undef SEGMENT_PRODUCT
 
 static void mix_segment(const struct mix *k, long n, long g, long segment) {
-    const long first = segment * k->segment, last = first + k->segment < k->s.pixels ? first + k->segment : k->s.pixels;
+    const long first = segment * k->segment,
+               last = first + k->segment < k->s.pixels ? first + k->segment : k->s.pixels;
     (k->s.group == 16 ? segment_product_16 : segment_product_any)(k, n, g, first, last);
 }
 
 static void mix_item(void *context, long index) {
     const struct mix *k = context;
-    mix_segment(k, index / k->segments / k->groups, index / k->segments % k->groups, index % k->segments);
+    mix_segment(k, index / k->segments / k->groups, index / k->segments % k->groups,
+                index % k->segments);
 }
 
-/* All of one group of one image, from the end, which was read last and may still be in the cache. */
+/* All of one group of one image, from the end, which was read last and may still be in the cache.
+ */
 static void mix_pair(const struct mix *k, long n, long g) {
     for (long segment = k->segments - 1; segment >= 0; segment--) mix_segment(k, n, g, segment);
 }
@@ -139,28 +168,44 @@ static void mix_begin(struct mix *k) {
 
 static void mix_run(struct mix *k, int threads) {
     mix_begin(k);
-    sw_team_run(mix_item, k, k->s.images * k->groups * k->segments, sw_team_worth(multiply_adds(&k->s) * (k->dy ? 2 : 1), threads));
+    sw_team_run(mix_item, k, k->s.images * k->groups * k->segments,
+                sw_team_worth(multiply_adds(&k->s) * (k->dy ? 2 : 1), threads));
 }
 
-static struct mix mix_of_affine(const float *x, const float *a, const float *b, int shared, float *y, const struct shape *s) {
+static struct mix mix_of_affine(const float *x, const float *a, const float *b, int shared,
+                                float *y, const struct shape *s) {
     return (struct mix){.s = *s, .x = x, .a = a, .c = b, .y = y, .shared = shared};
 }
 
 /* dx = Aᵀ dy, where no gradient flows through the statistics. */
-static struct mix mix_of_mapped_back(const float *dy, const float *a, int shared, float *dx, const struct shape *s) {
-    return (struct mix){.s = *s, .x = dy, .a = a, .y = dx, .shared = shared, .transposed = 1, .unbiased = 1};
+static struct mix mix_of_mapped_back(const float *dy, const float *a, int shared, float *dx,
+                                     const struct shape *s) {
+    return (struct mix){
+        .s = *s, .x = dy, .a = a, .y = dx, .shared = shared, .transposed = 1, .unbiased = 1};
 }
 
-static struct mix mix_of_combine(const float *dy, const float *x, const float *a, int transposed, const float *b, const float *c, int shared, float *dx, const struct shape *s) {
-    return (struct mix){.s = *s, .x = x, .dy = dy, .a = a, .b = b, .c = c, .y = dx, .shared = shared, .transposed = transposed};
+static struct mix mix_of_combine(const float *dy, const float *x, const float *a, int transposed,
+                                 const float *b, const float *c, int shared, float *dx,
+                                 const struct shape *s) {
+    return (struct mix){.s = *s,
+                        .x = x,
+                        .dy = dy,
+                        .a = a,
+                        .b = b,
+                        .c = c,
+                        .y = dx,
+                        .shared = shared,
+                        .transposed = transposed};
 }
 
-static void affine(const float *x, const float *a, const float *b, int shared, float *y, const struct shape *s, int threads) {
+static void affine(const float *x, const float *a, const float *b, int shared, float *y,
+                   const struct shape *s, int threads) {
     struct mix k = mix_of_affine(x, a, b, shared, y, s);
     mix_run(&k, threads);
 }
 
-static void combine(const float *dy, const float *x, const float *a, int transposed, const float *b, const float *c, int shared, float *dx, const struct shape *s, int threads) {
+static void combine(const float *dy, const float *x, const float *a, int transposed, const float *b,
+                    const float *c, int shared, float *dx, const struct shape *s, int threads) {
     struct mix k = mix_of_combine(dy, x, a, transposed, b, c, shared, dx, s);
     mix_run(&k, threads);
 }

@@ -1,5 +1,6 @@
-/* The layer where no group asks for anything of another: the threads are called once and not for every pass, and a group is mapped soon after its sums, while
-   it is still in a cache. Pass by pass or in this way, results are the same to the last bit. */
+/* The layer where no group asks for anything of another: the threads are called once and not for
+   every pass, and a group is mapped soon after its sums, while it is still in a cache. Pass by pass
+   or in this way, results are the same to the last bit. */
 #include <sched.h>
 #include <stdlib.h>
 
@@ -7,8 +8,8 @@
 #include "team.h"
 #include "tensor.h"
 
-/* An item is what has to be summed before any of it can be mapped: with a batch statistic a group of all images; else one pair of image and group, or as many
-   as a vector holds. */
+/* An item is what has to be summed before any of it can be mapped: with a batch statistic a group
+   of all images; else one pair of image and group, or as many as a vector holds. */
 struct pairs {
     struct gram gram;
     struct mix map;
@@ -37,17 +38,21 @@ static struct pair pair_of(const struct pairs *k, long item, long i) {
     return k->grouped ? (struct pair){i, item} : (struct pair){at / groups, at % groups};
 }
 
-/* All of an item: what a thread has read is in its own cache when it maps it, what it has read last most likely. */
+/* All of an item: what a thread has read is in its own cache when it maps it, what it has read last
+ * most likely. */
 static void pairs_item(void *context, long item) {
     const struct pairs *k = context;
     const long count = pairs_of(k, item);
-    for (long i = 0; i < count; i++) gram_pair(&k->gram, pair_of(k, item, i).n, pair_of(k, item, i).g);
+    for (long i = 0; i < count; i++)
+        gram_pair(&k->gram, pair_of(k, item, i).n, pair_of(k, item, i).g);
     k->small(k->context, item);
-    for (long i = count - 1; k->maps && i >= 0; i--) mix_pair(&k->map, pair_of(k, item, i).n, pair_of(k, item, i).g);
+    for (long i = count - 1; k->maps && i >= 0; i--)
+        mix_pair(&k->map, pair_of(k, item, i).n, pair_of(k, item, i).g);
 }
 
 static void sum_task(const struct pairs *k, long task) {
-    const long item = task / k->sums, segments = k->gram.segments, i = task % k->sums / segments, count = pairs_of(k, item);
+    const long item = task / k->sums, segments = k->gram.segments, i = task % k->sums / segments,
+               count = pairs_of(k, item);
     const struct pair pair = pair_of(k, item, i);
     if (i < count) gram_segment(&k->gram, pair.n, pair.g, task % segments);
     /* The last to finish adds the segments up, always in the same order. */
@@ -58,9 +63,11 @@ static void sum_task(const struct pairs *k, long task) {
 }
 
 static void map_task(const struct pairs *k, long item, long task) {
-    const long segments = k->map.segments, i = pairs_of(k, item) - 1 - task / segments; /* the end was read last */
+    const long segments = k->map.segments,
+               i = pairs_of(k, item) - 1 - task / segments; /* the end was read last */
     const struct pair pair = pair_of(k, item, i);
-    /* Tasks are taken in order, so all its sums are in the hands of threads that run; on a busy machine one of them may have to be let. */
+    /* Tasks are taken in order, so all its sums are in the hands of threads that run; on a busy
+     * machine one of them may have to be let. */
     for (int tries = 0; __atomic_load_n(&k->done[item], __ATOMIC_ACQUIRE) != READY;)
         if (tries < PATIENCE)
             tries++;
@@ -69,12 +76,14 @@ static void map_task(const struct pairs *k, long item, long task) {
     if (i >= 0) mix_segment(&k->map, pair.n, pair.g, segments - 1 - task % segments);
 }
 
-/* `begun` sums; then by turns the maps of one item and as many sums as an item has, while there are any; and the last maps. */
+/* `begun` sums; then by turns the maps of one item and as many sums as an item has, while there are
+ * any; and the last maps. */
 static void pairs_task(void *context, long index) {
     const struct pairs *k = context;
     if (index < k->begun) return sum_task(k, index);
     index -= k->begun;
-    const long both = k->sums + k->maps, rest = k->items * k->sums - k->begun, turns = rest / k->sums, last = rest % k->sums;
+    const long both = k->sums + k->maps, rest = k->items * k->sums - k->begun,
+               turns = rest / k->sums, last = rest % k->sums;
     const long turn = index / both < turns ? index / both : turns, task = index - turn * both;
     if (turn < turns || task < k->maps + last) {
         if (task < k->maps)
@@ -92,24 +101,35 @@ static int has_layer_statistic(const struct layer *l) {
 }
 
 /* Whether no group of an image asks for anything of another image or group. */
-static int in_pairs(const struct layer *l) { return l->mean && !l->batch_mean && !has_layer_statistic(l); }
+static int in_pairs(const struct layer *l) {
+    return l->mean && !l->batch_mean && !has_layer_statistic(l);
+}
 
-/* Whether no group asks for anything of another, while its images do. Matrices have to be solved one by one, for those of a group do not lie side by side;
-   and pixels whose channels do would be fetched once a group. */
-static int in_groups(const struct layer *l, const struct shape *s) { return l->batch_mean && chunk(l->group) == 1 && !s->channels_last && !has_layer_statistic(l); }
+/* Whether no group asks for anything of another, while its images do. Matrices have to be solved
+   one by one, for those of a group do not lie side by side; and pixels whose channels do would be
+   fetched once a group. */
+static int in_groups(const struct layer *l, const struct shape *s) {
+    return l->batch_mean && chunk(l->group) == 1 && !s->channels_last && !has_layer_statistic(l);
+}
 
-/* From how many items a thread they are shared out whole. With fewer the threads end too far apart, the more so as all but one come late. */
+/* From how many items a thread they are shared out whole. With fewer the threads end too far apart,
+ * the more so as all but one come late. */
 #define WHOLE_ITEMS 4
 
-/* `gram` has begun; `solves`: how many times the work of a solve the small algebra is. Returns 1 when memory ran out. */
-static int pairs_run(struct pairs *k, const struct layer *l, task_fn small, void *context, int maps, int solves, int threads) {
+/* `gram` has begun; `solves`: how many times the work of a solve the small algebra is. Returns 1
+ * when memory ran out. */
+static int pairs_run(struct pairs *k, const struct layer *l, task_fn small, void *context, int maps,
+                     int solves, int threads) {
     const struct shape *s = &k->gram.s;
     k->small = small, k->context = context, k->grouped = in_groups(l, s);
     k->size = k->grouped ? s->images : chunk(s->group), k->count = s->images * k->gram.groups;
     k->items = k->grouped ? k->gram.groups : chunks(k->count, s->group);
     mix_begin(&k->map);
     const int passes = 1 + (maps ? k->gram.dy ? 2 : 1 : 0);
-    const int team = sw_team_worth(passes * multiply_adds(s) + (double)solves * SOLVE_PRODUCTS * sets_of(l) * l->groups * s->group * s->group * s->group, threads);
+    const int team =
+        sw_team_worth(passes * multiply_adds(s) + (double)solves * SOLVE_PRODUCTS * sets_of(l) *
+                                                      l->groups * s->group * s->group * s->group,
+                      threads);
     k->sums = k->size * k->gram.segments, k->maps = maps ? k->size * k->map.segments : 0;
     if (team == 1 || k->items >= WHOLE_ITEMS * team) {
         sw_team_run(pairs_item, k, k->items, team);
@@ -117,7 +137,8 @@ static int pairs_run(struct pairs *k, const struct layer *l, task_fn small, void
     }
     k->done = calloc(k->items, sizeof *k->done);
     if (!k->done) return 1;
-    /* Enough for all threads, and to have something to do until the first item can be mapped; of a group of all images no more, for it has to stay in a cache. */
+    /* Enough for all threads, and to have something to do until the first item can be mapped; of a
+     * group of all images no more, for it has to stay in a cache. */
     k->begun = k->grouped ? k->sums + team : (2 + team / k->sums) * k->sums;
     if (k->begun > k->items * k->sums) k->begun = k->items * k->sums;
     sw_team_run(pairs_task, k, k->items * (k->sums + k->maps), team);
@@ -141,10 +162,13 @@ static void there_item(void *context, long item) {
 }
 
 /* From x to y; `batch_mean` is null where there is no batch to merge. */
-static int forward_at_once(struct layer *l, const struct shape *s, const float *x, const float *shift, float *mean, float *cov, float *batch_mean, float *batch_cov, float *y,
-                           int threads) {
-    struct there small = {.s = s, .mean = mean, .cov = cov, .batch_mean = batch_mean, .batch_cov = batch_cov};
-    struct pairs k = {.gram = gram_of_moments(x, shift, mean, cov, s), .map = mix_of_affine(x, l->a, l->b, l->shared, y, s)};
+static int forward_at_once(struct layer *l, const struct shape *s, const float *x,
+                           const float *shift, float *mean, float *cov, float *batch_mean,
+                           float *batch_cov, float *y, int threads) {
+    struct there small = {
+        .s = s, .mean = mean, .cov = cov, .batch_mean = batch_mean, .batch_cov = batch_cov};
+    struct pairs k = {.gram = gram_of_moments(x, shift, mean, cov, s),
+                      .map = mix_of_affine(x, l->a, l->b, l->shared, y, s)};
     int failed = gram_begin(&k.gram) | forward_begin(&small.forward, l);
     if (!failed) failed = pairs_run(&k, l, there_item, &small, 1, 1, threads);
     gram_end(&k.gram);
@@ -164,16 +188,20 @@ static void back_item(void *context, long item) {
     const struct layer *l = k->l;
     const int grouped = in_groups(l, both->s);
     const long first = grouped ? item : item * chunk(l->group), step = grouped ? l->groups : 1;
-    const long end = grouped || first + chunk(l->group) > k->batch.count ? k->batch.count : first + chunk(l->group);
+    const long end = grouped || first + chunk(l->group) > k->batch.count ? k->batch.count
+                                                                         : first + chunk(l->group);
     for (long at = first; grouped && at < end; at += step) backward_item((void *)k, at);
     if (!grouped) backward_item((void *)k, item);
     for (long at = first; at < end; at += step) spread_pair(k, at, 0);
     if (grouped && l->share != 0) spread_batch(k, item);
 }
 
-static int backward_at_once(struct layer *l, const struct shape *s, const float *dy, const float *x, float *m, float *sums, float *dx, int threads) {
+static int backward_at_once(struct layer *l, const struct shape *s, const float *dy, const float *x,
+                            float *m, float *sums, float *dx, int threads) {
     struct back small = {.s = s};
-    struct pairs k = {.gram = gram_of_products(dy, x, l->shift, m, sums, s), .map = mix_of_combine(dy, x, l->a, 1, l->grad_b, l->grad_c, l->shared, dx, s)};
+    struct pairs k = {.gram = gram_of_products(dy, x, l->shift, m, sums, s),
+                      .map =
+                          mix_of_combine(dy, x, l->a, 1, l->grad_b, l->grad_c, l->shared, dx, s)};
     int failed = gram_begin(&k.gram) | backward_begin(&small.backward, l);
     if (!failed) failed = pairs_run(&k, l, back_item, &small, dx != 0, 2, threads);
     if (!failed) parameter_gradients(&small.backward, 0, 0);

@@ -1,23 +1,33 @@
-/* Tensors of torch that are plain memory, read through DLPack 1: one call a tensor, where Python has one for each of its properties. */
+/* Tensors of torch that are plain memory, read through DLPack 1: one call a tensor, where Python
+ * has one for each of its properties. */
 #ifndef SW_PLAIN_H
 #define SW_PLAIN_H
 #include <Python.h>
 #include <stdint.h>
 
-/* What of DLPack is needed: a tensor as a structure, and the table of functions that a tensor type has in `__dlpack_c_exchange_api__`. */
+/* What of DLPack is needed: a tensor as a structure, and the table of functions that a tensor type
+ * has in `__dlpack_c_exchange_api__`. */
 struct dl_tensor {
     void *data;
-    struct { int32_t type, id; } device;
+    struct {
+        int32_t type, id;
+    } device;
     int32_t dims;
-    struct { uint8_t code, bits; uint16_t lanes; } dtype;
+    struct {
+        uint8_t code, bits;
+        uint16_t lanes;
+    } dtype;
     int64_t *shape, *strides;
     uint64_t byte_offset;
 };
 
 struct dl_exchange {
-    struct { uint32_t major, minor; } version;
+    struct {
+        uint32_t major, minor;
+    } version;
     void *older, *allocate, *give, *take;
-    int (*view)(void *object, struct dl_tensor *out); /* what `out` points to stays the object's own; -1 with an exception set */
+    int (*view)(void *object, struct dl_tensor *out); /* what `out` points to stays the object's
+                                                         own; -1 with an exception set */
     void *stream;
 };
 
@@ -33,11 +43,15 @@ static PyObject *attribute(PyObject *of, const char *name) {
     return found;
 }
 
-/* Whether tensors of `torch` can be read: it has the table from version 2.10 on. Nothing changes if they cannot. */
+/* Whether tensors of `torch` can be read: it has the table from version 2.10 on. Nothing changes if
+ * they cannot. */
 static int read_tensors_of(PyObject *torch) {
-    PyObject *tensor = attribute(torch, "Tensor"), *nn = attribute(torch, "nn"), *parameter = attribute(nn, "Parameter");
+    PyObject *tensor = attribute(torch, "Tensor"), *nn = attribute(torch, "nn"),
+             *parameter = attribute(nn, "Parameter");
     PyObject *capsule = attribute(tensor, "__dlpack_c_exchange_api__");
-    const struct dl_exchange *table = capsule && PyCapsule_IsValid(capsule, "dlpack_exchange_api") ? PyCapsule_GetPointer(capsule, "dlpack_exchange_api") : 0;
+    const struct dl_exchange *table = capsule && PyCapsule_IsValid(capsule, "dlpack_exchange_api")
+                                          ? PyCapsule_GetPointer(capsule, "dlpack_exchange_api")
+                                          : 0;
     if (!is_neg) is_neg = PyUnicode_InternFromString("is_neg");
     const int can = is_neg && table && parameter && table->version.major == DL_MAJOR && table->view;
     if (can) {
@@ -52,7 +66,8 @@ static int read_tensors_of(PyObject *torch) {
     return can;
 }
 
-/* Whether there is memory where elements are said to be: a zero tensor of forward-mode differentiation has none. */
+/* Whether there is memory where elements are said to be: a zero tensor of forward-mode
+ * differentiation has none. */
 static int there(const struct dl_tensor *t) {
     int64_t size = 1;
     for (int i = 0; i < t->dims; i++) size *= t->shape[i];
@@ -61,15 +76,19 @@ static int there(const struct dl_tensor *t) {
 
 /* Whether `object` is a plain tensor whose memory is float32 on a CPU. */
 static int seen(PyObject *object, struct dl_tensor *t) {
-    if ((PyObject *)Py_TYPE(object) != tensor_type && (PyObject *)Py_TYPE(object) != parameter_type) return 0;
+    if ((PyObject *)Py_TYPE(object) != tensor_type && (PyObject *)Py_TYPE(object) != parameter_type)
+        return 0;
     if (exchange->view(object, t)) {
         PyErr_Clear();
         return 0;
     }
-    return t->device.type == DL_CPU && t->dtype.code == DL_FLOAT && t->dtype.bits == 32 && t->dtype.lanes == 1 && there(t);
+    return t->device.type == DL_CPU && t->dtype.code == DL_FLOAT && t->dtype.bits == 32 &&
+           t->dtype.lanes == 1 && there(t);
 }
 
-static float *memory(const struct dl_tensor *t) { return (float *)((char *)t->data + t->byte_offset); }
+static float *memory(const struct dl_tensor *t) {
+    return (float *)((char *)t->data + t->byte_offset);
+}
 
 /* How many elements lie side by side, or -1 if they do not. */
 static int64_t dense(const struct dl_tensor *t) {
@@ -81,7 +100,8 @@ static int64_t dense(const struct dl_tensor *t) {
     return size;
 }
 
-/* `count` or, where `least`, at least that many floats side by side, of any shape; null if it is not. */
+/* `count` or, where `least`, at least that many floats side by side, of any shape; null if it is
+ * not. */
 static float *row(PyObject *object, long count, int least) {
     struct dl_tensor t;
     if (!seen(object, &t)) return 0;
@@ -98,10 +118,12 @@ static int negative(PyObject *tensor) {
     return is;
 }
 
-/* The same or, for None, nothing; `plain` is cleared for what is neither. A parameter is asked only if it was computed. */
+/* The same or, for None, nothing; `plain` is cleared for what is neither. A parameter is asked only
+ * if it was computed. */
 static float *row_or_none(PyObject *object, long count, int *plain) {
     if (object == Py_None) return 0;
-    float *found = (PyObject *)Py_TYPE(object) == tensor_type && negative(object) ? 0 : row(object, count, 0);
+    float *found =
+        (PyObject *)Py_TYPE(object) == tensor_type && negative(object) ? 0 : row(object, count, 0);
     if (!found) *plain = 0;
     return found;
 }
@@ -110,7 +132,9 @@ static float *row_or_none(PyObject *object, long count, int *plain) {
 static float *matrices_or_none(PyObject *object, long groups, long rows, long columns, int *plain) {
     struct dl_tensor t;
     if (object == Py_None) return 0;
-    if (seen(object, &t) && t.dims == 3 && t.shape[0] == groups && t.shape[1] == rows && t.shape[2] == columns && dense(&t) >= 0) return memory(&t);
+    if (seen(object, &t) && t.dims == 3 && t.shape[0] == groups && t.shape[1] == rows &&
+        t.shape[2] == columns && dense(&t) >= 0)
+        return memory(&t);
     *plain = 0;
     return 0;
 }

@@ -1,6 +1,7 @@
 /* Small square matrices, in one of two layouts.
    rows  (lanes = 1):  one n × n matrix, n a multiple of VL, a row is n / VL vectors.
-   lanes (lanes = VL): VL matrices side by side, element (i, j) of all of them is vector i·n + j, n a multiple of 4. */
+   lanes (lanes = VL): VL matrices side by side, element (i, j) of all of them is vector i·n + j, n
+   a multiple of 4. */
 #ifndef SW_SMALL_H
 #define SW_SMALL_H
 #include "transpose.h"
@@ -15,7 +16,8 @@ INLINE void rows_product(const float *a, const float *b, float *c, const int n, 
         for (int i = 0; i < n; i += down) {
             vec t[MOST][3];
             for (int r = 0; r < down; r++)
-                for (int v = 0; v < across; v++) t[r][v] = add ? *(const vec *)(c + (i + r) * n + j + v * VL) : (vec){0};
+                for (int v = 0; v < across; v++)
+                    t[r][v] = add ? *(const vec *)(c + (i + r) * n + j + v * VL) : (vec){0};
             for (int k = 0; k < n; k++)
                 for (int v = 0; v < across; v++) {
                     const vec right = *(const vec *)(b + k * n + j + v * VL);
@@ -26,7 +28,8 @@ INLINE void rows_product(const float *a, const float *b, float *c, const int n, 
         }
 }
 
-INLINE void lanes_product(const float *left, const float *right, float *out, const int n, const int add) {
+INLINE void lanes_product(const float *left, const float *right, float *out, const int n,
+                          const int add) {
     enum { DOWN = 4, ACROSS = REGISTERS == 32 ? 4 : 2 };
     const vec *a = (const vec *)left, *b = (const vec *)right;
     vec *c = (vec *)out;
@@ -45,9 +48,15 @@ INLINE void lanes_product(const float *left, const float *right, float *out, con
         }
 }
 
-#define PRODUCTS(kind, n)                                                                                                                              \
-    static __attribute__((noinline)) void kind##_product_##n(const float *a, const float *b, float *c) { kind##_product(a, b, c, n, 0); }              \
-    static __attribute__((noinline)) void kind##_product_add_##n(const float *a, const float *b, float *c) { kind##_product(a, b, c, n, 1); }
+#define PRODUCTS(kind, n)                                                                          \
+    static __attribute__((noinline)) void kind##_product_##n(const float *a, const float *b,       \
+                                                             float *c) {                           \
+        kind##_product(a, b, c, n, 0);                                                             \
+    }                                                                                              \
+    static __attribute__((noinline)) void kind##_product_add_##n(const float *a, const float *b,   \
+                                                                 float *c) {                       \
+        kind##_product(a, b, c, n, 1);                                                             \
+    }
 PRODUCTS(rows, 16)
 PRODUCTS(rows, 32)
 PRODUCTS(rows, 48)
@@ -57,13 +66,24 @@ PRODUCTS(lanes, 8)
 PRODUCTS(lanes, 12)
 #undef PRODUCTS
 
-#define PICK(name) (lanes > 1 ? (n == 4 ? lanes_##name##_4 : n == 8 ? lanes_##name##_8 : lanes_##name##_12) \
-                              : (n == 16 ? rows_##name##_16 : n == 32 ? rows_##name##_32 : n == 48 ? rows_##name##_48 : rows_##name##_64))
+#define PICK(name)                                                                                 \
+    (lanes > 1 ? (n == 4   ? lanes_##name##_4                                                      \
+                  : n == 8 ? lanes_##name##_8                                                      \
+                           : lanes_##name##_12)                                                    \
+               : (n == 16   ? rows_##name##_16                                                     \
+                  : n == 32 ? rows_##name##_32                                                     \
+                  : n == 48 ? rows_##name##_48                                                     \
+                            : rows_##name##_64))
 
-INLINE void times(const float *a, const float *b, float *c, const int n, const int lanes) { PICK(product)(a, b, c); }
-INLINE void times_add(const float *a, const float *b, float *c, const int n, const int lanes) { PICK(product_add)(a, b, c); }
+INLINE void times(const float *a, const float *b, float *c, const int n, const int lanes) {
+    PICK(product)(a, b, c);
+}
+INLINE void times_add(const float *a, const float *b, float *c, const int n, const int lanes) {
+    PICK(product_add)(a, b, c);
+}
 
-/* The vector of row i of the identity that starts at column j (rows), or the whole element (lanes). */
+/* The vector of row i of the identity that starts at column j (rows), or the whole element (lanes).
+ */
 INLINE vec identity(int i, int j, const int lanes) {
     static const float window[2 * VL + 1] = {[VL] = 1.0f};
     if (lanes > 1) return (vec){0} + (i == j ? 1.0f : 0.0f);
@@ -71,12 +91,12 @@ INLINE vec identity(int i, int j, const int lanes) {
 }
 
 /* Runs `body` with `e` the offset of each vector and `eye` that of the identity. */
-#define FOR_VECTORS(body)                                               \
-    for (int i = 0, e = 0; i < n; i++)                                  \
-        for (int j = 0; j < n; j += lanes > 1 ? 1 : VL, e += VL) {      \
-            const vec eye = identity(i, j, lanes);                      \
-            (void)eye;                                                  \
-            body;                                                       \
+#define FOR_VECTORS(body)                                                                          \
+    for (int i = 0, e = 0; i < n; i++)                                                             \
+        for (int j = 0; j < n; j += lanes > 1 ? 1 : VL, e += VL) {                                 \
+            const vec eye = identity(i, j, lanes);                                                 \
+            (void)eye;                                                                             \
+            body;                                                                                  \
         }
 #define AT(p) (*(vec *)((p) + e))
 
@@ -92,7 +112,8 @@ INLINE void transpose(const float *a, float *t, const int n, const int lanes) {
 }
 
 /* h = αI + βm + γm², with m² in `square`. */
-INLINE void polynomial(const float *coefficients, const float *m, const float *square, float *h, const int n, const int lanes) {
+INLINE void polynomial(const float *coefficients, const float *m, const float *square, float *h,
+                       const int n, const int lanes) {
     const float alpha = coefficients[0], beta = coefficients[1], gamma = coefficients[2];
     FOR_VECTORS(AT(h) = alpha * eye + beta * AT(m) + gamma * AT(square))
 }

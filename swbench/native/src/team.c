@@ -1,14 +1,19 @@
-/* The team: GOMP_parallel of torch's own runtime, given by address, so that no second pool of threads competes with it. */
+/* The team: GOMP_parallel of torch's own runtime, given by address, so that no second pool of
+ * threads competes with it. */
 #include "team.h"
 
-typedef void (*gomp_parallel_fn)(void (*body)(void *), void *data, unsigned threads, unsigned flags);
+typedef void (*gomp_parallel_fn)(void (*body)(void *), void *data, unsigned threads,
+                                 unsigned flags);
 
 static gomp_parallel_fn gomp_parallel = 0;
 
 /* Called once after loading; without it everything runs on the calling thread. */
-__attribute__((visibility("default"))) void sw_team_runtime(void *address) { gomp_parallel = (gomp_parallel_fn)address; }
+__attribute__((visibility("default"))) void sw_team_runtime(void *address) {
+    gomp_parallel = (gomp_parallel_fn)address;
+}
 
-/* At 40 to 80 multiply-adds a nanosecond 50 to 100 µs, of which a second thread would save half; a sleeping one was seen to take as long to come. */
+/* At 40 to 80 multiply-adds a nanosecond 50 to 100 µs, of which a second thread would save half; a
+ * sleeping one was seen to take as long to come. */
 #define LEAST_PRODUCTS 4e6
 
 int sw_team_worth(double products, int threads) { return products < LEAST_PRODUCTS ? 1 : threads; }
@@ -22,13 +27,16 @@ struct team {
 static void body(void *data) {
     struct team *team = data;
     long item;
-    while ((item = __atomic_fetch_add(&team->next, 1, __ATOMIC_RELAXED)) < team->items) team->task(team->context, item);
+    while ((item = __atomic_fetch_add(&team->next, 1, __ATOMIC_RELAXED)) < team->items)
+        team->task(team->context, item);
 }
 
 void sw_team_run(task_fn task, void *context, long items, int threads) {
     struct team team = {task, context, items, 0};
     if (threads > 1 && items > 1 && gomp_parallel)
-        gomp_parallel(body, &team, (unsigned)threads, 0); /* always the full team: libgomp starts threads anew when its size changes */
+        gomp_parallel(
+            body, &team, (unsigned)threads,
+            0); /* always the full team: libgomp starts threads anew when its size changes */
     else
         body(&team);
 }

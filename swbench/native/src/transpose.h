@@ -1,4 +1,5 @@
-/* Transposes a VL × VL block in registers: log2(VL) rounds that swap the off-diagonal blocks of d × d (generated masks). */
+/* Transposes a VL × VL block in registers: log2(VL) rounds that swap the off-diagonal blocks of d ×
+ * d (generated masks). */
 #ifndef SW_TRANSPOSE_H
 #define SW_TRANSPOSE_H
 #include "vector.h"
@@ -10,16 +11,25 @@
 #endif
 
 #ifdef HAVE_SHUFFLE
-/* Lane l of LOW(d): b[l-d] where l has bit d, else a[l]; of HIGH(d): b[l] where l has bit d, else a[l+d]. */
+/* Lane l of LOW(d): b[l-d] where l has bit d, else a[l]; of HIGH(d): b[l] where l has bit d, else
+ * a[l+d]. */
 #if VL == 16
-#define LOW_1(a, b) __builtin_shufflevector(a, b, 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30)
-#define HIGH_1(a, b) __builtin_shufflevector(a, b, 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31)
-#define LOW_2(a, b) __builtin_shufflevector(a, b, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29)
-#define HIGH_2(a, b) __builtin_shufflevector(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31)
-#define LOW_4(a, b) __builtin_shufflevector(a, b, 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27)
-#define HIGH_4(a, b) __builtin_shufflevector(a, b, 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31)
-#define LOW_8(a, b) __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23)
-#define HIGH_8(a, b) __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31)
+#define LOW_1(a, b)                                                                                \
+    __builtin_shufflevector(a, b, 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30)
+#define HIGH_1(a, b)                                                                               \
+    __builtin_shufflevector(a, b, 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31)
+#define LOW_2(a, b)                                                                                \
+    __builtin_shufflevector(a, b, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29)
+#define HIGH_2(a, b)                                                                               \
+    __builtin_shufflevector(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31)
+#define LOW_4(a, b)                                                                                \
+    __builtin_shufflevector(a, b, 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27)
+#define HIGH_4(a, b)                                                                               \
+    __builtin_shufflevector(a, b, 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31)
+#define LOW_8(a, b)                                                                                \
+    __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23)
+#define HIGH_8(a, b)                                                                               \
+    __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31)
 #elif VL == 8
 #define LOW_1(a, b) __builtin_shufflevector(a, b, 0, 8, 2, 10, 4, 12, 6, 14)
 #define HIGH_1(a, b) __builtin_shufflevector(a, b, 1, 9, 3, 11, 5, 13, 7, 15)
@@ -34,14 +44,14 @@
 #define HIGH_2(a, b) __builtin_shufflevector(a, b, 2, 3, 6, 7)
 #endif
 
-#define ROUND(d)                                   \
-    for (int i = 0; i < VL; i++)                   \
-        if (!(i & d)) {                            \
-            const vec a = r[i], b = r[i + d];      \
-            r[i] = LOW_##d(a, b);                  \
-            r[i + d] = HIGH_##d(a, b);             \
+#define ROUND(d)                                                                                   \
+    for (int i = 0; i < VL; i++)                                                                   \
+        if (!(i & d)) {                                                                            \
+            const vec a = r[i], b = r[i + d];                                                      \
+            r[i] = LOW_##d(a, b);                                                                  \
+            r[i + d] = HIGH_##d(a, b);                                                             \
         }
-#define FOLD(d) \
+#define FOLD(d)                                                                                    \
     for (int i = 0; i < d; i++) r[i] = LOW_##d(r[i], r[i + d]) + HIGH_##d(r[i], r[i + d]);
 #endif
 

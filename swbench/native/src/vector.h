@@ -1,4 +1,5 @@
-/* One vector register: VL floats of GCC's and clang's vector extensions, and how many of them a loop may keep. */
+/* One vector register: VL floats of GCC's and clang's vector extensions, and how many of them a
+ * loop may keep. */
 #ifndef SW_VECTOR_H
 #define SW_VECTOR_H
 

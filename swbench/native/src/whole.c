@@ -1,4 +1,5 @@
-/* The layer in one call each way: moments, merge, running statistics, mixture, solve, map; and products, small gradients, map. */
+/* The layer in one call each way: moments, merge, running statistics, mixture, solve, map; and
+ * products, small gradients, map. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,23 +8,34 @@
 #include "tensor.h"
 #include "whole.h"
 
-static struct shape shape_of_whole(const struct whole *k) { return (struct shape){k->images, k->channels, k->pixels, k->group, k->channels_last}; }
+static struct shape shape_of_whole(const struct whole *k) {
+    return (struct shape){k->images, k->channels, k->pixels, k->group, k->channels_last};
+}
 
-/* Where in the room lies what is not in `struct layer`: the statistics, and the parameters as the way there saw them. */
+/* Where in the room lies what is not in `struct layer`: the statistics, and the parameters as the
+ * way there saw them. */
 struct parts {
     float *shift, *mean, *cov, *batch_mean, *batch_cov, *gamma, *mean_logits, *cov_logits;
 };
 
-/* The room's parts in order; with a null room the pointers are offsets from it and the end is the number of floats. */
+/* The room's parts in order; with a null room the pointers are offsets from it and the end is the
+ * number of floats. */
 static float *lay_out(const struct whole *k, float *room, struct layer *l, struct parts *p) {
-    const int alone = k->training && k->images == 1 && k->uses_batch, images = alone || k->uses_image;
+    const int alone = k->training && k->images == 1 && k->uses_batch,
+              images = alone || k->uses_image;
     const long vectors = k->channels, matrices = k->channels * k->group;
-    *l = (struct layer){.statistics = k->statistics, .kinds = k->kinds, .images = images ? k->images : 1, .groups = k->channels / k->group, .group = k->group};
+    *l = (struct layer){.statistics = k->statistics,
+                        .kinds = k->kinds,
+                        .images = images ? k->images : 1,
+                        .groups = k->channels / k->group,
+                        .group = k->group};
     l->shared = !images, l->eps = k->eps, l->per_pixel = 1.0 / k->pixels;
     l->share = k->training && k->uses_batch ? 1.0 / k->images : 0;
     float *next = room;
     const long sets = l->images;
-#define TAKE(count) next; next += count
+#define TAKE(count)                                                                                \
+    next;                                                                                          \
+    next += count
     p->shift = TAKE(k->images * vectors);
     p->mean = TAKE(k->images * vectors);
     p->cov = TAKE(k->images * matrices);
@@ -65,17 +77,23 @@ static int whole_forward(const struct whole *k, const struct tensors *t, int thr
     l.beta = t->beta;
     for (long n = 0; n < k->images; n++)
         for (long c = 0; c < k->channels; c++)
-            p.shift[n * k->channels + c] = t->x[n * k->channels * k->pixels + (k->channels_last ? k->centre * k->channels + c : c * k->pixels + k->centre)];
-    const int summed = k->training || k->uses_image, merged = k->training && k->uses_batch && k->images > 1;
+            p.shift[n * k->channels + c] =
+                t->x[n * k->channels * k->pixels +
+                     (k->channels_last ? k->centre * k->channels + c : c * k->pixels + k->centre)];
+    const int summed = k->training || k->uses_image,
+              merged = k->training && k->uses_batch && k->images > 1;
     if (k->uses_batch && !k->training) {
         memcpy(p.batch_mean, t->running_mean, sizeof(float) * k->channels);
         memcpy(p.batch_cov, t->running_cov, sizeof(float) * k->channels * k->group);
     }
     if (summed && (in_pairs(&l) || in_groups(&l, &s))) {
-        if (forward_at_once(&l, &s, t->x, p.shift, p.mean, p.cov, merged ? p.batch_mean : 0, p.batch_cov, t->y, threads)) return 1;
+        if (forward_at_once(&l, &s, t->x, p.shift, p.mean, p.cov, merged ? p.batch_mean : 0,
+                            p.batch_cov, t->y, threads))
+            return 1;
     } else {
         if (summed && moments(t->x, p.shift, p.mean, p.cov, &s, threads)) return 1;
-        for (long g = 0; merged && g < l.groups; g++) merge(&s, p.mean, p.cov, p.batch_mean, p.batch_cov, g);
+        for (long g = 0; merged && g < l.groups; g++)
+            merge(&s, p.mean, p.cov, p.batch_mean, p.batch_cov, g);
         if (mix_and_solve(&l, threads)) return 1;
         affine(t->x, l.a, l.b, l.shared, t->y, &s, threads);
     }
@@ -97,10 +115,15 @@ static int whole_backward(const struct whole *k, const struct tensors *t, int th
     float *m = room, *sums = m + matrices;
     l.grad_b = sums + vectors, l.grad_c = l.grad_b + matrices;
     l.m = m, l.s = sums, l.images = k->images;
-    l.grad_gamma = t->grad_gamma, l.grad_beta = t->grad_beta, l.grad_mean_logits = t->grad_mean_logits, l.grad_cov_logits = t->grad_cov_logits;
-    const int through = k->uses_image || l.share != 0, at_once = through && (in_pairs(&l) || in_groups(&l, &s)); /* whether a gradient flows through the statistics */
+    l.grad_gamma = t->grad_gamma, l.grad_beta = t->grad_beta,
+    l.grad_mean_logits = t->grad_mean_logits, l.grad_cov_logits = t->grad_cov_logits;
+    const int through = k->uses_image || l.share != 0,
+              at_once = through &&
+                        (in_pairs(&l) ||
+                         in_groups(&l, &s)); /* whether a gradient flows through the statistics */
     const int failed = at_once ? backward_at_once(&l, &s, t->dy, t->x, m, sums, t->dx, threads)
-                               : products(t->dy, t->x, p.shift, m, sums, &s, threads) || small_gradients(&l, threads);
+                               : products(t->dy, t->x, p.shift, m, sums, &s, threads) ||
+                                     small_gradients(&l, threads);
     if (!failed && !at_once && t->dx) {
         if (through)
             combine(t->dy, t->x, l.a, 1, l.grad_b, l.grad_c, l.shared, t->dx, &s, threads);

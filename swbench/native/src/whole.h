@@ -4,7 +4,8 @@
 
 /* What all calls for inputs of one shape have in common. */
 struct whole {
-    long images, channels, pixels, centre; /* `centre`: the pixel of every image whose values serve as its shift */
+    long images, channels, pixels,
+        centre; /* `centre`: the pixel of every image whose values serve as its shift */
     int group, channels_last;
     const int *statistics;
     int kinds, uses_batch, uses_image, training;
@@ -15,7 +16,8 @@ struct whole {
 struct tensors {
     const float *x, *dy;
     float *y, *dx;
-    float *room; /* sw_room floats, written on the way there; on the way back all that is read beside x and dy */
+    float *room; /* sw_room floats, written on the way there; on the way back all that is read
+                    beside x and dy */
     float *running_mean, *running_cov;
     const float *gamma, *beta, *mean_logits, *cov_logits;
     float *grad_gamma, *grad_beta, *grad_mean_logits, *grad_cov_logits;

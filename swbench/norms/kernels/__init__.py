@@ -1,4 +1,6 @@
-"""Kernel sets by name: who makes the passes over the full tensors. To add one: a `Kernels` subclass and a line in the table."""
+"""Kernel sets by name: who makes the passes over the full tensors. To add one: a `Kernels` subclass
+and a line in the table.
+"""
 
 from functools import cache
 from typing import TYPE_CHECKING
@@ -18,7 +20,9 @@ TABLE = Registry(
         "torch": "swbench.norms.kernels.aten:AtenKernels",
     },
 )
-"""In order of preference: the first set that can take a tensor gets it. `torch` is last and takes every tensor."""
+"""In order of preference: the first set that can take a tensor gets it. `torch` is last and takes
+every tensor.
+"""
 
 
 def names() -> tuple[str, ...]:
@@ -35,15 +39,21 @@ def named(name: str) -> "Kernels":
 def kernels_for(x: "Tensor", wanted: str = "auto") -> "Kernels":
     """The kernel set named `wanted`, or with `auto` the first in the table that takes `x`.
 
-    Raises UnknownName for an unknown name, ValueError if the set wanted does not take `x`: C would read another dtype as its own.
+    Raises UnknownName for an unknown name, ValueError if the set wanted does not take `x`: C would
+    read another dtype as its own.
     """
     if wanted != "auto":
         kernels = named(wanted)
         if kernels.takes(x):
             return kernels
-        raise ValueError(f"kernel set {wanted!r} does not take {x.dtype} on {x.device}; leave `kernels` at 'auto', or choose 'torch'")
+        raise ValueError(
+            f"kernel set {wanted!r} does not take {x.dtype} on {x.device}; leave "
+            "`kernels` at 'auto', or choose 'torch'"
+        )
     for name in TABLE:
         kernels = named(name)
         if kernels.takes(x):
             return kernels
-    raise ValueError(f"no kernel set takes a tensor of shape {tuple(x.shape)}, {x.dtype}, on {x.device}")
+    raise ValueError(
+        f"no kernel set takes a tensor of shape {tuple(x.shape)}, {x.dtype}, on {x.device}"
+    )

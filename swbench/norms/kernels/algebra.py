@@ -1,7 +1,9 @@
-"""The small algebra of a whitening layer: statistics to A and b, and the way back, on matrices of G×G.
+"""The small algebra of a whitening layer: statistics to A and b, and the way back, on matrices of
+G×G.
 
-At batch 1 dispatching these operations is what they cost, so they are few: one addition where a single covariance is used as it
-is (BW, IW, and SW^a on a batch of one image, where both covariances are the same), a handful of multiply-adds elsewhere.
+At batch 1 dispatching these operations is what they cost, so they are few: one addition where a
+single covariance is used as it is (BW, IW, and SW^a on a batch of one image, where both covariances
+are the same), a handful of multiply-adds elsewhere.
 """
 
 from collections.abc import Callable
@@ -15,11 +17,15 @@ from swbench.norms.statistics import Statistics
 from swbench.solvers.base import Solver
 
 Reduce = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Sums the gradients of the batch mean (g, G) and the batch covariance (g, G, G) over ranks, times this rank's share of the batch."""
+"""Sums the gradients of the batch mean (g, G) and the batch covariance (g, G, G) over ranks, times
+this rank's share of the batch.
+"""
 
 
 class Parameters(NamedTuple):
-    """A layer's learnt parameters in the statistics dtype: γ and β (C,) or None, the mean and covariance logits (K,) or None."""
+    """A layer's learnt parameters in the statistics dtype: γ and β (C,) or None, the mean and
+    covariance logits (K,) or None.
+    """
 
     gamma: Tensor | None = None
     beta: Tensor | None = None
@@ -28,7 +34,9 @@ class Parameters(NamedTuple):
 
 
 class Solved(NamedTuple):
-    """y = A x + b, and what the way back needs. n is N, or 1 where all images share their matrices."""
+    """y = A x + b, and what the way back needs. n is N, or 1 where all images share their
+    matrices.
+    """
 
     a: Tensor
     """diag(γ) W, (n, g, G, G)."""
@@ -45,7 +53,8 @@ class Solved(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """dx = Aᵀ dy + B x + c, and the gradients of the parameters (None where there is no such parameter).
+    """dx = Aᵀ dy + B x + c, and the gradients of the parameters (None where there is no such
+    parameter).
 
     `b` and `c` are None where no gradient flows through statistics (BW in eval mode).
     """
@@ -75,20 +84,32 @@ def _sources(recipe: Recipe, stats: Statistics) -> tuple[_Source, ...]:
     return (batch, image) if recipe.uses_image else (batch,)
 
 
-def mix_and_solve(recipe: Recipe, solver: Solver, stats: Statistics, parameters: Parameters) -> Solved:
-    """μ̂ = Σ ω_k μ_k, Σ̂ = Σ ω'_k Σ_k + εI (Pan et al. 2019, eqs. 5, 6), W by `solver`, then A and b."""
+def mix_and_solve(
+    recipe: Recipe, solver: Solver, stats: Statistics, parameters: Parameters
+) -> Solved:
+    """μ̂ = Σ ω_k μ_k, Σ̂ = Σ ω'_k Σ_k + εI (Pan et al. 2019, eqs. 5, 6), W by `solver`, then A and
+    b.
+    """
     mean, cov, mixed = mixture(recipe, stats, parameters)
     shape = cov.shape
     n, g, group, _ = shape
     w, saved = solver.forward(cov.view(-1, group, group))
     a = w if parameters.gamma is None else w * tiled(parameters.gamma, n).view(-1, group, 1)
     column = mean.view(-1, group, 1)
-    b = torch.bmm(a, column).neg_() if parameters.beta is None else torch.baddbmm(tiled(parameters.beta, n).view(-1, group, 1), a, column, alpha=-1)
+    b = (
+        torch.bmm(a, column).neg_()
+        if parameters.beta is None
+        else torch.baddbmm(tiled(parameters.beta, n).view(-1, group, 1), a, column, alpha=-1)
+    )
     return Solved(a.view(shape), b.view(n, g, group), w.view(shape), mean, saved, mixed)
 
 
-def mixture(recipe: Recipe, stats: Statistics, parameters: Parameters) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-    """μ̂ (n, g, G) and Σ̂ + εI (n, g, G, G), eqs. 5 and 6, and what the way back through the weights needs."""
+def mixture(
+    recipe: Recipe, stats: Statistics, parameters: Parameters
+) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+    """μ̂ (n, g, G) and Σ̂ + εI (n, g, G, G), eqs. 5 and 6, and what the way back through the
+    weights needs.
+    """
     sources = _sources(recipe, stats)
     first = sources[0]
     constants = basis(recipe, len(sources), first.cov)
@@ -102,12 +123,21 @@ def tiled(vector: Tensor, n: int) -> Tensor:
     return vector if n == 1 else vector.repeat(n)
 
 
-def _mix(recipe: Recipe, stats: Statistics, sources: tuple[_Source, ...], constants: Basis, parameters: Parameters):
+def _mix(
+    recipe: Recipe,
+    stats: Statistics,
+    sources: tuple[_Source, ...],
+    constants: Basis,
+    parameters: Parameters,
+):
     mean_weights, cov_weights = parameters.mean_logits.softmax(0), parameters.cov_logits.softmax(0)
     group = recipe.group
     mean_factors = mean_weights @ constants.mean
     cov_factors = (cov_weights @ constants.cov).view(-1, group, group)
-    mean, cov = mean_factors[0] * sources[0].mean, torch.addcmul(constants.eps_eye, sources[0].cov, cov_factors[0])
+    mean, cov = (
+        mean_factors[0] * sources[0].mean,
+        torch.addcmul(constants.eps_eye, sources[0].cov, cov_factors[0]),
+    )
     if len(sources) == 2:
         mean = torch.addcmul(mean, sources[1].mean, mean_factors[1])
         cov = torch.addcmul(cov, sources[1].cov, cov_factors[1])
@@ -116,13 +146,17 @@ def _mix(recipe: Recipe, stats: Statistics, sources: tuple[_Source, ...], consta
         var, centre = torch.var_mean(stats.mean, (1, 2), correction=0, keepdim=True)
         var = var + stats.cov.diagonal(dim1=-2, dim2=-1).mean((1, 2), keepdim=True)
         mean = torch.addcmul(mean, centre, mean_factors[-1])
-        cov = torch.addcmul(cov, constants.eye, (var * cov_weights[recipe.layer_index]).unsqueeze(-1))
+        cov = torch.addcmul(
+            cov, constants.eye, (var * cov_weights[recipe.layer_index]).unsqueeze(-1)
+        )
         mixed = (*mixed, centre, var)
     return mean, cov, mixed
 
 
 def remixed(recipe: Recipe, stats: Statistics, parameters: Parameters, solved: Solved) -> Solved:
-    """`solved` with what the mixture saves, where a fused set saved nothing and hands over to `small_gradients` here."""
+    """`solved` with what the mixture saves, where a fused set saved nothing and hands over to
+    `small_gradients` here.
+    """
     sources = _sources(recipe, stats)
     if solved.mixed or (recipe.all_full and len(sources) == 1):
         return solved
@@ -144,14 +178,17 @@ def small_gradients(
 ) -> Gradients:
     """The way back from Σ dy (x − shift)ᵀ and Σ dy: see `Kernels.small_gradients`.
 
-    With ∂μ̂ = −Aᵀ Σ dy and ∂Σ̂ from the solver, a mean μ and covariance Σ over P pixels pass on
-    dx = (2/P) ∂Σ (x − μ) + ∂μ/P, and a batch covariance Σ_b = mean(Σ_n) + cov(μ_n) does the same with its own μ_b and P.
+    With ∂μ̂ = −Aᵀ Σ dy and ∂Σ̂ from the solver, a mean μ and covariance Σ over P pixels pass on dx
+    = (2/P) ∂Σ (x − μ) + ∂μ/P, and a batch covariance Σ_b = mean(Σ_n) + cov(μ_n) does the same with
+    its own μ_b and P.
     """
     shape = solved.w.shape
     n, g, group, _ = shape
     gamma, beta, count = parameters.gamma, parameters.beta, n * g
     apart = (solved.mean - shift.view(-1, g, group)).view(-1, 1, group)
-    m = torch.baddbmm(m.view(-1, group, group), s.view(-1, group, 1), apart, alpha=-1).view(-1, *shape[1:])
+    m = torch.baddbmm(m.view(-1, group, group), s.view(-1, group, 1), apart, alpha=-1).view(
+        -1, *shape[1:]
+    )
     if n < len(m):
         m, s = m.sum(0, keepdim=True), s.sum(0, keepdim=True)
     m, column = m.view(count, group, group), s.view(count, group, 1)
@@ -161,33 +198,61 @@ def small_gradients(
     first = sources[0]
     if first.of_batch and len(sources) == 1 and not stats.share:
         return Gradients(None, None, grad_gamma, grad_beta)
-    d_cov = solver.gradient(solved.saved, m if gamma is None else m * tiled(gamma, n).view(count, group, 1)).view(shape)
+    d_cov = solver.gradient(
+        solved.saved, m if gamma is None else m * tiled(gamma, n).view(count, group, 1)
+    ).view(shape)
     minus_d_mean = torch.bmm(solved.a.view(count, group, group).mT, column).view(n, g, group)
     if solved.mixed:
-        mixture = _unmix(recipe, stats, sources, solved.mixed, minus_d_mean.neg_(), d_cov, shift, pixels, reduce)
-        return Gradients(mixture.b, mixture.c, grad_gamma, grad_beta, mixture.mean_logits, mixture.cov_logits)
+        mixture = _unmix(
+            recipe, stats, sources, solved.mixed, minus_d_mean.neg_(), d_cov, shift, pixels, reduce
+        )
+        return Gradients(
+            mixture.b, mixture.c, grad_gamma, grad_beta, mixture.mean_logits, mixture.cov_logits
+        )
     per_pixel = stats.share / pixels if first.of_batch else 1 / pixels
     if first.of_batch and reduce is not None:
         minus_d_mean, d_cov = (t.unsqueeze(0) for t in reduce(minus_d_mean[0], d_cov[0]))
     b = d_cov * (2 * per_pixel)
     c = _offset(minus_d_mean, -per_pixel, b, first.mean)
-    logits = (None if p is None else torch.zeros_like(p) for p in (parameters.mean_logits, parameters.cov_logits))
+    logits = (
+        None if p is None else torch.zeros_like(p)
+        for p in (parameters.mean_logits, parameters.cov_logits)
+    )
     return Gradients(b, c, grad_gamma, grad_beta, *logits)
 
 
 def _offset(d_mean: Tensor, per_pixel: float, b: Tensor, mean: Tensor) -> Tensor:
     """∂μ/P − B μ for every item, in the shape of `d_mean`."""
     group = mean.shape[-1]
-    product = torch.baddbmm(d_mean.view(-1, group, 1), b.view(-1, group, group), mean.view(-1, group, 1), beta=per_pixel, alpha=-1)
+    product = torch.baddbmm(
+        d_mean.view(-1, group, 1),
+        b.view(-1, group, group),
+        mean.view(-1, group, 1),
+        beta=per_pixel,
+        alpha=-1,
+    )
     return product.view(d_mean.shape)
 
 
-def _unmix(recipe, stats, sources, mixed, d_mean: Tensor, d_cov: Tensor, shift: Tensor, pixels: int, reduce: Reduce | None) -> Gradients:
-    """What ∂μ̂ and ∂Σ̂ pass on through the mixture. Here is where the batch's gradient sums are formed."""
+def _unmix(
+    recipe,
+    stats,
+    sources,
+    mixed,
+    d_mean: Tensor,
+    d_cov: Tensor,
+    shift: Tensor,
+    pixels: int,
+    reduce: Reduce | None,
+) -> Gradients:
+    """What ∂μ̂ and ∂Σ̂ pass on through the mixture. Here is where the batch's gradient sums are
+    formed.
+    """
     mean_weights, cov_weights, mean_factors, cov_factors, *layer = mixed
     constants = basis(recipe, len(sources), d_cov)
     shift = shift.view(-1, *d_mean.shape[1:])[: len(d_mean)]
-    # What each source's mean and covariance are multiplied by; the softmax makes any common offset of the means (shift) vanish.
+    # What each source's mean and covariance are multiplied by; the softmax makes any common offset
+    # of the means (shift) vanish.
     means = [(d_mean * (source.mean - shift)).sum() for source in sources]
     covs = [(d_cov * source.cov).sum((0, 1)) for source in sources]
     image = sources[-1]
@@ -199,7 +264,9 @@ def _unmix(recipe, stats, sources, mixed, d_mean: Tensor, d_cov: Tensor, shift: 
         d_var = trace * (cov_weights[recipe.layer_index] / stats.mean[0].numel())
         image_d_cov = torch.addcmul(image_d_cov, constants.eye, d_var.unsqueeze(-1))
         image_d_mean = torch.addcmul(image_d_mean, d_var, stats.mean - centre, value=2)
-        image_d_mean = torch.addcmul(image_d_mean, d_mean.mean((1, 2), keepdim=True), mean_factors[-1])
+        image_d_mean = torch.addcmul(
+            image_d_mean, d_mean.mean((1, 2), keepdim=True), mean_factors[-1]
+        )
     b = image_d_cov * (2 / pixels)
     c = _offset(image_d_mean, 1 / pixels, b, image.mean)
     if len(sources) == 2 and stats.share:
@@ -213,7 +280,14 @@ def _unmix(recipe, stats, sources, mixed, d_mean: Tensor, d_cov: Tensor, shift: 
     towards_cov = constants.cov @ torch.stack(covs).view(-1)
     if layer:
         towards_cov[recipe.layer_index] = (trace * var).sum()
-    return Gradients(b, c, None, None, _through_softmax(mean_weights, towards_mean), _through_softmax(cov_weights, towards_cov))
+    return Gradients(
+        b,
+        c,
+        None,
+        None,
+        _through_softmax(mean_weights, towards_mean),
+        _through_softmax(cov_weights, towards_cov),
+    )
 
 
 def _through_softmax(weights: Tensor, grad: Tensor) -> Tensor:

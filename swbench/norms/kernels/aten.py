@@ -1,4 +1,6 @@
-"""The passes in plain torch operations: what runs everywhere, and what faster kernel sets are tested against."""
+"""The passes in plain torch operations: what runs everywhere, and what faster kernel sets are
+tested against.
+"""
 
 from collections.abc import Callable, Iterator
 from types import EllipsisType
@@ -10,24 +12,33 @@ from torch import Tensor
 from swbench.norms.kernels.base import Kernels
 
 PIECE = 2**18
-"""Elements worked on at a time on a CPU, so that what one operation writes is still in the cache for the next (1 MiB in float32)."""
+"""Elements worked on at a time on a CPU, so that what one operation writes is still in the cache
+for the next (1 MiB in float32).
+"""
 
 WHOLE = ...
 """In place of the indices of a piece: everything at once."""
 
 
 def stacked(x: Tensor, group: int) -> Tensor:
-    """`x` (N, C, H, W), contiguous or channels_last, as (1, N·g, G, H·W) or (N, g, G, H·W) without a copy."""
+    """`x` (N, C, H, W), contiguous or channels_last, as (1, N·g, G, H·W) or (N, g, G, H·W) without
+    a copy.
+    """
     n, channels, height, width = x.shape
     if x.is_contiguous():
         return x.view(1, -1, group, height * width)
-    return x.permute(0, 2, 3, 1).view(n, height * width, channels // group, group).permute(0, 2, 3, 1)
+    return (
+        x.permute(0, 2, 3, 1).view(n, height * width, channels // group, group).permute(0, 2, 3, 1)
+    )
 
 
-def pieces(group: int, *tensors: Tensor) -> Iterator[tuple[slice | EllipsisType, bool, tuple[Tensor, ...]]]:
+def pieces(
+    group: int, *tensors: Tensor
+) -> Iterator[tuple[slice | EllipsisType, bool, tuple[Tensor, ...]]]:
     """Cut tensors of one shape and layout into pieces (k, G, pixels).
 
-    Yields which k of the N·g (image, group) pairs a piece holds, whether it is the first one for these, and the piece of each tensor.
+    Yields which k of the N·g (image, group) pairs a piece holds, whether it is the first one for
+    these, and the piece of each tensor.
     """
     stacks = [stacked(t, group) for t in tensors]
     outer, items, _, pixels = stacks[0].shape
@@ -40,7 +51,11 @@ def pieces(group: int, *tensors: Tensor) -> Iterator[tuple[slice | EllipsisType,
         for i in range(0, items, step):
             j = min(i + step, items)
             for p in range(0, pixels, length):
-                yield slice(image * items + i, image * items + j), p == 0, tuple(s[image, i:j, :, p : p + length] for s in stacks)
+                yield (
+                    slice(image * items + i, image * items + j),
+                    p == 0,
+                    tuple(s[image, i:j, :, p : p + length] for s in stacks),
+                )
 
 
 def per_item(matrices: Tensor, n: int) -> Tensor:
@@ -69,12 +84,16 @@ class AtenKernels(Kernels):
 
         second, total = self._sums(both, group, x)
         mean = total.div_(pixels)
-        cov = torch.baddbmm(second, mean.unsqueeze(-1), mean.unsqueeze(-2), beta=1 / pixels, alpha=-1)
+        cov = torch.baddbmm(
+            second, mean.unsqueeze(-1), mean.unsqueeze(-2), beta=1 / pixels, alpha=-1
+        )
         return mean.view(n, -1, group) + shift.view(n, -1, group), cov.view(n, -1, group, group)
 
     def products(self, dy: Tensor, x: Tensor, shift: Tensor, group: int) -> tuple[Tensor, Tensor]:
         n, column = x.shape[0], shift.view(-1, group, 1)
-        m, s = self._sums(lambda left, right, items: (left.to(column.dtype), right - column[items]), group, dy, x)
+        m, s = self._sums(
+            lambda left, right, items: (left.to(column.dtype), right - column[items]), group, dy, x
+        )
         return m.view(n, -1, group, group), s.view(n, -1, group)
 
     def affine(self, x: Tensor, a: Tensor, b: Tensor) -> Tensor:
@@ -101,8 +120,12 @@ class AtenKernels(Kernels):
                 target.copy_(wide.baddbmm_(b[items], right.to(b.dtype)))
         return dx
 
-    def _sums(self, factors: Callable[..., tuple[Tensor, Tensor]], group: int, *tensors: Tensor) -> tuple[Tensor, Tensor]:
-        """Σ left rightᵀ, (N·g, G, G), and Σ left, (N·g, G), where `factors` makes left and right of the pieces of `tensors`."""
+    def _sums(
+        self, factors: Callable[..., tuple[Tensor, Tensor]], group: int, *tensors: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Σ left rightᵀ, (N·g, G, G), and Σ left, (N·g, G), where `factors` makes left and right of
+        the pieces of `tensors`.
+        """
         products = sums = None
         for items, first, given in pieces(group, *tensors):
             left, right = factors(*given, items)

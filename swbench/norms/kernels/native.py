@@ -1,4 +1,6 @@
-"""The passes in C on a CPU: every tensor is read once and the result written once, on torch's own threads."""
+"""The passes in C on a CPU: every tensor is read once and the result written once, on torch's own
+threads.
+"""
 
 import ctypes
 from typing import TYPE_CHECKING, ClassVar
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
 class NativeKernels(AtenKernels):
     """float32 on a CPU, both layouts, G ≤ 64; a larger G runs on the torch operations it inherits.
 
-    Sums are taken in blocks of pixels that depend on the shape alone, so results do not depend on the number of threads.
+    Sums are taken in blocks of pixels that depend on the shape alone, so results do not depend on
+    the number of threads.
     """
 
     name: ClassVar[str] = "native"
@@ -50,7 +53,14 @@ class NativeKernels(AtenKernels):
         if group > library.MAX_GROUP:
             return super().affine(x, a, b)
         a, b, y = a.contiguous(), b.contiguous(), torch.empty_like(x)
-        self._native.sw_affine(x.data_ptr(), a.data_ptr(), b.data_ptr(), a.shape[0] == 1, y.data_ptr(), *_shape(x, group))
+        self._native.sw_affine(
+            x.data_ptr(),
+            a.data_ptr(),
+            b.data_ptr(),
+            a.shape[0] == 1,
+            y.data_ptr(),
+            *_shape(x, group),
+        )
         return y
 
     def products(self, dy: Tensor, x: Tensor, shift: Tensor, group: int) -> tuple[Tensor, Tensor]:
@@ -67,9 +77,16 @@ class NativeKernels(AtenKernels):
             return super().combine(dy, x, at, b, c)
         a = at.mT
         transposed = a.is_contiguous()
-        a, b, c, dx = a if transposed else at.contiguous(), b.contiguous(), c.contiguous(), torch.empty_like(x)
+        a, b, c, dx = (
+            a if transposed else at.contiguous(),
+            b.contiguous(),
+            c.contiguous(),
+            torch.empty_like(x),
+        )
         matrices = (a.data_ptr(), transposed, b.data_ptr(), c.data_ptr(), a.shape[0] == 1)
-        self._native.sw_combine(dy.data_ptr(), x.data_ptr(), *matrices, dx.data_ptr(), *_shape(x, group))
+        self._native.sw_combine(
+            dy.data_ptr(), x.data_ptr(), *matrices, dx.data_ptr(), *_shape(x, group)
+        )
         return dx
 
     def bind(self, call: "Call", x: Tensor) -> Bound:
@@ -80,14 +97,21 @@ class NativeKernels(AtenKernels):
     def halves(self, call: "Call") -> Halves:
         return WHOLE if _fuses(call.recipe, call.solver) else PASSES
 
-    def mix_and_solve(self, recipe: Recipe, solver: Solver, stats: Statistics, parameters: Parameters) -> Solved:
+    def mix_and_solve(
+        self, recipe: Recipe, solver: Solver, stats: Statistics, parameters: Parameters
+    ) -> Solved:
         if not _fuses(recipe, solver):
             return super().mix_and_solve(recipe, solver, stats, parameters)
         layer = _layer(recipe, stats, parameters)
         sets = 1 if layer.shared else layer.images
         like = stats.batch_mean if stats.mean is None else stats.mean
-        matrices, vectors = (sets, layer.groups, recipe.group, recipe.group), (sets, layer.groups, recipe.group)
-        solved = Solved(*(like.new_empty(shape) for shape in (matrices, vectors, matrices, vectors)), saved=())
+        matrices, vectors = (
+            (sets, layer.groups, recipe.group, recipe.group),
+            (sets, layer.groups, recipe.group),
+        )
+        solved = Solved(
+            *(like.new_empty(shape) for shape in (matrices, vectors, matrices, vectors)), saved=()
+        )
         norm = like.new_empty(sets * layer.groups)
         _point(layer, solved, norm)
         _check(self._native.sw_mix_and_solve(layer, torch.get_num_threads()))
@@ -109,14 +133,27 @@ class NativeKernels(AtenKernels):
         constant = not recipe.uses_image and stats.share == 0
         if not _fuses(recipe, solver) or constant or reduce is not None:
             solved = algebra.remixed(recipe, stats, parameters, solved)
-            return super().small_gradients(recipe, solver, stats, parameters, solved, m, s, shift, pixels, reduce)
+            return super().small_gradients(
+                recipe, solver, stats, parameters, solved, m, s, shift, pixels, reduce
+            )
         layer = _layer(recipe, stats, parameters)
         _point(layer, solved, solved.saved[1])
         m, s = m.contiguous(), s.contiguous()
         layer.images, layer.per_pixel = m.shape[0], 1 / pixels
         layer.m, layer.s, layer.shift = m.data_ptr(), s.data_ptr(), shift.data_ptr()
-        results = Gradients(torch.empty_like(solved.a), torch.empty_like(solved.b), *(p if p is None else torch.empty_like(p) for p in parameters))
-        layer.grad_b, layer.grad_c, layer.grad_gamma, layer.grad_beta, layer.grad_mean_logits, layer.grad_cov_logits = map(_pointer, results)
+        results = Gradients(
+            torch.empty_like(solved.a),
+            torch.empty_like(solved.b),
+            *(p if p is None else torch.empty_like(p) for p in parameters),
+        )
+        (
+            layer.grad_b,
+            layer.grad_c,
+            layer.grad_gamma,
+            layer.grad_beta,
+            layer.grad_mean_logits,
+            layer.grad_cov_logits,
+        ) = map(_pointer, results)
         _check(self._native.sw_small_gradients(layer, torch.get_num_threads()))
         return results
 
@@ -126,15 +163,33 @@ def _fuses(recipe: Recipe, solver: Solver) -> bool:
 
 
 def _layer(recipe: Recipe, stats: Statistics, parameters: Parameters) -> library.Layer:
-    """What both ways read: as in `algebra`, a batch of one image is that image, and an image's moments count where the recipe has them."""
+    """What both ways read: as in `algebra`, a batch of one image is that image, and an image's
+    moments count where the recipe has them.
+    """
     images = stats.alone or recipe.uses_image
     mean, cov = (stats.mean, stats.cov) if images else (None, None)
-    batch_mean, batch_cov = (None, None) if stats.alone or not recipe.uses_batch else (stats.batch_mean, stats.batch_cov)
+    batch_mean, batch_cov = (
+        (None, None)
+        if stats.alone or not recipe.uses_batch
+        else (stats.batch_mean, stats.batch_cov)
+    )
     like = mean if images else batch_mean.unsqueeze(0)
     kinds = statistics_of(recipe)
-    layer = library.Layer(ctypes.addressof(kinds), len(kinds), like.shape[0], like.shape[1], recipe.group, not images, recipe.eps, 0, stats.share)
+    layer = library.Layer(
+        ctypes.addressof(kinds),
+        len(kinds),
+        like.shape[0],
+        like.shape[1],
+        recipe.group,
+        not images,
+        recipe.eps,
+        0,
+        stats.share,
+    )
     layer.kept = kinds  # its address is all the structure holds
-    layer.mean, layer.cov, layer.batch_mean, layer.batch_cov = map(_pointer, (mean, cov, batch_mean, batch_cov))
+    layer.mean, layer.cov, layer.batch_mean, layer.batch_cov = map(
+        _pointer, (mean, cov, batch_mean, batch_cov)
+    )
     layer.gamma, layer.beta, layer.mean_logits, layer.cov_logits = map(_pointer, parameters)
     return layer
 

@@ -25,14 +25,18 @@ TABLE = Registry(
 
 @dataclass(frozen=True)
 class Style:
-    """What a terminal can show: `width` in characters and whether it has colours. Formats that are files ignore it."""
+    """What a terminal can show: `width` in characters and whether it has colours. Formats that are
+    files ignore it.
+    """
 
     width: int = 120
     colour: bool = False
 
 
 class Exporter:
-    """One format: `write(tables, style) -> str`, the whole document, and `filename`, what it is called in a folder of exports."""
+    """One format: `write(tables, style) -> str`, the whole document, and `filename`, what it is
+    called in a folder of exports.
+    """
 
     filename: str
 
@@ -46,18 +50,29 @@ def names() -> tuple[str, ...]:
     return TABLE.names()
 
 
-def export(table: Table | Iterable[Table], format: str, *, width: int = 120, colour: bool = False) -> str:  # noqa: A002 - the word users know
-    """One or more tables as one document. `width` and `colour` matter to the terminal's format only. Raises UnknownName for an unknown format."""
+def export(
+    table: Table | Iterable[Table],
+    format: str,  # noqa: A002 - the word users know
+    *,
+    width: int = 120,
+    colour: bool = False,
+) -> str:
+    """One or more tables as one document. `width` and `colour` matter to the terminal's format
+    only. Raises UnknownName for an unknown format.
+    """
     exporter: Exporter = TABLE.load(format)
     tables = [table] if isinstance(table, Table) else list(table)
     return exporter.write(tables, Style(width, colour))
 
 
-def export_files(table: Table | Iterable[Table], formats: Iterable[str], directory: str | os.PathLike) -> list[Path]:
+def export_files(
+    table: Table | Iterable[Table], formats: Iterable[str], directory: str | os.PathLike
+) -> list[Path]:
     """Write one file a format into `directory` (made if need be) and return their paths.
 
-    `csv` writes the table and, as `csv-long`, every raw sample. A file appears whole or not at all. Raises StoreError where the folder
-    cannot be written, UnknownName for a format before anything is written.
+    `csv` writes the table and, as `csv-long`, every raw sample. A file appears whole or not at all.
+    Raises StoreError where the folder cannot be written, UnknownName for a format before anything
+    is written.
     """
     wanted = dict.fromkeys(TABLE.check(name) for name in formats)
     if "csv" in wanted:
@@ -74,5 +89,8 @@ def export_files(table: Table | Iterable[Table], formats: Iterable[str], directo
             os.replace(part, path)
             written.append(path)
     except OSError as error:
-        raise StoreError(f"cannot write exports to {directory}: {error.strerror or error}; give another folder with -o") from error
+        raise StoreError(
+            f"cannot write exports to {directory}: {error.strerror or error}; give "
+            "another folder with -o"
+        ) from error
     return written

@@ -1,4 +1,6 @@
-"""Every raw sample of a run as CSV, one line a sample: what spreadsheets and data frames start from."""
+"""Every raw sample of a run as CSV, one line a sample: what spreadsheets and data frames start
+from.
+"""
 
 import csv
 import io
@@ -11,17 +13,23 @@ from swbench.report.table import Table
 
 
 class CsvLong(Exporter):
-    """Samples in the order of the store: rounds first, then what was measured outside them, then cells without any sample."""
+    """Samples in the order of the store: rounds first, then what was measured outside them, then
+    cells without any sample.
+    """
 
     filename = "samples.csv"
 
     def write(self, tables: Sequence[Table], style: Style) -> str:
-        """The samples of all tables. Raises ValueError for a table that was not made from a stored run."""
+        """The samples of all tables. Raises ValueError for a table that was not made from a stored
+        run.
+        """
         lines = [_line((*CASE_FIELDS, *PLACE_FIELDS, *SAMPLE_FIELDS, *OUTCOME_FIELDS))]
         texts: dict[int, str] = {}
 
         def fixed(values: tuple) -> str:
-            """The text of values that thousands of lines share, made once: `samples` hands out the same tuple each time."""
+            """The text of values that thousands of lines share, made once: `samples` hands out the
+            same tuple each time.
+            """
             found = texts.get(id(values))
             if found is None:
                 found = texts[id(values)] = _line(map(_text, values))
@@ -29,11 +37,17 @@ class CsvLong(Exporter):
 
         for table in tables:
             if table.source is None:
-                raise ValueError(f"{table.title!r} holds no samples: it was not made from a stored run")
-            kept = list(samples(table.source))  # keeps every shared tuple alive, so that its id stays its own
+                raise ValueError(
+                    f"{table.title!r} holds no samples: it was not made from a stored run"
+                )
+            # keeps every shared tuple alive, so that its id stays its own
+            kept = list(samples(table.source))
             for case, place, (position, metric, unit, value), outcome in kept:
                 shown = "" if value is None else repr(value)
-                lines.append(f"{fixed(case)},{fixed(place)},{'' if position is None else position},{metric},{unit},{shown},{fixed(outcome)}")
+                number = "" if position is None else position
+                lines.append(
+                    f"{fixed(case)},{fixed(place)},{number},{metric},{unit},{shown},{fixed(outcome)}"
+                )
             texts.clear()
         return "\n".join(lines) + "\n"
 

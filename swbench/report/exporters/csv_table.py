@@ -1,4 +1,6 @@
-"""The table as CSV: fixed columns, units in their names, one row a model and solver, numbers in full precision."""
+"""The table as CSV: fixed columns, units in their names, one row a model and solver, numbers in
+full precision.
+"""
 
 import csv
 import io
@@ -17,27 +19,44 @@ class CsvTable(Exporter):
     filename = "table.csv"
 
     def write(self, tables: Sequence[Table], style: Style) -> str:
-        """All rows of all tables. Raises OptionError for tables of different kinds, whose columns differ."""
+        """All rows of all tables. Raises OptionError for tables of different kinds, whose columns
+        differ.
+        """
         kinds = dict.fromkeys(table.kind for table in tables)
         if len(kinds) > 1:
-            raise OptionError(f"one CSV cannot hold tables of {' and '.join(kinds)}; export them apart")
+            raise OptionError(
+                f"one CSV cannot hold tables of {' and '.join(kinds)}; export them apart"
+            )
         if not tables:
             return ""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(header(tables[0].columns))
         for table in tables:
-            writer.writerows([text for column in table.columns for text in texts(row.cell(column.name), column)] for row in table.rows)
+            writer.writerows(
+                [text for column in table.columns for text in texts(row.cell(column.name), column)]
+                for row in table.rows
+            )
         return out.getvalue()
 
 
 def header(columns: Iterable[Column]) -> list[str]:
     """Names of all columns, with `_low` and `_high` after those that carry an interval."""
-    return [name for column in columns for name in ([column.name, f"{column.name}_low", f"{column.name}_high"] if column.bounds else [column.name])]
+    return [
+        name
+        for column in columns
+        for name in (
+            [column.name, f"{column.name}_low", f"{column.name}_high"]
+            if column.bounds
+            else [column.name]
+        )
+    ]
 
 
 def texts(cell: Cell, column: Column) -> list[str]:
-    """The value as it is stored; the status where a measured column has no value; empty where there is nothing to say."""
+    """The value as it is stored; the status where a measured column has no value; empty where there
+    is nothing to say.
+    """
     if cell.value is None:
         first = spreadsheet(status_words(cell.status)) if column.needed and cell.status else ""
     else:

@@ -1,4 +1,6 @@
-"""A section seen through a panel: the texts of one table as people read it. Every format for people is written from these."""
+"""A section seen through a panel: the texts of one table as people read it. Every format for people
+is written from these.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,7 +10,9 @@ from swbench.report.table import Cell, Column, Panel, Row, Section, Table
 
 @dataclass(frozen=True)
 class Grid:
-    """One table to set: its columns and, for every row, the cells in the same order and their texts as people read them; the label carries the row's mark."""
+    """One table to set: its columns and, for every row, the cells in the same order and their texts
+    as people read them; the label carries the row's mark.
+    """
 
     panel: Panel
     section: Section
@@ -32,7 +36,10 @@ def grid(table: Table, section: Section, panel: Panel) -> Grid:
     """`section` through `panel`."""
     columns = tuple(table.column(name) for name in panel.columns)
     rows = tuple((row, tuple(row.cell(column.name) for column in columns)) for row in section.rows)
-    texts = tuple(tuple(_text(row, cell, column) for cell, column in zip(cells, columns, strict=True)) for row, cells in rows)
+    texts = tuple(
+        tuple(_text(row, cell, column) for cell, column in zip(cells, columns, strict=True))
+        for row, cells in rows
+    )
     return Grid(panel, section, columns, rows, texts)
 
 

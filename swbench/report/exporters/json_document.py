@@ -1,4 +1,6 @@
-"""Tables as JSON: every number in full with its interval and status, described by `table.schema.json`."""
+"""Tables as JSON: every number in full with its interval and status, described by
+`table.schema.json`.
+"""
 
 import json
 import math
@@ -16,30 +18,39 @@ SCHEMA = 1
 
 
 class JsonDocument(Exporter):
-    """`{"schema": 1, "tables": […]}`; strict JSON, so a number that is not finite is null and its text says which."""
+    """`{"schema": 1, "tables": […]}`; strict JSON, so a number that is not finite is null and its
+    text says which.
+    """
 
     filename = "table.json"
 
     def write(self, tables: Sequence[Table], style: Style) -> str:
         """All tables in one document."""
-        parts = [f'{{"schema": {SCHEMA}, "generator": {_dumps(f"swbench {__version__}")}, "tables": [']
+        parts = [
+            (f'{{"schema": {SCHEMA}, "generator": {_dumps(f"swbench {__version__}")}, "tables": [')
+        ]
         for index, table in enumerate(tables):
             parts += [",\n" if index else "\n", *_table(table)]
         return "".join([*parts, "\n]}\n"])
 
 
 def _dumps(value: Any) -> str:
-    return json.dumps(value, allow_nan=False)  # ASCII: a name may hold what turns the direction of writing
+    # ASCII: a name may hold what turns the direction of writing
+    return json.dumps(value, allow_nan=False)
 
 
 @cache
 def schema() -> dict[str, Any]:
     """The JSON schema (draft 2020-12) of the document."""
-    return json.loads(resources.files(__package__).joinpath("table.schema.json").read_text(encoding="utf-8"))
+    return json.loads(
+        resources.files(__package__).joinpath("table.schema.json").read_text(encoding="utf-8")
+    )
 
 
 def _table(table: Table) -> Iterator[str]:
-    """A table with a line for each of its rows: a file of ten thousand rows can still be read, and its changes compared."""
+    """A table with a line for each of its rows: a file of ten thousand rows can still be read, and
+    its changes compared.
+    """
     head = {
         "title": table.title,
         "kind": table.kind,
@@ -49,20 +60,40 @@ def _table(table: Table) -> Iterator[str]:
         "notes": list(table.notes),
         "footer": dict(table.footer),
         "meta": {name: _finite(value) for name, value in table.meta.items()},
-        "columns": [{"name": c.name, "header": c.header, "kind": c.kind, "span": c.span} for c in table.columns],
-        "panels": [{"title": panel.title, "columns": list(panel.columns), "detail": panel.detail} for panel in table.panels],
+        "columns": [
+            {"name": c.name, "header": c.header, "kind": c.kind, "span": c.span}
+            for c in table.columns
+        ],
+        "panels": [
+            {"title": panel.title, "columns": list(panel.columns), "detail": panel.detail}
+            for panel in table.panels
+        ],
     }
-    yield "{" + ",\n ".join(f"{_dumps(name)}: {_dumps(value)}" for name, value in head.items()) + ',\n "sections": ['
+    yield (
+        "{"
+        + ",\n ".join(f"{_dumps(name)}: {_dumps(value)}" for name, value in head.items())
+        + ',\n "sections": ['
+    )
     for index, section in enumerate(table.sections):
-        yield f'{"," if index else ""}\n  {{"title": {_dumps(section.title)}, "notes": {_dumps(list(section.notes))}, "rows": ['
-        rows = (_dumps({"label": r.label, "role": r.role, "mark": r.mark, "cells": _cells(r, table)}) for r in section.rows)
+        yield (
+            f'{"," if index else ""}\n  {{"title": {_dumps(section.title)}, "notes": '
+            f'{_dumps(list(section.notes))}, "rows": ['
+        )
+        rows = (
+            _dumps({"label": r.label, "role": r.role, "mark": r.mark, "cells": _cells(r, table)})
+            for r in section.rows
+        )
         yield "\n   " + ",\n   ".join(rows) + "]}"
     yield "]}"
 
 
 def _cells(row: Row, table: Table) -> dict[str, Any]:
     """Every cell that says anything."""
-    return {name: _cell(cell, table.column(name)) for name, cell in row.cells.items() if cell.value is not None or cell.status}
+    return {
+        name: _cell(cell, table.column(name))
+        for name, cell in row.cells.items()
+        if cell.value is not None or cell.status
+    }
 
 
 def _cell(cell: Cell, column: Column) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-r"""Tables in LaTeX with booktabs: a document that compiles as it is, whose table environments can be taken out and pasted."""
+r"""Tables in LaTeX with booktabs: a document that compiles as it is, whose table environments can
+be taken out and pasted.
+"""
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -8,7 +10,10 @@ from swbench.report.exporters.grid import Grid, grids
 from swbench.report.safe import latex
 from swbench.report.table import Table
 
-PREAMBLE = r"""% Compiles as it is with pdfLaTeX. To use a table in a paper, copy its table environment and load booktabs, graphicx, textcomp and [T1]{fontenc}.
+PREAMBLE = (
+    "% Compiles as it is with pdfLaTeX. To use a table in a paper, copy its table environment and "
+    "load booktabs, graphicx, textcomp and [T1]{fontenc}."
+    r"""
 \documentclass[a4paper]{article}
 \usepackage[T1]{fontenc}
 \usepackage[utf8]{inputenc}
@@ -19,6 +24,7 @@ PREAMBLE = r"""% Compiles as it is with pdfLaTeX. To use a table in a paper, cop
 \newcommand{\fitted}[1]{\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{#1}}
 \begin{document}
 """
+)
 
 
 class Latex(Exporter):
@@ -28,7 +34,11 @@ class Latex(Exporter):
 
     def write(self, tables: Sequence[Table], style: Style) -> str:
         """A whole document."""
-        return PREAMBLE + "\n".join(line for table in tables for line in _lines(table)) + "\n\\end{document}\n"
+        return (
+            PREAMBLE
+            + "\n".join(line for table in tables for line in _lines(table))
+            + "\n\\end{document}\n"
+        )
 
 
 def _lines(table: Table) -> Iterator[str]:
@@ -52,7 +62,8 @@ def _table(grid: Grid, caption: str) -> Iterator[str]:
     yield r"\begin{table}[!htbp]"
     yield r"\centering"
     yield rf"\caption{{{caption}}}"
-    yield rf"\fitted{{\begin{{tabular}}{{{''.join('r' if column.numeric else 'l' for column in grid.columns)}}}"
+    alignment = "".join("r" if column.numeric else "l" for column in grid.columns)
+    yield rf"\fitted{{\begin{{tabular}}{{{alignment}}}"
     yield r"\toprule"
     yield from _spans(grid)
     yield " & ".join(latex(_header(column)) for column in grid.columns) + r" \\"
@@ -71,7 +82,9 @@ def _spans(grid: Grid) -> Iterator[str]:
     cells, rules, place = [], [], 1
     for span, columns in groupby(grid.columns, key=lambda column: column.span):
         width = len(list(columns))
-        cells.append(rf"\multicolumn{{{width}}}{{c}}{{{latex(span)}}}" if span else " & ".join([""] * width))
+        cells.append(
+            rf"\multicolumn{{{width}}}{{c}}{{{latex(span)}}}" if span else " & ".join([""] * width)
+        )
         if span:
             rules.append(rf"\cmidrule(lr){{{place}-{place + width - 1}}}")
         place += width

@@ -18,12 +18,16 @@ APART = ("CPU", "GPU")
 
 
 def taken(text: str) -> int:
-    """The characters of a terminal that `text` takes. Nearly all texts are ASCII, where that is their length."""
+    """The characters of a terminal that `text` takes. Nearly all texts are ASCII, where that is
+    their length.
+    """
     return len(text) if text.isascii() else cell_len(text)
 
 
 def fold(text: str, width: int) -> list[str]:
-    """`text` in lines of at most `width` characters, broken at spaces where there are any; at least one line."""
+    """`text` in lines of at most `width` characters, broken at spaces where there are any; at least
+    one line.
+    """
     if taken(text) <= width:
         return [text]
     lines, line = [], ""
@@ -42,7 +46,9 @@ def fold(text: str, width: int) -> list[str]:
 
 
 def _head(word: str, width: int) -> str:
-    """The longest beginning of `word` that takes at most `width` cells, but at least one character."""
+    """The longest beginning of `word` that takes at most `width` cells, but at least one
+    character.
+    """
     end, used = 0, 0
     while end < len(word) and (used := used + taken(word[end])) <= width:
         end += 1
@@ -56,19 +62,29 @@ def natural(grid: Grid) -> list[int]:
 
 
 def widths(grid: Grid, width: int) -> list[int]:
-    """The width of each column in a terminal of `width`: where they do not fit, the widest columns of text give way."""
+    """The width of each column in a terminal of `width`: where they do not fit, the widest columns
+    of text give way.
+    """
     found = natural(grid)
     while sum(found) + GAP * (len(found) - 1) > width:
-        texts = [index for index, column in enumerate(grid.columns) if not column.numeric and found[index] > NARROWEST]
+        texts = [
+            index
+            for index, column in enumerate(grid.columns)
+            if not column.numeric and found[index] > NARROWEST
+        ]
         if not texts:
             break
         widest = max(texts, key=lambda index: found[index])
-        found[widest] = max(NARROWEST, found[widest] - (sum(found) + GAP * (len(found) - 1) - width))
+        found[widest] = max(
+            NARROWEST, found[widest] - (sum(found) + GAP * (len(found) - 1) - width)
+        )
     return found
 
 
 def fitting(grid: Grid, width: int) -> list[Grid]:
-    """The grid itself, or where it does not fit, parts that do: CPU and GPU apart first, then fewer columns; the row's names stand in each."""
+    """The grid itself, or where it does not fit, parts that do: CPU and GPU apart first, then fewer
+    columns; the row's names stand in each.
+    """
     sizes = dict(zip((column.name for column in grid.columns), natural(grid), strict=True))
     if sum(sizes.values()) + GAP * (len(sizes) - 1) <= width:
         return [grid]
@@ -78,7 +94,11 @@ def fitting(grid: Grid, width: int) -> list[Grid]:
     span = ""
     for block in _blocks(grid):
         together = [*names, *parts[-1], *block] if parts else []
-        if parts and (not span or not spans[block[0]] or span == spans[block[0]]) and sum(sizes[name] + GAP for name in together) - GAP <= width:
+        if (
+            parts
+            and (not span or not spans[block[0]] or span == spans[block[0]])
+            and sum(sizes[name] + GAP for name in together) - GAP <= width
+        ):
             parts[-1] += block
         else:
             parts.append(list(block))

@@ -1,4 +1,6 @@
-"""Tables in Markdown (the GitHub flavour): the supplement's layout, with ratios and sources below."""
+"""Tables in Markdown (the GitHub flavour): the supplement's layout, with ratios and sources
+below.
+"""
 
 from collections.abc import Iterator, Sequence
 
@@ -46,7 +48,9 @@ def _pipe_table(grid: Grid) -> Iterator[str]:
 
 
 def _cell(text: str, column) -> str:
-    """Numbers come from this program and need no escapes, which would only make the source hard to read."""
+    """Numbers come from this program and need no escapes, which would only make the source hard to
+    read.
+    """
     return text if column.numeric else markdown(text)
 
 

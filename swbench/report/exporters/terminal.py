@@ -8,18 +8,35 @@ from swbench.report.exporters.lines import fitting, fold, taken, widths
 from swbench.report.safe import plain
 from swbench.report.table import Cell, Row, Table
 
-CODES = {"bold": "1", "dim": "2", "italic": "3", "underline": "4", "red": "31", "green": "32", "yellow": "33"}
+CODES = {
+    "bold": "1",
+    "dim": "2",
+    "italic": "3",
+    "underline": "4",
+    "red": "31",
+    "green": "32",
+    "yellow": "33",
+}
 
 
 class Terminal(Exporter):
-    """Aligned columns; a panel wider than the terminal is split, its row names repeated. Lines are written here, as rich needs 4 ms for each."""
+    """Aligned columns; a panel wider than the terminal is split, its row names repeated. Lines are
+    written here, as rich needs 4 ms for each.
+    """
 
     filename = "table.txt"
 
     def write(self, tables: Sequence[Table], style: Style) -> str:
         """All tables under each other."""
         paint = _coloured if style.colour else _uncoloured
-        return "\n".join(line.rstrip() for table in tables for line in _lines(table, max(40, style.width), paint)) + "\n"
+        return (
+            "\n".join(
+                line.rstrip()
+                for table in tables
+                for line in _lines(table, max(40, style.width), paint)
+            )
+            + "\n"
+        )
 
 
 def _coloured(text: str, style: str) -> str:
@@ -50,7 +67,9 @@ def _lines(table: Table, width: int, paint) -> Iterator[str]:
         yield from _paragraph(note, width, paint, "dim")
     for name, text in table.footer:
         # a command is never broken: it is there to be copied
-        yield from _paragraph(f"{name}: {text}", 10**6 if name == "Reproduce" else width, paint, "dim")
+        yield from _paragraph(
+            f"{name}: {text}", 10**6 if name == "Reproduce" else width, paint, "dim"
+        )
     yield ""
 
 
@@ -60,15 +79,25 @@ def _paragraph(text: str, width: int, paint, style: str) -> Iterator[str]:
 
 def _grid(grid: Grid, width: int, paint) -> Iterator[str]:
     sizes, right = widths(grid, width), [column.numeric for column in grid.columns]
-    yield _row([[column.header] for column in grid.columns], right, sizes, ["bold"] * len(sizes), paint)
+    yield _row(
+        [[column.header] for column in grid.columns], right, sizes, ["bold"] * len(sizes), paint
+    )
     for (row, cells), texts in zip(grid.rows, grid.texts, strict=True):
         parts = [fold(plain(text), size) for text, size in zip(texts, sizes, strict=True)]
         styles = [_style(row, cell) for cell in cells]
         for line in range(max(len(part) for part in parts)):
-            yield _row([part[line : line + 1] or [""] for part in parts], right, sizes, styles, paint)
+            yield _row(
+                [part[line : line + 1] or [""] for part in parts], right, sizes, styles, paint
+            )
 
 
-def _row(texts: Iterable[list[str]], right: Sequence[bool], sizes: Sequence[int], styles: Sequence[str], paint) -> str:
+def _row(
+    texts: Iterable[list[str]],
+    right: Sequence[bool],
+    sizes: Sequence[int],
+    styles: Sequence[str],
+    paint,
+) -> str:
     shown = []
     for (text,), last, size, style in zip(texts, right, sizes, styles, strict=True):
         space = " " * (size - taken(text))

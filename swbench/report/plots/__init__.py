@@ -1,4 +1,6 @@
-"""Plots of stored runs by name, as PNG and SVG. matplotlib is imported when one is drawn, not before."""
+"""Plots of stored runs by name, as PNG and SVG. matplotlib is imported when one is drawn, not
+before.
+"""
 
 import os
 from collections.abc import Iterable
@@ -21,7 +23,9 @@ TABLE = Registry(
         "drift": "swbench.report.plots.drift:drift",
     },
 )
-"""Name -> `draw(table) -> Figure | None`; None where the run holds nothing for it. The roofline is drawn from a profile, not from a run."""
+"""Name -> `draw(table) -> Figure | None`; None where the run holds nothing for it. The roofline is
+drawn from a profile, not from a run.
+"""
 
 FORMATS = ("png", "svg")
 
@@ -31,11 +35,17 @@ def names() -> tuple[str, ...]:
     return TABLE.names()
 
 
-def plot_files(table, directory: str | os.PathLike, only: Iterable[str] | None = None, formats: Iterable[str] = FORMATS) -> list[Path]:
-    """Draw every plot that the table's run has data for (or those in `only`) into `directory`, a file a format; returns the paths.
+def plot_files(
+    table,
+    directory: str | os.PathLike,
+    only: Iterable[str] | None = None,
+    formats: Iterable[str] = FORMATS,
+) -> list[Path]:
+    """Draw every plot that the table's run has data for (or those in `only`) into `directory`, a
+    file a format; returns the paths.
 
-    Raises UnknownName for a plot that does not exist, OptionError for an unknown format or where there is nothing to draw, StoreError for a
-    folder that cannot be written.
+    Raises UnknownName for a plot that does not exist, OptionError for an unknown format or where
+    there is nothing to draw, StoreError for a folder that cannot be written.
     """
     wanted = [TABLE.check(name) for name in only] if only is not None else list(TABLE.names())
     formats = list(formats)
@@ -52,7 +62,14 @@ def plot_files(table, directory: str | os.PathLike, only: Iterable[str] | None =
             if figure is not None:
                 written += [write(figure, Path(directory) / f"{name}.{kind}") for kind in formats]
     except OSError as error:
-        raise StoreError(f"cannot write plots to {directory}: {error.strerror or error}; give another folder with -o") from error
+        raise StoreError(
+            f"cannot write plots to {directory}: {error.strerror or error}; give "
+            "another folder with -o"
+        ) from error
     if not written:
-        raise OptionError(f"run {table.run} holds nothing to draw{' as ' + ', '.join(wanted) if only is not None else ''}; it needs measured times")
+        raise OptionError(
+            f"run {table.run} holds nothing to "
+            f"draw{' as ' + ', '.join(wanted) if only is not None else ''}; it "
+            "needs measured times"
+        )
     return written

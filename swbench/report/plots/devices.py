@@ -1,4 +1,6 @@
-"""Images a second over the number of processes: a panel a device and a kind of scaling, a line a row, and what perfect scaling would be."""
+"""Images a second over the number of processes: a panel a device and a kind of scaling, a line a
+row, and what perfect scaling would be.
+"""
 
 from matplotlib.ticker import NullLocator
 
@@ -11,7 +13,9 @@ MOST = 6
 
 @styled
 def devices(table):
-    """None unless some row was measured on two numbers of processes at least, with the same batch or the same batch for each."""
+    """None unless some row was measured on two numbers of processes at least, with the same batch
+    or the same batch for each.
+    """
     if table.kind != "network":
         return None
     panels = _panels(table)
@@ -19,15 +23,42 @@ def devices(table):
         return None
     shown = list(panels.items())[:MOST]
     across = min(2, len(shown))
-    made, axes = figure(-(-len(shown) // across), across, width=4.0 * across, height=2.9 * -(-len(shown) // across) + 0.4, title=table.title)
+    made, axes = figure(
+        -(-len(shown) // across),
+        across,
+        width=4.0 * across,
+        height=2.9 * -(-len(shown) // across) + 0.4,
+        title=table.title,
+    )
     for axis, ((device, title), rows) in zip(axes, shown, strict=False):
         for place, (label, rates) in enumerate(rows.items()):
             worlds = sorted(rates)
-            look = {"color": PALETTE[place % len(PALETTE)], "marker": MARKERS[place % len(MARKERS)], "linestyle": LINES[place % len(LINES)]}
-            axis.plot(worlds, [rates[world] for world in worlds], label=short(label, 26), markersize=5, linewidth=1.3, **look)
-        worlds, first = sorted({world for rates in rows.values() for world in rates}), next(iter(rows.values()))
+            look = {
+                "color": PALETTE[place % len(PALETTE)],
+                "marker": MARKERS[place % len(MARKERS)],
+                "linestyle": LINES[place % len(LINES)],
+            }
+            axis.plot(
+                worlds,
+                [rates[world] for world in worlds],
+                label=short(label, 26),
+                markersize=5,
+                linewidth=1.3,
+                **look,
+            )
+        worlds, first = (
+            sorted({world for rates in rows.values() for world in rates}),
+            next(iter(rows.values())),
+        )
         start = min(first)
-        axis.plot(worlds, [first[start] * world / start for world in worlds], color="#999999", linewidth=1, linestyle=":", label="perfect")
+        axis.plot(
+            worlds,
+            [first[start] * world / start for world in worlds],
+            color="#999999",
+            linewidth=1,
+            linestyle=":",
+            label="perfect",
+        )
         logarithmic(axis, "x", "y")
         axis.set_xticks(worlds, [str(world) for world in worlds])
         axis.xaxis.set_minor_locator(NullLocator())
@@ -41,19 +72,38 @@ def devices(table):
 
 
 def _panels(table) -> dict[tuple[str, str], dict[str, dict[int, float]]]:
-    """(device, scaling) -> row -> processes -> images a second; only what has two numbers of processes at least."""
+    """(device, scaling) -> row -> processes -> images a second; only what has two numbers of
+    processes at least.
+    """
     found: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
     for row in table.rows:
         for device, name in SPANS.items():
-            seconds, world, batch = (row.cell(f"{device}_{column}").value for column in ("fb_s", "processes", "batch"))
+            seconds, world, batch = (
+                row.cell(f"{device}_{column}").value for column in ("fb_s", "processes", "batch")
+            )
             if not seconds or not world:
                 continue
             usual = {"layout": "contiguous", f"{device}_mode": "eager"}
-            unusual = [str(row.cell(column).value) for column, value in usual.items() if row.cell(column).value not in (value, None)]
-            place = ", ".join([*(str(row.cell(column).value) for column in ("image", "dtype")), *unusual])
+            unusual = [
+                str(row.cell(column).value)
+                for column, value in usual.items()
+                if row.cell(column).value not in (value, None)
+            ]
+            place = ", ".join(
+                [*(str(row.cell(column).value) for column in ("image", "dtype")), *unusual]
+            )
             titles = [f"strong scaling, batch {batch} ({place})"]
-            titles += [f"weak scaling, {batch // world} images each ({place})"] if batch % world == 0 else []
+            titles += (
+                [f"weak scaling, {batch // world} images each ({place})"]
+                if batch % world == 0
+                else []
+            )
             for title in titles:
-                found.setdefault((name, title), {}).setdefault(row.label, {})[world] = batch / seconds
-    kept = {panel: {label: rates for label, rates in rows.items() if len(rates) > 1} for panel, rows in found.items()}
+                found.setdefault((name, title), {}).setdefault(row.label, {})[world] = (
+                    batch / seconds
+                )
+    kept = {
+        panel: {label: rates for label, rates in rows.items() if len(rates) > 1}
+        for panel, rows in found.items()
+    }
     return {panel: rows for panel, rows in kept.items() if rows}

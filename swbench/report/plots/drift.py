@@ -1,4 +1,6 @@
-"""The baseline's seconds over the run: drift, steps between replicates, and the rounds that the rule marks as disturbed."""
+"""The baseline's seconds over the run: drift, steps between replicates, and the rounds that the
+rule marks as disturbed.
+"""
 
 from statistics import median
 
@@ -18,7 +20,8 @@ SHAPES = tuple(marker for marker in MARKERS if marker not in ("P", "X"))
 
 @styled
 def drift(table):
-    """A panel a group: each round's baseline relative to the median, by its place in time; None without a timed baseline.
+    """A panel a group: each round's baseline relative to the median, by its place in time; None
+    without a timed baseline.
 
     Where there are too many, batches that were given up for a smaller one come last.
     """
@@ -28,7 +31,14 @@ def drift(table):
     panels = []
     for group in sorted(measured.groups, key=lambda group: group.name in measured.given_up):
         base = group.baseline_key
-        metric = next((m for m in (FORWARD_BACKWARD, FORWARD) if any(m in one.samples.get(base, ()) for one in measured.rounds[group.name])), None)
+        metric = next(
+            (
+                m
+                for m in (FORWARD_BACKWARD, FORWARD)
+                if any(m in one.samples.get(base, ()) for one in measured.rounds[group.name])
+            ),
+            None,
+        )
         if metric is not None:
             panels.append((group.name, base, metric))
     if not panels:
@@ -37,19 +47,48 @@ def drift(table):
     title = some(f"{table.title}: the baseline over the run", len(panels), found)
     made, axes = figure(len(panels), 1, width=7.0, height=2.2 * len(panels) + 0.6, title=title)
     for axis, (name, base, metric) in zip(axes, panels, strict=True):
-        replicates, marked = by_replicate(measured.rounds[name]), disturbed(measured.rounds[name], base)
-        usual = median(one.samples[base][metric] for rounds in replicates for one in rounds if metric in one.samples.get(base, ()))
+        replicates, marked = (
+            by_replicate(measured.rounds[name]),
+            disturbed(measured.rounds[name], base),
+        )
+        usual = median(
+            one.samples[base][metric]
+            for rounds in replicates
+            for one in rounds
+            if metric in one.samples.get(base, ())
+        )
         start = min(one.started for rounds in replicates for one in rounds)
         for index, rounds in enumerate(replicates):
-            rounds = sorted(rounds, key=lambda one: one.started)  # several workers where cases are paired one by one, each with its rounds from 0
+            # several workers where cases are paired one by one, each with its rounds from 0
+            rounds = sorted(rounds, key=lambda one: one.started)
             colour, marker = COLOURS[index % len(COLOURS)], SHAPES[index % len(SHAPES)]
-            points = [(one.started - start, one.samples[base][metric] / usual) for one in rounds if metric in one.samples.get(base, ())]
-            axis.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=4, linewidth=0.8, label=f"replicate {rounds[0].replicate}")
+            points = [
+                (one.started - start, one.samples[base][metric] / usual)
+                for one in rounds
+                if metric in one.samples.get(base, ())
+            ]
+            axis.plot(
+                *zip(*points, strict=True),
+                color=colour,
+                marker=marker,
+                markersize=4,
+                linewidth=0.8,
+                label=f"replicate {rounds[0].replicate}",
+            )
             crossed = [
-                (one.started - start, one.samples[base][metric] / usual) for one in rounds if base in marked[one.place] and metric in one.samples.get(base, ())
+                (one.started - start, one.samples[base][metric] / usual)
+                for one in rounds
+                if base in marked[one.place] and metric in one.samples.get(base, ())
             ]
             if crossed:
-                axis.plot(*zip(*crossed, strict=True), "x", color="#000000", markersize=9, markeredgewidth=1.4, label=CROSSED)
+                axis.plot(
+                    *zip(*crossed, strict=True),
+                    "x",
+                    color="#000000",
+                    markersize=9,
+                    markeredgewidth=1.4,
+                    label=CROSSED,
+                )
         axis.axhline(1, color="#333333", linewidth=0.8)
         axis.set_title(short(name, 70))
         axis.set_xlabel("seconds since the first round")
@@ -57,8 +96,17 @@ def drift(table):
         handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
         crosses = [(name, handle) for name, handle in handles.items() if name == CROSSED]
         told = [(name, handle) for name, handle in handles.items() if name != CROSSED]
-        if len(told) > len(COLOURS):  # colours come again, and the order in time says which replicate it is
-            told = [(f"{told[0][0].replace('replicate', 'replicates')} to {told[-1][0].rpartition(' ')[2]}", told[0][1])]
+        # colours come again, and the order in time says which replicate it is
+        if len(told) > len(COLOURS):
+            told = [
+                (
+                    (
+                        f"{told[0][0].replace('replicate', 'replicates')} to "
+                        f"{told[-1][0].rpartition(' ')[2]}"
+                    ),
+                    told[0][1],
+                )
+            ]
         names, drawn = zip(*told, *crosses, strict=True)
         axis.legend(drawn, names, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return made

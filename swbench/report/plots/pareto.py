@@ -10,7 +10,9 @@ FLOOR = 1e-17
 
 @styled
 def pareto(table):
-    """A panel a size: time of F+B a matrix against the worst relative error of W, one marker a solver; None without accuracy."""
+    """A panel a size: time of F+B a matrix against the worst relative error of W, one marker a
+    solver; None without accuracy.
+    """
     if table.kind != "solver":
         return None
     panels = [(section, points) for section in table.sections if (points := _points(section))]
@@ -20,18 +22,36 @@ def pareto(table):
     solvers = list(dict.fromkeys(row.label for _, points in panels for row in points))
     across = min(2, len(panels))
     down = -(-len(panels) // across)
-    made, axes = figure(down, across, width=3.6 * across + 1.5, height=3.0 * down + 0.6, title=some(table.title, len(panels), found), sharey=True)
+    made, axes = figure(
+        down,
+        across,
+        width=3.6 * across + 1.5,
+        height=3.0 * down + 0.6,
+        title=some(table.title, len(panels), found),
+        sharey=True,
+    )
     for axis, (section, points) in zip(axes, panels, strict=False):
         for row in points:
             index = solvers.index(row.label)
             exact = str(row.cell("exact").value).startswith("yes")
             axis.plot(
-                [1e6 * _time(row)], [max(FLOOR, row.cell("w_error_worst").value)], MARKERS[index % len(MARKERS)], color=PALETTE[index % len(PALETTE)],
-                markerfacecolor=PALETTE[index % len(PALETTE)] if exact else "none", markersize=9 if row.mark else 6.5, markeredgewidth=1.3,
+                [1e6 * _time(row)],
+                [max(FLOOR, row.cell("w_error_worst").value)],
+                MARKERS[index % len(MARKERS)],
+                color=PALETTE[index % len(PALETTE)],
+                markerfacecolor=PALETTE[index % len(PALETTE)] if exact else "none",
+                markersize=9 if row.mark else 6.5,
+                markeredgewidth=1.3,
                 label=short(row.label, 24) + ("" if exact else " (not exact)"),
-            )  # fmt: skip
+            )
         front = _front(points)
-        axis.plot([1e6 * _time(row) for row in front], [max(FLOOR, row.cell("w_error_worst").value) for row in front], color="#888888", linewidth=1, zorder=1)
+        axis.plot(
+            [1e6 * _time(row) for row in front],
+            [max(FLOOR, row.cell("w_error_worst").value) for row in front],
+            color="#888888",
+            linewidth=1,
+            zorder=1,
+        )
         logarithmic(axis, "x", "y")
         axis.set_title(short(section.title, 52))
         axis.set_xlabel("F+B, µs a matrix")
@@ -53,13 +73,19 @@ def _time(row):
 
 
 def _points(section):
-    return [row for row in section.rows if _time(row) is not None and row.cell("w_error_worst").value is not None]
+    return [
+        row
+        for row in section.rows
+        if _time(row) is not None and row.cell("w_error_worst").value is not None
+    ]
 
 
 def _front(points):
     """The exact rows that no exact row beats in both time and error, fastest first."""
     best, found = float("inf"), []
-    for row in sorted((row for row in points if str(row.cell("exact").value).startswith("yes")), key=_time):
+    for row in sorted(
+        (row for row in points if str(row.cell("exact").value).startswith("yes")), key=_time
+    ):
         if row.cell("w_error_worst").value < best:
             best = row.cell("w_error_worst").value
             found.append(row)

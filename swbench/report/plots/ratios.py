@@ -1,9 +1,23 @@
-"""Ratios to the baseline as bars that start at 1, with intervals, and the paper's ratios as diamonds."""
+"""Ratios to the baseline as bars that start at 1, with intervals, and the paper's ratios as
+diamonds.
+"""
 
 from matplotlib.lines import Line2D
 
 from swbench.report.columns import PASSES, SPANS
-from swbench.report.plots.style import ERROR, HATCHES, PALETTE, PAPER, figure, logarithmic, short, some, spread, styled, where
+from swbench.report.plots.style import (
+    ERROR,
+    HATCHES,
+    PALETTE,
+    PAPER,
+    figure,
+    logarithmic,
+    short,
+    some,
+    spread,
+    styled,
+    where,
+)
 
 LOG_ABOVE = 4.0
 """Ratios beyond this are drawn on a logarithmic axis: a GPU's 50 would flatten a CPU's 1.2."""
@@ -21,7 +35,12 @@ def ratios(table):
     panels = []
     for section in table.sections:
         for device in SPANS:
-            rows = [row for row in section.rows if row.role == "variant" and any(row.cell(f"ratio_{device}_{p}").value is not None for p in PASSES)]
+            rows = [
+                row
+                for row in section.rows
+                if row.role == "variant"
+                and any(row.cell(f"ratio_{device}_{p}").value is not None for p in PASSES)
+            ]
             if rows:
                 panels.append((section, device, rows[:20]))
     if not panels:
@@ -29,7 +48,12 @@ def ratios(table):
     found, panels = len(panels), panels[:MOST]
     heights = [0.5 + 0.5 * len(rows) for _, _, rows in panels]
     made, axes = figure(
-        len(panels), 1, width=6.6, height=0.9 + sum(heights) + 0.35 * len(panels), title=some(table.title, len(panels), found), height_ratios=heights
+        len(panels),
+        1,
+        width=6.6,
+        height=0.9 + sum(heights) + 0.35 * len(panels),
+        title=some(table.title, len(panels), found),
+        height_ratios=heights,
     )
     for axis, (section, device, rows) in zip(axes, panels, strict=True):
         _panel(axis, section, device, rows, table)
@@ -48,13 +72,29 @@ def _panel(axis, section, device, rows, table):
         if known:
             below, above = zip(*(spread(cell) for _, cell in known), strict=True)
             bars = axis.barh(
-                [y for y, _ in known], [cell.value - 1 for _, cell in known], BAR, left=1, color=colour, alpha=0.85, hatch=hatch, edgecolor="white",
-                xerr=[below, above], error_kw=ERROR, label=letters,
-            )  # fmt: skip
+                [y for y, _ in known],
+                [cell.value - 1 for _, cell in known],
+                BAR,
+                left=1,
+                color=colour,
+                alpha=0.85,
+                hatch=hatch,
+                edgecolor="white",
+                xerr=[below, above],
+                error_kw=ERROR,
+                label=letters,
+            )
             handles.append(bars)
         for y, cell in zip(at, cells, strict=True):
             if cell.value is None:
-                axis.text(1, y, f" {letters}: {cell.text(table.column(f'ratio_{device}_{which}'))}", va="center", fontsize=8, color="#8a4b00")
+                axis.text(
+                    1,
+                    y,
+                    f" {letters}: {cell.text(table.column(f'ratio_{device}_{which}'))}",
+                    va="center",
+                    fontsize=8,
+                    color="#8a4b00",
+                )
         ends += [end for _, cell in known for end in (cell.value, cell.low, cell.high) if end]
         for y, row in zip(at, rows, strict=True):
             mark = row.cell(f"paper_ratio_{device}_{which}")
@@ -81,4 +121,8 @@ def _panel(axis, section, device, rows, table):
 
 def _name(row) -> str:
     layers = row.cell("layers").value
-    return short(row.label) if not layers or f"{layers} layers" in row.label else f"{short(row.label, 26)}, {layers}"
+    return (
+        short(row.label)
+        if not layers or f"{layers} layers" in row.label
+        else f"{short(row.label, 26)}, {layers}"
+    )

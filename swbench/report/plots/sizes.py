@@ -1,12 +1,25 @@
-"""Time of one matrix against the number of matrices and against their size: where batching pays, and where a library changes its method."""
+"""Time of one matrix against the number of matrices and against their size: where batching pays,
+and where a library changes its method.
+"""
 
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from swbench.report.plots.style import LINES, MARKERS, PALETTE, figure, logarithmic, short, some, styled
+from swbench.report.plots.style import (
+    LINES,
+    MARKERS,
+    PALETTE,
+    figure,
+    logarithmic,
+    short,
+    some,
+    styled,
+)
 
 MOST = 4
 CLIFF = (32, 33)
-"""cuSOLVER's batched Jacobi takes matrices of up to 32; beyond, they are solved one after the other."""
+"""cuSOLVER's batched Jacobi takes matrices of up to 32; beyond, they are solved one after the
+other.
+"""
 
 
 def batches(table):
@@ -27,11 +40,23 @@ def _draw(table, along, fixed, label, letter):
     for row in table.rows:
         value = row.cell("fb_per_matrix_s").value
         if value is not None:
-            place = (row.cell("device").value, row.cell("dtype").value, row.cell("cache").value, row.cell("mode").value, row.cell(fixed).value)
-            points = series.setdefault(place, {}).setdefault((row.label, row.cell("spectrum").value), {})
+            place = (
+                row.cell("device").value,
+                row.cell("dtype").value,
+                row.cell("cache").value,
+                row.cell("mode").value,
+                row.cell(fixed).value,
+            )
+            points = series.setdefault(place, {}).setdefault(
+                (row.label, row.cell("spectrum").value), {}
+            )
             points[row.cell(along).value] = 1e6 * value
     spectra = list(dict.fromkeys(spectrum for lines in series.values() for _, spectrum in lines))
-    panels = [(place, lines) for place, lines in series.items() if any(len(points) > 1 for points in lines.values())]
+    panels = [
+        (place, lines)
+        for place, lines in series.items()
+        if any(len(points) > 1 for points in lines.values())
+    ]
     if not panels:
         return None
     found, panels = len(panels), panels[:MOST]
@@ -39,7 +64,14 @@ def _draw(table, along, fixed, label, letter):
     across = min(2, len(panels))
     down = -(-len(panels) // across)
     shown = spectra[0]  # time hardly depends on the spectrum; one line a solver can be read
-    made, axes = figure(down, across, width=3.6 * across + 1.5, height=3.0 * down + 0.6, title=some(f"{table.title}; {shown}", len(panels), found), sharey=True)
+    made, axes = figure(
+        down,
+        across,
+        width=3.6 * across + 1.5,
+        height=3.0 * down + 0.6,
+        title=some(f"{table.title}; {shown}", len(panels), found),
+        sharey=True,
+    )
     for axis, (place, lines) in zip(axes, panels, strict=False):
         ticks = set()
         for (solver, spectrum), points in lines.items():
@@ -48,8 +80,19 @@ def _draw(table, along, fixed, label, letter):
             index = solvers.index(solver)
             at = sorted(points)
             ticks.update(at)
-            style = {"color": PALETTE[index % len(PALETTE)], "linestyle": LINES[index // len(PALETTE) % len(LINES)], "linewidth": 1.3}
-            axis.plot(at, [points[x] for x in at], marker=MARKERS[index % len(MARKERS)], markersize=4.5, label=short(solver, 24), **style)
+            style = {
+                "color": PALETTE[index % len(PALETTE)],
+                "linestyle": LINES[index // len(PALETTE) % len(LINES)],
+                "linewidth": 1.3,
+            }
+            axis.plot(
+                at,
+                [points[x] for x in at],
+                marker=MARKERS[index % len(MARKERS)],
+                markersize=4.5,
+                label=short(solver, 24),
+                **style,
+            )
         axis.set_xscale("log")
         logarithmic(axis, "y")
         axis.xaxis.set_major_locator(FixedLocator(_apart(sorted(ticks))))
@@ -57,7 +100,9 @@ def _draw(table, along, fixed, label, letter):
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         if along == "group_size" and ticks.issuperset(CLIFF):
             axis.axvspan(*CLIFF, color="#bbbbbb", alpha=0.6, linewidth=0)
-            axis.text(CLIFF[1], 1.0, " 32|33", transform=axis.get_xaxis_transform(), fontsize=8, va="top")
+            axis.text(
+                CLIFF[1], 1.0, " 32|33", transform=axis.get_xaxis_transform(), fontsize=8, va="top"
+            )
         device, dtype, cache, mode, size = place
         extras = [word for word, usual in ((cache, "hot"), (mode, "eager")) if word != usual]
         axis.set_title(", ".join([f"{letter} = {size}", device, dtype, *extras]))
@@ -75,7 +120,9 @@ def _draw(table, along, fixed, label, letter):
 
 
 def _apart(ticks):
-    """Ticks whose labels do not run into each other on a logarithmic axis; 33 gives way to 32, which the band marks."""
+    """Ticks whose labels do not run into each other on a logarithmic axis; 33 gives way to 32,
+    which the band marks.
+    """
     kept = []
     for tick in ticks:
         if not kept or tick / kept[-1] > 1.2:

@@ -1,4 +1,6 @@
-"""One look for all plots: a palette that colour-blind readers can tell apart, with markers and hatches for print without colour."""
+"""One look for all plots: a palette that colour-blind readers can tell apart, with markers and
+hatches for print without colour.
+"""
 
 import os
 from collections.abc import Callable
@@ -15,12 +17,21 @@ from swbench.report.numbers import exponent
 from swbench.report.safe import plain
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#8C6D31")
-"""Okabe and Ito, "Color universal design" (2008), without its yellow, which is lost on white; the last one is added here."""
+"""Okabe and Ito, "Color universal design" (2008), without its yellow, which is lost on white; the
+last one is added here.
+"""
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h", "p")
 HATCHES = ("", "////", "....", "xxxx")
 LINES = ("-", "--", "-.", ":")
-PAPER = {"marker": "D", "color": "#000000", "markerfacecolor": "white", "linestyle": "none", "markersize": 6, "zorder": 5}
+PAPER = {
+    "marker": "D",
+    "color": "#000000",
+    "markerfacecolor": "white",
+    "linestyle": "none",
+    "markersize": 6,
+    "zorder": 5,
+}
 ERROR = {"ecolor": "#333333", "elinewidth": 1.1, "capsize": 2.5}
 
 SETTINGS = {
@@ -42,7 +53,9 @@ SETTINGS = {
     "svg.hashsalt": "swbench",
     "text.parse_math": False,
 }
-"""`text.parse_math` off: a name with a dollar sign is a name. The salt makes the same plot the same file."""
+"""`text.parse_math` off: a name with a dollar sign is a name. The salt makes the same plot the same
+file.
+"""
 
 
 def styled(draw: Callable) -> Callable:
@@ -56,7 +69,9 @@ def styled(draw: Callable) -> Callable:
     return inside
 
 
-def figure(rows: int, columns: int, *, width: float, height: float, title: str = "", **keywords) -> tuple[Figure, list[Axes]]:
+def figure(
+    rows: int, columns: int, *, width: float, height: float, title: str = "", **keywords
+) -> tuple[Figure, list[Axes]]:
     """A figure of `width` by `height` inches with rows × columns axes, in reading order."""
     made = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(made)
@@ -67,7 +82,9 @@ def figure(rows: int, columns: int, *, width: float, height: float, title: str =
 
 
 def write(made: Figure, path: Path) -> Path:
-    """Save as PNG (200 dots an inch) or SVG by the name's ending; the file appears whole or not at all."""
+    """Save as PNG (200 dots an inch) or SVG by the name's ending; the file appears whole or not at
+    all.
+    """
     part = path.with_name(f".{os.getpid()}.{path.name}")
     metadata = {"Date": None} if path.suffix == ".svg" else {"Software": "swbench"}
     with rc_context(SETTINGS):
@@ -77,13 +94,19 @@ def write(made: Figure, path: Path) -> Path:
 
 
 def logarithmic(axis: Axes, *directions: str) -> None:
-    """Decades on the x or y axis, written 0.1, 100, 1e-6; where an axis holds less than two decades, 2 and 5 as well."""
+    """Decades on the x or y axis, written 0.1, 100, 1e-6; where an axis holds less than two
+    decades, 2 and 5 as well.
+    """
     for direction in directions:
         getattr(axis, f"set_{direction}scale")("log")
         ruler = getattr(axis, f"{direction}axis")
         low, high = getattr(axis, f"get_{direction}lim")()
         ruler.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 100 * low else (1.0,)))
-        ruler.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if 1e-3 <= value < 1e5 else exponent(value, 1)))
+        ruler.set_major_formatter(
+            FuncFormatter(
+                lambda value, _: f"{value:g}" if 1e-3 <= value < 1e5 else exponent(value, 1)
+            )
+        )
         ruler.set_minor_formatter(NullFormatter())
 
 
@@ -105,5 +128,11 @@ def short(text: str, length: int = 30) -> str:
 
 
 def spread(cell) -> tuple[float, float]:
-    """How far the interval of a cell reaches below and above its value; zeros where there is none."""
-    return (0.0, 0.0) if cell.low is None or cell.high is None else (max(0.0, cell.value - cell.low), max(0.0, cell.high - cell.value))
+    """How far the interval of a cell reaches below and above its value; zeros where there is
+    none.
+    """
+    return (
+        (0.0, 0.0)
+        if cell.low is None or cell.high is None
+        else (max(0.0, cell.value - cell.low), max(0.0, cell.high - cell.value))
+    )

@@ -1,18 +1,35 @@
-"""Absolute seconds with the paper's figures, and how a training step splits into its forward and its backward pass."""
+"""Absolute seconds with the paper's figures, and how a training step splits into its forward and
+its backward pass.
+"""
 
 from matplotlib.lines import Line2D
 
 from swbench.report.columns import PASSES, SPANS
 from swbench.report.numbers import significant
 from swbench.report.plots.ratios import MOST
-from swbench.report.plots.style import ERROR, HATCHES, PALETTE, PAPER, figure, short, spread, styled, where
+from swbench.report.plots.style import (
+    ERROR,
+    HATCHES,
+    PALETTE,
+    PAPER,
+    figure,
+    short,
+    spread,
+    styled,
+    where,
+)
 
 
 def _panels(table):
     found = []
     for section in table.sections if table.kind == "network" else ():
         for device in SPANS:
-            rows = [row for row in section.rows if row.cell(f"{device}_f_s").value is not None or row.cell(f"{device}_fb_s").value is not None]
+            rows = [
+                row
+                for row in section.rows
+                if row.cell(f"{device}_f_s").value is not None
+                or row.cell(f"{device}_fb_s").value is not None
+            ]
             if rows:
                 found.append((section, device, rows[:20]))
     return found[:MOST]
@@ -20,17 +37,30 @@ def _panels(table):
 
 @styled
 def times(table):
-    """Mean seconds of F and F+B a row with the interval of the mean; None where nothing was timed."""
+    """Mean seconds of F and F+B a row with the interval of the mean; None where nothing was
+    timed.
+    """
     panels = _panels(table)
     if not panels:
         return None
     heights = [0.5 + 0.5 * len(rows) for _, _, rows in panels]
-    made, axes = figure(len(panels), 1, width=6.6, height=0.9 + sum(heights) + 0.35 * len(panels), title=table.title, height_ratios=heights)
+    made, axes = figure(
+        len(panels),
+        1,
+        width=6.6,
+        height=0.9 + sum(heights) + 0.35 * len(panels),
+        title=table.title,
+        height_ratios=heights,
+    )
     for axis, (section, device, rows) in zip(axes, panels, strict=True):
         handles, paper = [], False
         for place, (which, letters) in enumerate(PASSES.items()):
             name = f"{device}_{which}_s"
-            known = [(index + (place - 0.5) * 0.4, row) for index, row in enumerate(rows) if row.cell(name).value is not None]
+            known = [
+                (index + (place - 0.5) * 0.4, row)
+                for index, row in enumerate(rows)
+                if row.cell(name).value is not None
+            ]
             if known:
                 below, above = zip(*(spread(row.cell(name)) for _, row in known), strict=True)
                 values = [row.cell(name).value for _, row in known]
@@ -63,29 +93,61 @@ def times(table):
 @styled
 def passes(table):
     """F and B = F+B - F stacked, with the share of F; None where no row has both."""
-    panels = [(section, device, _both(device, rows)) for section, device, rows in _panels(table) if _both(device, rows)]
+    panels = [
+        (section, device, _both(device, rows))
+        for section, device, rows in _panels(table)
+        if _both(device, rows)
+    ]
     if not panels:
         return None
     heights = [0.5 + 0.34 * len(rows) for _, _, rows in panels]
-    made, axes = figure(len(panels), 1, width=6.6, height=0.9 + sum(heights) + 0.35 * len(panels), title=table.title, height_ratios=heights)
+    made, axes = figure(
+        len(panels),
+        1,
+        width=6.6,
+        height=0.9 + sum(heights) + 0.35 * len(panels),
+        title=table.title,
+        height_ratios=heights,
+    )
     for axis, (section, device, rows) in zip(axes, panels, strict=True):
         forward = [row.cell(f"{device}_f_s").value for row in rows]
         whole = [row.cell(f"{device}_fb_s").value for row in rows]
         backward = [both - first for first, both in zip(forward, whole, strict=True)]
         style = {"height": 0.6, "edgecolor": "white", "alpha": 0.85}
         handles = [
-            axis.barh(range(len(rows)), forward, color=PALETTE[0], hatch=HATCHES[0], label="F", **style),
-            axis.barh(range(len(rows)), backward, left=forward, color=PALETTE[1], hatch=HATCHES[1], label="B", **style),
+            axis.barh(
+                range(len(rows)), forward, color=PALETTE[0], hatch=HATCHES[0], label="F", **style
+            ),
+            axis.barh(
+                range(len(rows)),
+                backward,
+                left=forward,
+                color=PALETTE[1],
+                hatch=HATCHES[1],
+                label="B",
+                **style,
+            ),
         ]
         for index, (first, both) in enumerate(zip(forward, whole, strict=True)):
-            axis.text(both, index, f" {significant(both, 3)} s, F {100 * first / both:.0f} %", va="center", fontsize=8)
+            axis.text(
+                both,
+                index,
+                f" {significant(both, 3)} s, F {100 * first / both:.0f} %",
+                va="center",
+                fontsize=8,
+            )
         axis.set_xlim(0, 1.25 * max(whole))
         _dress(axis, rows, section, device, handles)
     return made
 
 
 def _both(device, rows):
-    return [row for row in rows if row.cell(f"{device}_f_s").value is not None and row.cell(f"{device}_fb_s").value is not None]
+    return [
+        row
+        for row in rows
+        if row.cell(f"{device}_f_s").value is not None
+        and row.cell(f"{device}_fb_s").value is not None
+    ]
 
 
 def _dress(axis, rows, section, device, handles):

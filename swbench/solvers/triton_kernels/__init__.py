@@ -1,4 +1,6 @@
-"""Solver kernels in Triton, one program a tile of matrices. Importing this package does not import Triton; importing its modules does."""
+"""Solver kernels in Triton, one program a tile of matrices. Importing this package does not import
+Triton; importing its modules does.
+"""
 
 import importlib.util
 import os
@@ -12,7 +14,9 @@ TILE_LIMIT = 64
 
 
 def interpreted() -> bool:
-    """True where Triton's interpreter runs the kernels on the host; it must have been set before Triton was imported."""
+    """True where Triton's interpreter runs the kernels on the host; it must have been set before
+    Triton was imported.
+    """
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
@@ -21,25 +25,38 @@ def missing(device: str) -> str | None:
     if importlib.util.find_spec("triton") is None:
         return "Triton is not installed; it comes with the CUDA builds of torch for Linux"
     if not device.startswith("cuda") and not interpreted():
-        return "Triton kernels need a CUDA device; TRITON_INTERPRET=1 runs them on a CPU, slowly, for tests"
+        return (
+            "Triton kernels need a CUDA device; TRITON_INTERPRET=1 runs them on a CPU, "
+            "slowly, for tests"
+        )
     return None if interpreted() else _no_launcher()
 
 
 def _no_launcher() -> str | None:
-    """Why Triton could not build what launches its kernels, which it compiles with a C compiler against the headers of Python; None if it can."""
+    """Why Triton could not build what launches its kernels, which it compiles with a C compiler
+    against the headers of Python; None if it can.
+    """
     if sys.platform != "linux":
         return None  # what Triton there is brings its own
     if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
-        return "Triton needs a C compiler to launch its kernels; install gcc or clang, or name one in CC"
+        return (
+            "Triton needs a C compiler to launch its kernels; install gcc or clang, or name "
+            "one in CC"
+        )
     if not (Path(sysconfig.get_path("include", "posix_prefix")) / "Python.h").exists():
-        return "Triton needs the headers of Python to launch its kernels; install them (python3-dev, python3-devel)"
+        return (
+            "Triton needs the headers of Python to launch its kernels; install them "
+            "(python3-dev, python3-devel)"
+        )
     return None
 
 
 def tile_of(group: int) -> tuple[int, int]:
-    """Width of the tile that holds matrices of `group`×`group`, and how many it holds side by side on its diagonal.
+    """Width of the tile that holds matrices of `group`×`group`, and how many it holds side by side
+    on its diagonal.
 
-    Products need at least 16: four matrices of 4×4 or two of 8×8 share a tile, block-diagonally. Raises ValueError above `TILE_LIMIT`.
+    Products need at least 16: four matrices of 4×4 or two of 8×8 share a tile, block-diagonally.
+    Raises ValueError above `TILE_LIMIT`.
     """
     if group > TILE_LIMIT:
         raise ValueError(f"the Triton kernels take G up to {TILE_LIMIT}, not {group}")
@@ -48,5 +65,7 @@ def tile_of(group: int) -> tuple[int, int]:
 
 
 def warps_of(tile: int) -> int:
-    """Warps a program: one for a tile of 16, four above. With two for 32 the compiler spills; for 64 it does with any number, least with four."""
+    """Warps a program: one for a tile of 16, four above. With two for 32 the compiler spills; for
+    64 it does with any number, least with four.
+    """
     return {16: 1, 32: 4, 64: 4}[tile]

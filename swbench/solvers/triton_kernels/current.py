@@ -1,4 +1,6 @@
-"""The device that Triton launches on: it takes the current one of this process, wherever the tensors are."""
+"""The device that Triton launches on: it takes the current one of this process, wherever the
+tensors are.
+"""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -6,7 +8,9 @@ import torch
 
 
 def on(device: torch.device) -> AbstractContextManager:
-    """Launches go to `device` and its current stream. Of no cost to speak of where `device` is the current one already."""
+    """Launches go to `device` and its current stream. Of no cost to speak of where `device` is the
+    current one already.
+    """
     if device.type != "cuda" or torch.cuda.current_device() == device.index:
         return nullcontext()
     return torch.cuda.device(device)

@@ -7,7 +7,8 @@ from swbench.solvers.triton_kernels import interpreted
 
 @cache
 def mend() -> None:
-    """Let the interpreter's scalars be counted up to. They are arrays of one element, which it takes for integers, as numpy did before 2.4.
+    """Let the interpreter's scalars be counted up to. They are arrays of one element, which it
+    takes for integers, as numpy did before 2.4.
 
     Nothing happens where kernels are compiled, or where the interpreter has changed.
     """

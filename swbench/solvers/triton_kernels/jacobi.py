@@ -1,4 +1,6 @@
-"""One-sided Jacobi on the Cholesky factor as a Triton kernel: the method of `swbench.solvers.jacobi` with every rotation a product."""
+"""One-sided Jacobi on the Cholesky factor as a Triton kernel: the method of
+`swbench.solvers.jacobi` with every rotation a product.
+"""
 
 import torch
 import triton
@@ -12,7 +14,9 @@ from swbench.solvers.triton_kernels.tile import layout, load_symmetric, over_mat
 
 @triton.jit
 def cholesky(s, inner, same, eye, floor, G: tl.constexpr):
-    """Lower L with L Lᵀ = S for each matrix of a tile, a column at a time; a pivot below `floor` (per row) is raised to it."""
+    """Lower L with L Lᵀ = S for each matrix of a tile, a column at a time; a pivot below `floor`
+    (per row) is raised to it.
+    """
     factor = tl.zeros_like(s)
     for k in range(G):
         at_column = same & (inner[None, :] == k)
@@ -20,14 +24,22 @@ def cholesky(s, inner, same, eye, floor, G: tl.constexpr):
         pivot = tl.maximum(tl.sum(tl.where(at_column, tl.sum(s * eye, 0)[None, :], 0.0), 1), floor)
         column = tl.where(inner >= k, tl.sum(tl.where(at_column, s, 0.0), 1), 0.0)
         row = tl.where(inner >= k, tl.sum(tl.where(at_row, s, 0.0), 0), 0.0)
-        factor = tl.where(at_column, (tl.where(inner == k, pivot, column) / tl.sqrt(pivot))[:, None], factor)
-        s = tl.where(same & (inner[:, None] > k) & (inner[None, :] > k), s - column[:, None] * row[None, :] / pivot[:, None], s)
+        factor = tl.where(
+            at_column, (tl.where(inner == k, pivot, column) / tl.sqrt(pivot))[:, None], factor
+        )
+        s = tl.where(
+            same & (inner[:, None] > k) & (inner[None, :] > k),
+            s - column[:, None] * row[None, :] / pivot[:, None],
+            s,
+        )
     return factor
 
 
 @triton.jit
 def partners(inner, turn, G: tl.constexpr):
-    """Whom each column meets in round `turn` of a round robin: i and j where i + j = turn modulo the odd count; itself where it rests."""
+    """Whom each column meets in round `turn` of a round robin: i and j where i + j = turn modulo
+    the odd count; itself where it rests.
+    """
     odd: tl.constexpr = G - 1 + G % 2
     other = (turn - inner + odd) % odd
     if G % 2 == 0:
@@ -38,9 +50,21 @@ def partners(inner, turn, G: tl.constexpr):
 
 @triton.jit
 def jacobi_kernel(
-    cov, w_pointer, lam_pointer, d_pointer, count, floor, SWEEPS: tl.constexpr, G: tl.constexpr, TILE: tl.constexpr, PACK: tl.constexpr, PRECISION: tl.constexpr
+    cov,
+    w_pointer,
+    lam_pointer,
+    d_pointer,
+    count,
+    floor,
+    SWEEPS: tl.constexpr,
+    G: tl.constexpr,
+    TILE: tl.constexpr,
+    PACK: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):
-    """W, eigenvalues and eigenvectors of each matrix of a tile; eigenvalues are clamped at `floor` times the largest."""
+    """W, eigenvalues and eigenvectors of each matrix of a tile; eigenvalues are clamped at `floor`
+    times the largest.
+    """
     inner, at, here, same, eye = layout(count, G, TILE, PACK)
     s, good = load_symmetric(cov, at, here, same, eye)
     trace = over_matrix(tl.sum(s * eye, 1), same)
@@ -50,7 +74,8 @@ def jacobi_kernel(
         meets = partners(inner, step % rounds, G)
         pair = same & (inner[:, None] == meets[None, :]) & (inner[:, None] != inner[None, :])
         gram = product(tl.trans(a), a, PRECISION)
-        gram = 0.5 * (gram + tl.trans(gram))  # both of a pair must see the same angle to the last bit
+        # both of a pair must see the same angle to the last bit
+        gram = 0.5 * (gram + tl.trans(gram))
         squares = tl.sum(gram * eye, 1)  # per row, which is per column of A
         alpha = tl.sum(gram * eye, 0)
         beta = tl.sum(tl.where(pair, squares[:, None], 0.0), 0)
@@ -58,8 +83,13 @@ def jacobi_kernel(
         delta = beta - alpha
         denominator = tl.abs(delta) + tl.sqrt(delta * delta + 4.0 * gamma * gamma)
         side = tl.where(delta < 0.0, -1.0, 1.0)
-        side = tl.where((delta == 0.0) & (inner > meets), -1.0, side)  # of two equal columns one turns each way
-        t = tl.where(denominator > 0.0, 2.0 * gamma * side / tl.where(denominator > 0.0, denominator, 1.0), 0.0)
+        # of two equal columns one turns each way
+        side = tl.where((delta == 0.0) & (inner > meets), -1.0, side)
+        t = tl.where(
+            denominator > 0.0,
+            2.0 * gamma * side / tl.where(denominator > 0.0, denominator, 1.0),
+            0.0,
+        )
         cos = 1.0 / tl.sqrt(1.0 + t * t)
         rotation = tl.where(pair, (-cos * t)[None, :], 0.0) + eye * cos[None, :]
         a = product(a, rotation, PRECISION)
@@ -73,11 +103,17 @@ def jacobi_kernel(
     lam_rows = tl.sum(tl.where(eye > 0.0, lam[None, :], 0.0), 1)
     matrix = tl.program_id(0) * PACK + tl.arange(0, TILE) // G
     exists = tl.sum(here.to(tl.float32), 1) > 0.0
-    tl.store(lam_pointer + matrix.to(tl.int64) * G + inner, tl.where(good, lam_rows, float("nan")), mask=exists)
+    tl.store(
+        lam_pointer + matrix.to(tl.int64) * G + inner,
+        tl.where(good, lam_rows, float("nan")),
+        mask=exists,
+    )
 
 
 def jacobi(cov: Tensor, sweeps: int, floor: float, precision: str) -> tuple[Tensor, Tensor, Tensor]:
-    """W (B, G, G), eigenvalues (B, G) and eigenvectors (B, G, G) of `cov`, float32, G ≤ 64; NaN for a matrix that is not finite."""
+    """W (B, G, G), eigenvalues (B, G) and eigenvectors (B, G, G) of `cov`, float32, G ≤ 64; NaN for
+    a matrix that is not finite.
+    """
     cov = cov.contiguous()
     count, group = cov.shape[0], cov.shape[-1]
     tile, pack = tile_of(group)
@@ -85,5 +121,18 @@ def jacobi(cov: Tensor, sweeps: int, floor: float, precision: str) -> tuple[Tens
     if count:
         grid = (triton.cdiv(count, pack),)
         with on(cov.device):
-            jacobi_kernel[grid](cov, w, lam, d, count, floor, SWEEPS=sweeps, G=group, TILE=tile, PACK=pack, PRECISION=precision, num_warps=warps_of(tile))
+            jacobi_kernel[grid](
+                cov,
+                w,
+                lam,
+                d,
+                count,
+                floor,
+                SWEEPS=sweeps,
+                G=group,
+                TILE=tile,
+                PACK=pack,
+                PRECISION=precision,
+                num_warps=warps_of(tile),
+            )
     return w, lam, d

@@ -1,4 +1,6 @@
-"""The coupled minimax quintic and its Lyapunov backward as Triton kernels: the methods of `swbench.solvers.polar` and `lyapunov`."""
+"""The coupled minimax quintic and its Lyapunov backward as Triton kernels: the methods of
+`swbench.solvers.polar` and `lyapunov`.
+"""
 
 from functools import cache
 
@@ -16,7 +18,8 @@ from swbench.solvers.triton_kernels.tile import frobenius, layout, load_symmetri
 
 @triton.jit
 def inverse_root(s, norm, eye, coefficients, STEPS: tl.constexpr, PRECISION: tl.constexpr):
-    """W of each finite symmetric matrix of a tile, in registers; `norm` per row as from `frobenius`.
+    """W of each finite symmetric matrix of a tile, in registers; `norm` per row as from
+    `frobenius`.
 
     `coefficients`: (STEPS + 1, 3), the last row unused.
     """
@@ -25,7 +28,11 @@ def inverse_root(s, norm, eye, coefficients, STEPS: tl.constexpr, PRECISION: tl.
     z = a * eye + b * s + c * product(s, s, PRECISION)  # the first step, where Z is the identity
     y = product(s, z, PRECISION)
     for k in range(1, STEPS):
-        a, b, c = tl.load(coefficients + 3 * k), tl.load(coefficients + 3 * k + 1), tl.load(coefficients + 3 * k + 2)
+        a, b, c = (
+            tl.load(coefficients + 3 * k),
+            tl.load(coefficients + 3 * k + 1),
+            tl.load(coefficients + 3 * k + 2),
+        )
         m = product(z, y, PRECISION)
         h = a * eye + b * m + c * product(m, m, PRECISION)
         y = product(y, h, PRECISION)
@@ -36,14 +43,19 @@ def inverse_root(s, norm, eye, coefficients, STEPS: tl.constexpr, PRECISION: tl.
 
 @triton.jit
 def whitened_gradient(w, g, norm, eye, coefficients, STEPS: tl.constexpr, PRECISION: tl.constexpr):
-    """The Y of ∂L/∂Σ = W Y W (`lyapunov_gradient`), of each matrix of a tile from its W and the symmetric part of ∂L/∂W; `norm` of W.
+    """The Y of ∂L/∂Σ = W Y W (`lyapunov_gradient`), of each matrix of a tile from its W and the
+    symmetric part of ∂L/∂W; `norm` of W.
 
     `coefficients`: (STEPS + 1, 3), the last row the cubic.
     """
     b = w / norm[:, None]
     c = -product(product(w, g, PRECISION), w, PRECISION) / norm[:, None]
     for k in range(STEPS + 1):
-        a1, a3, a5 = tl.load(coefficients + 3 * k), tl.load(coefficients + 3 * k + 1), tl.load(coefficients + 3 * k + 2)
+        a1, a3, a5 = (
+            tl.load(coefficients + 3 * k),
+            tl.load(coefficients + 3 * k + 1),
+            tl.load(coefficients + 3 * k + 2),
+        )
         skew = product(b, c, PRECISION)
         skew = skew - tl.trans(skew)
         q = product(b, b, PRECISION)
@@ -57,22 +69,49 @@ def whitened_gradient(w, g, norm, eye, coefficients, STEPS: tl.constexpr, PRECIS
 
 @triton.jit
 def both_sides(w, y, PRECISION: tl.constexpr):
-    """W Y W, symmetric, of each matrix of a tile. Apart from `whitened_gradient`, so that W may be loaded anew rather than kept through that."""
+    """W Y W, symmetric, of each matrix of a tile. Apart from `whitened_gradient`, so that W may be
+    loaded anew rather than kept through that.
+    """
     c = product(product(w, y, PRECISION), w, PRECISION)
     return 0.5 * (c + tl.trans(c))
 
 
 @triton.jit
-def polar_kernel(cov, out, coefficients, count, STEPS: tl.constexpr, G: tl.constexpr, TILE: tl.constexpr, PACK: tl.constexpr, PRECISION: tl.constexpr):
+def polar_kernel(
+    cov,
+    out,
+    coefficients,
+    count,
+    STEPS: tl.constexpr,
+    G: tl.constexpr,
+    TILE: tl.constexpr,
+    PACK: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """W of each matrix of a tile."""
     _inner, at, here, same, eye = layout(count, G, TILE, PACK)
     s, good = load_symmetric(cov, at, here, same, eye)
-    store(out, at, here, good, inverse_root(s, frobenius(s, same), eye, coefficients, STEPS, PRECISION))
+    store(
+        out,
+        at,
+        here,
+        good,
+        inverse_root(s, frobenius(s, same), eye, coefficients, STEPS, PRECISION),
+    )
 
 
 @triton.jit
 def lyapunov_kernel(
-    w_pointer, grad, out, coefficients, count, STEPS: tl.constexpr, G: tl.constexpr, TILE: tl.constexpr, PACK: tl.constexpr, PRECISION: tl.constexpr
+    w_pointer,
+    grad,
+    out,
+    coefficients,
+    count,
+    STEPS: tl.constexpr,
+    G: tl.constexpr,
+    TILE: tl.constexpr,
+    PACK: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):
     """∂L/∂Σ of each matrix of a tile from W and ∂L/∂W."""
     _inner, at, here, same, eye = layout(count, G, TILE, PACK)
@@ -86,8 +125,8 @@ def lyapunov_kernel(
 def table_on(steps: tuple[Step, ...], device: torch.device) -> Tensor:
     """The coefficients of `steps` and the cubic, (steps + 1, 3) in float32 on `device`.
 
-    Kept for good: a copy in every call would break a CUDA graph, and a captured one reads this memory in each replay. Raises RuntimeError
-    while a graph is captured.
+    Kept for good: a copy in every call would break a CUDA graph, and a captured one reads this
+    memory in each replay. Raises RuntimeError while a graph is captured.
     """
     outside_of_capture(device, "the coefficients of the iteration")
     return torch.tensor([*steps, CUBIC], dtype=torch.float32, device=device)
@@ -102,18 +141,32 @@ def polar(cov: Tensor, steps: tuple[Step, ...], precision: str) -> Tensor:
 
 
 def lyapunov(w: Tensor, grad_w: Tensor, steps: tuple[Step, ...], precision: str) -> Tensor:
-    """∂L/∂Σ for `w` and `grad_w`, (B, G, G) float32, G ≤ 64; NaN for a matrix where either is not finite."""
+    """∂L/∂Σ for `w` and `grad_w`, (B, G, G) float32, G ≤ 64; NaN for a matrix where either is not
+    finite.
+    """
     w = w.contiguous()
     out = torch.empty_like(w)
     _launch(lyapunov_kernel, (w, grad_w.contiguous(), out), steps, precision)
     return out
 
 
-def _launch(kernel: triton.JITFunction, tensors: tuple[Tensor, ...], steps: tuple[Step, ...], precision: str) -> None:
+def _launch(
+    kernel: triton.JITFunction, tensors: tuple[Tensor, ...], steps: tuple[Step, ...], precision: str
+) -> None:
     count, group = tensors[0].shape[0], tensors[0].shape[-1]
     tile, pack = tile_of(group)
     if count:
         grid = (triton.cdiv(count, pack),)
         table = table_on(steps, tensors[0].device)
         with on(tensors[0].device):
-            kernel[grid](*tensors, table, count, STEPS=len(steps), G=group, TILE=tile, PACK=pack, PRECISION=precision, num_warps=warps_of(tile))
+            kernel[grid](
+                *tensors,
+                table,
+                count,
+                STEPS=len(steps),
+                G=group,
+                TILE=tile,
+                PACK=pack,
+                PRECISION=precision,
+                num_warps=warps_of(tile),
+            )

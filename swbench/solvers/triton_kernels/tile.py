@@ -1,7 +1,8 @@
-"""What the kernels share: a tile with matrices on its diagonal, loaded, cleaned and stored, and their products.
+"""What the kernels share: a tile with matrices on its diagonal, loaded, cleaned and stored, and
+their products.
 
-Row r of a tile belongs to matrix r // G at its row r % G. Off the diagonal blocks everything is zero and stays zero under products. Rows
-beyond the last matrix hold the identity.
+Row r of a tile belongs to matrix r // G at its row r % G. Off the diagonal blocks everything is
+zero and stays zero under products. Rows beyond the last matrix hold the identity.
 """
 
 import triton
@@ -10,13 +11,17 @@ import triton.language as tl
 
 @triton.jit
 def product(a, b, precision: tl.constexpr):
-    """A B in `precision` `ieee` or `tf32x3`: single TF32, the default of `tl.dot`, breaks the iterations above κ = 1e3."""
+    """A B in `precision` `ieee` or `tf32x3`: single TF32, the default of `tl.dot`, breaks the
+    iterations above κ = 1e3.
+    """
     return tl.dot(a, b, input_precision=precision)
 
 
 @triton.jit
 def layout(count, G: tl.constexpr, TILE: tl.constexpr, PACK: tl.constexpr):
-    """Row r, its row in its matrix, offsets (TILE, TILE) into a batch, the mask of what exists, the mask of one matrix's entries, and I."""
+    """Row r, its row in its matrix, offsets (TILE, TILE) into a batch, the mask of what exists, the
+    mask of one matrix's entries, and I.
+    """
     r = tl.arange(0, TILE)
     block, inner = r // G, r % G
     matrix = tl.program_id(0) * PACK + block
@@ -41,7 +46,8 @@ def load_symmetric(pointer, at, here, same, eye):
 
 @triton.jit
 def symmetric_part(raw, here, same, eye):
-    """The symmetric part of each matrix, I in place of one that is not finite (and where there is none), and per row whether it is finite.
+    """The symmetric part of each matrix, I in place of one that is not finite (and where there is
+    none), and per row whether it is finite.
 
     `raw` is zero off the diagonal blocks.
     """
@@ -54,7 +60,9 @@ def symmetric_part(raw, here, same, eye):
 
 @triton.jit
 def frobenius(s, same):
-    """1.0001 times the Frobenius norm of each matrix, per row; the margin is that of the torch solvers."""
+    """1.0001 times the Frobenius norm of each matrix, per row; the margin is that of the torch
+    solvers.
+    """
     return 1.0001 * tl.sqrt(over_matrix(tl.sum(s * s, 1), same))
 
 

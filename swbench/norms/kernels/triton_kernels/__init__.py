@@ -1,4 +1,5 @@
-"""The passes and the small algebra of a whitening layer in Triton. Importing this package does not import Triton; its kernel modules do.
+"""The passes and the small algebra of a whitening layer in Triton. Importing this package does not
+import Triton; its kernel modules do.
 
 | file | what it is |
 |---|---|

@@ -1,4 +1,6 @@
-"""What a whitening layer of one shape comes to in Triton: its plans, what it mixes, what flows back, and the rooms its launches share."""
+"""What a whitening layer of one shape comes to in Triton: its plans, what it mixes, what flows
+back, and the rooms its launches share.
+"""
 
 from typing import NamedTuple
 
@@ -28,12 +30,17 @@ class Key(NamedTuple):
 
 
 class Form:
-    """The decisions that follow from a `key`, and the rooms: `kept` is saved for the way back, `there` and `back` are dropped at once."""
+    """The decisions that follow from a `key`, and the rooms: `kept` is saved for the way back,
+    `there` and `back` are dropped at once.
+    """
 
     def __init__(self, key: Key) -> None:
         recipe, (images, channels, height, width) = key.recipe, key.shape
         self.key, group, pixels = key, recipe.group, height * width
-        self.sums, self.one, self.two = (plan_of(images, channels, pixels, group, key.last, multiprocessors(key.device), n) for n in (SUM, MAP, MAP_TWO))
+        self.sums, self.one, self.two = (
+            plan_of(images, channels, pixels, group, key.last, multiprocessors(key.device), n)
+            for n in (SUM, MAP, MAP_TWO)
+        )
         self.centre = height // 2 * width + width // 2
         batch = (ALONE if images == 1 else MERGED) if key.training else RUNNING
         self.batch: int = batch.value if recipe.uses_batch else NONE.value
@@ -50,7 +57,11 @@ class Form:
         """Whether gradients flow through statistics."""
         self.gathers = images > 1 and not self.shared and (self.kinds > 0 or any(key.dtypes[1:3]))
         """Whether a kernel of its own adds over images on the way back."""
-        self.kept, self.there, self.back = self._kept(), Room(**(self._parts() if self.sums_forward else dict.fromkeys(self._parts(), 0))), self._back()
+        self.kept, self.there, self.back = (
+            self._kept(),
+            Room(**(self._parts() if self.sums_forward else dict.fromkeys(self._parts(), 0))),
+            self._back(),
+        )
         self.absent = self._absent()
 
     @property
@@ -60,7 +71,10 @@ class Form:
 
     def _parts(self) -> dict[str, int]:
         images, vector, matrix = self._sizes
-        return {"second": images * self.sums.parts * matrix, "first": images * self.sums.parts * vector}
+        return {
+            "second": images * self.sums.parts * matrix,
+            "first": images * self.sums.parts * vector,
+        }
 
     def _kept(self) -> Room:
         images, vector, matrix = self._sizes
@@ -101,7 +115,13 @@ class Form:
     def _absent(self) -> set[str | None]:
         """The names of tensors that this layer does not have."""
         named = ("gamma", "beta", "mean_logits", "cov_logits")
-        absent = {name for name, dtype in zip(named, self.key.dtypes[1:5], strict=True) if dtype is None}
+        absent = {
+            name for name, dtype in zip(named, self.key.dtypes[1:5], strict=True) if dtype is None
+        }
         absent |= {f"grad_{name}" for name in absent}
         absent |= {"running_mean", "running_cov"} if self.key.dtypes[5] is None else set()
-        return absent | {name for room in (self.kept, self.back) for name, _, size in room.places if not size} | {None}
+        return (
+            absent
+            | {name for room in (self.kept, self.back) for name, _, size in room.places if not size}
+            | {None}
+        )

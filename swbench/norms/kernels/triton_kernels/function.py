@@ -1,4 +1,6 @@
-"""A whitening layer in Triton: bound to one kind of call, as one autograd Function, and as two halves without autograd."""
+"""A whitening layer in Triton: bound to one kind of call, as one autograd Function, and as two
+halves without autograd.
+"""
 
 from dataclasses import replace
 
@@ -16,14 +18,25 @@ from swbench.solvers.triton_kernels.polar import table_on
 
 
 def key_of(call: Call, x: Tensor, given: Given) -> Key:
-    """What the launches for `x` and the parameters depend on. Raises RuntimeError where they are not all on one device, ValueError for a wrong size."""
+    """What the launches for `x` and the parameters depend on. Raises RuntimeError where they are
+    not all on one device, ValueError for a wrong size.
+    """
     running = call.running
     sized(given, x.shape[1], len(call.recipe.statistics))
     tensors = (x, *given, *((None, None) if running is None else (running.mean, running.cov)))
     on_one_device(x, tensors)
     dtypes = tuple(None if t is None else t.dtype for t in tensors)
     momentum = 0.0 if running is None else running.momentum
-    return Key(call.recipe, call.solver, tuple(x.shape), not x.is_contiguous(), call.training, momentum, x.device, dtypes)
+    return Key(
+        call.recipe,
+        call.solver,
+        tuple(x.shape),
+        not x.is_contiguous(),
+        call.training,
+        momentum,
+        x.device,
+        dtypes,
+    )
 
 
 def in_row(given: Given) -> Given:
@@ -32,32 +45,63 @@ def in_row(given: Given) -> Given:
 
 
 def forward(whole: Whole, running: Running | None, x: Tensor, given: Given, kept: Tensor) -> Tensor:
-    """y; `kept` is filled with the small matrices that the way back needs. In training the running statistics move, if there are any."""
+    """y; `kept` is filled with the small matrices that the way back needs. In training the running
+    statistics move, if there are any.
+    """
     y = torch.empty_like(x)
     gamma, beta, mean_logits, cov_logits = given
     mean, cov = (None, None) if running is None else (running.mean, running.cov)
-    tensors = {"x": x, "y": y, "gamma": gamma, "beta": beta, "mean_logits": mean_logits, "cov_logits": cov_logits}
+    tensors = {
+        "x": x,
+        "y": y,
+        "gamma": gamma,
+        "beta": beta,
+        "mean_logits": mean_logits,
+        "cov_logits": cov_logits,
+    }
     tensors |= {"running_mean": mean, "running_cov": cov, "coefficients": whole.coefficients(False)}
-    whole.run(whole.forward, tensors, (whole.form.kept, kept), (whole.form.there, whole.form.there.allocate(x)))
+    whole.run(
+        whole.forward,
+        tensors,
+        (whole.form.kept, kept),
+        (whole.form.there, whole.form.there.allocate(x)),
+    )
     return y
 
 
-def backward(whole: Whole, x: Tensor, dy: Tensor, gamma: Tensor | None, kept: Tensor, wanted: bool = True) -> tuple[Tensor | None, ...]:
-    """Gradients: dx (None unless `wanted`), those of γ, β and both sets of logits, None where there is no such parameter."""
+def backward(
+    whole: Whole, x: Tensor, dy: Tensor, gamma: Tensor | None, kept: Tensor, wanted: bool = True
+) -> tuple[Tensor | None, ...]:
+    """Gradients: dx (None unless `wanted`), those of γ, β and both sets of logits, None where there
+    is no such parameter.
+    """
     layout = torch.channels_last if whole.key.last else torch.contiguous_format
-    x, dy = x.contiguous(memory_format=layout), dy.contiguous(memory_format=layout)  # hooks may unpack x in another layout (offloading does)
+    # hooks may unpack x in another layout (offloading does)
+    x, dy = x.contiguous(memory_format=layout), dy.contiguous(memory_format=layout)
     count, channels = len(whole.key.recipe.statistics), x.shape[1]
     sizes = zip((channels, channels, count, count), whole.key.dtypes[1:5], strict=True)
-    grads = [None if dtype is None else torch.empty(size, dtype=dtype, device=x.device) for size, dtype in sizes]
+    grads = [
+        None if dtype is None else torch.empty(size, dtype=dtype, device=x.device)
+        for size, dtype in sizes
+    ]
     dx = torch.empty_like(x) if wanted else None
     tensors = {"x": x, "dy": dy, "dx": dx, "gamma": gamma, "coefficients": whole.coefficients(True)}
-    tensors.update(zip(("grad_gamma", "grad_beta", "grad_mean_logits", "grad_cov_logits"), grads, strict=True))
-    whole.run(whole.backward[wanted], tensors, (whole.form.kept, kept), (whole.form.back, whole.form.back.allocate(x)))
+    tensors.update(
+        zip(("grad_gamma", "grad_beta", "grad_mean_logits", "grad_cov_logits"), grads, strict=True)
+    )
+    whole.run(
+        whole.backward[wanted],
+        tensors,
+        (whole.form.kept, kept),
+        (whole.form.back, whole.form.back.allocate(x)),
+    )
     return dx, *grads
 
 
 def bound_to(call: Call, like: Tensor) -> Bound:
-    """The layer for inputs like `like`. How the parameters lie is looked at in each call, for a layer can be cast or moved in place."""
+    """The layer for inputs like `like`. How the parameters lie is looked at in each call, for a
+    layer can be cast or moved in place.
+    """
     wholes: dict[tuple[tuple[torch.dtype, int, int] | None, ...], Whole] = {}
     running = call.running
 
@@ -74,10 +118,14 @@ def bound_to(call: Call, like: Tensor) -> Bound:
 
 
 class FusedWhitening(torch.autograd.Function):
-    """`Whitening` in as many launches as a `Whole` has. Saves x, γ and one tensor of small matrices; differentiable once."""
+    """`Whitening` in as many launches as a `Whole` has. Saves x, γ and one tensor of small
+    matrices; differentiable once.
+    """
 
     @staticmethod
-    def forward(ctx, x: Tensor, gamma, beta, mean_logits, cov_logits, whole: Whole, running: Running | None) -> Tensor:
+    def forward(
+        ctx, x: Tensor, gamma, beta, mean_logits, cov_logits, whole: Whole, running: Running | None
+    ) -> Tensor:
         given = in_row((gamma, beta, mean_logits, cov_logits))
         kept = whole.form.kept.allocate(x)
         y = forward(whole, running, x, given, kept)
@@ -96,30 +144,49 @@ def _backward(ctx, dy: Tensor):
     if (
         x.dtype is not dtypes[0]
         or tuple(x.shape) != shape
-        or not (gamma is None or (gamma.dtype is dtypes[1] and gamma.numel() == shape[1] and gamma.is_contiguous()))
+        or not (
+            gamma is None
+            or (gamma.dtype is dtypes[1] and gamma.numel() == shape[1] and gamma.is_contiguous())
+        )
     ):
-        raise RuntimeError("the input or the weight of a whitening layer was given another dtype, size or layout between the way there and the way back")
+        raise RuntimeError(
+            "the input or the weight of a whitening layer was given another dtype, "
+            "size or layout between the way there and the way back"
+        )
     return *backward(ctx.whole, x, dy, gamma, kept, ctx.needs_input_grad[0]), None, None
 
 
 _once = once_differentiable(_backward)
-"""For a graph of the gradient, where a second derivative must be refused; its own bookkeeping costs as much as a small layer."""
+"""For a graph of the gradient, where a second derivative must be refused; its own bookkeeping costs
+as much as a small layer.
+"""
 
 
 class FusedHalves(Halves):
-    """The two functions above, for any running statistics; the gradients of parameters in the dtype of the statistics."""
+    """The two functions above, for any running statistics; the gradients of parameters in the dtype
+    of the statistics.
+    """
 
     def room(self, call, images, channels, dtype, device):
-        # Linear in the images and enough for every tensor to begin at a line of its own, whatever the layer mixes.
-        # The tables are made here, before anything runs, for a compiler's graphs allow no tensor that outlives a call in their memory.
+        # Linear in the images and enough for every tensor to begin at a line of its own, whatever
+        # the layer mixes. The tables are made here, before anything runs, for a compiler's graphs
+        # allow no tensor that outlives a call in their memory.
         for steps in steps_of(call.solver):
             table_on(steps, torch.empty(0, device=device).device)
         matrices, vectors, group = images + 1, 3 * images + 2, call.recipe.group
-        return channels * group * (2 * images + matrices) + channels * vectors + 2 * images + 16 + 10 * ALIGNED
+        return (
+            channels * group * (2 * images + matrices)
+            + channels * vectors
+            + 2 * images
+            + 16
+            + 10 * ALIGNED
+        )
 
     def forward(self, call, x, given, room):
         running = call.running
-        if running is not None and not (running.mean.is_contiguous() and running.cov.is_contiguous()):
+        if running is not None and not (
+            running.mean.is_contiguous() and running.cov.is_contiguous()
+        ):
             moved = Running(running.mean.contiguous(), running.cov.contiguous(), running.momentum)
             y = self.forward(replace(call, running=moved), x, given, room)
             running.mean.copy_(moved.mean)

@@ -1,7 +1,9 @@
-"""A kernel with everything but its tensors decided, so that a launch costs little: the compiled kernel is kept and called with addresses.
+"""A kernel with everything but its tensors decided, so that a launch costs little: the compiled
+kernel is kept and called with addresses.
 
-`kernel[grid](…)` binds and inspects every argument in each call. Here the numbers are part of the launch, and where all tensors begin at
-multiples of 16 bytes, what was compiled for the first call holds for all.
+`kernel[grid](…)` binds and inspects every argument in each call. Here the numbers are part of the
+launch, and where all tensors begin at multiples of 16 bytes, what was compiled for the first call
+holds for all.
 """
 
 from collections.abc import Iterable
@@ -19,7 +21,9 @@ from swbench.solvers.triton_kernels.interpreter import mend
 mend()
 
 KNOWN = ("3.6",)
-"""Versions of Triton whose compiled kernels are called as below (read in its source, `JITFunction.run`); others are launched the plain way."""
+"""Versions of Triton whose compiled kernels are called as below (read in its source,
+`JITFunction.run`); others are launched the plain way.
+"""
 
 Table = dict[str, Tensor | int | None]
 """Tensors, or their addresses, by the names that kernels give them."""
@@ -32,9 +36,11 @@ def direct() -> bool:
 
 
 class Launch:
-    """`programs` programs of `kernel`, whose arguments are pointers by the `names` they have in a table (None: no tensor), `sizes` and `constants`.
+    """`programs` programs of `kernel`, whose arguments are pointers by the `names` they have in a
+    table (None: no tensor), `sizes` and `constants`.
 
-    `registers` of a thread that the compiler may fill; None leaves it to the compiler, which rather spills a few to the stack than take many more.
+    `registers` of a thread that the compiler may fill; None leaves it to the compiler, which rather
+    spills a few to the stack than take many more.
     """
 
     def __init__(
@@ -47,19 +53,33 @@ class Launch:
         names: tuple[str | None, ...],
         registers: int | None = None,
     ) -> None:
-        self.kernel, self.programs, self.sizes, self.constants, self.names = kernel, programs, sizes, constants, names
+        self.kernel, self.programs, self.sizes, self.constants, self.names = (
+            kernel,
+            programs,
+            sizes,
+            constants,
+            names,
+        )
         self.warps, self.registers = warps, registers
         self.compiled = None
 
     @property
     def options(self) -> dict[str, int]:
         """How the kernel is compiled."""
-        return {"num_warps": self.warps} if self.registers is None else {"num_warps": self.warps, "maxnreg": self.registers}
+        return (
+            {"num_warps": self.warps}
+            if self.registers is None
+            else {"num_warps": self.warps, "maxnreg": self.registers}
+        )
 
     def plainly(self, table: Table, aligned: bool = False) -> None:
-        """Launch with tensors, through Triton's own dispatch; what it compiled is kept where it loads 16 bytes at a time, for all tensors were `aligned`."""
+        """Launch with tensors, through Triton's own dispatch; what it compiled is kept where it
+        loads 16 bytes at a time, for all tensors were `aligned`.
+        """
         pointers = [None if name is None else table[name] for name in self.names]
-        compiled = self.kernel[(self.programs,)](*pointers, *self.sizes, **self.constants, **self.options)
+        compiled = self.kernel[(self.programs,)](
+            *pointers, *self.sizes, **self.constants, **self.options
+        )
         if aligned:
             self.compiled = compiled
 
@@ -67,19 +87,44 @@ class Launch:
         """Launch what is compiled with addresses."""
         compiled = self.compiled
         pointers = [None if name is None else table[name] for name in self.names]
-        places = (*pointers, *self.sizes, *self.constants.values())  # constants are compiled in; their places are still there
-        compiled.run(self.programs, 1, 1, stream, compiled.function, compiled.packed_metadata, None, None, None, *places)
+        # constants are compiled in; their places are still there
+        places = (*pointers, *self.sizes, *self.constants.values())
+        compiled.run(
+            self.programs,
+            1,
+            1,
+            stream,
+            compiled.function,
+            compiled.packed_metadata,
+            None,
+            None,
+            None,
+            *places,
+        )
 
 
-def launch(launches: Iterable[Launch], tensors: dict[str, Tensor | None], rooms: tuple[tuple[Room, Tensor], ...], device: torch.device) -> None:
-    """Launch one after the other on the current stream of `device`, with `tensors` and what lies in `rooms`, by name."""
+def launch(
+    launches: Iterable[Launch],
+    tensors: dict[str, Tensor | None],
+    rooms: tuple[tuple[Room, Tensor], ...],
+    device: torch.device,
+) -> None:
+    """Launch one after the other on the current stream of `device`, with `tensors` and what lies in
+    `rooms`, by name.
+    """
     with on(device):
         _launch(launches, tensors, rooms, device)
 
 
 def _launch(launches, tensors, rooms, device) -> None:
-    addresses = {name: None if tensor is None else tensor.data_ptr() for name, tensor in tensors.items()}
-    aligned = not any(address & 15 for address in (*addresses.values(), *(memory.data_ptr() for _, memory in rooms)) if address is not None)
+    addresses = {
+        name: None if tensor is None else tensor.data_ptr() for name, tensor in tensors.items()
+    }
+    aligned = not any(
+        address & 15
+        for address in (*addresses.values(), *(memory.data_ptr() for _, memory in rooms))
+        if address is not None
+    )
     if aligned and direct() and all(one.compiled is not None for one in launches):
         for room, memory in rooms:
             addresses.update(room.addresses(memory))

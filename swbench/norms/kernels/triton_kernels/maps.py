@@ -4,18 +4,37 @@ import triton
 import triton.language as tl
 
 from swbench.norms.kernels.triton_kernels.mixture import FIELDS, finish
-from swbench.norms.kernels.triton_kernels.place import across, entries, offsets, product, share_of_program, spread
+from swbench.norms.kernels.triton_kernels.place import (
+    across,
+    entries,
+    offsets,
+    product,
+    share_of_program,
+    spread,
+)
 
 UNMIXED = {"ALONE": False, "KINDS": 0, "TILES": 1}
 """What a map is compiled for where nothing but A, B and c goes into it."""
 
 
 @triton.jit
-def through_layer(layer, weights, scalars, image, channels, pixels, ROWS: tl.constexpr, KINDS: tl.constexpr, TILES: tl.constexpr):
-    """What an image's layer statistic adds to the diagonal of B, to c, and the mean that this B is about.
+def through_layer(
+    layer,
+    weights,
+    scalars,
+    image,
+    channels,
+    pixels,
+    ROWS: tl.constexpr,
+    KINDS: tl.constexpr,
+    TILES: tl.constexpr,
+):
+    """What an image's layer statistic adds to the diagonal of B, to c, and the mean that this B is
+    about.
 
-    With v the gradient of a channel's share of the variance, dx takes (2 v (x − the layer's mean) + the mean of ω ∂μ̂ over channels) / pixels.
-    TILES: a power of two of at least the tiles of an image.
+    With v the gradient of a channel's share of the variance, dx takes (2 v (x − the layer's mean) +
+    the mean of ω ∂μ̂ over channels) / pixels. TILES: a power of two of at least the tiles of an
+    image.
     """
     tiles = tl.cdiv(channels, ROWS)
     tile = tl.arange(0, TILES)
@@ -23,7 +42,11 @@ def through_layer(layer, weights, scalars, image, channels, pixels, ROWS: tl.con
     trace = tl.sum(tl.load(scalars + at + 8, mask=tile < tiles, other=0.0), 0)
     total = tl.sum(tl.load(scalars + at + 9, mask=tile < tiles, other=0.0), 0)
     d_var = trace * tl.load(weights + 8 + KINDS - 1) / channels
-    return 2 * d_var / pixels, tl.load(weights + KINDS - 1) * total / channels / pixels, tl.load(layer + 2 * image)
+    return (
+        2 * d_var / pixels,
+        tl.load(weights + KINDS - 1) * total / channels / pixels,
+        tl.load(layer + 2 * image),
+    )
 
 
 @triton.jit(do_not_specialize=["channels", "pixels", "each"])
@@ -60,14 +83,18 @@ def map_kernel(
     PIXEL_UNIT: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """`out` = A `source` + B (`x` − `near`) + c, or A (`source` − `near`) + c without `x` and `b`, at one block of pixels. `near` and `c` may be None.
+    """`out` = A `source` + B (`x` − `near`) + c, or A (`source` − `near`) + c without `x` and `b`,
+    at one block of pixels. `near` and `c` may be None.
 
-    What is far from zero is taken apart from a mean before it is multiplied, for products in three passes of TF32 are a few times less exact
-    than float32. `a`, `b` (N, C, G), `c`, `near` (N, C); with `each` 0 instead of 1 all images share theirs. TRANSPOSED: A is the transpose of what `a` holds.
+    What is far from zero is taken apart from a mean before it is multiplied, for products in three
+    passes of TF32 are a few times less exact than float32. `a`, `b` (N, C, G), `c`, `near` (N, C);
+    with `each` 0 instead of 1 all images share theirs. TRANSPOSED: A is the transpose of what `a`
+    holds.
 
-    Through the batch's statistics B' (x − μ') + c' is added, if `batch_b` (C, G), `batch_mean` and `batch_c` (C) are given; through a layer
-    statistic what its mean and variance pass on, if `layer` is given, from the numbers that `small_kernel` left. The first program ends
-    the gradients of the logits, if these are given; ALONE, the batch is the one image.
+    Through the batch's statistics B' (x − μ') + c' is added, if `batch_b` (C, G), `batch_mean` and
+    `batch_c` (C) are given; through a layer statistic what its mean and variance pass on, if
+    `layer` is given, from the numbers that `small_kernel` left. The first program ends the
+    gradients of the logits, if these are given; ALONE, the batch is the one image.
     """
     ROWS: tl.constexpr = PACK * G
     BLOCK: tl.constexpr = WIDTH if LAST else STACK * WIDTH
@@ -81,7 +108,9 @@ def map_kernel(
     here = exists[:, :, None] & (block * BLOCK + column < pixels)
     left = tl.load(source + at + offset, mask=here, other=0.0).to(tl.float32)
     if near is not None:
-        middle = tl.load(near + image * each * channels + start_channel + row, mask=exists, other=0.0)[:, :, None]
+        middle = tl.load(
+            near + image * each * channels + start_channel + row, mask=exists, other=0.0
+        )[:, :, None]
         if x is None:
             left -= middle
     place, matrix = entries(row, exists, G, TILE, TRANSPOSED)
@@ -97,28 +126,40 @@ def map_kernel(
         if batch_b is not None:
             shared, _ = entries(row, exists, G, TILE, False)
             many = tl.load(batch_b + start_channel * G + shared, mask=matrix, other=0.0)
-            apart = tl.load(near + image * each * channels + start_channel + row, mask=exists, other=0.0)
+            apart = tl.load(
+                near + image * each * channels + start_channel + row, mask=exists, other=0.0
+            )
             apart -= tl.load(batch_mean + start_channel + row, mask=exists, other=0.0)
             beside = tl.sum(tl.where(matrix, many * apart[:, None, :], 0.0), 2)[:, :, None]
             other += many
         if layer is not None:
-            slope, level, layer_mean = through_layer(layer, weights, scalars, image, channels, pixels, ROWS, KINDS, TILES)
+            slope, level, layer_mean = through_layer(
+                layer, weights, scalars, image, channels, pixels, ROWS, KINDS, TILES
+            )
             diagonal = tl.arange(0, TILE)[:, None] == tl.arange(0, TILE)[None, :]
             other += tl.where(matrix & diagonal[None, :, :], slope, 0.0)
         other = tl.broadcast_to(other, (STACK, TILE, TILE))
-    if PACK > 1:  # 0 · NaN would carry one group's into its neighbours in the tile; the channel's own follows below
+    # 0 · NaN would carry one group's into its neighbours in the tile; the channel's own follows
+    # below
+    if PACK > 1:
         clean = tl.abs(left) < float("inf")
-        value = product(factor, tl.where(clean, left, 0.0), PRECISION) + tl.where(clean, 0.0, float("nan"))
+        value = product(factor, tl.where(clean, left, 0.0), PRECISION) + tl.where(
+            clean, 0.0, float("nan")
+        )
     else:
         value = product(factor, left, PRECISION)
     if x is not None:
         if PACK > 1:
             clean = tl.abs(right) < float("inf")
-            value += product(other, tl.where(clean, right, 0.0), PRECISION) + tl.where(clean, 0.0, float("nan"))
+            value += product(other, tl.where(clean, right, 0.0), PRECISION) + tl.where(
+                clean, 0.0, float("nan")
+            )
         else:
             value += product(other, right, PRECISION)
     if c is not None:
-        value += tl.load(c + image * each * channels + start_channel + row, mask=exists, other=0.0)[:, :, None]
+        value += tl.load(c + image * each * channels + start_channel + row, mask=exists, other=0.0)[
+            :, :, None
+        ]
     if batch_c is not None:
         value += beside + tl.load(batch_c + start_channel + row, mask=exists, other=0.0)[:, :, None]
     if layer is not None:
@@ -126,4 +167,12 @@ def map_kernel(
     tl.store(out + at + offset, value.to(out.dtype.element_ty), mask=here)
     if grad_mean_logits is not None:  # noqa: SIM102  known to the compiler, unlike the other
         if tl.program_id(0) == 0:
-            finish(scalars, weights, grad_mean_logits, grad_cov_logits, tl.cdiv(channels, ROWS), ALONE, KINDS)
+            finish(
+                scalars,
+                weights,
+                grad_mean_logits,
+                grad_cov_logits,
+                tl.cdiv(channels, ROWS),
+                ALONE,
+                KINDS,
+            )

@@ -1,4 +1,6 @@
-"""Where a batch of several images is one matrix a group: its statistics, and the sums of the way back. A program makes some rows of a matrix."""
+"""Where a batch of several images is one matrix a group: its statistics, and the sums of the way
+back. A program makes some rows of a matrix.
+"""
 
 import triton
 import triton.language as tl
@@ -9,7 +11,9 @@ from swbench.norms.kernels.triton_kernels.solve import move
 
 @triton.jit
 def slab_of_program(G: tl.constexpr, SLAB: tl.constexpr, SIDE: tl.constexpr):
-    """A program's group, its rows (SLAB,) and all columns (SIDE,) of the group's matrix, and the masks of those that exist."""
+    """A program's group, its rows (SLAB,) and all columns (SIDE,) of the group's matrix, and the
+    masks of those that exist.
+    """
     slabs = tl.cdiv(G, SLAB)
     row = (tl.program_id(0) % slabs) * SLAB + tl.arange(0, SLAB)
     column = tl.arange(0, SIDE)
@@ -18,29 +22,61 @@ def slab_of_program(G: tl.constexpr, SLAB: tl.constexpr, SIDE: tl.constexpr):
 
 @triton.jit
 def some_images(
-    x, first, turn, images, channel, real, centre, channels, pixels, parts, LAST: tl.constexpr, SIDE: tl.constexpr, IMAGES: tl.constexpr, FETCH: tl.constexpr
+    x,
+    first,
+    turn,
+    images,
+    channel,
+    real,
+    centre,
+    channels,
+    pixels,
+    parts,
+    LAST: tl.constexpr,
+    SIDE: tl.constexpr,
+    IMAGES: tl.constexpr,
+    FETCH: tl.constexpr,
 ):
-    """Of the IMAGES images of a `turn`: sums of `channel` over all parts and the shift, (IMAGES, SIDE), and the mask of what exists."""
+    """Of the IMAGES images of a `turn`: sums of `channel` over all parts and the shift, (IMAGES,
+    SIDE), and the mask of what exists.
+    """
     image = (turn * IMAGES + tl.arange(0, IMAGES)).to(tl.int64)
     known = image < images
     here = known[:, None] & real[None, :]
     total = tl.zeros((IMAGES, SIDE), tl.float32)
     for step in range(tl.cdiv(parts, FETCH)):
         part = step * FETCH + tl.arange(0, FETCH)
-        at = ((image[:, None] * parts + part[None, :]) * channels)[:, :, None] + channel[None, None, :]
+        at = ((image[:, None] * parts + part[None, :]) * channels)[:, :, None] + channel[
+            None, None, :
+        ]
         known_part = (known[:, None] & (part < parts)[None, :])[:, :, None] & real[None, None, :]
         total += tl.sum(tl.load(first + at, mask=known_part, other=0.0), 1)
-    return total, central(x, image[:, None], channel[None, :], here, centre, channels, pixels, LAST), here
+    return (
+        total,
+        central(x, image[:, None], channel[None, :], here, centre, channels, pixels, LAST),
+        here,
+    )
 
 
 @triton.jit
-def all_parts(second, at, inside, count, stride, SLAB: tl.constexpr, SIDE: tl.constexpr, CHUNK: tl.constexpr):
-    """The entries `at` (SLAB, SIDE) of matrices `stride` apart, added over `count` of them in order, CHUNK at a time."""
+def all_parts(
+    second, at, inside, count, stride, SLAB: tl.constexpr, SIDE: tl.constexpr, CHUNK: tl.constexpr
+):
+    """The entries `at` (SLAB, SIDE) of matrices `stride` apart, added over `count` of them in
+    order, CHUNK at a time.
+    """
     sums = tl.zeros((SLAB, SIDE), tl.float32)
     for turn in range(tl.cdiv(count, CHUNK)):
         item = turn * CHUNK + tl.arange(0, CHUNK)
         here = (item < count)[:, None, None] & inside[None, :, :]
-        sums += tl.sum(tl.load(second + (item.to(tl.int64) * stride)[:, None, None] + at[None, :, :], mask=here, other=0.0), 0)
+        sums += tl.sum(
+            tl.load(
+                second + (item.to(tl.int64) * stride)[:, None, None] + at[None, :, :],
+                mask=here,
+                other=0.0,
+            ),
+            0,
+        )
     return sums
 
 
@@ -73,9 +109,11 @@ def merge_kernel(
     FETCH: tl.constexpr,
     CHUNK: tl.constexpr,
 ):
-    """The batch's mean (C) and covariance (C, G): the mean of the images' covariances plus the covariance of their means; running ones move.
+    """The batch's mean (C) and covariance (C, G): the mean of the images' covariances plus the
+    covariance of their means; running ones move.
 
-    Means are counted from the first image's shift, so that nothing is lost where all are many standard deviations away.
+    Means are counted from the first image's shift, so that nothing is lost where all are many
+    standard deviations away.
     """
     group, row, column, inner, real = slab_of_program(G, SLAB, SIDE)
     channel, there = group * G + column, group * G + row
@@ -85,15 +123,49 @@ def merge_kernel(
     turns = tl.cdiv(images, IMAGES)
     mean = tl.zeros((SIDE,), tl.float32)
     for turn in range(turns):
-        apart, near, here = some_images(x, first, turn, images, channel, real, centre, channels, pixels, parts, LAST, SIDE, IMAGES, FETCH)
+        apart, near, here = some_images(
+            x,
+            first,
+            turn,
+            images,
+            channel,
+            real,
+            centre,
+            channels,
+            pixels,
+            parts,
+            LAST,
+            SIDE,
+            IMAGES,
+            FETCH,
+        )
         mean += tl.sum(tl.where(here, near - reference[None, :] + apart / pixels, 0.0), 0)
     mean = mean / images
     cross = tl.zeros((SLAB, SIDE), tl.float32)
     for turn in range(turns):
-        apart, near, here = some_images(x, first, turn, images, channel, real, centre, channels, pixels, parts, LAST, SIDE, IMAGES, FETCH)
+        apart, near, here = some_images(
+            x,
+            first,
+            turn,
+            images,
+            channel,
+            real,
+            centre,
+            channels,
+            pixels,
+            parts,
+            LAST,
+            SIDE,
+            IMAGES,
+            FETCH,
+        )
         apart = apart / pixels
         away = tl.where(here, near - reference[None, :] + apart - mean[None, :], 0.0)
-        cross += tl.sum(rows_of(away, row, column)[:, :, None] * away[:, None, :] - rows_of(apart, row, column)[:, :, None] * apart[:, None, :], 0)
+        cross += tl.sum(
+            rows_of(away, row, column)[:, :, None] * away[:, None, :]
+            - rows_of(apart, row, column)[:, :, None] * apart[:, None, :],
+            0,
+        )
     cov = (sums / pixels + cross) / images
     level = tl.sum(tl.where(column[None, :] == row[:, None], (reference + mean)[None, :], 0.0), 1)
     tl.store(batch_mean + there, level, mask=inner)
@@ -123,7 +195,9 @@ def total_kernel(
     FETCH: tl.constexpr,
     CHUNK: tl.constexpr,
 ):
-    """Σ dy (x − μ̂)ᵀ into `m` (C, G) and Σ dy into `s` (C), over all images, which share μ̂ = `mean` (C)."""
+    """Σ dy (x − μ̂)ᵀ into `m` (C, G) and Σ dy into `s` (C), over all images, which share μ̂ =
+    `mean` (C).
+    """
     group, row, column, inner, real = slab_of_program(G, SLAB, SIDE)
     channel, there = group * G + column, group * G + row
     at, inside = there[:, None] * G + column[None, :], inner[:, None] & real[None, :]
@@ -131,7 +205,22 @@ def total_kernel(
     level = tl.load(mean + channel, mask=real, other=0.0)
     total = tl.zeros((SLAB,), tl.float32)
     for turn in range(tl.cdiv(images, IMAGES)):
-        own, near, here = some_images(x, first, turn, images, channel, real, centre, channels, pixels, parts, LAST, SIDE, IMAGES, FETCH)
+        own, near, here = some_images(
+            x,
+            first,
+            turn,
+            images,
+            channel,
+            real,
+            centre,
+            channels,
+            pixels,
+            parts,
+            LAST,
+            SIDE,
+            IMAGES,
+            FETCH,
+        )
         own = rows_of(own, row, column)
         apart = tl.where(here, level[None, :] - near, 0.0)
         sums -= tl.sum(own[:, :, None] * apart[:, None, :], 0)

@@ -1,7 +1,8 @@
-"""The weights of switchable whitening in a kernel: softmax of up to eight logits, and the way back from what each statistic was multiplied by.
+"""The weights of switchable whitening in a kernel: softmax of up to eight logits, and the way back
+from what each statistic was multiplied by.
 
-KINDS, the number of statistics that are mixed, says which they are, in the order of their weights: 0 none, 2 BW and IW, 3 BW, IW and LN,
-5 BW, IW, BN, IN and LN. The layer statistic is the last.
+KINDS, the number of statistics that are mixed, says which they are, in the order of their weights:
+0 none, 2 BW and IW, 3 BW, IW and LN, 5 BW, IW, BN, IN and LN. The layer statistic is the last.
 """
 
 import triton
@@ -38,7 +39,9 @@ def of_means(weights, KINDS: tl.constexpr):
 
 @triton.jit
 def of_covariances(weights, KINDS: tl.constexpr):
-    """What the batch's and the image's covariance are multiplied by, and then what their diagonals are multiplied by."""
+    """What the batch's and the image's covariance are multiplied by, and then what their diagonals
+    are multiplied by.
+    """
     bn: tl.constexpr = BN if KINDS == 5 else -1
     in_: tl.constexpr = IN if KINDS == 5 else -1
     return pick(weights, BW), pick(weights, IW), pick(weights, bn), pick(weights, in_)
@@ -52,18 +55,47 @@ def through_softmax(weights, grad, out, KINDS: tl.constexpr):
 
 
 @triton.jit
-def finish(scalars, weights, grad_mean_logits, grad_cov_logits, count, ALONE: tl.constexpr, KINDS: tl.constexpr):
-    """The gradients of both sets of logits from the FIELDS numbers that each of `count` programs left, 32 at a time. ALONE: the batch is the one image."""
+def finish(
+    scalars,
+    weights,
+    grad_mean_logits,
+    grad_cov_logits,
+    count,
+    ALONE: tl.constexpr,
+    KINDS: tl.constexpr,
+):
+    """The gradients of both sets of logits from the FIELDS numbers that each of `count` programs
+    left, 32 at a time. ALONE: the batch is the one image.
+    """
     field = tl.arange(0, FIELDS)
     total = tl.zeros((FIELDS,), tl.float32)
     for turn in range(tl.cdiv(count, 32)):
         item = turn * 32 + tl.arange(0, 32)
-        total += tl.sum(tl.load(scalars + item[:, None] * FIELDS + field[None, :], mask=(item < count)[:, None], other=0.0), 0)
+        total += tl.sum(
+            tl.load(
+                scalars + item[:, None] * FIELDS + field[None, :],
+                mask=(item < count)[:, None],
+                other=0.0,
+            ),
+            0,
+        )
     k = tl.arange(0, 8)
-    m_batch, m_image = tl.sum(tl.where(field == 0, total, 0.0), 0), tl.sum(tl.where(field == 1, total, 0.0), 0)
-    full_batch, full_image = tl.sum(tl.where(field == 3, total, 0.0), 0), tl.sum(tl.where(field == 4, total, 0.0), 0)
-    own_batch, own_image = tl.sum(tl.where(field == 5, total, 0.0), 0), tl.sum(tl.where(field == 6, total, 0.0), 0)
-    m_layer, layer = tl.sum(tl.where(field == 2, total, 0.0), 0), tl.sum(tl.where(field == 7, total, 0.0), 0)
+    m_batch, m_image = (
+        tl.sum(tl.where(field == 0, total, 0.0), 0),
+        tl.sum(tl.where(field == 1, total, 0.0), 0),
+    )
+    full_batch, full_image = (
+        tl.sum(tl.where(field == 3, total, 0.0), 0),
+        tl.sum(tl.where(field == 4, total, 0.0), 0),
+    )
+    own_batch, own_image = (
+        tl.sum(tl.where(field == 5, total, 0.0), 0),
+        tl.sum(tl.where(field == 6, total, 0.0), 0),
+    )
+    m_layer, layer = (
+        tl.sum(tl.where(field == 2, total, 0.0), 0),
+        tl.sum(tl.where(field == 7, total, 0.0), 0),
+    )
     if ALONE:
         m_batch, full_batch, own_batch = m_image, full_image, own_image
     towards_mean = tl.where(k == BW, m_batch, 0.0) + tl.where(k == IW, m_image, 0.0)

@@ -1,4 +1,6 @@
-"""Where the rows and pixels of a program's tiles lie. Everything here is (stack, rows, columns), one matrix a warp."""
+"""Where the rows and pixels of a program's tiles lie. Everything here is (stack, rows, columns),
+one matrix a warp.
+"""
 
 import triton
 import triton.language as tl
@@ -6,19 +8,27 @@ import triton.language as tl
 
 @triton.jit
 def product(a, b, precision: tl.constexpr):
-    """A B of every matrix of a stack, in `precision` `ieee` or `tf32x3`; the default of `tl.dot` is a single pass of TF32.
+    """A B of every matrix of a stack, in `precision` `ieee` or `tf32x3`; the default of `tl.dot` is
+    a single pass of TF32.
 
-    A product of one matrix is taken in two dimensions, for in three each warp would repeat all of it.
+    A product of one matrix is taken in two dimensions, for in three each warp would repeat all of
+    it.
     """
     if a.shape[0] == 1:
-        result = tl.dot(tl.reshape(a, (a.shape[1], a.shape[2])), tl.reshape(b, (b.shape[1], b.shape[2])), input_precision=precision)
+        result = tl.dot(
+            tl.reshape(a, (a.shape[1], a.shape[2])),
+            tl.reshape(b, (b.shape[1], b.shape[2])),
+            input_precision=precision,
+        )
         return tl.reshape(result, (1, a.shape[1], b.shape[2]))
     return tl.dot(a, b, input_precision=precision)
 
 
 @triton.jit
 def share_of_program(channels, runs, ROWS: tl.constexpr, STACK: tl.constexpr, LAST: tl.constexpr):
-    """Which bundle of tiles, which of `runs` runs of pixels and which image (int64) is this program's, so that neighbours read side by side."""
+    """Which bundle of tiles, which of `runs` runs of pixels and which image (int64) is this
+    program's, so that neighbours read side by side.
+    """
     program = tl.program_id(0)
     bundles = tl.cdiv(channels, STACK * ROWS if LAST else ROWS)
     if LAST:
@@ -29,8 +39,17 @@ def share_of_program(channels, runs, ROWS: tl.constexpr, STACK: tl.constexpr, LA
 
 
 @triton.jit
-def spread(bundle, channels, ROWS: tl.constexpr, TILE: tl.constexpr, STACK: tl.constexpr, LAST: tl.constexpr):
-    """For the tiles of `bundle`: its first channel, each row's channel counted from there, (STACK or 1, TILE), and which rows exist."""
+def spread(
+    bundle,
+    channels,
+    ROWS: tl.constexpr,
+    TILE: tl.constexpr,
+    STACK: tl.constexpr,
+    LAST: tl.constexpr,
+):
+    """For the tiles of `bundle`: its first channel, each row's channel counted from there, (STACK
+    or 1, TILE), and which rows exist.
+    """
     row = tl.arange(0, TILE)
     if LAST:
         first = bundle * (STACK * ROWS)
@@ -52,7 +71,9 @@ def across(WIDTH: tl.constexpr, STACK: tl.constexpr, LAST: tl.constexpr):
 
 @triton.jit
 def offsets(image, start_channel, row, column, channels, pixels, LAST: tl.constexpr):
-    """Where the first channel of an image's bundle begins in the tensor, and offsets from there, (stack, TILE, columns)."""
+    """Where the first channel of an image's bundle begins in the tensor, and offsets from there,
+    (stack, TILE, columns).
+    """
     if LAST:
         base = image * channels * pixels + start_channel
         offset = row[:, :, None] + column * channels
@@ -64,9 +85,15 @@ def offsets(image, start_channel, row, column, channels, pixels, LAST: tl.conste
 
 @triton.jit
 def entries(channel, exists, G: tl.constexpr, TILE: tl.constexpr, TRANSPOSED: tl.constexpr):
-    """Offsets into (C, G) of the matrices on the diagonals of tiles, (stack, TILE, TILE), and the mask of what is one; `channel` (stack, TILE)."""
+    """Offsets into (C, G) of the matrices on the diagonals of tiles, (stack, TILE, TILE), and the
+    mask of what is one; `channel` (stack, TILE).
+    """
     row = tl.arange(0, TILE)
-    here = (row[:, None] // G == row[None, :] // G)[None, :, :] & exists[:, :, None] & exists[:, None, :]
+    here = (
+        (row[:, None] // G == row[None, :] // G)[None, :, :]
+        & exists[:, :, None]
+        & exists[:, None, :]
+    )
     if TRANSPOSED:
         return channel[:, None, :] * G + (row % G)[None, :, None], here
     return channel[:, :, None] * G + (row % G)[None, None, :], here
@@ -74,7 +101,9 @@ def entries(channel, exists, G: tl.constexpr, TILE: tl.constexpr, TRANSPOSED: tl
 
 @triton.jit
 def tile_of_program(channels, ROWS: tl.constexpr):
-    """Where a program has one tile of one image: its own number, the tile's, and the image's (int64)."""
+    """Where a program has one tile of one image: its own number, the tile's, and the image's
+    (int64).
+    """
     tiles = tl.cdiv(channels, ROWS)
     program = tl.program_id(0)
     return program, program % tiles, (program // tiles).to(tl.int64)
@@ -82,7 +111,9 @@ def tile_of_program(channels, ROWS: tl.constexpr):
 
 @triton.jit
 def diagonal(tile, channels, G: tl.constexpr, TILE: tl.constexpr, PACK: tl.constexpr):
-    """One tile of matrices (C, G): each row's channel, which rows exist, the masks of one matrix's entries and of those that exist, I, and offsets."""
+    """One tile of matrices (C, G): each row's channel, which rows exist, the masks of one matrix's
+    entries and of those that exist, I, and offsets.
+    """
     row = tl.arange(0, TILE)
     channel = tile * (PACK * G) + row
     exists = (row < PACK * G) & (channel < channels)
@@ -103,7 +134,20 @@ def central(x, image, channel, exists, centre, channels, pixels, LAST: tl.conste
 
 
 @triton.jit
-def added(second, first, image, parts, channels, channel, exists, here, at, G: tl.constexpr, TILE: tl.constexpr, CHUNK: tl.constexpr):
+def added(
+    second,
+    first,
+    image,
+    parts,
+    channels,
+    channel,
+    exists,
+    here,
+    at,
+    G: tl.constexpr,
+    TILE: tl.constexpr,
+    CHUNK: tl.constexpr,
+):
     """The sums of one image for a tile from its parts, in order: (TILE, TILE) and (TILE,).
 
     CHUNK parts are fetched at once, for each fetch waits as long.
@@ -114,6 +158,20 @@ def added(second, first, image, parts, channels, channel, exists, here, at, G: t
         part = turn * CHUNK + tl.arange(0, CHUNK)
         line = (image * parts + part) * channels
         known = part < parts
-        sums += tl.sum(tl.load(second + line[:, None, None] * G + at[None, :, :], mask=known[:, None, None] & here[None, :, :], other=0.0), 0)
-        total += tl.sum(tl.load(first + line[:, None] + channel[None, :], mask=known[:, None] & exists[None, :], other=0.0), 0)
+        sums += tl.sum(
+            tl.load(
+                second + line[:, None, None] * G + at[None, :, :],
+                mask=known[:, None, None] & here[None, :, :],
+                other=0.0,
+            ),
+            0,
+        )
+        total += tl.sum(
+            tl.load(
+                first + line[:, None] + channel[None, :],
+                mask=known[:, None] & exists[None, :],
+                other=0.0,
+            ),
+            0,
+        )
     return sums, total

@@ -1,4 +1,6 @@
-"""How a pass is cut into programs: a pure function of the shape and the number of multiprocessors, so nothing is tuned at run time."""
+"""How a pass is cut into programs: a pure function of the shape and the number of multiprocessors,
+so nothing is tuned at run time.
+"""
 
 from functools import lru_cache
 from typing import NamedTuple
@@ -6,34 +8,45 @@ from typing import NamedTuple
 from swbench.solvers.triton_kernels import tile_of
 
 RESIDENT = 4
-"""Programs of four warps that a multiprocessor holds at 128 registers a thread (65536 registers): a heuristic for when the chip is full."""
+"""Programs of four warps that a multiprocessor holds at 128 registers a thread (65536 registers): a
+heuristic for when the chip is full.
+"""
 MOST_PARTS = 32
 """Parts of one image at most: what adds them up reads all of them, one program a tile."""
 WARPS = 4
 WIDTHS = {16: 64, 32: 64, 64: 16}
-"""Pixels of a tile at most: with more the factors of a tile of 64 do not fit the registers of a map."""
+"""Pixels of a tile at most: with more the factors of a tile of 64 do not fit the registers of a
+map.
+"""
 ALL = 255
 """Registers a thread can have at most."""
 FETCHED, FETCHED_BESIDE = 64, 16
-"""Registers of each thread that hold what is fetched at once to be added up, and beside products of tiles above 16, which need the others."""
+"""Registers of each thread that hold what is fetched at once to be added up, and beside products of
+tiles above 16, which need the others.
+"""
 SUM, MAP, MAP_TWO = 2048, 4096, 2048
-"""Elements of a tensor that a program of four warps holds at once in a sum, in a map of one tensor and in one of two.
+"""Elements of a tensor that a program of four warps holds at once in a sum, in a map of one tensor
+and in one of two.
 
-Taken from the compiler's registers for compute capability 9.0 (docs/gpu-kernels.md): the most with which nothing spills and four programs
-fit a multiprocessor at G = 16.
+Taken from the compiler's registers for compute capability 9.0 (docs/gpu-kernels.md): the most with
+which nothing spills and four programs fit a multiprocessor at G = 16.
 """
 MAP_REGISTERS = 128
-"""Registers that a thread of a map of one tensor in channels_last may have in tiles of 16; left to itself the compiler takes 72 and spills one.
+"""Registers that a thread of a map of one tensor in channels_last may have in tiles of 16; left to
+itself the compiler takes 72 and spills one.
 
 Not where groups share the tile: there it takes up to 210, and would spill with fewer.
 """
 
 
 class Plan(NamedTuple):
-    """How one tensor (N, C, H, W) is cut. A tile holds `rows` = pack·G channels; a program works on `stack` tiles side by side.
+    """How one tensor (N, C, H, W) is cut. A tile holds `rows` = pack·G channels; a program works on
+    `stack` tiles side by side.
 
-    In a contiguous tensor the stack is `stack` runs of pixels of the same channels, in channels_last `stack` tiles of channels at the same pixels:
-    each warp multiplies one matrix of the stack, and what a program reads is contiguous. A tile of 64 is alone, with four warps to itself.
+    In a contiguous tensor the stack is `stack` runs of pixels of the same channels, in
+    channels_last `stack` tiles of channels at the same pixels: each warp multiplies one matrix of
+    the stack, and what a program reads is contiguous. A tile of 64 is alone, with four warps to
+    itself.
     """
 
     images: int
@@ -59,7 +72,9 @@ class Plan(NamedTuple):
     blocks: int
     """Blocks of one such part."""
     pixel_unit: int
-    """The largest power of two, 16 at most, that divides the pixels: what the compiler may assume of addresses."""
+    """The largest power of two, 16 at most, that divides the pixels: what the compiler may assume
+    of addresses.
+    """
     registers: int | None
     """Registers a thread of a whole layer's pass may have; None leaves it to the compiler."""
     channel_unit: int
@@ -82,7 +97,9 @@ class Plan(NamedTuple):
 
 
 def reachable(pixels: int, group: int) -> bool:
-    """Whether the rows of a tile lie within what 32 bits count, as kernels count them from the first: 33 million pixels an image at G > 32."""
+    """Whether the rows of a tile lie within what 32 bits count, as kernels count them from the
+    first: 33 million pixels an image at G > 32.
+    """
     return tile_of(group)[0] * pixels < 2**31
 
 
@@ -101,14 +118,27 @@ def fetched(entries: int, warps: int, registers: int = FETCHED) -> int:
 
 
 @lru_cache(maxsize=4096)
-def plan_of(images: int, channels: int, pixels: int, group: int, last: bool, multiprocessors: int, elements: int) -> Plan:
-    """The plan of a shape for programs that hold `elements` of a tensor at once. Raises ValueError for G > 64, or more pixels than are `reachable`.
+def plan_of(
+    images: int,
+    channels: int,
+    pixels: int,
+    group: int,
+    last: bool,
+    multiprocessors: int,
+    elements: int,
+) -> Plan:
+    """The plan of a shape for programs that hold `elements` of a tensor at once. Raises ValueError
+    for G > 64, or more pixels than are `reachable`.
 
-    A sum is cut into so many parts that the programs fill the chip `RESIDENT` times at most, for each part costs its own sums.
+    A sum is cut into so many parts that the programs fill the chip `RESIDENT` times at most, for
+    each part costs its own sums.
     """
     tile, pack = tile_of(group)
     if not reachable(pixels, group):
-        raise ValueError(f"the Triton kernels take images of fewer than {2**31 // tile} pixels at G = {group}, not {pixels}; set `kernels` to 'torch'")
+        raise ValueError(
+            f"the Triton kernels take images of fewer than {2**31 // tile} pixels "
+            f"at G = {group}, not {pixels}; set `kernels` to 'torch'"
+        )
     tiles = -(-channels // (pack * group))
     most = 1 if tile > 32 else WARPS
     stack = min(most, power(tiles)) if last else most
@@ -121,7 +151,25 @@ def plan_of(images: int, channels: int, pixels: int, group: int, last: bool, mul
     blocks = -(-count // parts)
     parts = -(-count // blocks)
     warps = WARPS if tile > 32 else stack
-    registers = ALL if tile > 16 else MAP_REGISTERS if last and pack == 1 and elements == MAP else None
+    registers = (
+        ALL if tile > 16 else MAP_REGISTERS if last and pack == 1 and elements == MAP else None
+    )
     return Plan(
-        images, channels, pixels, group, tile, pack, last, bundles, stack, warps, width, block, parts, blocks, _unit(pixels), registers, _unit(channels)
+        images,
+        channels,
+        pixels,
+        group,
+        tile,
+        pack,
+        last,
+        bundles,
+        stack,
+        warps,
+        width,
+        block,
+        parts,
+        blocks,
+        _unit(pixels),
+        registers,
+        _unit(channels),
     )

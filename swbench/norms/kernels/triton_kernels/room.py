@@ -8,7 +8,9 @@ ALIGNED = 32
 
 
 class Room:
-    """Named float32 tensors of given sizes in one allocation; a size of 0 is no tensor, given as None."""
+    """Named float32 tensors of given sizes in one allocation; a size of 0 is no tensor, given as
+    None.
+    """
 
     def __init__(self, **sizes: int) -> None:
         self.places: list[tuple[str, int, int]] = []
@@ -28,4 +30,6 @@ class Room:
 
     def tensors(self, room: Tensor) -> dict[str, Tensor | None]:
         """Each tensor, flat."""
-        return {name: room[begin : begin + size] if size else None for name, begin, size in self.places}
+        return {
+            name: room[begin : begin + size] if size else None for name, begin, size in self.places
+        }

@@ -30,21 +30,39 @@ INTERPRETED_MULTIPROCESSORS = 4
 @cache
 def multiprocessors(device: torch.device) -> int:
     """Multiprocessors of `device`; a few for the interpreter's."""
-    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else INTERPRETED_MULTIPROCESSORS
+    return (
+        torch.cuda.get_device_properties(device).multi_processor_count
+        if device.type == "cuda"
+        else INTERPRETED_MULTIPROCESSORS
+    )
 
 
 @cache
 def _runs_on(device: torch.device) -> bool:
-    """Whether these kernels run on `device`: an NVIDIA GPU that is new enough with Triton beside it, or the interpreter's CPU."""
+    """Whether these kernels run on `device`: an NVIDIA GPU that is new enough with Triton beside
+    it, or the interpreter's CPU.
+    """
     if missing(device.type) is not None:
         return False
-    return device.type == "cpu" or (torch.version.cuda is not None and torch.cuda.get_device_capability(device)[0] >= OLDEST)
+    return device.type == "cpu" or (
+        torch.version.cuda is not None and torch.cuda.get_device_capability(device)[0] >= OLDEST
+    )
 
 
 def layout_plan(x: Tensor, group: int, elements: int) -> Plan:
-    """The plan for `x` (N, C, H, W), contiguous or channels_last, where a program holds `elements` of it at once."""
+    """The plan for `x` (N, C, H, W), contiguous or channels_last, where a program holds `elements`
+    of it at once.
+    """
     n, channels, height, width = x.shape
-    return plan_of(n, channels, height * width, group, not x.is_contiguous(), multiprocessors(x.device), elements)
+    return plan_of(
+        n,
+        channels,
+        height * width,
+        group,
+        not x.is_contiguous(),
+        multiprocessors(x.device),
+        elements,
+    )
 
 
 def holds(x: Tensor, group: int) -> bool:
@@ -72,7 +90,11 @@ FUSABLE = {("bw",), ("iw",), ("bw", "iw"), ("bw", "iw", "ln"), ("bw", "iw", "bn"
 
 
 def _fuses(call: "Call") -> bool:
-    return call.recipe.group <= TILE_LIMIT and call.recipe.statistics in FUSABLE and type(call.solver) is PolarTriton
+    return (
+        call.recipe.group <= TILE_LIMIT
+        and call.recipe.statistics in FUSABLE
+        and type(call.solver) is PolarTriton
+    )
 
 
 def _kernels() -> "ModuleType":
@@ -82,9 +104,11 @@ def _kernels() -> "ModuleType":
 
 
 class TritonKernels(AtenKernels):
-    """float32, bfloat16 and float16 on CUDA, both layouts, G ≤ 64; a larger G, or an image too large, runs on the torch operations it inherits.
+    """float32, bfloat16 and float16 on CUDA, both layouts, G ≤ 64; a larger G, or an image too
+    large, runs on the torch operations it inherits.
 
-    Sums are added in an order that depends on the shape and the device alone, without atomics, so they are the same in every run.
+    Sums are added in an order that depends on the shape and the device alone, without atomics, so
+    they are the same in every run.
     """
 
     name: ClassVar[str] = "triton"
@@ -92,7 +116,13 @@ class TritonKernels(AtenKernels):
     def takes(self, x: Tensor) -> bool:
         plain = type(x) is Tensor or type(x) is torch.nn.Parameter
         # Not `is_compiling`, which is true of real tensors too while a compiler works.
-        return plain and x.dtype in DTYPES and (x.is_cuda or x.is_cpu) and not torch.compiler.is_dynamo_compiling() and _runs_on(x.device)
+        return (
+            plain
+            and x.dtype in DTYPES
+            and (x.is_cuda or x.is_cpu)
+            and not torch.compiler.is_dynamo_compiling()
+            and _runs_on(x.device)
+        )
 
     def moments(self, x: Tensor, shift: Tensor, group: int) -> tuple[Tensor, Tensor]:
         if not holds(x, group):
@@ -100,7 +130,13 @@ class TritonKernels(AtenKernels):
         second, first = _kernels().sums(None, x, shift, group)
         pixels = x.shape[2] * x.shape[3]
         mean = first.div_(pixels)
-        cov = torch.baddbmm(second.flatten(0, 1), mean.view(-1, group, 1), mean.view(-1, 1, group), beta=1 / pixels, alpha=-1)
+        cov = torch.baddbmm(
+            second.flatten(0, 1),
+            mean.view(-1, group, 1),
+            mean.view(-1, 1, group),
+            beta=1 / pixels,
+            alpha=-1,
+        )
         return mean + shift.view(mean.shape), cov.view(second.shape)
 
     def products(self, dy: Tensor, x: Tensor, shift: Tensor, group: int) -> tuple[Tensor, Tensor]:
@@ -120,7 +156,13 @@ class TritonKernels(AtenKernels):
 
     def bind(self, call: "Call", x: Tensor) -> Bound:
         running = call.running
-        if not _fuses(call) or not holds(x, call.recipe.group) or not (running is None or (running.mean.is_contiguous() and running.cov.is_contiguous())):
+        if (
+            not _fuses(call)
+            or not holds(x, call.recipe.group)
+            or not (
+                running is None or (running.mean.is_contiguous() and running.cov.is_contiguous())
+            )
+        ):
             return super().bind(call, x)
         from swbench.norms.kernels.triton_kernels.function import bound_to
 

@@ -1,4 +1,6 @@
-"""The way back through the small matrices: from Σ dy (x − s)ᵀ and Σ dy to B, c and the parameters' gradients. One program a tile of matrices."""
+"""The way back through the small matrices: from Σ dy (x − s)ᵀ and Σ dy to B, c and the parameters'
+gradients. One program a tile of matrices.
+"""
 
 import triton
 import triton.language as tl
@@ -60,23 +62,30 @@ def small_kernel(
     CHUNK: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """B (n, C, G) about the statistics' own mean, c (n, C) and each image's share of the gradients of γ and β (n, C).
+    """B (n, C, G) about the statistics' own mean, c (n, C) and each image's share of the gradients
+    of γ and β (n, C).
 
-    SUMMED: `second` and `first` are those of the batch, about μ̂ already. Without FLOW the statistics are constants, and there is no B nor c.
-    Where statistics are mixed B and c hold what flows through the image's own; ∂Σ̂ and ∂μ̂ are left in `d_cov`, `d_mean` for the batch's (MERGED),
-    and FIELDS numbers in `scalars` for the weights. `per_pixel`: the weight of a pixel in its statistics.
+    SUMMED: `second` and `first` are those of the batch, about μ̂ already. Without FLOW the
+    statistics are constants, and there is no B nor c. Where statistics are mixed B and c hold what
+    flows through the image's own; ∂Σ̂ and ∂μ̂ are left in `d_cov`, `d_mean` for the batch's
+    (MERGED), and FIELDS numbers in `scalars` for the weights. `per_pixel`: the weight of a pixel in
+    its statistics.
     """
     program, tile, image = tile_of_program(channels, PACK * G)
     channel, exists, same, here, eye, at = diagonal(tile, channels, G, TILE, PACK)
     own = image * channels
-    sums, total = added(second, first, image, parts, channels, channel, exists, here, at, G, TILE, CHUNK)
+    sums, total = added(
+        second, first, image, parts, channels, channel, exists, here, at, G, TILE, CHUNK
+    )
     level = tl.load(mean + own + channel, mask=exists, other=0.0)
     if not SUMMED:
         near = central(x, image, channel, exists, centre, channels, pixels, LAST)
         sums = tl.where(here, sums - total[:, None] * (level - near)[None, :], 0.0)
     root = tl.load(w + own * G + at, mask=here, other=0.0)
     if grad_gamma is not None:
-        tl.store(grad_gamma + own + channel, tl.sum(tl.where(here, sums * root, 0.0), 1), mask=exists)
+        tl.store(
+            grad_gamma + own + channel, tl.sum(tl.where(here, sums * root, 0.0), 1), mask=exists
+        )
     if grad_beta is not None:
         tl.store(grad_beta + own + channel, total, mask=exists)
     if FLOW:
@@ -87,14 +96,25 @@ def small_kernel(
         g, good = symmetric_part(sums, here, same, eye)
         root_clean, good_root = symmetric_part(root, here, same, eye)
         d_level = -tl.sum(tl.where(here, root * total[:, None], 0.0), 0)  # −Aᵀ Σ dy
-        d = whitened_gradient(root_clean, g, frobenius(root_clean, same), eye, coefficients, STEPS, PRECISION)
-        # Loaded anew, in a way that the compiler does not take for the load above: through the iteration W would take registers that are not there.
-        # Without its symmetric part: it was stored symmetric, and another transpose would move the registers of four warps through shared memory.
-        again = tl.where(good_root[:, None], tl.load(w + own * G + at, mask=here, other=0.0, cache_modifier=".ca"), 0.0)
+        d = whitened_gradient(
+            root_clean, g, frobenius(root_clean, same), eye, coefficients, STEPS, PRECISION
+        )
+        # Loaded anew, in a way that the compiler does not take for the load above: through the
+        # iteration W would take registers that are not there. Without its symmetric part: it was
+        # stored symmetric, and another transpose would move the registers of four warps through
+        # shared memory.
+        again = tl.where(
+            good_root[:, None],
+            tl.load(w + own * G + at, mask=here, other=0.0, cache_modifier=".ca"),
+            0.0,
+        )
         d = both_sides(again, d, PRECISION)
         d = tl.where(here, tl.where((good & good_root)[:, None], d, float("nan")), 0.0)
         if KINDS > 0:
-            in_mean, in_cov = tl.load(weights + tl.arange(0, 8)), tl.load(weights + 8 + tl.arange(0, 8))
+            in_mean, in_cov = (
+                tl.load(weights + tl.arange(0, 8)),
+                tl.load(weights + 8 + tl.arange(0, 8)),
+            )
             many_mean, of_mean = of_means(in_mean, KINDS)
             many_full, full, many_own, of_own = of_covariances(in_cov, KINDS)
             if BATCH == ALONE:
@@ -105,17 +125,25 @@ def small_kernel(
             cov = tl.load(image_cov + own * G + at, mask=here, other=0.0)
             field = tl.arange(0, FIELDS)
             left = tl.where(field == 1, traced(d_level * (own_level - near), exists), 0.0)
-            left += tl.where(field == 4, traced(d * cov, here), 0.0) + tl.where(field == 6, traced(d * cov * eye, here), 0.0)
+            left += tl.where(field == 4, traced(d * cov, here), 0.0) + tl.where(
+                field == 6, traced(d * cov * eye, here), 0.0
+            )
             if BATCH != ALONE:
                 many = tl.load(batch_mean + channel, mask=exists, other=0.0)
                 cov = tl.load(batch_cov + at, mask=here, other=0.0)
                 left += tl.where(field == 0, traced(d_level * (many - near), exists), 0.0)
-                left += tl.where(field == 3, traced(d * cov, here), 0.0) + tl.where(field == 5, traced(d * cov * eye, here), 0.0)
+                left += tl.where(field == 3, traced(d * cov, here), 0.0) + tl.where(
+                    field == 5, traced(d * cov * eye, here), 0.0
+                )
             if KINDS > 2:
                 trace = traced(d * eye, here)
-                left += tl.where(field == 2, traced(d_level * (tl.load(layer + 2 * image) - near), exists), 0.0)
+                left += tl.where(
+                    field == 2, traced(d_level * (tl.load(layer + 2 * image) - near), exists), 0.0
+                )
                 left += tl.where(field == 7, trace * tl.load(layer + 2 * image + 1), 0.0)
-                left += tl.where(field == 8, trace, 0.0) + tl.where(field == 9, traced(d_level, exists), 0.0)
+                left += tl.where(field == 8, trace, 0.0) + tl.where(
+                    field == 9, traced(d_level, exists), 0.0
+                )
             tl.store(scalars + program * FIELDS + field, left)
             if BATCH == MERGED:
                 tl.store(d_cov + own * G + at, d, mask=here)
@@ -124,7 +152,8 @@ def small_kernel(
             d_level = of_mean * d_level
         tl.store(grad_b + own * G + at, d * (2 * per_pixel), mask=here)
         tl.store(grad_c + own + channel, d_level * per_pixel, mask=exists)
-    if KINDS == 0 and grad_mean_logits is not None:  # BW and IW of one image, one statistic under two names: their weights do not matter
+    # BW and IW of one image, one statistic under two names: their weights do not matter
+    if KINDS == 0 and grad_mean_logits is not None:
         k = tl.arange(0, 8)
         tl.store(grad_mean_logits + k, tl.zeros((8,), tl.float32), mask=(k < 2) & (program == 0))
         tl.store(grad_cov_logits + k, tl.zeros((8,), tl.float32), mask=(k < 2) & (program == 0))
@@ -154,25 +183,45 @@ def gather_kernel(
     PACK: tl.constexpr,
     CHUNK: tl.constexpr,
 ):
-    """What is added over images: B about the batch's mean (C, G) and c (C) through its statistics (MERGED), the gradients of γ and β (C) and of the logits."""
+    """What is added over images: B about the batch's mean (C, G) and c (C) through its statistics
+    (MERGED), the gradients of γ and β (C) and of the logits.
+    """
     tile = tl.program_id(0)
     tiles = tl.cdiv(channels, PACK * G)
     channel, exists, _same, here, eye, at = diagonal(tile, channels, G, TILE, PACK)
     none = tile.to(tl.int64) * 0
     if BATCH == MERGED:
-        d, d_level = added(d_cov, d_mean, none, images, channels, channel, exists, here, at, G, TILE, CHUNK)
+        d, d_level = added(
+            d_cov, d_mean, none, images, channels, channel, exists, here, at, G, TILE, CHUNK
+        )
         in_mean, in_cov = tl.load(weights + tl.arange(0, 8)), tl.load(weights + 8 + tl.arange(0, 8))
         many_mean, _of_mean = of_means(in_mean, KINDS)
         many_full, _full, many_own, _of_own = of_covariances(in_cov, KINDS)
         tl.store(grad_b + at, (many_full + many_own * eye) * d * (2 * per_pixel), mask=here)
         tl.store(grad_c + channel, many_mean * d_level * per_pixel, mask=exists)
     if gammas is not None:
-        tl.store(grad_gamma + channel, over_images(gammas, images, channels, channel, exists, TILE), mask=exists)
+        tl.store(
+            grad_gamma + channel,
+            over_images(gammas, images, channels, channel, exists, TILE),
+            mask=exists,
+        )
     if betas is not None:
-        tl.store(grad_beta + channel, over_images(betas, images, channels, channel, exists, TILE), mask=exists)
+        tl.store(
+            grad_beta + channel,
+            over_images(betas, images, channels, channel, exists, TILE),
+            mask=exists,
+        )
     if KINDS > 0:  # noqa: SIM102  known to the compiler, unlike the other
         if tile == 0:
-            finish(scalars, weights, grad_mean_logits, grad_cov_logits, images * tiles, BATCH == ALONE, KINDS)
+            finish(
+                scalars,
+                weights,
+                grad_mean_logits,
+                grad_cov_logits,
+                images * tiles,
+                BATCH == ALONE,
+                KINDS,
+            )
 
 
 @triton.jit
@@ -182,5 +231,7 @@ def over_images(values, images, channels, channel, exists, TILE: tl.constexpr):
     for turn in range(tl.cdiv(images, 16)):
         image = turn * 16 + tl.arange(0, 16)
         at = image.to(tl.int64)[:, None] * channels + channel[None, :]
-        total += tl.sum(tl.load(values + at, mask=(image < images)[:, None] & exists[None, :], other=0.0), 0)
+        total += tl.sum(
+            tl.load(values + at, mask=(image < images)[:, None] & exists[None, :], other=0.0), 0
+        )
     return total

@@ -1,4 +1,6 @@
-"""From sums to A and μ̂ in one kernel: parts added, statistics mixed, Σ^(-1/2) in registers. One program a tile of matrices."""
+"""From sums to A and μ̂ in one kernel: parts added, statistics mixed, Σ^(-1/2) in registers. One
+program a tile of matrices.
+"""
 
 import triton
 import triton.language as tl
@@ -9,7 +11,9 @@ from swbench.solvers.triton_kernels.polar import inverse_root
 from swbench.solvers.triton_kernels.tile import frobenius, symmetric_part
 
 NONE, ALONE, MERGED, RUNNING = (tl.constexpr(i) for i in range(4))
-"""What the batch's statistics are: unused, those of the one image, merged by a kernel before, or the running ones."""
+"""What the batch's statistics are: unused, those of the one image, merged by a kernel before, or
+the running ones.
+"""
 
 
 @triton.jit
@@ -20,8 +24,23 @@ def move(pointer, at, value, fresh, mask):
 
 
 @triton.jit
-def layer_moments(x, second, first, image, centre, channels, pixels, parts, G: tl.constexpr, LAST: tl.constexpr, WIDE: tl.constexpr, CHUNK: tl.constexpr):
-    """Mean and variance of an image over all its channels and pixels. WIDE: a power of two of at least C."""
+def layer_moments(
+    x,
+    second,
+    first,
+    image,
+    centre,
+    channels,
+    pixels,
+    parts,
+    G: tl.constexpr,
+    LAST: tl.constexpr,
+    WIDE: tl.constexpr,
+    CHUNK: tl.constexpr,
+):
+    """Mean and variance of an image over all its channels and pixels. WIDE: a power of two of at
+    least C.
+    """
     channel = tl.arange(0, WIDE)
     exists = channel < channels
     total = tl.zeros((WIDE,), tl.float32)
@@ -31,12 +50,16 @@ def layer_moments(x, second, first, image, centre, channels, pixels, parts, G: t
         line = ((image * parts + part) * channels)[:, None] + channel[None, :]
         here = (part < parts)[:, None] & exists[None, :]
         total += tl.sum(tl.load(first + line, mask=here, other=0.0), 0)
-        squares += tl.sum(tl.load(second + line * G + (channel % G)[None, :], mask=here, other=0.0), 0)
+        squares += tl.sum(
+            tl.load(second + line * G + (channel % G)[None, :], mask=here, other=0.0), 0
+        )
     total = total / pixels
     level = central(x, image, channel, exists, centre, channels, pixels, LAST) + total
     mean = tl.sum(tl.where(exists, level, 0.0), 0) / channels
     apart = tl.where(exists, level - mean, 0.0)
-    return mean, tl.sum(apart * apart + tl.where(exists, squares / pixels - total * total, 0.0), 0) / channels
+    return mean, tl.sum(
+        apart * apart + tl.where(exists, squares / pixels - total * total, 0.0), 0
+    ) / channels
 
 
 @triton.jit(do_not_specialize=["centre", "channels", "pixels", "parts"])
@@ -80,16 +103,19 @@ def solve_kernel(
     LAYER_CHUNK: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """A, W (n, C, G), β = `offset` and μ̂ (n, C), for y = A (x − μ̂) + β, of every image, or of the batch where no image has matrices of its own.
+    """A, W (n, C, G), β = `offset` and μ̂ (n, C), for y = A (x − μ̂) + β, of every image, or of the
+    batch where no image has matrices of its own.
 
-    Keeps for the way back, where statistics are mixed: the image's and the batch's, the layer's mean and variance (N, 2), the weights (2, 8).
-    ALONE moves the running statistics.
+    Keeps for the way back, where statistics are mixed: the image's and the batch's, the layer's
+    mean and variance (N, 2), the weights (2, 8). ALONE moves the running statistics.
     """
     program, tile, image = tile_of_program(channels, PACK * G)
     channel, exists, same, here, eye, at = diagonal(tile, channels, G, TILE, PACK)
     own = image * channels
     if IMAGE:
-        sums, total = added(second, first, image, parts, channels, channel, exists, here, at, G, TILE, CHUNK)
+        sums, total = added(
+            second, first, image, parts, channels, channel, exists, here, at, G, TILE, CHUNK
+        )
         total = total / pixels
         mu = central(x, image, channel, exists, centre, channels, pixels, LAST) + total
         cov = tl.where(here, sums / pixels - total[:, None] * total[None, :], 0.0)
@@ -105,7 +131,8 @@ def solve_kernel(
     if BATCH == RUNNING:
         many_mu = tl.load(running_mean + channel, mask=exists, other=0.0).to(tl.float32)
         many_cov = tl.load(running_cov + at, mask=here, other=0.0).to(tl.float32)
-        if KINDS > 0:  # copies, for a training call may move the running statistics before the way back
+        # copies, for a training call may move the running statistics before the way back
+        if KINDS > 0:
             tl.store(batch_mean + channel, many_mu, mask=exists & (image == 0))
             tl.store(batch_cov + at, many_cov, mask=here & (image == 0))
     if KINDS > 0:
@@ -122,7 +149,9 @@ def solve_kernel(
             mu = of_mean * mu + many_mean * many_mu
             cov = (full + of_own * eye) * cov + (many_full + many_own * eye) * many_cov
         if KINDS > 2:
-            layer_mean, variance = layer_moments(x, second, first, image, centre, channels, pixels, parts, G, LAST, WIDE, LAYER_CHUNK)
+            layer_mean, variance = layer_moments(
+                x, second, first, image, centre, channels, pixels, parts, G, LAST, WIDE, LAYER_CHUNK
+            )
             tl.store(layer + 2 * image, layer_mean, mask=tile == 0)
             tl.store(layer + 2 * image + 1, variance, mask=tile == 0)
             mu += pick(in_mean, KINDS - 1) * layer_mean

@@ -1,9 +1,18 @@
-"""The passes that add up over pixels: each tensor is read once, every program leaves a part, and what reads the parts adds them in order."""
+"""The passes that add up over pixels: each tensor is read once, every program leaves a part, and
+what reads the parts adds them in order.
+"""
 
 import triton
 import triton.language as tl
 
-from swbench.norms.kernels.triton_kernels.place import across, entries, offsets, product, share_of_program, spread
+from swbench.norms.kernels.triton_kernels.place import (
+    across,
+    entries,
+    offsets,
+    product,
+    share_of_program,
+    spread,
+)
 
 
 @triton.jit(do_not_specialize=["centre", "channels", "pixels", "parts", "blocks"])
@@ -29,10 +38,11 @@ def sums_kernel(
     PIXEL_UNIT: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Σ l (x − s)ᵀ into `second` (N, parts, C, G) and Σ l into `first` (N, parts, C), where l is `left`, or x − s unless PAIR.
+    """Σ l (x − s)ᵀ into `second` (N, parts, C, G) and Σ l into `first` (N, parts, C), where l is
+    `left`, or x − s unless PAIR.
 
-    `shift` (N, C), or None for x at its pixel `centre`. `blocks`: those of a part. `channels` and `pixels` are given in
-    their units, which tells the compiler what divides them.
+    `shift` (N, C), or None for x at its pixel `centre`. `blocks`: those of a part. `channels` and
+    `pixels` are given in their units, which tells the compiler what divides them.
     """
     ROWS: tl.constexpr = PACK * G
     BLOCK: tl.constexpr = WIDTH if LAST else STACK * WIDTH
@@ -46,7 +56,9 @@ def sums_kernel(
         middle = row + centre.to(tl.int64) * channels if LAST else row * pixels + centre
         near = tl.load(x + base + middle, mask=exists, other=0.0).to(tl.float32)[:, :, None]
     else:
-        near = tl.load(shift + image * channels + start_channel + row, mask=exists, other=0.0)[:, :, None]
+        near = tl.load(shift + image * channels + start_channel + row, mask=exists, other=0.0)[
+            :, :, None
+        ]
     sums = tl.zeros((STACK, TILE, TILE), tl.float32)
     total = tl.zeros((STACK, TILE, WIDTH), tl.float32)
     for block in range(blocks):

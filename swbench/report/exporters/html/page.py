@@ -1,4 +1,6 @@
-"""The page: warnings first, then a chart and the sortable tables of every section, notes and footer last."""
+"""The page: warnings first, then a chart and the sortable tables of every section, notes and footer
+last.
+"""
 
 import base64
 import hashlib
@@ -16,22 +18,30 @@ from swbench.report.table import Cell, Column, Row, Table
 
 
 class Html(Exporter):
-    """One file. Its security policy allows the one script and the one style that it carries, by hash, and no request at all."""
+    """One file. Its security policy allows the one script and the one style that it carries, by
+    hash, and no request at all.
+    """
 
     filename = "table.html"
 
     def write(self, tables: Sequence[Table], style: Style) -> str:
         """The whole document."""
         css, script = _asset("page.css"), _asset("page.js")
-        policy = f"default-src 'none'; style-src '{_hash(css)}'; script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'"
+        policy = (
+            f"default-src 'none'; style-src '{_hash(css)}'; script-src '{_hash(script)}'; "
+            "base-uri 'none'; form-action 'none'"
+        )
         title = _text(tables[0].title if len(tables) == 1 else "swbench")
-        body = "\n".join(line for index, table in enumerate(tables) for line in _article(table, index))
+        body = "\n".join(
+            line for index, table in enumerate(tables) for line in _article(table, index)
+        )
         return (
             "<!DOCTYPE html>\n"
             '<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            '<meta name="color-scheme" content="light dark">\n<meta name="referrer" content="no-referrer">\n'
+            '<meta name="color-scheme" content="light dark">\n<meta name="referrer" '
+            'content="no-referrer">\n'
             f"<title>{title}</title>\n<style>{css}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n<script>{script}</script>\n</body>\n</html>\n"
         )
 
@@ -54,7 +64,10 @@ def _article(table: Table, index: int) -> Iterator[str]:
     yield f'<article id="t{index}"><h1>{_text(table.title)}</h1>'
     yield f'<p class="about">{_text(_about(table))}</p>'
     if table.warnings:
-        yield '<section class="warnings" role="note" aria-label="Warnings"><h2>Read this first</h2><ul>'
+        yield (
+            '<section class="warnings" role="note" aria-label="Warnings"><h2>Read this '
+            "first</h2><ul>"
+        )
         yield from (f"<li>{_text(warning)}</li>" for warning in table.warnings)
         yield "</ul></section>"
     for section, found in grids(table, details=True):
@@ -82,15 +95,26 @@ def _about(table: Table) -> str:
 
 def _grid(grid: Grid) -> Iterator[str]:
     opened = "" if grid.panel.detail else " open"
-    yield f'<details{opened}><summary>{_text(grid.panel.title)}</summary><div class="wide" tabindex="0"><table><thead>'
+    yield (
+        f'<details{opened}><summary>{_text(grid.panel.title)}</summary><div class="wide" '
+        'tabindex="0"><table><thead>'
+    )
     if any(column.span for column in grid.columns):
         yield f"<tr>{''.join(_spans(grid.columns))}</tr>"
     heads = (
-        f'<th scope="col" class="{_head(column)}" aria-sort="none"><button type="button">{_text(_header(column))}</button></th>' for column in grid.columns
+        (
+            f'<th scope="col" class="{_head(column)}" aria-sort="none"><button '
+            f'type="button">{_text(_header(column))}</button></th>'
+        )
+        for column in grid.columns
     )
     yield f"<tr>{''.join(heads)}</tr></thead><tbody>"
     for (row, cells), texts in zip(grid.rows, grid.texts, strict=True):
-        yield f'<tr class="{_row_class(row)}">' + "".join(map(_cell, cells, texts, grid.columns)) + "</tr>"
+        yield (
+            f'<tr class="{_row_class(row)}">'
+            + "".join(map(_cell, cells, texts, grid.columns))
+            + "</tr>"
+        )
     yield "</tbody></table></div></details>"
 
 
@@ -105,7 +129,11 @@ def _spans(columns: tuple[Column, ...]) -> Iterator[str]:
         while end < len(columns) and columns[end].span == columns[start].span:
             end += 1
         span = columns[start].span
-        yield f'<th scope="colgroup" class="span" colspan="{end - start}">{_text(span)}</th>' if span else f'<td colspan="{end - start}"></td>'
+        yield (
+            f'<th scope="colgroup" class="span" colspan="{end - start}">{_text(span)}</th>'
+            if span
+            else f'<td colspan="{end - start}"></td>'
+        )
         start = end
 
 
@@ -127,7 +155,11 @@ def _names_rows(column: Column) -> bool:
 
 
 def _row_class(row: Row) -> str:
-    return " ".join(name for name in (row.role, "best" if row.mark else "") if name in ("baseline", "control", "variant", "best") or name)
+    return " ".join(
+        name
+        for name in (row.role, "best" if row.mark else "")
+        if name in ("baseline", "control", "variant", "best") or name
+    )
 
 
 def _cell(cell: Cell, text: str, column: Column) -> str:
