@@ -28,16 +28,16 @@ lint: $(STAMP)
 
 # Long checks, left out of `make test`.
 torture: $(STAMP)
-	$(PY) -m pytest -m slow tests/engine/test_torture.py
+	$(PY) -m pytest -m slow tests/run/test_torture.py
 
 ranks: $(STAMP)
-	$(PY) -m pytest -m slow tests/engine/test_ranks.py tests/cli/test_several_nodes.py
+	$(PY) -m pytest -m slow tests/ranks/test_ranks.py tests/cli/test_several_nodes.py
 
 fuzz: $(STAMP)
 	SWBENCH_FUZZ=$${SWBENCH_FUZZ:-10000} $(PY) -m pytest --timeout 3600 tests/suite/test_suite_fuzz.py tests/store/test_store_fuzz.py
 
 selftest: $(STAMP)
-	$(PY) -m pytest -m slow tests/engine/test_replay.py
+	$(PY) -m pytest -m slow tests/selftest/test_simulation.py
 	$(PY) bench.py selftest --long
 
 # Everything a GPU is wanted for, in one command (docs/gpu.md); its options: make gpu ARGS="--allow-busy --steps table1"

@@ -265,8 +265,8 @@ def _no_device(device: str, allow_busy: bool) -> int:
     not be; else 0.
     """
     sys.path.insert(0, str(ROOT))
-    from swbench.engine import devices
     from swbench.errors import DeviceError
+    from swbench.run import devices
 
     try:
         devices.check((device,), allow_busy=allow_busy)

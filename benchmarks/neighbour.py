@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from swbench.engine.worker import tie_to
+from swbench.worker.main import tie_to
 
 
 @contextlib.contextmanager

@@ -20,12 +20,18 @@ sys.path.insert(0, str(ROOT))
 
 from swbench.case import BASELINE, CONTROL  # noqa: E402
 from swbench.machine.environment import environment_id  # noqa: E402
-from swbench.probes.marking import quietness  # noqa: E402
-from swbench.report.intervals import replicate_value  # noqa: E402
 from swbench.report.overhead import spans, timed_share  # noqa: E402
-from swbench.report.samples import by_replicate  # noqa: E402
-from swbench.report.statistics import confidence_of, log_ratio, pairs  # noqa: E402
 from swbench.result import FAILURES, FORWARD, FORWARD_BACKWARD, Round  # noqa: E402
+from swbench.stats.disturbance_rule import quietness  # noqa: E402
+from swbench.stats.intervals import (  # noqa: E402
+    log_ratio,
+    replicate_value,
+)
+from swbench.stats.samples import (  # noqa: E402
+    by_replicate,
+    pairs,
+)
+from swbench.stats.stopping import confidence_of  # noqa: E402
 from swbench.store import StoredRun, find, load  # noqa: E402
 
 COMMAND = (sys.executable, str(ROOT / "bench.py"))

@@ -27,9 +27,9 @@ import torch
 
 from swbench import norms, solvers
 from swbench.clock.cuda import CudaGpu, gpu_for
-from swbench.engine import devices
 from swbench.errors import DeviceError
 from swbench.probes.windows import Windows
+from swbench.run import devices
 from swbench.solvers import spectra
 
 SHAPES = ((64, 112, 112), (64, 56, 56), (128, 28, 28), (256, 14, 14))

@@ -25,11 +25,11 @@ from rich.text import Text  # noqa: E402
 
 from swbench import store  # noqa: E402
 from swbench.cli.progress import Display  # noqa: E402
-from swbench.engine import events  # noqa: E402
-from swbench.engine.outlook import Outlook  # noqa: E402
 from swbench.report import exporters, plots  # noqa: E402
-from swbench.report.table import build_table  # noqa: E402
+from swbench.report.build import build_table  # noqa: E402
 from swbench.result import COUNTED  # noqa: E402
+from swbench.run import events  # noqa: E402
+from swbench.run.eta import Outlook  # noqa: E402
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (

@@ -189,7 +189,7 @@ def test_the_worst_step_gives_the_exit_code(steps, monkeypatch, tmp_path):
 @pytest.fixture
 def shared(monkeypatch):
     """A GPU that another program uses."""
-    from swbench.engine import devices
+    from swbench.run import devices
 
     one = {"name": "H100", "uuid": "1-2", "bytes": 1 << 36}
     monkeypatch.setattr(devices, "PAUSE_S", 0.0)
@@ -256,7 +256,7 @@ def test_make_hands_its_arguments_on():
 
 
 def test_without_a_gpu_it_is_one_line(steps, monkeypatch, tmp_path):
-    from swbench.engine import devices
+    from swbench.run import devices
 
     monkeypatch.setattr(
         devices, "torch_devices", lambda: {"torch": "2.11.0+cpu", "cuda": None, "devices": []}

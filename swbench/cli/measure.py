@@ -19,7 +19,7 @@ from swbench.plugins import Plugin
 from swbench.result import FAILURES
 
 if TYPE_CHECKING:
-    from swbench.engine.nodes import Nodes
+    from swbench.ranks.nodes import Nodes
 
 FAILED_CELL = 3
 
@@ -41,9 +41,9 @@ def measure(
     the other machines. Returns the exit code.
     """
     from swbench import plugins as plugin_files
-    from swbench.engine import devices
     from swbench.machine.environment import record
     from swbench.report import exporters
+    from swbench.run import devices
 
     exporters.TABLE.check(format_)
     loaded = plugin_files.load(plugins)
@@ -202,7 +202,7 @@ def show(folders: Sequence[Any], format_: str) -> int:
 
 def _print(runs: Sequence[store.StoredRun], format_: str) -> None:
     from swbench.report import exporters
-    from swbench.report.table import build_table
+    from swbench.report.build import build_table
 
     sys.stdout.write(exporters.export([build_table(run) for run in runs], format_, **terminal()))
     sys.stdout.flush()
@@ -218,7 +218,7 @@ def _measure_one(
     suites in `then` come after. Returns the folder.
     """
     from swbench.cli.progress import Display
-    from swbench.engine import Interrupted, SubprocessExecutor, run
+    from swbench.run import Interrupted, SubprocessExecutor, run
 
     plan = writer.plan
     with writer, Display(then=then) as display:
@@ -248,7 +248,7 @@ def _measure_one(
 
 def _count(plan: Plan, writer: store.RunWriter, plugins: Sequence[Plugin]) -> None:
     """Count; where a case cannot be built at all, nothing is left of a run that has nothing yet."""
-    from swbench.engine.counting import count
+    from swbench.run.counting import count
 
     try:
         count(plan, writer, plugins)

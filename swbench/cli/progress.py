@@ -12,10 +12,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from swbench.engine import events
-from swbench.engine.outlook import Outlook
 from swbench.errors import printable
 from swbench.result import ran_out
+from swbench.run import events
+from swbench.run.eta import Outlook
 
 LONG_S = 60.0
 """From here on a run is long enough for the user to be told."""

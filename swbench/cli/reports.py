@@ -68,7 +68,7 @@ def export(ref: str, formats: tuple[str, ...], directory: str | None, results: s
     """Write the table of a stored run as files."""
     from swbench import store
     from swbench.report import exporters
-    from swbench.report.table import build_table
+    from swbench.report.build import build_table
 
     for name in formats:
         exporters.TABLE.check(name)
@@ -103,7 +103,7 @@ def plot(
     """Draw the plots that a stored run allows."""
     from swbench import store
     from swbench.report import plots
-    from swbench.report.table import build_table
+    from swbench.report.build import build_table
 
     path = store.find(results, ref)
     for written in plots.plot_files(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from swbench.errors import NodeLost, OptionError, SwbenchError
 
 if TYPE_CHECKING:
-    from swbench.engine.nodes import Nodes
+    from swbench.ranks.nodes import Nodes
 
 
 class Place(NamedTuple):
@@ -94,7 +94,7 @@ def spread(options: dict[str, Any], here: Place) -> None:
 
 
 def _lead(here: Place, options: dict[str, Any], measure: Callable[["Nodes | None"], int]) -> int:
-    from swbench.engine.nodes import Nodes
+    from swbench.ranks.nodes import Nodes
 
     nodes, code = Nodes.gather(here.nodes, here.local_world), 1
     try:
@@ -114,9 +114,9 @@ def _lead(here: Place, options: dict[str, Any], measure: Callable[["Nodes | None
 
 def _follow(here: Place, files: Sequence[str]) -> int:
     from swbench import plugins
-    from swbench.engine.follower import follow
-    from swbench.engine.meeting import Meeting
     from swbench.machine import environment
+    from swbench.ranks.follower import follow
+    from swbench.ranks.rendezvous import Meeting
 
     loaded = plugins.digests(plugins.load(files))
     return follow(

@@ -40,7 +40,7 @@ def _line(console: Console, verdict: str, name: str, rest: str) -> None:
 )
 def doctor(threads: int | None, results: str) -> int:
     """Say what this machine can measure, what would spoil it, and the fix for each."""
-    from swbench.engine.doctor import examine
+    from swbench.doctor import examine
 
     console = Console(file=sys.stdout, highlight=False)
     checks = examine(results=results, threads=threads, native=_native)
@@ -82,8 +82,8 @@ def selftest(long_: bool, devices: tuple[str, ...] | None, allow_busy: bool) -> 
     """Let the instrument measure things of known size, before a table is believed. About three
     minutes, and one more with a GPU; exit 1 if a check failed.
     """
-    from swbench.engine import devices as here
-    from swbench.engine import selftest as tests
+    from swbench import selftest as tests
+    from swbench.run import devices as here
     from swbench.suite import Options
 
     if long_ and devices and "cpu" not in devices:

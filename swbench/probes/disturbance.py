@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from swbench.probes.marking import marked, marks, quietness, severity
+from swbench.stats.disturbance_rule import marked, marks, quietness, severity
 
 __all__ = ["Reader", "difference", "marked", "marks", "quietness", "read", "severity"]
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from swbench import plugins as plugin_files
 from swbench.case import Case
-from swbench.engine.process import environment
 from swbench.errors import OptionError, ProfileFailed, StoreDamaged
 from swbench.plugins import Plugin
 from swbench.profile.types import Profile
+from swbench.worker.process import environment
 
 PROFILE_FILE, TRACE_FILE = "profile.json", "trace.json"
 

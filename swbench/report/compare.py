@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from swbench.case import BASELINE
 from swbench.errors import UnlikeEnvironments
-from swbench.report.intervals import replicate_value, t_quantile
 from swbench.report.measured import Measured, MeasuredRun, is_control
-from swbench.report.samples import pairs, seconds
-from swbench.report.statistics import SLOWER, Interval, verdict
 from swbench.result import FAILURES, FORWARD, FORWARD_BACKWARD, OK
+from swbench.stats.intervals import Interval, replicate_value, t_quantile
+from swbench.stats.samples import pairs, seconds
+from swbench.stats.verdict import SLOWER, verdict
 
 if TYPE_CHECKING:
     from swbench.store import StoredRun

@@ -6,13 +6,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from swbench import formatting as numbers
 from swbench.errors import OptionError
-from swbench.report import numbers
+from swbench.report.build import build_table
 from swbench.report.columns import PASSES, SLOTS
 from swbench.report.compare import NOT_COMPARABLE
 from swbench.report.paper import paper_table
-from swbench.report.statistics import Interval, verdict
-from swbench.report.table import Cell, Column, Panel, Row, Section, Table, build_table
+from swbench.report.table import Cell, Column, Panel, Row, Section, Table
+from swbench.stats.intervals import Interval
+from swbench.stats.verdict import verdict
 
 if TYPE_CHECKING:
     from swbench.store import StoredRun

@@ -12,19 +12,6 @@ from typing import TYPE_CHECKING
 
 from swbench.case import CONTROL, AnyCase
 from swbench.plan import Group
-from swbench.report.samples import by_replicate, pairs_of, seconds_of
-from swbench.report.statistics import (
-    UNSTABLE,
-    Absolute,
-    Interval,
-    absolute,
-    confidence_of,
-    log_ratio,
-    noise_floor,
-    undisturbed,
-    unstable,
-    verdict,
-)
 from swbench.result import (
     COUNTED,
     FORWARD,
@@ -37,6 +24,10 @@ from swbench.result import (
     Round,
     ran_out,
 )
+from swbench.stats.intervals import Absolute, Interval, absolute, log_ratio
+from swbench.stats.samples import by_replicate, noise_floor, pairs_of, seconds_of, undisturbed
+from swbench.stats.stopping import confidence_of
+from swbench.stats.verdict import UNSTABLE, unstable, verdict
 
 if TYPE_CHECKING:
     from swbench.store import StoredRun

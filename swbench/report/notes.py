@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from swbench.case import VARIANT, device_kind
 from swbench.errors import printable
+from swbench.formatting import ratio, status_words
 from swbench.probes.disturbance import marked, marks, quietness
 from swbench.report.measured import PENDING, Measured, MeasuredRun, is_control
-from swbench.report.numbers import ratio, status_words
-from swbench.report.samples import by_replicate, by_worker, disturbed
 from swbench.result import BUDGET_SPENT, FORWARD, OK, OUT_OF_MEMORY, PAIRED
+from swbench.stats.samples import by_replicate, by_worker, disturbed
 
 if TYPE_CHECKING:
     from swbench.store import StoredRun

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from swbench.report.samples import Worker, by_worker
 from swbench.result import Result, Round, call_s
+from swbench.stats.samples import Worker, by_worker
 
 
 def timed_share(rounds: Iterable[Round], results: Iterable[Result] = ()) -> float | None:

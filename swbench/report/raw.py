@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from swbench.case import AnyCase, Case
 from swbench.report.safe import spreadsheet
-from swbench.report.samples import disturbed
 from swbench.result import Result, Round
+from swbench.stats.samples import disturbed
 
 if TYPE_CHECKING:
     from swbench.store import StoredRun

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from swbench.garbage import uncollected
-from swbench.report.numbers import (
+from swbench.formatting import (
     FORMATS,
     MISSING,
     NO_DIFFERENCE_MARK,
@@ -19,7 +18,6 @@ from swbench.report.numbers import (
 )
 
 if TYPE_CHECKING:
-    from swbench.report.paper import PaperTable
     from swbench.store import StoredRun
 
 TEXT = "text"
@@ -161,22 +159,3 @@ class Table:
     def rows(self) -> tuple[Row, ...]:
         """The rows of all sections, in order."""
         return tuple(row for section in self.sections for row in section.rows)
-
-
-def build_table(run: StoredRun, paper: PaperTable | None = None) -> Table:
-    """The table of a stored run, complete or not; `paper` defaults to the supplement's table that
-    the suite names, if it is at hand.
-
-    Network suites give the supplement's rows and columns, solver suites a section a size.
-    """
-    with uncollected():
-        if any(case.kind == "solver" for group in run.plan.groups for case in group.cases):
-            from swbench.report.table_solver import solver_table
-
-            return solver_table(run)
-        from swbench.report.paper import paper_table
-        from swbench.report.table_network import network_table
-
-        if paper is None and run.plan.paper:
-            paper = paper_table(run.plan.paper)
-        return network_table(run, paper)

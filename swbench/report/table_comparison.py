@@ -110,6 +110,6 @@ def comparison_table(comparison: Comparison) -> Table:
 
 
 def _shown(value: float, seconds: bool) -> str:
-    from swbench.report.numbers import number
+    from swbench.formatting import number
 
     return f"{number(value, 'seconds')} s" if seconds else number(value, "ratio")

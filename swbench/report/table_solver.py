@@ -7,13 +7,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from swbench.case import BASELINE, SolverCase
+from swbench.formatting import number, status_words
 from swbench.report import notes
 from swbench.report.measured import Measured, MeasuredRun, Timing, is_control
-from swbench.report.numbers import number, status_words
 from swbench.report.settings import device_kind
-from swbench.report.statistics import UNSTABLE
 from swbench.report.table import Cell, Column, Panel, Row, Section, Table
 from swbench.result import FORWARD, FORWARD_BACKWARD, OK
+from swbench.stats.verdict import UNSTABLE
 
 METRIC = {"f": FORWARD, "fb": FORWARD_BACKWARD}
 PASSES = {"f": "F", "fb": "F+B"}

@@ -14,7 +14,10 @@ TIMED = (
     "clock",
     "probes",
     "machine",
-    "engine",
+    "stats",
+    "worker",
+    "ranks",
+    "run",
 )
 """The parts of the package whose code runs in a worker. Reports and the command line may change
 between a run and its resumption.

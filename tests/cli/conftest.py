@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [
     str(HERE),
     str(HERE.parent),
-    str(HERE.parent / "engine"),
+    str(HERE.parent / "support"),
     str(HERE.parent / "report"),
 ]
 
@@ -57,7 +57,7 @@ def place(tmp_path, monkeypatch):
     (tmp_path / "tiny.toml").write_text(SUITE.replace("LAYERS", str(layers)))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(
-        "PYTHONPATH", os.pathsep.join(map(str, (HERE, HERE.parent / "engine", HERE.parents[1])))
+        "PYTHONPATH", os.pathsep.join(map(str, (HERE, HERE.parent / "support", HERE.parents[1])))
     )
     monkeypatch.setenv("TINY_COUNT", str(tmp_path / "workers"))
     monkeypatch.setitem(WORKLOADS._table, "network", tiny_bench.TARGET)

@@ -18,11 +18,11 @@ TOLD = json.loads(os.environ.get("GPU_MACHINE", "{}"))
 
 
 def register():
-    sys.path.insert(0, str(TESTS / "probes"))
+    sys.path.insert(0, str(TESTS / "support"))
     import fake_nvml
+    from fake_gpu import FakeGpu
 
-    from swbench.clock.fake_gpu import FakeGpu
-    from swbench.engine import devices
+    from swbench.run import devices
 
     nvml = fake_nvml.FakeNvml(
         **{name: TOLD[name] for name in ("uuids", "fail") if name in TOLD},
@@ -41,7 +41,7 @@ def register():
         "devices": [{"name": "Fake", "uuid": FakeGpu.uuid, "bytes": 1 << 32}],
     }
     devices.PAUSE_S = 0.0
-    if "torch" in sys.modules or any("swbench.engine.worker" in word for word in sys.orig_argv):
+    if "torch" in sys.modules or any("swbench.worker.main" in word for word in sys.orig_argv):
         _in_a_worker(FakeGpu)
 
 

@@ -289,8 +289,8 @@ def test_runs_are_listed_with_their_state(place, bench):
 
 
 def test_a_network_that_cannot_be_built_leaves_no_run(place, bench, monkeypatch):
-    from swbench.engine import counting
     from swbench.errors import SwbenchError
+    from swbench.run import counting
 
     def refuse(cases, plugins):
         raise SwbenchError("resnet20 cannot be counted: no")

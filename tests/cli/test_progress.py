@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from swbench.cli.progress import Display
-from swbench.engine import events
 from swbench.result import OUT_OF_MEMORY, Result, Round
+from swbench.run import events
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from swbench import store, suite
-from swbench.engine import replicate
+from swbench.run import replicate
 from swbench.store import fingerprint
 
 

@@ -4,8 +4,8 @@ import pytest
 
 from swbench.cli import torchrun
 from swbench.cli.torchrun import place, spread, under
-from swbench.engine import nodes as leading
 from swbench.errors import NodeLost, OptionError, SwbenchError
+from swbench.ranks import nodes as leading
 
 
 def environ(rank, world, local=None):

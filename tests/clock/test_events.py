@@ -5,10 +5,10 @@ not believed.
 from types import SimpleNamespace
 
 import pytest
+from fake_gpu import FakeGpu, stamps
 
 from swbench.clock.busy import busy_s, union
 from swbench.clock.events import EventStopwatch
-from swbench.clock.fake_gpu import FakeGpu, stamps
 
 
 def block(watch, windows):

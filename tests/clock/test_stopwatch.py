@@ -1,7 +1,8 @@
 """A stopwatch reads spans from the start, on whatever clock it has."""
 
+from fake_clock import FakeClock, drifting, stepping
+
 from swbench.clock import HostClock, HostStopwatch, stopwatch_for
-from swbench.clock.fake import FakeClock, drifting, stepping
 
 
 def test_marks_are_read_from_the_start():

@@ -3,11 +3,12 @@ changes.
 """
 
 import pytest
+from fake_gpu import FakeGpu
 from fake_nvml import FakeNvml
 
-from swbench.clock.fake_gpu import FakeGpu
-from swbench.probes import marking, steady
+from swbench.probes import steady
 from swbench.probes.card import Card, around, find
+from swbench.stats import disturbance_rule as marking
 
 UUID = FakeGpu.uuid
 

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from swbench.probes.disturbance import Reader, difference, marked, marks, quietness, read, severity
-from swbench.probes.marking import block_marks
+from swbench.stats.disturbance_rule import block_marks
 
 
 def write(root, steal=10, wait=5_000_000, pressure=1_000_000, khz=2_000_000):

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from swbench.case import Case
-from swbench.engine.job import Job
-from swbench.engine.worker import workloads
 from swbench.plan import Protocol
 from swbench.probes import WORKLOADS
 from swbench.probes.memory import peak_allocated
 from swbench.probes.network import NetworkWorkload
 from swbench.probes.workload import Unsupported, Workload
+from swbench.worker.job import Job
+from swbench.worker.main import workloads
 
 CASE = Case(
     model="resnet20",

@@ -3,11 +3,11 @@ never depend on it.
 """
 
 import pytest
+from fake_gpu import FakeGpu
 from fake_nvml import FakeNvml
 from gpu_workload import CASE, build, measured
 
 from swbench.case import CONTROL
-from swbench.clock.fake_gpu import FakeGpu
 from swbench.probes import network
 from swbench.probes.card import find
 from swbench.probes.network import NetworkWorkload

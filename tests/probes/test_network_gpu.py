@@ -4,14 +4,14 @@ shows outside the rounds.
 
 import pytest
 import torch
+from fake_gpu import FakeGpu
 from gpu_workload import build, measured
 
-from swbench.clock.fake_gpu import FakeGpu
-from swbench.engine.session import cause
 from swbench.norms import layers
 from swbench.probes import modes, network
 from swbench.probes.workload import Unsupported
 from swbench.result import CRASHED, FORWARD_BACKWARD_WALL, OUT_OF_MEMORY
+from swbench.worker.session import cause
 
 OOM = torch.OutOfMemoryError(
     "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total "

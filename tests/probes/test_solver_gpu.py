@@ -5,9 +5,9 @@ the outputs that were timed.
 import dataclasses
 
 import pytest
+from fake_gpu import FakeGpu
 
 from swbench.case import SolverCase
-from swbench.clock.fake_gpu import FakeGpu
 from swbench.probes.solver import SolverWorkload
 from swbench.probes.windows import MOST_CALLS, Flush
 from swbench.probes.workload import Unsupported

@@ -13,8 +13,8 @@ import subprocess
 import pytest
 from stored_runs import every_status
 
+from swbench.report.build import build_table
 from swbench.report.exporters import export
-from swbench.report.table import build_table
 
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from stored_runs import FLOPS, flops, network_group, results_of, rounds_of, stored
 
-from swbench.report.table import build_table
+from swbench.report.build import build_table
 from swbench.result import COUNTED, Measurement
 
 

@@ -16,8 +16,8 @@ import pytest
 from stored_runs import FORMULA, HOSTILE, every_status, stored_solvers, table1
 
 from swbench.errors import StoreError, UnknownName
+from swbench.report.build import build_table
 from swbench.report.exporters import TABLE, export, export_files
-from swbench.report.table import build_table
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 RUNS = {"table1": table1, "every-status": every_status, "solvers": stored_solvers}

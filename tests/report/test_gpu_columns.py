@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 from stored_runs import ENVIRONMENT, network_group, results_of, rounds_of, stored
 
-from swbench.report.table import build_table
+from swbench.report.build import build_table
 from swbench.result import FORWARD_BACKWARD, FORWARD_BACKWARD_WALL
 
 CHOSEN = {

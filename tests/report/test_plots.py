@@ -18,10 +18,10 @@ from stored_runs import (
 )
 
 from swbench.errors import OptionError, UnknownName
+from swbench.report.build import build_table
 from swbench.report.plots import TABLE, plot_files
 from swbench.report.plots.roofline import Point, roofline
 from swbench.report.plots.style import FigureCanvasAgg
-from swbench.report.table import build_table
 
 
 def scaling_run():

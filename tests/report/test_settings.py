@@ -2,8 +2,8 @@
 
 from stored_runs import network_group, results_of, rounds_of, stored
 
+from swbench.report.build import build_table
 from swbench.report.settings import Setting, device_kind, match
-from swbench.report.table import build_table
 
 
 def setting(batch, mode="eager", threads=0):

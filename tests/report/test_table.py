@@ -20,8 +20,8 @@ from stored_runs import (
 )
 
 from swbench.plan import Protocol
+from swbench.report.build import build_table
 from swbench.report.paper import PaperTable
-from swbench.report.table import build_table
 from swbench.result import COUNTED
 
 
@@ -333,7 +333,7 @@ def test_rendering_imports_neither_torch_nor_pandas_nor_matplotlib():
     script = (
         "import sys; sys.path.insert(0, 'tests/report')\n"
         "from stored_runs import table1\n"
-        "from swbench.report.table import build_table\n"
+        "from swbench.report.build import build_table\n"
         "from swbench.report.exporters import TABLE, export\n"
         "table = build_table(table1())\n"
         "[export(table, name) for name in TABLE.names()]\n"

@@ -8,8 +8,8 @@ import pytest
 from stored_runs import ENVIRONMENT, network_group, results_of, rounds_of, stored
 
 from swbench.report import exporters
+from swbench.report.build import build_table
 from swbench.report.measured import MeasuredRun
-from swbench.report.table import build_table
 
 DETAIL = "peak 78.10 GiB of 79.10 GiB; CUDA out of memory. Tried to allocate 20.00 GiB."
 OOM = "out_of_memory"

@@ -10,6 +10,13 @@ def test_native_kernels_and_the_table_behind_auto_belong_to_the_timed_code():
         "native/src/algebra.c",
         "norms/measured.csv",
         "machine/hardware.py",
-        "engine/worker.py",
+        "worker/main.py",
     } <= set(timed)
     assert not [name for name in timed if name.startswith(("report/", "cli/"))]
+
+
+def test_every_part_of_the_timed_code_is_there():
+    """A folder that was renamed would leave the fingerprint without a word."""
+    timed = fingerprint.code()
+    for part in fingerprint.TIMED:
+        assert any(name == part or name.startswith(f"{part}/") for name in timed), part

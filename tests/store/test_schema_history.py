@@ -9,7 +9,7 @@ import runs
 
 from swbench import store
 from swbench.report import exporters
-from swbench.report.table import build_table
+from swbench.report.build import build_table
 from swbench.store import folder
 
 SAMPLES = sorted(Path(__file__).parent.glob("schema-*"))

@@ -7,8 +7,8 @@ import io
 from collections.abc import Iterable, Sequence
 
 from swbench.errors import OptionError
+from swbench.formatting import status_words
 from swbench.report.exporters import Exporter, Style
-from swbench.report.numbers import status_words
 from swbench.report.safe import spreadsheet
 from swbench.report.table import Cell, Column, Table
 

@@ -6,8 +6,8 @@ from statistics import median
 
 from swbench.report.measured import MeasuredRun
 from swbench.report.plots.style import MARKERS, PALETTE, figure, short, some, styled
-from swbench.report.samples import by_replicate, disturbed
 from swbench.result import FORWARD, FORWARD_BACKWARD
+from swbench.stats.samples import by_replicate, disturbed
 
 MOST = 4
 

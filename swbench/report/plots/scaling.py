@@ -4,8 +4,8 @@ what differs in more than these two shares no panel.
 
 import math
 
+from swbench.formatting import ratio
 from swbench.report.columns import PASSES, SPANS
-from swbench.report.numbers import ratio
 from swbench.report.plots.style import figure, short, some, styled
 
 MOST = 12

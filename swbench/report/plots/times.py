@@ -4,8 +4,8 @@ its backward pass.
 
 from matplotlib.lines import Line2D
 
+from swbench.formatting import significant
 from swbench.report.columns import PASSES, SPANS
-from swbench.report.numbers import significant
 from swbench.report.plots.ratios import MOST
 from swbench.report.plots.style import (
     ERROR,

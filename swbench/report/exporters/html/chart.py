@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 
-from swbench.report.numbers import ratio
+from swbench.formatting import ratio
 from swbench.report.safe import plain
 from swbench.report.table import Cell, Section, Table
 

@@ -1,0 +1,22 @@
+"""From a stored run to its table: the kind of suite decides which."""
+
+from swbench.garbage import uncollected
+from swbench.report.paper import PaperTable, paper_table
+from swbench.report.table import Table
+from swbench.report.table_network import network_table
+from swbench.report.table_solver import solver_table
+from swbench.store import StoredRun
+
+
+def build_table(run: StoredRun, paper: PaperTable | None = None) -> Table:
+    """The table of a stored run, complete or not; `paper` defaults to the supplement's table that
+    the suite names, if it is at hand.
+
+    Network suites give the supplement's rows and columns, solver suites a section a size.
+    """
+    with uncollected():
+        if any(case.kind == "solver" for group in run.plan.groups for case in group.cases):
+            return solver_table(run)
+        if paper is None and run.plan.paper:
+            paper = paper_table(run.plan.paper)
+        return network_table(run, paper)

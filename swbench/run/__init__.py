@@ -1,0 +1,10 @@
+"""The engine: a scheduler that runs a plan, executors that run one replicate in a fresh process,
+and the worker inside it.
+"""
+
+from swbench.run.executor import Executor, SubprocessExecutor
+from swbench.run.interruption import Interrupted
+from swbench.run.scheduler import RunStatus, run
+from swbench.worker.job import Ending, Job
+
+__all__ = ["Ending", "Executor", "Interrupted", "Job", "RunStatus", "SubprocessExecutor", "run"]

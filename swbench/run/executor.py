@@ -1,0 +1,223 @@
+"""Running one job in a fresh process, and saying how it ended whatever it does."""
+
+import contextlib
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from swbench.plugins import Plugin
+from swbench.ranks.nodes import Nodes, Share
+from swbench.result import CRASHED, OUT_OF_MEMORY, TIMED_OUT
+from swbench.store.files import cannot
+from swbench.worker import exit_reason as death
+from swbench.worker.job import EXIT_OUT_OF_MEMORY, Ending, Job
+from swbench.worker.messages import Again, End, Message, decode
+from swbench.worker.process import Garbage, WorkerProcess, environment
+
+_DUMP_S = 5.0
+"""How long a worker over its time limit has to write its stacks to the log; heuristic."""
+
+_EXIT_S = 10.0
+"""How long a worker that is done may take to exit; heuristic."""
+
+
+_START_S = 120.0
+"""The least that is granted to start and import, whatever the limit a case; heuristic: torch from a
+cold network disk takes a minute.
+"""
+
+
+class Executor(Protocol):
+    """Runs jobs one at a time."""
+
+    def run(self, job: Job, on_message: Callable[[Message], None]) -> Ending:
+        """Run a job to its end. The worker waits while `on_message` deals with what it sent.
+
+        Nothing of it runs on this node when this returns or raises, and nothing on any other when
+        this returns. Where it raises, other nodes end their ranks when they hear that the run is
+        over (`Nodes.end`), or find this node gone.
+        """
+
+
+class SubprocessExecutor:
+    """Each job in a process of its own; its stdout, stderr and stacks go to `logs`/`job.log`.
+
+    While a region is timed the parent sleeps in one `poll` on the worker's pipe.
+    """
+
+    def __init__(
+        self,
+        logs: Path,
+        paths: Sequence[str] = (),
+        environ: Mapping[str, str] | None = None,
+        plugins: Sequence[Plugin] = (),
+        nodes: Nodes | None = None,
+    ) -> None:
+        """`paths` go in front of the worker's import path; `environ` adds to its environment;
+        `plugins` are files that it executes first.
+
+        `nodes` are those of cases that are spread over several; where one of them is lost, `run`
+        raises NodeLost.
+        """
+        self._logs, self._paths, self._environ, self._plugins = (
+            logs,
+            tuple(paths),
+            dict(environ or {}),
+            tuple(plugins),
+        )
+        self._nodes = nodes or Nodes({}, {})
+
+    def run(self, job: Job, on_message: Callable[[Message], None]) -> Ending:
+        kills = death.out_of_memory_kills()
+        log = self._logs / job.log
+        _make(log)
+        share = self._nodes.begin(job, self._plugins) if job.nodes > 1 else Share({}, {})
+        with WorkerProcess(
+            job,
+            log,
+            environment(job.threads, self._paths) | self._environ,
+            self._plugins,
+            share.place,
+        ) as worker:
+            ending = self._listen(worker, share, job, on_message, kills)
+        share.stop(_EXIT_S if ending.ok else 0.0, dump=ending.status == TIMED_OUT)
+        with contextlib.suppress(FileNotFoundError):
+            if ending.ok and log.stat().st_size == 0:
+                log.unlink()
+            elif not ending.ok:
+                share.keep_logs(log)
+        return ending
+
+    def _listen(
+        self,
+        worker: WorkerProcess,
+        share: Share,
+        job: Job,
+        on_message: Callable[[Message], None],
+        kills: int,
+    ) -> Ending:
+        limit_s = job.protocol.case_limit_s
+        while True:
+            try:
+                line = _next_line(worker, share, limit_s)
+                if line is None and (report := share.failed()):
+                    return _failed_there(worker, job, report)
+                if line is None:
+                    return _timed_out(worker, job, limit_s)
+                if not line:
+                    return _died(worker, job, kills)
+                message = decode(line, len(job.cases))
+            except (Garbage, ValueError) as problem:
+                case, stage, _ = worker.page.read()
+                said = (
+                    f"the worker wrote what is no message while {stage} "
+                    f"({str(problem)[:200] or 'bytes without end'}); it was ended"
+                )
+                return Ending(ok=False, culprit=case, status=CRASHED, detail=said + _see(job))
+            on_message(message)
+            worker.acknowledge()
+            if isinstance(message, End | Again):
+                worker.wait(_EXIT_S)
+                return Ending(ok=isinstance(message, End), again=isinstance(message, Again))
+
+
+def _make(log: Path) -> None:
+    """An empty log, in the folder of a run that is still there: one that was removed is not made
+    again. Raises StoreError.
+    """
+    try:
+        log.parent.mkdir(exist_ok=True)
+        log.touch()
+    except OSError as problem:
+        raise cannot("write", log, problem) from problem
+
+
+def _next_line(worker: WorkerProcess, share: Share, limit_s: float) -> bytes | None:
+    """The next line; None once whatever the worker does has taken longer than `limit_s`, or ranks
+    on another node have failed.
+    """
+    while True:
+        line = worker.line(max(0.0, _left(worker, limit_s)), share.handles())
+        if line is not None or share.failed() or _left(worker, limit_s) <= 0:
+            return line
+
+
+def _left(worker: WorkerProcess, limit_s: float) -> float:
+    """Seconds that what the worker is doing may still take."""
+    _, stage, running_s = worker.page.read()
+    return (max(limit_s, _START_S) if stage == "starting" else limit_s) - running_s
+
+
+def _timed_out(worker: WorkerProcess, job: Job, limit_s: float) -> Ending:
+    case, stage, _ = worker.page.read()
+    # its fault handler writes every thread's stack to the log, then it dies
+    worker.signal(signal.SIGABRT)
+    worker.wait(_DUMP_S)
+    return Ending(
+        ok=False,
+        culprit=case,
+        status=TIMED_OUT,
+        detail=(f"over the limit of {limit_s:g} s while {stage}; stacks in logs/{job.log}"),
+    )
+
+
+def _died(worker: WorkerProcess, job: Job, kills: int) -> Ending:
+    case, stage, _ = worker.page.read()
+    code = worker.wait(_EXIT_S)
+    if code is None:
+        return Ending(
+            ok=False,
+            culprit=case,
+            status=CRASHED,
+            detail=(
+                f"the worker closed its pipe while {stage} and went on; it was ended{_see(job)}"
+            ),
+        )
+    if code == -signal.SIGKILL and death.out_of_memory_kills() > kills:
+        return Ending(
+            ok=False, culprit=case, status=OUT_OF_MEMORY, detail=f"{_BY_KERNEL} while {stage}"
+        )
+    last = "" if code < 0 and job.world == 1 else _in_brackets(death.last_words(worker.log))
+    return Ending(
+        ok=False,
+        culprit=case,
+        status=_status(code),
+        detail=f"{death.how(code)} while {stage}{last}{_see(job)}",
+    )
+
+
+def _failed_there(worker: WorkerProcess, job: Job, report: Mapping[str, Any]) -> Ending:
+    """As `_died`, of the ranks of another node."""
+    case, stage, _ = worker.page.read()
+    code, node = int(report["code"]), report["node"]
+    if report.get("no_memory"):
+        return Ending(
+            ok=False,
+            culprit=case,
+            status=OUT_OF_MEMORY,
+            detail=f"{_BY_KERNEL} on node {node} while {stage}",
+        )
+    said = _in_brackets(f"node {node}: {report.get('said') or 'no word'}")
+    log = Path(job.log).with_suffix(f".node{node}.log")
+    return Ending(
+        ok=False,
+        culprit=case,
+        status=_status(code),
+        detail=f"{death.how(code)} while {stage}{said}; see logs/{log}",
+    )
+
+
+_BY_KERNEL = "killed by the kernel, which was out of memory,"
+
+
+def _status(code: int) -> str:
+    return OUT_OF_MEMORY if code == EXIT_OUT_OF_MEMORY else CRASHED
+
+
+def _in_brackets(said: str) -> str:
+    return f" ({said})" if said else ""
+
+
+def _see(job: Job) -> str:
+    return f"; see logs/{job.log}"

@@ -1,0 +1,203 @@
+"""The self-test's part on a GPU: cycles of a known number, events against the wall, agreement with
+do_bench, A/A, and delays of known size.
+"""
+
+import math
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+
+from swbench.case import BASELINE, CONTROL, VARIANT, Case
+from swbench.plan import Group, Plan, Protocol
+from swbench.result import FORWARD, FORWARD_BACKWARD, Round
+from swbench.selftest import judging
+from swbench.selftest.measuring import Broken
+from swbench.selftest.outcome import FAILED, INCONCLUSIVE, PASSED, SKIPPED, Outcome
+from swbench.selftest.workloads import DELAY, TRUTH
+from swbench.stats.intervals import Interval, log_ratio
+from swbench.stats.samples import noise_floor, pairs
+
+ROOM = "swbench.selftest.gpu_workloads:"
+CYCLES, SIDE = 40_000_000, 8192
+"""About 20 ms at 2 GHz; a bfloat16 product of 1.1e12 operations, a millisecond or two on a large
+GPU.
+"""
+
+DELAYS = (0.02, 0.05)
+REPLICATES, ROUNDS, BUDGET_S = 5, 8, 35.0
+"""Few processes, for each takes seconds to start, and on a GPU they differ little."""
+
+WITHIN = 0.01
+CALM = (
+    "see that nothing else uses the GPU and that its clocks hold (`nvidia-smi -q -d "
+    "PERFORMANCE,CLOCK`), then run it again"
+)
+
+Measure = Callable[[Plan, str], Sequence[Round]]
+
+
+def missing() -> str:
+    """Why nothing can be checked on a GPU here; empty where it can."""
+    from swbench.errors import DeviceError
+    from swbench.machine import gpus
+    from swbench.run.devices import torch_devices
+
+    if said := gpus.missing():
+        return said
+    try:
+        return "" if torch_devices()["devices"] else "torch sees no GPU"
+    except DeviceError as problem:
+        return str(problem)
+
+
+def checks(measure: Measure, device: str = "cuda") -> Iterator[Outcome]:
+    """The outcomes, each as soon as it is known; about a minute."""
+    for name, plan, target, judge in (
+        ("GPU clock", _alone(device, f"cycles={CYCLES}", rounds=20), "CycleWorkload", judge_cycles),
+        (
+            "GPU against do_bench",
+            _alone(device, f"side={SIDE}", rounds=3, warmup_s=0.0),
+            "ProductWorkload",
+            judge_product,
+        ),
+        ("GPU delays", delays(device), "DelayedGpuWorkload", judge_delays),
+    ):
+        try:
+            rounds = measure(plan, ROOM + target)
+        except Broken as problem:
+            yield Outcome(name, FAILED, str(problem), "the engine measures every cell")
+        else:
+            yield from judge(plan, rounds)
+
+
+def _alone(device: str, known: str, rounds: int, warmup_s: float = 0.5) -> Plan:
+    """One process that measures one thing."""
+    case = Case(model="known", device=device, threads=0, solver=known, role=BASELINE)
+    protocol = Protocol(
+        iterations=rounds, replicates=1, warmup_calls=1, warmup_s=warmup_s, warmup_cap_s=warmup_s
+    )
+    return _plan("selftest-gpu", Group(name="GPU", cases=(case,), rows=(known,)), protocol)
+
+
+def delays(
+    device: str, model: str = "resnet50", image: int = 224, batch: int = 32, classes: int = 1000
+) -> Plan:
+    """A network with BN that keeps the device busy, as baseline, control and delayed variants."""
+
+    def case(share: float, role: str) -> Case:
+        size = {"image": (image, image), "batch": batch, "classes": classes}
+        return Case(
+            model=model, device=device, threads=0, solver=f"{DELAY}={share:g}", role=role, **size
+        )
+
+    cases = (case(0.0, BASELINE), case(0.0, CONTROL), *(case(share, VARIANT) for share in DELAYS))
+    group = Group(
+        name="GPU delays",
+        cases=cases,
+        rows=("BN", "BN again", *(f"BN + {share:.0%}" for share in DELAYS)),
+    )
+    protocol = Protocol(
+        iterations=REPLICATES * ROUNDS,
+        replicates=REPLICATES,
+        warmup_calls=3,
+        warmup_s=0.3,
+        warmup_cap_s=1.0,
+        budget_s=BUDGET_S,
+    )
+    return _plan("selftest-gpu-delays", group, protocol)
+
+
+def _plan(suite: str, group: Group, protocol: Protocol) -> Plan:
+    return Plan(
+        suite=suite,
+        title=suite,
+        kind="network",
+        groups=(group,),
+        metrics=("time",),
+        protocol=protocol,
+    )
+
+
+def judge_cycles(plan: Plan, rounds: Sequence[Round]) -> Iterator[Outcome]:
+    """Events against the number of cycles and NVML's clock, and against the host's wall clock."""
+    read = _samples(plan, rounds)
+    known = [one[FORWARD] / one[TRUTH] for one in read if TRUTH in one]
+    yield _near(
+        "GPU: a known cycle count",
+        known,
+        ("NVML does not tell the clock; install nvidia-ml-py, and look outside of a container"),
+    )
+    yield _near(
+        "GPU: events against the wall", [one[FORWARD] / one["forward_wall_s"] for one in read], CALM
+    )
+
+
+def judge_product(plan: Plan, rounds: Sequence[Round]) -> Iterator[Outcome]:
+    """A product by our windows over the same by do_bench."""
+    read = _samples(plan, rounds)
+    known = [one[FORWARD] / one[TRUTH] for one in read if TRUTH in one]
+    if not known:
+        yield Outcome(
+            "GPU: agreement with do_bench",
+            SKIPPED,
+            "triton is not installed",
+            "within 1 % above 100 µs",
+        )
+    else:
+        yield _near("GPU: agreement with do_bench", known, CALM)
+
+
+def judge_delays(plan: Plan, rounds: Sequence[Round]) -> Iterator[Outcome]:
+    """A/A within 1 %, and the delays, for F and for F+B."""
+    group = plan.groups[0]
+    for metric, short in ((FORWARD, "F"), (FORWARD_BACKWARD, "F+B")):
+        floor = noise_floor(rounds, group, metric)
+        again = pairs(rounds, group.baseline.key, group.cases[1].key, metric)
+        yield same(f"GPU: A/A {short}", log_ratio(again), log_ratio(again, judging.STRICT))
+        for share, case in zip(DELAYS, group.cases[2:], strict=True):
+            found = pairs(rounds, group.baseline.key, case.key, metric)
+            interval, strict = log_ratio(found), log_ratio(found, judging.STRICT)
+            yield judging.delayed(
+                f"GPU: {short} + {100 * share:g} %",
+                share,
+                interval,
+                strict,
+                floor,
+                must_see=True,
+                remedy=CALM,
+            )
+
+
+def same(name: str, interval: Interval, strict: Interval) -> Outcome:
+    """Two identical networks: their interval has to lie within 1 %. Wider is too noisy to tell; a
+    strict interval that lies beside it is wrong.
+    """
+    asked = f"the 95 % interval lies within ±{WITHIN:.0%}"
+    if interval.known and (strict.low > math.exp(WITHIN) or strict.high < math.exp(-WITHIN)):
+        return Outcome(name, FAILED, judging.shown(strict), asked)
+    if interval.known and math.exp(-WITHIN) <= interval.low and interval.high <= math.exp(WITHIN):
+        return Outcome(name, PASSED, judging.shown(interval), asked)
+    return Outcome(name, INCONCLUSIVE, judging.shown(interval), asked, CALM)
+
+
+def _samples(plan: Plan, rounds: Sequence[Round]) -> list[dict[str, float]]:
+    key = plan.groups[0].cases[0].key
+    return [one.samples[key] for one in rounds]
+
+
+def _near(name: str, ratios: Sequence[float], remedy: str) -> Outcome:
+    """The median of readings over truths has to be 1 within 1 %; where their quarters lie further
+    apart than that, it tells nothing.
+    """
+    asked = f"read over known 1 within {WITHIN:.0%}"
+    if not ratios:
+        return Outcome(name, INCONCLUSIVE, "nothing to compare with", asked, remedy)
+    median, ordered = statistics.median(ratios), sorted(ratios)
+    found = f"read over known {median:.4f}, of {len(ratios)}"
+    if abs(median - 1) <= WITHIN:
+        return Outcome(name, PASSED, found, asked)
+    apart = ordered[3 * len(ordered) // 4] - ordered[len(ordered) // 4]
+    if apart > WITHIN:
+        return Outcome(
+            name, INCONCLUSIVE, f"{found}, whose quarters lie {apart:.1%} apart", asked, remedy
+        )
+    return Outcome(name, FAILED, found, asked)

@@ -1,0 +1,96 @@
+"""What the self-test measures: spins of known lengths, and a network against itself with delays of
+0, 2 and 5 % put in.
+"""
+
+from swbench.case import BASELINE, CONTROL, VARIANT, Case
+from swbench.plan import Group, Plan, Protocol
+from swbench.selftest.workloads import DELAY, LENGTH
+
+SPINS_S = (0.0, 0.005, 0.02, 0.1, 0.5)
+"""The empty call shows what the stopwatch itself costs."""
+DELAYS = (0.0, 0.02, 0.05)
+
+SPIN_TARGET, DELAY_TARGET = (
+    "swbench.selftest.workloads:SpinWorkload",
+    "swbench.selftest.workloads:DelayedWorkload",
+)
+
+REPLICATES, ROUNDS = 16, 64
+"""A round takes 30 ms, a process three seconds to start. On a busy machine the median of 24 rounds
+spread by 8 % between processes, that of 60 by 4 %.
+"""
+
+IMAGE, BATCH = (16, 16), 1
+"""Small, so that many rounds fit into the time: they cost less than processes do, and each round
+differs by 40 % on a machine that is fought over.
+"""
+
+BUDGET_S = 130.0
+"""No replicate of the delays begins after this, so that the self-test ends within three minutes on
+a busy machine too.
+"""
+
+
+def spins() -> Plan:
+    """One process, seven rounds of every length; the shortest stands as the baseline, though
+    nothing is divided by it.
+    """
+    cases = tuple(
+        Case(
+            model="spin",
+            solver=f"{LENGTH}={length_s:g}",
+            role=BASELINE if position == 0 else VARIANT,
+        )
+        for position, length_s in enumerate(SPINS_S)
+    )
+    group = Group(
+        name="spins", cases=cases, rows=tuple(f"{1e3 * length_s:g} ms" for length_s in SPINS_S)
+    )
+    return _plan(
+        "selftest-spins",
+        "Spins of known length",
+        group,
+        Protocol(iterations=7, replicates=1, warmup_calls=1, warmup_s=0.0, warmup_cap_s=0.0),
+    )
+
+
+def delays(replicates: int = REPLICATES, rounds: int = ROUNDS, threads: int = 1) -> Plan:
+    """A small network with BN as baseline, control and delayed variants, in K fresh processes."""
+
+    def case(share: float, role: str) -> Case:
+        return Case(
+            model="resnet20",
+            classes=10,
+            image=IMAGE,
+            batch=BATCH,
+            threads=threads,
+            solver=f"{DELAY}={share:g}",
+            role=role,
+        )
+
+    cases = (case(0.0, BASELINE), case(0.0, CONTROL), *(case(share, VARIANT) for share in DELAYS))
+    group = Group(
+        name="delays",
+        cases=cases,
+        rows=("BN", "BN again", *(f"BN + {share:.0%}" for share in DELAYS)),
+    )
+    protocol = Protocol(
+        iterations=replicates * rounds,
+        replicates=replicates,
+        warmup_calls=3,
+        warmup_s=0.2,
+        warmup_cap_s=0.5,
+        budget_s=BUDGET_S,
+    )
+    return _plan("selftest-delays", "Known delays", group, protocol)
+
+
+def _plan(suite: str, title: str, group: Group, protocol: Protocol) -> Plan:
+    return Plan(
+        suite=suite,
+        title=title,
+        kind="network",
+        groups=(group,),
+        metrics=("time",),
+        protocol=protocol,
+    )

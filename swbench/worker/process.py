@@ -1,0 +1,233 @@
+"""A worker process as its parent sees it: started in a session of its own, ended with everything it
+started.
+"""
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import psutil
+
+from swbench import plugins as plugin_files
+from swbench.plugins import Plugin
+from swbench.worker.heartbeat import Page
+from swbench.worker.job import Job
+
+LONGEST_LINE = 16 * 2**20
+"""Bytes without a line end after which a worker is taken to write garbage."""
+
+_RANKS_S = 10.0
+"""How long killed ranks may take to be gone; heuristic."""
+
+
+class SupportsFileno(Protocol):
+    """What `poll` takes."""
+
+    def fileno(self) -> int: ...
+
+
+class Garbage(Exception):
+    """The worker sent bytes without end."""
+
+
+def environment(threads: int, paths: Sequence[str] = ()) -> dict[str, str]:
+    """The worker's environment: so many threads for every library, and waiting threads asleep (a
+    spinning one takes a core from others).
+    """
+    package = str(Path(__file__).resolve().parents[2])
+    found = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(
+            [*paths, package, *filter(None, [os.environ.get("PYTHONPATH")])]
+        ),
+    }
+    found |= {
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "GOMP_SPINCOUNT": "0",
+        "KMP_BLOCKTIME": "0",
+        "PYTHONHASHSEED": "0",
+        "PYTHONUNBUFFERED": "1",
+    }
+    found |= {"KINETO_LOG_LEVEL": "5"}  # the chatter of torch's profiler, which reads peak memory
+    if threads:
+        found |= dict.fromkeys(
+            (
+                "OMP_NUM_THREADS",
+                "MKL_NUM_THREADS",
+                "OPENBLAS_NUM_THREADS",
+                "VECLIB_MAXIMUM_THREADS",
+                "NUMEXPR_NUM_THREADS",
+            ),
+            str(threads),
+        )
+    return found
+
+
+class WorkerProcess:
+    """Started by construction; `end` leaves nothing of it running."""
+
+    def __init__(
+        self,
+        job: Job,
+        log: Path,
+        environ: Mapping[str, str],
+        plugins: Sequence[Plugin] = (),
+        place: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`place` is this node's among those of the job, for the launcher; empty where there is
+        one.
+        """
+        self.log, self._scratch = log, log.with_suffix(".ranks")
+        self._ranked = job.world > 1
+        self._buffer = bytearray()
+        with contextlib.ExitStack() as opened:
+            read_end, report = os.pipe()
+            opened.callback(os.close, report)
+            ack, self._ack = os.pipe()
+            opened.callback(os.close, ack)
+            page = Page.file()
+            opened.callback(os.close, page)
+            self._report, self.page = read_end, Page(page)
+            order = {
+                "job": job.to_json(),
+                "report": report,
+                "ack": ack,
+                "page": page,
+                "parent": os.getpid(),
+                "scratch": str(self._scratch),
+            }
+            order |= {"plugins": plugin_files.to_json(plugins), "place": dict(place or {})}
+            # a file, so that a worker that reads nothing cannot block us
+            stdin = opened.enter_context(tempfile.TemporaryFile())
+            stdin.write(json.dumps(order).encode())
+            stdin.seek(0)
+            output = opened.enter_context(open(log, "ab"))
+            command = [
+                sys.executable,
+                "-P",
+                "-m",
+                "swbench.worker.main" if job.world == 1 else "swbench.ranks.launcher",
+            ]
+            self._popen = subprocess.Popen(
+                command,
+                stdin=stdin,
+                stdout=output,
+                stderr=output,
+                env=dict(environ),
+                pass_fds=(report, ack, page),
+                start_new_session=True,
+            )
+        os.set_blocking(self._report, False)
+        self._pid_handle = os.pidfd_open(self._popen.pid) if hasattr(os, "pidfd_open") else None
+
+    def line(self, timeout_s: float, others: Sequence[SupportsFileno] = ()) -> bytes | None:
+        """The next line; empty when the worker has died with nothing left to say; None after
+        `timeout_s` or where one of `others` is readable.
+
+        Raises Garbage.
+        """
+        poll, until = select.poll(), time.monotonic() + timeout_s
+        poll.register(self._report, select.POLLIN)
+        elsewhere = {other.fileno() for other in others}
+        for handle in elsewhere:
+            poll.register(handle, select.POLLIN)
+        if self._pid_handle is not None:
+            poll.register(self._pid_handle, select.POLLIN)
+        while True:
+            if (end := self._buffer.find(b"\n")) >= 0:
+                found = bytes(self._buffer[:end])
+                del self._buffer[: end + 1]
+                return found
+            if len(self._buffer) > LONGEST_LINE:
+                raise Garbage
+            ready = dict(poll.poll(max(0.0, until - time.monotonic()) * 1000 + 1))
+            if not ready or not elsewhere.isdisjoint(ready):
+                return None
+            try:
+                data = os.read(self._report, 65536)
+            # a process it started may hold the pipe open: then only its own end says that it is
+            # over
+            except BlockingIOError:
+                if self._pid_handle in ready:
+                    return b""
+                continue
+            if not data:
+                return b""
+            self._buffer += data
+
+    def acknowledge(self) -> None:
+        """Let the worker go on; does nothing if it is gone."""
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._ack, b"k")
+
+    def wait(self, timeout_s: float) -> int | None:
+        """The exit status (negative for a signal), or None if it still runs after `timeout_s`. Its
+        process group stays reserved until `end`.
+        """
+        if self._pid_handle is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._popen.wait(timeout_s)
+            return self._popen.returncode
+        poll = select.poll()
+        poll.register(self._pid_handle, select.POLLIN)
+        poll.poll(timeout_s * 1000)
+        found = os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if found is None:
+            return None
+        return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the worker alone."""
+        self._popen.send_signal(number)
+
+    def end(self) -> None:
+        """Kill the worker and all of its process group, and wait until it is gone."""
+        ranks = self._ranks()
+        try:
+            self._kill(ranks)
+        finally:  # a Ctrl-C may have cut the first attempt short
+            self._kill(ranks)
+            self._popen.wait()
+            psutil.wait_procs(ranks, timeout=_RANKS_S)
+            if self._ranked:
+                shutil.rmtree(self._scratch, ignore_errors=True)
+            for handle in (self._report, self._ack, self._pid_handle):
+                if handle is not None:
+                    with contextlib.suppress(OSError):
+                        os.close(handle)
+            self.page.close()
+
+    def _ranks(self) -> list[psutil.Process]:
+        """What a launcher started: each rank is in a session of its own."""
+        if not self._ranked or self._popen.returncode is not None:
+            return []
+        try:
+            return psutil.Process(self._popen.pid).children(recursive=True)
+        except psutil.Error:
+            return []
+
+    def _kill(self, ranks: Sequence[psutil.Process] = ()) -> None:
+        # psutil looks at the start time as well: never a number that was given away again
+        for rank in ranks:
+            with contextlib.suppress(psutil.Error):
+                rank.kill()
+        if self._popen.returncode is not None:
+            return  # reaped: its number may belong to somebody else by now
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._popen.pid, signal.SIGKILL)
+
+    def __enter__(self) -> "WorkerProcess":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()

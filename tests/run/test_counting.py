@@ -1,0 +1,57 @@
+"""Counting is done once for all groups of which the counts cannot differ, and its results are each
+group's own.
+"""
+
+import pytest
+
+from swbench import store, suite
+from swbench.result import COUNTED, FLOPS
+from swbench.run import counting
+
+
+@pytest.fixture
+def counted(tmp_path, monkeypatch):
+    """`counted(plan)` -> the heights that were really counted, and the results, whose FLOPs are the
+    height of the image.
+    """
+    asked = []
+
+    def elsewhere(cases, plugins):
+        asked.append(cases[0].image[0])
+        return [
+            {"measurements": [(FLOPS, "1", [float(case.image[0])])], "notes": {}} for case in cases
+        ]
+
+    def counted(plan):
+        monkeypatch.setattr(counting, "_elsewhere", elsewhere)
+        with store.RunWriter.create(tmp_path, plan, {}, "") as writer:
+            counting.count(plan, writer)
+            return asked, list(writer.results)
+
+    return counted
+
+
+def test_batches_and_devices_are_counted_once_and_sizes_apart(counted):
+    plan = suite.expand(suite.load("scaling"), devices=["cpu", "cuda"], modes=["eager", "graph"])
+    asked, results = counted(plan)
+    assert asked == [224, 448, 713]
+    assert [one.case for one in results] == [
+        case.key for group in plan.groups for case in group.cases
+    ]
+    assert {one.replicate for one in results} == {COUNTED}
+    images = {case.key: case.image[0] for group in plan.groups for case in group.cases}
+    assert all(one.samples(FLOPS) == (images[one.case],) for one in results)
+
+
+def test_dtypes_are_counted_apart_for_activations_depend_on_them(counted):
+    assert counted(suite.expand(suite.load("imagenet"), dtypes=["float32", "bfloat16"]))[0] == [
+        224,
+        224,
+    ]
+
+
+def test_a_fallback_waits_until_it_is_due(counted):
+    plan = suite.expand(suite.load("cityscapes"), devices=["cuda"])
+    asked, results = counted(plan)
+    assert asked == [713]
+    assert {one.group for one in results} == {plan.groups[0].name}

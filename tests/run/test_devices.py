@@ -1,0 +1,199 @@
+"""A device that is not here is one line that says why and what to do, before anything is
+written.
+"""
+
+import pytest
+
+from swbench.cli.app import start
+from swbench.errors import DeviceError
+from swbench.run import devices
+
+UUID = "11111111-2222-3333-4444-555555555555"
+ONE = {
+    "torch": "2.11.0+cu130",
+    "cuda": "13.0",
+    "said": [],
+    "devices": [{"name": "H100", "uuid": UUID, "bytes": 1 << 36}],
+}
+NONE = {**ONE, "devices": []}
+CPU_ONLY = {**NONE, "torch": "2.11.0+cpu", "cuda": None}
+
+
+def card(**fields):
+    return {"uuid": f"GPU-{UUID}", "name": "H100", "utilisation": 0.0, "processes": (), **fields}
+
+
+CARDS = (card(),)
+
+
+def check(asked, found=ONE, cards=CARDS, **options):
+    looks = []
+    pauses = []
+    try:
+        return devices.check(
+            asked,
+            ask=lambda: found,
+            cards=lambda: looks.append(1) or cards,
+            pause=pauses.append,
+            **options,
+        ), pauses
+    finally:
+        assert len(looks) <= 4
+
+
+def test_by_default_the_gpu_joins_the_cpu_where_torch_can_use_it():
+    assert check(None)[0] == ("cpu", "cuda")
+    assert check(None, NONE)[0] == ("cpu",)
+    assert check(None, CPU_ONLY)[0] == ("cpu",)
+
+
+def test_the_cpu_needs_no_torch():
+    def never():
+        raise AssertionError
+
+    assert devices.check(("cpu",), ask=never, cards=never) == ("cpu",)
+    assert check(("cuda", "cpu", "cuda"))[0] == ("cuda", "cpu")
+    assert check(("cuda:0",))[0] == ("cuda:0",)
+
+
+@pytest.mark.parametrize(
+    ("asked", "found", "cards", "said"),
+    [
+        ("cuda", CPU_ONLY, (), "built without CUDA; install a CUDA build of torch"),
+        ("cuda", NONE, (), "there is no GPU on this machine"),
+        (
+            "cuda",
+            {**NONE, "said": ["The NVIDIA driver on your system is too old\n(found 11)"]},
+            (card(),),
+            "too old .found 11..; update the driver",
+        ),
+        ("cuda:3", ONE, (card(),), "there is one GPU, cuda:0 .H100.; use --device cuda$"),
+        (
+            "cuda:2",
+            {**ONE, "devices": ONE["devices"] * 2},
+            (card(),),
+            "there are 2 GPUs, cuda:0 .H100., cuda:1",
+        ),
+    ],
+)
+def test_each_reason_is_one_line_with_a_remedy(monkeypatch, asked, found, cards, said):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with pytest.raises(DeviceError, match=said) as caught:
+        check((asked,), found, cards)
+    assert str(caught.value).startswith(f"--device {asked}: ")
+    assert "\n" not in str(caught.value)
+    assert "use --device" in str(caught.value)
+
+
+def test_hidden_gpus_are_said_to_be_hidden(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    with pytest.raises(DeviceError, match="CUDA_VISIBLE_DEVICES='-1' leaves none"):
+        check(("cuda",), NONE)
+
+
+@pytest.mark.parametrize(
+    ("fields", "who"),
+    [
+        ({"processes": (4, 5)}, "2 other processes .pid 4, 5."),
+        ({"utilisation": 0.7}, "something else at 70%"),
+    ],
+)
+def test_a_busy_gpu_is_refused_unless_allowed(fields, who):
+    with pytest.raises(DeviceError, match=f"{who} on the H100; .* --allow-busy"):
+        check(("cuda",), cards=(card(**fields),))
+    assert check(("cuda",), cards=(card(**fields),), allow_busy=True)[0] == ("cuda",)
+
+
+def test_what_is_allowed_beside_is_told_in_a_line():
+    told = []
+    assert check(("cuda",), cards=(card(processes=(4,)),), allow_busy=True, tell=told.append) == (
+        ("cuda",),
+        [],
+    )
+    assert told == [
+        (
+            "--device cuda: 1 other process (pid 4) on the H100; measured beside it, "
+            "as --allow-busy says"
+        )
+    ]
+    check(("cuda",), allow_busy=True, tell=told.append)
+    assert len(told) == 1
+
+
+def test_what_ended_just_now_is_waited_for():
+    looks = iter([(card(utilisation=0.9),), (card(),)])
+    pauses = []
+    assert devices.check(
+        ("cuda",), ask=lambda: ONE, cards=lambda: next(looks), pause=pauses.append
+    ) == ("cuda",)
+    assert pauses == [devices.PAUSE_S]
+
+
+def test_another_card_being_busy_is_no_matter():
+    assert check(("cuda",), cards=(card(uuid="GPU-other", processes=(1,)), card()))[0] == ("cuda",)
+
+
+def test_every_gpu_that_processes_would_take_is_looked_at():
+    other = "22222222-2222-3333-4444-555555555555"
+    found = {**ONE, "devices": [*ONE["devices"], {**ONE["devices"][0], "uuid": other}]}
+    cards = (card(), card(uuid=f"GPU-{other}", processes=(4,)))
+    assert check(("cuda",), found, cards)[0] == ("cuda",)
+    with pytest.raises(DeviceError, match=r"--device cuda:1: 1 other process"):
+        check(("cuda",), found, cards, processes=8)
+
+
+def test_without_nvml_nothing_is_refused():
+    assert check(("cuda",), cards=())[0] == ("cuda",)
+
+
+def test_the_command_line_exits_with_2_and_writes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(devices, "torch_devices", lambda: CPU_ONLY)
+    assert start(["imagenet", "--device", "cuda", "--results", str(tmp_path / "results")]) == 2
+    assert not (tmp_path / "results").exists()
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert "built without CUDA" in said.err
+
+
+def test_the_self_test_of_a_gpu_that_is_not_here_is_a_mistake_too(monkeypatch, capsys):
+    monkeypatch.setattr(devices, "torch_devices", lambda: ONE)
+    monkeypatch.setattr(devices.gpus, "usage", lambda: CARDS)
+    for asked, said in (
+        ("cuda:3", "there is one GPU, cuda:0 (H100); use --device cuda"),
+        ("gpu", "no device is called 'gpu'"),
+    ):
+        assert start(["selftest", "--device", asked]) == 2
+        found = capsys.readouterr()
+        assert found.out == ""
+        assert found.err.count("\n") == 1
+        assert said in found.err
+
+
+@pytest.mark.parametrize("device", [(), ("--device", "cuda")])
+def test_the_self_test_on_a_shared_gpu_is_refused_unless_allowed(monkeypatch, capsys, device):
+    from swbench import selftest
+
+    checked = []
+    monkeypatch.setattr(
+        selftest,
+        "selftest",
+        lambda long, devices: (
+            checked.append(devices) or [selftest.Outcome("a", selftest.PASSED, "1", "1")]
+        ),
+    )
+    monkeypatch.setattr(devices, "PAUSE_S", 0.0)
+    monkeypatch.setattr(devices, "torch_devices", lambda: ONE)
+    monkeypatch.setattr(devices.gpus, "usage", lambda: (card(processes=(4,)),))
+    assert start(["selftest", *device]) == 2
+    refused = capsys.readouterr()
+    assert (refused.out, refused.err.count("\n"), checked) == ("", 1, [])
+    assert "--allow-busy" in refused.err
+    assert start(["selftest", *device, "--allow-busy"]) == 0
+    assert "measured beside it" in capsys.readouterr().err
+    assert checked == [("cuda",) if device else None]
+
+
+def test_a_plan_for_a_machine_that_is_elsewhere_can_be_shown(capsys):
+    assert start(["imagenet", "--device", "cuda:3", "--dry-run"]) == 0
+    assert "cuda:3 batch 32" in capsys.readouterr().out

@@ -1,0 +1,145 @@
+import math
+
+import pytest
+from scipy import stats
+
+from swbench.case import BASELINE, Case
+from swbench.plan import Group, Plan, Protocol
+from swbench.result import Round
+from swbench.run.estimate import BETWEEN, estimate
+
+BN, SWA = Case(model="m", role=BASELINE), Case(model="m", norm="swa")
+GROUP = Group(name="g", cases=(BN, SWA), rows=("BN", "SW"))
+
+
+def plan(groups=(GROUP,), **protocol):
+    settings = {"iterations": 100, "replicates": 5, "warmup_s": 2.0, "warmup_calls": 3, **protocol}
+    return Plan(
+        suite="s",
+        title="S",
+        kind="network",
+        groups=groups,
+        metrics=("time",),
+        protocol=Protocol(**settings),
+    )
+
+
+def rounds(replicates=1, count=4, ratio=lambda k, i: 1.5):
+    return [
+        Round(
+            group="g",
+            replicate=k,
+            attempt="1",
+            index=i,
+            order=(),
+            samples={BN.key: {"forward_s": 0.1}, SWA.key: {"forward_s": 0.1 * ratio(k, i)}},
+        )
+        for k in range(replicates)
+        for i in range(count)
+    ]
+
+
+def test_time_is_start_warm_up_and_rounds_of_every_replicate():
+    assert estimate(rounds(), plan(), startup_s=3.0).seconds == pytest.approx(
+        5 * (3 + 2 * 2.0 + 20 * 0.25)
+    )
+    assert estimate(rounds(), plan(warmup_s=0.0, warmup_cap_s=0.0)).seconds == pytest.approx(
+        5 * (3 * 0.25 + 20 * 0.25)
+    )
+
+
+def test_precision_of_steady_rounds_is_what_processes_differ_by():
+    got = estimate(rounds(), plan())
+    assert got.half_width == pytest.approx(stats.t.ppf(0.975, 4) * BETWEEN / math.sqrt(5))
+    assert got.line() == "about 45 s for 5 replicates of 20 rounds; ratios to about ±2.5 %"
+
+
+def test_noise_between_rounds_adds_the_error_of_a_median():
+    noisy = rounds(ratio=lambda k, i: math.exp(0.1 * (-1) ** i))
+    spread = math.hypot(BETWEEN, 1.2533 * math.sqrt(4 / 3) * 0.1 / math.sqrt(20))
+    assert estimate(noisy, plan()).half_width == pytest.approx(
+        stats.t.ppf(0.975, 4) * spread / math.sqrt(5)
+    )
+
+
+def test_four_processes_speak_for_themselves():
+    seen = rounds(replicates=4, ratio=lambda k, i: math.exp(0.1 * k))
+    spread = 0.1 * math.sqrt(5 / 3)
+    assert estimate(seen, plan()).half_width == pytest.approx(
+        stats.t.ppf(0.975, 4) * spread / math.sqrt(5)
+    )
+
+
+def test_a_target_picks_the_first_look_expected_to_reach_it():
+    assert estimate(rounds(), plan(target_ci=0.03)).replicates == 8
+    assert estimate(rounds(), plan(target_ci=0.001)).replicates == 32
+
+
+def test_one_replicate_buys_no_interval():
+    assert "no intervals" in estimate(rounds(), plan(replicates=1)).line()
+
+
+def test_a_second_thread_costs_no_second():
+    """Two threads use 1.9 s of CPU a second: time on the wall is what a run takes."""
+    samples = {
+        key: {"forward_s": 0.1, "forward_backward_s": 0.5, "forward_backward_cpu_s": 0.95}
+        for key in (BN.key, SWA.key)
+    }
+    seen = [
+        Round(group="g", replicate=0, attempt="1", index=i, order=(), samples=samples)
+        for i in range(3)
+    ]
+    assert estimate(seen, plan(), before_s={"g": 7.0}).seconds == pytest.approx(5 * (7 + 20 * 1.0))
+
+
+def test_a_round_on_a_gpu_takes_its_blocks():
+    """A sample is the mean of a block of 50 iterations; what a round takes is on the wall."""
+    samples = {
+        key: {"forward_s": 0.001, "forward_backward_s": 0.002, "forward_backward_wall_s": 0.002}
+        for key in (BN.key, SWA.key)
+    }
+    seen = [
+        Round(
+            group="g",
+            replicate=0,
+            attempt="1",
+            index=i,
+            order=(),
+            samples=samples,
+            disturbance={"wall_s": 0.2},
+        )
+        for i in range(3)
+    ]
+    assert estimate(seen, plan(warmup_s=0.0, warmup_cap_s=0.0)).seconds == pytest.approx(
+        5 * (2 * 3 * 0.1 + 20 * 0.2)
+    )
+
+
+def test_warm_up_lasts_for_two_windows_or_to_its_cap():
+    def warm_up(**protocol):
+        return estimate(rounds(), plan(**protocol)).seconds / 5 - 20 * 0.25
+
+    assert warm_up(warmup_s=0.0, warmup_cap_s=6.0) == pytest.approx(10 * 0.25)
+    assert warm_up(warmup_s=0.0, warmup_cap_s=1.2) == pytest.approx(10 * 0.1 + 1.2)
+    assert warm_up(warmup_s=3.0, warmup_cap_s=1.2) == pytest.approx(2 * 3.0)
+
+
+def test_a_group_without_a_round_is_scaled_by_flops_where_they_are_known():
+    large = Group(
+        name="large", cases=(Case(model="m", image=(713, 713), role=BASELINE),), rows=("BN",)
+    )
+    elsewhere = Group(
+        name="gpu", cases=(Case(model="m", device="cuda", threads=0, role=BASELINE),), rows=("BN",)
+    )
+    work = {BN.key: 1e9, SWA.key: 1e9, large.cases[0].key: 20e9, elsewhere.cases[0].key: 1e9}
+    got = estimate(rounds(), plan(groups=(GROUP, large, elsewhere), warmup_cap_s=2.0), work=work)
+    call_s = 20 * 0.125
+    assert got.seconds == pytest.approx(5 * (2 * 2.0 + 20 * 0.25 + 3 * call_s + 20 * call_s))
+    assert got.line().endswith("; the time of large scaled by FLOPs; without gpu")
+
+
+def test_groups_without_a_round_are_named():
+    other = Group(name="other", cases=(BN,), rows=("BN",))
+    assert estimate(rounds(), plan(groups=(GROUP, other))).unseen == ("other",)
+    with pytest.raises(ValueError, match="pilot"):
+        estimate([], plan())

@@ -1,0 +1,163 @@
+"""The estimate against what a run then takes, on fake time."""
+
+import dataclasses
+
+import fakes
+import pairs
+import pytest
+from fake_clock import FakeClock
+from fake_executor import FakeExecutor
+
+from swbench import store
+from swbench.result import COUNTED, FLOPS, Measurement, Result
+from swbench.run import Interrupted, events, run
+from swbench.run.eta import Outlook
+
+START_S = 5.0
+
+
+class Sized:
+    """Building takes five seconds, a call the number of its batch in seconds; batches above `fits`
+    have no memory.
+    """
+
+    def __init__(self, case, clock, fits):
+        self.chosen, self._case, self._clock = {}, case, clock
+        if case.batch > fits:
+            raise MemoryError
+        clock.advance(START_S if case.role == "baseline" else 0.0)
+
+    def call(self):
+        self._clock.advance(self._case.batch)
+        return {"forward_s": 0.3 * self._case.batch, "forward_backward_s": float(self._case.batch)}
+
+    def finish(self):
+        return []
+
+
+@pytest.fixture
+def measure(tmp_path):
+    """Runs a plan whose groups take as long a call as their batch says; returns the estimates, each
+    with the rounds before it, and the time the run took.
+    """
+
+    def measure(plan, counted=(), fits=1000):
+        clock, told, heard = FakeClock(), [], []
+        outlook = Outlook(clock.now)
+        writer = store.RunWriter.create(tmp_path, plan, {}, "")
+        for group in counted:
+            seal = [
+                Result(
+                    case=c.key,
+                    group=group.name,
+                    replicate=COUNTED,
+                    attempt="c",
+                    measurements=(Measurement(FLOPS, "1", (7.0,)),),
+                )
+                for c in group.cases
+            ]
+            writer.seal(seal)
+
+        def hear(event):
+            heard.append(event)
+            if (found := outlook.hear(event)) is not None:
+                told.append((sum(isinstance(one, events.RoundDone) for one in heard), found))
+
+        run(
+            plan,
+            writer,
+            FakeExecutor(lambda case: Sized(case, clock, fits), clock),
+            hear,
+            now=clock.now,
+        )
+        return told, clock.now()
+
+    return measure
+
+
+def test_two_groups_one_twenty_times_the_other(measure):
+    plan = fakes.plan(
+        "a", groups=20, replicates=2, iterations=20, warmup_calls=3, warmup_s=2.0, warmup_cap_s=6.0
+    )
+    plan = type(plan).from_json(
+        {**plan.to_json(), "groups": [plan.groups[0].to_json(), plan.groups[19].to_json()]}
+    )
+    told, took_s = measure(plan, counted=plan.groups)
+    (after, early), (later, final) = told
+    assert after == 3
+    assert early.scaled == (plan.groups[1].name,)
+    assert early.seconds == pytest.approx(took_s, rel=0.05)
+    assert later == 10 + 2  # two long rounds are enough
+    assert (final.scaled, final.unseen) == ((), ())
+    assert final.seconds == pytest.approx(took_s, rel=0.01)
+
+
+def test_without_flops_the_first_estimate_says_what_it_lacks(measure):
+    told, took_s = measure(fakes.plan("a", groups=2, replicates=2, iterations=10))
+    assert [found.unseen for _, found in told] == [("cpu batch 2",), ()]
+    assert told[-1][1].seconds == pytest.approx(took_s, rel=0.01)
+
+
+def test_the_first_estimate_from_a_fallback_scales_what_was_counted(measure):
+    """Of a fallback nothing was counted before the run: an image of it has the operations of one of
+    the batch in whose place it is measured.
+    """
+    plan = fakes.plan(
+        "a", groups=20, replicates=2, iterations=20, warmup_calls=3, warmup_s=2.0, warmup_cap_s=6.0
+    )
+    first, second, other = (
+        plan.groups[15],
+        dataclasses.replace(plan.groups[7], fallback_of=plan.groups[15].name),
+        plan.groups[1],
+    )
+    plan = dataclasses.replace(plan, groups=(first, second, other))
+    told, took_s = measure(plan, counted=(first, other), fits=8)
+    assert [(found.scaled, found.unseen) for _, found in told] == [((other.name,), ()), ((), ())]
+    assert told[0][1].seconds == pytest.approx(took_s, rel=0.05)
+
+
+def test_a_run_with_few_rounds_is_told_nothing(measure):
+    assert measure(fakes.plan("a", replicates=1, iterations=2))[0] == []
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return pairs.Bench(tmp_path)
+
+
+class Told:
+    """The estimates that a run's events give, with the replicate in which each came."""
+
+    def __init__(self, bench):
+        self._bench, self._outlook, self.estimates = bench, Outlook(bench.gpu.clock.now), []
+
+    def __call__(self, event):
+        if (found := self._outlook.hear(event)) is not None:
+            self.estimates.append((getattr(event, "replicate", None), found))
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+@pytest.mark.parametrize("room", [2, 3, 4])
+def test_the_estimate_of_a_run_counts_every_pair(bench, device, room):
+    told, began = Told(bench), bench.gpu.clock.now()
+    bench(pairs.plan(device, replicates=4, iterations=80), room, on_event=told)
+    ((replicate, found),) = told.estimates
+    assert replicate == 0
+    assert found.seconds == pytest.approx(bench.gpu.clock.now() - began, rel=0.1)
+
+
+def test_the_estimate_of_a_run_that_goes_on_counts_every_pair(bench):
+    made = pairs.plan(replicates=4, iterations=80)
+
+    def stop(event):
+        if isinstance(event, events.ReplicateDone):
+            raise KeyboardInterrupt
+
+    began = bench.gpu.clock.now()
+    with pytest.raises(Interrupted):
+        bench(made, 3, on_event=stop)
+    told = Told(bench)
+    bench(made, 3, writer=store.resume(bench.writer.path, made, {}), on_event=told)
+    ((replicate, found),) = told.estimates
+    assert replicate == 1
+    assert found.seconds == pytest.approx(bench.gpu.clock.now() - began, rel=0.1)

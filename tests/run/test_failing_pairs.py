@@ -1,0 +1,156 @@
+"""Where a half of a pair fails: what is timed no more, what is kept, and that the rows after it
+have their ratios.
+"""
+
+import random
+
+import pytest
+from pairs import ALL_FINE, MODELS, SECONDS, Bench, by_row, plan, rounds_by_worker, statuses
+
+from swbench.case import BASELINE, CONTROL
+from swbench.report.measured import MeasuredRun
+from swbench.result import CRASHED, OK
+from swbench.run import events
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return Bench(tmp_path)
+
+
+def test_a_baseline_that_dies_in_a_pair_is_told_and_keeps_what_it_had(bench):
+    died = []
+
+    def crashes(case):
+        fatal = bench.pairing and case.role == BASELINE and len(bench.jobs) == 4
+        died.append(fatal)
+        return fatal
+
+    found = bench(plan(replicates=1), 3, crashes=crashes)
+    assert any(died)
+    cells = by_row(found)
+    assert cells["BN"].status == CRASHED
+    assert cells["BN"].also
+    assert [cells[model].status for model in MODELS] == [OK] * 3, "its own death is nobody else's"
+
+
+def test_a_baseline_that_died_in_one_pair_is_measured_anew_for_every_row(bench):
+    found = bench(
+        plan(replicates=1),
+        3,
+        crashes=lambda case: bench.pairing and case.role == BASELINE and len(bench.jobs) == 4,
+    )
+    assert by_row(found)["BN"].status == CRASHED
+    cells = {cell.label: cell for cell in MeasuredRun(found).cells}
+    for model in MODELS:
+        assert cells[model].times["forward_backward_s"].ratio.estimate == pytest.approx(
+            SECONDS[model]
+        )
+        assert cells[model].times["forward_backward_s"].absolute.iterations == 6
+    assert [event.row for event in bench.heard if isinstance(event, events.CellFailed)] == ["BN"]
+
+
+def test_a_baseline_that_dies_in_every_pair_costs_two_workers_a_replicate(bench):
+    found = bench(plan(), 3, crashes=lambda case: bench.pairing and case.role == BASELINE)
+    for replicate in range(2):
+        assert statuses(found, replicate) == {**ALL_FINE, "BN": CRASHED}
+        pairs = [
+            models
+            for job, models in zip(bench.jobs, bench.models(), strict=True)
+            if job.replicate == replicate and len(models) == 3
+        ]
+        assert sum(BASELINE in models for models in pairs) == 2
+    assert (MODELS[-1],) in bench.models(), "it has no ratio, and its worker to itself"
+
+
+def test_on_a_cpu_nothing_is_timed_of_a_pair_in_which_one_half_has_no_memory(bench):
+    """Whichever is built last has none; beside a control that had none the others go on."""
+    taken = []
+    for seed in range(6):
+        found = bench(plan("cpu", replicates=1, seed=seed), 2)
+        assert statuses(found) == ALL_FINE
+        pairs = rounds_by_worker(bench)[1:]
+        taken += pairs
+        assert len({one.attempt for one in found.rounds} - {bench.jobs[0].attempt}) == sum(
+            map(bool, pairs)
+        ), "all that was timed belongs to a result"
+    assert set(taken) == {0, 6}
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_where_the_case_of_a_pair_fails_its_rounds_end_and_its_record_stays(bench, device):
+    found = bench(
+        plan(device, replicates=1),
+        3,
+        raises=lambda case, calls: bench.pairing and case.model == "a" and calls == 3,
+    )
+    cells = by_row(found)
+    assert {row: one.status for row, one in cells.items()} == {**ALL_FINE, "a": CRASHED}
+    assert len(cells["a"].samples("forward_s")) == 2
+    assert (
+        dict(zip(bench.models(), rounds_by_worker(bench), strict=True))[BASELINE, CONTROL, "a"] == 3
+    )
+    assert {len(cells[row].samples("forward_s")) for row in ("b", "c")} == {6}
+    assert {len(cells[row].samples("forward_s")) for row in ("BN", "BN (control)")} == {12}, (
+        "those of b and c"
+    )
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_where_the_baseline_of_a_pair_fails_what_was_measured_is_kept_with_its_ratio(bench, device):
+    found = bench(
+        plan(device, replicates=1),
+        3,
+        raises=lambda case, calls: (
+            bench.pairing and case.role == BASELINE and calls == 3 and len(bench.jobs) == 4
+        ),
+    )
+    cells = {cell.label: cell for cell in MeasuredRun(found).cells}
+    assert cells["BN"].status == CRASHED
+    cut, *others = sorted(
+        MODELS, key=lambda model: cells[model].times["forward_backward_s"].absolute.iterations
+    )
+    for model, rounds in ((cut, {2, 3}), *((other, {6}) for other in others)):
+        timing = cells[model].times["forward_backward_s"]
+        assert cells[model].status == OK
+        assert timing.absolute.iterations in rounds
+        assert timing.ratio.estimate == pytest.approx(SECONDS[model])
+
+
+def test_a_baseline_that_fails_before_a_whole_round_leaves_its_pair_to_a_fresh_one(bench):
+    found = bench(
+        plan(replicates=1),
+        3,
+        raises=lambda case, calls: bench.pairing and case.role == BASELINE and len(bench.jobs) == 4,
+    )
+    cells = {cell.label: cell for cell in MeasuredRun(found).cells}
+    assert {cells[model].times["forward_backward_s"].absolute.iterations for model in MODELS} == {6}
+    assert all(cells[model].times["forward_backward_s"].ratio for model in MODELS)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_whatever_fails_every_row_is_decided_and_has_a_ratio_if_it_and_the_baseline_are_fine(
+    bench, seed
+):
+    rng = random.Random(seed)
+    device, room = rng.choice(("cpu", "cuda")), rng.choice((2, 3, 3, 4, 5))
+    needs = {model: rng.choice((1, 1, 1, 2, 4)) for model in ("good", *MODELS)}
+    dies, fails = rng.choice((0, 0.002, 0.02)), rng.choice((0, 0.01, 0.1))
+    found = bench(
+        plan(device, seed=seed),
+        room,
+        needs=needs,
+        crashes=lambda case: rng.random() < dies,
+        raises=lambda case, calls: rng.random() < fails,
+    )
+    assert len(found.results) == 2 * len(ALL_FINE)
+    assert len(bench.jobs) < 2 * 12
+    for replicate in range(2):
+        cells = by_row(found, replicate)
+        for model in MODELS:
+            if cells[model].status == cells["BN"].status == OK:
+                assert any(
+                    {cells["BN"].case, cells[model].case} <= one.samples.keys()
+                    for one in found.rounds
+                    if one.replicate == replicate
+                )

@@ -1,0 +1,158 @@
+"""Clocks and throttle reasons around each block of GPU timing, from the card to the table: only the
+block that was throttled is marked.
+"""
+
+import dataclasses
+from types import SimpleNamespace
+
+import fakes
+import pytest
+from fake_clock import FakeClock
+from fake_executor import FakeExecutor
+from fake_gpu import FakeGpu
+from fake_nvml import FakeNvml
+
+from swbench import store
+from swbench.probes.card import Card, find
+from swbench.report.build import build_table
+from swbench.report.raw import samples
+from swbench.result import FORWARD_BACKWARD
+from swbench.run import run
+from swbench.stats.samples import disturbed
+
+ROUNDS = 10
+
+
+class Hot:
+    """A card that heat holds down in the middle of one block, in which that case takes twice its
+    time. `seen`: a reading at its end shows it too.
+    """
+
+    def __init__(self, seen=False):
+        self.clock = FakeClock()
+        self.held_ns, self.reasons, self._seen = 0, 0, seen
+        self.card = find(
+            FakeNvml(
+                nvmlDeviceGetViolationStatus=lambda: SimpleNamespace(violationTime=self.held_ns),
+                nvmlDeviceGetCurrentClocksEventReasons=lambda: self.reasons,
+            ),
+            FakeGpu.uuid,
+        )
+
+    def workload(self, case):
+        hot = self
+
+        class Block:
+            chosen = {}  # noqa: RUF012
+
+            def __init__(self):
+                self._calls = -2  # of the warm-up
+
+            def call(self):
+                hot.reasons = 0
+                throttled = case.model == "b" and self._calls == 4
+                self._calls += 1
+                taken_s = 0.1 * (2 if throttled else 1) * (3 if case.model == "b" else 1)
+                hot.clock.advance(taken_s)
+                if throttled:
+                    hot.held_ns += 200_000_000
+                    hot.reasons = 0x40 if hot._seen else 0
+                return {"forward_s": taken_s / 3, "forward_backward_s": taken_s}
+
+            def finish(self):
+                return []
+
+        return Block()
+
+
+def plan():
+    made = fakes.plan("a", "b", iterations=2 * ROUNDS, replicates=2)
+    (group,) = made.groups
+    cases = tuple(dataclasses.replace(case, device="cuda", threads=0) for case in group.cases)
+    return dataclasses.replace(made, groups=(dataclasses.replace(group, cases=cases),))
+
+
+def measured(tmp_path, hot, look=None):
+    made = plan()
+    writer = store.RunWriter.create(tmp_path, made, {"label": "box"}, "test")
+    run(made, writer, FakeExecutor(hot.workload, hot.clock, look or hot.card.look))
+    return store.load(writer.path)
+
+
+@pytest.fixture
+def found(tmp_path):
+    return measured(tmp_path, Hot())
+
+
+def test_every_block_of_a_stored_round_has_its_own_readings(found):
+    for one in found.rounds:
+        assert one.blocks.keys() == one.samples.keys()
+        for key, readings in one.blocks.items():
+            assert readings["wall_s"] == pytest.approx(one.samples[key][FORWARD_BACKWARD])
+            assert readings["gpu_sm_hz_before"] == readings["gpu_sm_hz_after"] == 1.98e9
+        assert not [name for name in one.disturbance if name.startswith("gpu")], (
+            "nothing is joined for the round"
+        )
+
+
+def test_a_throttle_in_mid_block_marks_that_block_of_its_round_and_no_other(found):
+    hot = found.plan.groups[0].cases[3].key
+    for replicate in range(2):
+        rounds = [one for one in found.rounds if one.replicate == replicate]
+        assert disturbed(rounds, found.plan.groups[0].baseline_key) == {
+            one.place: frozenset({hot} if one.index == 4 else ()) for one in rounds
+        }
+        assert rounds[4].blocks[hot]["gpu_thermal_s"] == pytest.approx(0.2)
+        assert [one.blocks[hot]["gpu_thermal_s"] for one in rounds[:4]] == [0.0] * 4
+
+
+def test_the_next_block_is_marked_too_where_it_began_throttled(tmp_path):
+    found = measured(tmp_path, Hot(seen=True))
+    hot, one = found.plan.groups[0].cases[3].key, found.rounds[4]
+    at = one.order.index(hot)
+    assert disturbed(found.rounds[:ROUNDS], found.plan.groups[0].baseline_key)[one.place] == set(
+        one.order[at : at + 2]
+    )
+
+
+def test_only_the_pair_with_the_throttled_block_is_left_out_of_the_ratio_without_disturbed(found):
+    table = build_table(found)
+    rows = {row.label: row for row in table.rows}
+    assert [
+        rows[name].cell("ratio_undisturbed_gpu_fb").value for name in ("a", "b")
+    ] == pytest.approx([1.0, 3.0])
+    (note,) = [note for note in table.notes if note.startswith("Disturbed rounds")]
+    assert (
+        "0 of 20, 0.0 %. GPU blocks throttled: 2 of 80, 2 marked (at most 20 % of the pairs "
+        "of a ratio)."
+    ) in note
+    assert sum(sample.place[-1] is True for sample in samples(found)) == 2 * 2, (
+        "one block of two metrics in each replicate"
+    )
+
+
+@pytest.mark.parametrize(("seen", "blocks"), [(False, True), (True, True), (True, False)])
+def test_the_line_on_the_machine_says_that_the_card_was_throttled(tmp_path, seen, blocks):
+    """By the driver's count alone, or by a reading at the end of a block; not without the readings
+    around blocks.
+    """
+    found = measured(tmp_path, Hot(seen))
+    rounds = tuple(
+        dataclasses.replace(one, disturbance={"wall_s": 1.0}, blocks=one.blocks if blocks else {})
+        for one in found.rounds
+    )
+    (line,) = [
+        text
+        for name, text in build_table(dataclasses.replace(found, rounds=rounds)).footer
+        if name == "Machine"
+    ]
+    assert line.endswith(", GPU throttled") is blocks
+
+
+def test_a_card_that_says_nothing_leaves_rounds_as_on_a_cpu(tmp_path):
+    found = measured(tmp_path, Hot(), Card(None, None, "no NVML").look)
+    assert all(one.blocks == {} for one in found.rounds)
+    assert not [note for note in build_table(found).notes if "GPU blocks" in note]
+    assert all(
+        b'"b":' not in line for line in (found.path / "rounds.jsonl").read_bytes().splitlines()
+    )

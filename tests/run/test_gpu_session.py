@@ -1,0 +1,149 @@
+"""On a GPU a case that runs out of memory costs the others a new worker and nothing else."""
+
+import dataclasses
+from pathlib import Path
+from typing import ClassVar
+
+import fakes
+import pytest
+from fake_executor import FakeExecutor
+from fakes import TARGETS, Tiny, plan
+
+from swbench.result import CRASHED, OK, OUT_OF_MEMORY, Measurement
+from swbench.run import run
+from swbench.run.executor import SubprocessExecutor
+from swbench.store import RunWriter
+from swbench.worker.session import cause
+
+HERE = str(Path(fakes.__file__).parent)
+
+
+def on_gpu(*models, metrics=("time",), **protocol):
+    made = plan(*models, **protocol)
+    groups = [
+        dataclasses.replace(
+            group,
+            cases=tuple(
+                dataclasses.replace(case, device="cuda", threads=0) for case in group.cases
+            ),
+        )
+        for group in made.groups
+    ]
+    return dataclasses.replace(made, groups=tuple(groups), metrics=metrics)
+
+
+class Writer:
+    def __init__(self, tmp_path, made):
+        self.writer = RunWriter.create(tmp_path, made, {"label": "box"}, "test")
+
+    def __enter__(self):
+        return self.writer
+
+    def __exit__(self, *_):
+        self.writer.close()
+
+
+def measured(tmp_path, made, executor):
+    with Writer(tmp_path, made) as writer:
+        run(made, writer, executor, workloads=TARGETS)
+        return {(one.case, one.replicate): one for one in writer.results}, list(writer.rounds)
+
+
+@pytest.mark.parametrize("stage", ["build", "1", "4", "finish"])
+def test_out_of_memory_restarts_the_others_clean(tmp_path, stage):
+    made = on_gpu(f"{stage}:memory", "good")
+    executor = FakeExecutor(Tiny)
+    results, rounds = measured(tmp_path, made, executor)
+    assert [len(job.cases) for job in executor.jobs][:2] == [4, 3]
+    for replicate in range(2):
+        found = [results[case.key, replicate] for case in made.groups[0].cases]
+        assert [one.status for one in found] == [OK, OK, OUT_OF_MEMORY, OK]
+        assert found[0].attempts == found[1].attempts == found[3].attempts
+        assert found[2].attempt not in found[0].attempts, (
+            "what it left behind bears on no other case"
+        )
+        whole = [one for one in rounds if one.attempt == found[3].attempt]
+        assert [sorted(one.samples) for one in whole] == [
+            sorted(made.groups[0].cases[case].key for case in (0, 1, 3))
+        ] * 2
+
+
+def test_on_a_cpu_the_worker_goes_on(tmp_path):
+    executor = FakeExecutor(Tiny)
+    made = plan("build:memory", "good", replicates=1)
+    results, _ = measured(tmp_path, made, executor)
+    assert [results[case.key, 0].status for case in made.groups[0].cases] == [
+        OK,
+        OK,
+        OUT_OF_MEMORY,
+        OK,
+    ]
+    assert results[made.groups[0].cases[3].key, 0].attempt == executor.jobs[0].attempt, (
+        "the first one, in which memory ran out"
+    )
+
+
+def test_a_real_worker_restarts_too_and_a_killed_one_is_told_from_it(tmp_path):
+    made = on_gpu("2:memory", "3:killed", "good", replicates=1)
+    executor = SubprocessExecutor(tmp_path / "logs", paths=[HERE])
+    results, _ = measured(tmp_path, made, executor)
+    found = [results[case.key, 0] for case in made.groups[0].cases]
+    assert [one.status for one in found] == [OK, OK, OUT_OF_MEMORY, CRASHED, OK]
+    assert "SIGKILL" in found[3].detail
+
+
+class Observing(Tiny):
+    """Keeps what it was asked to observe, and when warm-up ended."""
+
+    seen: ClassVar[list] = []
+
+    def warmed(self):
+        self.seen.append("warmed")
+
+    def observe(self, metrics):
+        self.seen.append(metrics)
+        return [Measurement("gpu_utilisation", "1", (0.5,))]
+
+    def finish(self):
+        self.seen.append("finish")
+        return []
+
+
+def test_slow_metrics_are_observed_once_a_run_before_anything_is_read_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(Observing, "seen", [])
+    made = on_gpu(metrics=("time", "utilisation"))
+    results, _ = measured(tmp_path, made, FakeExecutor(Observing))
+    assert (
+        Observing.seen
+        == ["warmed"] * 2
+        + [("utilisation",)] * 2
+        + ["finish"] * 2
+        + ["warmed"] * 2
+        + ["finish"] * 2
+    )
+    assert [
+        len(results[made.groups[0].baseline.key, replicate].measurements) for replicate in range(2)
+    ] == [1, 0]
+
+
+def test_memory_is_asked_for_once_a_run_and_by_its_metric_alone(tmp_path):
+    def asked(*metrics):
+        executor = FakeExecutor(Tiny)
+        measured(tmp_path, on_gpu(metrics=metrics), executor)
+        return [job.observe for job in executor.jobs]
+
+    assert asked("time", "memory") == [("memory",), ()]
+    assert asked("time") == [(), ()]
+
+
+def test_what_is_not_asked_for_is_not_observed(tmp_path, monkeypatch):
+    monkeypatch.setattr(Observing, "seen", [])
+    measured(tmp_path, on_gpu(), FakeExecutor(Observing))
+    assert not [one for one in Observing.seen if isinstance(one, tuple)]
+
+
+@pytest.mark.parametrize(
+    "text", ["cuDNN error: CUDNN_STATUS_ALLOC_FAILED", "CUDA error: out of memory"]
+)
+def test_cudas_libraries_have_their_own_words_for_it(text):
+    assert cause(RuntimeError(text))[0] == OUT_OF_MEMORY

@@ -1,0 +1,288 @@
+"""Every way a worker can go wrong, made to happen: the case has a status with its cause, the others
+have their samples.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import fakes
+import psutil
+import pytest
+
+from swbench import store
+from swbench.errors import StoreError
+from swbench.result import CRASHED, OK, OUT_OF_MEMORY, TIMED_OUT, UNSUPPORTED
+from swbench.run import Interrupted, SubprocessExecutor, run
+from swbench.run import executor as executing
+from swbench.worker import exit_reason as death
+
+HERE = str(Path(fakes.__file__).parent)
+
+
+def measure(tmp_path, plan, on_event=lambda event: None):
+    """Run a plan in real processes and read it back."""
+    writer = store.RunWriter.create(tmp_path, plan, {}, "test")
+    status = run(
+        plan,
+        writer,
+        SubprocessExecutor(writer.path / "logs", paths=[HERE]),
+        on_event,
+        workloads=fakes.TARGETS,
+    )
+    return status, store.load(writer.path)
+
+
+def log_of(found, result) -> str:
+    (log,) = (found.path / "logs").glob(f"*{result.attempt}.log")
+    return log.read_text(errors="replace")
+
+
+def test_a_run_without_faults_measures_every_cell(tmp_path):
+    plan = fakes.plan("good", groups=2)
+    status, found = measure(tmp_path, plan)
+    assert (status.exit_code, found.complete) == (0, True)
+    assert len(found.results) == 2 * 2 * 3
+    assert {one.status for one in found.results} == {OK}
+    assert [len(one.samples("forward_s")) for one in found.results] == [2] * 12
+    assert found.results[0].chosen == {"solver": "fake", "threads": "1"}
+    assert len({one.samples("error")[1] for one in found.results}) == 4, (
+        "a fresh process for every group and replicate"
+    )
+    assert [(one.group, one.replicate) for one in found.results[::3]] == [
+        ("cpu batch 1", 0),
+        ("cpu batch 2", 0),
+        ("cpu batch 1", 1),
+        ("cpu batch 2", 1),
+    ]
+    assert {frozenset(one.samples) for one in found.rounds if one.group == "cpu batch 1"} == {
+        frozenset(case.key for case in plan.groups[0].cases)
+    }
+    assert not list((found.path / "logs").iterdir())
+    assert "steal_s" in found.rounds[0].disturbance or "wall_s" in found.rounds[0].disturbance
+
+
+SURVIVED = [
+    ("build:unsupported", UNSUPPORTED, "no such thing here"),
+    ("build:memory", OUT_OF_MEMORY, "no memory left"),
+    ("build:full_torch", OUT_OF_MEMORY, "allocate"),
+    ("4:raise", CRASHED, "ZeroDivisionError: on purpose second line (while timing)"),
+    ("1:leave", CRASHED, "SystemExit: 5 (while warming up)"),
+    ("finish:raise", CRASHED, "(while finishing)"),
+]
+"""What takes no worker down."""
+
+CAUSES = [
+    ("3:full", OUT_OF_MEMORY, "no memory left"),
+    ("3:vanish", CRASHED, "exit status 5 while timing"),
+    ("build:segfault", CRASHED, "killed by SIGSEGV while building"),
+    ("2:segfault", CRASHED, "killed by SIGSEGV while warming up"),
+    ("3:killed", CRASHED, "killed by SIGKILL while timing"),
+    ("finish:killed", CRASHED, "killed by SIGKILL while finishing"),
+    ("3:orphan", CRASHED, "killed by SIGKILL while timing"),
+    ("3:garbage", CRASHED, "no message"),
+    ("3:lie", CRASHED, "a case that is not in the job"),
+    ("3:flood", CRASHED, "no message"),
+    ("3:close", CRASHED, "closed its pipe while timing"),
+]
+
+
+def test_what_a_worker_survives_is_a_status_and_the_others_go_on_in_it(tmp_path):
+    ended, found = measure(
+        tmp_path,
+        fakes.plan(*(model for model, _, _ in SURVIVED), "good", replicates=1, iterations=2),
+    )
+    assert [one.status for one in found.results] == [
+        OK,
+        OK,
+        *(status for _, status, _ in SURVIVED),
+        OK,
+    ]
+    for one, (_, _, detail) in zip(found.results[2:], SURVIVED, strict=False):
+        assert detail in one.detail
+    assert ended.exit_code == 3
+    assert len({one.attempt for one in found.results if one.status != OUT_OF_MEMORY}) == 1
+    assert [len(one.samples("forward_s")) for one in found.results if one.status == OK] == [2, 2, 2]
+
+
+def test_an_unsupported_case_is_no_failure(tmp_path):
+    ended, found = measure(tmp_path, fakes.plan("build:unsupported", replicates=1, iterations=1))
+    assert (found.results[2].status, ended.exit_code) == (UNSUPPORTED, 0)
+
+
+@pytest.mark.parametrize(("model", "status", "detail"), CAUSES)
+def test_a_fault_is_a_status_with_its_cause_and_the_others_run_on(
+    tmp_path, model, status, detail, monkeypatch
+):
+    monkeypatch.setattr(executing, "_EXIT_S", 0.5)
+    ended, found = measure(tmp_path, fakes.plan(model, "good", replicates=1, iterations=2))
+    assert [one.status for one in found.results] == [OK, OK, status, OK]
+    assert detail in found.results[2].detail
+    assert ended.exit_code == 3
+    assert [len(one.samples("forward_s")) for one in found.results if one.status == OK] == [2, 2, 2]
+    assert found.complete
+    assert not psutil.Process().children(recursive=True)
+
+
+@pytest.mark.parametrize("model", ["3:deadlock", "1:stopped"])
+def test_a_deadlock_ends_at_the_limit_with_its_stack(tmp_path, model, monkeypatch):
+    monkeypatch.setattr(executing, "_DUMP_S", 1.0)
+    _, found = measure(tmp_path, fakes.plan(model, replicates=1, iterations=2, case_limit_s=1.5))
+    assert [one.status for one in found.results] == [OK, OK, TIMED_OUT]
+    assert "over the limit of 1.5 s while" in found.results[2].detail
+    if "deadlock" in model:
+        assert "_deadlock" in log_of(found, found.results[2])
+    assert not psutil.Process().children(recursive=True)
+
+
+def test_a_library_that_prints_harms_nothing(tmp_path):
+    status, found = measure(tmp_path, fakes.plan("3:print", replicates=1, iterations=2))
+    assert {one.status for one in found.results} == {OK}
+    assert status.exit_code == 0
+    assert sorted(log_of(found, found.results[0]).split("\n")) == [
+        "",
+        "and a warning",
+        "hello from a library",
+    ]
+
+
+def test_a_segfault_leaves_its_stack_in_the_log(tmp_path):
+    _, found = measure(tmp_path, fakes.plan("3:segfault", replicates=1, iterations=2))
+    assert (
+        f"logs/{next((found.path / 'logs').glob(f'*{found.results[2].attempt}.log')).name}"
+        in found.results[2].detail
+    )
+    assert "_segfault" in log_of(found, found.results[2])
+
+
+def test_a_worker_that_cannot_start_fails_every_cell_once(tmp_path):
+    plan = fakes.plan("good", replicates=1, iterations=1)
+    writer = store.RunWriter.create(tmp_path, plan, {}, "test")
+    status = run(
+        plan,
+        writer,
+        SubprocessExecutor(writer.path / "logs"),
+        workloads={"network": "no_such_module:Thing"},
+    )
+    assert status.failed == 3
+    assert "ModuleNotFoundError: No module named 'no_such_module'" in writer.results[0].detail
+
+
+def test_a_kill_by_the_kernel_for_memory_is_told_apart(tmp_path, monkeypatch):
+    # together, then without the control, then the control alone with the baseline
+    counts = iter([5, 6, 6, 7, 7])
+    monkeypatch.setattr(death, "out_of_memory_kills", lambda: next(counts))
+    _, found = measure(tmp_path, fakes.plan("3:killed", replicates=1, iterations=1, warmup_calls=2))
+    assert found.results[2].status == OUT_OF_MEMORY
+    assert "killed by the kernel" in found.results[2].detail
+
+
+@pytest.fixture
+def small_group(monkeypatch):
+    """A control group of 64 MiB, below the one that SWBENCH_CGROUP names."""
+    above = os.environ.get("SWBENCH_CGROUP")
+    if not above:
+        pytest.skip(
+            "SWBENCH_CGROUP names no control group (version 2) with memory limits "
+            "below which one may be made"
+        )
+    folder = Path(above) / "swbench-test"
+    folder.mkdir()
+    (folder / "memory.max").write_text(str(64 * 2**20))
+    if (folder / "memory.swap.max").exists():
+        (folder / "memory.swap.max").write_text("0")
+    monkeypatch.setenv("SWBENCH_CGROUP_TEST", str(folder))
+    yield folder
+    folder.rmdir()
+
+
+def test_a_kill_by_the_kernel_for_memory_for_real(tmp_path, small_group):
+    _, found = measure(tmp_path, fakes.plan("3:hog", replicates=1, iterations=1, warmup_calls=2))
+    assert [one.status for one in found.results] == [OK, OK, OUT_OF_MEMORY]
+    assert "killed by the kernel" in found.results[2].detail
+
+
+def test_logs_are_not_written_to_a_folder_that_was_removed(tmp_path):
+    plan = fakes.plan("good", replicates=1, iterations=1)
+    writer = store.RunWriter.create(tmp_path / "runs", plan, {}, "test")
+    shutil.rmtree(tmp_path / "runs")
+    with pytest.raises(
+        StoreError, match=r"cannot write .*\.log: No such file or directory; it is not there"
+    ):
+        run(
+            plan,
+            writer,
+            SubprocessExecutor(writer.path / "logs", paths=[HERE]),
+            workloads=fakes.TARGETS,
+        )
+    assert not (tmp_path / "runs").exists()
+
+
+def test_ctrl_c_leaves_what_was_sealed_readable_and_resumable(tmp_path):
+    plan = fakes.plan("good", "3:interrupt", groups=1, replicates=2)
+    writer = store.RunWriter.create(tmp_path, plan, {}, "test")
+    with pytest.raises(Interrupted, match="--resume") as raised:
+        run(
+            plan,
+            writer,
+            SubprocessExecutor(writer.path / "logs", paths=[HERE]),
+            workloads=fakes.TARGETS,
+        )
+    assert raised.value.exit_code == 130
+    assert not psutil.Process().children(recursive=True)
+    assert not store.load(writer.path).complete
+    store.resume(writer.path).close()
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {here!r})
+import fakes
+from swbench import store
+from swbench.run import SubprocessExecutor, run
+plan = fakes.plan({model!r}, replicates=2)
+writer = store.RunWriter.create({results!r}, plan, {{}}, "test")
+executor = SubprocessExecutor(writer.path / "logs", paths=[{here!r}])
+tell = lambda event: print(type(event).__name__, flush=True)
+run(plan, writer, executor, tell, workloads=fakes.TARGETS)
+"""
+
+
+def start(tmp_path, model):
+    code = textwrap.dedent(SCRIPT.format(here=HERE, model=model, results=str(tmp_path)))
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.parametrize(
+    "signals", [[signal.SIGKILL], [signal.SIGTERM], [signal.SIGINT, signal.SIGINT]]
+)
+def test_no_worker_outlives_its_parent(tmp_path, signals):
+    with start(tmp_path, "3:deadlock") as parent:
+        while "WarmupDone" not in parent.stdout.readline():
+            pass
+        workers = psutil.Process(parent.pid).children(recursive=True)
+        assert len(workers) == 1
+        for number in signals:
+            os.kill(parent.pid, number)
+        assert parent.wait(30) != 0
+    assert psutil.wait_procs(workers, timeout=30)[1] == []
+    assert not store.load(store.find(tmp_path, "latest")).complete
+
+
+def test_a_worker_that_kills_its_parent_dies_with_it(tmp_path):
+    with start(tmp_path, "3:parent") as parent:
+        worker = None
+        for line in parent.stdout:
+            worker = worker or ("WarmupDone" in line and psutil.Process(parent.pid).children())
+        assert parent.wait(30) == -signal.SIGKILL
+    assert psutil.wait_procs(worker, timeout=30)[1] == []

@@ -1,0 +1,179 @@
+"""The GPU part of the self-test against a fake device: a sound clock passes, one that is wrong does
+not, and one that cannot be judged says what to do.
+"""
+
+import functools
+import itertools
+import math
+import random
+
+import pytest
+from fake_executor import FakeExecutor
+from fake_gpu import FakeGpu
+from fake_nvml import FakeNvml
+
+from swbench.probes.card import find
+from swbench.run import run
+from swbench.selftest import FAILED, INCONCLUSIVE, PASSED, SKIPPED, gpu, selftest
+from swbench.selftest import gpu_workloads as selftest_gpu
+from swbench.selftest.measuring import Broken
+from swbench.stats.intervals import Interval
+from swbench.store import RunWriter, load
+
+NVML_HZ = 1.98e9
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Networks and products that a CPU computes at once; times come from the fake device."""
+    monkeypatch.setattr(
+        gpu, "delays", functools.partial(gpu.delays, model="resnet20", image=8, batch=2, classes=10)
+    )
+    monkeypatch.setattr(gpu, "SIDE", 8)
+    monkeypatch.setattr(gpu, "REPLICATES", 3)
+    monkeypatch.setattr(gpu, "ROUNDS", 4)
+
+
+@pytest.fixture
+def measuring(tmp_path):
+    """`measure` on a fake device of `hz`, with a do_bench that reads `theirs` times as long as a
+    tick.
+    """
+
+    def measuring(hz=NVML_HZ, theirs=1.0, nvml=True, only=""):
+        def measure(plan, target):
+            if only not in target:
+                raise Broken("not part of this test")
+            rng, tick_s = random.Random(0), 1e-6 if target.endswith("CycleWorkload") else 0.02
+            device = FakeGpu(
+                script=(tick_s * math.exp(rng.gauss(0, 1e-4)) for _ in itertools.count()), hz=hz
+            )
+            card = find(FakeNvml(fail={} if nvml else {"nvmlDeviceGetClockInfo": 0}), device.uuid)
+            make = {
+                "CycleWorkload": lambda case: selftest_gpu.CycleWorkload(case, device, card),
+                "ProductWorkload": lambda case: selftest_gpu.ProductWorkload(
+                    case, device, lambda call: None if theirs is None else theirs * tick_s
+                ),
+                "DelayedGpuWorkload": lambda case: selftest_gpu.DelayedGpuWorkload(
+                    case, device, card
+                ),
+            }[target.removeprefix(gpu.ROOM)]
+            writer = RunWriter.create(tmp_path, plan, {}, "selftest")
+            run(plan, writer, FakeExecutor(make, device.clock), now=lambda: 0.0)
+            return load(writer.path).rounds
+
+        return measure
+
+    return measuring
+
+
+def outcomes(measure):
+    return {one.name: one for one in gpu.checks(measure)}
+
+
+def test_a_sound_clock_passes_everything(measuring):
+    found = outcomes(measuring())
+    assert {one.verdict for one in found.values()} == {PASSED}, found
+    assert {
+        "GPU: a known cycle count",
+        "GPU: events against the wall",
+        "GPU: agreement with do_bench",
+    } <= set(found)
+    assert {
+        f"GPU: {short}"
+        for short in ("A/A F", "A/A F+B", "F + 2 %", "F + 5 %", "F+B + 2 %", "F+B + 5 %")
+    } <= set(found)
+    assert "1.05" in found["GPU: F+B + 5 %"].found
+
+
+def test_events_that_run_slow_are_found_by_the_cycles(measuring):
+    found = outcomes(measuring(hz=NVML_HZ / 1.03))
+    assert found["GPU: a known cycle count"].verdict == FAILED
+    assert found["GPU: F + 5 %"].verdict == PASSED  # the delay is calibrated by the same clock
+
+
+def test_a_disagreement_with_do_bench_fails_and_no_triton_is_skipped(measuring):
+    assert (
+        outcomes(measuring(theirs=0.97, only="Product"))["GPU: agreement with do_bench"].verdict
+        == FAILED
+    )
+    assert (
+        outcomes(measuring(theirs=None, only="Product"))["GPU: agreement with do_bench"].verdict
+        == SKIPPED
+    )
+
+
+def test_without_nvmls_clock_the_count_is_inconclusive_with_a_remedy(measuring):
+    found = outcomes(measuring(nvml=False, only="Cycle"))["GPU: a known cycle count"]
+    assert found.verdict == INCONCLUSIVE
+    assert "nvidia-ml-py" in found.remedy
+
+
+def test_an_engine_that_does_not_finish_is_a_failed_outcome():
+    def measure(plan, target):
+        raise Broken("out_of_memory: 80 GiB")
+
+    assert {one.verdict for one in gpu.checks(measure)} == {FAILED}
+
+
+def around(ratio, half, confidence=0.95):
+    return Interval(ratio, ratio * math.exp(-half), ratio * math.exp(half), confidence, 5)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "half", "verdict"),
+    [
+        (1.002, 0.005, PASSED),
+        (1.002, 0.02, INCONCLUSIVE),
+        (1.012, 0.001, INCONCLUSIVE),
+        (1.03, 0.002, FAILED),
+        (0.97, 0.002, FAILED),
+    ],
+)
+def test_a_a_is_within_a_per_cent_or_too_noisy_or_wrong(ratio, half, verdict):
+    found = gpu.same("A/A", around(ratio, half), around(ratio, 3 * half, 0.999))
+    assert found.verdict == verdict
+    assert bool(found.remedy) == (verdict == INCONCLUSIVE)
+
+
+def test_readings_that_scatter_are_no_proof_of_a_wrong_clock():
+    assert gpu._near("x", [1.03] * 8, "wait").verdict == FAILED
+    assert gpu._near("x", [0.9, 0.95, 1.02, 1.03, 1.05, 1.2], "wait").verdict == INCONCLUSIVE
+    assert gpu._near("x", [], "wait").remedy == "wait"
+
+
+def test_the_checks_on_a_gpu_can_be_had_alone(monkeypatch):
+    from swbench import selftest as selftests
+
+    monkeypatch.setattr(selftests, "replays", lambda runs, long: iter(()))
+    asked = []
+
+    def measure(plan, target):
+        asked.append({case.device for group in plan.groups for case in group.cases})
+        raise Broken("nothing is measured here")
+
+    def never():
+        raise AssertionError
+
+    assert (
+        len(list(selftest(measure=measure, no_gpu=never, devices=("cuda:1",)))) == len(asked) == 3
+    )
+    assert asked == [{"cuda:1"}] * 3
+    del asked[:]
+    list(selftest(measure=measure, no_gpu=never, devices=("cpu",)))
+    assert asked == [{"cpu"}] * 2
+
+
+def test_without_a_gpu_the_self_test_says_why_once(monkeypatch):
+    from swbench import selftest as selftests
+
+    monkeypatch.setattr(selftests, "replays", lambda runs, long: iter(()))
+
+    def measure(plan, target):
+        raise Broken("nothing is measured here")
+
+    found = list(selftest(measure=measure, no_gpu=lambda: "NVML sees no card"))
+    assert [(one.verdict, one.found) for one in found if one.name == "GPU"] == [
+        (SKIPPED, "NVML sees no card")
+    ]
+    assert not [one for one in found if one.name.startswith("GPU:")]

@@ -1,0 +1,74 @@
+"""An executor for tests and the selftest: the same session, in this process, on whatever clock it
+is given.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from swbench.clock import Clock
+from swbench.probes.workload import Workload
+from swbench.result import CRASHED
+from swbench.worker.job import Ending, Job
+from swbench.worker.messages import Again, End, Message, decode, encode
+from swbench.worker.session import Session
+
+
+class Dies(BaseException):
+    """Raised by a workload to act the death of its process; `status` and `detail` are what the
+    parent would find.
+    """
+
+    def __init__(self, status: str = CRASHED, detail: str = "killed by SIGSEGV") -> None:
+        self.status, self.detail = status, detail
+        super().__init__(detail)
+
+
+class FakeExecutor:
+    """Runs jobs here. `make` builds a workload from a case, `look` is what the session sees of a
+    GPU; `jobs` keeps every job it was given.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[Any], Workload],
+        clock: Clock | None = None,
+        look: Callable[[], Mapping[str, float]] = dict,
+    ) -> None:
+        self._make, self._clock, self._look = make, clock, look
+        self.jobs: list[Job] = []
+
+    def run(self, job: Job, on_message: Callable[[Message], None]) -> Ending:
+        self.jobs.append(job)
+        running: list[int] = [-1]
+        ended: list[bool] = []
+        again: list[bool] = []
+
+        def send(message: Message) -> None:
+            message = decode(encode(message), len(job.cases))
+            ended.append(isinstance(message, End))
+            again.append(isinstance(message, Again))
+            on_message(message)
+
+        def begin(case: int, stage: str) -> None:
+            del stage
+            running[0] = case
+
+        try:
+            Session(
+                job,
+                self._make,
+                send,
+                begin,
+                self._clock,
+                read=dict,
+                collects=False,
+                look=self._look,
+            ).run()
+        except Dies as death:
+            return Ending(
+                ok=False,
+                culprit=running[0] if running[0] >= 0 else None,
+                status=death.status,
+                detail=death.detail,
+            )
+        return Ending(ok=ended[-1], again=again[-1])
