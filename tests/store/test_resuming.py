@@ -75,7 +75,7 @@ def test_a_run_of_an_earlier_schema_goes_on_in_this_one_and_keeps_what_it_had(tm
         runs.fill(writer, writer.plan, group=1, replicate=1, attempt="new")
         writer.finish()
     header, found = json.loads((path / "run.json").read_text()), store.load(path)
-    assert (header["schema"], header["needs"]) == (2, swbench.__version__)
+    assert (header["schema"], header["needs"]) == (3, swbench.__version__)
     assert (path / "rounds.jsonl").read_bytes().startswith(b"".join(lines[:9]))
     assert [bool(one.blocks) for one in found.rounds] == [False] * 9 + [True] * 3
 
