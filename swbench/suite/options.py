@@ -1,8 +1,7 @@
 """What the command line may change about a suite, checked before anything runs."""
 
+from dataclasses import dataclass
 from typing import Any
-
-import attrs
 
 from swbench.errors import OptionError
 from swbench.suite import format as fmt
@@ -10,7 +9,7 @@ from swbench.suite import vocabulary
 from swbench.suite.fields import Field, Problems
 
 
-@attrs.frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """Overrides of a suite; None leaves what the suite says.
 

@@ -1,10 +1,9 @@
 """Reading a suite: find the file, bound it, parse it, check it whole."""
 
 import tomllib
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import attrs
 
 from swbench import norms
 from swbench.errors import SuiteError, UnknownName, near_miss, printable
@@ -21,7 +20,7 @@ DEEPEST = 32
 MOST_ROWS = 1000
 
 
-@attrs.frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Suite:
     """A checked suite. `text` is the file as it was read; `base`, `full`, `rows` and `protocol`
     hold checked values by key.
@@ -181,8 +180,7 @@ def _solvers(
         return {}, {}, ()
     base = read_table(sections["solvers"], fmt.solvers(), "solvers", problems)
     fields = {
-        name: attrs.evolve(field, required=False, default=None)
-        for name, field in fmt.solvers().items()
+        name: replace(field, required=False, default=None) for name, field in fmt.solvers().items()
     }
     full = read_table(sections.get("full", {}), fields, "full", problems)
     return base, {key: value for key, value in full.items() if value is not None}, ()
