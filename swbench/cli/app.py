@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import click
 
 from swbench import __version__
+from swbench.cli.lazy import suite
 from swbench.cli.signals import orderly
 from swbench.cli.streams import drop, tell
 from swbench.errors import SwbenchError, near_miss, printable
@@ -99,8 +100,6 @@ class _Commands(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]):
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            from swbench import suite
-
             if args[0] not in suite.names() and not os.path.exists(args[0]):
                 known = [*COMMANDS, *suite.names()]
                 raise click.UsageError(
