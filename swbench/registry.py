@@ -1,6 +1,6 @@
 """Name tables: a name stands for a `module:attribute`, imported only when somebody asks for it."""
 
-import importlib
+import pkgutil
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -31,8 +31,7 @@ class Registry(Mapping[str, str]):
 
     def load(self, name: str) -> Any:
         """The object that `name` stands for. Raises UnknownName if it is not registered."""
-        module, _, attribute = self._table[self.check(name)].partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        return pkgutil.resolve_name(self._table[self.check(name)])
 
     def add(self, name: str, target: Any) -> None:
         """Register a class or function, or its `module:attribute`, under a new name: what a plugin

@@ -85,7 +85,7 @@ def test_half_precision_halves_the_activations():
     assert half["flops_paper"] == full["flops_paper"]
 
 
-def test_mistakes_are_the_users():
+def test_an_unknown_model_or_too_small_an_image_is_the_users_mistake():
     with pytest.raises(OptionError, match="at least 33 pixels"):
         flops_measurements(Case(model="resnet50", image=(32, 32)))
     with pytest.raises(SwbenchError, match="Did you mean 'resnet50'"):
