@@ -13,7 +13,7 @@ from swbench.solvers.eigh import Eigh
 def found():
     model = nn.Sequential(
         nn.Conv2d(3, 32, 3, padding=1, bias=False),
-        norms.build("swa", 32),
+        norms.build("swa", 32, solver="eigh"),
         nn.ReLU(inplace=True),
         nn.Conv2d(32, 16, 1, bias=False),
         nn.BatchNorm2d(16),
