@@ -107,11 +107,11 @@ def _call(subject: Subject) -> tuple[float, float]:
     subject.wait()
     start = perf_counter()
     with record_function(PHASE + FORWARD):
-        y = subject.model(subject.x)
+        y = subject.model(*subject.inputs)
         subject.wait()
     middle = perf_counter()
     with record_function(PHASE + BACKWARD):
-        y.backward(subject.cotangent)
+        subject.backward(y)
         subject.wait()
     return middle - start, perf_counter() - middle
 
@@ -132,7 +132,7 @@ def _profiled(subject: Subject, trace: Path | None = None) -> list:
 def _layers(
     subject: Subject, layers: dict, kinds: dict[str, str], parts: dict[str, tuple[Part, ...]]
 ) -> tuple[Layer, ...]:
-    work, paper = work_by_layer(subject.model, subject.x, layers)
+    work, paper = work_by_layer(subject.model, subject.inputs, layers)
     found = [
         Layer(
             path=path,

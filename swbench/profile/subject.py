@@ -1,5 +1,7 @@
 """What is profiled: the very network, input and cotangent that a run times."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -35,14 +37,13 @@ class Subject(NetworkWorkload):
         return self._model
 
     @property
-    def x(self) -> Tensor:
-        """The input."""
-        return self._input
+    def inputs(self) -> tuple[Tensor, ...]:
+        """What it is called with."""
+        return self._inputs
 
-    @property
-    def cotangent(self) -> Tensor:
-        """What the output's gradient is."""
-        return self._cotangent
+    def backward(self, output: Any) -> None:
+        """The backward pass from the cotangents of `output`."""
+        self._backward(output)
 
     def wait(self) -> None:
         """Until the device has done what it was given."""
