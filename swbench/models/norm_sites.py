@@ -68,14 +68,17 @@ def norm_sites(model: nn.Module, skip: Iterable[str] = ()) -> list[NormSite]:
 def choose(model: nn.Module, where: Where = None, name: str = "the network") -> list[NormSite]:
     """The sites of `model` that `where` chooses, in the order of the model.
 
-    `where` is None (every batch normalisation), a number, or terms in a list or separated by
-    commas: numbers and globs over paths (`layer[123].*.bn2`) are united; `!glob` leaves norms out
-    before they are numbered; `every=6` keeps the first and every sixth number, as the supplement
-    counts; `channels<=1024` (also `>=`, `<`, `>`, `=`) keeps what it says. Raises OptionError, with
-    `name` for the network, for a network without norms, a glob or number that nothing has, terms
-    that leave nothing, and a chosen norm that cannot be replaced.
+    `where` is None (every batch normalisation), an empty list (none), a number, or terms in a list
+    or separated by commas: numbers and globs over paths (`layer[123].*.bn2`) are united; `!glob`
+    leaves norms out before they are numbered; `every=6` keeps the first and every sixth number, as
+    the supplement counts; `channels<=1024` (also `>=`, `<`, `>`, `=`) keeps what it says.
+
+    Raises OptionError, with `name` for the network, for a network without norms, a glob or number
+    that nothing has, terms that leave nothing, and a chosen norm that cannot be replaced.
     """
     terms = _Terms(where)
+    if terms.none:
+        return []
     everything = norm_sites(model)
     if not any(site.number for site in everything) and not terms.globs:
         raise OptionError(f"{name} has no batch normalisation to replace; {_norms_in(model)}")
@@ -119,9 +122,10 @@ class _Terms:
         self.globs: list[str] = []
         self.skipped: list[str] = []
         self._rules: list[tuple[str, str, int]] = []
-        listed = [where] if isinstance(where, int | str) else list(where or ())
+        given = () if where is None else where
+        listed = [given] if isinstance(given, int | str) else list(given)
         words = [word for one in listed for word in _split(one)]
-        self.text = ",".join(words)
+        self.text, self.none = ",".join(words), where is not None and not words
         for word in words:
             rule = re.fullmatch(r"(\w+)\s*(<=|>=|==|=|<|>)\s*(\w+)", word)
             if rule:
@@ -218,7 +222,7 @@ def _norms_in(model: nn.Module) -> str:
     counts: dict[str, int] = {}
     for module in model.modules():
         kind = type(module).__name__
-        if "norm" in kind.lower():
+        if "norm" in kind.lower() and not list(module.children()):
             counts[kind] = counts.get(kind, 0) + 1
     listed = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items())[:_SHOWN])
     return f"it has {listed}" if listed else "it has no norm at all"

@@ -133,6 +133,14 @@ def test_a_copy_leaves_the_original_alone():
     assert all(type(made[i]) is nn.BatchNorm2d for i in (1, 4))
 
 
+def test_converting_no_site_changes_nothing():
+    made, x = net(), images()
+    modules, before = list(made.modules()), made.eval()(x)
+    same = convert_norms(made, "bw", [], inplace=True)
+    assert list(same.modules()) == modules
+    assert torch.equal(same(x), before)
+
+
 def test_settings_go_over_with_momentum_the_other_way_round():
     made = net().eval()
     made[1].weight.requires_grad_(False)

@@ -35,6 +35,7 @@ ALL = ["bn1", "layer1.0.bn1", "layer1.0.bn2", "downsample.0", "layer2.0.bn1", "l
     ("where", "expected"),
     [
         (None, ALL),
+        ((), []),
         ("*bn*", [path for path in ALL if "bn" in path]),
         (1, ["bn1"]),
         ([4, 1], ["bn1", "downsample.0"]),

@@ -135,7 +135,7 @@ def without(key):
 @pytest.mark.parametrize(
     ("found", "words"),
     [
-        (lambda: {}, "is no ResNet-50 or ResNet-101 with switchable whitening"),
+        (dict, "is no ResNet-50 or ResNet-101 with switchable whitening"),
         (lambda: {"a": 1}, "holds no state dict"),
         (lambda: without("layer3.1.sw2.running_cov"), r"lacks layer3\.1\.bn2\.running_cov"),
         (lambda: state() | {"layer3.2.sw2.weight2": torch.ones(2)}, "has, beside those, layer3"),
@@ -174,9 +174,9 @@ def test_the_public_placement_is_after_the_first_and_in_odd_blocks():
 
 
 def test_a_placement_that_there_is_not():
-    with pytest.raises(OptionError, match="no public placement of 14 layers.*'default' has 7 or"):
+    with pytest.raises(OptionError, match=r"no public placement of 14 layers.*'default' has 7 or"):
         models.placement("resnet50", 14, "public")
     with pytest.raises(OptionError, match="placement 'public' has 15"):
         models.build("resnet101", "swa", 15)
-    with pytest.raises(UnknownName, match="'pubilc'.*Did you mean 'public'"):
+    with pytest.raises(UnknownName, match=r"'pubilc'.*Did you mean 'public'"):
         models.placement("resnet50", 7, "pubilc")
