@@ -15,6 +15,7 @@ from swbench.flops.rule import Count
 from swbench.flops.solver import solver_flops
 from swbench.flops.trace import Trace
 from swbench.probes.precision import element_type
+from swbench.probes.subject import inputs_of, network_of
 from swbench.result import Measurement
 
 FALLBACK = "eigh"
@@ -108,11 +109,9 @@ def _traces(case: Case, notes: dict[str, str]) -> tuple[Trace, Trace, str]:
 
 def _walk(case: Case, solver: str) -> tuple[Trace, Trace]:
     with torch.device("meta"):
-        net = models.build(case.model, case.norm, case.layers, solver, case.classes, case.group).to(
-            element_type(case.dtype)
-        )
-        image = torch.empty(1, 3, *case.image, dtype=element_type(case.dtype))
-    return record(net, (image,), EVAL), record(net, (image,), TRAIN)
+        net = network_of(case, solver).to(element_type(case.dtype))
+    given = inputs_of(case, torch.Generator())
+    return record(net, given, EVAL), record(net, given, TRAIN)
 
 
 def _number(metric: str, value: float, unit: str = "1") -> Measurement:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -72,14 +73,13 @@ class Subject(NetworkWorkload):
         return self._model
 
     @property
-    def x(self) -> Tensor:
-        """The input."""
-        return self._input
+    def inputs(self) -> tuple[Tensor, ...]:
+        """What it is called with."""
+        return self._inputs
 
-    @property
-    def cotangent(self) -> Tensor:
-        """What the output's gradient is."""
-        return self._cotangent
+    def backward(self, output: Any) -> None:
+        """The backward pass from the cotangents of `output`."""
+        self._backward(output)
 
     def wait(self) -> None:
         """Until the device has done what it was given."""
@@ -153,11 +153,11 @@ def _call(subject: Subject) -> tuple[float, float]:
     subject.wait()
     start = perf_counter()
     with record_function(PHASE + FORWARD):
-        y = subject.model(subject.x)
+        y = subject.model(*subject.inputs)
         subject.wait()
     middle = perf_counter()
     with record_function(PHASE + BACKWARD):
-        y.backward(subject.cotangent)
+        subject.backward(y)
         subject.wait()
     return middle - start, perf_counter() - middle
 
@@ -178,7 +178,7 @@ def _profiled(subject: Subject, trace: Path | None = None) -> list:
 def _layers(
     subject: Subject, layers: dict, kinds: dict[str, str], parts: dict[str, tuple[Part, ...]]
 ) -> tuple[Layer, ...]:
-    work, paper = work_by_layer(subject.model, subject.x, layers)
+    work, paper = work_by_layer(subject.model, subject.inputs, layers)
     found = [
         Layer(
             path=path,

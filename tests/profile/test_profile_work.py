@@ -20,7 +20,7 @@ def found():
     )
     x = torch.randn(2, 3, 8, 8)
     model(x)
-    return work_by_layer(model, x, rows(model))
+    return work_by_layer(model, (x,), rows(model))
 
 
 E, OUT, PIXELS = 2 * 32 * 64, 2 * 16 * 64, 2 * 64
@@ -63,7 +63,7 @@ def test_forward_flops_by_the_papers_rule_are_given_by_layer(found):
 
 def test_a_network_the_paper_has_no_rule_for_has_no_paper_flops():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid())
-    work, paper = work_by_layer(model, torch.randn(1, 3, 8, 8), rows(model))
+    work, paper = work_by_layer(model, (torch.randn(1, 3, 8, 8),), rows(model))
     assert paper == {}
     assert work["0"][0].flops > 0
 
