@@ -4,6 +4,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -72,7 +73,7 @@ def _measure(*, format_: str, **wanted: Any) -> int:
     runs = application.measure(
         request,
         tell=tell,
-        show=lambda runs: print_runs(runs, format_),
+        show=partial(print_runs, format_=format_),
         watch=lambda then: progress.Display(then=then),
     )
     return exit_code(runs)

@@ -1,5 +1,6 @@
 """Asking what there is answers at once: nothing heavy is imported."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,20 @@ def test_asking_imports_nothing_heavy(arguments, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+def test_commands_defer_imports_in_one_place():
+    """`lazy.py` is that place. `main` guards its own first imports against Ctrl-C."""
+    folder = ROOT / "swbench" / "cli"
+    for path in sorted({*folder.glob("*.py")} - {folder / "__init__.py", folder / "predict.py"}):
+        for function in ast.walk(ast.parse(path.read_text())):
+            if isinstance(function, ast.FunctionDef):
+                late = [
+                    one
+                    for one in ast.walk(function)
+                    if isinstance(one, ast.Import | ast.ImportFrom)
+                ]
+                assert not late, f"{path.name}:{late[0].lineno} imports inside a function"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
