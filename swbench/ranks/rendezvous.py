@@ -71,8 +71,8 @@ class Meeting:
         Raises NodeLost where the store does not answer.
         """
         keys = [f"node{node}" for node in wanted]
-        try:
-            with _listening() as server:
+        with _listening() as server:
+            try:
                 host = self._own_host()
                 self._store.set("leader", json.dumps([host, server.getsockname()[1]]))
                 while not self._store.check(keys) and time.monotonic() < until:
@@ -80,9 +80,9 @@ class Meeting:
                 hellos = [
                     json.loads(self._store.get(key)) for key in keys if self._store.check([key])
                 ]
-                return host, _admitted(server, hellos, time.monotonic() + _ADMIT_S)
-        except (RuntimeError, OSError) as problem:
-            raise self._unanswered(problem) from None
+            except (RuntimeError, OSError) as problem:
+                raise self._unanswered(problem) from None
+            return host, _admitted(server, hellos, time.monotonic() + _ADMIT_S)
 
     def join(self, *, node: int, **hello: Any) -> Link:
         """On another `node`: a link to the first, which learns `hello` and the address of this end
