@@ -84,7 +84,11 @@ def predict(
     click.echo(
         "Collectives of a training step and the bytes that each rank hands to them; then, for "
         "each number of ranks, "
-        + ("bytes that each sends." if link is None else "seconds: tree … ring, one by one.")
+        + (
+            "the bytes that each sends."
+            if link is None
+            else "the seconds that they take one after the other, by a tree … by a ring."
+        )
     )
     for heading, case in networks.items():
         _echo(heading, step_collectives(case), worlds, link)
