@@ -205,7 +205,7 @@ def without_gradient(net: nn.Module, x: Tensor) -> set[str]:
 
 
 HEADER = """\
-| network | norms | converted, G | `bn` eval, train | `bw` eval | `swa` batch, eval | `swa` eval |
+| network | norms | converted, G | `bn` eval, training | `bw` eval | `swa` batch | `swa` eval |
 |---|---:|---:|---:|---:|---:|---:|"""
 
 

@@ -1,6 +1,6 @@
 """Name tables: a name stands for a `module:attribute`, imported only when somebody asks for it."""
 
-import importlib
+import pkgutil
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -33,10 +33,7 @@ class Registry(Mapping[str, str]):
     def load(self, name: str) -> Any:
         """The object that `name` stands for. Raises UnknownName if it is not registered."""
         target = self._table[self.check(name)]
-        if name in self._objects:
-            return self._objects[name]
-        module, _, attribute = target.partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        return self._objects[name] if name in self._objects else pkgutil.resolve_name(target)
 
     def add(self, name: str, target: Any) -> None:
         """Register anything callable, or its `module:attribute`, under a new name: what a plugin

@@ -12,7 +12,7 @@ import swbench
 PACKAGE = Path(swbench.__file__).parent
 
 ORDER = [
-    ["errors", "garbage", "registry", "plugins", "formatting"],
+    ["errors", "garbage", "registry", "plugins", "formatting", "codec"],
     ["case", "result", "plan"],
     ["stats"],
     ["native"],
@@ -30,6 +30,7 @@ ORDER = [
     ["report"],
     ["doctor", "selftest"],
     ["profile"],
+    ["application"],
     ["cli"],
 ]
 """Rooms from the top; on the first two lines some use others, as `SAME_LINE` lists."""

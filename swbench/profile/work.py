@@ -79,7 +79,7 @@ def _paper(trace: Trace, layers: Mapping[str, nn.Module]) -> dict[str, int]:
     """
     found: dict[str, int] = defaultdict(int)
     try:
-        for path, flops in PaperRule().count(trace).by_layer.items():
+        for path, flops in PaperRule().count(trace, strict=True).by_layer.items():
             found[row_of(path, layers)] += flops
     except NotCounted:
         return {}

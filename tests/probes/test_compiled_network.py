@@ -77,7 +77,7 @@ def test_every_case_has_a_graph_of_its_own():
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch itself looks, at a break
-def test_breaks_are_counted():
+def test_graph_breaks_are_counted():
     class Broken(nn.Module):
         def forward(self, x):
             torch._dynamo.graph_break()
@@ -96,7 +96,7 @@ def test_compiling_while_timed_is_not_timed():
         workload.call()
 
 
-def test_what_never_settles_is_unsupported():
+def test_a_network_that_keeps_compiling_is_unsupported():
     run, lengths = modes.Compiled(nn.Hardtanh()), iter(range(2, 100))
     with pytest.raises(Unsupported, match="compiles anew"):
         run.settle(lambda: run(torch.ones(next(lengths))))

@@ -82,7 +82,7 @@ def test_dtype_and_layout_are_honoured():
         ("dtype", "tf32", "arithmetic of CUDA"),
     ],
 )
-def test_what_cannot_run_here_is_unsupported(field, value, reason):
+def test_a_case_that_cannot_run_here_is_unsupported(field, value, reason):
     with pytest.raises(Unsupported, match=reason):
         NetworkWorkload(dataclasses.replace(CASE, **{field: value}))
 

@@ -8,19 +8,21 @@ import pytest
 
 from swbench.case import Case
 from swbench.plan import Protocol
+from swbench.result import FORWARD, Round
 from swbench.selftest.simulation import (
+    BASELINE,
     CELLS,
     Experiment,
     FakeClock,
     Machine,
     of_one_process,
-    of_pooled_rounds,
     replay,
     replay_stopping,
 )
+from swbench.stats.intervals import log_ratio
+from swbench.stats.samples import pairs
 from swbench.stats.stopping import Stopping
 from swbench.worker.job import Job
-from swbench.worker.messages import RoundTaken
 from swbench.worker.session import Session
 
 STILL = Machine(between=0, between_common=0, noise=0, drift=0, step=1, spike_rate=0, slots=(0.0,))
@@ -48,6 +50,12 @@ def test_optional_stopping_still_covers():
     assert abs(found.bias) <= 0.003
     assert found.covered >= 0.93
     assert 8 < found.replicates < 32  # so that looks of several sizes were judged
+
+
+def of_pooled_rounds(rounds, cell):
+    """Takes the rounds of all processes for independent replicates."""
+    replicates = pairs(rounds, BASELINE, cell, FORWARD)
+    return log_ratio([[pair] for replicate in replicates for pair in replicate])
 
 
 @pytest.mark.parametrize("analysis", [of_one_process, of_pooled_rounds])
@@ -121,10 +129,11 @@ def test_the_simulated_rounds_are_the_worker_s_own():
         log="",
     )
     Session(job, Cell, told.append, read=dict).run()
-    rounds = [message for message in told if isinstance(message, RoundTaken)]
-    assert [tuple(CELLS[case] for case in one.order) for one in rounds] == [
+    rounds = [message for message in told if isinstance(message, Round)]
+    cells = {case.key: case.model for case in cases}
+    assert [tuple(cells[case] for case in one.order) for one in rounds] == [
         one.order for one in expected
     ]
-    assert [
-        {CELLS[int(case)]: samples for case, samples in one.samples.items()} for one in rounds
-    ] == [one.samples for one in expected]
+    assert [{cells[case]: samples for case, samples in one.samples.items()} for one in rounds] == [
+        one.samples for one in expected
+    ]
