@@ -80,7 +80,7 @@ def test_packages_give_their_networks(model):
     whitened = [p for p, m in network.named_modules() if hasattr(m, "running_cov")]
     assert whitened == ["bn1", "layer2.0.bn1", "layer3.1.bn1"]
     assert len(network.fc.weight) == 1000
-    with pytest.raises(OptionError, match="chooses 3 norms of .*resnet18, not 4"):
+    with pytest.raises(OptionError, match=r"chooses 3 norms of .*resnet18, not 4"):
         models.build(model, "bw", 4, where="every=6,!*downsample*")
 
 
@@ -125,7 +125,7 @@ def test_a_package_that_is_not_installed_is_told_with_the_line_that_installs_it(
 
 
 def test_a_networks_own_error_is_its_last_line(module):
-    with pytest.raises(OptionError, match="building it fails: RuntimeError: are not here$"):
+    with pytest.raises(OptionError, match=r"building it fails: RuntimeError: are not here$"):
         models.build(given(f"{module}:broken"))
     with pytest.raises(OptionError, match=r"gives a int, not a torch\.nn\.Module"):
         models.build(given(f"{module}:not_a_network"))

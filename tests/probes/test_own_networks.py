@@ -74,7 +74,12 @@ def test_every_floating_tensor_of_an_output_has_a_cotangent(kind, tables):
 
 def test_tensors_are_found_in_order_however_nested():
     a, b, c = torch.ones(1), torch.ones(2), torch.ones(3, dtype=torch.long)
-    assert [len(t) for t in tensors({"x": (a, [b]), "y": Named(c, (a,)), "z": None})] == [1, 2, 3, 1]
+    assert [len(t) for t in tensors({"x": (a, [b]), "y": Named(c, (a,)), "z": None})] == [
+        1,
+        2,
+        3,
+        1,
+    ]
     assert [len(t) for t in floating((a, c, "text", b))] == [1, 2]
 
 
@@ -115,7 +120,10 @@ def test_a_network_takes_what_its_inputs_hook_makes(tables):
 def test_a_hook_that_makes_no_tensors_is_one_line(tables):
     from swbench.errors import OptionError
 
-    for hook, words in ((lambda *_: 3, "must give tensors, not int"), (lambda: 1, "inputs hook fails")):
+    for hook, words in (
+        (lambda *_: 3, "must give tensors, not int"),
+        (lambda: 1, "inputs hook fails"),
+    ):
         models.add(f"own-{words[0]}", lambda norm_at, n: Tokens(), inputs=hook)
         with pytest.raises(OptionError, match=words):
             models.inputs(f"own-{words[0]}", 2, (4, 4))
