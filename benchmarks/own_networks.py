@@ -75,20 +75,25 @@ class Row:
 
 
 def network(name: str) -> tuple[nn.Module, Tensor]:
-    """The network in float64 with parameters and statistics away from where they start, and
-    images.
+    """The network in float64 with the norms' parameters away from where they start and running
+    statistics of a batch, and images.
     """
     timm = imported("timm")
     torch.manual_seed(0)
     net = timm.create_model(name, pretrained=False).double()
     side = SIDES.get(name, SIDE)
+    images = torch.randn(2, BATCH, 3, side, side, dtype=torch.float64)
+    norms = [site.module for site in norm_sites(net)]
+    momenta = [norm.momentum for norm in norms]
     with torch.no_grad():
-        for site in norm_sites(net):
-            for tensor in (site.module.weight, site.module.running_var):
-                tensor.uniform_(0.8, 1.2)
-            for tensor in (site.module.bias, site.module.running_mean):
-                tensor.normal_(std=0.1)
-    return net, torch.randn(BATCH, 3, side, side, dtype=torch.float64)
+        for norm in norms:
+            norm.weight.uniform_(0.8, 1.2)
+            norm.bias.normal_(std=0.1)
+            norm.momentum = 1.0
+        net.train()(images[0])
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+    return net, images[1]
 
 
 def check(name: str) -> Row:
