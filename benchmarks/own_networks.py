@@ -18,11 +18,12 @@ refused.
 """
 
 # ruff: noqa: T201  a script: it is run by hand, and what it prints is its result
+import contextlib
 import copy
 import math
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -74,20 +75,25 @@ class Row:
 
 
 def network(name: str) -> tuple[nn.Module, Tensor]:
-    """The network in float64 with parameters and statistics away from where they start, and
-    images.
+    """The network in float64 with the norms' parameters away from where they start and running
+    statistics of a batch, and images.
     """
     timm = imported("timm")
     torch.manual_seed(0)
     net = timm.create_model(name, pretrained=False).double()
     side = SIDES.get(name, SIDE)
+    images = torch.randn(2, BATCH, 3, side, side, dtype=torch.float64)
+    norms = [site.module for site in norm_sites(net)]
+    momenta = [norm.momentum for norm in norms]
     with torch.no_grad():
-        for site in norm_sites(net):
-            for tensor in (site.module.weight, site.module.running_var):
-                tensor.uniform_(0.8, 1.2)
-            for tensor in (site.module.bias, site.module.running_mean):
-                tensor.normal_(std=0.1)
-    return net, torch.randn(BATCH, 3, side, side, dtype=torch.float64)
+        for norm in norms:
+            norm.weight.uniform_(0.8, 1.2)
+            norm.bias.normal_(std=0.1)
+            norm.momentum = 1.0
+        net.train()(images[0])
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+    return net, images[1]
 
 
 def check(name: str) -> Row:
@@ -106,41 +112,46 @@ def check(name: str) -> Row:
         row.faults = tuple(faults)
         return row
     before = outputs(net, x)
-
     modules, same = list(net.modules()), convert_norms(net, "bw", [], inplace=True)
     if same is not net or any(a is not b for a, b in zip(modules, same.modules(), strict=True)):
         faults.append("converting no site changed a module")
-    if differ(before, outputs(same, x)) != (0.0, 0.0):
+    if differ(before, outputs(same, x)) != [0.0, 0.0]:
         faults.append("converting no site changed an output")
 
-    plain = convert_norms(net, "bn")
+    plain = convert_norms(twin(net), "bn", inplace=True)
     row.bn_eval, row.bn_train = differ(before, outputs(plain, x))
-    faults += [
-        f"bn {mode}"
-        for mode, d in (("eval", row.bn_eval), ("train", row.bn_train))
-        if not d <= BOUND
-    ]
     faults += unlike_state(net, plain, [path for site in sites for path in site.paths])
 
     row.group, chosen = whitenable(net)
     row.whitened = len(chosen)
-    row.bw_eval = evaluated(net, convert_norms(net, "bw", chosen, group=row.group), x)
-    batch = convert_norms(net, "swa", chosen, group=row.group, mix="batch")
-    row.batch_eval = evaluated(net, batch, x)
-    faults += [
-        f"{w} eval"
-        for w, d in (("bw", row.bw_eval), ("swa batch", row.batch_eval))
-        if not d <= BOUND
-    ]
-    row.swa_eval = evaluated(net, convert_norms(net, "swa", chosen, group=row.group), x)
-
     none = without_gradient(net, x)
     row.without_gradient = len(none)
-    for norm in ("bw", "swa"):
-        lost = without_gradient(convert_norms(net, norm, chosen, group=row.group), x) - none
+    for norm, mix in (("bw", "equal"), ("swa", "batch"), ("swa", "equal")):
+        made = convert_norms(twin(net), norm, chosen, group=row.group, mix=mix, inplace=True)
+        (change,) = differ(before[:1], outputs(made, x, modes=(False,)))
+        if norm == "bw":
+            row.bw_eval = change
+        elif mix == "batch":
+            row.batch_eval = change
+            continue
+        else:
+            row.swa_eval = change
+        lost = without_gradient(made, x) - none
         faults += [f"{norm}: no gradient of {path}" for path in sorted(lost)[:1]]
+    bounded = {
+        "bn in eval mode": row.bn_eval,
+        "bn in training": row.bn_train,
+        "bw in eval mode": row.bw_eval,
+        "swa on the batch's statistics in eval mode": row.batch_eval,
+    }
+    faults += [f"{what} is {d:.0e} off" for what, d in bounded.items() if not d <= BOUND]
     row.faults = tuple(faults)
     return row
+
+
+def twin(net: nn.Module) -> nn.Module:
+    """A copy of modules and buffers that shares the parameters, which nothing here changes."""
+    return copy.deepcopy(net, {id(parameter): parameter for parameter in net.parameters()})
 
 
 def whitenable(net: nn.Module) -> tuple[int, list[int]]:
@@ -155,29 +166,36 @@ def whitenable(net: nn.Module) -> tuple[int, list[int]]:
     return 1, [site.number for site in sites]
 
 
-def outputs(net: nn.Module, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """What a copy of the network gives in eval and then in training mode, with the same random
-    numbers for its dropout every time.
+def outputs(net: nn.Module, x: Tensor, modes: Iterable[bool] = (False, True)) -> list[list[Tensor]]:
+    """What the network gives in eval and then in training mode, with the same random numbers for
+    its dropout every time; its buffers are what they were.
     """
-    net, found = copy.deepcopy(net), []
-    for training in (False, True):
-        torch.manual_seed(1)
-        with torch.no_grad():
+    found = []
+    with unmoved(net), torch.no_grad():
+        for training in modes:
+            torch.manual_seed(1)
             found.append(floating(net.train(training)(x)))
-    return tuple(found)
+    return found
 
 
-def differ(before: Iterable, after: Iterable) -> tuple[float, ...]:
+@contextlib.contextmanager
+def unmoved(net: nn.Module) -> Iterator[None]:
+    """Put the buffers back that training calls move."""
+    kept = [(buffer, buffer.clone()) for buffer in net.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in kept:
+                buffer.copy_(value)
+
+
+def differ(before: Iterable, after: Iterable) -> list[float]:
     """How far outputs are apart in each mode, over their norm."""
-    return tuple(
+    return [
         output_change(lambda one=one: one, lambda other=other: other)
         for one, other in zip(before, after, strict=True)
-    )
-
-
-def evaluated(net: nn.Module, other: nn.Module, x: Tensor) -> float:
-    """How far `other` is from the network in eval mode."""
-    return output_change(net.eval(), other.eval(), x)
+    ]
 
 
 def unlike_state(net: nn.Module, converted: nn.Module, paths: list[str]) -> list[str]:
@@ -192,16 +210,18 @@ def unlike_state(net: nn.Module, converted: nn.Module, paths: list[str]) -> list
 
 
 def without_gradient(net: nn.Module, x: Tensor) -> set[str]:
-    """The parameters without a finite gradient after a training step of a copy."""
-    net = copy.deepcopy(net).train()
+    """The parameters without a finite gradient after a training step."""
     torch.manual_seed(1)
-    tensors = [one for one in floating(net(x)) if one.requires_grad]
-    torch.autograd.backward(tensors, [torch.randn_like(one) for one in tensors])
-    return {
+    with unmoved(net):
+        tensors = [one for one in floating(net.train()(x)) if one.requires_grad]
+        torch.autograd.backward(tensors, [torch.randn_like(one) for one in tensors])
+    found = {
         path
         for path, parameter in net.named_parameters()
         if parameter.grad is None or not parameter.grad.isfinite().all()
     }
+    net.zero_grad(set_to_none=True)
+    return found
 
 
 HEADER = """\

@@ -10,10 +10,10 @@ from typing import Any, Protocol
 
 from swbench import plugins as plugin_files
 from swbench import solvers, store, suite
-from swbench.errors import NodeLost, ResumeRefused, StoreError, SwbenchError, printable
+from swbench.errors import NodeLost, OptionError, ResumeRefused, StoreError, SwbenchError, printable
 from swbench.machine import environment
 from swbench.plan import Plan
-from swbench.plugins import Plugin
+from swbench.plugins import NamedModel, Plugin
 from swbench.ranks.nodes import Nodes
 from swbench.report.build import stored_runs
 from swbench.run import Interrupted, SubprocessExecutor, devices, events, run
@@ -44,9 +44,10 @@ class Request:
     """What is to be measured.
 
     `given` are the values of `Options` by name; they are checked once the `plugins` are executed,
-    which may add the names in them. `commands` holds by suite the command that repeats it alone.
-    `nodes` are the other machines. `resume` goes on with the newest unfinished run of the same
-    suite and options, `anyway` also where something has changed; `allow_busy` measures beside other
+    which may add the names in them; with a `model` among them there are no `suites`. `commands`
+    holds by suite (or model) the command that repeats it alone. `nodes` are the other machines.
+    `resume` goes on with the newest unfinished run of the same suite and options, `anyway` also
+    where something has changed; `allow_busy` measures beside other
     programs on a GPU; `dry_run` says that nothing will be measured.
     """
 
@@ -66,7 +67,7 @@ class Request:
 class Loaded:
     """What the names of a request stand for; `options` name the devices to measure on."""
 
-    plugins: tuple[Plugin, ...]
+    plugins: tuple[Plugin | NamedModel, ...]
     suites: dict[str, Suite]
     options: Options
     asked: Mapping[str, Any]
@@ -112,6 +113,10 @@ def load(request: Request, tell: Tell) -> Loaded:
     options = Options.of(**request.given)
     asked = options.asked()
     asked |= {"plugins": [plugin.name for plugin in plugins]} if plugins else {}
+    _model_or_suites(options, names)
+    if options.model is not None:
+        plugins += suite.permission(options.model)
+        suites[options.model] = suite.suite_of(options)
     if set(options.metrics or ()) != {"flops"} and not (request.dry_run and options.devices):
         processes = max(
             world
@@ -128,6 +133,14 @@ def load(request: Request, tell: Tell) -> Loaded:
             ),
         )
     return Loaded(plugins, suites, options, asked)
+
+
+def _model_or_suites(options: Options, names: Sequence[str]) -> None:
+    if options.model is not None and names:
+        raise OptionError(f"--model stands for a suite; leave {names[0]} out, or --model")
+    if options.model is None and (options.norms or options.where):
+        flag = "--norm" if options.norms else "--where"
+        raise OptionError(f"{flag} needs --model; rows of a suite are chosen by --only")
 
 
 def plan(loaded: Loaded) -> list[Plan]:
@@ -202,7 +215,10 @@ def open_run(
 
 
 def measure_one(
-    writer: store.RunWriter, plugins: Sequence[Plugin], nodes: Nodes | None, display: Display
+    writer: store.RunWriter,
+    plugins: Sequence[Plugin | NamedModel],
+    nodes: Nodes | None,
+    display: Display,
 ) -> None:
     """Count and time what the run's own plan asks for, which a resumed run has from its folder."""
     plan = writer.plan
@@ -224,7 +240,9 @@ def measure_one(
         raise NodeLost(f"{problem}: {kept}") from None
 
 
-def count_or_discard(plan: Plan, writer: store.RunWriter, plugins: Sequence[Plugin]) -> None:
+def count_or_discard(
+    plan: Plan, writer: store.RunWriter, plugins: Sequence[Plugin | NamedModel]
+) -> None:
     """Count; where a case cannot be built at all, nothing is left of a run that has nothing yet."""
     try:
         count(plan, writer, plugins)

@@ -1,12 +1,13 @@
 """`list`: what there is, without importing torch unless details of the models are asked for."""
 
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 
+from swbench.cli import sites
 from swbench.cli.lazy import (
-    model_sites,
     models,
     norms,
     plugin_files,
@@ -18,15 +19,10 @@ from swbench.cli.lazy import (
 )
 from swbench.cli.options import plugin_option
 from swbench.cli.streams import tell
-from swbench.errors import printable
+from swbench.errors import OptionError, printable
 
 if TYPE_CHECKING:
     from swbench.store import Summary
-
-_IMAGES = {"resnet50-seg": (713, 713), "stylizer": (256, 256)} | {
-    f"resnet{depth}": (32, 32) for depth in (20, 32, 44, 56, 110)
-}
-"""The image sizes the paper uses, where they are not 224×224."""
 
 KINDS = ("suites", "models", "norms", "solvers", "probes", "runs")
 
@@ -39,15 +35,30 @@ KINDS = ("suites", "models", "norms", "solvers", "probes", "runs")
 @click.option(
     "--results", "results", default="results", show_default=True, help="Folder that holds the runs."
 )
+@sites.model_options
 @plugin_option
-def list_(kind: str | None, verbose: bool, results: str, plugins: tuple[str, ...]) -> None:
+def list_(
+    kind: str | None,
+    verbose: bool,
+    results: str,
+    model: str | None,
+    where: str | None,
+    images: tuple[list[int], ...] | None,
+    group: int,
+    plugins: tuple[str, ...],
+) -> None:
     """List suites, models, norms, solvers, probes (what can be measured) or runs."""
     plugin_files.load(plugins)
+    sites.refuse_alone(model, where, images)
+    if model and kind != "models":
+        raise OptionError("--model shows the norms of a network in `list models -v`")
     for each in (kind,) if kind else KINDS:
         if kind is None:
             click.echo(f"{each}:")
-        if each == "models" and verbose:
-            _models()
+        if each == "models" and (verbose or model):
+            shown = sites.of_model(model, where, images, group) if model else _models()
+            for line in shown:
+                click.echo(line)
         elif each == "solvers" and verbose:
             _solvers()
         else:
@@ -58,23 +69,11 @@ def list_(kind: str | None, verbose: bool, results: str, plugins: tuple[str, ...
                 tell(run_folders.none(results))
 
 
-def _models() -> None:
+def _models() -> Iterator[str]:
     for model in models.names():
-        height, width = _IMAGES.get(model, (224, 224))
-        for layers in models.PLACEMENTS.get(model, {}):
-            sites = model_sites.describe(model, layers, (height, width))
-            matrices = sum(site.matrices for site in sites)
-            click.echo(
-                f"  {model}: {layers} whitened convolutions, {matrices} matrices of "
-                f"16x16 an image of {height}x{width}"
-            )
-            click.echo("    conv  stage block  channels       map  matrices")
-            for site in sites:
-                at, size = site.site, f"{site.height}x{site.width}"
-                click.echo(
-                    f"    {at.conv_index:4d}  {at.stage:5d} {at.block:5d}  "
-                    f"{at.channels:8d}  {size:>8s}  {site.matrices:8d}"
-                )
+        for kind in models.KINDS:
+            for layers in models.placements(model, kind):
+                yield from sites.of_placement(model, layers, kind=kind)
 
 
 def _solvers() -> None:

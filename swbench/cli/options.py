@@ -120,9 +120,29 @@ class Duration(click.ParamType):
         return seconds
 
 
+class ImageList(CommaList):
+    """`224,224x160`: sides in pixels, or height x width."""
+
+    name = "pixels,…"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[list[int], ...]:
+        if isinstance(value, tuple):
+            return value
+        found: list[list[int]] = []
+        for part in super().convert(value, param, ctx):
+            match = re.fullmatch(r"(\d{1,9})(?:x(\d{1,9}))?", part)
+            if not match:
+                self.fail(f"{part!r} must be pixels such as 224 or 224x160", param, ctx)
+            found.append([int(match[1]), int(match[2] or match[1])])
+        return tuple(found)
+
+
 _WRITTEN = {
     "dtypes": DtypeList(),
     "duration": Duration(),
+    "images": ImageList(),
     "percent": Percent(),
     "solvers": SolverList(),
 }

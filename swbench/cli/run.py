@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command("run")
-@click.argument("suites", nargs=-1, required=True, metavar="SUITE…")
+@click.argument("suites", nargs=-1, metavar="SUITE…")
 @suite_options(Options)
 @click.option("--results", default="results", show_default=True, help="Folder that holds the runs.")
 @click.option(
@@ -50,13 +50,16 @@ if TYPE_CHECKING:
 @plugin_option
 def run(suites: tuple[str, ...], **options: Any) -> int:
     """Measure SUITE (a name from `list suites`, or a TOML file) and print its table."""
+    model = options["model"]
+    if not suites and model is None:
+        raise click.UsageError("Missing argument 'SUITE…'", click.get_current_context())
     here = torchrun.place()
     if options["anyway"] and not options["resume"] and (here is None or here.nodes == 1):
         raise OptionError(
             "--anyway only means something with --resume or over several nodes; "
             "add --resume, or leave --anyway out"
         )
-    commands = {name: repeating(name, suites) for name in suites}
+    commands = {name: repeating(name, suites) for name in suites or (model,)}
     return torchrun.under(
         options, lambda nodes: _measure(suites=suites, commands=commands, nodes=nodes, **options)
     )

@@ -4,10 +4,10 @@ other machine starts the ranks there.
 
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from swbench.cli.lazy import environment, follower, node_group, plugin_files, rendezvous
+from swbench.cli.lazy import environment, follower, node_group, plugin_files, rendezvous, suite
 from swbench.errors import NodeLost, OptionError, SwbenchError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def under(
     if here.local_rank > 0:
         return 0
     if here.node > 0:
-        return _follow(here, options["plugins"])
+        return _follow(here, options)
     if here.nodes == 1:
         spread(options, here)
         return measure(None)
@@ -111,8 +111,11 @@ def _lead(here: Place, options: dict[str, Any], measure: Callable[["Nodes | None
     return code
 
 
-def _follow(here: Place, files: Sequence[str]) -> int:
-    loaded = plugin_files.digests(plugin_files.load(files))
+def _follow(here: Place, options: Mapping[str, Any]) -> int:
+    given = plugin_files.load(options["plugins"])
+    if model := options.get("model"):
+        given += suite.permission(model)
+    loaded = plugin_files.digests(given)
     return follower.follow(
         rendezvous.Meeting().join(
             node=here.node,

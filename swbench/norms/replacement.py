@@ -15,9 +15,10 @@ from swbench.norms.tracking import accumulate, untracked
 MIXES = ("equal", "batch")
 """Where a switchable layer starts: at equal weights, or at the batch's statistics alone."""
 
-BATCH_LOG_ODDS = 40.0
-"""How far the batch's logit is above the others for `batch`: e^-40 vanishes beside 1 in float64,
-and is not 0, where no gradient would ever come back.
+BATCH_LOG_ODDS = 80.0
+"""How far the batch's logit is above the others for `batch`: e^-80 = 2e-35 vanishes beside 1 even
+times an image's variance that is 10^15 times the batch's, and is not yet 0 in float32, where no
+gradient would ever come back.
 """
 
 _TIMM = {

@@ -83,7 +83,7 @@ class Nodes:
                 versions = [str(code.get("commit") or code.get("sources"))[:12] for code in codes]
                 lines.insert(0, f"swbench's sources: {' / '.join(versions)}")
             if hello.get("plugins") != digests(plugins):
-                lines.insert(0, "the plugins given with --plugin")
+                lines.insert(0, "what --plugin and --model name")
             if lines:
                 found[node] = lines
         if found and not anyway:

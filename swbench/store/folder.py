@@ -181,10 +181,15 @@ def summary(path: Path) -> Summary:
 
 def _comparable(options: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        name: list(value) if isinstance(value, tuple) else value
+        name: _listed(value)
         for name, value in options.items()
         if value not in (None, False, (), [])
     }
+
+
+def _listed(value: Any) -> Any:
+    """`value` as JSON gives it back: lists for tuples, however nested."""
+    return [_listed(one) for one in value] if isinstance(value, tuple | list) else value
 
 
 def _plain(text: str) -> str:

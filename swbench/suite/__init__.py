@@ -1,5 +1,5 @@
 """Suites: TOML files that name what is measured, checked as a whole, and turned into a plan.
-Nothing here imports torch.
+Nothing here imports torch, but for a suite of a network that the command line names.
 """
 
 from importlib import import_module
@@ -12,9 +12,11 @@ _PLACES = {
     "folder": "source",
     "load": "source",
     "names": "source",
+    "permission": "own_model",
+    "suite_of": "own_model",
 }
 
-__all__ = ["Options", "Suite", "expand", "folder", "load", "names"]
+__all__ = ["Options", "Suite", "expand", "folder", "load", "names", "permission", "suite_of"]
 
 
 def __getattr__(name: str) -> Any:

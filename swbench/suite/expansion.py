@@ -11,7 +11,7 @@ from swbench import norms, solvers
 from swbench.case import BASELINE, CONTROL, AnyCase, Case, SolverCase, device_kind
 from swbench.errors import OptionError, near_miss
 from swbench.machine.hardware import usable_cores
-from swbench.models import check_image
+from swbench.models import DEFAULT, check_image
 from swbench.plan import QUICK, Group, Plan, Protocol
 from swbench.suite import schema
 from swbench.suite.options import Options
@@ -176,6 +176,7 @@ def _network(suite: Suite, options: Options) -> Iterator[Group]:
 def _rows(suite: Suite, options: Options) -> list[tuple[str, dict[str, Any]]]:
     """Label and case fields of every row times its solvers and groups, filtered by `only`."""
     base, found, known = suite.base, [], []
+    where = base.get("where")
     several_groups = len(options.groups or ()) > 1
     counts: dict[tuple[str, str], set[int]] = {}
     for row in suite.rows:
@@ -189,8 +190,10 @@ def _rows(suite: Suite, options: Options) -> list[tuple[str, dict[str, Any]]]:
         for spec, group in itertools.product(specs, groups):
             problem = (
                 None
-                if plain or not options.groups
-                else schema.placement_problem(model, row["layers"], group)
+                if plain or not options.groups or where is not None
+                else schema.placement_problem(
+                    model, row["layers"], group, row["placement"] or base["placement"]
+                )
             )
             if problem:
                 raise OptionError(f"--group {group}: {problem}")
@@ -201,6 +204,8 @@ def _rows(suite: Suite, options: Options) -> list[tuple[str, dict[str, Any]]]:
                 "solver": spec,
                 "group": group,
             }
+            if row["norm"] != "bn":
+                fields |= {"placement": row["placement"] or base["placement"], "where": where}
             label = (
                 row["label"]
                 or f"{_model_label(model)}-{schema.LABELS.get(row['norm'], row['norm'])}"
@@ -210,6 +215,8 @@ def _rows(suite: Suite, options: Options) -> list[tuple[str, dict[str, Any]]]:
                 if len(counts[model, row["norm"]]) > 1 and not row["label"]
                 else ""
             )
+            if not row["label"] and fields.get("placement", DEFAULT) != DEFAULT:
+                label += f" ({fields['placement']} placement)"
             label += f" [{spec}]" if spec and len(specs) > 1 else ""
             label += f" G={group}" if several_groups and not plain else ""
             names = (
@@ -229,6 +236,7 @@ def _rows(suite: Suite, options: Options) -> list[tuple[str, dict[str, Any]]]:
 def _solvers(suite: Suite, options: Options) -> Iterator[Group]:
     base = options.over("base", {**suite.base, **(suite.full if options.full else {})})
     _refuse("--layout", options.layouts, "solvers")
+    _refuse("--image", options.images, "solvers")
     _refuse(f"--{options.which_batches}", options.which_batches, "solvers")
     _refuse("--nproc", options.worlds, "solvers")
     listed = options.solvers or base["solver"] or solvers.names()

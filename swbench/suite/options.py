@@ -17,7 +17,8 @@ class Option:
 
     `name` is the attribute of `Options` that it sets. `check` says what a value may be; None makes
     it a switch. `written` names a form of value that is more than a word or a list: `dtypes`,
-    `duration`, `percent` or `solvers`. A switch with a `choice` sets its attribute to that.
+    `duration`, `images`, `percent` or `solvers`. A switch with a `choice` sets its attribute to
+    that.
     `overrides` is the value of a suite that it replaces, if there is just one: `base.mode` for the
     key `mode` of `[network]` or `[solvers]`, `protocol.seed` for one of `[protocol]`.
     """
@@ -108,6 +109,13 @@ class Selection:
             )
         },
     )
+    images: tuple[tuple[int, int], ...] | None = _option(
+        "--image",
+        "Image sizes in pixels instead of the suite's: 224, or 224x160 (height, width).",
+        Field(many=True, **schema.IMAGE),
+        written="images",
+        overrides="base.image",
+    )
     groups: tuple[int, ...] | None = _option(
         "--group",
         "Whitening group sizes (in a solver suite: matrix sizes) instead of the suite's.",
@@ -140,9 +148,27 @@ class Selection:
 @dataclass(frozen=True, kw_only=True)
 class Options(Selection):
     """Overrides of a suite: what of it is measured, and how. `target_ci` is a half-width on the
-    log-ratio, `budget_s` seconds. `full` turns a solver suite's full grid on.
+    log-ratio, `budget_s` seconds. `full` turns a solver suite's full grid on. `model` stands for a
+    suite: that network with `norms` at the sites that `where` chooses.
     """
 
+    model: str | None = _option(
+        "--model",
+        "A network instead of a SUITE: timm:NAME, torchvision:NAME, package.module:callable "
+        "(imported because you name it here), or one of `list models`.",
+        Field(kind=str),
+    )
+    norms: tuple[str, ...] | None = _option(
+        "--norm",
+        "With --model: the norms to measure, beside its own.  [default: bw,swa,swb]",
+        _text(check=schema.norm_problem),
+    )
+    where: str | None = _option(
+        "--where",
+        "With --model: which of its norms are replaced: numbers, globs over module paths, every=6, "
+        "'channels<=1024', '!*downsample*' to leave out.  [default: all]",
+        Field(kind=str),
+    )
     iterations: int | None = _option(
         "--iterations",
         "Rounds in all.  [default: the suite's, 100]",

@@ -65,14 +65,25 @@ def solver_problem(spec: str) -> str | None:
     return None
 
 
-def placement_problem(model: str, layers: int, group: int) -> str | None:
-    """Why `model` cannot have `layers` whitened sites with groups of `group` channels; None if it
-    can.
+def norm_problem(name: str) -> str | None:
+    """What is wrong with the name of a norm; None if nothing is."""
+    try:
+        norms.TABLE.check(name)
+    except UnknownName as problem:
+        return str(problem)
+    return None
+
+
+def placement_problem(
+    model: str, layers: int, group: int, kind: str = models.DEFAULT
+) -> str | None:
+    """Why `model` cannot have `layers` whitened sites, in the placement of that kind, with groups
+    of `group` channels; None if it can.
 
     The one place to ask the models' placement rules.
     """
     try:
-        models.placement(model, layers)
+        models.placement(model, layers, kind)
         models.check_group(model, group)
     except OptionError as problem:
         return str(problem)
@@ -136,6 +147,7 @@ def network_keys() -> dict[str, Field]:
     """The keys of `[network]`; its lists expand to their product."""
     return {
         "model": Field(kind=str, required=True, choices=models.names()),
+        "placement": Field(kind=str, default=models.DEFAULT, choices=models.KINDS),
         "classes": Field(kind=int, default=1000, low=1, high=1_000_000),
         "image": Field(many=True, required=True, **IMAGE),
         "batch": Field(many=True, by_device=True, default=(1,), **BATCH),
@@ -152,13 +164,14 @@ def network_keys() -> dict[str, Field]:
 
 
 def row_keys() -> dict[str, Field]:
-    """The keys of one `[[rows]]` entry; `model`, `solver` and `group` go before those of
-    `[network]`.
+    """The keys of one `[[rows]]` entry; `model`, `placement`, `solver` and `group` go before those
+    of `[network]`.
     """
     return {
         "norm": Field(kind=str, required=True, choices=norms.names()),
         "model": Field(kind=str, choices=models.names()),
         "layers": Field(default=0, **LAYERS),
+        "placement": Field(kind=str, choices=models.KINDS),
         "solver": Field(kind=str, check=solver_problem),
         "group": Field(**GROUP),
         "label": Field(kind=str),

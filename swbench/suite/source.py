@@ -162,7 +162,10 @@ def _row(row: dict[str, Any], base: dict[str, Any], path: str, problems: Problem
         )
     elif row["norm"] != "bn" and (model := row["model"] or base.get("model")):
         problem = schema.placement_problem(
-            model, row["layers"], 1 if plain else row["group"] or base["group"]
+            model,
+            row["layers"],
+            1 if plain else row["group"] or base["group"],
+            row["placement"] or base["placement"],
         )
         if problem:
             problems.append(f"{path}: {problem}")

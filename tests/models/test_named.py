@@ -1,0 +1,154 @@
+"""Networks named on the command line are imported when they are built, and by nothing else."""
+
+import sys
+
+import pytest
+from torch import nn
+
+from swbench import models, plugins
+from swbench.errors import OptionError
+from swbench.models import named
+from swbench.models.describe import describe, try_out
+
+MODULE = """
+import torch
+from torch import nn
+
+class Tokens(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.norm = nn.Embedding(10, 16), nn.BatchNorm2d(16)
+
+    def forward(self, tokens, scale):
+        x = self.embed(tokens).permute(0, 2, 1)[..., None]
+        return {"map": self.norm(x) * scale.mean()}
+
+def tokens():
+    return Tokens()
+
+def inputs(batch, image, generator):
+    return (
+        torch.randint(10, (batch, image[0]), generator=generator),
+        torch.randn(batch, image[1], generator=generator),
+    )
+
+tokens.inputs = inputs
+
+def plain():
+    return nn.Sequential(nn.Conv2d(3, 16, 1), nn.BatchNorm2d(16))
+
+def broken():
+    raise RuntimeError("first line\\nthe weights\\nare not here")
+
+def not_a_network():
+    return 3
+
+def frozen_output():
+    return nn.Sequential(nn.Conv2d(3, 16, 1), nn.BatchNorm2d(16)).requires_grad_(False)
+"""
+
+
+@pytest.fixture(autouse=True)
+def forgotten(monkeypatch):
+    monkeypatch.setattr(plugins, "_models", {})
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    (tmp_path / "nets_of_a_test.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield "nets_of_a_test"
+    sys.modules.pop("nets_of_a_test", None)
+
+
+def given(model):
+    plugins.load(plugins.from_json(plugins.to_json([named.named(model)])))
+    return model
+
+
+@pytest.mark.parametrize("model", ["timm:resnet18", "torchvision:resnet18", "m:plain"])
+def test_a_name_imports_nothing_unless_the_command_line_gave_it(model, module):
+    model = model.replace("m:", f"{module}:")
+    with pytest.raises(OptionError, match="no suite and no stored run imports anything"):
+        models.build(model)
+    assert module not in sys.modules
+
+
+@pytest.mark.parametrize("model", ["timm:resnet18", "torchvision:resnet18"])
+def test_packages_give_their_networks(model):
+    network = models.build(given(model), "bw", where="every=6,!*downsample*")
+    whitened = [p for p, m in network.named_modules() if hasattr(m, "running_cov")]
+    assert whitened == ["bn1", "layer2.0.bn1", "layer3.1.bn1"]
+    assert len(network.fc.weight) == 1000
+    with pytest.raises(OptionError, match=r"chooses 3 norms of .*resnet18, not 4"):
+        models.build(model, "bw", 4, where="every=6,!*downsample*")
+
+
+def test_a_module_of_ones_own_gives_its_network_and_its_inputs(module):
+    model = given(f"{module}:tokens")
+    rows = describe(model, 0, (5, 7))
+    assert [(row.path, row.height, row.width, row.matrices) for row in rows] == [("norm", 5, 1, 1)]
+    try_out(model, 2, (5, 7))
+    tokens, scale = models.inputs(model, 3, (5, 7))
+    assert (tokens.shape, scale.shape) == ((3, 5), (3, 7))
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("timm:resnet5O", r"timm has no model 'resnet5O'\. Did you mean 'resnet50'"),
+        ("timm:hf-hub:a/b", "timm has no model"),
+        ("torchvision:resnet1", r"torchvision has no model 'resnet1'\. Did you mean 'resnet18'"),
+        ("tim:resnet50", r"no module is called 'tim'\. Did you mean 'timm'"),
+        ("nets_of_a_test:plane", r"no callable 'plane'\. Did you mean 'plain'"),
+        ("nets_of_a_test:", "write timm:NAME, torchvision:NAME or package.module:callable"),
+        ("a-b:c", "write timm:NAME"),
+        ("no.such.module:c", "no module is called 'no'"),
+    ],
+)
+def test_what_is_not_there_is_one_line(model, words, module):
+    with pytest.raises(OptionError, match=words) as raised:
+        named.named(model)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("package", named.PACKAGES)
+def test_a_package_that_is_not_installed_is_told_with_the_line_that_installs_it(
+    package, monkeypatch
+):
+    found = named.importlib.util.find_spec
+    monkeypatch.setattr(
+        named.importlib.util, "find_spec", lambda name: None if name == package else found(name)
+    )
+    with pytest.raises(OptionError, match=f"{package} is not installed; pip install {package}"):
+        named.named(f"{package}:resnet18")
+
+
+def test_a_networks_own_error_is_its_last_line(module):
+    with pytest.raises(OptionError, match=r"building it fails: RuntimeError: are not here$"):
+        models.build(given(f"{module}:broken"))
+    with pytest.raises(OptionError, match=r"gives a int, not a torch\.nn\.Module"):
+        models.build(given(f"{module}:not_a_network"))
+    with pytest.raises(OptionError, match="a call with 1 image of 2x2 fails: ValueError: Expected"):
+        try_out(given("timm:resnet18"), 1, (2, 2))
+    with pytest.raises(OptionError, match="no backward pass to measure"):
+        try_out(given(f"{module}:frozen_output"), 1, (8, 8))
+
+
+def test_a_module_that_was_edited_since_is_refused(module, tmp_path):
+    model = given(f"{module}:plain")
+    assert isinstance(models.build(model), nn.Sequential)
+    (tmp_path / "nets_of_a_test.py").write_text(MODULE + "# edited\n")
+    with pytest.raises(OptionError, match="changed since the run began"):
+        models.build(model)
+
+
+def test_a_run_keeps_what_the_model_was():
+    assert plugins.digests([named.named("timm:resnet18")]) == {
+        "model timm:resnet18": f"timm {named.imported('timm').__version__}"
+    }
+
+
+def test_a_network_without_batch_normalisation_says_so():
+    with pytest.raises(OptionError, match=r"timm:convnext_atto has no batch norm.*LayerNorm2d"):
+        models.build(given("timm:convnext_atto"), "swa")
