@@ -1,13 +1,15 @@
 """Builds the optional native kernels: one source for each instruction set the compiler knows, one
-library; see swbench/native/.
+library; see swbench/native/. Copies the suites and the supplement's tables into the package.
 """
 
 import platform
 import runpy
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 from setuptools.errors import CompileError
 
 SOURCE = Path("swbench/native/src")
@@ -34,11 +36,11 @@ class BuildKernels(build_ext):
         if platform.machine().lower() in ("x86_64", "amd64"):
             sets = {**X86, **sets}
         objects, defines = [], [("SOURCES", DIGEST)]
-        for name, (width, flags) in sets.items():
+        with ThreadPoolExecutor() as pool:  # of compilers, which are processes
+            compiled = {name: pool.submit(self._set, name, *sets[name]) for name in sets}
+        for name, job in compiled.items():
             try:
-                objects += self._compile(
-                    "isa.c", [*FLAGS, *FAST, *flags], name, [("ISA", name), ("VL", str(width))]
-                )
+                objects += job.result()
             except CompileError:
                 if name == "generic":
                     raise
@@ -58,6 +60,11 @@ class BuildKernels(build_ext):
         target.parent.mkdir(parents=True, exist_ok=True)
         self.compiler.link_shared_object(objects, str(target), libraries=["m"])
 
+    def _set(self, name: str, width: int, flags: list[str]) -> list[str]:
+        """The kernels for one instruction set, with vectors of `width` numbers."""
+        macros = [("ISA", name), ("VL", str(width))]
+        return self._compile("isa.c", [*FLAGS, *FAST, *flags], name, macros)
+
     def _compile(
         self, source: str, flags: list[str], folder: str, macros: list[tuple[str, str]]
     ) -> list[str]:
@@ -65,6 +72,36 @@ class BuildKernels(build_ext):
         return self.compiler.compile(
             [str(SOURCE / source)], output_dir=output, macros=macros, extra_postargs=flags
         )
+
+
+class BuildPackage(build_py):
+    """Adds to the package what lies beside it in a checkout, where people look for it; see
+    swbench/shipped.py. An editable installation reads it there.
+    """
+
+    def run(self) -> None:
+        """Build the package, then copy."""
+        super().run()
+        if not self.editable_mode:
+            for source, target in self._shipped().items():
+                self.mkpath(str(Path(target).parent))
+                self.copy_file(source, target)
+
+    def get_source_files(self) -> list[str]:
+        """With what an sdist needs to build the same package."""
+        return [*super().get_source_files(), *self._shipped()]
+
+    def get_outputs(self, include_bytecode: bool = True) -> list[str]:
+        """With the copies, for those who ask what was installed."""
+        return [*super().get_outputs(include_bytecode), *self._shipped().values()]
+
+    def _shipped(self) -> dict[str, str]:
+        places = runpy.run_path("swbench/shipped.py")["IN_CHECKOUT"]
+        return {
+            str(path): str(Path(self.build_lib, "swbench", "shipped", name, path.name))
+            for name, place in places.items()
+            for path in sorted(Path(place).iterdir())
+        }
 
 
 setup(
@@ -75,5 +112,5 @@ setup(
             optional=True,
         )
     ],
-    cmdclass={"build_ext": BuildKernels},
+    cmdclass={"build_ext": BuildKernels, "build_py": BuildPackage},
 )
