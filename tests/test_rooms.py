@@ -12,7 +12,7 @@ import swbench
 PACKAGE = Path(swbench.__file__).parent
 
 ORDER = [
-    ["errors", "garbage", "registry", "plugins", "formatting", "shipped"],
+    ["errors", "garbage", "registry", "plugins", "formatting", "program", "shipped"],
     ["case", "result", "plan"],
     ["stats"],
     ["native"],

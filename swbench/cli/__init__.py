@@ -10,9 +10,10 @@ def main() -> None:
     try:
         from swbench.cli.app import start
         from swbench.cli.signals import ignore
-        from swbench.cli.streams import open_closed, settle
+        from swbench.cli.streams import hold_everything, open_closed, settle
 
         open_closed()
+        hold_everything()
         code = start(sys.argv[1:])
         ignore()
         settle()

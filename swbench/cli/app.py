@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import click
 
-from swbench import __version__
+from swbench import __version__, program
 from swbench.cli.signals import orderly
 from swbench.cli.streams import drop, tell
 from swbench.errors import SwbenchError, near_miss, printable
@@ -74,18 +74,34 @@ class _Commands(click.Group):
         return super().resolve_command(ctx, args)
 
 
+def _version(ctx: click.Context) -> None:
+    from swbench.machine.software import packages
+    from swbench.native import library
+
+    torch = f"torch {found}" if (found := packages()["torch"]) else "no torch"
+    click.echo(f"{program.NAME} {__version__}, {torch}, {library.summary()}")
+    ctx.exit()
+
+
 @click.group(
     cls=_Commands,
     invoke_without_command=True,
     subcommand_metavar="COMMAND [ARGS]...",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
-@click.version_option(__version__, prog_name="swbench")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=lambda ctx, _, asked: _version(ctx) if asked else None,
+    help="Show the versions of swbench and torch, and the native kernels; then exit.",
+)
 @click.pass_context
 def _group(ctx: click.Context) -> int | None:
     """Measure what whitening costs in deep networks.
 
-    `bench.py SUITE` is short for `bench.py run SUITE`. RUN is a path, an id, or `latest`.
+    A SUITE alone is short for `run SUITE`. RUN is a path, an id, or `latest`.
     Tables go to stdout, everything else to stderr.
     """
     if ctx.invoked_subcommand is None:
@@ -101,7 +117,8 @@ def start(arguments: Sequence[str]) -> int:
     with orderly():
         try:
             code = (
-                _group.main(args=list(arguments), prog_name="bench.py", standalone_mode=False) or 0
+                _group.main(args=list(arguments), prog_name=program.name(), standalone_mode=False)
+                or 0
             )
             sys.stdout.flush()  # here, where a full disk behind it can still be told
             return code

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from swbench import store, suite
+from swbench import program, store, suite
 from swbench.cli.streams import tell
 from swbench.errors import NodeLost, ResumeRefused, StoreError, SwbenchError, printable
 from swbench.plan import Plan
@@ -290,7 +290,7 @@ FLAGS = (
 
 
 def _command(name: str, names: Sequence[str]) -> str:
-    """What the user typed after `bench.py`, with the suite `name` alone where several `names` were
+    """What the user typed, with the suite `name` alone where several `names` were
     typed.
     """
     import shlex
@@ -318,13 +318,13 @@ def _command(name: str, names: Sequence[str]) -> str:
                 str(here.nodes),
                 "--nproc-per-node",
                 str(here.local_world),
-                "bench.py",
+                *program.after_torchrun(),
                 *kept,
             ]
         )
     if here and "--nproc" not in typed:
         kept += ["--nproc", str(here.world)]
-    return shlex.join(["python", "bench.py", *kept])
+    return shlex.join([*program.words(), *kept])
 
 
 def _announce(plan: Plan) -> None:

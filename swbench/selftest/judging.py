@@ -5,6 +5,7 @@ intervals: no clock, no process.
 import statistics
 from collections.abc import Sequence
 
+from swbench import program
 from swbench.result import FORWARD, FORWARD_BACKWARD, Round
 from swbench.selftest.outcome import FAILED, INCONCLUSIVE, PASSED, Outcome
 from swbench.selftest.simulation import Coverage
@@ -33,8 +34,8 @@ told from one of 4.5 %.
 """
 
 CALM = (
-    "end other programs or wait until they are done, then run it again; `python bench.py "
-    "doctor` names what is in the way"
+    "end other programs or wait until they are done, then run it again; "
+    f"`{program.command()} doctor` names what is in the way"
 )
 
 SPIN_SHARE, SPIN_S = 0.002, 20e-6

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import swbench
+from swbench import program
 from swbench.errors import SchemaTooNew, StoreError, UnknownName
 from swbench.store.files import cannot, read_json
 from swbench.store.shapes import fits
@@ -99,7 +100,7 @@ def find(results: str | Path, ref: str | Path) -> Path:
 
 def none(results: str | Path) -> str:
     """What to say where a results folder has no run."""
-    return f"there is no run in {results} yet; `python bench.py imagenet` makes one"
+    return f"there is no run in {results} yet; `{program.command()} imagenet` makes one"
 
 
 def runs(results: str | Path) -> tuple[Summary, ...]:
