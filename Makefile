@@ -25,6 +25,7 @@ lint: $(STAMP)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff check --preview --select PLW1514 swbench benchmarks
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/basedpyright
 	$(VENV)/bin/clang-format --dry-run --Werror swbench/native/src/*.[ch]
 
 # Long checks, left out of `make test`.

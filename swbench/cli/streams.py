@@ -4,6 +4,7 @@ or of an encoding that holds less than the tables say.
 
 import codecs
 import contextlib
+import io
 import os
 import sys
 import unicodedata
@@ -49,7 +50,7 @@ def hold_everything() -> None:
     codecs.register_error("stand-in", _replaced)
     codecs.register(_plain)
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a notebook's or a test's need not
+        if isinstance(stream, io.TextIOWrapper):  # a notebook's or a test's need not be
             only_ascii = codecs.lookup(stream.encoding).name == "ascii"
             stream.reconfigure(encoding="plain" if only_ascii else None, errors="stand-in")
 
