@@ -8,7 +8,8 @@ from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
-from swbench.case import BASELINE, AnyCase, case_from_json
+from swbench import codec
+from swbench.case import BASELINE, AnyCase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,17 +91,6 @@ class Group:
         }
         return found | ({"fallback_of": self.fallback_of} if self.fallback_of is not None else {})
 
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Group":
-        """The group that `to_json` wrote."""
-        cases = tuple(case_from_json(c) for c in data["cases"])
-        return cls(
-            name=data["name"],
-            cases=cases,
-            rows=tuple(data["rows"]),
-            fallback_of=data.get("fallback_of"),
-        )
-
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -151,12 +141,5 @@ class Plan:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Plan":
-        """The plan that `to_json` wrote."""
-        return cls(
-            **{
-                **data,
-                "groups": tuple(Group.from_json(g) for g in data["groups"]),
-                "metrics": tuple(data["metrics"]),
-                "protocol": Protocol(**data["protocol"]),
-            }
-        )
+        """The plan that `to_json` wrote. Raises ValueError for anything else."""
+        return codec.read(data, cls)

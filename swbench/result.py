@@ -2,20 +2,17 @@
 belong to.
 """
 
-import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
-OK, OUT_OF_MEMORY, UNSUPPORTED, CRASHED, TIMED_OUT = (
-    "ok",
-    "out_of_memory",
-    "unsupported",
-    "crashed",
-    "timed_out",
-)
-STATUSES = (OK, OUT_OF_MEMORY, UNSUPPORTED, CRASHED, TIMED_OUT)
+from swbench.codec import AnyFloat, Count, any_float
+
+Status = Literal["ok", "out_of_memory", "unsupported", "crashed", "timed_out"]
 """Failure is data: a cell that failed keeps its status and cause, and the table prints them."""
+
+STATUSES = get_args(Status)
+OK, OUT_OF_MEMORY, UNSUPPORTED, CRASHED, TIMED_OUT = STATUSES
 
 FAILURES = (OUT_OF_MEMORY, CRASHED, TIMED_OUT)
 """Statuses that make a run exit with 3; an unsupported cell does not."""
@@ -66,7 +63,11 @@ class Measurement:
 
     metric: str
     unit: str
-    samples: tuple[float, ...]
+    samples: tuple[AnyFloat, ...]
+
+    def to_json(self) -> tuple[Any, ...]:
+        """A list in JSON: metric, unit and samples."""
+        return self.metric, self.unit, tuple(map(any_float, self.samples))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,9 +81,9 @@ class Round:
     """
 
     group: str
-    replicate: int
+    replicate: Count
     attempt: str
-    index: int
+    index: Count
     order: tuple[str, ...]
     samples: dict[str, dict[str, float]]
     disturbance: dict[str, float] = field(default_factory=dict)
@@ -104,14 +105,10 @@ class Round:
             sum(map(call_s, self.samples.values())) if wall_s is None else wall_s
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready values of all fields."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Round":
-        """The round that `to_json` wrote."""
-        return cls(**{**data, "order": tuple(data["order"])})
+    def check(self, cases: Set[str]) -> None:
+        """Raises ValueError where it has a case that is not in `cases` or not in its order."""
+        if not cases >= set(self.order) >= self.samples.keys() | self.blocks.keys():
+            raise ValueError("a round with a case that is not of its group")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +126,7 @@ class Result:
     group: str
     replicate: int
     attempt: str
-    status: str = OK
+    status: Status = OK
     detail: str = ""
     measurements: tuple[Measurement, ...] = ()
     chosen: dict[str, str] = field(default_factory=dict)
@@ -146,18 +143,6 @@ class Result:
     def samples(self, metric: str) -> tuple[float, ...]:
         """The samples of `metric`; empty where it was not measured."""
         return next((m.samples for m in self.measurements if m.metric == metric), ())
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready values of all fields."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Result":
-        """The result that `to_json` wrote."""
-        measured = tuple(
-            Measurement(m["metric"], m["unit"], tuple(m["samples"])) for m in data["measurements"]
-        )
-        return cls(**{**data, "measurements": measured, "also": tuple(data.get("also", ()))})
 
 
 def paired(results: Iterable[Result]) -> dict[str, str]:

@@ -17,18 +17,45 @@ from swbench.errors import SwbenchError, near_miss, printable
 from swbench.garbage import uncollected
 
 COMMANDS = {
-    "run": "swbench.cli.run:run",
-    "list": "swbench.cli.listing:list_",
-    "check": "swbench.cli.check:check",
-    "show": "swbench.cli.reports:show",
-    "export": "swbench.cli.reports:export",
-    "plot": "swbench.cli.reports:plot",
-    "compare": "swbench.cli.reports:compare",
-    "predict": "swbench.cli.predict:predict",
-    "profile": "swbench.cli.profile:profile",
-    "doctor": "swbench.cli.trust:doctor",
-    "selftest": "swbench.cli.trust:selftest",
+    "run": (
+        "swbench.cli.run:run",
+        "Measure SUITE (a name from `list suites`, or a TOML file) and print its table.",
+    ),
+    "list": (
+        "swbench.cli.listing:list_",
+        "List suites, models, norms, solvers, probes (what can be measured) or runs.",
+    ),
+    "check": (
+        "swbench.cli.check:check",
+        "Check suite files (or suites by name) and say what they would measure.",
+    ),
+    "show": ("swbench.cli.reports:show", "Print the table of stored runs again."),
+    "export": ("swbench.cli.reports:export", "Write the table of a stored run as files."),
+    "plot": ("swbench.cli.reports:plot", "Draw the plots that a stored run allows."),
+    "compare": (
+        "swbench.cli.reports:compare",
+        "Compare run B with run A, cell by cell; `compare RUN paper` sets a run beside the "
+        "supplement.",
+    ),
+    "predict": (
+        "swbench.cli.predict:predict",
+        "Predict what the normalisation layers of RUN would spend in communication on 8, 64 and "
+        "1024 devices.",
+    ),
+    "profile": (
+        "swbench.cli.profile:profile",
+        "Show where the time of one row of SUITE goes: `profile imagenet --only swa-7`.",
+    ),
+    "doctor": (
+        "swbench.cli.trust:doctor",
+        "Say what this machine can measure, what would spoil it, and the fix for each.",
+    ),
+    "selftest": (
+        "swbench.cli.trust:selftest",
+        "Let the instrument measure things of known size, before a table is believed.",
+    ),
 }
+"""Name -> where the command is, and what it does. Its module is imported when it is used."""
 
 READING = ("show", "export", "compare")
 """Commands that load results, print and end."""
@@ -45,12 +72,23 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        module, _, attribute = COMMANDS[name].partition(":")
+        module, _, attribute = COMMANDS[name][0].partition(":")
         if name in READING:
             # many small objects and no cycles: collecting them doubles the time a large store takes
             # to load
             ctx.with_resource(uncollected())
         return getattr(importlib.import_module(module), attribute)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The table's own words, so that `--help` imports no command."""
+        limit = formatter.width - 6 - max(map(len, COMMANDS))
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [
+                    (name, click.Command(name, help=words).get_short_help_str(limit))
+                    for name, (_, words) in COMMANDS.items()
+                ]
+            )
 
     def invoke(self, ctx: click.Context) -> int:
         try:

@@ -103,7 +103,7 @@ def _lines(kind: str, results: str) -> list[str]:
 
         return list(solvers.names())
     if kind == "probes":
-        from swbench.suite.vocabulary import METRICS
+        from swbench.suite.schema import METRICS
 
         return [f"{name:12s} {words}" for name, words in METRICS.items()]
     from swbench import store

@@ -6,10 +6,9 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import attrs
 
 from swbench import program, store, suite
 from swbench.cli.streams import tell
@@ -58,7 +57,7 @@ def measure(
         )
         processes = min(processes, options.per_node or processes)
         said = tell if allow_busy else lambda text: None
-        options = attrs.evolve(
+        options = replace(
             options,
             devices=devices.check(
                 options.devices, allow_busy=allow_busy or dry_run, processes=processes, tell=said

@@ -1,10 +1,16 @@
-"""Command-line values that are more than a word: lists, percentages, durations."""
+"""The options of a suite as those of a command, and command-line values that are more than a word:
+lists, percentages, durations.
+"""
 
 import math
 import re
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import click
+
+from swbench.errors import OptionError
+from swbench.suite.options import Option, Selection, declared
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -112,6 +118,53 @@ class Duration(click.ParamType):
         if seconds <= 0:
             self.fail(f"{value!r} must be a time such as 90s, 10m or 1.5h", param, ctx)
         return seconds
+
+
+_WRITTEN = {
+    "dtypes": DtypeList(),
+    "duration": Duration(),
+    "percent": Percent(),
+    "solvers": SolverList(),
+}
+
+
+def suite_options(kind: type[Selection]) -> Callable[[Any], Any]:
+    """A decorator that gives a command the options of `kind`: `Selection`, or `Options` for those
+    that say how to measure as well.
+    """
+
+    def decorate(command: Any) -> Any:
+        for one in reversed(tuple(declared(kind))):
+            command = _click_option(one)(command)
+        return command
+
+    return decorate
+
+
+def _click_option(one: Option) -> Callable[[Any], Any]:
+    if one.choice:
+        return click.option(
+            one.flag, is_flag=True, expose_value=False, callback=_choosing(one), help=one.help
+        )
+    if one.check is None:
+        return click.option(one.flag, one.name, is_flag=True, help=one.help)
+    kind = CommaList(one.check.kind) if one.check.many else one.check.kind
+    return click.option(one.flag, one.name, type=_WRITTEN.get(one.written, kind), help=one.help)
+
+
+def _choosing(one: Option) -> Callable[[click.Context, click.Parameter, bool], None]:
+    """Sets `one.name` to its choice. click would take the last of two such flags without a word."""
+
+    def choose(ctx: click.Context, param: click.Parameter, given: bool) -> None:
+        before = ctx.params.setdefault(one.name, None)
+        if given and before is not None:
+            raise OptionError(
+                "--until-fits and --every-batch contradict each other; leave one of them out"
+            )
+        if given:
+            ctx.params[one.name] = one.choice
+
+    return choose
 
 
 plugin_option = click.option(

@@ -1,120 +1,135 @@
-"""`predict`: what communication would cost on more devices than there are, fitted to a stored run,
-and called a prediction throughout.
+"""`predict`: what the ranks of a training step hand to torch.distributed, layer by layer, and the
+time that a latency and a bandwidth imply for it.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from swbench.case import CONTROL, Case, device_kind
+from swbench.cli.options import CommaList, plugin_option
 from swbench.errors import OptionError
+from swbench.plan import Plan
 
 if TYPE_CHECKING:
-    from swbench.report.link import Link
-    from swbench.report.scaling import Check, Prediction
+    from swbench.probes.step_collectives import Collective
+
+
+class Quantity(click.ParamType):
+    """A number with one of `units`, which say what they are in SI units: `5us`, `25GB/s`."""
+
+    def __init__(self, name: str, units: Mapping[str, float]) -> None:
+        self.name, self._units = name, units
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(\S+)", value.strip())
+        if match is None or match[2] not in self._units or not float(match[1]):
+            self.fail(
+                f"{value!r} must be a number above 0 and one of {', '.join(self._units)}",
+                param,
+                ctx,
+            )
+        return float(match[1]) * self._units[match[2]]
+
+
+_LATENCY = Quantity("latency", {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0})
+_BANDWIDTH = Quantity(
+    "bandwidth", {"kB/s": 1e3, "MB/s": 1e6, "GB/s": 1e9, "Mbit/s": 1.25e5, "Gbit/s": 1.25e8}
+)
 
 
 @click.command("predict")
-@click.argument("ref", metavar="RUN")
+@click.argument("ref", metavar="SUITE|RUN")
 @click.option("--results", default="results", show_default=True, help="Folder that holds the runs.")
-def predict(ref: str, results: str) -> int:
-    """Predict what the normalisation layers of RUN would spend in communication on 8, 64 and 1024
-    devices.
-    """
-    from swbench import store
-    from swbench.report import scaling
+@click.option("--device", "devices", type=CommaList(), help="Devices of a SUITE.  [default: cpu]")
+@click.option(
+    "--nproc",
+    "worlds",
+    type=CommaList(int),
+    default="8,64,1024",
+    show_default=True,
+    help="Numbers of ranks.",
+)
+@click.option("--latency", "latency_s", type=_LATENCY, help="Of one message between ranks: 5us.")
+@click.option("--bandwidth", "bytes_per_s", type=_BANDWIDTH, help="Of a rank's link: 25GB/s.")
+@plugin_option
+def predict(
+    ref: str,
+    results: str,
+    devices: tuple[str, ...] | None,
+    worlds: tuple[int, ...],
+    latency_s: float | None,
+    bytes_per_s: float | None,
+    plugins: tuple[str, ...],
+) -> int:
+    """Account for what the ranks of a training step send, layer by layer, from shapes alone.
 
-    run = store.load(store.find(results, ref))
-    points = scaling.measured(run)
-    if not points:
-        raise OptionError(
-            f"{ref} measured no communication; run a suite with --nproc 2 or more, "
-            "or suite scaling-devices"
-        )
-    try:
-        links = scaling.links(points)
-    except ValueError as problem:
-        raise OptionError(
-            f"{ref} cannot be predicted from: {problem}; run it again with --nproc 2 or more"
-        ) from None
-    checks = scaling.check(run, links)
+    With --latency and --bandwidth, the time that these imply. Nothing is measured or fitted.
+    """
+    from swbench import plugins as plugin_files
+
+    if (latency_s is None) != (bytes_per_s is None):
+        raise OptionError("--latency and --bandwidth belong together; give both or neither")
+    if min(worlds) < 2:
+        raise OptionError(f"--nproc {min(worlds)} sends nothing; give 2 or more")
+    plugin_files.load(plugins)
+    networks = _networks(_plan(ref, results, devices))
+    from swbench.probes.step_collectives import step_collectives
+
+    link = None if latency_s is None else (latency_s, bytes_per_s)
     click.echo(
-        "PREDICTION, not a measurement: seconds a step that normalisation layers "
-        "communicate, on links like those measured, ranks never late."
+        "Collectives of a training step and the bytes that each rank hands to them; then, for "
+        "each number of ranks, "
+        + ("bytes that each sends." if link is None else "seconds: tree … ring, one by one.")
     )
-    for line in (*_marks(links, checks), *map(_fitted, links.values())):
-        click.echo(line)
-    if any(len(link.worlds) == 1 for link in links.values()):
-        click.echo(
-            "Among one number of processes a call cannot be told from its steps, so the "
-            "ranges are wide; --nproc 2,4,8 narrows them."
-        )
-    _echo_checks(checks)
-    _echo_predictions(scaling.predict(run, links), scaling.WORLDS)
+    for heading, case in networks.items():
+        _echo(heading, step_collectives(case), worlds, link)
     return 0
 
 
-def _marks(links: Mapping[str, "Link"], checks: Iterable["Check"]) -> Iterable[str]:
-    """What a reader must know before the first number."""
-    from swbench.report.scaling import DOES_NOT_HOLD, EXPLAINED, UNRELIABLE
+def _plan(ref: str, results: str, devices: tuple[str, ...] | None) -> Plan:
+    from swbench import store, suite
 
-    if (error := max(link.error for link in links.values())) > UNRELIABLE:
-        yield (
-            f"! UNRELIABLE: the fit misses points that were left out by {error:.0%}; take no "
-            "number below for more than its order of magnitude."
-        )
-    known = [one for one in checks if one.exposed_s is not None]
-    if failed := [one for one in known if one.verdict == DOES_NOT_HOLD]:
-        yield (
-            f"! DOES NOT HOLD HERE: {len(failed)} of {len(known)} rows cost more than "
-            f"{EXPLAINED:g}× or less than 1/{EXPLAINED:g} of what is predicted of them "
-            "on the processes they were measured on; what a link does not explain is ranks "
-            "that wait for each other or for a core."
-        )
+    if ref in suite.names() or ref.endswith(".toml"):
+        return suite.expand(suite.load(ref), suite.Options.of(devices=devices))
+    return store.load(store.find(results, ref)).plan
 
 
-def _fitted(link: "Link") -> str:
-    bandwidth = f"{1e-9 / link.byte_s:.3g} GB/s" if link.byte_s else "bandwidth too high to tell"
-    step = f" and {link.step_s * 1e6:.3g} µs a step" if len(link.worlds) > 1 else ""
-    return (
-        f"{link.kind} among {', '.join(map(str, link.worlds))} processes: "
-        f"{link.call_s * 1e6:.3g} µs a call{step}, {bandwidth}; "
-        f"points left out are missed by {link.error:.0%} (root mean square), {link.worst:.0%} "
-        "at most."
-    )
+def _networks(plan: Plan) -> dict[str, Case]:
+    """One case of each network of `plan`, by what is said of it. Raises OptionError for solvers."""
+    found: dict[str, Case] = {}
+    for group in plan.groups:
+        for case, row in zip(group.cases, group.rows, strict=True):
+            if case.kind != Case.kind:
+                raise OptionError(f"{plan.suite} measures solvers, which send nothing")
+            if case.role != CONTROL:
+                heading = f"{row} ({case.model}, {case.dtype}, {device_kind(case.device)})"
+                found.setdefault(heading, case)
+    return found
 
 
-def _echo_checks(checks: Iterable["Check"]) -> None:
-    click.echo(
-        f"\n{'Where it was measured':32}{'Processes':>10}{'Batch':>7}"
-        f"{'predicted, s':>14}{'measured, s':>22}"
-    )
-    for one in checks:
-        measured = "" if one.exposed_s is None else f"{one.exposed_s:.3g} ± {one.noise_s:.2g}"
-        click.echo(
-            f"{one.row:32}{one.world:>10}{one.batch:>7}"
-            f"{f'{one.predicted_s:.3g}':>14}{measured:>22}  {one.verdict}"
-        )
+def _echo(
+    heading: str,
+    collectives: Sequence["Collective"],
+    worlds: Sequence[int],
+    link: tuple[float, float] | None,
+) -> None:
+    by_source: dict[str, list[Collective]] = {}
+    for one in collectives:
+        by_source.setdefault(one.source, []).append(one)
+    columns = "".join(f"{f'{world} ranks':>24}" for world in worlds)
+    click.echo(f"\n{heading:48}{'calls':>8}{'bytes':>14}{columns}")
+    for source, own in (*by_source.items(), ("all", collectives)):
+        cells = "".join(f"{_cell(own, world, link):>24}" for world in worlds)
+        click.echo(f"  {source:46}{len(own):>8}{sum(one.nbytes for one in own):>14,}{cells}")
 
 
-def _echo_predictions(predictions: Iterable["Prediction"], worlds: Iterable[int]) -> None:
-    rows: dict[str, list[Prediction]] = {}
-    for one in predictions:
-        rows.setdefault(one.row, []).append(one)
-    click.echo(
-        f"\n{'Predicted':32}{'Layers':>8}"
-        + "".join(f"{f'{world} devices, s':>28}" for world in worlds)
-    )
-    for row, found in rows.items():
-        click.echo(
-            f"{row:32}{found[0].layers:>8}"
-            + "".join(
-                f"{f'{one.low_s:.3g} … {one.high_s:.3g} ±{one.error:.0%}':>28}" for one in found
-            )
-        )
-    for row, found in rows.items():
-        each = (
-            f"{one.low_s / one.layers:.3g} … {one.high_s / one.layers:.3g} ±{one.error:.0%}"
-            for one in found
-        )
-        click.echo(f"{row}, a layer:".ljust(40) + "".join(f"{text:>28}" for text in each))
+def _cell(collectives: Sequence["Collective"], world: int, link: tuple[float, float] | None) -> str:
+    if link is None:
+        return f"{sum(one.sent_bytes(world) for one in collectives):,.0f}"
+    times = [one.seconds(world, *link) for one in collectives]
+    return f"{sum(tree for tree, _ in times):.3g} … {sum(ring for _, ring in times):.3g}"

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from swbench.cli.options import plugin_option
-from swbench.cli.run import measuring_options
+from swbench.cli.options import plugin_option, suite_options
 from swbench.errors import OptionError
+from swbench.suite.options import Selection
 
 if TYPE_CHECKING:
     from swbench.profile.types import Profile
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.command("profile")
 @click.argument("name", metavar="SUITE")
-@measuring_options
+@suite_options(Selection)
 @click.option(
     "--iterations",
     type=click.IntRange(1, 1000),

@@ -19,8 +19,8 @@ costs.
 """
 
 SIZES = (4, 1024, 16_384, 65_536, 262_144)
-"""Float32 numbers in the collectives that latency and bandwidth are fitted to; heuristic, around
-what whitening layers send.
+"""Float32 numbers in the single collectives that are timed; heuristic, around what whitening layers
+send.
 """
 
 REPEATS = 15
@@ -106,9 +106,7 @@ def exposed(
 
 
 def collectives(device: str) -> list[Measurement]:
-    """Seconds of single collectives of several sizes among all ranks, for the fit of latency and
-    bandwidth.
-    """
+    """Seconds of single collectives of several sizes among all ranks: latency and bandwidth."""
     found = []
     for kind in ("all_gather", "all_reduce"):
         sizes, times = [], []

@@ -107,7 +107,7 @@ class SubprocessExecutor:
                     return _timed_out(worker, job, limit_s)
                 if not line:
                     return _died(worker, job, kills)
-                message = decode(line, len(job.cases))
+                message = decode(line, job)
             except (Garbage, ValueError) as problem:
                 case, stage, _ = worker.page.read()
                 said = (

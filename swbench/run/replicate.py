@@ -3,7 +3,7 @@
 import re
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -143,8 +143,10 @@ class Replicate:
             protocol=self._protocol,
             workloads=self._workloads,
             observe=self._observe,
-            pair=_places(cases, lambda case: paired and (case is single or case.role == BASELINE)),
-            known=_places(cases, lambda case: case.key in self._read_out),
+            pair=tuple(
+                case.key for case in cases if paired and (case is single or case.role == BASELINE)
+            ),
+            known=tuple(case.key for case in cases if case.key in self._read_out),
             log=f"{group}-r{self._number}-{name}.log",
         )
         self._single, self._gone = single, set()
@@ -167,11 +169,11 @@ class Replicate:
         """A worker that ended unasked: the case that it was running has failed, or all, for a fresh
         worker would go the same way.
         """
-        cases = self._now.job.cases
-        if ending.culprit is not None:
+        cases = self._now.job.by_key
+        if ending.culprit in cases:
             self._fail(cases[ending.culprit], ending.status, ending.detail)
             return
-        for case in cases:
+        for case in cases.values():
             self._fail(
                 case,
                 ending.status or CRASHED,
@@ -221,7 +223,7 @@ class Replicate:
             self._part(case, detail)
             return
         self._deaths[case.key] += 1
-        result = self._labelled(self._now.result(case, status=status, detail=detail))
+        result = self._labelled(self._now.result(case.key, status=status, detail=detail))
         self._results[case.key] = (
             joined(result, self._results[case.key]) if case.key in self._results else result
         )
@@ -290,10 +292,6 @@ def _compared(cases: Iterable[AnyCase]) -> int:
     """
     roles = [case.role for case in cases]
     return sum(role not in (BASELINE, CONTROL) for role in roles) if BASELINE in roles else 0
-
-
-def _places(cases: Sequence[AnyCase], of: Callable[[AnyCase], bool]) -> tuple[int, ...]:
-    return tuple(place for place, case in enumerate(cases) if of(case))
 
 
 def joined(one: Result, other: Result) -> Result:

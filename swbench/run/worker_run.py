@@ -11,7 +11,7 @@ from swbench.run import events
 from swbench.run.executor import Executor
 from swbench.store import RunWriter
 from swbench.worker.job import Ending, Job
-from swbench.worker.messages import Failed, Measured, Message, RoundTaken, Warm
+from swbench.worker.messages import Failed, Measured, Message, Warm
 
 
 class Attempt:
@@ -28,7 +28,6 @@ class Attempt:
     ) -> None:
         self.job, self._writer, self._tell, self._on_failed = job, writer, tell, on_failed
         self._started = time.time()
-        self._keys = [case.key for case in job.cases]
         self.measured: dict[str, Result] = {}
 
     def run(self, executor: Executor) -> Ending:
@@ -39,16 +38,16 @@ class Attempt:
                 group=job.group,
                 replicate=job.replicate,
                 attempt=job.attempt,
-                cases=tuple(self._keys),
+                cases=tuple(job.by_key),
             )
         )
         return executor.run(job, self._hear)
 
-    def result(self, case: AnyCase, **fields: object) -> Result:
-        """What this worker has to say of a case, now."""
+    def result(self, case: str, **fields: object) -> Result:
+        """What this worker has to say of the case with this key, now."""
         job = self.job
         return Result(
-            case=case.key,
+            case=case,
             group=job.group,
             replicate=job.replicate,
             attempt=job.attempt,
@@ -60,39 +59,22 @@ class Attempt:
 
     def _hear(self, message: Message) -> None:
         job = self.job
-        if isinstance(message, RoundTaken):
-            one = self._round(message)
-            self._writer.add_round(one)
-            self._tell(events.RoundDone(round=one, rounds=job.protocol.rounds))
+        if isinstance(message, Round):
+            self._writer.add_round(message)
+            self._tell(events.RoundDone(round=message, rounds=job.protocol.rounds))
         elif isinstance(message, Failed):
-            self._on_failed(job.cases[message.case], message)
+            self._on_failed(job.by_key[message.case], message)
         elif isinstance(message, Measured):
-            case = job.cases[message.case]
-            self.measured[case.key] = self.result(
-                case, measurements=message.result_measurements(), chosen=message.chosen
+            self.measured[message.case] = self.result(
+                message.case, measurements=message.measurements, chosen=message.chosen
             )
         elif isinstance(message, Warm):
-            key = self._keys[message.case]
             self._tell(
                 events.WarmupDone(
                     group=job.group,
                     replicate=job.replicate,
-                    case=key,
+                    case=message.case,
                     calls=message.calls,
                     seconds=message.seconds,
                 )
             )
-
-    def _round(self, message: RoundTaken) -> Round:
-        job, keys = self.job, self._keys
-        return Round(
-            group=job.group,
-            replicate=job.replicate,
-            attempt=job.attempt,
-            index=message.index,
-            order=tuple(keys[case] for case in message.order),
-            samples={keys[int(case)]: samples for case, samples in message.samples.items()},
-            disturbance=message.disturbance,
-            blocks={keys[int(case)]: readings for case, readings in message.blocks.items()},
-            started=message.started,
-        )

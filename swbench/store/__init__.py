@@ -12,12 +12,14 @@ results/<utc>_<suite>_<machine>/
 
 Format history (schema in run.json):
     1  the first
-    2  rounds hold the readings around each block of GPU timing (`bn` their names, `b` their values
-        in the order of `o`) where they were joined for the
-       whole round in `d`; a cell that was measured in several workers of one replicate names the
-           others (`also`)
-A run that is resumed gets the schema of the version that goes on with it; its older lines stay as
-they are, for each newer line holds all that older ones do.
+    2  rounds hold the readings around each block of GPU timing, which were joined for the whole
+       round before; a cell that was measured in several workers of one replicate names the others
+       (`also`)
+    3  a round has the names of its fields and the keys of its cases, as cells have always had them
+       and as workers tell it; before, one letter for a field, positions in the plan for cases, and
+       tables for values (`old_schemas`)
+A run that is resumed gets the schema of the version that goes on with it. Its older lines stay as
+they are: each line is read by the schema it was written in.
 """
 
 from swbench.store.folder import Summary, find, newest, runs

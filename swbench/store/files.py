@@ -9,6 +9,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from swbench import codec
 from swbench.errors import StoreError
 
 LARGEST_JSON = 64 * 2**20
@@ -93,18 +94,11 @@ def read_bytes(path: Path, most: int) -> bytes:
     return data
 
 
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is not JSON")
-
-
-DECODER = json.JSONDecoder(parse_constant=_refuse)
-
-
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file. Raises StoreError for anything else."""
     try:
-        data = DECODER.decode(read_bytes(path, LARGEST_JSON).decode("utf-8"))
-    except (ValueError, RecursionError) as problem:
+        data = codec.parse(read_bytes(path, LARGEST_JSON))
+    except ValueError as problem:
         raise StoreError(
             f"{path} is not JSON ({type(problem).__name__}); it was changed since it was written"
         ) from None

@@ -7,6 +7,7 @@ from pathlib import Path
 TIMED = (
     "case.py",
     "result.py",
+    "codec.py",
     "native",
     "solvers",
     "norms",

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import swbench
-from swbench import program
+from swbench import codec, program
 from swbench.errors import SchemaTooNew, StoreError, UnknownName
 from swbench.store.files import cannot, read_json
-from swbench.store.shapes import fits
 
-SCHEMA = 2
+SCHEMA = 3
 
 RUN, SUITE, ENVIRONMENT, ROUNDS, CELLS = (
     "run.json",
@@ -155,10 +154,12 @@ def header(path: Path) -> dict[str, Any]:
             f"{swbench.__version__} reads up to {SCHEMA}. Install swbench {version}"
         )
     for name, hint in HEADER.items():
-        if not fits(data.get(name), hint):
+        try:
+            codec.read(data.get(name), hint)
+        except ValueError:
             raise StoreError(
                 f"{name} in {path / RUN} is not what was written; it was changed since"
-            )
+            ) from None
     return data
 
 

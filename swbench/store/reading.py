@@ -3,23 +3,23 @@ skipped in silence.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from swbench import codec
+from swbench.codec import Count
 from swbench.errors import StoreDamaged, StoreError
 from swbench.garbage import uncollected
 from swbench.plan import Plan
-from swbench.result import Measurement, Result, Round
+from swbench.result import COUNTED, Measurement, Result, Round
 from swbench.store import folder
+from swbench.store.checked_jsonl import Scan, scan
 from swbench.store.files import read_json
-from swbench.store.lines import Scan, scan
-from swbench.store.records import Codec
-from swbench.store.shapes import fits
-from swbench.store.spent import spent_s
+from swbench.store.old_schemas import round_fields
 
-_WRONG = (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError)
+_WRONG = (ValueError, KeyError, IndexError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,16 @@ class Content:
 
     @property
     def spent_s(self) -> float:
-        """How long the measuring of it took."""
-        return spent_s(self.results, self.taken)
+        """Seconds that workers have been at work over all lives of the run, from the start of each
+        to the last that is stored of it; what a worker did that was killed before its first round
+        is not known, and does not count.
+        """
+        seen: dict[tuple[str, int, str], tuple[float, float]] = {}
+        for one in (*(one for one in self.results if one.replicate != COUNTED), *self.taken):
+            key = (one.group, one.replicate, one.attempt)
+            start, end = seen.get(key, (one.started, one.ended))
+            seen[key] = (min(start, one.started), max(end, one.ended))
+        return sum(max(0.0, end - start) for start, end in seen.values())
 
 
 def load(path: str | Path, *, salvage: bool = False) -> StoredRun:
@@ -73,7 +81,7 @@ def load(path: str | Path, *, salvage: bool = False) -> StoredRun:
     path = Path(path)
     header = folder.header(path)
     plan = plan_of(path, header)
-    content = read_content(path, Codec(plan))
+    content = read_content(path, plan)
     if content.damaged and not salvage:
         remedy = (
             "take the file from a copy, or read the other lines in Python with "
@@ -103,30 +111,35 @@ def plan_of(path: Path, header: dict[str, Any]) -> Plan:
     """The plan in run.json. Raises StoreError where there is none."""
     try:
         plan = Plan.from_json(header["plan"])
-        if not fits(plan, Plan) or any(
-            len(group.cases) != len(group.rows) for group in plan.groups
-        ):
-            raise ValueError("a value of the wrong type")
+        if any(len(group.cases) != len(group.rows) for group in plan.groups):
+            raise ValueError("cases without rows")
         if min(plan.protocol.iterations, plan.protocol.replicates) < 1 or (
             plan.protocol.target_ci is not None and plan.protocol.target_ci <= 0
         ):
             raise ValueError("a protocol that measures nothing")
         return plan
-    except _WRONG as problem:
+    except ValueError as problem:
         raise StoreError(
             f"the plan in {path / folder.RUN} is not what was written ({problem!r})"
         ) from None
 
 
-def read_content(path: Path, codec: Codec) -> Content:
+def read_content(path: Path, plan: Plan) -> Content:
     """Everything in the two line files that belongs to a sealed cell. Raises StoreError where they
     cannot be read at all.
     """
     with uncollected():
-        return _content(path, codec)
+        return _content(path, plan)
 
 
-def _content(path: Path, codec: Codec) -> Content:
+def keys_by_group(plan: Plan) -> dict[str, dict[str, None]]:
+    """The keys of the cases of each group, in their order."""
+    return {group.name: {case.key: None for case in group.cases} for group in plan.groups}
+
+
+def _content(path: Path, plan: Plan) -> Content:
+    keys = keys_by_group(plan)
+    groups = [(name, tuple(of)) for name, of in keys.items()]
     # cells first: a run being written adds its rounds before the cells that seal them
     cells, rounds = scan(path / folder.CELLS), scan(path / folder.ROUNDS)
     damaged = [
@@ -134,7 +147,7 @@ def _content(path: Path, codec: Codec) -> Content:
         for name, found in _both(cells, rounds)
         for number, why in found.damaged
     ]
-    results, cells_bytes, torn = _seals(path, cells, codec, damaged)
+    results, cells_bytes, torn = _seals(path, cells, keys, damaged)
     torn += [
         f"{path / name}: the torn last line ({found.torn_bytes} bytes) was left out"
         for name, found in _both(cells, rounds)
@@ -143,7 +156,9 @@ def _content(path: Path, codec: Codec) -> Content:
     taken = []
     for number, record in rounds.records:
         try:
-            taken.append(codec.round(record))
+            one = codec.read(round_fields(record, groups), Round)
+            one.check(keys[one.group].keys())
+            taken.append(one)
         except _WRONG as problem:
             damaged.append(f"{path / folder.ROUNDS} line {number} is damaged: {problem}")
     kept = owned(results, taken)
@@ -163,7 +178,7 @@ def _both(cells: Scan, rounds: Scan) -> tuple[tuple[str, Scan], ...]:
 
 
 def _seals(
-    path: Path, cells: Scan, codec: Codec, damaged: list[str]
+    path: Path, cells: Scan, keys: Mapping[str, Container[str]], damaged: list[str]
 ) -> tuple[list[Result], int, list[str]]:
     """The results whose whole seal is there, where the last whole seal ends, and what is said of an
     unfinished one.
@@ -174,10 +189,10 @@ def _seals(
     good = 0
     for number, record in cells.records:
         try:
-            position, of = record["seal"]
-            if not fits((position, of), tuple[int, int]) or not 0 <= position < of:
-                raise ValueError("its place in the seal")
-            one = codec.result(record)
+            position, of = codec.read(record.pop("seal"), tuple[Count, Count])
+            one = codec.read(record, Result)
+            if position >= of or one.case not in keys[one.group] or one.replicate < COUNTED:
+                raise ValueError("its place in the seal or in the plan")
         except _WRONG as problem:
             damaged.append(f"{name} line {number} is damaged: {problem!r}")
             continue

@@ -14,7 +14,6 @@ from swbench.store import fingerprint, folder
 from swbench.store.files import read_json, write_json
 from swbench.store.lock import Lock
 from swbench.store.reading import plan_of, read_content
-from swbench.store.records import Codec
 from swbench.store.writer import RunWriter
 
 
@@ -61,7 +60,7 @@ def _resume(path, lock, plan, environment, anyway, command, plugins) -> RunWrite
             f"run {path.name} began otherwise: {'; '.join(changes[:8])}{more}. "
             "Start anew, or go on with --resume --anyway, which records it"
         )
-    content = read_content(path, Codec(stored))
+    content = read_content(path, stored)
     if content.damaged:
         raise StoreDamaged(
             f"{content.damaged[0]}; the run cannot go on from damaged results, start a new one"

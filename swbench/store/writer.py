@@ -15,11 +15,10 @@ from swbench.machine.environment import environment_id
 from swbench.plan import Plan
 from swbench.result import Result, Round
 from swbench.store import fingerprint, folder
+from swbench.store.checked_jsonl import Appender
 from swbench.store.files import write_json, write_whole
-from swbench.store.lines import Appender
 from swbench.store.lock import Lock
-from swbench.store.reading import Content, StoredRun, owned, with_samples
-from swbench.store.records import Codec
+from swbench.store.reading import Content, StoredRun, keys_by_group, owned, with_samples
 
 
 class RunWriter:
@@ -39,7 +38,7 @@ class RunWriter:
         """
         self.path, self.plan, self.header = path, plan, header
         self.environment_id, self._environment = environment_id(environment), dict(environment)
-        self._lock, self._codec = lock, Codec(plan)
+        self._lock, self._keys = lock, keys_by_group(plan)
         self._rounds = Appender(path / folder.ROUNDS, content.rounds_bytes if content else None)
         self._cells = Appender(path / folder.CELLS, content.cells_bytes if content else None)
         self.rounds: list[Round] = list(content.rounds) if content else []
@@ -110,11 +109,14 @@ class RunWriter:
 
     def sealed(self, group: str, replicate: int) -> bool:
         """Whether every case of that group has its result for that replicate."""
-        return self._sealed[group, replicate] >= set(self._codec.keys(group))
+        return self._sealed[group, replicate] >= self._keys[group].keys()
 
     def add_round(self, one: Round) -> None:
-        """Append a round. Raises StoreError, saying what is kept."""
-        self._kept(self._rounds.append, [self._codec.round_record(one)])
+        """Append a round. Raises StoreError, saying what is kept, and ValueError for a group or
+        case that is not in the plan or a time that is not finite.
+        """
+        one.check(self._of(one.group).keys())
+        self._kept(self._rounds.append, [one])
         self.rounds.append(one)
 
     def seal(self, results: Sequence[Result]) -> None:
@@ -123,9 +125,11 @@ class RunWriter:
 
         Samples that are in rounds are not repeated in the cells.
         """
+        for one in results:
+            if one.case not in self._of(one.group):
+                raise ValueError(f"case {one.case} of group {one.group!r} is not in the plan")
         records = [
-            {"seal": [position, len(results)], **self._codec.result_record(one)}
-            for position, one in enumerate(results)
+            {"seal": [position, len(results)], **vars(one)} for position, one in enumerate(results)
         ]
         self._kept(self._rounds.sync)
         self._kept(self._cells.append, records, sync=True)
@@ -189,6 +193,11 @@ class RunWriter:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _of(self, group: str) -> dict[str, None]:
+        if group not in self._keys:
+            raise ValueError(f"group {group!r} is not in the plan")
+        return self._keys[group]
 
     def _count(self, results: Sequence[Result]) -> None:
         for one in results:

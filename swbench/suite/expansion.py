@@ -13,8 +13,7 @@ from swbench.errors import OptionError, near_miss
 from swbench.machine.hardware import usable_cores
 from swbench.models import check_image
 from swbench.plan import QUICK, Group, Plan, Protocol
-from swbench.suite import format as fmt
-from swbench.suite import vocabulary
+from swbench.suite import schema
 from swbench.suite.options import Options
 from swbench.suite.source import Suite
 
@@ -64,7 +63,7 @@ def expand(suite: Suite, options: Options | None = None, **given: Any) -> Plan:
 
 def _nothing(suite: Suite, options: Options) -> str:
     """Why the options leave nothing of the suite, and what would."""
-    asked, base = ", ".join(options.devices or ("cpu",)), suite.base
+    asked, base = ", ".join(options.devices or ("cpu",)), options.over("base", suite.base)
     if not any(device_kind(device) in base["device"] for device in options.devices or ("cpu",)):
         return (
             f"suite {suite.name!r} is not for {asked}; choose --device "
@@ -80,15 +79,12 @@ def _nothing(suite: Suite, options: Options) -> str:
         )
     return (
         f"suite {suite.name!r} has nothing for {asked} in mode "
-        f"{', '.join(options.modes or base['mode'])}; choose another --mode or --device"
+        f"{', '.join(base['mode'])}; choose another --mode or --device"
     )
 
 
 def _protocol(suite: Suite, options: Options) -> Protocol:
-    values = {**suite.protocol, **(QUICK if options.quick else {})}
-    for name in ("iterations", "replicates", "target_ci", "budget_s", "case_limit_s", "seed"):
-        if (value := getattr(options, name)) is not None:
-            values[name] = value
+    values = options.over("protocol", {**suite.protocol, **(QUICK if options.quick else {})})
     asked = Protocol(**values)
     # only one of the two was given: every replicate has at least one round
     if asked.iterations < asked.replicates:
@@ -99,27 +95,25 @@ def _protocol(suite: Suite, options: Options) -> Protocol:
 
 
 def _network(suite: Suite, options: Options) -> Iterator[Group]:
-    base = suite.base
+    base = options.over("base", suite.base)
     rows = _rows(suite, options)
     until_fits = (
-        options.which_batches == vocabulary.UNTIL_FITS
-        if options.which_batches
-        else base["until_fits"]
+        options.which_batches == schema.UNTIL_FITS if options.which_batches else base["until_fits"]
     )
     _refuse("--spectrum", options.spectra, "network")
-    if any(batch > fmt.BATCH["high"] for batch in options.batches or ()):
+    if any(batch > schema.BATCH["high"] for batch in options.batches or ()):
         raise OptionError(
-            f"--batch must be at most {fmt.BATCH['high']:,} for networks ({fmt.BATCH['why']})"
+            f"--batch must be at most {schema.BATCH['high']:,} for networks ({schema.BATCH['why']})"
         )
     for device in _devices(base, options):
         batches, before = options.batches or _on(base["batch"], device), {}
         sweep = (
-            options.modes or base["mode"],
-            options.dtypes or base["dtype"],
-            options.layouts or base["layout"],
+            base["mode"],
+            base["dtype"],
+            base["layout"],
             base["image"],
             sorted(batches, reverse=True) if until_fits else batches,
-            _worlds(base, device, options),
+            _worlds(base, device),
         )
         models = tuple(dict.fromkeys(fields["model"] for _, fields in rows))
         for mode, dtype, layout, image, batch, (world, weak), model in itertools.product(
@@ -196,7 +190,7 @@ def _rows(suite: Suite, options: Options) -> list[tuple[str, dict[str, Any]]]:
             problem = (
                 None
                 if plain or not options.groups
-                else vocabulary.placement_problem(model, row["layers"], group)
+                else schema.placement_problem(model, row["layers"], group)
             )
             if problem:
                 raise OptionError(f"--group {group}: {problem}")
@@ -209,7 +203,7 @@ def _rows(suite: Suite, options: Options) -> list[tuple[str, dict[str, Any]]]:
             }
             label = (
                 row["label"]
-                or f"{_model_label(model)}-{vocabulary.LABELS.get(row['norm'], row['norm'])}"
+                or f"{_model_label(model)}-{schema.LABELS.get(row['norm'], row['norm'])}"
             )
             label += (
                 f" ({row['layers']} layers)"
@@ -233,7 +227,7 @@ def _rows(suite: Suite, options: Options) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _solvers(suite: Suite, options: Options) -> Iterator[Group]:
-    base = {**suite.base, **(suite.full if options.full else {})}
+    base = options.over("base", {**suite.base, **(suite.full if options.full else {})})
     _refuse("--layout", options.layouts, "solvers")
     _refuse(f"--{options.which_batches}", options.which_batches, "solvers")
     _refuse("--nproc", options.worlds, "solvers")
@@ -248,10 +242,10 @@ def _solvers(suite: Suite, options: Options) -> Iterator[Group]:
         on_gpu = device_kind(device) == "cuda"
         caches = base["cache"] if on_gpu else ("hot",)
         sweep = (
-            options.modes or base["mode"],
+            base["mode"],
             caches,
-            options.dtypes or base["dtype"],
-            options.spectra or base["spectrum"],
+            base["dtype"],
+            base["spectrum"],
             options.groups or base["group"],
             options.batches or _on(base["batch"], device),
         )
@@ -314,11 +308,11 @@ def _on(value: Any, device: str) -> tuple[int, ...]:
     return value.get(device_kind(device), ()) if isinstance(value, dict) else value
 
 
-def _worlds(base: dict[str, Any], device: str, options: Options) -> tuple[tuple[int, bool], ...]:
+def _worlds(base: dict[str, Any], device: str) -> tuple[tuple[int, bool], ...]:
     """Numbers of processes, each with whether `batch` counts the images of one of them (weak
     scaling); a process alone is either.
     """
-    worlds = options.worlds or base["world"]
+    worlds = base["world"]
     if ":" in device and max(worlds) > 1:
         raise OptionError(
             f"--device {device} is one GPU, and each of {max(worlds)} processes "

@@ -4,9 +4,8 @@ path.
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
-
-import attrs
 
 from swbench.errors import near_miss
 
@@ -18,7 +17,7 @@ LONGEST_LIST = 1000
 _ARTICLE = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
-@attrs.frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Field:
     """What one key may hold.
 
@@ -86,7 +85,7 @@ class Field:
             if not isinstance(value, list) or len(value) != 2:
                 problems.append(f"{path} must be [height, width] in pixels, not {_shown(value)}")
                 return None
-            side = attrs.evolve(self, kind=int, many=False)
+            side = replace(self, kind=int, many=False)
             pair = tuple(
                 side.one(entry, f"{path}[{index}]", problems) for index, entry in enumerate(value)
             )

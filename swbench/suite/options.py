@@ -1,48 +1,197 @@
-"""What the command line may change about a suite, checked before anything runs."""
+"""What the command line may change about a suite. Every option is declared here, once: its flag and
+help text, how its value is written and checked, and which key of a suite it goes before.
+"""
 
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-import attrs
-
 from swbench.errors import OptionError
-from swbench.suite import format as fmt
-from swbench.suite import vocabulary
+from swbench.suite import schema
 from swbench.suite.fields import Field, Problems
 
 
-@attrs.frozen(kw_only=True)
-class Options:
-    """Overrides of a suite; None leaves what the suite says.
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """One flag of the command line.
+
+    `name` is the attribute of `Options` that it sets. `check` says what a value may be; None makes
+    it a switch. `written` names a form of value that is more than a word or a list: `dtypes`,
+    `duration`, `percent` or `solvers`. A switch with a `choice` sets its attribute to that.
+    `overrides` is the value of a suite that it replaces, if there is just one: `base.mode` for the
+    key `mode` of `[network]` or `[solvers]`, `protocol.seed` for one of `[protocol]`.
+    """
+
+    flag: str
+    help: str
+    check: Field | None = None
+    written: str = ""
+    choice: str = ""
+    overrides: str = ""
+    name: str = ""
+
+
+def _option(flag: str, help: str, check: Field | None = None, **more: str) -> Any:  # noqa: A002
+    """A field of `Options` that `flag` sets."""
+    one = Option(flag=flag, help=help, check=check, **more)
+    return field(default=None if check else False, metadata={"options": (one,)})
+
+
+def _text(**how: Any) -> Field:
+    return Field(kind=str, many=True, **how)
+
+
+_WHICH_BATCHES = Field(kind=str, choices=(schema.UNTIL_FITS, schema.EVERY_BATCH))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What of a suite is measured: overrides of its tables; None leaves what the suite says.
 
     `only` are globs over rows (`swa*`, `swa-7`, `ResNet50-SW^a`) or solver names, of which one must
     match; the baseline and its control always stay. `worlds` are numbers of processes that a batch
     is spread over, of which `per_node` fit on one machine (None: all). `which_batches` is
-    `until-fits` or `every-batch`. `target_ci` is a half-width on the log-ratio, `budget_s` seconds.
-    `full` turns a solver suite's full grid on.
+    `until-fits` or `every-batch`.
     """
 
-    devices: tuple[str, ...] | None = None
-    threads: int | None = None
-    only: tuple[str, ...] | None = None
-    solvers: tuple[str, ...] | None = None
-    worlds: tuple[int, ...] | None = None
+    devices: tuple[str, ...] | None = _option(
+        "--device",
+        "Devices: cpu, cuda, cuda:1.  [default: cpu, and cuda where there is one]",
+        _text(check=schema.device_problem),
+    )
+    threads: int | None = _option(
+        "--threads",
+        "Intra-op threads on a CPU.  [default: the physical cores allowed]",
+        Field(**schema.THREADS),
+    )
+    only: tuple[str, ...] | None = _option(
+        "--only",
+        "Rows by norm, norm-layers, label or solver, globs allowed: 'swa*'. The baseline stays.",
+        _text(),
+    )
+    solvers: tuple[str, ...] | None = _option(
+        "--solver",
+        "Solvers instead of the suite's, a row each: eigh,polar,eigh:backward=paper.",
+        _text(check=schema.solver_problem),
+        written="solvers",
+    )
+    worlds: tuple[int, ...] | None = _option(
+        "--nproc",
+        "Processes that a batch is spread over, started by torch's elastic launcher: 8, or "
+        "1,2,4,8.",
+        Field(many=True, **schema.WORLD),
+        overrides="base.world",
+    )
     per_node: int | None = None
-    batches: tuple[int, ...] | None = None
-    which_batches: str | None = None
-    groups: tuple[int, ...] | None = None
-    spectra: tuple[str, ...] | None = None
-    dtypes: tuple[str, ...] | None = None
-    modes: tuple[str, ...] | None = None
-    layouts: tuple[str, ...] | None = None
-    metrics: tuple[str, ...] | None = None
-    iterations: int | None = None
-    replicates: int | None = None
-    target_ci: float | None = None
-    budget_s: float | None = None
-    case_limit_s: float | None = None
-    seed: int | None = None
-    quick: bool = False
-    full: bool = False
+    batches: tuple[int, ...] | None = _option(
+        "--batch",
+        "Batch sizes instead of the suite's.",
+        Field(many=True, **schema.MATRICES),
+    )
+    which_batches: str | None = field(
+        default=None,
+        metadata={
+            "options": (
+                Option(
+                    flag="--until-fits",
+                    help="Of several batches the largest first, smaller ones only until every row "
+                    "fits the device.",
+                    check=_WHICH_BATCHES,
+                    choice=schema.UNTIL_FITS,
+                ),
+                Option(
+                    flag="--every-batch",
+                    help="Every batch, in a suite that tries them until all rows fit, too.",
+                    check=_WHICH_BATCHES,
+                    choice=schema.EVERY_BATCH,
+                ),
+            )
+        },
+    )
+    groups: tuple[int, ...] | None = _option(
+        "--group",
+        "Whitening group sizes (in a solver suite: matrix sizes) instead of the suite's.",
+        Field(many=True, **schema.GROUP),
+    )
+    spectra: tuple[str, ...] | None = _option(
+        "--spectrum",
+        "Spectra of a solver suite: kappa=1e3, identity …",
+        _text(check=schema.spectrum_problem),
+        overrides="base.spectrum",
+    )
+    dtypes: tuple[str, ...] | None = _option(
+        "--dtype",
+        "float32, tf32, bfloat16 (bf16), float16 (fp16), float64.",
+        _text(choices=schema.DTYPES),
+        written="dtypes",
+        overrides="base.dtype",
+    )
+    modes: tuple[str, ...] | None = _option(
+        "--mode", "eager, graph, compile.", _text(choices=schema.MODES), overrides="base.mode"
+    )
+    layouts: tuple[str, ...] | None = _option(
+        "--layout",
+        "contiguous, channels_last.",
+        _text(choices=schema.LAYOUTS),
+        overrides="base.layout",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Selection):
+    """Overrides of a suite: what of it is measured, and how. `target_ci` is a half-width on the
+    log-ratio, `budget_s` seconds. `full` turns a solver suite's full grid on.
+    """
+
+    iterations: int | None = _option(
+        "--iterations",
+        "Rounds in all.  [default: the suite's, 100]",
+        Field(**schema.ITERATIONS),
+        overrides="protocol.iterations",
+    )
+    replicates: int | None = _option(
+        "--replicates",
+        "Fresh worker processes the rounds are spread over.  [default: 5]",
+        Field(**schema.REPLICATES),
+        overrides="protocol.replicates",
+    )
+    metrics: tuple[str, ...] | None = _option(
+        "--metrics",
+        "What to measure, of `list probes`. flops alone need no timing.",
+        _text(choices=tuple(schema.METRICS)),
+    )
+    quick: bool = _option(
+        "--quick", "2 replicates of 5 rounds, 3 warm-up calls; every output says QUICK."
+    )
+    full: bool = _option("--full", "A solver suite's whole grid instead of its default slice.")
+    target_ci: float | None = _option(
+        "--target-ci",
+        "Stop when every ratio is known to ± this, such as 1%.",
+        Field(**schema.TARGET),
+        written="percent",
+        overrides="protocol.target_ci",
+    )
+    budget_s: float | None = _option(
+        "--budget",
+        "Begin no replicate after this time of measuring, such as 10m, earlier lives of a resumed "
+        "run included; the one that runs is finished.",
+        Field(**schema.SECONDS),
+        written="duration",
+        overrides="protocol.budget_s",
+    )
+    case_limit_s: float | None = _option(
+        "--case-limit",
+        "The longest one case may stay silent.  [default: 10m]",
+        schema.PROTOCOL["case_limit_s"],
+        written="duration",
+        overrides="protocol.case_limit_s",
+    )
+    seed: int | None = _option(
+        "--seed",
+        "Seed of orders and data.  [default: 0]",
+        schema.PROTOCOL["seed"],
+        overrides="protocol.seed",
+    )
 
     @classmethod
     def of(cls, **given: Any) -> "Options":
@@ -53,13 +202,17 @@ class Options:
             name: tuple(value) if isinstance(value, list | tuple) else value
             for name, value in given.items()
         }
-        for name, field in _FIELDS.items():
-            value = values.get(name)
-            if value is None or (field.many and not value):
-                values[name] = None
+        for one in declared(cls):
+            value = values.get(one.name)
+            if one.check is None:
+                continue
+            if value is None or (one.check.many and not value):
+                values[one.name] = None
                 continue
             problems: Problems = []
-            values[name] = field.read(list(value) if field.many else value, _flag(name), problems)
+            values[one.name] = one.check.read(
+                list(value) if one.check.many else value, one.flag, problems
+            )
             if problems:
                 raise OptionError("; ".join(problems))
         found = cls(**values)
@@ -70,42 +223,26 @@ class Options:
             )
         return found
 
+    def asked(self) -> dict[str, Any]:
+        """What was asked for, by name, without what was left to the suite: by this a run is found
+        again.
+        """
+        return {name: value for name, value in asdict(self).items() if value not in (None, False)}
 
-_SINGULAR = {
-    "worlds": "nproc",
-    "batches": "batch",
-    "spectra": "spectrum",
-    "metrics": "metrics",
-    "threads": "threads",
-    "iterations": "iterations",
-    "replicates": "replicates",
-}
+    def over(self, table: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The `values` of a suite's `table` (`base` or `protocol`), with the options that go before
+        them.
+        """
+        found = dict(values)
+        for one in declared(type(self)):
+            of, _, key = one.overrides.partition(".")
+            if of == table and (value := getattr(self, one.name)) is not None:
+                found[key] = value
+        return found
 
 
-def _flag(name: str) -> str:
-    """The command-line flag behind an option: `devices` is `--device`, `budget_s` is `--budget`."""
-    name = name.removesuffix("_s")
-    return "--" + _SINGULAR.get(name, name.removesuffix("s")).replace("_", "-")
-
-
-_FIELDS = {
-    "devices": Field(kind=str, many=True, check=vocabulary.device_problem),
-    "threads": Field(**fmt.THREADS),
-    "only": Field(kind=str, many=True),
-    "solvers": Field(kind=str, many=True, check=vocabulary.solver_problem),
-    "worlds": Field(many=True, **fmt.WORLD),
-    "batches": Field(many=True, **fmt.MATRICES),
-    "which_batches": Field(kind=str, choices=(vocabulary.UNTIL_FITS, vocabulary.EVERY_BATCH)),
-    "groups": Field(many=True, **fmt.GROUP),
-    "spectra": Field(kind=str, many=True, check=vocabulary.spectrum_problem),
-    "dtypes": Field(kind=str, many=True, choices=vocabulary.DTYPES),
-    "modes": Field(kind=str, many=True, choices=vocabulary.MODES),
-    "layouts": Field(kind=str, many=True, choices=vocabulary.LAYOUTS),
-    "metrics": Field(kind=str, many=True, choices=tuple(vocabulary.METRICS)),
-    "iterations": Field(**fmt.ITERATIONS),
-    "replicates": Field(**fmt.REPLICATES),
-    "target_ci": Field(**fmt.TARGET),
-    "budget_s": Field(**fmt.SECONDS),
-    "case_limit_s": fmt.PROTOCOL["case_limit_s"],
-    "seed": fmt.PROTOCOL["seed"],
-}
+def declared(kind: type[Selection]) -> Iterator[Option]:
+    """The options of `kind` (`Selection` or `Options`), in the order of the help text."""
+    for attribute in fields(kind):
+        for one in attribute.metadata.get("options", ()):
+            yield replace(one, name=attribute.name)

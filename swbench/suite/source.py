@@ -2,16 +2,14 @@
 
 import codecs
 import tomllib
+from dataclasses import dataclass, replace
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-import attrs
-
 from swbench import norms, shipped
 from swbench.errors import SuiteError, UnknownName, near_miss, printable
-from swbench.suite import format as fmt
-from swbench.suite import vocabulary
+from swbench.suite import schema
 from swbench.suite.fields import Problems, read_table
 
 LARGEST_BYTES = 200_000
@@ -23,7 +21,7 @@ DEEPEST = 32
 MOST_ROWS = 1000
 
 
-@attrs.frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Suite:
     """A checked suite. `text` is the file as it was read; `base`, `full`, `rows` and `protocol`
     hold checked values by key.
@@ -114,18 +112,18 @@ def parse(text: str, name: str, source: str) -> Suite:
         if key in data
     }
     _misspelt(data, problems)
-    top = read_table(data, fmt.TOP, "", problems)
-    if isinstance(top["schema"], int) and top["schema"] > fmt.SCHEMA:
+    top = read_table(data, schema.TOP, "", problems)
+    if isinstance(top["schema"], int) and top["schema"] > schema.VERSION:
         raise SuiteError(
             source,
             [
                 (
                     f"schema is {top['schema']}, and this swbench reads up to "
-                    f"{fmt.SCHEMA}; install a newer swbench"
+                    f"{schema.VERSION}; install a newer swbench"
                 )
             ],
         )
-    protocol = read_table(sections.get("protocol", {}), fmt.PROTOCOL, "protocol", problems)
+    protocol = read_table(sections.get("protocol", {}), schema.PROTOCOL, "protocol", problems)
     base, full, rows = (
         _network(sections, problems)
         if top["kind"] == "network"
@@ -159,7 +157,7 @@ def _network(
         if name not in sections:
             problems.append(f"{name} is missing: a suite of kind 'network' needs it")
     base = (
-        read_table(sections["network"], fmt.network(), "network", problems)
+        read_table(sections["network"], schema.network_keys(), "network", problems)
         if "network" in sections
         else {}
     )
@@ -174,7 +172,7 @@ def _network(
     rows = []
     for index, entry in enumerate(listed):
         before = len(problems)
-        row = read_table(entry, fmt.row(), f"rows[{index}]", problems)
+        row = read_table(entry, schema.row_keys(), f"rows[{index}]", problems)
         if len(problems) == before:
             _row(row, base, f"rows[{index}]", problems)
         rows.append(row)
@@ -196,7 +194,7 @@ def _row(row: dict[str, Any], base: dict[str, Any], path: str, problems: Problem
             f"{path}.layers must be at least 1: it says how many sites carry {row['norm']}"
         )
     elif row["norm"] != "bn" and (model := row["model"] or base.get("model")):
-        problem = vocabulary.placement_problem(
+        problem = schema.placement_problem(
             model, row["layers"], 1 if plain else row["group"] or base["group"]
         )
         if problem:
@@ -212,10 +210,10 @@ def _solvers(
     if "solvers" not in sections:
         problems.append("solvers is missing: a suite of kind 'solvers' needs it")
         return {}, {}, ()
-    base = read_table(sections["solvers"], fmt.solvers(), "solvers", problems)
+    base = read_table(sections["solvers"], schema.solver_keys(), "solvers", problems)
     fields = {
-        name: attrs.evolve(field, required=False, default=None)
-        for name, field in fmt.solvers().items()
+        name: replace(field, required=False, default=None)
+        for name, field in schema.solver_keys().items()
     }
     full = read_table(sections.get("full", {}), fields, "full", problems)
     return base, {key: value for key, value in full.items() if value is not None}, ()
@@ -227,7 +225,7 @@ def _misspelt(data: dict[str, Any], problems: Problems) -> None:
     for name in [
         name
         for name, value in data.items()
-        if name not in fmt.TOP and isinstance(value, dict | list)
+        if name not in schema.TOP and isinstance(value, dict | list)
     ]:
         problems.append(
             f"{name}: no such table.{near_miss(name[:100], known)} Known: {', '.join(known)}"

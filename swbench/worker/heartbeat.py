@@ -9,7 +9,7 @@ import tempfile
 import time
 
 STAGES = ("starting", "building", "warming up", "timing", "finishing")
-_FORMAT = struct.Struct("=iiq")
+_FORMAT = struct.Struct("=16siq")
 
 
 class Page:
@@ -25,19 +25,20 @@ class Page:
     def file() -> int:
         """A new descriptor of a nameless file for a page, in its first state."""
         with tempfile.TemporaryFile() as file:
-            file.write(_FORMAT.pack(-1, 0, time.monotonic_ns()))
+            file.write(_FORMAT.pack(b"", 0, time.monotonic_ns()))
             file.flush()
             return os.dup(file.fileno())
 
-    def begin(self, case: int, stage: str) -> None:
-        """From now on the case at this position runs; -1 for none."""
-        _FORMAT.pack_into(self._memory, 0, case, STAGES.index(stage), time.monotonic_ns())
+    def begin(self, case: str | None, stage: str) -> None:
+        """From now on the case with this key runs, or none."""
+        key = (case or "").encode()
+        _FORMAT.pack_into(self._memory, 0, key, STAGES.index(stage), time.monotonic_ns())
 
-    def read(self) -> tuple[int | None, str, float]:
-        """Position of the running case, the stage, and for how many seconds."""
+    def read(self) -> tuple[str | None, str, float]:
+        """Key of the running case, the stage, and for how many seconds."""
         case, stage, since = _FORMAT.unpack_from(self._memory, 0)
         return (
-            (case if case >= 0 else None),
+            case.rstrip(b"\0").decode("ascii", "replace") or None,
             STAGES[stage % len(STAGES)],
             (time.monotonic_ns() - since) * 1e-9,
         )

@@ -2,9 +2,11 @@
 
 import dataclasses
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from swbench.case import AnyCase, case_from_json
+from swbench import codec
+from swbench.case import AnyCase
 from swbench.plan import Protocol
 
 EXIT_CRASHED, EXIT_OUT_OF_MEMORY = 70, 71
@@ -17,7 +19,7 @@ class Job:
 
     `observe` names the slow metrics that are measured in this replicate (`utilisation`, `energy`,
     `memory`). `workloads` maps the kind of a case to `module:attribute` of its workload; `log`
-    names the worker's log file. `pair` are the positions of a baseline and a case that are here for
+    names the worker's log file. `pair` are the keys of a baseline and a case that are here for
     each other alone: where one fails, nothing is timed any more. `known` are those of which another
     worker of this replicate has read out all that is not timed.
     """
@@ -30,8 +32,13 @@ class Job:
     workloads: dict[str, str]
     log: str
     observe: tuple[str, ...] = ()
-    pair: tuple[int, ...] = ()
-    known: tuple[int, ...] = ()
+    pair: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
+
+    @cached_property
+    def by_key(self) -> dict[str, AnyCase]:
+        """The cases by their keys, in the order of `cases`."""
+        return {case.key: case for case in self.cases}
 
     @property
     def seed(self) -> str:
@@ -62,15 +69,7 @@ class Job:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Job":
         """The job that `to_json` wrote."""
-        positions = {name: tuple(data[name]) for name in ("observe", "pair", "known")}
-        return cls(
-            **{
-                **data,
-                "cases": tuple(map(case_from_json, data["cases"])),
-                "protocol": Protocol(**data["protocol"]),
-                **positions,
-            }
-        )
+        return codec.read(data, cls)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,12 +77,12 @@ class Ending:
     """How a worker ended; `ok` if it did all it was asked to.
 
     `again` if it ended itself after a case had failed, so that the others have a clean one.
-    Otherwise `culprit` is the position of the case it was running, None if it was between cases,
-    and `status` and `detail` say what happened.
+    Otherwise `culprit` is the key of the case it was running, None if it was between cases, and
+    `status` and `detail` say what happened.
     """
 
     ok: bool
-    culprit: int | None = None
+    culprit: str | None = None
     status: str = ""
     detail: str = ""
     again: bool = False

@@ -15,10 +15,10 @@ from swbench.errors import DeviceError
 from swbench.probes import disturbance
 from swbench.probes.card import around
 from swbench.probes.workload import Unsupported, Workload
-from swbench.result import CRASHED, FORWARD_BACKWARD, OUT_OF_MEMORY, UNSUPPORTED, Measurement
+from swbench.result import CRASHED, FORWARD_BACKWARD, OUT_OF_MEMORY, UNSUPPORTED, Measurement, Round
 from swbench.worker.case_order import Order
 from swbench.worker.job import Job
-from swbench.worker.messages import Again, End, Failed, Measured, Message, RoundTaken, Warm
+from swbench.worker.messages import Again, End, Failed, Measured, Message, Warm
 from swbench.worker.warmup import WarmUp
 
 _MEMORY_WORDS = (
@@ -41,7 +41,7 @@ class _Spent(Exception):
 
 class Session:
     """One replicate. `send` returns when the parent has dealt with the message; `begin` says what
-    runs next (case or -1, stage).
+    runs next (the key of a case or None, and the stage). Cases go by their keys throughout.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Session:
         job: Job,
         make: Callable[[Any], Workload],
         send: Callable[[Message], None],
-        begin: Callable[[int, str], None] = lambda case, stage: None,
+        begin: Callable[[str | None, str], None] = lambda case, stage: None,
         clock: Clock | None = None,
         read: Callable[[], Mapping[str, float]] = disturbance.read,
         collects: bool = True,
@@ -71,8 +71,8 @@ class Session:
         )
         self._now = (clock or HostClock()).now
         self._collects = collects
-        self._ready: dict[int, Workload] = {}
-        self._observed: dict[int, list[Measurement]] = {}
+        self._workloads: dict[str, Workload] = {}
+        self._observed: dict[str, list[Measurement]] = {}
         self._parted = False
 
     def run(self) -> None:
@@ -91,29 +91,35 @@ class Session:
     def _run(self) -> None:
         preparing = Order(f"{self._job.seed} preparing")
         # what is built first has other memory, and may be slower for it
-        for case in preparing.draw(range(len(self._job.cases))):
+        for case in preparing.draw(list(self._job.by_key)):
             if not self._parted:
                 self._guarded(case, "building", self._build)
-        for case in preparing.draw(sorted(self._ready)):
+        for case in preparing.draw(self._ready()):
             if not self._parted:
                 self._guarded(case, "warming up", self._warm)
         with _few_collections() if self._collects else nullcontext():
             order, taken = Order(self._job.seed), 0
-            while self._ready and not self._parted and taken < self._job.protocol.rounds:
+            while self._workloads and not self._parted and taken < self._job.protocol.rounds:
                 self._round(taken, order)
                 taken += not self._parted
         if self._parted and not taken:
-            self._ready.clear()
+            self._workloads.clear()
         for step in (self._observe, self._finish) if self._job.observe else (self._finish,):
-            for case in sorted(self._ready):
+            for case in self._ready():
                 self._guarded(case, "finishing", step)
         self._send(End())
 
-    def _build(self, case: int) -> None:
-        self._ready[case] = self._make(self._job.cases[case])
+    def _ready(self) -> list[str]:
+        """The cases that can go on, in the order of the job whatever the order they were built
+        in.
+        """
+        return [case for case in self._job.by_key if case in self._workloads]
 
-    def _warm(self, case: int) -> None:
-        protocol, call = self._job.protocol, self._ready[case].call
+    def _build(self, case: str) -> None:
+        self._workloads[case] = self._make(self._job.by_key[case])
+
+    def _warm(self, case: str) -> None:
+        protocol, call = self._job.protocol, self._workloads[case].call
         warm = WarmUp(protocol.warmup_calls, protocol.warmup_s, protocol.warmup_cap_s)
         while not warm.done:
             started = self._now()
@@ -121,20 +127,20 @@ class Session:
             self._begin(case, "warming up")  # each call has the time limit to itself
             spent_s = self._now() - started
             warm.add(sample.get(FORWARD_BACKWARD, max(sample.values())), spent_s)
-        if hasattr(self._ready[case], "warmed"):
-            self._ready[case].warmed()
-        self._begin(-1, "warming up")
+        if hasattr(self._workloads[case], "warmed"):
+            self._workloads[case].warmed()
+        self._begin(None, "warming up")
         self._send(Warm(case=case, calls=warm.calls, seconds=spent_s))
 
     def _round(self, index: int, orders: Order) -> None:
-        order = orders.draw(sorted(self._ready))
+        order = orders.draw(self._ready())
         samples: dict[str, dict[str, float]] = {}
         blocks: dict[str, dict[str, float]] = {}
-        spans_s: dict[int, float] = {}
+        spans_s: dict[str, float] = {}
 
-        def block(case: int) -> None:
+        def block(case: str) -> None:
             began = self._now()
-            samples[str(case)] = _checked(self._ready[case].call())
+            samples[case] = _checked(self._workloads[case].call())
             spans_s[case] = self._now() - began
 
         started, before = time.time(), self._read()
@@ -143,10 +149,13 @@ class Session:
             self._guarded(case, "timing", block)
             last, seen = seen, self._look()
             if case in spans_s and (readings := around(last, seen, spans_s[case])):
-                blocks[str(case)] = readings
+                blocks[case] = readings
         change = disturbance.difference(before, self._read())
         self._send(
-            RoundTaken(
+            Round(
+                group=self._job.group,
+                replicate=self._job.replicate,
+                attempt=self._job.attempt,
                 index=index,
                 order=tuple(order),
                 samples=samples,
@@ -158,33 +167,35 @@ class Session:
         if self._collects:
             gc.collect(0)
 
-    def _observe(self, case: int) -> None:
+    def _observe(self, case: str) -> None:
         """Loops of seconds, before any `finish` attaches a profiler to the process."""
-        if case not in self._job.known and hasattr(self._ready[case], "observe"):
-            self._observed[case] = self._ready[case].observe(self._job.observe)
+        if case not in self._job.known and hasattr(self._workloads[case], "observe"):
+            self._observed[case] = self._workloads[case].observe(self._job.observe)
 
-    def _finish(self, case: int) -> None:
-        workload = self._ready[case]
+    def _finish(self, case: str) -> None:
+        workload = self._workloads[case]
         if case in self._job.known:
             measured = workload.timings() if hasattr(workload, "timings") else []
         else:
             measured = [*workload.finish(), *self._observed.get(case, ())]
-        found = tuple((one.metric, one.unit, tuple(map(float, one.samples))) for one in measured)
+        found = tuple(
+            Measurement(one.metric, one.unit, tuple(map(float, one.samples))) for one in measured
+        )
         chosen = {str(name): str(value) for name, value in workload.chosen.items()}
-        self._begin(-1, "finishing")
+        self._begin(None, "finishing")
         self._send(Measured(case=case, measurements=found, chosen=chosen))
 
-    def _guarded(self, case: int, stage: str, step: Callable[[int], None]) -> None:
+    def _guarded(self, case: int, stage: str, step: Callable[[str], None]) -> None:
         """Run a step of one case; if it raises, that case has failed and no other."""
         self._begin(case, stage)
         try:
             step(case)
         except (Exception, SystemExit) as problem:  # noqa: BLE001  whatever a model does is that case's result
-            self._ready.pop(case, None)
+            self._workloads.pop(case, None)
             self._parted = self._parted or case in self._job.pair
             status, detail = cause(problem)
-            self._begin(-1, stage)
-            failed, others = self._job.cases[case], len(self._ready)
+            self._begin(None, stage)
+            failed, others = self._job.by_key[case], len(self._workloads)
             self._send(
                 Failed(
                     case=case,
@@ -197,7 +208,7 @@ class Session:
                 failed.device != "cpu" or (failed.role == BASELINE and others)
             ):
                 raise _Spent from None
-        self._begin(-1, stage)
+        self._begin(None, stage)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import pytest
 import tiny_bench
 
 from swbench import store, suite
-from swbench.store import lines
+from swbench.store import checked_jsonl
 
 RUN_FILES = {
     "run.json",
@@ -58,7 +58,7 @@ def whole(path):
     for name in ("run.json", "environment.json"):
         json.loads((path / name).read_text())
     for name in ("rounds.jsonl", "cells.jsonl"):
-        assert not lines.scan(path / name).torn_bytes
+        assert not checked_jsonl.scan(path / name).torn_bytes
     return True
 
 

@@ -9,7 +9,7 @@ import pytest
 from swbench import norms, solvers, suite
 from swbench.cli.app import COMMANDS
 from swbench.cli.listing import KINDS
-from swbench.suite.vocabulary import METRICS
+from swbench.suite.schema import METRICS
 
 ROOT = Path(__file__).resolve().parents[2]
 ASK = """
@@ -50,6 +50,10 @@ def test_every_command_explains_itself(ask, command):
     said = ask(command, "--help")
     assert said.code == 0
     assert said.out.startswith(f"Usage: bench.py {command}")
+    # the overview, which imports no command, begins as the command's own help does
+    assert " ".join(said.out.split()).startswith(
+        " ".join((said.out.splitlines()[0] + " " + COMMANDS[command][1]).split())
+    )
 
 
 def test_list_names_everything(ask, results):

@@ -1,34 +1,43 @@
-"""`predict` says before any number what it is worth."""
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
+"""`predict` accounts for the collectives of a suite's or a run's networks."""
 
 import stored_on_disk
 from stored_runs import table1
-from test_scaling import spread
 
 
-def test_a_fit_that_holds_is_printed_with_its_error_beside_every_number(ask, tmp_path):
-    stored_on_disk.store(tmp_path / "results", spread(exposed_s=5e-3))
-    code, out, err = ask("predict", "latest")
+def test_each_layer_and_the_gradients_are_accounted_for(ask):
+    code, out, err = ask("predict", "scaling-devices", "--nproc", "4")
     assert (code, err) == (0, "")
-    assert out.startswith("PREDICTION, not a measurement")
-    assert "!" not in out
-    assert out.count("±0%") == 6
-    assert "a call cannot be told from its steps" in out
+    (block,) = (one for one in out.split("\n\n") if one.startswith("ResNet20-BW "))
+    lines = [line.split() for line in block.splitlines()[1:]]
+    assert lines[0] == ["bn1", "2", "2,180", "4,908"]  # 3 x 1,092 + 1.5 x 1,088
+    assert [line[0] for line in lines[-2:]] == ["gradients", "all"]
+    assert lines[-1][1] == "12"
 
 
-def test_one_that_does_not_hold_where_it_was_measured_says_so_first(ask, tmp_path):
-    stored_on_disk.store(tmp_path / "results", spread(exposed_s=0.5))
-    code, out, _ = ask("predict", "latest")
+def test_a_latency_and_a_bandwidth_turn_into_seconds(ask):
+    link = ("--latency", "1ms", "--bandwidth", "8Gbit/s")
+    code, out, _ = ask("predict", "scaling-devices", "--nproc", "1024", *link)
     assert code == 0
-    assert "! DOES NOT HOLD HERE: 1 of 1 rows" in out.splitlines()[1]
+    (first, *_) = (line for line in out.splitlines() if line.startswith("  bn1 "))
+    # 10 messages and twice 10, or 1023 and twice as many; and 1,119,290 bytes
+    assert first.split()[3:] == ["0.0311", "…", "3.07"]
 
 
-def test_a_run_on_one_process_is_refused(ask, tmp_path):
+def test_a_stored_run_is_accounted_for_by_its_networks(ask, tmp_path):
     stored_on_disk.store(tmp_path / "results", table1())
     code, out, err = ask("predict", "latest")
-    assert (code, out) == (2, "")
-    assert "--nproc 2" in err
+    assert (code, err) == (0, "")
+    headings = [block.split(" (")[0] for block in out.split("\n\n")[1:]]
+    assert headings == ["ResNet50-BN", "ResNet50-BW", "ResNet50-SW^a", "ResNet50-SW^b"]
+
+
+def test_half_a_link_no_unit_one_rank_and_solvers_are_refused(ask):
+    for arguments, told in (
+        (("scaling-devices", "--latency", "5us"), "give both or neither"),
+        (("scaling-devices", "--latency", "5", "--bandwidth", "1GB/s"), "one of ns, us"),
+        (("scaling-devices", "--nproc", "1,8"), "--nproc 1 sends nothing"),
+        (("solvers",), "which send nothing"),
+    ):
+        code, out, err = ask("predict", *arguments)
+        assert (code, out) == (2, "")
+        assert told in err

@@ -132,7 +132,7 @@ def test_the_slurm_script_starts_torchrun_with_flags_it_knows():
 
 def test_every_status_exit_code_and_suite_key_is_explained():
     from swbench.result import STATUSES
-    from swbench.suite import format as suite_format
+    from swbench.suite import schema
 
     reading, extending = (
         (ROOT / "docs" / name).read_text() for name in ("reading-tables.md", "extending.md")
@@ -140,11 +140,11 @@ def test_every_status_exit_code_and_suite_key_is_explained():
     for status in STATUSES:
         assert f"| {status.replace('_', ' ')} |" in reading
     for keys in (
-        suite_format.network(),
-        suite_format.row(),
-        suite_format.solvers(),
-        suite_format.PROTOCOL,
-        suite_format.TOP,
+        schema.network_keys(),
+        schema.row_keys(),
+        schema.solver_keys(),
+        schema.PROTOCOL,
+        schema.TOP,
     ):
         for key in keys:
             assert f"`{key}`" in extending or f"`{key} = " in extending, key

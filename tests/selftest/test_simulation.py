@@ -8,6 +8,7 @@ import pytest
 
 from swbench.case import Case
 from swbench.plan import Protocol
+from swbench.result import Round
 from swbench.selftest.simulation import (
     CELLS,
     Experiment,
@@ -20,7 +21,6 @@ from swbench.selftest.simulation import (
 )
 from swbench.stats.stopping import Stopping
 from swbench.worker.job import Job
-from swbench.worker.messages import RoundTaken
 from swbench.worker.session import Session
 
 STILL = Machine(between=0, between_common=0, noise=0, drift=0, step=1, spike_rate=0, slots=(0.0,))
@@ -121,10 +121,11 @@ def test_the_simulated_rounds_are_the_worker_s_own():
         log="",
     )
     Session(job, Cell, told.append, read=dict).run()
-    rounds = [message for message in told if isinstance(message, RoundTaken)]
-    assert [tuple(CELLS[case] for case in one.order) for one in rounds] == [
+    rounds = [message for message in told if isinstance(message, Round)]
+    cells = {case.key: case.model for case in cases}
+    assert [tuple(cells[case] for case in one.order) for one in rounds] == [
         one.order for one in expected
     ]
-    assert [
-        {CELLS[int(case)]: samples for case, samples in one.samples.items()} for one in rounds
-    ] == [one.samples for one in expected]
+    assert [{cells[case]: samples for case, samples in one.samples.items()} for one in rounds] == [
+        one.samples for one in expected
+    ]

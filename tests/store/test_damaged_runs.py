@@ -72,7 +72,7 @@ def test_a_cell_sealed_twice_is_damage(written):
 def test_a_later_schema_names_the_version_to_install(written):
     header = json.loads((written / "run.json").read_text())
     (written / "run.json").write_text(
-        json.dumps({**header, "schema": 3, "swbench": "3.1.0\x1b[2J"})
+        json.dumps({**header, "schema": 4, "swbench": "3.1.0\x1b[2J"})
     )
     with pytest.raises(SchemaTooNew, match=r"Install swbench 3\.1\.02J$"):
         store.load(written)

@@ -75,9 +75,44 @@ def test_a_run_of_an_earlier_schema_goes_on_in_this_one_and_keeps_what_it_had(tm
         runs.fill(writer, writer.plan, group=1, replicate=1, attempt="new")
         writer.finish()
     header, found = json.loads((path / "run.json").read_text()), store.load(path)
-    assert (header["schema"], header["needs"]) == (2, swbench.__version__)
+    assert (header["schema"], header["needs"]) == (3, swbench.__version__)
     assert (path / "rounds.jsonl").read_bytes().startswith(b"".join(lines[:9]))
     assert [bool(one.blocks) for one in found.rounds] == [False] * 9 + [True] * 3
+
+
+def test_an_unfinished_run_of_schema_2_goes_on_and_keeps_every_cell_and_sample(tmp_path):
+    """Stored by the version that wrote schema 2: cells measured in pairs, a cell that crashed after
+    one round, a group without memory, and a round of a replicate that was not sealed.
+    """
+    path = tmp_path / "old"
+    shutil.copytree(Path(__file__).parent / "unfinished-schema-2", path)
+    before = store.load(path)
+    assert [one.status for one in before.results] == (
+        ["ok"] * 8 + ["crashed"] + ["out_of_memory"] * 3
+    )
+    assert [len(one.samples("forward_s")) for one in before.results] == (
+        [0] * 3 + [6, 3, 3] + [3, 3, 1] + [0] * 3
+    )
+    assert before.results[3].also == ("b",)
+    assert before.results[8].samples("forward_s") == (2.1,)
+    assert sum(bool(one.blocks) for one in before.rounds) == 10
+    with pytest.raises(ResumeRefused, match=r"began otherwise: .* go on with --resume --anyway"):
+        store.resume(path)
+    with store.resume(path, anyway=True) as writer:
+        assert [
+            writer.sealed(group.name, number)
+            for group in writer.plan.groups
+            for number in (-1, 0, 1)
+        ] == [True, True, True, False, True, False]
+        runs.fill(writer, writer.plan, group=1, replicate=1, attempt="new")
+        writer.finish()
+    after = store.load(path)
+    assert after.results[:12] == before.results
+    assert after.rounds[:10] == before.rounds
+    assert {one.attempt for one in after.rounds[10:]} == {"new"}
+    assert [one.samples("forward_s") for one in after.results[12:]] == [
+        (0.1 + position,) * 3 for position in range(3)
+    ]
 
 
 def test_a_run_that_is_written_is_held(written):

@@ -3,9 +3,12 @@
 import gc
 import json
 import resource
+import shutil
 import subprocess
 import sys
 import zlib
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import runs
@@ -160,27 +163,102 @@ def test_reading_leaves_the_garbage_collector_as_it_was(written):
             gc.enable()
 
 
+def change_first_round(path, old, new):
+    """Change the first line of rounds.jsonl, under a checksum that is right."""
+    first, *rest = (path / "rounds.jsonl").read_bytes().splitlines(keepends=True)
+    assert old in first
+    body = first[12:-2].replace(old, new, 1)
+    line = b'["%08x",%b]\n' % (zlib.crc32(body), body)
+    (path / "rounds.jsonl").write_bytes(line + b"".join(rest))
+
+
+def sizes(path):
+    """How many times the first round has of its cases."""
+    return {len(samples) for samples in store.load(path).rounds[0].samples.values()}
+
+
+DAMAGED_TIME = r"line 1 is damaged: samples: .* is not a finite number"
+
+
 @pytest.mark.parametrize("value", ["1e999", "-1e999", '"1"', "true", "null"])
-def test_a_time_that_is_no_finite_number_is_damage_and_a_missing_one_is_left_out(written, value):
-    path = written / "rounds.jsonl"
-    first, *rest = path.read_bytes().splitlines(keepends=True)
-    body = first[12:-2].replace(b"[0.1,0.3]", f"[0.1,{value}]".encode(), 1)
-    path.write_bytes(b'["%08x",%b]\n' % (zlib.crc32(body), body) + b"".join(rest))
+def test_a_time_that_is_no_finite_number_is_damage(written, value):
+    change_first_round(written, b'"forward_s":0.1,', f'"forward_s":{value},'.encode())
+    with pytest.raises(StoreDamaged, match=DAMAGED_TIME):
+        store.load(written)
+
+
+def test_a_missing_time_is_left_out(written):
+    change_first_round(written, b'"forward_s":0.1,', b"")
+    assert sizes(written) == {1, 2}
+
+
+@pytest.mark.parametrize("value", ["1e999", "-1e999", '"1"', "true", "null"])
+def test_in_a_table_of_schema_2_null_is_a_missing_time(tmp_path, value):
+    path = tmp_path / "old"
+    shutil.copytree(Path(__file__).parent / "schema-2", path)
+    change_first_round(path, b"[0.1,0.3]", f"[0.1,{value}]".encode())
     if value == "null":
-        assert {len(samples) for samples in store.load(written).rounds[0].samples.values()} == {
-            1,
-            2,
-        }
+        assert sizes(path) == {1, 2}
     else:
-        with pytest.raises(StoreDamaged, match="line 1 is damaged: a sample is not"):
-            store.load(written)
+        with pytest.raises(StoreDamaged, match=DAMAGED_TIME):
+            store.load(path)
+
+
+@pytest.mark.parametrize("value", [b"-1", b"true", b"3", b'"x"'])
+@pytest.mark.parametrize("field", [b'"g":0', b'"o":[2'])
+def test_a_position_outside_the_plan_is_damage_in_schema_2(tmp_path, field, value):
+    path = tmp_path / "old"
+    shutil.copytree(Path(__file__).parent / "schema-2", path)
+    change_first_round(path, field, field[:-1] + value)
+    with pytest.raises(StoreDamaged, match=r"line 1 is damaged"):
+        store.load(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"group":"cpu batch 1"', b'"group":"cpu batch 2"'),
+        (b'"group":"cpu batch 1"', b'"group":"none"'),
+        (b'"index":0', b'"index":-1'),
+        (b'"replicate":0', b'"replicate":-1'),
+        (b'"replicate":0', b'"replicate":0.0'),
+        (b'"attempt":"a"', b'"attempt":1'),
+        (b'"attempt":"a",', b""),
+        (b'"attempt":"a",', b'"attempt":"a","colour":"red",'),
+        (b'"order":["', b'"order":["unknown","'),
+        (b'"samples":{"', b'"samples":{"unknown":{},"'),
+        (b'"blocks":{"', b'"blocks":{"unknown":{},"'),
+    ],
+)
+def test_a_round_that_no_run_of_this_plan_has_is_damage(written, old, new):
+    change_first_round(written, old, new)
+    with pytest.raises(StoreDamaged, match="line 1 is damaged"):
+        store.load(written)
 
 
 def test_times_whose_sum_is_infinite_are_times(written):
-    path = written / "rounds.jsonl"
-    first, *rest = path.read_bytes().splitlines(keepends=True)
-    body = first[12:-2].replace(b"[0.1,0.3]", b"[1e308,1e308]", 1)
-    path.write_bytes(b'["%08x",%b]\n' % (zlib.crc32(body), body) + b"".join(rest))
+    change_first_round(
+        written,
+        b'{"forward_s":0.1,"forward_backward_s":0.3}',
+        b'{"forward_s":1e308,"forward_backward_s":1e308}',
+    )
     assert {"forward_s": 1e308, "forward_backward_s": 1e308} in store.load(written).rounds[
         0
     ].samples.values()
+
+
+def test_what_is_not_of_the_plan_or_not_finite_is_not_written(tmp_path):
+    plan, other = runs.plan(1), runs.plan(2)
+    with store.RunWriter.create(tmp_path, plan, {}, "") as writer:
+        with pytest.raises(ValueError, match="not in the plan"):
+            writer.add_round(runs.one_round(other, group=1))
+        with pytest.raises(ValueError, match="not of its group"):
+            writer.add_round(replace(runs.one_round(plan), order=("x",)))
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            writer.add_round(replace(runs.one_round(plan), started=float("nan")))
+        with pytest.raises(ValueError, match="not in the plan"):
+            writer.seal(runs.results(other, group=1))
+        with pytest.raises(ValueError, match="not in the plan"):
+            writer.seal([replace(runs.results(plan)[0], case="x")])
+    assert (writer.path / "rounds.jsonl").stat().st_size == 0
+    assert (writer.path / "cells.jsonl").stat().st_size == 0

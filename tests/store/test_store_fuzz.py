@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from swbench import store
 from swbench.errors import StoreError
-from swbench.store import lines
+from swbench.store import checked_jsonl
 
 JSON = st.recursive(
     st.none()
@@ -86,7 +86,7 @@ def test_any_value_in_a_record_whose_checksum_is_right(written, name, field, val
     body = json.dumps(record)
     if "NaN" in body or "Infinity" in body:
         return
-    read(written, name, b"".join([lines.encode(record), *rest]))
+    read(written, name, b"".join([checked_jsonl.encode(record), *rest]))
 
 
 @CASES

@@ -6,14 +6,14 @@ from hypothesis import strategies as st
 
 from swbench import suite
 from swbench.errors import SuiteError, SwbenchError
-from swbench.suite import format as fmt
+from swbench.suite import schema
 from swbench.suite.source import parse
 
 WORDS = [
-    *fmt.TOP,
-    *fmt.PROTOCOL,
-    *fmt.network(),
-    *fmt.row(),
+    *schema.TOP,
+    *schema.PROTOCOL,
+    *schema.network_keys(),
+    *schema.row_keys(),
     "network",
     "rows",
     "solvers",
@@ -83,8 +83,10 @@ def test_any_tables(tables, kind):
 
 @CASES
 @given(
-    st.dictionaries(st.sampled_from([*fmt.network()]), VALUES, max_size=3),
-    st.lists(st.dictionaries(st.sampled_from([*fmt.row()]), VALUES, max_size=3), max_size=2),
+    st.dictionaries(st.sampled_from([*schema.network_keys()]), VALUES, max_size=3),
+    st.lists(
+        st.dictionaries(st.sampled_from([*schema.row_keys()]), VALUES, max_size=3), max_size=2
+    ),
 )
 def test_a_good_suite_with_any_values_changed(changes, rows):
     network = {"model": "resnet50", "image": [[224, 224]], **changes}

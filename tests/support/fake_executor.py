@@ -39,17 +39,17 @@ class FakeExecutor:
 
     def run(self, job: Job, on_message: Callable[[Message], None]) -> Ending:
         self.jobs.append(job)
-        running: list[int] = [-1]
+        running: list[str | None] = [None]
         ended: list[bool] = []
         again: list[bool] = []
 
         def send(message: Message) -> None:
-            message = decode(encode(message), len(job.cases))
+            message = decode(encode(message), job)
             ended.append(isinstance(message, End))
             again.append(isinstance(message, Again))
             on_message(message)
 
-        def begin(case: int, stage: str) -> None:
+        def begin(case: str | None, stage: str) -> None:
             del stage
             running[0] = case
 
@@ -67,7 +67,7 @@ class FakeExecutor:
         except Dies as death:
             return Ending(
                 ok=False,
-                culprit=running[0] if running[0] >= 0 else None,
+                culprit=running[0],
                 status=death.status,
                 detail=death.detail,
             )

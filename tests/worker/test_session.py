@@ -1,7 +1,10 @@
 """Warm-up, messages, the shared page: the small parts of the engine."""
 
+import json
+import math
 import os
 from collections import Counter
+from dataclasses import replace
 from typing import ClassVar
 
 import pytest
@@ -10,9 +13,10 @@ from swbench.case import BASELINE, CONTROL, VARIANT, Case
 from swbench.errors import DeviceError
 from swbench.plan import Protocol
 from swbench.probes.workload import Unsupported
+from swbench.result import Measurement, Round
 from swbench.worker.heartbeat import Page
 from swbench.worker.job import Job
-from swbench.worker.messages import End, Failed, Measured, RoundTaken, Warm, decode, encode
+from swbench.worker.messages import Again, End, Failed, Measured, Warm, decode, encode
 from swbench.worker.session import Session, cause
 from swbench.worker.warmup import WarmUp
 
@@ -41,35 +45,65 @@ def test_warm_up_ends_at_its_cap():
     assert calls_until_warm(WarmUp(3, 2.0, 20.0), [17.0] * 9) == 3
 
 
+CASES = tuple(Case(model="fake", role=role) for role in (BASELINE, CONTROL))
+FIRST, SECOND = (case.key for case in CASES)
+JOB = Job(
+    group="g",
+    cases=CASES,
+    replicate=1,
+    attempt="a",
+    protocol=Protocol(),
+    workloads={"network": "module:Class"},
+    log="a.log",
+    pair=(FIRST,),
+    known=(SECOND,),
+)
+ROUND = Round(
+    group="g",
+    replicate=1,
+    attempt="a",
+    index=0,
+    order=(SECOND, FIRST),
+    samples={FIRST: {"forward_s": 1.0}},
+    disturbance={"steal_s": 0.0},
+    started=3.0,
+)
+MEASURED = Measured(
+    case=FIRST,
+    measurements=(Measurement("error", "1", (float("inf"), 2.0)),),
+    chosen={"solver": "eigh"},
+)
 MESSAGES = [
-    Failed(case=1, status="crashed", detail="d"),
-    Warm(case=0, calls=3, seconds=0.5),
-    RoundTaken(
-        index=0,
-        order=(1, 0),
-        samples={"0": {"forward_s": 1.0}},
-        disturbance={"steal_s": 0.0},
-        started=3.0,
-    ),
-    RoundTaken(
-        index=0,
-        order=(1,),
-        samples={"1": {"forward_s": 1.0}},
-        disturbance={},
-        blocks={"1": {"gpu_sm_hz_after": 1e9}},
-        started=3.0,
-    ),
-    Measured(
-        case=0, measurements=(("error", "1", (float("inf"), 2.0)),), chosen={"solver": "eigh"}
-    ),
+    Failed(case=SECOND, status="crashed", detail="d"),
+    Warm(case=FIRST, calls=3, seconds=0.5),
+    ROUND,
+    replace(ROUND, blocks={SECOND: {"gpu_sm_hz_after": 1e9}}),
+    MEASURED,
     End(),
+    Again(),
 ]
 
 
 @pytest.mark.parametrize("message", MESSAGES)
 def test_messages_survive_the_pipe(message):
-    again = decode(encode(message), 2)
-    assert encode(again) == encode(message)
+    assert decode(encode(message), JOB) == message
+
+
+def test_a_measurement_may_be_no_number_and_a_time_may_not():
+    nan = replace(MEASURED, measurements=(Measurement("error", "1", (float("nan"),)),))
+    assert math.isnan(decode(encode(nan), JOB).measurements[0].samples[0])
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        encode(replace(ROUND, samples={FIRST: {"forward_s": float("nan")}}))
+
+
+def test_a_job_survives_the_way_to_its_worker():
+    assert Job.from_json(json.loads(json.dumps(JOB.to_json()))) == JOB
+
+
+def changed(message, **fields):
+    """A message with other fields than its type allows."""
+    kind, told = json.loads(encode(message))
+    return json.dumps([kind, {**told, **fields}]).encode()
 
 
 @pytest.mark.parametrize(
@@ -79,25 +113,36 @@ def test_messages_survive_the_pipe(message):
         b"{}",
         b"[1, 2]",
         b'["End", {"x": 1}]',
-        b'["Failed", {"case": 2, "status": "crashed", "detail": ""}]',
-        b'["Failed", {"case": 0, "status": "odd", "detail": ""}]',
-        b'["Warm", {"case": 0, "calls": 1, "seconds": NaN}]',
-        b'["RoundTaken", {"index": 0, "order": [7], "samples": {}, "disturbance": {}, '
-        b'"started": 0}]',
-        b'["RoundTaken", {"index": 0, "order": [0], "samples": {"0": {"forward_s": "x"}}, '
-        b'"disturbance": {}, "started": 0}]',
-        b'["RoundTaken", {"index": 0, "order": [0], "samples": {}, "disturbance": {}, '
-        b'"blocks": {"0": {"x": NaN}}, "started": 0}]',
-        b'["RoundTaken", {"index": 0, "order": [0], "samples": {}, "disturbance": {}, '
-        b'"blocks": {"2": {}}, "started": 0}]',
-        b'["Measured", {"case": 0, "measurements": [["m", 1, [1.0]]], "chosen": {}}]',
+        changed(MESSAGES[0], case="0123456789abcdef"),
+        changed(MESSAGES[0], status="odd"),
+        changed(MESSAGES[0], detail=None),
+        changed(MESSAGES[0], beside=-1),
+        changed(MESSAGES[1], seconds=float("nan")),
+        changed(MESSAGES[1], calls=1.5),
+        changed(MESSAGES[1], colour="red"),
+        changed(ROUND, order=["0123456789abcdef"]),
+        changed(ROUND, order=[0]),
+        changed(ROUND, order=[SECOND]),
+        changed(ROUND, samples={FIRST: {"forward_s": "x"}}),
+        changed(ROUND, samples={"2": {}}),
+        changed(ROUND, blocks={FIRST: {"x": float("nan")}}),
+        changed(ROUND, blocks={"2": {}}),
+        changed(ROUND, disturbance={"steal_s": float("inf")}),
+        changed(ROUND, index=-1),
+        changed(ROUND, attempt="another"),
+        changed(ROUND, replicate=0),
+        changed(ROUND, group="another"),
+        changed(MEASURED, case=0),
+        changed(MEASURED, measurements=[["m", 1, [1.0]]]),
+        changed(MEASURED, measurements=[["m", "1", ["odd"]]]),
+        changed(MEASURED, chosen={"solver": 1}),
         b"[" * 100_000,
         b"\xff",
     ],
 )
 def test_what_is_no_message_is_refused(line):
     with pytest.raises(ValueError, match="no message"):
-        decode(line, 2)
+        decode(line, JOB)
 
 
 def test_both_ends_of_a_page_see_the_same():
@@ -105,9 +150,11 @@ def test_both_ends_of_a_page_see_the_same():
     one, other = Page(handle), Page(handle)
     os.close(handle)
     assert other.read()[:2] == (None, "starting")
-    one.begin(3, "timing")
-    assert other.read()[:2] == (3, "timing")
+    one.begin(FIRST, "timing")
+    assert other.read()[:2] == (FIRST, "timing")
     assert other.read()[2] >= 0
+    one.begin(None, "finishing")
+    assert other.read()[:2] == (None, "finishing")
     one.close()
     other.close()
 

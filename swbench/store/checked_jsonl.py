@@ -2,25 +2,25 @@
 other reader.
 """
 
-import json
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from swbench import codec
 from swbench.errors import StoreError
-from swbench.store.files import DECODER, cannot, open_inside, read_bytes
+from swbench.store.files import cannot, open_inside, read_bytes
 
 LARGEST_FILE = 4 * 2**30
 LARGEST_LINE = 16 * 2**20
 _HEAD = 12  # ["1234abcd",
 
 
-def encode(record: dict[str, Any]) -> bytes:
-    """One line, newline included."""
-    body = json.dumps(record, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+def encode(record: Any) -> bytes:
+    """One line, newline included, of an object or a dataclass."""
+    body = codec.encode(record)
     return b'["%08x",%b]\n' % (zlib.crc32(body), body)
 
 
@@ -35,10 +35,7 @@ def decode(line: bytes) -> dict[str, Any]:
         or line[-1:] != b"]"
     ):
         raise ValueError("its checksum does not match")
-    try:
-        record = DECODER.decode(body.decode())
-    except RecursionError:
-        raise ValueError("it is nested too deep") from None
+    record = codec.parse(body)
     if not isinstance(record, dict):
         raise ValueError("it is no record")
     return record
@@ -64,7 +61,7 @@ def scan(path: Path) -> Scan:
     data = read_bytes(path, LARGEST_FILE) if path.exists() or path.is_symlink() else b""
     whole = data.rfind(b"\n") + 1
     records, damaged, ends, end = [], [], [], 0
-    for number, line in enumerate(_split(data, whole), start=1):
+    for number, line in enumerate(data[:whole].split(b"\n")[:-1], start=1):
         end += len(line) + 1
         ends.append(end)
         try:
@@ -72,10 +69,6 @@ def scan(path: Path) -> Scan:
         except ValueError as problem:
             damaged.append((number, str(problem)))
     return Scan(tuple(records), tuple(damaged), whole, len(data) - whole, tuple(ends))
-
-
-def _split(data: bytes, whole: int) -> Iterator[bytes]:
-    return iter(data[: whole - 1].split(b"\n")) if whole else iter(())
 
 
 class Appender:
@@ -94,7 +87,7 @@ class Appender:
         except OSError as problem:
             raise cannot("write", path, problem) from problem
 
-    def append(self, records: Sequence[dict[str, Any]], *, sync: bool = False) -> None:
+    def append(self, records: Sequence[Any], *, sync: bool = False) -> None:
         """Write lines with one call, and wait for the disk where `sync`. Raises StoreError; then
         none of the lines is there.
         """

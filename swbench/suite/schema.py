@@ -1,0 +1,181 @@
+"""What a suite file may hold: the names it may use, asked of the rooms that own them, and the keys
+of every table with their kinds and bounds. Nothing here imports torch.
+"""
+
+import re
+
+from swbench import models, norms, solvers
+from swbench.errors import OptionError, SwbenchError, UnknownName, near_miss
+from swbench.solvers import spectra
+from swbench.suite.fields import DEVICES, Field
+
+LABELS = {"bn": "BN", "in": "IN", "ln": "LN", "iw": "IW", "bw": "BW", "swa": "SW^a", "swb": "SW^b"}
+"""How the paper writes the norms."""
+
+METRICS = {
+    "flops": "FLOPs by every rule, parameters and activations of one image; counted, not timed",
+    "time": (
+        "seconds of the forward pass and of forward and backward, and their ratios to the baseline"
+    ),
+    "memory": "peak memory of one training step beyond the model and its input",
+    "utilisation": "GPU utilisation over a steady loop, and the share of time that kernels run",
+    "energy": "joules of one training step, by the GPU's own counter",
+    "accuracy": (
+        "error of a solver's matrices and gradients against float64, on the outputs that were timed"
+    ),
+}
+"""What can be measured, with a word on each."""
+
+DTYPES = ("float32", "float64", "tf32", "bfloat16", "float16")
+MODES = ("eager", "graph", "compile")
+LAYOUTS = ("contiguous", "channels_last")
+SCALINGS = ("strong", "weak")
+"""What `batch` counts where it is spread over processes: the images of all of them, or those of
+each.
+"""
+
+UNTIL_FITS, EVERY_BATCH = "until-fits", "every-batch"
+"""Which of several batches are measured: from the largest down until one at which every case fits
+the memory, or all of them.
+"""
+
+CACHES = ("hot", "cold")
+
+
+def device_problem(device: str) -> str | None:
+    """What is wrong with the name of a device; None for cpu, cuda and cuda:N. Whether it is there
+    is for the engine to say.
+    """
+    if re.fullmatch(r"cpu|cuda(:\d{1,3})?", device):
+        return None
+    return f"no device is called {device!r}.{near_miss(device, DEVICES)} Known: cpu, cuda, cuda:1 …"
+
+
+def solver_problem(spec: str) -> str | None:
+    """What is wrong with the name in a solver spec such as `eigh:backward=paper` or `auto`; None if
+    nothing is.
+    """
+    name = spec.partition(":")[0]
+    if name == "auto":
+        return None
+    try:
+        solvers.TABLE.check(name)
+    except UnknownName as problem:
+        return str(problem)
+    return None
+
+
+def placement_problem(model: str, layers: int, group: int) -> str | None:
+    """Why `model` cannot have `layers` whitened sites with groups of `group` channels; None if it
+    can.
+
+    The one place to ask the models' placement rules.
+    """
+    try:
+        models.placement(model, layers)
+        models.check_group(model, group)
+    except OptionError as problem:
+        return str(problem)
+    return None
+
+
+def spectrum_problem(name: str) -> str | None:
+    """What is wrong with the name of a spectrum; None if nothing is."""
+    try:
+        spectra.parse(name)
+    except SwbenchError as problem:
+        return str(problem)
+    return None
+
+
+VERSION = 1
+"""The schema of suite files that this version reads."""
+
+KINDS = ("network", "solvers")
+
+BATCH = {
+    "kind": int,
+    "low": 1,
+    "high": 65_536,
+    "why": "a larger batch fits no machine this was made for",
+}
+IMAGE = {"kind": "pair", "low": 1, "high": 16_384}
+GROUP = {"kind": int, "low": 1, "high": 1024, "why": "channels a group"}
+MATRICES = {"kind": int, "low": 1, "high": 4_194_304, "why": "matrices a batch"}
+LAYERS = {"kind": int, "low": 0, "high": 10_000}
+ITERATIONS = {"kind": int, "low": 1, "high": 1_000_000}
+REPLICATES = {"kind": int, "low": 1, "high": 10_000, "why": "fresh worker processes"}
+SECONDS = {"kind": float, "low": 0, "high": 30 * 86_400, "why": "seconds, at most 30 days"}
+TARGET = {"kind": float, "low": 1e-5, "high": 1, "why": "half-width on the log-ratio, 0.01 is 1 %"}
+WORLD = {"kind": int, "low": 1, "high": 65_536, "why": "processes"}
+THREADS = {"kind": int, "low": 1, "high": 4096}
+
+TOP = {
+    "schema": Field(kind=int, required=True, low=1),
+    "title": Field(kind=str, default=""),
+    "kind": Field(kind=str, required=True, choices=KINDS),
+    "paper": Field(kind=str),
+    "metrics": Field(kind=str, many=True, choices=tuple(METRICS)),
+}
+"""The keys above the first table; `SECTIONS` are the tables themselves."""
+
+PROTOCOL = {
+    "iterations": Field(**ITERATIONS),
+    "replicates": Field(**REPLICATES),
+    "warmup_calls": Field(kind=int, low=1, high=10_000),
+    "warmup_s": Field(**SECONDS),
+    "warmup_cap_s": Field(**SECONDS),
+    "target_ci": Field(**TARGET),
+    "budget_s": Field(**SECONDS),
+    "case_limit_s": Field(**{**SECONDS, "low": 1}),
+    "seed": Field(kind=int, low=0, high=2**32 - 1),
+}
+
+
+def network_keys() -> dict[str, Field]:
+    """The keys of `[network]`; its lists expand to their product."""
+    return {
+        "model": Field(kind=str, required=True, choices=models.names()),
+        "classes": Field(kind=int, default=1000, low=1, high=1_000_000),
+        "image": Field(many=True, required=True, **IMAGE),
+        "batch": Field(many=True, by_device=True, default=(1,), **BATCH),
+        "until_fits": Field(kind=bool, default=False),
+        "solver": Field(kind=str, many=True, default=("auto",), check=solver_problem),
+        "group": Field(default=16, **GROUP),
+        "dtype": Field(kind=str, many=True, default=("float32",), choices=DTYPES),
+        "mode": Field(kind=str, many=True, default=("eager",), choices=MODES),
+        "layout": Field(kind=str, many=True, default=("contiguous",), choices=LAYOUTS),
+        "device": Field(kind=str, many=True, default=DEVICES, choices=DEVICES),
+        "world": Field(many=True, default=(1,), **WORLD),
+        "scaling": Field(kind=str, many=True, default=("strong",), choices=SCALINGS),
+    }
+
+
+def row_keys() -> dict[str, Field]:
+    """The keys of one `[[rows]]` entry; `model`, `solver` and `group` go before those of
+    `[network]`.
+    """
+    return {
+        "norm": Field(kind=str, required=True, choices=norms.names()),
+        "model": Field(kind=str, choices=models.names()),
+        "layers": Field(default=0, **LAYERS),
+        "solver": Field(kind=str, check=solver_problem),
+        "group": Field(**GROUP),
+        "label": Field(kind=str),
+    }
+
+
+def solver_keys() -> dict[str, Field]:
+    """The keys of `[solvers]`; `[full]` takes the same ones and replaces theirs for the full
+    grid.
+    """
+    return {
+        "solver": Field(kind=str, many=True, check=solver_problem),
+        "batch": Field(many=True, by_device=True, required=True, **MATRICES),
+        "group": Field(many=True, default=(16,), **GROUP),
+        "spectrum": Field(kind=str, many=True, default=("kappa=1e3",), check=spectrum_problem),
+        "dtype": Field(kind=str, many=True, default=("float32",), choices=DTYPES),
+        "mode": Field(kind=str, many=True, default=("eager",), choices=MODES),
+        "cache": Field(kind=str, many=True, default=("hot",), choices=CACHES),
+        "device": Field(kind=str, many=True, default=DEVICES, choices=DEVICES),
+    }
