@@ -9,8 +9,10 @@ import sys
 from collections.abc import Sequence
 
 import click
+from click.shell_completion import CompletionItem
 
 from swbench import __version__, program
+from swbench.cli.completion import VARIABLE, suites
 from swbench.cli.signals import orderly
 from swbench.cli.streams import drop, tell
 from swbench.errors import SwbenchError, near_miss, printable
@@ -49,6 +51,10 @@ COMMANDS = {
     "doctor": (
         "swbench.cli.trust:doctor",
         "Say what this machine can measure, what would spoil it, and the fix for each.",
+    ),
+    "completion": (
+        "swbench.cli.completion:completion",
+        "Print what makes bash, zsh or fish complete commands, options, suites, solvers and runs.",
     ),
     "selftest": (
         "swbench.cli.trust:selftest",
@@ -90,6 +96,18 @@ class _Commands(click.Group):
                 ]
             )
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Commands by the table, suites by name, options of the group, or files."""
+        commands = [
+            CompletionItem(name, help=words)
+            for name, (_, words) in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        if incomplete.startswith("-"):
+            return click.Command.shell_complete(self, ctx, incomplete)
+        found = suites(ctx, self.params[0], incomplete)
+        return [*commands, *(one for one in found if one.type == "plain" or not commands)]
+
     def invoke(self, ctx: click.Context) -> int:
         try:
             return super().invoke(ctx)
@@ -101,7 +119,9 @@ class _Commands(click.Group):
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             from swbench import suite
 
-            if args[0] not in suite.names() and not os.path.exists(args[0]):
+            if ctx.resilient_parsing:  # at a tab, which refuses nothing
+                pass
+            elif args[0] not in suite.names() and not os.path.exists(args[0]):
                 known = [*COMMANDS, *suite.names()]
                 raise click.UsageError(
                     f"{printable(args[0])!r} is neither a command nor a "
@@ -136,7 +156,7 @@ def _version(ctx: click.Context) -> None:
     help="Show the versions of swbench and torch, and the native kernels; then exit.",
 )
 @click.pass_context
-def _group(ctx: click.Context) -> int | None:
+def group(ctx: click.Context) -> int | None:
     """Measure what whitening costs in deep networks.
 
     A SUITE alone is short for `run SUITE`. RUN is a path, an id, or `latest`.
@@ -155,7 +175,12 @@ def start(arguments: Sequence[str]) -> int:
     with orderly():
         try:
             code = (
-                _group.main(args=list(arguments), prog_name=program.name(), standalone_mode=False)
+                group.main(
+                    args=list(arguments),
+                    prog_name=program.name(),
+                    standalone_mode=False,
+                    complete_var=VARIABLE,
+                )
                 or 0
             )
             sys.stdout.flush()  # here, where a full disk behind it can still be told

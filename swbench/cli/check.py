@@ -2,12 +2,13 @@
 
 import click
 
+from swbench.cli import completion
 from swbench.cli.options import plugin_option
 from swbench.errors import printable
 
 
 @click.command("check")
-@click.argument("files", nargs=-1, required=True, metavar="FILE…")
+@click.argument("files", nargs=-1, required=True, metavar="FILE…", shell_complete=completion.suites)
 @plugin_option
 def check(files: tuple[str, ...], plugins: tuple[str, ...]) -> int:
     """Check suite files (or suites by name) and say what they would measure."""

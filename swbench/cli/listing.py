@@ -1,13 +1,14 @@
 """`list`: what there is, without importing torch unless details of the models are asked for."""
 
+import os
 import time
 from typing import TYPE_CHECKING
 
 import click
 
-from swbench.cli.options import plugin_option
+from swbench.cli.options import plugin_option, results_option
 from swbench.cli.streams import tell
-from swbench.errors import printable
+from swbench.errors import StoreError, printable
 
 if TYPE_CHECKING:
     from swbench.store import Summary
@@ -25,9 +26,7 @@ KINDS = ("suites", "models", "norms", "solvers", "probes", "runs")
 @click.option(
     "-v", "--verbose", is_flag=True, help="Details: for models, every whitened convolution."
 )
-@click.option(
-    "--results", "results", default="results", show_default=True, help="Folder that holds the runs."
-)
+@results_option
 @plugin_option
 def list_(kind: str | None, verbose: bool, results: str, plugins: tuple[str, ...]) -> None:
     """List suites, models, norms, solvers, probes (what can be measured) or runs."""
@@ -48,6 +47,8 @@ def list_(kind: str | None, verbose: bool, results: str, plugins: tuple[str, ...
             if kind == "runs" and not lines:
                 from swbench.store.folder import none
 
+                if os.path.isfile(results):
+                    raise StoreError(none(results))
                 tell(none(results))
 
 

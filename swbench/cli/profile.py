@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from swbench.cli import completion
 from swbench.cli.options import plugin_option, suite_options
 from swbench.errors import OptionError
 from swbench.suite.options import Selection
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command("profile")
-@click.argument("name", metavar="SUITE")
+@click.argument("name", metavar="SUITE", shell_complete=completion.suites)
 @suite_options(Selection)
 @click.option(
     "--iterations",

@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from swbench.cli.options import CommaList, Percent
+from swbench.cli import completion
+from swbench.cli.options import CommaList, Percent, results_option
 from swbench.errors import OptionError, printable
 
 if TYPE_CHECKING:
     from swbench.report.table import Table
-
-_RESULTS = click.option(
-    "--results", default="results", show_default=True, help="Folder that holds the runs."
-)
 
 REGRESSION = 1
 
@@ -28,15 +25,16 @@ def _document(table: "Table", format_: str) -> str:
 
 
 @click.command("show")
-@click.argument("refs", nargs=-1, required=True, metavar="RUN…")
+@click.argument("refs", nargs=-1, required=True, metavar="RUN…", shell_complete=completion.runs)
 @click.option(
     "--format",
     "format_",
+    shell_complete=completion.format_,
     default="table",
     show_default=True,
     help="table, markdown, csv, csv-long, latex, json, html.",
 )
-@_RESULTS
+@results_option
 def show(refs: tuple[str, ...], format_: str, results: str) -> int:
     """Print the table of stored runs again."""
     from swbench import store
@@ -48,11 +46,12 @@ def show(refs: tuple[str, ...], format_: str, results: str) -> int:
 
 
 @click.command("export")
-@click.argument("ref", metavar="RUN")
+@click.argument("ref", metavar="RUN", shell_complete=completion.runs)
 @click.option(
     "--format",
     "formats",
     type=CommaList(),
+    shell_complete=completion.formats,
     default="markdown,csv,latex,json,html",
     show_default=True,
     help="Any of them.",
@@ -63,7 +62,7 @@ def show(refs: tuple[str, ...], format_: str, results: str) -> int:
     "directory",
     help="Folder to write to.  [default: exports/ in the run's folder]",
 )
-@_RESULTS
+@results_option
 def export(ref: str, formats: tuple[str, ...], directory: str | None, results: str) -> int:
     """Write the table of a stored run as files."""
     from swbench import store
@@ -81,7 +80,7 @@ def export(ref: str, formats: tuple[str, ...], directory: str | None, results: s
 
 
 @click.command("plot")
-@click.argument("ref", metavar="RUN")
+@click.argument("ref", metavar="RUN", shell_complete=completion.runs)
 @click.option("--only", type=CommaList(), help="Plots by name instead of all that fit the run.")
 @click.option(
     "--format", "formats", type=CommaList(), default="png,svg", show_default=True, help="png, svg."
@@ -92,7 +91,7 @@ def export(ref: str, formats: tuple[str, ...], directory: str | None, results: s
     "directory",
     help="Folder to write to.  [default: exports/ in the run's folder]",
 )
-@_RESULTS
+@results_option
 def plot(
     ref: str,
     only: tuple[str, ...] | None,
@@ -114,8 +113,8 @@ def plot(
 
 
 @click.command("compare")
-@click.argument("first", metavar="RUN_A")
-@click.argument("second", metavar="RUN_B")
+@click.argument("first", metavar="RUN_A", shell_complete=completion.runs)
+@click.argument("second", metavar="RUN_B", shell_complete=completion.runs_or_paper)
 @click.option(
     "--threshold",
     type=Percent(),
@@ -138,11 +137,12 @@ def plot(
 @click.option(
     "--format",
     "format_",
+    shell_complete=completion.format_,
     default="table",
     show_default=True,
     help="table, markdown, csv, latex, json, html.",
 )
-@_RESULTS
+@results_option
 def compare(
     first: str,
     second: str,

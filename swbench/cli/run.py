@@ -4,19 +4,22 @@ from typing import Any
 
 import click
 
-from swbench.cli import torchrun
-from swbench.cli.options import plugin_option, suite_options
+from swbench.cli import completion, torchrun
+from swbench.cli.options import plugin_option, results_option, suite_options
 from swbench.errors import OptionError
 from swbench.suite.options import Options
 
 
 @click.command("run")
-@click.argument("suites", nargs=-1, required=True, metavar="SUITE…")
+@click.argument(
+    "suites", nargs=-1, required=True, metavar="SUITE…", shell_complete=completion.suites
+)
 @suite_options(Options)
-@click.option("--results", default="results", show_default=True, help="Folder that holds the runs.")
+@results_option
 @click.option(
     "--format",
     "format_",
+    shell_complete=completion.format_,
     default="table",
     show_default=True,
     help="table, markdown, csv, csv-long, latex, json, html.",

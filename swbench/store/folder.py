@@ -99,6 +99,8 @@ def find(results: str | Path, ref: str | Path) -> Path:
 
 def none(results: str | Path) -> str:
     """What to say where a results folder has no run."""
+    if Path(results).is_file():
+        return f"{results} is a file, not a folder of runs; choose another with --results"
     return f"there is no run in {results} yet; `{program.command()} imagenet` makes one"
 
 
