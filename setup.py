@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 from setuptools.errors import CompileError
@@ -21,6 +22,9 @@ X86 = {
     "v4": (16, ["-march=x86-64-v4", "-mprefer-vector-width=512"]),
     "v3": (8, ["-march=x86-64-v3"]),
 }
+
+ANY_PYTHON = not (SOURCE / "calls.c").exists()
+"""Whether the library knows nothing of Python, so that one wheel serves all versions."""
 
 
 class BuildKernels(build_ext):
@@ -58,7 +62,19 @@ class BuildKernels(build_ext):
             )
         target = Path(self.get_ext_fullpath(ext.name))
         target.parent.mkdir(parents=True, exist_ok=True)
+        for other in target.parent.glob("_kernels*.so"):  # built for another Python, or long ago
+            other.unlink()
+        # where Python itself lies on this machine is nothing to a library that does not link it
+        self.compiler.linker_so = [
+            word for word in self.compiler.linker_so if not word.startswith(("-L", "-Wl,-rpath"))
+        ]
+        self.compiler.library_dirs = []
         self.compiler.link_shared_object(objects, str(target), libraries=["m"])
+
+    def get_ext_filename(self, fullname: str) -> str:
+        """Without the tag of the Python that builds it, which is nothing to the library."""
+        found = super().get_ext_filename(fullname)
+        return f"{found.partition('.')[0]}.so" if ANY_PYTHON else found
 
     def _set(self, name: str, width: int, flags: list[str]) -> list[str]:
         """The kernels for one instruction set, with vectors of `width` numbers."""
@@ -72,6 +88,15 @@ class BuildKernels(build_ext):
         return self.compiler.compile(
             [str(SOURCE / source)], output_dir=output, macros=macros, extra_postargs=flags
         )
+
+
+class Wheel(bdist_wheel):
+    """Named for every Python where the library is for every Python."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        """The tag of the platform with that of any Python."""
+        python, abi, platform_tag = super().get_tag()
+        return ("py3", "none", platform_tag) if ANY_PYTHON else (python, abi, platform_tag)
 
 
 class BuildPackage(build_py):
@@ -112,5 +137,5 @@ setup(
             optional=True,
         )
     ],
-    cmdclass={"build_ext": BuildKernels, "build_py": BuildPackage},
+    cmdclass={"build_ext": BuildKernels, "build_py": BuildPackage, "bdist_wheel": Wheel},
 )

@@ -91,9 +91,10 @@ format_, formats = among(_formats), among(_formats, listed=True)
 @click.command("completion")
 @click.argument("shell", type=click.Choice(tuple(SHELLS)))
 def completion(shell: str) -> int:
-    """Print what makes SHELL complete commands, options, suites, solvers and runs: in ~/.bashrc or
-    ~/.zshrc `eval "$(swbench completion bash)"`, or zsh; for fish into
-    ~/.config/fish/completions/swbench.fish.
+    """Print what makes bash, zsh or fish complete commands, options, suites, solvers and runs.
+
+    In ~/.bashrc or ~/.zshrc: eval "$(swbench completion bash)", or zsh. For fish: swbench
+    completion fish > ~/.config/fish/completions/swbench.fish
     """
     from swbench.cli.app import group
 
