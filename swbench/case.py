@@ -57,14 +57,15 @@ class Case(_Keyed):
     """One network under one setting.
 
     `image` is (height, width) in pixels; `layers` the number of sites that carry `norm`, all others
-    carry batch normalisation; `solver` a solver spec such as `auto`, `eigh` or
+    carry batch normalisation, in the placement called `placement` or where `where` chooses them;
+    `solver` a solver spec such as `auto`, `eigh` or
     `eigh:backward=paper`, None where nothing is whitened; `threads` the intra-op threads on a CPU,
     0 on a GPU; `world` the number of processes the batch is spread over, `nodes` the machines they
     are on, as many on each.
     """
 
     kind: ClassVar[str] = "network"
-    _later: ClassVar[dict[str, Any]] = {"nodes": 1}
+    _later: ClassVar[dict[str, Any]] = {"nodes": 1, "placement": "default", "where": None}
     model: str
     norm: str = "bn"
     layers: int = 0
@@ -80,6 +81,8 @@ class Case(_Keyed):
     threads: int = 1
     world: int = 1
     nodes: int = 1
+    placement: str = "default"
+    where: str | None = None
     role: str = VARIANT
 
 

@@ -1,8 +1,8 @@
 """`--plugin FILE`: the user's own models, norms and solvers. The file is executed, which is why
-nothing but that flag ever names one.
+nothing but that flag ever names one. `--model timm:NAME`: a network to import, likewise.
 
-Neither a suite, nor a stored plan, nor the environment can: the command line hands its files to the
-processes that it starts.
+Neither a suite, nor a stored plan, nor the environment can: the command line hands its files and
+names to the processes that it starts.
 """
 
 import hashlib
@@ -30,34 +30,72 @@ class Plugin:
         return Path(self.path).name
 
 
+@dataclass(frozen=True)
+class NamedModel:
+    """A network that `--model` named (`timm:resnet50`), and with it leave to import it: `digest` is
+    the version of its package, or the hash of its module.
+    """
+
+    name: str
+    digest: str
+
+
 _loaded: dict[str, Plugin] = {}
 """By absolute path: a file that was executed is not executed again."""
 
+_models: dict[str, NamedModel] = {}
+"""By name: the networks that this process may import."""
 
-def load(files: Iterable[str | Plugin]) -> tuple[Plugin, ...]:
+
+def load(given: Iterable[str | Plugin | NamedModel]) -> tuple[Plugin | NamedModel, ...]:
     """Execute each file as a module of its own name and call its `register()`, which adds to the
-    tables.
+    tables; give leave to import each network that the command line named.
 
     A `Plugin` stands for the file as it was, so that a worker refuses one that has been edited
     since. Raises OptionError for a file that is not there, is not Python, has no `register`, fails,
     has changed, or whose name is a module's already.
     """
-    return tuple(_load(file) for file in files)
+    return tuple(_allow(one) if isinstance(one, NamedModel) else _load(one) for one in given)
 
 
-def digests(plugins: Iterable[Plugin]) -> dict[str, str]:
-    """What a run keeps of its plugins: never where they are, only what they were."""
-    return {f"plugin {plugin.name}": plugin.digest for plugin in plugins}
+def named_model(name: str) -> NamedModel | None:
+    """The network that the command line named so; None if it named none."""
+    return _models.get(name)
 
 
-def to_json(plugins: Iterable[Plugin]) -> list[dict[str, str]]:
+def digests(plugins: Iterable[Plugin | NamedModel]) -> dict[str, str]:
+    """What a run keeps of its plugins and named networks: never where they are, only what they
+    were.
+    """
+    return {
+        f"{'model' if isinstance(plugin, NamedModel) else 'plugin'} {plugin.name}": plugin.digest
+        for plugin in plugins
+    }
+
+
+def to_json(plugins: Iterable[Plugin | NamedModel]) -> list[dict[str, str]]:
     """JSON-ready values, for the order of a worker."""
-    return [{"path": plugin.path, "digest": plugin.digest} for plugin in plugins]
+    return [
+        {"model": plugin.name, "digest": plugin.digest}
+        if isinstance(plugin, NamedModel)
+        else {"path": plugin.path, "digest": plugin.digest}
+        for plugin in plugins
+    ]
 
 
-def from_json(data: Iterable[Mapping[str, str]]) -> tuple[Plugin, ...]:
-    """The plugins that `to_json` wrote; nothing is executed."""
-    return tuple(Plugin(one["path"], one["digest"]) for one in data)
+def from_json(data: Iterable[Mapping[str, str]]) -> tuple[Plugin | NamedModel, ...]:
+    """What `to_json` wrote; nothing is executed or imported."""
+    return tuple(
+        NamedModel(one["model"], one["digest"])
+        if "model" in one
+        else Plugin(one["path"], one["digest"])
+        for one in data
+    )
+
+
+def _allow(model: NamedModel) -> NamedModel:
+    _models[model.name] = model
+    return model
 
 
 def _load(file: str | Plugin) -> Plugin:

@@ -1,6 +1,6 @@
 """Name tables: a name stands for a `module:attribute`, imported only when somebody asks for it."""
 
-import importlib
+import pkgutil
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,6 +16,7 @@ class Registry(Mapping[str, str]):
     def __init__(self, kind: str, table: Mapping[str, str]) -> None:
         self.kind = kind
         self._table = dict(table)
+        self._objects: dict[str, Any] = {}
 
     def names(self) -> tuple[str, ...]:
         """Every registered name, in the order of the table."""
@@ -31,15 +32,16 @@ class Registry(Mapping[str, str]):
 
     def load(self, name: str) -> Any:
         """The object that `name` stands for. Raises UnknownName if it is not registered."""
-        module, _, attribute = self._table[self.check(name)].partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        target = self._table[self.check(name)]
+        return self._objects[name] if name in self._objects else pkgutil.resolve_name(target)
 
     def add(self, name: str, target: Any) -> None:
-        """Register a class or function, or its `module:attribute`, under a new name: what a plugin
+        """Register anything callable, or its `module:attribute`, under a new name: what a plugin
         does.
 
-        Raises ValueError if the name is taken, is not a word of letters, digits, `-`, `_` and `.`,
-        or the target has no name of its own in its module.
+        A function made in a loop, a partial and a lambda will do: another process finds it again by
+        executing the plugin. Raises ValueError if the name is taken, is not a word of letters,
+        digits, `-`, `_` and `.`, or the target cannot be called.
         """
         if name in self._table:
             raise ValueError(f"{self.kind} {name!r} is registered already, as {self._table[name]}")
@@ -48,7 +50,15 @@ class Registry(Mapping[str, str]):
                 f"{name!r} cannot be the name of a {self.kind}: it must be a word of "
                 "letters, digits, '-', '_' and '.'"
             )
-        self._table[name] = target if isinstance(target, str) else _address(target)
+        if isinstance(target, str):
+            self._table[name] = target
+            return
+        if not callable(target):
+            raise ValueError(
+                f"{target!r} cannot be registered: it must be callable, or 'module:attribute'"
+            )
+        self._objects[name] = target
+        self._table[name] = _address(target)
 
     def __getitem__(self, name: str) -> str:
         return self._table[name]
@@ -61,10 +71,7 @@ class Registry(Mapping[str, str]):
 
 
 def _address(target: Any) -> str:
-    module, attribute = getattr(target, "__module__", None), getattr(target, "__qualname__", None)
-    if not module or not attribute or not attribute.isidentifier():
-        raise ValueError(
-            f"{target!r} cannot be registered: define it as a class or function at "
-            "the top of its module, or give 'module:attribute'"
-        )
+    """Where `target` is defined, as well as it can say."""
+    module = getattr(target, "__module__", None) or type(target).__module__
+    attribute = getattr(target, "__qualname__", None) or type(target).__qualname__
     return f"{module}:{attribute}"

@@ -35,6 +35,8 @@ def test_every_field_changes_the_key():
         "threads": 2,
         "world": 2,
         "nodes": 2,
+        "placement": "public",
+        "where": "every=6",
         "role": CONTROL,
     }
     assert set(other) == {f.name for f in dataclasses.fields(Case)}

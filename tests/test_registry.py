@@ -1,5 +1,7 @@
 """Names are looked up lazily, and a wrong one names its nearest neighbour."""
 
+from functools import partial
+
 import pytest
 
 from swbench.errors import UnknownName, near_miss
@@ -37,17 +39,31 @@ def test_a_class_is_registered_by_where_it_is_defined():
     assert table.load("plum") is OrderedDict
 
 
+def test_closures_partials_and_lambdas_are_registered_as_they_are():
+    table, made = Registry("fruit", {}), {}
+    for name in ("fig", "date"):
+
+        def grown(name=name):
+            return name
+
+        made[name] = grown
+        table.add(name, grown)
+    table.add("plum", partial(made["fig"], "plum"))
+    table.add("lime", lambda: "lime")
+    assert [table.load(name)() for name in table] == ["fig", "date", "plum", "lime"]
+    assert table.names() == ("fig", "date", "plum", "lime")
+
+
 @pytest.mark.parametrize(
     ("name", "target"),
     [
-        ("fig", lambda: 0),
         ("fig", 3),
         ("a b", "json:dumps"),
         ("", "json:dumps"),
         ("x:y", "json:dumps"),
     ],
 )
-def test_what_could_not_be_found_again_is_not_registered(name, target):
+def test_what_cannot_be_called_or_named_is_not_registered(name, target):
     with pytest.raises(ValueError, match="cannot be"):
         Registry("fruit", {}).add(name, target)
 

@@ -30,6 +30,7 @@ ORDER = [
     ["report"],
     ["doctor", "selftest"],
     ["profile"],
+    ["application"],
     ["cli"],
 ]
 """Rooms from the top; on the first two lines some use others, as `SAME_LINE` lists."""

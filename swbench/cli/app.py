@@ -13,6 +13,7 @@ from click.shell_completion import CompletionItem
 
 from swbench import __version__, program
 from swbench.cli.completion import VARIABLE, suites
+from swbench.cli.lazy import native, software, suite
 from swbench.cli.signals import orderly
 from swbench.cli.streams import drop, tell
 from swbench.errors import SwbenchError, near_miss, printable
@@ -117,8 +118,6 @@ class _Commands(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]):
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            from swbench import suite
-
             if ctx.resilient_parsing:  # at a tab, which refuses nothing
                 pass
             elif args[0] not in suite.names() and not os.path.exists(args[0]):
@@ -133,11 +132,8 @@ class _Commands(click.Group):
 
 
 def _version(ctx: click.Context) -> None:
-    from swbench.machine.software import packages
-    from swbench.native import library
-
-    torch = f"torch {found}" if (found := packages()["torch"]) else "no torch"
-    click.echo(f"{program.NAME} {__version__}, {torch}, {library.summary()}")
+    torch = f"torch {found}" if (found := software.packages()["torch"]) else "no torch"
+    click.echo(f"{program.NAME} {__version__}, {torch}, {native.summary()}")
     ctx.exit()
 
 

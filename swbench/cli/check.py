@@ -3,6 +3,7 @@
 import click
 
 from swbench.cli import completion
+from swbench.cli.lazy import notes, plugin_files, suite
 from swbench.cli.options import plugin_option
 from swbench.errors import printable
 
@@ -12,17 +13,13 @@ from swbench.errors import printable
 @plugin_option
 def check(files: tuple[str, ...], plugins: tuple[str, ...]) -> int:
     """Check suite files (or suites by name) and say what they would measure."""
-    from swbench import plugins as plugin_files
-    from swbench import suite
-    from swbench.report.notes import count
-
     plugin_files.load(plugins)
 
     for file in files:
         plan = suite.expand(suite.load(file))
         cases = sum(len(group.cases) for group in plan.groups)
         click.echo(
-            f"{printable(file)}: right; {count(len(plan.groups), 'group')}, "
-            f"{count(cases, 'case')} on a CPU, {plan.protocol.iterations} iterations"
+            f"{printable(file)}: right; {notes.count(len(plan.groups), 'group')}, "
+            f"{notes.count(cases, 'case')} on a CPU, {plan.protocol.iterations} iterations"
         )
     return 0

@@ -8,6 +8,7 @@ import click
 from click.shell_completion import BashComplete, CompletionItem, FishComplete, ZshComplete
 
 from swbench import program
+from swbench.cli.lazy import exporters, norms, solvers, store, suite
 
 VARIABLE = "_SWBENCH_COMPLETE"
 
@@ -50,33 +51,23 @@ def of_option(flag: str, choices: Iterable[str] | None, *, listed: bool) -> Comp
 
 
 def _suites(ctx: click.Context) -> Iterable[str]:
-    from swbench import suite
-
     return suite.names()
 
 
 def _runs(ctx: click.Context) -> Iterable[str]:
-    from swbench import store
-
     found = [one.id for one in store.runs(ctx.params.get("results") or "results")]
     return ["latest", *reversed(found)] if found else ()
 
 
 def _solvers(ctx: click.Context) -> Iterable[str]:
-    from swbench import solvers
-
     return ("auto", *solvers.names())
 
 
 def _norms(ctx: click.Context) -> Iterable[str]:
-    from swbench import norms
-
     return norms.names()
 
 
 def _formats(ctx: click.Context) -> Iterable[str]:
-    from swbench.report import exporters
-
     return exporters.names()
 
 

@@ -6,6 +6,17 @@ from typing import TYPE_CHECKING
 
 import click
 
+from swbench.cli.lazy import (
+    model_sites,
+    models,
+    norms,
+    plugin_files,
+    run_folders,
+    schema,
+    solvers,
+    store,
+    suite,
+)
 from swbench.cli.options import plugin_option, results_option
 from swbench.cli.streams import tell
 from swbench.errors import StoreError, printable
@@ -30,8 +41,6 @@ KINDS = ("suites", "models", "norms", "solvers", "probes", "runs")
 @plugin_option
 def list_(kind: str | None, verbose: bool, results: str, plugins: tuple[str, ...]) -> None:
     """List suites, models, norms, solvers, probes (what can be measured) or runs."""
-    from swbench import plugins as plugin_files
-
     plugin_files.load(plugins)
     for each in (kind,) if kind else KINDS:
         if kind is None:
@@ -45,21 +54,16 @@ def list_(kind: str | None, verbose: bool, results: str, plugins: tuple[str, ...
             for line in lines:
                 click.echo(f"  {printable(line)}" if kind is None else printable(line))
             if kind == "runs" and not lines:
-                from swbench.store.folder import none
-
                 if os.path.isfile(results):
-                    raise StoreError(none(results))
-                tell(none(results))
+                    raise StoreError(run_folders.none(results))
+                tell(run_folders.none(results))
 
 
 def _models() -> None:
-    from swbench import models
-    from swbench.models.describe import describe
-
     for model in models.names():
         height, width = _IMAGES.get(model, (224, 224))
         for layers in models.PLACEMENTS.get(model, {}):
-            sites = describe(model, layers, (height, width))
+            sites = model_sites.describe(model, layers, (height, width))
             matrices = sum(site.matrices for site in sites)
             click.echo(
                 f"  {model}: {layers} whitened convolutions, {matrices} matrices of "
@@ -75,8 +79,6 @@ def _models() -> None:
 
 
 def _solvers() -> None:
-    from swbench import solvers
-
     for name in solvers.names():
         cls = solvers.TABLE.load(name)
         reason = cls().available("cpu")
@@ -88,27 +90,15 @@ def _solvers() -> None:
 
 def _lines(kind: str, results: str) -> list[str]:
     if kind == "suites":
-        from swbench import suite
-
         return list(suite.names())
     if kind == "models":
-        from swbench import models
-
         return list(models.names())
     if kind == "norms":
-        from swbench import norms
-
         return list(norms.names())
     if kind == "solvers":
-        from swbench import solvers
-
         return list(solvers.names())
     if kind == "probes":
-        from swbench.suite.schema import METRICS
-
-        return [f"{name:12s} {words}" for name, words in METRICS.items()]
-    from swbench import store
-
+        return [f"{name:12s} {words}" for name, words in schema.METRICS.items()]
     return [_summary(run) for run in store.runs(results)]
 
 

@@ -11,6 +11,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from swbench.cli import completion
+from swbench.cli.lazy import (
+    case_kinds,
+    launch,
+    plot_style,
+    plugin_files,
+    profile_table,
+    roofline,
+    suite,
+)
 from swbench.cli.options import plugin_option, suite_options
 from swbench.errors import OptionError
 from swbench.suite.options import Selection
@@ -41,11 +50,6 @@ def profile(
     name: str, iterations: int, top: int, folder: str | None, plugins: tuple[str, ...], **given: Any
 ) -> int:
     """Show where the time of one row of SUITE goes: `profile imagenet --only swa-7`."""
-    from swbench import plugins as plugin_files
-    from swbench import suite
-    from swbench.case import VARIANT, Case
-    from swbench.profile import launch, table
-
     loaded = plugin_files.load(plugins)
     plan = suite.expand(suite.load(name), suite.Options.of(**given))
     rows = [
@@ -53,7 +57,7 @@ def profile(
         for group in plan.due(())
         for case, row in zip(group.cases, group.rows, strict=True)
     ]
-    chosen = [(case, row) for case, row in rows if case.role == VARIANT] or rows[:1]
+    chosen = [(case, row) for case, row in rows if case.role == case_kinds.VARIANT] or rows[:1]
     if len(chosen) != 1:
         raise OptionError(
             f"a profile is of one row, and this names {len(chosen)}: "
@@ -61,7 +65,7 @@ def profile(
             "--batch"
         )
     case, row = chosen[0]
-    if case.kind != Case.kind:
+    if case.kind != case_kinds.Case.kind:
         raise OptionError(
             f"a profile is of a network, and {plan.suite} measures solvers; choose "
             "a row of a network suite"
@@ -75,7 +79,7 @@ def profile(
     target.mkdir(parents=True, exist_ok=True)
     found = launch.profile_case(case, iterations, target / launch.TRACE_FILE, plugins=loaded)
     width = shutil.get_terminal_size((140, 24)).columns
-    sys.stdout.write(f"{row}\n" + table.render(found, width, top, sys.stdout.isatty()))
+    sys.stdout.write(f"{row}\n" + profile_table.render(found, width, top, sys.stdout.isatty()))
     drawn = _roofline(found, row, target)
     print(
         (
@@ -89,9 +93,6 @@ def profile(
 
 def _roofline(found: "Profile", row: str, target: Path) -> str:
     """Draw every layer and pass under the machine's roof; returns what to say of it."""
-    from swbench.profile.table import roofline_rows
-    from swbench.report.plots import roofline, style
-
     points = [
         roofline.Point(
             f"{one['layer']} {one['phase']}",
@@ -100,7 +101,7 @@ def _roofline(found: "Profile", row: str, target: Path) -> str:
             one["bytes"],
             one["seconds"],
         )
-        for one in roofline_rows(found)
+        for one in profile_table.roofline_rows(found)
     ]
     if not any(point.flops > 0 for point in points):
         return ""
@@ -108,5 +109,5 @@ def _roofline(found: "Profile", row: str, target: Path) -> str:
         points, peak_flops_s=found.roof.flops_per_s, peak_bytes_s=found.roof.bytes_per_s, title=row
     )
     for ending in ("png", "svg"):
-        style.write(drawn, target / f"roofline.{ending}")
+        plot_style.write(drawn, target / f"roofline.{ending}")
     return f"; roofline: {target / 'roofline.png'}"

@@ -2,26 +2,25 @@
 torch.
 """
 
-import sys
-from typing import TYPE_CHECKING
-
 import click
 
 from swbench.cli import completion
+from swbench.cli.lazy import (
+    comparison,
+    comparison_table,
+    environment,
+    exporters,
+    paper_comparison,
+    plots,
+    store,
+    tables,
+)
 from swbench.cli.options import CommaList, Percent, results_option
+from swbench.cli.streams import tell
+from swbench.cli.tables import exit_code, print_runs, print_tables
 from swbench.errors import OptionError, printable
 
-if TYPE_CHECKING:
-    from swbench.report.table import Table
-
 REGRESSION = 1
-
-
-def _document(table: "Table", format_: str) -> str:
-    from swbench.cli import measure
-    from swbench.report import exporters
-
-    return exporters.export(table, format_, **measure.terminal())
 
 
 @click.command("show")
@@ -37,12 +36,10 @@ def _document(table: "Table", format_: str) -> str:
 @results_option
 def show(refs: tuple[str, ...], format_: str, results: str) -> int:
     """Print the table of stored runs again."""
-    from swbench import store
-    from swbench.cli import measure
-    from swbench.report import exporters
-
     exporters.TABLE.check(format_)
-    return measure.show([store.find(results, ref) for ref in refs], format_)
+    runs = tables.stored_runs([store.find(results, ref) for ref in refs], tell)
+    print_runs(runs, format_)
+    return exit_code(runs)
 
 
 @click.command("export")
@@ -65,15 +62,11 @@ def show(refs: tuple[str, ...], format_: str, results: str) -> int:
 @results_option
 def export(ref: str, formats: tuple[str, ...], directory: str | None, results: str) -> int:
     """Write the table of a stored run as files."""
-    from swbench import store
-    from swbench.report import exporters
-    from swbench.report.build import build_table
-
     for name in formats:
         exporters.TABLE.check(name)
     path = store.find(results, ref)
     for written in exporters.export_files(
-        build_table(store.load(path)), formats, directory or path / "exports"
+        tables.build_table(store.load(path)), formats, directory or path / "exports"
     ):
         click.echo(printable(written))
     return 0
@@ -100,13 +93,9 @@ def plot(
     results: str,
 ) -> int:
     """Draw the plots that a stored run allows."""
-    from swbench import store
-    from swbench.report import plots
-    from swbench.report.build import build_table
-
     path = store.find(results, ref)
     for written in plots.plot_files(
-        build_table(store.load(path)), directory or path / "exports", only, formats
+        tables.build_table(store.load(path)), directory or path / "exports", only, formats
     ):
         click.echo(printable(written))
     return 0
@@ -156,14 +145,6 @@ def compare(
     """Compare run B with run A, cell by cell; `compare RUN paper` sets a run beside the
     supplement.
     """
-    from swbench import store
-    from swbench.machine.environment import unlike
-    from swbench.report import exporters
-    from swbench.report.compare import RELATIVE, SECONDS
-    from swbench.report.compare import compare as compared
-    from swbench.report.compare_paper import compare_paper
-    from swbench.report.table_comparison import comparison_table
-
     exporters.TABLE.check(format_)
     a = store.load(store.find(results, first))
     if second == "paper":
@@ -172,12 +153,12 @@ def compare(
                 "the paper's hardware is another: --fail, --threshold and --seconds "
                 "mean nothing against it"
             )
-        sys.stdout.write(_document(compare_paper(a), format_))
+        print_tables(paper_comparison.compare_paper(a), format_)
         return 0
     b = store.load(store.find(results, second))
-    differences = unlike(a.environment, b.environment)
-    basis = SECONDS if seconds else RELATIVE
-    found = compared(
+    differences = environment.unlike(a.environment, b.environment)
+    basis = comparison.SECONDS if seconds else comparison.RELATIVE
+    found = comparison.compare(
         a,
         b,
         differences=differences,
@@ -185,7 +166,7 @@ def compare(
         threshold=threshold or 0.0,
         basis=basis,
     )
-    sys.stdout.write(_document(comparison_table(found), format_))
+    print_tables(comparison_table.comparison_table(found), format_)
     if fail and not any(row.gated for row in found.rows) and not found.lost:
         raise OptionError(
             f"--fail: no cell of {b.id} could be compared with {a.id}; measure the "

@@ -1,13 +1,24 @@
 """`run`: suites in, results on disk, a table on stdout."""
 
-from typing import Any
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from swbench import program
 from swbench.cli import completion, torchrun
+from swbench.cli.lazy import application, exporters, progress
 from swbench.cli.options import plugin_option, results_option, suite_options
-from swbench.errors import OptionError
+from swbench.cli.streams import tell
+from swbench.cli.tables import exit_code, print_runs
+from swbench.errors import OptionError, printable
 from swbench.suite.options import Options
+
+if TYPE_CHECKING:
+    from swbench.plan import Plan
 
 
 @click.command("run")
@@ -42,12 +53,74 @@ from swbench.suite.options import Options
 @plugin_option
 def run(suites: tuple[str, ...], **options: Any) -> int:
     """Measure SUITE (a name from `list suites`, or a TOML file) and print its table."""
-    from swbench.cli.measure import measure
-
     here = torchrun.place()
     if options["anyway"] and not options["resume"] and (here is None or here.nodes == 1):
         raise OptionError(
             "--anyway only means something with --resume or over several nodes; "
             "add --resume, or leave --anyway out"
         )
-    return torchrun.under(options, lambda nodes: measure(suites, nodes=nodes, **options))
+    commands = {name: repeating(name, suites) for name in suites}
+    return torchrun.under(
+        options, lambda nodes: _measure(suites=suites, commands=commands, nodes=nodes, **options)
+    )
+
+
+def _measure(*, format_: str, **wanted: Any) -> int:
+    exporters.TABLE.check(format_)
+    given = {one.name: wanted.pop(one.name) for one in fields(Options) if one.name in wanted}
+    request = application.Request(given=given, **wanted)
+    if request.dry_run:
+        for plan in application.plan(application.load(request, tell)):
+            _announce(plan)
+        return 0
+    runs = application.measure(
+        request,
+        tell=tell,
+        show=lambda runs: print_runs(runs, format_),
+        watch=lambda then: progress.Display(then=then),
+    )
+    return exit_code(runs)
+
+
+def repeating(name: str, names: Sequence[str]) -> str:
+    """What the user typed, with the suite `name` alone where several `names` were
+    typed.
+    """
+    typed = sys.argv[1:]
+    # the word after an option without a value may be a suite
+    flags = [flag for one in run.params if getattr(one, "is_flag", False) for flag in one.opts]
+    values = {
+        place
+        for place, word in enumerate(typed, 1)
+        if word.startswith("-") and word not in flags and "=" not in word
+    }
+    kept = [
+        word
+        for place, word in enumerate(typed)
+        if place in values
+        or (word not in ("--resume", "--anyway") and (word == name or word not in names))
+    ]
+    here = torchrun.place()
+    if here and here.nodes > 1:
+        launcher = ["--nnodes", str(here.nodes), "--nproc-per-node", str(here.local_world)]
+        return shlex.join(["torchrun", *launcher, *program.after_torchrun(), *kept])
+    if here and "--nproc" not in typed:
+        kept += ["--nproc", str(here.world)]
+    return shlex.join([*program.words(), *kept])
+
+
+def _announce(plan: "Plan") -> None:
+    """What a run would do, on stdout."""
+    protocol = plan.protocol
+    rounds = f"{protocol.replicates} replicates of {protocol.rounds} rounds"
+    print(
+        f"{printable(plan.suite)}: {plan.title}; {', '.join(plan.metrics)}; "
+        f"{rounds}{'; QUICK' if protocol.quick else ''}"
+    )
+    for group in plan.groups:
+        when = f": only if {group.fallback_of} runs out of memory" if group.fallback_of else ""
+        print(f"  {group.name}{when}")
+        for case, row in zip(group.cases, group.rows, strict=True):
+            print(
+                f"    {case.key}  {case.role:8s}  {row}{f' [{case.solver}]' if case.solver else ''}"
+            )

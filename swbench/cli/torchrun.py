@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from swbench.cli.lazy import environment, follower, node_group, plugin_files, rendezvous
 from swbench.errors import NodeLost, OptionError, SwbenchError
 
 if TYPE_CHECKING:
@@ -94,9 +95,7 @@ def spread(options: dict[str, Any], here: Place) -> None:
 
 
 def _lead(here: Place, options: dict[str, Any], measure: Callable[["Nodes | None"], int]) -> int:
-    from swbench.ranks.nodes import Nodes
-
-    nodes, code = Nodes.gather(here.nodes, here.local_world), 1
+    nodes, code = node_group.Nodes.gather(here.nodes, here.local_world), 1
     try:
         spread(options, here)
         code = measure(nodes)
@@ -113,14 +112,9 @@ def _lead(here: Place, options: dict[str, Any], measure: Callable[["Nodes | None
 
 
 def _follow(here: Place, files: Sequence[str]) -> int:
-    from swbench import plugins
-    from swbench.machine import environment
-    from swbench.ranks.follower import follow
-    from swbench.ranks.rendezvous import Meeting
-
-    loaded = plugins.digests(plugins.load(files))
-    return follow(
-        Meeting().join(
+    loaded = plugin_files.digests(plugin_files.load(files))
+    return follower.follow(
+        rendezvous.Meeting().join(
             node=here.node,
             processes=here.local_world,
             environment=environment.record(),

@@ -6,6 +6,7 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
+from swbench.cli.lazy import devices_here, doctor_checks, native, selftests, suite
 from swbench.cli.options import CommaList, results_option
 from swbench.cli.streams import tell
 from swbench.errors import OptionError
@@ -38,10 +39,8 @@ def _line(console: Console, verdict: str, name: str, rest: str) -> None:
 @results_option
 def doctor(threads: int | None, results: str) -> int:
     """Say what this machine can measure, what would spoil it, and the fix for each."""
-    from swbench.doctor import examine
-
     console = Console(file=sys.stdout, highlight=False)
-    checks = examine(results=results, threads=threads, native=_native)
+    checks = doctor_checks.examine(results=results, threads=threads, native=_native)
     for check in checks:
         _line(
             console,
@@ -57,9 +56,7 @@ def doctor(threads: int | None, results: str) -> int:
 
 
 def _native() -> str | None:
-    from swbench.native.library import missing
-
-    return missing()
+    return native.missing()
 
 
 @click.command("selftest")
@@ -80,20 +77,18 @@ def selftest(long_: bool, devices: tuple[str, ...] | None, allow_busy: bool) -> 
     """Let the instrument measure things of known size, before a table is believed. About three
     minutes, and one more with a GPU; exit 1 if a check failed.
     """
-    from swbench import selftest as tests
-    from swbench.run import devices as here
-    from swbench.suite import Options
-
     if long_ and devices and "cpu" not in devices:
         raise OptionError(
             "--long replays more runs on the CPU, and --device "
             f"{','.join(devices)} leaves the CPU out; add cpu to it, or leave "
             "--long out"
         )
-    found = here.check(Options.of(devices=devices).devices, allow_busy=allow_busy, tell=tell)
+    found = devices_here.check(
+        suite.Options.of(devices=devices).devices, allow_busy=allow_busy, tell=tell
+    )
     console = Console(file=sys.stdout, highlight=False)
     outcomes = []
-    for outcome in tests.selftest(long_, devices=found if devices else None):
+    for outcome in selftests.selftest(long_, devices=found if devices else None):
         outcomes.append(outcome)
         _line(
             console,
@@ -102,6 +97,6 @@ def selftest(long_: bool, devices: tuple[str, ...] | None, allow_busy: bool) -> 
             f"{outcome.found} (asked: {outcome.asked})"
             + (f" {outcome.remedy}" if outcome.remedy else ""),
         )
-    verdict = tests.overall(outcomes)
+    verdict = selftests.overall(outcomes)
     console.print(f"[{_COLOURS[verdict]} bold]self-test {verdict}[/]")
-    return FAILED if verdict == tests.FAILED else 0
+    return FAILED if verdict == selftests.FAILED else 0

@@ -1,62 +1,26 @@
-"""The counts of fvcore's FlopCountAnalysis: its own handles, applied to the trace."""
+"""The counts of fvcore's FlopCountAnalysis: its own handles, applied to the calls that its tracer
+sees.
+"""
 
 import warnings
-from collections.abc import Callable
+from collections import Counter, defaultdict
 from typing import Any, ClassVar
 
-from swbench.flops.rule import Rule
-from swbench.flops.trace import Operation, Shaped, Trace
+from swbench.flops.products import multiply_adds
+from swbench.flops.rule import Count, Differences, Rule, Shares
+from swbench.flops.trace import Call, Operation, Shaped, Trace, leaves
 
 with warnings.catch_warnings():
     # importing fvcore.nn scripts a loss function, which torch deprecates
     warnings.simplefilter("ignore", DeprecationWarning)
     from fvcore.nn.flop_count import _DEFAULT_SUPPORTED_OPS as HANDLES
 
-Arrange = Callable[[tuple], tuple]
+_PRODUCTS = frozenset(
+    f"aten::{name}" for name in ("addmm", "bmm", "_convolution", "einsum", "matmul", "mm", "linear")
+)
+"""Handles that count multiply-adds."""
 
-
-def _convolution(a: tuple) -> tuple:
-    # the handle checks the count of arguments: three cuDNN switches follow
-    return (*a, False, False, False)
-
-
-def _as_is(a: tuple) -> tuple:
-    return a
-
-
-_ATEN: dict[str, tuple[str, Arrange]] = {
-    "convolution": ("aten::_convolution", _convolution),
-    "addmm": ("aten::addmm", _as_is),
-    "mm": ("aten::mm", _as_is),
-    "bmm": ("aten::bmm", _as_is),
-    # x A is dispatched as Aᵀ x
-    "mv": ("aten::matmul", lambda a: (a[1], Shaped(a[0].shape[::-1], a[0].dtype))),
-    "native_batch_norm": ("aten::batch_norm", _as_is),
-    "cudnn_batch_norm": ("aten::batch_norm", _as_is),
-    "miopen_batch_norm": ("aten::batch_norm", _as_is),
-    "_native_batch_norm_legit": ("aten::batch_norm", _as_is),
-    "_native_batch_norm_legit_no_training": ("aten::batch_norm", lambda a: (*a[:5], False, *a[5:])),
-    "_batch_norm_with_update": ("aten::batch_norm", lambda a: (*a[:5], True, *a[5:])),
-    "_batch_norm_no_update": ("aten::batch_norm", lambda a: (*a[:5], False, *a[5:])),
-    "native_group_norm": ("aten::group_norm", lambda a: (a[0], a[6], a[1], a[2])),
-    "native_layer_norm": ("aten::layer_norm", _as_is),
-    "upsample_nearest2d": ("aten::upsample_nearest2d", _as_is),
-    "upsample_bilinear2d": ("aten::upsample_bilinear2d", _as_is),
-    "_adaptive_avg_pool2d": ("aten::adaptive_avg_pool2d", _as_is),
-    "grid_sampler_2d": ("aten::grid_sampler", _as_is),
-}
-"""Operation as dispatched -> the name under which fvcore's tracer sees it, and its arguments in
-that order.
-"""
-
-_OPAQUE = {
-    "matrix_power": "aten::matrix_power",
-    "linalg_matrix_power": "aten::linalg_matrix_power",
-    "linalg_multi_dot": "aten::linalg_multi_dot",
-}
-"""Functions that are products by the time they are dispatched, but one unknown operation to
-fvcore.
-"""
+_CUDNN_SWITCHES = (False, False, False)
 
 
 class _Value:
@@ -71,6 +35,12 @@ class _Value:
     def type(self) -> "_Value":
         return self
 
+    def node(self) -> "_Value":
+        return self
+
+    def inputs(self) -> list["_Value"]:
+        return [_Value(value) for value in self._value]
+
     def sizes(self) -> list[int]:
         return list(self._value.shape)
 
@@ -78,39 +48,93 @@ class _Value:
         return self._value
 
 
+def handled(call: Call) -> int:
+    """What fvcore's handle says about a call. Raises what the handle raises."""
+    args = call.args
+    if call.name == "aten::_convolution":
+        # the handle checks the count of arguments
+        args = (*args[:9], *_CUDNN_SWITCHES)
+    cost = HANDLES[call.name]([_Value(a) for a in args], [_Value(o) for o in leaves(call.output)])
+    return int(sum(cost.values()) if isinstance(cost, dict) else cost)
+
+
 class FvcoreRule(Rule):
     """One per multiply-add; batch normalisation 5 per element in training mode and 2 in eval mode,
     so name the mode.
 
-    fvcore's own tracer sees a custom autograd Function as one opaque operation, and a whitening
-    layer as what `norms.recorded` makes of it; here the handles are applied to what runs.
+    The total is what `FlopCountAnalysis(model, inputs).total()` gives. It does not see what it has
+    no handle for, what a custom autograd Function computes, and what does not reach the model's
+    output; each is in `uncounted` or in `differs`. One thing is counted otherwise: inside a module
+    that declares its own cost (`paper_flops`), which is how a whitening layer is known, the handles
+    see the operations that run, where fvcore traces the layer's definition
+    (`norms.recorded`).
     """
 
     name: ClassVar[str] = "fvcore"
     source: ClassVar[str] = "fvcore.nn.flop_count, the handles of FlopCountAnalysis"
 
     def cost(self, op: Operation) -> int | None:
-        aten = self.label(op)
-        if aten not in HANDLES:
-            return None
-        _, arrange = _ATEN.get(op.name, (aten, _as_is))
-        inputs = [_Value(a) for a in arrange(op.args)]
-        cost = HANDLES[aten](inputs, [_Value(o) for o in op.outputs])
-        return int(sum(cost.values()) if isinstance(cost, dict) else cost)
+        raise NotImplementedError("fvcore counts calls, not operations")
 
-    def label(self, op: Operation) -> str:
-        if op.function in _OPAQUE:
-            return _OPAQUE[op.function]
-        if op.name == "mean" and op.function == "adaptive_avg_pool2d":
-            return "aten::adaptive_avg_pool2d"
-        return _ATEN.get(op.name, (f"aten::{op.name}", _as_is))[0]
+    def count(self, trace: Trace, strict: bool = False) -> Count:
+        inside: dict[int | None, list[Operation]] = defaultdict(list)
+        for op in self.counted(trace):
+            inside[op.call].append(op)
+        shares, uncounted, found = Shares(), Counter(), Differences()
+        functions: set[int] = set()
+        for number, call in enumerate(trace.calls):
+            computed = inside[number]
+            ours = sum(multiply_adds(op) for op in computed)
+            if call.function and not call.declared:
+                if call.function_call not in functions:
+                    functions.add(call.function_call)
+                    uncounted[call.function] += 1
+                if ours:
+                    found.add(call.function, 0, ours, "fvcore does not look into it")
+                continue
+            if call.name not in HANDLES:
+                if computed and call.used:
+                    uncounted[call.name] += 1
+                if ours:
+                    found.add(call.name, 0, ours, "fvcore has no handle for it")
+                continue
+            try:
+                cost = handled(call)
+            except Exception as problem:  # noqa: BLE001  whatever the handle raises, fvcore raises
+                uncounted[call.name] += 1
+                why = f"fvcore itself fails on it ({type(problem).__name__})"
+                found.add(call.name, 0, ours, why)
+                continue
+            if not call.used:
+                why = "the model does not use the result, and fvcore's trace drops it"
+                found.add(call.name, 0, cost, why)
+                continue
+            shares.add(call.module, call.name, cost)
+            self._compare(call, cost, ours, computed, found)
+        for op in inside[None]:
+            uncounted[op.name] += 1
+            if ours := multiply_adds(op):
+                found.add(op.name, 0, ours, "it runs in TorchScript, where fvcore does not look")
+        return self.summed(trace, shares, uncounted, found.all())
 
-    def counted(self, trace: Trace) -> list[Operation]:
-        kept, calls = [], set()
-        for op in super().counted(trace):
-            if op.function in _OPAQUE:
-                if op.call in calls:
-                    continue
-                calls.add(op.call)
-            kept.append(op)
-        return kept
+    @staticmethod
+    def _compare(
+        call: Call, cost: int, ours: int, computed: list[Operation], found: Differences
+    ) -> None:
+        """Note where a handle is wrong."""
+        if call.name == "aten::grid_sampler":
+            corners = 2 ** (len(call.args[0].shape) - 2)
+            if corners != 4 or call.args[2] != 0:
+                elements = leaves(call.output)[0].numel
+                ours = elements * {0: corners, 1: 1, 2: 16}[call.args[2]]
+                found.add(call.name, cost, ours, "fvcore takes every sampler as bilinear in 2-d")
+        elif call.name in _PRODUCTS:
+            if call.name == "aten::einsum":
+                ours += sum(op.outputs[0].numel for op in computed if op.name == "mul")
+            if ours != cost:
+                why = (
+                    "numpy's estimate, which fvcore halves, takes a product without a sum as one"
+                    if call.name == "aten::einsum"
+                    else "fvcore's handle takes the shapes before they are broadcast"
+                )
+                found.add(call.name, cost, ours, why)

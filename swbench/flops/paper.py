@@ -2,13 +2,12 @@
 to the last digit.
 """
 
-import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 from swbench.errors import NotCounted
-from swbench.flops.rule import Count, Rule
+from swbench.flops.rule import Count, Difference, Rule, Shares
 from swbench.flops.trace import Operation, Trace
 
 
@@ -75,7 +74,7 @@ COSTS: dict[str, Callable[[Operation], int]] = {
     "upsample_bilinear2d": _nothing,
     "upsample_nearest2d": _nothing,
 }
-"""Operation -> cost. Everything else is NotCounted."""
+"""Operation -> cost. Everything else has none."""
 
 
 class PaperRule(Rule):
@@ -83,33 +82,36 @@ class PaperRule(Rule):
 
     A module with a method `paper_flops(shape)`, which gets the shape of its first input, declares
     its own cost: what runs inside it is not counted again. Any other operation without an entry in
-    `COSTS` raises NotCounted.
+    `COSTS` makes the total a lower bound, or raises NotCounted in a strict count.
     """
 
     name: ClassVar[str] = "paper"
     source: ClassVar[str] = (
         "inferred from tables 1 and 2 of the supplement to Pan et al. 2019; docs/flops.md"
     )
+    knows_all: ClassVar[bool] = True
 
-    def cost(self, op: Operation) -> int:
-        if op.name not in COSTS:
-            raise NotCounted(
-                f"the paper rule has no cost for {op.name}, which ran in "
-                f"{op.module or 'the model itself'!r} ({op.layer}); "
-                f"give {op.layer} a method paper_flops(self, shape) that returns its own cost, "
-                "or use the rule fvcore or torch"
-            )
-        return COSTS[op.name](op)
+    def cost(self, op: Operation) -> int | None:
+        return COSTS[op.name](op) if op.name in COSTS else None
+
+    def refuse(self, op: Operation) -> None:
+        raise NotCounted(
+            f"the paper rule has no cost for {op.name}, which ran in "
+            f"{op.module or 'the model itself'!r} ({op.layer}); "
+            f"give {op.layer} a method paper_flops(self, shape) that returns its own cost, "
+            "or use the rule fvcore or torch"
+        )
 
     def counted(self, trace: Trace) -> list[Operation]:
         return [op for op in super().counted(trace) if not op.declared]
 
-    def count(self, trace: Trace) -> Count:
-        count = super().count(trace)
-        by_layer, by_operation = dict(count.by_layer), dict(count.by_operation)
+    def summed(
+        self,
+        trace: Trace,
+        shares: Shares,
+        uncounted: Mapping[str, int],
+        differs: tuple[Difference, ...] = (),
+    ) -> Count:
         for declared in trace.declared:
-            by_layer[declared.module] = by_layer.get(declared.module, 0) + declared.flops
-            by_operation[declared.layer] = by_operation.get(declared.layer, 0) + declared.flops
-        return dataclasses.replace(
-            count, total=sum(by_layer.values()), by_layer=by_layer, by_operation=by_operation
-        )
+            shares.add(declared.module, declared.layer, declared.flops)
+        return super().summed(trace, shares, uncounted, differs)

@@ -1,72 +1,116 @@
-"""Recording a trace: one forward pass under a dispatch mode, on the `meta` device where the model
+"""Recording a trace: one forward pass of a copy of the model, on the `meta` device where the model
 allows it.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+import random
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.nn.parameter import UninitializedTensorMixin
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
+from swbench.errors import NotCounted
+from swbench.flops.calls import Calls
+from swbench.flops.control import prepare
 from swbench.flops.memory import SavedTensors
-from swbench.flops.trace import Declared, Operation, Trace, shaped
+from swbench.flops.trace import Declared, Operation, Trace, mapped, shaped
+from swbench.flops.twin import Twin, on_meta, with_values
 
 TRAIN, EVAL = "train", "eval"
 
 
-def record(model: nn.Module, inputs: tuple[Tensor, ...], mode: str | None = None) -> Trace:
-    """The trace of `model(*inputs)` in `mode` (`train`, `eval`, or None: as the model is).
+def record(
+    model: nn.Module,
+    inputs: tuple[Any, ...],
+    mode: str | None = None,
+    named: Mapping[str, Any] | None = None,
+) -> Trace:
+    """The trace of `model(*inputs, **named)` in `mode` (`train`, `eval`, or None: as the model is).
 
-    Parameters and buffers stay as they are: the pass runs on stand-ins on the `meta` device, so
-    nothing is computed and a large image costs no more than a small one. A model that needs values
-    (`.item()`, or constants of its own on another device) runs once for real, on copies of its
-    buffers.
+    The model stays as it is, whatever its forward pass does and whether it succeeds: the pass runs
+    on a copy of it (`Twin`) on the `meta` device, so nothing is computed and a large image costs no
+    more than a small one, and the random state is put back. A model that needs values (`.item()`)
+    runs once for real, on a copy with values; an input on `meta` gets some. So does, on inputs of
+    up to 16 million elements, one that fails on `meta` for another reason: the error is then that
+    of a real pass. Raises NotCounted for a model that no trace shows.
     """
     if mode not in (None, TRAIN, EVAL):
         raise ValueError(f"mode must be {TRAIN!r}, {EVAL!r} or None, not {mode!r}")
-    with _in_mode(model, mode):
+    given = (tuple(inputs), dict(named or {}))
+    with _surroundings_kept():
         try:
-            return _run(model, inputs, lambda t: torch.empty_like(t, device="meta"))
-        except (NotImplementedError, RuntimeError, TypeError):
-            if any(t.is_meta for t in model.state_dict(keep_vars=True).values()):
+            return _eager(model, given, mode, Twin(on_meta), real=False)
+        except NotCounted:
+            raise
+        except Exception as problem:
+            if _has_no_values(model) or not (_needs_values(problem) or _is_small(given)):
                 raise
-        return _run(model, inputs, torch.clone)
+        return _eager(model, given, mode, Twin(with_values(_device(model))), real=True)
+
+
+def _eager(
+    model: nn.Module, given: tuple[tuple, dict], mode: str | None, twin: Twin, real: bool
+) -> Trace:
+    """The trace with compiled regions as they were written. The import of the compiler takes
+    seconds, so only a pass that imported it is repeated without it.
+    """
+    loaded = _compiler_loaded()
+    try:
+        trace = _run(model, given, mode, twin, real)
+    except Exception:
+        if loaded or not _compiler_loaded():
+            raise
+        trace = None
+    if trace is not None and loaded == _compiler_loaded():
+        return trace
+    return _run(model, given, mode, twin.again(), real)
+
+
+def _compiler_loaded() -> bool:
+    return "torch._dynamo" in sys.modules
 
 
 def _run(
-    model: nn.Module, inputs: tuple[Tensor, ...], stand_in: Callable[[Tensor], Tensor]
+    model: nn.Module, given: tuple[tuple, dict], mode: str | None, twin: Twin, real: bool
 ) -> Trace:
-    with torch.no_grad():
-        tensors = {
-            name: stand_in(t) for name, t in (*model.named_parameters(), *model.named_buffers())
-        }
-        given = tuple(stand_in(x) for x in inputs)
-    for name, parameter in model.named_parameters():
-        tensors[name].requires_grad_(parameter.requires_grad)
-    recorder, saved = _Recorder(), SavedTensors(tensors.values())
-    with contextlib.ExitStack() as hooks:
-        for path, module in model.named_modules():
-            hooks.enter_context(
-                _removed(
-                    module.register_forward_pre_hook(recorder.entering(path), with_kwargs=True)
-                )
-            )
-            hooks.enter_context(
-                _removed(module.register_forward_hook(recorder.leaving, always_call=True))
-            )
-        # Autograd runs in both modes, so that a layer takes the path it takes in training; only
-        # `saved` reads what it keeps.
-        with torch.enable_grad(), saved.hooks(), _Functions(recorder), _Operations(recorder):
-            torch.func.functional_call(model, tensors, given)
-    parameters = sum(p.numel() for p in model.parameters())
+    net = twin.model(model)
+    args, kwargs = twin(given)
+    if mode is not None:
+        net.train(mode == TRAIN)
+    prepare()
+    recorder = _Recorder()
+    known = [
+        t
+        for t in (*net.parameters(), *net.buffers())
+        if not isinstance(t, UninitializedTensorMixin)
+    ]
+    saved = SavedTensors(known)
+    mapped((args, kwargs), Tensor, known.append)
+    for path, module in net.named_modules():
+        module.register_forward_pre_hook(recorder.entering(path), prepend=True, with_kwargs=True)
+        module.register_forward_hook(recorder.leaving, always_call=True)
+    training = net.training
+    # Autograd runs in both modes, so that a layer takes the path it takes in training; only `saved`
+    # reads what it keeps.
+    with (
+        torch.enable_grad(),
+        saved.hooks(),
+        _as_on_meta(real),
+        _disable_current_modes(),
+        recorder.calls.active(),
+    ):
+        result = net(*args, **kwargs)
     return Trace(
         tuple(recorder.operations),
+        recorder.calls.finished(result, known),
         tuple(recorder.declared),
-        TRAIN if model.training else EVAL,
-        parameters,
+        TRAIN if training else EVAL,
+        sum(p.numel() for p in net.parameters() if not isinstance(p, UninitializedTensorMixin)),
         saved.nbytes,
     )
 
@@ -78,7 +122,7 @@ class _Recorder:
         self.operations: list[Operation] = []
         self.declared: list[Declared] = []
         self._stack: list[tuple[str, str, bool]] = [("", "", False)]
-        self.function, self.call = "", 0
+        self.calls = Calls(lambda: self._stack[-1], _Operations(self), self.operations)
 
     def entering(self, path: str) -> Callable:
         """A forward pre-hook for the module at `path`."""
@@ -87,8 +131,7 @@ class _Recorder:
             _, _, within = self._stack[-1]
             cost = getattr(module, "paper_flops", None)
             if cost is not None and not within:
-                x = next(a for a in (*args, *kwargs.values()) if isinstance(a, Tensor))
-                shape = tuple(x.shape)
+                shape = _first_shape(path, module, (args, kwargs))
                 self.declared.append(Declared(path, type(module).__name__, shape, int(cost(shape))))
             self._stack.append((path, type(module).__name__, within or cost is not None))
 
@@ -100,30 +143,76 @@ class _Recorder:
 
     def add(self, overload: torch._ops.OpOverload, args: tuple, kwargs: dict, output: Any) -> None:
         """Record one operation at the present place."""
-        path, layer, declared = self._stack[-1]
         shapes = (shaped(args), shaped(kwargs), shaped(output))
+        path, layer, declared = self._stack[-1]
         self.operations.append(
-            Operation(overload, *shapes, path, layer, self.function, self.call, declared)
+            Operation(overload, *shapes, path, layer, self.calls.current, declared)
         )
+
+
+def _first_shape(path: str, module: nn.Module, given: tuple) -> tuple[int, ...]:
+    found: list[Tensor] = []
+    mapped(given, Tensor, found.append)
+    if not found:
+        raise NotCounted(
+            f"{path or 'the model'!r} ({type(module).__name__}) has a method paper_flops(shape), "
+            "but was called without a tensor"
+        )
+    return tuple(found[0].shape)
 
 
 class _Operations(TorchDispatchMode):
     """Sees each ATen operation below autograd, so also those inside a custom autograd Function."""
 
-    def __init__(self, recorder: _Recorder) -> None:
+    def __init__(self, recorder: "_Recorder") -> None:
         super().__init__()
         self._recorder = recorder
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        output = (
-            _batch_norm(*args) if func is _BATCH_NORM and args[0].is_meta else func(*args, **kwargs)
-        )
+        if _is_composite(func):
+            # under inference_mode they come whole
+            with self:
+                output = func.decompose(*args, **kwargs)
+            if output is not NotImplemented:
+                return output
+        short = _SHORTCUTS.get(func)
+        if short is not None and args[0].is_meta:
+            output = short(*args, **kwargs)
+        else:
+            try:
+                output = func(*args, **kwargs)
+            except (RuntimeError, NotImplementedError):
+                moved = _moved(func, args, kwargs)
+                if moved is None:
+                    raise
+                output = func(*moved[0], **moved[1])
         self._recorder.add(func, args, kwargs, output)
         return output
 
 
-_BATCH_NORM = torch.ops.aten.native_batch_norm.default
+@lru_cache(maxsize=4096)
+def _is_composite(func: torch._ops.OpOverload) -> bool:
+    return torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")
+
+
+def _moved(func: torch._ops.OpOverload, args: tuple, kwargs: dict) -> tuple | None:
+    """The arguments with all tensors on `meta`, where only some are: a constant that the model
+    makes on the CPU meets a copy of its input there. None where nothing can be moved, or where the
+    operation would write to what was moved.
+    """
+    found: list[Tensor] = []
+    mapped((args, kwargs), Tensor, found.append)
+    if all(t.is_meta for t in found) or not any(t.is_meta for t in found):
+        return None
+    if func._schema.is_mutable and not args[0].is_meta:
+        return None
+    return mapped((args, kwargs), Tensor, lambda t: t if t.is_meta else on_meta(t))
+
+
+def _like(x: Tensor) -> Tensor:
+    """`torch.empty_like`, which on the meta device is a decomposition too."""
+    return x.new_empty(x.shape) if x.is_contiguous() else torch.empty_like(x)
 
 
 def _batch_norm(
@@ -132,45 +221,108 @@ def _batch_norm(
     """What batch normalisation returns on the meta device, at a tenth of the time of torch's
     decomposition: y, and the saved mean and 1/σ.
     """
-    saved = x.new_empty(
-        x.shape[1] if training else 0, dtype=torch.promote_types(x.dtype, torch.float32)
-    )
-    return torch.empty_like(x), saved, torch.empty_like(saved)
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    saved = x.new_empty(x.shape[1] if training else 0, dtype=dtype)
+    return _like(x), saved, on_meta(saved)
 
 
-class _Functions(TorchFunctionMode):
-    """Notes the public function an operation comes from: `adaptive_avg_pool2d` arrives at dispatch
-    as `mean`.
+def _layer_norm(x: Tensor, normalized_shape, weight, bias, eps: float) -> tuple[Tensor, ...]:
+    """The same of layer normalisation."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    kept = len(x.shape) - len(normalized_shape)
+    saved = x.new_empty((*x.shape[:kept], *(1 for _ in normalized_shape)), dtype=dtype)
+    return x.new_empty(x.shape), saved, on_meta(saved)
+
+
+def _elementwise(x: Tensor, *_: Any, **__: Any) -> Tensor:
+    return _like(x)
+
+
+def _in_place(x: Tensor, *_: Any, **__: Any) -> Tensor:
+    return x
+
+
+_ATEN = torch.ops.aten
+_SHORTCUTS: dict[Any, Callable] = {
+    _ATEN.native_batch_norm.default: _batch_norm,
+    _ATEN.native_layer_norm.default: _layer_norm,
+    **{
+        operation.default: short
+        for name in ("relu", "silu", "gelu", "hardswish", "sigmoid", "tanh")
+        for operation, short in (
+            (getattr(_ATEN, name), _elementwise),
+            (getattr(_ATEN, f"{name}_"), _in_place),
+        )
+    },
+}
+"""What an operation returns on the meta device, several times as fast as torch's decomposition in
+Python; these run in every layer.
+"""
+
+
+def _needs_values(problem: BaseException) -> bool:
+    """Whether a pass on `meta` failed because it was there, and not by the model's own mistake:
+    torch says so by name, or has no such kernel for it.
     """
+    seen: BaseException | None = problem
+    while seen is not None:
+        if isinstance(seen, NotImplementedError) or "meta" in str(seen).lower():
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
 
-    def __init__(self, recorder: _Recorder) -> None:
-        super().__init__()
-        self._recorder = recorder
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        recorder = self._recorder
-        recorder.function, recorder.call = getattr(func, "__name__", ""), recorder.call + 1
-        try:
-            return func(*args, **(kwargs or {}))
-        finally:
-            recorder.function = ""
+def _is_small(given: tuple[tuple, dict]) -> bool:
+    found: list[Tensor] = []
+    mapped(given, Tensor, found.append)
+    return sum(t.numel() for t in found) <= _SMALL
+
+
+_SMALL = 2**24
+"""Elements; about the largest image that a pass on a CPU takes seconds for (a heuristic)."""
+
+
+def _has_no_values(model: nn.Module) -> bool:
+    return any(t.is_meta for t in (*model.parameters(), *model.buffers()))
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
 @contextlib.contextmanager
-def _removed(handle) -> Iterator[None]:
-    try:
+def _as_on_meta(real: bool) -> Iterator[None]:
+    """Settings under which a pass takes the same path on every device: products in place of fused
+    attention, and compiled regions as they were written.
+    """
+    with contextlib.ExitStack() as settings:
+        if real:
+            fast = torch.backends.mha.get_fastpath_enabled()
+            settings.callback(torch.backends.mha.set_fastpath_enabled, fast)
+            torch.backends.mha.set_fastpath_enabled(False)
+            settings.enter_context(
+                torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
+            )
+        if _compiler_loaded():
+            settings.enter_context(torch.compiler.set_stance("force_eager"))
         yield
-    finally:
-        handle.remove()
 
 
 @contextlib.contextmanager
-def _in_mode(model: nn.Module, mode: str | None) -> Iterator[None]:
-    before = {module: module.training for module in model.modules()}
+def _surroundings_kept() -> Iterator[None]:
+    """Puts back what belongs to no model: every random state and the grad modes."""
+    numpy = sys.modules.get("numpy")
+    states: list[tuple[Callable, Any]] = [
+        (random.setstate, random.getstate()),
+        (torch.set_rng_state, torch.get_rng_state()),
+    ]
+    if numpy is not None:
+        states.append((numpy.random.set_state, numpy.random.get_state()))
+    if torch.cuda.is_initialized():
+        states.append((torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all()))
     try:
-        if mode is not None:
-            model.train(mode == TRAIN)
-        yield
+        with torch.inference_mode(False):
+            yield
     finally:
-        for module, training in before.items():
-            module.training = training
+        for put_back, state in states:
+            put_back(state)

@@ -4,10 +4,24 @@ it leaves out.
 
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from swbench.flops.trace import Operation, Trace
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where the source of a rule is blind or wrong: `calls` of `operation`, in which it counts
+    `counted` FLOPs and we, at its own price of a multiply-add, `ours`; and why.
+    """
+
+    operation: str
+    calls: int
+    counted: int
+    ours: int
+    why: str
 
 
 @dataclass(frozen=True)
@@ -16,7 +30,9 @@ class Count:
 
     `by_layer` maps module paths and `by_operation` operation names to their share of `total`;
     `uncounted` maps each operation that the rule leaves out to how often it ran. `mode` is `train`
-    or `eval`.
+    or `eval`. `differs` lists where we would count otherwise than the rule's source; none of it is
+    in `total`. `at_least` is True where the rule should know every operation and `uncounted` is
+    what it did not: then the total is a lower bound. As text: `≥ 0.39 GFLOPs, without silu ×49`.
     """
 
     rule: str
@@ -25,6 +41,21 @@ class Count:
     by_operation: dict[str, int]
     uncounted: dict[str, int]
     mode: str
+    differs: tuple[Difference, ...] = ()
+    at_least: bool = False
+
+    @property
+    def remainder(self) -> str:
+        """The operations of `uncounted` with their number of calls, the most frequent first:
+        `without silu ×49, mul ×16`; empty where there are none.
+        """
+        frequent = sorted(self.uncounted.items(), key=lambda item: (-item[1], item[0]))
+        names = ", ".join(f"{name.removeprefix('aten::')} ×{calls}" for name, calls in frequent)
+        return f"without {names}" if names else ""
+
+    def __str__(self) -> str:
+        text = f"{self.total / 1e9:.2f} GFLOPs"
+        return f"≥ {text}, {self.remainder}" if self.at_least else text
 
 
 class Rule(ABC):
@@ -34,36 +65,91 @@ class Rule(ABC):
 
     name: ClassVar[str]
     source: ClassVar[str]
+    knows_all: ClassVar[bool] = False
+    """Whether the rule should have a cost for whatever computes: then a total without some
+    operation is a lower bound.
+    """
 
     @abstractmethod
     def cost(self, op: Operation) -> int | None:
-        """FLOPs of one operation; None where the rule leaves it out. Raises NotCounted where the
-        rule forbids that.
-        """
+        """FLOPs of one operation; None where the rule leaves it out."""
 
     def label(self, op: Operation) -> str:
         """What the rule calls the operation."""
         return op.name
 
-    def count(self, trace: Trace) -> Count:
-        """All of `trace` by this rule."""
-        by_layer, by_operation, uncounted = Counter(), Counter(), Counter()
+    def count(self, trace: Trace, strict: bool = False) -> Count:
+        """All of `trace` by this rule. Raises NotCounted where the rule should know an operation
+        and does not, if `strict`.
+        """
+        shares, uncounted = Shares(), Counter()
         for op in self.counted(trace):
             cost = self.cost(op)
             if cost is None:
+                if strict and self.knows_all:
+                    self.refuse(op)
                 uncounted[self.label(op)] += 1
             else:
-                by_layer[op.module] += cost
-                by_operation[self.label(op)] += cost
-        return Count(
-            self.name,
-            sum(by_layer.values()),
-            dict(by_layer),
-            dict(by_operation),
-            dict(uncounted),
-            trace.mode,
-        )
+                shares.add(op.module, self.label(op), cost)
+        return self.summed(trace, shares, uncounted)
 
     def counted(self, trace: Trace) -> list[Operation]:
         """The operations that need a cost."""
         return [op for op in trace.operations if not op.moves_only]
+
+    def refuse(self, op: Operation) -> None:
+        """Raises NotCounted for an operation that the rule should know."""
+        raise NotImplementedError
+
+    def summed(
+        self,
+        trace: Trace,
+        shares: "Shares",
+        uncounted: Mapping[str, int],
+        differs: tuple[Difference, ...] = (),
+    ) -> Count:
+        """The count that the shares add up to."""
+        return Count(
+            self.name,
+            sum(shares.by_layer.values()),
+            dict(shares.by_layer),
+            dict(shares.by_operation),
+            dict(uncounted),
+            trace.mode,
+            differs,
+            self.knows_all and bool(uncounted),
+        )
+
+
+class Shares:
+    """FLOPs by layer and by operation while they are added up."""
+
+    def __init__(self) -> None:
+        self.by_layer: Counter[str] = Counter()
+        self.by_operation: Counter[str] = Counter()
+
+    def add(self, module: str, operation: str, flops: int) -> None:
+        """`flops` more, of `operation` in `module`."""
+        self.by_layer[module] += flops
+        self.by_operation[operation] += flops
+
+
+class Differences:
+    """Differences while they are found: those of one operation for one reason are one."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str], list[int]] = {}
+
+    def add(self, operation: str, counted: int, ours: int, why: str) -> None:
+        """One more call."""
+        sums = self._found.setdefault((operation, why), [0, 0, 0])
+        for i, value in enumerate((1, counted, ours)):
+            sums[i] += value
+
+    def all(self) -> tuple[Difference, ...]:
+        """The largest first."""
+        found = [
+            Difference(operation, calls, counted, ours, why)
+            for (operation, why), (calls, counted, ours) in self._found.items()
+        ]
+        return tuple(sorted(found, key=lambda d: -abs(d.ours - d.counted)))

@@ -43,7 +43,8 @@ def shaped(tree: Any) -> Any:
     return mapped(tree, torch.Tensor, lambda t: Shaped(tuple(t.shape), t.dtype))
 
 
-def _leaves(tree: Any) -> tuple[Shaped, ...]:
+def leaves(tree: Any) -> tuple[Shaped, ...]:
+    """Every `Shaped` in `tree`."""
     found: list[Shaped] = []
     mapped(tree, Shaped, found.append)
     return tuple(found)
@@ -51,12 +52,12 @@ def _leaves(tree: Any) -> tuple[Shaped, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One ATen operation.
+    """One ATen operation, as it is dispatched below autograd.
 
     `module` is the path of the innermost module it ran in (`layer1.0.bn2`, empty for the model
-    itself) and `layer` that module's class; `function` the public torch function it came from, with
-    `call` telling one call of it from the next; `declared` is True inside a module that declares
-    its own cost (`paper_flops`).
+    itself) and `layer` that module's class; `call` the number of the call it came from
+    (`Trace.calls`), None for one that no call shows; `declared` is True inside a module that
+    declares its own cost (`paper_flops`).
     """
 
     overload: torch._ops.OpOverload
@@ -65,8 +66,7 @@ class Operation:
     output: Any
     module: str
     layer: str
-    function: str
-    call: int
+    call: int | None
     declared: bool
 
     @property
@@ -77,18 +77,20 @@ class Operation:
     @property
     def inputs(self) -> tuple[Shaped, ...]:
         """The tensors among its arguments."""
-        return _leaves((self.args, self.kwargs))
+        return leaves((self.args, self.kwargs))
 
     @property
     def outputs(self) -> tuple[Shaped, ...]:
         """The tensors it returned."""
-        return _leaves(self.output)
+        return leaves(self.output)
 
     @property
     def moves_only(self) -> bool:
         """True for views, allocations, copies and integer bookkeeping: nothing that any rule calls
-        a floating-point operation.
+        a floating-point operation. A product of integers is one.
         """
+        if self.name in PRODUCTS:
+            return False
         schema = self.overload._schema
         view = any(r.alias_info is not None and not r.alias_info.is_write for r in schema.returns)
         return (
@@ -97,6 +99,46 @@ class Operation:
             or not any(t.dtype.is_floating_point or t.dtype.is_complex for t in self.outputs)
         )
 
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of an operation as the program wrote it, above autograd: `linear`, where `addmm` is
+    dispatched. What torch.jit.trace records, and so what fvcore sees.
+
+    `name` has its namespace (`aten::linear`); `args` are all arguments in the order of the schema,
+    defaults filled in. `function` names the custom autograd Function, the TorchScript function or
+    the control flow operator that it ran inside of, if any (`prim::PythonOp.Gate`), and
+    `function_call` is another number for each call of one. `used` says whether what it computed
+    reaches the model's output.
+    """
+
+    name: str
+    args: tuple
+    output: Any
+    module: str
+    layer: str
+    declared: bool
+    function: str
+    function_call: int
+    used: bool
+
+
+PRODUCTS = frozenset(
+    (
+        "mm",
+        "addmm",
+        "bmm",
+        "baddbmm",
+        "mv",
+        "addmv",
+        "dot",
+        "vdot",
+        "_int_mm",
+        "_scaled_mm",
+        "convolution",
+    )
+)
+"""Matrix products and convolutions, which count whatever the type of their elements."""
 
 _MOVES = frozenset(
     (
@@ -178,6 +220,7 @@ class Trace:
     """
 
     operations: tuple[Operation, ...]
+    calls: tuple[Call, ...]
     declared: tuple[Declared, ...]
     mode: str
     parameters: int

@@ -2,17 +2,29 @@
 line in this table.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from swbench.errors import OptionError
-from swbench.models.sites import NARROWEST, PLACEMENTS, NormAt, Site, check_group, placement
+from swbench.models.sites import (
+    DEFAULT,
+    KINDS,
+    NARROWEST,
+    PLACEMENTS,
+    NormAt,
+    Site,
+    check_group,
+    placement,
+    placements,
+)
 from swbench.registry import Registry
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Generator, Tensor, nn
 
 __all__ = [
+    "DEFAULT",
+    "KINDS",
     "PLACEMENTS",
     "TABLE",
     "NormAt",
@@ -21,15 +33,20 @@ __all__ = [
     "build",
     "check_group",
     "check_image",
+    "check_name",
+    "inputs",
+    "is_named",
     "minimum_side",
     "names",
     "placement",
+    "placements",
 ]
 
 TABLE = Registry(
     "model",
     {
         "resnet50": "swbench.models.resnet:ResNet50",
+        "resnet101": "swbench.models.resnet:ResNet101",
         "resnet50-seg": "swbench.models.segmentation:SegmentationResNet50",
         "resnet20": "swbench.models.cifar:resnet20",
         "resnet32": "swbench.models.cifar:resnet32",
@@ -40,9 +57,17 @@ TABLE = Registry(
     },
 )
 
-_STRIDES = {"resnet50": 32, "resnet50-seg": 8} | {
-    name: 4 for name in TABLE if name in PLACEMENTS and name[6:].isdigit() and name != "resnet50"
+_STRIDES = {"resnet50": 32, "resnet101": 32, "resnet50-seg": 8} | {
+    f"resnet{depth}": 4 for depth in (20, 32, 44, 56, 110)
 }
+
+Inputs = Callable[[int, tuple[int, int], "Generator"], "Tensor | tuple[Tensor, ...]"]
+"""Makes the inputs of a network: of the batch, the image's (height, width), and a generator of
+random numbers, in the order of the arguments of `forward`. Images, or whatever it takes, lie along
+dimension 0.
+"""
+
+_INPUTS: dict[str, Inputs] = {}
 
 
 def names() -> tuple[str, ...]:
@@ -57,9 +82,12 @@ def add(
     placements: Mapping[int, Sequence[int]] | None = None,
     narrowest: int | None = None,
     stride: int = 0,
+    inputs: Inputs | None = None,
 ) -> None:
-    """Register a network of one's own: a class or function called as `target(norm_at, num_classes)`
-    that gives a module, images (N, 3, H, W) in, a tensor out.
+    """Register a network of one's own: anything callable as `target(norm_at, num_classes)` that
+    gives a module. It returns a tensor, or tensors in a tuple, list, mapping or dataclass.
+
+    Images (N, 3, H, W) go in, or what `inputs(batch, image, generator)` makes.
 
     It asks `norm_at(Site(…))` for the norms it wants exchanged, or leaves that to
     `swapping.swap_norms`. `placements` says which of its sites carry the norm under test, by their
@@ -80,6 +108,8 @@ def add(
     if narrowest is not None:
         NARROWEST[name] = narrowest
     _STRIDES[name] = stride
+    if inputs is not None:
+        _INPUTS[name] = inputs
 
 
 def build(
@@ -90,20 +120,28 @@ def build(
     num_classes: int | None = None,
     group: int = 16,
     norm_at: NormAt | None = None,
+    placement: str = DEFAULT,
+    where: str | None = None,
 ) -> "nn.Module":
-    """The network `model` with `norm` after `layers` of its convolutions (`placement`) and batch
-    normalisation after all others.
+    """The network `model` with `norm` after `layers` of its convolutions (`sites.placement`, of the
+    kind `placement`) and batch normalisation after all others; or with `norm` at the norms that
+    `where` chooses (`norm_sites.choose`).
+
+    `timm:NAME`, `torchvision:NAME` and `package.module:callable` are networks too, of their own
+    number of classes, where the command line named them (`named`).
 
     `num_classes` None is the model's own number (1000, 19 or 10); the stylizer has none. `group`
     channels share a whitening matrix and `solver` computes it. `norm_at`, a function from `Site` to
     module, decides every norm itself and leaves `norm`, `layers`, `solver` and `group` unused.
     Weights are freshly initialised on the default device. Raises UnknownName, or OptionError for a
-    count of layers that the model has no placement for; ValueError where `norm_at` and `layers` are
-    both given.
+    count of layers that the model has no placement for, or that `where` does not choose; ValueError
+    where `norm_at` and `layers` are both given.
     """
+    if where is not None or is_named(model):
+        return _converted(model, norm, layers, solver, num_classes, group, where)
     factory = TABLE.load(model)
     if norm_at is None:
-        norm_at = _norms(model, norm, layers, solver, group)
+        norm_at = _norms(model, norm, layers, solver, group, placement)
     elif layers:
         raise ValueError(
             f"norm_at decides every norm itself, so layers={layers} has no meaning beside it"
@@ -111,17 +149,84 @@ def build(
     return factory(norm_at) if num_classes is None else factory(norm_at, num_classes)
 
 
-def _norms(model: str, norm: str, layers: int, solver: str, group: int) -> NormAt:
+def _converted(
+    model: str,
+    norm: str,
+    layers: int,
+    solver: str,
+    num_classes: int | None,
+    group: int,
+    where: str | None,
+) -> "nn.Module":
+    """The network as it comes, then `norm` put at what `where` chooses."""
+    if is_named(model):
+        from swbench.models import named
+
+        network = named.build(model)
+    else:
+        network = build(model, num_classes=num_classes)
+    if norm == "bn":
+        return network
+    from swbench.models.convert import convert_norms
+    from swbench.models.norm_sites import choose
+
+    count = len(choose(network, where, model))
+    if layers not in (0, count):
+        raise OptionError(f"--where {where} chooses {count} norms of {model}, not {layers}")
+    return convert_norms(network, norm, where, group=group, solver=solver, inplace=True, name=model)
+
+
+def is_named(model: str) -> bool:
+    """Whether `model` is `timm:NAME`, `torchvision:NAME` or `package.module:callable` and no name
+    of the table. Imports nothing.
+    """
+    return ":" in model
+
+
+def check_name(model: str) -> None:
+    """Raise UnknownName for a name that is neither in the table nor one of those to import."""
+    if not is_named(model):
+        TABLE.check(model)
+
+
+def inputs(
+    model: str, batch: int, image: tuple[int, int], generator: "Generator | None" = None
+) -> "tuple[Tensor, ...]":
+    """Random inputs of `model`, in the order of the arguments of its `forward`: images
+    (`batch`, 3, height, width), or what the model's own `inputs` hook makes.
+
+    Raises OptionError where the hook fails, or gives something else than tensors.
+    """
+    import torch
+
+    from swbench.models.named import inputs_of, told
+
+    generator = torch.Generator() if generator is None else generator
+    hook = inputs_of(model) if is_named(model) else _INPUTS.get(model)
+    if hook is None:
+        return (torch.randn((batch, 3, *image), generator=generator),)
+    with told(model, "its inputs hook"):
+        made = hook(batch, image, generator)
+    made = made if isinstance(made, tuple) else (made,)
+    if not all(isinstance(one, torch.Tensor) for one in made):
+        kinds = ", ".join(type(one).__name__ for one in made)
+        raise OptionError(f"the inputs hook of {model} must give tensors, not {kinds}")
+    return made
+
+
+def _norms(
+    model: str, norm: str, layers: int, solver: str, group: int, kind: str = DEFAULT
+) -> NormAt:
     from torch import nn
 
-    chosen = placement(model, layers)
+    chosen = placement(model, layers, kind)
     if norm == "bn":
         return lambda site: nn.BatchNorm2d(site.channels)
     from swbench import norms
 
     norms.TABLE.check(norm)
     if not chosen:
-        counts = " or ".join(map(str, PLACEMENTS.get(model, {})))
+        counts = " or ".join(map(str, placements(model, kind)))
         raise OptionError(
             f"norm {norm!r} on 0 layers of {model} is batch normalisation; layers "
             f"must be {counts or 'given by norm_at'}"
@@ -139,7 +244,7 @@ def minimum_side(model: str, batch: int = 1) -> int:
     """The smallest image side in pixels that `model` trains on: at batch 1, batch normalisation
     needs more than one pixel in every map.
     """
-    TABLE.check(model)
+    check_name(model)
     if model == "stylizer":
         return 41  # its reflection padding of 40 pixels needs more than 40
     return _STRIDES.get(model, 0) + 1 if batch == 1 else 1

@@ -6,44 +6,113 @@ import torch
 from torch import nn
 
 from swbench import models
-from swbench.models.sites import Site, placement
+from swbench.errors import OptionError
+from swbench.models.named import told
+from swbench.models.norm_sites import choose
+from swbench.models.outputs import floating
+from swbench.models.sites import DEFAULT, Site, placement
 
 
 @dataclass(frozen=True)
 class WhitenedSite:
-    """One site that carries the norm under test: its output map in pixels, and the G×G matrices
-    that one image needs there.
+    """One site that carries the norm under test: the `path` of its norm, its output map in pixels,
+    and the G×G matrices that one image needs there.
     """
 
     site: Site
     height: int
     width: int
     matrices: int
+    path: str = ""
 
 
 def describe(
-    model: str, layers: int, image: tuple[int, int], group: int = 16
+    model: str,
+    layers: int,
+    image: tuple[int, int],
+    group: int = 16,
+    *,
+    kind: str = DEFAULT,
+    where: str | None = None,
 ) -> list[WhitenedSite]:
-    """The sites of `model` that carry the norm under test when `layers` do, for one image of
-    (height, width).
+    """The sites of `model` that carry the norm under test when `layers` do, in the placement of
+    that kind, or those that `where` chooses, for one image of (height, width). Where only paths
+    tell sites apart, stage and block are 0 and the index is the norm's number.
 
-    The network is walked on the `meta` device: nothing is computed. Raises UnknownName, or
-    OptionError for a wrong count or an image too small.
+    The network is walked in eval mode, on the `meta` device where it can be: nothing is computed.
+    Raises UnknownName, or OptionError for a wrong count, an image too small, and a network that
+    fails on its input.
     """
     models.check_image(model, image)
-    chosen = placement(model, layers)
+    chosen = () if where is not None or models.is_named(model) else placement(model, layers, kind)
     rows: list[WhitenedSite] = []
+
+    def watched(norm: nn.Module, site: Site) -> nn.Module:
+        def note(module: nn.Module, _inputs: tuple, y: torch.Tensor) -> None:
+            path = next(path for path, one in network.named_modules() if one is module)
+            rows.append(WhitenedSite(site, *y.shape[-2:], site.channels // group, path))
+
+        norm.register_forward_hook(note)
+        return norm
 
     def norm_at(site: Site) -> nn.Module:
         norm = nn.BatchNorm2d(site.channels)
-        if site.conv_index in chosen:
-            norm.register_forward_hook(
-                lambda _module, _inputs, y: rows.append(
-                    WhitenedSite(site, *y.shape[-2:], site.channels // group)
-                )
-            )
-        return norm
+        return watched(norm, site) if site.conv_index in chosen else norm
 
-    with torch.device("meta"), torch.no_grad():
-        models.build(model, norm_at=norm_at)(torch.empty(1, 3, *image))
+    def build() -> nn.Module:
+        if where is None and not models.is_named(model):
+            return models.build(model, norm_at=norm_at)
+        built = models.build(model)
+        for one in choose(built, where, model):
+            watched(one.module, Site(0, 0, one.number or 0, one.channels))
+        return built
+
+    for device in ("meta", "cpu"):
+        rows.clear()
+        with torch.device(device):
+            network = build().eval()
+        if _runs(network, model, 1, image, device):
+            break
     return rows
+
+
+def try_out(model: str, batch: int, image: tuple[int, int]) -> None:
+    """Call the network as it is measured, in training mode with `batch` images of (height, width).
+
+    Raises OptionError, with the last line of the network's own error, where that fails, and where
+    nothing in its output has a gradient.
+    """
+    for device in ("meta", "cpu"):
+        with torch.device(device):
+            network = models.build(model).train()
+        if _runs(network, model, batch, image, device, gradients=True):
+            return
+
+
+def _runs(
+    network: nn.Module,
+    model: str,
+    batch: int,
+    image: tuple[int, int],
+    device: str,
+    gradients: bool = False,
+) -> bool:
+    """Whether the network could be called on `device`; on a real one it can, or OptionError is
+    raised.
+    """
+    size = f"{batch} image{'s' if batch > 1 else ''} of {image[0]}x{image[1]}"
+    given = tuple(one.to(device) for one in models.inputs(model, batch, image))
+    with torch.set_grad_enabled(gradients), torch.device(device):
+        try:
+            with told(model, f"a call with {size}"):
+                output = network(*given)
+        except OptionError:
+            if device != "meta":
+                raise
+            return False
+    if gradients and not any(one.requires_grad for one in floating(output)):
+        raise OptionError(
+            f"{model} returns a {type(output).__name__} without a floating-point tensor that has a "
+            "gradient, so there is no backward pass to measure"
+        )
+    return True

@@ -1,5 +1,5 @@
-"""ResNet50 (He et al. 2016) with the stride in the 3×3 convolution, and the trunk that the
-segmentation network shares with it.
+"""ResNet50 and ResNet101 (He et al. 2016) with the stride in the 3×3 convolution, and the trunk
+that the segmentation network shares with them.
 """
 
 from torch import Tensor, nn
@@ -10,6 +10,9 @@ from swbench.models.sites import NormAt, Sites
 EXPANSION = 4
 STAGES = ((64, 3), (128, 4), (256, 6), (512, 3))
 """(width, blocks) of each stage of ResNet50."""
+
+STAGES_101 = ((64, 3), (128, 4), (256, 23), (512, 3))
+"""Those of ResNet101."""
 
 
 class Bottleneck(nn.Module):
@@ -51,15 +54,18 @@ class Bottleneck(nn.Module):
 
 
 class Trunk(nn.Module):
-    """ResNet50 up to its last map. Module names are torchvision's, so that its checkpoints load
-    where all norms are BN.
+    """ResNet50, or what `stages` make of it, up to its last map. Module names are torchvision's, so
+    that its checkpoints load where all norms are BN.
 
     A stage whose entry in `dilations` is above 1 keeps its resolution and dilates its 3×3
     convolutions instead.
     """
 
     def __init__(
-        self, norm_at: NormAt, dilations: tuple[int, int, int, int] = (1, 1, 1, 1)
+        self,
+        norm_at: NormAt,
+        dilations: tuple[int, int, int, int] = (1, 1, 1, 1),
+        stages: tuple[tuple[int, int], ...] = STAGES,
     ) -> None:
         super().__init__()
         sites = Sites(norm_at)
@@ -69,7 +75,7 @@ class Trunk(nn.Module):
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         inputs = 64
         for stage, ((width, blocks), dilation) in enumerate(
-            zip(STAGES, dilations, strict=True), start=1
+            zip(stages, dilations, strict=True), start=1
         ):
             stride = 2 if stage > 1 and dilation == 1 else 1
             layers = []
@@ -98,10 +104,18 @@ class Trunk(nn.Module):
 class ResNet50(Trunk):
     """ResNet50 for ImageNet: 25.6 M parameters with 1000 classes."""
 
+    stages = STAGES
+
     def __init__(self, norm_at: NormAt, num_classes: int = 1000) -> None:
-        super().__init__(norm_at)
+        super().__init__(norm_at, stages=self.stages)
         self.fc = nn.Linear(self.features, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, num_classes)."""
         return self.fc(self.map(x).mean((2, 3)))
+
+
+class ResNet101(ResNet50):
+    """ResNet101 for ImageNet: 44.5 M parameters with 1000 classes."""
+
+    stages = STAGES_101

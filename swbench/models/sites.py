@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from swbench.errors import OptionError
+from swbench.errors import OptionError, UnknownName
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,29 +59,75 @@ PLACEMENTS: dict[str, dict[int, tuple[int, ...]]] = {
     "resnet50": _RESNET50,
     "resnet50-seg": _RESNET50,
     **{name: {len(sites): sites} for name, sites in _CIFAR.items()},
+    "resnet101": {},
     "stylizer": {15: tuple(range(1, 16))},
 }
 """Model -> number of layers that carry the norm under test -> their convolution numbers."""
 
 
-NARROWEST = {"resnet50": 64, "resnet50-seg": 64, **dict.fromkeys(_CIFAR, 16), "stylizer": 32}
+def _odd_blocks(*blocks: int) -> tuple[int, ...]:
+    """The 1st convolution, and the second of every odd block (from 0) of stages with so many
+    bottleneck blocks of three convolutions.
+    """
+    found, before = [1], 1
+    for count in blocks:
+        found += [before + 3 * block + 2 for block in range(1, count, 2)]
+        before += 3 * count
+    return tuple(found)
+
+
+_PUBLIC = {
+    model: {len(sites): sites}
+    for model, sites in (
+        ("resnet50", _odd_blocks(3, 4, 6)),
+        ("resnet101", _odd_blocks(3, 4, 23)),
+    )
+}
+"""The networks of the public code (XingangPan/Switchable-Whitening, `resnet.py`), stages 1 to 3."""
+
+DEFAULT, PUBLIC = "default", "public"
+KINDS = (DEFAULT, PUBLIC)
+"""Whose placement: the supplement's (or that of the plugin that brought the model), or the one of
+the authors' public code and checkpoints.
+"""
+
+
+def placements(model: str, kind: str = DEFAULT) -> dict[int, tuple[int, ...]]:
+    """Number of layers -> their convolution numbers, in the placement of that kind."""
+    return (_PUBLIC if kind == PUBLIC else PLACEMENTS).get(model, {})
+
+
+NARROWEST = {
+    "resnet50": 64,
+    "resnet50-seg": 64,
+    "resnet101": 64,
+    **dict.fromkeys(_CIFAR, 16),
+    "stylizer": 32,
+}
 """Channels of the first site, which is in every placement; all other sites have a multiple of
 them.
 """
 
 
-def placement(model: str, layers: int) -> tuple[int, ...]:
+def placement(model: str, layers: int, kind: str = DEFAULT) -> tuple[int, ...]:
     """The convolution numbers of the `layers` sites of `model` that carry the norm under test;
     empty for 0.
 
-    Raises OptionError, naming the counts there are, for any other count. A model added without a
-    placement has count 0 alone.
+    Raises OptionError, naming the counts there are, for any other count, and UnknownName for a kind
+    that is none of `KINDS`. A model added without a placement has count 0 alone.
     """
-    known = {0: (), **PLACEMENTS.get(model, {})}
+    if kind not in KINDS:
+        raise UnknownName("placement", kind, KINDS)
+    known = {0: (), **placements(model, kind)}
     if layers not in known:
+        other = [
+            f"placement {one!r} has {' or '.join(map(str, placements(model, one)))}"
+            for one in KINDS
+            if one != kind and layers in placements(model, one)
+        ]
         raise OptionError(
-            f"{model} has no placement of {layers} layers; layers must be "
-            f"{' or '.join(map(str, known))}"
+            f"{model} has no {'public ' if kind == PUBLIC else ''}placement of {layers} layers; "
+            f"layers must be {' or '.join(map(str, known))}" + (f" ({other[0]})" if other else "")
         )
     return known[layers]
 

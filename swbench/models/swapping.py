@@ -3,25 +3,44 @@ becomes a site.
 """
 
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 
 from torch import nn
 
+from swbench.errors import OptionError
+from swbench.models.convert import replace
+from swbench.models.norm_sites import NormSite, norm_sites
 from swbench.models.sites import NormAt, Site
+from swbench.norms.replacement import hand_over, move_hooks, replaceable
 
 
 def swap_norms(model: nn.Module, norm_at: NormAt, skip: Sequence[str] = ()) -> nn.Module:
-    """`model` with every `nn.BatchNorm2d` replaced by what `norm_at` gives for it; the model
-    itself, changed.
+    """`model` with what `norm_at` gives for each of its batch normalisations; the model itself,
+    changed.
 
     Sites count from 1 in the order in which the model holds its norms (`model.named_modules()`),
     stage and block are 0. `skip` are globs over module paths (`*downsample*`) whose norms stay as
-    they are and do not count.
+    they are and do not count. Where `norm_at` gives a plain `nn.BatchNorm2d`, the norm that is
+    there stays, with its activation if it has one. Any other layer goes on from what the norm had
+    (`norms.replacement.hand_over`). Raises OptionError where that cannot be done.
     """
-    norms = [path for path, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)]
-    chosen = [path for path in norms if not any(fnmatchcase(path, glob) for glob in skip)]
-    for index, path in enumerate(chosen, start=1):
-        parent, _, name = path.rpartition(".")
-        before = model.get_submodule(path)
-        setattr(model.get_submodule(parent), name, norm_at(Site(0, 0, index, before.num_features)))
-    return model
+    layers = [
+        (site, norm_at(Site(0, 0, site.number, site.channels)))
+        for site in norm_sites(model, skip)
+        if site.number is not None
+    ]
+    layers = [(site, layer) for site, layer in layers if not _stays(site, layer)]
+    for site, _ in layers:
+        if problem := replaceable(site.module):
+            raise OptionError(
+                f"{site.path} ({type(site.module).__name__}) {problem}; leave it out of the "
+                f"placement, or with skip=({site.path!r},)"
+            )
+    return replace(model, [(site, hand_over(site.module, layer)) for site, layer in layers])
+
+
+def _stays(site: NormSite, layer: nn.Module) -> bool:
+    """Whether `norm_at` left the site as it is; hooks on its answer go to the norm that stays."""
+    if type(layer) is not nn.BatchNorm2d:
+        return False
+    move_hooks(layer, site.module)
+    return True

@@ -10,12 +10,12 @@ import torch
 
 from swbench import flops, models
 from swbench.case import Case
-from swbench.errors import NotCounted
 from swbench.flops.recorder import EVAL, TRAIN, record
 from swbench.flops.rule import Count
 from swbench.flops.solver import solver_flops
 from swbench.flops.trace import Trace
 from swbench.probes.precision import element_type
+from swbench.probes.subject import inputs_of, network_of
 from swbench.result import Measurement
 
 FALLBACK = "eigh"
@@ -34,9 +34,9 @@ def flops_measurements(
     `flops_torch_training` count a training one, where they differ. `peak_activation_bytes` is what
     autograd holds between the passes of a training step (`SavedTensors`). Batch, device and layout
     of the case do not matter; its solver is the one in `chosen["solver"]` if that says what stood
-    behind `auto`. The notes, by metric, say what a rule leaves out; a rule that does not know an
-    operation at all has a note and no number. Raises OptionError for an image too small or a wrong
-    count of layers, UnknownName.
+    behind `auto`. The notes, by metric, say what a rule leaves out; a figure without an operation
+    that the paper's rule does not know is a lower bound. Raises OptionError for an image too small
+    or a wrong count of layers, UnknownName.
     """
     solver = (chosen or {}).get("solver") or case.solver or FALLBACK
     network = dataclasses.replace(
@@ -63,14 +63,13 @@ def _measured(case: Case) -> tuple[tuple[Measurement, ...], tuple[tuple[str, str
     found = []
     for rule in flops.names():
         metric, counting = f"flops_{rule}", flops.get(rule)
-        try:
-            inference, training = counting.count(eval_trace), counting.count(train_trace)
-        except NotCounted as problem:
-            notes[metric] = f"not counted: {problem}"
-            continue
+        inference, training = counting.count(eval_trace), counting.count(train_trace)
         found.append(_number(metric, inference.total))
         if training.total != inference.total:
             found.append(_number(f"{metric}_training", training.total))
+        if inference.at_least:
+            left = inference.remainder.removeprefix("without ")
+            notes[metric] = f"not counted: {left}, so the figure is a lower bound"
         if rule != "paper":
             notes[metric] = f"{inference.mode} mode{_left_out(inference)}" + (
                 f"; traced with {traced}" if traced != case.solver else ""
@@ -110,11 +109,9 @@ def _traces(case: Case, notes: dict[str, str]) -> tuple[Trace, Trace, str]:
 
 def _walk(case: Case, solver: str) -> tuple[Trace, Trace]:
     with torch.device("meta"):
-        net = models.build(case.model, case.norm, case.layers, solver, case.classes, case.group).to(
-            element_type(case.dtype)
-        )
-        image = torch.empty(1, 3, *case.image, dtype=element_type(case.dtype))
-    return record(net, (image,), EVAL), record(net, (image,), TRAIN)
+        net = network_of(case, solver).to(element_type(case.dtype))
+    given = inputs_of(case, torch.Generator())
+    return record(net, given, EVAL), record(net, given, TRAIN)
 
 
 def _number(metric: str, value: float, unit: str = "1") -> Measurement:

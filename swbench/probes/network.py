@@ -3,18 +3,21 @@ the same call.
 """
 
 import statistics
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from swbench import models
 from swbench.case import BASELINE, CONTROL, Case
 from swbench.clock import EventStopwatch, Gpu, Stopwatch, stopwatch_for
+from swbench.models.outputs import floating
 from swbench.probes import modes, steady
 from swbench.probes.card import Card, card_of
 from swbench.probes.exhaustion import told
 from swbench.probes.memory import peak_allocated
 from swbench.probes.precision import arrange, element_type
 from swbench.probes.spread import Spread
+from swbench.probes.subject import inputs_of, network_of
 from swbench.probes.workload import Unsupported
 from swbench.result import FORWARD_BACKWARD_WALL, Measurement
 
@@ -25,8 +28,8 @@ _LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channe
 
 
 class NetworkWorkload:
-    """A model in training mode with a fixed random input and a fixed random cotangent on its
-    output.
+    """A model in training mode with a fixed random input and a fixed random cotangent on every
+    floating-point tensor of its output.
 
     The loss is the inner product with the cotangent rather than a sum, whose gradient is 1
     everywhere and lets layers after a normalisation see nothing. Of a case of several processes it
@@ -79,27 +82,28 @@ class NetworkWorkload:
         generator = torch.Generator().manual_seed(SEED)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(SEED)
-            model = models.build(
-                case.model,
-                norm=case.norm,
-                layers=case.layers,
-                solver=case.solver or "auto",
-                num_classes=_classes(case),
-                group=case.group,
-            )
+            model = network_of(case, case.solver or "auto")
         model = model.to(device=place, dtype=dtype, memory_format=layout).train()
         self._model = spread.model(model) if spread else model
         self._run = modes.Compiled(self._model) if case.mode == "compile" else self._model
-        whole = torch.randn((case.batch, 3, *case.image), generator=generator)
-        self._input = (spread.own(whole) if spread else whole).to(
-            device=place, dtype=dtype, memory_format=layout
+        self._inputs = tuple(
+            (spread.own(one) if spread else one).to(
+                device=place, memory_format=layout if one.dim() == 4 else torch.contiguous_format
+            )
+            for one in inputs_of(case, generator)
         )
         with torch.no_grad():
-            output = self._model(self._input)
-        cotangent = torch.randn(
-            spread.whole(output.shape) if spread else output.shape, generator=generator
+            outputs = floating(self._model(*self._inputs))
+        if not outputs:
+            raise Unsupported(f"{case.model} returns no floating-point tensor to go back from")
+        cotangents = [
+            torch.randn(spread.whole(one.shape) if spread else one.shape, generator=generator)
+            for one in outputs
+        ]
+        self._cotangents = tuple(
+            (spread.own(cotangent) if spread else cotangent).to(output)
+            for cotangent, output in zip(cotangents, outputs, strict=True)
         )
-        self._cotangent = (spread.own(cotangent) if spread else cotangent).to(output)
         if isinstance(self._run, modes.Compiled):
             self._run.settle(self._iterate)
 
@@ -116,7 +120,7 @@ class NetworkWorkload:
         self._model.zero_grad(set_to_none=True)
         self._peak = gpu.peak(lambda: where(self._iterate))
         if graph:
-            forward = modes.capture(gpu, lambda: self._model(self._input))
+            forward = modes.capture(gpu, lambda: self._model(*self._inputs))
             # so that the capture allocates the gradients, and every replay writes them anew
             self._model.zero_grad(set_to_none=True)
             self._graphs = forward, modes.capture(gpu, self._iterate)
@@ -128,7 +132,19 @@ class NetworkWorkload:
     def _iterate(self) -> None:
         """One iteration without a clock."""
         self._model.zero_grad(set_to_none=True)
-        self._run(self._input).backward(self._cotangent)
+        self._backward(self._run(*self._inputs))
+
+    def _backward(self, output: Any) -> None:
+        """The backward pass of everything in `output` that has one, from its cotangent."""
+        if isinstance(output, Tensor):
+            output.backward(self._cotangents[0])
+            return
+        pairs = [
+            (one, cotangent)
+            for one, cotangent in zip(floating(output), self._cotangents, strict=True)
+            if one.requires_grad
+        ]
+        torch.autograd.backward(*zip(*pairs, strict=True))
 
     @property
     def chosen(self) -> dict[str, str]:
@@ -174,9 +190,9 @@ class NetworkWorkload:
         for _ in range(self._iterations):
             self._model.zero_grad(set_to_none=True)
             watch.start()
-            output = self._run(self._input)
+            output = self._run(*self._inputs)
             watch.mark("forward")
-            output.backward(self._cotangent)
+            self._backward(output)
             watch.mark("forward_backward")
         return watch.read()
 
@@ -247,7 +263,7 @@ class NetworkWorkload:
             found += self._device(self._gpu)
         elif (
             self.memory
-            and (peak := peak_allocated(lambda: self._run(self._input).backward(self._cotangent)))
+            and (peak := peak_allocated(lambda: self._backward(self._run(*self._inputs))))
             is not None
         ):
             found.append(Measurement("peak_bytes", "B", (float(peak),)))
@@ -255,7 +271,10 @@ class NetworkWorkload:
             found.append(Measurement("compile_s", "s", (self._run.seconds,)))
         if self._spread:
             found += self._spread.measurements(
-                self.call, self._iterate, self._input.dtype, self._case.role == BASELINE
+                self.call,
+                self._iterate,
+                element_type(self._case.dtype),
+                self._case.role == BASELINE,
             )
         return found
 
@@ -284,7 +303,3 @@ class NetworkWorkload:
             if wall_s > 0
             else found
         )
-
-
-def _classes(case: Case) -> int | None:
-    return None if case.model == "stylizer" else case.classes

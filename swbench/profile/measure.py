@@ -9,18 +9,24 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from swbench.case import Case
+from swbench.clock import HostStopwatch
+from swbench.errors import DeviceError
 from swbench.garbage import uncollected
 from swbench.machine import hardware
+from swbench.probes.network import NetworkWorkload
+from swbench.probes.precision import element_type
+from swbench.probes.workload import Unsupported
 from swbench.profile import operators
 from swbench.profile.attribution import UNEVEN, Breakdown, break_down, parts_of
 from swbench.profile.marks import PHASE, kind_of, marked, rows
 from swbench.profile.roof import calibrate, higher
-from swbench.profile.subject import Subject
 from swbench.profile.types import (
     BACKWARD,
     FORWARD,
@@ -39,6 +45,46 @@ UNEVEN_SHARE = 0.05
 """Share of the time that may be uneven between calls without a remark; heuristic, about what an
 idle machine shows.
 """
+
+
+class Subject(NetworkWorkload):
+    """The very network, input and cotangent that a run of `case` times, called piecewise.
+
+    Raises Unsupported where the case is not run one operation at a time, DeviceError without its
+    device.
+    """
+
+    def __init__(self, case: Case) -> None:
+        if case.device != "cpu" and not torch.cuda.is_available():
+            raise DeviceError("no CUDA device is available to torch here; use --device cpu")
+        if case.mode != "eager":
+            raise Unsupported(
+                f"mode {case.mode!r} runs more than one operation at a time; profile "
+                "with --mode eager"
+            )
+        if case.device == "cpu" and case.threads:
+            torch.set_num_threads(case.threads)
+        super().__init__(case, HostStopwatch())
+        self.device, self.dtype = torch.device(case.device), element_type(case.dtype)
+
+    @property
+    def model(self) -> nn.Module:
+        """In training mode."""
+        return self._model
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """What it is called with."""
+        return self._inputs
+
+    def backward(self, output: Any) -> None:
+        """The backward pass from the cotangents of `output`."""
+        self._backward(output)
+
+    def wait(self) -> None:
+        """Until the device has done what it was given."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
 
 
 def measure(
@@ -107,11 +153,11 @@ def _call(subject: Subject) -> tuple[float, float]:
     subject.wait()
     start = perf_counter()
     with record_function(PHASE + FORWARD):
-        y = subject.model(subject.x)
+        y = subject.model(*subject.inputs)
         subject.wait()
     middle = perf_counter()
     with record_function(PHASE + BACKWARD):
-        y.backward(subject.cotangent)
+        subject.backward(y)
         subject.wait()
     return middle - start, perf_counter() - middle
 
@@ -132,7 +178,7 @@ def _profiled(subject: Subject, trace: Path | None = None) -> list:
 def _layers(
     subject: Subject, layers: dict, kinds: dict[str, str], parts: dict[str, tuple[Part, ...]]
 ) -> tuple[Layer, ...]:
-    work, paper = work_by_layer(subject.model, subject.x, layers)
+    work, paper = work_by_layer(subject.model, subject.inputs, layers)
     found = [
         Layer(
             path=path,

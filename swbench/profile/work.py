@@ -36,10 +36,10 @@ rounding error of the traffic).
 
 
 def work_by_layer(
-    model: nn.Module, x: Tensor, layers: Mapping[str, nn.Module]
+    model: nn.Module, inputs: tuple[Tensor, ...], layers: Mapping[str, nn.Module]
 ) -> tuple[dict[str, tuple[Work, Work]], dict[str, int]]:
     """Forward and backward work of every layer in `layers` (path -> module, after a forward pass of
-    `model`) on `x`, and its paper FLOPs.
+    `model`) on `inputs`, and its paper FLOPs.
 
     The shapes come from one recorded pass (`swbench.flops.recorder`), which computes nothing. A
     layer that only moves views has none.
@@ -47,7 +47,7 @@ def work_by_layer(
     found: dict[str, list[float]] = defaultdict(lambda: [0.0] * 4)
     whitened: dict[str, Shaped] = {}
     products = 0
-    trace = record(model, (x,), TRAIN)
+    trace = record(model, inputs, TRAIN)
     for op in trace.operations:
         path = row_of(op.module, layers)
         layer = layers.get(path)
@@ -79,7 +79,7 @@ def _paper(trace: Trace, layers: Mapping[str, nn.Module]) -> dict[str, int]:
     """
     found: dict[str, int] = defaultdict(int)
     try:
-        for path, flops in PaperRule().count(trace).by_layer.items():
+        for path, flops in PaperRule().count(trace, strict=True).by_layer.items():
             found[row_of(path, layers)] += flops
     except NotCounted:
         return {}

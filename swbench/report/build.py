@@ -1,11 +1,24 @@
-"""From a stored run to its table: the kind of suite decides which."""
+"""From stored runs to their tables: the kind of suite decides which."""
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from swbench import store
 from swbench.garbage import uncollected
 from swbench.report.paper import PaperTable, paper_table
 from swbench.report.table import Table
 from swbench.report.table_network import network_table
 from swbench.report.table_solver import solver_table
 from swbench.store import StoredRun
+
+
+def stored_runs(folders: Sequence[Path], tell: Callable[[str], None]) -> list[StoredRun]:
+    """The runs in these folders. What a reader must know of their files is told, a line each."""
+    runs = [store.load(folder) for folder in folders]
+    for run in runs:
+        for warning in run.warnings:
+            tell(warning)
+    return runs
 
 
 def build_table(run: StoredRun, paper: PaperTable | None = None) -> Table:

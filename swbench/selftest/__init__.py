@@ -9,8 +9,8 @@ from swbench.plan import Plan
 from swbench.result import CPU_TIME, FORWARD, FORWARD_BACKWARD, Round
 from swbench.selftest import gpu, judging, plans
 from swbench.selftest import simulation as replay
+from swbench.selftest.judging import FAILED, INCONCLUSIVE, PASSED, SKIPPED, Outcome, overall
 from swbench.selftest.measuring import Broken, measure
-from swbench.selftest.outcome import FAILED, INCONCLUSIVE, PASSED, SKIPPED, Outcome, overall
 from swbench.selftest.workloads import TRUTH
 from swbench.stats.intervals import log_ratio
 from swbench.stats.samples import noise_floor, pairs

@@ -6,13 +6,13 @@ import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 
-from swbench.case import BASELINE, CONTROL, VARIANT, Case
+from swbench.case import BASELINE, Case
 from swbench.plan import Group, Plan, Protocol
 from swbench.result import FORWARD, FORWARD_BACKWARD, Round
-from swbench.selftest import judging
+from swbench.selftest import judging, plans
+from swbench.selftest.judging import FAILED, INCONCLUSIVE, PASSED, SKIPPED, Outcome
 from swbench.selftest.measuring import Broken
-from swbench.selftest.outcome import FAILED, INCONCLUSIVE, PASSED, SKIPPED, Outcome
-from swbench.selftest.workloads import DELAY, TRUTH
+from swbench.selftest.workloads import TRUTH
 from swbench.stats.intervals import Interval, log_ratio
 from swbench.stats.samples import noise_floor, pairs
 
@@ -75,25 +75,20 @@ def _alone(device: str, known: str, rounds: int, warmup_s: float = 0.5) -> Plan:
     protocol = Protocol(
         iterations=rounds, replicates=1, warmup_calls=1, warmup_s=warmup_s, warmup_cap_s=warmup_s
     )
-    return _plan("selftest-gpu", Group(name="GPU", cases=(case,), rows=(known,)), protocol)
+    return plans.plan("selftest-gpu", Group(name="GPU", cases=(case,), rows=(known,)), protocol)
 
 
 def delays(
     device: str, model: str = "resnet50", image: int = 224, batch: int = 32, classes: int = 1000
 ) -> Plan:
     """A network with BN that keeps the device busy, as baseline, control and delayed variants."""
-
-    def case(share: float, role: str) -> Case:
-        size = {"image": (image, image), "batch": batch, "classes": classes}
-        return Case(
-            model=model, device=device, threads=0, solver=f"{DELAY}={share:g}", role=role, **size
-        )
-
-    cases = (case(0.0, BASELINE), case(0.0, CONTROL), *(case(share, VARIANT) for share in DELAYS))
-    group = Group(
-        name="GPU delays",
-        cases=cases,
-        rows=("BN", "BN again", *(f"BN + {share:.0%}" for share in DELAYS)),
+    network = Case(
+        model=model,
+        classes=classes,
+        image=(image, image),
+        batch=batch,
+        device=device,
+        threads=0,
     )
     protocol = Protocol(
         iterations=REPLICATES * ROUNDS,
@@ -103,18 +98,8 @@ def delays(
         warmup_cap_s=1.0,
         budget_s=BUDGET_S,
     )
-    return _plan("selftest-gpu-delays", group, protocol)
-
-
-def _plan(suite: str, group: Group, protocol: Protocol) -> Plan:
-    return Plan(
-        suite=suite,
-        title=suite,
-        kind="network",
-        groups=(group,),
-        metrics=("time",),
-        protocol=protocol,
-    )
+    group = plans.delayed("GPU delays", network, DELAYS)
+    return plans.plan("selftest-gpu-delays", group, protocol)
 
 
 def judge_cycles(plan: Plan, rounds: Sequence[Round]) -> Iterator[Outcome]:

@@ -4,13 +4,16 @@ intervals: no clock, no process.
 
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from swbench import program
 from swbench.result import FORWARD, FORWARD_BACKWARD, Round
-from swbench.selftest.outcome import FAILED, INCONCLUSIVE, PASSED, Outcome
 from swbench.selftest.simulation import Coverage
 from swbench.stats.intervals import Interval
 from swbench.stats.verdict import SLOWER, verdict
+
+PASSED, FAILED, INCONCLUSIVE, SKIPPED = "passed", "failed", "inconclusive", "skipped"
+"""Inconclusive is too noisy to tell, which is no failure."""
 
 STRICT = 0.999
 """Confidence at which a check may call the instrument wrong, so that a sound one fails one run in
@@ -40,6 +43,27 @@ CALM = (
 
 SPIN_SHARE, SPIN_S = 0.002, 20e-6
 SAMPLE_SHARE, SAMPLE_S = 0.001, 2e-6
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One check: what was found, and what was asked of it, each as words with their figures;
+    `remedy` is what to do where it is inconclusive.
+    """
+
+    name: str
+    verdict: str
+    found: str
+    asked: str
+    remedy: str = ""
+
+
+def overall(outcomes: Sequence[Outcome]) -> str:
+    """Failed if any check failed, else inconclusive if any was, else passed. Skipped checks decide
+    nothing.
+    """
+    verdicts = {outcome.verdict for outcome in outcomes}
+    return next((verdict for verdict in (FAILED, INCONCLUSIVE) if verdict in verdicts), PASSED)
 
 
 def shown(interval: Interval) -> str:

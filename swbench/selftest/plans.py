@@ -2,6 +2,9 @@
 0, 2 and 5 % put in.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from swbench.case import BASELINE, CONTROL, VARIANT, Case
 from swbench.plan import Group, Plan, Protocol
 from swbench.selftest.workloads import DELAY, LENGTH
@@ -46,9 +49,8 @@ def spins() -> Plan:
     group = Group(
         name="spins", cases=cases, rows=tuple(f"{1e3 * length_s:g} ms" for length_s in SPINS_S)
     )
-    return _plan(
+    return plan(
         "selftest-spins",
-        "Spins of known length",
         group,
         Protocol(iterations=7, replicates=1, warmup_calls=1, warmup_s=0.0, warmup_cap_s=0.0),
     )
@@ -56,24 +58,7 @@ def spins() -> Plan:
 
 def delays(replicates: int = REPLICATES, rounds: int = ROUNDS, threads: int = 1) -> Plan:
     """A small network with BN as baseline, control and delayed variants, in K fresh processes."""
-
-    def case(share: float, role: str) -> Case:
-        return Case(
-            model="resnet20",
-            classes=10,
-            image=IMAGE,
-            batch=BATCH,
-            threads=threads,
-            solver=f"{DELAY}={share:g}",
-            role=role,
-        )
-
-    cases = (case(0.0, BASELINE), case(0.0, CONTROL), *(case(share, VARIANT) for share in DELAYS))
-    group = Group(
-        name="delays",
-        cases=cases,
-        rows=("BN", "BN again", *(f"BN + {share:.0%}" for share in DELAYS)),
-    )
+    network = Case(model="resnet20", classes=10, image=IMAGE, batch=BATCH, threads=threads)
     protocol = Protocol(
         iterations=replicates * rounds,
         replicates=replicates,
@@ -82,13 +67,28 @@ def delays(replicates: int = REPLICATES, rounds: int = ROUNDS, threads: int = 1)
         warmup_cap_s=0.5,
         budget_s=BUDGET_S,
     )
-    return _plan("selftest-delays", "Known delays", group, protocol)
+    return plan("selftest-delays", delayed("delays", network, DELAYS), protocol)
 
 
-def _plan(suite: str, title: str, group: Group, protocol: Protocol) -> Plan:
+def delayed(name: str, network: Case, delays: Sequence[float]) -> Group:
+    """`network` as baseline, as control, and with each of `delays` put in."""
+    shares = (0.0, 0.0, *delays)
+    roles = (BASELINE, CONTROL, *(VARIANT for _ in delays))
+    return Group(
+        name=name,
+        cases=tuple(
+            replace(network, solver=f"{DELAY}={share:g}", role=role)
+            for share, role in zip(shares, roles, strict=True)
+        ),
+        rows=("BN", "BN again", *(f"BN + {share:.0%}" for share in delays)),
+    )
+
+
+def plan(suite: str, group: Group, protocol: Protocol) -> Plan:
+    """A plan of one group that is timed."""
     return Plan(
         suite=suite,
-        title=title,
+        title=suite,
         kind="network",
         groups=(group,),
         metrics=("time",),

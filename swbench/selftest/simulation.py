@@ -165,15 +165,6 @@ def of_one_process(rounds: Sequence[Round], cell: str) -> Interval:
     return log_ratio([[pair] for pair in first])
 
 
-def of_pooled_rounds(rounds: Sequence[Round], cell: str) -> Interval:
-    """What this project does not do either: take the rounds of all processes for independent
-    replicates.
-    """
-    return log_ratio(
-        [[pair] for replicate in pairs(rounds, BASELINE, cell, FORWARD) for pair in replicate]
-    )
-
-
 def replay(
     experiment: Experiment,
     *,

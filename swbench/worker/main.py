@@ -4,9 +4,9 @@ and four inherited descriptors.
 
 import ctypes
 import faulthandler
-import importlib
 import json
 import os
+import pkgutil
 import resource
 import signal
 import sys
@@ -97,14 +97,11 @@ def tie_to(parent: int) -> None:
 
 def workloads(job: Job) -> dict[str, Callable[[AnyCase], Workload]]:
     """What makes a workload of each kind of case that the job has, imported."""
-    wanted = {
-        kind: target.partition(":")
-        for kind, target in job.workloads.items()
-        if any(case.kind == kind for case in job.cases)
-    }
+    kinds = {case.kind for case in job.cases}
     return {
-        kind: partial(_made, getattr(importlib.import_module(module), attribute), job)
-        for kind, (module, _, attribute) in wanted.items()
+        kind: partial(_made, pkgutil.resolve_name(target), job)
+        for kind, target in job.workloads.items()
+        if kind in kinds
     }
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from swbench.cli import measure
+from swbench.cli.run import repeating
 
 
 @pytest.mark.parametrize(
@@ -32,4 +32,4 @@ from swbench.cli import measure
 )
 def test_one_suite_is_named_and_values_are_kept(monkeypatch, typed, name, names, kept):
     monkeypatch.setattr("sys.argv", ["bench.py", *typed.split()])
-    assert measure._command(name, names) == f"python bench.py {kept}"
+    assert repeating(name, names) == f"python bench.py {kept}"

@@ -5,7 +5,7 @@ with.
 import pytest
 
 from swbench import store
-from swbench.cli import measure
+from swbench.cli.run import repeating
 
 
 def run():
@@ -109,6 +109,6 @@ def test_the_command_that_a_table_gives_keeps_the_flag(monkeypatch):
         "sys.argv", ["bench.py", "run", "--until-fits", "imagenet", "cityscapes", "--batch", "4,2"]
     )
     assert (
-        measure._command("cityscapes", ["imagenet", "cityscapes"])
+        repeating("cityscapes", ["imagenet", "cityscapes"])
         == "python bench.py run --until-fits cityscapes --batch 4,2"
     )

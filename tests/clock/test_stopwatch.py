@@ -23,7 +23,7 @@ def test_marks_are_read_from_the_start():
         }
 
 
-def test_scripts_bend_wall_time_alone():
+def test_a_fake_clocks_script_changes_wall_time_alone():
     for script, expected in ((drifting(0.5), 3.0), (stepping(at_s=1.0, by_s=10.0), 12.0)):
         clock = FakeClock(script)
         watch = HostStopwatch(clock)
@@ -39,6 +39,6 @@ def test_the_host_clock_goes_forward():
     assert clock.cpu() <= clock.cpu()
 
 
-def test_devices_without_a_clock_have_none():
+def test_a_missing_device_has_no_stopwatch():
     assert isinstance(stopwatch_for("cpu"), HostStopwatch)
     assert stopwatch_for("cuda:99") is None

@@ -111,7 +111,7 @@ def test_a_healthy_machine_has_nothing_to_fix():
         (lambda f: stack.native("no compiler"), HEALTHY, WARN, "slower"),
     ],
 )
-def test_each_sickness_is_told_with_its_fix(check, found, status, word):
+def test_each_problem_is_reported_with_its_fix(check, found, status, word):
     said = check(found)
     assert said.status == status
     assert word in said.fix

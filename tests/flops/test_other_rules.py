@@ -23,7 +23,7 @@ def test_fvcore_of_resnet50(mode, printed):
     assert count.uncounted == {
         "aten::relu_": 49,
         "aten::add_": 16,
-        "aten::max_pool2d_with_indices": 1,
+        "aten::max_pool2d": 1,
         "aten::mean": 1,
     }
 
@@ -54,7 +54,7 @@ def test_the_gap_between_the_rules_is_what_the_docs_say():
     }
     assert count["fvcore"] == {
         "aten::_convolution": convolutions,
-        "aten::addmm": 2_048_000,
+        "aten::linear": 2_048_000,
         "aten::batch_norm": 2 * elements,
     }
     assert count["torch"] == {"convolution": 2 * convolutions, "addmm": 2 * 2_048_000}
@@ -156,8 +156,8 @@ def test_what_fvcore_misses_is_named():
     for name in (
         "aten::baddbmm",
         "aten::linalg_matrix_power",
-        "aten::_linalg_eigh",
-        "aten::_linalg_svd",
+        "aten::linalg_eigh",
+        "aten::linalg_svd",
     ):
         assert count.uncounted[name] == 1
 

@@ -200,7 +200,24 @@ def test_an_unknown_operation_is_named_with_its_place_and_the_remedy():
             r"paper_flops"
         ),
     ):
-        count_flops(net, (8,))
+        count_flops(net, (8,), strict=True)
+
+
+def test_an_unknown_operation_is_a_named_remainder():
+    net = nn.Sequential(nn.Linear(8, 4), Gate(), nn.SiLU(), nn.SiLU())
+    count = count_flops(net, (8,), batch=1_000_000)
+    assert count.total == 64_000_000
+    assert count.at_least
+    assert str(count) == "≥ 0.06 GFLOPs, without silu ×2, mul ×1, sigmoid ×1"
+    assert count.uncounted == {"silu": 2, "mul": 1, "sigmoid": 1}
+
+
+def test_a_full_count_has_no_remainder():
+    count = count_flops(build("resnet50"), (3, 224, 224))
+    assert (str(count), count.at_least, count.remainder) == ("4.14 GFLOPs", False, "")
+    other = count_flops(build("resnet50"), (3, 224, 224), rule="torch")
+    assert not other.at_least  # what it leaves out it leaves out by definition
+    assert str(other) == "8.18 GFLOPs"
 
 
 def test_a_layer_that_declares_its_cost_is_taken_at_its_word():

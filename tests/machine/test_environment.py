@@ -85,7 +85,7 @@ def test_native_kernels_are_told_but_not_against_a_record_from_before_they_were_
     assert unlike(found, before) == unlike(before, found) == []
 
 
-def test_a_gpu_more_is_told(found):
+def test_another_gpu_makes_environments_unlike(found):
     card = {"name": "NVIDIA H100 80GB HBM3", "driver": "1", "uuid": "a"}
     assert "GPU: not set / NVIDIA H100 80GB HBM3" in unlike(
         {**found, "gpus": []}, {**found, "gpus": [card]}
@@ -135,7 +135,7 @@ def test_recording_leaves_torch_unloaded():
     subprocess.run([sys.executable, "-c", program], check=True, cwd=software.PACKAGE_ROOT.parent)
 
 
-def test_torch_tells_its_build():
+def test_torchs_build_is_recorded():
     import torch
 
     facts = software.torch_facts()
@@ -145,7 +145,7 @@ def test_torch_tells_its_build():
     json.dumps(facts)
 
 
-def test_a_torch_that_does_not_load_is_a_fact(monkeypatch):
+def test_a_torch_that_does_not_load_is_recorded_as_an_error(monkeypatch):
     def fails(*arguments, **options):
         raise subprocess.CalledProcessError(
             1, "python", stderr="Traceback\nImportError: libgomp is missing\n"
@@ -198,7 +198,7 @@ def test_cgroup_limits_of_version_1(tmp_path):
     assert hardware.quota(tmp_path) == 2.0
 
 
-def test_a_machine_that_says_nothing_is_recorded_with_gaps(tmp_path):
+def test_missing_kernel_files_are_recorded_as_none(tmp_path):
     assert hardware.quota(tmp_path) is None
     assert hardware.memory(tmp_path)["total_bytes"] == 0
     assert hardware.processor(tmp_path)["governor"] is None
@@ -213,7 +213,7 @@ def test_a_machine_that_says_nothing_is_recorded_with_gaps(tmp_path):
         ("cpufreq/boost", "1", True),
     ],
 )
-def test_turbo(tmp_path, file, value, on):
+def test_turbo_is_read_from_either_kernel_file(tmp_path, file, value, on):
     path = tmp_path / "sys/devices/system/cpu" / file
     path.parent.mkdir(parents=True)
     path.write_text(value)

@@ -62,7 +62,7 @@ def test_a_driver_without_nvml_is_one_line():
     assert card.notes == ["no NVML: Unknown Error"]
 
 
-def test_a_mig_slice_is_said():
+def test_a_mig_slice_is_noted():
     assert "MIG" in find(FakeNvml(uuids=(f"MIG-{UUID}",)), UUID).notes[0]
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from swbench import norms
 from swbench.case import Case
-from swbench.probes import modes, network
+from swbench.probes import modes, subject
 from swbench.probes.network import NetworkWorkload
 from swbench.probes.workload import Unsupported
 
@@ -26,7 +26,7 @@ CASE = {
 }
 
 
-def small(model, *, norm, layers, solver, num_classes, group):
+def small(model, *, norm, layers, solver, num_classes, group, placement, where):
     """A network of one convolution, one norm and one linear map."""
     norm = norms.build(norm, 8, group=group, solver=solver)
     return nn.Sequential(
@@ -44,7 +44,7 @@ def _quick(monkeypatch):
     """What torch.compile does, but for the code that inductor writes."""
     torch._dynamo.reset()
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
-    monkeypatch.setattr(network.models, "build", small)
+    monkeypatch.setattr(subject.models, "build", small)
     yield
     torch._dynamo.reset()
 
@@ -77,7 +77,7 @@ def test_every_case_has_a_graph_of_its_own():
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch itself looks, at a break
-def test_breaks_are_counted():
+def test_graph_breaks_are_counted():
     class Broken(nn.Module):
         def forward(self, x):
             torch._dynamo.graph_break()
@@ -90,13 +90,13 @@ def test_breaks_are_counted():
 
 def test_compiling_while_timed_is_not_timed():
     workload = NetworkWorkload(Case(norm="bn", layers=0, **CASE))
-    workload._input = workload._input.repeat(2, 1, 1, 1)
-    workload._cotangent = workload._cotangent.repeat(2, 1)
+    workload._inputs = (workload._inputs[0].repeat(2, 1, 1, 1),)
+    workload._cotangents = (workload._cotangents[0].repeat(2, 1),)
     with pytest.raises(Unsupported, match="compiled anew while it was timed"):
         workload.call()
 
 
-def test_what_never_settles_is_unsupported():
+def test_a_network_that_keeps_compiling_is_unsupported():
     run, lengths = modes.Compiled(nn.Hardtanh()), iter(range(2, 100))
     with pytest.raises(Unsupported, match="compiles anew"):
         run.settle(lambda: run(torch.ones(next(lengths))))

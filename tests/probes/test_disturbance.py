@@ -85,7 +85,7 @@ def test_a_reading_of_this_machine_has_counters_that_do_not_fall():
         ({"gpu_thermal_s": 0.02}, True),
     ],
 )
-def test_the_rule(readings, over):
+def test_a_round_is_marked_above_the_limits_and_not_at_them(readings, over):
     assert marked({"wall_s": 1.0, **readings}) is over
 
 
@@ -176,7 +176,7 @@ def test_severity_ignores_how_long_the_round_took_where_nothing_else_happened():
     assert severity({"wall_s": 0.001}) == severity({"wall_s": 1000.0}) == 0
 
 
-def test_the_line_says_how_quiet_it_was():
+def test_the_summary_line_counts_disturbed_rounds():
     calm, stolen = {"wall_s": 1.0, "steal_s": 0.0}, {"wall_s": 1.0, "steal_s": 0.5}
     assert quietness([[calm] * 10]).startswith(
         "machine quiet: 0 of 10 rounds disturbed, steal 0.0 %"

@@ -58,8 +58,8 @@ def test_gradients_are_those_of_one_call():
 
 def test_two_processes_would_build_the_same():
     one, other = NetworkWorkload(CASE), NetworkWorkload(CASE)
-    assert torch.equal(one._input, other._input)
-    assert torch.equal(one._cotangent, other._cotangent)
+    assert torch.equal(one._inputs[0], other._inputs[0])
+    assert torch.equal(one._cotangents[0], other._cotangents[0])
     assert all(
         torch.equal(*pair)
         for pair in zip(one._model.parameters(), other._model.parameters(), strict=True)
@@ -69,7 +69,7 @@ def test_two_processes_would_build_the_same():
 def test_dtype_and_layout_are_honoured():
     workload = NetworkWorkload(dataclasses.replace(CASE, dtype="float64", layout="channels_last"))
     assert {p.dtype for p in workload._model.parameters()} == {torch.float64}
-    assert workload._input.is_contiguous(memory_format=torch.channels_last)
+    assert workload._inputs[0].is_contiguous(memory_format=torch.channels_last)
     workload.call()
 
 
@@ -82,7 +82,7 @@ def test_dtype_and_layout_are_honoured():
         ("dtype", "tf32", "arithmetic of CUDA"),
     ],
 )
-def test_what_cannot_run_here_is_unsupported(field, value, reason):
+def test_a_case_that_cannot_run_here_is_unsupported(field, value, reason):
     with pytest.raises(Unsupported, match=reason):
         NetworkWorkload(dataclasses.replace(CASE, **{field: value}))
 

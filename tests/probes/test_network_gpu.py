@@ -76,7 +76,7 @@ def test_ranks_agree_on_the_size_of_a_block_and_each_has_its_own_images(monkeypa
     workload, _ = build(world=2, norm="bn", layers=0)
     found = measured(workload.finish())
     assert found["block_iterations"] == (5,)
-    assert len(workload._input) == len(workload._cotangent) == 1
+    assert len(workload._inputs[0]) == len(workload._cotangents[0]) == 1
     assert workload.chosen["backend"] == "gloo"
 
 
@@ -112,7 +112,7 @@ def test_every_iteration_of_the_rounds_is_kept_and_none_of_the_warm_up():
     assert len(found["forward_event_s"]) == len(found["forward_backward_event_s"]) == 2 * 2
 
 
-def test_busy_stands_beside_the_wall():
+def test_busy_time_and_its_share_of_wall_time_are_measured():
     workload, _ = build(FakeGpu(tick_s=0.01, device_busy_s=0.03))
     workload.call()
     found = measured(workload.finish())
@@ -120,7 +120,7 @@ def test_busy_stands_beside_the_wall():
     assert found["gpu_busy_share"][0] == pytest.approx(0.015 / 0.03)
 
 
-def test_a_profiler_that_sees_nothing_is_said():
+def test_a_profiler_without_kernels_is_noted():
     workload, _ = build()
     assert "gpu_busy_share" not in measured(workload.finish())
     assert workload.chosen["busy"].startswith("not measured")

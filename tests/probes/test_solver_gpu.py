@@ -50,7 +50,7 @@ def test_short_calls_share_a_window():
     assert measured(workload)["forward_window_calls"][0] > 50
 
 
-def test_a_window_has_an_end():
+def test_a_window_holds_at_most_so_many_calls():
     workload, _ = build(FakeGpu(tick_s=1e-9))
     assert measured(workload)["forward_window_calls"] == (MOST_CALLS,)
 

@@ -51,7 +51,7 @@ def test_an_exact_solver_is_judged_within_its_promise():
 
 
 @pytest.mark.parametrize("fields", [{"group": 65}, {"dtype": "float64"}])
-def test_no_method_is_timed_under_the_name_of_another(fields, monkeypatch):
+def test_a_solver_that_would_hand_over_to_another_is_unsupported(fields, monkeypatch):
     monkeypatch.setattr(PolarNative, "available", lambda self, device: None)
     with pytest.raises(Unsupported, match=r"'polar-native' takes no .* itself"):
         workload(solver="polar-native", **fields)
@@ -74,7 +74,7 @@ def test_cholesky_whitens_but_is_far_from_zca():
     assert load.chosen["exact"] == "no: whitens, but is not ZCA"
 
 
-def test_what_is_judged_is_what_the_last_timed_call_returned(monkeypatch):
+def test_the_output_of_the_last_timed_call_is_judged(monkeypatch):
     load = workload()
     good = measured(load)["w_error_worst"][0]
     forward = Eigh.forward
@@ -90,7 +90,7 @@ def test_what_is_judged_is_what_the_last_timed_call_returned(monkeypatch):
     assert found["w_error_median"][0] < 2 * good + 1e-6
 
 
-def test_a_share_of_bad_matrices_is_a_share(monkeypatch):
+def test_the_share_of_failed_matrices_is_measured(monkeypatch):
     load = workload()
     with torch.no_grad():
         load._cov[0, 0, 0] = torch.nan

@@ -111,7 +111,7 @@ def test_backward_nodes_in_another_thread_find_their_layer(seconds):
     assert seconds["conv", operators.ACCUMULATION, BACKWARD] == pytest.approx(7)
 
 
-def test_the_rest_has_names(seconds):
+def test_time_of_no_layer_has_a_named_row(seconds):
     assert seconds[UNKNOWN, operators.UNKNOWN, BACKWARD] == pytest.approx(3)
     assert seconds[IDLE, operators.IDLE, FORWARD] == pytest.approx(100 - 55)
     assert seconds[IDLE, operators.IDLE, BACKWARD] == pytest.approx(200 - 120)

@@ -29,7 +29,7 @@ def test_a_fresh_process_gives_a_profile(tmp_path):
     assert json.loads(trace.read_text())["traceEvents"]
 
 
-def test_mistakes_are_told(monkeypatch):
+def test_a_case_that_cannot_be_profiled_is_refused_with_its_reason(monkeypatch):
     with pytest.raises(OptionError, match="at least 1"):
         profile_case(CASE, 0)
     with pytest.raises(OptionError, match="network"):

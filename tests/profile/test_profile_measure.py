@@ -53,8 +53,11 @@ class Bare:
     device = torch.device("cpu")
 
     def __init__(self, model, x):
-        self.model, self.x = model, x
+        self.model, self.inputs = model, (x,)
         self.cotangent = torch.ones_like(model(x))
+
+    def backward(self, y):
+        y.backward(self.cotangent)
 
     def wait(self):
         pass
@@ -197,7 +200,7 @@ def part(operator, seconds):
     return Part(phase=FORWARD, operator=operator, seconds=seconds, host_s=seconds, launches=0)
 
 
-def test_remarks():
+def test_a_fused_solve_and_uneven_calls_are_remarked():
     uneven = {UNEVEN: (part(operators.UNEVEN, 0.01),)}
     solved = {"a": (part(operators.ALGEBRA, 1.0), part(operators.SOLVE, 1.0))}
     assert remarks({"a": NORM}, {**uneven, **solved}) == ()
@@ -227,7 +230,7 @@ def test_json_round_trip_and_file(profile, tmp_path):
     assert load(save(profile, tmp_path / "p").parent) == profile
 
 
-def test_what_is_no_profile_is_refused(profile, tmp_path):
+def test_a_file_that_is_no_profile_is_refused(profile, tmp_path):
     with pytest.raises(SchemaTooNew):
         Profile.from_json({**profile.to_json(), "schema": 99})
     with pytest.raises(StoreDamaged):

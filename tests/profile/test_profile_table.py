@@ -78,11 +78,11 @@ def profile():
 
 
 @pytest.mark.parametrize("width", [60, 80, 116, 200])
-def test_nothing_is_wider_than_asked(profile, width):
+def test_no_line_is_wider_than_asked(profile, width):
     assert max(len(line) for line in render(profile, width).splitlines()) <= width
 
 
-def test_the_text_says_what_a_reader_needs(profile):
+def test_the_text_names_row_solver_calls_overhead_roof_and_remarks(profile):
     text = render(profile, 120)
     for words in (
         "resnet50 swa-7",
@@ -145,7 +145,7 @@ def test_the_icicle_is_in_proportion(profile):
     assert backward[2][48:].startswith("|norm##")
 
 
-def test_colour_is_asked_for(profile):
+def test_the_text_is_coloured_only_on_request(profile):
     assert "\x1b[" in render(profile, 100, colour=True)
 
 

@@ -13,14 +13,14 @@ from swbench.solvers.eigh import Eigh
 def found():
     model = nn.Sequential(
         nn.Conv2d(3, 32, 3, padding=1, bias=False),
-        norms.build("swa", 32),
+        norms.build("swa", 32, solver="eigh"),
         nn.ReLU(inplace=True),
         nn.Conv2d(32, 16, 1, bias=False),
         nn.BatchNorm2d(16),
     )
     x = torch.randn(2, 3, 8, 8)
     model(x)
-    return work_by_layer(model, x, rows(model))
+    return work_by_layer(model, (x,), rows(model))
 
 
 E, OUT, PIXELS = 2 * 32 * 64, 2 * 16 * 64, 2 * 64
@@ -56,19 +56,19 @@ def test_whitening_is_three_passes_forward_and_five_backward(found):
     assert backward.flops == (6 * group + 4) * E + matrices * (8 * group**3 + 3 * group**2)
 
 
-def test_paper_flops_stand_beside(found):
+def test_forward_flops_by_the_papers_rule_are_given_by_layer(found):
     assert found[1]["3"] == PIXELS * 16 * 32
     assert found[1]["1"] == 35 * E + 4 * 16**3
 
 
 def test_a_network_the_paper_has_no_rule_for_has_no_paper_flops():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid())
-    work, paper = work_by_layer(model, torch.randn(1, 3, 8, 8), rows(model))
+    work, paper = work_by_layer(model, (torch.randn(1, 3, 8, 8),), rows(model))
     assert paper == {}
     assert work["0"][0].flops > 0
 
 
-def test_share_of_roof_is_achieved_over_attainable():
+def test_share_of_roof_is_attainable_over_taken_time():
     work = Work(phase=FORWARD, flops=8.0, traffic_bytes=2.0)
     part = Part(phase=FORWARD, operator="conv", seconds=4.0, host_s=4.0, launches=0)
     layer = Layer(path="a", kind="conv", parts=(part,), work=(work,))

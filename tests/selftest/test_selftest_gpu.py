@@ -136,7 +136,7 @@ def test_a_a_is_within_a_per_cent_or_too_noisy_or_wrong(ratio, half, verdict):
     assert bool(found.remedy) == (verdict == INCONCLUSIVE)
 
 
-def test_readings_that_scatter_are_no_proof_of_a_wrong_clock():
+def test_scattered_readings_are_inconclusive():
     assert gpu._near("x", [1.03] * 8, "wait").verdict == FAILED
     assert gpu._near("x", [0.9, 0.95, 1.02, 1.03, 1.05, 1.2], "wait").verdict == INCONCLUSIVE
     assert gpu._near("x", [], "wait").remedy == "wait"

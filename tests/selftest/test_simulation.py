@@ -8,17 +8,19 @@ import pytest
 
 from swbench.case import Case
 from swbench.plan import Protocol
-from swbench.result import Round
+from swbench.result import FORWARD, Round
 from swbench.selftest.simulation import (
+    BASELINE,
     CELLS,
     Experiment,
     FakeClock,
     Machine,
     of_one_process,
-    of_pooled_rounds,
     replay,
     replay_stopping,
 )
+from swbench.stats.intervals import log_ratio
+from swbench.stats.samples import pairs
 from swbench.stats.stopping import Stopping
 from swbench.worker.job import Job
 from swbench.worker.session import Session
@@ -48,6 +50,12 @@ def test_optional_stopping_still_covers():
     assert abs(found.bias) <= 0.003
     assert found.covered >= 0.93
     assert 8 < found.replicates < 32  # so that looks of several sizes were judged
+
+
+def of_pooled_rounds(rounds, cell):
+    """Takes the rounds of all processes for independent replicates."""
+    replicates = pairs(rounds, BASELINE, cell, FORWARD)
+    return log_ratio([[pair] for replicate in replicates for pair in replicate])
 
 
 @pytest.mark.parametrize("analysis", [of_one_process, of_pooled_rounds])

@@ -21,7 +21,7 @@ class Watch:
         return {f"{name}_s": float(position + 1) for position, name in enumerate(self.marks)}
 
 
-def test_what_a_case_knows():
+def test_a_cases_solver_field_holds_the_known_value():
     assert known(Case(model="spin", solver="length=0.005"), "length") == 0.005
     with pytest.raises(ValueError, match="length="):
         known(Case(model="spin", solver="eigh"), "length")

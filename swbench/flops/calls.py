@@ -1,0 +1,341 @@
+"""The calls of a forward pass as the program wrote them (`linear`, not the `addmm` it becomes), by
+the rules of torch.jit.trace, whose graph fvcore counts.
+"""
+
+import contextlib
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from swbench.flops.trace import Call, Operation, shaped
+
+_KEY_NAME = "TESTING_ONLY_GenericMode"
+KEY = torch._C._parse_dispatch_key(_KEY_NAME)
+_KEYS = torch._C.DispatchKeySet(KEY)
+"""A dispatch key above autograd that no operator has a kernel for and that stands in a thread's key
+set only where `Calls.active` puts it. The tracer's own key sits there too, but cannot be used:
+tracing turns shapes into tensors, which the meta device does not take.
+"""
+
+_ENTERED = frozenset(
+    (
+        "aten::conv1d",
+        "aten::conv2d",
+        "aten::conv3d",
+        "aten::conv_transpose1d",
+        "aten::conv_transpose2d",
+        "aten::conv_transpose3d",
+        "aten::lstm_cell",
+        "aten::gru_cell",
+        "aten::rnn_tanh_cell",
+        "aten::rnn_relu_cell",
+    )
+)
+"""What the tracer records the parts of (torch, tools/autograd/gen_trace_type.py)."""
+
+_RENAMED = {
+    "aten::convolution": "aten::_convolution",
+    "aten::linalg_matmul": "aten::matmul",
+}
+"""The first is called by the second inside the kernel, where the tracer records it; the second is
+an alias to it (torch, csrc/jit/passes/normalize_ops.cpp).
+"""
+
+_STATISTICS = {"aten::batch_norm": "training", "aten::instance_norm": "use_input_stats"}
+"""What writes running statistics if this argument is True, though its schema does not say so."""
+
+_APPLY = torch.autograd.Function.apply.__func__.__code__
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What is fixed about an operator."""
+
+    name: str
+    recorded: bool
+    entered: bool
+    arguments: tuple[tuple[str, Any], ...]
+    written: tuple[str, ...]
+
+
+@lru_cache(maxsize=4096)
+def _kind(op: torch._ops.OpOverload) -> _Kind:
+    schema = op._schema
+    return _Kind(
+        _RENAMED.get(schema.name, schema.name),
+        any("Tensor" in str(r.type) for r in schema.returns),
+        schema.name in _ENTERED,
+        tuple((a.name, a.default_value) for a in schema.arguments),
+        tuple(a.name for a in schema.arguments if a.alias_info and a.alias_info.is_write),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Opaque:
+    """One call of a custom autograd Function or of a TorchScript function, by the tracer's name."""
+
+    name: str
+    number: int
+    args: tuple
+    frame: Any
+
+
+class _Node:
+    """A call while its use is not known yet: the numbers of the values that it reads and makes, and
+    the storages that it touches, writes and makes values in. `unknown` are storages of tensors that
+    no call made (a parameter, `x.detach()`).
+    """
+
+    __slots__ = ("call", "made", "made_in", "read", "touched", "unknown", "used", "written")
+
+    def __init__(self, call: dict[str, Any], used: bool) -> None:
+        self.call, self.used = call, used
+        self.read: list[int] = []
+        self.made: list[int] = []
+        self.touched: list[int] = []
+        self.unknown: list[int] = []
+        self.written: list[int] = []
+        self.made_in: list[int] = []
+
+
+class Calls:
+    """Records calls between `active` and `finished`. `place` returns the path and the class of the
+    module that runs, and whether it declares its own cost; `inside` is the context that each call
+    runs in, and `operations` what it adds to.
+    """
+
+    def __init__(
+        self,
+        place: Callable[[], tuple[str, str, bool]],
+        inside: contextlib.AbstractContextManager,
+        operations: list[Operation],
+    ) -> None:
+        self.operations = operations
+        self._place, self._inside = place, inside
+        self._nodes: list[_Node] = []
+        self._values = 0
+        # alive, so that no address is used twice
+        self._storages: dict[int, torch.UntypedStorage] = {}
+        self._function: _Opaque | None = None
+        self._opened = 0
+        self.script: _Opaque | None = None
+        self.current: int | None = None
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        """Where calls of this thread are recorded."""
+        before = getattr(_RECORDING, "calls", None)
+        _RECORDING.calls = self
+        try:
+            with torch._C._IncludeDispatchKeyGuard(KEY), _scripts_noticed():
+                yield
+        finally:
+            _RECORDING.calls = before
+            self._function = None
+
+    def run(self, op: torch._ops.OpOverload, args: tuple, kwargs: dict) -> Any:
+        """The result of `op`, recorded."""
+        kind = _kind(op)
+        if kind.entered:
+            output = op.decompose(*args, **kwargs)
+            if output is not NotImplemented:
+                return output
+        if not kind.recorded:
+            with torch._C._ExcludeDispatchKeyGuard(_KEYS), self._inside:
+                return op(*args, **kwargs)
+        node = self._begun(kind, args, kwargs)
+        before, self.current = self.current, len(self._nodes) - 1
+        try:
+            with torch._C._ExcludeDispatchKeyGuard(_KEYS):
+                with self._inside:
+                    output = op(*args, **kwargs)
+                node.call["output"] = shaped(output)
+                self._ended(node, kind, args, kwargs, output)
+        finally:
+            self.current = before
+        return output
+
+    def _begun(self, kind: _Kind, args: tuple, kwargs: dict) -> _Node:
+        path, layer, declared = self._place()
+        opaque = self._opaque()
+        filled = tuple(
+            args[i] if i < len(args) else kwargs.get(name, default)
+            for i, (name, default) in enumerate(kind.arguments)
+        )
+        call = {
+            "name": kind.name,
+            "args": shaped(filled),
+            "output": None,
+            "module": path,
+            "layer": layer,
+            "declared": declared,
+            "function": opaque.name if opaque else "",
+            "function_call": opaque.number if opaque else 0,
+        }
+        node = _Node(call, used=opaque is not None)
+        self._nodes.append(node)
+        self._read(node, (args, kwargs))
+        if opaque is not None:
+            self._read(node, opaque.args)
+        return node
+
+    def _opaque(self) -> "_Opaque | None":
+        """The call that runs now of a function into which the tracer does not look, if any."""
+        if self.script is not None:
+            return self.script
+        frame = _function_frame()
+        if frame is None:
+            return None
+        if self._function is None or self._function.frame is not frame:
+            name, args = frame.f_locals["cls"].__name__, frame.f_locals["args"]
+            # the frame is kept, so that the next one is at another address
+            self._function = self.opened(f"prim::PythonOp.{name}", args, frame)
+        return self._function
+
+    def opened(self, name: str, args: tuple, frame: Any = None) -> "_Opaque":
+        """A new call of such a function."""
+        self._opened += 1
+        return _Opaque(name, self._opened, args, frame)
+
+    def _read(self, node: _Node, tree: Any) -> None:
+        for tensor in _tensors(tree):
+            storage = self._storage(tensor)
+            node.touched.append(storage)
+            if (number := getattr(tensor, _NUMBER, None)) is not None:
+                node.read.append(number)
+            else:
+                node.unknown.append(storage)
+
+    def _ended(self, node: _Node, kind: _Kind, args: tuple, kwargs: dict, output: Any) -> None:
+        given = dict(zip((name for name, _ in kind.arguments), args, strict=False)) | kwargs
+        names = kind.written
+        if kind.name in _STATISTICS and given.get(_STATISTICS[kind.name]):
+            names = ("running_mean",)
+        written = [given.get(name) for name in names]
+        node.written.extend(self._storage(tensor) for tensor in _tensors(written))
+        for tensor in _tensors(([given.get(name) for name in kind.written], output)):
+            self._values += 1
+            setattr(tensor, _NUMBER, self._values)
+            node.made.append(self._values)
+            node.made_in.append(self._storage(tensor))
+
+    def _storage(self, tensor: Tensor) -> int:
+        try:
+            storage = tensor.untyped_storage()
+        except NotImplementedError:  # a tensor of torch.func
+            return 0
+        return self._storages.setdefault(storage._cdata, storage)._cdata
+
+    def finished(self, result: Any, inputs: Iterable[Tensor]) -> tuple[Call, ...]:
+        """All calls, given what the model returned and its parameters, buffers and inputs."""
+        live = _Node({}, used=True)
+        self._read(live, result)
+        kept = {self._storage(tensor) for tensor in inputs}
+        _find_used(self._nodes, live, kept)
+        return tuple(Call(**node.call, used=node.used) for node in self._nodes)
+
+
+_NUMBER = "_swbench_value"
+_RECORDING = threading.local()
+
+
+def _find_used(nodes: list[_Node], result: _Node, kept: set[int]) -> None:
+    """Mark each node that leads to `result`, or to a write into storage that a marked node touches
+    or that is `kept`; the tracer drops the others. A custom Function is always marked.
+    """
+    values, unknown = set(result.read), set(result.unknown)
+    storages = kept | set(result.touched)
+    waiting = nodes[::-1]
+    while waiting:
+        left = []
+        for node in waiting:
+            if (
+                node.used
+                or not values.isdisjoint(node.made)
+                or not storages.isdisjoint(node.written)
+                or not unknown.isdisjoint(node.made_in)
+            ):
+                node.used = True
+                values.update(node.read)
+                storages.update(node.touched, node.made_in)
+                unknown.update(node.unknown)
+            else:
+                left.append(node)
+        if len(left) == len(waiting):
+            return
+        waiting = left
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    found: list[Tensor] = []
+    _collect(tree, found, set())
+    return found
+
+
+def _collect(tree: Any, found: list[Tensor], seen: set[int]) -> None:
+    if isinstance(tree, Tensor):
+        found.append(tree)
+    elif isinstance(tree, tuple | list):
+        for leaf in tree:
+            _collect(leaf, found, seen)
+    elif isinstance(tree, dict):
+        _collect(list(tree.values()), found, seen)
+    elif hasattr(tree, "__dict__") and not isinstance(tree, type) and id(tree) not in seen:
+        seen.add(id(tree))  # a result object: its attributes
+        _collect(list(vars(tree).values()), found, seen)
+
+
+def _function_frame() -> Any:
+    """The frame of the custom autograd Function that runs now, if any."""
+    frame = sys._getframe(4)
+    while frame is not None:
+        if frame.f_code is _APPLY:
+            return frame
+        frame = frame.f_back
+    return None
+
+
+@contextlib.contextmanager
+def _scripts_noticed() -> Iterator[None]:
+    """Where a call of a TorchScript function is noticed in the threads that record."""
+    kind = torch.jit.ScriptFunction
+    plain = kind.__call__
+
+    def call(function: Any, *args: Any, **kwargs: Any) -> Any:
+        calls = getattr(_RECORDING, "calls", None)
+        if calls is None or calls.script is not None:
+            return plain(function, *args, **kwargs)
+        calls.script = calls.opened("prim::CallFunction", (args, kwargs))
+        try:
+            return plain(function, *args, **kwargs)
+        finally:
+            calls.script = None
+
+    kind.__call__ = call
+    try:
+        yield
+    finally:
+        kind.__call__ = plain
+
+
+def recording() -> Calls:
+    """What records the calls of this thread now."""
+    return _RECORDING.calls
+
+
+def _called(op: torch._ops.OpOverload, *args: Any, **kwargs: Any) -> Any:
+    return _RECORDING.calls.run(op, args, kwargs)
+
+
+_LIBRARY = torch.library.Library("_", "IMPL")
+_LIBRARY.fallback(_called, _KEY_NAME)
+_ATEN = torch.library.Library("aten", "IMPL")
+for _name in ("detach", "alias"):
+    # nn.Parameter(x) and x.as_subclass(…) give what these return a class, which it may not have yet
+    _ATEN.impl(_name, torch.library.fallthrough_kernel, _KEY_NAME)

@@ -1,0 +1,100 @@
+"""Control flow operators (`torch.cond`, `while_loop`, `map`, `scan`) while a pass is recorded:
+their functions run as they are written, in place of a kernel.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from swbench.flops.calls import KEY, Calls, recording
+from swbench.flops.products import torch_flops
+from swbench.flops.trace import Operation
+
+LOOPS = frozenset(("while_loop", "map_impl", "scan"))
+"""Operators whose inside FlopCounterMode does not see."""
+
+
+_PREPARED: set[str] = set()
+
+
+def prepare() -> None:
+    """Make every higher-order operator that is loaded known at the key at which calls are
+    recorded.
+    """
+    for name, operator in list(torch._ops._higher_order_ops.items()):
+        if name in _PREPARED:
+            continue
+        _PREPARED.add(name)
+        if name in _WRITTEN:
+            operator.py_impl(KEY)(_inside(name, _WRITTEN[name]))
+        else:
+            operator.fallthrough(KEY)
+
+
+def _inside(name: str, written: Callable) -> Callable:
+    def run(*args: Any) -> Any:
+        calls = recording()
+        outer = calls.script
+        calls.script = outer or calls.opened(name, args)
+        try:
+            return written(calls, *args)
+        finally:
+            calls.script = outer
+
+    return run
+
+
+def _cond(calls: Calls, _pred: Any, true: Callable, false: Callable, operands: Sequence) -> Any:
+    """Either branch runs, and of each operation the dearer branch counts: an upper bound, which
+    FlopCounterMode counts too.
+    """
+    start = len(calls.operations)
+    result = true(*operands)
+    middle = len(calls.operations)
+    false(*operands)
+    branches = calls.operations[start:middle], calls.operations[middle:]
+    calls.operations[start:] = _dearer(*branches)
+    return result
+
+
+def _dearer(one: Sequence[Operation], other: Sequence[Operation]) -> list[Operation]:
+    groups: dict[str, tuple[list, list]] = defaultdict(lambda: ([], []))
+    for side, branch in enumerate((one, other)):
+        for op in branch:
+            groups[op.name][side].append(op)
+    return [op for group in groups.values() for op in max(group, key=_price)]
+
+
+def _price(operations: Sequence[Operation]) -> tuple[int, int]:
+    elements = sum(t.numel for op in operations for t in op.outputs)
+    return sum(torch_flops(op) or 0 for op in operations), elements
+
+
+def _while_loop(
+    _calls: Calls, goes_on: Callable, body: Callable, carried: tuple, more: tuple = ()
+) -> tuple:
+    while bool(goes_on(*carried, *more)):
+        carried = tuple(body(*carried, *more))
+    return carried
+
+
+def _map(_calls: Calls, function: Callable, xs: Sequence[Tensor], more: Sequence) -> list[Tensor]:
+    rows = [function(*row, *more) for row in zip(*(x.unbind() for x in xs), strict=True)]
+    return [torch.stack(column) for column in zip(*rows, strict=True)]
+
+
+def _scan(
+    _calls: Calls, combine: Callable, init: Sequence, xs: Sequence[Tensor], more: Sequence = ()
+) -> list[Tensor]:
+    carried, rows = list(init), []
+    for row in zip(*(x.unbind() for x in xs), strict=True):
+        result = list(combine(*carried, *row, *more))
+        carried, made = result[: len(carried)], result[len(carried) :]
+        rows.append(made)
+    return [*carried, *(torch.stack(column) for column in zip(*rows, strict=True))]
+
+
+_WRITTEN = {"cond": _cond, "while_loop": _while_loop, "map_impl": _map, "scan": _scan}

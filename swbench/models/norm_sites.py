@@ -1,0 +1,228 @@
+"""The norms of a network that was not built for this: their numbers and paths, and which of them
+are chosen.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+from swbench.errors import OptionError, near_miss, printable
+from swbench.norms.replacement import replaceable
+
+Where = int | str | Iterable[int | str] | None
+"""Which norms are chosen, as `choose` takes it."""
+
+_SHOWN = 6
+"""Paths that a message lists before it only counts them."""
+
+
+@dataclass(frozen=True)
+class NormSite:
+    """One norm of a network. `number` counts batch normalisations from 1 in the order of
+    `model.named_modules()`; None for an instance normalisation, which only a glob over paths can
+    choose.
+
+    A module that is used at several places is one site; `path` is the first of its `paths`.
+    """
+
+    number: int | None
+    paths: tuple[str, ...]
+    channels: int
+    module: nn.Module = field(repr=False, compare=False)
+
+    @property
+    def path(self) -> str:
+        """The first path, such as `layer1.0.bn2`; empty where the network itself is the norm."""
+        return self.paths[0]
+
+    def matches(self, glob: str) -> bool:
+        """Whether one of its paths does."""
+        return any(fnmatchcase(path, glob) for path in self.paths)
+
+
+def norm_sites(model: nn.Module, skip: Iterable[str] = ()) -> list[NormSite]:
+    """Every norm of `model` over (N, C, H, W), in the order in which the model holds them.
+
+    Norms whose path one of the globs `skip` matches are left out and do not count.
+    """
+    paths: dict[nn.Module, list[str]] = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        if _channels(module) is not None:
+            paths.setdefault(module, []).append(path)
+    found: list[NormSite] = []
+    number = 0
+    for module, places in paths.items():
+        site = NormSite(None, tuple(places), _channels(module), module)
+        if any(site.matches(glob) for glob in skip):
+            continue
+        if not isinstance(module, nn.InstanceNorm2d):
+            number += 1
+            site = NormSite(number, site.paths, site.channels, module)
+        found.append(site)
+    return found
+
+
+def choose(model: nn.Module, where: Where = None, name: str = "the network") -> list[NormSite]:
+    """The sites of `model` that `where` chooses, in the order of the model.
+
+    `where` is None (every batch normalisation), an empty list (none), a number, or terms in a list
+    or separated by commas: numbers and globs over paths (`layer[123].*.bn2`) are united; `!glob`
+    leaves norms out before they are numbered; `every=6` keeps the first and every sixth number, as
+    the supplement counts; `channels<=1024` (also `>=`, `<`, `>`, `=`) keeps what it says.
+
+    Raises OptionError, with `name` for the network, for a network without norms, a glob or number
+    that nothing has, terms that leave nothing, and a chosen norm that cannot be replaced.
+    """
+    terms = _Terms(where)
+    if terms.none:
+        return []
+    everything = norm_sites(model)
+    if not any(site.number for site in everything) and not terms.globs:
+        raise OptionError(f"{name} has no batch normalisation to replace; {_norms_in(model)}")
+    for glob in (*terms.globs, *terms.skipped):
+        if not any(site.matches(glob) for site in everything):
+            raise OptionError(_matches_nothing(glob, model, everything, name))
+    sites = norm_sites(model, terms.skipped)
+    last = max((site.number for site in sites if site.number), default=0)
+    for number in terms.numbers:
+        if not 1 <= number <= last:
+            raise OptionError(f"{name} has no norm {number}; its norms count from 1 to {last}")
+    chosen = [site for site in sites if terms.take(site)]
+    if not chosen:
+        raise OptionError(
+            f"--where {terms.text} leaves none of the {last} norms of {name}; "
+            "leave one of its rules out"
+        )
+    problems = [
+        f"{site.path or 'the network itself'} ({type(site.module).__name__}) {problem}"
+        for site in chosen
+        if (problem := replaceable(site.module))
+    ]
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise OptionError(
+            f"{name}: {problems[0]}{more}; leave it out with !{chosen_path(problems[0])}"
+        )
+    return chosen
+
+
+def chosen_path(problem: str) -> str:
+    """The path that a problem begins with."""
+    return problem.partition(" ")[0]
+
+
+class _Terms:
+    """`where`, taken apart."""
+
+    def __init__(self, where: Where) -> None:
+        self.numbers: list[int] = []
+        self.globs: list[str] = []
+        self.skipped: list[str] = []
+        self._rules: list[tuple[str, str, int]] = []
+        given = () if where is None else where
+        listed = [given] if isinstance(given, int | str) else list(given)
+        words = [word for one in listed for word in _split(one)]
+        self.text, self.none = ",".join(words), where is not None and not words
+        for word in words:
+            rule = re.fullmatch(r"(\w+)\s*(<=|>=|==|=|<|>)\s*(\w+)", word)
+            if rule:
+                self._rules.append(_rule(word, *rule.groups()))
+            elif re.fullmatch(r"[+-]?\d+", word):
+                self.numbers.append(int(word))
+            elif word.startswith("!"):
+                self.skipped.append(word[1:])
+            else:
+                self.globs.append(word)
+
+    def take(self, site: NormSite) -> bool:
+        """Whether the terms choose `site`, which no `!glob` left out."""
+        if self.numbers or self.globs:
+            named = site.number in self.numbers or any(map(site.matches, self.globs))
+        else:
+            named = site.number is not None
+        return named and all(_keeps(site, *rule) for rule in self._rules)
+
+
+def _split(term: int | str) -> list[str]:
+    """The words between commas; a comma in the brackets of a glob separates nothing."""
+    if isinstance(term, bool) or not isinstance(term, int | str):
+        raise ValueError(f"where takes numbers and texts, not {term!r}")
+    words = [word.strip() for word in re.split(r",(?![^\[]*\])", str(term))]
+    if not all(words):
+        raise OptionError(
+            f"--where {printable(term)!r} has an empty entry; separate terms with single commas"
+        )
+    return words
+
+
+_RULES = ("every", "channels")
+
+
+def _rule(word: str, name: str, sign: str, value: str) -> tuple[str, str, int]:
+    if name not in _RULES:
+        raise OptionError(
+            f"--where {printable(word)}: no rule is called {printable(name)!r}."
+            f"{near_miss(name, _RULES)} Known: every=N, channels<=N"
+        )
+    if name == "every" and sign not in ("=", "=="):
+        raise OptionError(f"--where {printable(word)}: write every=N")
+    if not value.isdecimal() or int(value) < 1:
+        raise OptionError(f"--where {printable(word)}: {value!r} must be a whole number from 1")
+    return name, sign, int(value)
+
+
+def _keeps(site: NormSite, name: str, sign: str, value: int) -> bool:
+    if name == "every":
+        return site.number is not None and (site.number == 1 or site.number % value == 0)
+    compared = {
+        "<=": site.channels <= value,
+        ">=": site.channels >= value,
+        "<": site.channels < value,
+        ">": site.channels > value,
+    }
+    return compared.get(sign, site.channels == value)
+
+
+_NORMS = (nn.BatchNorm2d, nn.LazyBatchNorm2d, nn.SyncBatchNorm, nn.InstanceNorm2d)
+
+
+def _channels(module: nn.Module) -> int | None:
+    """The channels of a norm over (N, C, H, W); None of any other module."""
+    if isinstance(module, _NORMS):
+        return module.num_features
+    if type(module).__name__.startswith("FrozenBatchNorm"):
+        count = getattr(module, "num_features", None)
+        return module.weight.shape[0] if count is None else count
+    return None
+
+
+def _matches_nothing(glob: str, model: nn.Module, sites: list[NormSite], name: str) -> str:
+    other = next(
+        (
+            type(module).__name__
+            for path, module in model.named_modules()
+            if "Norm" in type(module).__name__ and fnmatchcase(path, glob)
+        ),
+        None,
+    )
+    if other:
+        return f"--where {printable(glob)} matches {other} in {name}, which cannot be replaced"
+    paths = [site.path for site in sites]
+    shown = ", ".join(paths[:_SHOWN]) + (f", … ({len(paths)})" if len(paths) > _SHOWN else "")
+    return (
+        f"--where {printable(glob)} matches no norm of {name}.{near_miss(glob, paths)} "
+        f"Norms: {shown or 'none'}"
+    )
+
+
+def _norms_in(model: nn.Module) -> str:
+    counts: dict[str, int] = {}
+    for module in model.modules():
+        kind = type(module).__name__
+        if "norm" in kind.lower() and not list(module.children()):
+            counts[kind] = counts.get(kind, 0) + 1
+    listed = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items())[:_SHOWN])
+    return f"it has {listed}" if listed else "it has no norm at all"

@@ -1,0 +1,197 @@
+"""Putting a layer in the place of a batch normalisation, with everything that this had: parameters,
+running statistics, settings and hooks.
+"""
+
+import dataclasses
+
+import torch
+from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from swbench.norms.layers import SwitchWhiten2d, Whiten2d
+from swbench.norms.ranks import WORLD
+from swbench.norms.tracking import accumulate, untracked
+
+MIXES = ("equal", "batch")
+"""Where a switchable layer starts: at equal weights, or at the batch's statistics alone."""
+
+BATCH_LOG_ODDS = 40.0
+"""How far the batch's logit is above the others for `batch`: e^-40 vanishes beside 1 in float64,
+and is not 0, where no gradient would ever come back.
+"""
+
+_TIMM = {
+    "timm.layers.norm_act.BatchNormAct2d",
+    "timm.layers.norm_act.SyncBatchNormAct",
+}
+_STATE = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
+_STATE_HOOKS = (
+    "_state_dict_hooks",
+    "_state_dict_pre_hooks",
+    "_load_state_dict_pre_hooks",
+    "_load_state_dict_post_hooks",
+)
+
+
+def acts(norm: nn.Module) -> bool:
+    """Whether `norm` is timm's batch normalisation with a dropout and an activation of its own."""
+    return f"{type(norm).__module__}.{type(norm).__qualname__}" in _TIMM
+
+
+def replaceable(norm: nn.Module) -> str | None:
+    """Why nothing can take the place of `norm` without changing more than the norm; None if
+    something can.
+    """
+    if is_parametrized(norm):
+        names = ", ".join(norm.parametrizations)
+        return f"has a parametrisation of {names}, which another layer could not carry"
+    if isinstance(norm, nn.InstanceNorm2d):
+        return "is an instance normalisation, which has no batch statistics to go on from"
+    if type(norm).__name__.startswith("FrozenBatchNorm"):
+        return "is frozen: it has constants where a norm has parameters and statistics"
+    if isinstance(norm, nn.LazyBatchNorm2d):
+        return "does not know its channels before the network has been called once"
+    if type(norm) not in (nn.BatchNorm2d, nn.SyncBatchNorm) and not acts(norm):
+        return "is a subclass that does something more, which a replacement would drop"
+    if "forward" in vars(norm):
+        return "has a forward method of its own, put on the object"
+    children = {"drop", "act"} if acts(norm) else set()
+    own = {*norm._parameters, *norm._buffers} - _STATE | {*norm._modules} - children
+    if own:
+        return f"has {', '.join(sorted(own))} beside what a batch normalisation has"
+    if any(vars(norm).get(name) for name in _STATE_HOOKS):
+        return "has state-dict hooks, which know its own keys only"
+    return None
+
+
+def hand_over(norm: nn.Module, layer: nn.Module, mix: str = "equal") -> nn.Module:
+    """`layer` with what the batch normalisation `norm` had; what takes its place, which is `layer`
+    itself, or for timm's `BatchNormAct2d` the layer, then its dropout and activation.
+
+    Weight and bias are the same Parameter objects, so that an optimizer keeps them. eps, mode,
+    device and dtype go over, and momentum with its sense inverted where the layer's is the share of
+    the old value. Whitening starts from the running mean and diag(running variance), with a
+    covariance for each group. Without running statistics (`track_running_stats=False`) the layer
+    uses its batch's in eval mode too. `mix` is one of `MIXES`. Hooks go over; they see what takes
+    the place of the norm.
+    """
+    like = norm.weight if norm.weight is not None else norm.running_mean
+    if like is not None:
+        layer.to(device=like.device, dtype=like.dtype)
+    for name in ("weight", "bias"):
+        own, theirs = layer._parameters.get(name), getattr(norm, name)
+        if name in layer._parameters and (own is None or theirs is None or _alike(own, theirs)):
+            layer.register_parameter(name, theirs)
+    if "eps" in vars(layer):
+        layer.eps = norm.eps
+    if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+        _as_batch_norm(norm, layer)
+    elif isinstance(layer, Whiten2d):
+        _as_whitening(norm, layer, mix)
+    elif isinstance(layer, nn.GroupNorm):
+        layer.affine = layer.weight is not None
+    layer.train(norm.training)
+    placed = NormAct2d(layer, norm.drop, norm.act) if _has_act(norm) else layer
+    placed.training = norm.training
+    _carry(norm, placed)
+    return placed
+
+
+class NormAct2d(nn.Module):
+    """A norm, then a dropout and an activation: what timm's `BatchNormAct2d` becomes when its norm
+    is replaced. (N, C, H, W) to the same.
+    """
+
+    def __init__(self, norm: nn.Module, drop: nn.Module, act: nn.Module) -> None:
+        super().__init__()
+        self.norm, self.drop, self.act = norm, drop, act
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.act(self.drop(self.norm(x)))
+
+    @property
+    def num_features(self) -> int:
+        """Channels."""
+        return self.norm.num_features
+
+
+def _has_act(norm: nn.Module) -> bool:
+    return acts(norm) and hasattr(norm, "drop") and hasattr(norm, "act")
+
+
+def _alike(own: torch.Tensor, theirs: torch.Tensor) -> bool:
+    return own.shape == theirs.shape
+
+
+def _as_batch_norm(norm: nn.Module, layer: nn.Module) -> None:
+    for name in ("running_mean", "running_var", "num_batches_tracked"):
+        layer.register_buffer(name, getattr(norm, name))
+    layer.momentum, layer.affine = norm.momentum, norm.affine
+    layer.track_running_stats = norm.track_running_stats
+
+
+def _as_whitening(norm: nn.Module, layer: Whiten2d, mix: str) -> None:
+    layer.recipe = dataclasses.replace(layer.recipe, eps=norm.eps)
+    if isinstance(norm, nn.SyncBatchNorm):
+        layer.process_group = WORLD if norm.process_group is None else norm.process_group
+    if isinstance(layer, SwitchWhiten2d):
+        _start(norm, layer, mix)
+    if not layer.recipe.uses_batch:
+        return
+    if norm.running_mean is None:
+        untracked(layer)
+        return
+    with torch.no_grad():
+        shape = layer.running_mean.shape[:2]
+        layer.running_mean = norm.running_mean.detach().clone().view(*shape, 1)
+        layer.running_cov = torch.diag_embed(norm.running_var.detach().view(shape))
+    if norm.momentum is None:
+        accumulate(layer, norm.num_batches_tracked)
+    elif not norm.track_running_stats:
+        layer.momentum = 1.0  # there are statistics, and nothing moves them
+    else:
+        layer.momentum = 1 - norm.momentum
+
+
+def _start(norm: nn.Module, layer: SwitchWhiten2d, mix: str) -> None:
+    """The logits where `mix` says, frozen where the norm's weight is."""
+    for logits in (layer.sw_mean_weight, layer.sw_var_weight):
+        if logits is None:
+            continue
+        if norm.weight is not None:
+            logits.requires_grad_(norm.weight.requires_grad)
+        if mix == "batch":
+            with torch.no_grad():
+                logits[layer.recipe.statistics.index("bw")] += BATCH_LOG_ODDS
+
+
+def move_hooks(layer: nn.Module, norm: nn.Module) -> None:
+    """Give `norm` the hooks of `layer` beside its own."""
+    for name in _HOOKS:
+        vars(norm)[name].update(vars(layer)[name])
+
+
+def _carry(norm: nn.Module, placed: nn.Module) -> None:
+    """Hooks in the very dictionaries that their handles know, and what else was put on the
+    module.
+    """
+    move_hooks(placed, norm)
+    for name in _HOOKS:
+        vars(placed)[name] = vars(norm)[name]
+    if norm._is_full_backward_hook is not None:
+        placed._is_full_backward_hook = norm._is_full_backward_hook
+    for name, value in vars(norm).items():
+        if name not in _OF_ITS_OWN and not hasattr(placed, name):
+            setattr(placed, name, value)
+
+
+_OF_ITS_OWN = vars(nn.SyncBatchNorm(1)).keys()

@@ -1,0 +1,383 @@
+"""Conversion puts other norms at the chosen sites with all that was there, and changes nothing
+else.
+"""
+
+import copy
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations, prune
+
+from swbench import norms
+from swbench.errors import OptionError, UnknownName
+from swbench.models.convert import convert_norms, output_change
+from swbench.models.named import imported
+from swbench.models.swapping import swap_norms
+from swbench.norms.diagonal import InstanceNorm2d
+from swbench.norms.layers import BatchWhiten2d, SwitchWhiten2d
+from swbench.norms.replacement import NormAct2d
+
+
+def net(**settings):
+    """Two convolutions with a norm each that has seen data, in float64."""
+    first = nn.BatchNorm2d(16, **{"eps": 1e-3, "momentum": 0.03} | settings)
+    made = nn.Sequential(nn.Conv2d(3, 16, 3), first, nn.ReLU(), nn.Conv2d(16, 32, 3))
+    made.append(nn.BatchNorm2d(32)).double()
+    with torch.no_grad():
+        for norm in (made[1], made[4]):
+            if norm.affine:
+                norm.weight.uniform_(0.5, 1.5)
+                norm.bias.normal_()
+        for _ in range(3):
+            made(images())
+    return made
+
+
+def images(batch=4):
+    return 3 * torch.randn(batch, 3, 10, 10, dtype=torch.float64) + 1
+
+
+def bw_at(*numbers):
+    """What a plugin's `norm_at` does: batch whitening at some sites, fresh norms elsewhere."""
+    return lambda site: (
+        norms.build("bw", site.channels)
+        if site.conv_index in numbers
+        else nn.BatchNorm2d(site.channels)
+    )
+
+
+# what used to go wrong without a word
+
+
+def test_swapping_leaves_sites_that_are_not_chosen_as_they_are():
+    made = net().eval()
+    untouched, x = made[4], images()
+    before = made(x)
+    swapped = swap_norms(made, bw_at(1))
+    assert swapped[4] is untouched
+    assert torch.allclose(swapped(x), before, rtol=1e-12, atol=1e-12)
+
+
+def test_swapping_keeps_the_activation_of_timms_norm():
+    norm_act = imported("timm").layers.BatchNormAct2d
+    made = nn.Sequential(nn.Conv2d(3, 16, 1), norm_act(16, act_layer=nn.SiLU, inplace=False))
+    made.eval()
+    x = images().float()
+    before = made(x)
+    assert torch.equal(swap_norms(copy.deepcopy(made), bw_at())(x), before)
+    whitened = swap_norms(copy.deepcopy(made), bw_at(1))
+    assert isinstance(whitened[1].act, nn.SiLU)
+    assert output_change(made, whitened, x) < 1e-6
+
+
+def test_a_factory_made_in_a_loop_can_be_registered(monkeypatch):
+    from swbench import models
+
+    monkeypatch.setattr(models.TABLE, "_table", dict(models.TABLE._table))
+    for width in (8, 16):
+
+        def tiny(norm_at, num_classes=3, width=width):
+            made = nn.Sequential(nn.Conv2d(3, width, 1), nn.BatchNorm2d(width))
+            return swap_norms(made, norm_at)
+
+        models.add(f"tiny-{width}", tiny, placements={1: (1,)})
+    models.add("tiny-part", partial(tiny, width=4))
+    models.add("tiny-lambda", lambda norm_at: tiny(norm_at, width=2))
+    assert models.build("tiny-8", "bw", 1, group=4)[1].num_features == 8
+    assert models.build("tiny-part")[1].num_features == 4
+    assert models.build("tiny-lambda")[1].num_features == 2
+
+
+# what is handed over
+
+
+def test_batch_whitening_starts_where_the_network_is():
+    made = net().eval()
+    assert output_change(made, convert_norms(made, "bw"), images()) < 1e-13
+
+
+@pytest.mark.parametrize("norm", ["swa", "swb"])
+def test_switchable_whitening_does_with_all_weight_on_the_batch(norm):
+    made, x = net().eval(), images()
+    assert output_change(made, convert_norms(made, norm, mix="batch"), x) < 1e-13
+    assert output_change(made, convert_norms(made, norm), x) > 0.1
+
+
+def test_conversion_to_bn_is_the_same_network_in_training_too():
+    made, x = net(), images()
+    converted = convert_norms(made, "bn")
+    assert converted[1] is not made[1]
+    assert torch.equal(converted(x), made(x))
+    assert torch.equal(converted.eval()(x), made.eval()(x))
+    own, theirs = converted.state_dict(), made.state_dict()
+    assert own.keys() == theirs.keys()
+    assert all(torch.equal(own[key], theirs[key]) for key in own)
+
+
+def test_only_chosen_sites_change_and_everything_else_is_the_same_object():
+    made = net()
+    others = {path: m for path, m in made.named_modules() if path != "1"}
+    weight = made[1].weight
+    converted = convert_norms(made, "swa", 1, inplace=True)
+    assert converted is made
+    assert isinstance(made[1], SwitchWhiten2d)
+    assert {p: m for p, m in made.named_modules() if p != "1"} == others
+    assert made[1].weight is weight, "an optimizer made before goes on with it"
+
+
+def test_a_copy_leaves_the_original_alone():
+    made = net()
+    convert_norms(made, "bw")
+    assert all(type(made[i]) is nn.BatchNorm2d for i in (1, 4))
+
+
+def test_converting_no_site_changes_nothing():
+    made, x = net(), images()
+    modules, before = list(made.modules()), made.eval()(x)
+    same = convert_norms(made, "bw", [], inplace=True)
+    assert list(same.modules()) == modules
+    assert torch.equal(same(x), before)
+
+
+def test_settings_go_over_with_momentum_the_other_way_round():
+    made = net().eval()
+    made[1].weight.requires_grad_(False)
+    layer = convert_norms(made, "swa")[1]
+    assert layer.recipe.eps == 1e-3
+    assert layer.momentum == pytest.approx(0.97)
+    assert not layer.training
+    assert not layer.weight.requires_grad
+    assert layer.bias.requires_grad
+    assert not layer.sw_mean_weight.requires_grad, "a frozen norm stays frozen"
+    assert {t.dtype for t in (*layer.parameters(), *layer.buffers())} == {torch.float64}
+    assert torch.equal(layer.running_mean.flatten(), made[1].running_mean)
+    assert torch.equal(layer.running_cov.diagonal(dim1=1, dim2=2).flatten(), made[1].running_var)
+
+
+def test_running_statistics_move_as_the_norms_did():
+    made, x = net(), images()
+    converted = convert_norms(made, "bw", 1)
+    conv = made[0](x).detach()
+    made[1](conv)
+    converted[1](conv)
+    assert torch.allclose(converted[1].running_mean.flatten(), made[1].running_mean, rtol=1e-12)
+
+
+def test_without_momentum_statistics_are_the_average_of_all_batches():
+    made = net(momentum=None)
+    assert made[1].num_batches_tracked == 3
+    converted = convert_norms(made, "bw", 1)
+    again = copy.deepcopy(converted)
+    for _ in range(2):
+        conv = made[0](images()).detach()
+        made[1](conv)
+        again[1](conv)
+    assert again[1].num_batches_tracked == made[1].num_batches_tracked == 5
+    assert torch.allclose(again[1].running_mean.flatten(), made[1].running_mean, rtol=1e-12)
+    assert converted[1].num_batches_tracked == 3
+
+
+@pytest.mark.parametrize("norm", ["bw", "swa", "swb"])
+def test_without_running_statistics_the_batch_counts_in_eval_mode_too(norm):
+    made = net(track_running_stats=False)
+    converted = convert_norms(made, norm, 1)
+    conv = made[0](images()).detach()
+    trained = converted.train()[1](conv)
+    assert torch.equal(converted.eval()[1](conv), trained)
+    assert not {"1.running_mean", "1.running_cov"} & converted.state_dict().keys()
+    if norm == "bw":
+        assert trained.mean((0, 2, 3)).sub(made[1].bias).abs().max() < 1e-12
+
+
+def test_without_weight_and_bias_there_are_none():
+    for norm in norms.names():
+        layer = convert_norms(net(affine=False), norm, 1)[1]
+        assert layer.weight is None
+        assert layer.bias is None
+        assert layer(net()[0](images()).detach()).isfinite().all()
+
+
+def test_weight_without_bias_goes_over():
+    made = net().eval()
+    made[1].bias = None
+    converted = convert_norms(made, "bw", 1)
+    assert converted[1].bias is None
+    assert output_change(made, converted, images()) < 1e-13
+    converted.train()(images()).sum().backward()
+    assert converted[1].weight.grad is not None
+
+
+def test_half_precision_and_the_meta_device_go_over():
+    half = convert_norms(net().to(torch.bfloat16), "swa", 1)[1]
+    assert half.sw_mean_weight.dtype == half.running_cov.dtype == torch.bfloat16
+    meta = convert_norms(net().to("meta"), "swa", 1)[1]
+    assert all(t.is_meta for t in (*meta.parameters(), *meta.buffers()))
+
+
+def test_a_module_used_at_two_places_is_converted_once_and_shared():
+    shared = nn.BatchNorm2d(16)
+    made = nn.ModuleDict(
+        {"a": nn.Sequential(shared), "b": nn.Sequential(nn.Conv2d(16, 16, 1), shared)}
+    )
+    converted = convert_norms(made, "bw")
+    assert isinstance(converted["a"][0], BatchWhiten2d)
+    assert converted["b"][1] is converted["a"][0]
+    assert convert_norms(made, "bw", "b.1")["a"][0].num_features == 16
+
+
+def test_a_network_that_is_a_norm_is_replaced_itself():
+    assert isinstance(convert_norms(nn.BatchNorm2d(16), "bw"), BatchWhiten2d)
+
+
+def test_hooks_go_over_and_their_handles_still_remove_them():
+    made, seen = net(), []
+    made[1].register_forward_pre_hook(lambda module, args: seen.append(("pre", type(module))))
+    handle = made[1].register_forward_hook(
+        lambda module, args, kwargs, y: seen.append(("post", y.shape)), with_kwargs=True
+    )
+    made[1].register_full_backward_hook(lambda module, dx, dy: seen.append(("back", len(dx))))
+    convert_norms(made, "bw", inplace=True)
+    made(images(2)).sum().backward()
+    assert seen == [("pre", BatchWhiten2d), ("post", (2, 16, 8, 8)), ("back", 1)]
+    handle.remove()
+    seen.clear()
+    made(images(2))
+    assert seen == [("pre", BatchWhiten2d)]
+
+
+def test_what_else_was_put_on_the_norm_goes_over():
+    made = net()
+    made[1].tag = "stem"
+    assert convert_norms(made, "bw")[1].tag == "stem"
+
+
+def test_a_synchronised_norm_keeps_its_group():
+    made = nn.SyncBatchNorm.convert_sync_batchnorm(net())
+    assert convert_norms(made, "bw", 1)[1].process_group == "world"
+    made[1].process_group = group = object()
+    assert convert_norms(made, "swa", 1)[1].process_group is group
+    stays = nn.SyncBatchNorm.convert_sync_batchnorm(net())
+    assert type(convert_norms(stays, "bn")[1]) is nn.SyncBatchNorm
+
+
+def test_timms_norm_becomes_the_norm_and_its_own_drop_and_activation():
+    timm = imported("timm")
+    made = timm.layers.BatchNormAct2d(16, act_layer=nn.SiLU, drop_layer=nn.Dropout)
+    drop, act = made.drop, made.act
+    seen = []
+    made.register_forward_hook(lambda module, args, y: seen.append(y.min().item()))
+    outer = nn.Sequential(made).eval()
+    x = torch.randn(2, 16, 5, 5)
+    before = outer(x)
+    converted = convert_norms(outer, "bw", inplace=True)
+    assert isinstance(converted[0], NormAct2d)
+    assert converted[0].drop is drop
+    assert converted[0].act is act
+    assert torch.allclose(converted(x), before, atol=1e-6)
+    assert len(seen) == 2
+    assert seen[0] == pytest.approx(seen[1], abs=1e-6), "hooks see what they saw"
+
+
+def test_converted_networks_can_be_copied_saved_and_trained(tmp_path):
+    made = convert_norms(net(momentum=None), "swb")
+    torch.save(made, tmp_path / "net.pt")
+    again = torch.load(tmp_path / "net.pt", weights_only=False)
+    for one in (made, copy.deepcopy(made), again):
+        one(images()).square().sum().backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in one.parameters())
+
+
+# what is refused
+
+
+class Louder(nn.BatchNorm2d):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def frozen():
+    imported("torchvision")
+    from torchvision.ops.misc import FrozenBatchNorm2d
+
+    return FrozenBatchNorm2d(16)
+
+
+def parametrised():
+    return parametrizations.weight_norm(nn.BatchNorm2d(16), dim=None)
+
+
+def pruned():
+    norm = nn.BatchNorm2d(16)
+    prune.l1_unstructured(norm, "weight", 0.5)
+    return norm
+
+
+def patched():
+    norm = nn.BatchNorm2d(16)
+    norm.forward = lambda x: x
+    return norm
+
+
+def with_state_hook():
+    norm = nn.BatchNorm2d(16)
+    norm.register_state_dict_post_hook(lambda *_: None)
+    return norm
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (lambda: Louder(16), r"0 \(Louder\) is a subclass"),
+        (frozen, r"0 \(FrozenBatchNorm2d\) is frozen"),
+        (lambda: nn.InstanceNorm2d(16), r"0 \(InstanceNorm2d\) is an instance normalisation"),
+        (lambda: nn.LazyBatchNorm2d(), r"0 \(LazyBatchNorm2d\) does not know its channels"),
+        (parametrised, "has a parametrisation of weight"),
+        (pruned, "has weight_mask, weight_orig beside"),
+        (patched, "has a forward method of its own"),
+        (with_state_hook, "has state-dict hooks"),
+    ],
+)
+def test_what_does_something_more_is_refused_where_chosen_and_left_alone_where_not(made, words):
+    other = made()
+    model = nn.ModuleList([other, nn.BatchNorm2d(16)])
+    with pytest.raises(OptionError, match=words) as raised:
+        convert_norms(model, "bw", "[0]", inplace=True)
+    assert "\n" not in str(raised.value)
+    assert "!0" in str(raised.value), "the remedy"
+    convert_norms(model, "bw", "!0", inplace=True)
+    assert model[0] is other
+    assert isinstance(model[1], BatchWhiten2d)
+
+
+def test_nothing_is_changed_where_anything_is_refused():
+    model = nn.Sequential(nn.BatchNorm2d(16), Louder(16))
+    with pytest.raises(OptionError, match="Louder"):
+        convert_norms(model, "bw", inplace=True)
+    assert type(model[0]) is nn.BatchNorm2d
+
+
+def test_a_group_that_does_not_divide_names_the_site():
+    model = nn.Sequential(nn.BatchNorm2d(32), nn.BatchNorm2d(24))
+    with pytest.raises(OptionError, match="16 does not divide the 24 channels of 1") as raised:
+        convert_norms(model, "swa", inplace=True)
+    assert "!1" in str(raised.value)
+    assert type(model[0]) is nn.BatchNorm2d
+    assert isinstance(convert_norms(model, "in")[1], InstanceNorm2d), "it has no groups"
+
+
+def test_words_that_mean_nothing():
+    with pytest.raises(UnknownName, match="'swa'"):
+        convert_norms(net(), "swaa")
+    with pytest.raises(ValueError, match="mix must be one of"):
+        convert_norms(net(), "swa", mix="all")
+    with pytest.raises(UnknownName, match="solver"):
+        convert_norms(net(), "swa", solver="eihg")
+
+
+def test_a_swapped_norm_that_does_something_more_is_refused_by_name():
+    model = nn.Sequential(Louder(16))
+    assert isinstance(swap_norms(model, bw_at())[0], Louder)
+    with pytest.raises(OptionError, match=r"0 \(Louder\) is a subclass"):
+        swap_norms(model, bw_at(1))
