@@ -119,7 +119,7 @@ def source_of(launch: Launch, dtype: torch.dtype) -> ASTSource:
 def assembled(ptx: str) -> str:
     """What ptxas says of registers and memory; once for launches whose code is the same."""
     ptxas = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas"
-    with tempfile.NamedTemporaryFile("w", suffix=".ptx") as file:
+    with tempfile.NamedTemporaryFile("w", suffix=".ptx", encoding="utf-8") as file:
         file.write(ptx)
         file.flush()
         target = re.search(r"\.target (\w+)", ptx)[1]

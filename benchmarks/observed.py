@@ -144,7 +144,7 @@ def _tied() -> None:
 def _cpu_s(process: int | None) -> float | None:
     """CPU seconds of a process without its children; None where it is gone."""
     try:
-        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        fields = os.fsdecode(Path(f"/proc/{process}/stat").read_bytes()).rpartition(")")[2].split()
     except OSError:
         return None
     return (

@@ -12,7 +12,7 @@ import swbench
 PACKAGE = Path(swbench.__file__).parent
 
 ORDER = [
-    ["errors", "garbage", "registry", "plugins", "formatting", "codec"],
+    ["errors", "garbage", "registry", "plugins", "formatting", "codec", "program", "shipped"],
     ["case", "result", "plan"],
     ["stats"],
     ["native"],

@@ -116,7 +116,7 @@ def _runtime() -> int | None:
     try:
         mapped = {
             line.split(maxsplit=5)[-1].strip()
-            for line in Path("/proc/self/maps").read_text().splitlines()
+            for line in os.fsdecode(Path("/proc/self/maps").read_bytes()).splitlines()
         }
     except OSError:
         mapped = {str(path) for path in (Path(torch.__file__).parent / "lib").glob("lib*omp*")}
@@ -144,7 +144,17 @@ def _of_this_python(path: Path) -> bool:
 
 @cache
 def load() -> ctypes.CDLL | str:
-    """The library, its functions typed, or why there is none, with a remedy."""
+    """The library, its functions typed, joined to torch's threads, or why there is none, with a
+    remedy.
+    """
+    library = _open()
+    if not isinstance(library, str):
+        library.sw_team_runtime(_runtime())
+    return library
+
+
+def _open() -> ctypes.CDLL | str:
+    """The library as it is without torch."""
     wanted = os.environ.get(SWITCH, "")
     if wanted == "off":
         return f"the native kernels are switched off by {SWITCH}=off"
@@ -169,7 +179,6 @@ def load() -> ctypes.CDLL | str:
             f"{SWITCH}={wanted}: this processor or this build has no such instruction set; "
             "leave it unset for the best"
         )
-    library.sw_team_runtime(_runtime())
     return library
 
 
@@ -217,6 +226,15 @@ def facts() -> dict[str, str | None]:
         "compiler": loaded.sw_compiler().decode(),
         "calls": "ctypes" if calls() is None else "C",
     }
+
+
+def summary() -> str:
+    """The kernels in a few words, for `--version`. Does not import torch."""
+    found = _open()
+    if isinstance(found, str):
+        return f"no native kernels ({found})"
+    instructions = found.sw_select(os.environ.get(SWITCH, "").encode()).decode()
+    return f"native kernels {instructions} ({found.sw_compiler().decode()})"
 
 
 def reads(tensor: "Tensor") -> bool:
