@@ -8,7 +8,7 @@ from torch import Tensor
 
 from swbench.norms.kernels.aten import AtenKernels
 from swbench.norms.kernels.base import Bound
-from swbench.norms.kernels.triton_kernels.plan import Plan, plan_of, reachable
+from swbench.norms.kernels.triton_kernels.plan import reachable
 from swbench.solvers.polar_triton import PolarTriton
 from swbench.solvers.triton_kernels import TILE_LIMIT, missing
 
@@ -21,20 +21,9 @@ if TYPE_CHECKING:
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 OLDEST = 8
 """The compute capability from which on tensor cores multiply in TF32."""
-PRECISION = "tf32x3"
-"""How the passes multiply: in three passes of TF32 on tensor cores."""
-INTERPRETED_MULTIPROCESSORS = 4
-"""What the interpreter cuts for: few programs, for each one costs it milliseconds."""
 
-
-@cache
-def multiprocessors(device: torch.device) -> int:
-    """Multiprocessors of `device`; a few for the interpreter's."""
-    return (
-        torch.cuda.get_device_properties(device).multi_processor_count
-        if device.type == "cuda"
-        else INTERPRETED_MULTIPROCESSORS
-    )
+FUSABLE = {("bw",), ("iw",), ("bw", "iw"), ("bw", "iw", "ln"), ("bw", "iw", "bn", "in", "ln")}
+"""Statistics whose small algebra has kernels; others go through `algebra` between the passes."""
 
 
 @cache
@@ -49,44 +38,9 @@ def _runs_on(device: torch.device) -> bool:
     )
 
 
-def layout_plan(x: Tensor, group: int, elements: int) -> Plan:
-    """The plan for `x` (N, C, H, W), contiguous or channels_last, where a program holds `elements`
-    of it at once.
-    """
-    n, channels, height, width = x.shape
-    return plan_of(
-        n,
-        channels,
-        height * width,
-        group,
-        not x.is_contiguous(),
-        multiprocessors(x.device),
-        elements,
-    )
-
-
 def holds(x: Tensor, group: int) -> bool:
     """Whether the kernels can work on groups of `group` channels of `x` (N, C, H, W)."""
     return group <= TILE_LIMIT and reachable(x.shape[2] * x.shape[3], group)
-
-
-def arguments(plan: Plan) -> dict[str, object]:
-    """What both passes are compiled for."""
-    return {
-        "G": plan.group,
-        "TILE": plan.tile,
-        "PACK": plan.pack,
-        "STACK": plan.stack,
-        "WIDTH": plan.width,
-        "LAST": plan.last,
-        "CHANNEL_UNIT": plan.channel_unit,
-        "PIXEL_UNIT": plan.pixel_unit,
-        "PRECISION": PRECISION,
-    }
-
-
-FUSABLE = {("bw",), ("iw",), ("bw", "iw"), ("bw", "iw", "ln"), ("bw", "iw", "bn", "in", "ln")}
-"""Statistics whose small algebra has kernels; others go through `algebra` between the passes."""
 
 
 def _fuses(call: "Call") -> bool:

@@ -16,11 +16,11 @@ from swbench.norms.kernels.triton_kernels.plan import (
     FETCHED,
     FETCHED_BESIDE,
     Plan,
+    arguments,
     fetched,
     power,
 )
 from swbench.norms.kernels.triton_kernels.room import Room
-from swbench.norms.kernels.triton_kernels.set import arguments
 from swbench.norms.kernels.triton_kernels.small import gather_kernel, small_kernel
 from swbench.norms.kernels.triton_kernels.solve import ALONE, MERGED, solve_kernel
 from swbench.norms.kernels.triton_kernels.sums import sums_kernel
