@@ -94,8 +94,6 @@ def test_a_room_looks_only_up(path):
 
 
 KNOWN_CIRCLES = [
-    {f"swbench.norms.{name}" for name in ("exported", "layers", "operator", "recorded")},
-    {f"swbench.norms.{name}" for name in ("kernels.base", "kernels.halves", "ranks", "whitening")},
     {
         "swbench.report.columns",
         "swbench.report.network_cells",

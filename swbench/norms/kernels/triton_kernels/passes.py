@@ -15,7 +15,7 @@ from swbench.norms.kernels.triton_kernels.plan import (
 )
 from swbench.norms.kernels.triton_kernels.sums import sums_kernel
 from swbench.solvers.triton_kernels import tile_of
-from swbench.solvers.triton_kernels.current import on
+from swbench.solvers.triton_kernels.device_guard import on
 
 
 def sum_launch(plan: Plan, pair: bool) -> Launch:

@@ -1,4 +1,4 @@
-"""The kernel set `triton`: every tensor read once and the result written once, on a CUDA device."""
+"""The backend `triton`: every tensor read once and the result written once, on a CUDA device."""
 
 from functools import cache
 from typing import TYPE_CHECKING, ClassVar
@@ -6,17 +6,14 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from swbench.norms.kernels.aten import AtenKernels
-from swbench.norms.kernels.base import Bound
+from swbench.norms.context import Call, Given
+from swbench.norms.kernels.torch_ops import TorchBackend
 from swbench.norms.kernels.triton_kernels.plan import reachable
 from swbench.solvers.polar_triton import PolarTriton
 from swbench.solvers.triton_kernels import TILE_LIMIT, missing
 
 if TYPE_CHECKING:
     from types import ModuleType
-
-    from swbench.norms.kernels.halves import Halves
-    from swbench.norms.whitening import Call
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 OLDEST = 8
@@ -43,7 +40,7 @@ def holds(x: Tensor, group: int) -> bool:
     return group <= TILE_LIMIT and reachable(x.shape[2] * x.shape[3], group)
 
 
-def _fuses(call: "Call") -> bool:
+def _fuses(call: Call) -> bool:
     return (
         call.recipe.group <= TILE_LIMIT
         and call.recipe.statistics in FUSABLE
@@ -51,13 +48,19 @@ def _fuses(call: "Call") -> bool:
     )
 
 
-def _kernels() -> "ModuleType":
-    from swbench.norms.kernels.triton_kernels import launches
+def _passes() -> "ModuleType":
+    from swbench.norms.kernels.triton_kernels import passes
 
-    return launches
+    return passes
 
 
-class TritonKernels(AtenKernels):
+def _fused() -> "ModuleType":
+    from swbench.norms.kernels.triton_kernels import autograd_function
+
+    return autograd_function
+
+
+class TritonBackend(TorchBackend):
     """float32, bfloat16 and float16 on CUDA, both layouts, G ≤ 64; a larger G, or an image too
     large, runs on the torch operations it inherits.
 
@@ -81,7 +84,7 @@ class TritonKernels(AtenKernels):
     def moments(self, x: Tensor, shift: Tensor, group: int) -> tuple[Tensor, Tensor]:
         if not holds(x, group):
             return super().moments(x, shift, group)
-        second, first = _kernels().sums(None, x, shift, group)
+        second, first = _passes().sums(None, x, shift, group)
         pixels = x.shape[2] * x.shape[3]
         mean = first.div_(pixels)
         cov = torch.baddbmm(
@@ -96,19 +99,19 @@ class TritonKernels(AtenKernels):
     def products(self, dy: Tensor, x: Tensor, shift: Tensor, group: int) -> tuple[Tensor, Tensor]:
         if not holds(x, group):
             return super().products(dy, x, shift, group)
-        return _kernels().sums(dy, x, shift, group)
+        return _passes().sums(dy, x, shift, group)
 
     def affine(self, x: Tensor, a: Tensor, b: Tensor) -> Tensor:
         if not holds(x, a.shape[-1]):
             return super().affine(x, a, b)
-        return _kernels().mapped(x, None, a, None, b)
+        return _passes().mapped(x, None, a, None, b)
 
     def combine(self, dy: Tensor, x: Tensor, at: Tensor, b: Tensor, c: Tensor) -> Tensor:
         if not holds(x, at.shape[-1]):
             return super().combine(dy, x, at, b, c)
-        return _kernels().mapped(dy, x, at, b, c)
+        return _passes().mapped(dy, x, at, b, c)
 
-    def bind(self, call: "Call", x: Tensor) -> Bound:
+    def apply(self, call: Call, x: Tensor, parameters: Given) -> Tensor:
         running = call.running
         if (
             not _fuses(call)
@@ -117,14 +120,22 @@ class TritonKernels(AtenKernels):
                 running is None or (running.mean.is_contiguous() and running.cov.is_contiguous())
             )
         ):
-            return super().bind(call, x)
-        from swbench.norms.kernels.triton_kernels.function import bound_to
+            return super().apply(call, x, parameters)
+        return _fused().apply(call, x, parameters)
 
-        return bound_to(call, x)
-
-    def halves(self, call: "Call") -> "Halves":
+    def workspace_size(
+        self, call: Call, images: int, channels: int, dtype: torch.dtype, device: str
+    ) -> int:
         if not _fuses(call):
-            return super().halves(call)
-        from swbench.norms.kernels.triton_kernels.function import FUSED
+            return super().workspace_size(call, images, channels, dtype, device)
+        return _fused().workspace_size(call, images, channels, device)
 
-        return FUSED
+    def forward(self, call: Call, x: Tensor, parameters: Given, workspace: Tensor) -> Tensor:
+        if not _fuses(call):
+            return super().forward(call, x, parameters, workspace)
+        return _fused().forward(call, x, parameters, workspace)
+
+    def backward(self, call, dy, x, parameters, workspace, wants_dx):
+        if not _fuses(call):
+            return super().backward(call, dy, x, parameters, workspace, wants_dx)
+        return _fused().backward(call, dy, x, parameters, workspace, wants_dx)
