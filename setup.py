@@ -53,13 +53,6 @@ class BuildKernels(build_ext):
                 defines.append((f"HAVE_{name.upper()}", "1"))
         for source in ("library.c", "team.c"):
             objects += self._compile(source, [*FLAGS, "-O2"], "common", defines)
-        try:
-            objects += self._compile("calls.c", [*FLAGS, "-O2"], "common", [])
-        except CompileError:
-            self.warn(
-                "no headers of Python: the kernels are called through ctypes, which "
-                "takes longer for small layers"
-            )
         target = Path(self.get_ext_fullpath(ext.name))
         target.parent.mkdir(parents=True, exist_ok=True)
         for other in target.parent.glob("_kernels*.so"):  # built for another Python, or long ago
@@ -133,7 +126,7 @@ setup(
     ext_modules=[
         Extension(
             "swbench.native._kernels",
-            [str(SOURCE / name) for name in ("isa.c", "library.c", "team.c", "calls.c")],
+            [str(SOURCE / name) for name in ("isa.c", "library.c", "team.c")],
             optional=True,
         )
     ],

@@ -23,7 +23,8 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from swbench.norms.kernels.triton_kernels import form, whole
+from swbench.norms.kernels.triton_kernels import fused_plan as whole
+from swbench.norms.kernels.triton_kernels import layer_config as form
 from swbench.norms.kernels.triton_kernels.launch import Launch
 from swbench.norms.recipe import Recipe
 from swbench.solvers.polar_triton import PolarTriton

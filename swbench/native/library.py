@@ -5,12 +5,10 @@ to this processor.
 import contextlib
 import ctypes
 import importlib.machinery
-import importlib.util
 import os
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 from swbench.native import sources
@@ -71,7 +69,7 @@ class Layer(ctypes.Structure):
     )
 
 
-class Whole(ctypes.Structure):
+class FusedLayer(ctypes.Structure):
     """`struct whole` of `src/whole.h`, where the fields are explained."""
 
     _fields_ = (
@@ -96,7 +94,7 @@ _SIGNATURES = {
     "sw_combine": (None, (_P, _P, _P, _I, _P, _P, _I, _P, *_SHAPE)),
     "sw_mix_and_solve": (_I, (ctypes.POINTER(Layer), _I)),
     "sw_small_gradients": (_I, (ctypes.POINTER(Layer), _I)),
-    "sw_room": (_L, (ctypes.POINTER(Whole),)),
+    "sw_workspace": (_L, (ctypes.POINTER(FusedLayer),)),
     "sw_forward": (_I, (*10 * (_P,), _I)),
     "sw_backward": (_I, (*9 * (_P,), _I)),
     "sw_inverse_sqrt": (None, (_P, _P, _P, _L, _I, _I)),
@@ -182,32 +180,6 @@ def _open() -> ctypes.CDLL | str:
     return library
 
 
-def module() -> ModuleType | None:
-    """The library as a module of Python; None where it was built without Python's headers, or for
-    another Python, which ctypes does not mind.
-    """
-    loaded = load()
-    if isinstance(loaded, str) or not _of_this_python(Path(loaded._name)):
-        return None
-    name = f"{__package__}._kernels"
-    loader = importlib.machinery.ExtensionFileLoader(name, loaded._name)
-    try:
-        return importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
-    except ImportError:
-        return None
-
-
-@cache
-def calls() -> type | None:
-    """`Call` of `src/calls.c`, which calls whole layers without ctypes; None where there is no
-    `module`, or torch is older than 2.10.
-    """
-    import torch
-
-    found = module()
-    return found.Call if found is not None and found.join(torch) else None
-
-
 def missing() -> str | None:
     """Why the library cannot be used here, as a remedy; None if it can."""
     loaded = load()
@@ -215,8 +187,8 @@ def missing() -> str | None:
 
 
 def facts() -> dict[str, str | None]:
-    """What bears on timings: the instruction set in use, the compiler, and what calls whole layers
-    (`C` or `ctypes`); or why the library is `missing`.
+    """What bears on timings: the instruction set in use, the compiler, and how layers are
+    called (`C` in older runs); or why the library is `missing`.
     """
     loaded = load()
     if isinstance(loaded, str):
@@ -224,7 +196,7 @@ def facts() -> dict[str, str | None]:
     return {
         "instructions": select(os.environ.get(SWITCH, "")),
         "compiler": loaded.sw_compiler().decode(),
-        "calls": "ctypes" if calls() is None else "C",
+        "calls": "ctypes",
     }
 
 

@@ -1,19 +1,14 @@
-"""A whitening layer in Triton: bound to one kind of call, as one autograd Function, and as two
-halves without autograd.
-"""
-
-from dataclasses import replace
+"""A whitening layer in Triton: as one autograd Function, and forward and backward without it."""
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from swbench.norms.kernels.base import Bound, on_one_device, sized
-from swbench.norms.kernels.halves import Given, Halves
-from swbench.norms.kernels.triton_kernels.form import Key
-from swbench.norms.kernels.triton_kernels.room import ALIGNED
-from swbench.norms.kernels.triton_kernels.whole import Whole, steps_of, whole_of
-from swbench.norms.whitening import Call, Running
+from swbench.norms.context import Call, Given, Running
+from swbench.norms.kernels.triton_kernels.fused_plan import Whole, steps_of, whole_of
+from swbench.norms.kernels.triton_kernels.layer_config import Key
+from swbench.norms.kernels.triton_kernels.workspace import ALIGNED
+from swbench.norms.tensors import on_one_device, sized
 from swbench.solvers.triton_kernels.polar import table_on
 
 
@@ -44,7 +39,9 @@ def in_row(given: Given) -> Given:
     return tuple(p if p is None or p.is_contiguous() else p.contiguous() for p in given)
 
 
-def forward(whole: Whole, running: Running | None, x: Tensor, given: Given, kept: Tensor) -> Tensor:
+def run_forward(
+    whole: Whole, running: Running | None, x: Tensor, given: Given, kept: Tensor
+) -> Tensor:
     """y; `kept` is filled with the small matrices that the way back needs. In training the running
     statistics move, if there are any.
     """
@@ -69,7 +66,7 @@ def forward(whole: Whole, running: Running | None, x: Tensor, given: Given, kept
     return y
 
 
-def backward(
+def run_backward(
     whole: Whole, x: Tensor, dy: Tensor, gamma: Tensor | None, kept: Tensor, wanted: bool = True
 ) -> tuple[Tensor | None, ...]:
     """Gradients: dx (None unless `wanted`), those of γ, β and both sets of logits, None where there
@@ -98,23 +95,35 @@ def backward(
     return dx, *grads
 
 
-def bound_to(call: Call, like: Tensor) -> Bound:
-    """The layer for inputs like `like`. How the parameters lie is looked at in each call, for a
-    layer can be cast or moved in place.
+def whole_for(call: Call, x: Tensor, given: Given) -> Whole:
+    """The launches for `x` and the parameters. How all of them lie is looked at in each call, for a
+    layer can be cast or moved in place, and checked where it is new.
     """
-    wholes: dict[tuple[tuple[torch.dtype, int, int] | None, ...], Whole] = {}
-    running = call.running
+    running = (None, None) if call.running is None else call.running[:2]
+    kinds = tuple(
+        [t if t is None else (t.dtype, t.get_device(), t.numel()) for t in (x, *given, *running)]
+    )
+    momentum = 0.0 if call.running is None else call.running.momentum
+    kind = (call.recipe, call.solver, call.training, momentum, x.shape, not x.is_contiguous())
+    found = _WHOLES.get((kind, kinds))
+    if found is None:
+        if len(_WHOLES) >= KINDS:
+            _WHOLES.clear()
+        found = _WHOLES[kind, kinds] = whole_of(key_of(call, x, given))
+    return found
 
-    def bound(x: Tensor, *given: Tensor | None) -> Tensor:
-        kinds = tuple([p if p is None else (p.dtype, p.get_device(), p.numel()) for p in given])
-        whole = wholes.get(kinds)
-        if whole is None:
-            whole = wholes[kinds] = whole_of(key_of(call, x, given))
-        if torch.is_grad_enabled():
-            return FusedWhitening.apply(x, *given, whole, running)
-        return forward(whole, running, x, in_row(given), whole.form.kept.allocate(x))
 
-    return bound
+KINDS = 1024
+"""Kinds of calls that are kept; with more it starts again."""
+_WHOLES: dict[tuple, Whole] = {}
+
+
+def apply(call: Call, x: Tensor, given: Given) -> Tensor:
+    """y, differentiable where gradients are recorded."""
+    whole = whole_for(call, x, given)
+    if torch.is_grad_enabled():
+        return FusedWhitening.apply(x, *given, whole, call.running)
+    return run_forward(whole, call.running, x, in_row(given), whole.form.kept.allocate(x))
 
 
 class FusedWhitening(torch.autograd.Function):
@@ -128,7 +137,7 @@ class FusedWhitening(torch.autograd.Function):
     ) -> Tensor:
         given = in_row((gamma, beta, mean_logits, cov_logits))
         kept = whole.form.kept.allocate(x)
-        y = forward(whole, running, x, given, kept)
+        y = run_forward(whole, running, x, given, kept)
         ctx.whole = whole
         ctx.save_for_backward(x, given[0], kept)
         return y
@@ -151,9 +160,9 @@ def _backward(ctx, dy: Tensor):
     ):
         raise RuntimeError(
             "the input or the weight of a whitening layer was given another dtype, "
-            "size or layout between the way there and the way back"
+            "size or layout between the forward and the backward pass"
         )
-    return *backward(ctx.whole, x, dy, gamma, kept, ctx.needs_input_grad[0]), None, None
+    return *run_backward(ctx.whole, x, dy, gamma, kept, ctx.needs_input_grad[0]), None, None
 
 
 _once = once_differentiable(_backward)
@@ -162,42 +171,39 @@ as much as a small layer.
 """
 
 
-class FusedHalves(Halves):
-    """The two functions above, for any running statistics; the gradients of parameters in the dtype
-    of the statistics.
+def workspace_size(call: Call, images: int, channels: int, device: str) -> int:
+    """Elements of a workspace: linear in the images and enough for every tensor to begin at a line
+    of its own, whatever the layer mixes. The tables are made here, before anything runs, for a
+    compiler's graphs allow no tensor that outlives a call in their memory.
     """
-
-    def room(self, call, images, channels, dtype, device):
-        # Linear in the images and enough for every tensor to begin at a line of its own, whatever
-        # the layer mixes. The tables are made here, before anything runs, for a compiler's graphs
-        # allow no tensor that outlives a call in their memory.
-        for steps in steps_of(call.solver):
-            table_on(steps, torch.empty(0, device=device).device)
-        matrices, vectors, group = images + 1, 3 * images + 2, call.recipe.group
-        return (
-            channels * group * (2 * images + matrices)
-            + channels * vectors
-            + 2 * images
-            + 16
-            + 10 * ALIGNED
-        )
-
-    def forward(self, call, x, given, room):
-        running = call.running
-        if running is not None and not (
-            running.mean.is_contiguous() and running.cov.is_contiguous()
-        ):
-            moved = Running(running.mean.contiguous(), running.cov.contiguous(), running.momentum)
-            y = self.forward(replace(call, running=moved), x, given, room)
-            running.mean.copy_(moved.mean)
-            running.cov.copy_(moved.cov)
-            return y
-        return forward(whole_of(key_of(call, x, given)), running, x, in_row(given), room)
-
-    def backward(self, call, dy, x, given, room, wants_dx):
-        given = in_row(given)
-        dx, *grads = backward(whole_of(key_of(call, x, given)), x, dy, given[0], room, wants_dx)
-        return dx, *(grad if grad is None else grad.to(room.dtype) for grad in grads)
+    for steps in steps_of(call.solver):
+        table_on(steps, torch.empty(0, device=device).device)
+    matrices, vectors, group = images + 1, 3 * images + 2, call.recipe.group
+    return (
+        channels * group * (2 * images + matrices)
+        + channels * vectors
+        + 2 * images
+        + 16
+        + 10 * ALIGNED
+    )
 
 
-FUSED = FusedHalves()
+def forward(call: Call, x: Tensor, given: Given, workspace: Tensor) -> Tensor:
+    """Y without autograd, for any running statistics."""
+    running = call.running
+    if running is not None and not (running.mean.is_contiguous() and running.cov.is_contiguous()):
+        moved = Running(running.mean.contiguous(), running.cov.contiguous(), running.momentum)
+        y = forward(call._replace(running=moved), x, given, workspace)
+        running.mean.copy_(moved.mean)
+        running.cov.copy_(moved.cov)
+        return y
+    return run_forward(whole_for(call, x, given), running, x, in_row(given), workspace)
+
+
+def backward(
+    call: Call, dy: Tensor, x: Tensor, given: Given, workspace: Tensor, wants_dx: bool
+) -> tuple[Tensor | None, ...]:
+    """Gradients without autograd; those of parameters in the dtype of the workspace."""
+    given = in_row(given)
+    dx, *grads = run_backward(whole_for(call, x, given), x, dy, given[0], workspace, wants_dx)
+    return dx, *(grad if grad is None else grad.to(workspace.dtype) for grad in grads)

@@ -4,7 +4,6 @@ neither views nor diagonals that can be written to.
 
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,9 +12,6 @@ from swbench import solvers
 from swbench.solvers.base import Saved, Solver
 from swbench.solvers.iterative import quintics
 from swbench.solvers.polar import Polar
-
-if TYPE_CHECKING:
-    from swbench.norms.layers import Whiten2d
 
 AUTO = "auto"
 
@@ -47,13 +43,12 @@ class Exported(Polar):
         return 0.5 * (w + w.transpose(-2, -1)), ()
 
 
-def exported(layer: "Whiten2d") -> tuple[Solver, str]:
-    """What stands for the solver of `layer` in ONNX, and its name: `Exported`, with the options of
+def exported(spec: str | Solver) -> tuple[Solver, str]:
+    """What stands for the solver of a layer in ONNX, and its name: `Exported`, with the options of
     a `polar`.
 
     Raises ValueError for a solver that does not compute Σ^(-1/2), which no other can replace.
     """
-    spec = layer.solver
     if spec == AUTO:
         return Exported(), Polar.name
     solver = (spec if isinstance(spec, Solver) else solvers.get(spec)).in_torch()

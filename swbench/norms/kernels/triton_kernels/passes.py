@@ -5,11 +5,17 @@ from torch import Tensor
 
 from swbench.norms.kernels.triton_kernels.launch import Launch
 from swbench.norms.kernels.triton_kernels.maps import UNMIXED, map_kernel
-from swbench.norms.kernels.triton_kernels.plan import MAP, MAP_TWO, SUM, Plan
-from swbench.norms.kernels.triton_kernels.set import arguments, layout_plan
+from swbench.norms.kernels.triton_kernels.plan import (
+    MAP,
+    MAP_TWO,
+    SUM,
+    Plan,
+    arguments,
+    layout_plan,
+)
 from swbench.norms.kernels.triton_kernels.sums import sums_kernel
 from swbench.solvers.triton_kernels import tile_of
-from swbench.solvers.triton_kernels.current import on
+from swbench.solvers.triton_kernels.device_guard import on
 
 
 def sum_launch(plan: Plan, pair: bool) -> Launch:

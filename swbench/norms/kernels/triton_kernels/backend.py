@@ -1,4 +1,4 @@
-"""The kernel set `triton`: every tensor read once and the result written once, on a CUDA device."""
+"""The backend `triton`: every tensor read once and the result written once, on a CUDA device."""
 
 from functools import cache
 from typing import TYPE_CHECKING, ClassVar
@@ -6,35 +6,21 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from swbench.norms.kernels.aten import AtenKernels
-from swbench.norms.kernels.base import Bound
-from swbench.norms.kernels.triton_kernels.plan import Plan, plan_of, reachable
+from swbench.norms.context import Call, Given
+from swbench.norms.kernels.torch_ops import TorchBackend
+from swbench.norms.kernels.triton_kernels.plan import reachable
 from swbench.solvers.polar_triton import PolarTriton
 from swbench.solvers.triton_kernels import TILE_LIMIT, missing
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from swbench.norms.kernels.halves import Halves
-    from swbench.norms.whitening import Call
-
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 OLDEST = 8
 """The compute capability from which on tensor cores multiply in TF32."""
-PRECISION = "tf32x3"
-"""How the passes multiply: in three passes of TF32 on tensor cores."""
-INTERPRETED_MULTIPROCESSORS = 4
-"""What the interpreter cuts for: few programs, for each one costs it milliseconds."""
 
-
-@cache
-def multiprocessors(device: torch.device) -> int:
-    """Multiprocessors of `device`; a few for the interpreter's."""
-    return (
-        torch.cuda.get_device_properties(device).multi_processor_count
-        if device.type == "cuda"
-        else INTERPRETED_MULTIPROCESSORS
-    )
+FUSABLE = {("bw",), ("iw",), ("bw", "iw"), ("bw", "iw", "ln"), ("bw", "iw", "bn", "in", "ln")}
+"""Statistics whose small algebra has kernels; others go through `algebra` between the passes."""
 
 
 @cache
@@ -49,47 +35,12 @@ def _runs_on(device: torch.device) -> bool:
     )
 
 
-def layout_plan(x: Tensor, group: int, elements: int) -> Plan:
-    """The plan for `x` (N, C, H, W), contiguous or channels_last, where a program holds `elements`
-    of it at once.
-    """
-    n, channels, height, width = x.shape
-    return plan_of(
-        n,
-        channels,
-        height * width,
-        group,
-        not x.is_contiguous(),
-        multiprocessors(x.device),
-        elements,
-    )
-
-
 def holds(x: Tensor, group: int) -> bool:
     """Whether the kernels can work on groups of `group` channels of `x` (N, C, H, W)."""
     return group <= TILE_LIMIT and reachable(x.shape[2] * x.shape[3], group)
 
 
-def arguments(plan: Plan) -> dict[str, object]:
-    """What both passes are compiled for."""
-    return {
-        "G": plan.group,
-        "TILE": plan.tile,
-        "PACK": plan.pack,
-        "STACK": plan.stack,
-        "WIDTH": plan.width,
-        "LAST": plan.last,
-        "CHANNEL_UNIT": plan.channel_unit,
-        "PIXEL_UNIT": plan.pixel_unit,
-        "PRECISION": PRECISION,
-    }
-
-
-FUSABLE = {("bw",), ("iw",), ("bw", "iw"), ("bw", "iw", "ln"), ("bw", "iw", "bn", "in", "ln")}
-"""Statistics whose small algebra has kernels; others go through `algebra` between the passes."""
-
-
-def _fuses(call: "Call") -> bool:
+def _fuses(call: Call) -> bool:
     return (
         call.recipe.group <= TILE_LIMIT
         and call.recipe.statistics in FUSABLE
@@ -97,13 +48,19 @@ def _fuses(call: "Call") -> bool:
     )
 
 
-def _kernels() -> "ModuleType":
-    from swbench.norms.kernels.triton_kernels import launches
+def _passes() -> "ModuleType":
+    from swbench.norms.kernels.triton_kernels import passes
 
-    return launches
+    return passes
 
 
-class TritonKernels(AtenKernels):
+def _fused() -> "ModuleType":
+    from swbench.norms.kernels.triton_kernels import autograd_function
+
+    return autograd_function
+
+
+class TritonBackend(TorchBackend):
     """float32, bfloat16 and float16 on CUDA, both layouts, G ≤ 64; a larger G, or an image too
     large, runs on the torch operations it inherits.
 
@@ -127,7 +84,7 @@ class TritonKernels(AtenKernels):
     def moments(self, x: Tensor, shift: Tensor, group: int) -> tuple[Tensor, Tensor]:
         if not holds(x, group):
             return super().moments(x, shift, group)
-        second, first = _kernels().sums(None, x, shift, group)
+        second, first = _passes().sums(None, x, shift, group)
         pixels = x.shape[2] * x.shape[3]
         mean = first.div_(pixels)
         cov = torch.baddbmm(
@@ -142,19 +99,19 @@ class TritonKernels(AtenKernels):
     def products(self, dy: Tensor, x: Tensor, shift: Tensor, group: int) -> tuple[Tensor, Tensor]:
         if not holds(x, group):
             return super().products(dy, x, shift, group)
-        return _kernels().sums(dy, x, shift, group)
+        return _passes().sums(dy, x, shift, group)
 
     def affine(self, x: Tensor, a: Tensor, b: Tensor) -> Tensor:
         if not holds(x, a.shape[-1]):
             return super().affine(x, a, b)
-        return _kernels().mapped(x, None, a, None, b)
+        return _passes().mapped(x, None, a, None, b)
 
     def combine(self, dy: Tensor, x: Tensor, at: Tensor, b: Tensor, c: Tensor) -> Tensor:
         if not holds(x, at.shape[-1]):
             return super().combine(dy, x, at, b, c)
-        return _kernels().mapped(dy, x, at, b, c)
+        return _passes().mapped(dy, x, at, b, c)
 
-    def bind(self, call: "Call", x: Tensor) -> Bound:
+    def apply(self, call: Call, x: Tensor, parameters: Given) -> Tensor:
         running = call.running
         if (
             not _fuses(call)
@@ -163,14 +120,22 @@ class TritonKernels(AtenKernels):
                 running is None or (running.mean.is_contiguous() and running.cov.is_contiguous())
             )
         ):
-            return super().bind(call, x)
-        from swbench.norms.kernels.triton_kernels.function import bound_to
+            return super().apply(call, x, parameters)
+        return _fused().apply(call, x, parameters)
 
-        return bound_to(call, x)
-
-    def halves(self, call: "Call") -> "Halves":
+    def workspace_size(
+        self, call: Call, images: int, channels: int, dtype: torch.dtype, device: str
+    ) -> int:
         if not _fuses(call):
-            return super().halves(call)
-        from swbench.norms.kernels.triton_kernels.function import FUSED
+            return super().workspace_size(call, images, channels, dtype, device)
+        return _fused().workspace_size(call, images, channels, device)
 
-        return FUSED
+    def forward(self, call: Call, x: Tensor, parameters: Given, workspace: Tensor) -> Tensor:
+        if not _fuses(call):
+            return super().forward(call, x, parameters, workspace)
+        return _fused().forward(call, x, parameters, workspace)
+
+    def backward(self, call, dy, x, parameters, workspace, wants_dx):
+        if not _fuses(call):
+            return super().backward(call, dy, x, parameters, workspace, wants_dx)
+        return _fused().backward(call, dy, x, parameters, workspace, wants_dx)

@@ -4,7 +4,7 @@ differentiable call of the two.
 `torch.ops.swbench.whiten` and `whiten_training` are what a compiler finds in a network; it takes
 them apart into `whiten_forward` (or `whiten_forward_training`) and `whiten_backward`, which it does
 not look into. Between them lie x, the parameters, and one vector of small matrices. An operator
-takes no Python objects: the recipe, the solver and the kernel set travel by name. `…_training`
+takes no Python objects: the recipe, the solver and the backend travel by name. `…_training`
 moves the running statistics, as its schema says.
 """
 
@@ -16,19 +16,20 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from swbench import solvers
 from swbench.norms import kernels as kernel_sets
-from swbench.norms.auto import by_batch, pick
-from swbench.norms.exported import exporting
-from swbench.norms.kernels.base import dense, statistics_dtype
+from swbench.norms.context import Call, Description, Given, Running
+from swbench.norms.kernels.backend import Backend
+from swbench.norms.onnx_solver import exporting
 from swbench.norms.recipe import Recipe
-from swbench.norms.recorded import record
-from swbench.norms.whitening import Call, Running
+from swbench.norms.solver_choice import by_batch, pick
+from swbench.norms.tensors import dense, statistics_dtype
+from swbench.norms.traced import record
 
 _LAYER = "Tensor x, Tensor? gamma, Tensor? beta, Tensor? mean_logits, Tensor? cov_logits"
 _CONSTANT = "Tensor? running_mean, Tensor? running_cov"
 _MOVING = "Tensor(a!) running_mean, Tensor(b!) running_cov"
 _CHOICE = (
     "str statistics, int group, float eps, float momentum, bool training, str solver, "
-    "str kernels, SymInt room"
+    "str kernels, SymInt size"
 )
 
 _LIBRARY = torch.library.Library("swbench", "FRAGMENT")
@@ -37,10 +38,10 @@ _LIBRARY.define(f"whiten_training({_LAYER}, {_MOVING}, {_CHOICE}) -> Tensor")
 # Any layout is taken, so the compiler may choose the one that suits the convolutions around.
 _ANY = (torch.Tag.flexible_layout,)
 _LIBRARY.define(
-    f"whiten_forward({_LAYER}, {_CONSTANT}, {_CHOICE}) -> (Tensor y, Tensor room)", tags=_ANY
+    f"whiten_forward({_LAYER}, {_CONSTANT}, {_CHOICE}) -> (Tensor y, Tensor workspace)", tags=_ANY
 )
 _LIBRARY.define(
-    (f"whiten_forward_training({_LAYER}, {_MOVING}, {_CHOICE}) -> (Tensor y, Tensor room)"),
+    (f"whiten_forward_training({_LAYER}, {_MOVING}, {_CHOICE}) -> (Tensor y, Tensor workspace)"),
     tags=_ANY,
 )
 _BACK = (
@@ -48,31 +49,34 @@ _BACK = (
 )
 _GRADS = "Tensor dx, Tensor gamma, Tensor beta, Tensor mean_logits, Tensor cov_logits"
 _LIBRARY.define(
-    f"whiten_backward(Tensor dy, {_LAYER}, Tensor room, {_BACK}) -> ({_GRADS})", tags=_ANY
+    f"whiten_backward(Tensor dy, {_LAYER}, Tensor workspace, {_BACK}) -> ({_GRADS})", tags=_ANY
 )
 
 
-def whiten(layer, x: Tensor) -> Tensor:
-    """`layer`, a `Whiten2d` of one process, at a dense `x` (N, C, H, W): what a compiler traces.
-    ONNX knows no operator of ours.
+def whiten(
+    layer: Description, x: Tensor, parameters: Given, running: Running | None
+) -> tuple[Tensor, tuple[str, str]]:
+    """Y of `layer` in one process at a dense `x` (N, C, H, W), and the names of the solver and the
+    backend: what a compiler traces. ONNX knows no operator of ours.
     """
     if _exporting():
-        return record(layer, x)
-    given = arguments(layer, x)
+        return record(layer, x, parameters, running)
+    given = arguments(layer, x, parameters, running)
     solver, kernels = given[-3:-1]
-    layer.choice = solver if isinstance(layer.solver, str) else layer.solver.name, kernels
-    return (
+    operator = (
         torch.ops.swbench.whiten_training
         if layer.training and layer.recipe.uses_batch
         else torch.ops.swbench.whiten
-    )(*given)
+    )
+    name = solver if isinstance(layer.solver, str) else layer.solver.name
+    return operator(*given), (name, kernels)
 
 
-def arguments(layer, x: Tensor) -> tuple:
-    """What the operators take for `layer` at `x`: names are looked up and the room is measured
+def arguments(layer: Description, x: Tensor, parameters: Given, running: Running | None) -> tuple:
+    """What the operators take for `layer` at `x`: names are looked up and the workspace is measured
     here, once a compilation.
     """
-    channels, group = _sizes(layer._sizes)
+    channels, group = _sizes(layer.sizes)
     recipe, spec, device = layer.recipe, layer.solver_spec, x.device.type
     dtype = str(statistics_dtype(x)).removeprefix("torch.")
     if spec == "auto":
@@ -80,21 +84,13 @@ def arguments(layer, x: Tensor) -> tuple:
         spec = pick(_by_batch(device, group, dtype), images * (channels // group))
     kernels = _kernels_for(device, str(x.dtype).removeprefix("torch."), layer.kernels)
     statistics, training = ",".join(recipe.statistics), layer.training and recipe.uses_batch
-    first, second, step = _room(
+    first, second, step = _workspace_sizes(
         statistics, group, recipe.eps_text, training, spec, kernels, channels, dtype, device
     )
-    room = first if x.shape[0] == 1 else second + step * (x.shape[0] - 2)
-    running = (layer.running_mean, layer.running_cov) if recipe.uses_batch else (None, None)
-    tensors = (x, layer.weight, layer.bias, *layer._logits(), *running)
-    return *tensors, statistics, group, recipe.eps, layer.momentum, training, spec, kernels, room
-
-
-@torch.compiler.disable
-def over_ranks(layer, x: Tensor) -> Tensor:
-    """`layer` at `x` where other processes take part: between two graphs, for they cannot be
-    compiled together.
-    """
-    return layer.call_eagerly(x)
+    size = first if x.shape[0] == 1 else second + step * (x.shape[0] - 2)
+    moved = (None, None) if running is None else (running.mean, running.cov)
+    tensors = (x, *parameters, *moved)
+    return *tensors, statistics, group, recipe.eps, layer.momentum, training, spec, kernels, size
 
 
 @torch.compiler.assume_constant_result
@@ -126,7 +122,7 @@ def _kernels_for(device: str, dtype: str, wanted: str) -> str:
 
 
 @torch.compiler.assume_constant_result
-def _room(
+def _workspace_sizes(
     statistics: str,
     group: int,
     eps: str,
@@ -137,21 +133,21 @@ def _room(
     dtype: str,
     device: str,
 ) -> tuple[int, int, int]:
-    """Elements of room for one image, for two, and for each one more."""
-    call = _call(statistics, group, float(eps), training, solver, kernels)
+    """Elements of the workspace for one image, for two, and for each one more."""
+    backend, call = _resolved(statistics, group, float(eps), training, solver, kernels)
     one, two, three = (
-        call.kernels.halves(call).room(call, images, channels, getattr(torch, dtype), device)
+        backend.workspace_size(call, images, channels, getattr(torch, dtype), device)
         for images in (1, 2, 3)
     )
     return one, two, three - two
 
 
 @lru_cache(maxsize=256)
-def _call(
+def _resolved(
     statistics: str, group: int, eps: float, training: bool, solver: str, kernels: str
-) -> Call:
+) -> tuple[Backend, Call]:
     recipe = Recipe(tuple(statistics.split(",")), group, eps)
-    return Call(recipe, solvers.get(solver), kernel_sets.named(kernels), None, training)
+    return kernel_sets.named(kernels), Call(recipe, solvers.get(solver), None, training)
 
 
 def _forward(
@@ -169,22 +165,15 @@ def _forward(
     training,
     solver,
     kernels,
-    room,
+    size,
 ):
     x = dense(x)
-    call = _call(statistics, group, eps, training, solver, kernels)
+    backend, call = _resolved(statistics, group, eps, training, solver, kernels)
     if running_mean is not None:
-        call = Call(
-            call.recipe,
-            call.solver,
-            call.kernels,
-            Running(running_mean, running_cov, momentum),
-            training,
-        )
-    space = x.new_empty(room, dtype=statistics_dtype(x))
-    return call.kernels.halves(call).forward(
-        call, x, (gamma, beta, mean_logits, cov_logits), space
-    ), space
+        call = call._replace(running=Running(running_mean, running_cov, momentum))
+    workspace = x.new_empty(size, dtype=statistics_dtype(x))
+    y = backend.forward(call, x, (gamma, beta, mean_logits, cov_logits), workspace)
+    return y, workspace
 
 
 def _backward(
@@ -194,7 +183,7 @@ def _backward(
     beta,
     mean_logits,
     cov_logits,
-    room,
+    workspace,
     statistics,
     group,
     eps,
@@ -203,11 +192,10 @@ def _backward(
     kernels,
     wants_dx,
 ):
-    call = _call(statistics, group, eps, training, solver, kernels)
-    grads = call.kernels.halves(call).backward(
-        call, dy, dense(x), (gamma, beta, mean_logits, cov_logits), room, wants_dx
-    )
-    return tuple(room.new_empty(0) if grad is None else grad for grad in grads)
+    backend, call = _resolved(statistics, group, eps, training, solver, kernels)
+    parameters = gamma, beta, mean_logits, cov_logits
+    grads = backend.backward(call, dy, dense(x), parameters, workspace, wants_dx)
+    return tuple(workspace.new_empty(0) if grad is None else grad for grad in grads)
 
 
 def _fake_forward(x, *rest):
@@ -215,16 +203,17 @@ def _fake_forward(x, *rest):
     return torch.empty_like(x), x.new_empty(rest[-1], dtype=statistics_dtype(x))
 
 
-def _fake_backward(dy, x, gamma, beta, mean_logits, cov_logits, room, *rest):
-    dx = torch.empty_like(dense(x)) if rest[-1] else room.new_empty(0)
+def _fake_backward(dy, x, gamma, beta, mean_logits, cov_logits, workspace, *rest):
+    dx = torch.empty_like(dense(x)) if rest[-1] else workspace.new_empty(0)
     return dx, *(
-        room.new_empty(0 if p is None else p.shape) for p in (gamma, beta, mean_logits, cov_logits)
+        workspace.new_empty(0 if p is None else p.shape)
+        for p in (gamma, beta, mean_logits, cov_logits)
     )
 
 
 class _Whiten(torch.autograd.Function):
-    """The two halves as one differentiable call. A compiler runs it once, to see which operators it
-    is made of.
+    """Both directions as one differentiable call. A compiler runs it once, to see of which
+    operators it is made.
     """
 
     @staticmethod
@@ -251,8 +240,8 @@ class _Whiten(torch.autograd.Function):
             if training
             else torch.ops.swbench.whiten_forward
         )
-        y, room = operator(*given)
-        ctx.save_for_backward(x, gamma, beta, mean_logits, cov_logits, room)
+        y, workspace = operator(*given)
+        ctx.save_for_backward(x, gamma, beta, mean_logits, cov_logits, workspace)
         ctx.choice = statistics, group, eps, training, solver, kernels
         return y
 

@@ -7,10 +7,9 @@ from typing import NamedTuple
 import torch
 
 from swbench.norms.kernels.triton_kernels.mixture import FIELDS
-from swbench.norms.kernels.triton_kernels.plan import MAP, MAP_TWO, SUM, plan_of
-from swbench.norms.kernels.triton_kernels.room import Room
-from swbench.norms.kernels.triton_kernels.set import multiprocessors
+from swbench.norms.kernels.triton_kernels.plan import MAP, MAP_TWO, SUM, multiprocessors, plan_of
 from swbench.norms.kernels.triton_kernels.solve import ALONE, MERGED, NONE, RUNNING
+from swbench.norms.kernels.triton_kernels.workspace import Room
 from swbench.norms.recipe import Recipe
 from swbench.solvers.polar_triton import PolarTriton
 

@@ -4,8 +4,8 @@ processes.
 
 from torch import nn
 
+from swbench.norms.distributed_statistics import WORLD, Group
 from swbench.norms.layers import Whiten2d
-from swbench.norms.ranks import WORLD, Group
 
 
 def convert_sync_whitening(module: nn.Module, process_group: Group = None) -> nn.Module:

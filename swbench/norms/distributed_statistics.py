@@ -1,20 +1,13 @@
-"""A batch that is spread over processes: one gather forward, one all-reduce backward, and what a
-rank without images contributes.
-"""
+"""A batch that is spread over processes: one gather forward, one all-reduce backward."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
-from torch.autograd.function import once_differentiable
 
-from swbench.norms.kernels.base import statistics_dtype
 from swbench.norms.statistics import merge_parts
-
-if TYPE_CHECKING:
-    from swbench.norms.whitening import Call
 
 WORLD = "world"
 """In place of a process group: whatever the default group is when a layer is called, none where
@@ -82,34 +75,3 @@ def ranks_of(group: Group) -> Ranks | None:
     if group is None or (group == WORLD and not (dist.is_available() and dist.is_initialized())):
         return None
     return Ranks(dist.group.WORLD if group == WORLD else group)
-
-
-class Absent(torch.autograd.Function):
-    """`Whitening` for a rank that has no image of the batch: it takes part in the communication,
-    and its gradients are zero.
-    """
-
-    @staticmethod
-    def forward(ctx, x: Tensor, gamma, beta, mean_logits, cov_logits, call: "Call") -> Tensor:
-        parameters = (gamma, beta, mean_logits, cov_logits)
-        groups, group = x.shape[1] // call.recipe.group, call.recipe.group
-        ctx.call, ctx.shapes = call, ((groups, group), (groups, group, group))
-        ctx.save_for_backward(x, *parameters)
-        if call.ranks is not None:
-            mean, cov = (x.new_zeros(shape, dtype=statistics_dtype(x)) for shape in ctx.shapes)
-            mean, cov, _, counted = call.ranks.gather(mean, cov, 0)
-            call.running.update(mean, cov, counted)
-        return torch.empty_like(x)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, dy: Tensor):
-        x, *parameters = ctx.saved_tensors
-        if ctx.call.ranks is not None:
-            d_mean, d_cov = (x.new_zeros(shape, dtype=statistics_dtype(x)) for shape in ctx.shapes)
-            ctx.call.ranks.sum(d_mean, d_cov, d_mean.new_zeros(()))
-        return (
-            torch.empty_like(x),
-            *(p if p is None else torch.zeros_like(p) for p in parameters),
-            None,
-        )

@@ -7,8 +7,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from swbench.norms.kernels.triton_kernels.form import Form, Key
 from swbench.norms.kernels.triton_kernels.launch import Launch, launch
+from swbench.norms.kernels.triton_kernels.layer_config import Form, Key
 from swbench.norms.kernels.triton_kernels.maps import UNMIXED, map_kernel
 from swbench.norms.kernels.triton_kernels.merge import merge_kernel, total_kernel
 from swbench.norms.kernels.triton_kernels.plan import (
@@ -16,14 +16,14 @@ from swbench.norms.kernels.triton_kernels.plan import (
     FETCHED,
     FETCHED_BESIDE,
     Plan,
+    arguments,
     fetched,
     power,
 )
-from swbench.norms.kernels.triton_kernels.room import Room
-from swbench.norms.kernels.triton_kernels.set import arguments
-from swbench.norms.kernels.triton_kernels.small import gather_kernel, small_kernel
+from swbench.norms.kernels.triton_kernels.small_gradients import gather_kernel, small_kernel
 from swbench.norms.kernels.triton_kernels.solve import ALONE, MERGED, solve_kernel
 from swbench.norms.kernels.triton_kernels.sums import sums_kernel
+from swbench.norms.kernels.triton_kernels.workspace import Room
 from swbench.solvers.iterative import quintics
 from swbench.solvers.minimax import Step
 from swbench.solvers.polar_triton import PolarTriton, product_precision

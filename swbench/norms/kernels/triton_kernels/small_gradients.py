@@ -5,8 +5,8 @@ gradients. One program a tile of matrices.
 import triton
 import triton.language as tl
 
+from swbench.norms.kernels.triton_kernels.indexing import added, central, diagonal, tile_of_program
 from swbench.norms.kernels.triton_kernels.mixture import FIELDS, finish, of_covariances, of_means
-from swbench.norms.kernels.triton_kernels.place import added, central, diagonal, tile_of_program
 from swbench.norms.kernels.triton_kernels.solve import ALONE, MERGED
 from swbench.solvers.triton_kernels.polar import both_sides, whitened_gradient
 from swbench.solvers.triton_kernels.tile import frobenius, symmetric_part

@@ -12,7 +12,9 @@ from typing import NamedTuple
 import torch
 
 from swbench import solvers
+from swbench.solvers.base import Solver
 
+AUTO = "auto"
 EVERYWHERE = "eigh"
 """What is chosen where nothing was measured: exact, and in torch on every device."""
 ANY = sys.maxsize
@@ -62,6 +64,18 @@ def choose(device: torch.device, group: int, batch: int, dtype: torch.dtype) -> 
 @lru_cache(maxsize=4096)
 def _choose(device: str, group: int, batch: int, dtype: str) -> str:
     return pick(by_batch(device, group, dtype), batch)
+
+
+def solver_for(
+    solver: str | Solver, group: int, batch: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Solver, str]:
+    """The solver of a layer for `batch` matrices of `group`×`group` in the statistics `dtype`, and
+    its name: `solver` itself, that of a spec, or for `auto` the one that `choose` names.
+    """
+    if isinstance(solver, Solver):
+        return solver, solver.name
+    spec = choose(device, group, batch, dtype) if solver == AUTO else solver
+    return solvers.get(spec), spec
 
 
 def by_batch(device: str, group: int, dtype: str) -> tuple[tuple[int, str], ...]:
