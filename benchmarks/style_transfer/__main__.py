@@ -172,7 +172,7 @@ def draw(folder: Folder, records: dict, contents: dict[str, Tensor], style: Tens
     first = next(iter(records.values()))["row"]
     rows = []
     for name, content in contents.items():
-        shown = name.partition("-")[2] + (" (not trained on)" if name == first["image"] else "")
+        shown = name.partition("-")[2] + ("\n(not trained on)" if name == first["image"] else "")
         made = [folder.read_picture(f"{name}-{norm}") for norm in records]
         rows.append((shown, [content, style, *made]))
     figure.grid(
