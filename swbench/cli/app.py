@@ -42,8 +42,7 @@ COMMANDS = {
     ),
     "predict": (
         "swbench.cli.predict:predict",
-        "Predict what the normalisation layers of RUN would spend in communication on 8, 64 and "
-        "1024 devices.",
+        "Account for what the ranks of a training step send, layer by layer, from shapes alone.",
     ),
     "profile": (
         "swbench.cli.profile:profile",

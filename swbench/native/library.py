@@ -21,7 +21,8 @@ SWITCH = "SWBENCH_NATIVE"
 `generic`) asks for that one.
 """
 REMEDY = (
-    "install a C compiler and run `python setup.py build_ext --inplace` (or install swbench again)"
+    "install a C compiler and swbench again, with pip's --no-cache-dir, or in a checkout run "
+    "`python setup.py build_ext --inplace`"
 )
 
 _P, _L, _I = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
