@@ -10,7 +10,9 @@ _EXPORTS = {
     "BatchWhiten2d": "swbench.norms.layers",
     "InstanceWhiten2d": "swbench.norms.layers",
     "SwitchWhiten2d": "swbench.norms.layers",
+    "convert_norms": "swbench.models.convert",
     "inverse_sqrt": "swbench.solvers.functional",
+    "load_public": "swbench.models.public",
     "count_flops": "swbench.flops.counter",
     "load_run": "swbench.report.frame",
 }
@@ -20,8 +22,10 @@ __all__ = [
     "InstanceWhiten2d",
     "SwitchWhiten2d",
     "__version__",
+    "convert_norms",
     "count_flops",
     "inverse_sqrt",
+    "load_public",
     "load_run",
 ]
 
