@@ -1,10 +1,10 @@
-# make bench: install, measure and print Table 1.  make test: install and run the tests.  Nothing but Python >= 3.11 is needed.
+# make bench: install, measure and print Table 1.  make test: install and run the tests.  It needs Linux and Python >= 3.11.
 PYTHON ?= python3
 VENV   ?= .venv
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
-.PHONY: setup bench test lint torture fuzz ranks selftest gpu screenshots clean
+.PHONY: setup bench test lint dist torture fuzz ranks selftest gpu screenshots clean
 .DEFAULT_GOAL := setup
 
 $(STAMP): pyproject.toml constraints.txt setup.py $(wildcard swbench/native/src/*)
@@ -23,8 +23,14 @@ test: $(STAMP)
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff check --preview --select PLW1514 swbench benchmarks
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/basedpyright
 	$(VENV)/bin/clang-format --dry-run --Werror swbench/native/src/*.[ch]
+
+# sdist and wheel in dist/, their contents and metadata checked
+dist: $(STAMP)
+	$(PY) tools/dist.py
 
 # Long checks, left out of `make test`.
 torture: $(STAMP)
@@ -50,4 +56,4 @@ screenshots: $(STAMP)
 	$(PY) docs/screenshots.py $(RUN)
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build dist *.egg-info

@@ -1,13 +1,16 @@
 """Builds the optional native kernels: one source for each instruction set the compiler knows, one
-library; see swbench/native/.
+library; see swbench/native/. Copies the suites and the supplement's tables into the package.
 """
 
 import platform
 import runpy
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 from setuptools.errors import CompileError
 
 SOURCE = Path("swbench/native/src")
@@ -19,6 +22,9 @@ X86 = {
     "v4": (16, ["-march=x86-64-v4", "-mprefer-vector-width=512"]),
     "v3": (8, ["-march=x86-64-v3"]),
 }
+
+ANY_PYTHON = not (SOURCE / "calls.c").exists()
+"""Whether the library knows nothing of Python, so that one wheel serves all versions."""
 
 
 class BuildKernels(build_ext):
@@ -34,11 +40,11 @@ class BuildKernels(build_ext):
         if platform.machine().lower() in ("x86_64", "amd64"):
             sets = {**X86, **sets}
         objects, defines = [], [("SOURCES", DIGEST)]
-        for name, (width, flags) in sets.items():
+        with ThreadPoolExecutor() as pool:  # of compilers, which are processes
+            compiled = {name: pool.submit(self._set, name, *sets[name]) for name in sets}
+        for name, job in compiled.items():
             try:
-                objects += self._compile(
-                    "isa.c", [*FLAGS, *FAST, *flags], name, [("ISA", name), ("VL", str(width))]
-                )
+                objects += job.result()
             except CompileError:
                 if name == "generic":
                     raise
@@ -47,16 +53,26 @@ class BuildKernels(build_ext):
                 defines.append((f"HAVE_{name.upper()}", "1"))
         for source in ("library.c", "team.c"):
             objects += self._compile(source, [*FLAGS, "-O2"], "common", defines)
-        try:
-            objects += self._compile("calls.c", [*FLAGS, "-O2"], "common", [])
-        except CompileError:
-            self.warn(
-                "no headers of Python: the kernels are called through ctypes, which "
-                "takes longer for small layers"
-            )
         target = Path(self.get_ext_fullpath(ext.name))
         target.parent.mkdir(parents=True, exist_ok=True)
+        for other in target.parent.glob("_kernels*.so"):  # built for another Python, or long ago
+            other.unlink()
+        # where Python itself lies on this machine is nothing to a library that does not link it
+        self.compiler.linker_so = [
+            word for word in self.compiler.linker_so if not word.startswith(("-L", "-Wl,-rpath"))
+        ]
+        self.compiler.library_dirs = []
         self.compiler.link_shared_object(objects, str(target), libraries=["m"])
+
+    def get_ext_filename(self, fullname: str) -> str:
+        """Without the tag of the Python that builds it, which is nothing to the library."""
+        found = super().get_ext_filename(fullname)
+        return f"{found.partition('.')[0]}.so" if ANY_PYTHON else found
+
+    def _set(self, name: str, width: int, flags: list[str]) -> list[str]:
+        """The kernels for one instruction set, with vectors of `width` numbers."""
+        macros = [("ISA", name), ("VL", str(width))]
+        return self._compile("isa.c", [*FLAGS, *FAST, *flags], name, macros)
 
     def _compile(
         self, source: str, flags: list[str], folder: str, macros: list[tuple[str, str]]
@@ -67,13 +83,52 @@ class BuildKernels(build_ext):
         )
 
 
+class Wheel(bdist_wheel):
+    """Named for every Python where the library is for every Python."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        """The tag of the platform with that of any Python."""
+        python, abi, platform_tag = super().get_tag()
+        return ("py3", "none", platform_tag) if ANY_PYTHON else (python, abi, platform_tag)
+
+
+class BuildPackage(build_py):
+    """Adds to the package what lies beside it in a checkout, where people look for it; see
+    swbench/shipped.py. An editable installation reads it there.
+    """
+
+    def run(self) -> None:
+        """Build the package, then copy."""
+        super().run()
+        if not self.editable_mode:
+            for source, target in self._shipped().items():
+                self.mkpath(str(Path(target).parent))
+                self.copy_file(source, target)
+
+    def get_source_files(self) -> list[str]:
+        """With what an sdist needs to build the same package."""
+        return [*super().get_source_files(), *self._shipped()]
+
+    def get_outputs(self, include_bytecode: bool = True) -> list[str]:
+        """With the copies, for those who ask what was installed."""
+        return [*super().get_outputs(include_bytecode), *self._shipped().values()]
+
+    def _shipped(self) -> dict[str, str]:
+        places = runpy.run_path("swbench/shipped.py")["IN_CHECKOUT"]
+        return {
+            str(path): str(Path(self.build_lib, "swbench", "shipped", name, path.name))
+            for name, place in places.items()
+            for path in sorted(Path(place).iterdir())
+        }
+
+
 setup(
     ext_modules=[
         Extension(
             "swbench.native._kernels",
-            [str(SOURCE / name) for name in ("isa.c", "library.c", "team.c", "calls.c")],
+            [str(SOURCE / name) for name in ("isa.c", "library.c", "team.c")],
             optional=True,
         )
     ],
-    cmdclass={"build_ext": BuildKernels},
+    cmdclass={"build_ext": BuildKernels, "build_py": BuildPackage, "bdist_wheel": Wheel},
 )

@@ -9,15 +9,14 @@ run. Killed, the same command goes on; runs that are complete are not measured a
 """
 
 # ruff: noqa: T201  a script: it is run by hand, and what it prints is its result
-import argparse
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
+import observed
 from neighbour import competing
-from observed import ROOT, bench, floors, machine, write
+from observed import bench, floors
 
 LEAST_HELD = 0.8
 
@@ -37,23 +36,10 @@ def holds(interval: dict[str, Any]) -> bool:
 
 def main() -> int:
     """The runs, a line each; 0 where enough intervals hold 1."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = observed.parser(__doc__, "aa")
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--replicates", default="4")
     parser.add_argument("--iterations", default="24", help="rounds in all")
-    parser.add_argument("--suite", default="imagenet")
-    parser.add_argument(
-        "--results",
-        type=Path,
-        default=ROOT / "results" / "aa",
-        help="folder for the runs; they are gone on with if they are there",
-    )
-    parser.add_argument(
-        "--out", type=Path, help="result file (default: results/reference/aa_<machine>.json)"
-    )
-    parser.add_argument("--no-load", action="store_true", help="without the competing load")
     options = parser.parse_args()
     if options.runs < 1:
         print(f"aa.py: --runs {options.runs} measures nothing; give 1 or more", file=sys.stderr)
@@ -103,21 +89,9 @@ def main() -> int:
     for metric, count in held.items():
         print(f"{metric}: {count} of {options.runs} intervals hold 1")
     enough = bool(held) and min(held.values()) >= LEAST_HELD * options.runs
-    where = machine(run)
-    out = options.out or ROOT / "results" / "reference" / f"aa_{where['label']}.json"
     asked = {"least_held": LEAST_HELD, "runs": options.runs}
-    write(
-        out,
-        {
-            "asked": asked,
-            "passed": enough,
-            "held": held,
-            "load": not options.no_load,
-            "machine": where,
-            "runs": accounts,
-            "intervals": lines,
-        },
-    )
+    data = {"asked": asked, "passed": enough, "held": held, "runs": accounts, "intervals": lines}
+    out = observed.report(options, "aa", run, data)
     print(f"written: {out}")
     return 0 if enough else 1
 

@@ -10,16 +10,15 @@ the same command goes on; a run that is complete is not measured again.
 """
 
 # ruff: noqa: T201  a script: it is run by hand, and what it prints is its result
-import argparse
 import math
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
+import observed
 from neighbour import competing
-from observed import ROOT, Account, Cell, bench, machine, ratios, write
+from observed import Account, Cell, bench, ratios
 
 LEAST_TIMED, MOST_PARENT = 0.9, 0.01
 
@@ -97,10 +96,7 @@ def _shown(one: Mapping[str, Any] | None) -> str:
 
 def main() -> int:
     """Two runs, one comparison; 0 where all that is asked holds, 1 where it does not."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--suite", default="imagenet")
+    parser = observed.parser(__doc__, "agreement")
     parser.add_argument("--target-ci", default="2%")
     parser.add_argument(
         "--budget",
@@ -110,16 +106,6 @@ def main() -> int:
     parser.add_argument(
         "--within", type=float, default=0.02, help="how far apart ratios may be (log scale)"
     )
-    parser.add_argument(
-        "--results",
-        type=Path,
-        default=ROOT / "results" / "agreement",
-        help="folder for the two runs; they are gone on with if they are there",
-    )
-    parser.add_argument(
-        "--out", type=Path, help="result file (default: results/reference/agreement_<machine>.json)"
-    )
-    parser.add_argument("--no-load", action="store_true", help="without the competing load")
     parser.add_argument("rest", nargs="*", help="further options of bench.py run, after --")
     options = parser.parse_args()
     arguments = [
@@ -144,24 +130,14 @@ def main() -> int:
     short = faults(lines, accounts)
     say(lines, accounts)
     print("\n".join(short) or "all that is asked holds")
-    where = machine(found[0][0])
-    out = options.out or ROOT / "results" / "reference" / f"agreement_{where['label']}.json"
     asked = {
         "within": options.within,
         "least_timed_share": LEAST_TIMED,
         "most_parent_cores": MOST_PARENT,
     }
-    write(
-        out,
-        {
-            "asked": asked,
-            "short": short,
-            "load": not options.no_load,
-            "machine": where,
-            "runs": list(map(asdict, accounts)),
-            "cells": lines,
-        },
-    )
+    runs = list(map(asdict, accounts))
+    data = {"asked": asked, "short": short, "runs": runs, "cells": lines}
+    out = observed.report(options, "agreement", found[0][0], data)
     print(f"written: {out}")
     return 1 if short else 0
 

@@ -14,22 +14,10 @@ from collections.abc import Callable
 
 import torch
 
-from swbench.native import library
 from swbench.norms.layers import BatchWhiten2d, SwitchWhiten2d
 
 CALLS = 200
 WARM_UP = 3
-
-
-def through_ctypes(layer: torch.nn.Module, x: torch.Tensor) -> torch.nn.Module:
-    """`layer`, made ready for `x` as where the library was built without Python's headers."""
-    make = library.calls
-    library.calls = lambda: None
-    try:
-        layer(x)
-    finally:
-        library.calls = make
-    return layer
 
 
 def ways(
@@ -66,7 +54,6 @@ def main() -> None:
     layers = {
         "BN": torch.nn.BatchNorm2d(16),
         "SW^a": SwitchWhiten2d(16),
-        "SW^a through ctypes": through_ctypes(SwitchWhiten2d(16), x),
         "BW": BatchWhiten2d(16),
     }
     timed = {

@@ -222,7 +222,7 @@ def step(words: list[str], text: Path, limit_s: float) -> int:
     """
     runs = Path(words[words.index("--results") + 1]) if "--results" in words else None
     before = _stored(runs)
-    with open(text, "w") as file:
+    with open(text, "w", encoding="utf-8") as file:
         running = subprocess.Popen(words, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
         try:
             code = running.wait(timeout=limit_s or None)

@@ -23,7 +23,8 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from swbench.norms.kernels.triton_kernels import form, whole
+from swbench.norms.kernels.triton_kernels import fused_plan as whole
+from swbench.norms.kernels.triton_kernels import layer_config as form
 from swbench.norms.kernels.triton_kernels.launch import Launch
 from swbench.norms.recipe import Recipe
 from swbench.solvers.polar_triton import PolarTriton
@@ -119,7 +120,7 @@ def source_of(launch: Launch, dtype: torch.dtype) -> ASTSource:
 def assembled(ptx: str) -> str:
     """What ptxas says of registers and memory; once for launches whose code is the same."""
     ptxas = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas"
-    with tempfile.NamedTemporaryFile("w", suffix=".ptx") as file:
+    with tempfile.NamedTemporaryFile("w", suffix=".ptx", encoding="utf-8") as file:
         file.write(ptx)
         file.flush()
         target = re.search(r"\.target (\w+)", ptx)[1]

@@ -2,6 +2,7 @@
 share of its time, and what its parent process used.
 """
 
+import argparse
 import ctypes
 import json
 import os
@@ -143,7 +144,7 @@ def _tied() -> None:
 def _cpu_s(process: int | None) -> float | None:
     """CPU seconds of a process without its children; None where it is gone."""
     try:
-        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        fields = os.fsdecode(Path(f"/proc/{process}/stat").read_bytes()).rpartition(")")[2].split()
     except OSError:
         return None
     return (
@@ -216,6 +217,35 @@ def machine(run: StoredRun) -> dict[str, Any]:
         "code": found["code"],
         "environment": environment_id(found),
     }
+
+
+def parser(doc: str | None, name: str) -> argparse.ArgumentParser:
+    """The options that acceptance scripts share; `name` is the script's."""
+    found = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    found.add_argument("--suite", default="imagenet")
+    found.add_argument(
+        "--results",
+        type=Path,
+        default=ROOT / "results" / name,
+        help="folder for the runs; they are gone on with if they are there",
+    )
+    found.add_argument(
+        "--out", type=Path, help=f"result file (default: results/reference/{name}_<machine>.json)"
+    )
+    found.add_argument("--no-load", action="store_true", help="without the competing load")
+    return found
+
+
+def report(options: argparse.Namespace, name: str, run: StoredRun, data: dict[str, Any]) -> Path:
+    """Write the result file of an acceptance script, with the machine that `run` was measured on;
+    returns its path.
+    """
+    where = machine(run)
+    path = options.out or ROOT / "results" / "reference" / f"{name}_{where['label']}.json"
+    write(path, {**data, "load": not options.no_load, "machine": where})
+    return path
 
 
 def write(path: Path, data: dict[str, Any]) -> None:

@@ -22,8 +22,8 @@ from swbench import norms, solvers
 from swbench.native import library
 from swbench.norms.kernels import kernels_for
 from swbench.norms.kernels.algebra import Parameters
+from swbench.norms.kernels.pass_by_pass import shift_of
 from swbench.norms.statistics import Statistics, merge
-from swbench.norms.whitening import shift_of
 
 SHAPES = {
     "imagenet": ((64, 112, 112), (64, 56, 56), (128, 28, 28), (256, 14, 14)),
@@ -42,7 +42,7 @@ def parts(
         solvers.get(layer.chosen["solver"]),
         layer.recipe,
     )
-    shift = shift_of(x)
+    shift = shift_of(x, x.dtype)
     mean, cov = kernels.moments(x, shift, recipe.group)
     batch = merge(mean, cov)
     stats = Statistics(mean, cov, *batch, share=1 / len(x), alone=len(x) == 1)

@@ -65,10 +65,9 @@ def launches(
     """Name -> one launch of the layer on inputs made beforehand, and the bytes it must move (0 for
     a small kernel).
     """
-    from swbench.norms.kernels import kernels_for
-    from swbench.norms.kernels.triton_kernels import function
+    from swbench.norms.context import Call, Running
+    from swbench.norms.kernels.triton_kernels import autograd_function as function
     from swbench.norms.kernels.triton_kernels.launch import launch
-    from swbench.norms.whitening import Call, Running
 
     layer = norms.build(norm, x.shape[1], solver="polar-triton", kernels="triton").to(x.device)
     running = (
@@ -76,15 +75,15 @@ def launches(
         if layer.recipe.uses_batch
         else None
     )
-    call = Call(layer.recipe, solvers.get("polar-triton"), kernels_for(x, "triton"), running, True)
+    call = Call(layer.recipe, solvers.get("polar-triton"), running, True)
     parameters = tuple(
         p if p is None else p.detach() for p in (layer.weight, layer.bias, *layer._logits())
     )
     whole = function.whole_of(function.key_of(call, x, parameters))
     buffers = (None, None) if running is None else (running.mean, running.cov)
     kept = whole.form.kept.allocate(x)
-    y = function.forward(whole, running, x, parameters, kept)
-    dx, *grads = function.backward(whole, x, dy, parameters[0], kept)
+    y = function.run_forward(whole, running, x, parameters, kept)
+    dx, *grads = function.run_backward(whole, x, dy, parameters[0], kept)
     names = ("gamma", "beta", "mean_logits", "cov_logits")
     tensors = {
         "x": x,

@@ -3,9 +3,18 @@ measuring protocol to trust.
 """
 
 import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from swbench import flops, models, norms, solvers
+    from swbench.flops.counter import count_flops
+    from swbench.norms.layers import BatchWhiten2d, InstanceWhiten2d, SwitchWhiten2d
+    from swbench.report.frame import load_run
+    from swbench.solvers.functional import inverse_sqrt
 
 __version__ = "0.1.0"
 
+_ROOMS = ("flops", "models", "norms", "solvers")
 _EXPORTS = {
     "BatchWhiten2d": "swbench.norms.layers",
     "InstanceWhiten2d": "swbench.norms.layers",
@@ -24,14 +33,28 @@ __all__ = [
     "__version__",
     "convert_norms",
     "count_flops",
+    "flops",
     "inverse_sqrt",
     "load_public",
     "load_run",
+    "models",
+    "norms",
+    "solvers",
 ]
 
 
-def __getattr__(name: str):
-    """Import the public names on first use, so that `bench.py list` starts without torch."""
-    if name in _EXPORTS:
-        return getattr(importlib.import_module(_EXPORTS[name]), name)
-    raise AttributeError(f"module 'swbench' has no attribute {name!r}")
+if not TYPE_CHECKING:  # for a type checker a module with it has any name at all
+
+    def __getattr__(name: str) -> Any:
+        """Import the public names on first use, so that `import swbench` and `swbench list` start
+        without torch.
+        """
+        if name in _ROOMS:
+            return importlib.import_module(f"swbench.{name}")
+        if name in _EXPORTS:
+            return getattr(importlib.import_module(_EXPORTS[name]), name)
+        raise AttributeError(f"module 'swbench' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

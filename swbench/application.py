@@ -185,6 +185,9 @@ def describe(request: Request, loaded: Loaded, tell: Tell) -> dict[str, Any]:
     unlike = nodes.compare(here, loaded.plugins, anyway=request.anyway) if nodes else {}
     for node, lines in unlike.items():
         tell(f"node {node} differs from node 0: {'; '.join(lines)}")
+    torch = here.get("torch", {})
+    if missing := torch.get("native", {}).get("missing"):
+        tell(f"{missing}; on a CPU torch's operations stand in for them")
     said = {str(node): lines for node, lines in unlike.items()}
     return {**here, "nodes": said} if unlike else here
 

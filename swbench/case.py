@@ -39,12 +39,11 @@ class _Keyed:
         """All fields and the kind, as JSON-ready values; a field of `_later` only where it is not
         what it was before there was one.
         """
-        found = {"kind": self.kind} | {name: getattr(self, name) for name in _names(type(self))}
-        return {
-            name: value
-            for name, value in found.items()
-            if name not in self._later or value != self._later[name]
-        }
+        found = {"kind": self.kind, **{name: getattr(self, name) for name in _names(type(self))}}
+        for name, before in self._later.items():
+            if found[name] == before:
+                del found[name]
+        return found
 
     @cached_property
     def key(self) -> str:

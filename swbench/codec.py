@@ -7,7 +7,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache, partial
 from typing import Any, Literal, NewType
 
@@ -64,8 +64,8 @@ def read(value: Any, hint: Any) -> Any:
     the field.
 
     Floats must be finite, and may be whole numbers; `Count` and `AnyFloat` are as they say. A
-    dataclass is an object without unknown fields, or a list of its fields in their order; a union
-    of dataclasses is told apart by `kind`.
+    dataclass is an object without unknown fields, or a list where its fields go by their places; a
+    union of dataclasses is told apart by `kind`.
     """
     return _reader(hint)(value)
 
@@ -121,32 +121,38 @@ def _whole(value: Any) -> int:
 
 
 def _count(value: Any) -> int:
-    if _whole(value) < 0:
+    if type(value) is not int or not 0 <= value <= LARGEST:
         raise _wrong(value, "a count")
     return value
 
 
 def _float(value: Any) -> float:
-    if type(value) is int:
-        return _whole(value)
-    if type(value) is not float or not math.isfinite(value):
-        raise _wrong(value, "a finite number")
-    return value
+    if type(value) is float and math.isfinite(value):
+        return value
+    if type(value) is int and abs(value) <= LARGEST:
+        return value
+    raise _wrong(value, "a finite number")
 
 
 def _any_float(value: Any) -> float:
     return _NON_FINITE[value] if type(value) is str and value in _NON_FINITE else _float(value)
 
 
-def _floats(value: Any) -> dict[str, float]:
-    """A sum tells of most at once that they are finite, though finite ones may have an infinite
-    sum.
-    """
+def _finite(numbers: Collection[Any]) -> bool:
+    """Whether a sum tells of all at once that they are finite floats; that of some is infinite."""
+    return set(map(type, numbers)) == {float} and math.isfinite(sum(numbers))
+
+
+def _floats_by_name(value: Any) -> dict[str, float]:
     numbers = _typed(dict, value).values()
-    if set(map(type, numbers)) != {float} or not math.isfinite(sum(numbers)):
+    if not _finite(numbers):
         for number in numbers:
             _float(number)
     return value
+
+
+def _any_floats(value: Any) -> tuple[float, ...]:
+    return tuple(value if _finite(_listed(value)) else map(_any_float, value))
 
 
 def _dict(one: Callable[[Any], Any], value: Any) -> dict[str, Any]:
@@ -173,19 +179,27 @@ def _kind(readers: Mapping[str, Callable[[Any], Any]], value: Any) -> Any:
 
 
 def _dataclass(cls: type, readers: Mapping[str, Callable[[Any], Any]], value: Any) -> Any:
-    if type(value) in (list, tuple):
-        value = dict(zip(readers, value, strict=True))
-    made, name = {}, ""
     try:
-        for name, kid in _typed(dict, value).items():
-            made[name] = readers[name](kid)
-        return cls(**made)
-    except KeyError:
-        raise ValueError(f"a {cls.__name__} has no field {name!r}") from None
+        if type(value) is list or type(value) is tuple:
+            return cls(*[one(kid) for one, kid in zip(readers.values(), value, strict=True)])
+        return cls(**{name: readers[name](kid) for name, kid in _typed(dict, value).items()})
+    except KeyError as unknown:
+        raise ValueError(f"a {cls.__name__} has no field {unknown}") from None
     except TypeError as problem:  # a field without a default is missing
         raise ValueError(str(problem)) from None
     except ValueError as problem:
-        raise ValueError(f"{name}: {problem}") from None
+        named = dict(value if type(value) is dict else zip(readers, value, strict=False))
+        raise ValueError(f"{_at_fault(readers, named)}{problem}") from None
+
+
+def _at_fault(readers: Mapping[str, Callable[[Any], Any]], fields: Mapping[str, Any]) -> str:
+    """The name of the field that cannot be read."""
+    for name, kid in fields.items():
+        try:
+            readers[name](kid)
+        except ValueError:
+            return f"{name}: "
+    return ""
 
 
 _PLAIN: dict[Any, Callable[[Any], Any]] = {
@@ -196,5 +210,6 @@ _PLAIN: dict[Any, Callable[[Any], Any]] = {
     Count: _count,
     float: _float,
     AnyFloat: _any_float,
-    dict[str, float]: _floats,
+    dict[str, float]: _floats_by_name,
+    tuple[AnyFloat, ...]: _any_floats,
 }

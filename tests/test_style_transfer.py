@@ -269,6 +269,8 @@ def test_a_bad_image_is_one_line(kind, place, tmp_path, stylize):
         (["--norms", ""], ["no norm is called ''"]),
         (["--size", "46"], ["--size 46 is no multiple of 4", "nearest"]),
         (["--size", "40"], ["--size 40", "44"]),
+        (["--size", "1000000"], ["--size 1000000", "4096 is the most"]),
+        (["--unknown\n"], ["--unknown\\n"]),
         (["--size", "large"], ["--size", "--help"]),
         (["--steps", "0"], ["--steps 0", "1 is the least"]),
         (["--batch", "0"], ["--batch 0"]),
@@ -283,6 +285,15 @@ def test_a_wrong_option_is_one_line(arguments, words, stylize):
     code, lines = stylize(*arguments)
     assert refused((code, lines[-1:]), *words)
     assert len([line for line in lines if line.startswith("error")]) == 1
+
+
+def test_a_stop_from_the_keyboard_is_one_line(stylize, monkeypatch):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "train", stop)
+    code, lines = stylize("--norms", "bn")
+    assert (code, lines[1:]) == (130, ["stopped; the same command takes the run up again"])
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, stylize):
@@ -325,6 +336,11 @@ def test_same_seed_same_pictures_and_a_stopped_run_is_taken_up(tmp_path, stylize
     assert all(float(row[key]) > 0 for row in rows for key in ("content_loss", "seconds_a_step"))
     with Image.open(tmp_path / "one" / "grid.png") as grid:
         assert grid.width > grid.height
+
+
+def test_samples_without_scikit_learn_are_one_line(stylize, monkeypatch):
+    monkeypatch.setattr(images.importlib.util, "find_spec", lambda name: None)
+    assert refused(stylize(), "need sklearn", "pip install scikit-learn")
 
 
 def test_one_image_alone_is_kept_out_of_training_and_named_beside_the_samples(tmp_path, stylize):

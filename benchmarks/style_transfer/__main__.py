@@ -26,6 +26,7 @@ from benchmarks.style_transfer.folder import LOSSES, Folder
 from swbench import norms
 from swbench.errors import OptionError, SwbenchError, printable
 
+LARGEST = 4096
 MEANINGS = {
     "size": "side of the pictures in pixels, a multiple of 4",
     "steps": "training steps of each norm",
@@ -67,6 +68,8 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     for name, low in least.items():
         if getattr(given, name) < low:
             raise OptionError(f"--{name} {getattr(given, name)} is too small; {low} is the least")
+    if given.size > LARGEST:
+        raise OptionError(f"--size {given.size} is too large; {LARGEST} is the most")
     if given.size % 4:
         nearest = max(44, round(given.size / 4) * 4)
         raise OptionError(f"--size {given.size} is no multiple of 4; {nearest} is the nearest")
@@ -169,7 +172,7 @@ def draw(folder: Folder, records: dict, contents: dict[str, Tensor], style: Tens
     first = next(iter(records.values()))["row"]
     rows = []
     for name, content in contents.items():
-        shown = name.partition("-")[2] + (" (not trained on)" if name == first["image"] else "")
+        shown = name.partition("-")[2] + ("\n(not trained on)" if name == first["image"] else "")
         made = [folder.read_picture(f"{name}-{norm}") for norm in records]
         rows.append((shown, [content, style, *made]))
     figure.grid(
@@ -190,8 +193,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         run(options(arguments))
     except SwbenchError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error)}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print("stopped; the same command takes the run up again", file=sys.stderr)
+        return 130
     except OSError as error:
         where = f" ({printable(error.filename)})" if error.filename else ""
         print(

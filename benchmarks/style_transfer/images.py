@@ -2,9 +2,8 @@
 code.
 """
 
-import importlib
+import importlib.util
 import math
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +14,8 @@ from torch import Tensor
 from swbench.errors import OptionError, printable
 
 SAMPLES = (
-    ("sklearn.datasets.images", "china.jpg"),
-    ("sklearn.datasets.images", "flower.jpg"),
+    ("sklearn", "datasets/images/china.jpg"),
+    ("sklearn", "datasets/images/flower.jpg"),
     ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),
 )
 """Packages and the photographs in them; the last is kept out of training."""
@@ -30,14 +29,13 @@ def samples() -> list[Path]:
     """
     found = []
     for package, name in SAMPLES:
-        try:
-            importlib.import_module(package)
-        except ImportError:
+        spec = importlib.util.find_spec(package)  # scikit-learn takes seconds to import
+        if spec is None or spec.origin is None:
             raise OptionError(
-                f"the sample photographs need {package.partition('.')[0]}, which is not installed; "
+                f"the sample photographs need {package}, which is not installed; "
                 "pip install scikit-learn, or name two images or more"
-            ) from None
-        found.append(Path(str(resources.files(package) / name)))
+            )
+        found.append(Path(spec.origin).parent / name)
     return found
 
 

@@ -31,11 +31,11 @@ class Settings:
     """What decides a trained network, beside its norm and the images."""
 
     size: int = 256
-    steps: int = 200
-    batch: int = 4
+    steps: int = 400
+    batch: int = 2
     seed: int = 0
     learning_rate: float = 0.001
-    style_weight: float = 4.0
+    style_weight: float = 2.0
     tv_weight: float = 1.0
 
     @property

@@ -9,9 +9,11 @@ import sys
 from collections.abc import Sequence
 
 import click
+from click.shell_completion import CompletionItem
 
-from swbench import __version__
-from swbench.cli.lazy import suite
+from swbench import __version__, program
+from swbench.cli.completion import VARIABLE, suites
+from swbench.cli.lazy import native, software, suite
 from swbench.cli.signals import orderly
 from swbench.cli.streams import drop, tell
 from swbench.errors import SwbenchError, near_miss, printable
@@ -40,8 +42,7 @@ COMMANDS = {
     ),
     "predict": (
         "swbench.cli.predict:predict",
-        "Predict what the normalisation layers of RUN would spend in communication on 8, 64 and "
-        "1024 devices.",
+        "Account for what the ranks of a training step send, layer by layer, from shapes alone.",
     ),
     "profile": (
         "swbench.cli.profile:profile",
@@ -50,6 +51,10 @@ COMMANDS = {
     "doctor": (
         "swbench.cli.trust:doctor",
         "Say what this machine can measure, what would spoil it, and the fix for each.",
+    ),
+    "completion": (
+        "swbench.cli.completion:completion",
+        "Print what makes bash, zsh or fish complete commands, options, suites, solvers and runs.",
     ),
     "selftest": (
         "swbench.cli.trust:selftest",
@@ -91,6 +96,18 @@ class _Commands(click.Group):
                 ]
             )
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Commands by the table, suites by name, options of the group, or files."""
+        commands = [
+            CompletionItem(name, help=words)
+            for name, (_, words) in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        if incomplete.startswith("-"):
+            return click.Command.shell_complete(self, ctx, incomplete)
+        found = suites(ctx, self.params[0], incomplete)
+        return [*commands, *(one for one in found if one.type == "plain" or not commands)]
+
     def invoke(self, ctx: click.Context) -> int:
         try:
             return super().invoke(ctx)
@@ -100,7 +117,9 @@ class _Commands(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]):
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            if args[0] not in suite.names() and not os.path.exists(args[0]):
+            if ctx.resilient_parsing:  # at a tab, which refuses nothing
+                pass
+            elif args[0] not in suite.names() and not os.path.exists(args[0]):
                 known = [*COMMANDS, *suite.names()]
                 raise click.UsageError(
                     f"{printable(args[0])!r} is neither a command nor a "
@@ -111,18 +130,31 @@ class _Commands(click.Group):
         return super().resolve_command(ctx, args)
 
 
+def _version(ctx: click.Context) -> None:
+    torch = f"torch {found}" if (found := software.packages()["torch"]) else "no torch"
+    click.echo(f"{program.NAME} {__version__}, {torch}, {native.summary()}")
+    ctx.exit()
+
+
 @click.group(
     cls=_Commands,
     invoke_without_command=True,
     subcommand_metavar="COMMAND [ARGS]...",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
-@click.version_option(__version__, prog_name="swbench")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=lambda ctx, _, asked: _version(ctx) if asked else None,
+    help="Show the versions of swbench and torch, and the native kernels; then exit.",
+)
 @click.pass_context
-def _group(ctx: click.Context) -> int | None:
+def group(ctx: click.Context) -> int | None:
     """Measure what whitening costs in deep networks.
 
-    `bench.py SUITE` is short for `bench.py run SUITE`. RUN is a path, an id, or `latest`.
+    A SUITE alone is short for `run SUITE`. RUN is a path, an id, or `latest`.
     Tables go to stdout, everything else to stderr.
     """
     if ctx.invoked_subcommand is None:
@@ -138,7 +170,13 @@ def start(arguments: Sequence[str]) -> int:
     with orderly():
         try:
             code = (
-                _group.main(args=list(arguments), prog_name="bench.py", standalone_mode=False) or 0
+                group.main(
+                    args=list(arguments),
+                    prog_name=program.name(),
+                    standalone_mode=False,
+                    complete_var=VARIABLE,
+                )
+                or 0
             )
             sys.stdout.flush()  # here, where a full disk behind it can still be told
             return code

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from swbench.cli import sites
+from swbench.cli import completion, sites
 from swbench.cli.lazy import notes, plugin_files, suite
 from swbench.cli.options import plugin_option
 from swbench.errors import printable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("check")
-@click.argument("files", nargs=-1, metavar="FILE…")
+@click.argument("files", nargs=-1, metavar="FILE…", shell_complete=completion.suites)
 @sites.model_options
 @plugin_option
 def check(

@@ -1,5 +1,6 @@
 """`list`: what there is, without importing torch unless details of the models are asked for."""
 
+import os
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -17,9 +18,9 @@ from swbench.cli.lazy import (
     store,
     suite,
 )
-from swbench.cli.options import plugin_option
+from swbench.cli.options import plugin_option, results_option
 from swbench.cli.streams import tell
-from swbench.errors import OptionError, printable
+from swbench.errors import OptionError, StoreError, printable
 
 if TYPE_CHECKING:
     from swbench.store import Summary
@@ -32,10 +33,8 @@ KINDS = ("suites", "models", "norms", "solvers", "probes", "runs")
 @click.option(
     "-v", "--verbose", is_flag=True, help="Details: for models, every whitened convolution."
 )
-@click.option(
-    "--results", "results", default="results", show_default=True, help="Folder that holds the runs."
-)
 @sites.model_options
+@results_option
 @plugin_option
 def list_(
     kind: str | None,
@@ -66,6 +65,8 @@ def list_(
             for line in lines:
                 click.echo(f"  {printable(line)}" if kind is None else printable(line))
             if kind == "runs" and not lines:
+                if os.path.isfile(results):
+                    raise StoreError(run_folders.none(results))
                 tell(run_folders.none(results))
 
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import click
 
+from swbench.cli import completion
 from swbench.errors import OptionError
 from swbench.suite.options import Option, Selection, declared
 
@@ -169,7 +170,15 @@ def _click_option(one: Option) -> Callable[[Any], Any]:
     if one.check is None:
         return click.option(one.flag, one.name, is_flag=True, help=one.help)
     kind = CommaList(one.check.kind) if one.check.many else one.check.kind
-    return click.option(one.flag, one.name, type=_WRITTEN.get(one.written, kind), help=one.help)
+    return click.option(
+        one.flag,
+        one.name,
+        type=_WRITTEN.get(one.written, kind),
+        help=one.help,
+        shell_complete=completion.of_option(
+            one.flag, one.check.choices, listed=bool(one.check.many)
+        ),
+    )
 
 
 def _choosing(one: Option) -> Callable[[click.Context, click.Parameter, bool], None]:
@@ -197,3 +206,13 @@ plugin_option = click.option(
 """For every command that builds, checks or lists what a plugin may add. No file is executed for any
 other reason.
 """
+
+results_option = click.option(
+    "--results",
+    default="results",
+    envvar="SWBENCH_RESULTS",
+    show_default=True,
+    show_envvar=True,
+    help="Folder that holds the runs.",
+)
+"""For every command that reads or writes runs."""

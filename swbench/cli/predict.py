@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from swbench.case import CONTROL, Case, device_kind
-from swbench.cli.options import CommaList, plugin_option
+from swbench.cli import completion
+from swbench.cli.options import CommaList, plugin_option, results_option
 from swbench.errors import OptionError
 from swbench.plan import Plan
 
@@ -43,8 +44,8 @@ _BANDWIDTH = Quantity(
 
 
 @click.command("predict")
-@click.argument("ref", metavar="SUITE|RUN")
-@click.option("--results", default="results", show_default=True, help="Folder that holds the runs.")
+@click.argument("ref", metavar="SUITE|RUN", shell_complete=completion.suites_or_runs)
+@results_option
 @click.option("--device", "devices", type=CommaList(), help="Devices of a SUITE.  [default: cpu]")
 @click.option(
     "--nproc",
@@ -84,7 +85,11 @@ def predict(
     click.echo(
         "Collectives of a training step and the bytes that each rank hands to them; then, for "
         "each number of ranks, "
-        + ("bytes that each sends." if link is None else "seconds: tree … ring, one by one.")
+        + (
+            "the bytes that each sends."
+            if link is None
+            else "the seconds that they take one after the other, by a tree … by a ring."
+        )
     )
     for heading, case in networks.items():
         _echo(heading, step_collectives(case), worlds, link)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from swbench.cli import completion
 from swbench.cli.lazy import (
     case_kinds,
     launch,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @click.command("profile")
-@click.argument("name", metavar="SUITE")
+@click.argument("name", metavar="SUITE", shell_complete=completion.suites)
 @suite_options(Selection)
 @click.option(
     "--iterations",

@@ -4,6 +4,7 @@ torch.
 
 import click
 
+from swbench.cli import completion
 from swbench.cli.lazy import (
     comparison,
     comparison_table,
@@ -14,28 +15,25 @@ from swbench.cli.lazy import (
     store,
     tables,
 )
-from swbench.cli.options import CommaList, Percent
+from swbench.cli.options import CommaList, Percent, results_option
 from swbench.cli.streams import tell
 from swbench.cli.tables import exit_code, print_runs, print_tables
 from swbench.errors import OptionError, printable
-
-_RESULTS = click.option(
-    "--results", default="results", show_default=True, help="Folder that holds the runs."
-)
 
 REGRESSION = 1
 
 
 @click.command("show")
-@click.argument("refs", nargs=-1, required=True, metavar="RUN…")
+@click.argument("refs", nargs=-1, required=True, metavar="RUN…", shell_complete=completion.runs)
 @click.option(
     "--format",
     "format_",
+    shell_complete=completion.format_,
     default="table",
     show_default=True,
     help="table, markdown, csv, csv-long, latex, json, html.",
 )
-@_RESULTS
+@results_option
 def show(refs: tuple[str, ...], format_: str, results: str) -> int:
     """Print the table of stored runs again."""
     exporters.TABLE.check(format_)
@@ -45,11 +43,12 @@ def show(refs: tuple[str, ...], format_: str, results: str) -> int:
 
 
 @click.command("export")
-@click.argument("ref", metavar="RUN")
+@click.argument("ref", metavar="RUN", shell_complete=completion.runs)
 @click.option(
     "--format",
     "formats",
     type=CommaList(),
+    shell_complete=completion.formats,
     default="markdown,csv,latex,json,html",
     show_default=True,
     help="Any of them.",
@@ -60,7 +59,7 @@ def show(refs: tuple[str, ...], format_: str, results: str) -> int:
     "directory",
     help="Folder to write to.  [default: exports/ in the run's folder]",
 )
-@_RESULTS
+@results_option
 def export(ref: str, formats: tuple[str, ...], directory: str | None, results: str) -> int:
     """Write the table of a stored run as files."""
     for name in formats:
@@ -74,7 +73,7 @@ def export(ref: str, formats: tuple[str, ...], directory: str | None, results: s
 
 
 @click.command("plot")
-@click.argument("ref", metavar="RUN")
+@click.argument("ref", metavar="RUN", shell_complete=completion.runs)
 @click.option("--only", type=CommaList(), help="Plots by name instead of all that fit the run.")
 @click.option(
     "--format", "formats", type=CommaList(), default="png,svg", show_default=True, help="png, svg."
@@ -85,7 +84,7 @@ def export(ref: str, formats: tuple[str, ...], directory: str | None, results: s
     "directory",
     help="Folder to write to.  [default: exports/ in the run's folder]",
 )
-@_RESULTS
+@results_option
 def plot(
     ref: str,
     only: tuple[str, ...] | None,
@@ -103,8 +102,8 @@ def plot(
 
 
 @click.command("compare")
-@click.argument("first", metavar="RUN_A")
-@click.argument("second", metavar="RUN_B")
+@click.argument("first", metavar="RUN_A", shell_complete=completion.runs)
+@click.argument("second", metavar="RUN_B", shell_complete=completion.runs_or_paper)
 @click.option(
     "--threshold",
     type=Percent(),
@@ -127,11 +126,12 @@ def plot(
 @click.option(
     "--format",
     "format_",
+    shell_complete=completion.format_,
     default="table",
     show_default=True,
     help="table, markdown, csv, latex, json, html.",
 )
-@_RESULTS
+@results_option
 def compare(
     first: str,
     second: str,

@@ -4,13 +4,15 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from swbench.cli import torchrun
+from swbench import program
+from swbench.cli import completion, torchrun
 from swbench.cli.lazy import application, exporters, progress
-from swbench.cli.options import plugin_option, suite_options
+from swbench.cli.options import plugin_option, results_option, suite_options
 from swbench.cli.streams import tell
 from swbench.cli.tables import exit_code, print_runs
 from swbench.errors import OptionError, printable
@@ -21,12 +23,13 @@ if TYPE_CHECKING:
 
 
 @click.command("run")
-@click.argument("suites", nargs=-1, metavar="SUITE…")
+@click.argument("suites", nargs=-1, metavar="SUITE…", shell_complete=completion.suites)
 @suite_options(Options)
-@click.option("--results", default="results", show_default=True, help="Folder that holds the runs.")
+@results_option
 @click.option(
     "--format",
     "format_",
+    shell_complete=completion.format_,
     default="table",
     show_default=True,
     help="table, markdown, csv, csv-long, latex, json, html.",
@@ -75,14 +78,14 @@ def _measure(*, format_: str, **wanted: Any) -> int:
     runs = application.measure(
         request,
         tell=tell,
-        show=lambda runs: print_runs(runs, format_),
+        show=partial(print_runs, format_=format_),
         watch=lambda then: progress.Display(then=then),
     )
     return exit_code(runs)
 
 
 def repeating(name: str, names: Sequence[str]) -> str:
-    """What the user typed after `bench.py`, with the suite `name` alone where several `names` were
+    """What the user typed, with the suite `name` alone where several `names` were
     typed.
     """
     typed = sys.argv[1:]
@@ -102,10 +105,10 @@ def repeating(name: str, names: Sequence[str]) -> str:
     here = torchrun.place()
     if here and here.nodes > 1:
         launcher = ["--nnodes", str(here.nodes), "--nproc-per-node", str(here.local_world)]
-        return shlex.join(["torchrun", *launcher, "bench.py", *kept])
+        return shlex.join(["torchrun", *launcher, *program.after_torchrun(), *kept])
     if here and "--nproc" not in typed:
         kept += ["--nproc", str(here.world)]
-    return shlex.join(["python", "bench.py", *kept])
+    return shlex.join([*program.words(), *kept])
 
 
 def _announce(plan: "Plan") -> None:

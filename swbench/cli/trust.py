@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from swbench.cli.lazy import devices_here, doctor_checks, native, selftests, suite
-from swbench.cli.options import CommaList
+from swbench.cli.options import CommaList, results_option
 from swbench.cli.streams import tell
 from swbench.errors import OptionError
 
@@ -36,9 +36,7 @@ def _line(console: Console, verdict: str, name: str, rest: str) -> None:
     type=click.IntRange(1, 4096),
     help="The threads that are meant.  [default: the physical cores allowed]",
 )
-@click.option(
-    "--results", default="results", show_default=True, help="Folder that runs are written to."
-)
+@results_option
 def doctor(threads: int | None, results: str) -> int:
     """Say what this machine can measure, what would spoil it, and the fix for each."""
     console = Console(file=sys.stdout, highlight=False)

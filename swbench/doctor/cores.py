@@ -5,6 +5,7 @@ turbo, memory.
 from collections.abc import Mapping
 from typing import Any
 
+from swbench import program
 from swbench.doctor.check import BAD, OK, WARN, Check
 
 GIB = 1 << 30
@@ -153,7 +154,10 @@ def numa(found: Mapping[str, Any]) -> Check:
     if nodes <= 1:
         return Check("memory nodes", OK, "1")
     return Check(
-        "memory nodes", WARN, f"{nodes}", "numactl --cpunodebind=0 --membind=0 python bench.py …"
+        "memory nodes",
+        WARN,
+        f"{nodes}",
+        f"numactl --cpunodebind=0 --membind=0 {program.command()} …",
     )
 
 

@@ -98,7 +98,7 @@ OVERRULED = ("_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME
 """Endings of variables that workers get anew: the case's thread count, and waiting threads
 asleep.
 """
-PLACES = ("_DIR", "_HOME", "_PATH", "_IFNAME", "VISIBLE_DEVICES")
+PLACES = ("_DIR", "_HOME", "_PATH", "_IFNAME", "VISIBLE_DEVICES", "SWBENCH_RESULTS")
 """Endings of variables that say where things lie or which of several like cards is used; recorded,
 not compared.
 """

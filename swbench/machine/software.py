@@ -172,7 +172,7 @@ def code() -> dict[str, Any]:
 
     return {
         "version": __version__,
-        "commit": _git("rev-parse", "HEAD"),
+        "commit": _git("rev-parse", "HEAD") if _tracked() else None,
         "dirty": _dirty(),
         "sources": sources(),
     }
@@ -191,9 +191,7 @@ def sources(root: Path = PACKAGE_ROOT) -> str:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says about the checkout this package lies in; None outside one, or where its file is
-    not git's (an installed copy).
-    """
+    """What git says about the checkout this package lies in; None outside one."""
     try:
         done = subprocess.run(
             ["git", "-C", str(PACKAGE_ROOT), *arguments],
@@ -207,6 +205,15 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.strip()
 
 
+def _tracked() -> bool:
+    """Whether this package is git's. A copy in an environment may lie in a checkout of something
+    else.
+    """
+    return _git("ls-files", "--error-unmatch", "--", "__init__.py") is not None
+
+
 def _dirty() -> bool | None:
+    if not _tracked():
+        return None
     status = _git("status", "--porcelain", "--untracked-files=no", "--", ".")
     return None if status is None else bool(status)

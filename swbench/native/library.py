@@ -5,12 +5,10 @@ to this processor.
 import contextlib
 import ctypes
 import importlib.machinery
-import importlib.util
 import os
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 from swbench.native import sources
@@ -23,7 +21,8 @@ SWITCH = "SWBENCH_NATIVE"
 `generic`) asks for that one.
 """
 REMEDY = (
-    "install a C compiler and run `python setup.py build_ext --inplace` (or install swbench again)"
+    "install a C compiler and swbench again, with pip's --no-cache-dir, or in a checkout run "
+    "`python setup.py build_ext --inplace`"
 )
 
 _P, _L, _I = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
@@ -71,7 +70,7 @@ class Layer(ctypes.Structure):
     )
 
 
-class Whole(ctypes.Structure):
+class FusedLayer(ctypes.Structure):
     """`struct whole` of `src/whole.h`, where the fields are explained."""
 
     _fields_ = (
@@ -96,7 +95,7 @@ _SIGNATURES = {
     "sw_combine": (None, (_P, _P, _P, _I, _P, _P, _I, _P, *_SHAPE)),
     "sw_mix_and_solve": (_I, (ctypes.POINTER(Layer), _I)),
     "sw_small_gradients": (_I, (ctypes.POINTER(Layer), _I)),
-    "sw_room": (_L, (ctypes.POINTER(Whole),)),
+    "sw_workspace": (_L, (ctypes.POINTER(FusedLayer),)),
     "sw_forward": (_I, (*10 * (_P,), _I)),
     "sw_backward": (_I, (*9 * (_P,), _I)),
     "sw_inverse_sqrt": (None, (_P, _P, _P, _L, _I, _I)),
@@ -116,7 +115,7 @@ def _runtime() -> int | None:
     try:
         mapped = {
             line.split(maxsplit=5)[-1].strip()
-            for line in Path("/proc/self/maps").read_text().splitlines()
+            for line in os.fsdecode(Path("/proc/self/maps").read_bytes()).splitlines()
         }
     except OSError:
         mapped = {str(path) for path in (Path(torch.__file__).parent / "lib").glob("lib*omp*")}
@@ -144,7 +143,17 @@ def _of_this_python(path: Path) -> bool:
 
 @cache
 def load() -> ctypes.CDLL | str:
-    """The library, its functions typed, or why there is none, with a remedy."""
+    """The library, its functions typed, joined to torch's threads, or why there is none, with a
+    remedy.
+    """
+    library = _open()
+    if not isinstance(library, str):
+        library.sw_team_runtime(_runtime())
+    return library
+
+
+def _open() -> ctypes.CDLL | str:
+    """The library as it is without torch."""
     wanted = os.environ.get(SWITCH, "")
     if wanted == "off":
         return f"the native kernels are switched off by {SWITCH}=off"
@@ -169,34 +178,7 @@ def load() -> ctypes.CDLL | str:
             f"{SWITCH}={wanted}: this processor or this build has no such instruction set; "
             "leave it unset for the best"
         )
-    library.sw_team_runtime(_runtime())
     return library
-
-
-def module() -> ModuleType | None:
-    """The library as a module of Python; None where it was built without Python's headers, or for
-    another Python, which ctypes does not mind.
-    """
-    loaded = load()
-    if isinstance(loaded, str) or not _of_this_python(Path(loaded._name)):
-        return None
-    name = f"{__package__}._kernels"
-    loader = importlib.machinery.ExtensionFileLoader(name, loaded._name)
-    try:
-        return importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
-    except ImportError:
-        return None
-
-
-@cache
-def calls() -> type | None:
-    """`Call` of `src/calls.c`, which calls whole layers without ctypes; None where there is no
-    `module`, or torch is older than 2.10.
-    """
-    import torch
-
-    found = module()
-    return found.Call if found is not None and found.join(torch) else None
 
 
 def missing() -> str | None:
@@ -206,8 +188,8 @@ def missing() -> str | None:
 
 
 def facts() -> dict[str, str | None]:
-    """What bears on timings: the instruction set in use, the compiler, and what calls whole layers
-    (`C` or `ctypes`); or why the library is `missing`.
+    """What bears on timings: the instruction set in use, the compiler, and how layers are
+    called (`C` in older runs); or why the library is `missing`.
     """
     loaded = load()
     if isinstance(loaded, str):
@@ -215,8 +197,17 @@ def facts() -> dict[str, str | None]:
     return {
         "instructions": select(os.environ.get(SWITCH, "")),
         "compiler": loaded.sw_compiler().decode(),
-        "calls": "ctypes" if calls() is None else "C",
+        "calls": "ctypes",
     }
+
+
+def summary() -> str:
+    """The kernels in a few words, for `--version`. Does not import torch."""
+    found = _open()
+    if isinstance(found, str):
+        return f"no native kernels ({found})"
+    instructions = found.sw_select(os.environ.get(SWITCH, "").encode()).decode()
+    return f"native kernels {instructions} ({found.sw_compiler().decode()})"
 
 
 def reads(tensor: "Tensor") -> bool:

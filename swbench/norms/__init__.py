@@ -65,7 +65,7 @@ def build(
 def __getattr__(name: str):
     """Import `convert_sync_whitening` on first use, so that naming norms needs no torch."""
     if name == "convert_sync_whitening":
-        from swbench.norms.conversion import convert_sync_whitening
+        from swbench.norms.sync_convert import convert_sync_whitening
 
         return convert_sync_whitening
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from swbench import solvers
-from swbench.norms.auto import Row, measured
+from swbench.norms.solver_choice import Row, measured
 
 TABLE = Path(__file__).with_name("measured.csv")
 CANDIDATES = ("eigh", "polar", "polar-native", "polar-triton")

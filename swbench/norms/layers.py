@@ -2,24 +2,26 @@
 ICCV 2019).
 """
 
+from functools import lru_cache
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
 
 from swbench import solvers
 from swbench.norms import kernels as kernel_sets
-from swbench.norms.auto import choose
-from swbench.norms.kernels.base import abstract, concrete, dense, on_one_device, statistics_dtype
-from swbench.norms.ranks import Absent, Group, ranks_of
-from swbench.norms.ready import KINDS, Ready
+from swbench.norms.context import Call, Description, Given, Running
+from swbench.norms.distributed_statistics import Group, ranks_of
+from swbench.norms.kernels.backend import Backend
+from swbench.norms.kernels.pass_by_pass import Absent, PassBackend
 from swbench.norms.recipe import Recipe
-from swbench.norms.recorded import record
-from swbench.norms.whitening import Call, Running, Whitening
+from swbench.norms.solver_choice import AUTO, solver_for
+from swbench.norms.tensors import abstract, checked, statistics_dtype
+from swbench.norms.traced import record
 from swbench.solvers.base import Solver
 from swbench.solvers.tracing import tracing
 
-AUTO = "auto"
 SW_TYPES = {2: ("bw", "iw"), 3: ("bw", "iw", "ln"), 5: ("bw", "iw", "bn", "in", "ln")}
 """`sw_type` of the public code: 2 is SW^a, 5 is SW^b. Statistics in the order of the weights."""
 
@@ -47,7 +49,6 @@ class Whiten2d(nn.Module):
     """
 
     statistics: ClassVar[tuple[str, ...]]
-    _last: Ready | None = None  # of the class too, for layers pickled before there was one
 
     def __init__(
         self,
@@ -69,16 +70,12 @@ class Whiten2d(nn.Module):
                 f"choose a group size that divides {num_features}"
             )
         self.num_features, self.num_pergroup, self.momentum = num_features, num_pergroup, momentum
-        self._sizes = f"{num_features},{num_pergroup}"  # for `norms.operator`
+        self._sizes = f"{num_features},{num_pergroup}"  # for `Description`
         self.recipe = Recipe(statistics or self.statistics, num_pergroup, eps)
         self.solver, self.kernels, self.process_group = solver, kernels, process_group
         self.choice: tuple[str, str] | None = None
-        self._ready: dict[tuple, Ready] = {}
-        self._given: tuple[str, ...] = ("weight", "bias")
-        self._padding: tuple[None, ...] = (None, None)
-        self._solvers: dict[str, Solver] = {}
         if isinstance(solver, str) and solver != AUTO:
-            self._named(solver)
+            solvers.get(solver)  # which refuses one that is none
         if kernels != AUTO:
             kernel_sets.TABLE.check(kernels)
         groups = num_features // num_pergroup
@@ -92,125 +89,84 @@ class Whiten2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The whitened, scaled and shifted `x`, (N, C, H, W), in its dtype and layout. Raises
-        ValueError for any other shape.
+        ValueError for any other shape, of `x` or of the running statistics.
         """
-        if torch.compiler.is_compiling():
-            from swbench.norms import operator
+        compiled = torch.compiler.is_compiling()
+        if not compiled and tracing() is None:
+            return self.call_eagerly(x)
+        communicates = self.process_group is not None and self.training and self.recipe.uses_batch
+        if compiled:
+            if communicates or (self.process_group is not None and x.shape[0] == 0):
+                return over_ranks(self, x)
+            from swbench.norms import custom_ops  # which takes seconds: it loads the compiler
 
-            spread = self.process_group is not None and (
-                x.shape[0] == 0 or (self.training and self.recipe.uses_batch)
+            x = checked(x, self.num_features)
+            y, self.choice = custom_ops.whiten(self.described(), x, *self._tensors())
+            return y
+        if communicates:
+            raise RuntimeError(
+                "a whitening layer with a process group communicates in training, "
+                "which torch.jit.trace cannot record; trace it in eval mode"
             )
-            return (
-                operator.over_ranks(self, x) if spread else operator.whiten(self, self.checked(x))
-            )
-        if tracing() is not None:
-            return record(self, x)
-        return self.call_eagerly(x)
+        y, self.choice = record(self.described(), x, *self._tensors())
+        return y
 
-    def call_eagerly(self, x: Tensor, given: list[Tensor | None] | None = None) -> Tensor:
-        """The layer outside of any compiled graph, with its parameters or those `given`.
+    def call_eagerly(self, x: Tensor) -> Tensor:
+        """The layer outside of compiled graphs and traces."""
+        recipe, group = self.recipe, self.process_group
+        x = checked(x, self.num_features, group is not None)
+        if abstract(x):
+            x = x.clone()
+        parameters, running = self._tensors()
+        if running is not None:
+            self._check_shapes(running)
+        matrices = self.num_features // recipe.group * (x.shape[0] if recipe.uses_image else 1)
+        settings = (self.solver, self.kernels, recipe.group, matrices)
+        solver, backend, choice = (
+            _runs_on(*settings, x.dtype, x.device) if type(x) is Tensor else _found(*settings, x)
+        )
+        if self.choice != choice:  # an assignment to a module costs more than to compare
+            self.choice = choice
+        if group is None:
+            return backend.apply(Call(recipe, solver, running, self.training), x, parameters)
+        ranks = ranks_of(group) if running is not None and self.training else None
+        call = Call(recipe, solver, running, self.training, ranks)
+        if x.shape[0] == 0:
+            return Absent.apply(x, *parameters, call)
+        return PassBackend.apply(backend, call, x, parameters)
 
-        What one kind of call needs is found once, and kept until something it rests on changes.
-        """
-        parameters, buffers, last = self._parameters, self._buffers, self._last
-        if given is None:
-            # Not by attribute, which costs as much again as all of this; but a parametrised one is
-            # an attribute only.
-            given = [
-                parameters[name] if name in parameters else getattr(self, name)
-                for name in self._given
-            ]
-        settings = (
-            self.training,
+    def _tensors(self) -> tuple[Given, Running | None]:
+        """The parameters, and the running statistics with their momentum where there are any."""
+        parameters = (self.weight, self.bias, *self._logits())
+        if not self.recipe.uses_batch:
+            return parameters, None
+        return parameters, Running(self.running_mean, self.running_cov, self.momentum)
+
+    def _logits(self) -> tuple[Tensor | None, Tensor | None]:
+        """What the softmax makes weights of, for means and covariances."""
+        return None, None
+
+    def _check_shapes(self, running: Running) -> None:
+        group = self.num_pergroup
+        groups = self.num_features // group
+        for name, tensor, shape in (
+            ("running_mean", running.mean, (groups, group, 1)),
+            ("running_cov", running.cov, (groups, group, group)),
+        ):
+            if tensor.shape != shape:
+                raise ValueError(f"{name} must have the shape {shape}, not {tuple(tensor.shape)}")
+
+    def described(self) -> Description:
+        """The layer as it is now, without its tensors."""
+        return Description(
+            self.recipe,
+            self.num_features,
+            self._sizes,
             self.solver,
             self.kernels,
             self.momentum,
-            self.process_group,
-            self.recipe,
+            self.training,
         )
-        if (
-            last is not None
-            and settings == last.settings
-            and (last.running is None or last.running.is_of(buffers))
-        ):
-            y = last.again(x, *given, *self._padding)
-            if y is not None:
-                if self.choice is not last.choice:
-                    self.choice = last.choice
-                return y
-        kind = (x.shape, x.stride(), x.dtype, x.device, type(x), abstract(x), settings)
-        ready = self._ready.get(kind)
-        if ready is None or not ready.holds(buffers):
-            ready = self._prepare(x, kind)
-            if ready is None:
-                return self.call_eagerly(concrete(x).contiguous(), given)
-        last = None if ready.again is None else ready
-        if self._last is not last:  # an assignment to a module is many times as dear
-            self._last = last
-        if self.choice is not ready.choice:
-            self.choice = ready.choice
-        return ready.bound(x, *given, *self._padding)
-
-    def _prepare(self, x: Tensor, kind: tuple) -> Ready | None:
-        """What calls with such an `x` need; None where its layout needs a copy first.
-
-        Raises ValueError for a wrong shape, of `x` or of the running statistics, RuntimeError where
-        not all is on one device.
-        """
-        if self.checked(x) is not x or abstract(x):
-            return None
-        if self.recipe.uses_batch:
-            groups, group = self.num_features // self.num_pergroup, self.num_pergroup
-            for name, shape in (
-                ("running_mean", (groups, group, 1)),
-                ("running_cov", (groups, group, group)),
-            ):
-                if getattr(self, name).shape != shape:
-                    raise ValueError(
-                        f"{name} must have the shape {shape}, not "
-                        f"{tuple(getattr(self, name).shape)}"
-                    )
-        on_one_device(x, (*(getattr(self, name) for name in self._given), *self._buffers.values()))
-        running = (
-            Running(self.running_mean, self.running_cov, self.momentum)
-            if self.recipe.uses_batch
-            else None
-        )
-        ranks = ranks_of(self.process_group) if running is not None and self.training else None
-        (solver, spec), kernels = self.solver_for(x), kernel_sets.kernels_for(x, self.kernels)
-        call = Call(self.recipe, solver, kernels, running, self.training, ranks)
-        choice, laid = (spec, kernels.name), None if running is None else running.laid
-        # never kept, for ranks may come and go; what a kernel set does in one piece leaves them no
-        # place to join
-        if self.process_group is not None:
-            function = Absent if x.shape[0] == 0 else Whitening
-            return Ready(
-                lambda *given: function.apply(*given, call), None, running, laid, choice, kind[-1]
-            )
-        bound = kernels.bind(call, x)
-        ready = Ready(bound, getattr(bound, "again", None), running, laid, choice, kind[-1])
-        if len(self._ready) >= KINDS:
-            self._ready.clear()
-        self._ready[kind] = ready
-        return ready
-
-    def checked(self, x: Tensor) -> Tensor:
-        """`x`, dense. Raises ValueError for a shape that no layer of this kind takes."""
-        if x.dim() != 4 or x.shape[1] != self.num_features:
-            raise ValueError(
-                f"expected an input of shape (N, {self.num_features}, H, W), not {tuple(x.shape)}"
-            )
-        if x.numel() == 0 and not (x.shape[0] == 0 and self.process_group is not None):
-            raise ValueError(
-                f"an input of shape {tuple(x.shape)} holds no pixels to take statistics from"
-            )
-        return dense(x)
-
-    def __getstate__(self) -> dict:
-        """What is pickled and copied: all but what was made ready for calls, which holds
-        addresses.
-        """
-        return self.__dict__ | {"_ready": {}, "_last": None}
 
     @property
     def chosen(self) -> dict[str, str]:
@@ -248,31 +204,38 @@ class Whiten2d(nn.Module):
             f"eps={self.recipe.eps}, momentum={self.momentum}, affine={affine}"
         )
 
-    def _logits(self) -> tuple[Tensor | None, Tensor | None]:
-        """What the weights of means and of covariances are the softmax of; None where a layer mixes
-        nothing.
-        """
-        return tuple(getattr(self, name) for name in self._given[2:]) or (None, None)
 
-    def _named(self, spec: str) -> Solver:
-        if spec not in self._solvers:
-            self._solvers[spec] = solvers.get(spec)
-        return self._solvers[spec]
+@torch.compiler.disable
+def over_ranks(layer: Whiten2d, x: Tensor) -> Tensor:
+    """`layer` at `x` where other processes take part: between two graphs, for they cannot be
+    compiled together.
+    """
+    return layer.call_eagerly(x)
 
-    def solver_for(self, x: Tensor) -> tuple[Solver, str]:
-        """The solver for an input like `x`, and what it is called."""
-        spec = self.solver
-        if isinstance(spec, Solver):
-            return spec, spec.name
-        if spec == AUTO:
-            images = x.shape[0] if self.recipe.uses_image else 1
-            spec = choose(
-                x.device,
-                self.num_pergroup,
-                images * (self.num_features // self.num_pergroup),
-                statistics_dtype(x),
-            )
-        return self._named(spec), spec
+
+RunsOn = tuple[Solver, Backend, tuple[str, str]]
+"""A solver, a backend, and their names."""
+
+
+@lru_cache(maxsize=4096)
+def _runs_on(
+    solver: str | Solver,
+    kernels: str,
+    group: int,
+    matrices: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> RunsOn:
+    """What a layer runs on for plain tensors of `dtype` on `device`."""
+    with _disable_current_modes():  # a fake tensor would not be taken by kernels
+        like = torch.empty(0, dtype=dtype, device=device)
+        return _found(solver, kernels, group, matrices, like)
+
+
+def _found(solver: str | Solver, kernels: str, group: int, matrices: int, x: Tensor) -> RunsOn:
+    found, name = solver_for(solver, group, matrices, statistics_dtype(x), x.device)
+    backend = kernel_sets.kernels_for(x, kernels)
+    return found, backend, (name, backend.name)
 
 
 class BatchWhiten2d(Whiten2d):
@@ -333,15 +296,10 @@ class SwitchWhiten2d(Whiten2d):
         self.register_parameter(
             "sw_var_weight", None if tie_weight else nn.Parameter(torch.ones(count))
         )
-        self._given, self._padding = (
-            (
-                "weight",
-                "bias",
-                "sw_mean_weight",
-                "sw_mean_weight" if tie_weight else "sw_var_weight",
-            ),
-            (),
-        )
+
+    def _logits(self) -> tuple[Tensor, Tensor]:
+        mean = self.sw_mean_weight
+        return mean, mean if self.tie_weight else self.sw_var_weight
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, sw_type={self.sw_type}, tie_weight={self.tie_weight}"

@@ -63,3 +63,23 @@ def merge_parts(count: Tensor, mean: Tensor, cov: Tensor) -> tuple[Tensor, Tenso
         apart.transpose(0, 1),
     )
     return reference[0] + centre, batch_cov
+
+
+def update_running(
+    running_mean: Tensor,
+    running_cov: Tensor,
+    momentum: float,
+    mean: Tensor,
+    cov: Tensor,
+    counted: Tensor | None = None,
+) -> None:
+    """Move running statistics, (g, G, 1) and (g, G, G), in place towards those of a batch, (g, G)
+    and (g, G, G), keeping the share `momentum` of the old value. Where `counted` () is false the
+    batch was empty, and nothing moves.
+    """
+    fresh = 1 - momentum
+    for buffer, value in ((running_mean, mean.unsqueeze(-1)), (running_cov, cov)):
+        buffer.lerp_(
+            value.to(buffer.dtype),
+            fresh if counted is None else counted.to(buffer.dtype) * fresh,
+        )

@@ -1,8 +1,11 @@
-"""Peak memory of one call, as torch's allocator sees it."""
+"""Memory: the peak of one call as torch's allocator sees it, and a device that ran out of it."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import torch
+
+from swbench.clock.events import Gpu
 
 
 def peak_allocated(call: Callable[[], object]) -> int | None:
@@ -30,3 +33,18 @@ def peak_allocated(call: Callable[[], object]) -> int | None:
         held += change
         peak = max(peak, held)
     return peak if changes else None
+
+
+@contextlib.contextmanager
+def told(gpu: Gpu | None) -> Iterator[None]:
+    """Turns torch's out-of-memory error into a MemoryError with the peak of this process and the
+    memory of the device, in GiB.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as problem:
+        if gpu is None:
+            raise
+        peak, total = (size / (1 << 30) for size in gpu.memory())
+        wanted = " ".join(str(problem).split()).partition(" GPU ")[0][:200]
+        raise MemoryError(f"peak {peak:.2f} GiB of {total:.2f} GiB; {wanted}") from None

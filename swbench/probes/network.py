@@ -13,8 +13,7 @@ from swbench.clock import EventStopwatch, Gpu, Stopwatch, stopwatch_for
 from swbench.models.outputs import floating
 from swbench.probes import modes, steady
 from swbench.probes.card import Card, card_of
-from swbench.probes.exhaustion import told
-from swbench.probes.memory import peak_allocated
+from swbench.probes.memory import peak_allocated, told
 from swbench.probes.precision import arrange, element_type
 from swbench.probes.spread import Spread
 from swbench.probes.subject import inputs_of, network_of

@@ -8,7 +8,7 @@ from swbench import solvers
 from swbench.case import SolverCase
 from swbench.clock import Gpu, Stopwatch, stopwatch_for
 from swbench.probes.accuracy import accuracy
-from swbench.probes.exhaustion import told
+from swbench.probes.memory import told
 from swbench.probes.modes import refuse_waiting
 from swbench.probes.precision import arrange
 from swbench.probes.windows import Windows

@@ -13,8 +13,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from swbench.case import Case, device_kind
 from swbench.norms.communication import traffic
-from swbench.norms.conversion import convert_sync_whitening
 from swbench.norms.layers import Whiten2d
+from swbench.norms.sync_convert import convert_sync_whitening
 from swbench.probes import communication
 from swbench.probes.workload import Unsupported
 from swbench.result import Measurement

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.profiler import record_function
 
-from swbench.norms.kernels.base import Kernels
+from swbench.norms.kernels.passes import Passes
 from swbench.norms.layers import Whiten2d
 from swbench.profile import operators
 from swbench.profile.types import CONV, NORM, OTHER
@@ -69,7 +69,7 @@ def marked(model: nn.Module) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for path, module in rows(model).items():
             _mark_module(stack, module, LAYER + path)
-        for contract, methods in ((Kernels, _KERNELS), (Solver, _SOLVERS)):
+        for contract, methods in ((Passes, _KERNELS), (Solver, _SOLVERS)):
             for cls in (contract, *_descendants(contract)):
                 for method in methods.keys() & vars(cls).keys():
                     original = vars(cls)[method]

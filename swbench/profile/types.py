@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from swbench import program
 from swbench.case import Case, case_from_json
 from swbench.errors import SchemaTooNew, StoreDamaged
 
@@ -183,7 +184,7 @@ class Profile:
         """
         if not isinstance(data, dict) or data.get("kind") != "profile":
             raise StoreDamaged(
-                "this is not a profile; `bench.py profile SUITE --only ROW` writes one"
+                f"this is not a profile; `{program.command()} profile SUITE --only ROW` writes one"
             )
         if data["schema"] > SCHEMA:
             raise SchemaTooNew(

@@ -15,7 +15,7 @@ def main() -> None:
     `profile`, or `status` and `detail`.
     """
     request = json.load(sys.stdin)
-    Path(request["out"]).write_text(json.dumps(answer(request)))
+    Path(request["out"]).write_text(json.dumps(answer(request)), encoding="utf-8")
 
 
 def answer(request: dict) -> dict:

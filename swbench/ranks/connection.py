@@ -3,10 +3,11 @@ is gone, so neither side needs a heartbeat of its own.
 """
 
 import json
-import select
+import math
 import socket
 import struct
 import time
+from multiprocessing.connection import wait
 from typing import Any
 
 LONGEST_LINE = 16 * 2**20
@@ -74,13 +75,9 @@ class Link:
 
     def wait(self, timeout_s: float | None = None) -> dict[str, Any] | None:
         """The next message; None after `timeout_s`. Raises Lost."""
-        poll, until = select.poll(), None if timeout_s is None else time.monotonic() + timeout_s
-        poll.register(self, select.POLLIN)
-        while (message := self.take()) is None:
-            left_s = None if until is None else until - time.monotonic()
-            if left_s is not None and left_s <= 0:
-                return None
-            poll.poll(None if left_s is None else left_s * 1000 + 1)
+        until = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        while (message := self.take()) is None and (left_s := until - time.monotonic()) > 0:
+            wait([self], None if timeout_s is None else left_s)
         return message
 
     def gone(self) -> str:

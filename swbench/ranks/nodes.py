@@ -14,7 +14,6 @@ from typing import Any
 from swbench.errors import NodeLost, UnlikeEnvironments
 from swbench.machine.environment import unlike
 from swbench.plugins import Plugin, digests, to_json
-from swbench.ranks.acceptor import Doorway
 from swbench.ranks.connection import Link, Lost
 from swbench.ranks.rendezvous import JOIN_S, Meeting
 from swbench.store.files import write_whole
@@ -46,9 +45,7 @@ class Nodes:
         does not come.
         """
         meeting = Meeting(environ)  # which holds the store where torchrun does not
-        server, host, word = meeting.listen()
-        with server:
-            here = Doorway(server).let_in(word, range(1, count), time.monotonic() + JOIN_S)
+        host, here = meeting.gather(range(1, count), time.monotonic() + JOIN_S)
         links, hellos = (
             {node: link for node, (link, _) in here.items()},
             {node: hello for node, (_, hello) in here.items()},

@@ -270,7 +270,7 @@ def _leave(status: str, detail: str) -> None:
                 "extraInfo": {"py_callstack": "", "timestamp": str(int(time.time()))},
             }
         }
-        with open(path, "w") as file:
+        with open(path, "w", encoding="utf-8") as file:
             json.dump(report, file)
     sys.stderr.write(f"{detail}\n")
     sys.stderr.flush()

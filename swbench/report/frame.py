@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import pandas
 
 
-def load_run(path: str | os.PathLike) -> pandas.DataFrame:
+def load_run(path: str | os.PathLike[str]) -> pandas.DataFrame:
     """Every sample of a stored run, one row a sample; `path` is the run's folder.
 
     Columns are those of the long CSV: what the case is, replicate, attempt and round, `metric`,
@@ -23,7 +23,8 @@ def load_run(path: str | os.PathLike) -> pandas.DataFrame:
     from swbench.store import load
 
     rows = [
-        (*case, *place, *sample, *outcome) for case, place, sample, outcome in samples(load(path))
+        (*case, *place, *sample, *outcome)
+        for case, place, sample, outcome in samples(load(os.fspath(path)))
     ]
     frame = pandas.DataFrame.from_records(rows, columns=list(COLUMNS))
     whole = [

@@ -6,11 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from swbench.case import BASELINE
+from swbench.case import BASELINE, device_kind
 from swbench.formatting import status_words
 from swbench.report.columns import SPANS
 from swbench.report.measured import Measured, Timing
-from swbench.report.settings import device_kind
 from swbench.report.table import Cell
 from swbench.result import FORWARD, FORWARD_BACKWARD, OK
 

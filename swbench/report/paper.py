@@ -3,15 +3,9 @@
 import csv
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from importlib.resources.abc import Traversable
 
-PLACES = (
-    Path(__file__).resolve().parents[2] / "results" / "paper",
-    Path("results") / "paper",
-)
-"""Where the tables lie: beside the package in a checkout, else in the working directory's own
-`results`.
-"""
+from swbench import shipped
 
 TIMES = ("cpu_f_s", "cpu_fb_s", "gpu_f_s", "gpu_fb_s")
 
@@ -78,8 +72,8 @@ class PaperTable:
         return setting is not None and tuple(image) == setting["image"]
 
 
-def _read(path: Path) -> PaperTable:
-    with path.open(encoding="utf-8", newline="") as lines:
+def _read(name: str, path: Traversable) -> PaperTable:
+    with path.open("r", encoding="utf-8", newline="") as lines:
         rows = tuple(
             PaperRow(
                 line["model"],
@@ -89,18 +83,14 @@ def _read(path: Path) -> PaperTable:
             )
             for line in csv.DictReader(lines)
         )
-    return PaperTable(path.stem, rows)
+    return PaperTable(name, rows)
 
 
 @cache
 def paper_table(name: str) -> PaperTable | None:
-    """The supplement's table called `name` (`table1`, `table2`); None where the file is not at
-    hand, as in an installation without a checkout.
+    """The supplement's table called `name` (`table1`, `table2`); None where there is no such
+    table.
     """
     if name not in SETTINGS:  # a suite names its table; the name must not reach other files
         return None
-    for place in PLACES:
-        path = place / f"{name}.csv"
-        if path.is_file():
-            return _read(path)
-    return None
+    return _read(name, shipped.folder("paper").joinpath(f"{name}.csv"))

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from swbench.case import BASELINE, Case
+from swbench.case import BASELINE, Case, device_kind
 from swbench.report import notes
 from swbench.report.columns import NETWORK_COLUMNS, PASSES, SLOTS, SPANS, panels
 from swbench.report.measured import Measured, MeasuredRun, is_control
@@ -18,7 +18,7 @@ from swbench.report.network_cells import (
     timing_cells,
 )
 from swbench.report.paper import HARDWARE, PaperTable
-from swbench.report.settings import DEVICES, Frame, Pairing, Setting, device_kind, pairings
+from swbench.report.settings import DEVICES, Frame, Pairing, Setting, pairings
 from swbench.report.table import Cell, Row, Section, Table
 from swbench.result import OK
 

@@ -6,11 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from swbench.case import BASELINE, SolverCase
+from swbench.case import BASELINE, SolverCase, device_kind
 from swbench.formatting import number, status_words
 from swbench.report import notes
 from swbench.report.measured import Measured, MeasuredRun, Timing, is_control
-from swbench.report.settings import device_kind
 from swbench.report.table import Cell, Column, Panel, Row, Section, Table
 from swbench.result import FORWARD, FORWARD_BACKWARD, OK
 from swbench.stats.verdict import UNSTABLE

@@ -3,8 +3,7 @@ and the worker inside it.
 """
 
 from swbench.run.executor import Executor, SubprocessExecutor
-from swbench.run.interruption import Interrupted
-from swbench.run.scheduler import RunStatus, run
+from swbench.run.scheduler import Interrupted, RunStatus, run
 from swbench.worker.job import Ending, Job
 
 __all__ = ["Ending", "Executor", "Interrupted", "Job", "RunStatus", "SubprocessExecutor", "run"]

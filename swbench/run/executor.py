@@ -109,12 +109,8 @@ class SubprocessExecutor:
                     return _died(worker, job, kills)
                 message = decode(line, job)
             except (Garbage, ValueError) as problem:
-                case, stage, _ = worker.page.read()
-                said = (
-                    f"the worker wrote what is no message while {stage} "
-                    f"({str(problem)[:200] or 'bytes without end'}); it was ended"
-                )
-                return Ending(ok=False, culprit=case, status=CRASHED, detail=said + _see(job))
+                said = f" ({str(problem)[:200] or 'bytes without end'}); it was ended{_see(job)}"
+                return _failed(worker, CRASHED, "the worker wrote what is no message", said)
             on_message(message)
             worker.acknowledge()
             if isinstance(message, End | Again):
@@ -149,63 +145,40 @@ def _left(worker: WorkerProcess, limit_s: float) -> float:
     return (max(limit_s, _START_S) if stage == "starting" else limit_s) - running_s
 
 
-def _timed_out(worker: WorkerProcess, job: Job, limit_s: float) -> Ending:
+def _failed(worker: WorkerProcess, status: str, what: str, more: str = "") -> Ending:
+    """An ending for which the case that was running is to blame: what happened, at which stage."""
     case, stage, _ = worker.page.read()
+    return Ending(ok=False, culprit=case, status=status, detail=f"{what} while {stage}{more}")
+
+
+def _timed_out(worker: WorkerProcess, job: Job, limit_s: float) -> Ending:
+    what = f"over the limit of {limit_s:g} s"
+    ending = _failed(worker, TIMED_OUT, what, f"; stacks in logs/{job.log}")
     # its fault handler writes every thread's stack to the log, then it dies
     worker.signal(signal.SIGABRT)
     worker.wait(_DUMP_S)
-    return Ending(
-        ok=False,
-        culprit=case,
-        status=TIMED_OUT,
-        detail=(f"over the limit of {limit_s:g} s while {stage}; stacks in logs/{job.log}"),
-    )
+    return ending
 
 
 def _died(worker: WorkerProcess, job: Job, kills: int) -> Ending:
-    case, stage, _ = worker.page.read()
     code = worker.wait(_EXIT_S)
     if code is None:
-        return Ending(
-            ok=False,
-            culprit=case,
-            status=CRASHED,
-            detail=(
-                f"the worker closed its pipe while {stage} and went on; it was ended{_see(job)}"
-            ),
-        )
+        went_on = f" and went on; it was ended{_see(job)}"
+        return _failed(worker, CRASHED, "the worker closed its pipe", went_on)
     if code == -signal.SIGKILL and death.out_of_memory_kills() > kills:
-        return Ending(
-            ok=False, culprit=case, status=OUT_OF_MEMORY, detail=f"{_BY_KERNEL} while {stage}"
-        )
+        return _failed(worker, OUT_OF_MEMORY, _BY_KERNEL)
     last = "" if code < 0 and job.world == 1 else _in_brackets(death.last_words(worker.log))
-    return Ending(
-        ok=False,
-        culprit=case,
-        status=_status(code),
-        detail=f"{death.how(code)} while {stage}{last}{_see(job)}",
-    )
+    return _failed(worker, _status(code), death.how(code), last + _see(job))
 
 
 def _failed_there(worker: WorkerProcess, job: Job, report: Mapping[str, Any]) -> Ending:
     """As `_died`, of the ranks of another node."""
-    case, stage, _ = worker.page.read()
     code, node = int(report["code"]), report["node"]
     if report.get("no_memory"):
-        return Ending(
-            ok=False,
-            culprit=case,
-            status=OUT_OF_MEMORY,
-            detail=f"{_BY_KERNEL} on node {node} while {stage}",
-        )
+        return _failed(worker, OUT_OF_MEMORY, f"{_BY_KERNEL} on node {node}")
     said = _in_brackets(f"node {node}: {report.get('said') or 'no word'}")
     log = Path(job.log).with_suffix(f".node{node}.log")
-    return Ending(
-        ok=False,
-        culprit=case,
-        status=_status(code),
-        detail=f"{death.how(code)} while {stage}{said}; see logs/{log}",
-    )
+    return _failed(worker, _status(code), death.how(code), f"{said}; see logs/{log}")
 
 
 _BY_KERNEL = "killed by the kernel, which was out of memory,"

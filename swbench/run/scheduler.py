@@ -4,10 +4,12 @@ something of everything and drift spreads.
 
 import dataclasses
 import itertools
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from swbench.errors import SwbenchError
 from swbench.plan import Group, Plan
 from swbench.result import (
     BUDGET_SPENT,
@@ -22,7 +24,6 @@ from swbench.result import (
 )
 from swbench.run import events
 from swbench.run.executor import Executor
-from swbench.run.interruption import Interrupted
 from swbench.run.replicate import Replicate
 from swbench.stats.intervals import Pair
 from swbench.stats.samples import pairs_of
@@ -35,17 +36,35 @@ this is worth a word. Heuristic.
 """
 
 
+class Interrupted(SwbenchError):
+    """The run was stopped by Ctrl-C or a signal; what was measured is readable. `exit_code` is 128
+    + the signal: 130 for Ctrl-C, 143 for SIGTERM.
+    """
+
+    exit_code = 128 + signal.SIGINT
+
+    @classmethod
+    def after(cls, problem: KeyboardInterrupt, writer: RunWriter) -> "Interrupted":
+        """The run of `writer` was stopped by `problem`, which names its signal in `number` where it
+        was not Ctrl-C.
+        """
+        number = getattr(problem, "number", signal.SIGINT)
+        by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
+        kept = (
+            f"{len(writer.results)} finished cells are kept in {writer.path}; the same "
+            "command with --resume goes on from there"
+        )
+        found = cls(f"interrupted{by}: {kept}")
+        found.exit_code = 128 + number
+        return found
+
+
 @dataclass(frozen=True)
 class RunStatus:
     """How a run ended: why it stopped, and how many of its cells failed."""
 
     reason: str
     failed: int
-
-    @property
-    def exit_code(self) -> int:
-        """3 where a cell ended out of memory, crashed or timed out; else 0."""
-        return 3 if self.failed else 0
 
 
 def run(

@@ -10,16 +10,13 @@ from swbench.result import CPU_TIME, FORWARD, FORWARD_BACKWARD, Round
 from swbench.selftest import gpu, judging, plans
 from swbench.selftest import simulation as replay
 from swbench.selftest.judging import FAILED, INCONCLUSIVE, PASSED, SKIPPED, Outcome, overall
-from swbench.selftest.measuring import Broken, measure
+from swbench.selftest.measuring import Measure, judged, measure
 from swbench.selftest.workloads import TRUTH
 from swbench.stats.intervals import log_ratio
 from swbench.stats.samples import noise_floor, pairs
 from swbench.stats.stopping import Stopping
 
 __all__ = ["FAILED", "INCONCLUSIVE", "PASSED", "SKIPPED", "Outcome", "overall", "selftest"]
-
-Measure = Callable[[Plan, str], Sequence[Round]]
-"""(plan, workload target) -> the rounds that the engine measured."""
 
 
 def selftest(
@@ -53,16 +50,11 @@ def selftest(
 def _on_the_cpu(long: bool, measure: Measure) -> Iterator[Outcome]:
     """Everything that asks nothing of a GPU."""
     yield from replays(1000 if long else 200, long)
-    for name, plan, target, judge in (
+    checks = (
         ("spins", plans.spins(), plans.SPIN_TARGET, judge_spins),
         ("delays", plans.delays(), plans.DELAY_TARGET, judge_delays),
-    ):
-        try:
-            rounds = measure(plan, target)
-        except Broken as problem:
-            yield Outcome(name, FAILED, str(problem), "the engine measures every cell")
-        else:
-            yield from judge(plan, rounds)
+    )
+    yield from judged(measure, checks)
 
 
 def replays(runs: int, long: bool) -> Iterator[Outcome]:

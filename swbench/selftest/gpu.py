@@ -4,14 +4,14 @@ do_bench, A/A, and delays of known size.
 
 import math
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from swbench.case import BASELINE, Case
 from swbench.plan import Group, Plan, Protocol
 from swbench.result import FORWARD, FORWARD_BACKWARD, Round
 from swbench.selftest import judging, plans
 from swbench.selftest.judging import FAILED, INCONCLUSIVE, PASSED, SKIPPED, Outcome
-from swbench.selftest.measuring import Broken
+from swbench.selftest.measuring import Measure, judged
 from swbench.selftest.workloads import TRUTH
 from swbench.stats.intervals import Interval, log_ratio
 from swbench.stats.samples import noise_floor, pairs
@@ -32,8 +32,6 @@ CALM = (
     "PERFORMANCE,CLOCK`), then run it again"
 )
 
-Measure = Callable[[Plan, str], Sequence[Round]]
-
 
 def missing() -> str:
     """Why nothing can be checked on a GPU here; empty where it can."""
@@ -51,22 +49,16 @@ def missing() -> str:
 
 def checks(measure: Measure, device: str = "cuda") -> Iterator[Outcome]:
     """The outcomes, each as soon as it is known; about a minute."""
-    for name, plan, target, judge in (
-        ("GPU clock", _alone(device, f"cycles={CYCLES}", rounds=20), "CycleWorkload", judge_cycles),
+    clock = _alone(device, f"cycles={CYCLES}", rounds=20)
+    product = _alone(device, f"side={SIDE}", rounds=3, warmup_s=0.0)
+    yield from judged(
+        measure,
         (
-            "GPU against do_bench",
-            _alone(device, f"side={SIDE}", rounds=3, warmup_s=0.0),
-            "ProductWorkload",
-            judge_product,
+            ("GPU clock", clock, f"{ROOM}CycleWorkload", judge_cycles),
+            ("GPU against do_bench", product, f"{ROOM}ProductWorkload", judge_product),
+            ("GPU delays", delays(device), f"{ROOM}DelayedGpuWorkload", judge_delays),
         ),
-        ("GPU delays", delays(device), "DelayedGpuWorkload", judge_delays),
-    ):
-        try:
-            rounds = measure(plan, ROOM + target)
-        except Broken as problem:
-            yield Outcome(name, FAILED, str(problem), "the engine measures every cell")
-        else:
-            yield from judge(plan, rounds)
+    )
 
 
 def _alone(device: str, known: str, rounds: int, warmup_s: float = 0.5) -> Plan:

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from swbench import program
 from swbench.result import FORWARD, FORWARD_BACKWARD, Round
 from swbench.selftest.simulation import Coverage
 from swbench.stats.intervals import Interval
@@ -36,8 +37,8 @@ told from one of 4.5 %.
 """
 
 CALM = (
-    "end other programs or wait until they are done, then run it again; `python bench.py "
-    "doctor` names what is in the way"
+    "end other programs or wait until they are done, then run it again; "
+    f"`{program.command()} doctor` names what is in the way"
 )
 
 SPIN_SHARE, SPIN_S = 0.002, 20e-6

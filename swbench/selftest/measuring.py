@@ -1,13 +1,19 @@
 """Self-test plans through the real engine, in a results folder that is thrown away."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from swbench.plan import Plan
 from swbench.result import OK, Round
 from swbench.run import SubprocessExecutor, run
+from swbench.selftest.judging import FAILED, Outcome
 from swbench.store import RunWriter, load
+
+Measure = Callable[[Plan, str], Sequence[Round]]
+"""(plan, workload target) -> the rounds that the engine measured."""
+
+Judge = Callable[[Plan, Sequence[Round]], Iterable[Outcome]]
 
 
 class Broken(Exception):
@@ -34,6 +40,19 @@ def measure(plan: Plan, target: str) -> Sequence[Round]:
                 f"{failed.detail}{_log(writer.path / 'logs')}"
             )
         return stored.rounds
+
+
+def judged(measure: Measure, checks: Iterable[tuple[str, Plan, str, Judge]]) -> Iterator[Outcome]:
+    """The outcomes of `checks` (name, plan, workload target, judge); what the engine could not
+    measure has failed.
+    """
+    for name, plan, target, judge in checks:
+        try:
+            rounds = measure(plan, target)
+        except Broken as problem:
+            yield Outcome(name, FAILED, str(problem), "the engine measures every cell")
+        else:
+            yield from judge(plan, rounds)
 
 
 def _log(folder: Path) -> str:

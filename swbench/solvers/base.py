@@ -65,17 +65,17 @@ class Solver(ABC):
         """
         return 5.0 * max(kappa, 10.0) * 6e-8 * group**0.5 + 2e-6
 
-    def available(self, device: str) -> str | None:
+    def available(self, device: str | torch.device) -> str | None:
         """Why this solver cannot run on `device` (`cpu`, `cuda`) here, as a remedy; None if it
         can.
         """
-        if device.startswith("cuda") and not torch.cuda.is_available():
+        if str(device).startswith("cuda") and not torch.cuda.is_available():
             return "no CUDA device is visible to torch here; use --device cpu"
         return None
 
-    def fits(self, group: int, dtype: str) -> bool:
+    def fits(self, group: int, dtype: str | torch.dtype) -> bool:
         """Whether the method itself takes matrices of `group`×`group` in `dtype` (`float32`,
-        `float64`), on whatever device it is `available`.
+        `torch.float64`), on whatever device it is `available`.
 
         What does not fit is refused, or handed to another method where the class says so; nobody
         should time or choose it under this name.
@@ -100,10 +100,10 @@ class Solver(ABC):
             raise ValueError(
                 f"a solver needs square matrices of shape (B, G, G), not {tuple(cov.shape)}"
             )
-        if str(cov.dtype).removeprefix("torch.") not in self.dtypes:
+        if dtype_name(cov.dtype) not in self.dtypes:
             raise ValueError(
                 f"solver {self.name!r} takes {' and '.join(self.dtypes)}, not "
-                f"{str(cov.dtype).removeprefix('torch.')}"
+                f"{dtype_name(cov.dtype)}"
             )
         flat = cov.reshape(cov.shape[:-2].numel(), *cov.shape[-2:])
         return _InverseSqrt.apply(flat, self).reshape(cov.shape)
@@ -136,6 +136,11 @@ def isolate(cov: Tensor) -> tuple[Tensor, Tensor]:
     good = torch.isfinite(cov.sum((-2, -1), keepdim=True))
     eye = torch.eye(cov.shape[-1], dtype=cov.dtype, device=cov.device)
     return torch.where(good, symmetric(cov), eye), good
+
+
+def dtype_name(dtype: str | torch.dtype) -> str:
+    """`float32`, of `torch.float32` as of `float32`."""
+    return str(dtype).removeprefix("torch.")
 
 
 def symmetric(matrix: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from swbench.solvers.base import Saved, Solver, isolate, symmetric
-from swbench.solvers.factor import cholesky_factor
+from swbench.solvers.cholesky_factor import cholesky_factor
 
 
 @dataclass(frozen=True, kw_only=True)

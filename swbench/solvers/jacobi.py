@@ -9,8 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from swbench.solvers.factor import cholesky_factor
-from swbench.solvers.kept import outside_of_capture
+from swbench.solvers.cholesky_factor import cholesky_factor
+from swbench.solvers.cuda_capture import outside_of_capture
 from swbench.solvers.spectral_solver import SpectralSolver
 
 HOST = torch.device("cpu")

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from swbench.solvers.base import Saved, one_of
+from swbench.solvers.base import Saved, dtype_name, one_of
 from swbench.solvers.jacobi import Jacobi, sweeps_needed
 from swbench.solvers.polar_triton import PRECISIONS, product_precision
 from swbench.solvers.triton_kernels import TILE_LIMIT, missing
@@ -39,11 +39,11 @@ class JacobiTriton(Jacobi):
         )
         return w, (lam, d)
 
-    def fits(self, group: int, dtype: str) -> bool:
-        return group <= TILE_LIMIT and dtype in self.dtypes
+    def fits(self, group: int, dtype: str | torch.dtype) -> bool:
+        return group <= TILE_LIMIT and dtype_name(dtype) in self.dtypes
 
     def in_torch(self) -> Jacobi:
         return Jacobi(**{field.name: getattr(self, field.name) for field in fields(Jacobi)})
 
-    def available(self, device: str) -> str | None:
+    def available(self, device: str | torch.device) -> str | None:
         return super().available(device) or missing(device)

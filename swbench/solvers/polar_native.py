@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from swbench.native import library
-from swbench.solvers.base import Saved, Solver
+from swbench.solvers.base import Saved, Solver, dtype_name
 from swbench.solvers.polar import Polar
 
 ELSEWHERE = Polar()
@@ -34,8 +34,8 @@ class PolarNative(Solver):
         "eq. 6.35, with minimax quintics"
     )
 
-    def fits(self, group: int, dtype: str) -> bool:
-        return group <= library.MAX_GROUP and dtype == "float32"
+    def fits(self, group: int, dtype: str | torch.dtype) -> bool:
+        return group <= library.MAX_GROUP and dtype_name(dtype) == "float32"
 
     def forward(self, cov: Tensor) -> tuple[Tensor, Saved]:
         if (
@@ -76,7 +76,7 @@ class PolarNative(Solver):
         """
         return 24 * 2.0 * group**3
 
-    def available(self, device: str) -> str | None:
-        if not device.startswith("cpu"):
+    def available(self, device: str | torch.device) -> str | None:
+        if not str(device).startswith("cpu"):
             return f"polar-native runs on a CPU, not on {device}: use polar"
         return library.missing()

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from swbench.solvers.base import Saved, one_of
+from swbench.solvers.base import Saved, dtype_name, one_of
 from swbench.solvers.iterative import AUTOGRAD, quintics
 from swbench.solvers.polar import Polar
 from swbench.solvers.triton_kernels import TILE_LIMIT, missing, tile_of
@@ -66,11 +66,11 @@ class PolarTriton(Polar):
             w, grad_w, quintics(torch.float32), product_precision(self.precision, w.shape[-1])
         )
 
-    def fits(self, group: int, dtype: str) -> bool:
-        return group <= TILE_LIMIT and dtype in self.dtypes
+    def fits(self, group: int, dtype: str | torch.dtype) -> bool:
+        return group <= TILE_LIMIT and dtype_name(dtype) in self.dtypes
 
     def in_torch(self) -> Polar:
         return Polar(low=self.low, steps=self.steps)
 
-    def available(self, device: str) -> str | None:
+    def available(self, device: str | torch.device) -> str | None:
         return super().available(device) or missing(device)

@@ -39,8 +39,8 @@ class Svd(SpectralSolver):
         u, s, vh = torch.linalg.svd(cov, driver=None if self.driver == "auto" else self.driver)
         return s * torch.sign((u * vh.mT).sum(-2)), u
 
-    def available(self, device: str) -> str | None:
-        if self.driver != "auto" and not device.startswith("cuda"):
+    def available(self, device: str | torch.device) -> str | None:
+        if self.driver != "auto" and not str(device).startswith("cuda"):
             return (
                 f"driver={self.driver} belongs to cuSOLVER; on {device} use `svd` without a driver"
             )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import swbench
-from swbench import codec
+from swbench import codec, program
 from swbench.errors import SchemaTooNew, StoreError, UnknownName
 from swbench.store.files import cannot, read_json
 
@@ -99,7 +99,9 @@ def find(results: str | Path, ref: str | Path) -> Path:
 
 def none(results: str | Path) -> str:
     """What to say where a results folder has no run."""
-    return f"there is no run in {results} yet; `python bench.py imagenet` makes one"
+    if Path(results).is_file():
+        return f"{results} is a file, not a folder of runs; choose another with --results"
+    return f"there is no run in {results} yet; `{program.command()} imagenet` makes one"
 
 
 def runs(results: str | Path) -> tuple[Summary, ...]:

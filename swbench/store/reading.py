@@ -19,6 +19,9 @@ from swbench.store.checked_jsonl import Scan, scan
 from swbench.store.files import read_json
 from swbench.store.old_schemas import round_fields
 
+_PLACE = tuple[Count, Count]
+"""Where a cell is in its seal: its place, and how many there are."""
+
 _WRONG = (ValueError, KeyError, IndexError, TypeError, AttributeError)
 
 
@@ -189,7 +192,7 @@ def _seals(
     good = 0
     for number, record in cells.records:
         try:
-            position, of = codec.read(record.pop("seal"), tuple[Count, Count])
+            position, of = codec.read(record.pop("seal"), _PLACE)
             one = codec.read(record, Result)
             if position >= of or one.case not in keys[one.group] or one.replicate < COUNTED:
                 raise ValueError("its place in the seal or in the plan")
@@ -251,7 +254,9 @@ def with_samples(results: Sequence[Result], rounds: Iterable[Round]) -> tuple[Re
             series[key, one.replicate].append(samples)
     timed = {cell: _by_metric(taken) for cell, taken in series.items()}
     return tuple(
-        replace(one, measurements=timed.get((one.case, one.replicate), ()) + one.measurements)
+        Result(**{**vars(one), "measurements": timed[cell] + one.measurements})
+        if (cell := (one.case, one.replicate)) in timed
+        else one
         for one in results
     )
 

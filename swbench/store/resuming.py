@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import swbench
+from swbench import program
 from swbench.errors import ResumeRefused, StoreDamaged, StoreError
 from swbench.machine.environment import unlike
 from swbench.plan import Plan
@@ -47,7 +48,7 @@ def _resume(path, lock, plan, environment, anyway, command, plugins) -> RunWrite
     header = folder.header(path)
     if header["complete"]:
         raise StoreError(
-            f"run {path.name} is complete; show it with `python bench.py show {path.name}`"
+            f"run {path.name} is complete; show it with `{program.command()} show {path.name}`"
         )
     stored, before = plan_of(path, header), read_json(path / folder.ENVIRONMENT)
     changes = _plan_changes(stored, plan) if plan is not None else []

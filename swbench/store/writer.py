@@ -103,10 +103,6 @@ class RunWriter:
         """The name of the run's folder."""
         return self.path.resolve().name
 
-    def log_path(self, name: str) -> Path:
-        """A file below `logs/` for a worker's output."""
-        return self.path / "logs" / name
-
     def sealed(self, group: str, replicate: int) -> bool:
         """Whether every case of that group has its result for that replicate."""
         return self._sealed[group, replicate] >= self._keys[group].keys()

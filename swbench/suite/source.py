@@ -1,11 +1,13 @@
 """Reading a suite: find the file, bound it, parse it, check it whole."""
 
+import codecs
 import tomllib
 from dataclasses import dataclass, replace
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-from swbench import norms
+from swbench import norms, shipped
 from swbench.errors import SuiteError, UnknownName, near_miss, printable
 from swbench.suite import schema
 from swbench.suite.fields import Problems, read_table
@@ -37,34 +39,65 @@ class Suite:
     text: str
 
 
-def folder() -> Path:
-    """Where the suites are that come with swbench: `suites/` beside the package, or inside it where
-    it was installed.
-    """
-    package = Path(__file__).resolve().parents[1]
-    beside = package.parent / "suites"
-    return beside if beside.is_dir() else package / "suites"
+OWN = Path("suites")
+"""The folder in the current directory whose suites are known by name beside those that come with
+swbench.
+"""
+
+
+def folder() -> Traversable:
+    """Where the suites are that come with swbench."""
+    return shipped.folder("suites")
 
 
 def names() -> tuple[str, ...]:
-    """The suites that come with swbench."""
-    return tuple(sorted(path.stem for path in folder().glob("*.toml")))
+    """The suites that come with swbench, and those in `OWN`."""
+    return tuple(sorted(_listed(folder()) | _listed(OWN)))
+
+
+def _listed(place: Traversable) -> set[str]:
+    try:
+        return {
+            entry.name.removesuffix(".toml")
+            for entry in place.iterdir()
+            if entry.name.endswith(".toml")
+        }
+    except OSError:  # there is no such folder, or nobody may read it
+        return set()
 
 
 def load(name_or_path: str | Path) -> Suite:
     """The suite of that name, or in that file.
 
     Raises UnknownName for a name that is no suite, SuiteError for a file with anything wrong in it,
-    all problems at once.
+    all problems at once, and for a name that two different suites have.
     """
     given = str(name_or_path)
     if "/" in given or given.endswith(".toml") or isinstance(name_or_path, Path):
         path = Path(given)
     elif given in names():
-        path = folder() / f"{given}.toml"
+        path = _called(given)
     else:
         raise UnknownName("suite", given, names())
-    return parse(_text(path), path.stem, str(path))
+    return parse(_text(path), Path(path.name).stem, str(path))
+
+
+def _called(name: str) -> Traversable:
+    """The file of the suite called `name`. Raises SuiteError where a suite of the user has the name
+    of one that comes with swbench and is another: neither is preferred.
+    """
+    own, ours = OWN / f"{name}.toml", folder().joinpath(f"{name}.toml")
+    if not ours.is_file():
+        return own
+    if own.is_file() and own.read_bytes() != ours.read_bytes():
+        raise SuiteError(
+            str(own),
+            [
+                "it has the name of a suite that comes with swbench and is another; give its path "
+                "to mean this one, or another name to mean that one"
+            ],
+        )
+    return ours
 
 
 def parse(text: str, name: str, source: str) -> Suite:
@@ -203,9 +236,9 @@ def _misspelt(data: dict[str, Any], problems: Problems) -> None:
         del data[name]
 
 
-def _text(path: Path) -> str:
+def _text(path: Traversable) -> str:
     try:
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             raw = file.read(LARGEST_BYTES + 1)
     except OSError as problem:
         raise SuiteError(str(path), [f"cannot be read: {problem.strerror}"]) from None
@@ -213,6 +246,7 @@ def _text(path: Path) -> str:
         raise SuiteError(
             str(path), [f"larger than {LARGEST_BYTES:,} bytes; a suite is a page of text"]
         )
+    raw = raw.removeprefix(codecs.BOM_UTF8)  # editors on Windows begin a file with it
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as problem:

@@ -35,7 +35,7 @@ def out_of_memory_kills() -> int:
     found = 0
     for path in ("/proc/vmstat", "/sys/fs/cgroup/memory.events"):
         try:
-            lines = Path(path).read_text().splitlines()
+            lines = Path(path).read_text(encoding="ascii").splitlines()
         except OSError:
             continue
         found += sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))

@@ -223,7 +223,7 @@ def test_a_hundred_megabytes_are_not_read(place, refused):
     ("content", "said"),
     [
         (b"schema = 1\n\xff", "line 2 is not UTF-8 (byte 0xff)"),
-        (b"\xef\xbb\xbf", "not TOML"),
+        (b"\xef\xbb\xbf", "schema is missing"),
         (b"", "schema is missing"),
     ],
 )

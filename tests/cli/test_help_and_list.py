@@ -1,11 +1,13 @@
 """Asking what there is answers at once: nothing heavy is imported."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import swbench
 from swbench import norms, solvers, suite
 from swbench.cli.app import COMMANDS
 from swbench.cli.listing import KINDS
@@ -43,6 +45,20 @@ def test_asking_imports_nothing_heavy(arguments, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+def test_commands_defer_imports_in_one_place():
+    """`lazy.py` is that place. `main` guards its own first imports against Ctrl-C."""
+    folder = ROOT / "swbench" / "cli"
+    for path in sorted({*folder.glob("*.py")} - {folder / "__init__.py", folder / "predict.py"}):
+        for function in ast.walk(ast.parse(path.read_text())):
+            if isinstance(function, ast.FunctionDef):
+                late = [
+                    one
+                    for one in ast.walk(function)
+                    if isinstance(one, ast.Import | ast.ImportFrom)
+                ]
+                assert not late, f"{path.name}:{late[0].lineno} imports inside a function"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -104,3 +120,59 @@ def test_without_a_command_the_help_is_as_readable_as_when_asked_for(ask):
     said = ask()
     assert (said.code, said.out) == (2, "")
     assert said.err == ask("--help").out
+
+
+def test_windows_is_refused_in_one_line(monkeypatch, capsys):
+    from swbench import cli
+
+    monkeypatch.setattr("sys.platform", "win32")
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr() == (
+        "",
+        "swbench: it runs on Linux; on Windows install and run it inside WSL\n",
+    )
+
+
+def test_version_tells_torch_and_the_kernels(ask, monkeypatch):
+    assert ask("--version").out.startswith(f"swbench {swbench.__version__}, torch ")
+    monkeypatch.setenv("SWBENCH_NATIVE", "off")
+    assert "no native kernels (" in ask("--version").out
+
+
+def test_results_are_where_the_environment_says(ask, results, monkeypatch):
+    monkeypatch.setenv("SWBENCH_RESULTS", str(results.rename(results.with_name("elsewhere"))))
+    assert len(ask("list", "runs").out.splitlines()) == 2
+    assert ask("list", "runs", "--results", "nowhere").out == ""
+    assert "env var: SWBENCH_RESULTS" in ask("show", "--help").out
+
+
+def test_a_file_in_place_of_results_is_said(ask, tmp_path):
+    (tmp_path / "results").touch()
+    said = "results is a file, not a folder of runs; choose another with --results"
+    for words in (["list", "runs"], ["show", "latest"]):
+        assert ask(*words)[:3] == (2, "", f"bench.py: {said}\n")
+    assert ask("run", "imagenet", "--metrics", "flops").code == 2
+
+
+@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="nobody may write there, root neither")
+def test_a_current_directory_that_cannot_be_written_is_said(ask, monkeypatch):
+    monkeypatch.chdir("/sys/kernel")
+    said = ask("run", "imagenet", "--metrics", "flops")
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("bench.py: cannot write results to results: ")
+    assert said.err.endswith("; choose another folder with --results\n")
+    assert len(said.err.splitlines()) == 1
+
+
+def test_neither_home_nor_user_is_needed(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "swbench", "list"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -2,7 +2,10 @@
 
 import pytest
 
-from swbench.cli.run import repeating
+from swbench.cli.profile import profile
+from swbench.cli.run import repeating, run
+from swbench.suite import schema
+from swbench.suite.options import Options, Selection, declared
 
 
 @pytest.mark.parametrize(
@@ -33,3 +36,15 @@ from swbench.cli.run import repeating
 def test_one_suite_is_named_and_values_are_kept(monkeypatch, typed, name, names, kept):
     monkeypatch.setattr("sys.argv", ["bench.py", *typed.split()])
     assert repeating(name, names) == f"python bench.py {kept}"
+
+
+@pytest.mark.parametrize(("command", "kind"), [(run, Options), (profile, Selection)])
+def test_a_command_has_every_option_that_is_declared(command, kind):
+    flags = {flag for one in command.params for flag in one.opts}
+    assert {one.flag for one in declared(kind)} <= flags
+
+
+def test_an_option_that_replaces_a_value_names_a_key_of_suites():
+    keys = {f"base.{key}" for key in (*schema.network_keys(), *schema.solver_keys())}
+    keys |= {f"protocol.{key}" for key in schema.PROTOCOL}
+    assert {one.overrides for one in declared(Options)} - {""} <= keys

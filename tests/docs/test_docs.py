@@ -77,7 +77,7 @@ def test_commands_that_are_not_run_are_known_at_least(page):
     import click
 
     from swbench import suite
-    from swbench.cli.app import COMMANDS, _group
+    from swbench.cli.app import COMMANDS, group
 
     for block in blocks(page):
         for words in commands(block) if block.language == "console" else []:
@@ -85,7 +85,7 @@ def test_commands_that_are_not_run_are_known_at_least(page):
             if name in suite.names():
                 name, rest = "run", words[2:]
             assert name in COMMANDS, f"docs/{page.name}:{block.line}: {name}"
-            command = _group.get_command(click.Context(_group), name)
+            command = group.get_command(click.Context(group), name)
             flags = {flag for parameter in command.params for flag in parameter.opts}
             unknown = {word for word in rest if word.startswith("-") and word not in flags}
             assert not unknown, f"docs/{page.name}:{block.line}: {unknown}"

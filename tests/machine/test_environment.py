@@ -218,3 +218,17 @@ def test_turbo_is_read_from_either_kernel_file(tmp_path, file, value, on):
     path.parent.mkdir(parents=True)
     path.write_text(value)
     assert hardware.turbo(tmp_path) is on
+
+
+def test_a_copy_inside_a_checkout_of_something_else_has_no_commit(tmp_path, monkeypatch):
+    git = ["git", "-C", tmp_path, "-c", "user.name=A", "-c", "user.email=a@b"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "of something else"], check=True)
+    package = tmp_path / ".venv" / "swbench"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    monkeypatch.setattr(software, "PACKAGE_ROOT", package)
+    assert software.code()["commit"] is None
+    assert software.code()["dirty"] is None
+    subprocess.run([*git, "add", "-f", package], check=True)
+    assert len(software.code()["commit"]) == 40

@@ -11,9 +11,9 @@ from triton_layers import DEVICE, DTYPES, LAST, compare, inputs, make
 from whitening_layers import WHITENING
 
 from swbench import solvers
+from swbench.norms import custom_ops
 from swbench.norms import kernels as kernel_sets
-from swbench.norms import operator
-from swbench.norms.whitening import Call, Running
+from swbench.norms.context import Call, Running
 from swbench.solvers.triton_kernels.polar import table_on
 
 
@@ -141,11 +141,11 @@ def test_training_between_the_two_ways_of_an_eval_call_changes_nothing():
 
 @pytest.mark.parametrize(("images", "train"), [(1, True), (2, True), (2, False)])
 @pytest.mark.parametrize("name", ["iw", "bw", "swa", "swb-tied"])
-def test_the_halves_are_the_layer(name, images, train):
-    """As compiled graphs call them: backward without running statistics at hand, with a room that
-    is larger than it must be.
+def test_forward_and_backward_without_autograd_are_the_layer(name, images, train):
+    """As compiled graphs call them: backward without running statistics at hand, with a
+    workspace that is larger than it must be.
     """
-    layer = make(name, 12, 4, train)  # no multiple of a line of the room
+    layer = make(name, 12, 4, train)  # no multiple of a line of the workspace
     other = copy.deepcopy(layer)
     x, dy = inputs((images, 12, 3, 5))
     y = layer(x.requires_grad_())
@@ -156,19 +156,18 @@ def test_the_halves_are_the_layer(name, images, train):
         if other.recipe.uses_batch
         else None
     )
-    call = Call(other.recipe, solver, kernels, running, train)
+    call = Call(other.recipe, solver, running, train)
     given = tuple(
         p if p is None else p.detach() for p in (other.weight, other.bias, *other._logits())
     )
-    halves = kernels.halves(call)
-    sizes = [halves.room(call, n, 12, torch.float32, DEVICE) for n in (2, 3, 4)]
+    sizes = [kernels.workspace_size(call, n, 12, torch.float32, DEVICE) for n in (2, 3, 4)]
     assert sizes[2] - sizes[1] == sizes[1] - sizes[0]
-    room = torch.full(
-        (halves.room(call, images, 12, torch.float32, DEVICE),), torch.nan, device=DEVICE
+    workspace = torch.full(
+        (kernels.workspace_size(call, images, 12, torch.float32, DEVICE),), torch.nan, device=DEVICE
     )
-    assert torch.equal(halves.forward(call, x.detach(), given, room), y)
-    got = halves.backward(
-        Call(other.recipe, solver, kernels, None, train), dy, x.detach(), given, room, True
+    assert torch.equal(kernels.forward(call, x.detach(), given, workspace), y)
+    got = kernels.backward(
+        Call(other.recipe, solver, None, train), dy, x.detach(), given, workspace, True
     )
     if layer.recipe.layer_index is not None and name == "swb-tied":
         got = (*got[:3], got[3] + got[4])
@@ -213,7 +212,7 @@ def test_a_trace_leaves_nothing_out(train):
 
 
 def test_a_first_call_in_a_capture_says_what_to_do(monkeypatch):
-    from swbench.solvers import kept
+    from swbench.solvers import cuda_capture as kept
 
     monkeypatch.setattr(kept, "capturing", lambda device: True)
     layer, (x, _) = make("swa", 8, 4, True), inputs((2, 8, 3, 5))
@@ -231,7 +230,7 @@ def test_nothing_that_is_kept_is_made_while_a_compiled_layer_runs():
     layer = make("swb", 16, 8, True)
     layer.solver = "polar-triton:steps=9"  # no other test's
     x, dy = inputs((2, 16, 3, 5))
-    operator.arguments(layer, x)
+    custom_ops.arguments(layer.described(), x, *layer._tensors())
     made = table_on.cache_info().misses
     layer(x.requires_grad_()).backward(dy)
     assert table_on.cache_info().misses == made

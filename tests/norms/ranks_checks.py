@@ -20,8 +20,8 @@ from whitening_layers import WHITENING
 
 from swbench.case import Case
 from swbench.norms.communication import traffic
-from swbench.norms.conversion import convert_sync_whitening
 from swbench.norms.layers import BatchWhiten2d, InstanceWhiten2d, SwitchWhiten2d
+from swbench.norms.sync_convert import convert_sync_whitening
 from swbench.probes.communication import sent
 from swbench.probes.spread import Spread
 

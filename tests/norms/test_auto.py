@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from swbench import solvers
-from swbench.norms import auto
-from swbench.norms.auto import Row
+from swbench.norms import solver_choice
+from swbench.norms.solver_choice import Row
 from swbench.solvers.polar_native import PolarNative
 
 
@@ -20,10 +20,10 @@ def table(monkeypatch):
         Row("cpu", "float32", 16, 10, "sold-elsewhere", 0.1, 0.1),
         Row("cpu", "float32", 16, 1000, "svd", 1.0, 1.0),
     ]
-    monkeypatch.setattr(auto, "measured", lambda: tuple(rows))
-    auto._choose.cache_clear()
+    monkeypatch.setattr(solver_choice, "measured", lambda: tuple(rows))
+    solver_choice._choose.cache_clear()
     yield
-    auto._choose.cache_clear()
+    solver_choice._choose.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -42,26 +42,26 @@ def table(monkeypatch):
     ],
 )
 def test_choice(table, group, batch, dtype, device, chosen):
-    assert auto.choose(torch.device(device), group, batch, dtype) == chosen
+    assert solver_choice.choose(torch.device(device), group, batch, dtype) == chosen
 
 
 @pytest.mark.parametrize(("group", "chosen"), [(64, "polar-native"), (65, "eigh")])
 def test_what_does_not_take_such_matrices_itself_is_not_chosen(monkeypatch, group, chosen):
     monkeypatch.setattr(PolarNative, "available", lambda self, device: None)
     monkeypatch.setattr(
-        auto,
+        solver_choice,
         "measured",
         lambda: (
             Row("cpu", "float32", 128, 1, "polar-native", 1.0, 1.0),
             Row("cpu", "float32", 128, 1, "eigh", 2.0, 2.0),
         ),
     )
-    assert auto.by_batch("cpu", group, "float32") == ((auto.ANY, chosen),)
+    assert solver_choice.by_batch("cpu", group, "float32") == ((solver_choice.ANY, chosen),)
 
 
 def test_the_table_names_exact_solvers():
-    assert {row.device for row in auto.measured()} >= {"cpu"}
-    for name in {row.solver for row in auto.measured()} & set(solvers.names()):
+    assert {row.device for row in solver_choice.measured()} >= {"cpu"}
+    for name in {row.solver for row in solver_choice.measured()} & set(solvers.names()):
         assert solvers.get(name).exact
 
 
@@ -70,4 +70,4 @@ def test_the_layer_says_what_was_chosen():
 
     layer = build("swa", 32)
     layer(torch.randn(2, 32, 5, 5))
-    assert layer.chosen["solver"] == auto.choose(torch.device("cpu"), 16, 4, torch.float32)
+    assert layer.chosen["solver"] == solver_choice.choose(torch.device("cpu"), 16, 4, torch.float32)

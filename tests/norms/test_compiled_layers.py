@@ -11,7 +11,7 @@ from torch import nn
 
 from swbench.errors import UnknownName
 from swbench.native import library
-from swbench.norms.kernels import halves
+from swbench.norms.kernels import packing
 from swbench.norms.layers import BatchWhiten2d, InstanceWhiten2d, SwitchWhiten2d
 from swbench.solvers.newton import Newton
 from swbench.solvers.polar import Polar
@@ -222,21 +222,24 @@ def test_inductor(kernels, layout):
 @pytest.mark.parametrize("kernels", SETS)
 def test_the_operators_keep_their_promises(kernels, kind, train):
     """Schema and fake implementation, as torch checks them."""
-    from swbench.norms.operator import arguments
+    from swbench.norms.custom_ops import arguments
 
     layer, ops = Network(kind, kernels).norm.train(train), torch.ops.swbench
     x, checks = torch.randn(2, 8, 5, 4), ("test_schema", "test_faketensor")
-    given = tuple(a.detach() if isinstance(a, torch.Tensor) else a for a in arguments(layer, x))
+    given = tuple(
+        a.detach() if isinstance(a, torch.Tensor) else a
+        for a in arguments(layer.described(), x, *layer._tensors())
+    )
     forward = ops.whiten_forward_training if train and kind == "swa" else ops.whiten_forward
     torch.library.opcheck(forward, given, test_utils=checks)
-    _, room = forward(*given)
+    _, workspace = forward(*given)
     statistics, group, eps, _, training, solver, chosen, _ = given[7:]
     torch.library.opcheck(
         ops.whiten_backward,
         (
             torch.randn_like(x),
             *given[:5],
-            room,
+            workspace,
             statistics,
             group,
             eps,
@@ -252,7 +255,7 @@ def test_the_operators_keep_their_promises(kernels, kind, train):
 @pytest.mark.parametrize("kernels", SETS)
 @pytest.mark.parametrize("kind", ["bw", "swa"])
 def test_exported_before_it_is_compiled(kind, kernels):
-    halves._saved.cache_clear()
+    packing.solver_parts.cache_clear()
     layer, x = Network(kind, kernels).eval(), torch.randn(2, 3, 6, 5)
     program = torch.export.export(layer, (x,), strict=False)
     torch.testing.assert_close(program.module()(x), layer(x), rtol=1e-4, atol=1e-4)

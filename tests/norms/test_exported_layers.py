@@ -14,8 +14,8 @@ from torch import nn
 from whitening_layers import WHITENING
 
 from swbench.norms import recorded
-from swbench.norms.exported import Exported, exported
 from swbench.norms.layers import SwitchWhiten2d
+from swbench.norms.onnx_solver import Exported, exported
 from swbench.solvers import get, spectra
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

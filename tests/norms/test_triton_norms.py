@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from swbench.norms import auto, kernels
-from swbench.norms.kernels.triton_kernels import set as triton_set
+from swbench.norms import kernels, solver_choice
+from swbench.norms.context import Call, Running
+from swbench.norms.kernels.triton_kernels import backend as triton_set
 from swbench.norms.recipe import Recipe
-from swbench.norms.whitening import Call, Running
 from swbench.solvers.polar_triton import PolarTriton
 
 HERE = Path(__file__).parent
@@ -86,10 +86,10 @@ def test_compiled(arguments):
 def forgetful():
     """What was found out about devices is forgotten before and after."""
     triton_set._runs_on.cache_clear()
-    auto._choose.cache_clear()
+    solver_choice._choose.cache_clear()
     yield
     triton_set._runs_on.cache_clear()
-    auto._choose.cache_clear()
+    solver_choice._choose.cache_clear()
 
 
 def test_a_cpu_without_the_interpreter_is_not_taken(monkeypatch, forgetful):
@@ -120,17 +120,17 @@ def test_naming_the_kernel_set_does_not_import_triton():
     ],
 )
 def test_auto_on_a_gpu_that_was_not_measured(monkeypatch, forgetful, group, dtype, there, chosen):
-    monkeypatch.setattr(auto, "measured", tuple)
+    monkeypatch.setattr(solver_choice, "measured", tuple)
     monkeypatch.setattr(
         "swbench.solvers.polar_triton.PolarTriton.available",
         lambda self, device: None if there else "not here",
     )
-    assert auto.choose(torch.device("cuda"), group, 72, dtype) == chosen
+    assert solver_choice.choose(torch.device("cuda"), group, 72, dtype) == chosen
 
 
 @needs_triton
 def test_launches_are_told_apart_by_all_they_are_compiled_for():
-    from swbench.norms.kernels.triton_kernels.function import key_of
+    from swbench.norms.kernels.triton_kernels.autograd_function import key_of
 
     x, recipe, given = (
         torch.zeros(2, 4, 3, 3),
@@ -140,7 +140,7 @@ def test_launches_are_told_apart_by_all_they_are_compiled_for():
     mean, cov = torch.zeros(1, 4, 1), torch.eye(4).view(1, 4, 4)
 
     def key(running, given=given):
-        return key_of(Call(recipe, PolarTriton(), kernels.named("triton"), running, True), x, given)
+        return key_of(Call(recipe, PolarTriton(), running, True), x, given)
 
     plain = key(Running(mean, cov, 0.99))
     assert plain == key(Running(mean.clone(), cov.clone(), 0.99))
@@ -156,7 +156,7 @@ def test_a_compiled_kernel_is_called_with_addresses(monkeypatch):
     of the signature.
     """
     from swbench.norms.kernels.triton_kernels import launch
-    from swbench.norms.kernels.triton_kernels.room import Room
+    from swbench.norms.kernels.triton_kernels.workspace import Room
 
     calls = []
 

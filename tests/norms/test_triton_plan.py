@@ -8,12 +8,12 @@ import itertools
 import pytest
 import torch
 
-from swbench.norms.kernels.aten import AtenKernels
-from swbench.norms.kernels.triton_kernels import set as triton_set
+from swbench.norms.context import Call
+from swbench.norms.kernels.torch_ops import TorchBackend
+from swbench.norms.kernels.triton_kernels import backend as triton_set
+from swbench.norms.kernels.triton_kernels.backend import TritonBackend
 from swbench.norms.kernels.triton_kernels.plan import MOST_PARTS, RESIDENT, SUM, plan_of
-from swbench.norms.kernels.triton_kernels.set import TritonKernels
 from swbench.norms.recipe import Recipe
-from swbench.norms.whitening import Call
 from swbench.solvers.polar_triton import PolarTriton
 
 SHAPES = [
@@ -64,7 +64,8 @@ def test_image_sizes_share_their_compiled_kernels(monkeypatch, images, last):
     """What Triton compiles for: the constants and options, which pointers are there, and integers
     that it may look into.
     """
-    from swbench.norms.kernels.triton_kernels import form, whole
+    from swbench.norms.kernels.triton_kernels import fused_plan as whole
+    from swbench.norms.kernels.triton_kernels import layer_config as form
 
     monkeypatch.setattr(form, "multiprocessors", lambda device: 132)
     recipe, dtypes = Recipe(("bw", "iw", "bn", "in", "ln"), 16, 1e-5), (torch.float32,) * 7
@@ -124,13 +125,14 @@ def test_images_whose_rows_are_beyond_32_bits_are_left_to_torch(monkeypatch):
     ):
         plan_of(1, 64, 6000**2, 64, False, 132, SUM)
     asked = []
-    monkeypatch.setattr(AtenKernels, "bind", lambda self, call, x: asked.append(x.shape))
-    TritonKernels().bind(Call(Recipe(("iw",), 64, 1e-5), PolarTriton(), None, None, True), x)
+    monkeypatch.setattr(TorchBackend, "apply", lambda self, call, x, given: asked.append(x.shape))
+    call = Call(Recipe(("iw",), 64, 1e-5), PolarTriton(), None, True)
+    TritonBackend().apply(call, x, (None,) * 4)
     for name, arguments in (
         ("moments", (x, None, 64)),
         ("products", (x, x, None, 64)),
         ("affine", (x, torch.zeros(1, 1, 64, 64), None)),
     ):
-        monkeypatch.setattr(AtenKernels, name, lambda self, *given: asked.append(given[0].shape))
-        getattr(TritonKernels(), name)(*arguments)
+        monkeypatch.setattr(TorchBackend, name, lambda self, *given: asked.append(given[0].shape))
+        getattr(TritonBackend(), name)(*arguments)
     assert asked == [x.shape] * 4

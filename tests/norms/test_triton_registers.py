@@ -79,7 +79,7 @@ def test_other_groups_spill_no_more_than_is_known(
 @pytest.mark.parametrize(("group", "channels"), [(4, 64), (5, 20), (16, 64), (32, 64), (64, 64)])
 def test_the_passes_alone_do_not_spill(registers, group, channels, last):
     """Where a solver asked for by name leaves the small algebra to torch."""
-    from swbench.norms.kernels.triton_kernels.launches import map_elements, map_launch, sum_launch
+    from swbench.norms.kernels.triton_kernels.passes import map_elements, map_launch, sum_launch
     from swbench.norms.kernels.triton_kernels.plan import SUM, plan_of
 
     def plan(elements):

@@ -10,10 +10,11 @@ from norms_oracle import twin
 
 from swbench import solvers
 from swbench.norms import kernels as kernel_sets
+from swbench.norms.context import Call, Running
 from swbench.norms.kernels import kernels_for
 from swbench.norms.kernels.algebra import Parameters
+from swbench.norms.kernels.pass_by_pass import gather, shift_of
 from swbench.norms.layers import BatchWhiten2d, InstanceWhiten2d
-from swbench.norms.whitening import Call, Running, gather, shift_of
 
 
 def coloured(images, channels, side, kappa, dtype=torch.float64):
@@ -44,10 +45,13 @@ def solve(layer, x):
         if recipe.uses_batch
         else None
     )
-    call = Call(recipe, Spy(), kernels, running, layer.training)
+    call = Call(recipe, Spy(), running, layer.training)
     logits = [None if p is None else p.detach() for p in layer._logits()]
     solved = kernels.mix_and_solve(
-        recipe, call.solver, gather(call, x, shift_of(x)), Parameters(None, None, *logits)
+        recipe,
+        call.solver,
+        gather(kernels, call, x, shift_of(x, x.dtype)),
+        Parameters(None, None, *logits),
     )
     return solved.w.flatten(0, 1).double(), taken[0].double()
 

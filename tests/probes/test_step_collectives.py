@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 import step_collectives_ranks as ranks
+from torch import nn
 
 import swbench
+from swbench import models
 from swbench.probes.step_collectives import (
     GATHER,
     GRADIENTS,
@@ -70,6 +72,15 @@ def test_on_cuda_every_batch_normalisation_is_synchronised():
         Collective("bn1", REDUCE, 2 * 16 * 4),
     ]
     assert len(layers) == 2 * 19
+
+
+def test_a_network_that_needs_values_is_run_on_the_cpu(monkeypatch):
+    class Scaled(nn.Conv2d):
+        def forward(self, x):
+            return super().forward(x) * x.abs().max().item()
+
+    monkeypatch.setattr(models, "build", lambda *_: Scaled(3, 4, 1))
+    assert step_collectives(ranks.CASES["bn"]) == (Collective(GRADIENTS, REDUCE, (12 + 4) * 4),)
 
 
 def test_buckets_are_full_at_one_mebibyte_then_at_twenty_five():

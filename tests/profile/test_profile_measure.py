@@ -7,7 +7,7 @@ from torch import nn
 from swbench import models
 from swbench.case import Case
 from swbench.errors import SchemaTooNew, StoreDamaged
-from swbench.norms.kernels.aten import AtenKernels
+from swbench.norms.kernels.torch_ops import TorchBackend
 from swbench.profile import operators
 from swbench.profile.attribution import HARNESS, UNEVEN, UNKNOWN, break_down, parts_of
 from swbench.profile.launch import load, save
@@ -222,7 +222,7 @@ def test_marks_leave_nothing_behind():
 
 
 def contract_methods():
-    return [AtenKernels.moments, AtenKernels.small_gradients, Eigh.forward, Eigh.gradient]
+    return [TorchBackend.moments, TorchBackend.small_gradients, Eigh.forward, Eigh.gradient]
 
 
 def test_json_round_trip_and_file(profile, tmp_path):

@@ -44,14 +44,14 @@ def test_messages_arrive_whole_and_in_order_however_the_bytes_come():
 
 
 @pytest.mark.parametrize("said", [b"[1]\n", b"no json\n", b"\xff\n"])
-def test_what_is_no_message_loses_the_other_side(said):
+def test_a_line_that_is_no_json_object_ends_the_connection(said):
     with linked() as (one, other):
         one._socket.sendall(said)
         with pytest.raises(Lost, match="no message"):
             other.wait(20)
 
 
-def test_bytes_without_end_lose_the_other_side(monkeypatch):
+def test_too_long_a_line_ends_the_connection(monkeypatch):
     monkeypatch.setattr(links, "LONGEST_LINE", 100)
     with linked() as (one, other):
         one._socket.sendall(b"x" * 101)
@@ -59,7 +59,7 @@ def test_bytes_without_end_lose_the_other_side(monkeypatch):
             other.wait(20)
 
 
-def test_an_end_of_the_other_side_is_noticed_by_both_directions():
+def test_a_closed_connection_is_noticed_by_reading_and_by_writing():
     with linked() as (one, other):
         one.close()
         with pytest.raises(Lost, match="closed"):
@@ -85,7 +85,7 @@ def nodes(**others):
     )
 
 
-def test_like_nodes_measure():
+def test_nodes_that_are_alike_have_no_differences():
     assert nodes(n1=LIKE, n2=LIKE).compare(LIKE) == {}
 
 
@@ -164,7 +164,7 @@ def test_ranks_that_fail_elsewhere_are_reported_and_those_that_end_well_are_not(
         }
 
 
-def test_what_other_nodes_wrote_is_kept_beside_the_log(tmp_path):
+def test_logs_of_other_nodes_are_kept_beside_this_nodes_log(tmp_path):
     with linked() as (one, two):
         share = Share({1: one}, {})
         two.send(code=-9, log="stacks")
@@ -194,7 +194,7 @@ def test_a_node_that_is_gone_ends_the_run_with_its_number(monkeypatch):
     assert NodeLost.exit_code == 3
 
 
-def test_nodes_that_are_gone_are_named_and_those_that_are_not_are_not():
+def test_only_a_node_that_is_gone_is_named_as_lost():
     with linked() as (one, two):
         both = Nodes({1: one}, {})
         two.send(code=0)

@@ -8,14 +8,15 @@ from pathlib import Path
 import fakes
 import psutil
 import pytest
-from test_worker_faults import measure
 from torch import distributed as dist
 
+from swbench import store
 from swbench.case import Case
 from swbench.probes.workload import Unsupported
 from swbench.ranks import rank_group as crews
 from swbench.ranks.rank_group import Crew, Led, RankFailed
 from swbench.result import CRASHED, OK, OUT_OF_MEMORY, TIMED_OUT, Measurement
+from swbench.run import SubprocessExecutor, run
 from swbench.run import executor as executing
 
 
@@ -79,7 +80,7 @@ def test_times_are_the_slowest_ranks_and_each_is_kept():
     assert chosen == {"solver": "of 0"}
 
 
-def test_what_was_timed_is_read_out_of_every_rank_by_itself(monkeypatch):
+def test_timings_are_read_from_every_rank(monkeypatch):
     assert in_step(lambda crew: Led(0, crew).timings()) == []
     monkeypatch.setattr(
         Timed,
@@ -113,7 +114,7 @@ def test_workloads_need_not_know_of_warm_up():
         (ZeroDivisionError("on purpose"), RankFailed),
     ],
 )
-def test_a_failure_that_all_ranks_come_to_is_one_and_the_next_case_runs(problem, raised):
+def test_a_failure_on_all_ranks_is_raised_once(problem, raised):
     def fail(rank):
         raise problem
 
@@ -170,9 +171,7 @@ CAUSES = [
     [[CAUSES[0], CAUSES[2]], pytest.param(CAUSES, marks=pytest.mark.slow)],
     ids=["some", "all"],
 )
-def test_whatever_a_rank_does_has_a_status_leaves_nothing_and_the_next_case_runs(
-    tmp_path, monkeypatch, causes
-):
+def test_each_fault_of_a_rank_has_a_status_and_the_next_case_runs(tmp_path, monkeypatch, causes):
     monkeypatch.setattr(executing, "_DUMP_S", 2.0)
     plan = fakes.plan(
         *(model for model, _, _ in causes),
@@ -182,7 +181,11 @@ def test_whatever_a_rank_does_has_a_status_leaves_nothing_and_the_next_case_runs
         iterations=2,
         case_limit_s=8.0,
     )
-    ended, found = measure(tmp_path, plan)
+    here = str(Path(fakes.__file__).parent)
+    writer = store.RunWriter.create(tmp_path, plan, {}, "test")
+    executor = SubprocessExecutor(writer.path / "logs", paths=[here])
+    ended = run(plan, writer, executor, lambda event: None, workloads=fakes.TARGETS)
+    found = store.load(writer.path)
     assert [one.status for one in found.results] == [
         OK,
         OK,
@@ -198,7 +201,6 @@ def test_whatever_a_rank_does_has_a_status_leaves_nothing_and_the_next_case_runs
     logs = "".join(log.read_text(errors="replace") for log in (found.path / "logs").glob("*.log"))
     assert causes is not CAUSES or "_deadlock" in logs
     assert not list((found.path / "logs").glob("*.ranks"))
-    here = str(Path(fakes.__file__).parent)
     assert not [
         p
         for p in psutil.process_iter(["cmdline", "environ"])

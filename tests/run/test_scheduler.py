@@ -305,7 +305,7 @@ def test_a_slow_disk_is_told_once(bench, monkeypatch):
         synced(handle)
 
     monkeypatch.setattr(os, "fsync", slowly)
-    assert bench.run(plan).exit_code == 0
+    assert bench.run(plan).failed == 0
     (told,) = bench.of(events.DiskSlow)
     # the rounds, then the cells
     assert told == events.DiskSlow(path=bench.writer.path, seconds=6.0)

@@ -7,11 +7,12 @@ import importlib.util
 import pytest
 import torch
 
-from swbench.norms import recipe
+from swbench.norms.kernels import algebra
+from swbench.norms.kernels.algebra import basis
 from swbench.norms.layers import SwitchWhiten2d
-from swbench.norms.recipe import Recipe, basis
-from swbench.solvers import jacobi, kept
-from swbench.solvers.kept import capturing, outside_of_capture
+from swbench.norms.recipe import Recipe
+from swbench.solvers import cuda_capture, jacobi
+from swbench.solvers.cuda_capture import capturing, outside_of_capture
 
 GPU = torch.device("cuda", 0)
 
@@ -19,8 +20,8 @@ GPU = torch.device("cuda", 0)
 @pytest.fixture
 def captured(monkeypatch):
     """Whatever is done now is done while a graph is captured, on a CPU too."""
-    monkeypatch.setattr(kept, "capturing", lambda device: True)
-    monkeypatch.setattr(recipe, "capturing", lambda device: True)
+    monkeypatch.setattr(cuda_capture, "capturing", lambda device: True)
+    monkeypatch.setattr(algebra, "capturing", lambda device: True)
 
 
 @pytest.mark.parametrize("now", [True, False])
@@ -45,7 +46,7 @@ def test_what_has_to_be_copied_is_refused_and_says_what_to_do(monkeypatch):
 
 def test_constants_are_made_once_and_not_kept_from_a_capture(request):
     mine, like = Recipe(("bw", "iw"), 4, 1e-5), torch.zeros(1, dtype=torch.float64)
-    recipe._KEPT.pop((mine, 2, like.dtype, like.device), None)
+    algebra._KEPT.pop((mine, 2, like.dtype, like.device), None)
     request.getfixturevalue("captured")
     inside = basis(mine, 2, like)
     assert basis(mine, 2, like).eye is not inside.eye
@@ -79,13 +80,13 @@ def test_coefficients_are_not_copied_in_a_capture():
         table_on(((1.0, 2.0, 3.0),), torch.device("cpu"))
 
 
-def test_a_compiled_layer_makes_its_constants_when_its_room_is_measured():
+def test_a_compiled_layer_makes_its_constants_when_its_workspace_is_measured():
     """Before anything runs, for one image and for several."""
-    from swbench.norms import operator
+    from swbench.norms import custom_ops
 
     layer = SwitchWhiten2d(8, 4, solver="eigh", kernels="torch", eps=0.0123)  # no other test's
-    operator.arguments(layer, torch.randn(2, 8, 3, 3))
-    made = set(recipe._KEPT)
+    custom_ops.arguments(layer.described(), torch.randn(2, 8, 3, 3), *layer._tensors())
+    made = set(algebra._KEPT)
     for images in (1, 2):
         layer(torch.randn(images, 8, 3, 3, requires_grad=True)).sum().backward()
-    assert set(recipe._KEPT) == made
+    assert set(algebra._KEPT) == made

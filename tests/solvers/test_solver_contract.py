@@ -241,3 +241,12 @@ def test_a_missing_gpu_is_a_reason_and_not_a_crash(name, monkeypatch):
 def test_the_watch_sees_what_waits(waits):
     with torch.no_grad(), _Watch(), pytest.raises(AssertionError, match="waits for the device"):
         waits(torch.eye(3).unsqueeze(0))
+
+
+@pytest.mark.parametrize("name", solvers.names())
+def test_devices_and_dtypes_are_taken_in_both_forms(name):
+    solver = solvers.get(name)
+    for device in ("cpu", "cuda", "cuda:0"):
+        assert solver.available(torch.device(device)) == solver.available(device)
+    for dtype in ("float32", "float64", "float16"):
+        assert solver.fits(16, getattr(torch, dtype)) == solver.fits(16, dtype)

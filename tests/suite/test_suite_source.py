@@ -163,3 +163,36 @@ def test_nothing_here_imports_torch():
 )
 def test_a_placement_that_does_not_exist_is_named(row, problem):
     assert problem in " ".join(problems(GOOD.replace('norm = "swa"\nlayers = 7', row)))
+
+
+def test_a_byte_order_mark_is_no_part_of_a_suite(tmp_path):
+    path = tmp_path / "windows.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode())
+    assert suite.load(path) == parse(GOOD.replace("\n", "\r\n"), "windows", "")
+    path.write_bytes(b"\xef\xbb\xbf# 1\n# \xff")
+    with pytest.raises(SuiteError, match=r"line 2 is not UTF-8 \(byte 0xff\)"):
+        suite.load(path)
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """The folder `suites` of the current directory."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "suites").mkdir()
+    return tmp_path / "suites"
+
+
+def test_suites_in_a_folder_of_the_current_directory_are_known_by_name(own):
+    (own / "mine.toml").write_text(GOOD)
+    assert set(suite.names()) > {"mine", "imagenet"}
+    assert suite.load("mine").name == "mine"
+    assert suite.load("imagenet").paper == "table1"
+
+
+def test_a_name_that_two_suites_have_is_said_and_neither_preferred(own):
+    (own / "imagenet.toml").write_text(GOOD)
+    with pytest.raises(SuiteError, match="has the name of a suite that comes with swbench"):
+        suite.load("imagenet")
+    assert suite.load("suites/imagenet.toml").paper is None
+    (own / "imagenet.toml").write_bytes(suite.folder().joinpath("imagenet.toml").read_bytes())
+    assert suite.load("imagenet").paper == "table1", "a copy is no other suite"

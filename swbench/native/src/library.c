@@ -108,7 +108,7 @@ EXPORT int sw_small_gradients(struct layer *l, int threads) {
     return chosen->small_gradients(l, threads);
 }
 
-EXPORT long sw_room(const struct whole *k) { return chosen->room(k); }
+EXPORT long sw_workspace(const struct whole *k) { return chosen->room(k); }
 
 /* Plain arguments, for a caller to whom filling a structure costs more than the call. */
 EXPORT int sw_forward(const struct whole *k, const float *x, float *y, float *room,

@@ -16,7 +16,7 @@ struct whole {
 struct tensors {
     const float *x, *dy;
     float *y, *dx;
-    float *room; /* sw_room floats, written on the way there; on the way back all that is read
+    float *room; /* sw_workspace floats, written on the way there; on the way back all that is read
                     beside x and dy */
     float *running_mean, *running_cov;
     const float *gamma, *beta, *mean_logits, *cov_logits;

@@ -1,5 +1,5 @@
-"""Kernel sets by name: who makes the passes over the full tensors. To add one: a `Kernels` subclass
-and a line in the table.
+"""Backends by name: the ways to compute a whitening layer. To add one: a `Backend` subclass and a
+line in the table.
 """
 
 from functools import cache
@@ -10,14 +10,14 @@ from swbench.registry import Registry
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from swbench.norms.kernels.base import Kernels
+    from swbench.norms.kernels.backend import Backend
 
 TABLE = Registry(
     "kernel set",
     {
-        "native": "swbench.norms.kernels.native:NativeKernels",
-        "triton": "swbench.norms.kernels.triton_kernels.set:TritonKernels",
-        "torch": "swbench.norms.kernels.aten:AtenKernels",
+        "native": "swbench.norms.kernels.native:NativeBackend",
+        "triton": "swbench.norms.kernels.triton_kernels.backend:TritonBackend",
+        "torch": "swbench.norms.kernels.torch_ops:TorchBackend",
     },
 )
 """In order of preference: the first set that can take a tensor gets it. `torch` is last and takes
@@ -31,12 +31,12 @@ def names() -> tuple[str, ...]:
 
 
 @cache
-def named(name: str) -> "Kernels":
+def named(name: str) -> "Backend":
     """The one kernel set of that `name`. Raises UnknownName for an unknown one."""
     return TABLE.load(name)()
 
 
-def kernels_for(x: "Tensor", wanted: str = "auto") -> "Kernels":
+def kernels_for(x: "Tensor", wanted: str = "auto") -> "Backend":
     """The kernel set named `wanted`, or with `auto` the first in the table that takes `x`.
 
     Raises UnknownName for an unknown name, ValueError if the set wanted does not take `x`: C would

@@ -1,30 +1,26 @@
-"""The passes in C on a CPU: every tensor is read once and the result written once, on torch's own
+"""The backend in C on a CPU: every tensor is read once and the result written once, on torch's own
 threads.
 """
 
 import ctypes
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from swbench.native import library
-from swbench.norms.kernels import algebra
+from swbench.norms.context import Call, Given
+from swbench.norms.kernels import algebra, native_fused
 from swbench.norms.kernels.algebra import Gradients, Parameters, Reduce, Solved
-from swbench.norms.kernels.aten import AtenKernels
-from swbench.norms.kernels.base import Bound
-from swbench.norms.kernels.halves import PASSES, Halves
-from swbench.norms.kernels.native_whole import WHOLE, Whole, statistics_of
+from swbench.norms.kernels.native_fused import statistics_of
+from swbench.norms.kernels.torch_ops import TorchBackend
 from swbench.norms.recipe import Recipe
 from swbench.norms.statistics import Statistics
 from swbench.solvers.base import Solver
 from swbench.solvers.polar_native import PolarNative
 
-if TYPE_CHECKING:
-    from swbench.norms.whitening import Call
 
-
-class NativeKernels(AtenKernels):
+class NativeBackend(TorchBackend):
     """float32 on a CPU, both layouts, G ≤ 64; a larger G runs on the torch operations it inherits.
 
     Sums are taken in blocks of pixels that depend on the shape alone, so results do not depend on
@@ -89,13 +85,29 @@ class NativeKernels(AtenKernels):
         )
         return dx
 
-    def bind(self, call: "Call", x: Tensor) -> Bound:
-        if not _fuses(call.recipe, call.solver) or not (call.running is None or call.running.plain):
-            return super().bind(call, x)
-        return Whole(call, x.shape, not x.is_contiguous()).bound()
+    def apply(self, call: Call, x: Tensor, parameters: Given) -> Tensor:
+        if not _fuses(call.recipe, call.solver) or not native_fused.plain(call.running):
+            return super().apply(call, x, parameters)
+        return native_fused.apply(call, x, parameters)
 
-    def halves(self, call: "Call") -> Halves:
-        return WHOLE if _fuses(call.recipe, call.solver) else PASSES
+    def workspace_size(
+        self, call: Call, images: int, channels: int, dtype: torch.dtype, device: str
+    ) -> int:
+        if not _fuses(call.recipe, call.solver):
+            return super().workspace_size(call, images, channels, dtype, device)
+        shape = torch.Size((images, channels, 1, 1))
+        return native_fused.FusedLayer(call.recipe, call.training, 0.0, shape, False).size
+
+    def forward(self, call: Call, x: Tensor, parameters: Given, workspace: Tensor) -> Tensor:
+        if not _fuses(call.recipe, call.solver):
+            return super().forward(call, x, parameters, workspace)
+        return native_fused.forward(call, x, parameters, workspace)
+
+    def backward(self, call, dy, x, parameters, workspace, wants_dx):
+        if not _fuses(call.recipe, call.solver):
+            return super().backward(call, dy, x, parameters, workspace, wants_dx)
+        wanted = (wants_dx, *(p is not None for p in parameters))
+        return native_fused.fused_layer(call, x).backward(dy, x, workspace, wanted)
 
     def mix_and_solve(
         self, recipe: Recipe, solver: Solver, stats: Statistics, parameters: Parameters
@@ -159,7 +171,7 @@ class NativeKernels(AtenKernels):
 
 
 def _fuses(recipe: Recipe, solver: Solver) -> bool:
-    return type(solver) is PolarNative and solver.fits(recipe.group, "float32")
+    return type(solver) is PolarNative and recipe.group <= library.MAX_GROUP
 
 
 def _layer(recipe: Recipe, stats: Statistics, parameters: Parameters) -> library.Layer:

@@ -8,6 +8,10 @@ import shutil
 import sys
 import sysconfig
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 TILE_LIMIT = 64
 """The largest G: above it the tiles of one matrix no longer fit the registers of one program."""
@@ -20,11 +24,11 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def missing(device: str) -> str | None:
+def missing(device: "str | torch.device") -> str | None:
     """Why Triton kernels cannot run on `device` here, as a remedy; None if they can."""
     if importlib.util.find_spec("triton") is None:
         return "Triton is not installed; it comes with the CUDA builds of torch for Linux"
-    if not device.startswith("cuda") and not interpreted():
+    if not str(device).startswith("cuda") and not interpreted():
         return (
             "Triton kernels need a CUDA device; TRITON_INTERPRET=1 runs them on a CPU, "
             "slowly, for tests"

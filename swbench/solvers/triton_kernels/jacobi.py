@@ -8,7 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 from swbench.solvers.triton_kernels import tile_of, warps_of
-from swbench.solvers.triton_kernels.current import on
+from swbench.solvers.triton_kernels.device_guard import on
 from swbench.solvers.triton_kernels.tile import layout, load_symmetric, over_matrix, product, store
 
 

@@ -9,10 +9,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from swbench.solvers.kept import outside_of_capture
+from swbench.solvers.cuda_capture import outside_of_capture
 from swbench.solvers.minimax import CUBIC, Step
 from swbench.solvers.triton_kernels import tile_of, warps_of
-from swbench.solvers.triton_kernels.current import on
+from swbench.solvers.triton_kernels.device_guard import on
 from swbench.solvers.triton_kernels.tile import frobenius, layout, load_symmetric, product, store
 
 

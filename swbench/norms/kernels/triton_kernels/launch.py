@@ -13,9 +13,9 @@ import torch
 import triton
 from torch import Tensor
 
-from swbench.norms.kernels.triton_kernels.room import Room
+from swbench.norms.kernels.triton_kernels.workspace import Room
 from swbench.solvers.triton_kernels import interpreted
-from swbench.solvers.triton_kernels.current import on
+from swbench.solvers.triton_kernels.device_guard import on
 from swbench.solvers.triton_kernels.interpreter import mend
 
 mend()

@@ -3,8 +3,7 @@
 import triton
 import triton.language as tl
 
-from swbench.norms.kernels.triton_kernels.mixture import FIELDS, finish
-from swbench.norms.kernels.triton_kernels.place import (
+from swbench.norms.kernels.triton_kernels.indexing import (
     across,
     entries,
     offsets,
@@ -12,6 +11,7 @@ from swbench.norms.kernels.triton_kernels.place import (
     share_of_program,
     spread,
 )
+from swbench.norms.kernels.triton_kernels.mixture import FIELDS, finish
 
 UNMIXED = {"ALONE": False, "KINDS": 0, "TILES": 1}
 """What a map is compiled for where nothing but A, B and c goes into it."""

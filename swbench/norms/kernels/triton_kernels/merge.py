@@ -5,7 +5,7 @@ back. A program makes some rows of a matrix.
 import triton
 import triton.language as tl
 
-from swbench.norms.kernels.triton_kernels.place import central
+from swbench.norms.kernels.triton_kernels.indexing import central
 from swbench.norms.kernels.triton_kernels.solve import move
 
 

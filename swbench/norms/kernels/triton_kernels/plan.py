@@ -2,8 +2,11 @@
 so nothing is tuned at run time.
 """
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
+
+import torch
+from torch import Tensor
 
 from swbench.solvers.triton_kernels import tile_of
 
@@ -37,6 +40,21 @@ itself the compiler takes 72 and spills one.
 
 Not where groups share the tile: there it takes up to 210, and would spill with fewer.
 """
+
+PRECISION = "tf32x3"
+"""How the passes multiply: in three passes of TF32 on tensor cores."""
+INTERPRETED_MULTIPROCESSORS = 4
+"""What the interpreter cuts for: few programs, for each one costs it milliseconds."""
+
+
+@cache
+def multiprocessors(device: torch.device) -> int:
+    """Multiprocessors of `device`; a few for the interpreter's."""
+    return (
+        torch.cuda.get_device_properties(device).multi_processor_count
+        if device.type == "cuda"
+        else INTERPRETED_MULTIPROCESSORS
+    )
 
 
 class Plan(NamedTuple):
@@ -173,3 +191,34 @@ def plan_of(
         registers,
         _unit(channels),
     )
+
+
+def layout_plan(x: Tensor, group: int, elements: int) -> Plan:
+    """The plan for `x` (N, C, H, W), contiguous or channels_last, where a program holds `elements`
+    of it at once.
+    """
+    n, channels, height, width = x.shape
+    return plan_of(
+        n,
+        channels,
+        height * width,
+        group,
+        not x.is_contiguous(),
+        multiprocessors(x.device),
+        elements,
+    )
+
+
+def arguments(plan: Plan) -> dict[str, object]:
+    """What both passes are compiled for."""
+    return {
+        "G": plan.group,
+        "TILE": plan.tile,
+        "PACK": plan.pack,
+        "STACK": plan.stack,
+        "WIDTH": plan.width,
+        "LAST": plan.last,
+        "CHANNEL_UNIT": plan.channel_unit,
+        "PIXEL_UNIT": plan.pixel_unit,
+        "PRECISION": PRECISION,
+    }

@@ -5,8 +5,8 @@ program a tile of matrices.
 import triton
 import triton.language as tl
 
+from swbench.norms.kernels.triton_kernels.indexing import added, central, diagonal, tile_of_program
 from swbench.norms.kernels.triton_kernels.mixture import of_covariances, of_means, pick, softmax
-from swbench.norms.kernels.triton_kernels.place import added, central, diagonal, tile_of_program
 from swbench.solvers.triton_kernels.polar import inverse_root
 from swbench.solvers.triton_kernels.tile import frobenius, symmetric_part
 

@@ -5,7 +5,7 @@ what reads the parts adds them in order.
 import triton
 import triton.language as tl
 
-from swbench.norms.kernels.triton_kernels.place import (
+from swbench.norms.kernels.triton_kernels.indexing import (
     across,
     entries,
     offsets,

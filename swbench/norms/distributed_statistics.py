@@ -1,0 +1,77 @@
+"""A batch that is spread over processes: one gather forward, one all-reduce backward."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from swbench.norms.statistics import merge_parts
+
+WORLD = "world"
+"""In place of a process group: whatever the default group is when a layer is called, none where
+torch.distributed was not started.
+"""
+
+Group: TypeAlias = "dist.ProcessGroup | str | None"
+
+_all_gather = getattr(dist, "all_gather_single", None) or getattr(
+    dist, "all_gather_into_tensor", None
+)
+"""The first name since torch 2.13, the second before; neither where torch was built without
+torch.distributed.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """The processes that share a batch. Every one of them must call a layer equally often, whatever
+    it has of the batch.
+
+    `sum` and `gather` never wait for the device on the host; they are the layer's only
+    communication.
+    """
+
+    group: "dist.ProcessGroup"
+
+    def gather(
+        self, mean: Tensor, cov: Tensor, pixels: int
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The mean (g, G) and biased covariance (g, G, G) of the whole batch from every rank's,
+        alike to the bit on all ranks.
+
+        `pixels` of this rank may be 0, its mean and covariance zeros then. Also returns this rank's
+        share of all pixels, and whether there are any, both () tensors. Sends C/G·(G² + G) + 1
+        numbers: the count, the mean, the second moment about it.
+        """
+        own = torch.cat([mean.new_full((1,), pixels), mean.flatten(), cov.flatten()]).unsqueeze(0)
+        everyone = own.new_empty(dist.get_world_size(self.group), own.shape[1])
+        _all_gather(everyone, own, group=self.group)
+        count, means, covs = everyone.split([1, mean.numel(), cov.numel()], 1)
+        total = count.sum()
+        merged = merge_parts(
+            count[:, 0], means.reshape(-1, *mean.shape), covs.reshape(-1, *cov.shape)
+        )
+        return *merged, pixels / total.clamp(min=1), total > 0
+
+    def sum(self, d_mean: Tensor, d_cov: Tensor, part: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradients of the batch's mean (g, G) and covariance (g, G, G) added up over ranks,
+        times `part`.
+
+        A layer spreads them over the pixels of its own rank, of which every one counts `part` (this
+        rank's share of all pixels) as much in the whole batch. Sends C/G·(G² + G) numbers.
+        """
+        both = torch.cat([d_mean.flatten(), d_cov.flatten()])
+        dist.all_reduce(both, group=self.group)
+        first, second = both.mul_(part).split([d_mean.numel(), d_cov.numel()])
+        return first.view(d_mean.shape), second.view(d_cov.shape)
+
+
+def ranks_of(group: Group) -> Ranks | None:
+    """The ranks of `group`; None without a group, and for `WORLD` where torch.distributed was not
+    started.
+    """
+    if group is None or (group == WORLD and not (dist.is_available() and dist.is_initialized())):
+        return None
+    return Ranks(dist.group.WORLD if group == WORLD else group)

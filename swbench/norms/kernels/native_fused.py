@@ -1,0 +1,249 @@
+"""A whitening layer as one call into C each way: at batch 1 the dispatch of dozens of small
+operations is what they cost.
+"""
+
+import ctypes
+from collections.abc import Sequence
+from functools import cache, lru_cache
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.autograd.function import once_differentiable
+
+from swbench.native import library
+from swbench.norms.context import Call, Given, Running
+from swbench.norms.recipe import Recipe
+from swbench.norms.tensors import abstract, concrete, on_one_device, sized
+
+KINDS = ("bw", "iw", "bn", "in", "ln")
+"""`enum statistic` of `swbench/native/src/algebra.h`, by position."""
+
+
+@cache
+def statistics_of(recipe: Recipe):
+    """The recipe's statistics as `enum statistic`. Never dropped, for C is given its address."""
+    return (ctypes.c_int * len(recipe.statistics))(*(KINDS.index(s) for s in recipe.statistics))
+
+
+class FusedLayer:
+    """The layer for inputs of one shape and layout, as C is told of it. Holds no tensors of a
+    layer: a tensor that stays the same object can be given other memory between two calls.
+    """
+
+    __slots__ = (
+        "_backward",
+        "_described",
+        "_forward",
+        "_like",
+        "_sizes",
+        "address",
+        "last",
+        "size",
+    )
+
+    def __init__(
+        self, recipe: Recipe, training: bool, momentum: float, shape: torch.Size, last: bool
+    ) -> None:
+        kinds, native = statistics_of(recipe), library.load()
+        n, channels, height, width = shape
+        k = library.FusedLayer(
+            images=n,
+            channels=channels,
+            pixels=height * width,
+            centre=height // 2 * width + width // 2,
+        )
+        k.group, k.channels_last = recipe.group, last
+        k.statistics, k.kinds = ctypes.addressof(kinds), len(kinds)
+        k.uses_batch, k.uses_image = recipe.uses_batch, recipe.uses_image
+        k.training, k.eps, k.fresh = training, recipe.eps, 1 - momentum
+        self._described, self.address, self.last = k, ctypes.addressof(k), last
+        self.size, self._sizes = native.sw_workspace(k), (channels, len(kinds))
+        self._forward, self._backward = native.sw_forward, native.sw_backward
+        # Gradients are made like these, which nobody can change, and not like the parameters, which
+        # may be given another dtype or device before the backward pass.
+        of_channels, of_kinds = (
+            torch.empty(size, dtype=torch.float32, device="cpu") for size in self._sizes
+        )
+        self._like = of_channels, of_channels, of_kinds, of_kinds
+
+    def forward(
+        self, x: Tensor, parameters: Given, running: Running | None, workspace: Tensor
+    ) -> Tensor:
+        """y; `workspace` is filled with what `backward` needs beside x. In training `running`, if
+        there are any, move: they are `plain`. Raises ValueError for a parameter of another size.
+        """
+        channels, kinds = self._sizes
+        gamma, beta, mean, cov = [
+            p
+            if p is None
+            or (p.dtype is torch.float32 and p.is_cpu and p.is_contiguous() and not abstract(p))
+            else _plain(p)
+            for p in parameters
+        ]
+        if (
+            (gamma is not None and gamma.numel() != channels)
+            or (beta is not None and beta.numel() != channels)
+            or (mean is not None and mean.numel() != kinds)
+            or (cov is not None and cov.numel() != kinds)
+        ):
+            sized((gamma, beta, mean, cov), channels, kinds)
+        y = torch.empty_like(x)
+        if self._forward(
+            self.address,
+            x.data_ptr(),
+            y.data_ptr(),
+            workspace.data_ptr(),
+            None if running is None else running.mean.data_ptr(),
+            None if running is None else running.cov.data_ptr(),
+            None if gamma is None else gamma.data_ptr(),
+            None if beta is None else beta.data_ptr(),
+            None if mean is None else mean.data_ptr(),
+            None if cov is None else cov.data_ptr(),
+            torch.get_num_threads(),
+        ):
+            raise MemoryError("no memory for the sums of a native whitening layer")
+        return y
+
+    def backward(
+        self, dy: Tensor, x: Tensor, workspace: Tensor, wanted: Sequence[bool]
+    ) -> tuple[Tensor | None, ...]:
+        """The gradients of x and of the four parameters, whose values are in the workspace: of
+        those `wanted`.
+
+        Raises RuntimeError for an x or a workspace that is not what `forward` was given, as hooks
+        on saved tensors may return.
+        """
+        if (
+            x.shape != dy.shape
+            or x.dtype is not torch.float32
+            or workspace.dtype is not torch.float32
+            or workspace.numel() < self.size
+            or not (x.is_cpu and workspace.is_cpu)
+        ):
+            raise RuntimeError(
+                "a saved tensor of a whitening layer came back with another shape, "
+                "dtype or device; a hook that packs it has to restore these"
+            )
+        # Any layout can come in: of dy from an expanded gradient, of x from a hook that took it
+        # elsewhere and back; and views whose memory holds the opposite.
+        layout = torch.channels_last if self.last else torch.contiguous_format
+        x = concrete(x).contiguous(memory_format=layout)
+        dy = concrete(dy).contiguous(memory_format=layout)
+        gamma, beta, mean, cov = [
+            torch.empty_like(one) if asked else None
+            for one, asked in zip(self._like, wanted[1:5], strict=True)
+        ]
+        dx = torch.empty_like(x) if wanted[0] else None
+        if self._backward(
+            self.address,
+            dy.data_ptr(),
+            x.data_ptr(),
+            workspace.data_ptr(),
+            None if dx is None else dx.data_ptr(),
+            None if gamma is None else gamma.data_ptr(),
+            None if beta is None else beta.data_ptr(),
+            None if mean is None else mean.data_ptr(),
+            None if cov is None else cov.data_ptr(),
+            torch.get_num_threads(),
+        ):
+            raise MemoryError("no memory for the sums of a native whitening layer")
+        return dx, gamma, beta, mean, cov
+
+
+@lru_cache(maxsize=1024)
+def _layer_for(
+    recipe: Recipe, training: bool, momentum: float, shape: torch.Size, last: bool
+) -> FusedLayer:
+    """The only cache of calls: what one kind of call needs, found once."""
+    return FusedLayer(recipe, training, momentum, shape, last)
+
+
+def fused_layer(call: Call, x: Tensor) -> FusedLayer:
+    """The layer for inputs like `x`."""
+    momentum = 0.0 if call.running is None else call.running.momentum
+    return _layer_for(call.recipe, call.training, momentum, x.shape, not x.is_contiguous())
+
+
+def _plain(parameter: Tensor) -> Tensor:
+    """`parameter` as C reads it. Raises RuntimeError for one that is on another device."""
+    on_one_device(torch.empty(0), (parameter,))
+    return concrete(parameter).float().contiguous()
+
+
+def plain(running: Running | None) -> bool:
+    """Whether C can read and write the running statistics where they are."""
+    if running is None:
+        return True
+    mean, cov, _ = running
+    return (
+        mean.dtype is torch.float32
+        and cov.dtype is torch.float32
+        and mean.is_cpu
+        and cov.is_cpu
+        and mean.is_contiguous()
+        and cov.is_contiguous()
+        and not abstract(mean)
+        and not abstract(cov)
+    )
+
+
+def apply(call: Call, x: Tensor, parameters: Given) -> Tensor:
+    """y, differentiable where gradients are recorded; `call.running` is `plain`."""
+    layer = fused_layer(call, x)
+    # A Function without a rule for them refuses tangents of forward-mode differentiation; they
+    # would be lost without it.
+    if torch.is_grad_enabled() or forward_ad._current_level >= 0:
+        return FusedWhitening.apply(x, *parameters, layer, call.running)
+    return layer.forward(x, parameters, call.running, x.new_empty(layer.size))
+
+
+class FusedWhitening(torch.autograd.Function):
+    """The layer for float32 on a CPU with the native solver. Saves x, and one tensor of small
+    matrices and of the parameters' values.
+    """
+
+    @staticmethod
+    def forward(
+        ctx,
+        x: Tensor,
+        gamma,
+        beta,
+        mean_logits,
+        cov_logits,
+        layer: FusedLayer,
+        running: Running | None,
+    ) -> Tensor:
+        workspace = x.new_empty(layer.size)
+        y = layer.forward(x, (gamma, beta, mean_logits, cov_logits), running, workspace)
+        ctx.save_for_backward(x, workspace)
+        ctx.layer = layer
+        return y
+
+    @staticmethod
+    def backward(ctx, dy: Tensor):
+        return _once(ctx, dy) if torch.is_grad_enabled() else _backward(ctx, dy)
+
+
+def _backward(ctx, dy: Tensor):
+    x, workspace = ctx.saved_tensors
+    return *ctx.layer.backward(dy, x, workspace, ctx.needs_input_grad), None, None
+
+
+_once = once_differentiable(_backward)
+"""For a graph of the gradient, where a second derivative must be refused: bookkeeping that costs as
+much as a small layer.
+"""
+
+
+def forward(call: Call, x: Tensor, parameters: Given, workspace: Tensor) -> Tensor:
+    """Y without autograd, for any running statistics."""
+    running = call.running
+    if plain(running):
+        return fused_layer(call, x).forward(x, parameters, running, workspace)
+    moved = Running(*(concrete(one).float().contiguous() for one in running[:2]), running.momentum)
+    y = fused_layer(call, x).forward(x, parameters, moved, workspace)
+    if call.training:
+        running.mean.copy_(moved.mean)
+        running.cov.copy_(moved.cov)
+    return y

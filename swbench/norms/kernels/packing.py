@@ -1,0 +1,114 @@
+"""What the backward pass of a layer needs, packed into one vector: a compiled graph keeps that
+between the two directions.
+"""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
+
+from swbench.norms.context import Call
+from swbench.norms.kernels.algebra import Parameters, Solved
+from swbench.norms.kernels.passes import Passes
+from swbench.norms.recipe import Recipe
+from swbench.norms.statistics import Statistics
+from swbench.solvers.base import Solver
+
+
+def size(
+    passes: Passes, call: Call, images: int, channels: int, dtype: torch.dtype, device: str
+) -> int:
+    """Elements of the vector for `images` of C `channels`; `dtype` is that of the statistics."""
+    return sum(_count(shape) for shape, _ in _parts(passes, call, images, channels, dtype, device))
+
+
+def pack(workspace: Tensor, shift: Tensor, stats: Statistics, solved: Solved) -> None:
+    """Fill `workspace`; the statistics of a batch of one image are those of the image."""
+    of_batch = (None, None) if stats.alone else (stats.batch_mean, stats.batch_cov)
+    saved = (shift, stats.mean, stats.cov, *of_batch, *solved[:4], *solved.saved)
+    torch.cat([t.reshape(-1).to(workspace.dtype) for t in saved if t is not None], out=workspace)
+
+
+def unpack(
+    passes: Passes, call: Call, x: Tensor, workspace: Tensor
+) -> tuple[Tensor, Statistics, Solved]:
+    """The shift, the statistics and what the solve left, without what the mixture saved."""
+    recipe, images = call.recipe, x.shape[0]
+    parts = _parts(passes, call, images, x.shape[1], workspace.dtype, x.device.type)
+    vectors = workspace.split([_count(shape) for shape, _ in parts])
+    shift, *saved = (
+        v.view(shape).to(dtype) for v, (shape, dtype) in zip(vectors, parts, strict=True)
+    )
+    mean, cov = (saved.pop(0), saved.pop(0)) if _of_images(call) else (None, None)
+    alone = _alone(call, images)
+    batch = (None, None)
+    if recipe.uses_batch:
+        batch = (mean[0], cov[0]) if alone else (saved.pop(0), saved.pop(0))
+    share = 1 / images if recipe.uses_batch and call.training else 0.0
+    stats = Statistics(mean, cov, *batch, share, alone)
+    return shift, stats, Solved(*saved[:4], tuple(saved[4:]))
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    return torch.Size(shape).numel()
+
+
+def _alone(call: Call, images: int) -> bool:
+    return images == 1 and call.training and call.recipe.uses_batch
+
+
+def _of_images(call: Call) -> bool:
+    return call.training or call.recipe.uses_image
+
+
+def _parts(
+    passes: Passes, call: Call, images: int, channels: int, dtype: torch.dtype, device: str
+) -> list[tuple[tuple[int, ...], torch.dtype]]:
+    """Shapes and dtypes of what lies in the vector, in order: shift, statistics of the images, of
+    the batch, `Solved`, what the solver saved.
+    """
+    recipe = call.recipe
+    group, groups = recipe.group, channels // recipe.group
+    vector, matrix = (groups, group), (groups, group, group)
+    shapes = [(images, channels)]
+    if _of_images(call):
+        shapes += [(images, *vector), (images, *matrix)]
+    if recipe.uses_batch and not _alone(call, images):
+        shapes += [vector, matrix]
+    sets = images if recipe.uses_image else 1
+    shapes += [(sets, *matrix), (sets, *vector), (sets, *matrix), (sets, *vector)]
+    saved = solver_parts(recipe, call.solver, passes, dtype, device)
+    return [(shape, dtype) for shape in shapes] + [
+        ((sets * groups, *rest), kind) for rest, kind in saved
+    ]
+
+
+@lru_cache(maxsize=256)
+def solver_parts(
+    recipe: Recipe, solver: Solver, passes: Passes, dtype: torch.dtype, device: str
+) -> tuple[tuple[tuple[int, ...], torch.dtype], ...]:
+    """Shapes, without the first dimension, and dtypes of what a solve leaves for its gradient:
+    found by one of two unit matrices.
+
+    Real matrices, also while `torch.export` lets everything compute on fake tensors: a solver in C
+    leaves those to torch, which saves something else. Raises ValueError where the first dimension
+    of what is saved does not count the matrices.
+    """
+    group, kinds = recipe.group, len(recipe.statistics)
+    with _disable_current_modes():
+        mean, logits = (
+            torch.zeros(2, 1, group, dtype=dtype, device=device),
+            torch.zeros(kinds, dtype=dtype, device=device),
+        )
+        cov = torch.eye(group, dtype=dtype, device=device).repeat(2, 1, 1, 1)
+        stats = Statistics(mean, cov, mean[0].clone(), cov[0].clone(), share=0.5)
+        solved = passes.mix_and_solve(recipe, solver, stats, Parameters(None, None, logits, logits))
+    matrices = solved.w.shape[0]
+    if any(t.dim() == 0 or t.shape[0] != matrices for t in solved.saved):
+        shapes = [tuple(t.shape) for t in solved.saved]
+        raise ValueError(
+            f"solver {solver.name!r} saves {shapes} of {matrices} matrices; a "
+            "compiled layer needs the first dimension to count them"
+        )
+    return tuple((tuple(t.shape[1:]), t.dtype) for t in solved.saved)

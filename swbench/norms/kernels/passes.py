@@ -1,0 +1,85 @@
+"""The contract of the passes of a whitening layer: four over the full tensors, and the small
+algebra between them.
+"""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor
+
+from swbench.norms.kernels.algebra import Gradients, Parameters, Reduce, Solved
+from swbench.norms.recipe import Recipe
+from swbench.norms.statistics import Statistics
+from swbench.solvers.base import Solver
+
+
+class Passes(ABC):
+    """The passes over (N, C, H, W) tensors that a whitening layer needs, C = g·G, and what lies
+    between them.
+
+    What a caller promises: x and dy are dense in the same memory format, contiguous or
+    channels_last; N·H·W > 0; float64, float32, bfloat16 or float16. All other tensors are in
+    `statistics_dtype(x)`, contiguous, on the same device. Where the first dimension of a matrix is
+    1 it holds for all N images. Sums are taken in `statistics_dtype(x)` at least. No method records
+    autograd state, synchronises with the host, or changes its arguments; results are new tensors,
+    never views of an argument.
+
+    `share` and `alone` are explained in `Statistics`.
+    """
+
+    @abstractmethod
+    def moments(self, x: Tensor, shift: Tensor, group: int) -> tuple[Tensor, Tensor]:
+        """Mean (N, g, G), absolute, and biased central covariance (N, g, G, G), symmetric to
+        rounding, of every image.
+
+        `shift` (N, C) is near the mean of each image; deviations are taken from it before they are
+        multiplied, so that nothing is lost when the mean is many standard deviations, or when
+        images differ by as much.
+        """
+
+    @abstractmethod
+    def affine(self, x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        """The map y = A x + b at every pixel: `a` (N or 1, g, G, G), `b` (N or 1, g, G). y has the
+        shape, dtype and layout of x.
+        """
+
+    @abstractmethod
+    def products(self, dy: Tensor, x: Tensor, shift: Tensor, group: int) -> tuple[Tensor, Tensor]:
+        """Σ_p dy (x − shift)ᵀ, (N, g, G, G), and Σ_p dy, (N, g, G), over the pixels p of every
+        image. `shift` (N, C).
+        """
+
+    @abstractmethod
+    def combine(self, dy: Tensor, x: Tensor, at: Tensor, b: Tensor, c: Tensor) -> Tensor:
+        """The gradient dx = Aᵀ dy + B x + c at every pixel: `at` = Aᵀ and `b` (N or 1, g, G, G),
+        `c` (N or 1, g, G). dx is laid out like x.
+
+        `at` may be a transposed view of a contiguous tensor.
+        """
+
+    @abstractmethod
+    def mix_and_solve(
+        self, recipe: Recipe, solver: Solver, stats: Statistics, parameters: Parameters
+    ) -> Solved:
+        """From statistics to A and b of y = A x + b."""
+
+    @abstractmethod
+    def small_gradients(
+        self,
+        recipe: Recipe,
+        solver: Solver,
+        stats: Statistics,
+        parameters: Parameters,
+        solved: Solved,
+        m: Tensor,
+        s: Tensor,
+        shift: Tensor,
+        pixels: int,
+        reduce: Reduce | None = None,
+    ) -> Gradients:
+        """From `products` to B and c of dx = Aᵀ dy + B x + c, and the gradients of the parameters.
+        `pixels` = H·W.
+
+        `reduce`, if given, sums the gradients of the batch statistics over ranks, times the share
+        of the batch that is here; it is called once wherever gradients flow through batch
+        statistics.
+        """

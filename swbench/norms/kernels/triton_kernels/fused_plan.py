@@ -1,0 +1,299 @@
+"""A whole whitening layer as a list of launches each way, decided once for a shape: three forward
+and three backward for one image.
+"""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from swbench.norms.kernels.triton_kernels.launch import Launch, launch
+from swbench.norms.kernels.triton_kernels.layer_config import Form, Key
+from swbench.norms.kernels.triton_kernels.maps import UNMIXED, map_kernel
+from swbench.norms.kernels.triton_kernels.merge import merge_kernel, total_kernel
+from swbench.norms.kernels.triton_kernels.plan import (
+    ALL,
+    FETCHED,
+    FETCHED_BESIDE,
+    Plan,
+    arguments,
+    fetched,
+    power,
+)
+from swbench.norms.kernels.triton_kernels.small_gradients import gather_kernel, small_kernel
+from swbench.norms.kernels.triton_kernels.solve import ALONE, MERGED, solve_kernel
+from swbench.norms.kernels.triton_kernels.sums import sums_kernel
+from swbench.norms.kernels.triton_kernels.workspace import Room
+from swbench.solvers.iterative import quintics
+from swbench.solvers.minimax import Step
+from swbench.solvers.polar_triton import PolarTriton, product_precision
+from swbench.solvers.triton_kernels import warps_of
+from swbench.solvers.triton_kernels.polar import table_on
+
+
+def steps_of(solver: PolarTriton) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+    """The polynomials there and back."""
+    return quintics(torch.float32, solver.low, solver.steps), quintics(torch.float32)
+
+
+@lru_cache(maxsize=1024)
+def whole_of(key: Key) -> "Whole":
+    """The launches for `key`, kept, and with them the tables that they read: no call makes one
+    later.
+    """
+    whole = Whole(key)
+    whole.coefficients(back=False)
+    return whole
+
+
+class Whole:
+    """The launches of both ways for one `form`."""
+
+    def __init__(self, key: Key) -> None:
+        self.key, self.form = key, Form(key)
+        self.forward = self._forward()
+        self.backward = self._backward()
+        self._tables: tuple[Tensor, ...] | None = None
+
+    def _launch(
+        self,
+        kernel,
+        programs: int,
+        sizes: tuple[float, ...],
+        constants: dict[str, object],
+        warps: int,
+        names: dict[str, str | None],
+        registers: int | None = None,
+    ) -> Launch:
+        """A launch whose `names` are those of tensors that are there."""
+        gone = self.form.absent
+        count = len(kernel.arg_names) - len(sizes) - len(constants)
+        found = (names.get(name, name) for name in kernel.arg_names[:count])
+        return Launch(
+            kernel,
+            programs,
+            sizes,
+            constants,
+            warps,
+            tuple(None if name in gone else name for name in found),
+            registers,
+        )
+
+    def _tile(self, chunk: int) -> dict[str, int]:
+        """How a small kernel holds its tile, and how many such it fetches at once to add them
+        up.
+        """
+        plan = self.form.sums
+        return {"G": plan.group, "TILE": plan.tile, "PACK": plan.pack, "CHUNK": chunk}
+
+    def _parts_at_once(self) -> int:
+        """All that a thread has registers for, or one. Nothing between, for every number is
+        compiled for anew.
+        """
+        tile = self.form.sums.tile
+        return (
+            1
+            if self.form.sums.parts == 1
+            else fetched(tile * tile, warps_of(tile), FETCHED if tile == 16 else FETCHED_BESIDE)
+        )
+
+    def _solver(self, back: bool) -> dict[str, object]:
+        return {
+            "STEPS": len(steps_of(self.key.solver)[back]),
+            "PRECISION": product_precision(self.key.solver.precision, self.form.sums.group),
+        }
+
+    def _sum(self, pair: bool) -> Launch:
+        plan = self.form.sums
+        sizes = (
+            self.form.centre,
+            plan.channels // plan.channel_unit,
+            plan.pixels // plan.pixel_unit,
+            plan.parts,
+            plan.blocks,
+        )
+        names = {"left": "dy" if pair else None, "shift": None}
+        return self._launch(
+            sums_kernel,
+            plan.sum_programs,
+            sizes,
+            {"PAIR": pair, **arguments(plan)},
+            plan.warps,
+            names,
+            plan.registers,
+        )
+
+    def _over_batch(self, kernel, *more: float) -> Launch:
+        """A kernel that adds over a batch, some rows of a matrix a program."""
+        plan = self.form.sums
+        side = power(plan.group)
+        slab = min(4, side)
+        constants = {
+            "G": plan.group,
+            "LAST": plan.last,
+            "SLAB": slab,
+            "SIDE": side,
+            "IMAGES": min(8, power(plan.images)),
+            "FETCH": 1 if plan.parts == 1 else 8,
+            "CHUNK": fetched(slab * side, 4),
+        }
+        sizes = (self.form.centre, plan.images, plan.channels, plan.pixels, plan.parts, *more)
+        return self._launch(
+            kernel, plan.channels // plan.group * -(-plan.group // slab), sizes, constants, 4, {}
+        )
+
+    def _map(self, plan: Plan, names: dict[str, str | None], transposed: bool) -> Launch:
+        form = self.form
+        mixed = (
+            {"ALONE": form.batch == ALONE.value, "KINDS": form.kinds, "TILES": power(plan.tiles)}
+            if transposed and form.kinds
+            else UNMIXED
+        )
+        constants = {"TRANSPOSED": transposed, **mixed, **arguments(plan)}
+        sizes = (
+            plan.channels // plan.channel_unit,
+            plan.pixels // plan.pixel_unit,
+            int(form.sets > 1),
+        )
+        return self._launch(
+            map_kernel, plan.map_programs, sizes, constants, plan.warps, names, plan.registers
+        )
+
+    def _forward(self) -> list[Launch]:
+        form, key, plan = self.form, self.key, self.form.sums
+        fresh, warps, wide, chunk = (
+            1 - key.momentum,
+            warps_of(plan.tile),
+            power(plan.channels),
+            self._parts_at_once(),
+        )
+        launches = [self._sum(False)] if form.sums_forward else []
+        if form.batch == MERGED.value:
+            launches.append(self._over_batch(merge_kernel, fresh))
+        constants = {
+            "IMAGE": key.recipe.uses_image or form.batch == ALONE.value,
+            "BATCH": form.batch,
+            "KINDS": form.kinds,
+            **self._solver(False),
+            **self._tile(chunk),
+            "LAST": plan.last,
+            "WIDE": wide,
+            "LAYER_CHUNK": min(chunk, max(1, 512 * warps // wide)),
+        }
+        sizes = (form.centre, plan.channels, plan.pixels, plan.parts, key.recipe.eps, fresh)
+        launches.append(
+            self._launch(solve_kernel, form.sets * plan.tiles, sizes, constants, warps, {}, ALL)
+        )
+        nothing = dict.fromkeys(
+            (
+                "x",
+                "b",
+                "batch_b",
+                "batch_c",
+                "batch_mean",
+                "layer",
+                "weights",
+                "scalars",
+                "grad_mean_logits",
+                "grad_cov_logits",
+            )
+        )
+        launches.append(
+            self._map(
+                form.one,
+                {**nothing, "source": "x", "out": "y", "c": "offset", "near": "mean"},
+                False,
+            )
+        )
+        return launches
+
+    def _backward(self) -> dict[bool, list[Launch]]:
+        """The launches with and without dx."""
+        form, plan, names = self.form, self.form.sums, {}
+        launches = [self._sum(True)]
+        if form.shared:
+            launches.append(self._over_batch(total_kernel))
+            names = {"second": "m", "first": "s"}
+        if form.gathers:
+            names |= {"grad_gamma": "gammas", "grad_beta": "betas"}
+        parts, chunk = (1, 1) if form.shared else (plan.parts, self._parts_at_once())
+        sizes = (
+            form.centre,
+            plan.channels,
+            plan.pixels,
+            parts,
+            1 / (plan.pixels * (plan.images if form.shared else 1)),
+        )
+        constants = {
+            "SUMMED": form.shared,
+            "FLOW": form.flow,
+            "BATCH": form.batch,
+            "KINDS": form.kinds,
+            **self._solver(True),
+        }
+        constants |= {**self._tile(chunk), "LAST": plan.last}
+        launches.append(
+            self._launch(
+                small_kernel,
+                form.sets * plan.tiles,
+                sizes,
+                constants,
+                warps_of(plan.tile),
+                names,
+                ALL,
+            )
+        )
+        gather = [self._gather()]
+        launches += gather if form.gathers else []
+        return {
+            True: [*launches, self._combine()],
+            False: launches + (gather if form.kinds and not form.gathers else []),
+        }
+
+    def _gather(self) -> Launch:
+        form, plan = self.form, self.form.sums
+        chunk = min(power(plan.images), fetched(plan.tile * plan.tile, 4))
+        constants = {"BATCH": form.batch, "KINDS": form.kinds, **self._tile(chunk)}
+        names = {"grad_b": "batch_b", "grad_c": "batch_c"}
+        return self._launch(
+            gather_kernel,
+            plan.tiles,
+            (plan.images, plan.channels, 1 / (plan.images * plan.pixels)),
+            constants,
+            4,
+            names,
+        )
+
+    def _combine(self) -> Launch:
+        form, names = self.form, {"source": "dy", "out": "dx"}
+        weights = dict.fromkeys(("grad_mean_logits", "grad_cov_logits"))
+        nothing = dict.fromkeys(("batch_mean", "layer", "weights", "scalars")) | weights
+        if not form.flow:
+            return self._map(
+                form.one,
+                {
+                    **names,
+                    **nothing,
+                    **dict.fromkeys(("x", "b", "c", "near", "batch_b", "batch_c")),
+                },
+                True,
+            )
+        names |= (weights if form.gathers else {}) if form.kinds else nothing
+        names |= {"b": "grad_b", "c": "grad_c", "near": "image_mean" if form.kinds else "mean"}
+        return self._map(form.two, names, True)
+
+    def coefficients(self, back: bool) -> Tensor:
+        """The polynomials' table on the device, both made with the first. Raises RuntimeError where
+        that would be while a CUDA graph is captured.
+        """
+        if self._tables is None:
+            self._tables = tuple(
+                table_on(steps, self.key.device) for steps in steps_of(self.key.solver)
+            )
+        return self._tables[back]
+
+    def run(
+        self, launches: list[Launch], tensors: dict[str, Tensor | None], *rooms: tuple[Room, Tensor]
+    ) -> None:
+        """Launch with `tensors` and `rooms`."""
+        launch(launches, tensors, rooms, self.key.device)

@@ -1,0 +1,126 @@
+"""What a whitening layer of one shape comes to in Triton: its plans, what it mixes, what flows
+back, and the rooms its launches share.
+"""
+
+from typing import NamedTuple
+
+import torch
+
+from swbench.norms.kernels.triton_kernels.mixture import FIELDS
+from swbench.norms.kernels.triton_kernels.plan import MAP, MAP_TWO, SUM, multiprocessors, plan_of
+from swbench.norms.kernels.triton_kernels.solve import ALONE, MERGED, NONE, RUNNING
+from swbench.norms.kernels.triton_kernels.workspace import Room
+from swbench.norms.recipe import Recipe
+from swbench.solvers.polar_triton import PolarTriton
+
+
+class Key(NamedTuple):
+    """All that a layer's launches depend on."""
+
+    recipe: Recipe
+    solver: PolarTriton
+    shape: tuple[int, ...]
+    last: bool
+    training: bool
+    momentum: float
+    device: torch.device
+    dtypes: tuple[torch.dtype | None, ...]
+    """Of x, γ, β, both sets of logits and both running statistics."""
+
+
+class Form:
+    """The decisions that follow from a `key`, and the rooms: `kept` is saved for the way back,
+    `there` and `back` are dropped at once.
+    """
+
+    def __init__(self, key: Key) -> None:
+        recipe, (images, channels, height, width) = key.recipe, key.shape
+        self.key, group, pixels = key, recipe.group, height * width
+        self.sums, self.one, self.two = (
+            plan_of(images, channels, pixels, group, key.last, multiprocessors(key.device), n)
+            for n in (SUM, MAP, MAP_TWO)
+        )
+        self.centre = height // 2 * width + width // 2
+        batch = (ALONE if images == 1 else MERGED) if key.training else RUNNING
+        self.batch: int = batch.value if recipe.uses_batch else NONE.value
+        """What the batch's statistics are, of the names in `solve`."""
+        count = len(recipe.statistics)
+        self.kinds = 0 if count == 1 or (self.batch == ALONE.value and recipe.all_full) else count
+        """How many statistics are mixed; none where all are the same."""
+        self.shared = images > 1 and not recipe.uses_image
+        """Whether several images have one matrix a group."""
+        self.sets = images if recipe.uses_image else 1
+        """Matrices a group."""
+        self.sums_forward = self.batch != RUNNING.value or recipe.uses_image
+        self.flow = recipe.uses_image or key.training
+        """Whether gradients flow through statistics."""
+        self.gathers = images > 1 and not self.shared and (self.kinds > 0 or any(key.dtypes[1:3]))
+        """Whether a kernel of its own adds over images on the way back."""
+        self.kept, self.there, self.back = (
+            self._kept(),
+            Room(**(self._parts() if self.sums_forward else dict.fromkeys(self._parts(), 0))),
+            self._back(),
+        )
+        self.absent = self._absent()
+
+    @property
+    def _sizes(self) -> tuple[int, int, int]:
+        plan = self.sums
+        return plan.images, plan.channels, plan.channels * plan.group
+
+    def _parts(self) -> dict[str, int]:
+        images, vector, matrix = self._sizes
+        return {
+            "second": images * self.sums.parts * matrix,
+            "first": images * self.sums.parts * vector,
+        }
+
+    def _kept(self) -> Room:
+        images, vector, matrix = self._sizes
+        sets, mixes = self.sets, self.kinds > 0
+        batch = self.batch == MERGED.value or (self.batch == RUNNING.value and mixes)
+        return Room(
+            a=sets * matrix,
+            w=sets * matrix,
+            offset=sets * vector,
+            mean=sets * vector,
+            image_mean=mixes * images * vector,
+            image_cov=mixes * images * matrix,
+            batch_mean=batch * vector,
+            batch_cov=batch * matrix,
+            layer=(mixes and self.key.recipe.layer_index is not None) * 2 * images,
+            weights=mixes * 16,
+        )
+
+    def _back(self) -> Room:
+        images, vector, matrix = self._sizes
+        gamma, beta = (dtype is not None for dtype in self.key.dtypes[1:3])
+        batch = self.kinds > 0 and self.batch == MERGED.value
+        return Room(
+            **self._parts(),
+            m=self.shared * matrix,
+            s=self.shared * vector,
+            grad_b=self.flow * self.sets * matrix,
+            grad_c=self.flow * self.sets * vector,
+            gammas=(self.gathers and gamma) * images * vector,
+            betas=(self.gathers and beta) * images * vector,
+            d_cov=batch * images * matrix,
+            d_mean=batch * images * vector,
+            batch_b=batch * matrix,
+            batch_c=batch * vector,
+            scalars=(self.kinds > 0) * images * self.sums.tiles * FIELDS.value,
+        )
+
+    def _absent(self) -> set[str | None]:
+        """The names of tensors that this layer does not have."""
+        named = ("gamma", "beta", "mean_logits", "cov_logits")
+        absent = {
+            name for name, dtype in zip(named, self.key.dtypes[1:5], strict=True) if dtype is None
+        }
+        absent |= {f"grad_{name}" for name in absent}
+        absent |= {"running_mean", "running_cov"} if self.key.dtypes[5] is None else set()
+        return (
+            absent
+            | {name for room in (self.kept, self.back) for name, _, size in room.places if not size}
+            | {None}
+        )

@@ -1,0 +1,128 @@
+"""What `solver="auto"` stands for: the fastest exact solver of a measured table that can run
+here.
+"""
+
+import csv
+import sys
+from functools import lru_cache
+from importlib import resources
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+
+from swbench import solvers
+from swbench.solvers.base import Solver
+
+AUTO = "auto"
+EVERYWHERE = "eigh"
+"""What is chosen where nothing was measured: exact, and in torch on every device."""
+ANY = sys.maxsize
+"""In place of the square of a batch: any batch."""
+UNMEASURED_GPU = "polar-triton"
+"""What is chosen on a GPU where nothing was measured, if it can run: one launch that never waits
+for the host, and the layers' kernels hold it.
+"""
+
+
+class Row(NamedTuple):
+    """One measurement: µs a matrix of `solver` for `batch` matrices of `group`×`group`, forward and
+    its gradient.
+    """
+
+    device: str
+    dtype: str
+    group: int
+    batch: int
+    solver: str
+    forward_us: float
+    gradient_us: float
+
+
+@lru_cache(maxsize=1)
+def measured() -> tuple[Row, ...]:
+    """The table, `measured.csv` beside this file: what `python -m swbench.norms.calibrate`
+    wrote.
+    """
+    with (resources.files(__package__) / "measured.csv").open(newline="") as file:
+        return tuple(
+            Row(r[0], r[1], int(r[2]), int(r[3]), r[4], float(r[5]), float(r[6]))
+            for r in list(csv.reader(file))[1:]
+        )
+
+
+def choose(device: torch.device, group: int, batch: int, dtype: torch.dtype) -> str:
+    """The spec of the solver for `batch` matrices of `group`×`group` in the statistics `dtype` on
+    `device`.
+
+    Decided by the rows of the next measured group size up and, within it, the nearest batch; the
+    fastest solver, forward and gradient, that is available here and takes such matrices wins.
+    """
+    return _choose(device.type, group, batch, str(dtype).removeprefix("torch."))
+
+
+@lru_cache(maxsize=4096)
+def _choose(device: str, group: int, batch: int, dtype: str) -> str:
+    return pick(by_batch(device, group, dtype), batch)
+
+
+def solver_for(
+    solver: str | Solver, group: int, batch: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Solver, str]:
+    """The solver of a layer for `batch` matrices of `group`×`group` in the statistics `dtype`, and
+    its name: `solver` itself, that of a spec, or for `auto` the one that `choose` names.
+    """
+    if isinstance(solver, Solver):
+        return solver, solver.name
+    spec = choose(device, group, batch, dtype) if solver == AUTO else solver
+    return solvers.get(spec), spec
+
+
+def by_batch(device: str, group: int, dtype: str) -> tuple[tuple[int, str], ...]:
+    """What `choose` chooses from: solvers in the order of the batches they are for, each with the
+    square of the largest such batch.
+    """
+    rows = [row for row in measured() if row.device == device and row.dtype == dtype]
+    sizes = (
+        sorted({row.group for row in rows if row.group >= group})
+        or sorted({row.group for row in rows})[-1:]
+    )
+    rows = [row for row in rows if row.group in sizes[:1]]
+    if not rows:
+        return (
+            (
+                ANY,
+                UNMEASURED_GPU
+                if device == "cuda" and _takes(UNMEASURED_GPU, device, group, dtype)
+                else EVERYWHERE,
+            ),
+        )
+    batches = sorted({row.batch for row in rows})
+    found: list[tuple[int, str]] = []
+    # The nearest measured batch by ratio: up to the geometric mean of two it is the smaller one.
+    for batch, most in zip(batches, [*(a * b for a, b in pairwise(batches)), ANY], strict=True):
+        spec = _fastest([row for row in rows if row.batch == batch], device, group, dtype)
+        found = [*(found[:-1] if found and found[-1][1] == spec else found), (most, spec)]
+    return tuple(found)
+
+
+def pick(found: tuple[tuple[int, str], ...], batch: int) -> str:
+    """The solver for `batch` matrices of those that `by_batch` found; a compiler can trace it with
+    a symbolic batch.
+    """
+    for most, spec in found[:-1]:
+        if batch * batch <= most:
+            return spec
+    return found[-1][1]
+
+
+def _fastest(rows: list[Row], device: str, group: int, dtype: str) -> str:
+    for row in sorted(rows, key=lambda row: row.forward_us + row.gradient_us):
+        if row.solver in solvers.names() and _takes(row.solver, device, group, dtype):
+            return row.solver
+    return EVERYWHERE
+
+
+def _takes(spec: str, device: str, group: int, dtype: str) -> bool:
+    solver = solvers.get(spec)
+    return solver.available(device) is None and solver.fits(group, dtype)

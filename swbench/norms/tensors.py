@@ -1,0 +1,75 @@
+"""Tensors as the layers' kernels need them: dense, of the right shape, on one device, with memory
+that holds their values.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+
+def statistics_dtype(x: Tensor) -> torch.dtype:
+    """float64 for a float64 tensor, float32 for every other."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def abstract(x: Tensor) -> bool:
+    """Whether the memory of `x` does not hold its values: a view of the opposite, or a zero tensor
+    of forward-mode differentiation, which has no memory.
+    """
+    return x.is_neg() or x._is_zerotensor()
+
+
+def concrete(x: Tensor) -> Tensor:
+    """`x`, with memory that holds its values."""
+    return x.clone() if abstract(x) else x
+
+
+def dense(x: Tensor) -> Tensor:
+    """`x` itself if it is contiguous or channels_last, as the passes need it, otherwise a
+    contiguous copy.
+    """
+    return (
+        x
+        if x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last)
+        else x.contiguous()
+    )
+
+
+def checked(x: Tensor, channels: int, may_be_empty: bool = False) -> Tensor:
+    """`x` (N, C, H, W), dense. Raises ValueError unless C is `channels` and there are pixels, or no
+    images where x `may_be_empty`.
+    """
+    if x.dim() != 4 or x.shape[1] != channels:
+        raise ValueError(f"expected an input of shape (N, {channels}, H, W), not {tuple(x.shape)}")
+    if x.numel() == 0 and not (may_be_empty and x.shape[0] == 0):
+        raise ValueError(
+            f"an input of shape {tuple(x.shape)} holds no pixels to take statistics from"
+        )
+    return dense(x)
+
+
+def on_one_device(x: Tensor, others: Iterable[Tensor | None]) -> None:
+    """Raises RuntimeError if one of `others` is not where `x` is. Kernels are given addresses, and
+    one of another device would end the process.
+    """
+    apart = {str(t.device) for t in others if t is not None and t.device != x.device}
+    if apart:
+        raise RuntimeError(
+            f"the input is on {x.device}, tensors of the layer on "
+            f"{', '.join(sorted(apart))}; move the one to the other"
+        )
+
+
+def sized(parameters: Iterable[Tensor | None], channels: int, kinds: int) -> None:
+    """Raises ValueError unless γ and β have an entry a channel and both logits one a statistic.
+    Kernels read so many, whatever there is.
+    """
+    for name, p, size in zip(
+        ("weight", "bias", "sw_mean_weight", "sw_var_weight"),
+        parameters,
+        (channels, channels, kinds, kinds),
+        strict=True,
+    ):
+        if p is not None and p.numel() != size:
+            raise ValueError(f"{name} must have {size} entries, not the shape {tuple(p.shape)}")

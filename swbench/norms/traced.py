@@ -1,0 +1,112 @@
+"""A whitening layer in torch operations that make new tensors, for traces and exports to ONNX;
+kernels that write through addresses leave no trace.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from swbench.norms.context import Description, Given, Running
+from swbench.norms.kernels import algebra
+from swbench.norms.kernels.algebra import Parameters
+from swbench.norms.onnx_solver import exported, exporting
+from swbench.norms.precision import full_precision
+from swbench.norms.solver_choice import solver_for
+from swbench.norms.statistics import Statistics, update_running
+from swbench.norms.tensors import checked, statistics_dtype
+from swbench.solvers.base import Solver
+from swbench.solvers.tracing import tracing
+
+
+def record(
+    layer: Description, x: Tensor, parameters: Given, running: Running | None
+) -> tuple[Tensor, tuple[str, str]]:
+    """Y of `layer` at `x` (N, C, H, W), for any number of images and pixels, and differentiable by
+    autograd through every operation; and the names of the solver and the backend.
+
+    Statistics, solver and running statistics are those of the layer; a solver in C or Triton is
+    replaced by the same method in torch. What a trace cannot hold: the exclusion of autocast and
+    TF32, which are settings and no operations, and the layer's own gradient. Autograd's gradient of
+    a decomposition is not finite, or mostly rounding, where eigenvalues meet; to train a trace
+    choose `polar` or `newton`. ONNX has no decompositions: an export holds `polar` in place of any
+    exact solver, and no other. Raises ValueError for any other shape and for a solver that is not
+    exact in an export.
+    """
+    recipe, groups = layer.recipe, layer.channels // layer.recipe.group
+    dtype = statistics_dtype(x)
+    # a shape is numbers here; and constants that are kept are made once, not in every run of the
+    # trace
+    with _outside_of_the_trace():
+        last = not checked(x, layer.channels).is_contiguous()
+        matrices = groups * (x.shape[0] if recipe.uses_image else 1)
+        asked, name = (
+            exported(layer.solver)
+            if exporting()
+            else solver_for(layer.solver, recipe.group, matrices, dtype, x.device)
+        )
+        algebra.make_constants(recipe, dtype, x.device)
+        solver = asked.in_torch()
+        solver.forward(torch.eye(recipe.group, dtype=dtype, device=x.device).unsqueeze(0))
+    with full_precision(x):
+        values = Parameters(*(p if p is None else p.to(dtype) for p in parameters))
+        pixels = x.to(dtype).reshape(x.shape[0], groups, recipe.group, -1)
+        stats = _statistics(layer, pixels, running)
+        mean, cov, _ = algebra.mixture(recipe, stats, values)
+        y = _solved(solver, cov) @ (pixels - mean.unsqueeze(-1))
+        if values.gamma is not None:
+            y = y * values.gamma.view(groups, recipe.group, 1)
+        if values.beta is not None:
+            y = y + values.beta.view(groups, recipe.group, 1)
+        y = y.reshape(x.shape).to(x.dtype)
+    y = y.contiguous(memory_format=torch.channels_last) if last else y
+    return y, (name if solver is asked else solver.name, "torch")
+
+
+@contextmanager
+def _outside_of_the_trace() -> Iterator[None]:
+    state = tracing()
+    torch._C._set_tracing_state(None)
+    try:
+        yield
+    finally:
+        torch._C._set_tracing_state(state)
+
+
+def _statistics(layer: Description, values: Tensor, running: Running | None) -> Statistics:
+    """Those of `values` (N, g, G, pixels), whatever N is: the number that is recorded must not
+    decide what is. In training the running ones move.
+    """
+    recipe, constant = layer.recipe, running is not None and not layer.training
+    batch = (
+        (running.mean.squeeze(-1).to(values.dtype), running.cov.to(values.dtype))
+        if constant
+        else (None, None)
+    )
+    if constant and not recipe.uses_image:
+        return Statistics(None, None, *batch)
+    shift = values.detach().mean(-1, keepdim=True)
+    apart = values - shift
+    level = apart.mean(-1)
+    mean = shift.squeeze(-1) + level
+    cov = apart @ apart.transpose(-2, -1) / values.shape[-1] - level.unsqueeze(
+        -1
+    ) * level.unsqueeze(-2)
+    if running is not None and layer.training:
+        batch_mean = mean.mean(0)
+        away = mean - batch_mean
+        batch = batch_mean, (cov + away.unsqueeze(-1) * away.unsqueeze(-2)).mean(0)
+        update_running(*running, *(value.detach() for value in batch))
+    return Statistics(mean, cov, *batch)
+
+
+def _solved(solver: Solver, cov: Tensor) -> Tensor:
+    """W for `cov` (n, g, G, G). A solver may take G for a number, of which a trace warns that it
+    becomes a constant: it is one of the layer.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        w, _ = solver.forward(cov.flatten(0, 1))
+    return w.reshape(cov.shape)

@@ -1,0 +1,66 @@
+"""A few of the networks of benchmarks/flops_agreement.py, which compares all of them."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+import flops_agreement
+
+SOME = (
+    "timm/coat_tiny",  # blocks reachable by two paths
+    "timm/levit_128s",  # attention biases that are kept
+    "timm/mobilenetv3_small_050",
+    "timm/pit_ti_224",
+    "torchvision/googlenet",  # heads that only training has
+)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", SOME)
+def test_a_network_by_others_agrees_and_stays_as_it_was(name):
+    lines = list(flops_agreement.compare(name))
+    assert flops_agreement.faults(lines) == []
+    verdicts = {one["verdict"] for line in lines for one in (line["rules"]["fvcore"],)}
+    assert verdicts == {"equal"}
+
+
+def test_the_list_is_long_and_has_no_model_twice():
+    assert len(set(flops_agreement.NAMES)) == len(flops_agreement.NAMES) >= 80
+
+
+def test_a_difference_and_a_change_are_faults():
+    one = {"total": 2, "peer": 1, "fault": True, "changed": [], "verdict": "DIFFERENT"}
+    other = {"total": 2, "peer": 2, "fault": False, "changed": ["fc:weight"], "verdict": "equal"}
+    line = {
+        "model": "m",
+        "mode": "eval",
+        "rules": {"fvcore": one, "torch": other},
+        "changed_by_failure": ["random.torch"],
+    }
+    assert flops_agreement.faults([line]) == [
+        "m eval fvcore: 2, the peer 1",
+        "m eval torch changed fc:weight",
+        "m eval failing changed random.torch",
+    ]
+
+
+def test_a_fingerprint_sees_every_kind_of_change():
+    import torch
+    from torch import nn
+
+    net = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    net.cache = {"kept": [torch.ones(2)]}
+    changes = {
+        "0:_parameters": lambda: net[0].weight.data.add_(1),
+        "1:_buffers": lambda: net[1].running_mean.add_(1),
+        ":cache": lambda: net.cache["kept"].append(1),
+        "1:training": lambda: net[1].eval(),
+        "0:_forward_hooks": lambda: net[0].register_forward_hook(print),
+        "random.torch": lambda: torch.rand(1),
+    }
+    for entry, change in changes.items():
+        before = flops_agreement.fingerprint(net)
+        change()
+        assert entry in flops_agreement.changed(before, flops_agreement.fingerprint(net))
