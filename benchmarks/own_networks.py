@@ -51,8 +51,9 @@ NETWORKS = (
     *("densenet121", "inception_v3", "inception_v4", "xception41", "hrnet_w18_small", "dla34"),
     *("ese_vovnet19b_dw", "repvgg_a0", "mobileone_s0", "vgg11_bn", "selecsls42", "darknet53"),
     *("levit_128s", "mobilevit_xxs", "efficientformer_l1", "fastvit_t8", "convmixer_768_32"),
+    "resnetv2_50",
 )
-REFUSED = ("dm_nfnet_f0", "convnext_atto", "vit_tiny_patch16_224", "resnetv2_50")
+REFUSED = ("dm_nfnet_f0", "convnext_atto", "vit_tiny_patch16_224")
 """Networks without batch normalisation."""
 
 
@@ -102,6 +103,8 @@ def check(name: str) -> Row:
     row, faults = Row(name), []
     sites = norm_sites(net)
     row.sites = len(sites)
+    if (name in REFUSED) != (not sites):
+        faults.append(f"has {len(sites)} norms")
     if not sites:
         try:
             convert_norms(net, "bw")
