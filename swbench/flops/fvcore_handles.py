@@ -83,7 +83,7 @@ class FvcoreRule(Rule):
     so name the mode.
 
     fvcore's own tracer sees a custom autograd Function as one opaque operation, and a whitening
-    layer as what `norms.recorded` makes of it; here the handles are applied to what runs.
+    layer as what `norms.traced` makes of it; here the handles are applied to what runs.
     """
 
     name: ClassVar[str] = "fvcore"
