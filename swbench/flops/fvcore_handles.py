@@ -67,7 +67,7 @@ class FvcoreRule(Rule):
     output; each is in `uncounted` or in `differs`. One thing is counted otherwise: inside a module
     that declares its own cost (`paper_flops`), which is how a whitening layer is known, the handles
     see the operations that run, where fvcore traces the layer's definition
-    (`norms.recorded`).
+    (`norms.traced`).
     """
 
     name: ClassVar[str] = "fvcore"
