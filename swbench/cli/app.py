@@ -11,13 +11,14 @@ from collections.abc import Sequence
 import click
 from click.shell_completion import CompletionItem
 
-from swbench import __version__, program
+from swbench import program
 from swbench.cli.completion import VARIABLE, suites
 from swbench.cli.lazy import native, software, suite
 from swbench.cli.signals import orderly
 from swbench.cli.streams import drop, tell
 from swbench.errors import SwbenchError, near_miss, printable
 from swbench.garbage import uncollected
+from swbench.version import __version__
 
 COMMANDS = {
     "run": (
@@ -30,7 +31,10 @@ COMMANDS = {
     ),
     "check": (
         "swbench.cli.check:check",
-        "Check suite files (or suites by name) and say what they would measure.",
+        (
+            "Check suite files (or suites by name), and say what they would measure and which "
+            "norms they replace; or show the norms of the network that --model names."
+        ),
     ),
     "show": ("swbench.cli.reports:show", "Print the table of stored runs again."),
     "export": ("swbench.cli.reports:export", "Write the table of a stored run as files."),

@@ -87,7 +87,6 @@ def completion(shell: str) -> int:
     In ~/.bashrc or ~/.zshrc: eval "$(swbench completion bash)", or zsh. For fish: swbench
     completion fish > ~/.config/fish/completions/swbench.fish
     """
-    from swbench.cli.app import group
-
-    click.echo(SHELLS[shell](group, {}, program.NAME, VARIABLE).source())
+    commands = click.get_current_context().find_root().command
+    click.echo(SHELLS[shell](commands, {}, program.NAME, VARIABLE).source())
     return 0

@@ -168,7 +168,7 @@ def code() -> dict[str, Any]:
     """Version of the project, git commit, whether the tree has changes, and a hash of its sources
     that holds without git.
     """
-    from swbench import __version__
+    from swbench.version import __version__
 
     return {
         "version": __version__,

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import swbench
 from swbench import codec, program
 from swbench.errors import SchemaTooNew, StoreError, UnknownName
 from swbench.store.files import cannot, read_json
+from swbench.version import __version__
 
 SCHEMA = 3
 
@@ -153,7 +153,7 @@ def header(path: Path) -> dict[str, Any]:
         )
         raise SchemaTooNew(
             f"{path} was written with schema {schema}; swbench "
-            f"{swbench.__version__} reads up to {SCHEMA}. Install swbench {version}"
+            f"{__version__} reads up to {SCHEMA}. Install swbench {version}"
         )
     for name, hint in HEADER.items():
         try:

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import swbench
 from swbench import program
 from swbench.errors import ResumeRefused, StoreDamaged, StoreError
 from swbench.machine.environment import unlike
@@ -15,6 +14,7 @@ from swbench.store.files import read_json, write_json
 from swbench.store.lock import Lock
 from swbench.store.reading import plan_of, read_content
 from swbench.store.writer import RunWriter
+from swbench.version import __version__
 
 
 def resume(
@@ -75,7 +75,7 @@ def _resume(path, lock, plan, environment, anyway, command, plugins) -> RunWrite
     )
     if header["schema"] != folder.SCHEMA:
         # an earlier version would misread what is added from here on
-        header.update(schema=folder.SCHEMA, needs=swbench.__version__)
+        header.update(schema=folder.SCHEMA, needs=__version__)
     now = environment if environment is not None else before
     writer = RunWriter(path, header, stored, now, lock, content)
     write_json(path / folder.RUN, header)

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import swbench
 from swbench.errors import StoreError
 from swbench.machine.environment import environment_id
 from swbench.plan import Plan
@@ -19,6 +18,7 @@ from swbench.store.checked_jsonl import Appender
 from swbench.store.files import write_json, write_whole
 from swbench.store.lock import Lock
 from swbench.store.reading import Content, StoredRun, keys_by_group, owned, with_samples
+from swbench.version import __version__
 
 
 class RunWriter:
@@ -79,7 +79,7 @@ class RunWriter:
         lock = Lock(path)
         header = {
             "schema": folder.SCHEMA,
-            "swbench": swbench.__version__,
+            "swbench": __version__,
             "created": time.time(),
             "command": command,
             "options": dict(options or {}),

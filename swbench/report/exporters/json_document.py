@@ -9,9 +9,9 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from swbench import __version__
 from swbench.report.exporters import Exporter, Style
 from swbench.report.table import Cell, Column, Row, Table
+from swbench.version import __version__
 
 SCHEMA = 1
 """Format history: 1, the first."""
