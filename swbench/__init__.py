@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from swbench import flops, models, norms, solvers
     from swbench.flops.counter import count_flops
+    from swbench.models.convert import convert_norms
+    from swbench.models.public import load_public
     from swbench.norms.layers import BatchWhiten2d, InstanceWhiten2d, SwitchWhiten2d
     from swbench.report.frame import load_run
     from swbench.solvers.functional import inverse_sqrt
