@@ -23,9 +23,6 @@ X86 = {
     "v3": (8, ["-march=x86-64-v3"]),
 }
 
-ANY_PYTHON = not (SOURCE / "calls.c").exists()
-"""Whether the library knows nothing of Python, so that one wheel serves all versions."""
-
 
 class BuildKernels(build_ext):
     """Compiles `isa.c` once for each instruction set, leaves out those the compiler does not know,
@@ -66,8 +63,7 @@ class BuildKernels(build_ext):
 
     def get_ext_filename(self, fullname: str) -> str:
         """Without the tag of the Python that builds it, which is nothing to the library."""
-        found = super().get_ext_filename(fullname)
-        return f"{found.partition('.')[0]}.so" if ANY_PYTHON else found
+        return f"{super().get_ext_filename(fullname).partition('.')[0]}.so"
 
     def _set(self, name: str, width: int, flags: list[str]) -> list[str]:
         """The kernels for one instruction set, with vectors of `width` numbers."""
@@ -84,12 +80,11 @@ class BuildKernels(build_ext):
 
 
 class Wheel(bdist_wheel):
-    """Named for every Python where the library is for every Python."""
+    """One for every Python: the library is called through ctypes and links none."""
 
     def get_tag(self) -> tuple[str, str, str]:
         """The tag of the platform with that of any Python."""
-        python, abi, platform_tag = super().get_tag()
-        return ("py3", "none", platform_tag) if ANY_PYTHON else (python, abi, platform_tag)
+        return "py3", "none", super().get_tag()[2]
 
 
 class BuildPackage(build_py):

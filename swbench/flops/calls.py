@@ -119,6 +119,7 @@ class Calls:
         self.operations = operations
         self._place, self._inside = place, inside
         self._nodes: list[_Node] = []
+        self._transformed: list[_Node] = []
         self._values = 0
         # alive, so that no address is used twice
         self._storages: dict[int, torch.UntypedStorage] = {}
@@ -133,7 +134,7 @@ class Calls:
         before = getattr(_RECORDING, "calls", None)
         _RECORDING.calls = self
         try:
-            with torch._C._IncludeDispatchKeyGuard(KEY), _scripts_noticed():
+            with torch._C._IncludeDispatchKeyGuard(KEY):
                 yield
         finally:
             _RECORDING.calls = before
@@ -142,6 +143,13 @@ class Calls:
     def run(self, op: torch._ops.OpOverload, args: tuple, kwargs: dict) -> Any:
         """The result of `op`, recorded."""
         kind = _kind(op)
+        if torch._C._functorch.maybe_current_level() is not None:
+            # its shapes are those of a row here; what is dispatched has the whole
+            node = _Node({}, used=True)
+            self._read(node, [_whole(tensor) for tensor in _tensors((args, kwargs))])
+            self._transformed.append(node)
+            with torch._C._ExcludeDispatchKeyGuard(_KEYS), self._inside:
+                return op(*args, **kwargs)
         if kind.entered:
             output = op.decompose(*args, **kwargs)
             if output is not NotImplemented:
@@ -226,10 +234,7 @@ class Calls:
             node.made_in.append(self._storage(tensor))
 
     def _storage(self, tensor: Tensor) -> int:
-        try:
-            storage = tensor.untyped_storage()
-        except NotImplementedError:  # a tensor of torch.func
-            return 0
+        storage = tensor.untyped_storage()
         return self._storages.setdefault(storage._cdata, storage)._cdata
 
     def finished(self, result: Any, inputs: Iterable[Tensor]) -> tuple[Call, ...]:
@@ -237,7 +242,7 @@ class Calls:
         live = _Node({}, used=True)
         self._read(live, result)
         kept = {self._storage(tensor) for tensor in inputs}
-        _find_used(self._nodes, live, kept)
+        _find_used([*self._nodes, *self._transformed], live, kept)
         return tuple(Call(**node.call, used=node.used) for node in self._nodes)
 
 
@@ -291,6 +296,13 @@ def _collect(tree: Any, found: list[Tensor], seen: set[int]) -> None:
         _collect(list(vars(tree).values()), found, seen)
 
 
+def _whole(tensor: Tensor) -> Tensor:
+    """The tensor behind one that a transform of torch.func (vmap, grad) wraps."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return tensor
+
+
 def _function_frame() -> Any:
     """The frame of the custom autograd Function that runs now, if any."""
     frame = sys._getframe(4)
@@ -301,27 +313,19 @@ def _function_frame() -> Any:
     return None
 
 
-@contextlib.contextmanager
-def _scripts_noticed() -> Iterator[None]:
-    """Where a call of a TorchScript function is noticed in the threads that record."""
-    kind = torch.jit.ScriptFunction
-    plain = kind.__call__
+_SCRIPTED = torch.jit.ScriptFunction.__call__
 
-    def call(function: Any, *args: Any, **kwargs: Any) -> Any:
-        calls = getattr(_RECORDING, "calls", None)
-        if calls is None or calls.script is not None:
-            return plain(function, *args, **kwargs)
-        calls.script = calls.opened("prim::CallFunction", (args, kwargs))
-        try:
-            return plain(function, *args, **kwargs)
-        finally:
-            calls.script = None
 
-    kind.__call__ = call
+def _script_called(function: Any, *args: Any, **kwargs: Any) -> Any:
+    """A TorchScript function as it is called, noticed where this thread records."""
+    calls = getattr(_RECORDING, "calls", None)
+    if calls is None or calls.script is not None:
+        return _SCRIPTED(function, *args, **kwargs)
+    calls.script = calls.opened("prim::CallFunction", (args, kwargs))
     try:
-        yield
+        return _SCRIPTED(function, *args, **kwargs)
     finally:
-        kind.__call__ = plain
+        calls.script = None
 
 
 def recording() -> Calls:
@@ -333,6 +337,8 @@ def _called(op: torch._ops.OpOverload, *args: Any, **kwargs: Any) -> Any:
     return _RECORDING.calls.run(op, args, kwargs)
 
 
+# Once and for all threads: these act only where a thread records.
+torch.jit.ScriptFunction.__call__ = _script_called
 _LIBRARY = torch.library.Library("_", "IMPL")
 _LIBRARY.fallback(_called, _KEY_NAME)
 _ATEN = torch.library.Library("aten", "IMPL")

@@ -20,6 +20,7 @@ _PRODUCTS = frozenset(
 )
 """Handles that count multiply-adds."""
 
+_TRANSFORMED = {"convolution": "aten::_convolution"}
 _CUDNN_SWITCHES = (False, False, False)
 
 
@@ -48,13 +49,12 @@ class _Value:
         return self._value
 
 
-def handled(call: Call) -> int:
+def handled(name: str, args: tuple, output: Any) -> int:
     """What fvcore's handle says about a call. Raises what the handle raises."""
-    args = call.args
-    if call.name == "aten::_convolution":
+    if name == "aten::_convolution":
         # the handle checks the count of arguments
         args = (*args[:9], *_CUDNN_SWITCHES)
-    cost = HANDLES[call.name]([_Value(a) for a in args], [_Value(o) for o in leaves(call.output)])
+    cost = HANDLES[name]([_Value(a) for a in args], [_Value(o) for o in leaves(output)])
     return int(sum(cost.values()) if isinstance(cost, dict) else cost)
 
 
@@ -67,7 +67,7 @@ class FvcoreRule(Rule):
     output; each is in `uncounted` or in `differs`. One thing is counted otherwise: inside a module
     that declares its own cost (`paper_flops`), which is how a whitening layer is known, the handles
     see the operations that run, where fvcore traces the layer's definition
-    (`norms.recorded`).
+    (`norms.traced`).
     """
 
     name: ClassVar[str] = "fvcore"
@@ -99,7 +99,7 @@ class FvcoreRule(Rule):
                     found.add(call.name, 0, ours, "fvcore has no handle for it")
                 continue
             try:
-                cost = handled(call)
+                cost = handled(call.name, call.args, call.output)
             except Exception as problem:  # noqa: BLE001  whatever the handle raises, fvcore raises
                 uncounted[call.name] += 1
                 why = f"fvcore itself fails on it ({type(problem).__name__})"
@@ -111,10 +111,14 @@ class FvcoreRule(Rule):
                 continue
             shares.add(call.module, call.name, cost)
             self._compare(call, cost, ours, computed, found)
-        for op in inside[None]:
-            uncounted[op.name] += 1
-            if ours := multiply_adds(op):
-                found.add(op.name, 0, ours, "it runs in TorchScript, where fvcore does not look")
+        for op in inside[None]:  # under torch.func.vmap and the like, the tracer sees these
+            name = _TRANSFORMED.get(op.name, f"aten::{op.name}")
+            if name in _PRODUCTS:
+                shares.add(op.module, name, handled(name, op.args, op.output))
+            else:
+                uncounted[name] += 1
+                if ours := multiply_adds(op):
+                    found.add(name, 0, ours, "fvcore has no handle for it")
         return self.summed(trace, shares, uncounted, found.all())
 
     @staticmethod

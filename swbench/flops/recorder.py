@@ -79,7 +79,15 @@ def _run(
     model: nn.Module, given: tuple[tuple, dict], mode: str | None, twin: Twin, real: bool
 ) -> Trace:
     net = twin.model(model)
-    args, kwargs = twin(given)
+    try:
+        args, kwargs = twin(given)
+    except (RuntimeError, MemoryError) as problem:
+        if not real:
+            raise
+        raise NotCounted(
+            f"{type(model).__name__} reads values, which only a real input has, and there is no "
+            "memory for one of this shape; count a smaller one"
+        ) from problem
     if mode is not None:
         net.train(mode == TRAIN)
     prepare()

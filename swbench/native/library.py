@@ -4,7 +4,6 @@ to this processor.
 
 import contextlib
 import ctypes
-import importlib.machinery
 import os
 from collections.abc import Iterable
 from functools import cache
@@ -137,10 +136,6 @@ def _openmp(mapped: Iterable[str], torch_folder: Path) -> list[str]:
     return sorted(found, key=lambda path: (torch_folder not in Path(path).parents, path))
 
 
-def _of_this_python(path: Path) -> bool:
-    return path.name.removeprefix("_kernels") in importlib.machinery.EXTENSION_SUFFIXES
-
-
 @cache
 def load() -> ctypes.CDLL | str:
     """The library, its functions typed, joined to torch's threads, or why there is none, with a
@@ -157,14 +152,11 @@ def _open() -> ctypes.CDLL | str:
     wanted = os.environ.get(SWITCH, "")
     if wanted == "off":
         return f"the native kernels are switched off by {SWITCH}=off"
-    found = sorted(
-        Path(__file__).parent.glob("_kernels*.so"),
-        key=lambda path: (not _of_this_python(path), path),
-    )
-    if not found:
+    path = Path(__file__).with_name("_kernels.so")
+    if not path.exists():
         return f"the native kernels are not built: {REMEDY}"
     try:
-        library = ctypes.CDLL(str(found[0]))
+        library = ctypes.CDLL(str(path))
         for name, (result, arguments) in _SIGNATURES.items():
             function = getattr(library, name)
             function.restype, function.argtypes = result, arguments

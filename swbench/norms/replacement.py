@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from swbench.norms.distributed_statistics import WORLD
 from swbench.norms.layers import SwitchWhiten2d, Whiten2d
-from swbench.norms.ranks import WORLD
 from swbench.norms.tracking import accumulate, untracked
 
 MIXES = ("equal", "batch")

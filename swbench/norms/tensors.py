@@ -25,6 +25,11 @@ def concrete(x: Tensor) -> Tensor:
     return x.clone() if abstract(x) else x
 
 
+def concrete_in(tensors: Iterable[Tensor | None], dtype: torch.dtype) -> list[Tensor | None]:
+    """`tensors` in `dtype`, with memory that holds their values."""
+    return [t if t is None else concrete(t.to(dtype)) for t in tensors]
+
+
 def dense(x: Tensor) -> Tensor:
     """`x` itself if it is contiguous or channels_last, as the passes need it, otherwise a
     contiguous copy.

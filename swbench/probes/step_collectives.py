@@ -12,7 +12,7 @@ from torch import nn
 from swbench import models
 from swbench.case import Case, device_kind
 from swbench.norms.communication import traffic
-from swbench.norms.conversion import convert_sync_whitening
+from swbench.norms.sync_convert import convert_sync_whitening
 from swbench.probes.flops import FALLBACK
 from swbench.probes.precision import element_type
 

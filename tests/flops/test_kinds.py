@@ -135,6 +135,17 @@ class Doubles(torch.autograd.Function):
         return g
 
 
+class Mapped(nn.Module):
+    """Rows at a time, of what a layer computed before."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(8, 8)
+
+    def forward(self, x):
+        return torch.func.vmap(lambda row: row @ row.T)(self.fc(x))
+
+
 class Unused(nn.Module):
     """Computes what its output does not need, next to writes that it needs."""
 
@@ -193,6 +204,7 @@ FVCORE = {
     "transposed": (nn.ConvTranspose2d(3, 6, 3, groups=3), IMAGE),
     "autograd Function": (Of(Doubles.apply), X),
     "unused results": (Unused(), X),
+    "vmap": (Mapped(), X),
     "weight norm": (nn.utils.parametrizations.weight_norm(nn.Linear(8, 3)), X),
 }
 BESIDE = {
@@ -352,6 +364,12 @@ def test_what_cannot_be_counted_is_one_line_with_its_place_and_remedy(make, what
 def test_what_is_no_module_is_one_line():
     with pytest.raises(ValueError, match=r"model must be an nn.Module, not function"):
         count_flops(lambda x: x, (8,))
+
+
+def test_a_real_input_without_memory_is_one_line():
+    net = Of(lambda x: x * x.sum().item())
+    with pytest.raises(NotCounted, match=r"reads values.*count a smaller one"):
+        count_flops(net, (3, 1_500_000, 1_500_000))
 
 
 def test_a_wrapper_over_devices_is_looked_into():

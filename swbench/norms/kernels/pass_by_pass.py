@@ -15,7 +15,7 @@ from swbench.norms.kernels.backend import Backend
 from swbench.norms.kernels.passes import Passes
 from swbench.norms.precision import full_precision
 from swbench.norms.statistics import Statistics, merge, update_running
-from swbench.norms.tensors import concrete, on_one_device, statistics_dtype
+from swbench.norms.tensors import concrete, concrete_in, on_one_device, statistics_dtype
 
 
 class PassBackend(Passes, Backend):
@@ -24,8 +24,6 @@ class PassBackend(Passes, Backend):
     """
 
     def apply(self, call: Call, x: Tensor, parameters: Given) -> Tensor:
-        running = (None, None) if call.running is None else call.running[:2]
-        on_one_device(x, (*parameters, *running))
         if torch.is_grad_enabled():
             return Whitening.apply(x, *parameters, self, call)
         return whiten(self, call, x, parameters)[0]
@@ -105,8 +103,9 @@ def whiten(
     """y, and what the backward pass needs beside x: the shift, the statistics, the `parameters` in
     their dtype, and what the solve left.
     """
-    dtype = statistics_dtype(x)
-    values = Parameters(*(p if p is None else concrete(p.to(dtype)) for p in parameters))
+    dtype, running = statistics_dtype(x), call.running[:2] if call.running else ()
+    on_one_device(x, (*parameters, *running))
+    values = Parameters(*concrete_in(parameters, dtype))
     with full_precision(x):
         shift = shift_of(x, dtype)
         stats = gather(passes, call, x, shift)
