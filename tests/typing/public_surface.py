@@ -33,6 +33,11 @@ def networks() -> nn.Module:
     return swbench.models.build("resnet20", "swa", layers=5, num_classes=10)
 
 
+def converting(net: nn.Module) -> nn.Module:
+    """Whitening in the place of batch normalisation, in somebody's own network."""
+    return swbench.convert_norms(net, "swa", where="every=2", group=8, mix="batch")
+
+
 def solving(cov: torch.Tensor) -> torch.Tensor:
     """(G, G) to its inverse square root, by any solver that this machine has."""
     solver = swbench.solvers.get("polar", low=1e-3)
