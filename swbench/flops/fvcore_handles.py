@@ -137,7 +137,7 @@ class FvcoreRule(Rule):
                 ours += sum(op.outputs[0].numel for op in computed if op.name == "mul")
             if ours != cost:
                 why = (
-                    "numpy's estimate, which fvcore halves, takes a product without a sum as one"
+                    "fvcore halves numpy's estimate: four digits, 1 for a product without a sum"
                     if call.name == "aten::einsum"
                     else "fvcore's handle takes the shapes before they are broadcast"
                 )

@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import flops_agreement
 
 SOME = (
-    "timm/coat_tiny",  # blocks reachable by two paths
+    "timm/coat_lite_tiny",  # modules reachable by two paths
     "timm/levit_128s",  # attention biases that are kept
     "timm/mobilenetv3_small_050",
     "timm/pit_ti_224",
