@@ -2,6 +2,7 @@
 line in this table.
 """
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -70,10 +71,6 @@ dimension 0.
 _INPUTS: dict[str, Inputs] = {}
 
 
-_NEEDS_CLASSES: set[str] = set()
-"""Models of one's own, whose factories need not have a number of classes of their own."""
-
-
 def names() -> tuple[str, ...]:
     """Every registered model, without importing any."""
     return TABLE.names()
@@ -108,7 +105,6 @@ def add(
                 f"numbers from 1, not {sites}"
             )
     TABLE.add(name, target)
-    _NEEDS_CLASSES.add(name)
     PLACEMENTS[name] = places
     if narrowest is not None:
         NARROWEST[name] = narrowest
@@ -135,7 +131,8 @@ def build(
     `timm:NAME`, `torchvision:NAME` and `package.module:callable` are networks too, of their own
     number of classes, where the command line named them (`named`).
 
-    `num_classes` None is the model's own number (1000, 19 or 10); the stylizer has none. `group`
+    `num_classes` None is the model's own number (1000, 19 or 10; 1000 where a factory
+    has none); the stylizer takes none. `group`
     channels share a whitening matrix and `solver` computes it. `norm_at`, a function from `Site` to
     module, decides every norm itself and leaves `norm`, `layers`, `solver` and `group` unused.
     Weights are freshly initialised on the default device. Raises UnknownName, or OptionError for a
@@ -151,7 +148,7 @@ def build(
         raise ValueError(
             f"norm_at decides every norm itself, so layers={layers} has no meaning beside it"
         )
-    if num_classes is None and model in _NEEDS_CLASSES:
+    if num_classes is None and _wants_classes(factory):
         num_classes = 1000
     return factory(norm_at) if num_classes is None else factory(norm_at, num_classes)
 
@@ -219,6 +216,17 @@ def inputs(
         kinds = ", ".join(type(one).__name__ for one in made)
         raise OptionError(f"the inputs hook of {model} must give tensors, not {kinds}")
     return made
+
+
+def _wants_classes(factory: Callable) -> bool:
+    """Whether a factory, such as a plugin's, has no number of classes of its own."""
+    try:
+        inspect.signature(factory).bind(None)
+    except TypeError:
+        return True
+    except ValueError:  # something in C that tells no signature
+        return False
+    return False
 
 
 def _norms(
