@@ -8,6 +8,7 @@ takes no Python objects: the recipe, the solver and the backend travel by name. 
 moves the running statistics, as its schema says.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -91,6 +92,14 @@ def arguments(layer: Description, x: Tensor, parameters: Given, running: Running
     moved = (None, None) if running is None else (running.mean, running.cov)
     tensors = (x, *parameters, *moved)
     return *tensors, statistics, group, recipe.eps, layer.momentum, training, spec, kernels, size
+
+
+@torch.compiler.disable
+def over_ranks(eagerly: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """A layer's call, made `eagerly`, where other processes take part: between two graphs, for they
+    cannot be compiled together.
+    """
+    return eagerly(x)
 
 
 @torch.compiler.assume_constant_result

@@ -96,10 +96,10 @@ class Whiten2d(nn.Module):
             return self.call_eagerly(x)
         communicates = self.process_group is not None and self.training and self.recipe.uses_batch
         if compiled:
-            if communicates or (self.process_group is not None and x.shape[0] == 0):
-                return over_ranks(self, x)
             from swbench.norms import custom_ops  # which takes seconds: it loads the compiler
 
+            if communicates or (self.process_group is not None and x.shape[0] == 0):
+                return custom_ops.over_ranks(self.call_eagerly, x)
             x = checked(x, self.num_features)
             y, self.choice = custom_ops.whiten(self.described(), x, *self._tensors())
             return y
@@ -203,14 +203,6 @@ class Whiten2d(nn.Module):
             f"{self.num_features}, num_pergroup={self.num_pergroup}, solver={solver}, "
             f"eps={self.recipe.eps}, momentum={self.momentum}, affine={affine}"
         )
-
-
-@torch.compiler.disable
-def over_ranks(layer: Whiten2d, x: Tensor) -> Tensor:
-    """`layer` at `x` where other processes take part: between two graphs, for they cannot be
-    compiled together.
-    """
-    return layer.call_eagerly(x)
 
 
 RunsOn = tuple[Solver, Backend, tuple[str, str]]
