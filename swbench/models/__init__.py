@@ -70,6 +70,10 @@ dimension 0.
 _INPUTS: dict[str, Inputs] = {}
 
 
+_NEEDS_CLASSES: set[str] = set()
+"""Models of one's own, whose factories need not have a number of classes of their own."""
+
+
 def names() -> tuple[str, ...]:
     """Every registered model, without importing any."""
     return TABLE.names()
@@ -104,6 +108,7 @@ def add(
                 f"numbers from 1, not {sites}"
             )
     TABLE.add(name, target)
+    _NEEDS_CLASSES.add(name)
     PLACEMENTS[name] = places
     if narrowest is not None:
         NARROWEST[name] = narrowest
@@ -146,6 +151,8 @@ def build(
         raise ValueError(
             f"norm_at decides every norm itself, so layers={layers} has no meaning beside it"
         )
+    if num_classes is None and model in _NEEDS_CLASSES:
+        num_classes = 1000
     return factory(norm_at) if num_classes is None else factory(norm_at, num_classes)
 
 

@@ -66,6 +66,11 @@ class RunStatus:
     reason: str
     failed: int
 
+    @property
+    def exit_code(self) -> int:
+        """3 where a cell ended out of memory, crashed or timed out; else 0."""
+        return 3 if self.failed else 0
+
 
 def run(
     plan: Plan,

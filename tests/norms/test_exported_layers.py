@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from whitening_layers import WHITENING
 
-from swbench.norms import recorded
+from swbench.norms import traced
 from swbench.norms.layers import SwitchWhiten2d
 from swbench.norms.onnx_solver import Exported, exported
 from swbench.solvers import get, spectra
@@ -31,7 +31,7 @@ WITHOUT_A_FORM = (
 
 @pytest.fixture
 def as_for_onnx(monkeypatch):
-    monkeypatch.setattr(recorded, "exporting", lambda: True)
+    monkeypatch.setattr(traced, "exporting", lambda: True)
 
 
 def test_asking_whether_it_is_exported_loads_nothing():
@@ -91,7 +91,8 @@ def test_a_solver_that_is_not_exact_is_refused(solver, as_for_onnx):
 
 def test_options_of_polar_are_kept():
     for spec in ("polar:steps=9,low=0.01", get("polar:steps=9,low=0.01")):
-        assert exported(SwitchWhiten2d(8, 4, solver=spec)) == (Exported(steps=9, low=0.01), "polar")
+        layer = SwitchWhiten2d(8, 4, solver=spec)
+        assert exported(layer.solver) == (Exported(steps=9, low=0.01), "polar")
 
 
 @pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 5e-5), (torch.float64, 1e-10)])
