@@ -71,7 +71,9 @@ _INPUTS: dict[str, Inputs] = {}
 
 
 _NEEDS_CLASSES: set[str] = set()
-"""Models of one's own, whose factories need not have a number of classes of their own."""
+"""Models of one's own, whose factories may have no default number of classes; 1000 stands for it
+where nobody says.
+"""
 
 
 def names() -> tuple[str, ...]:

@@ -12,9 +12,6 @@ from swbench.models.norm_sites import choose
 from swbench.models.outputs import floating
 from swbench.models.sites import DEFAULT, Site, placement
 
-CLASSES = 1000
-"""Of what is built here; no site depends on it, but a plugin's factory may ask for a number."""
-
 
 @dataclass(frozen=True)
 class WhitenedSite:
@@ -64,8 +61,8 @@ def describe(
 
     def build() -> nn.Module:
         if where is None and not models.is_named(model):
-            return models.build(model, norm_at=norm_at, num_classes=CLASSES)
-        built = models.build(model, num_classes=CLASSES)
+            return models.build(model, norm_at=norm_at)
+        built = models.build(model)
         for one in choose(built, where, model):
             watched(one.module, Site(0, 0, one.number or 0, one.channels))
         return built
@@ -87,7 +84,7 @@ def try_out(model: str, batch: int, image: tuple[int, int]) -> None:
     """
     for device in ("meta", "cpu"):
         with torch.device(device):
-            network = models.build(model, num_classes=CLASSES).train()
+            network = models.build(model).train()
         if _runs(network, model, batch, image, device, gradients=True):
             return
 

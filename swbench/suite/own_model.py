@@ -7,7 +7,7 @@ import re
 
 from swbench import models, plugins
 from swbench.models.convert import check_groups
-from swbench.models.describe import CLASSES, try_out
+from swbench.models.describe import try_out
 from swbench.models.named import named
 from swbench.models.norm_sites import choose
 from swbench.plugins import NamedModel
@@ -44,7 +44,7 @@ def suite_of(options: Options) -> Suite:
     model, where = options.model, options.where or ALL
     norms = [norm for norm in options.norms or NORMS if norm != "bn"]
     images, batches = options.images or IMAGE, options.batches or (1,)
-    network = models.build(model, num_classes=CLASSES)
+    network = models.build(model)
     sites = choose(network, where, model)
     for norm in norms:
         for group in options.groups or (16,):

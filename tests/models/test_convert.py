@@ -72,10 +72,9 @@ def test_swapping_keeps_the_activation_of_timms_norm():
     assert output_change(made, whitened, x) < 1e-6
 
 
-def test_a_factory_made_in_a_loop_can_be_registered(monkeypatch):
+def test_a_factory_made_in_a_loop_can_be_registered(model_tables):
     from swbench import models
 
-    monkeypatch.setattr(models.TABLE, "_table", dict(models.TABLE._table))
     for width in (8, 16):
 
         def tiny(norm_at, num_classes=3, width=width):
@@ -84,7 +83,7 @@ def test_a_factory_made_in_a_loop_can_be_registered(monkeypatch):
 
         models.add(f"tiny-{width}", tiny, placements={1: (1,)})
     models.add("tiny-part", partial(tiny, width=4))
-    models.add("tiny-lambda", lambda norm_at: tiny(norm_at, width=2))
+    models.add("tiny-lambda", lambda norm_at, classes: tiny(norm_at, classes, width=2))
     assert models.build("tiny-8", "bw", 1, group=4)[1].num_features == 8
     assert models.build("tiny-part")[1].num_features == 4
     assert models.build("tiny-lambda")[1].num_features == 2
