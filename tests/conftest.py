@@ -18,3 +18,18 @@ def seeded():
     """Every test starts from the same random state; tests that load no torch stay without it."""
     if torch := sys.modules.get("torch"):
         torch.manual_seed(0)
+
+
+@pytest.fixture
+def model_tables():
+    """What a test registers with `models.add` is gone after it."""
+    from swbench import models
+    from swbench.models import sites
+
+    tables = [models.TABLE._table, models.TABLE._objects, models._INPUTS]
+    tables += [models._STRIDES, sites.PLACEMENTS, sites.NARROWEST]
+    before = [table.copy() for table in tables]
+    yield
+    for table, old in zip(tables, before, strict=True):
+        table.clear()
+        table.update(old)

@@ -72,14 +72,9 @@ def test_swapping_keeps_the_activation_of_timms_norm():
     assert output_change(made, whitened, x) < 1e-6
 
 
-def test_a_factory_made_in_a_loop_can_be_registered(monkeypatch):
+def test_a_factory_made_in_a_loop_can_be_registered(model_tables):
     from swbench import models
 
-    monkeypatch.setattr(models.TABLE, "_table", dict(models.TABLE._table))
-    monkeypatch.setattr(models.TABLE, "_objects", dict(models.TABLE._objects))
-    for name in ("tiny-8", "tiny-16", "tiny-part", "tiny-lambda"):  # taken out again at the end
-        monkeypatch.setitem(models.PLACEMENTS, name, {})
-        monkeypatch.setitem(models._STRIDES, name, 0)
     for width in (8, 16):
 
         def tiny(norm_at, num_classes=3, width=width):

@@ -49,20 +49,11 @@ class Net(nn.Module):
         return self.wrap(self.one(x), self.two(x))
 
 
-@pytest.fixture
-def tables(monkeypatch):
-    """What a test registers is gone after it."""
-    for table, name in ((models.TABLE, "_table"), (models.TABLE, "_objects")):
-        monkeypatch.setattr(table, name, dict(getattr(table, name)))
-    for name in ("PLACEMENTS", "_INPUTS", "_STRIDES"):
-        monkeypatch.setattr(models, name, dict(getattr(models, name)))
-
-
 CASE = {"image": (4, 4), "batch": 2, "threads": 0}
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_floating_tensor_of_an_output_has_a_cotangent(kind, tables):
+def test_every_floating_tensor_of_an_output_has_a_cotangent(kind, model_tables):
     wrap = KINDS[kind]
     models.add("own", lambda norm_at, classes: swap_norms(Net(wrap), norm_at))
     workload = NetworkWorkload(Case(model="own", **CASE))
@@ -83,7 +74,7 @@ def test_tensors_are_found_in_order_however_nested():
     assert [len(t) for t in floating((a, c, "text", b))] == [1, 2]
 
 
-def test_an_output_without_numbers_is_unsupported(tables):
+def test_an_output_without_numbers_is_unsupported(model_tables):
     models.add("own", lambda norm_at, classes: swap_norms(Net(lambda y, z: "nothing"), norm_at))
     with pytest.raises(Unsupported, match="returns no floating-point tensor"):
         NetworkWorkload(Case(model="own", **CASE))
@@ -105,7 +96,7 @@ def token_inputs(batch, image, generator):
     )
 
 
-def test_a_network_takes_what_its_inputs_hook_makes(tables):
+def test_a_network_takes_what_its_inputs_hook_makes(model_tables):
     models.add("own", lambda norm_at, n: swap_norms(Tokens(), norm_at), inputs=token_inputs)
     case = Case(model="own", dtype="float64", **CASE)
     workload = NetworkWorkload(case)
@@ -117,7 +108,7 @@ def test_a_network_takes_what_its_inputs_hook_makes(tables):
     assert counted["parameters"] == 10 * 16 + 2 * 16
 
 
-def test_a_hook_that_makes_no_tensors_is_one_line(tables):
+def test_a_hook_that_makes_no_tensors_is_one_line(model_tables):
     from swbench.errors import OptionError
 
     for hook, words in (
