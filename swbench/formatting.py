@@ -12,7 +12,7 @@ MISSING = "–"
 instance.
 """
 
-NO_DIFFERENCE_MARK = "≈"
+NO_DIFFERENCE_MARK, AT_LEAST_MARK = "≈", "≥"
 
 
 def significant(value: float, digits: int = 4) -> str:

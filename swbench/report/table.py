@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from swbench.formatting import (
+    AT_LEAST_MARK,
     FORMATS,
     MISSING,
     NO_DIFFERENCE_MARK,
@@ -50,7 +51,7 @@ class Cell(NamedTuple):
     """A value in SI units with its interval; or, where `value` is None, the `status` that says why.
 
     `printed` is the text of a figure that is quoted as its source prints it; `verdict` what an
-    interval means; `detail` a longer explanation.
+    interval means; `detail` a longer explanation; `at_least` says that the value is a lower bound.
     """
 
     value: float | int | str | None = None
@@ -60,16 +61,17 @@ class Cell(NamedTuple):
     printed: str = ""
     verdict: str = ""
     detail: str = ""
+    at_least: bool = False
 
     def text(self, column: Column) -> str:
-        """What people read: `1.246 [1.231, 1.262]`, `no GPU`, `out of memory`."""
+        """What people read: `1.246 [1.231, 1.262]`, `≥ 0.385`, `no GPU`, `out of memory`."""
         if self.printed:
             return self.printed
         if self.value is None:
             return status_words(self.status) if self.status else MISSING
         if not column.numeric:
             return str(self.value)
-        shown = number(self.value, column.kind)
+        shown = f"{AT_LEAST_MARK} " * self.at_least + number(self.value, column.kind)
         if column.bounds:
             shown += (
                 f" {interval(self.low, self.high, column.kind)}"

@@ -4,13 +4,16 @@ told once.
 
 from dataclasses import replace
 
+import pytest
 from stored_runs import FLOPS, flops, network_group, results_of, rounds_of, stored
 
 from swbench.report.build import build_table
+from swbench.report.exporters import export
 from swbench.result import COUNTED, Measurement
 
 
-def run(notes):
+def run(notes, known=False):
+    """`known`: a metric with a note has its figure all the same."""
     group = network_group()
     timed = results_of(group, chosen={"solver": "eigh"})
     norms = [case.norm for case in group.cases]
@@ -20,7 +23,7 @@ def run(notes):
             replicate=COUNTED,
             attempt="counted",
             chosen=notes,
-            measurements=tuple(Measurement(*m) for m in flops(norm) if m[0] not in notes),
+            measurements=tuple(Measurement(*m) for m in flops(norm) if known or m[0] not in notes),
         )
         for one, norm in zip(results_of(group, replicates=1), norms, strict=True)
     ]
@@ -42,3 +45,15 @@ def test_what_a_rule_does_not_know_is_told_once_and_the_others_stand():
     row = next(row for section in table.sections for row in section.rows)
     assert row.cell("gflops_paper").value is None
     assert row.cell("gflops_torch").value == FLOPS["bn"][2]
+
+
+def test_a_figure_that_leaves_operations_out_is_shown_as_a_lower_bound():
+    table = build_table(run({"flops_paper": "not counted: silu ×49"}, known=True))
+    cell = table.rows[0].cell("gflops_paper")
+    assert cell.at_least
+    assert cell.value == pytest.approx(FLOPS["bn"][0])
+    assert cell.text(table.column("gflops_paper")).startswith("≥ ")
+    assert not table.rows[0].cell("gflops_torch").at_least
+    assert "≥ " in export(table, "markdown")
+    assert '"at_least": true' in export(table, "json")
+    assert "≥" not in export(table, "csv")

@@ -103,6 +103,8 @@ def _cell(cell: Cell, column: Column) -> dict[str, Any]:
         value = getattr(cell, name)
         if value not in (None, ""):
             found[name] = _finite(value)
+    if cell.at_least:
+        found["at_least"] = True
     return found
 
 
