@@ -194,7 +194,9 @@ def apply(call: Call, x: Tensor, parameters: Given) -> Tensor:
     # A Function without a rule for them refuses tangents of forward-mode differentiation; they
     # would be lost without it.
     if torch.is_grad_enabled() or forward_ad._current_level >= 0:
-        return FusedWhitening.apply(x, *parameters, layer, call.running)
+        if torch._C._are_functorch_transforms_active():
+            return FusedWhitening.apply(x, *parameters, layer, call.running)
+        return _recorded(x, *parameters, layer, call.running)
     return layer.forward(x, parameters, call.running, x.new_empty(layer.size))
 
 
@@ -223,6 +225,12 @@ class FusedWhitening(torch.autograd.Function):
     @staticmethod
     def backward(ctx, dy: Tensor):
         return _once(ctx, dy) if torch.is_grad_enabled() else _backward(ctx, dy)
+
+
+_recorded = super(torch.autograd.Function, FusedWhitening).apply
+"""`FusedWhitening.apply` without what it does for torch.func's transforms: a tenth of a small
+layer's dispatch (benchmarks/dispatch_cpu.py).
+"""
 
 
 def _backward(ctx, dy: Tensor):
