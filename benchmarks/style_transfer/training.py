@@ -31,7 +31,7 @@ class Settings:
     """What decides a trained network, beside its norm and the images."""
 
     size: int = 256
-    steps: int = 400
+    steps: int = 300
     batch: int = 2
     seed: int = 0
     learning_rate: float = 0.001

@@ -1,5 +1,8 @@
-"""Normalisations by name: what goes where a model asks for a norm. To add one: a builder and a line
-in the table.
+"""Normalisations by name: what goes where a model asks for a norm.
+
+To add one: a builder, a line in `TABLE`, its name in `WITHOUT_SOLVER` if it whitens nothing, and
+how tables write it in `LABELS` of `swbench/suite/schema.py`. A builder raises OptionError for
+channels that it cannot take: tests build every norm at 16.
 """
 
 from typing import TYPE_CHECKING

@@ -60,7 +60,7 @@ def rows(model: nn.Module) -> dict[str, nn.Module]:
 
 @contextlib.contextmanager
 def marked(model: nn.Module) -> Iterator[None]:
-    """While it lasts, every module, kernel set and solver announces itself to the profiler. Numbers
+    """While it lasts, every module, backend and solver announces itself to the profiler. Numbers
     do not change; nothing stays behind.
 
     No hook touches a backward pass: those break modules that work in place. Native kernels, called

@@ -226,8 +226,7 @@ def remarks(kinds: dict[str, str], parts: dict[str, tuple[Part, ...]]) -> tuple[
     }
     if operators.ALGEBRA in norms and operators.SOLVE not in norms:
         found.append(
-            "The kernel set solves inside its small algebra, so `norm: algebra` holds "
-            "the solve too."
+            "The backend solves inside its small algebra, so `norm: algebra` holds the solve too."
         )
     share = sum(part.seconds for part in parts[UNEVEN]) / sum(
         part.seconds for some in parts.values() for part in some

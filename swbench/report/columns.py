@@ -104,8 +104,8 @@ NETWORK_COLUMNS = (
     Column("cpu_case", "CPU case"),
     Column("gpu_case", "GPU case"),
 )
-"""Every column, in CSV order, whatever a run measured. New ones go before `suite` at the earliest
-and never among the first ones.
+"""Every column, in CSV order, whatever a run measured. Add new ones directly before `suite` or
+after it: programs read the others by position.
 """
 
 

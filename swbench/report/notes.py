@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 from swbench.case import VARIANT, device_kind
 from swbench.errors import printable
 from swbench.formatting import ratio, status_words
+from swbench.plan import Protocol
 from swbench.probes.disturbance import marked, marks, quietness
 from swbench.report.measured import PENDING, Measured, MeasuredRun, is_control
 from swbench.result import BUDGET_SPENT, FORWARD, OK, OUT_OF_MEMORY, PAIRED
 from swbench.stats.samples import by_replicate, by_worker, disturbed
+from swbench.stats.stopping import Stopping
 
 if TYPE_CHECKING:
     from swbench.store import StoredRun
@@ -44,7 +46,7 @@ def warnings_of(measured: MeasuredRun, *, no_gpu: bool) -> tuple[str, ...]:
     if run.complete and run.header.get("reason") == BUDGET_SPENT:
         found.append(
             "BUDGET: the time was up after "
-            f"{count(_replicates(measured), 'replicate')} of {protocol.replicates}; "
+            f"{count(_replicates(measured), 'replicate')} of {_most_replicates(protocol)}; "
             "rows may be missing."
         )
     found += list(run.warnings)
@@ -280,6 +282,13 @@ def gpu_notes(cells: Iterable[Measured]) -> Iterable[str]:
 def _replicates(measured: MeasuredRun) -> int:
     """The most replicates that any group has."""
     return max((len(by_replicate(rounds)) for rounds in measured.rounds.values()), default=0)
+
+
+def _most_replicates(protocol: Protocol) -> str:
+    """How many replicates a run may take: what was asked for, or what optional stopping allows."""
+    if protocol.target_ci is None:
+        return str(protocol.replicates)
+    return f"at most {Stopping(protocol.target_ci).most}"
 
 
 def _done_instead(measured: MeasuredRun) -> str:

@@ -25,13 +25,12 @@ class Decision:
 
 @dataclass(frozen=True)
 class Stopping:
-    """Stop when every row's interval has a half-width of at most `target_ci` on the log-ratio, or
-    when time is up.
+    """Stop when every row's interval has a half-width of at most `target_ci` on the log-ratio.
 
     Stopping when an interval looks narrow favours those that are narrow by luck, so each of the L
     looks uses confidence 1 - alpha/L: whatever rule picks the look, the interval printed covers the
-    truth with at least 1 - alpha (Bonferroni). A budget that ends between two looks counts as the
-    next look taken early.
+    truth with at least 1 - alpha (Bonferroni). A budget that ends a run between two looks counts as
+    the next look taken early.
     """
 
     target_ci: float
@@ -64,21 +63,11 @@ class Stopping:
         """Whether a run may stop for its precision after this many replicates."""
         return replicates in self.looks
 
-    def next_look(self, replicates: int) -> int | None:
-        """The first look after `replicates` replicates; None after the last."""
-        return next((look for look in self.looks if look > replicates), None)
-
-    def decide(
-        self,
-        replicates_by_row: Mapping[Hashable, Sequence[Sequence[Pair]]],
-        *,
-        elapsed_s: float = 0.0,
-        budget_s: float | None = None,
-    ) -> Decision:
+    def decide(self, replicates_by_row: Mapping[Hashable, Sequence[Sequence[Pair]]]) -> Decision:
         """Whether to stop now, from each row's replicates of (baseline_s, variant_s) pairs.
 
         Rows are whatever the caller tells apart, a case and a metric for instance; a row without
-        any round has failed and is left out. Off a look only the budget can stop the run.
+        any round has failed and is left out.
         """
         rows = {row: replicates for row, replicates in replicates_by_row.items() if any(replicates)}
         intervals = {
@@ -102,8 +91,6 @@ class Stopping:
             return Decision(True, f"target reached: {aim}", reached, intervals)
         if done >= self.most:
             return Decision(True, f"most replicates done: {aim}", reached, intervals)
-        if budget_s is not None and elapsed_s >= budget_s:
-            return Decision(True, f"budget spent: {aim}", reached, intervals)
         return Decision(False, f"going on: {aim}", reached, intervals)
 
 

@@ -29,7 +29,7 @@ def verdict(interval: Interval, noise_floor: Interval | None) -> str:
 
 
 def unstable(interval: Interval, target_ci: float | None) -> bool:
-    """Whether a run that asked for a half-width of `target_ci` (log scale) ended before this row
-    reached it.
+    """Whether the run asked for a half-width of `target_ci` (log scale) and this row's interval is
+    wider: after all replicates, a spent budget, or while the run is not finished.
     """
     return target_ci is not None and interval.half_width > target_ci

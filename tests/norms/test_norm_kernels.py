@@ -1,5 +1,5 @@
-"""Every kernel set keeps the contract of `Kernels`: against float64 sums, for both layouts, odd
-shapes and every dtype.
+"""Every backend that works pass by pass keeps the contract of `Passes`: against float64 sums, for
+both layouts, odd shapes and every dtype.
 """
 
 import os

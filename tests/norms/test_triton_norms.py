@@ -1,4 +1,4 @@
-"""The Triton kernel set, in processes of their own: the interpreter must be asked for before Triton
+"""The Triton backend, in processes of their own: the interpreter must be asked for before Triton
 is imported.
 """
 

@@ -174,7 +174,7 @@ def test_mistakes_are_told_when_the_layer_is_made():
         SwitchWhiten2d(16, sw_type=4)
     with pytest.raises(UnknownName, match="Did you mean 'eigh'"):
         BatchWhiten2d(16, solver="eig")
-    with pytest.raises(UnknownName, match="no kernel set is called 'toch'"):
+    with pytest.raises(UnknownName, match="no backend is called 'toch'"):
         BatchWhiten2d(16, kernels="toch")
 
 

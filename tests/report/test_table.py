@@ -358,6 +358,15 @@ def test_a_run_that_its_budget_ended_says_so():
     assert not any("BUDGET" in warning for warning in build_table(table1()).warnings)
 
 
+def test_with_a_target_the_budget_is_told_beside_what_stopping_allows():
+    protocol = Protocol(iterations=20, replicates=2, target_ci=0.01)
+    table = build_table(table1(header={"reason": "budget spent"}, protocol=protocol))
+    assert any(
+        "BUDGET: the time was up after 3 replicates of at most 32" in warning
+        for warning in table.warnings
+    )
+
+
 def test_the_command_that_repeats_a_run_names_what_its_allocator_was_tuned_by():
     tuned = {
         "variables": {"MALLOC_MMAP_MAX_": "0", "LD_PRELOAD": "/opt/a b.so", "OMP_NUM_THREADS": "2"}

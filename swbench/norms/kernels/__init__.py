@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from swbench.norms.kernels.backend import Backend
 
 TABLE = Registry(
-    "kernel set",
+    "backend",
     {
         "native": "swbench.norms.kernels.native:NativeBackend",
         "triton": "swbench.norms.kernels.triton_kernels.backend:TritonBackend",
@@ -26,18 +26,18 @@ every tensor.
 
 
 def names() -> tuple[str, ...]:
-    """Every registered kernel set, without importing any."""
+    """Every registered backend, without importing any."""
     return TABLE.names()
 
 
 @cache
 def named(name: str) -> "Backend":
-    """The one kernel set of that `name`. Raises UnknownName for an unknown one."""
+    """The one backend of that `name`. Raises UnknownName for an unknown one."""
     return TABLE.load(name)()
 
 
 def kernels_for(x: "Tensor", wanted: str = "auto") -> "Backend":
-    """The kernel set named `wanted`, or with `auto` the first in the table that takes `x`.
+    """The backend named `wanted`, or with `auto` the first in the table that takes `x`.
 
     Raises UnknownName for an unknown name, ValueError if the set wanted does not take `x`: C would
     read another dtype as its own.
@@ -47,7 +47,7 @@ def kernels_for(x: "Tensor", wanted: str = "auto") -> "Backend":
         if kernels.takes(x):
             return kernels
         raise ValueError(
-            f"kernel set {wanted!r} does not take {x.dtype} on {x.device}; leave "
+            f"backend {wanted!r} does not take {x.dtype} on {x.device}; leave "
             "`kernels` at 'auto', or choose 'torch'"
         )
     for name in TABLE:
@@ -55,5 +55,5 @@ def kernels_for(x: "Tensor", wanted: str = "auto") -> "Backend":
         if kernels.takes(x):
             return kernels
     raise ValueError(
-        f"no kernel set takes a tensor of shape {tuple(x.shape)}, {x.dtype}, on {x.device}"
+        f"no backend takes a tensor of shape {tuple(x.shape)}, {x.dtype}, on {x.device}"
     )

@@ -21,6 +21,7 @@ class Backend(ABC):
     """
 
     name: ClassVar[str]
+    """Its key in `TABLE` of `swbench/norms/kernels/__init__.py`: compiled graphs look it up."""
 
     @abstractmethod
     def takes(self, x: Tensor) -> bool:

@@ -39,7 +39,7 @@ class Passes(ABC):
     @abstractmethod
     def affine(self, x: Tensor, a: Tensor, b: Tensor) -> Tensor:
         """The map y = A x + b at every pixel: `a` (N or 1, g, G, G), `b` (N or 1, g, G). y has the
-        shape, dtype and layout of x.
+        shape, dtype and layout of x. `a` may be a transposed view of a contiguous tensor.
         """
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""The passes in plain torch operations: what runs everywhere, and what faster kernel sets are
+"""The passes in plain torch operations: what runs everywhere, and what faster backends are
 tested against.
 """
 
