@@ -219,8 +219,12 @@ def test_rounds_stored_without_the_reading_are_judged_as_they_were():
 
 
 def test_a_suspend_is_told_beside_what_the_wall_clock_shows():
-    (away_s,) = absences([{"wall_s": 1.0, "idle_s": 0.0, "suspended_s": 60.0}, {"wall_s": 1.0}])
-    assert away_s == pytest.approx(60.0)
+    for idle_s in (0.0, 0.01):
+        suspended = {"wall_s": 1.0, "idle_s": idle_s, "suspended_s": 60.0}
+        assert absences([suspended, {"wall_s": 1.0, "idle_s": 0.0}]) == (
+            pytest.approx(60 + idle_s),
+        )
+        assert marked(suspended)
 
 
 def test_one_stolen_tick_never_marks_a_short_round():
@@ -322,4 +326,5 @@ def test_the_summary_line_counts_disturbed_rounds():
     assert "1 of 10 rounds disturbed, not running in 1 rounds, up to 3 s" in quietness(
         [rounds(0.0, 10, 3.0)]
     )
+    assert "0 of 10 rounds disturbed" in quietness([rounds(0.4, 10)]), "it waits in every round"
     assert quietness([]) == "machine: not observed"
