@@ -38,9 +38,9 @@ FREQUENCY_DROP = 0.05
 Heuristic.
 """
 
-IDLE_SHARE, IDLE_FREE_S = 0.05, 1e-3
+IDLE_SHARE, IDLE_FREE_S = 0.02, 1e-3
 """Share of a round, and seconds, in which no thread of the worker need run or be ready to run,
-beyond what is usual for it: interrupts and wake-ups take some. Heuristics.
+beyond what is usual for it: as with stolen time, and interrupts take some. Heuristics.
 """
 
 WAITING = 0.5
