@@ -150,11 +150,19 @@ def marked(disturbance: Mapping[str, float], usual: float = 0.0) -> bool:
 def marks(disturbances: Sequence[Mapping[str, float]]) -> frozenset[int]:
     """The positions of the marked rounds of one worker: those over the rule, at most `CAP` of them
     all, the worst first.
+
+    Rounds in which the worker was absent come before all others, for that time is in the samples
+    to the full, while many switches, say, cost little each.
     """
     usual = usual_idle(disturbances)
-    found = [(severity(one, usual), position) for position, one in enumerate(disturbances)]
-    over = sorted((pair for pair in found if pair[0] > 1.0), key=lambda pair: (-pair[0], pair[1]))
-    return frozenset(position for _, position in over[: floor(CAP * len(disturbances))])
+    found = [
+        (_absence(one, usual) > 1.0, severity(one, usual), position)
+        for position, one in enumerate(disturbances)
+    ]
+    over = sorted(
+        (one for one in found if one[1] > 1.0), key=lambda one: (not one[0], -one[1], one[2])
+    )
+    return frozenset(position for *_, position in over[: floor(CAP * len(disturbances))])
 
 
 def block_marks(

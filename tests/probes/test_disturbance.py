@@ -205,6 +205,15 @@ def test_waiting_that_recurs_in_every_round_is_the_works_own(idle_s, held_up_s, 
     assert absences(rounds(idle_s, 10)) == ()
 
 
+def test_a_round_in_which_the_worker_was_absent_is_marked_before_all_others():
+    """On a busy machine every round exceeds the rule, by far more in switches than in seconds."""
+    busy = [{**one, "involuntary_switches": 9000 + at} for at, one in enumerate(rounds(0.0, 10))]
+    busy[3] |= {"wall_s": 1.3, "idle_s": 0.3, "involuntary_switches": 0}
+    busy[4] |= {"wall_s": 4.0, "idle_s": 3.0, "involuntary_switches": 0}
+    assert marks(busy) == {3, 4}
+    assert marks([one for at, one in enumerate(busy) if at != 3] * 2) == {3, 12, 8}
+
+
 def test_one_of_two_rounds_is_told_from_the_other_though_none_may_be_marked():
     assert absences(rounds(0.0, 2, 3.0)) == (pytest.approx(3.0),)
     assert marks(rounds(0.0, 2, 3.0)) == frozenset()
