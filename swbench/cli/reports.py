@@ -112,9 +112,14 @@ def plot(
 @click.option(
     "--fail",
     is_flag=True,
+    help=("Exit 1 if a cell is slower, or one of A failed in B; 2 if nothing could be compared."),
+)
+@click.option(
+    "--fail-unclear",
+    is_flag=True,
     help=(
-        "Exit 1 if there is a regression, or a cell of A failed in B; 2 if "
-        "nothing could be compared."
+        "Exit 1 as --fail does, and also for a cell that is unclear or missing in B: only what is "
+        "shown to be the same or faster passes. Needs a --threshold."
     ),
 )
 @click.option(
@@ -137,6 +142,7 @@ def compare(
     second: str,
     threshold: float | None,
     fail: bool,
+    fail_unclear: bool,
     cross_machine: bool,
     seconds: bool,
     format_: str,
@@ -148,13 +154,18 @@ def compare(
     exporters.TABLE.check(format_)
     a = store.load(store.find(results, first))
     if second == "paper":
-        if fail or threshold or seconds:
+        if fail or fail_unclear or threshold or seconds:
             raise OptionError(
-                "the paper's hardware is another: --fail, --threshold and --seconds "
-                "mean nothing against it"
+                "the paper's hardware is another: --fail, --fail-unclear, --threshold and "
+                "--seconds mean nothing against it"
             )
         print_tables(paper_comparison.compare_paper(a), format_)
         return 0
+    if fail_unclear and not threshold:
+        raise OptionError(
+            "--fail-unclear needs a --threshold, such as 5%: without one no row can be called "
+            "the same"
+        )
     b = store.load(store.find(results, second))
     differences = environment.unlike(a.environment, b.environment)
     basis = comparison.SECONDS if seconds else comparison.RELATIVE
@@ -167,9 +178,12 @@ def compare(
         basis=basis,
     )
     print_tables(comparison_table.comparison_table(found), format_)
-    if fail and not any(row.gated for row in found.rows) and not found.lost:
+    if not (fail or fail_unclear):
+        return 0
+    if not found.judged and not found.lost:
         raise OptionError(
             f"--fail: no cell of {b.id} could be compared with {a.id}; measure the "
             "same suite with the same options and threads"
         )
-    return REGRESSION if fail and (found.regressions or found.lost) else 0
+    failed = found.regressions or found.lost
+    return REGRESSION if failed or (fail_unclear and found.undecided) else 0

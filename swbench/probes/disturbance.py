@@ -3,6 +3,7 @@
 import ctypes
 import os
 import resource
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,14 @@ __all__ = ["Reader", "difference", "marked", "marks", "quietness", "read", "seve
 GAUGES = ("frequency_hz",)
 """Readings that are a state, not a count: a difference keeps the lower one and the share by which
 it fell.
+"""
+
+ACTIVE = "active_s/"
+"""How the readings of a thread begin: the seconds for which it ran or was ready to."""
+
+MOST_THREADS = 16
+"""Threads that are looked at: the main thread and those that started first. To leave one out only
+makes the time in which none was active look longer. Heuristic: 20 µs for 16.
 """
 
 _PRESSURES = ("cpu", "memory", "io")
@@ -34,6 +43,8 @@ class Reader:
         self._tick_s = 1.0 / os.sysconf("SC_CLK_TCK")
         self._stat = _open(root / "proc/stat")
         self._schedule = _open(root / "proc/thread-self/schedstat")
+        self._tasks = root / "proc/self/task"
+        self._threads: dict[str, int] = {}
         self._pressure = {
             kind: fd
             for kind in _PRESSURES
@@ -70,7 +81,40 @@ class Reader:
                 )
         if line := _read(self._frequency_file()):
             found["frequency_hz"] = int(line) * 1e3
+        if _BOOT_TIME is not None:
+            # the monotonic clock stands still while the machine is suspended
+            found["suspended_s"] = time.clock_gettime(_BOOT_TIME) - time.monotonic()
+        return found | self._active()
+
+    def _active(self) -> dict[str, float]:
+        """For each thread the seconds in which it ran or was ready to run."""
+        self._find_threads()
+        own, found = str(threading.get_native_id()), {}
+        for thread, fd in list(self._threads.items()):
+            fields = _read(fd).split()
+            if len(fields) < 2:  # it has ended
+                os.close(self._threads.pop(thread))
+                continue
+            # the kernel's own count of a thread that is running lags by up to a tick
+            ran_s = time.thread_time() if thread == own else int(fields[0]) * 1e-9
+            found[f"{ACTIVE}{thread}"] = ran_s + int(fields[1]) * 1e-9
         return found
+
+    def _find_threads(self) -> None:
+        """Open the files of threads that are new."""
+        if len(self._threads) >= MOST_THREADS:
+            return
+        try:
+            names = os.listdir(self._tasks)
+        except OSError:
+            return
+        for name in names:
+            if (
+                name not in self._threads
+                and len(self._threads) < MOST_THREADS
+                and (fd := _open(self._tasks / name / "schedstat")) is not None
+            ):
+                self._threads[name] = fd
 
     def _frequency_file(self) -> int | None:
         """The frequency of the core this thread is on; asking an idle core can take the kernel 20
@@ -83,17 +127,37 @@ class Reader:
 
     def close(self) -> None:
         """Close every file."""
-        for fd in (self._stat, self._schedule, *self._pressure.values(), *self._frequency.values()):
+        opened = (
+            self._stat,
+            self._schedule,
+            *self._pressure.values(),
+            *self._frequency.values(),
+            *self._threads.values(),
+        )
+        for fd in opened:
             if fd is not None:
                 os.close(fd)
         self._stat = self._schedule = None
-        self._pressure, self._frequency = {}, {}
+        self._pressure, self._frequency, self._threads = {}, {}, {}
 
 
 def difference(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
-    """What happened between two readings; keys that only one of them has are left out."""
+    """What happened between two readings; keys that only one of them has are left out.
+
+    Of the threads' readings one is made, `idle_s`: the wall time in which none of them was active,
+    at most. It is that of the busiest one, for the others may have been active meanwhile.
+    """
     both = [key for key in after if key in before]
-    change = {key: after[key] - before[key] for key in both if key not in GAUGES}
+    change = {
+        key: after[key] - before[key]
+        for key in both
+        if key not in GAUGES and not key.startswith(ACTIVE)
+    }
+    active = [after[key] - before[key] for key in both if key.startswith(ACTIVE)]
+    if active:
+        change["idle_s"] = max(0.0, change["wall_s"] - max(active))
+    if "suspended_s" in change:
+        change["suspended_s"] = max(0.0, change["suspended_s"])  # two clocks, read in turn
     for key in both:
         if key in GAUGES:
             change[key] = min(before[key], after[key])
@@ -102,6 +166,8 @@ def difference(before: Mapping[str, float], after: Mapping[str, float]) -> dict[
             )
     return change
 
+
+_BOOT_TIME = getattr(time, "CLOCK_BOOTTIME", None)
 
 _reader: Reader | None = None
 

@@ -7,89 +7,30 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from swbench.case import BASELINE
 from swbench.errors import UnlikeEnvironments
+from swbench.report.cautions import absence_words
+from swbench.report.comparison import (
+    FAILED,
+    NOT_COMPARABLE,
+    NOT_GATED,
+    RELATIVE,
+    SECONDS,
+    Compared,
+    Comparison,
+)
 from swbench.report.measured import Measured, MeasuredRun, is_control
 from swbench.result import FAILURES, FORWARD, FORWARD_BACKWARD, OK
-from swbench.stats.intervals import Interval, replicate_value, t_quantile
+from swbench.stats.intervals import Interval, replicate_value
 from swbench.stats.samples import pairs, seconds
-from swbench.stats.verdict import SLOWER, verdict
+from swbench.stats.two_runs import Difference, holm, judged
+from swbench.stats.verdict import verdict
 
 if TYPE_CHECKING:
     from swbench.store import StoredRun
-
-NOT_COMPARABLE = "not comparable"
-RELATIVE, SECONDS = "ratio", "seconds"
-"""What is compared: each run's ratio to its own baseline, in which the speed of the machine
-cancels, or plain seconds.
-"""
-
-
-@dataclass(frozen=True)
-class Compared:
-    """One timing metric of one cell in both runs. `a` and `b` are what is divided (a ratio, or
-    seconds); `ratio` is B / A.
-
-    `reason` says why a cell is not comparable, or, of one that is, how many replicates failed and
-    are not in its figures. `gated` cells count for a regression; the baseline's seconds do not,
-    unless seconds are compared. `lost` cells were timed in A and failed in B.
-    """
-
-    label: str
-    group: str
-    case: str
-    metric: str
-    basis: str
-    a: float | None
-    b: float | None
-    ratio: Interval | None
-    verdict: str
-    reason: str = ""
-    gated: bool = True
-    lost: bool = False
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """All cells of two runs; `differences` are those of their environments, `threshold` the growth
-    (0.05 for 5 %) that counts as a regression.
-    """
-
-    a: str
-    b: str
-    rows: tuple[Compared, ...]
-    differences: tuple[str, ...]
-    threshold: float
-    confidence: float
-    basis: str
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def lost(self) -> tuple[Compared, ...]:
-        """Cells that run A timed and that ran out of memory, crashed or timed out in run B."""
-        return tuple(row for row in self.rows if row.lost)
-
-    @property
-    def partly(self) -> tuple[Compared, ...]:
-        """Cells that are compared by what is left of them: they failed in some replicates of either
-        run.
-        """
-        return tuple(row for row in self.rows if row.reason and row.verdict != NOT_COMPARABLE)
-
-    @property
-    def regressions(self) -> tuple[Compared, ...]:
-        """Cells that are slower by verdict and by more than the threshold."""
-        return tuple(
-            row
-            for row in self.rows
-            if row.gated
-            and row.verdict == SLOWER
-            and row.ratio is not None
-            and row.ratio.estimate > 1.0 + self.threshold
-        )
 
 
 def compare(
@@ -118,20 +59,47 @@ def compare(
         )
     first, second = MeasuredRun(a), MeasuredRun(b)
     confidence = min(first.confidence, second.confidence)
-    rows = tuple(_rows(first, second, confidence, basis, bool(differences)))
+    rows = _gated(_rows(first, second, confidence, basis, bool(differences)), threshold)
     return Comparison(
-        a.id, b.id, rows, tuple(differences), threshold, confidence, basis, tuple(_warnings(a, b))
+        a.id,
+        b.id,
+        rows,
+        tuple(differences),
+        threshold,
+        confidence,
+        basis,
+        tuple(_warnings(first, second)),
     )
 
 
-def _warnings(a: StoredRun, b: StoredRun) -> Iterable[str]:
+def _gated(rows: Iterable[Compared], threshold: float) -> tuple[Compared, ...]:
+    """The rows with what the gate says of each among all that count for it."""
+    rows = list(rows)
+    family = [index for index, row in enumerate(rows) if row.gated and row.p is not None]
+    adjusted = dict(zip(family, holm([rows[index].p for index in family]), strict=True))
+    return tuple(
+        replace(row, adjusted=adjusted.get(index), gate=_word(row, adjusted.get(index), threshold))
+        for index, row in enumerate(rows)
+    )
+
+
+def _word(row: Compared, adjusted: float | None, threshold: float) -> str:
+    if row.ratio is None:
+        return FAILED if row.lost else NOT_COMPARABLE
+    return judged(row.ratio, row.verdict, adjusted, threshold) if row.gated else NOT_GATED
+
+
+def _warnings(first: MeasuredRun, second: MeasuredRun) -> Iterable[str]:
     """What a reader must know of either run before its figures."""
-    for run in (a,) if a.id == b.id else (a, b):
+    for measured in (first,) if first.run.id == second.run.id else (first, second):
+        run = measured.run
         if run.plan.protocol.quick:
             yield f"QUICK: {run.id} is good for a look, not for a claim."
         if not run.complete:
             yield f"INTERRUPTED: {run.id} is not complete."
         yield from (f"{run.id}: {warning}" for warning in run.warnings)
+        if absent := absence_words(measured):
+            yield f"STOPPED: {run.id}: {absent}"
 
 
 def _rows(
@@ -156,17 +124,24 @@ def _rows(
                 "metric": metric,
                 "basis": SECONDS if plain else RELATIVE,
             }
+            counts = basis == SECONDS or not plain
+            timed_in_a = one is not None and metric in one.times
+            logs: list[list[float]] = []
             reason = _reason(one, other, metric, first, second) or (
                 "seconds of unlike machines" if plain and unlike else ""
             )
+            lost = (
+                timed_in_a
+                and other is not None
+                and metric not in other.times
+                and other.status in FAILURES
+            )
+            if not reason:
+                logs = [
+                    _logs(run, cell, metric, plain) for run, cell in ((first, one), (second, other))
+                ]
+                reason = "" if all(logs) else "no ratio to a baseline in one run"
             if reason:
-                lost = (
-                    one is not None
-                    and metric in one.times
-                    and other is not None
-                    and metric not in other.times
-                    and other.status in FAILURES
-                )
                 yield Compared(
                     **row,
                     a=None,
@@ -176,29 +151,20 @@ def _rows(
                     reason=reason,
                     gated=False,
                     lost=lost,
+                    missing=timed_in_a and counts and not lost and (not logs or bool(logs[0])),
                 )
                 continue
-            logs_a, logs_b = _logs(first, one, metric, plain), _logs(second, other, metric, plain)
-            if not logs_a or not logs_b:
-                yield Compared(
-                    **row,
-                    a=None,
-                    b=None,
-                    ratio=None,
-                    verdict=NOT_COMPARABLE,
-                    reason="no ratio to a baseline in one run",
-                    gated=False,
-                )
-                continue
-            found = welch(logs_a, logs_b, confidence)
-            said = verdict(found, _floor(first, second, one, other, metric))
-            mean_a, mean_b = (math.exp(statistics.fmean(logs)) for logs in (logs_a, logs_b))
-            gated, failed = (
-                basis == SECONDS or not plain,
-                "; ".join(_partly(one, first) + _partly(other, second)),
-            )
+            found = Difference(*logs)
+            ratio = found.interval(confidence)
             yield Compared(
-                **row, a=mean_a, b=mean_b, ratio=found, verdict=said, reason=failed, gated=gated
+                **row,
+                a=math.exp(statistics.fmean(found.a)),
+                b=math.exp(statistics.fmean(found.b)),
+                ratio=ratio,
+                verdict=verdict(ratio, _floor(first, second, one, other, metric)),
+                reason="; ".join(_partly(one, first) + _partly(other, second)),
+                gated=counts,
+                p=found.p_value,
             )
 
 
@@ -267,28 +233,5 @@ def _floor(
 def welch(a: Sequence[float], b: Sequence[float], confidence: float) -> Interval:
     """Exp of mean(b) - mean(a) with Welch's t-interval; no interval where a run has a single
     replicate.
-
-    Welch, B. L. (1947), "The generalization of Student's problem when several different population
-    variances are involved".
     """
-    difference = statistics.fmean(b) - statistics.fmean(a)
-    least = min(len(a), len(b))
-    if least < 2:
-        return Interval(math.exp(difference), None, None, confidence, least)
-    errors = [statistics.variance(values) / len(values) for values in (a, b)]
-    total = sum(errors)
-    if total == 0:
-        return Interval(
-            math.exp(difference), math.exp(difference), math.exp(difference), confidence, least
-        )
-    degrees = total**2 / sum(
-        error**2 / (len(values) - 1) for error, values in zip(errors, (a, b), strict=True)
-    )
-    half = t_quantile(confidence, degrees) * math.sqrt(total)
-    return Interval(
-        math.exp(difference),
-        math.exp(difference - half),
-        math.exp(difference + half),
-        confidence,
-        least,
-    )
+    return Difference(a, b).interval(confidence)

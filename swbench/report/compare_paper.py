@@ -10,7 +10,7 @@ from swbench import formatting as numbers
 from swbench.errors import OptionError
 from swbench.report.build import build_table
 from swbench.report.columns import PASSES, SLOTS
-from swbench.report.compare import NOT_COMPARABLE
+from swbench.report.comparison import NOT_COMPARABLE
 from swbench.report.paper import paper_table
 from swbench.report.table import Cell, Column, Panel, Row, Section, Table
 from swbench.stats.intervals import Interval

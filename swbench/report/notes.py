@@ -14,8 +14,9 @@ from swbench.errors import printable
 from swbench.formatting import ratio, status_words
 from swbench.plan import Protocol
 from swbench.probes.disturbance import marked, marks, quietness
+from swbench.report.cautions import LETTERS, absence_words
 from swbench.report.measured import PENDING, Measured, MeasuredRun, is_control
-from swbench.result import BUDGET_SPENT, FORWARD, OK, OUT_OF_MEMORY, PAIRED
+from swbench.result import BUDGET_SPENT, OK, OUT_OF_MEMORY, PAIRED
 from swbench.stats.samples import by_replicate, by_worker, disturbed
 from swbench.stats.stopping import Stopping
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from swbench.store import StoredRun
 
 _ALLOCATOR = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")
-LETTERS = {FORWARD: "F", "forward_backward_s": "F+B"}
 
 
 def warnings_of(measured: MeasuredRun, *, no_gpu: bool) -> tuple[str, ...]:
@@ -177,7 +177,11 @@ def disturbance_note(measured: MeasuredRun) -> str | None:
         f"Disturbed rounds (fixed rule, capped at 20 %): {put_aside} of {len(rounds)}, "
         f"{100 * put_aside / len(rounds):.1f} %."
     )
-    return f"{said}{_throttled(measured)} They are kept in every figure."
+    absent = absence_words(measured)
+    return (
+        f"{said}{f' {absent[0].upper()}{absent[1:]}' if absent else ''}{_throttled(measured)} "
+        "They are kept in every figure."
+    )
 
 
 def _disturbances(measured: MeasuredRun) -> list[list[Mapping[str, float]]]:

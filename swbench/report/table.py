@@ -5,7 +5,7 @@ that was rounded on the way.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from swbench.formatting import (
@@ -87,13 +87,14 @@ NOTHING = Cell()
 @dataclass(frozen=True, slots=True)
 class Row:
     """One model and solver (or one solver): its cells by column name. `role` is the case's; `mark`
-    singles it out (`★` for the best).
+    singles it out (`★` for the best); `minor` rows may be folded away where there are many.
     """
 
     label: str
     cells: Mapping[str, Cell]
     role: str = "variant"
     mark: str = ""
+    minor: bool = False
 
     def cell(self, name: str) -> Cell:
         """The cell in the column called `name`; an empty one where the row has nothing there."""
@@ -156,6 +157,17 @@ class Table:
             index = {column.name: column for column in self.columns}
             object.__setattr__(self, "_index", index)
         return index
+
+    @property
+    def foremost(self) -> Table | None:
+        """The table without its minor rows; None where it has none."""
+        if not any(row.minor for row in self.rows):
+            return None
+        kept = [
+            replace(section, rows=tuple(row for row in section.rows if not row.minor))
+            for section in self.sections
+        ]
+        return replace(self, sections=tuple(section for section in kept if section.rows))
 
     @property
     def rows(self) -> tuple[Row, ...]:

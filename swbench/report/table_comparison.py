@@ -1,8 +1,13 @@
 """A comparison of two runs as a table, so that every exporter can write it."""
 
-from swbench.report.compare import NOT_COMPARABLE, SECONDS, Comparison
+from collections.abc import Iterator
+
+from swbench.formatting import number
+from swbench.report.comparison import NOT_COMPARABLE, NOT_GATED, SECONDS, Compared, Comparison
 from swbench.report.notes import LETTERS, count
 from swbench.report.table import NOTHING, Cell, Column, Panel, Row, Section, Table
+from swbench.stats.two_runs import SAME, UNCLEAR
+from swbench.stats.verdict import FASTER, SLOWER, TOO_FEW
 
 COLUMNS = (
     Column("label", "Row"),
@@ -19,6 +24,9 @@ COLUMNS = (
     Column("run_a", "Run A"),
     Column("run_b", "Run B"),
     Column("case", "Case"),
+    Column("gate", "Gate"),
+    Column("p", "p", "error"),
+    Column("p_holm", "p (Holm)", "error"),
 )
 
 
@@ -37,18 +45,26 @@ def comparison_table(comparison: Comparison) -> Table:
             "b": NOTHING if gone else Cell(one.b, printed=_shown(one.b, seconds)),
             "b_over_a": Cell(status="not comparable")
             if gone
-            else Cell(one.ratio.estimate, one.ratio.low, one.ratio.high, verdict=one.verdict),
+            else Cell(one.ratio.estimate, one.ratio.low, one.ratio.high, verdict=one.gate),
             "verdict": Cell(one.verdict),
             "regression": Cell("yes" if (one.case, one.metric) in regressions else "no"),
-            "reason": Cell(one.reason or None),
+            "reason": Cell(_reason(one, comparison) or None),
             "group": Cell(one.group),
             "metric": Cell(one.metric),
             "run_a": Cell(comparison.a),
             "run_b": Cell(comparison.b),
             "case": Cell(one.case),
+            "gate": Cell(one.gate),
+            "p": Cell(one.p),
+            "p_holm": Cell(one.adjusted),
         }
         groups.setdefault(one.group, []).append(
-            Row(one.label, cells, mark="▲" if (one.case, one.metric) in regressions else "")
+            Row(
+                one.label,
+                cells,
+                mark="▲" if (one.case, one.metric) in regressions else "",
+                minor=one.gate in (SAME, NOT_GATED),
+            )
         )
     warnings = (
         [
@@ -77,13 +93,18 @@ def comparison_table(comparison: Comparison) -> Table:
             f"{apart} of {count(len(comparison.rows), 'cell')} not compared; the "
             "reasons stand beside them."
         )
+    if comparison.threshold and (unclear := len(comparison.called(UNCLEAR))):
+        warnings.append(
+            f"UNCLEAR: {count(unclear, 'cell')} neither within ±{100 * comparison.threshold:g} % "
+            "nor called different; more replicates narrow the intervals."
+        )
     warnings += comparison.warnings
     if comparison.differences:
         warnings.append(
             f"Unlike environments, so seconds are not compared: {'; '.join(comparison.differences)}"
         )
-    shown = ["label", "pass", "basis", "a", "b", "b_over_a", "verdict"]
-    if any(row.reason for row in comparison.rows):
+    shown = ["label", "pass", "basis", "a", "b", "b_over_a", "gate"]
+    if any(row.cell("reason").value for rows in groups.values() for row in rows):
         shown.append("reason")
     return Table(
         title=f"{comparison.b} (B) against {comparison.a} (A)",
@@ -94,22 +115,78 @@ def comparison_table(comparison: Comparison) -> Table:
         panels=(Panel("B over A [interval]; above 1, B is slower", tuple(shown)),),
         sections=tuple(Section(group, tuple(rows)) for group, rows in groups.items()),
         warnings=tuple(warnings),
-        notes=(
-            f"Intervals are Welch's at {100 * comparison.confidence:g} % over replicate "
+        notes=tuple(_notes(comparison)),
+        meta={
+            "confidence": comparison.confidence,
+            "threshold": comparison.threshold,
+            "summary": _summary(comparison),
+        },
+    )
+
+
+def _summary(comparison: Comparison) -> str:
+    """How many cells are slower, unclear, the same and so on, gravest first."""
+    counts = [
+        (len(comparison.lost), "failed in B"),
+        (len(comparison.called(SLOWER)), "slower"),
+        (len(comparison.missing), "missing in B"),
+        (len(comparison.called(UNCLEAR)), "unclear"),
+        (len(comparison.called(FASTER)), "faster"),
+        (len(comparison.called(SAME)), f"the same within ±{100 * comparison.threshold:g} %"),
+    ]
+    total = comparison.judged + len(comparison.lost) + len(comparison.missing)
+    said = ", ".join(f"{cells} {words}" for cells, words in counts if cells)
+    return f"Of {count(total, 'cell')} (rows and passes): {said or 'none compared'}."
+
+
+def _reason(one: Compared, comparison: Comparison) -> str:
+    """The row's own reason; of one that only chance among so many keeps from being called
+    different, that.
+    """
+    chance = (
+        one.gate == UNCLEAR
+        and one.verdict in (SLOWER, FASTER)
+        and one.adjusted is not None
+        and one.adjusted >= 1.0 - comparison.confidence
+    )
+    by_chance = (
+        f"one of {comparison.judged} may be so by chance (p = {number(one.adjusted, 'error')})"
+        if chance
+        else ""
+    )
+    few = one.verdict if one.gate == UNCLEAR and one.verdict == TOO_FEW else ""
+    return "; ".join(text for text in (one.reason, by_chance, few) if text)
+
+
+def _notes(comparison: Comparison) -> Iterator[str]:
+    confidence = f"{100 * comparison.confidence:g} %"
+    yield _summary(comparison)
+    if comparison.basis == SECONDS:
+        yield (
+            f"Seconds of both runs, with Welch's intervals at {confidence} over replicate "
+            "processes."
+        )
+    else:
+        yield (
+            f"Intervals are Welch's at {confidence} over replicate "
             "processes. A row is compared by its ratio to the baseline of its own "
             "run, in which the speed of the machine on the day cancels; the baseline by its "
             "seconds, which gate nothing."
-            if comparison.basis != SECONDS
-            else (
-                "Seconds of both runs, with Welch's intervals at "
-                f"{100 * comparison.confidence:g} % over replicate processes."
-            ),
-        ),
-        meta={"confidence": comparison.confidence},
+        )
+    share = f"{100 * comparison.threshold:g} %"
+    same = (
+        f"Same: the interval lies within ±{share} (from 1 / {1 + comparison.threshold:g} to "
+        f"{1 + comparison.threshold:g}), each row by itself."
+        if comparison.threshold
+        else "Without --threshold no row is called the same."
+    )
+    beyond = f", and by more than {share}" if comparison.threshold else ""
+    yield (
+        f"Gate: slower and faster are judged over all {comparison.judged} rows and passes "
+        f"together{beyond}: where nothing differs, the chance that any is called so is at most "
+        f"{100 * (1 - comparison.confidence):g} % (Holm). {same} All else is unclear."
     )
 
 
 def _shown(value: float, seconds: bool) -> str:
-    from swbench.formatting import number
-
     return f"{number(value, 'seconds')} s" if seconds else number(value, "ratio")

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from swbench.case import BASELINE, Case, device_kind
 from swbench.report import notes
+from swbench.report.cautions import cautions
 from swbench.report.columns import NETWORK_COLUMNS, PASSES, SLOTS, SPANS, panels
 from swbench.report.measured import Measured, MeasuredRun, is_control
 from swbench.report.network_cells import (
@@ -262,6 +263,7 @@ class _Builder:
             ):
                 if text:
                     yield text
+            yield from cautions(self.measured)
         chosen = {}
         for cell in self.cells:
             if cell.chosen and cell.case.solver is not None:

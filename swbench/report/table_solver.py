@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from swbench.case import BASELINE, SolverCase, device_kind
 from swbench.formatting import number, status_words
 from swbench.report import notes
+from swbench.report.cautions import cautions
 from swbench.report.measured import Measured, MeasuredRun, Timing, is_control
 from swbench.report.table import Cell, Column, Panel, Row, Section, Table
 from swbench.result import FORWARD, FORWARD_BACKWARD, OK
@@ -306,6 +307,7 @@ def _notes(measured: MeasuredRun, sections: tuple[Section, ...]) -> Iterable[str
     ):
         if text:
             yield text
+    yield from cautions(measured)
     if any(row.mark == BEST for section in sections for row in section.rows):
         yield (
             f"{BEST} marks the fastest exact solver (forward and backward) of a size and "

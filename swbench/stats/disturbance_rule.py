@@ -4,7 +4,8 @@ the machine did, never how long a sample took.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from math import floor
+from math import floor, inf
+from statistics import median_low
 
 CAP = 0.2
 """At most this share of a worker's rounds is marked, and of the pairs of a ratio lost to blocks;
@@ -37,6 +38,19 @@ FREQUENCY_DROP = 0.05
 Heuristic.
 """
 
+IDLE_SHARE, IDLE_FREE_S = 0.02, 1e-3
+"""Share of a round, and seconds, in which no thread of the worker need run or be ready to run,
+beyond what is usual for it: as with stolen time, and interrupts take some. Heuristics.
+"""
+
+WAITING = 0.5
+"""A worker none of whose threads is active for this share of its time waits for a device or for
+other ranks. How long it waits is how long its samples took, so it is not judged by that. Heuristic.
+"""
+
+SUSPENDED_FREE_S = 0.01
+"""The clocks that a suspended machine shows by are read in turn; no suspend is as short as this."""
+
 HARMFUL_THROTTLING = 0x8 | 0x20 | 0x40 | 0x80
 """NVML clock-event bits: hardware slowdown, software thermal, hardware thermal, power brake. The
 power cap (0x4) is a card's normal state under load.
@@ -50,12 +64,39 @@ THROTTLE_READINGS = (
 """Joined for a round, as stores of schema 1 have it, and at both ends of a block."""
 
 
-def severity(disturbance: Mapping[str, float]) -> float:
+def usual_idle(disturbances: Iterable[Mapping[str, float]]) -> float:
+    """How many seconds none of a worker's threads is active for each that one is, as a rule: the
+    lower median over its rounds. 0 where it was not read, infinite where it waits most of its time.
+
+    What waits in every round, for a second thread to wake or a device, is the work's own. What a
+    round has beyond that was taken from it.
+    """
+    shares = [
+        one["idle_s"] / one["wall_s"]
+        for one in disturbances
+        if "idle_s" in one and one.get("wall_s", 0.0) > 0
+    ]
+    share = median_low(shares) if shares else 0.0
+    return share / (1.0 - share) if share < WAITING else inf
+
+
+def absent_s(disturbance: Mapping[str, float], usual: float = 0.0) -> float:
+    """Seconds of a round in which its process did not run and was not to: stopped, frozen, or on a
+    core that the host took away.
+
+    That is wall time in which no thread ran (CPU time) or was ready to (waiting in the run queue),
+    less the machine's waiting for disks and what is `usual`. Time of a suspend comes on top, for
+    the wall clock does not count it.
+    """
+    return _taken_s(disturbance, usual) + disturbance.get("suspended_s", 0.0)
+
+
+def severity(disturbance: Mapping[str, float], usual: float = 0.0) -> float:
     """How far a round or a block exceeds the rule: the largest reading over what is allowed of it.
-    Above 1 is disturbed; missing readings count as 0.
+    Above 1 is disturbed; missing readings count as 0. `usual` is the worker's `usual_idle`.
     """
     wall_s = disturbance.get("wall_s", 0.0)
-    found = [0.0]
+    found = [0.0, _absence(disturbance, usual)]
     if wall_s > 0:
         for key, share in ALLOWED_SHARE.items():
             if taken_s := disturbance.get(key):
@@ -69,22 +110,59 @@ def severity(disturbance: Mapping[str, float]) -> float:
     return max(found)
 
 
+def _taken_s(disturbance: Mapping[str, float], usual: float) -> float:
+    if not usual < inf:
+        return 0.0
+    idle_s = disturbance.get("idle_s", 0.0)
+    waited_s = usual * (disturbance.get("wall_s", 0.0) - idle_s)
+    return max(0.0, idle_s - waited_s - disturbance.get("pressure_io_s", 0.0))
+
+
+def _absence(disturbance: Mapping[str, float], usual: float) -> float:
+    """The process's absence over what is allowed: the share, and as much again as is usual."""
+    wall_s, idle_s = disturbance.get("wall_s", 0.0), disturbance.get("idle_s", 0.0)
+    suspended = disturbance.get("suspended_s", 0.0) / SUSPENDED_FREE_S
+    taken_s = _taken_s(disturbance, usual)
+    if not taken_s:
+        return suspended
+    return max(suspended, taken_s / (IDLE_SHARE * wall_s + usual * (wall_s - idle_s) + IDLE_FREE_S))
+
+
+def absences(disturbances: Sequence[Mapping[str, float]]) -> tuple[float, ...]:
+    """The seconds for which one worker was absent, of each of its rounds in which that alone
+    exceeds the rule.
+    """
+    usual = usual_idle(disturbances)
+    return tuple(absent_s(one, usual) for one in disturbances if _absence(one, usual) > 1.0)
+
+
 def _throttled(readings: Mapping[str, float]) -> bool:
     return any(int(readings.get(name, 0)) & HARMFUL_THROTTLING for name in THROTTLE_READINGS)
 
 
-def marked(disturbance: Mapping[str, float]) -> bool:
-    """Whether the rule calls a round disturbed, before the cap."""
-    return severity(disturbance) > 1.0
+def marked(disturbance: Mapping[str, float], usual: float = 0.0) -> bool:
+    """Whether the rule calls a round disturbed, before the cap. `usual` is the worker's
+    `usual_idle`.
+    """
+    return severity(disturbance, usual) > 1.0
 
 
 def marks(disturbances: Sequence[Mapping[str, float]]) -> frozenset[int]:
     """The positions of the marked rounds of one worker: those over the rule, at most `CAP` of them
     all, the worst first.
+
+    Rounds in which the worker was absent come before all others, for that time is in the samples
+    to the full, while many switches, say, cost little each.
     """
-    found = [(severity(one), position) for position, one in enumerate(disturbances)]
-    over = sorted((pair for pair in found if pair[0] > 1.0), key=lambda pair: (-pair[0], pair[1]))
-    return frozenset(position for _, position in over[: floor(CAP * len(disturbances))])
+    usual = usual_idle(disturbances)
+    found = [
+        (_absence(one, usual) > 1.0, severity(one, usual), position)
+        for position, one in enumerate(disturbances)
+    ]
+    over = sorted(
+        (one for one in found if one[1] > 1.0), key=lambda one: (not one[0], -one[1], one[2])
+    )
+    return frozenset(position for *_, position in over[: floor(CAP * len(disturbances))])
 
 
 def block_marks(
@@ -129,6 +207,12 @@ def block_marks(
     return tuple(map(frozenset, found))
 
 
+def _over(worker: Sequence[Mapping[str, float]]) -> int:
+    """How many rounds of a worker exceed the rule."""
+    usual = usual_idle(worker)
+    return sum(marked(one, usual) for one in worker)
+
+
 def quietness(
     workers: Sequence[Sequence[Mapping[str, float]]], blocks: Iterable[Mapping[str, float]] = ()
 ) -> str:
@@ -139,7 +223,7 @@ def quietness(
     wall_s = sum(one.get("wall_s", 0.0) for one in every)
     if not wall_s:
         return "machine: not observed"
-    exceeding = [(sum(map(marked, worker)), floor(CAP * len(worker))) for worker in workers]
+    exceeding = [(_over(worker), floor(CAP * len(worker))) for worker in workers]
     over, put_aside = (
         sum(found for found, _ in exceeding),
         sum(min(found, most) for found, most in exceeding),
@@ -158,6 +242,8 @@ def quietness(
     ):
         if any(key in one for one in every):
             parts.append(f"{label} {100 * sum(one.get(key, 0.0) for one in every) / wall_s:.1f} %")
+    if absent := [seconds for worker in workers for seconds in absences(worker)]:
+        parts.append(f"not running in {len(absent)} rounds, up to {max(absent):.2g} s")
     if any("busy_s" in one for one in every):
         others = sum(one.get("busy_s", 0.0) - one.get("own_cpu_s", 0.0) for one in every) / wall_s
         parts.append(f"other programs {max(0.0, others):.1f} cores")

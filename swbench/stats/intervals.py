@@ -73,6 +73,18 @@ class Absolute:
     confidence: float
     replicates: int
     iterations: int
+    median_half_width: float | None = None
+    """Half the length of the interval of the log-median, from the replicates' medians."""
+
+    @property
+    def skewed(self) -> bool:
+        """Whether mean and median differ by more than the interval of the median explains: a few
+        samples moved the mean.
+        """
+        if self.median_half_width is None or not (self.mean > 0 and self.median > 0):
+            return False
+        rounding = 1e-12
+        return abs(math.log(self.mean / self.median)) > self.median_half_width + rounding
 
 
 def replicate_value(pairs: Sequence[Pair]) -> float:
@@ -139,7 +151,11 @@ def absolute(replicates: Sequence[Sequence[float]], confidence: float = 0.95) ->
         raise ValueError("no sample in any replicate: there is nothing to average")
     mean = statistics.fmean(every)
     means = [statistics.fmean(samples) for samples in filled]
-    half = mean_interval(list(map(math.log, means)), confidence)[1] if min(means) > 0 else None
+    medians = list(map(statistics.median, filled))
+    half, of_median = (
+        mean_interval(list(map(math.log, values)), confidence)[1] if min(values) > 0 else None
+        for values in (means, medians)
+    )
     return Absolute(
         mean=mean,
         median=statistics.median(every),
@@ -149,4 +165,5 @@ def absolute(replicates: Sequence[Sequence[float]], confidence: float = 0.95) ->
         confidence=confidence,
         replicates=len(filled),
         iterations=len(every),
+        median_half_width=of_median,
     )

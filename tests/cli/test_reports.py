@@ -157,3 +157,41 @@ def test_a_mistake_is_a_line_with_its_remedy_and_exit_code_2(ask, results, argum
     assert said.out == ""
     assert "Traceback" not in said.err
     assert said.err.count("\n") == 1 or arguments[0] == "check"
+
+
+def test_the_gate_for_what_is_unclear(ask, tmp_path):
+    group = network_group()
+    runs = {
+        "noisy": rounds_of(group, [1, 1, 1.2, 1.25, 1.3], seed=1, noise=0.2),
+        "like": rounds_of(group, [1, 1, 1.2, 1.25, 1.3], seed=1),
+        "slow": rounds_of(group, [1, 1, 1.2, 1.25, 1.9], seed=1),
+        "fast": rounds_of(group, [1, 1, 1.2, 1.25, 1.0], seed=1),
+    }
+    refs = {
+        name: str(store(tmp_path / "results", stored([group], results_of(group), rounds)))
+        for name, rounds in runs.items()
+    }
+    a = str(store(tmp_path / "results", table1()))
+    codes = {
+        name: (
+            ask("compare", a, ref, "--fail", "--threshold", "5%").code,
+            ask("compare", a, ref, "--fail-unclear", "--threshold", "5%").code,
+        )
+        for name, ref in refs.items()
+    }
+    assert codes == {"noisy": (0, 1), "like": (0, 0), "slow": (1, 1), "fast": (0, 0)}
+    said = ask("compare", a, refs["noisy"], "--threshold", "5%")
+    assert (said.code, "UNCLEAR: 6 cells neither within ±5 %" in said.out) == (0, True)
+    said = one_line(ask("compare", a, a, "--fail-unclear"))
+    assert "--fail-unclear needs a --threshold, such as 5%" in said
+
+
+def test_a_cell_that_b_lacks_fails_the_gate_for_what_is_unclear_alone(ask, tmp_path):
+    group = network_group()
+    fewer = network_group(rows=[("bw", 7, "auto", "ResNet50-BW")])
+    lacking = stored([fewer], results_of(fewer), rounds_of(fewer, [1, 1, 1.2]))
+    a, b = (str(store(tmp_path / "results", run)) for run in (table1(), lacking))
+    assert ask("compare", a, b, "--fail", "--threshold", "9%").code == 0
+    assert ask("compare", a, b, "--fail-unclear", "--threshold", "9%").code == 1
+    assert ask("compare", b, a, "--fail-unclear", "--threshold", "9%").code == 0
+    assert len(group.cases) == len(fewer.cases) + 2

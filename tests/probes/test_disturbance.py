@@ -1,13 +1,21 @@
 import os
+import subprocess
+import sys
+import textwrap
+import time
 
 import pytest
 
 from swbench.probes.disturbance import Reader, difference, marked, marks, quietness, read, severity
-from swbench.stats.disturbance_rule import block_marks
+from swbench.stats.disturbance_rule import absences, block_marks, usual_idle
 
 
-def write(root, steal=10, wait=5_000_000, pressure=1_000_000, khz=2_000_000):
+def write(root, steal=10, wait=5_000_000, pressure=1_000_000, khz=2_000_000, threads=()):
     files = {
+        **{
+            f"proc/self/task/{number}/schedstat": f"{ran} {queued} 3\n"
+            for number, (ran, queued) in enumerate(threads, start=1)
+        },
         "proc/stat": f"cpu  100 0 50 1000 7 1 2 {steal} 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n",
         "proc/thread-self/schedstat": f"123456 {wait} 7\n",
         **{
@@ -46,12 +54,83 @@ def test_every_counter_is_read_in_seconds_and_hertz(tmp_path):
     assert change["wall_s"] > 0
 
 
+SECOND = 1_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("threads", "active_s"),
+    [
+        ([(SECOND, 0)], 1.0),
+        ([(SECOND, SECOND // 2)], 1.5),
+        ([(SECOND, 0), (SECOND // 2, SECOND)], 1.5),
+        ([(SECOND // 4, 0), (0, 0)], 0.25),
+    ],
+)
+def test_what_no_thread_ran_or_was_ready_in_is_idle(tmp_path, threads, active_s):
+    """All that any one thread was active for is taken off; several may have been at once."""
+    write(tmp_path, threads=[(0, 0)] * len(threads))
+    reader = Reader(root=tmp_path)
+    before = reader.read()
+    write(tmp_path, threads=threads)
+    after = reader.read()
+    reader.close()
+    change = difference(before, {**after, "wall_s": before["wall_s"] + 2.0})
+    assert change["idle_s"] == pytest.approx(2.0 - active_s)
+    assert not [key for key in change if key.startswith("active")]
+
+
+def test_threads_that_began_or_ended_meanwhile_do_not_count(tmp_path):
+    write(tmp_path, threads=[(0, 0), (0, 0)])
+    reader = Reader(root=tmp_path)
+    before = reader.read()
+    write(tmp_path, threads=[(SECOND, 0), (SECOND // 2, 0), (SECOND * 2, 0)])
+    (tmp_path / "proc/self/task/1/schedstat").write_text("")  # as the kernel answers for it
+    after = {**reader.read(), "wall_s": before["wall_s"] + 2.0}
+    reader.close()
+    assert difference(before, after)["idle_s"] == pytest.approx(1.5)
+
+
+def test_a_suspend_is_what_boot_time_has_more_than_the_monotonic_clock(monkeypatch):
+    if not hasattr(time, "CLOCK_BOOTTIME"):
+        pytest.skip("this system has no clock that goes on while it is suspended")
+    before, real = read(), time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: real() - 7.0)
+    assert difference(before, read())["suspended_s"] == pytest.approx(7.0, abs=0.1)
+
+
+def test_a_process_that_was_stopped_was_idle_though_two_threads_computed():
+    """Their CPU time together is more than the wall time, and the stop shows all the same."""
+    if not Reader()._active():
+        pytest.skip("this kernel does not say when a thread ran (schedstat)")
+    script = """
+        import hashlib, os, subprocess, threading
+        from swbench.probes.disturbance import difference, read
+        def work(): [hashlib.sha256(bytes(2**22)).digest() for _ in range(60)]
+        def both():
+            other = threading.Thread(target=work); other.start(); work(); other.join()
+        def change():
+            before = read(); both(); return difference(before, read())
+        calm = change()
+        me = os.getpid()
+        hold_up = f"sleep 0.05; kill -STOP {me}; sleep 0.3; kill -CONT {me}"
+        with subprocess.Popen(["sh", "-c", hold_up]):
+            held_up = change()
+        print(calm["idle_s"], held_up["idle_s"])
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True
+    )
+    calm_s, held_up_s = map(float, done.stdout.split())
+    assert held_up_s - calm_s > 0.2
+
+
 def test_missing_files_leave_their_keys_out(tmp_path):
     assert set(Reader(root=tmp_path).read()) == {
         "wall_s",
         "own_cpu_s",
         "involuntary_switches",
         "major_faults",
+        *(("suspended_s",) if hasattr(time, "CLOCK_BOOTTIME") else ()),
     }
 
 
@@ -83,10 +162,78 @@ def test_a_reading_of_this_machine_has_counters_that_do_not_fall():
         ({"gpu_throttle_reasons_before": 0x80, "gpu_throttle_reasons_after": 0x4}, True),
         ({"gpu_throttle_reasons_before": 0x4, "gpu_throttle_reasons_after": 0x1}, False),
         ({"gpu_thermal_s": 0.02}, True),
+        ({"idle_s": 0.0209}, False),
+        ({"idle_s": 0.0211}, True),
+        ({"idle_s": 0.06, "pressure_io_s": 0.04}, False),
+        ({"suspended_s": 0.009}, False),
+        ({"suspended_s": 0.011}, True),
     ],
 )
 def test_a_round_is_marked_above_the_limits_and_not_at_them(readings, over):
     assert marked({"wall_s": 1.0, **readings}) is over
+
+
+def test_interrupts_never_mark_a_short_round():
+    assert not marked({"wall_s": 0.0015, "idle_s": 0.001})
+    assert marked({"wall_s": 0.0015, "idle_s": 0.0011})
+
+
+def rounds(idle_s, count, held_up_s=0.0, wall_s=1.0):
+    """Rounds with so much idle time, the last one held up for longer."""
+    calm = [{"wall_s": wall_s, "idle_s": idle_s}] * (count - 1)
+    return [*calm, {"wall_s": wall_s + held_up_s, "idle_s": idle_s + held_up_s}]
+
+
+@pytest.mark.parametrize(
+    ("idle_s", "held_up_s", "over"),
+    [
+        (0.0, 0.3, True),
+        (0.0, 3.0, True),
+        (0.1, 0.12, False),
+        (0.1, 0.13, True),
+        (0.4, 0.3, False),
+        (0.4, 3.0, True),
+        (0.6, 3.0, False),
+        (0.9, 30.0, False),
+    ],
+)
+def test_waiting_that_recurs_in_every_round_is_the_works_own(idle_s, held_up_s, over):
+    """As much again as is usual is let pass; who waits most of the time is not judged."""
+    found = rounds(idle_s, 10, held_up_s)
+    assert marks(found) == (frozenset({9}) if over else frozenset())
+    assert absences(found) == (pytest.approx((held_up_s,)) if over else ())
+    assert absences(rounds(idle_s, 10)) == ()
+
+
+def test_a_round_in_which_the_worker_was_absent_is_marked_before_all_others():
+    """On a busy machine every round exceeds the rule, by far more in switches than in seconds."""
+    busy = [{**one, "involuntary_switches": 9000 + at} for at, one in enumerate(rounds(0.0, 10))]
+    busy[3] |= {"wall_s": 1.3, "idle_s": 0.3, "involuntary_switches": 0}
+    busy[4] |= {"wall_s": 4.0, "idle_s": 3.0, "involuntary_switches": 0}
+    assert marks(busy) == {3, 4}
+    assert marks([one for at, one in enumerate(busy) if at != 3] * 2) == {3, 12, 8}
+
+
+def test_one_of_two_rounds_is_told_from_the_other_though_none_may_be_marked():
+    assert absences(rounds(0.0, 2, 3.0)) == (pytest.approx(3.0),)
+    assert marks(rounds(0.0, 2, 3.0)) == frozenset()
+    assert absences(rounds(0.3, 1, 3.0)) == ()
+
+
+def test_rounds_stored_without_the_reading_are_judged_as_they_were():
+    old = [{"wall_s": 1.0, "steal_s": 0.01 * position} for position in range(10)]
+    assert marks(old) == {8, 9}
+    assert usual_idle(old) == 0
+    assert absences(old) == ()
+
+
+def test_a_suspend_is_told_beside_what_the_wall_clock_shows():
+    for idle_s in (0.0, 0.01):
+        suspended = {"wall_s": 1.0, "idle_s": idle_s, "suspended_s": 60.0}
+        assert absences([suspended, {"wall_s": 1.0, "idle_s": 0.0}]) == (
+            pytest.approx(60 + idle_s),
+        )
+        assert marked(suspended)
 
 
 def test_one_stolen_tick_never_marks_a_short_round():
@@ -185,4 +332,8 @@ def test_the_summary_line_counts_disturbed_rounds():
     assert "busy: 10 of 10 rounds disturbed, 2 marked (at most 20%), steal 50.0 %" in quietness(
         [[stolen] * 10]
     )
+    assert "1 of 10 rounds disturbed, not running in 1 rounds, up to 3 s" in quietness(
+        [rounds(0.0, 10, 3.0)]
+    )
+    assert "0 of 10 rounds disturbed" in quietness([rounds(0.4, 10)]), "it waits in every round"
     assert quietness([]) == "machine: not observed"

@@ -5,6 +5,7 @@ and take no time.
 import os
 import resource
 import signal
+import subprocess
 import sys
 import threading
 
@@ -117,6 +118,20 @@ class Tiny:
     def _stopped(self):
         os.kill(os.getpid(), signal.SIGSTOP)
 
+    def _stop_briefly(self):
+        _stopped_for(0.3)
+
+    def _stop_long(self):
+        _stopped_for(3)
+
+    def _freeze(self):
+        """Frozen with its control group, as a paused container is."""
+        folder = os.environ["SWBENCH_FREEZER_TEST"]
+        _wait_for(
+            f"echo {os.getpid()} > {folder}/cgroup.procs\n"
+            f"{os.environ['SWBENCH_FREEZE']}\nsleep 0.3\n{os.environ['SWBENCH_THAW']}"
+        )
+
     def _deadlock(self):
         threading.Event().wait()
 
@@ -157,6 +172,19 @@ class Tiny:
     def _interrupt(self):
         os.kill(os.getppid(), signal.SIGINT)
         threading.Event().wait()
+
+
+def _stopped_for(seconds: float) -> None:
+    """This process, stopped by another one and continued."""
+    me = os.getpid()
+    _wait_for(f"kill -STOP {me}\nsleep {seconds}\nkill -CONT {me}")
+
+
+def _wait_for(script: str) -> None:
+    """Compute until a shell script, which may hold this process up, has ended."""
+    with subprocess.Popen(["/bin/sh", "-c", script]) as shell:
+        while shell.poll() is None:
+            pass
 
 
 def _pipes() -> list[int]:

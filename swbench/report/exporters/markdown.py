@@ -22,9 +22,28 @@ class Markdown(Exporter):
 
 def _lines(table: Table) -> Iterator[str]:
     yield from (f"## {markdown(table.title)}", "")
+    if summary := table.meta.get("summary"):
+        yield from (f"**{markdown(summary)}**", "")
     yield from (f"> **{markdown(warning)}**  " for warning in table.warnings)
     if table.warnings:
         yield ""
+    foremost = table.foremost
+    if foremost is None:
+        yield from _sections(table)
+    else:
+        yield from _sections(foremost)
+        # GitHub folds this, and wants an empty line before what is Markdown again
+        yield from ("<details>", f"<summary>All {len(table.rows)} rows</summary>", "")
+        yield from _sections(table)
+        yield from ("</details>", "")
+    for note in table.notes:
+        yield f"- {markdown(note)}"
+    for name, text in table.footer:
+        yield f"- {name}: {_code(text) if name == 'Reproduce' else markdown(text)}"
+    yield ""
+
+
+def _sections(table: Table) -> Iterator[str]:
     for section, found in grids(table, details=True):
         yield from (f"### {markdown(section.title)}", "")
         for grid in found:
@@ -33,11 +52,6 @@ def _lines(table: Table) -> Iterator[str]:
             yield ""
         for note in section.notes:
             yield from (markdown(note), "")
-    for note in table.notes:
-        yield f"- {markdown(note)}"
-    for name, text in table.footer:
-        yield f"- {name}: {_code(text) if name == 'Reproduce' else markdown(text)}"
-    yield ""
 
 
 def _pipe_table(grid: Grid) -> Iterator[str]:

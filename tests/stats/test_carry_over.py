@@ -1,0 +1,170 @@
+"""What a case costs the next one, planted in made-up rounds and found again, and not found where
+there is none.
+"""
+
+import math
+import random
+
+import numpy as np
+import pytest
+
+from swbench.result import Round
+from swbench.selftest.simulation import BASELINE, CELLS, CONTROL, VARIANT, Experiment
+from swbench.stats.carry_over import CarryOver, carry_overs, corrected
+from swbench.stats.intervals import log_ratio
+from swbench.stats.samples import pairs
+from swbench.stats.two_runs import holm
+
+METRIC = "forward_s"
+
+
+def made(seed, *, cases=5, workers=5, rounds=20, costs=None, noise=0.05, spikes=0.05):
+    """Rounds in random orders: of a level, the process, noise, spikes, a slow first place, and what
+    the case before costs.
+    """
+    rng, names = np.random.default_rng(seed), [f"case {number}" for number in range(cases)]
+    found = []
+    for worker in range(workers):
+        own, taken = rng.normal(0, 0.02, cases), []
+        for index in range(rounds):
+            level, before, samples = rng.normal(0, 0.1), None, {}
+            for position, case in enumerate(rng.permutation(cases)):
+                log = own[case] + level + rng.normal(0, noise) + (0.03 if position == 0 else 0.0)
+                log += (costs or {}).get(before, 0.0)
+                log += rng.exponential(0.5) if rng.random() < spikes else 0.0
+                samples[names[case]] = {METRIC: math.exp(log)}
+                before = case
+            taken.append(
+                Round(
+                    group="g",
+                    replicate=worker,
+                    attempt=str(worker),
+                    index=index,
+                    order=tuple(samples),
+                    samples=samples,
+                )
+            )
+        found.append(taken)
+    return found
+
+
+def estimates(seeds, **how):
+    """What case 2 costs in each of so many runs."""
+    return [
+        next(
+            one for one in carry_overs(made(seed, **how), "case 0", METRIC) if one.case == "case 2"
+        )
+        for seed in seeds
+    ]
+
+
+@pytest.mark.parametrize("cases", [3, 5])
+@pytest.mark.parametrize("cost", [0.05, 0.5, -0.1])
+def test_a_planted_carry_over_is_found_as_large_as_it_is(cases, cost):
+    found = [one.mean for one in estimates(range(20), cases=cases, costs={2: cost})]
+    error = np.std(found, ddof=1) / math.sqrt(len(found))
+    assert np.mean(found) == pytest.approx(cost, abs=3 * error)
+    assert error < 0.005
+
+
+def test_what_the_baseline_costs_counts_the_other_way_and_what_all_cost_not_at_all():
+    found = carry_overs(made(1, costs={0: 0.2}), "case 0", METRIC)
+    assert [one.mean for one in found] == pytest.approx([-0.2] * 4, abs=0.05)
+    found = carry_overs(made(1, costs=dict.fromkeys(range(5), 0.2)), "case 0", METRIC)
+    assert [one.mean for one in found] == pytest.approx([0.0] * 4, abs=0.05)
+
+
+def test_of_runs_without_carry_over_no_more_than_a_twentieth_show_one():
+    """All cases of a run are tested together, by Holm; 120 runs at 5 % are 6, and three standard
+    deviations more are 13.
+    """
+    wrong = sum(
+        min(holm([one.p_value for one in carry_overs(made(seed, cases=4), "case 0", METRIC)]))
+        < 0.05
+        for seed in range(120)
+    )
+    assert 1 <= wrong <= 13
+
+
+def test_a_machine_that_drifts_steps_and_slows_the_first_place_shows_none():
+    wrong = 0
+    for seed in range(60):
+        workers = [Experiment().replicate(seed, worker) for worker in range(5)]
+        found = carry_overs(workers, BASELINE, METRIC)
+        assert {one.case for one in found} == {CONTROL, VARIANT}
+        wrong += min(holm([one.p_value for one in found])) < 0.05
+    assert wrong <= 8, "60 runs at 5 % are 3, and three standard deviations more"
+    assert len(CELLS) == 3
+
+
+def test_a_carry_over_moves_the_ratio_and_the_correction_moves_it_back():
+    """A row never follows itself, so in rounds of five its ratio is a fifth of the cost too low."""
+    plain, right = [], []
+    for seed in range(40):
+        workers = made(seed, costs={2: 0.05})
+        (cost,) = (
+            one.mean for one in carry_overs(workers, "case 0", METRIC) if one.case == "case 2"
+        )
+        rounds = [one for worker in workers for one in worker]
+        better = corrected(rounds, METRIC, {"case 2": cost})
+        plain.append(log_ratio(pairs(rounds, "case 0", "case 2", METRIC)).effect)
+        right.append(log_ratio(pairs(better, "case 0", "case 2", METRIC)).effect)
+    assert np.mean(np.subtract(plain, right)) == pytest.approx(-0.05 / 5, abs=0.002)
+    assert abs(np.mean(right)) < 0.008
+
+
+def test_a_correction_touches_the_successors_alone():
+    one = made(3, cases=3, workers=1, rounds=1)[0][0]
+    first, second, third = one.order
+    (better,) = corrected([one], METRIC, {second: 0.1})
+    assert better.samples[first] == one.samples[first]
+    assert better.samples[second] == one.samples[second]
+    assert better.samples[third][METRIC] == pytest.approx(
+        one.samples[third][METRIC] * math.exp(-0.1)
+    )
+    assert corrected([one], "another", {second: 0.1}) == [one]
+
+
+@pytest.mark.parametrize(
+    "how", [{"cases": 2}, {"rounds": 5}, {"workers": 1}], ids=["two cases", "few rounds", "one"]
+)
+def test_where_the_orders_tell_too_little_nothing_is_said(how):
+    assert carry_overs(made(1, **how), "case 0", METRIC) == ()
+
+
+def test_orders_that_never_change_tell_nothing():
+    workers = [
+        [Round(**{**vars(one), "order": tuple(sorted(one.order))}) for one in worker]
+        for worker in made(1, cases=4)
+    ]
+    assert carry_overs(workers, "case 0", METRIC) == ()
+
+
+def test_rounds_in_which_a_case_failed_are_left_out():
+    workers = made(4, costs={2: 0.3})
+    spoilt = [
+        [
+            Round(**{**vars(one), "samples": {key: one.samples[key] for key in one.order[1:]}})
+            if one.index % 3 == 0
+            else one
+            for one in worker
+        ]
+        for worker in workers
+    ]
+    rest = [[one for one in worker if one.index % 3] for worker in workers]
+    found = carry_overs(spoilt, "case 0", METRIC)
+    assert found == carry_overs(rest, "case 0", METRIC)
+    assert found
+    assert carry_overs(workers, "another", METRIC) == ()
+    assert carry_overs(workers, "case 0", "another") == ()
+
+
+def test_the_p_value_is_a_t_tests():
+    from scipy import stats
+
+    rng = random.Random(2)
+    values = tuple(rng.gauss(0.02, 0.03) for _ in range(5))
+    one = CarryOver("a", METRIC, values)
+    assert one.p_value == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
+    assert CarryOver("a", METRIC, (0.1, 0.1)).p_value == 0.0
+    assert CarryOver("a", METRIC, (0.0, 0.0)).p_value == 1.0
