@@ -17,9 +17,10 @@ class Protocol:
     """How a run measures (docs/measuring.md).
 
     `iterations` rounds in all are spread over `replicates` fresh worker processes; warm-up lasts at
-    least `warmup_calls` calls and `warmup_s` seconds, then until two windows agree within 1 %, at
-    most `warmup_cap_s`. `target_ci` (a half-width on the log-ratio) turns on optional stopping and
-    `budget_s` ends it; `case_limit_s` is the longest a worker may stay silent.
+    least `warmup_calls` calls and `warmup_s` seconds, then until two windows agree
+    (`worker.warmup`), at most `warmup_cap_s`. `target_ci` (a half-width on the log-ratio) turns on
+    optional stopping and `budget_s` ends it; `case_limit_s` is the longest a worker may stay
+    silent.
     """
 
     iterations: int = 100

@@ -2,16 +2,22 @@
 
 from statistics import median
 
-WINDOW = 5
-"""Calls in each of the two windows; a heuristic: the median of five ignores two outliers."""
+WINDOW = 3
+"""Calls in each of the two windows; a heuristic: the median of three ignores an outlier."""
 
 AGREEMENT = 0.01
 """Windows agree when their medians differ by less than this share (docs/measuring.md)."""
 
+SCATTER = 0.95
+"""Or by less than this many standard deviations of a call: what two medians of three normal values
+differ by, at one standard deviation. Calls that scatter by 10 % never agreed within 1 % before, and
+each case was warmed up until the cap.
+"""
+
 
 class WarmUp:
-    """At least `calls` calls and `seconds`, then until the medians of the last two windows agree,
-    or `cap_s` have passed.
+    """At least `calls` calls and `seconds`, then until the medians of the last two windows agree
+    within 1 % or within what the calls scatter by, or `cap_s` have passed.
     """
 
     def __init__(self, calls: int, seconds: float, cap_s: float) -> None:
@@ -38,5 +44,12 @@ class WarmUp:
             return True
         if self.calls < 2 * WINDOW:
             return False
-        before, now = median(self._taken[-2 * WINDOW : -WINDOW]), median(self._taken[-WINDOW:])
-        return abs(now - before) < AGREEMENT * before
+        windows = self._taken[-2 * WINDOW : -WINDOW], self._taken[-WINDOW:]
+        before, now = map(median, windows)
+        # a normal deviation from the median absolute one, which no outlier widens
+        deviation = 1.4826 * median(
+            abs(one - middle)
+            for window, middle in zip(windows, (before, now), strict=True)
+            for one in window
+        )
+        return abs(now - before) < max(AGREEMENT * before, SCATTER * deviation)

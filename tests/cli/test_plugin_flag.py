@@ -40,6 +40,7 @@ def measured(tmp_path_factory):
         "my_own_layers.py",
         "--threads",
         "1",
+        "--quick",
         "--iterations",
         "2",
         "--replicates",

@@ -62,7 +62,7 @@ def folder_with_nets(path):
 
 RUN = ["run", "--model", "nets_of_a_test:Net", "--norm", "bn,bw,in", "--where", "body.*"]
 RUN += ["--image", "8,8x12", "--batch", "2", "--device", "cpu", "--threads", "1"]
-RUN += ["--iterations", "2", "--replicates", "1"]
+RUN += ["--quick", "--iterations", "2", "--replicates", "1"]
 
 
 @pytest.fixture(scope="module")

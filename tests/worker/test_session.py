@@ -3,6 +3,8 @@
 import json
 import math
 import os
+import random
+import statistics
 from collections import Counter
 from dataclasses import replace
 from typing import ClassVar
@@ -37,7 +39,21 @@ def test_warm_up_takes_its_calls_and_seconds_first():
 def test_warm_up_goes_on_until_two_windows_agree():
     falling = [2.0 - 0.02 * call for call in range(40)] + [1.2] * 30
     assert 40 < calls_until_warm(WarmUp(3, 0.0, 1000.0), falling) <= 50
-    assert calls_until_warm(WarmUp(3, 0.0, 1000.0), [1.0] * 50) == 10
+    assert calls_until_warm(WarmUp(3, 0.0, 1000.0), [1.0] * 50) == 6
+
+
+def test_calls_that_scatter_are_warm_when_they_no_longer_fall():
+    """Windows of such calls never agree within 1 %, and each case was warmed up until the cap."""
+
+    def calls(seed, warming):
+        rng = random.Random(seed)
+        return calls_until_warm(
+            WarmUp(3, 0.0, 1000.0),
+            [math.exp(rng.gauss(0, 0.1)) * (1 + warming * math.exp(-k / 4)) for k in range(500)],
+        )
+
+    assert statistics.median(calls(seed, 0.0) for seed in range(200)) <= 8
+    assert statistics.median(calls(seed, 2.0) for seed in range(200)) >= 12
 
 
 def test_warm_up_ends_at_its_cap():
@@ -210,7 +226,7 @@ def prepared(replicate: int) -> tuple[list[str], list[str]]:
         workloads={},
         log="",
     )
-    Session(job, Cell, lambda message: None, read=dict).run()
+    Session(job, Cell, lambda message: None, read=dict, collects=False).run()
     return built, warmed
 
 

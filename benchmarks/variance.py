@@ -1,0 +1,146 @@
+"""Where the uncertainty of ratios comes from, in stored runs: `python benchmarks/variance.py RUN…`.
+
+For each group and pass, over all rows but the baseline: how much one call scatters within a
+process, how much of that the calls of a round share, how much the log-ratio of a round scatters,
+what the median of a process's rounds therefore scatters by (the floor, by resampling its rounds),
+what the medians of processes do scatter by, and what is left for the process itself.
+"""
+
+import argparse
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from swbench import store
+from swbench.case import BASELINE
+from swbench.errors import SwbenchError
+from swbench.plan import Group
+from swbench.result import FORWARD, FORWARD_BACKWARD, Round
+from swbench.stats.samples import by_replicate
+
+PASSES = {FORWARD: "F", FORWARD_BACKWARD: "F+B"}
+RESAMPLES = 400
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Standard deviations on the log scale, of `replicates` processes of `rounds` rounds.
+
+    `call`: of a case's calls within a process. `shared`: the mean correlation of two cases of a
+    round. `ratio`: of a round's log-ratio within a process; `ratio_middle` the same from the median
+    absolute deviation, which outliers do not widen. `floor`: of a process's median if its rounds
+    were all there is. `replicate`: of the medians of processes. `process`: what `replicate` has
+    beyond `floor`, 0 where it has less.
+    """
+
+    replicates: int
+    rounds: float
+    call: float
+    shared: float
+    ratio: float
+    ratio_middle: float
+    floor: float
+    replicate: float
+
+    @property
+    def process(self) -> float:
+        return math.sqrt(max(0.0, self.replicate**2 - self.floor**2))
+
+
+def parts(replicates: Sequence[np.ndarray], baseline: int, seed: int = 0) -> Parts:
+    """The parts of one pass: an array (rounds, cases) of seconds a process, of which column
+    `baseline` is divided by.
+
+    Needs two processes with three rounds each.
+    """
+    logs = [np.log(one) for one in replicates]
+    others = [column for column in range(logs[0].shape[1]) if column != baseline]
+    ratios = [one[:, others] - one[:, [baseline]] for one in logs]
+    rng = np.random.default_rng(seed)
+    medians = np.array([np.median(one, axis=0) for one in ratios])
+    return Parts(
+        replicates=len(logs),
+        rounds=float(np.mean([len(one) for one in logs])),
+        call=_root_mean([one.var(axis=0, ddof=1) for one in logs]),
+        shared=float(np.mean([_correlation(one) for one in logs])),
+        ratio=_root_mean([one.var(axis=0, ddof=1) for one in ratios]),
+        ratio_middle=_root_mean(
+            [(1.4826 * np.median(np.abs(one - np.median(one, 0)), 0)) ** 2 for one in ratios]
+        ),
+        floor=_root_mean([_variance_of_median(one, rng) for one in ratios]),
+        replicate=_root_mean([medians.var(axis=0, ddof=1)]),
+    )
+
+
+def _root_mean(variances: Sequence[np.ndarray]) -> float:
+    return float(np.sqrt(np.mean(variances)))
+
+
+def _correlation(logs: np.ndarray) -> float:
+    found = np.corrcoef(logs.T)
+    return float(found[np.triu_indices(len(found), 1)].mean())
+
+
+def _variance_of_median(ratios: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    draws = rng.integers(len(ratios), size=(RESAMPLES, len(ratios)))
+    return np.median(ratios[draws], axis=1).var(axis=0)
+
+
+def arrays(group: Group, rounds: Sequence[Round], metric: str) -> list[np.ndarray]:
+    """Seconds of the rounds that have every case of the group, an array a process."""
+    keys = [case.key for case in group.cases]
+    whole = [
+        [
+            [one.samples[key][metric] for key in keys]
+            for one in replicate
+            if all(metric in one.samples.get(key, ()) for key in keys)
+        ]
+        for replicate in by_replicate([one for one in rounds if one.group == group.name])
+    ]
+    return [np.array(one) for one in whole if len(one) > 2]
+
+
+def lines(folder: Path) -> Iterator[str]:
+    """The table's lines of one stored run."""
+    run = store.load(folder)
+    for group in run.plan.groups:
+        roles = [case.role for case in group.cases]
+        for metric, name in PASSES.items():
+            found = arrays(group, run.rounds, metric)
+            if len(found) < 2 or BASELINE not in roles or len(roles) < 2:
+                continue
+            one = parts(found, roles.index(BASELINE))
+            yield (
+                f"| {folder.name} | {group.name} | {name} | {one.replicates} × {one.rounds:.0f} | "
+                f"{one.call:.2%} | {one.shared:.2f} | {one.ratio:.2%} | {one.ratio_middle:.2%} | "
+                f"{one.floor:.2%} | {one.replicate:.2%} | {one.process:.2%} |"
+            )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the table; 2 where a run cannot be read."""
+    options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    options.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a stored run")
+    given = options.parse_args(argv)
+    write = sys.stdout.write
+    write(
+        "| run | group | pass | processes × rounds | a call | shared | ratio of a round | "
+        "without outliers | floor of a process | processes | beyond the floor |\n"
+        f"{11 * '|---'}|\n"
+    )
+    for folder in given.runs:
+        try:
+            for line in lines(folder):
+                write(f"{line}\n")
+        except (SwbenchError, OSError) as problem:
+            sys.stderr.write(f"variance: {folder}: {problem}\n")
+            return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

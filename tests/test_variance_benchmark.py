@@ -1,0 +1,46 @@
+"""The variance study finds the parts that were put into made rounds."""
+
+import numpy as np
+import pytest
+
+from benchmarks import variance
+
+
+def made(process, call, rounds=12, shared=0.0, processes=400, cases=3):
+    rng = np.random.default_rng(1)
+    found = []
+    for _ in range(processes):
+        own = rng.normal(0, process / np.sqrt(2), cases)
+        common = rng.normal(0, shared, (rounds, 1))
+        found.append(np.exp(own + common + rng.normal(0, call, (rounds, cases))))
+    return found
+
+
+def test_without_a_part_of_the_process_the_rounds_explain_all():
+    one = variance.parts(made(process=0.0, call=0.05), baseline=0)
+    assert one.ratio == pytest.approx(0.05 * np.sqrt(2), rel=0.03)
+    assert one.replicate == pytest.approx(one.floor, rel=0.1)
+
+
+def test_the_part_of_the_process_is_found():
+    one = variance.parts(made(process=0.03, call=0.02), baseline=0)
+    assert one.process == pytest.approx(0.03, rel=0.1)
+
+
+def test_what_the_calls_of_a_round_share_is_told_and_cancels():
+    one = variance.parts(made(process=0.0, call=0.02, shared=0.06), baseline=0)
+    assert one.shared == pytest.approx(0.9, abs=0.03)
+    assert one.ratio == pytest.approx(0.02 * np.sqrt(2), rel=0.03)
+
+
+def test_outliers_widen_one_deviation_and_not_the_other():
+    rounds = made(process=0.0, call=0.02, processes=50)
+    for one in rounds:
+        one[3, 1] *= 2
+    found = variance.parts(rounds, baseline=0)
+    assert found.ratio > 3 * found.ratio_middle
+
+
+def test_a_folder_that_is_no_run_is_one_line(tmp_path, capsys):
+    assert variance.main([str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith("variance: ")
