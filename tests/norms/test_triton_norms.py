@@ -97,6 +97,16 @@ def test_a_cpu_without_the_interpreter_is_not_taken(monkeypatch, forgetful):
     assert not kernels.named("triton").takes(torch.zeros(1, 4, 1, 1))
 
 
+@needs_triton
+@pytest.mark.parametrize(("version", "taken"), [("3.2.0", False), ("3.3.1+git1", True)])
+def test_a_triton_that_cannot_compile_the_kernels_is_left_alone(
+    monkeypatch, forgetful, version, taken
+):
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    monkeypatch.setattr(triton_set.importlib.metadata, "version", lambda name: version)
+    assert kernels.named("triton").takes(torch.zeros(1, 4, 1, 1)) is taken
+
+
 def test_naming_the_kernel_set_does_not_import_triton():
     code = (
         "import sys, torch; from swbench.norms import kernels; kernels.named('triton'); "
