@@ -15,12 +15,12 @@ import sys
 import time
 from types import SimpleNamespace
 
-fake = ctypes.CDLL(os.path.join(os.environ["TRITON_LIBCUDA_PATH"], "libcuda.so.1"))
-fake.fake_parameter.restype = ctypes.c_ulonglong
-
 import torch
 import triton
 from triton.backends.nvidia.driver import CudaDriver
+
+fake = ctypes.CDLL(os.path.join(os.environ["TRITON_LIBCUDA_PATH"], "libcuda.so.1"))
+fake.fake_parameter.restype = ctypes.c_ulonglong
 
 MULTIPROCESSORS, CHANNELS, CALLS = 132, 64, 300
 

@@ -19,10 +19,9 @@ COMPILER = shutil.which("cc") or shutil.which("gcc")
 OTHERS = [path for path in os.environ.get("SWBENCH_TEST_TRITONS", "").split(os.pathsep) if path]
 """Folders that hold another Triton each (`pip install --target`), for `make gpu-check`."""
 
+HEADERS = Path(sysconfig.get_path("include"), "Python.h")
 pytestmark = pytest.mark.skipif(
-    TRITON is None
-    or COMPILER is None
-    or not Path(sysconfig.get_path("include"), "Python.h").exists(),
+    TRITON is None or COMPILER is None or not HEADERS.exists(),
     reason="Triton, a C compiler or the headers of Python are not installed",
 )
 
