@@ -1,164 +1,77 @@
-"""Everything a GPU is measured for, in one command: each step is over within three minutes,
+"""Everything a GPU is measured for, in one command: steps in order of worth, each within its limit,
 finished or stopped.
 
-python benchmarks/gpu.py [--results DIR] [--steps table1,table2,…] [--device cuda] [--allow-busy]
-[--limit 170] [--dry-run]
+python benchmarks/gpu.py [--results DIR] [--steps graph,table2,…] [--device cuda] [--allow-busy]
+[--limit SECONDS] [--dry-run]
+python benchmarks/gpu.py --session [--part 1|2|3] [--archive DIR] [--wheels DIR] [--commit HASH] …
 
-Needs no network. Without a GPU the first line says so and nothing is written. Each step is one
-plain command, printed with what it will write before it runs, so it can be run alone with more
-iterations. A step that is not over within the limit is stopped in order. What a run has measured by
-then is kept, shown, and gone on with by its command and --resume; selftest keeps what it has
-printed, layer nothing: these begin anew. Exit: 0 if every step did what it should, else the highest
-exit code of any, 128 + the signal for one that a signal ended.
+Needs no network. Without a GPU the first line says so and nothing is written. Each step is one or
+more plain commands, printed with what they will write before they run, so each can be run alone
+with more iterations. A step that is not over within its limit is stopped in order. What a run has
+measured by then is kept, shown, and gone on with by its command and --resume; selftest keeps what
+it has printed: this begins anew.
+
+--session is for a machine that is lent for half an hour: packages are looked at first (and
+installed from --wheels), every kernel is compiled on all cores, the suites' warm-up is short, and
+after every step a summary of what is proven and what is not and one archive of everything (at most
+eight files of 16 MiB) are written anew to --archive. --part runs the steps of one ten minutes.
+
+Exit: 0 if every step did what it should, else the highest exit code of any, 128 + the signal for
+one that a signal ended.
 """
 
 # ruff: noqa: T201  a script: it is run by hand, and what it prints is its result
 import argparse
+import os
 import shlex
-import subprocess
 import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-ONCE = ["--quick", "--iterations", "3", "--replicates", "1"]
-"""One process and three rounds: no interval, so a look and not yet a claim."""
-
-STEPS = {
-    "table1": (
-        "Table 1 at batch 1 and 32",
-        ["imagenet", "--quick", "--metrics", "flops,time,memory"],
-    ),
-    "table2": (
-        "Table 2 at batch 16, or at the largest below it at which every row fits the memory",
-        ["cityscapes", "--until-fits", *ONCE, "--metrics", "flops,time,memory"],
-    ),
-    "paper-2019": (
-        "Table 1 with the solver of 2019",
-        ["paper-2019", *ONCE, "--metrics", "flops,time,memory"],
-    ),
-    "scaling": (
-        "the number of images against their size",
-        ["scaling", *ONCE, "--batch", "1,4,16", "--budget", "150s"],
-    ),
-    "selftest": (
-        (
-            "the instrument against known answers: cycles, the host's wall, triton's "
-            "do_bench, A/A, delays"
-        ),
-        ["selftest"],
-    ),
-    "layer": (
-        (
-            "one layer: each kernel's time and bandwidth, the layer beside BN, the solve "
-            "beside cuSOLVER"
-        ),
-        None,
-    ),
-    "utilisation": (
-        (
-            "NVML's utilisation, energy and kernel-busy time of BN, 2019's solver and today's at "
-            "batch 32"
-        ),
-        [
-            "imagenet",
-            "--only",
-            "swa",
-            "--solver",
-            "svd-loop,auto",
-            "--batch",
-            "32",
-            *ONCE,
-            "--metrics",
-            "time,utilisation,energy",
-        ],
-    ),
-    "graph": (
-        "Table 1 in CUDA graphs, with the solvers that can be captured",
-        [
-            "imagenet",
-            "--mode",
-            "graph",
-            "--solver",
-            "newton5,polar",
-            "--quick",
-            "--replicates",
-            "1",
-            "--metrics",
-            "time,memory",
-        ],
-    ),
-    "solvers": (
-        "solvers in windows of a millisecond, the L2 hot and cold",
-        [
-            "solvers",
-            "--mode",
-            "graph,eager",
-            "--batch",
-            "72,2304",
-            "--group",
-            "16",
-            "--spectrum",
-            "kappa=1e3",
-            *ONCE,
-        ],
-    ),
-}
-"""Name -> what it is for, and the arguments of `bench.py`, None for the script beside this one; the
-order is that of their worth if time runs out.
-"""
-
-LIMIT_S, GRACE_S, SHOW_S = 170.0, 20.0, 30.0
-"""Of a step, so that with its end in order it is over within about three minutes; how long that end
-may take, and the table of what it has measured.
-"""
-
-STOPPED = 124
-"""The exit code of a step that was stopped, as that of timeout(1)."""
-
-
-def command(name: str, options: argparse.Namespace) -> list[str]:
-    """The command of a step."""
-    arguments, beside = STEPS[name][1], ["--allow-busy"] if options.allow_busy else []
-    if arguments is None:
-        script = str(ROOT / "benchmarks" / "whitening_gpu.py")
-        return [
-            sys.executable,
-            script,
-            "--device",
-            options.device,
-            *beside,
-            "--out",
-            str(options.results / "layer.json"),
-        ]
-    placed = [] if name == "selftest" else ["--results", str(options.results / "runs")]
-    return [
-        sys.executable,
-        str(ROOT / "bench.py"),
-        *arguments,
-        "--device",
-        options.device,
-        *beside,
-        *placed,
-    ]
-
-
-def writes(name: str, options: argparse.Namespace) -> str:
-    """What a step will write, in one line."""
-    text, arguments = str(options.results / f"{name}.txt"), STEPS[name][1]
-    if arguments is None:
-        return f"{text} and {options.results / 'layer.json'}"
-    if name == "selftest":
-        return text
-    return (
-        f"{text}, and every sample to a run of its own, "
-        f"{options.results / 'runs' / f'<time>_{arguments[0]}_<machine>'}"
-    )
+from gpu_session import archive, carried, claims, running, shortened, summary
+from gpu_session.steps import PARTS, ROOT, STEPS, commands, writes
+from gpu_session.summary import Ended
 
 
 def main() -> int:
     """Run the steps, keep what each printed in `DIR/<step>.txt`, and print how long each took."""
+    options = _options()
+    names = options.steps
+    if options.dry_run:
+        for name in names:
+            _announce(name, options)
+        if options.session:
+            _print_plan(names)
+        return 0
+    lacking: dict[str, str] = {}
+    if options.session:
+        lacking = _begin(options)
+        if any(name in carried.ALL for name in lacking):
+            return 2
+    if code := _no_device(options.device, options.allow_busy):
+        return code
+    options.results.mkdir(parents=True, exist_ok=True)
+    if options.session:
+        options.suites = shortened.copies(options.results / "suites")
+    left_out = carried.left_out(lacking)
+    ended: list[Ended] = []
+    for name in names:
+        _announce(name, options)
+        if name in left_out:
+            ended.append(Ended(name, None, 0.0, f"{left_out[name]} is missing"))
+        else:
+            ended.append(_step(name, options))
+        if options.session:
+            _keep(options, ended, lacking)
+    print("\n".join(map(str, ended)))
+    if options.session:
+        print((options.results / "summary.txt").read_text(encoding="utf-8"))
+    return max((one.code for one in ended if one.code is not None), default=0)
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -168,7 +81,7 @@ def main() -> int:
         default=Path("results/gpu"),
         help="folder for runs and texts (default: results/gpu)",
     )
-    parser.add_argument("--steps", default=",".join(STEPS), help=f"of: {', '.join(STEPS)}")
+    parser.add_argument("--steps", help=f"of: {', '.join(STEPS)}")
     parser.add_argument("--device", default="cuda")
     parser.add_argument(
         "--allow-busy",
@@ -178,86 +91,75 @@ def main() -> int:
     parser.add_argument(
         "--limit",
         type=float,
-        default=LIMIT_S,
         metavar="SECONDS",
-        help="stop a step that takes longer, 0 for never (default: %(default)g)",
+        help="stop a step that takes longer, 0 for never (default: each step's own)",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="print the commands, and what each would write, only"
     )
+    parser.add_argument("--session", action="store_true", help="for half an hour: see above")
+    parser.add_argument("--part", type=int, choices=sorted(PARTS), help="one ten minutes of it")
+    parser.add_argument(
+        "--archive", type=Path, help="where archive and summary go (default: beside the results)"
+    )
+    parser.add_argument("--wheels", type=Path, help=f"wheels to install ({carried.PREPARE})")
+    parser.add_argument("--commit", help="of these sources, where their history did not travel")
     options = parser.parse_args()
-    options.results = options.results.resolve()
-    chosen = options.steps.split(",")
-    if unknown := [name for name in chosen if name not in STEPS]:
+    options.results, options.suites = options.results.resolve(), {}
+    options.archive = (options.archive or options.results.with_name("gpu-archive")).resolve()
+    listed = options.steps.split(",") if options.steps else list(STEPS)
+    if unknown := [name for name in listed if name not in STEPS]:
         parser.error(f"no step is called {unknown[0]!r}; there are {', '.join(STEPS)}")
-    if not options.dry_run and (code := _no_device(options.device, options.allow_busy)):
-        return code
-    worst, lines = 0, []
-    for name in chosen:
-        words = command(name, options)
-        print(
-            (
-                f"== {name}: {STEPS[name][0]}\n   {shlex.join(['python', *words[1:]])}\n   "
-                f"writes {writes(name, options)}"
-            ),
-            flush=True,
-        )
-        if options.dry_run:
-            continue
-        options.results.mkdir(parents=True, exist_ok=True)
-        started = time.monotonic()
-        code = step(words, options.results / f"{name}.txt", options.limit)
-        print((options.results / f"{name}.txt").read_text(), flush=True)
-        ending = "stopped" if code == STOPPED else f"exit {code}"
-        lines.append(f"{name:12s} {ending:8s} {time.monotonic() - started:6.1f} s")
-        worst = max(worst, code)
-    if lines:
-        print("\n".join(lines))
-    return worst
+    options.steps = [name for name in listed if options.part in (None, STEPS[name].part)]
+    return options
 
 
-def step(words: list[str], text: Path, limit_s: float) -> int:
-    """Run a command with its output in `text` for at most `limit_s`; returns its exit code, or
-    `STOPPED` after its end and a table of what it has measured.
-    """
-    runs = Path(words[words.index("--results") + 1]) if "--results" in words else None
-    before = _stored(runs)
-    with open(text, "w", encoding="utf-8") as file:
-        running = subprocess.Popen(words, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
-        try:
-            code = running.wait(timeout=limit_s or None)
-            return code if code >= 0 else 128 - code  # a signal, told as a shell tells it
-        except subprocess.TimeoutExpired:
-            running.terminate()
-        try:
-            running.wait(timeout=GRACE_S)
-        except subprocess.TimeoutExpired:
-            running.kill()
-            running.wait()
-        file.write(f"stopped after {limit_s:g} s\n")
-        file.flush()
-        # none where it was stopped before it had one: the newest is an earlier step's then
-        for run in sorted(_stored(runs) - before)[-1:]:
-            show = [*words[:2], "show", run, "--results", str(runs)]
-            try:
-                subprocess.run(
-                    show,
-                    cwd=ROOT,
-                    stdout=file,
-                    stderr=subprocess.STDOUT,
-                    timeout=SHOW_S,
-                    check=False,
-                )
-            except subprocess.TimeoutExpired:
-                file.write(
-                    f"no table within {SHOW_S:g} s; {shlex.join(['python', *show[1:]])} prints it\n"
-                )
-    return STOPPED
+def _begin(options: argparse.Namespace) -> dict[str, str]:
+    """Install what was carried, and say what is missing."""
+    if options.commit:
+        os.environ["SWBENCH_COMMIT"] = options.commit
+    if options.wheels and (
+        problem := carried.install(options.wheels, options.results.with_name("gpu-packages"))
+    ):
+        print(f"gpu.py: --wheels {options.wheels}: {problem}", file=sys.stderr)
+    lacking = carried.missing()
+    print("\n".join(carried.told(lacking)), flush=True)
+    return lacking
 
 
-def _stored(runs: Path | None) -> set[str]:
-    """The names of the runs in a folder."""
-    return {one.parent.name for one in runs.glob("*/run.json")} if runs else set()
+def _announce(name: str, options: argparse.Namespace) -> None:
+    print(f"== {name}: {STEPS[name].purpose}")
+    for words in commands(name, options):
+        plain = ["python", *words[1:]] if words[0] == sys.executable else words
+        print(f"   {shlex.join(plain)}")
+    print(f"   writes {writes(name, options)}", flush=True)
+
+
+def _print_plan(names: list[str]) -> None:
+    for part in sorted(PARTS):
+        mine = [name for name in names if STEPS[name].part == part]
+        limit_s = sum(STEPS[name].limit_s for name in mine)
+        print(f"part {part}: {', '.join(mine)}; at most {limit_s:g} s")
+
+
+def _step(name: str, options: argparse.Namespace) -> Ended:
+    step, text = STEPS[name], options.results / f"{name}.txt"
+    limit_s = step.limit_s if options.limit is None else options.limit
+    started_s = time.monotonic()
+    code = running.step(commands(name, options), text, limit_s, dict(step.environment))
+    print(text.read_text(encoding="utf-8", errors="replace"), flush=True)
+    return Ended(name, code, time.monotonic() - started_s)
+
+
+def _keep(options: argparse.Namespace, ended: list[Ended], lacking: dict[str, str]) -> None:
+    """Summary and archive of what there is by now. A disk that is full is no reason to end."""
+    codes = {one.name: one.code for one in ended if one.code is not None}
+    found = claims.claims(options.results, codes)
+    try:
+        summary.write(options.results, summary.page(ended, carried.told(lacking), found))
+        archive.rewrite(options.results, options.archive)
+    except OSError as problem:
+        print(f"gpu.py: the archive was not written: {problem}", file=sys.stderr)
 
 
 def _no_device(device: str, allow_busy: bool) -> int:

@@ -249,7 +249,13 @@ def main() -> int:
         "kernels": {},
         "layers": {},
     }
+
+    def keep() -> None:  # after each part: what there is by the time somebody stops it
+        if given.out:
+            given.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
     record["solves us"] = solves(gpu, given.rounds)
+    keep()
     for batch, shape in [(32, SHAPES[0]), *((1, shape) for shape in SHAPES)]:
         name = "x".join(map(str, (batch, *shape)))
         for graph in (True, False):
@@ -259,6 +265,7 @@ def main() -> int:
         record["kernels"][f"{name} float32"] = kernels(
             gpu, (batch, *shape), torch.float32, False, given.rounds, bandwidth
         )
+        keep()
     for dtype, last in ((torch.float32, True), (torch.bfloat16, False), (torch.bfloat16, True)):
         name = (
             f"32x64x112x112 {str(dtype).removeprefix('torch.')}{' channels_last' if last else ''}"
@@ -266,10 +273,8 @@ def main() -> int:
         record["kernels"][name] = kernels(
             gpu, (32, *SHAPES[0]), dtype, last, given.rounds, bandwidth
         )
-    text = json.dumps(record, indent=1) + "\n"
-    if given.out:
-        given.out.write_text(text)
-    print(text)
+    keep()
+    print(json.dumps(record, indent=1))
     return 0
 
 

@@ -1,5 +1,5 @@
-"""Every step of the GPU benchmark is a command that the command line takes, says what it writes,
-and is over in time.
+"""Every step of the GPU benchmark is made of commands that the command line takes, says what it
+writes, and is over in time.
 """
 
 import importlib.util
@@ -7,11 +7,16 @@ import json
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from swbench import solvers
 from swbench.cli.app import start
+
+ROOT = Path(__file__).parent.parent
 
 
 def script(name):
@@ -24,20 +29,57 @@ def script(name):
 
 
 gpu = script("gpu")
+from gpu_session import running  # noqa: E402
+from gpu_session import steps as session_steps  # noqa: E402
+
+OPTIONS = SimpleNamespace(results=Path("/somewhere"), device="cuda", allow_busy=False, suites={})
 
 
-@pytest.mark.parametrize(
-    "name", [name for name, (_, arguments) in gpu.STEPS.items() if arguments and name != "selftest"]
-)
-def test_a_step_plans_something_for_a_gpu(name, capsys):
-    assert start([*gpu.STEPS[name][1], "--device", "cuda", "--dry-run"]) == 0
+def arguments(name):
+    """What a step gives `bench.py` to plan, without the place of the results; one list a run."""
+    return [
+        words[2:-2]
+        for words in gpu.commands(name, OPTIONS)
+        if words[1].endswith("bench.py") and "--results" in words
+    ]
+
+
+@pytest.mark.parametrize("name", [name for name in gpu.STEPS if arguments(name)])
+def test_a_step_plans_something_for_its_device(name, capsys):
+    for words in arguments(name):
+        assert start([*words, "--dry-run"]) == 0
+        said = capsys.readouterr().out
+        here, elsewhere = ("cpu", "cuda") if name == "threads" else ("cuda", "cpu")
+        assert here in said
+        assert elsewhere not in said
+
+
+def test_the_graph_step_measures_the_claim(capsys):
+    """What `auto` takes, of the layers the claim is about, at its three batches."""
+    (words,) = arguments("graph")
+    start([*words, "--dry-run"])
     said = capsys.readouterr().out
-    assert "cuda" in said
-    assert "cpu" not in said
+    assert {"swa", "swb"} <= set(words[words.index("--only") + 1].split(","))
+    assert [f"cuda batch {batch} " in said for batch in (1, 16, 32)] == [True] * 3
+    assert "[auto]" in said
+    assert "graph" in said
+
+
+def test_every_solver_that_runs_on_a_gpu_is_in_the_suite_and_both_triton_ones_in_the_step(capsys):
+    with open(ROOT / "suites" / "solvers.toml", "rb") as file:
+        suite = tomllib.load(file)
+    listed = {spec.partition(":")[0] for spec in suite["full"]["solver"]["cuda"]}
+    on_a_cpu_alone = {"polar-native"}
+    assert listed == set(solvers.names()) - on_a_cpu_alone
+    for device, apart in (("cuda", on_a_cpu_alone), ("cpu", {"polar-triton", "jacobi-triton"})):
+        assert not apart & set(suite["solvers"]["solver"][device])
+    (words,) = arguments("solvers")
+    assert {"polar-triton", "jacobi-triton"} <= set(words[words.index("--solver") + 1].split(","))
 
 
 def test_hot_and_cold_graph_and_eager_are_planned_for_a_gpu_alone(capsys):
-    start([*gpu.STEPS["solvers"][1], "--device", "cpu,cuda", "--dry-run"])
+    (words,) = arguments("solvers")
+    start([*words[:-2], "--device", "cpu,cuda", "--dry-run"])
     groups = [
         line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith("  c")
     ]
@@ -63,34 +105,37 @@ def test_a_dry_run_prints_each_command_and_what_it_would_write_and_writes_nothin
     code, out = steps("--dry-run")
     assert code == 0
     lines = out.splitlines()
-    assert [line.partition(":")[0] for line in lines[::3]] == [f"== {name}" for name in gpu.STEPS]
-    assert all(" --device cuda" in line for line in lines[1::3])
-    assert all(
-        line.startswith(f"   writes {tmp_path / 'out' / name}.txt")
-        for line, name in zip(lines[2::3], gpu.STEPS, strict=True)
-    )
-    assert f"{tmp_path / 'out' / 'runs'}/<time>_cityscapes_<machine>" in lines[5]
+    headings = [line for line in lines if line.startswith("== ")]
+    assert [line.partition(":")[0] for line in headings] == [f"== {name}" for name in gpu.STEPS]
+    ends = [line for line in lines if line.startswith("   writes ")]
+    assert [line.split()[1].rstrip(",") for line in ends] == [
+        f"{tmp_path / 'out' / name}.txt" for name in gpu.STEPS
+    ]
+    runs = [line for line in lines if "bench.py" in line and "--results" in line]
+    assert all(" --device " in line for line in runs)
+    assert f"{tmp_path / 'out' / 'runs'}/<time>_cityscapes_<machine>" in out
     assert not list(tmp_path.iterdir())
 
 
-def test_the_order_is_that_of_worth_and_the_clock_is_checked_once():
-    assert list(gpu.STEPS)[:5] == ["table1", "table2", "paper-2019", "scaling", "selftest"]
-    commands = [" ".join(gpu.command(name, OPTIONS)) for name in gpu.STEPS]
-    assert sum("selftest" in one or "clock" in one for one in commands) == 1
-    assert commands[4].endswith("bench.py selftest --device cuda"), (
+def test_the_order_is_that_of_worth_and_every_part_fits_ten_minutes():
+    assert list(gpu.STEPS)[:5] == ["facts", "warm", "correct", "layer", "graph"]
+    parts = [step.part for step in gpu.STEPS.values()]
+    assert parts == sorted(parts)
+    for part in session_steps.PARTS:
+        limits_s = [step.limit_s for step in gpu.STEPS.values() if step.part == part]
+        assert sum(limits_s) <= 570, "the start of the command, and the end of a step in order"
+    for words in (one for name in gpu.STEPS for one in gpu.commands(name, OPTIONS)):
+        assert all(Path(word).exists() for word in words[:2] if word.endswith(".py"))
+        if "pytest" in words:
+            assert all((ROOT / word).exists() for word in words if word.startswith("tests/"))
+    (selftest,) = gpu.commands("selftest", OPTIONS)
+    assert selftest[2:] == ["selftest", "--device", "cuda"], (
         "the checks on a CPU take minutes of the device's time"
     )
-    for script in [word for one in commands for word in one.split() if word.endswith(".py")]:
-        assert Path(script).exists()
-
-
-OPTIONS = type(
-    "Options", (), {"results": Path("/somewhere"), "device": "cuda", "allow_busy": False}
-)
 
 
 def test_table_2_goes_down_from_the_papers_batch(capsys):
-    start([*gpu.STEPS["table2"][1], "--device", "cuda", "--dry-run"])
+    start([*arguments("table2")[0], "--dry-run"])
     groups = [
         line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith("  cuda")
     ]
@@ -123,9 +168,8 @@ def step(tmp_path):
     text = tmp_path / "step.txt"
 
     def step(*words, limit_s=1.0):
-        return gpu.step(
-            [sys.executable, str(tmp_path / "bench.py"), *words], text, limit_s
-        ), text.read_text().splitlines()
+        command = [sys.executable, str(tmp_path / "bench.py"), *words]
+        return running.step([command], text, limit_s), text.read_text().splitlines()
 
     return step
 
@@ -140,23 +184,22 @@ def runs(tmp_path):
 
 def test_a_step_that_takes_too_long_is_stopped_and_its_run_is_shown(step, runs):
     code, (first, stopped, show) = step("measures", "--results", str(runs))
-    assert code == gpu.STOPPED
+    assert code == running.STOPPED
     assert json.loads(first) == ["measures", "--results", str(runs)]
     assert stopped == "stopped after 1 s"
     assert json.loads(show) == ["show", "2_new", "--results", str(runs)]
-    assert gpu.LIMIT_S + gpu.GRACE_S <= 190
 
 
 def test_the_run_of_an_earlier_step_is_not_shown_as_that_of_one_that_has_none(step, runs):
     code, lines = step("imagenet", "--results", str(runs))
-    assert (code, lines[1:]) == (gpu.STOPPED, ["stopped after 1 s"])
+    assert (code, lines[1:]) == (running.STOPPED, ["stopped after 1 s"])
 
 
 def test_a_table_that_does_not_come_is_not_waited_for(step, runs, monkeypatch):
-    monkeypatch.setattr(gpu, "SHOW_S", 1.0)
+    monkeypatch.setattr(running, "SHOW_S", 1.0)
     (runs / "slow").touch()
     code, lines = step("measures", "--results", str(runs))
-    assert code == gpu.STOPPED
+    assert code == running.STOPPED
     assert lines[-1].startswith("no table within 1 s; python ")
     assert lines[-1].endswith(f"show 2_new --results {runs} prints it")
 
@@ -168,13 +211,13 @@ def test_the_code_of_a_step_that_ended_by_itself_is_its_own(step):
 
 def test_the_worst_step_gives_the_exit_code(steps, monkeypatch, tmp_path):
     monkeypatch.setattr(gpu, "_no_device", lambda device, allow_busy: 0)
-    codes = {"table1": 0, "table2": 3, "scaling": gpu.STOPPED}
+    codes = {"table1": 0, "table2": 3, "scaling": running.STOPPED}
 
-    def step(words, text, limit_s):
+    def step(commands, text, limit_s, environment):
         text.write_text("a table\n")
         return codes[text.stem]
 
-    monkeypatch.setattr(gpu, "step", step)
+    monkeypatch.setattr(running, "step", step)
     code, out = steps("--steps", "table1,table2")
     assert code == 3
     assert [line.split()[:3] for line in out.splitlines()[-2:]] == [
@@ -182,7 +225,7 @@ def test_the_worst_step_gives_the_exit_code(steps, monkeypatch, tmp_path):
         ["table2", "exit", "3"],
     ]
     code, out = steps("--steps", "scaling")
-    assert code == gpu.STOPPED
+    assert code == running.STOPPED
     assert "stopped" in out.splitlines()[-1]
 
 
@@ -209,8 +252,9 @@ def test_a_shared_gpu_is_refused_unless_allowed_and_then_by_every_step(steps, sh
         for line in steps("--dry-run", "--allow-busy")[1].splitlines()
         if line.startswith("   python")
     ]
-    assert len(commands) == len(gpu.STEPS)
-    assert all(" --allow-busy" in line for line in commands)
+    on_it = [line for line in commands if " --device cuda" in line and "warm.py" not in line]
+    assert len(on_it) == len(gpu.STEPS) - len(("facts", "warm", "correct", "threads"))
+    assert all(" --allow-busy" in line for line in on_it)
 
 
 def test_the_layer_alone_refuses_a_shared_gpu_too_and_says_beside_whom_it_measures(

@@ -1,16 +1,30 @@
 """The GPUs as NVML sees them: no CUDA context is made, so a run on the CPU leaves them alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from swbench.probes.card import Card
 
 
 def usage() -> list[dict[str, Any]]:
-    """Each GPU's UUID, name, utilisation (a share) and the ids of the processes that compute on it,
-    as far as NVML says. Empty as `gpus`.
+    """Each GPU's UUID, name, utilisation (a share), bytes of memory in use, and the ids of the
+    processes that compute on it, as far as NVML says. Empty as `gpus`.
     """
     return _each(_used)
+
+
+@contextmanager
+def kept_awake() -> Iterator[None]:
+    """NVML stays open, and with it the driver: without persistence mode it is loaded at each
+    `nvmlInit`, and a card that has just been woken reads as busy.
+    """
+    nvml = _opened()
+    try:
+        yield
+    finally:
+        if nvml is not None:
+            nvml.nvmlShutdown()
 
 
 def gpus() -> list[dict[str, Any]]:
@@ -23,20 +37,28 @@ def gpus() -> list[dict[str, Any]]:
 
 
 def _each(read: Callable[[Any, int], dict[str, Any]]) -> list[dict[str, Any]]:
+    nvml = _opened()
+    if nvml is None:
+        return []
+    try:
+        return [read(nvml, index) for index in range(nvml.nvmlDeviceGetCount())]
+    except nvml.NVMLError:
+        return []
+    finally:
+        nvml.nvmlShutdown()
+
+
+def _opened() -> Any:
+    """NVML, to be shut down as often as it is opened; None without the package or a driver."""
     try:
         import pynvml
     except ImportError:
-        return []
+        return None
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
-        return []
-    try:
-        return [read(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount())]
-    except pynvml.NVMLError:
-        return []
-    finally:
-        pynvml.nvmlShutdown()
+        return None
+    return pynvml
 
 
 def missing() -> str | None:
@@ -51,6 +73,8 @@ def missing() -> str | None:
         return str(error)
     try:
         return None if pynvml.nvmlDeviceGetCount() else "NVML sees no card"
+    except pynvml.NVMLError as error:
+        return str(error)
     finally:
         pynvml.nvmlShutdown()
 
@@ -66,6 +90,7 @@ def _used(nvml: Any, index: int) -> dict[str, Any]:
         "uuid": uuid,
         "name": name,
         "utilisation": card.utilisation(),
+        "used_bytes": card.used_bytes(),
         "processes": card.processes(),
     }
 

@@ -166,13 +166,14 @@ def torch_facts_apart(limit_s: float = 120.0) -> dict[str, Any]:
 
 def code() -> dict[str, Any]:
     """Version of the project, git commit, whether the tree has changes, and a hash of its sources
-    that holds without git.
+    that holds without git. Where git does not say, the commit is what SWBENCH_COMMIT says, for a
+    copy of the sources that was carried to a machine without their history.
     """
     from swbench.version import __version__
 
     return {
         "version": __version__,
-        "commit": _git("rev-parse", "HEAD") if _tracked() else None,
+        "commit": _git("rev-parse", "HEAD") if _tracked() else os.environ.get("SWBENCH_COMMIT"),
         "dirty": _dirty(),
         "sources": sources(),
     }

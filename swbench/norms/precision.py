@@ -5,6 +5,7 @@ TF32 off where products are cuBLAS's.
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import Lock
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,30 +23,40 @@ class WithoutTF32:
     """
 
     def __init__(self) -> None:
-        self._lock, self._inside, self._before = Lock(), 0, ""
+        self._lock, self._inside = Lock(), 0
+        self._before: Settings | None = None
 
     def __enter__(self) -> None:
         with self._lock:
-            if self._inside == 0:
-                self._before = allowed()
-                if self._before not in FULL:
-                    allow(IEEE)
+            if self._inside == 0 and allowed() not in FULL:
+                self._before = settings()
+                switch_off(self._before)
             self._inside += 1
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._inside -= 1
-            if self._inside == 0 and self._before not in FULL:
+            if self._inside == 0 and self._before is not None:
                 restore(self._before)
+                self._before = None
 
 
 FULL = ("ieee", "none", "highest")
 """Settings under which a product of float32 is one."""
 NEWER = hasattr(torch.backends.cuda.matmul, "fp32_precision")
-"""Since torch 2.9 cuBLAS asks a setting of its own; the older names are kept beside it, and
-complain where the two differ.
+"""Since torch 2.9 cuBLAS asks a setting of its own, `fp32_precision`; the older one is kept beside
+it, and reading it raises where the two differ.
 """
-IEEE = "ieee" if NEWER else "highest"
+
+
+class Settings(NamedTuple):
+    """How products of float32 may be rounded, by the names torch has for it."""
+
+    cublas: str
+    older: str | None
+    """None where it cannot be read, for the newer ones were set apart from it."""
+    mkldnn: str
+    """What the older setting carries along; empty before torch 2.9."""
 
 
 def allowed() -> str:
@@ -55,22 +66,43 @@ def allowed() -> str:
     )
 
 
-def allow(precision: str) -> None:
-    """Let cuBLAS multiply so from now on."""
-    if NEWER:
-        torch.backends.cuda.matmul.fp32_precision = precision
-    else:
-        torch.set_float32_matmul_precision(precision)
+def settings() -> Settings:
+    """All settings as they are now."""
+    if not NEWER:
+        return Settings(allowed(), allowed(), "")
+    try:
+        older = torch.get_float32_matmul_precision()
+    except RuntimeError:
+        older = None
+    return Settings(allowed(), older, torch.backends.mkldnn.matmul.fp32_precision)
 
 
-def restore(precision: str) -> None:
-    """Let cuBLAS multiply as it could before; where that followed from a more general setting, it
-    follows from it again.
+def switch_off(before: Settings) -> None:
+    """Let cuBLAS multiply in full. By the older setting where it can be read, which sets the newer
+    ones too, so that it can still be read.
     """
-    if NEWER:
-        allow("none")
-    if allowed() != precision:
-        allow(precision)
+    if before.older is None:
+        torch.backends.cuda.matmul.fp32_precision = "ieee"
+    else:
+        torch.set_float32_matmul_precision("highest")
+
+
+def restore(before: Settings) -> None:
+    """Let products be rounded as they could be before; where that followed from a more general
+    setting, it follows from it again.
+    """
+    if before.older is not None:
+        torch.set_float32_matmul_precision(before.older)
+    if not NEWER:
+        return
+    for where, precision in (
+        (torch.backends.cuda.matmul, before.cublas),
+        (torch.backends.mkldnn.matmul, before.mkldnn),
+    ):
+        if before.older is None or where.fp32_precision != precision:
+            where.fp32_precision = "none"
+        if where.fp32_precision != precision:
+            where.fp32_precision = precision
 
 
 WITHOUT_TF32 = WithoutTF32()

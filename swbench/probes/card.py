@@ -77,6 +77,10 @@ class Card:
         )
         return tuple(found or ())
 
+    def used_bytes(self) -> int | None:
+        """Memory that programs hold, without what the driver reserves for itself."""
+        return self._ask("memory", _used_bytes)
+
     def look(self) -> dict[str, float]:
         """`gpu_throttle_reasons` (bits), `gpu_sm_hz` and `gpu_thermal_s` (a counter) at this
         moment; whatever NVML does not say is left out.
@@ -154,6 +158,11 @@ def find(nvml: Any, uuid: str) -> Card:
             else "",
         )
     return Card(nvml, None, f"NVML knows no device with UUID {bare}: {last}")
+
+
+def _used_bytes(nvml: Any, handle: Any) -> int:
+    # the first version counts what the driver reserves as used
+    return int(nvml.nvmlDeviceGetMemoryInfo(handle, nvml.nvmlMemory_v2).used)
 
 
 def _reasons(nvml: Any, handle: Any) -> int:

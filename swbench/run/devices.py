@@ -21,6 +21,12 @@ BUSY_SHARE = 0.1
 it.
 """
 
+HELD_BYTES = 64 * 2**20
+"""Memory in use below which nobody computes on a GPU, whatever its utilisation reads: a CUDA
+context alone takes some hundred MiB, and a card whose driver was just loaded, or that had errors
+corrected, can read 100 % while it idles. Heuristic.
+"""
+
 LOOKS, PAUSE_S = 3, 1.0
 """How often a busy GPU is looked at again, and the pause: NVML averages over up to a second, and a
 run may just have ended.
@@ -162,11 +168,12 @@ def _refuse_busy(
     cards: Callable[[], Sequence[Mapping[str, Any]]],
     pause: Callable[[float], None],
 ) -> None:
-    for look in range(LOOKS):
-        if not (who := _others(one, cards)):
-            return
-        if look + 1 < LOOKS:
-            pause(PAUSE_S)
+    with gpus.kept_awake():
+        for look in range(LOOKS):
+            if not (who := _others(one, cards)):
+                return
+            if look + 1 < LOOKS:
+                pause(PAUSE_S)
     raise DeviceError(
         f"--device {device}: {who} on the {one['name']}; wait for the end of it, "
         "or measure beside it with --allow-busy"
@@ -174,7 +181,11 @@ def _refuse_busy(
 
 
 def _others(one: Mapping[str, Any], cards: Callable[[], Sequence[Mapping[str, Any]]]) -> str:
-    """Who else uses a GPU, in words; empty where nobody does or NVML does not say."""
+    """Who else uses a GPU, in words; empty where nobody does or NVML does not say.
+
+    In a container NVML may list no process of others: their utilisation counts then, but only
+    beside memory that is in use, or where NVML does not tell how much is.
+    """
     mine = (
         next((card for card in cards() if str(card.get("uuid", "")).endswith(one["uuid"])), {})
         if one["uuid"]
@@ -186,7 +197,9 @@ def _others(one: Mapping[str, Any], cards: Callable[[], Sequence[Mapping[str, An
             f"{len(others)} other process{'' if len(others) == 1 else 'es'} (pid "
             f"{', '.join(map(str, others))})"
         )
-    return f"something else at {share:.0%}" if share >= BUSY_SHARE else ""
+    used = mine.get("used_bytes")
+    held = used is None or used >= HELD_BYTES
+    return f"something else at {share:.0%}" if share >= BUSY_SHARE and held else ""
 
 
 def _maybe_a_gpu(cards: Callable[[], Sequence[Mapping[str, Any]]]) -> bool:

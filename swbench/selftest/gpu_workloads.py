@@ -48,9 +48,16 @@ class CycleWorkload:
         return []
 
 
+HEATING_S, TURNS = 0.3, 10
+"""How long products run before the first reading, so that the clock has come down to what the
+power cap allows; and how many readings of ours and of do_bench's take turns. Heuristic.
+"""
+
+
 class ProductWorkload:
     """A product of two bfloat16 matrices of `side`×`side`, each after a flush of the L2, and what
-    triton's do_bench reads of the very same call.
+    triton's do_bench reads of the very same call. Both in turn, warm: one that began from idle
+    would be read at another clock.
     """
 
     def __init__(
@@ -65,26 +72,46 @@ class ProductWorkload:
         out = torch.empty_like(a)
         self._product, self._reference = lambda: torch.mm(a, b, out=out), reference or do_bench_s
         self._windows = Windows(gpu, {"forward": self._product}, graph=False, cold=True)
+        self._gpu, self._watch = gpu, EventStopwatch(gpu)
         self.chosen: dict[str, str] = {}
 
     def call(self) -> dict[str, float]:
-        read = statistics.median([self._windows.sample()[FORWARD] for _ in range(10)])
-        theirs_s = self._reference(self._product)
-        return {FORWARD: read} | ({TRUTH: theirs_s} if theirs_s is not None else {})
+        self._heat()
+        ours, theirs = [], []
+        for turn in range(TURNS):
+            readings = [
+                lambda: ours.append(self._windows.sample()[FORWARD]),
+                lambda: theirs.append(self._reference(self._product)),
+            ]
+            for read in readings if turn % 2 else reversed(readings):
+                read()
+        truth = {} if None in theirs else {TRUTH: statistics.median(theirs)}
+        return {FORWARD: statistics.median(ours)} | truth
+
+    def _heat(self) -> None:
+        """Products one after the other for about `HEATING_S`."""
+        taken_s = 0.0
+        while taken_s < HEATING_S:
+            self._watch.start()
+            for _ in range(TURNS):
+                self._product()
+            self._watch.mark("heat")
+            taken_s += self._watch.read()["heat_s"]
+        self._watch.take()
 
     def finish(self) -> list[Measurement]:
         return self._windows.finish()
 
 
 def do_bench_s(call: Callable[[], object]) -> float | None:
-    """Median seconds of a call by triton's do_bench, which flushes the L2 too; None without
-    triton.
+    """Median seconds of a call by triton's do_bench, which flushes the L2 too, in about 30 ms; None
+    without triton. Warm before, it is told to warm up no more than it must.
     """
     try:
         from triton.testing import do_bench
     except ImportError:
         return None
-    return do_bench(call, warmup=100, rep=300, return_mode="median") * 1e-3
+    return do_bench(call, warmup=1, rep=30, return_mode="median") * 1e-3
 
 
 class DelayedGpuWorkload:

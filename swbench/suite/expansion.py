@@ -239,14 +239,14 @@ def _solvers(suite: Suite, options: Options) -> Iterator[Group]:
     _refuse("--image", options.images, "solvers")
     _refuse(f"--{options.which_batches}", options.which_batches, "solvers")
     _refuse("--nproc", options.worlds, "solvers")
-    listed = options.solvers or base["solver"] or solvers.names()
-    chosen = [
-        spec
-        for spec in listed
-        if not options.only or any(fnmatchcase(spec, glob) for glob in options.only)
-    ]
-    chosen = _some(chosen, options, list(listed))
     for device in _devices(base, options):
+        listed = options.solvers or _on(base["solver"], device) or solvers.names()
+        chosen = [
+            spec
+            for spec in listed
+            if not options.only or any(fnmatchcase(spec, glob) for glob in options.only)
+        ]
+        chosen = _some(chosen, options, list(listed))
         on_gpu = device_kind(device) == "cuda"
         caches = base["cache"] if on_gpu else ("hot",)
         sweep = (

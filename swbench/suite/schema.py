@@ -183,7 +183,7 @@ def solver_keys() -> dict[str, Field]:
     grid.
     """
     return {
-        "solver": Field(kind=str, many=True, check=solver_problem),
+        "solver": Field(kind=str, many=True, by_device=True, check=solver_problem),
         "batch": Field(many=True, by_device=True, required=True, **MATRICES),
         "group": Field(many=True, default=(16,), **GROUP),
         "spectrum": Field(kind=str, many=True, default=("kappa=1e3",), check=spectrum_problem),

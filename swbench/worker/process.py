@@ -36,6 +36,10 @@ class SupportsFileno(Protocol):
     def fileno(self) -> int: ...
 
 
+_LOOK_S = 0.1
+"""How often it is looked whether a worker has ended where no handle of it can be had; heuristic."""
+
+
 class Garbage(Exception):
     """The worker sent bytes without end."""
 
@@ -71,6 +75,16 @@ def environment(threads: int, paths: Sequence[str] = ()) -> dict[str, str]:
             str(threads),
         )
     return found
+
+
+def _pid_handle(pid: int) -> int | None:
+    """A handle that is readable once the process has ended; None where the system has none, or a
+    sandbox refuses the call (ENOSYS, EPERM).
+    """
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None
 
 
 class WorkerProcess:
@@ -128,7 +142,7 @@ class WorkerProcess:
                 start_new_session=True,
             )
         os.set_blocking(self._report, False)
-        self._pid_handle = os.pidfd_open(self._popen.pid) if hasattr(os, "pidfd_open") else None
+        self._pid_handle = _pid_handle(self._popen.pid)
 
     def line(self, timeout_s: float, others: Sequence[SupportsFileno] = ()) -> bytes | None:
         """The next line; empty when the worker has died with nothing left to say; None after
@@ -150,15 +164,22 @@ class WorkerProcess:
                 return found
             if len(self._buffer) > LONGEST_LINE:
                 raise Garbage
-            ready = dict(poll.poll(max(0.0, until - time.monotonic()) * 1000 + 1))
-            if not ready or not elsewhere.isdisjoint(ready):
+            left_s = max(0.0, until - time.monotonic())
+            wait_s = left_s if self._pid_handle is not None else min(left_s, _LOOK_S)
+            ready = dict(poll.poll(wait_s * 1000 + 1))
+            if not elsewhere.isdisjoint(ready):
                 return None
+            over = self._pid_handle in ready if self._pid_handle is not None else self._ended()
+            if not ready and not over:
+                if wait_s == left_s:
+                    return None
+                continue
             try:
                 data = os.read(self._report, 65536)
             # a process it started may hold the pipe open: then only its own end says that it is
             # over
             except BlockingIOError:
-                if self._pid_handle in ready:
+                if over:
                     return b""
                 continue
             if not data:
@@ -175,16 +196,21 @@ class WorkerProcess:
         process group stays reserved until `end`.
         """
         if self._pid_handle is None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._popen.wait(timeout_s)
-            return self._popen.returncode
-        poll = select.poll()
-        poll.register(self._pid_handle, select.POLLIN)
-        poll.poll(timeout_s * 1000)
-        found = os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            until = time.monotonic() + timeout_s
+            while not self._ended() and (left_s := until - time.monotonic()) > 0:
+                time.sleep(min(left_s, _LOOK_S))
+        else:
+            poll = select.poll()
+            poll.register(self._pid_handle, select.POLLIN)
+            poll.poll(timeout_s * 1000)
+        found = self._ended()
         if found is None:
             return None
         return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+
+    def _ended(self) -> os.waitid_result | None:
+        """How the worker ended, None while it runs. It is not reaped."""
+        return os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the worker alone."""

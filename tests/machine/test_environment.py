@@ -232,3 +232,14 @@ def test_a_copy_inside_a_checkout_of_something_else_has_no_commit(tmp_path, monk
     assert software.code()["dirty"] is None
     subprocess.run([*git, "add", "-f", package], check=True)
     assert len(software.code()["commit"]) == 40
+
+
+def test_a_copy_without_history_has_the_commit_it_is_told_and_its_own_sources(monkeypatch):
+    monkeypatch.setenv("SWBENCH_COMMIT", "0123abc")
+    told = software.code()
+    assert told["commit"] != "0123abc" or told["dirty"] is None
+    monkeypatch.setattr(software, "_git", lambda *arguments: None)
+    assert (software.code()["commit"], software.code()["dirty"]) == ("0123abc", None)
+    assert software.code()["sources"] == told["sources"]
+    monkeypatch.delenv("SWBENCH_COMMIT")
+    assert software.code()["commit"] is None

@@ -2,6 +2,7 @@
 off inside, and allowed again after.
 """
 
+import contextlib
 from typing import ClassVar
 
 import pytest
@@ -64,6 +65,34 @@ def test_the_older_names_agree_again(name):
     assert MATMUL.allow_tf32
 
 
+READINGS = {
+    "older": torch.get_float32_matmul_precision,
+    "flag": lambda: MATMUL.allow_tf32,
+    "newer": allowed,
+}
+if precision.NEWER:
+    READINGS["mkldnn"] = lambda: torch.backends.mkldnn.matmul.fp32_precision
+    READINGS["general"] = lambda: torch.backends.fp32_precision
+
+
+def readings():
+    """What torch says of each setting; nothing where it raises, for two were mixed."""
+    found = {}
+    for name, read in READINGS.items():
+        with contextlib.suppress(RuntimeError):
+            found[name] = read()
+    return found
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_whatever_could_be_read_can_be_read_inside_and_is_the_same_after(way):
+    way()
+    before = readings()
+    with full_precision(torch.zeros(1)):
+        assert set(readings()) >= set(before)
+    assert readings() == before
+
+
 @pytest.mark.skipif(not precision.NEWER, reason="this torch has one setting")
 @pytest.mark.usefixtures("as_on_a_gpu")
 def test_what_followed_from_a_general_setting_follows_from_it_again():
@@ -94,7 +123,7 @@ def test_the_first_to_leave_does_not_allow_it_to_those_inside(way):
 
 
 def test_what_was_not_allowed_is_not_touched(monkeypatch):
-    monkeypatch.setattr(precision, "allow", lambda value: pytest.fail(f"set to {value}"))
+    monkeypatch.setattr(precision, "switch_off", lambda before: pytest.fail("switched off"))
     with WITHOUT_TF32:
         pass
 

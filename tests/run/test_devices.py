@@ -96,12 +96,19 @@ def test_hidden_gpus_are_said_to_be_hidden(monkeypatch):
     [
         ({"processes": (4, 5)}, "2 other processes .pid 4, 5."),
         ({"utilisation": 0.7}, "something else at 70%"),
+        ({"utilisation": 0.7, "used_bytes": 600 << 20}, "something else at 70%"),
     ],
 )
 def test_a_busy_gpu_is_refused_unless_allowed(fields, who):
     with pytest.raises(DeviceError, match=f"{who} on the H100; .* --allow-busy"):
         check(("cuda",), cards=(card(**fields),))
     assert check(("cuda",), cards=(card(**fields),), allow_busy=True)[0] == ("cuda",)
+
+
+def test_a_card_that_reads_busy_while_nobody_holds_memory_on_it_is_not_refused():
+    """As one whose driver was just loaded."""
+    idle = card(utilisation=1.0, used_bytes=4 << 20)
+    assert check(("cuda",), cards=(idle,)) == (("cuda",), [])
 
 
 def test_what_is_allowed_beside_is_told_in_a_line():

@@ -2,6 +2,7 @@
 have their samples.
 """
 
+import errno
 import os
 import shutil
 import signal
@@ -125,6 +126,24 @@ def test_a_fault_is_a_status_with_its_cause_and_the_others_run_on(
     assert ended.exit_code == 3
     assert [len(one.samples("forward_s")) for one in found.results if one.status == OK] == [2, 2, 2]
     assert found.complete
+    assert not psutil.Process().children(recursive=True)
+
+
+@pytest.mark.parametrize("error", [errno.ENOSYS, errno.EPERM])
+def test_where_a_sandbox_refuses_handles_of_processes_workers_start_and_are_seen_to_end(
+    tmp_path, error, monkeypatch
+):
+    def refused(pid):
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(os, "pidfd_open", refused)
+    monkeypatch.setattr(executing, "_EXIT_S", 0.5)
+    models = ("3:orphan", "3:close", "good")
+    ended, found = measure(tmp_path, fakes.plan(*models, replicates=1, iterations=2))
+    assert [one.status for one in found.results] == [OK, OK, CRASHED, CRASHED, OK]
+    assert "killed by SIGKILL while timing" in found.results[2].detail
+    assert "closed its pipe while timing" in found.results[3].detail
+    assert ended.exit_code == 3
     assert not psutil.Process().children(recursive=True)
 
 

@@ -12,6 +12,7 @@ from fake_executor import FakeExecutor
 from fake_gpu import FakeGpu
 from fake_nvml import FakeNvml
 
+from swbench.case import BASELINE, Case
 from swbench.probes.card import find
 from swbench.run import run
 from swbench.selftest import FAILED, INCONCLUSIVE, PASSED, SKIPPED, gpu, selftest
@@ -101,6 +102,29 @@ def test_a_disagreement_with_do_bench_fails_and_no_triton_is_skipped(measuring):
         outcomes(measuring(theirs=None, only="Product"))["GPU: agreement with do_bench"].verdict
         == SKIPPED
     )
+
+
+def test_our_windows_and_do_bench_read_in_turn_after_one_warm_up(monkeypatch):
+    """A card that is cold at first and slower once warm: both must read it warm."""
+    order, device = [], FakeGpu(tick_s=0.02)
+    case = Case(model="known", device="cuda", threads=0, solver="side=8", role=BASELINE)
+
+    def reference(call):
+        order.append("theirs")
+        return 0.02
+
+    work = selftest_gpu.ProductWorkload(case, device, reference)
+    sample, heat = work._windows.sample, work._heat
+    monkeypatch.setattr(work._windows, "sample", lambda: order.append("ours") or sample())
+    monkeypatch.setattr(work, "_heat", lambda: order.append("heat") or heat())
+    before_s = device.clock.now()
+    read = work.call()
+    assert order[0] == "heat"
+    assert order.count("heat") == 1
+    turns = [frozenset(order[at : at + 2]) for at in range(1, len(order), 2)]
+    assert turns == [frozenset(("ours", "theirs"))] * selftest_gpu.TURNS
+    assert read == pytest.approx({"forward_s": 0.02, selftest_gpu.TRUTH: 0.02})
+    assert device.clock.now() - before_s >= selftest_gpu.HEATING_S
 
 
 def test_without_nvmls_clock_the_count_is_inconclusive_with_a_remedy(measuring):

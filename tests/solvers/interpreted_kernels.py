@@ -1,6 +1,8 @@
-"""The Triton kernels in Triton's interpreter. Collected only by `test_triton_kernels.py`, in a
-process of its own.
+"""The Triton kernels in Triton's interpreter, or on the GPU that SWBENCH_TEST_DEVICE names.
+Collected only by `test_triton_kernels.py`, in a process of its own.
 """
+
+import os
 
 import pytest
 import torch
@@ -9,9 +11,12 @@ from solver_oracle import gradient, inverse_sqrt, worst
 from swbench import solvers
 from swbench.solvers import spectra
 
+DEVICE = os.environ.get("SWBENCH_TEST_DEVICE", "cpu")
+
 
 def batch_of(spectrum, batch, group):
-    return spectra.covariances(spectrum, batch, group).float(), torch.randn(batch, group, group)
+    cov, grad_w = spectra.covariances(spectrum, batch, group), torch.randn(batch, group, group)
+    return cov.float().to(DEVICE), grad_w.to(DEVICE)
 
 
 @pytest.mark.parametrize(
@@ -29,12 +34,13 @@ def batch_of(spectrum, batch, group):
 )
 def test_w_and_its_gradient_are_as_exact_as_promised(name, group, spectrum):
     solver = solvers.get(name)
-    assert solver.available("cpu") is None
+    assert solver.available(DEVICE) is None
     cov, grad_w = batch_of(spectrum, 5 if group < 8 else 3, group)  # the last tile is not full
     w, saved = solver.forward(cov)
     promised = solver.tolerance(spectra.kappa(spectrum), group)
-    assert worst(w, inverse_sqrt(cov)) < promised
-    assert worst(solver.gradient(saved, grad_w), gradient(cov, grad_w)) < 10 * promised
+    assert worst(w.cpu(), inverse_sqrt(cov.cpu())) < promised
+    got = solver.gradient(saved, grad_w).cpu()
+    assert worst(got, gradient(cov.cpu(), grad_w.cpu())) < 10 * promised
     assert torch.equal(w, w.mT)
 
 
@@ -55,8 +61,9 @@ def test_a_bad_matrix_spoils_itself_alone_even_in_a_shared_tile(name):
 
 def test_matrices_in_a_tile_keep_a_norm_each():
     cov, _ = batch_of("kappa=1e1", 4, 4)
-    scale = torch.tensor([1e-4, 1.0, 1e4, 1.0]).view(-1, 1, 1)
-    assert worst(solvers.get("polar-triton")(scale * cov) * scale.sqrt(), inverse_sqrt(cov)) < 1e-5
+    scale = torch.tensor([1e-4, 1.0, 1e4, 1.0], device=DEVICE).view(-1, 1, 1)
+    w = solvers.get("polar-triton")(scale * cov) * scale.sqrt()
+    assert worst(w.cpu(), inverse_sqrt(cov.cpu())) < 1e-5
 
 
 def test_the_kernel_takes_the_same_steps_as_the_torch_solver():
@@ -73,14 +80,15 @@ def test_the_kernel_takes_the_same_steps_as_the_torch_solver():
 @pytest.mark.parametrize("name", ["polar-triton", "jacobi-triton"])
 def test_an_empty_batch_and_strides_are_taken(name):
     solver = solvers.get(name, **({"sweeps": 4} if name.startswith("jacobi") else {}))
-    assert solver(torch.empty(0, 4, 4)).shape == (0, 4, 4)
+    assert solver(torch.empty(0, 4, 4, device=DEVICE)).shape == (0, 4, 4)
     cov, _ = batch_of("kappa=1e1", 3, 4)
     last = cov.permute(1, 2, 0).contiguous().permute(2, 0, 1)
     assert torch.equal(solver(last), solver(cov))
 
 
 def test_a_covariance_that_rounding_made_indefinite_is_still_solved():
-    cov = spectra.covariances("rank-deficient=1e-15", 3, 4).float() - 1e-8 * torch.eye(4)
+    cov = spectra.covariances("rank-deficient=1e-15", 3, 4).float()
+    cov = (cov - 1e-8 * torch.eye(4)).to(DEVICE)
     assert solvers.get("jacobi-triton")(cov).isfinite().all()
     assert solvers.get("polar-triton")(cov).isfinite().all()
 
@@ -88,4 +96,4 @@ def test_a_covariance_that_rounding_made_indefinite_is_still_solved():
 @pytest.mark.parametrize("name", ["polar-triton", "jacobi-triton"])
 def test_more_than_a_tile_is_refused(name):
     with pytest.raises(ValueError, match="G up to 64, not 65"):
-        solvers.get(name)(torch.eye(65).unsqueeze(0))
+        solvers.get(name)(torch.eye(65, device=DEVICE).unsqueeze(0))

@@ -21,35 +21,48 @@ from swbench.solvers import triton_kernels
 HERE = Path(__file__).parent
 
 
-@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
-def test_the_kernels_in_the_interpreter():
+needs_triton = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="Triton is not installed"
+)
+
+
+def run_kernels(limit_s, **environment):
+    """`interpreted_kernels.py` in a process of its own; returns what it was started with."""
     environment = {
         **os.environ,
-        "TRITON_INTERPRET": "1",
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        **environment,
     }
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-W",
-        "default",
-        str(HERE / "interpreted_kernels.py"),
-    ]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "default"]
+    command += ["-o", f"timeout={limit_s}", str(HERE / "interpreted_kernels.py")]
     done = subprocess.run(
         command,
         env=environment,
         cwd=HERE.parents[1],
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=limit_s,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_triton
+def test_the_kernels_in_the_interpreter():
+    run_kernels(200, TRITON_INTERPRET="1")
+
+
+COLD_S = 540
+"""A cold cache of Triton's has every kernel compiled and every launcher built first."""
+
+
+@needs_triton
+@pytest.mark.gpu
+@pytest.mark.timeout(COLD_S + 20)
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_the_kernels_compiled():
+    run_kernels(COLD_S, SWBENCH_TEST_DEVICE="cuda:0")
 
 
 @pytest.mark.parametrize("name", ["polar-triton", "jacobi-triton"])
@@ -138,7 +151,7 @@ def two_gpus(monkeypatch):
     return current
 
 
-@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+@needs_triton
 @pytest.mark.parametrize("index", [0, 1])
 def test_a_kernel_is_launched_on_the_device_of_its_tensors(index, two_gpus, monkeypatch):
     """Triton takes the current device, and addresses of another one end the process."""

@@ -189,3 +189,17 @@ def test_where_nothing_is_left_the_reason_and_the_remedy_are_said(text, options,
     with pytest.raises(OptionError) as refused:
         suite.expand(loaded, **options)
     assert str(refused.value) == message
+
+
+def test_a_solver_suite_may_name_other_solvers_for_each_device():
+    text = SOLVERS.replace(
+        "[solvers]\n", '[solvers]\nsolver = { cpu = ["svd"], cuda = ["polar"] }\n'
+    )
+    loaded = parse(text, "solvers", "x")
+    plan = suite.expand(loaded, devices=["cpu", "cuda"])
+    rows = {group.name.split()[0]: set(group.rows) for group in plan.groups}
+    assert "svd" in rows["cpu"]
+    assert "polar" not in rows["cpu"]
+    assert "polar" in rows["cuda"]
+    assert "svd" not in rows["cuda"]
+    assert all("newton" in group.rows for group in suite.expand(loaded, solvers=["newton"]).groups)

@@ -1,5 +1,6 @@
 """The backend `triton`: every tensor read once and the result written once, on a CUDA device."""
 
+import importlib.metadata
 from functools import cache
 from typing import TYPE_CHECKING, ClassVar
 
@@ -19,6 +20,11 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 OLDEST = 8
 """The compute capability from which on tensor cores multiply in TF32."""
 
+OLDEST_TRITON = (3, 3)
+"""Triton 3.2 ends the process while it compiles a product of a stack of matrices (an assertion
+in its lowering of shared memory).
+"""
+
 FUSABLE = {("bw",), ("iw",), ("bw", "iw"), ("bw", "iw", "ln"), ("bw", "iw", "bn", "in", "ln")}
 """Statistics whose small algebra has kernels; others go through `algebra` between the passes."""
 
@@ -28,11 +34,16 @@ def _runs_on(device: torch.device) -> bool:
     """Whether these kernels run on `device`: an NVIDIA GPU that is new enough with Triton beside
     it, or the interpreter's CPU.
     """
-    if missing(device.type) is not None:
+    if missing(device.type) is not None or _triton() < OLDEST_TRITON:
         return False
     return device.type == "cpu" or (
         torch.version.cuda is not None and torch.cuda.get_device_capability(device)[0] >= OLDEST
     )
+
+
+def _triton() -> tuple[int, ...]:
+    """The version of Triton, which is not imported for it."""
+    return tuple(map(int, importlib.metadata.version("triton").split(".")[:2]))
 
 
 def holds(x: Tensor, group: int) -> bool:

@@ -20,9 +20,9 @@ from swbench.solvers.triton_kernels.interpreter import mend
 
 mend()
 
-KNOWN = ("3.6",)
-"""Versions of Triton whose compiled kernels are called as below (read in its source,
-`JITFunction.run`); others are launched the plain way.
+KNOWN = ("3.3", "3.4", "3.5", "3.6", "3.7")
+"""Versions of Triton whose compiled kernels are called as below: the driver is handed the same
+either way (`tests/norms/test_triton_launch.py`). Others are launched the plain way.
 """
 
 Table = dict[str, Tensor | int | None]

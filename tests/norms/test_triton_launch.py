@@ -1,0 +1,101 @@
+"""Kernels called with addresses are given what Triton's own dispatch gives them, with the Triton
+that is installed, on a driver that launches nothing.
+"""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+TRITON = importlib.util.find_spec("triton")
+COMPILER = shutil.which("cc") or shutil.which("gcc")
+OTHERS = [path for path in os.environ.get("SWBENCH_TEST_TRITONS", "").split(os.pathsep) if path]
+"""Folders that hold another Triton each (`pip install --target`), for `make gpu-check`."""
+
+HEADERS = Path(sysconfig.get_path("include"), "Python.h")
+pytestmark = pytest.mark.skipif(
+    TRITON is None or COMPILER is None or not HEADERS.exists(),
+    reason="Triton, a C compiler or the headers of Python are not installed",
+)
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory):
+    """A folder with the fake `libcuda.so.1`."""
+    folder = tmp_path_factory.mktemp("driver")
+    include = Path(TRITON.origin).parent / "backends" / "nvidia" / "include"
+    words = [COMPILER, "-shared", "-fPIC", "-w", f"-I{include}", "-Wl,-soname,libcuda.so.1"]
+    words += ["-o", str(folder / "libcuda.so.1"), str(HERE.parent / "support" / "fake_libcuda.c")]
+    subprocess.run(words, check=True, timeout=60)
+    (folder / "libcuda.so").symlink_to("libcuda.so.1")
+    return folder
+
+
+@pytest.fixture
+def launched(driver, tmp_path):
+    """`launched("swa:1", …)` -> what `launched_on_fake_driver.py` found, with Triton from `triton`
+    where that is a folder.
+    """
+
+    def launched(*layers, triton=""):
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "TRITON_LIBCUDA_PATH": str(driver),
+            "LD_LIBRARY_PATH": str(driver),
+            "TRITON_CACHE_DIR": str(tmp_path / "cache"),
+            "PYTHONPATH": os.pathsep.join(filter(None, [triton, *sys.path])),
+        }
+        environment.pop("TRITON_INTERPRET", None)
+        done = subprocess.run(
+            [sys.executable, str(HERE / "launched_on_fake_driver.py"), *layers],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=220,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return launched
+
+
+def assert_equal(found, kernels):
+    launches = [one for layer in found["layers"].values() for one in layer]
+    assert [one["kernel"] for one in launches] == kernels
+    for one in launches:
+        assert one["plain"]["launches"] == one["direct"]["launches"] == 1
+        assert one["plain"] == one["direct"], one
+        assert len(one["plain"]["parameters"]) >= 5
+        assert any(value > 2**32 for value in one["plain"]["parameters"]), "no address was seen"
+
+
+SEVERAL = ["sums", "merge", "solve", "map", "sums", "small", "gather", "map"]
+SHARED = ["sums", "merge", "solve", "map", "sums", "total", "small", "map"]
+ALONE = ["sums", "solve", "map", "sums", "small", "map"]
+
+
+def test_addresses_are_what_triton_gives_itself_with_the_triton_installed(launched):
+    found = launched("swa:1:forward")
+    assert found["known"], f"Triton {found['triton']} is launched the slow way: see launch.KNOWN"
+    assert_equal(found, ALONE[:3])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("triton", ["", *OTHERS])
+def test_every_kernel_of_every_layer_with_every_triton_at_hand(launched, triton):
+    found = launched("swa:1", "swb:3", "bw:2", "iw:2", triton=triton)
+    # one image without a mixture, and several without the batch's statistics, need fewer
+    assert found["known"], found["triton"]
+    layers = found["layers"]
+    for name, kernels in (("swa:1", ALONE), ("swb:3", SEVERAL), ("bw:2", SHARED)):
+        assert_equal({"layers": {name: layers[name]}}, kernels)
+    assert_equal({"layers": {"iw:2": layers["iw:2"]}}, [one["kernel"] for one in layers["iw:2"]])
