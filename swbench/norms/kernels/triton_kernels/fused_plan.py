@@ -291,7 +291,8 @@ class Whole:
         """
         if self._tables is None:
             self._tables = tuple(
-                table_on(steps, self.key.device) for steps in steps_of(self.key.solver, self.key.recipe.group)
+                table_on(steps, self.key.device)
+                for steps in steps_of(self.key.solver, self.key.recipe.group)
             )
         return self._tables[back]
 
