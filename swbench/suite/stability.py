@@ -4,6 +4,7 @@ input, and in training.
 
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from itertools import product
 from typing import Any
 
 from swbench import norms, solvers
@@ -21,8 +22,8 @@ KIND = "stability"
 
 
 def groups(suite: Suite, options: Options) -> Iterator[Group]:
-    """A group an input, of all dtypes, as a worker takes longer to start than to call them all; and
-    a group a dtype for the training.
+    """A group an input, of all dtypes, as a worker takes longer to start than to call many layers;
+    and for the training, which takes minutes, a group a dtype and norm.
 
     Batch normalisation is in each, the first the baseline; a whitening layer is there by every
     solver and as the textbook has it. Raises OptionError for options that mean nothing here.
@@ -64,9 +65,10 @@ def groups(suite: Suite, options: Options) -> Iterator[Group]:
             for name in base["input"]:
                 yield _group(f"{at} {name}", on_inputs, base["dtype"], {"trial": name, **shared})
             if training["steps"] and training["seeds"]:
-                for dtype in base["dtype"]:
-                    fields = {"trial": TRAINING, **training, **shared}
-                    yield _group(f"{at} {TRAINING} {dtype}", trained, (dtype,), fields)
+                fields = {"trial": TRAINING, **training, **shared}
+                for dtype, norm in product(base["dtype"], dict.fromkeys(n for n, _ in trained)):
+                    own = [(other, solver) for other, solver in trained if other == norm]
+                    yield _group(f"{at} {TRAINING} {dtype} {norm}", own, (dtype,), fields)
 
 
 def _group(

@@ -3,7 +3,7 @@
 import pytest
 
 from swbench import suite
-from swbench.case import TEXTBOOK, TRAINING
+from swbench.case import TRAINING
 from swbench.errors import OptionError, SuiteError
 from swbench.suite.source import parse
 
@@ -22,29 +22,26 @@ seeds = 5
 training_solver = ["eigh", "polar"]
 """
 
+DTYPES = ("float32", "amp-float16")
+
 
 def expand(**options):
     return suite.expand(parse(TEXT, "mine", "mine.toml"), **options)
 
 
-def test_an_input_is_a_group_of_all_dtypes_and_training_one_of_each():
+def test_an_input_is_a_group_of_all_dtypes_and_training_one_of_each_and_norm():
     plan = expand()
     assert [group.name for group in plan.groups] == [
         "cpu G=16 dead",
         "cpu G=16 large",
-        "cpu G=16 training float32",
-        "cpu G=16 training amp-float16",
+        *(f"cpu G=16 training {d} {n}" for d in DTYPES for n in ("in", "bw", "swa")),
     ]
     first, *_, last = plan.groups
     rows = ("BN", "IN", "BW [textbook]", "BW [eigh]", "BW [polar]")
     assert first.rows[:5] == rows
     assert len(first.rows) == 2 * (2 + 2 * 3)
-    assert {case.dtype for case in first.cases} == {"float32", "amp-float16"}
-    assert last.rows == (
-        "BN",
-        "IN",
-        *(f"{n} [{s}]" for n in ("BW", "SW^a") for s in (TEXTBOOK, "eigh")),
-    )
+    assert {case.dtype for case in first.cases} == set(DTYPES)
+    assert last.rows == ("BN", "SW^a [textbook]", "SW^a [eigh]")
     assert {(case.trial, case.steps, case.seeds) for case in last.cases} == {(TRAINING, 40, 5)}
     for group in plan.groups:
         assert group.baseline.norm == "bn"
@@ -52,9 +49,9 @@ def test_an_input_is_a_group_of_all_dtypes_and_training_one_of_each():
 
 
 def test_options_narrow_it():
-    assert len(expand(dtypes=["bfloat16"]).groups) == 3
+    assert len(expand(dtypes=["bfloat16"]).groups) == 2 + 3
     assert expand(solvers=["svd"]).groups[0].rows[:4] == ("BN", "IN", "BW [textbook]", "BW [svd]")
-    assert "BW [polar]" in expand(full=True).groups[-1].rows
+    assert "SW^a [polar]" in expand(full=True).groups[-1].rows
     assert expand(only=["swa-eigh"]).groups[0].rows == ("BN", "SW^a [eigh]") * 2
     quick = expand(quick=True)
     assert quick.protocol.quick
