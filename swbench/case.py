@@ -1,5 +1,6 @@
-"""What is measured: one `Case` (a network) or `SolverCase` (a batch of small matrices), identified
-by a hash of all its fields.
+"""What is measured: one `Case` (a network), `SolverCase` (a batch of small matrices) or
+`StabilityCase` (a layer on a hostile input, or in training), identified by a hash of all its
+fields.
 """
 
 import dataclasses
@@ -27,7 +28,7 @@ def _names(cls: type) -> tuple[str, ...]:
 
 
 class _Keyed:
-    """Hashing and JSON shared by both kinds of case."""
+    """Hashing and JSON shared by all kinds of case."""
 
     kind: ClassVar[str]
     _later: ClassVar[dict[str, Any]] = {}
@@ -106,7 +107,41 @@ class SolverCase(_Keyed):
     role: str = VARIANT
 
 
-AnyCase = Case | SolverCase
+TEXTBOOK = "textbook"
+"""In the place of a solver: the whole layer as the paper's formulas read, by eigh and autograd."""
+
+TRAINING = "training"
+"""In the place of an input: the training of a small network."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StabilityCase(_Keyed):
+    """One layer on one hostile input, or in the training of a small network with two of them.
+
+    `solver` is a solver spec, `TEXTBOOK`, or None where nothing is whitened; `dtype` one of torch's
+    names, or `amp-` and such a name: that under autocast, with parameters in float32. `trial` names
+    an input (`swbench.probes.hostile_inputs`) or is `TRAINING`; `steps` of stochastic gradient
+    descent at `learning_rate` are then taken from each of `seeds` initial networks. `batch` is the
+    number of images.
+    """
+
+    kind: ClassVar[str] = "stability"
+    norm: str
+    trial: str
+    solver: str | None = None
+    dtype: str = "float32"
+    group: int = 16
+    batch: int = 8
+    steps: int = 0
+    seeds: int = 0
+    learning_rate: float = 0.0
+    device: str = "cpu"
+    mode: str = "eager"
+    threads: int = 1
+    role: str = VARIANT
+
+
+AnyCase = Case | SolverCase | StabilityCase
 
 
 def device_kind(device: str) -> str:

@@ -5,13 +5,16 @@ import json
 
 import pytest
 
-from swbench.case import CONTROL, Case, SolverCase, case_from_json
+from swbench.case import CONTROL, Case, SolverCase, StabilityCase, case_from_json
 from swbench.plan import Group, Plan, Protocol
 
 CASE = Case(model="resnet50", norm="swa", layers=7, solver="eigh")
 
 
-@pytest.mark.parametrize("case", [CASE, SolverCase(solver="polar", batch=72)])
+@pytest.mark.parametrize(
+    "case",
+    [CASE, SolverCase(solver="polar", batch=72), StabilityCase(norm="bw", trial="dead")],
+)
 def test_json_round_trip(case):
     assert case_from_json(json.loads(json.dumps(case.to_json()))) == case
 

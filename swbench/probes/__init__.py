@@ -7,5 +7,6 @@ WORKLOADS = Registry(
     {
         "network": "swbench.probes.network:NetworkWorkload",
         "solver": "swbench.probes.solver:SolverWorkload",
+        "stability": "swbench.probes.stability:stability_workload",
     },
 )

@@ -9,6 +9,7 @@ from swbench.report.paper import PaperTable, paper_table
 from swbench.report.table import Table
 from swbench.report.table_network import network_table
 from swbench.report.table_solver import solver_table
+from swbench.report.table_stability import stability_table
 from swbench.store import StoredRun
 
 
@@ -25,11 +26,15 @@ def build_table(run: StoredRun, paper: PaperTable | None = None) -> Table:
     """The table of a stored run, complete or not; `paper` defaults to the supplement's table that
     the suite names, if it is at hand.
 
-    Network suites give the supplement's rows and columns, solver suites a section a size.
+    Network suites give the supplement's rows and columns, solver suites a section a size, stability
+    suites one a dtype.
     """
     with uncollected():
-        if any(case.kind == "solver" for group in run.plan.groups for case in group.cases):
+        kinds = {case.kind for group in run.plan.groups for case in group.cases}
+        if "solver" in kinds:
             return solver_table(run)
+        if "stability" in kinds:
+            return stability_table(run)
         if paper is None and run.plan.paper:
             paper = paper_table(run.plan.paper)
         return network_table(run, paper)

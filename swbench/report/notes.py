@@ -59,7 +59,7 @@ def warnings_of(measured: MeasuredRun, *, no_gpu: bool) -> tuple[str, ...]:
         )
     # the control's too, which has no row but the run's exit code says it
     found += list(failures(measured.cells))
-    if protocol.replicates < 2 and any(measured.rounds.values()):
+    if protocol.replicates < 2 and "time" in run.plan.metrics and any(measured.rounds.values()):
         found.append(
             "One replicate gives no interval: two runs of one process differ less "
             "than two processes do."

@@ -42,6 +42,7 @@ CASE_FIELDS = (
         "nodes",
         "spectrum",
         "cache",
+        "trial",
     ),
 )
 PLACE_FIELDS = ("replicate", "attempt", "round", "started_unix_s", "disturbed")

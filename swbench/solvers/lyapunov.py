@@ -18,11 +18,11 @@ def lyapunov_gradient(w: Tensor, grad_w: Tensor, steps: tuple[Step, ...]) -> Ten
     those of the largest λ, which any product of X with a covariance brings out, would drown; those
     of Y lie close together. An odd polynomial p takes [[B, C], [0, −B]] to [[p(B), C'], [0,
     −p(B)]]; once p(B) = I, C' = 2 X (Roberts 1980; Higham, Functions of Matrices, 2008, §5 and eq.
-    2.6 of chapter 2). The polynomials are those of the forward iteration, for the spectrum of B =
-    W/‖W‖_F is the root of that of the normalised Σ. C stays symmetric and B C − C B skew, which
-    halves the products: seven a quintic step.
+    2.6 of chapter 2). C stays symmetric and B C − C B skew, which halves the products: seven a
+    quintic step.
 
-    `w`, `grad_w`: (B, G, G); `steps` the quintics, after which `CUBIC` ends the iteration.
+    `w`, `grad_w`: (B, G, G); `steps` the quintics that bring the spectrum of
+    B = W/‖W‖_F to 1, after which `CUBIC` ends the iteration.
     """
     norm = 1.0001 * torch.linalg.matrix_norm(w, keepdim=True)
     c = torch.bmm(torch.bmm(w, symmetric(grad_w)), w).div_(-norm)

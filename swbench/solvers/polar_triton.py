@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from swbench.solvers.base import Saved, dtype_name, one_of
-from swbench.solvers.iterative import AUTOGRAD, quintics
+from swbench.solvers.iterative import AUTOGRAD, gradient_quintics, quintics
 from swbench.solvers.polar import Polar
 from swbench.solvers.triton_kernels import TILE_LIMIT, missing, tile_of
 
@@ -62,8 +62,12 @@ class PolarTriton(Polar):
         from swbench.solvers.triton_kernels.polar import lyapunov
 
         (w,) = saved
+        group = w.shape[-1]
         return lyapunov(
-            w, grad_w, quintics(torch.float32), product_precision(self.precision, w.shape[-1])
+            w,
+            grad_w,
+            gradient_quintics(torch.float32, group),
+            product_precision(self.precision, group),
         )
 
     def fits(self, group: int, dtype: str | torch.dtype) -> bool:

@@ -3,24 +3,29 @@ cases share their rounds.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Any
 
 from swbench import norms, solvers
 from swbench.case import BASELINE, CONTROL, AnyCase, Case, SolverCase, device_kind
-from swbench.errors import OptionError, near_miss
+from swbench.errors import OptionError
 from swbench.machine.hardware import usable_cores
 from swbench.models import DEFAULT, check_image
 from swbench.plan import QUICK, Group, Plan, Protocol
-from swbench.suite import schema
+from swbench.suite import schema, stability
 from swbench.suite.options import Options
+from swbench.suite.selection import check_dtypes, refuse, some
 from swbench.suite.source import Suite
 
 MOST_CASES = 20_000
 """Cases in one plan; a heuristic: at one second each that is a working day."""
 
-METRICS = {"network": ("flops", "time", "memory"), "solvers": ("time", "accuracy")}
+METRICS = {
+    "network": ("flops", "time", "memory"),
+    "solvers": ("time", "accuracy"),
+    "stability": ("stability",),
+}
 """What a suite measures that does not say."""
 
 SOLVER_BASELINES = {"graph": "newton5"}
@@ -37,7 +42,7 @@ def expand(suite: Suite, options: Options | None = None, **given: Any) -> Plan:
     run or more than can be meant.
     """
     options = options or Options.of(**given)
-    build = _network if suite.kind == "network" else _solvers
+    build = {"network": _network, "solvers": _solvers, "stability": stability.groups}[suite.kind]
     count = 0
     groups = []
     for group in build(suite, options):
@@ -84,7 +89,8 @@ def _nothing(suite: Suite, options: Options) -> str:
 
 
 def _protocol(suite: Suite, options: Options) -> Protocol:
-    values = options.over("protocol", {**suite.protocol, **(QUICK if options.quick else {})})
+    quick = QUICK if suite.kind != "stability" else {"quick": True}
+    values = options.over("protocol", {**suite.protocol, **(quick if options.quick else {})})
     asked = Protocol(**values)
     # only one of the two was given: every replicate has at least one round
     if asked.iterations < asked.replicates:
@@ -100,7 +106,8 @@ def _network(suite: Suite, options: Options) -> Iterator[Group]:
     until_fits = (
         options.which_batches == schema.UNTIL_FITS if options.which_batches else base["until_fits"]
     )
-    _refuse("--spectrum", options.spectra, "network")
+    refuse("--spectrum", options.spectra, "network")
+    check_dtypes(options, schema.DTYPES, "network")
     if any(batch > schema.BATCH["high"] for batch in options.batches or ()):
         raise OptionError(
             f"--batch must be at most {schema.BATCH['high']:,} for networks ({schema.BATCH['why']})"
@@ -230,15 +237,16 @@ def _rows(suite: Suite, options: Options) -> list[tuple[str, dict[str, Any]]]:
                 fnmatchcase(name, glob) for name in names for glob in options.only
             ):
                 found.append((label, fields))
-    return _some(found, options, known)
+    return some(found, options, known)
 
 
 def _solvers(suite: Suite, options: Options) -> Iterator[Group]:
     base = options.over("base", {**suite.base, **(suite.full if options.full else {})})
-    _refuse("--layout", options.layouts, "solvers")
-    _refuse("--image", options.images, "solvers")
-    _refuse(f"--{options.which_batches}", options.which_batches, "solvers")
-    _refuse("--nproc", options.worlds, "solvers")
+    check_dtypes(options, schema.DTYPES, "solvers")
+    refuse("--layout", options.layouts, "solvers")
+    refuse("--image", options.images, "solvers")
+    refuse(f"--{options.which_batches}", options.which_batches, "solvers")
+    refuse("--nproc", options.worlds, "solvers")
     for device in _devices(base, options):
         listed = options.solvers or _on(base["solver"], device) or solvers.names()
         chosen = [
@@ -246,7 +254,7 @@ def _solvers(suite: Suite, options: Options) -> Iterator[Group]:
             for spec in listed
             if not options.only or any(fnmatchcase(spec, glob) for glob in options.only)
         ]
-        chosen = _some(chosen, options, list(listed))
+        chosen = some(chosen, options, list(listed))
         on_gpu = device_kind(device) == "cuda"
         caches = base["cache"] if on_gpu else ("hot",)
         sweep = (
@@ -286,21 +294,6 @@ def _solvers(suite: Suite, options: Options) -> Iterator[Group]:
                 cases=tuple(cases),
                 rows=(first, f"{first} (control)", *(spec for spec in chosen if spec != first)),
             )
-
-
-def _some(found: list, options: Options, known: Sequence[str]) -> list:
-    if not found and options.only:
-        globs, known = " ".join(options.only), list(dict.fromkeys(known))
-        raise OptionError(
-            f"--only {globs} matches nothing.{near_miss(options.only[0], known)} "
-            f"There is: {', '.join(known)}"
-        )
-    return found
-
-
-def _refuse(name: str, value: object, kind: str) -> None:
-    if value:
-        raise OptionError(f"{name} means nothing for a suite of kind {kind!r}")
 
 
 def _devices(base: dict[str, Any], options: Options) -> list[str]:

@@ -129,8 +129,9 @@ class Selection:
     )
     dtypes: tuple[str, ...] | None = _option(
         "--dtype",
-        "float32, tf32, bfloat16 (bf16), float16 (fp16), float64.",
-        _text(choices=schema.DTYPES),
+        "float32, tf32, bfloat16 (bf16), float16 (fp16), float64; amp-float16 and amp-bfloat16 in "
+        "stability suites.",
+        _text(choices=tuple(dict.fromkeys(schema.DTYPES + schema.STABILITY_DTYPES))),
         written="dtypes",
         overrides="base.dtype",
     )
@@ -189,7 +190,9 @@ class Options(Selection):
     quick: bool = _option(
         "--quick", "2 replicates of 5 rounds, 3 warm-up calls; every output says QUICK."
     )
-    full: bool = _option("--full", "A solver suite's whole grid instead of its default slice.")
+    full: bool = _option(
+        "--full", "The whole grid of a solver or stability suite instead of its default slice."
+    )
     target_ci: float | None = _option(
         "--target-ci",
         "Stop when every ratio is known to ± this, such as 1%.",

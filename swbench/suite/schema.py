@@ -6,6 +6,7 @@ import re
 
 from swbench import models, norms, solvers
 from swbench.errors import OptionError, SwbenchError, UnknownName, near_miss
+from swbench.probes.hostile_inputs import INPUTS
 from swbench.solvers import spectra
 from swbench.suite.fields import DEVICES, Field
 
@@ -23,10 +24,15 @@ METRICS = {
     "accuracy": (
         "error of a solver's matrices and gradients against float64, on the outputs that were timed"
     ),
+    "stability": (
+        "errors of a layer on hostile inputs against float64, and the final loss of a small network"
+    ),
 }
 """What can be measured, with a word on each."""
 
 DTYPES = ("float32", "float64", "tf32", "bfloat16", "float16")
+STABILITY_DTYPES = ("float32", "bfloat16", "float16", "amp-bfloat16", "amp-float16")
+"""Those of a stability suite: an input's own, or under autocast to it."""
 MODES = ("eager", "graph", "compile")
 LAYOUTS = ("contiguous", "channels_last")
 SCALINGS = ("strong", "weak")
@@ -102,7 +108,7 @@ def spectrum_problem(name: str) -> str | None:
 VERSION = 1
 """The schema of suite files that this version reads."""
 
-KINDS = ("network", "solvers")
+KINDS = ("network", "solvers", "stability")
 
 BATCH = {
     "kind": int,
@@ -119,6 +125,9 @@ REPLICATES = {"kind": int, "low": 1, "high": 10_000, "why": "fresh worker proces
 SECONDS = {"kind": float, "low": 0, "high": 30 * 86_400, "why": "seconds, at most 30 days"}
 TARGET = {"kind": float, "low": 1e-5, "high": 1, "why": "half-width on the log-ratio, 0.01 is 1 %"}
 WORLD = {"kind": int, "low": 1, "high": 65_536, "why": "processes"}
+STEPS = {"kind": int, "low": 0, "high": 1_000_000, "why": "training steps"}
+SEEDS = {"kind": int, "low": 0, "high": 10_000, "why": "trainings of each layer"}
+RATE = {"kind": float, "low": 1e-9, "high": 1e9}
 THREADS = {"kind": int, "low": 1, "high": 4096}
 
 TOP = {
@@ -191,4 +200,26 @@ def solver_keys() -> dict[str, Field]:
         "mode": Field(kind=str, many=True, default=("eager",), choices=MODES),
         "cache": Field(kind=str, many=True, default=("hot",), choices=CACHES),
         "device": Field(kind=str, many=True, default=DEVICES, choices=DEVICES),
+    }
+
+
+def stability_keys() -> dict[str, Field]:
+    """The keys of `[stability]`; `[full]` takes the same ones and replaces theirs.
+
+    `training_solver` is `solver` for the training; without `steps` or `seeds` there is none.
+    """
+    return {
+        "norm": Field(
+            kind=str, many=True, default=("bw", "iw", "swa", "swb"), choices=norms.names()
+        ),
+        "solver": Field(kind=str, many=True, check=solver_problem),
+        "dtype": Field(kind=str, many=True, default=("float32",), choices=STABILITY_DTYPES),
+        "input": Field(kind=str, many=True, default=tuple(INPUTS), choices=tuple(INPUTS)),
+        "group": Field(default=16, **GROUP),
+        "batch": Field(default=8, **BATCH),
+        "device": Field(kind=str, many=True, default=DEVICES, choices=DEVICES),
+        "training_solver": Field(kind=str, many=True, check=solver_problem),
+        "steps": Field(default=300, **STEPS),
+        "seeds": Field(default=3, **SEEDS),
+        "learning_rate": Field(default=1.0, **RATE),
     }

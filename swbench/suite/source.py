@@ -20,6 +20,9 @@ DEEPEST = 32
 
 MOST_ROWS = 1000
 
+TABLES = ("network", "rows", "solvers", "stability", "full", "protocol")
+"""The tables of all kinds of suites."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
@@ -106,11 +109,7 @@ def parse(text: str, name: str, source: str) -> Suite:
     """
     data = _toml(text, source)
     problems: Problems = []
-    sections = {
-        key: data.pop(key)
-        for key in ("network", "solvers", "full", "rows", "protocol")
-        if key in data
-    }
+    sections = {key: data.pop(key) for key in TABLES if key in data}
     _misspelt(data, problems)
     top = read_table(data, schema.TOP, "", problems)
     if isinstance(top["schema"], int) and top["schema"] > schema.VERSION:
@@ -127,7 +126,7 @@ def parse(text: str, name: str, source: str) -> Suite:
     base, full, rows = (
         _network(sections, problems)
         if top["kind"] == "network"
-        else _solvers(sections, problems)
+        else _without_rows(top["kind"], sections, problems)
         if top["kind"]
         else ({}, {}, ())
     )
@@ -150,7 +149,7 @@ def parse(text: str, name: str, source: str) -> Suite:
 def _network(
     sections: dict[str, Any], problems: Problems
 ) -> tuple[dict[str, Any], dict[str, Any], tuple[dict[str, Any], ...]]:
-    for name in ("solvers", "full"):
+    for name in ("solvers", "stability", "full"):
         if name in sections:
             problems.append(f"{name}: a suite of kind 'network' has no such table")
     for name in ("network", "rows"):
@@ -204,27 +203,26 @@ def _row(row: dict[str, Any], base: dict[str, Any], path: str, problems: Problem
             problems.append(f"{path}: {problem}")
 
 
-def _solvers(
-    sections: dict[str, Any], problems: Problems
+def _without_rows(
+    kind: str, sections: dict[str, Any], problems: Problems
 ) -> tuple[dict[str, Any], dict[str, Any], tuple[dict[str, Any], ...]]:
-    for name in ("network", "rows"):
-        if name in sections:
-            problems.append(f"{name}: a suite of kind 'solvers' has no such table")
-    if "solvers" not in sections:
-        problems.append("solvers is missing: a suite of kind 'solvers' needs it")
+    """The table of a `solvers` or `stability` suite, and `[full]`, which takes the same keys."""
+    keys = schema.solver_keys() if kind == "solvers" else schema.stability_keys()
+    for name in ("network", "rows", "solvers", "stability"):
+        if name in sections and name != kind:
+            problems.append(f"{name}: a suite of kind {kind!r} has no such table")
+    if kind not in sections:
+        problems.append(f"{kind} is missing: a suite of kind {kind!r} needs it")
         return {}, {}, ()
-    base = read_table(sections["solvers"], schema.solver_keys(), "solvers", problems)
-    fields = {
-        name: replace(field, required=False, default=None)
-        for name, field in schema.solver_keys().items()
-    }
+    base = read_table(sections[kind], keys, kind, problems)
+    fields = {name: replace(field, required=False, default=None) for name, field in keys.items()}
     full = read_table(sections.get("full", {}), fields, "full", problems)
     return base, {key: value for key, value in full.items() if value is not None}, ()
 
 
 def _misspelt(data: dict[str, Any], problems: Problems) -> None:
     """Tables with an unknown name are said to be tables, with the nearest table's name."""
-    known = ("network", "rows", "solvers", "full", "protocol")
+    known = TABLES
     for name in [
         name
         for name, value in data.items()

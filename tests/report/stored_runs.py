@@ -4,7 +4,7 @@ import itertools
 import random
 from dataclasses import replace
 
-from swbench.case import BASELINE, CONTROL, Case, SolverCase
+from swbench.case import BASELINE, CONTROL, TEXTBOOK, TRAINING, Case, SolverCase, StabilityCase
 from swbench.plan import Group, Plan, Protocol
 from swbench.result import Measurement, Result, Round
 from swbench.store import StoredRun
@@ -306,3 +306,80 @@ def stored_solvers(**fields):
         **fields,
     }
     return stored([first, second], results, rounds, **fields)
+
+
+def stored_stability(**fields):
+    """Two dtypes of BN, the textbook's layer and one of ours on two inputs and in training: what is
+    lost, not finite, raised, or crashed.
+    """
+    layers = (
+        ("bn", None, "BN"),
+        ("swa", TEXTBOOK, "SW^a [textbook]"),
+        ("swa", "eigh", "SW^a [eigh]"),
+    )
+
+    def group(name, dtypes, **more):
+        cases = [
+            StabilityCase(norm=norm, solver=solver, dtype=dtype, threads=1, **more)
+            for dtype in dtypes
+            for norm, solver, _ in layers
+        ]
+        rows = tuple(label for _ in dtypes for *_, label in layers)
+        return Group(name=name, cases=(replace(cases[0], role=BASELINE), *cases[1:]), rows=rows)
+
+    def errors(y, dx, lost=0.0):
+        found = [
+            (f"{name}_error", "1", () if e is None else (e,)) for name, e in (("y", y), ("dx", dx))
+        ]
+        found += [
+            (f"{n}_nonfinite_share", "1", (float(e is None),)) for n, e in (("y", y), ("dx", dx))
+        ]
+        return [*found, ("parameters_nonfinite_share", "1", (lost,))]
+
+    dtypes = ("float32", "amp-float16")
+    one, two = (group(name, dtypes, trial=name) for name in ("dead", "kappa-1e8"))
+    training = {"trial": TRAINING, "steps": 300, "seeds": 2, "learning_rate": 2.5}
+    last = group("training float32", dtypes[:1], **training)
+    results = results_of(
+        one,
+        replicates=1,
+        measurements={
+            0: errors(4e-8, 6e-8),
+            1: errors(1e-5, None),
+            2: errors(2e-5, 1e-3),
+            3: errors(2e-4, 2e-4),
+            4: errors(None, None, 1.0),
+            5: errors(2e-4, 1e-3, 0.5),
+        },
+    )
+    results[4] = replace(results[4], chosen={"raised": "LinAlgError: linalg.eigh: not finite"})
+    results += results_of(
+        two,
+        replicates=1,
+        statuses={5: "crashed"},
+        details={5: "killed by signal 11"},
+        measurements={
+            0: errors(4e-8, 6e-8),
+            1: errors(None, None),
+            2: errors(0.2, 0.6),
+            3: errors(None, None),
+            4: errors(None, None),
+        },
+    )
+    results += results_of(
+        last,
+        replicates=1,
+        measurements={
+            0: [("final_loss", "1", (0.25, 0.5)), ("broken", "1", (0.0, 0.0))],
+            1: [("final_loss", "1", (float("nan"), 2.07)), ("broken", "1", (1.0, 1.0))],
+            2: [("final_loss", "1", (0.5, float("nan"))), ("broken", "1", (0.0, 1.0))],
+        },
+    )
+    fields = {
+        "kind": "stability",
+        "title": "Stability",
+        "suite": "stability",
+        "metrics": ("stability",),
+        **fields,
+    }
+    return stored([one, two, last], results, [], **fields)

@@ -13,14 +13,26 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from stored_runs import FORMULA, HOSTILE, every_status, stored_solvers, table1
+from stored_runs import (
+    FORMULA,
+    HOSTILE,
+    every_status,
+    stored_solvers,
+    stored_stability,
+    table1,
+)
 
 from swbench.errors import StoreError, UnknownName
 from swbench.report.build import build_table
 from swbench.report.exporters import TABLE, export, export_files
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
-RUNS = {"table1": table1, "every-status": every_status, "solvers": stored_solvers}
+RUNS = {
+    "table1": table1,
+    "every-status": every_status,
+    "solvers": stored_solvers,
+    "stability": stored_stability,
+}
 ENDINGS = {
     "table": "txt",
     "markdown": "md",

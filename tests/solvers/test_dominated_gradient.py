@@ -69,3 +69,21 @@ def test_in_float64_nothing_is_lost_at_any_conditioning():
         for each in (solver.gradient(saved, grad_w), gradient(cov, grad_w))
     )
     assert ((found - exact).abs().max() / exact.abs().median()).item() < 1e-9
+
+
+@pytest.mark.parametrize("group", [16, 64])
+@pytest.mark.parametrize("name", ["polar", "polar-native", "newton", "denman-beavers"])
+def test_the_iteration_reaches_the_smallest_eigenvalue_where_all_others_are_equal(name, group):
+    """‖W‖_F is √G times an eigenvalue of W then: on the forward iteration's interval the error was
+    0.1 at G = 16 and 0.8 at G = 64.
+    """
+    solver = solvers.get(name)
+    if reason := solver.available("cpu"):
+        pytest.skip(reason)
+    cov, other, grad_w = family(1e6, dominated=True, group=group)
+    _, saved = solver.forward(cov)
+    found, exact = (
+        (each.double() * other.double()).sum((-1, -2))
+        for each in (solver.gradient(saved, grad_w), gradient(cov, grad_w))
+    )
+    assert ((found - exact).abs().max() / exact.abs().median()).item() < 5 * TOLERANCE

@@ -92,6 +92,14 @@ def test_a_schedule_ends_where_it_says():
     assert left < 1e-8
 
 
+@pytest.mark.parametrize("group", [3, 4, 5, 45, 53, 70, 90])
+def test_a_schedule_whose_last_interval_is_narrow_is_found(group):
+    """Of these the equations of the last step are singular in float64."""
+    for low, unit in ((1e-3, 2.0**-24), (1e-6, 2.0**-53)):
+        steps = minimax.steps_needed(low / group**0.5, unit)
+        assert minimax.schedule(low / group**0.5, steps)[1] <= unit
+
+
 def test_float32_takes_seven_quintics_and_float64_more():
     assert len(quintics(torch.float32)) == 7
     assert len(quintics(torch.float64)) > 10

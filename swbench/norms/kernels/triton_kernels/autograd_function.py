@@ -176,7 +176,7 @@ def workspace_size(call: Call, images: int, channels: int, device: str) -> int:
     of its own, whatever the layer mixes. The tables are made here, before anything runs, for a
     compiler's graphs allow no tensor that outlives a call in their memory.
     """
-    for steps in steps_of(call.solver):
+    for steps in steps_of(call.solver, call.recipe.group):
         table_on(steps, torch.empty(0, device=device).device)
     matrices, vectors, group = images + 1, 3 * images + 2, call.recipe.group
     return (

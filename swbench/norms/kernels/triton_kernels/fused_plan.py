@@ -24,16 +24,19 @@ from swbench.norms.kernels.triton_kernels.small_gradients import gather_kernel, 
 from swbench.norms.kernels.triton_kernels.solve import ALONE, MERGED, solve_kernel
 from swbench.norms.kernels.triton_kernels.sums import sums_kernel
 from swbench.norms.kernels.triton_kernels.workspace import Room
-from swbench.solvers.iterative import quintics
+from swbench.solvers.iterative import gradient_quintics, quintics
 from swbench.solvers.minimax import Step
 from swbench.solvers.polar_triton import PolarTriton, product_precision
 from swbench.solvers.triton_kernels import warps_of
 from swbench.solvers.triton_kernels.polar import table_on
 
 
-def steps_of(solver: PolarTriton) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+def steps_of(solver: PolarTriton, group: int) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
     """The polynomials there and back."""
-    return quintics(torch.float32, solver.low, solver.steps), quintics(torch.float32)
+    return (
+        quintics(torch.float32, solver.low, solver.steps),
+        gradient_quintics(torch.float32, group),
+    )
 
 
 @lru_cache(maxsize=1024)
@@ -99,7 +102,7 @@ class Whole:
 
     def _solver(self, back: bool) -> dict[str, object]:
         return {
-            "STEPS": len(steps_of(self.key.solver)[back]),
+            "STEPS": len(steps_of(self.key.solver, self.key.recipe.group)[back]),
             "PRECISION": product_precision(self.key.solver.precision, self.form.sums.group),
         }
 
@@ -288,7 +291,8 @@ class Whole:
         """
         if self._tables is None:
             self._tables = tuple(
-                table_on(steps, self.key.device) for steps in steps_of(self.key.solver)
+                table_on(steps, self.key.device)
+                for steps in steps_of(self.key.solver, self.key.recipe.group)
             )
         return self._tables[back]
 

@@ -1,0 +1,115 @@
+"""From a stability suite and the options to its groups: every layer and solver on every hostile
+input, and in training.
+"""
+
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from itertools import product
+from typing import Any
+
+from swbench import norms, solvers
+from swbench.case import BASELINE, TEXTBOOK, TRAINING, VARIANT, StabilityCase, device_kind
+from swbench.plan import Group
+from swbench.suite import schema
+from swbench.suite.options import Options
+from swbench.suite.selection import check_dtypes, refuse, some
+from swbench.suite.source import Suite
+
+QUICK_STEPS, QUICK_SEEDS = 30, 1
+"""What `--quick` leaves of the training."""
+
+KIND = "stability"
+
+
+def groups(suite: Suite, options: Options) -> Iterator[Group]:
+    """A group an input, of all dtypes, as a worker takes longer to start than to call many layers;
+    and for the training, which takes minutes, a group a dtype and norm.
+
+    Batch normalisation is in each, the first the baseline; a whitening layer is there by every
+    solver and as the textbook has it. Raises OptionError for options that mean nothing here.
+    """
+    base = options.over("base", {**suite.base, **(suite.full if options.full else {})})
+    for name, value in (
+        ("--spectrum", options.spectra),
+        ("--layout", options.layouts),
+        ("--image", options.images),
+        (f"--{options.which_batches}", options.which_batches),
+        ("--nproc", options.worlds),
+        ("--mode", options.modes),
+        ("--batch", options.batches),
+        ("--iterations", options.iterations),
+        ("--replicates", options.replicates),
+    ):
+        refuse(name, value, KIND)
+    check_dtypes(options, schema.STABILITY_DTYPES, KIND)
+    listed = options.solvers or base["solver"] or solvers.names()
+    on_inputs = _layers(base["norm"], listed, options)
+    trained = _layers(base["norm"], options.solvers or base["training_solver"] or listed, options)
+    devices = [one for one in options.devices or ("cpu",) if device_kind(one) in base["device"]]
+    sizes = options.groups or (base["group"],)
+    training = {
+        "steps": min(base["steps"], QUICK_STEPS) if options.quick else base["steps"],
+        "seeds": min(base["seeds"], QUICK_SEEDS) if options.quick else base["seeds"],
+        "learning_rate": base["learning_rate"],
+    }
+    for device in devices:
+        for size in sizes:
+            shared = {
+                "group": size,
+                "batch": base["batch"],
+                "device": device,
+                # matrices of a few hundred pixels: a second thread would only wait
+                "threads": 0 if device_kind(device) == "cuda" else options.threads or 1,
+            }
+            at = f"{device} G={size}"
+            for name in base["input"]:
+                yield _group(f"{at} {name}", on_inputs, base["dtype"], {"trial": name, **shared})
+            if training["steps"] and training["seeds"]:
+                fields = {"trial": TRAINING, **training, **shared}
+                for dtype, norm in product(base["dtype"], dict.fromkeys(n for n, _ in trained)):
+                    own = [(other, solver) for other, solver in trained if other == norm]
+                    yield _group(f"{at} {TRAINING} {dtype} {norm}", own, (dtype,), fields)
+
+
+def _group(
+    name: str,
+    layers: list[tuple[str, str | None]],
+    dtypes: tuple[str, ...],
+    fields: dict[str, Any],
+) -> Group:
+    cases, rows = [], []
+    for dtype in dtypes:
+        for norm, solver in (("bn", None), *layers):
+            role = VARIANT if cases else BASELINE
+            cases.append(StabilityCase(norm=norm, solver=solver, dtype=dtype, role=role, **fields))
+            rows.append(label(norm, solver))
+    return Group(name=name, cases=tuple(cases), rows=tuple(rows))
+
+
+def _layers(
+    listed: tuple[str, ...], specs: tuple[str, ...], options: Options
+) -> list[tuple[str, str | None]]:
+    """Norm and solver of every layer that `--only` leaves, but for BN."""
+    every = [
+        (norm, solver)
+        for norm in listed
+        for solver in ((None,) if norm in norms.WITHOUT_SOLVER else (TEXTBOOK, *specs))
+        if norm != "bn"
+    ]
+    found = [
+        (norm, solver)
+        for norm, solver in every
+        if not options.only
+        or any(
+            fnmatchcase(name, glob)
+            for name in (norm, f"{norm}-{solver}", str(solver), label(norm, solver))
+            for glob in options.only
+        )
+    ]
+    return some(found, options, [norm for norm, _ in every])
+
+
+def label(norm: str, solver: str | None) -> str:
+    """`SW^a [eigh]`."""
+    name = schema.LABELS.get(norm, norm)
+    return f"{name} [{solver}]" if solver else name
