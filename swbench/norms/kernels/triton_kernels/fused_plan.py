@@ -32,8 +32,8 @@ from swbench.solvers.triton_kernels import warps_of
 from swbench.solvers.triton_kernels.polar import table_on
 
 MOST_IMAGES, MOST_VECTORS, MOST_LEFT = 32, 64, 256
-"""Images that `merge` and `total` look at at once, vectors that they and `gather` fetch, and rows of
-numbers that `gather` fetches: the most at which four warps have registers for them
+"""Images that `merge` and `total` look at at once, vectors that they and `gather` fetch, and rows
+of numbers that `gather` fetches: the most at which four warps have registers for them
 (docs/gpu-kernels.md).
 """
 
