@@ -4,7 +4,7 @@ VENV   ?= .venv
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
-.PHONY: setup bench test lint dist torture fuzz ranks selftest gpu screenshots clean
+.PHONY: setup bench test lint dist torture fuzz ranks selftest gpu gpu-check screenshots clean
 .DEFAULT_GOAL := setup
 
 $(STAMP): pyproject.toml constraints.txt setup.py $(wildcard swbench/native/src/*)
@@ -49,6 +49,11 @@ selftest: $(STAMP)
 # Everything a GPU is wanted for, in one command (docs/gpu.md); its options: make gpu ARGS="--allow-busy --steps table1"
 gpu: $(STAMP)
 	$(PY) benchmarks/gpu.py $(ARGS)
+
+# What can be said of the GPU kernels without a GPU, in about an hour: all in the interpreter, as it is and more like hardware, registers,
+# spills and the latency model, and the launch parameters of this Triton and of those in SWBENCH_TEST_TRITONS (folders of pip install --target)
+gpu-check: $(STAMP)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m slow --timeout 1800 tests/norms/test_triton_norms.py tests/norms/test_triton_registers.py tests/norms/test_triton_launch.py
 
 # The pictures in docs/images, from a stored run: make screenshots RUN=results/reference/…
 RUN ?= latest

@@ -1,8 +1,8 @@
 """What the compiler makes of a layer's Triton kernels: registers, spills and shared memory. Needs
 Triton and its ptxas, and no GPU.
 
-python benchmarks/gpu_registers.py [--capability 90] [--norm swb] [--batch 1,32] [--dtype float32]
-[--channels-last] [--group 16] [--shapes 64x112x112,…]
+python benchmarks/gpu_registers.py [--capability 80,90,100] [--norm swb] [--batch 1,32]
+[--dtype float32] [--channels-last] [--group 16] [--shapes 64x112x112,…]
 """
 
 # ruff: noqa: T201  a script: it is run by hand, and what it prints is its result
@@ -119,20 +119,27 @@ def source_of(launch: Launch, dtype: torch.dtype) -> ASTSource:
 @cache
 def assembled(ptx: str) -> str:
     """What ptxas says of registers and memory; once for launches whose code is the same."""
-    ptxas = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas"
+    target = re.search(r"\.target (\w+)", ptx)[1]
+    blackwell = int(re.search(r"\d+", target)[0]) >= 100
+    programs = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+    ptxas = programs / ("ptxas-blackwell" if blackwell else "ptxas")
     with tempfile.NamedTemporaryFile("w", suffix=".ptx", encoding="utf-8") as file:
         file.write(ptx)
         file.flush()
-        target = re.search(r"\.target (\w+)", ptx)[1]
         command = [str(ptxas), "-v", f"-arch={target}", file.name, "-o", "/dev/null"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stderr
 
 
-def compiled(launch: Launch, dtype: torch.dtype, capability: int) -> Compiled:
-    """`launch` compiled for `capability` (90 for compute capability 9.0)."""
-    made = triton.compile(
+def compile_launch(launch: Launch, dtype: torch.dtype, capability: int):
+    """`launch` as Triton compiles it for `capability` (90 for compute capability 9.0)."""
+    return triton.compile(
         source_of(launch, dtype), target=GPUTarget("cuda", capability, 32), options=launch.options
     )
+
+
+def compiled(launch: Launch, dtype: torch.dtype, capability: int) -> Compiled:
+    """What the compiler says of `launch` for `capability`."""
+    made = compile_launch(launch, dtype, capability)
     ptx = made.asm["ptx"]
     said = assembled(ptx)
     loads = re.findall(r"ld\.global[^;\n]*", ptx)
@@ -158,7 +165,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--capability", type=int, default=90)
+    parser.add_argument("--capability", default="90", help="80,90,100 for a table of each")
     parser.add_argument("--norm", choices=RECIPES, default="swb")
     parser.add_argument("--batch", default="1,32")
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
@@ -166,6 +173,14 @@ def main() -> None:
     parser.add_argument("--group", type=int, default=16)
     parser.add_argument("--shapes", default=SHAPES)
     given = parser.parse_args()
+    for capability in map(int, given.capability.split(",")):
+        print(f"capability {capability / 10}, triton {triton.__version__}\n")
+        table(given, capability)
+        print()
+
+
+def table(given: argparse.Namespace, capability: int) -> None:
+    """The table of one capability."""
     dtype = getattr(torch, given.dtype)
     print(
         "| layer | kernel | programs | warps | registers | spilled | shared | loads of 16 B "
@@ -182,7 +197,7 @@ def main() -> None:
                 given.channels_last,
             )
             for launch in (*made.forward, *made.backward[True]):
-                c = compiled(launch, dtype, given.capability)
+                c = compiled(launch, dtype, capability)
                 cells = [
                     f"{batch}x{shape}",
                     launch.kernel.__name__.removesuffix("_kernel"),

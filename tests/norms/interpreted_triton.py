@@ -16,10 +16,22 @@ from swbench.norms import kernels as kernel_sets
 from swbench.norms.context import Call, Running
 from swbench.solvers.triton_kernels.polar import table_on
 
+IN_EVAL = [("bw", 1), ("swa", 3), ("swb", 3)]
+"""Layers and images whose evaluation is tested each time; all others in the long run alone."""
 
-@pytest.mark.parametrize("train", [True, False])
-@pytest.mark.parametrize("images", [1, 3])
-@pytest.mark.parametrize("name", WHITENING)
+
+@pytest.mark.parametrize(
+    ("name", "images", "train"),
+    [
+        pytest.param(
+            *(name, images, train),
+            marks=() if train or (name, images) in IN_EVAL else pytest.mark.slow,
+        )
+        for name in WHITENING
+        for images in (1, 3)
+        for train in (True, False)
+    ],
+)
 def test_equals_the_naive_version(name, images, train):
     layout = LAST if (images == 1) == train else torch.contiguous_format
     compare(make(name, 16, 8, train), *inputs((images, 16, 5, 9), layout=layout), 2e-4)
@@ -29,9 +41,9 @@ def test_equals_the_naive_version(name, images, train):
     ("name", "group", "shape"),
     [
         ("swb", 4, (2, 24, 3, 7)),  # the last tile is not full
-        ("swb", 5, (2, 20, 6, 5)),
+        pytest.param("swb", 5, (2, 20, 6, 5), marks=pytest.mark.slow),
         ("swa", 16, (3, 16, 7, 7)),  # C = G, as in the last stage
-        ("bw", 16, (2, 48, 6, 7)),
+        pytest.param("bw", 16, (2, 48, 6, 7), marks=pytest.mark.slow),
         ("swb", 32, (1, 32, 9, 11)),
         ("bw", 16, (3, 32, 1, 1)),
         ("swb", 8, (2, 16, 1, 1)),
@@ -56,8 +68,15 @@ def test_the_largest_group():
         torch.testing.assert_close(one.cpu().double() / scale, right / scale, rtol=2e-4, atol=2e-4)
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, LAST])
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    ("dtype", "layout"),
+    [
+        (torch.bfloat16, LAST),
+        (torch.float16, torch.contiguous_format),
+        pytest.param(torch.bfloat16, torch.contiguous_format, marks=pytest.mark.slow),
+        pytest.param(torch.float16, LAST, marks=pytest.mark.slow),
+    ],
+)
 def test_low_precision(dtype, layout):
     compare(make("swb", 16, 8, True), *inputs((2, 16, 6, 7), dtype, layout), DTYPES[dtype])
 
@@ -66,7 +85,7 @@ def test_many_parts_and_pixels_beyond_the_last_block():
     compare(make("swb", 16, 16, True), *inputs((1, 16, 30, 31)), 2e-4)
 
 
-@pytest.mark.parametrize("name", ["bw", "swa", "swb"])
+@pytest.mark.parametrize("name", ["bw", pytest.param("swa", marks=pytest.mark.slow), "swb"])
 def test_a_mean_of_many_deviations(name):
     compare(make(name, 16, 8, True), *inputs((2, 16, 8, 9), offset=30.0), 2e-4)
 
@@ -139,8 +158,17 @@ def test_training_between_the_two_ways_of_an_eval_call_changes_nothing():
     assert torch.equal(torch.autograd.grad(y, x, dy)[0], want)
 
 
-@pytest.mark.parametrize(("images", "train"), [(1, True), (2, True), (2, False)])
-@pytest.mark.parametrize("name", ["iw", "bw", "swa", "swb-tied"])
+WITHOUT_AUTOGRAD = [("iw", 1, True), ("bw", 2, True), ("swa", 2, False), ("swb-tied", 2, True)]
+
+
+@pytest.mark.parametrize(
+    ("name", "images", "train"),
+    [
+        pytest.param(*case, marks=() if case in WITHOUT_AUTOGRAD else pytest.mark.slow)
+        for name in ("iw", "bw", "swa", "swb-tied")
+        for case in ((name, 1, True), (name, 2, True), (name, 2, False))
+    ],
+)
 def test_forward_and_backward_without_autograd_are_the_layer(name, images, train):
     """As compiled graphs call them: backward without running statistics at hand, with a
     workspace that is larger than it must be.

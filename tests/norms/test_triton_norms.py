@@ -28,6 +28,9 @@ FEW = (
     ("triton and not dtype1 and not dtype3 and not shape0 and not shape3 and not shape5"),
 )
 LAYERS = ("interpreted_triton.py",)
+ALL_LAYERS = (*LAYERS, "-o", "addopts=")
+HARDWARE_LIKE = (*LAYERS, "-p", "hardware_like")
+A_FEW = "groups_and_shapes and (swa or swb-8)"
 
 
 COLD_S = 540
@@ -50,6 +53,7 @@ def run(arguments, limit_s=220, **environment):
         "no:cacheprovider",
         "-W",
         "default",
+        "-v",  # so that the header says what was done
         "-o",
         f"timeout={limit_s}",
         str(HERE / file),
@@ -75,16 +79,35 @@ def test_in_the_interpreter(arguments):
 
 
 @needs_triton
+def test_in_any_order_on_memory_full_of_nan_with_the_products_of_tensor_cores():
+    said = run((*HARDWARE_LIKE, "-k", A_FEW), TRITON_INTERPRET="1")
+    assert "hardware-like: shuffle, tf32, poison" in said
+    assert "passed" in said
+
+
+@needs_triton
 @pytest.mark.slow
-def test_the_whole_contract_in_the_interpreter():
-    assert "passed" in run(CONTRACT, TRITON_INTERPRET="1")
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("arguments", [CONTRACT, ALL_LAYERS], ids=["contract", "layers"])
+def test_all_in_the_interpreter(arguments):
+    assert "passed" in run(arguments, 1780, TRITON_INTERPRET="1")
+
+
+@needs_triton
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("seed", ["1", "2", "3"])
+def test_all_in_any_order_on_memory_full_of_nan(seed):
+    said = run(HARDWARE_LIKE, 1780, TRITON_INTERPRET="1", HARDWARE_SEED=seed)
+    assert "hardware-like: shuffle, tf32, poison" in said
+    assert "passed" in said
 
 
 @needs_triton
 @pytest.mark.gpu
 @pytest.mark.timeout(COLD_S + 20)
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("arguments", [CONTRACT, LAYERS], ids=["contract", "layers"])
+@pytest.mark.parametrize("arguments", [CONTRACT, ALL_LAYERS], ids=["contract", "layers"])
 def test_compiled(arguments):
     assert "passed" in run(arguments, COLD_S, SWBENCH_TEST_DEVICE="cuda:0")
 

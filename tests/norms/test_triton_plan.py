@@ -104,6 +104,63 @@ def test_image_sizes_share_their_compiled_kernels(monkeypatch, images, last):
     assert compiled_for(7) != sizes[0]
 
 
+@pytest.fixture
+def launches(monkeypatch):
+    """`launches(images, side)` -> name and launch of an SW^b layer of 64 channels on an H100, those
+    of the forward pass first.
+    """
+    pytest.importorskip("triton")
+    from swbench.norms.kernels.triton_kernels import fused_plan, layer_config
+
+    monkeypatch.setattr(layer_config, "multiprocessors", lambda device: 132)
+    recipe = Recipe(("bw", "iw", "bn", "in", "ln"), 16, 1e-5)
+
+    def launches(images, side, dtype=torch.float32):
+        key = layer_config.Key(
+            recipe,
+            PolarTriton(),
+            (images, 64, side, side),
+            False,
+            True,
+            0.99,
+            torch.device("cuda", 0),
+            (dtype, *[torch.float32] * 6),
+        )
+        made = fused_plan.Whole(key)
+        both = (*made.forward, *made.backward[True])
+        return [(one.kernel.__name__.removesuffix("_kernel"), one) for one in both]
+
+    return launches
+
+
+def test_a_batch_of_32_is_added_up_in_one_turn(launches):
+    """Each turn waits for the one before: with 8 images a turn, merging took four."""
+    found = dict(launches(32, 112))
+    assert found["merge"].constants["IMAGES"] == 32
+    assert found["merge"].constants["IMAGES"] * found["merge"].constants["FETCH"] <= 64
+    assert found["gather"].constants["CHUNK"] >= 32
+    assert found["gather"].constants["VECTORS"] >= 32
+    assert found["gather"].constants["LEFT"] >= 32 * 4
+
+
+def test_a_matrix_of_16_is_solved_by_two_warps(launches):
+    found = dict(launches(1, 112))
+    assert found["solve"].warps == found["small"].warps == 2
+
+
+def test_the_programs_of_a_sum_are_on_the_chip_at_once_whatever_the_width(launches):
+    """713×713 images are 357 and 179 pixels wide after two strides: odd, read one by one, for which
+    the compiler takes registers of which three programs fit a multiprocessor.
+    """
+    for side in (357, 179, 112):
+        for name, one in launches(16, side):
+            if name == "sums":
+                assert (one.registers == 128) == bool(side % 2)
+                fitting = 65536 // (128 * 32 * one.warps)
+                assert one.programs <= 132 * fitting
+    assert launches(16, 357, torch.bfloat16)[0][1].registers is None
+
+
 def test_more_than_a_tile_is_refused():
     with pytest.raises(ValueError, match="G up to 64, not 65"):
         plan_of(1, 65, 9, 65, False, 132, SUM)

@@ -69,7 +69,7 @@ def tile_of(group: int) -> tuple[int, int]:
 
 
 def warps_of(tile: int) -> int:
-    """Warps a program: one for a tile of 16, four above. With two for 32 the compiler spills; for
+    """Warps a program: two for a tile of 16, four above. With two for 32 the compiler spills; for
     64 it does with any number, least with four.
     """
-    return {16: 1, 32: 4, 64: 4}[tile]
+    return {16: 2, 32: 4, 64: 4}[tile]

@@ -15,6 +15,7 @@ from swbench.norms.kernels.triton_kernels.plan import (
     ALL,
     FETCHED,
     FETCHED_BESIDE,
+    SUM_REGISTERS,
     Plan,
     arguments,
     fetched,
@@ -29,6 +30,12 @@ from swbench.solvers.minimax import Step
 from swbench.solvers.polar_triton import PolarTriton, product_precision
 from swbench.solvers.triton_kernels import warps_of
 from swbench.solvers.triton_kernels.polar import table_on
+
+MOST_IMAGES, MOST_VECTORS, MOST_LEFT = 32, 64, 256
+"""Images that `merge` and `total` look at at once, vectors that they and `gather` fetch, and rows
+of numbers that `gather` fetches: the most at which four warps have registers for them
+(docs/gpu-kernels.md).
+"""
 
 
 def steps_of(solver: PolarTriton, group: int) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
@@ -116,6 +123,8 @@ class Whole:
             plan.blocks,
         )
         names = {"left": "dy" if pair else None, "shift": None}
+        narrow = not plan.last and plan.pixel_unit < 4 and self.key.dtypes[0] is torch.float32
+        bounded = narrow and plan.tile == 16 and plan.pack == 1
         return self._launch(
             sums_kernel,
             plan.sum_programs,
@@ -123,21 +132,21 @@ class Whole:
             {"PAIR": pair, **arguments(plan)},
             plan.warps,
             names,
-            plan.registers,
+            SUM_REGISTERS if bounded else plan.registers,
         )
 
     def _over_batch(self, kernel, *more: float) -> Launch:
         """A kernel that adds over a batch, some rows of a matrix a program."""
         plan = self.form.sums
         side = power(plan.group)
-        slab = min(4, side)
+        slab, images = min(4, side), min(MOST_IMAGES, power(plan.images))
         constants = {
             "G": plan.group,
             "LAST": plan.last,
             "SLAB": slab,
             "SIDE": side,
-            "IMAGES": min(8, power(plan.images)),
-            "FETCH": 1 if plan.parts == 1 else 8,
+            "IMAGES": images,
+            "FETCH": 1 if plan.parts == 1 else min(8, MOST_VECTORS // images),
             "CHUNK": fetched(slab * side, 4),
         }
         sizes = (self.form.centre, plan.images, plan.channels, plan.pixels, plan.parts, *more)
@@ -256,7 +265,13 @@ class Whole:
     def _gather(self) -> Launch:
         form, plan = self.form, self.form.sums
         chunk = min(power(plan.images), fetched(plan.tile * plan.tile, 4))
-        constants = {"BATCH": form.batch, "KINDS": form.kinds, **self._tile(chunk)}
+        constants = {
+            "BATCH": form.batch,
+            "KINDS": form.kinds,
+            **self._tile(chunk),
+            "VECTORS": min(MOST_VECTORS, power(plan.images)),
+            "LEFT": min(MOST_LEFT, power(plan.images * plan.tiles)),
+        }
         names = {"grad_b": "batch_b", "grad_c": "batch_c"}
         return self._launch(
             gather_kernel,

@@ -150,22 +150,38 @@ def added(
 ):
     """The sums of one image for a tile from its parts, in order: (TILE, TILE) and (TILE,).
 
-    CHUNK parts are fetched at once, for each fetch waits as long.
+    CHUNK parts are fetched at once, for each fetch waits as long. A tile that is one matrix lies in
+    one piece and is read as that: each thread then adds its own entries over the parts, where of
+    three dimensions the compiler would lay the parts across threads.
     """
+    WHOLE: tl.constexpr = G == TILE
+    entries_of_tile = tl.arange(0, TILE * TILE)
+    begin = tl.min(channel, 0) * G
+    flat = tl.zeros((TILE * TILE,), tl.float32)
     sums = tl.zeros((TILE, TILE), tl.float32)
     total = tl.zeros((TILE,), tl.float32)
     for turn in range(tl.cdiv(parts, CHUNK)):
         part = turn * CHUNK + tl.arange(0, CHUNK)
         line = (image * parts + part) * channels
         known = part < parts
-        sums += tl.sum(
-            tl.load(
-                second + line[:, None, None] * G + at[None, :, :],
-                mask=known[:, None, None] & here[None, :, :],
-                other=0.0,
-            ),
-            0,
-        )
+        if WHOLE:
+            flat += tl.sum(
+                tl.load(
+                    second + begin + line[:, None] * G + entries_of_tile[None, :],
+                    mask=known[:, None],
+                    other=0.0,
+                ),
+                0,
+            )
+        else:
+            sums += tl.sum(
+                tl.load(
+                    second + line[:, None, None] * G + at[None, :, :],
+                    mask=known[:, None, None] & here[None, :, :],
+                    other=0.0,
+                ),
+                0,
+            )
         total += tl.sum(
             tl.load(
                 first + line[:, None] + channel[None, :],
@@ -174,4 +190,6 @@ def added(
             ),
             0,
         )
+    if WHOLE:
+        sums = tl.reshape(flat, (TILE, TILE))
     return sums, total

@@ -175,4 +175,5 @@ def map_kernel(
                 tl.cdiv(channels, ROWS),
                 ALONE,
                 KINDS,
+                TILES,
             )

@@ -63,14 +63,15 @@ def finish(
     count,
     ALONE: tl.constexpr,
     KINDS: tl.constexpr,
+    ROWS: tl.constexpr,
 ):
     """The gradients of both sets of logits from the FIELDS numbers that each of `count` programs
-    left, 32 at a time. ALONE: the batch is the one image.
+    left, ROWS at a time. ALONE: the batch is the one image.
     """
     field = tl.arange(0, FIELDS)
     total = tl.zeros((FIELDS,), tl.float32)
-    for turn in range(tl.cdiv(count, 32)):
-        item = turn * 32 + tl.arange(0, 32)
+    for turn in range(tl.cdiv(count, ROWS)):
+        item = turn * ROWS + tl.arange(0, ROWS)
         total += tl.sum(
             tl.load(
                 scalars + item[:, None] * FIELDS + field[None, :],

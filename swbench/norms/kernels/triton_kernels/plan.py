@@ -41,6 +41,12 @@ itself the compiler takes 72 and spills one.
 Not where groups share the tile: there it takes up to 210, and would spill with fewer.
 """
 
+SUM_REGISTERS = 128
+"""Registers that a thread of a sum of float32 in tiles of 16 may have where pixels are read one or
+two at a time: left to itself the compiler takes up to 168, of which three programs fit a
+multiprocessor and not `RESIDENT`. In bfloat16 it would spill for it on capability 8.0.
+"""
+
 PRECISION = "tf32x3"
 """How the passes multiply: in three passes of TF32 on tensor cores."""
 INTERPRETED_MULTIPROCESSORS = 4

@@ -182,9 +182,12 @@ def gather_kernel(
     TILE: tl.constexpr,
     PACK: tl.constexpr,
     CHUNK: tl.constexpr,
+    VECTORS: tl.constexpr,
+    LEFT: tl.constexpr,
 ):
     """What is added over images: B about the batch's mean (C, G) and c (C) through its statistics
-    (MERGED), the gradients of γ and β (C) and of the logits.
+    (MERGED), the gradients of γ and β (C) and of the logits. CHUNK matrices, VECTORS vectors and
+    what LEFT programs left are fetched at once.
     """
     tile = tl.program_id(0)
     tiles = tl.cdiv(channels, PACK * G)
@@ -202,13 +205,13 @@ def gather_kernel(
     if gammas is not None:
         tl.store(
             grad_gamma + channel,
-            over_images(gammas, images, channels, channel, exists, TILE),
+            over_images(gammas, images, channels, channel, exists, TILE, VECTORS),
             mask=exists,
         )
     if betas is not None:
         tl.store(
             grad_beta + channel,
-            over_images(betas, images, channels, channel, exists, TILE),
+            over_images(betas, images, channels, channel, exists, TILE, VECTORS),
             mask=exists,
         )
     if KINDS > 0:  # noqa: SIM102  known to the compiler, unlike the other
@@ -221,15 +224,18 @@ def gather_kernel(
                 images * tiles,
                 BATCH == ALONE,
                 KINDS,
+                LEFT,
             )
 
 
 @triton.jit
-def over_images(values, images, channels, channel, exists, TILE: tl.constexpr):
-    """The sum (TILE,) of `values` (N, C) over the images, in order, 16 at a time."""
+def over_images(
+    values, images, channels, channel, exists, TILE: tl.constexpr, VECTORS: tl.constexpr
+):
+    """The sum (TILE,) of `values` (N, C) over the images, in order, VECTORS at a time."""
     total = tl.zeros((TILE,), tl.float32)
-    for turn in range(tl.cdiv(images, 16)):
-        image = turn * 16 + tl.arange(0, 16)
+    for turn in range(tl.cdiv(images, VECTORS)):
+        image = turn * VECTORS + tl.arange(0, VECTORS)
         at = image.to(tl.int64)[:, None] * channels + channel[None, :]
         total += tl.sum(
             tl.load(values + at, mask=(image < images)[:, None] & exists[None, :], other=0.0), 0
