@@ -118,8 +118,6 @@ class Whiten2d(nn.Module):
         if abstract(x):
             x = x.clone()
         parameters, running = self._tensors()
-        if running is not None:
-            self._check_shapes(running)
         matrices = self.num_features // recipe.group * (x.shape[0] if recipe.uses_image else 1)
         settings = (self.solver, self.kernels, recipe.group, matrices)
         solver, backend, choice = (
@@ -155,16 +153,6 @@ class Whiten2d(nn.Module):
     def _logits(self) -> tuple[Tensor | None, Tensor | None]:
         """What the softmax makes weights of, for means and covariances."""
         return None, None
-
-    def _check_shapes(self, running: Running) -> None:
-        group = self.num_pergroup
-        groups = self.num_features // group
-        for name, tensor, shape in (
-            ("running_mean", running.mean, (groups, group, 1)),
-            ("running_cov", running.cov, (groups, group, group)),
-        ):
-            if tensor.shape != shape:
-                raise ValueError(f"{name} must have the shape {shape}, not {tuple(tensor.shape)}")
 
     def described(self) -> Description:
         """The layer as it is now, without its tensors."""

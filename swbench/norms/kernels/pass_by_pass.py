@@ -103,7 +103,10 @@ def whiten(
     """y, and what the backward pass needs beside x: the shift, the statistics, the `parameters` in
     their dtype, and what the solve left.
     """
-    dtype, running = statistics_dtype(x), call.running[:2] if call.running else ()
+    dtype, running = statistics_dtype(x), ()
+    if call.running is not None:
+        call.running.check(x.shape[1], call.recipe.group)
+        running = call.running[:2]
     on_one_device(x, (*parameters, *running))
     values = Parameters(*concrete_in(parameters, dtype))
     with full_precision(x):
@@ -191,6 +194,8 @@ class Absent(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, gamma, beta, mean_logits, cov_logits, call: Call) -> Tensor:
         groups, group = x.shape[1] // call.recipe.group, call.recipe.group
+        if call.running is not None:
+            call.running.check(x.shape[1], group)
         ctx.call, ctx.shapes = call, ((groups, group), (groups, group, group))
         ctx.save_for_backward(x, gamma, beta, mean_logits, cov_logits)
         if call.ranks is not None:

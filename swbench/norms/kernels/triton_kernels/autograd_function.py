@@ -18,6 +18,8 @@ def key_of(call: Call, x: Tensor, given: Given) -> Key:
     """
     running = call.running
     sized(given, x.shape[1], len(call.recipe.statistics))
+    if running is not None:
+        running.check(x.shape[1], call.recipe.group)
     tensors = (x, *given, *((None, None) if running is None else (running.mean, running.cov)))
     on_one_device(x, tensors)
     dtypes = tuple(None if t is None else t.dtype for t in tensors)
