@@ -152,9 +152,7 @@ def _exchange() -> int | None:
     capsule = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
     if capsule is None:
         return None
-    pointer = ctypes.PYFUNCTYPE(_P, _O, ctypes.c_char_p)(
-        ("PyCapsule_GetPointer", ctypes.pythonapi)
-    )
+    pointer = ctypes.PYFUNCTYPE(_P, _O, ctypes.c_char_p)(("PyCapsule_GetPointer", ctypes.pythonapi))
     return pointer(capsule, b"dlpack_exchange_api")
 
 

@@ -45,16 +45,6 @@ class Running(NamedTuple):
     """(g, G, G)."""
     momentum: float
 
-    def check(self, channels: int, group: int) -> None:
-        """Raises ValueError unless the shapes are those of `channels` in groups of `group`."""
-        groups = channels // group
-        for name, tensor, shape in (
-            ("running_mean", self.mean, (groups, group, 1)),
-            ("running_cov", self.cov, (groups, group, group)),
-        ):
-            if tensor.shape != shape:
-                raise ValueError(f"{name} must have the shape {shape}, not {tuple(tensor.shape)}")
-
 
 class Call(NamedTuple):
     """What one call of a layer needs besides tensors to differentiate.

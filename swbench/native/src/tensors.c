@@ -31,14 +31,22 @@ EXPORT int sw_read_tensors(const struct dl_exchange *table, object *tensor, obje
     return exchange != 0;
 }
 
-/* Whether `o` is a tensor of float32 on the CPU whose memory holds its values: not the opposite,
- * and not nothing, as that of a zero tensor of forward-mode differentiation. */
-static int readable(object *o, struct dl_tensor *t) {
-    object *type = o ? PyObject_Type(o) : 0, *negative = 0;
-    if (type && (type == tensor_type || type == parameter_type) && !exchange->view(o, t))
-        negative = PyObject_CallFunctionObjArgs(is_neg, o, (void *)0);
-    const int holds = negative && PyObject_IsTrue(negative) == 0;
+enum { GIVEN, MADE = 1, AT_LEAST = 2 }; /* what is expected of a tensor */
+
+static int positive(object *o) {
+    object *negative = PyObject_CallFunctionObjArgs(is_neg, o, (void *)0);
+    const int is = negative && PyObject_IsTrue(negative) == 0;
     if (negative) Py_DecRef(negative);
+    return is;
+}
+
+/* Whether `o` is a tensor of float32 on the CPU whose memory holds its values: not the opposite,
+ * unless it was MADE for this call, and not nothing, as that of a zero tensor of forward-mode
+ * differentiation. */
+static int readable(object *o, struct dl_tensor *t, int expected) {
+    object *type = o ? PyObject_Type(o) : 0;
+    const int holds = type && (type == tensor_type || type == parameter_type) &&
+                      !exchange->view(o, t) && (expected & MADE || positive(o));
     if (type) Py_DecRef(type);
     if (!holds) PyErr_Clear();
     return holds && t->data && t->device.type == DL_CPU && t->dtype.code == DL_FLOAT &&
@@ -77,10 +85,10 @@ static float *not_plain(struct reader *r) {
 }
 
 /* Images of the layer's shape and layout, and alike; null for None. */
-static float *images(struct reader *r, object *o) {
+static float *images(struct reader *r, object *o, int expected) {
     struct dl_tensor t;
     if (o == none || !r->plain) return 0;
-    if (!readable(o, &t) || t.dims != 4 || t.shape[0] != r->k->images ||
+    if (!readable(o, &t, expected) || t.dims != 4 || t.shape[0] != r->k->images ||
         t.shape[1] != r->k->channels || t.shape[2] * t.shape[3] != r->k->pixels ||
         (r->height && t.shape[2] != r->height) ||
         dense(&t, r->k->channels_last ? channels_last : in_order) < 0)
@@ -89,13 +97,13 @@ static float *images(struct reader *r, object *o) {
     return memory(&t);
 }
 
-/* `count` floats, or at `least` so many, of any shape; null for None. */
-static float *row(struct reader *r, object *o, int64_t count, int least) {
+/* `count` floats, or AT_LEAST so many, of any shape; null for None. */
+static float *row(struct reader *r, object *o, int64_t count, int expected) {
     struct dl_tensor t;
     if (o == none || !r->plain) return 0;
-    if (!readable(o, &t) || t.dims > DIMS) return not_plain(r);
+    if (!readable(o, &t, expected) || t.dims > DIMS) return not_plain(r);
     const int64_t size = dense(&t, in_order);
-    return size == count || (least && size > count) ? memory(&t) : not_plain(r);
+    return size == count || (expected & AT_LEAST && size > count) ? memory(&t) : not_plain(r);
 }
 
 /* Running statistics (g, G, `columns`). */
@@ -103,7 +111,7 @@ static float *matrices(struct reader *r, object *o, int64_t columns) {
     const int64_t group = r->k->group;
     struct dl_tensor t;
     if (!r->plain) return 0;
-    if (!readable(o, &t) || t.dims != 3 || t.shape[0] * group != r->k->channels ||
+    if (!readable(o, &t, GIVEN) || t.dims != 3 || t.shape[0] * group != r->k->channels ||
         t.shape[1] != group || t.shape[2] != columns || dense(&t, in_order) < 0)
         return not_plain(r);
     return memory(&t);
@@ -116,9 +124,9 @@ EXPORT int sw_forward_tensors(const struct whole *k, object *x, object *y, objec
     struct reader r = {k, exchange != 0, 0};
     const int64_t sizes[] = {k->channels, k->channels, k->kinds, k->kinds};
     float *p[4], *mean = 0, *cov = 0;
-    const float *in = images(&r, x);
-    float *out = images(&r, y), *room = row(&r, workspace, sw_workspace(k), 1);
-    for (int i = 0; i < 4; i++) p[i] = row(&r, PyTuple_GetItem(parameters, i), sizes[i], 0);
+    const float *in = images(&r, x, GIVEN);
+    float *out = images(&r, y, MADE), *room = row(&r, workspace, sw_workspace(k), MADE | AT_LEAST);
+    for (int i = 0; i < 4; i++) p[i] = row(&r, PyTuple_GetItem(parameters, i), sizes[i], GIVEN);
     if (running != none) {
         mean = matrices(&r, PyTuple_GetItem(running, 0), 1);
         cov = matrices(&r, PyTuple_GetItem(running, 1), k->group);
@@ -136,10 +144,10 @@ EXPORT int sw_backward_tensors(const struct whole *k, object *dy, object *x, obj
     struct reader r = {k, exchange != 0, 0};
     const int64_t sizes[] = {k->channels, k->channels, k->kinds, k->kinds};
     float *p[4];
-    const float *of_y = images(&r, dy), *in = images(&r, x);
-    float *room = row(&r, workspace, sw_workspace(k), 1);
-    float *of_x = images(&r, PyTuple_GetItem(gradients, 0));
-    for (int i = 0; i < 4; i++) p[i] = row(&r, PyTuple_GetItem(gradients, i + 1), sizes[i], 0);
+    const float *of_y = images(&r, dy, GIVEN), *in = images(&r, x, GIVEN);
+    float *room = row(&r, workspace, sw_workspace(k), AT_LEAST);
+    float *of_x = images(&r, PyTuple_GetItem(gradients, 0), MADE);
+    for (int i = 0; i < 4; i++) p[i] = row(&r, PyTuple_GetItem(gradients, i + 1), sizes[i], MADE);
     if (!r.plain || !of_y || !in || !room) return NOT_PLAIN;
     void *thread = PyEval_SaveThread();
     const int failed = sw_backward(k, of_y, in, room, of_x, p[0], p[1], p[2], p[3], threads);

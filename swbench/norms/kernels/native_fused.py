@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from swbench.native import library
 from swbench.norms.context import Call, Given, Running
 from swbench.norms.recipe import Recipe
-from swbench.norms.tensors import abstract, concrete, on_one_device, sized
+from swbench.norms.tensors import abstract, check_running, concrete, on_one_device, sized
 
 _NO_MEMORY = "no memory for the sums of a native whitening layer"
 
@@ -99,7 +99,7 @@ class FusedLayer:
         """`sw_forward` with parameters made what C reads."""
         moved = (None, None)
         if running is not None:
-            running.check(self._sizes[0], self._group)
+            check_running(*running[:2], self._sizes[0], self._group)
             if not plain(running):
                 raise NotPlain
             moved = running[:2]
@@ -128,9 +128,7 @@ class FusedLayer:
             torch.empty_like(mean) if wanted[3] else None,
             torch.empty_like(cov) if wanted[4] else None,
         )
-        failed = self._backward(
-            self.address, dy, x, workspace, gradients, torch.get_num_threads()
-        )
+        failed = self._backward(self.address, dy, x, workspace, gradients, torch.get_num_threads())
         if failed == library.NOT_PLAIN:
             return self._backward_converted(dy, x, workspace, gradients)
         if failed:
