@@ -24,7 +24,7 @@ REMEDY = (
     "`python setup.py build_ext --inplace`"
 )
 
-_P, _L, _I = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
+_P, _L, _I, _O = ctypes.c_void_p, ctypes.c_long, ctypes.c_int, ctypes.py_object
 _SHAPE = (_L, _L, _L, _I, _I, _I)  # images, channels, pixels, group, channels_last, threads
 
 
@@ -100,6 +100,13 @@ _SIGNATURES = {
     "sw_inverse_sqrt": (None, (_P, _P, _P, _L, _I, _I)),
     "sw_inverse_sqrt_gradient": (None, (_P, _P, _P, _P, _L, _I, _I)),
 }
+_OF_TENSORS = {  # which take Python's objects, and let go of its lock themselves
+    "sw_read_tensors": (_P, *4 * (_O,)),
+    "sw_forward_tensors": (_P, *5 * (_O,), _I),
+    "sw_backward_tensors": (_P, *4 * (_O,), _I),
+}
+NOT_PLAIN = 2
+"""What functions of tensors return that have done nothing: C cannot read one as it is."""
 MAX_GROUP = 64
 """The largest G of any kernel."""
 
@@ -136,14 +143,32 @@ def _openmp(mapped: Iterable[str], torch_folder: Path) -> list[str]:
     return sorted(found, key=lambda path: (torch_folder not in Path(path).parents, path))
 
 
+def _exchange() -> int | None:
+    """The address of the functions by which C reads torch's tensors (DLPack's exchange table);
+    None before torch 2.10.
+    """
+    import torch
+
+    capsule = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
+    if capsule is None:
+        return None
+    pointer = ctypes.PYFUNCTYPE(_P, _O, ctypes.c_char_p)(("PyCapsule_GetPointer", ctypes.pythonapi))
+    return pointer(capsule, b"dlpack_exchange_api")
+
+
 @cache
 def load() -> ctypes.CDLL | str:
-    """The library, its functions typed, joined to torch's threads, or why there is none, with a
-    remedy.
+    """The library, its functions typed, joined to torch's threads and tensors, or why there is
+    none, with a remedy.
     """
     library = _open()
     if not isinstance(library, str):
+        import torch
+
         library.sw_team_runtime(_runtime())
+        library.sw_read_tensors(
+            _exchange(), torch.Tensor, torch.nn.Parameter, torch.Tensor.is_neg, None
+        )
     return library
 
 
@@ -160,6 +185,11 @@ def _open() -> ctypes.CDLL | str:
         for name, (result, arguments) in _SIGNATURES.items():
             function = getattr(library, name)
             function.restype, function.argtypes = result, arguments
+        locked = ctypes.PyDLL(str(path), handle=library._handle)
+        for name, arguments in _OF_TENSORS.items():
+            function = getattr(locked, name)
+            function.restype, function.argtypes = _I, arguments
+            setattr(library, name, function)
     except (OSError, AttributeError) as problem:
         return f"the native kernels do not load ({problem}): {REMEDY}"
     expected = sources.digest()

@@ -118,12 +118,11 @@ class Whiten2d(nn.Module):
         if abstract(x):
             x = x.clone()
         parameters, running = self._tensors()
-        if running is not None:
-            self._check_shapes(running)
         matrices = self.num_features // recipe.group * (x.shape[0] if recipe.uses_image else 1)
-        settings = (self.solver, self.kernels, recipe.group, matrices)
         solver, backend, choice = (
-            _runs_on(*settings, x.dtype, x.device) if type(x) is Tensor else _found(*settings, x)
+            _runs_on(self.solver, self.kernels, recipe.group, matrices, x.dtype, x.device)
+            if type(x) is Tensor
+            else _found(self.solver, self.kernels, recipe.group, matrices, x)
         )
         if self.choice != choice:  # an assignment to a module costs more than to compare
             self.choice = choice
@@ -137,34 +136,24 @@ class Whiten2d(nn.Module):
 
     def _tensors(self) -> tuple[Given, Running | None]:
         """The parameters, and the running statistics with their momentum where there are any."""
-        own = self._own
-        parameters = (own("weight"), own("bias"), *self._logits())
+        # As attributes, six tensors cost a tenth of a small layer's dispatch
+        # (benchmarks/dispatch_cpu.py); a parametrised one is an attribute only.
+        own, kept = self._parameters, self._buffers
+        try:
+            weight, bias = own["weight"], own["bias"]
+        except KeyError:
+            weight, bias = self.weight, self.bias
+        parameters = (weight, bias, *self._logits())
         if not self.recipe.uses_batch:
             return parameters, None
-        return parameters, Running(own("running_mean"), own("running_cov"), self.momentum)
-
-    def _own(self, name: str) -> Tensor | None:
-        """The parameter or buffer called `name`. As attributes, six of them cost a tenth of a small
-        layer's dispatch (benchmarks/dispatch_cpu.py); a parametrised one is an attribute only.
-        """
-        for tensors in (self._parameters, self._buffers):
-            if name in tensors:
-                return tensors[name]
-        return getattr(self, name)
+        try:
+            return parameters, Running(kept["running_mean"], kept["running_cov"], self.momentum)
+        except KeyError:
+            return parameters, Running(self.running_mean, self.running_cov, self.momentum)
 
     def _logits(self) -> tuple[Tensor | None, Tensor | None]:
         """What the softmax makes weights of, for means and covariances."""
         return None, None
-
-    def _check_shapes(self, running: Running) -> None:
-        group = self.num_pergroup
-        groups = self.num_features // group
-        for name, tensor, shape in (
-            ("running_mean", running.mean, (groups, group, 1)),
-            ("running_cov", running.cov, (groups, group, group)),
-        ):
-            if tensor.shape != shape:
-                raise ValueError(f"{name} must have the shape {shape}, not {tuple(tensor.shape)}")
 
     def described(self) -> Description:
         """The layer as it is now, without its tensors."""
@@ -300,8 +289,13 @@ class SwitchWhiten2d(Whiten2d):
         )
 
     def _logits(self) -> tuple[Tensor, Tensor]:
-        mean = self._own("sw_mean_weight")
-        return mean, mean if self.tie_weight else self._own("sw_var_weight")
+        own = self._parameters
+        try:
+            mean = own["sw_mean_weight"]
+            return mean, mean if self.tie_weight else own["sw_var_weight"]
+        except KeyError:
+            mean = self.sw_mean_weight
+            return mean, mean if self.tie_weight else self.sw_var_weight
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, sw_type={self.sw_type}, tie_weight={self.tie_weight}"

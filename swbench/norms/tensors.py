@@ -78,3 +78,16 @@ def sized(parameters: Iterable[Tensor | None], channels: int, kinds: int) -> Non
     ):
         if p is not None and p.numel() != size:
             raise ValueError(f"{name} must have {size} entries, not the shape {tuple(p.shape)}")
+
+
+def check_running(mean: Tensor, cov: Tensor, channels: int, group: int) -> None:
+    """Raises ValueError unless the running statistics have the shapes of `channels` in groups of
+    `group`.
+    """
+    groups = channels // group
+    for name, tensor, shape in (
+        ("running_mean", mean, (groups, group, 1)),
+        ("running_cov", cov, (groups, group, group)),
+    ):
+        if tensor.shape != shape:
+            raise ValueError(f"{name} must have the shape {shape}, not {tuple(tensor.shape)}")

@@ -6,8 +6,6 @@
 #include "tensor.h"
 #include "whole.h"
 
-#define EXPORT __attribute__((visibility("default")))
-
 #define TEXT(a) #a
 #define QUOTED(a) TEXT(a)
 
@@ -110,7 +108,6 @@ EXPORT int sw_small_gradients(struct layer *l, int threads) {
 
 EXPORT long sw_workspace(const struct whole *k) { return chosen->room(k); }
 
-/* Plain arguments, for a caller to whom filling a structure costs more than the call. */
 EXPORT int sw_forward(const struct whole *k, const float *x, float *y, float *room,
                       float *running_mean, float *running_cov, const float *gamma,
                       const float *beta, const float *mean_logits, const float *cov_logits,

@@ -23,4 +23,19 @@ struct tensors {
     float *grad_gamma, *grad_beta, *grad_mean_logits, *grad_cov_logits;
 };
 
+#define EXPORT __attribute__((visibility("default")))
+
+/* Floats of room that a call needs. */
+EXPORT long sw_workspace(const struct whole *);
+
+/* Plain arguments, for a caller to whom filling a structure costs more than the call. Returns 1
+ * when memory ran out, as the way back does. */
+EXPORT int sw_forward(const struct whole *, const float *x, float *y, float *room,
+                      float *running_mean, float *running_cov, const float *gamma,
+                      const float *beta, const float *mean_logits, const float *cov_logits,
+                      int threads);
+EXPORT int sw_backward(const struct whole *, const float *dy, const float *x, float *room,
+                       float *dx, float *grad_gamma, float *grad_beta, float *grad_mean_logits,
+                       float *grad_cov_logits, int threads);
+
 #endif

@@ -31,8 +31,8 @@ class Backend(ABC):
     def apply(self, call: Call, x: Tensor, parameters: Given) -> Tensor:
         """y, differentiable where gradients are recorded. In training `call.running` moves.
 
-        Raises RuntimeError where not all tensors are on one device, ValueError for a parameter of
-        a wrong size.
+        Raises RuntimeError where not all tensors are on one device, ValueError for a parameter or
+        running statistics of a wrong size.
         """
 
     @abstractmethod

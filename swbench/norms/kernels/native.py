@@ -86,9 +86,12 @@ class NativeBackend(TorchBackend):
         return dx
 
     def apply(self, call: Call, x: Tensor, parameters: Given) -> Tensor:
-        if not _fuses(call.recipe, call.solver) or not native_fused.plain(call.running):
-            return super().apply(call, x, parameters)
-        return native_fused.apply(call, x, parameters)
+        if _fuses(call.recipe, call.solver):
+            try:  # not `suppress`, which is two calls more
+                return native_fused.apply(call, x, parameters)
+            except native_fused.NotPlain:
+                pass
+        return super().apply(call, x, parameters)
 
     def workspace_size(
         self, call: Call, images: int, channels: int, dtype: torch.dtype, device: str

@@ -14,10 +14,16 @@ from torch.autograd.function import once_differentiable
 from swbench.native import library
 from swbench.norms.context import Call, Given, Running
 from swbench.norms.recipe import Recipe
-from swbench.norms.tensors import abstract, concrete, on_one_device, sized
+from swbench.norms.tensors import abstract, check_running, concrete, on_one_device, sized
+
+_NO_MEMORY = "no memory for the sums of a native whitening layer"
 
 KINDS = ("bw", "iw", "bn", "in", "ln")
 """`enum statistic` of `swbench/native/src/algebra.h`, by position."""
+
+
+class NotPlain(Exception):
+    """C cannot read and write the running statistics where they are; nothing was done."""
 
 
 @cache
@@ -35,7 +41,9 @@ class FusedLayer:
         "_backward",
         "_described",
         "_forward",
+        "_group",
         "_like",
+        "_native",
         "_sizes",
         "address",
         "last",
@@ -59,7 +67,8 @@ class FusedLayer:
         k.training, k.eps, k.fresh = training, recipe.eps, 1 - momentum
         self._described, self.address, self.last = k, ctypes.addressof(k), last
         self.size, self._sizes = native.sw_workspace(k), (channels, len(kinds))
-        self._forward, self._backward = native.sw_forward, native.sw_backward
+        self._group, self._native = recipe.group, native
+        self._forward, self._backward = native.sw_forward_tensors, native.sw_backward_tensors
         # Gradients are made like these, which nobody can change, and not like the parameters, which
         # may be given another dtype or device before the backward pass.
         of_channels, of_kinds = (
@@ -71,39 +80,36 @@ class FusedLayer:
         self, x: Tensor, parameters: Given, running: Running | None, workspace: Tensor
     ) -> Tensor:
         """y; `workspace` is filled with what `backward` needs beside x. In training `running`, if
-        there are any, move: they are `plain`. Raises ValueError for a parameter of another size.
+        there are any, move. Raises ValueError for a parameter of another size, and `NotPlain` for
+        running statistics that C cannot read and write where they are.
         """
-        channels, kinds = self._sizes
-        gamma, beta, mean, cov = [
-            p
-            if p is None
-            or (p.dtype is torch.float32 and p.is_cpu and p.is_contiguous() and not abstract(p))
-            else _plain(p)
-            for p in parameters
-        ]
-        if (
-            (gamma is not None and gamma.numel() != channels)
-            or (beta is not None and beta.numel() != channels)
-            or (mean is not None and mean.numel() != kinds)
-            or (cov is not None and cov.numel() != kinds)
-        ):
-            sized((gamma, beta, mean, cov), channels, kinds)
         y = torch.empty_like(x)
-        if self._forward(
-            self.address,
-            x.data_ptr(),
-            y.data_ptr(),
-            workspace.data_ptr(),
-            None if running is None else running.mean.data_ptr(),
-            None if running is None else running.cov.data_ptr(),
-            None if gamma is None else gamma.data_ptr(),
-            None if beta is None else beta.data_ptr(),
-            None if mean is None else mean.data_ptr(),
-            None if cov is None else cov.data_ptr(),
-            torch.get_num_threads(),
-        ):
-            raise MemoryError("no memory for the sums of a native whitening layer")
+        failed = self._forward(
+            self.address, x, y, workspace, parameters, running, torch.get_num_threads()
+        )
+        if failed == library.NOT_PLAIN:
+            failed = self._forward_converted(x, y, workspace, parameters, running)
+        if failed:
+            raise MemoryError(_NO_MEMORY)
         return y
+
+    def _forward_converted(
+        self, x: Tensor, y: Tensor, workspace: Tensor, parameters: Given, running: Running | None
+    ) -> int:
+        """`sw_forward` with parameters made what C reads."""
+        moved = (None, None)
+        if running is not None:
+            check_running(*running[:2], self._sizes[0], self._group)
+            if not plain(running):
+                raise NotPlain
+            moved = running[:2]
+        parameters = [p if p is None else _plain(p) for p in parameters]
+        sized(parameters, *self._sizes)
+        return self._native.sw_forward(
+            self.address,
+            *map(_pointer, (x, y, workspace, *moved, *parameters)),
+            torch.get_num_threads(),
+        )
 
     def backward(
         self, dy: Tensor, x: Tensor, workspace: Tensor, wanted: Sequence[bool]
@@ -114,6 +120,25 @@ class FusedLayer:
         Raises RuntimeError for an x or a workspace that is not what `forward` was given, as hooks
         on saved tensors may return.
         """
+        gamma, beta, mean, cov = self._like
+        gradients = (
+            torch.empty_like(x) if wanted[0] else None,
+            torch.empty_like(gamma) if wanted[1] else None,
+            torch.empty_like(beta) if wanted[2] else None,
+            torch.empty_like(mean) if wanted[3] else None,
+            torch.empty_like(cov) if wanted[4] else None,
+        )
+        failed = self._backward(self.address, dy, x, workspace, gradients, torch.get_num_threads())
+        if failed == library.NOT_PLAIN:
+            return self._backward_converted(dy, x, workspace, gradients)
+        if failed:
+            raise MemoryError(_NO_MEMORY)
+        return gradients
+
+    def _backward_converted(
+        self, dy: Tensor, x: Tensor, workspace: Tensor, gradients: Sequence[Tensor | None]
+    ) -> tuple[Tensor | None, ...]:
+        """`sw_backward` with its tensors made what C reads. That of x is made anew."""
         if (
             x.shape != dy.shape
             or x.dtype is not torch.float32
@@ -130,25 +155,16 @@ class FusedLayer:
         layout = torch.channels_last if self.last else torch.contiguous_format
         x = concrete(x).contiguous(memory_format=layout)
         dy = concrete(dy).contiguous(memory_format=layout)
-        gamma, beta, mean, cov = [
-            torch.empty_like(one) if asked else None
-            for one, asked in zip(self._like, wanted[1:5], strict=True)
-        ]
-        dx = torch.empty_like(x) if wanted[0] else None
-        if self._backward(
+        workspace = concrete(workspace).contiguous()
+        of_x, *of_parameters = gradients
+        gradients = None if of_x is None else torch.empty_like(x), *of_parameters
+        if self._native.sw_backward(
             self.address,
-            dy.data_ptr(),
-            x.data_ptr(),
-            workspace.data_ptr(),
-            None if dx is None else dx.data_ptr(),
-            None if gamma is None else gamma.data_ptr(),
-            None if beta is None else beta.data_ptr(),
-            None if mean is None else mean.data_ptr(),
-            None if cov is None else cov.data_ptr(),
+            *map(_pointer, (dy, x, workspace, *gradients)),
             torch.get_num_threads(),
         ):
-            raise MemoryError("no memory for the sums of a native whitening layer")
-        return dx, gamma, beta, mean, cov
+            raise MemoryError(_NO_MEMORY)
+        return gradients
 
 
 @lru_cache(maxsize=1024)
@@ -171,10 +187,12 @@ def _plain(parameter: Tensor) -> Tensor:
     return concrete(parameter).float().contiguous()
 
 
-def plain(running: Running | None) -> bool:
+def _pointer(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
+
+
+def plain(running: Running) -> bool:
     """Whether C can read and write the running statistics where they are."""
-    if running is None:
-        return True
     mean, cov, _ = running
     return (
         mean.dtype is torch.float32
@@ -189,7 +207,7 @@ def plain(running: Running | None) -> bool:
 
 
 def apply(call: Call, x: Tensor, parameters: Given) -> Tensor:
-    """y, differentiable where gradients are recorded; `call.running` is `plain`."""
+    """y, differentiable where gradients are recorded. Raises `NotPlain`."""
     layer = fused_layer(call, x)
     # A Function without a rule for them refuses tangents of forward-mode differentiation; they
     # would be lost without it.
@@ -246,11 +264,13 @@ much as a small layer.
 
 def forward(call: Call, x: Tensor, parameters: Given, workspace: Tensor) -> Tensor:
     """Y without autograd, for any running statistics."""
-    running = call.running
-    if plain(running):
-        return fused_layer(call, x).forward(x, parameters, running, workspace)
+    layer, running = fused_layer(call, x), call.running
+    try:
+        return layer.forward(x, parameters, running, workspace)
+    except NotPlain:
+        on_one_device(x, running[:2])
     moved = Running(*(concrete(one).float().contiguous() for one in running[:2]), running.momentum)
-    y = fused_layer(call, x).forward(x, parameters, moved, workspace)
+    y = layer.forward(x, parameters, moved, workspace)
     if call.training:
         running.mean.copy_(moved.mean)
         running.cov.copy_(moved.cov)

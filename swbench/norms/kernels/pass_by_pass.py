@@ -15,7 +15,13 @@ from swbench.norms.kernels.backend import Backend
 from swbench.norms.kernels.passes import Passes
 from swbench.norms.precision import full_precision
 from swbench.norms.statistics import Statistics, merge, update_running
-from swbench.norms.tensors import concrete, concrete_in, on_one_device, statistics_dtype
+from swbench.norms.tensors import (
+    check_running,
+    concrete,
+    concrete_in,
+    on_one_device,
+    statistics_dtype,
+)
 
 
 class PassBackend(Passes, Backend):
@@ -104,6 +110,8 @@ def whiten(
     their dtype, and what the solve left.
     """
     dtype, running = statistics_dtype(x), call.running[:2] if call.running else ()
+    if running:
+        check_running(*running, x.shape[1], call.recipe.group)
     on_one_device(x, (*parameters, *running))
     values = Parameters(*concrete_in(parameters, dtype))
     with full_precision(x):
@@ -191,6 +199,8 @@ class Absent(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, gamma, beta, mean_logits, cov_logits, call: Call) -> Tensor:
         groups, group = x.shape[1] // call.recipe.group, call.recipe.group
+        if call.running is not None:
+            check_running(*call.running[:2], x.shape[1], group)
         ctx.call, ctx.shapes = call, ((groups, group), (groups, group, group))
         ctx.save_for_backward(x, gamma, beta, mean_logits, cov_logits)
         if call.ranks is not None:

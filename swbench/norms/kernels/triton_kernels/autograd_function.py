@@ -8,7 +8,7 @@ from swbench.norms.context import Call, Given, Running
 from swbench.norms.kernels.triton_kernels.fused_plan import Whole, steps_of, whole_of
 from swbench.norms.kernels.triton_kernels.layer_config import Key
 from swbench.norms.kernels.triton_kernels.workspace import ALIGNED
-from swbench.norms.tensors import on_one_device, sized
+from swbench.norms.tensors import check_running, on_one_device, sized
 from swbench.solvers.triton_kernels.polar import table_on
 
 
@@ -18,6 +18,8 @@ def key_of(call: Call, x: Tensor, given: Given) -> Key:
     """
     running = call.running
     sized(given, x.shape[1], len(call.recipe.statistics))
+    if running is not None:
+        check_running(*running[:2], x.shape[1], call.recipe.group)
     tensors = (x, *given, *((None, None) if running is None else (running.mean, running.cov)))
     on_one_device(x, tensors)
     dtypes = tuple(None if t is None else t.dtype for t in tensors)

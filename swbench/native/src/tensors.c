@@ -1,0 +1,156 @@
+/* The two calls of a whole layer with torch's tensors in place of addresses: what they are is read
+ * here, where each property costs Python a call. Whatever is not plain is left to Python. */
+#include "dlpack.h"
+#include "whole.h"
+
+/* Of Python's stable ABI, declared here: the library is built without Python's headers and holds
+ * for every Python. */
+typedef struct python_object object;
+object *PyObject_Type(object *);
+object *PyObject_CallFunctionObjArgs(object *, ...);
+int PyObject_IsTrue(object *);
+object *PyTuple_GetItem(object *, intptr_t);
+void Py_IncRef(object *);
+void Py_DecRef(object *);
+void PyErr_Clear(void);
+void *PyEval_SaveThread(void);
+void PyEval_RestoreThread(void *);
+
+enum { NOT_PLAIN = 2 }; /* beside 0 and 1 of sw_forward: nothing was done */
+
+static const struct dl_exchange *exchange = 0;
+static object *tensor_type, *parameter_type, *is_neg, *none;
+
+/* Makes torch's tensors known by their table of DLPack, or null, by Tensor, Parameter,
+ * Tensor.is_neg, and None. Returns whether they can be read; no call is plain before. */
+EXPORT int sw_read_tensors(const struct dl_exchange *table, object *tensor, object *parameter,
+                           object *negative, object *nothing) {
+    Py_IncRef(tensor), Py_IncRef(parameter), Py_IncRef(negative);
+    tensor_type = tensor, parameter_type = parameter, is_neg = negative, none = nothing;
+    exchange = table && table->version.major == DL_MAJOR && table->view ? table : 0;
+    return exchange != 0;
+}
+
+enum { GIVEN, MADE = 1, AT_LEAST = 2 }; /* what is expected of a tensor */
+
+static int positive(object *o) {
+    object *negative = PyObject_CallFunctionObjArgs(is_neg, o, (void *)0);
+    const int is = negative && PyObject_IsTrue(negative) == 0;
+    if (negative) Py_DecRef(negative);
+    return is;
+}
+
+/* Whether `o` is a tensor of float32 on the CPU whose memory holds its values: not the opposite,
+ * unless it was MADE for this call, and not nothing, as that of a zero tensor of forward-mode
+ * differentiation. */
+static int readable(object *o, struct dl_tensor *t, int expected) {
+    object *type = o ? PyObject_Type(o) : 0;
+    const int holds = type && (type == tensor_type || type == parameter_type) &&
+                      !exchange->view(o, t) && (expected & MADE || positive(o));
+    if (type) Py_DecRef(type);
+    if (!holds) PyErr_Clear();
+    return holds && t->data && t->device.type == DL_CPU && t->dtype.code == DL_FLOAT &&
+           t->dtype.bits == 32 && t->dtype.lanes == 1;
+}
+
+static float *memory(const struct dl_tensor *t) {
+    return (float *)((char *)t->data + t->byte_offset);
+}
+
+/* How many elements lie side by side, the dimensions in this `order` from the outermost on; -1 if
+ * they do not. */
+static int64_t dense(const struct dl_tensor *t, const int *order) {
+    int64_t size = 1;
+    for (int i = t->dims - 1; i >= 0; i--) {
+        const int d = order[i];
+        if (t->shape[d] != 1 && t->strides[d] != size) return -1;
+        size *= t->shape[d];
+    }
+    return size;
+}
+
+enum { DIMS = 8 }; /* more than any tensor here needs */
+static const int in_order[DIMS] = {0, 1, 2, 3, 4, 5, 6, 7}, channels_last[] = {0, 2, 3, 1};
+
+/* The tensors of one call: `plain` as long as all of them were, and the height of its images. */
+struct reader {
+    const struct whole *k;
+    int plain;
+    int64_t height;
+};
+
+static float *not_plain(struct reader *r) {
+    r->plain = 0;
+    return 0;
+}
+
+/* Images of the layer's shape and layout, and alike; null for None. */
+static float *images(struct reader *r, object *o, int expected) {
+    struct dl_tensor t;
+    if (o == none || !r->plain) return 0;
+    if (!readable(o, &t, expected) || t.dims != 4 || t.shape[0] != r->k->images ||
+        t.shape[1] != r->k->channels || t.shape[2] * t.shape[3] != r->k->pixels ||
+        (r->height && t.shape[2] != r->height) ||
+        dense(&t, r->k->channels_last ? channels_last : in_order) < 0)
+        return not_plain(r);
+    r->height = t.shape[2];
+    return memory(&t);
+}
+
+/* `count` floats, or AT_LEAST so many, of any shape; null for None. */
+static float *row(struct reader *r, object *o, int64_t count, int expected) {
+    struct dl_tensor t;
+    if (o == none || !r->plain) return 0;
+    if (!readable(o, &t, expected) || t.dims > DIMS) return not_plain(r);
+    const int64_t size = dense(&t, in_order);
+    return size == count || (expected & AT_LEAST && size > count) ? memory(&t) : not_plain(r);
+}
+
+/* Running statistics (g, G, `columns`). */
+static float *matrices(struct reader *r, object *o, int64_t columns) {
+    const int64_t group = r->k->group;
+    struct dl_tensor t;
+    if (!r->plain) return 0;
+    if (!readable(o, &t, GIVEN) || t.dims != 3 || t.shape[0] * group != r->k->channels ||
+        t.shape[1] != group || t.shape[2] != columns || dense(&t, in_order) < 0)
+        return not_plain(r);
+    return memory(&t);
+}
+
+/* y of x, the parameters (γ, β and both logits) and, for a layer that has them, the running
+ * statistics (means, covariances, and whatever else), which move in training; or None. */
+EXPORT int sw_forward_tensors(const struct whole *k, object *x, object *y, object *workspace,
+                              object *parameters, object *running, int threads) {
+    struct reader r = {k, exchange != 0, 0};
+    const int64_t sizes[] = {k->channels, k->channels, k->kinds, k->kinds};
+    float *p[4], *mean = 0, *cov = 0;
+    const float *in = images(&r, x, GIVEN);
+    float *out = images(&r, y, MADE), *room = row(&r, workspace, sw_workspace(k), MADE | AT_LEAST);
+    for (int i = 0; i < 4; i++) p[i] = row(&r, PyTuple_GetItem(parameters, i), sizes[i], GIVEN);
+    if (running != none) {
+        mean = matrices(&r, PyTuple_GetItem(running, 0), 1);
+        cov = matrices(&r, PyTuple_GetItem(running, 1), k->group);
+    }
+    if (!r.plain || !in || !out || !room || (k->uses_batch && !mean)) return NOT_PLAIN;
+    void *thread = PyEval_SaveThread();
+    const int failed = sw_forward(k, in, out, room, mean, cov, p[0], p[1], p[2], p[3], threads);
+    PyEval_RestoreThread(thread);
+    return failed;
+}
+
+/* The gradients of x and of the parameters: what is None is not asked for. */
+EXPORT int sw_backward_tensors(const struct whole *k, object *dy, object *x, object *workspace,
+                               object *gradients, int threads) {
+    struct reader r = {k, exchange != 0, 0};
+    const int64_t sizes[] = {k->channels, k->channels, k->kinds, k->kinds};
+    float *p[4];
+    const float *of_y = images(&r, dy, GIVEN), *in = images(&r, x, GIVEN);
+    float *room = row(&r, workspace, sw_workspace(k), AT_LEAST);
+    float *of_x = images(&r, PyTuple_GetItem(gradients, 0), MADE);
+    for (int i = 0; i < 4; i++) p[i] = row(&r, PyTuple_GetItem(gradients, i + 1), sizes[i], MADE);
+    if (!r.plain || !of_y || !in || !room) return NOT_PLAIN;
+    void *thread = PyEval_SaveThread();
+    const int failed = sw_backward(k, of_y, in, room, of_x, p[0], p[1], p[2], p[3], threads);
+    PyEval_RestoreThread(thread);
+    return failed;
+}
