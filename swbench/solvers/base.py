@@ -108,7 +108,7 @@ class Solver(ABC):
         """
         if not self.differentiates_as_exact:
             return self.in_torch().forward(cov)[0]
-        return by_iteration(cov) if forward_in_forward() else FromW.apply(cov, self)
+        return by_iteration(cov) if forward_in_forward() else FromW.apply(cov, self.forward)
 
     def transferred_bytes(self, cov: Tensor) -> int:
         """Bytes that one forward call moves between `cov`'s device and the host."""

@@ -8,15 +8,14 @@ primitive, the solution of a Lyapunov equation, whose derivatives are Lyapunov e
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from swbench.solvers.matrices import isolate, symmetric
 
-if TYPE_CHECKING:
-    from swbench.solvers.base import Solver
+Solve = Callable[[Tensor], tuple[Tensor, tuple[Tensor, ...]]]
+"""`Solver.forward` of one solver."""
 
 
 def with_graph(
@@ -125,8 +124,8 @@ class FromW(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(cov: Tensor, solver: "Solver") -> Tensor:
-        w, _ = solver.forward(cov.reshape(-1, *cov.shape[-2:]))
+    def forward(cov: Tensor, solve: Solve) -> Tensor:
+        w, _ = solve(cov.reshape(-1, *cov.shape[-2:]))
         return w.reshape(cov.shape)
 
     @staticmethod
@@ -139,9 +138,9 @@ class FromW(torch.autograd.Function):
         return derivative(*ctx.saved_tensors, grad), None
 
     @staticmethod
-    def jvp(ctx, d_cov: Tensor, _solver: None) -> Tensor:
+    def jvp(ctx, d_cov: Tensor, _solve: None) -> Tensor:
         return derivative(*ctx.saved_tensors, d_cov)
 
     @staticmethod
-    def vmap(info, in_dims, cov: Tensor, solver: "Solver") -> tuple[Tensor, int]:
-        return FromW.apply(cov.movedim(in_dims[0], 0), solver), 0
+    def vmap(info, in_dims, cov: Tensor, solve: Solve) -> tuple[Tensor, int]:
+        return FromW.apply(cov.movedim(in_dims[0], 0), solve), 0
