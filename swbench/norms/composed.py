@@ -57,7 +57,7 @@ def gradients(
 
     def layer(x: Tensor, *parameters: Tensor | None) -> Tensor:
         then = (
-            p if value is None or p is None else p + (value.to(p.dtype) - p.detach())
+            p if value is None or p is None else p + (value.detach().to(p.dtype) - p.detach())
             for p, value in zip(parameters, values, strict=True)
         )
         return composed(call, call.solver.differentiable, x, tuple(then))
@@ -106,4 +106,8 @@ def _move(running: Running, mean: Tensor, cov: Tensor) -> None:
             "of running statistics to move; call it in eval mode, make it with "
             "track_running_stats=False, or let vmap map the statistics too"
         )
-    update_running(*running, mean, cov)
+    if not is_batched(running.mean):
+        update_running(*running, mean, cov)
+        return
+    for kept, value in ((running.mean, mean.unsqueeze(-1)), (running.cov, cov)):
+        kept.add_((value - kept).to(kept.dtype), alpha=1 - running.momentum)  # vmap has no lerp_

