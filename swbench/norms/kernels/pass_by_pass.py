@@ -180,8 +180,9 @@ class Whitening(torch.autograd.Function):
 
 
 def _backward(ctx, dy: Tensor):
-    x, shift, *means_and_covs, part = ctx.saved_tensors[:7]
-    rest, count = ctx.saved_tensors[7:], 8 + ctx.solver_count
+    saved = ctx.saved_tensors  # once: to ask again is an error where activations are recomputed
+    x, shift, *means_and_covs, part = saved[:7]
+    rest, count = saved[7:], 8 + ctx.solver_count
     stats = Statistics(*means_and_covs, ctx.share, ctx.alone, part)
     parameters = Parameters(*rest[:4])
     solved = Solved(*rest[4:8], tuple(rest[8:count]), tuple(rest[count:]))
@@ -197,8 +198,9 @@ _once = once_differentiable(_backward)
 
 
 def _with_graph(ctx, dy: Tensor):
-    x, _, _, _, mean, cov = ctx.saved_tensors[:6]
-    values, call = ctx.saved_tensors[7:11], ctx.call
+    saved, call = ctx.saved_tensors, ctx.call
+    x, _, _, _, mean, cov = saved[:6]
+    values = saved[7:11]
     constant = call.running is not None and not call.training
     running = Running(mean.unsqueeze(-1), cov, 1.0) if constant else None
     found = composed.gradients(
