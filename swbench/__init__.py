@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from swbench.models.convert import convert_norms
     from swbench.models.public import load_public
     from swbench.norms.layers import BatchWhiten2d, InstanceWhiten2d, SwitchWhiten2d
+    from swbench.norms.tracking import update_statistics
     from swbench.report.frame import load_run
     from swbench.solvers.functional import inverse_sqrt
 
@@ -26,6 +27,7 @@ _EXPORTS = {
     "load_public": "swbench.models.public",
     "count_flops": "swbench.flops.counter",
     "load_run": "swbench.report.frame",
+    "update_statistics": "swbench.norms.tracking",
 }
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "models",
     "norms",
     "solvers",
+    "update_statistics",
 ]
 
 

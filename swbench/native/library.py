@@ -249,6 +249,19 @@ def reads(tensor: "Tensor") -> bool:
     )
 
 
+def has_memory(tensor: "Tensor") -> bool:
+    """Whether a plain `tensor` has memory of its own to give C. Those of `vmap`, and of a batch of
+    gradients that come back at once, have none.
+    """
+    try:
+        tensor.data_ptr()
+    except RuntimeError:
+        import torch
+
+        return type(tensor) is not torch.Tensor
+    return True
+
+
 def select(name: str = "") -> str | None:
     """Use the instruction set `name`, or the best with an empty name. The name in use, None (and no
     change) if it is not here.

@@ -27,8 +27,8 @@ class Description(NamedTuple):
     """A spec, `auto`, or a solver."""
     kernels: str
     """The name of a backend, or `auto`."""
-    momentum: float
     training: bool
+    """Whether batch statistics are those of the batch."""
 
     @property
     def solver_spec(self) -> str:

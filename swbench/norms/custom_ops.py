@@ -90,8 +90,9 @@ def arguments(layer: Description, x: Tensor, parameters: Given, running: Running
     )
     size = first if x.shape[0] == 1 else second + step * (x.shape[0] - 2)
     moved = (None, None) if running is None else (running.mean, running.cov)
+    momentum = 1.0 if running is None else running.momentum
     tensors = (x, *parameters, *moved)
-    return *tensors, statistics, group, recipe.eps, layer.momentum, training, spec, kernels, size
+    return *tensors, statistics, group, recipe.eps, momentum, training, spec, kernels, size
 
 
 @torch.compiler.disable

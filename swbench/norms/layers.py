@@ -3,38 +3,43 @@ ICCV 2019).
 """
 
 from functools import lru_cache
-from typing import ClassVar
+from types import EllipsisType
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _disable_current_modes
 
-from swbench import solvers
 from swbench.norms import kernels as kernel_sets
+from swbench.norms.composed import composed
 from swbench.norms.context import Call, Description, Given, Running
 from swbench.norms.distributed_statistics import Group, ranks_of
 from swbench.norms.kernels.backend import Backend
 from swbench.norms.kernels.pass_by_pass import Absent, PassBackend
-from swbench.norms.recipe import Recipe
+from swbench.norms.layer_state import DECAY, LayerState
 from swbench.norms.solver_choice import AUTO, solver_for
-from swbench.norms.tensors import abstract, checked, statistics_dtype
+from swbench.norms.tensors import abstract, check_shape, checked, statistics_dtype, suggested
 from swbench.norms.traced import record
 from swbench.solvers.base import Solver
-from swbench.solvers.tracing import tracing
+from swbench.solvers.tracing import tracing, transforming
 
 SW_TYPES = {2: ("bw", "iw"), 3: ("bw", "iw", "ln"), 5: ("bw", "iw", "bn", "in", "ln")}
 """`sw_type` of the public code: 2 is SW^a, 5 is SW^b. Statistics in the order of the weights."""
 
 
-class Whiten2d(nn.Module):
+class Whiten2d(LayerState):
     """What all whitening layers share: `num_features` channels in groups of `num_pergroup`, each
     whitened by its own G×G matrix.
 
     `statistics` names what is mixed (`Recipe`). `solver` is a spec (`eigh`, `svd:backward=paper`),
-    a `Solver`, or `auto`, decided by device and shape at each call. `momentum` is the share of the
-    *old* value in the running batch statistics, as in the public code; running statistics start at
-    mean 0 and covariance I, so that an untrained layer in eval mode changes little (the public code
-    starts at 0, which blows activations up by ε^(-1/2) until enough updates have been made).
+    a `Solver`, or `auto`, decided by device and shape at each call. `running_decay` is the share of
+    the *old* value in the running batch statistics, None for the average over all batches;
+    `momentum` is the same by the name that the public code has for it (`nn.BatchNorm2d` calls the
+    share of the new value so). Running statistics start at mean 0 and covariance I, so that an
+    untrained layer in eval mode changes little (the public code starts at 0, which blows
+    activations up by ε^(-1/2) until enough updates have been made). Without them
+    (`track_running_stats=False`) the batch's are used in eval mode too. `device` and `dtype` are of
+    the parameters and buffers.
 
     With a `process_group` (or `"world"`, the default group of each call) the batch is what all its
     ranks are given together, and running statistics are alike on all of them. Ranks may have images
@@ -46,46 +51,11 @@ class Whiten2d(nn.Module):
     Input (N, C, H, W), N·H·W ≥ 1 (N ≥ 0 with a process group), float32, float64, bfloat16 or
     float16, contiguous or channels_last (kept); other layouts are copied. Statistics and matrices
     are float32, or float64 for a float64 input. Raises ValueError if G does not divide C.
+
+    Differentiable as often as one likes, in both modes, and under the transforms of `torch.func`;
+    in training, running statistics then have to be among what is transformed, or be absent, as for
+    `nn.BatchNorm2d`. Over a process group it is differentiable once.
     """
-
-    statistics: ClassVar[tuple[str, ...]]
-
-    def __init__(
-        self,
-        num_features: int,
-        num_pergroup: int = 16,
-        solver: str | Solver = AUTO,
-        eps: float = 1e-5,
-        momentum: float = 0.99,
-        affine: bool = True,
-        kernels: str = AUTO,
-        *,
-        process_group: Group = None,
-        statistics: tuple[str, ...] | None = None,
-    ) -> None:
-        super().__init__()
-        if num_pergroup < 1 or num_features < 1 or num_features % num_pergroup:
-            raise ValueError(
-                f"{num_features} channels do not divide into groups of {num_pergroup}; "
-                f"choose a group size that divides {num_features}"
-            )
-        self.num_features, self.num_pergroup, self.momentum = num_features, num_pergroup, momentum
-        self._sizes = f"{num_features},{num_pergroup}"  # for `Description`
-        self.recipe = Recipe(statistics or self.statistics, num_pergroup, eps)
-        self.solver, self.kernels, self.process_group = solver, kernels, process_group
-        self.choice: tuple[str, str] | None = None
-        if isinstance(solver, str) and solver != AUTO:
-            solvers.get(solver)  # which refuses one that is none
-        if kernels != AUTO:
-            kernel_sets.TABLE.check(kernels)
-        groups = num_features // num_pergroup
-        self.register_parameter(
-            "weight", nn.Parameter(torch.ones(num_features)) if affine else None
-        )
-        self.register_parameter("bias", nn.Parameter(torch.zeros(num_features)) if affine else None)
-        if self.recipe.uses_batch:
-            self.register_buffer("running_mean", torch.zeros(groups, num_pergroup, 1))
-            self.register_buffer("running_cov", torch.eye(num_pergroup).repeat(groups, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """The whitened, scaled and shifted `x`, (N, C, H, W), in its dtype and layout. Raises
@@ -94,16 +64,17 @@ class Whiten2d(nn.Module):
         compiled = torch.compiler.is_compiling()
         if not compiled and tracing() is None:
             return self.call_eagerly(x)
-        communicates = self.process_group is not None and self.training and self.recipe.uses_batch
         if compiled:
             from swbench.norms import custom_ops  # which takes seconds: it loads the compiler
 
-            if communicates or (self.process_group is not None and x.shape[0] == 0):
+            if self._communicates() or (self.process_group is not None and x.shape[0] == 0):
                 return custom_ops.over_ranks(self.call_eagerly, x)
             x = checked(x, self.num_features)
-            y, self.choice = custom_ops.whiten(self.described(), x, *self._tensors())
+            layer, (parameters, running) = self.described(), self._tensors()
+            running = running or self._unkept(x)
+            y, self.choice = custom_ops.whiten(layer, x, parameters, running)
             return y
-        if communicates:
+        if self._communicates():
             raise RuntimeError(
                 "a whitening layer with a process group communicates in training, "
                 "which torch.jit.trace cannot record; trace it in eval mode"
@@ -113,11 +84,15 @@ class Whiten2d(nn.Module):
 
     def call_eagerly(self, x: Tensor) -> Tensor:
         """The layer outside of compiled graphs and traces."""
-        recipe, group = self.recipe, self.process_group
+        if transforming() or forward_ad._current_level >= 0:
+            return self._transformed(x)
+        recipe, group, training = self.recipe, self.process_group, self.training
         x = checked(x, self.num_features, group is not None)
         if abstract(x):
             x = x.clone()
         parameters, running = self._tensors()
+        if running is None and recipe.uses_batch:
+            training, running = True, self._unkept(x)
         matrices = self.num_features // recipe.group * (x.shape[0] if recipe.uses_image else 1)
         solver, backend, choice = (
             _runs_on(self.solver, self.kernels, recipe.group, matrices, x.dtype, x.device)
@@ -127,12 +102,34 @@ class Whiten2d(nn.Module):
         if self.choice != choice:  # an assignment to a module costs more than to compare
             self.choice = choice
         if group is None:
-            return backend.apply(Call(recipe, solver, running, self.training), x, parameters)
-        ranks = ranks_of(group) if running is not None and self.training else None
-        call = Call(recipe, solver, running, self.training, ranks)
+            return backend.apply(Call(recipe, solver, running, training), x, parameters)
+        ranks = ranks_of(group) if running is not None and training else None
+        call = Call(recipe, solver, running, training, ranks)
         if x.shape[0] == 0:
             return Absent.apply(x, *parameters, call)
         return PassBackend.apply(backend, call, x, parameters)
+
+    def _transformed(self, x: Tensor) -> Tensor:
+        """The layer in operations that `torch.func` and forward-mode differentiation take apart;
+        kernels that write through addresses have no part in them.
+        """
+        if self._communicates():
+            raise RuntimeError(
+                "a whitening layer with a process group communicates in training, which "
+                "torch.func and forward-mode differentiation cannot follow; call it in eval mode"
+            )
+        recipe, layer = self.recipe, self.described()
+        check_shape(x, self.num_features)
+        parameters, running = self._tensors()
+        matrices = self.num_features // recipe.group * (x.shape[0] if recipe.uses_image else 1)
+        solver, name = solver_for(
+            self.solver, recipe.group, matrices, statistics_dtype(x), x.device
+        )
+        self.choice = name, "torch"
+        call = Call(recipe, solver, running, layer.training)
+        y = composed(call, solver.differentiable, x, parameters)
+        # vmap does not say how memory lies
+        return y if transforming() else y.contiguous(memory_format=suggested(x))
 
     def _tensors(self) -> tuple[Given, Running | None]:
         """The parameters, and the running statistics with their momentum where there are any."""
@@ -147,13 +144,30 @@ class Whiten2d(nn.Module):
         if not self.recipe.uses_batch:
             return parameters, None
         try:
-            return parameters, Running(kept["running_mean"], kept["running_cov"], self.momentum)
+            mean, cov = kept["running_mean"], kept["running_cov"]
         except KeyError:
-            return parameters, Running(self.running_mean, self.running_cov, self.momentum)
+            mean, cov = self.running_mean, self.running_cov
+        if mean is None:
+            return parameters, None
+        momentum = self.average_decay() if self.momentum is None else self.momentum
+        return parameters, Running(mean, cov, momentum)
 
-    def _logits(self) -> tuple[Tensor | None, Tensor | None]:
-        """What the softmax makes weights of, for means and covariances."""
-        return None, None
+    def _communicates(self) -> bool:
+        return self.process_group is not None and self.recipe.uses_batch and self._of_the_batch()
+
+    def _of_the_batch(self) -> bool:
+        """Whether batch statistics are those of the batch, and not the running ones."""
+        return self.training or (self.recipe.uses_batch and self.running_mean is None)
+
+    def _unkept(self, x: Tensor) -> Running | None:
+        """Room for running statistics, which kernels write to, where a layer keeps none."""
+        if not self.recipe.uses_batch:
+            return None
+        group = self.num_pergroup
+        shape, dtype = (self.num_features // group, group), statistics_dtype(x)
+        return Running(
+            x.new_zeros(*shape, 1, dtype=dtype), x.new_zeros(*shape, group, dtype=dtype), 1.0
+        )
 
     def described(self) -> Description:
         """The layer as it is now, without its tensors."""
@@ -163,44 +177,7 @@ class Whiten2d(nn.Module):
             self._sizes,
             self.solver,
             self.kernels,
-            self.momentum,
-            self.training,
-        )
-
-    @property
-    def chosen(self) -> dict[str, str]:
-        """What the last call ran on, `solver` and `kernels`; empty before the first one. Of a
-        compiled layer, what was compiled.
-        """
-        return (
-            {}
-            if self.choice is None
-            else dict(zip(("solver", "kernels"), self.choice, strict=True))
-        )
-
-    @property
-    def solver_spec(self) -> str:
-        """The solver as a word: `auto`, or what `swbench.solvers.get` takes."""
-        return self.solver if isinstance(self.solver, str) else self.solver.spec
-
-    def paper_flops(self, shape: tuple[int, ...]) -> int:
-        """FLOPs of an input of `shape` (N, C, H, W) by the rule behind the paper's tables, inferred
-        from their printed figures.
-
-        2G + 3 per element, two more where a layer statistic enters, and G³ per whitening matrix of
-        one image.
-        """
-        n, channels, height, width = shape
-        group = self.num_pergroup
-        per_element = 2 * group + (3 if self.recipe.layer_index is None else 5)
-        return per_element * n * channels * height * width + n * (channels // group) * group**3
-
-    def extra_repr(self) -> str:
-        solver = self.solver if isinstance(self.solver, str) else self.solver.name
-        affine = self.weight is not None
-        return (
-            f"{self.num_features}, num_pergroup={self.num_pergroup}, solver={solver}, "
-            f"eps={self.recipe.eps}, momentum={self.momentum}, affine={affine}"
+            self._of_the_batch(),
         )
 
 
@@ -238,9 +215,16 @@ class BatchWhiten2d(Whiten2d):
 
 
 class InstanceWhiten2d(Whiten2d):
-    """Instance whitening: mean and covariance of each image, in training and eval mode alike."""
+    """Instance whitening: mean and covariance of each image, in training and eval mode alike. As
+    `nn.InstanceNorm2d` it also takes one image alone, (C, H, W).
+    """
 
     statistics = ("iw",)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() == 3 and x.shape[0] == self.num_features:
+            return super().forward(x.unsqueeze(0)).squeeze(0)
+        return super().forward(x)
 
 
 class SwitchWhiten2d(Whiten2d):
@@ -260,11 +244,15 @@ class SwitchWhiten2d(Whiten2d):
         solver: str | Solver = AUTO,
         tie_weight: bool = False,
         eps: float = 1e-5,
-        momentum: float = 0.99,
+        momentum: float | None = DECAY,
         affine: bool = True,
         kernels: str = AUTO,
         *,
         process_group: Group = None,
+        running_decay: float | EllipsisType | None = ...,
+        track_running_stats: bool = True,
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         if sw_type not in SW_TYPES:
             raise ValueError(
@@ -280,13 +268,19 @@ class SwitchWhiten2d(Whiten2d):
             kernels,
             process_group=process_group,
             statistics=SW_TYPES[sw_type],
+            running_decay=running_decay,
+            track_running_stats=track_running_stats,
+            device=device,
+            dtype=dtype,
         )
         self.sw_type, self.tie_weight = sw_type, tie_weight
         count = len(self.recipe.statistics)
-        self.sw_mean_weight = nn.Parameter(torch.ones(count))
-        self.register_parameter(
-            "sw_var_weight", None if tie_weight else nn.Parameter(torch.ones(count))
-        )
+
+        def logits() -> nn.Parameter:
+            return nn.Parameter(torch.ones(count, device=device, dtype=dtype))
+
+        self.sw_mean_weight = logits()
+        self.register_parameter("sw_var_weight", None if tie_weight else logits())
 
     def _logits(self) -> tuple[Tensor, Tensor]:
         own = self._parameters

@@ -10,7 +10,6 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from swbench.norms.distributed_statistics import WORLD
 from swbench.norms.layers import SwitchWhiten2d, Whiten2d
-from swbench.norms.tracking import accumulate, untracked
 
 MIXES = ("equal", "batch")
 """Where a switchable layer starts: at equal weights, or at the batch's statistics alone."""
@@ -149,14 +148,17 @@ def _as_whitening(norm: nn.Module, layer: Whiten2d, mix: str) -> None:
     if not layer.recipe.uses_batch:
         return
     if norm.running_mean is None:
-        untracked(layer)
+        layer.running_mean = layer.running_cov = None
+        layer.track_running_stats = False
         return
     with torch.no_grad():
         shape = layer.running_mean.shape[:2]
         layer.running_mean = norm.running_mean.detach().clone().view(*shape, 1)
         layer.running_cov = torch.diag_embed(norm.running_var.detach().view(shape))
     if norm.momentum is None:
-        accumulate(layer, norm.num_batches_tracked)
+        count = norm.num_batches_tracked
+        layer.register_buffer("num_batches_tracked", torch.tensor(0) if count is None else count)
+        layer.momentum = None
     elif not norm.track_running_stats:
         layer.momentum = 1.0  # there are statistics, and nothing moves them
     else:

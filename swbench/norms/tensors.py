@@ -42,7 +42,13 @@ def dense(x: Tensor) -> Tensor:
 
 
 def checked(x: Tensor, channels: int, may_be_empty: bool = False) -> Tensor:
-    """`x` (N, C, H, W), dense. Raises ValueError unless C is `channels` and there are pixels, or no
+    """`x` (N, C, H, W), dense, of the right shape (`check_shape`)."""
+    check_shape(x, channels, may_be_empty)
+    return dense(x)
+
+
+def check_shape(x: Tensor, channels: int, may_be_empty: bool = False) -> None:
+    """Raises ValueError unless C of `x` (N, C, H, W) is `channels` and there are pixels, or no
     images where x `may_be_empty`.
     """
     if x.dim() != 4 or x.shape[1] != channels:
@@ -51,7 +57,12 @@ def checked(x: Tensor, channels: int, may_be_empty: bool = False) -> Tensor:
         raise ValueError(
             f"an input of shape {tuple(x.shape)} holds no pixels to take statistics from"
         )
-    return dense(x)
+
+
+def suggested(x: Tensor) -> torch.memory_format:
+    """The layout of what a layer makes of `x`: channels_last for that alone."""
+    last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format
 
 
 def on_one_device(x: Tensor, others: Iterable[Tensor | None]) -> None:

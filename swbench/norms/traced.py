@@ -9,13 +9,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from swbench.norms.context import Description, Given, Running
+from swbench.norms.composed import composed
+from swbench.norms.context import Call, Description, Given, Running
 from swbench.norms.kernels import algebra
-from swbench.norms.kernels.algebra import Parameters
 from swbench.norms.onnx_solver import exported, exporting
-from swbench.norms.precision import full_precision
 from swbench.norms.solver_choice import solver_for
-from swbench.norms.statistics import Statistics, update_running
 from swbench.norms.tensors import checked, statistics_dtype
 from swbench.solvers.base import Solver
 from swbench.solvers.tracing import tracing
@@ -50,17 +48,8 @@ def record(
         algebra.make_constants(recipe, dtype, x.device)
         solver = asked.in_torch()
         solver.forward(torch.eye(recipe.group, dtype=dtype, device=x.device).unsqueeze(0))
-    with full_precision(x):
-        values = Parameters(*(p if p is None else p.to(dtype) for p in parameters))
-        pixels = x.to(dtype).reshape(x.shape[0], groups, recipe.group, -1)
-        stats = _statistics(layer, pixels, running)
-        mean, cov, _ = algebra.mixture(recipe, stats, values)
-        y = _solved(solver, cov) @ (pixels - mean.unsqueeze(-1))
-        if values.gamma is not None:
-            y = y * values.gamma.view(groups, recipe.group, 1)
-        if values.beta is not None:
-            y = y + values.beta.view(groups, recipe.group, 1)
-        y = y.reshape(x.shape).to(x.dtype)
+    call = Call(recipe, solver, running, layer.training)
+    y = composed(call, lambda cov: _solved(solver, cov), x, parameters)
     y = y.contiguous(memory_format=torch.channels_last) if last else y
     return y, (name if solver is asked else solver.name, "torch")
 
@@ -75,38 +64,10 @@ def _outside_of_the_trace() -> Iterator[None]:
         torch._C._set_tracing_state(state)
 
 
-def _statistics(layer: Description, values: Tensor, running: Running | None) -> Statistics:
-    """Those of `values` (N, g, G, pixels), whatever N is: the number that is recorded must not
-    decide what is. In training the running ones move.
-    """
-    recipe, constant = layer.recipe, running is not None and not layer.training
-    batch = (
-        (running.mean.squeeze(-1).to(values.dtype), running.cov.to(values.dtype))
-        if constant
-        else (None, None)
-    )
-    if constant and not recipe.uses_image:
-        return Statistics(None, None, *batch)
-    shift = values.detach().mean(-1, keepdim=True)
-    apart = values - shift
-    level = apart.mean(-1)
-    mean = shift.squeeze(-1) + level
-    cov = apart @ apart.transpose(-2, -1) / values.shape[-1] - level.unsqueeze(
-        -1
-    ) * level.unsqueeze(-2)
-    if running is not None and layer.training:
-        batch_mean = mean.mean(0)
-        away = mean - batch_mean
-        batch = batch_mean, (cov + away.unsqueeze(-1) * away.unsqueeze(-2)).mean(0)
-        update_running(*running, *(value.detach() for value in batch))
-    return Statistics(mean, cov, *batch)
-
-
 def _solved(solver: Solver, cov: Tensor) -> Tensor:
-    """W for `cov` (n, g, G, G). A solver may take G for a number, of which a trace warns that it
+    """W for `cov` (B, G, G). A solver may take G for a number, of which a trace warns that it
     becomes a constant: it is one of the layer.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
-        w, _ = solver.forward(cov.flatten(0, 1))
-    return w.reshape(cov.shape)
+        return solver.forward(cov)[0]

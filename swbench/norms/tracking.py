@@ -1,68 +1,59 @@
-"""Running statistics of a whitening layer as a batch normalisation may have them: averaged over all
-batches so far, or not at all.
-"""
+"""Running statistics of a finished network taken anew from data."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from swbench.norms.layers import BatchWhiten2d, SwitchWhiten2d, Whiten2d
+from swbench.norms.layers import Whiten2d
+
+_COUNT = "num_batches_tracked"
 
 
-class CumulativeAverage:
-    """A forward pre-hook: running statistics become the average over all training batches, as
-    `momentum=None` means for `nn.BatchNorm2d`.
+@torch.no_grad()
+def update_statistics(
+    loader: Iterable[object], model: nn.Module, device: torch.device | str | int | None = None
+) -> None:
+    """Let `model` have the running statistics of the batches of `loader` alone, whatever was there
+    before: what `torch.optim.swa_utils.update_bn` does for batch normalisation, for whitening
+    layers and batch normalisations together.
 
-    The count is the layer's buffer `num_batches_tracked`. Reading it waits for the device, as it
-    does in `nn.BatchNorm2d`.
+    An averaged model needs it, for the average of weights has other statistics than the average of
+    statistics. Statistics become the average over the batches, each as large a share. A batch is a
+    tensor, or a tuple or list of which the first entry is one; it is taken to `device` where that
+    is given. The model runs once over all batches, in training mode and without gradients; modes,
+    momentum and parameters are afterwards what they were.
     """
-
-    def __call__(self, layer: nn.Module, _inputs: tuple) -> None:
-        """Set the share of the old value for the call that follows."""
-        if layer.training:
-            layer.num_batches_tracked.add_(1)
-            layer.momentum = 1 - 1 / float(layer.num_batches_tracked)
-
-
-def accumulate(layer: Whiten2d, count: Tensor | None) -> None:
-    """Let `layer` average over all batches, of which it has seen `count` ()."""
-    count = torch.tensor(0) if count is None else count
-    layer.register_buffer("num_batches_tracked", count)
-    layer.register_forward_pre_hook(CumulativeAverage())
+    tracking = [m for m in model.modules() if _tracks(m)]
+    if not tracking:
+        return
+    with _averaging(model, tracking):
+        for batch in loader:
+            x = batch[0] if isinstance(batch, (list, tuple)) else batch
+            model(x if device is None else x.to(device))
 
 
-class _Untracked:
-    """Statistics of the batch in eval mode too, and no running ones in the state dict."""
-
-    def train(self, mode: bool = True):
-        """`nn.Module.train`, but the layer itself stays in training mode: there it takes the
-        batch's statistics.
-        """
-        super().train(mode)
-        self.training = True
-        return self
+def _tracks(module: nn.Module) -> bool:
+    kinds = Whiten2d, nn.modules.batchnorm._BatchNorm
+    return isinstance(module, kinds) and isinstance(getattr(module, "running_mean", None), Tensor)
 
 
-class UntrackedBatchWhiten2d(_Untracked, BatchWhiten2d):
-    """Batch whitening by the statistics of the batch, in eval mode too."""
-
-
-class UntrackedSwitchWhiten2d(_Untracked, SwitchWhiten2d):
-    """Switchable whitening by the statistics of the batch, in eval mode too."""
-
-
-_UNTRACKED = {
-    BatchWhiten2d: UntrackedBatchWhiten2d,
-    SwitchWhiten2d: UntrackedSwitchWhiten2d,
-}
-
-
-def untracked(layer: Whiten2d) -> None:
-    """Let `layer` take the statistics of its batch in both modes, as `track_running_stats=False`
-    means. Raises ValueError for a class that this cannot be done for.
-    """
-    if type(layer) not in _UNTRACKED:
-        raise ValueError(f"{type(layer).__name__} cannot do without running statistics")
-    layer.__class__ = _UNTRACKED[type(layer)]
-    layer.momentum = 1.0  # what is kept never moves, and is no state
-    layer._non_persistent_buffers_set |= {"running_mean", "running_cov"}
-    layer.training = True
+@contextmanager
+def _averaging(model: nn.Module, tracking: list[nn.Module]) -> Iterator[None]:
+    """The layers in `tracking` empty, and averaging over batches meanwhile."""
+    modes = [(module, module.training) for module in model.modules()]
+    before = [(layer, layer.momentum, _COUNT in layer._buffers) for layer in tracking]
+    for layer in tracking:
+        layer.reset_running_stats()
+        layer.momentum = None
+    model.train()
+    try:
+        yield
+    finally:
+        for layer, momentum, counted in before:
+            layer.momentum = momentum
+            if not counted:
+                layer._buffers.pop(_COUNT, None)
+        for module, mode in modes:
+            module.training = mode

@@ -8,6 +8,13 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
+
+from swbench.native import library
+from swbench.solvers.derivatives import FromW, by_iteration, forward_in_forward, with_graph
+from swbench.solvers.matrices import isolate as isolate
+from swbench.solvers.matrices import symmetric as symmetric
+from swbench.solvers.tracing import transforming
 
 Saved = tuple[Tensor, ...]
 
@@ -88,6 +95,21 @@ class Solver(ABC):
         """
         return self
 
+    @property
+    def differentiates_as_exact(self) -> bool:
+        """Whether `gradient` is that of Σ^(-1/2) and follows from W alone. If not, `in_torch` has
+        to be made of operations that autograd differentiates.
+        """
+        return self.exact and self.symmetric
+
+    def differentiable(self, cov: Tensor) -> Tensor:
+        """W of `cov` (B, G, G), with derivatives of every order in both modes, under any transform
+        of `torch.func`. Slower than `forward` with `gradient`, which agree with it.
+        """
+        if not self.differentiates_as_exact:
+            return self.in_torch().forward(cov)[0]
+        return by_iteration(cov) if forward_in_forward() else FromW.apply(cov, self.forward)
+
     def transferred_bytes(self, cov: Tensor) -> int:
         """Bytes that one forward call moves between `cov`'s device and the host."""
         return 0
@@ -106,46 +128,34 @@ class Solver(ABC):
                 f"{dtype_name(cov.dtype)}"
             )
         flat = cov.reshape(cov.shape[:-2].numel(), *cov.shape[-2:])
+        if transforming() or forward_ad._current_level >= 0:
+            return self.differentiable(flat).reshape(cov.shape)
         return _InverseSqrt.apply(flat, self).reshape(cov.shape)
 
 
 class _InverseSqrt(torch.autograd.Function):
-    """Autograd around a solver's own forward and gradient."""
+    """Autograd around a solver's own forward and gradient. Where a graph of the gradient is asked
+    for, W is computed once more, by `differentiable`.
+    """
 
     @staticmethod
     def forward(ctx, cov: Tensor, solver: Solver) -> Tensor:
         w, saved = solver.forward(cov)
-        ctx.save_for_backward(*saved)
+        ctx.save_for_backward(cov, *saved)
         ctx.solver = solver
         return w
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, grad_w: Tensor):
-        return ctx.solver.gradient(ctx.saved_tensors, grad_w), None
-
-
-def isolate(cov: Tensor) -> tuple[Tensor, Tensor]:
-    """The symmetric part of `cov` with the identity in place of every matrix that is not finite,
-    and the mask (B, 1, 1) of the good ones.
-
-    LAPACK and cuSOLVER raise for a whole batch because of one such matrix; a check on the host
-    would synchronise. Write NaN back into the bad ones with `torch.where(good, w, nan)`. A matrix
-    whose entries overflow when summed counts as not finite.
-    """
-    good = torch.isfinite(cov.sum((-2, -1), keepdim=True))
-    eye = torch.eye(cov.shape[-1], dtype=cov.dtype, device=cov.device)
-    return torch.where(good, symmetric(cov), eye), good
+        cov, *saved = ctx.saved_tensors
+        if torch.is_grad_enabled() or not library.has_memory(grad_w):
+            return *with_graph(ctx.solver.differentiable, (cov,), (True,), grad_w), None
+        return ctx.solver.gradient(tuple(saved), grad_w), None
 
 
 def dtype_name(dtype: str | torch.dtype) -> str:
     """`float32`, of `torch.float32` as of `float32`."""
     return str(dtype).removeprefix("torch.")
-
-
-def symmetric(matrix: Tensor) -> Tensor:
-    """Half the sum of a matrix and its transpose."""
-    return 0.5 * (matrix + matrix.mT)
 
 
 def one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -11,7 +11,7 @@ import torch
 from numpy.polynomial import polynomial
 from torch import Tensor
 
-from swbench.solvers.iterative import IterativeSolver, normalised
+from swbench.solvers.iterative import LYAPUNOV, IterativeSolver, normalised
 
 
 @lru_cache(maxsize=16)
@@ -64,6 +64,10 @@ class Pade(IterativeSolver):
         super().__post_init__()
         if not 1 <= self.order <= 12:
             raise ValueError(f"order must lie in 1 … 12, not {self.order}")
+
+    @property
+    def differentiates_as_exact(self) -> bool:
+        return self.backward == LYAPUNOV  # which takes the W that it gave for exact
 
     def iterate(self, cov: Tensor) -> Tensor:
         s, norm = normalised(cov)

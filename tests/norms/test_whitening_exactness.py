@@ -132,13 +132,6 @@ def test_what_needs_no_gradient_gets_none(make):
     assert all(p.grad is not None for p in layer.parameters())
 
 
-def test_is_differentiable_once(make):
-    x = torch.randn(2, 8, 3, 3, dtype=torch.float64, requires_grad=True)
-    (first,) = torch.autograd.grad(make()(x).square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        first.sum().backward()
-
-
 def test_without_affine(make):
     layer = make(affine=False)
     assert "weight" not in dict(layer.named_parameters())

@@ -153,6 +153,8 @@ def test_mean_and_covariance_have_weights_of_their_own():
 
 @pytest.mark.parametrize("shape", [(2, 12, 3, 3), (8, 3, 3), (2, 8, 9), ()])
 def test_a_wrong_shape_names_both(make, shape):
+    if make.cls is InstanceWhiten2d and len(shape) == 3 and shape[0] == 8:
+        pytest.skip("one image alone, which nn.InstanceNorm2d takes as well")
     with pytest.raises(ValueError, match=r"\(N, 8, H, W\), not \(" + ", ".join(map(str, shape))):
         make()(torch.zeros(shape))
 

@@ -104,7 +104,8 @@ def basis(recipe: Recipe, sources: int, like: Tensor) -> Basis:
         return _built(*key)
     found = _KEPT.get(key)
     if found is None:
-        found = _built(*key)
+        with torch.inference_mode(False):  # of which nothing may be saved for a gradient later
+            found = _built(*key)
         if not capturing(like.device):
             _KEPT[key] = found
     return found

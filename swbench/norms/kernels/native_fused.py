@@ -8,10 +8,9 @@ from functools import cache, lru_cache
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
-from torch.autograd.function import once_differentiable
 
 from swbench.native import library
+from swbench.norms import composed
 from swbench.norms.context import Call, Given, Running
 from swbench.norms.recipe import Recipe
 from swbench.norms.tensors import abstract, check_running, concrete, on_one_device, sized
@@ -111,6 +110,26 @@ class FusedLayer:
             torch.get_num_threads(),
         )
 
+    def values(self, workspace: Tensor) -> tuple[Given, Running | None]:
+        """Of the forward pass, which `workspace` holds: the parameters, but β, of which no gradient
+        depends, and the running statistics where they were constants. As `lay_out` of
+        `native/src/whole.c` puts them.
+        """
+        k, (channels, kinds) = self._described, self._sizes
+        gamma, mean, cov = workspace[: self.size][-channels - 2 * kinds :].split(
+            [channels, kinds, kinds]
+        )
+        if k.training or not k.uses_batch:
+            return (gamma, None, mean, cov), None
+        of_images = k.images * channels * (2 + k.group)
+        batch_mean, batch_cov = workspace[of_images:][: channels * (1 + k.group)].split(
+            [channels, channels * k.group]
+        )
+        running = Running(
+            batch_mean.view(-1, k.group, 1), batch_cov.view(-1, k.group, k.group), 1.0
+        )
+        return (gamma, None, mean, cov), running
+
     def backward(
         self, dy: Tensor, x: Tensor, workspace: Tensor, wanted: Sequence[bool]
     ) -> tuple[Tensor | None, ...]:
@@ -209,12 +228,8 @@ def plain(running: Running) -> bool:
 def apply(call: Call, x: Tensor, parameters: Given) -> Tensor:
     """y, differentiable where gradients are recorded. Raises `NotPlain`."""
     layer = fused_layer(call, x)
-    # A Function without a rule for them refuses tangents of forward-mode differentiation; they
-    # would be lost without it.
-    if torch.is_grad_enabled() or forward_ad._current_level >= 0:
-        if torch._C._are_functorch_transforms_active():
-            return FusedWhitening.apply(x, *parameters, layer, call.running)
-        return _recorded(x, *parameters, layer, call.running)
+    if torch.is_grad_enabled():
+        return _recorded(x, *parameters, layer, call)
     return layer.forward(x, parameters, call.running, x.new_empty(layer.size))
 
 
@@ -232,34 +247,39 @@ class FusedWhitening(torch.autograd.Function):
         mean_logits,
         cov_logits,
         layer: FusedLayer,
-        running: Running | None,
+        call: Call,
     ) -> Tensor:
-        workspace = x.new_empty(layer.size)
-        y = layer.forward(x, (gamma, beta, mean_logits, cov_logits), running, workspace)
+        workspace, given = x.new_empty(layer.size), (gamma, beta, mean_logits, cov_logits)
+        y = layer.forward(x, given, call.running, workspace)
         ctx.save_for_backward(x, workspace)
-        ctx.layer = layer
+        ctx.layer, ctx.call, ctx.given = layer, call, given
         return y
 
     @staticmethod
     def backward(ctx, dy: Tensor):
-        return _once(ctx, dy) if torch.is_grad_enabled() else _backward(ctx, dy)
+        if torch.is_grad_enabled() or not library.has_memory(dy):
+            return _with_graph(ctx, dy)
+        x, workspace = ctx.saved_tensors
+        return *ctx.layer.backward(dy, x, workspace, ctx.needs_input_grad), None, None
 
 
 _recorded = super(torch.autograd.Function, FusedWhitening).apply
-"""`FusedWhitening.apply` without what it does for torch.func's transforms: a tenth of a small
-layer's dispatch (benchmarks/dispatch_cpu.py).
+"""`FusedWhitening.apply` without what it does for torch.func's transforms, which do not come here: a
+tenth of a small layer's dispatch (benchmarks/dispatch_cpu.py).
 """
 
 
-def _backward(ctx, dy: Tensor):
+def _with_graph(ctx, dy: Tensor):
     x, workspace = ctx.saved_tensors
-    return *ctx.layer.backward(dy, x, workspace, ctx.needs_input_grad), None, None
-
-
-_once = once_differentiable(_backward)
-"""For a graph of the gradient, where a second derivative must be refused: bookkeeping that costs as
-much as a small layer.
-"""
+    values, running = ctx.layer.values(workspace)
+    found = composed.gradients(
+        ctx.call._replace(running=running),
+        (x, *ctx.given),
+        values,
+        ctx.needs_input_grad[:5],
+        dy,
+    )
+    return *found, None, None
 
 
 def forward(call: Call, x: Tensor, parameters: Given, workspace: Tensor) -> Tensor:

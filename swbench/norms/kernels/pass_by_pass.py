@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from swbench.norms.context import Call, Given
+from swbench.native import library
+from swbench.norms import composed
+from swbench.norms.context import Call, Given, Running
 from swbench.norms.kernels import algebra, packing
 from swbench.norms.kernels.algebra import Gradients, Parameters, Solved
 from swbench.norms.kernels.backend import Backend
@@ -161,7 +163,9 @@ def gradients(
 
 
 class Whitening(torch.autograd.Function):
-    """y = γ (Σ̂ + εI)^(-1/2) (x − μ̂) + β. Saves x and matrices of G×G; differentiable once."""
+    """y = γ (Σ̂ + εI)^(-1/2) (x − μ̂) + β. Saves x and matrices of G×G. Differentiable as often as
+    one likes, over ranks once.
+    """
 
     @staticmethod
     def forward(ctx, x, gamma, beta, mean_logits, cov_logits, passes: Passes, call: Call) -> Tensor:
@@ -169,6 +173,7 @@ class Whitening(torch.autograd.Function):
             passes, call, x, (gamma, beta, mean_logits, cov_logits)
         )
         ctx.passes, ctx.call, ctx.share, ctx.alone = passes, call, stats.share, stats.alone
+        ctx.given = gamma, beta, mean_logits, cov_logits
         ctx.solver_count = len(solved.saved)
         ctx.save_for_backward(
             x, shift, *stats[:4], stats.part, *parameters, *solved[:4], *solved.saved, *solved.mixed
@@ -176,19 +181,40 @@ class Whitening(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, dy: Tensor):
-        x, shift, *means_and_covs, part = ctx.saved_tensors[:7]
-        rest, count = ctx.saved_tensors[7:], 8 + ctx.solver_count
-        stats = Statistics(*means_and_covs, ctx.share, ctx.alone, part)
-        parameters = Parameters(*rest[:4])
-        solved = Solved(*rest[4:8], tuple(rest[8:count]), tuple(rest[count:]))
-        wants_dx = ctx.needs_input_grad[0]
-        return (
-            *gradients(ctx.passes, ctx.call, dy, x, shift, stats, parameters, solved, wants_dx),
-            None,
-            None,
-        )
+        if torch.is_grad_enabled() or not library.has_memory(dy):
+            return _once(ctx, dy) if ctx.call.ranks else _with_graph(ctx, dy)
+        return _backward(ctx, dy)
+
+
+def _backward(ctx, dy: Tensor):
+    saved = ctx.saved_tensors  # once: to ask again is an error where activations are recomputed
+    x, shift, *means_and_covs, part = saved[:7]
+    rest, count = saved[7:], 8 + ctx.solver_count
+    stats = Statistics(*means_and_covs, ctx.share, ctx.alone, part)
+    parameters = Parameters(*rest[:4])
+    solved = Solved(*rest[4:8], tuple(rest[8:count]), tuple(rest[count:]))
+    wants_dx = ctx.needs_input_grad[0]
+    return (
+        *gradients(ctx.passes, ctx.call, dy, x, shift, stats, parameters, solved, wants_dx),
+        None,
+        None,
+    )
+
+
+_once = once_differentiable(_backward)
+
+
+def _with_graph(ctx, dy: Tensor):
+    saved, call = ctx.saved_tensors, ctx.call
+    x, _, _, _, mean, cov = saved[:6]
+    values = saved[7:11]
+    constant = call.running is not None and not call.training
+    running = Running(mean.unsqueeze(-1), cov, 1.0) if constant else None
+    found = composed.gradients(
+        call._replace(running=running), (x, *ctx.given), values, ctx.needs_input_grad[:5], dy
+    )
+    return *found, None, None
 
 
 class Absent(torch.autograd.Function):

@@ -1,0 +1,246 @@
+"""Layers differentiated twice, forward, and under the transforms of torch.func, against the naive
+layer, whose Σ^(-1/2) is autograd's own derivative of `eigh`.
+"""
+
+import copy
+
+import norms_oracle
+import pytest
+import torch
+from torch.autograd import forward_ad, gradcheck, gradgradcheck
+from torch.func import functional_call, grad, jacfwd, jacrev, jvp, stack_module_state, vmap
+from whitening_layers import WHITENING
+
+from swbench import solvers
+from swbench.native import library
+from swbench.norms.layers import BatchWhiten2d, InstanceWhiten2d, SwitchWhiten2d
+
+# of torch's own making of dual tensors
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+EXACT = [
+    name
+    for name in solvers.names()
+    if not name.endswith("-triton")
+    and solvers.get(name).exact
+    and solvers.get(name).available("cpu") is None
+]
+
+
+def by_eigenvectors(cov):
+    lam, d = torch.linalg.eigh(cov)
+    return (d * lam.rsqrt().unsqueeze(-2)) @ d.mT
+
+
+def of_tensors(layer, *, naive=False):
+    """`layer` as a function of x and its parameters, and these."""
+    names = [name for name, _ in layer.named_parameters()]
+
+    def call(x, *parameters):
+        given = dict(zip(names, parameters, strict=True))
+        if naive:
+            return norms_oracle.twin(layer, x, **given)[0]
+        return functional_call(layer, given, (x,))
+
+    return call, [p.detach().clone().requires_grad_() for p in layer.parameters()]
+
+
+def second(call, x, parameters):
+    """The gradient of a penalty on gradients, as GANs have it, for x and all parameters."""
+    x = x.detach().clone().requires_grad_()
+    y = call(x, *parameters)
+    torch.manual_seed(7)
+
+    def weighted(tensor):
+        return (tensor * torch.randn(tensor.shape, dtype=torch.float64).to(tensor.dtype)).sum()
+
+    first = torch.autograd.grad(weighted(y.tanh()), [x, *parameters], create_graph=True)
+    penalty = sum(weighted(g) + g.square().sum() for g in first)
+    return (*first, *torch.autograd.grad(penalty, [x, *parameters]))
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("images", [1, 3])
+def test_second_derivatives_are_the_naive_layers(make, images, train, monkeypatch):
+    monkeypatch.setattr(norms_oracle, "inverse_root", by_eigenvectors)
+    layer = make(train=train)
+    x = torch.randn(images, 8, 3, 5, dtype=torch.float64) * 2 + 1
+    call, parameters = of_tensors(layer)
+    for got, want in zip(
+        second(call, x, parameters),
+        second(of_tensors(layer, naive=True)[0], x, parameters),
+        strict=True,
+    ):
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("images", [1, 2])
+def test_gradgradcheck_forward_and_batched(make, images, train):
+    call, parameters = of_tensors(make(train=train))
+    inputs = (torch.randn(images, 8, 2, 4, dtype=torch.float64, requires_grad=True), *parameters)
+    assert gradcheck(call, inputs, check_forward_ad=True, check_batched_grad=True, fast_mode=True)
+    assert gradgradcheck(
+        call, inputs, check_fwd_over_rev=True, check_batched_grad=True, fast_mode=True
+    )
+
+
+@pytest.mark.parametrize("solver", EXACT)
+def test_gradgradcheck_with_every_exact_solver(solver):
+    for images in (1, 2):
+        layer = SwitchWhiten2d(4, 2, sw_type=5, solver=solver).double()
+        call, parameters = of_tensors(layer)
+        x = torch.randn(images, 4, 2, 3, dtype=torch.float64, requires_grad=True)
+        assert gradgradcheck(call, (x, *parameters), fast_mode=True)
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("name", WHITENING)
+def test_in_float32_on_the_native_kernels(name, train):
+    if library.missing() is not None:
+        pytest.skip(library.missing())
+    cls, given = WHITENING[name]
+    layer = cls(8, 4, solver="polar-native", kernels="native", **given).train(train)
+    with torch.no_grad():
+        for tensor in (*layer.parameters(), *layer.buffers()):
+            tensor.add_(0.1 * torch.rand_like(tensor))
+        if layer.recipe.uses_batch:
+            layer.running_cov.add_(layer.running_cov.clone().mT)
+    exact = copy.deepcopy(layer).double()
+    exact.solver, exact.kernels = "eigh", "torch"
+    x = torch.randn(3, 8, 5, 5)
+    found = second(*of_tensors_and(layer, x))
+    for got, want in zip(found, second(*of_tensors_and(exact, x.double())), strict=True):
+        scale = want.abs().max().clamp(min=1)
+        torch.testing.assert_close(got.double() / scale, want / scale, rtol=1e-3, atol=1e-3)
+    assert layer.chosen == {"solver": "polar-native", "kernels": "native"}
+
+
+def of_tensors_and(layer, x):
+    call, parameters = of_tensors(layer)
+    return call, x, parameters
+
+
+@pytest.mark.parametrize("kernels", ["torch", "native"])
+@pytest.mark.parametrize("train", [True, False])
+def test_a_graph_changes_no_gradient_and_no_statistics(kernels, train):
+    """Nor does what happened to the layer between the two ways."""
+    if kernels == "native" and library.missing() is not None:
+        pytest.skip(library.missing())
+    layer = SwitchWhiten2d(8, 4, sw_type=5, kernels=kernels).train(train)
+    x = torch.randn(2, 8, 4, 4, requires_grad=True)
+    inputs, dy = [x, *layer.parameters()], torch.randn(2, 8, 4, 4)
+    want = torch.autograd.grad(layer(x), inputs, dy)
+    y = layer(x)
+    with torch.no_grad():
+        layer.train()(torch.randn(2, 8, 4, 4) + 3)
+        for parameter in layer.parameters() if kernels == "native" else ():
+            parameter.mul_(1.5)  # torch keeps what it saved from being changed
+    before = [b.clone() for b in layer.buffers()]
+    got = torch.autograd.grad(y, inputs, dy, create_graph=True)
+    for one, other in zip(got, want, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    for one, other in zip(layer.buffers(), before, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_weight_that_depends_on_the_input_is_differentiated_as_that():
+    layer = SwitchWhiten2d(8, 4, solver="eigh").double()
+
+    def call(x):
+        return functional_call(layer, {"weight": x.mean((0, 2, 3)).exp()}, (x,))
+
+    x = torch.randn(2, 8, 2, 3, dtype=torch.float64, requires_grad=True)
+    assert gradgradcheck(call, (x,), fast_mode=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_transforms_in_eval_mode(make, dtype):
+    layer = make(train=False, dtype=dtype)
+    x = torch.randn(4, 8, 3, 5, dtype=dtype)
+    y = layer(x)
+    close = {"rtol": 1e-3, "atol": 1e-3} if dtype is torch.float32 else {}
+    alone = vmap(lambda image: layer(image.unsqueeze(0)).squeeze(0))
+    torch.testing.assert_close(alone(x), y, **close)
+    torch.testing.assert_close(
+        vmap(lambda image: layer(image.unsqueeze(0)).squeeze(0), in_dims=3, out_dims=3)(
+            x.permute(1, 2, 3, 0)
+        ),
+        y.permute(1, 2, 3, 0),
+        **close,
+    )
+    moved = torch.randn_like(x)
+    value, tangent = jvp(layer, (x,), (moved,))
+    torch.testing.assert_close(value, y, **close)
+    with forward_ad.dual_level():
+        dual = forward_ad.unpack_dual(layer(forward_ad.make_dual(x, moved)))
+        torch.testing.assert_close(dual.tangent, tangent, **close)
+    leaf, dy = x.clone().requires_grad_(), torch.randn_like(y)
+    (back,) = torch.autograd.grad(layer(leaf), leaf, dy)
+    torch.testing.assert_close((back * moved).sum(), (dy * tangent).sum(), **close)
+    torch.testing.assert_close(grad(lambda x: (layer(x) * dy).sum())(x), back, **close)
+
+
+def test_gradients_of_every_sample(make):
+    layer = make(train=False)
+    parameters = {name: p.detach() for name, p in layer.named_parameters()}
+    buffers = {name: b.detach() for name, b in layer.named_buffers()}
+    x = torch.randn(3, 8, 3, 4, dtype=torch.float64)
+
+    def loss(parameters, image):
+        return functional_call(layer, (parameters, buffers), (image.unsqueeze(0),)).sin().sum()
+
+    found = vmap(grad(loss), in_dims=(None, 0))(parameters, x)
+    for index, image in enumerate(x):
+        layer.zero_grad()
+        layer(image.unsqueeze(0)).sin().sum().backward()
+        for name, parameter in layer.named_parameters():
+            torch.testing.assert_close(found[name][index], parameter.grad)
+
+
+def test_second_derivatives_of_torch_func_in_any_order():
+    layer = SwitchWhiten2d(4, 2, solver="eigh").double().eval()
+    x = torch.randn(1, 4, 2, 2, dtype=torch.float64)
+
+    def loss(x):
+        return layer(x).sin().sum()
+
+    want = torch.autograd.functional.hessian(loss, x)
+    for outer in (jacfwd, jacrev):
+        for inner in (jacfwd, jacrev):
+            torch.testing.assert_close(outer(inner(loss))(x), want, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("cls", [BatchWhiten2d, SwitchWhiten2d, torch.nn.BatchNorm2d])
+def test_training_with_running_statistics_is_refused_as_batch_normalisation_is(cls):
+    layer, x = cls(16), torch.randn(2, 3, 16, 4, 4)
+    with pytest.raises(RuntimeError, match="track_running_stats"):
+        vmap(layer)(x)
+    with pytest.raises(RuntimeError, match="mutate a captured Tensor"):
+        grad(lambda x: layer(x).sum())(x[0])
+    without = cls(16, track_running_stats=False)
+    torch.testing.assert_close(vmap(without)(x), torch.stack([without(one) for one in x]))
+    assert vmap(grad(lambda x: without(x).sin().sum()))(x).isfinite().all()
+
+
+def test_an_ensemble_moves_the_statistics_of_each_member():
+    members = [BatchWhiten2d(8, 4, solver="eigh").double() for _ in range(3)]
+    for member in members:
+        member.weight.data.uniform_(0.5, 2)
+    x = torch.randn(3, 2, 8, 4, 4, dtype=torch.float64)
+    parameters, buffers = stack_module_state(members)
+    y = vmap(lambda p, b, x: functional_call(members[0], (p, b), (x,)))(parameters, buffers, x)
+    for index, member in enumerate(members):
+        torch.testing.assert_close(y[index], member(x[index]))
+        for name, buffer in member.named_buffers():
+            torch.testing.assert_close(buffers[name][index], buffer)
+
+
+def test_an_instance_layer_may_train_under_vmap():
+    layer, x = InstanceWhiten2d(8, 4, solver="eigh").double(), torch.randn(3, 8, 4, 4).double()
+    torch.testing.assert_close(vmap(layer)(x), layer(x))
+
+
+def test_over_ranks_transforms_are_refused():
+    layer = BatchWhiten2d(8, 4, process_group="world")
+    with pytest.raises(RuntimeError, match="communicates in training"):
+        grad(lambda x: layer(x).sum())(torch.randn(2, 8, 3, 3))
