@@ -264,8 +264,8 @@ class FusedWhitening(torch.autograd.Function):
 
 
 _recorded = super(torch.autograd.Function, FusedWhitening).apply
-"""`FusedWhitening.apply` without what it does for torch.func's transforms, which do not come here: a
-tenth of a small layer's dispatch (benchmarks/dispatch_cpu.py).
+"""`FusedWhitening.apply` without what it does for torch.func's transforms, which do not come here:
+a tenth of a small layer's dispatch (benchmarks/dispatch_cpu.py).
 """
 
 
