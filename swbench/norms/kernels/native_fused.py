@@ -252,7 +252,7 @@ class FusedWhitening(torch.autograd.Function):
         workspace, given = x.new_empty(layer.size), (gamma, beta, mean_logits, cov_logits)
         y = layer.forward(x, given, call.running, workspace)
         ctx.save_for_backward(x, workspace)
-        ctx.layer, ctx.call, ctx.given = layer, call, given
+        ctx.seen = layer, call, given
         return y
 
     @staticmethod
@@ -260,7 +260,7 @@ class FusedWhitening(torch.autograd.Function):
         if torch.is_grad_enabled() or not library.has_memory(dy):
             return _with_graph(ctx, dy)
         x, workspace = ctx.saved_tensors
-        return *ctx.layer.backward(dy, x, workspace, ctx.needs_input_grad), None, None
+        return *ctx.seen[0].backward(dy, x, workspace, ctx.needs_input_grad), None, None
 
 
 _recorded = super(torch.autograd.Function, FusedWhitening).apply
@@ -270,14 +270,10 @@ a tenth of a small layer's dispatch (benchmarks/dispatch_cpu.py).
 
 
 def _with_graph(ctx, dy: Tensor):
-    x, workspace = ctx.saved_tensors
-    values, running = ctx.layer.values(workspace)
+    (x, workspace), (layer, call, given) = ctx.saved_tensors, ctx.seen
+    values, running = layer.values(workspace)
     found = composed.gradients(
-        ctx.call._replace(running=running),
-        (x, *ctx.given),
-        values,
-        ctx.needs_input_grad[:5],
-        dy,
+        call._replace(running=running), (x, *given), values, ctx.needs_input_grad[:5], dy
     )
     return *found, None, None
 
