@@ -68,10 +68,7 @@ def stability_table(run: StoredRun) -> Table:
     for cell in measured.cells:
         case = cell.case
         rows = found.setdefault((case.device, case.group, case.dtype), {})
-        trials = rows.setdefault((case.norm, case.solver), {})
-        # BN is trained in several groups, to the same losses
-        if case.trial not in trials or trials[case.trial].status == PENDING:
-            trials[case.trial] = cell
+        rows.setdefault((case.norm, case.solver), {})[case.trial] = cell
     sections = tuple(_section(run, place, rows) for place, rows in found.items())
     have = {
         name

@@ -176,7 +176,7 @@ def _scaled(
     """
     spent_s = done = 0.0
     for other, rounds in known:
-        if _place(other.baseline) == _place(group.baseline):
+        if _place(other.cases[0]) == _place(group.cases[0]):
             found = {key: value for key, value in _calls(rounds).items() if key in work}
             spent_s, done = spent_s + sum(found.values()), done + sum(work[key] for key in found)
     if not done or any(case.key not in work for case in group.cases):
@@ -201,22 +201,22 @@ def _warm_up_s(calls: Iterable[float], protocol: Protocol) -> float:
 
 def _spread(group: Group, rounds: Sequence[Round], planned: int) -> float:
     """The widest row's standard deviation of a replicate's value."""
-    widest = 0.0
+    baseline, widest = group.baseline_key, 0.0
+    if baseline is None:
+        return widest
     for case in group.cases:
         for metric in (FORWARD, FORWARD_BACKWARD):
             replicates = (
                 []
                 if case.role == BASELINE
-                else [one for one in pairs(rounds, group.baseline.key, case.key, metric) if one]
+                else [one for one in pairs(rounds, baseline, case.key, metric) if one]
             )
             if not replicates:
                 continue
             if len(replicates) >= ENOUGH_REPLICATES:
                 widest = max(widest, statistics.stdev([replicate_value(one) for one in replicates]))
                 continue
-            values = [
-                math.log(variant / baseline) for baseline, variant in max(replicates, key=len)
-            ]
+            values = [math.log(variant / base) for base, variant in max(replicates, key=len)]
             within = statistics.stdev(values) if len(values) > 1 else 0.0
             widest = max(widest, math.hypot(BETWEEN, 1.2533 * within / math.sqrt(planned)))
     return widest

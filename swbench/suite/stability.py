@@ -19,14 +19,16 @@ QUICK_STEPS, QUICK_SEEDS = 30, 1
 """What `--quick` leaves of the training."""
 
 KIND = "stability"
+BN: tuple[str, str | None] = ("bn", None)
 
 
 def groups(suite: Suite, options: Options) -> Iterator[Group]:
     """A group an input, of all dtypes, as a worker takes longer to start than to call many layers;
     and for the training, which takes minutes, a group a dtype and norm.
 
-    Batch normalisation is in each, the first the baseline; a whitening layer is there by every
-    solver and as the textbook has it. Raises OptionError for options that mean nothing here.
+    A whitening layer is there by every solver and as the textbook has it. Batch normalisation is
+    the baseline where it is in a group; nothing is divided by its times. Raises OptionError for
+    options that mean nothing here.
     """
     base = options.over("base", {**suite.base, **(suite.full if options.full else {})})
     for name, value in (
@@ -43,8 +45,9 @@ def groups(suite: Suite, options: Options) -> Iterator[Group]:
         refuse(name, value, KIND)
     check_dtypes(options, schema.STABILITY_DTYPES, KIND)
     listed = options.solvers or base["solver"] or solvers.names()
-    on_inputs = _layers(base["norm"], listed, options)
-    trained = _layers(base["norm"], options.solvers or base["training_solver"] or listed, options)
+    on_inputs = [BN, *_layers(base["norm"], listed, options)]
+    specs = options.solvers or base["training_solver"] or listed
+    trained = [BN, *_layers(base["norm"], specs, options)]
     devices = [one for one in options.devices or ("cpu",) if device_kind(one) in base["device"]]
     sizes = options.groups or (base["group"],)
     training = {
@@ -79,8 +82,8 @@ def _group(
 ) -> Group:
     cases, rows = [], []
     for dtype in dtypes:
-        for norm, solver in (("bn", None), *layers):
-            role = VARIANT if cases else BASELINE
+        for norm, solver in layers:
+            role = BASELINE if not cases and (norm, solver) == BN else VARIANT
             cases.append(StabilityCase(norm=norm, solver=solver, dtype=dtype, role=role, **fields))
             rows.append(label(norm, solver))
     return Group(name=name, cases=tuple(cases), rows=tuple(rows))

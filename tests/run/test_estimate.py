@@ -143,3 +143,11 @@ def test_groups_without_a_round_are_named():
     assert estimate(rounds(), plan(groups=(GROUP, other))).unseen == ("other",)
     with pytest.raises(ValueError, match="pilot"):
         estimate([], plan())
+
+
+def test_a_group_without_a_baseline_has_a_time_and_no_ratio():
+    alone = Group(name="g", cases=(SWA,), rows=("SW",))
+    unseen = Group(name="other", cases=(BN,), rows=("BN",))
+    found = estimate(rounds(replicates=2), plan((alone, unseen)), work={SWA.key: 2.0, BN.key: 1.0})
+    assert found.half_width == 0
+    assert found.scaled == ("other",)
