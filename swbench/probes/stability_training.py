@@ -23,8 +23,8 @@ CHANCE = math.log(CLASSES)
 """The loss of a network that takes all classes to be as likely."""
 
 LEARNT = 0.9
-"""A network whose final loss is more than this share of `CHANCE` has learnt nothing. Heuristic: the
-slowest layer that learns at all ends far below.
+"""A network whose final loss is more than this share of `CHANCE` has learnt nothing. Heuristic:
+instance whitening, which learns least on this task, ends at 0.87 to 0.89.
 """
 
 
