@@ -22,6 +22,7 @@ test: $(STAMP)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
 
 lint: $(STAMP)
+	! git grep -nE '^(<<<<<<<|>>>>>>>) '  # what a merge left behind
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff check --preview --select PLW1514 swbench benchmarks
 	$(VENV)/bin/ruff format --check .
