@@ -100,12 +100,12 @@ class Whole:
         """All that a thread has registers for, or one. Nothing between, for every number is
         compiled for anew.
         """
-        tile = self.form.sums.tile
-        return (
-            1
-            if self.form.sums.parts == 1
-            else fetched(tile * tile, warps_of(tile), FETCHED if tile == 16 else FETCHED_BESIDE)
-        )
+        tile, group = self.form.sums.tile, self.form.sums.group
+        if self.form.sums.parts == 1:
+            return 1
+        # what is read entry by entry needs registers for addresses and masks as well
+        registers = FETCHED if group == tile else FETCHED // 2
+        return fetched(tile * tile, warps_of(tile), registers if tile == 16 else FETCHED_BESIDE)
 
     def _solver(self, back: bool) -> dict[str, object]:
         return {
@@ -123,8 +123,8 @@ class Whole:
             plan.blocks,
         )
         names = {"left": "dy" if pair else None, "shift": None}
-        narrow = not plan.last and plan.pixel_unit < 4 and self.key.dtypes[0] is torch.float32
-        bounded = narrow and plan.tile == 16 and plan.pack == 1
+        bounded = plan.tile == 16 and plan.pack == 1 and not plan.last
+        bounded = bounded and self.key.dtypes[0] is torch.float32
         return self._launch(
             sums_kernel,
             plan.sum_programs,

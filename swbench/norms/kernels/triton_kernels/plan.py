@@ -42,9 +42,10 @@ Not where groups share the tile: there it takes up to 210, and would spill with 
 """
 
 SUM_REGISTERS = 128
-"""Registers that a thread of a sum of float32 in tiles of 16 may have where pixels are read one or
-two at a time: left to itself the compiler takes up to 168, of which three programs fit a
-multiprocessor and not `RESIDENT`. In bfloat16 it would spill for it on capability 8.0.
+"""Registers that a thread of a sum of contiguous float32 in tiles of 16 may have: left to itself
+the compiler takes up to 180, most where pixels are read one by one, and then three programs fit a
+multiprocessor and not `RESIDENT`. In bfloat16 and in channels_last it would spill for it on
+capability 8.0.
 """
 
 PRECISION = "tf32x3"
