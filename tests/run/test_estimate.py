@@ -119,8 +119,8 @@ def test_warm_up_lasts_for_two_windows_or_to_its_cap():
     def warm_up(**protocol):
         return estimate(rounds(), plan(**protocol)).seconds / 5 - 20 * 0.25
 
-    assert warm_up(warmup_s=0.0, warmup_cap_s=6.0) == pytest.approx(10 * 0.25)
-    assert warm_up(warmup_s=0.0, warmup_cap_s=1.2) == pytest.approx(10 * 0.1 + 1.2)
+    assert warm_up(warmup_s=0.0, warmup_cap_s=6.0) == pytest.approx(6 * 0.25)
+    assert warm_up(warmup_s=0.0, warmup_cap_s=0.75) == pytest.approx(6 * 0.1 + 0.75)
     assert warm_up(warmup_s=3.0, warmup_cap_s=1.2) == pytest.approx(2 * 3.0)
 
 

@@ -227,6 +227,7 @@ def plain(running: Running) -> bool:
 
 def apply(call: Call, x: Tensor, parameters: Given) -> Tensor:
     """y, differentiable where gradients are recorded. Raises `NotPlain`."""
+    x = torch._C._functorch.unwrap_if_dead(x)  # what a transform left behind has no memory
     layer = fused_layer(call, x)
     if torch.is_grad_enabled():
         return _recorded(x, *parameters, layer, call)
