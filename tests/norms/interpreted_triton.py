@@ -115,7 +115,7 @@ def test_without_affine_and_without_dx(images):
     assert all(torch.equal(a, b) for a, b in zip(with_dx, without, strict=True))
 
 
-@pytest.mark.parametrize("group", [16, 8])
+@pytest.mark.parametrize("group", [16, pytest.param(8, marks=pytest.mark.slow)])
 def test_a_poisoned_image_spoils_itself_alone(group):
     layer = make("iw", 32, group, True)
     x, dy = inputs((2, 32, 4, 5))
@@ -204,7 +204,7 @@ def test_forward_and_backward_without_autograd_are_the_layer(name, images, train
     assert all(torch.equal(a, b) for a, b in zip(layer.buffers(), other.buffers(), strict=True))
 
 
-@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("train", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_compiled_graph_runs_on_the_same_kernels(train):
     layer = make("swa", 12, 4, train)
     other = copy.deepcopy(layer)
