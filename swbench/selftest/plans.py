@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from swbench.case import BASELINE, CONTROL, VARIANT, Case
-from swbench.plan import Group, Plan, Protocol
+from swbench.plan import FASTER_HALF, Group, Plan, Protocol
 from swbench.selftest.workloads import DELAY, LENGTH
 
 SPINS_S = (0.0, 0.005, 0.02, 0.1, 0.5)
@@ -66,6 +66,7 @@ def delays(replicates: int = REPLICATES, rounds: int = ROUNDS, threads: int = 1)
         warmup_s=0.2,
         warmup_cap_s=0.5,
         budget_s=BUDGET_S,
+        estimator=FASTER_HALF,
     )
     return plan("selftest-delays", delayed("delays", network, DELAYS), protocol)
 

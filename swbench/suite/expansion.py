@@ -12,7 +12,7 @@ from swbench.case import BASELINE, CONTROL, AnyCase, Case, SolverCase, device_ki
 from swbench.errors import OptionError
 from swbench.machine.hardware import usable_cores
 from swbench.models import DEFAULT, check_image
-from swbench.plan import QUICK, Group, Plan, Protocol
+from swbench.plan import FASTER_HALF, QUICK, Group, Plan, Protocol
 from swbench.suite import schema, stability
 from swbench.suite.options import Options
 from swbench.suite.selection import check_dtypes, refuse, some
@@ -91,6 +91,7 @@ def _nothing(suite: Suite, options: Options) -> str:
 def _protocol(suite: Suite, options: Options) -> Protocol:
     quick = QUICK if suite.kind != "stability" else {"quick": True}
     values = options.over("protocol", {**suite.protocol, **(quick if options.quick else {})})
+    values["estimator"] = FASTER_HALF
     asked = Protocol(**values)
     # only one of the two was given: every replicate has at least one round
     if asked.iterations < asked.replicates:

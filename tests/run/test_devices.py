@@ -185,7 +185,7 @@ def test_the_self_test_on_a_shared_gpu_is_refused_unless_allowed(monkeypatch, ca
     monkeypatch.setattr(
         selftest,
         "selftest",
-        lambda long, devices: (
+        lambda long, power, devices: (
             checked.append(devices) or [selftest.Outcome("a", selftest.PASSED, "1", "1")]
         ),
     )
