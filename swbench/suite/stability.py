@@ -41,6 +41,8 @@ def groups(suite: Suite, options: Options) -> Iterator[Group]:
         ("--batch", options.batches),
         ("--iterations", options.iterations),
         ("--replicates", options.replicates),
+        ("--target-ci", options.target_ci),
+        ("--metrics", options.metrics),
     ):
         refuse(name, value, KIND)
     check_dtypes(options, schema.STABILITY_DTYPES, KIND)

@@ -64,6 +64,8 @@ def test_options_narrow_it():
         ({"modes": ["graph"]}, "--mode means nothing for a suite of kind 'stability'"),
         ({"batches": [4]}, "--batch means nothing"),
         ({"replicates": 2}, "--replicates means nothing"),
+        ({"target_ci": 0.01}, "--target-ci means nothing"),
+        ({"metrics": ("time",)}, "--metrics means nothing"),
         ({"spectra": ["identity"]}, "--spectrum means nothing"),
         ({"dtypes": ["float64"]}, "--dtype float64 means nothing.*choose of float32, bfloat16"),
         ({"only": ["swb"]}, "--only swb matches nothing.*There is: in, bw, swa"),
