@@ -109,7 +109,7 @@ class _Builder:
         by_place: dict[tuple[Frame, str, Setting | None], list[Measured]] = {}
         for cell in self.cells:
             by_place.setdefault(
-                (Frame.of(cell.case), device_kind(cell.case.device), Setting.of(cell.case)), []
+                (Frame.of(cell), device_kind(cell.case.device), Setting.of(cell.case)), []
             ).append(cell)
         found = []
         for frame, pair in pairings(self.cells):
@@ -145,6 +145,7 @@ class _Builder:
             "image": Cell(f"{case.image[0]}x{case.image[1]}"),
             "dtype": Cell(case.dtype),
             "layout": Cell(case.layout),
+            "phase": Cell(case.phase),
             "suite": Cell(self.run.plan.suite),
             "run": Cell(self.run.id),
         }
@@ -313,7 +314,14 @@ def _by_row(cells: Iterable[Measured]) -> dict[tuple, Measured]:
     for cell in cells:
         case = cell.case
         found.setdefault(
-            (case.model, case.norm, case.layers, case.solver, case.group if case.solver else None),
+            (
+                case.model,
+                case.norm,
+                case.layers,
+                case.solver,
+                case.group if case.solver else None,
+                case.phase,
+            ),
             cell,
         )
     return found

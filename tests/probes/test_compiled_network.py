@@ -90,8 +90,9 @@ def test_graph_breaks_are_counted():
 
 def test_compiling_while_timed_is_not_timed():
     workload = NetworkWorkload(Case(norm="bn", layers=0, **CASE))
-    workload._inputs = (workload._inputs[0].repeat(2, 1, 1, 1),)
-    workload._cotangents = (workload._cotangents[0].repeat(2, 1),)
+    step = workload._step
+    step.inputs = (step.inputs[0].repeat(2, 1, 1, 1),)
+    step.cotangents = (step.cotangents[0].repeat(2, 1),)
     with pytest.raises(Unsupported, match="compiled anew while it was timed"):
         workload.call()
 

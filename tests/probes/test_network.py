@@ -59,7 +59,7 @@ def test_gradients_are_those_of_one_call():
 def test_two_processes_would_build_the_same():
     one, other = NetworkWorkload(CASE), NetworkWorkload(CASE)
     assert torch.equal(one._inputs[0], other._inputs[0])
-    assert torch.equal(one._cotangents[0], other._cotangents[0])
+    assert torch.equal(one._step.cotangents[0], other._step.cotangents[0])
     assert all(
         torch.equal(*pair)
         for pair in zip(one._model.parameters(), other._model.parameters(), strict=True)
