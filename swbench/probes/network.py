@@ -53,11 +53,11 @@ class NetworkWorkload:
             raise Unsupported(f"there is no mode {case.mode!r}; there is {', '.join(modes.MODES)}")
         if case.mode == "graph" and not case.device.startswith("cuda"):
             raise Unsupported(f"CUDA graphs need a CUDA device; on {case.device} use --mode eager")
-        spread = self._spread = Spread(case) if case.world > 1 else None
-        if spread and case.phase != TRAIN:
+        if case.world > 1 and case.phase != TRAIN:
             raise Unsupported(
                 f"{case.world} processes train, and phase {case.phase} does not; use --phase train"
             )
+        spread = self._spread = Spread(case) if case.world > 1 else None
         if spread and case.mode != "eager":
             raise Unsupported(
                 f"{case.world} processes run eager only, not in mode {case.mode}; use --mode eager"

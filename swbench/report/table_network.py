@@ -22,6 +22,7 @@ from swbench.report.paper import HARDWARE, PaperTable
 from swbench.report.settings import DEVICES, Frame, Pairing, Setting, pairings
 from swbench.report.table import Cell, Row, Section, Table
 from swbench.result import OK
+from swbench.stats.intervals import Interval
 
 NO_GPU, NOT_RUN = "no GPU", "not run"
 NOT_COUNTED = "not counted"
@@ -121,8 +122,20 @@ class _Builder:
                 self._row(frame, pair, cpu.get(identity), gpu.get(identity))
                 for identity in dict.fromkeys([*cpu, *gpu])
             )
-            found.append(Section(self._title(frame, pair), rows))
+            control = {
+                f"ratio_{device}_{which}": Cell(noise.estimate, noise.low, noise.high)
+                for device, cells in zip(SPANS, (cpu, gpu), strict=True)
+                for which, metric in METRIC.items()
+                if (noise := self._noise(cells.values(), metric)) is not None
+            }
+            found.append(Section(self._title(frame, pair), rows, control=control))
         return tuple(found)
+
+    def _noise(self, cells: Iterable[Measured], metric: str) -> Interval | None:
+        """The A/A interval of the first group that has one."""
+        noise = self.measured.noise
+        keys = ((cell.group.name, metric) for cell in cells)
+        return next((noise[key] for key in keys if key in noise), None)
 
     def _title(self, frame: Frame, pair: Pairing) -> str:
         devices = [

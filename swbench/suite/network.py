@@ -65,7 +65,9 @@ def groups(suite: Suite, options: Options) -> Iterator[Group]:
 
 
 def _settings(suite: Suite, options: Options, rows: Rows) -> Iterator[Group]:
-    """The groups of each of the suite's settings; those that options make alike are one."""
+    """The groups of each of the suite's settings that has any of `rows`; those that options make
+    alike are one.
+    """
     found: dict[str, Group] = {}
     for setting in suite.settings:
         globs = setting.get("only")
@@ -78,7 +80,7 @@ def _settings(suite: Suite, options: Options, rows: Rows) -> Iterator[Group]:
                 both = dict(zip(before.cases + group.cases, before.rows + group.rows, strict=True))
                 group = replace(before, cases=tuple(both), rows=tuple(both.values()))
             found[group.name] = group
-    yield from found.values()
+    yield from some(list(found.values()), options, [row.names[0] for row in rows])
 
 
 def _grid(base: dict[str, Any], rows: Rows, options: Options) -> Iterator[Group]:

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from swbench import norms
-from swbench.case import Case
+from swbench.case import EVAL, FOLDED, TRAIN, Case
+from swbench.norms.layers import BatchWhiten2d
 from swbench.probes import modes, subject
 from swbench.probes.network import NetworkWorkload
 from swbench.probes.workload import Unsupported
@@ -60,6 +61,20 @@ def test_a_network_is_one_graph(norm, layers):
     )
     (seconds,) = (one.samples for one in workload.finish() if one.metric == "compile_s")
     assert seconds[0] > 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "amp-bfloat16"])
+@pytest.mark.parametrize("phase", [TRAIN, EVAL, FOLDED])
+@pytest.mark.parametrize("norm", ["bn", "bw", "swa"])
+def test_phases_and_autocast_are_one_graph_as_well(norm, phase, dtype):
+    case = Case(norm=norm, layers=5 * (norm != "bn"), phase=phase, dtype=dtype, **CASE)
+    workload = NetworkWorkload(case)
+    assert ("forward_backward_s" in workload.call()) == (phase == TRAIN)
+    assert workload.chosen["compiled"] == "1 graph, 0 breaks"
+    if phase == FOLDED:
+        whitens = any(isinstance(module, BatchWhiten2d) for module in workload._model.modules())
+        assert not whitens
+        assert workload.chosen["folded"] == ("0 of 1 norms" if norm == "swa" else "1 of 1 norms")
 
 
 def test_a_row_says_what_ran_in_the_graph():
