@@ -18,20 +18,19 @@ def settings(table):
     maps = heat_maps(table)
     if not maps:
         return None
-    lines = min(MOST_SETTINGS, max(len(one.settings) for one in maps))
-    widths = [1.15 * len(one.rows) for one in maps]
+    heights = [0.42 * min(MOST_SETTINGS, len(one.settings)) for one in maps]
     made, axes = figure(
-        1,
         len(maps),
-        width=sum(widths) + 2.2 * len(maps) + 0.8,
-        height=1.5 + 0.42 * lines,
+        1,
+        width=3.6 + 1.15 * max(len(one.rows) for one in maps),
+        height=0.6 + sum(heights) + 1.1 * len(maps),
         title=table.title,
-        width_ratios=widths,
+        height_ratios=heights,
     )
     span = reach(maps)
     for axis, one in zip(axes, maps, strict=True):
         image = _panel(axis, one, span)
-    bar = made.colorbar(image, ax=axes, shrink=0.8, label="ratio to BN of the same setting")
+    bar = made.colorbar(image, ax=axes, shrink=0.6, label="ratio to BN of the same setting")
     marks = [-span, -span / 2, 0, span / 2, span]
     bar.set_ticks(marks, labels=[ratio(math.exp(mark)) for mark in marks])
     return made
