@@ -1,5 +1,5 @@
 """Ratios to the baseline over all settings of a run at once: rows by settings, a grid for each pass
-and one for peak memory. What the plot `settings` and the HTML page draw.
+and one for peak memory. What the plot `settings`, the HTML page and Markdown show.
 """
 
 import math
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from swbench.case import BASELINE, TRAIN, VARIANT
+from swbench.formatting import MISSING, interval, ratio
 from swbench.report.columns import PASSES, SPANS
 from swbench.report.table import NOTHING, Cell, Row, Section, Table
 
@@ -35,6 +36,16 @@ class HeatMap:
     def cell(self, row: str, setting: str) -> Cell:
         """The ratio of `row` in `setting`."""
         return self.cells.get((row, setting), NOTHING)
+
+    def texts(self, row: str, setting: str) -> tuple[str, ...]:
+        """`1.012` and, where there is one, its interval `[1.003, 1.021]`; `–` where nothing was
+        measured.
+        """
+        cell = self.cell(row, setting)
+        if cell.value is None:
+            return (MISSING,)
+        bounds = cell.low is not None and cell.high is not None
+        return (ratio(cell.value), *((interval(cell.low, cell.high, "ratio"),) if bounds else ()))
 
 
 def reach(maps: "tuple[HeatMap, ...]") -> float:

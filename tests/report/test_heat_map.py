@@ -76,6 +76,15 @@ def test_the_page_has_it_with_figures_that_need_no_colour(table):
     assert "style=" not in heat
 
 
+def test_markdown_has_it_for_documents(table):
+    lines = export([table], "markdown").splitlines()
+    start = lines.index("**CPU F, ratio to the baseline of the same setting**")
+    assert lines[start + 2].count("|") == len(heat_maps(table)[0].rows) + 2
+    line = next(line for line in lines[start:] if line.startswith("| float32, eval, batch 1 |"))
+    cell = heat_maps(table)[0].cell("ResNet50-SW^a", "float32, eval, batch 1")
+    assert f"| {cell.value:.3f} [{cell.low:.3f}, {cell.high:.3f}] |" in line
+
+
 def test_one_setting_has_no_heat_map():
     table = build_table(table1())
     assert heat_maps(table) == ()

@@ -4,7 +4,7 @@ panel a pass, and one for peak memory.
 
 import math
 
-from swbench.formatting import interval, ratio
+from swbench.formatting import ratio
 from swbench.report.heat_map import heat_maps, reach
 from swbench.report.plots.style import figure, short, styled
 
@@ -47,7 +47,7 @@ def _panel(axis, one, span):
             axis.text(
                 x,
                 y,
-                _text(cell),
+                "\n".join(one.texts(one.rows[x], lines[y])),
                 ha="center",
                 va="center",
                 fontsize=7,
@@ -61,10 +61,3 @@ def _panel(axis, one, span):
     left = len(one.settings) - len(lines)
     axis.set_title(one.title + (f" (first {len(lines)} settings)" if left else ""))
     return image
-
-
-def _text(cell) -> str:
-    if cell.value is None:
-        return "–"
-    bounds = cell.low is not None and cell.high is not None
-    return ratio(cell.value) + (f"\n{interval(cell.low, cell.high, 'ratio')}" if bounds else "")

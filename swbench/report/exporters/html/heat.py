@@ -6,10 +6,9 @@ import math
 from collections.abc import Iterator
 from html import escape
 
-from swbench.formatting import interval, ratio
 from swbench.report.heat_map import HeatMap, heat_maps, reach
 from swbench.report.safe import plain
-from swbench.report.table import Cell, Table
+from swbench.report.table import Table
 
 SHADES = 4
 """Colours to each side of 1; page.css has a class for each: `h1` … `h4` slower, `l1` … faster."""
@@ -31,7 +30,7 @@ def _table(one: HeatMap, span: float) -> Iterator[str]:
     yield "</tr></thead><tbody>"
     for setting in one.settings:
         yield f'<tr><th scope="row">{_shown(setting)}</th>'
-        yield from (_cell(one.cell(row, setting), span) for row in one.rows)
+        yield from (_cell(one, row, setting, span) for row in one.rows)
         yield "</tr>"
     yield (
         "</tbody></table></div><figcaption>Ratio to the baseline of the same setting"
@@ -39,17 +38,12 @@ def _table(one: HeatMap, span: float) -> Iterator[str]:
     )
 
 
-def _cell(cell: Cell, span: float) -> str:
-    if cell.value is None:
-        return "<td>–</td>"
-    shade = max(-SHADES, min(SHADES, round(SHADES * math.log(cell.value) / span)))
+def _cell(one: HeatMap, row: str, setting: str, span: float) -> str:
+    value, (text, *bounds) = one.cell(row, setting).value, one.texts(row, setting)
+    shade = 0 if value is None else round(SHADES * math.log(value) / span)
     name = f' class="{"h" if shade > 0 else "l"}{abs(shade)}"' if shade else ""
-    bounds = (
-        f"<br><small>{_shown(interval(cell.low, cell.high, 'ratio'))}</small>"
-        if cell.low is not None and cell.high is not None
-        else ""
-    )
-    return f"<td{name}>{ratio(cell.value)}{bounds}</td>"
+    small = "".join(f"<br><small>{_shown(bound)}</small>" for bound in bounds)
+    return f"<td{name}>{_shown(text)}{small}</td>"
 
 
 def _shown(text: str) -> str:
