@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from swbench.case import BASELINE, Case, device_kind
+from swbench.case import BASELINE, TRAIN, Case, device_kind
 from swbench.report import notes
 from swbench.report.cautions import cautions
 from swbench.report.columns import NETWORK_COLUMNS, PASSES, SLOTS, SPANS, panels
@@ -225,7 +225,7 @@ class _Builder:
 
     def _paper_cells(self, frame: Frame, pair: Pairing, case: Case) -> dict[str, Cell]:
         row = self.paper.row(case.norm, case.layers) if self.paper is not None else None
-        if row is None:
+        if row is None or frame.phase != TRAIN:  # its times are of training steps
             return {}
         found = {}
         if self.paper.same_image(frame.image):

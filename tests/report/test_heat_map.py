@@ -9,6 +9,7 @@ from swbench.case import BASELINE, EVAL, FOLDED
 from swbench.report.build import build_table
 from swbench.report.exporters import export
 from swbench.report.heat_map import CONTROL, heat_maps
+from swbench.report.paper import paper_table
 from swbench.report.plots import TABLE
 
 
@@ -51,6 +52,16 @@ def test_a_folded_bn_is_a_row_beside_the_plain_one_and_says_that_nothing_goes_ba
     for row in section.rows:
         assert row.cell("cpu_fb_s").status == row.cell("ratio_cpu_fb").status == "no backward pass"
         assert row.cell("cpu_f_s").value is not None
+
+
+def test_the_papers_times_stand_beside_training_alone():
+    table = build_table(settings_run(), paper_table("table1"))
+    with_paper = [
+        any(row.cell("paper_cpu_f_s").value is not None for row in section.rows)
+        for section in table.sections
+    ]
+    assert with_paper[0]
+    assert not with_paper[[", eval;" in one.title for one in table.sections].index(True)]
 
 
 def test_it_is_drawn(table):
