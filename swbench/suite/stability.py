@@ -38,6 +38,7 @@ def groups(suite: Suite, options: Options) -> Iterator[Group]:
         (f"--{options.which_batches}", options.which_batches),
         ("--nproc", options.worlds),
         ("--mode", options.modes),
+        ("--phase", options.phases),
         ("--batch", options.batches),
         ("--iterations", options.iterations),
         ("--replicates", options.replicates),

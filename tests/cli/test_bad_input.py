@@ -58,6 +58,12 @@ def refused(place, bench):
         ("run imagenet --batch 1000000000", "--batch[0] must be at most"),
         ("run imagenet --batch 100000", "--batch must be at most 65,536 for networks"),
         ("run imagenet --batch 0", "--batch[0] must be at least 1"),
+        ("run imagenet --phase evla", "--phase[0]: 'evla' is not known. Did you mean 'eval'?"),
+        (
+            "run imagenet --device cpu --phase eval --metrics time,energy",
+            "--metrics energy needs a backward pass, and phase eval has none; leave it out",
+        ),
+        ("run solvers --device cpu --phase eval", "--phase means nothing for a suite of kind"),
         ("run imagenet --batch nan", "must be int values"),
         ("run imagenet --group 7", "groups of 7 channels do not divide the 64 channels"),
         ("run imagenet --threads 0", "--threads must be at least 1"),

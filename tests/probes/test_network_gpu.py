@@ -76,7 +76,7 @@ def test_ranks_agree_on_the_size_of_a_block_and_each_has_its_own_images(monkeypa
     workload, _ = build(world=2, norm="bn", layers=0)
     found = measured(workload.finish())
     assert found["block_iterations"] == (5,)
-    assert len(workload._inputs[0]) == len(workload._cotangents[0]) == 1
+    assert len(workload._inputs[0]) == len(workload._step.cotangents[0]) == 1
     assert workload.chosen["backend"] == "gloo"
 
 
