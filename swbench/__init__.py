@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from swbench.norms.layers import BatchWhiten2d, InstanceWhiten2d, SwitchWhiten2d
     from swbench.norms.tracking import update_statistics
     from swbench.report.frame import load_run
-    from swbench.solvers.functional import inverse_sqrt
+    from swbench.solvers.functional import inverse_root, inverse_sqrt
 
 _ROOMS = ("flops", "models", "norms", "solvers")
 _EXPORTS = {
@@ -23,6 +23,7 @@ _EXPORTS = {
     "InstanceWhiten2d": "swbench.norms.layers",
     "SwitchWhiten2d": "swbench.norms.layers",
     "convert_norms": "swbench.models.convert",
+    "inverse_root": "swbench.solvers.functional",
     "inverse_sqrt": "swbench.solvers.functional",
     "load_public": "swbench.models.public",
     "count_flops": "swbench.flops.counter",
@@ -38,6 +39,7 @@ __all__ = [
     "convert_norms",
     "count_flops",
     "flops",
+    "inverse_root",
     "inverse_sqrt",
     "load_public",
     "load_run",
