@@ -44,6 +44,8 @@ class RootWorkload:
             matrices(case.spectrum, case.batch, size, case.dtype, self._device)
             for size in case.sizes or (case.group,)
         )
+        self._stored = sum(cov.numel() * cov.element_size() for cov in self._covs)
+        self._reached("before")
         self._roots: tuple[Tensor, ...] = ()
         self._windows: Windows | None = None
         if self._gpu is not None:
@@ -98,12 +100,16 @@ class RootWorkload:
             found.append(Measurement("promised_error", "1", (promised,)))
         flops = case.batch * sum(solver.root_flops(size, case.root) for size in sizes)
         least = case.batch * sum(solver.least_flops(size, case.root) for size in sizes)
-        stored = sum(cov.numel() * cov.element_size() for cov in self._covs)
-        flops_per_s, bytes_per_s = reached(str(self._device), case.dtype, stored)
-        floor_s = max(least / flops_per_s, 2 * stored / bytes_per_s)
+        flops_per_s, bytes_per_s = map(
+            max, zip(self._reached("before"), self._reached("after"), strict=True)
+        )
+        floor_s = max(least / flops_per_s, 2 * self._stored / bytes_per_s)
         moved = sum(map(solver.transferred_bytes, self._covs))
         found += [Measurement("flops", "1", (flops,)), Measurement("floor_s", "s", (floor_s,))]
         return [*found, Measurement("transferred_bytes", "B", (float(moved),))] if moved else found
+
+    def _reached(self, when: str) -> tuple[float, float]:
+        return reached(str(self._device), self._case.dtype, self._stored, when)
 
 
 @lru_cache(maxsize=8)
@@ -120,6 +126,10 @@ def oracle(spectrum: str, batch: int, size: int, dtype: str, device: str) -> Ora
 
 
 @lru_cache(maxsize=8)
-def reached(device: str, dtype: str, stored: int) -> tuple[float, float]:
-    """FLOPs a second, and bytes a second in a copy of `stored` bytes, in caches or not as these."""
+def reached(device: str, dtype: str, stored: int, when: str) -> tuple[float, float]:
+    """FLOPs a second, and bytes a second in a copy of `stored` bytes, in caches or not as these.
+
+    Measured once a process `before` the rounds and once `after` them: what either found possible
+    is possible.
+    """
     return rates(torch.device(device), getattr(torch, dtype), copy_bytes=max(stored, 4096))

@@ -5,7 +5,7 @@ timed.
 import torch
 
 from swbench import solvers
-from swbench.case import SolverCase
+from swbench.case import SolverCase, device_kind
 from swbench.clock import Gpu, Stopwatch, stopwatch_for
 from swbench.probes.accuracy import accuracy
 from swbench.probes.memory import told
@@ -16,6 +16,7 @@ from swbench.probes.workload import Unsupported
 from swbench.result import Measurement
 from swbench.solvers import spectra
 from swbench.solvers.base import Solver
+from swbench.solvers.choice import AUTO, choose
 
 SEED = 0
 """Matrices and cotangents are the same in every process and for every solver."""
@@ -27,7 +28,7 @@ def prepared(
     """The solver of a case, and what times it: a stopwatch or a GPU. Raises Unsupported where the
     solver does not take the case, or the device is not here.
     """
-    solver = solvers.get(case.solver)
+    solver = solvers.get(_chosen(case) if case.solver == AUTO else case.solver)
     reason = solver.available(case.device if gpu is None else gpu.place)
     if reason is not None:
         raise Unsupported(reason)
@@ -60,6 +61,12 @@ def prepared(
     if watch is None and gpu is None:
         raise Unsupported(f"torch sees no device {case.device!r} here; use --device cpu")
     return solver, watch, gpu
+
+
+def _chosen(case: SolverCase) -> str:
+    """What `auto` stands for, by the largest size."""
+    kind, dtype = torch.device(device_kind(case.device)), getattr(torch, case.dtype, None)
+    return choose(kind, case.group, case.batch, dtype, case.root, case.gradient)
 
 
 def told_of(solver: Solver, settings: dict[str, str]) -> dict[str, str]:

@@ -35,7 +35,9 @@ class CoupledNewton(SteppedSolver):
     USUAL: ClassVar[dict[torch.dtype, int]] = {torch.float32: 100, torch.float64: 100}
     RESIDUAL: ClassVar[dict[torch.dtype, float]] = {torch.float32: 1e-6, torch.float64: 1e-13}
     NEAR: ClassVar[float] = 0.1
-    """A residual below which every step should square it, so one that is not halved is rounding."""
+    """‖M − I‖_F below which every step should square the residual, so that one which is not halved
+    is rounding.
+    """
 
     residual: float = 0.0
     products: str = products.FULL
@@ -91,7 +93,9 @@ class CoupledNewton(SteppedSolver):
             x = torch.where(active, products.bmm(x, t, how), x)
             m = torch.where(active, products.bmm(power, m, how), m)
             before, left = left, torch.where(active, _residual(m, eye), left)
-            stuck = active & (before < self.NEAR) & (left > 0.5 * before)
+            # the largest entry says little of one eigenvalue far from 1 among many near it
+            near = torch.linalg.matrix_norm(m - eye, keepdim=True) < self.NEAR
+            stuck = active & near & (left > 0.5 * before)
             left = torch.where(stuck, 0.0, left)
         return x
 

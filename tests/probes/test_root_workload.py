@@ -11,7 +11,8 @@ from swbench.probes.workload import Unsupported
 from swbench.solvers.eigh import Eigh
 
 FIELDS = {"solver": "eigh", "batch": 5, "group": 16, "spectrum": "power-law=1e4"}
-PEAK = 1e9, 2e9
+PEAK = {"before": (1e9, 1e9), "after": (5e8, 2e9)}
+"""FLOPs and bytes a second; the higher of both counts."""
 
 
 class Ticks:
@@ -29,7 +30,7 @@ class Ticks:
 
 @pytest.fixture(autouse=True)
 def peak(monkeypatch):
-    monkeypatch.setattr(roots, "reached", lambda device, dtype, stored: PEAK)
+    monkeypatch.setattr(roots, "reached", lambda device, dtype, stored, when: PEAK[when])
 
 
 def workload(**fields):
@@ -129,3 +130,12 @@ def test_two_solvers_share_the_matrices():
 def test_what_cannot_run_here_is_unsupported_with_its_reason(fields, reason):
     with pytest.raises(Unsupported, match=reason):
         workload(**fields)
+
+
+def test_a_batch_that_does_not_fit_is_out_of_memory():
+    from swbench.result import OUT_OF_MEMORY
+    from swbench.worker.session import cause
+
+    with pytest.raises(RuntimeError) as caught:
+        workload(batch=4_000_000, group=1024)
+    assert cause(caught.value)[0] == OUT_OF_MEMORY

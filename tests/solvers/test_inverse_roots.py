@@ -150,6 +150,8 @@ def test_coupled_newton_ends_each_matrix_by_itself():
     hard, easy = (spectra.covariances(name, 1, 16).float() for name in ("kappa=1e6", "kappa=1e1"))
     alone = solver.inverse_root(easy, 4)
     assert torch.equal(solver.inverse_root(torch.cat([hard, easy]), 4)[1:], alone)
+    many = spectra.covariances("gradients", 1, 256).float()  # half of them are the smallest
+    assert worst(solver.inverse_root(many, 2), exact(many, 2)) < 0.1
     few = solvers.get("coupled-newton", steps=3)
     assert worst(few.inverse_root(hard, 4), exact(hard, 4)) > 0.5
     coarse = solvers.get("coupled-newton", residual=0.1)
