@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from swbench.norms.layers import BatchWhiten2d, InstanceWhiten2d, SwitchWhiten2d
     from swbench.norms.tracking import update_statistics
     from swbench.report.frame import load_run
-    from swbench.solvers.functional import inverse_sqrt
+    from swbench.solvers.functional import inverse_root, inverse_sqrt
 
 _ROOMS = ("flops", "models", "norms", "solvers")
 _EXPORTS = {
@@ -25,6 +25,7 @@ _EXPORTS = {
     "SwitchWhiten2d": "swbench.norms.layers",
     "convert_norms": "swbench.models.convert",
     "fold_whitening": "swbench.models.folding",
+    "inverse_root": "swbench.solvers.functional",
     "inverse_sqrt": "swbench.solvers.functional",
     "load_public": "swbench.models.public",
     "count_flops": "swbench.flops.counter",
@@ -41,6 +42,7 @@ __all__ = [
     "count_flops",
     "flops",
     "fold_whitening",
+    "inverse_root",
     "inverse_sqrt",
     "load_public",
     "load_run",

@@ -103,14 +103,20 @@ class SolverCase(_Keyed):
     """One solver on `batch` matrices of `group`×`group` with a named spectrum (`kappa=1e3`,
     `two-eightfold`, `identity` …).
 
-    `cache` is `hot` or `cold` (L2 flushed before each sample, GPU only); `threads` as in `Case`.
+    `root` is the p of Σ^(-1/p), and `gradient` whether its gradient is measured as well. Where
+    there are `sizes`, one call has `batch` matrices of each, and `group` is the largest. `cache` is
+    `hot` or `cold` (L2 flushed before each sample, GPU only); `threads` as in `Case`.
     """
 
     kind: ClassVar[str] = "solver"
+    _later: ClassVar[dict[str, Any]] = {"root": 2, "gradient": True, "sizes": ()}
     solver: str
     batch: int
     group: int = 16
     spectrum: str = "kappa=1e3"
+    root: int = 2
+    gradient: bool = True
+    sizes: tuple[int, ...] = ()
     dtype: str = "float32"
     device: str = "cpu"
     mode: str = "eager"

@@ -74,3 +74,9 @@ def test_a_plan_survives_json():
     again = Plan.from_json(json.loads(json.dumps(plan.to_json())))
     assert again == plan
     assert again.protocol.rounds == 4
+
+
+def test_old_solver_cases_keep_their_keys():
+    assert SolverCase(solver="polar", batch=72).key == "dfd91de588c752b5"
+    mixed = SolverCase(solver="polar", batch=2, root=4, gradient=False, sizes=(8, 16), group=16)
+    assert case_from_json(json.loads(json.dumps(mixed.to_json()))) == mixed

@@ -156,14 +156,18 @@ def _solvers(suite: Suite, options: Options) -> Iterator[Group]:
             base["mode"],
             caches,
             base["dtype"],
+            base["root"],
             base["spectrum"],
-            options.groups or base["group"],
+            _sizes(base, options),
             options.batches or on_device(base["batch"], device),
         )
-        for mode, cache, dtype, spectrum, group, batch in itertools.product(*sweep):
+        for mode, cache, dtype, root, spectrum, sizes, batch in itertools.product(*sweep):
             shared = {
                 "batch": batch,
-                "group": group,
+                "group": max(sizes),
+                "sizes": sizes if len(sizes) > 1 else (),
+                "root": root,
+                "gradient": base["gradient"] and root == 2,
                 "spectrum": spectrum,
                 "dtype": dtype,
                 "device": device,
@@ -179,7 +183,8 @@ def _solvers(suite: Suite, options: Options) -> Iterator[Group]:
             ]
             cases += [SolverCase(solver=spec, **shared) for spec in chosen if spec != first]
             name = (
-                f"{device} {batch}x{group}x{group} {spectrum}"
+                f"{device} {'+'.join(f'{batch}x{size}x{size}' for size in sizes)} {spectrum}"
+                + unusual(f"p={root}", "p=2")
                 + unusual(dtype, "float32")
                 + unusual(mode, "eager")
                 + unusual(cache, "hot")
@@ -189,3 +194,9 @@ def _solvers(suite: Suite, options: Options) -> Iterator[Group]:
                 cases=tuple(cases),
                 rows=(first, f"{first} (control)", *(spec for spec in chosen if spec != first)),
             )
+
+
+def _sizes(base: dict[str, Any], options: Options) -> list[tuple[int, ...]]:
+    """Each size by itself, and those of the mixed batch together unless `--group` was given."""
+    alone = [(size,) for size in options.groups or base["group"]]
+    return alone if options.groups or not base["mixed"] else [*alone, tuple(base["mixed"])]

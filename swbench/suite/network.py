@@ -50,6 +50,7 @@ def groups(suite: Suite, options: Options) -> Iterator[Group]:
     also its folded twin, and the rows. Raises OptionError for options that mean nothing here.
     """
     refuse("--spectrum", options.spectra, "network")
+    refuse("--root", options.roots, "network")
     check_dtypes(options, schema.DTYPES, "network")
     if any(batch > schema.BATCH["high"] for batch in options.batches or ()):
         raise OptionError(

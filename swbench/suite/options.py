@@ -127,6 +127,12 @@ class Selection:
         _text(check=schema.spectrum_problem),
         overrides="base.spectrum",
     )
+    roots: tuple[int, ...] | None = _option(
+        "--root",
+        "Roots of a solver suite: the p of Σ^(-1/p), 2 or 4; for 4 the forward pass alone.",
+        Field(many=True, **schema.ROOT),
+        overrides="base.root",
+    )
     dtypes: tuple[str, ...] | None = _option(
         "--dtype",
         "float32, tf32, bfloat16 (bf16), float16 (fp16), float64; amp-bfloat16 and amp-float16: "

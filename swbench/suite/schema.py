@@ -126,6 +126,7 @@ BATCH = {
 }
 IMAGE = {"kind": "pair", "low": 1, "high": 16_384}
 GROUP = {"kind": int, "low": 1, "high": 1024, "why": "channels a group"}
+ROOT = {"kind": int, "choices": (2, 4), "why": "the p of Σ^(-1/p)"}
 MATRICES = {"kind": int, "low": 1, "high": 4_194_304, "why": "matrices a batch"}
 LAYERS = {"kind": int, "low": 0, "high": 10_000}
 ITERATIONS = {"kind": int, "low": 1, "high": 1_000_000}
@@ -218,11 +219,17 @@ def full_keys() -> dict[str, Field]:
 def solver_keys() -> dict[str, Field]:
     """The keys of `[solvers]`; `[full]` takes the same ones and replaces theirs for the full
     grid.
+
+    `mixed` are sizes that make one more case beside those of `group`, with `batch` matrices of
+    each; without `gradient` the forward pass is measured alone, as for every root but 2.
     """
     return {
         "solver": Field(kind=str, many=True, by_device=True, check=solver_problem),
         "batch": Field(many=True, by_device=True, required=True, **MATRICES),
         "group": Field(many=True, default=(16,), **GROUP),
+        "mixed": Field(many=True, default=(), **GROUP),
+        "root": Field(many=True, default=(2,), **ROOT),
+        "gradient": Field(kind=bool, default=True),
         "spectrum": Field(kind=str, many=True, default=("kappa=1e3",), check=spectrum_problem),
         "dtype": Field(kind=str, many=True, default=("float32",), choices=SOLVER_DTYPES),
         "mode": Field(kind=str, many=True, default=("eager",), choices=MODES),

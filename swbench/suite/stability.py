@@ -33,6 +33,7 @@ def groups(suite: Suite, options: Options) -> Iterator[Group]:
     base = options.over("base", {**suite.base, **(suite.full if options.full else {})})
     for name, value in (
         ("--spectrum", options.spectra),
+        ("--root", options.roots),
         ("--layout", options.layouts),
         ("--image", options.images),
         (f"--{options.which_batches}", options.which_batches),

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from swbench.norms import kernels, solver_choice
+from swbench.norms import kernels
 from swbench.norms.context import Call, Running
 from swbench.norms.kernels.triton_kernels import backend as triton_set
 from swbench.norms.recipe import Recipe
+from swbench.solvers import choice
 from swbench.solvers.polar_triton import PolarTriton
 
 HERE = Path(__file__).parent
@@ -116,10 +117,10 @@ def test_compiled(arguments):
 def forgetful():
     """What was found out about devices is forgotten before and after."""
     triton_set._runs_on.cache_clear()
-    solver_choice._choose.cache_clear()
+    choice._choose.cache_clear()
     yield
     triton_set._runs_on.cache_clear()
-    solver_choice._choose.cache_clear()
+    choice._choose.cache_clear()
 
 
 def test_a_cpu_without_the_interpreter_is_not_taken(monkeypatch, forgetful):
@@ -160,12 +161,12 @@ def test_naming_the_kernel_set_does_not_import_triton():
     ],
 )
 def test_auto_on_a_gpu_that_was_not_measured(monkeypatch, forgetful, group, dtype, there, chosen):
-    monkeypatch.setattr(solver_choice, "measured", tuple)
+    monkeypatch.setattr(choice, "measured", tuple)
     monkeypatch.setattr(
         "swbench.solvers.polar_triton.PolarTriton.available",
         lambda self, device: None if there else "not here",
     )
-    assert solver_choice.choose(torch.device("cuda"), group, 72, dtype) == chosen
+    assert choice.choose(torch.device("cuda"), group, 72, dtype) == chosen
 
 
 @needs_triton
