@@ -63,6 +63,8 @@ def refused(place, bench):
             "run imagenet --device cpu --phase eval --metrics time,energy",
             "--metrics energy needs a backward pass, and phase eval has none; leave it out",
         ),
+        ("profile imagenet --phase eval --only bw", "a profile is of a training step"),
+        ("profile imagenet --dtype amp-bfloat16 --only bw", "profile with --dtype bfloat16"),
         ("run solvers --device cpu --phase eval", "--phase means nothing for a suite of kind"),
         ("run imagenet --batch nan", "must be int values"),
         ("run imagenet --group 7", "groups of 7 channels do not divide the 64 channels"),
