@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from swbench.norms.kernels.algebra import Parameters, mix_and_solve
 from swbench.norms.layers import Whiten2d
 from swbench.norms.precision import full_precision
-from swbench.norms.solver_choice import solver_for
 from swbench.norms.statistics import Statistics
 from swbench.norms.tensors import suggested
+from swbench.solvers.choice import solver_for
 
 BATCH_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
 
