@@ -55,10 +55,10 @@ def forgotten(monkeypatch):
 
 @pytest.fixture
 def module(tmp_path, monkeypatch):
-    (tmp_path / "nets_of_a_test.py").write_text(MODULE)
+    (tmp_path / "nets_with_a_name.py").write_text(MODULE)
     monkeypatch.syspath_prepend(str(tmp_path))
-    yield "nets_of_a_test"
-    sys.modules.pop("nets_of_a_test", None)
+    yield "nets_with_a_name"
+    sys.modules.pop("nets_with_a_name", None)
 
 
 def given(model):
@@ -66,12 +66,13 @@ def given(model):
     return model
 
 
-@pytest.mark.parametrize("model", ["timm:resnet18", "torchvision:resnet18", "m:plain"])
+@pytest.mark.parametrize("model", ["timm:resnet18", "torchvision:resnet18", "own:plain"])
 def test_a_name_imports_nothing_unless_the_command_line_gave_it(model, module):
-    model = model.replace("m:", f"{module}:")
+    before = set(sys.modules)
     with pytest.raises(OptionError, match="no suite and no stored run imports anything"):
-        models.build(model)
-    assert module not in sys.modules
+        models.build(model.replace("own:", f"{module}:"))
+    imported = set(sys.modules) - before
+    assert not [name for name in imported if not name.startswith("swbench.")]
 
 
 @pytest.mark.parametrize("model", ["timm:resnet18", "torchvision:resnet18"])
