@@ -101,8 +101,8 @@ def test_a_module_of_ones_own_gives_its_network_and_its_inputs(module):
         ("timm:hf-hub:a/b", "timm has no model"),
         ("torchvision:resnet1", r"torchvision has no model 'resnet1'\. Did you mean 'resnet18'"),
         ("tim:resnet50", r"no module is called 'tim'\. Did you mean 'timm'"),
-        ("nets_of_a_test:plane", r"no callable 'plane'\. Did you mean 'plain'"),
-        ("nets_of_a_test:", "write timm:NAME, torchvision:NAME or package.module:callable"),
+        ("nets_with_a_name:plane", r"no callable 'plane'\. Did you mean 'plain'"),
+        ("nets_with_a_name:", "write timm:NAME, torchvision:NAME or package.module:callable"),
         ("a-b:c", "write timm:NAME"),
         ("no.such.module:c", "no module is called 'no'"),
     ],
@@ -139,7 +139,7 @@ def test_a_networks_own_error_is_its_last_line(module):
 def test_a_module_that_was_edited_since_is_refused(module, tmp_path):
     model = given(f"{module}:plain")
     assert isinstance(models.build(model), nn.Sequential)
-    (tmp_path / "nets_of_a_test.py").write_text(MODULE + "# edited\n")
+    (tmp_path / "nets_with_a_name.py").write_text(MODULE + "# edited\n")
     with pytest.raises(OptionError, match="changed since the run began"):
         models.build(model)
 
