@@ -109,10 +109,9 @@ _SIGNATURES = {
     "sw_inverse_sqrt": (None, (_P, _P, _P, _L, _I, _I)),
     "sw_inverse_sqrt_gradient": (None, (_P, _P, _P, _P, _L, _I, _I)),
 }
-_OF_TENSORS = {  # which take Python's objects, and let go of its lock themselves
-    "sw_read_tensors": (_P, *4 * (_O,)),
-    "sw_forward_tensors": (_P, *5 * (_O,), _I),
-    "sw_backward_tensors": (_P, *4 * (_O,), _I),
+_OF_OBJECTS = {  # which work on Python's objects and need its lock
+    "sw_read_tensors": (_I, (_P, *4 * (_O,))),
+    "sw_function": (_O, (_I,)),
 }
 NOT_PLAIN = 2
 """What functions of tensors return that have done nothing: C cannot read one as it is."""
@@ -195,10 +194,12 @@ def _open() -> ctypes.CDLL | str:
             function = getattr(library, name)
             function.restype, function.argtypes = result, arguments
         locked = ctypes.PyDLL(str(path), handle=library._handle)
-        for name, arguments in _OF_TENSORS.items():
+        for name, (result, arguments) in _OF_OBJECTS.items():
             function = getattr(locked, name)
-            function.restype, function.argtypes = _I, arguments
+            function.restype, function.argtypes = result, arguments
             setattr(library, name, function)
+        for way, name in enumerate(("sw_forward_tensors", "sw_backward_tensors")):
+            setattr(library, name, library.sw_function(way))
     except (OSError, AttributeError) as problem:
         return f"the native kernels do not load ({problem}): {REMEDY}"
     expected = sources.digest()
@@ -219,8 +220,9 @@ def missing() -> str | None:
 
 
 def facts() -> dict[str, str | None]:
-    """What bears on timings: the instruction set in use, the compiler, and how layers are
-    called (`C` in older runs); or why the library is `missing`.
+    """What bears on timings: the instruction set in use, the compiler, and whether `C` reads the
+    tensors of a layer or Python hands it their addresses (`ctypes`); or why the library is
+    `missing`.
     """
     loaded = load()
     if isinstance(loaded, str):
@@ -228,7 +230,7 @@ def facts() -> dict[str, str | None]:
     return {
         "instructions": select(os.environ.get(SWITCH, "")),
         "compiler": loaded.sw_compiler().decode(),
-        "calls": "ctypes",
+        "calls": "ctypes" if _exchange() is None else "C",
     }
 
 

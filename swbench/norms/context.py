@@ -13,6 +13,9 @@ from swbench.solvers.base import Solver
 Given: TypeAlias = "tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]"
 """γ, β and the two vectors of logits of a layer, each None where it has none."""
 
+Kept: TypeAlias = tuple[Tensor, Tensor]
+"""Running batch statistics: means (g, G, 1) and covariances (g, G, G)."""
+
 
 class Description(NamedTuple):
     """A whitening layer without its tensors, as it is at one moment."""

@@ -4,6 +4,7 @@ ICCV 2019).
 
 from functools import lru_cache
 from types import EllipsisType
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +13,9 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from swbench.norms import kernels as kernel_sets
 from swbench.norms.composed import composed
-from swbench.norms.context import Call, Description, Given, Running
+from swbench.norms.context import Call, Description, Given, Kept, Running
 from swbench.norms.distributed_statistics import Group, ranks_of
-from swbench.norms.kernels.backend import Backend
+from swbench.norms.kernels.backend import Backend, FusedCall, NotPlain
 from swbench.norms.kernels.pass_by_pass import Absent, PassBackend
 from swbench.norms.layer_state import DECAY, LayerState
 from swbench.norms.tensors import abstract, check_shape, checked, statistics_dtype, suggested
@@ -57,6 +58,12 @@ class Whiten2d(LayerState):
     `nn.BatchNorm2d`. Over a process group it is differentiable once.
     """
 
+    _last: "LastCall | None" = None
+
+    def __getstate__(self) -> dict:
+        """What is pickled and copied: all but `_last`, which holds addresses of this process."""
+        return {name: value for name, value in self.__dict__.items() if name != "_last"}
+
     def forward(self, x: Tensor) -> Tensor:
         """The whitened, scaled and shifted `x`, (N, C, H, W), in its dtype and layout. Raises
         ValueError for any other shape, of `x` or of the running statistics.
@@ -86,11 +93,28 @@ class Whiten2d(LayerState):
         """The layer outside of compiled graphs and traces."""
         if transforming() or forward_ad._current_level >= 0:
             return self._transformed(x)
+        last, (parameters, kept) = self._last, self._own()
+        if last is not None and last.settings == self._settings():
+            try:
+                y = last.fused.apply(x, parameters, kept)
+            except NotPlain:
+                pass
+            else:
+                if self.choice is not last.choice:
+                    self.choice = last.choice
+                return y
+        return self._resolved(x, parameters, kept)
+
+    def _resolved(self, x: Tensor, parameters: Given, kept: Kept | None) -> Tensor:
+        """The layer on what it finds that it runs on. Where that has a `FusedCall` for calls like
+        this one, the next ones are tried on it first.
+        """
         recipe, group, training = self.recipe, self.process_group, self.training
         x = checked(x, self.num_features, group is not None)
         if abstract(x):
             x = x.clone()
-        parameters, running = self._tensors()
+        x = torch._C._functorch.unwrap_if_dead(x)  # what a transform left behind has no memory
+        running = self._running(kept)
         if running is None and recipe.uses_batch:
             training, running = True, self._unkept(x)
         matrices = self.num_features // recipe.group * (x.shape[0] if recipe.uses_image else 1)
@@ -101,13 +125,24 @@ class Whiten2d(LayerState):
         )
         if self.choice != choice:  # an assignment to a module costs more than to compare
             self.choice = choice
-        if group is None:
-            return backend.apply(Call(recipe, solver, running, training), x, parameters)
-        ranks = ranks_of(group) if running is not None and training else None
-        call = Call(recipe, solver, running, training, ranks)
-        if x.shape[0] == 0:
-            return Absent.apply(x, *parameters, call)
-        return PassBackend.apply(backend, call, x, parameters)
+        if group is not None:
+            ranks = ranks_of(group) if running is not None and training else None
+            call = Call(recipe, solver, running, training, ranks)
+            if x.shape[0] == 0:
+                return Absent.apply(x, *parameters, call)
+            return PassBackend.apply(backend, call, x, parameters)
+        call = Call(recipe, solver, running, training)
+        fused = backend.fused(call, x)
+        if fused is None:
+            return backend.apply(call, x, parameters)
+        try:
+            y = fused.apply(x, parameters, running and running[:2])
+        except NotPlain:
+            return backend.apply(call, x, parameters)
+        # The momentum of an average is another each time, and so are statistics that are not kept.
+        if self.momentum is not None and (kept is not None or not recipe.uses_batch):
+            self._last = LastCall(self._settings(), choice, fused)
+        return y
 
     def _transformed(self, x: Tensor) -> Tensor:
         """The layer in operations that `torch.func` and forward-mode differentiation take apart;
@@ -131,8 +166,19 @@ class Whiten2d(LayerState):
         # vmap does not say how memory lies
         return y if transforming() else y.contiguous(memory_format=suggested(x))
 
-    def _tensors(self) -> tuple[Given, Running | None]:
-        """The parameters, and the running statistics with their momentum where there are any."""
+    def _settings(self) -> tuple:
+        """What a call depends on beside its tensors."""
+        return (
+            self.training,
+            self.solver,
+            self.kernels,
+            self.momentum,
+            self.process_group,
+            self.recipe,
+        )
+
+    def _own(self) -> tuple[Given, Kept | None]:
+        """The parameters, and the running statistics where there are any."""
         # As attributes, six tensors cost a tenth of a small layer's dispatch
         # (benchmarks/dispatch_cpu.py); a parametrised one is an attribute only.
         own, kept = self._parameters, self._buffers
@@ -147,10 +193,17 @@ class Whiten2d(LayerState):
             mean, cov = kept["running_mean"], kept["running_cov"]
         except KeyError:
             mean, cov = self.running_mean, self.running_cov
-        if mean is None:
-            return parameters, None
-        momentum = self.average_decay() if self.momentum is None else self.momentum
-        return parameters, Running(mean, cov, momentum)
+        return parameters, None if mean is None else (mean, cov)
+
+    def _tensors(self) -> tuple[Given, Running | None]:
+        parameters, kept = self._own()
+        return parameters, self._running(kept)
+
+    def _running(self, kept: Kept | None) -> Running | None:
+        """`kept` with the momentum of this call."""
+        if kept is None:
+            return None
+        return Running(*kept, self.average_decay() if self.momentum is None else self.momentum)
 
     def _communicates(self) -> bool:
         return self.process_group is not None and self.recipe.uses_batch and self._of_the_batch()
@@ -179,6 +232,16 @@ class Whiten2d(LayerState):
             self.kernels,
             self._of_the_batch(),
         )
+
+
+class LastCall(NamedTuple):
+    """The last call of a layer, which most of the next are like."""
+
+    settings: tuple
+    """Those of the layer."""
+    choice: tuple[str, str]
+    """The names of its solver and backend."""
+    fused: FusedCall
 
 
 RunsOn = tuple[Solver, Backend, tuple[str, str]]

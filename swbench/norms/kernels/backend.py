@@ -6,7 +6,24 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from swbench.norms.context import Call, Given
+from swbench.norms.context import Call, Given, Kept
+
+
+class NotPlain(Exception):
+    """A `FusedCall` is not for these tensors; nothing was done."""
+
+
+class FusedCall(ABC):
+    """A layer on one backend for inputs of one shape, layout, dtype and device."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def apply(self, x: Tensor, parameters: Given, running: Kept | None) -> Tensor:
+        """y, differentiable where gradients are recorded. In training `running` move. Takes any x,
+        and raises `NotPlain` for all but those that it is for, and for tensors of the layer that
+        it cannot work on. Other errors are those of `Backend.apply`.
+        """
 
 
 class Backend(ABC):
@@ -33,6 +50,12 @@ class Backend(ABC):
 
         Raises RuntimeError where not all tensors are on one device, ValueError for a parameter or
         running statistics of a wrong size.
+        """
+
+    @abstractmethod
+    def fused(self, call: Call, x: Tensor) -> FusedCall | None:
+        """What calls like this one, with inputs like `x`, can be made by in place of `apply`; None
+        where there is nothing quicker.
         """
 
     @abstractmethod

@@ -12,7 +12,7 @@ from swbench.native import library
 from swbench.norms.context import Call, Given
 from swbench.norms.kernels import algebra, native_fused
 from swbench.norms.kernels.algebra import Gradients, Parameters, Reduce, Solved
-from swbench.norms.kernels.native_fused import statistics_of
+from swbench.norms.kernels.native_fused import FusedLayer, fused_layer, statistics_of
 from swbench.norms.kernels.torch_ops import TorchBackend
 from swbench.norms.recipe import Recipe
 from swbench.norms.statistics import Statistics
@@ -87,13 +87,8 @@ class NativeBackend(TorchBackend):
         )
         return dx
 
-    def apply(self, call: Call, x: Tensor, parameters: Given) -> Tensor:
-        if _fuses(call.recipe, call.solver):
-            try:  # not `suppress`, which is two calls more
-                return native_fused.apply(call, x, parameters)
-            except native_fused.NotPlain:
-                pass
-        return super().apply(call, x, parameters)
+    def fused(self, call: Call, x: Tensor) -> FusedLayer | None:
+        return fused_layer(call, x) if _fuses(call.recipe, call.solver) else None
 
     def workspace_size(
         self, call: Call, images: int, channels: int, dtype: torch.dtype, device: str
@@ -101,9 +96,7 @@ class NativeBackend(TorchBackend):
         if not _fuses(call.recipe, call.solver):
             return super().workspace_size(call, images, channels, dtype, device)
         shape = torch.Size((images, channels, 1, 1))
-        return native_fused.FusedLayer(
-            call.recipe, call.training, 0.0, shape, False, torch.float32
-        ).size
+        return FusedLayer(call._replace(running=None), 0.0, shape, False, torch.float32).size
 
     def forward(self, call: Call, x: Tensor, parameters: Given, workspace: Tensor) -> Tensor:
         if not _fuses(call.recipe, call.solver):
@@ -114,7 +107,7 @@ class NativeBackend(TorchBackend):
         if not _fuses(call.recipe, call.solver):
             return super().backward(call, dy, x, parameters, workspace, wants_dx)
         wanted = (wants_dx, *(p is not None for p in parameters))
-        return native_fused.fused_layer(call, x).backward(dy, x, workspace, wanted)
+        return fused_layer(call, x).backward(dy, x, workspace, wanted)
 
     def mix_and_solve(
         self, recipe: Recipe, solver: Solver, stats: Statistics, parameters: Parameters

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from swbench.native import library
 from swbench.norms import composed
-from swbench.norms.context import Call, Given, Running
+from swbench.norms.context import Call, Given, Kept, Running
+from swbench.norms.kernels.backend import FusedCall, NotPlain
 from swbench.norms.recipe import Recipe
 from swbench.norms.tensors import abstract, check_running, concrete, on_one_device, sized
 
@@ -21,19 +22,16 @@ KINDS = ("bw", "iw", "bn", "in", "ln")
 """`enum statistic` of `swbench/native/src/algebra.h`, by position."""
 
 
-class NotPlain(Exception):
-    """C cannot read and write the running statistics where they are; nothing was done."""
-
-
 @cache
 def statistics_of(recipe: Recipe):
     """The recipe's statistics as `enum statistic`. Never dropped, for C is given its address."""
     return (ctypes.c_int * len(recipe.statistics))(*(KINDS.index(s) for s in recipe.statistics))
 
 
-class FusedLayer:
-    """The layer for inputs of one shape, layout and dtype, as C is told of it. Holds no tensors of
-    a layer: a tensor that stays the same object can be given other memory between two calls.
+class FusedLayer(FusedCall):
+    """The layer for inputs of one shape, layout and dtype, as C is told of it. `call` is without
+    running statistics, `momentum` theirs. Holds no tensors of a layer: a tensor that stays the same
+    object can be given other memory between two calls.
     """
 
     __slots__ = (
@@ -41,25 +39,22 @@ class FusedLayer:
         "_described",
         "_dtype",
         "_forward",
-        "_group",
         "_like",
         "_native",
+        "_shape",
         "_sizes",
+        "_workspace",
         "address",
+        "call",
         "last",
         "size",
     )
 
     def __init__(
-        self,
-        recipe: Recipe,
-        training: bool,
-        momentum: float,
-        shape: torch.Size,
-        last: bool,
-        dtype: torch.dtype,
+        self, call: Call, momentum: float, shape: torch.Size, last: bool, dtype: torch.dtype
     ) -> None:
-        kinds, native = statistics_of(recipe), library.load()
+        recipe, native = call.recipe, library.load()
+        kinds = statistics_of(recipe)
         n, channels, height, width = shape
         k = library.FusedLayer(
             images=n,
@@ -70,25 +65,32 @@ class FusedLayer:
         k.group, k.channels_last, k.element = recipe.group, last, library.elements()[dtype]
         k.statistics, k.kinds = ctypes.addressof(kinds), len(kinds)
         k.uses_batch, k.uses_image = recipe.uses_batch, recipe.uses_image
-        k.training, k.eps, k.fresh = training, recipe.eps, 1 - momentum
-        self._described, self.address, self.last = k, ctypes.addressof(k), last
-        self._dtype = dtype
+        k.training, k.eps, k.fresh = call.training, recipe.eps, 1 - momentum
+        self.call, self._described, self.address = call, k, ctypes.addressof(k)
+        self._shape, self.last, self._dtype = shape, last, dtype
         self.size, self._sizes = native.sw_workspace(k), (channels, len(kinds))
-        self._group, self._native = recipe.group, native
+        self._native = native
         self._forward, self._backward = native.sw_forward_tensors, native.sw_backward_tensors
         # Gradients are made like these, which nobody can change, and not like the parameters, which
-        # may be given another dtype or device before the backward pass.
-        of_channels, of_kinds = (
-            torch.empty(size, dtype=torch.float32, device="cpu") for size in self._sizes
+        # may be given another dtype or device before the backward pass. The workspace too: after a
+        # convolution every function is cold, and `new_empty` would be one more.
+        of_channels, of_kinds, of_workspace = (
+            torch.empty(1, dtype=torch.float32, device="cpu").expand(size)
+            for size in (*self._sizes, self.size)
         )
-        self._like = of_channels, of_channels, of_kinds, of_kinds
+        self._like, self._workspace = (of_channels, of_channels, of_kinds, of_kinds), of_workspace
+
+    def apply(self, x: Tensor, parameters: Given, running: Kept | None) -> Tensor:
+        if torch.is_grad_enabled():
+            return _recorded(x, *parameters, self, running)
+        return self.forward(x, parameters, running, torch.empty_like(self._workspace))
 
     def forward(
-        self, x: Tensor, parameters: Given, running: Running | None, workspace: Tensor
+        self, x: Tensor, parameters: Given, running: Kept | None, workspace: Tensor
     ) -> Tensor:
         """y; `workspace` is filled with what `backward` needs beside x. In training `running`, if
         there are any, move. Raises ValueError for a parameter of another size, and `NotPlain` for
-        running statistics that C cannot read and write where they are.
+        another kind of x and for running statistics that C cannot read and write where they are.
         """
         y = torch.empty_like(x)
         failed = self._forward(
@@ -101,21 +103,35 @@ class FusedLayer:
         return y
 
     def _forward_converted(
-        self, x: Tensor, y: Tensor, workspace: Tensor, parameters: Given, running: Running | None
+        self, x: Tensor, y: Tensor, workspace: Tensor, parameters: Given, running: Kept | None
     ) -> int:
         """`sw_forward` with parameters made what C reads."""
-        moved = (None, None)
+        if not self._takes(x) or (running is None and self.call.recipe.uses_batch):
+            raise NotPlain
         if running is not None:
-            check_running(*running[:2], self._sizes[0], self._group)
-            if not plain(running):
+            check_running(*running, self._sizes[0], self.call.recipe.group)
+            if not all(map(plain, running)):
                 raise NotPlain
-            moved = running[:2]
         parameters = [p if p is None else _plain(p) for p in parameters]
         sized(parameters, *self._sizes)
         return self._native.sw_forward(
             self.address,
-            *map(_pointer, (x, y, workspace, *moved, *parameters)),
+            *map(_pointer, (x, y, workspace, *(running or (None, None)), *parameters)),
             torch.get_num_threads(),
+        )
+
+    def _takes(self, x: Tensor) -> bool:
+        """Whether `x` is of the kind that this layer is for. Not that its class is plain, which who
+        looks for the layer has to know.
+        """
+        return (
+            x.shape == self._shape
+            and x.dtype is self._dtype
+            and x.is_contiguous(
+                memory_format=torch.channels_last if self.last else torch.contiguous_format
+            )
+            and library.reads(x, half=True)
+            and not abstract(x)
         )
 
     def values(self, workspace: Tensor) -> tuple[Given, Running | None]:
@@ -145,7 +161,7 @@ class FusedLayer:
         those `wanted`.
 
         Raises RuntimeError for an x or a workspace that is not what `forward` was given, as hooks
-        on saved tensors may return.
+        on saved tensors may return, and `NotPlain` for a dy without memory.
         """
         gamma, beta, mean, cov = self._like
         gradients = (
@@ -166,6 +182,8 @@ class FusedLayer:
         self, dy: Tensor, x: Tensor, workspace: Tensor, gradients: Sequence[Tensor | None]
     ) -> tuple[Tensor | None, ...]:
         """`sw_backward` with its tensors made what C reads. That of x is made anew."""
+        if not library.has_memory(dy):  # a batch of gradients at once
+            raise NotPlain
         if (
             x.shape != dy.shape
             or x.dtype is not self._dtype
@@ -196,22 +214,16 @@ class FusedLayer:
 
 @lru_cache(maxsize=1024)
 def _layer_for(
-    recipe: Recipe,
-    training: bool,
-    momentum: float,
-    shape: torch.Size,
-    last: bool,
-    dtype: torch.dtype,
+    call: Call, momentum: float, shape: torch.Size, last: bool, dtype: torch.dtype
 ) -> FusedLayer:
-    """The only cache of calls: what one kind of call needs, found once."""
-    return FusedLayer(recipe, training, momentum, shape, last, dtype)
+    return FusedLayer(call, momentum, shape, last, dtype)
 
 
 def fused_layer(call: Call, x: Tensor) -> FusedLayer:
-    """The layer for inputs like `x`."""
+    """The layer for inputs like `x`, made once for each kind of call."""
     momentum = 0.0 if call.running is None else call.running.momentum
     last = not x.is_contiguous()
-    return _layer_for(call.recipe, call.training, momentum, x.shape, last, x.dtype)
+    return _layer_for(call._replace(running=None), momentum, x.shape, last, x.dtype)
 
 
 def _plain(parameter: Tensor) -> Tensor:
@@ -224,32 +236,14 @@ def _pointer(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
-def plain(running: Running) -> bool:
-    """Whether C can read and write the running statistics where they are."""
-    mean, cov, _ = running
+def plain(statistic: Tensor) -> bool:
+    """Whether C can read and write a running statistic where it is."""
     return (
-        mean.dtype is torch.float32
-        and cov.dtype is torch.float32
-        and mean.is_cpu
-        and cov.is_cpu
-        and mean.is_contiguous()
-        and cov.is_contiguous()
-        and not abstract(mean)
-        and not abstract(cov)
+        statistic.dtype is torch.float32
+        and statistic.is_cpu
+        and statistic.is_contiguous()
+        and not abstract(statistic)
     )
-
-
-def apply(call: Call, x: Tensor, parameters: Given) -> Tensor:
-    """y, differentiable where gradients are recorded. Raises `NotPlain`."""
-    x = torch._C._functorch.unwrap_if_dead(x)  # what a transform left behind has no memory
-    layer = fused_layer(call, x)
-    if torch.is_grad_enabled():
-        return _recorded(x, *parameters, layer, call)
-    return layer.forward(x, parameters, call.running, _workspace(layer, x))
-
-
-def _workspace(layer: FusedLayer, x: Tensor) -> Tensor:
-    return x.new_empty(layer.size, dtype=torch.float32)
 
 
 class FusedWhitening(torch.autograd.Function):
@@ -266,20 +260,27 @@ class FusedWhitening(torch.autograd.Function):
         mean_logits,
         cov_logits,
         layer: FusedLayer,
-        call: Call,
+        running: Kept | None,
     ) -> Tensor:
-        workspace, given = _workspace(layer, x), (gamma, beta, mean_logits, cov_logits)
-        y = layer.forward(x, given, call.running, workspace)
+        given, workspace = (
+            (gamma, beta, mean_logits, cov_logits),
+            torch.empty_like(layer._workspace),
+        )
+        y = layer.forward(x, given, running, workspace)
         ctx.save_for_backward(x, workspace)
-        ctx.seen = layer, call, given
+        ctx.seen = layer, given
         return y
 
     @staticmethod
     def backward(ctx, dy: Tensor):
-        if torch.is_grad_enabled() or not library.has_memory(dy):
-            return _with_graph(ctx, dy)
-        x, workspace = ctx.saved_tensors
-        return *ctx.seen[0].backward(dy, x, workspace, ctx.needs_input_grad), None, None
+        # Once: to ask again is an error where activations are recomputed.
+        (x, workspace), wanted = ctx.saved_tensors, ctx.needs_input_grad
+        if not torch.is_grad_enabled():
+            try:  # not `suppress`, which is two calls more
+                return *ctx.seen[0].backward(dy, x, workspace, wanted), None, None
+            except NotPlain:
+                pass
+        return _with_graph(ctx, x, workspace, dy)
 
 
 _recorded = super(torch.autograd.Function, FusedWhitening).apply
@@ -288,25 +289,25 @@ a tenth of a small layer's dispatch (benchmarks/dispatch_cpu.py).
 """
 
 
-def _with_graph(ctx, dy: Tensor):
-    (x, workspace), (layer, call, given) = ctx.saved_tensors, ctx.seen
+def _with_graph(ctx, x: Tensor, workspace: Tensor, dy: Tensor):
+    layer, given = ctx.seen
     values, running = layer.values(workspace)
     found = composed.gradients(
-        call._replace(running=running), (x, *given), values, ctx.needs_input_grad[:5], dy
+        layer.call._replace(running=running), (x, *given), values, ctx.needs_input_grad[:5], dy
     )
     return *found, None, None
 
 
 def forward(call: Call, x: Tensor, parameters: Given, workspace: Tensor) -> Tensor:
     """Y without autograd, for any running statistics."""
-    layer, running = fused_layer(call, x), call.running
+    layer, running = fused_layer(call, x), call.running and call.running[:2]
     try:
         return layer.forward(x, parameters, running, workspace)
     except NotPlain:
-        on_one_device(x, running[:2])
-    moved = Running(*(concrete(one).float().contiguous() for one in running[:2]), running.momentum)
+        on_one_device(x, running)
+    moved = tuple(concrete(one).float().contiguous() for one in running)
     y = layer.forward(x, parameters, moved, workspace)
     if call.training:
-        running.mean.copy_(moved.mean)
-        running.cov.copy_(moved.cov)
+        for one, new in zip(running, moved, strict=True):
+            one.copy_(new)
     return y

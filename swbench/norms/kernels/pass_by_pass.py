@@ -13,7 +13,7 @@ from swbench.norms import composed
 from swbench.norms.context import Call, Given, Running
 from swbench.norms.kernels import algebra, packing
 from swbench.norms.kernels.algebra import Gradients, Parameters, Solved
-from swbench.norms.kernels.backend import Backend
+from swbench.norms.kernels.backend import Backend, FusedCall
 from swbench.norms.kernels.passes import Passes
 from swbench.norms.precision import full_precision
 from swbench.norms.statistics import Statistics, merge, update_running
@@ -35,6 +35,9 @@ class PassBackend(Passes, Backend):
         if torch.is_grad_enabled():
             return Whitening.apply(x, *parameters, self, call)
         return whiten(self, call, x, parameters)[0]
+
+    def fused(self, call: Call, x: Tensor) -> FusedCall | None:
+        return None
 
     def workspace_size(
         self, call: Call, images: int, channels: int, dtype: torch.dtype, device: str
