@@ -153,9 +153,9 @@ def trips_of(launch: Launch) -> list[int]:
     if name == "solve":
         added = [turns(parts, "CHUNK")] if constants["IMAGE"] else []
         layer = [turns(parts, "LAYER_CHUNK")] if constants["KINDS"] > 2 else []
-        return [*added, *layer, constants["STEPS"] - 1]
+        return [*added, *layer, len(constants["STEPS"]) // 3 - 1]
     if name == "small":
-        return [turns(parts, "CHUNK"), constants["STEPS"] + 1]
+        return [turns(parts, "CHUNK"), len(constants["STEPS"]) // 3]
     if name in ("merge", "total"):
         both = [turns(parts, "FETCH"), turns(images, "IMAGES")]
         return [turns(images * parts, "CHUNK"), *both * (2 if name == "merge" else 1)]
