@@ -11,6 +11,7 @@ $(STAMP): pyproject.toml constraints.txt setup.py $(wildcard swbench/native/src/
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "swbench needs Python 3.11 or newer; name one: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --no-compile --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	-@$(PY) -m compileall -qq -j 0 $(VENV)/lib  # pip compiles on one core
 	@touch $@
 
 setup: $(STAMP)
@@ -38,7 +39,7 @@ torture: $(STAMP)
 	$(PY) -m pytest -m slow tests/run/test_torture.py
 
 ranks: $(STAMP)
-	$(PY) -m pytest -m slow tests/ranks/test_ranks.py tests/cli/test_several_nodes.py
+	$(PY) -m pytest -m slow tests/ranks/test_ranks.py tests/cli/test_several_nodes.py tests/probes/test_step_collectives.py
 
 compiled: $(STAMP)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m "" tests/norms/test_compiled_autograd.py tests/norms/test_compiled_layers.py

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from swbench.native import sources
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, dtype
 
 SWITCH = "SWBENCH_NATIVE"
 """Environment variable: `off` leaves the library alone; the name of an instruction set (`v3`,
@@ -25,7 +25,15 @@ REMEDY = (
 )
 
 _P, _L, _I, _O = ctypes.c_void_p, ctypes.c_long, ctypes.c_int, ctypes.py_object
-_SHAPE = (_L, _L, _L, _I, _I, _I)  # images, channels, pixels, group, channels_last, threads
+_SHAPE = (
+    _L,
+    _L,
+    _L,
+    _I,
+    _I,
+    _I,
+    _I,
+)  # images, channels, pixels, group, channels_last, element, threads
 
 
 class Layer(ctypes.Structure):
@@ -76,6 +84,7 @@ class FusedLayer(ctypes.Structure):
         *((name, _L) for name in ("images", "channels", "pixels", "centre")),
         ("group", _I),
         ("channels_last", _I),
+        ("element", _I),
         ("statistics", _P),
         *((name, _I) for name in ("kinds", "uses_batch", "uses_image", "training")),
         ("eps", ctypes.c_float),
@@ -232,9 +241,17 @@ def summary() -> str:
     return f"native kernels {instructions} ({found.sw_compiler().decode()})"
 
 
-def reads(tensor: "Tensor") -> bool:
-    """Whether C may read the memory of `tensor`: float32 on the CPU, not fake nor a zero without
-    memory, and not being traced by a compiler.
+@cache
+def elements() -> "dict[dtype, int]":
+    """`enum element` of `src/element.h`: the dtypes that inputs of layers may have in C."""
+    import torch
+
+    return {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+
+
+def reads(tensor: "Tensor", half: bool = False) -> bool:
+    """Whether C may read the memory of `tensor`: float32, or with `half` any of the `elements`, on
+    the CPU, not fake nor a zero without memory, and not being traced by a compiler.
     """
     import torch
 
@@ -242,7 +259,7 @@ def reads(tensor: "Tensor") -> bool:
     # Not `is_compiling`, which is true of real tensors too while a compiler works.
     return (
         plain
-        and tensor.dtype == torch.float32
+        and (tensor.dtype == torch.float32 or (half and tensor.dtype in elements()))
         and tensor.is_cpu
         and not torch.compiler.is_dynamo_compiling()
         and not tensor._is_zerotensor()

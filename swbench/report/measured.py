@@ -16,10 +16,10 @@ from swbench.result import (
     COUNTED,
     FORWARD,
     FORWARD_BACKWARD,
-    FORWARD_BACKWARD_WALL,
     OK,
     PAIRED,
     STATUSES,
+    WALLS,
     Result,
     Round,
     ran_out,
@@ -67,7 +67,7 @@ class Measured:
     `chosen` is what was decided at run time, `counted` what counting has to say of its numbers.
     `status` is the worst of its replicates, `failed` of `replicates` are not ok; `values` holds the
     samples of every metric that is not a time of a round, over all replicates. `wall_s` is the
-    host's mean wall time of an iteration of both passes, beside the events of a GPU.
+    host's mean wall time of an iteration, beside the events of a GPU.
     """
 
     group: Group
@@ -194,7 +194,8 @@ class MeasuredRun:
                 wall_s=_mean(
                     [
                         one
-                        for samples in seconds_of(rounds, key, FORWARD_BACKWARD_WALL)
+                        for name in WALLS
+                        for samples in seconds_of(rounds, key, name)
                         for one in samples
                     ]
                 ),

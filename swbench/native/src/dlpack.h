@@ -18,7 +18,7 @@ struct dl_tensor {
     uint64_t byte_offset;
 };
 
-enum { DL_MAJOR = 1, DL_CPU = 1, DL_FLOAT = 2 };
+enum { DL_MAJOR = 1, DL_CPU = 1, DL_FLOAT = 2, DL_BFLOAT = 4 };
 
 struct dl_exchange {
     struct {

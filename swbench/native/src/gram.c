@@ -2,36 +2,39 @@
  * shift)ᵀ. One read of each tensor. */
 #include <stdlib.h>
 
+#include "block.h"
 #include "table.h"
 #include "team.h"
-#include "tensor.h"
-#include "transpose.h"
 
 /* A tile of TI × TJ sums stays in registers. */
 #define TI 4
 #define TJ (REGISTERS == 32 ? 4 : 2)
 /* Of two tensors two blocks and the sums have to fit a first-level cache of 48 KB. */
 #define BLOCK_OF_TWO 208
+#define NUMBERS_OF_TWO (16 * BLOCK_OF_TWO)
 #define WANTED_ITEMS 16
 #define LEAST_SEGMENT 1536
+/* From how many a thread they are shared out with all their groups. */
+#define SEGMENTS_A_THREAD 4
 
 struct gram {
     struct shape s;
-    const float *x, *dy, *shift;  /* shift: (images, channels) */
+    const void *x, *dy;
+    const float *shift;           /* (images, channels) */
     float *out_mean, *out_matrix; /* mean and covariance, or Σ dy and Σ dy (x − shift)ᵀ */
     long segments, segment, groups;
     float *partial; /* (images, groups, segments, G·G + G) */
     int *finished;  /* (images, groups) */
 };
 
-INLINE void tile(const float *u, const float *v, int width, vec *sums, const float *next,
-                 const float *another) {
+INLINE void tile(const float *u, const float *v, int width, vec *sums, const char *next,
+                 const char *another, const int bytes) {
     vec t[TI][TJ];
     for (int i = 0; i < TI; i++)
         for (int j = 0; j < TJ; j++) t[i][j] = sums[i * TJ + j];
     for (int p = 0; p < width; p += VL) {
-        fetch(next + p);
-        fetch(another + p);
+        fetch(next + p * bytes);
+        fetch(another + p * bytes);
         vec left[TI];
         for (int i = 0; i < TI; i++) left[i] = *(const vec *)(u + i * ROW + p);
         for (int j = 0; j < TJ; j++) {
@@ -46,14 +49,14 @@ INLINE void tile(const float *u, const float *v, int width, vec *sums, const flo
 /* All tiles of u vᵀ; with `half` only those that reach the lower triangle. Each fetches a row of
    either while there are any: `second` is what v comes from, or u's rows that have no tile. */
 INLINE void tiles(const float *u, const float *v, int rows, int width, int half, vec *sums,
-                  struct ahead first, struct ahead second) {
+                  struct ahead first, struct ahead second, const int bytes) {
     const int count = half ? rows / TI * (rows / TJ + TI / TJ) / 2 : rows / TI * (rows / TJ);
     int firsts = rows, seconds = half ? rows - count : rows;
     if (half) second.row += count * second.stride;
     for (int i = 0; i < rows; i += TI)
         for (int j = 0; j < (half ? i + TI : rows); j += TJ, sums += TI * TJ, firsts--, seconds--) {
-            tile(u + i * ROW, v + j * ROW, width, sums, firsts > 0 ? first.row : u,
-                 seconds > 0 ? second.row : u);
+            tile(u + i * ROW, v + j * ROW, width, sums, firsts > 0 ? first.row : (const char *)u,
+                 seconds > 0 ? second.row : (const char *)u, bytes);
             first.row += first.stride, second.row += second.stride;
         }
 }
@@ -90,11 +93,103 @@ static void finish(const struct gram *k, long n, long g) {
         for (int j = i + 1; j < group; j++) matrix[i * group + j] = matrix[j * group + i];
 }
 
+/* `rows` × `across` vectors of Σ_p u[p][i…] v[p][j…], added to `sums` (G × G). */
+INLINE void pixels_tile(const float *u, const float *v, int count, const int group, const int rows,
+                        const int across, float *sums) {
+    vec t[TP][TA];
+    for (int r = 0; r < rows; r++)
+        for (int a = 0; a < across; a++) t[r][a] = (vec){0};
+    for (int p = 0; p < count; p++, u += group, v += group) {
+        vec right[TA];
+        for (int a = 0; a < across; a++) right[a] = load(v + a * VL);
+        for (int r = 0; r < rows; r++)
+            for (int a = 0; a < across; a++) t[r][a] += u[r] * right[a];
+    }
+    for (int r = 0; r < rows; r++)
+        for (int a = 0; a < across; a++) {
+            float *sum = sums + r * group + a * VL;
+            store(sum, load(sum) + t[r][a]);
+        }
+}
+
+INLINE void pixels_tiles_across(const float *u, const float *v, int count, const int group,
+                                const int rows, int most, float *sums) {
+    int j = 0;
+    for (; j + TA * VL <= most; j += TA * VL)
+        pixels_tile(u, v + j, count, group, rows, TA, sums + j);
+    for (; j < most; j += VL) pixels_tile(u, v + j, count, group, rows, 1, sums + j);
+}
+
+/* All of u vᵀ; with `half` what reaches the lower triangle. */
+INLINE void pixels_tiles(const float *u, const float *v, int count, const int group, int half,
+                         float *sums) {
+    int i = 0;
+#define TILES(rows)                                                                                \
+    for (; i + rows <= group; i += rows)                                                           \
+    pixels_tiles_across(u + i, v, count, group, rows, half ? whole_vectors(i + rows) : group,      \
+                        sums + i * group)
+    TILES(TP);
+    TILES(4);
+    TILES(2);
+#undef TILES
+}
+
+static float *partial_of(const struct gram *k, long n, long g, long segment) {
+    const int group = k->s.group;
+    return k->partial + ((n * k->groups + g) * k->segments + segment) * (group * group + group);
+}
+
+/* A block of one group of pixels whose channels lie side by side. Its sums are taken by themselves
+ * and added: the error grows with the pixels of a block and the number of blocks. */
+INLINE void pixels_sums(const struct gram *k, long n, long g, long first, int count,
+                        const int group, const int element, float *partial, float *u, float *v) {
+    const float *shift = k->shift + (n * k->groups + g) * group;
+    float *row_sums = partial + group * group;
+    const void *x = pixel_of(k->x, &k->s, n, g, first);
+    if (!k->dy) {
+        pixels_load(u, x, &k->s, group, count, shift, row_sums, element);
+        pixels_tiles(u, u, count, group, 1, partial);
+    } else {
+        const void *dy = pixel_of(k->dy, &k->s, n, g, first);
+        pixels_load(u, dy, &k->s, group, count, 0, row_sums, element);
+        pixels_load(v, x, &k->s, group, count, shift, 0, element);
+        pixels_tiles(u, v, count, group, 0, partial);
+    }
+}
+
+#define PIXELS_SUMS(name, group, element)                                                          \
+    static __attribute__((noinline)) void name(const struct gram *k, long n, long g, long first,   \
+                                               int count, float *partial) {                        \
+        float u[NUMBERS_OF_TWO] ALIGNED, v[NUMBERS_OF_TWO] ALIGNED;                                \
+        pixels_sums(k, n, g, first, count, group, element, partial, u, v);                         \
+    }
+PIXELS_SUMS(pixels_sums_16, 16, FLOAT32)
+PIXELS_SUMS(pixels_sums_16_bfloat16, 16, BFLOAT16)
+PIXELS_SUMS(pixels_sums_16_float16, 16, FLOAT16)
+PIXELS_SUMS(pixels_sums_any, k->s.group, k->s.element)
+#undef PIXELS_SUMS
+
+/* Groups from `g` to before `end`, which share the lines of their pixels, block by block. */
+static void pixels_segment(const struct gram *k, long n, long g, long end, long segment) {
+    void (*const of_16[])(const struct gram *, long, long, long, int, float *) = {
+        pixels_sums_16, pixels_sums_16_bfloat16, pixels_sums_16_float16};
+    const int group = k->s.group, block = NUMBERS_OF_TWO / group;
+    const long first = segment * k->segment,
+               last = first + k->segment < k->s.pixels ? first + k->segment : k->s.pixels;
+    for (long i = g; i < end; i++)
+        memset(partial_of(k, n, i, segment), 0, sizeof(float) * (group * group + group));
+    for (long p = first; p < last; p += block)
+        for (long i = g; i < end; i++)
+            (group == 16 ? of_16[k->s.element]
+                         : pixels_sums_any)(k, n, i, p, last - p < block ? (int)(last - p) : block,
+                                            partial_of(k, n, i, segment));
+}
+
 /* `u`, `v`: padded G rows; `sums`: as many squared, `row_sums`: G vectors. */
 INLINE void segment_sums(const struct gram *k, long n, long g, long first, long last,
-                         const int group, float *partial, float *u, float *v, vec *sums,
-                         vec *row_sums) {
-    const int rows = padded(group), half = !k->dy;
+                         const int group, const int element, float *partial, float *u, float *v,
+                         vec *sums, vec *row_sums) {
+    const int rows = padded(group), half = !k->dy, bytes = bytes_of(element);
     for (int e = 0; e < rows * rows; e++) sums[e] = (vec){0};
     for (int i = 0; i < group; i++) row_sums[i] = (vec){0};
     for (int i = group * ROW; i < rows * ROW; i++) u[i] = v[i] = 0.0f;
@@ -107,12 +202,13 @@ INLINE void segment_sums(const struct gram *k, long n, long g, long first, long 
         const int count = last - p < block ? (int)(last - p) : block, width = whole_vectors(count);
         const struct ahead next = ahead_of(k->x, &k->s, n, g, p + block, u);
         if (half) {
-            block_load(u, k->x, &k->s, n, g, p, count, shift, row_sums);
-            tiles(u, u, rows, width, 1, sums, next, next);
+            block_load(u, k->x, &k->s, n, g, p, count, shift, row_sums, element);
+            tiles(u, u, rows, width, 1, sums, next, next, bytes);
         } else {
-            block_load(u, k->dy, &k->s, n, g, p, count, 0, row_sums);
-            block_load(v, k->x, &k->s, n, g, p, count, shift, 0);
-            tiles(u, v, rows, width, 0, sums, next, ahead_of(k->dy, &k->s, n, g, p + block, u));
+            block_load(u, k->dy, &k->s, n, g, p, count, 0, row_sums, element);
+            block_load(v, k->x, &k->s, n, g, p, count, shift, 0, element);
+            tiles(u, v, rows, width, 0, sums, next, ahead_of(k->dy, &k->s, n, g, p + block, u),
+                  bytes);
         }
     }
     if (half)
@@ -130,24 +226,33 @@ INLINE void segment_sums(const struct gram *k, long n, long g, long first, long 
 }
 
 /* No more stack than G asks for: what was not touched lately is not in the cache. */
-#define SEGMENT_SUMS(name, most, group)                                                            \
+#define SEGMENT_SUMS(name, most, group, element)                                                   \
     static __attribute__((noinline)) void name(const struct gram *k, long n, long g, long first,   \
                                                long last, float *partial) {                        \
         float u[(most) * ROW] ALIGNED, v[(most) * ROW] ALIGNED;                                    \
         vec sums[(most) * (most)], row_sums[most];                                                 \
-        segment_sums(k, n, g, first, last, group, partial, u, v, sums, row_sums);                  \
+        segment_sums(k, n, g, first, last, group, element, partial, u, v, sums, row_sums);         \
     }
-SEGMENT_SUMS(segment_sums_16, 16, 16)
-SEGMENT_SUMS(segment_sums_any, MAX_GROUP, k->s.group)
+SEGMENT_SUMS(segment_sums_16, 16, 16, FLOAT32)
+SEGMENT_SUMS(segment_sums_16_bfloat16, 16, 16, BFLOAT16)
+SEGMENT_SUMS(segment_sums_16_float16, 16, 16, FLOAT16)
+SEGMENT_SUMS(segment_sums_any, MAX_GROUP, k->s.group, k->s.element)
 #undef SEGMENT_SUMS
 
 static void gram_segment(const struct gram *k, long n, long g, long segment) {
-    const int group = k->s.group;
+    if (by_pixel(&k->s)) return pixels_segment(k, n, g, g + 1, segment);
+    void (*const of_16[])(const struct gram *, long, long, long, long, float *) = {
+        segment_sums_16, segment_sums_16_bfloat16, segment_sums_16_float16};
     const long first = segment * k->segment,
                last = first + k->segment < k->s.pixels ? first + k->segment : k->s.pixels;
-    float *partial =
-        k->partial + ((n * k->groups + g) * k->segments + segment) * (group * group + group);
-    (group == 16 ? segment_sums_16 : segment_sums_any)(k, n, g, first, last, partial);
+    (k->s.group == 16 ? of_16[k->s.element] : segment_sums_any)(k, n, g, first, last,
+                                                                partial_of(k, n, g, segment));
+}
+
+/* The last of a group to finish adds its segments up, always in the same order. */
+static void segment_finished(const struct gram *k, long n, long g) {
+    if (__atomic_add_fetch(&k->finished[n * k->groups + g], 1, __ATOMIC_ACQ_REL) == k->segments)
+        finish(k, n, g);
 }
 
 static void gram_item(void *context, long index) {
@@ -155,9 +260,15 @@ static void gram_item(void *context, long index) {
     const long segment = index % k->segments, g = index / k->segments % k->groups,
                n = index / k->segments / k->groups;
     gram_segment(k, n, g, segment);
-    /* The last of a group to finish adds its segments up, always in the same order. */
-    if (__atomic_add_fetch(&k->finished[n * k->groups + g], 1, __ATOMIC_ACQ_REL) == k->segments)
-        finish(k, n, g);
+    segment_finished(k, n, g);
+}
+
+/* All groups. */
+static void gram_pixels(void *context, long index) {
+    const struct gram *k = context;
+    const long segment = index % k->segments, n = index / k->segments;
+    pixels_segment(k, n, 0, k->groups, segment);
+    for (long g = 0; g < k->groups; g++) segment_finished(k, n, g);
 }
 
 /* All of one group of one image. */
@@ -188,32 +299,34 @@ static void gram_end(struct gram *k) {
 }
 
 static int gram_run(struct gram *k, int threads) {
-    const int failed = gram_begin(k);
-    if (!failed)
-        sw_team_run(gram_item, k, k->s.images * k->groups * k->segments,
-                    sw_team_worth(multiply_adds(&k->s), threads));
+    const int failed = gram_begin(k), team = sw_team_worth(multiply_adds(&k->s), threads);
+    const long segments = k->s.images * k->segments;
+    if (!failed && by_pixel(&k->s) && segments >= SEGMENTS_A_THREAD * team)
+        sw_team_run(gram_pixels, k, segments, team);
+    else if (!failed)
+        sw_team_run(gram_item, k, segments * k->groups, team);
     gram_end(k);
     return failed;
 }
 
-static struct gram gram_of_moments(const float *x, const float *shift, float *mean, float *cov,
+static struct gram gram_of_moments(const void *x, const float *shift, float *mean, float *cov,
                                    const struct shape *s) {
     return (struct gram){.s = *s, .x = x, .shift = shift, .out_mean = mean, .out_matrix = cov};
 }
 
-static struct gram gram_of_products(const float *dy, const float *x, const float *shift, float *m,
+static struct gram gram_of_products(const void *dy, const void *x, const float *shift, float *m,
                                     float *sums, const struct shape *s) {
     return (struct gram){
         .s = *s, .x = x, .dy = dy, .shift = shift, .out_mean = sums, .out_matrix = m};
 }
 
-static int moments(const float *x, const float *shift, float *mean, float *cov,
+static int moments(const void *x, const float *shift, float *mean, float *cov,
                    const struct shape *s, int threads) {
     struct gram k = gram_of_moments(x, shift, mean, cov, s);
     return gram_run(&k, threads);
 }
 
-static int products(const float *dy, const float *x, const float *shift, float *m, float *sums,
+static int products(const void *dy, const void *x, const float *shift, float *m, float *sums,
                     const struct shape *s, int threads) {
     struct gram k = gram_of_products(dy, x, shift, m, sums, s);
     return gram_run(&k, threads);

@@ -56,35 +56,37 @@ EXPORT const char *sw_select(const char *name) {
     return 0;
 }
 
-static struct shape shape_of(long images, long channels, long pixels, int group,
-                             int channels_last) {
-    return (struct shape){images, channels, pixels, group, channels_last};
+static struct shape shape_of(long images, long channels, long pixels, int group, int channels_last,
+                             int element) {
+    return (struct shape){images, channels, pixels, group, channels_last, element};
 }
 
-EXPORT int sw_moments(const float *x, const float *shift, float *mean, float *cov, long images,
-                      long channels, long pixels, int group, int channels_last, int threads) {
-    const struct shape s = shape_of(images, channels, pixels, group, channels_last);
+EXPORT int sw_moments(const void *x, const float *shift, float *mean, float *cov, long images,
+                      long channels, long pixels, int group, int channels_last, int element,
+                      int threads) {
+    const struct shape s = shape_of(images, channels, pixels, group, channels_last, element);
     return chosen->moments(x, shift, mean, cov, &s, threads);
 }
 
-EXPORT int sw_products(const float *dy, const float *x, const float *shift, float *m, float *sums,
+EXPORT int sw_products(const void *dy, const void *x, const float *shift, float *m, float *sums,
                        long images, long channels, long pixels, int group, int channels_last,
-                       int threads) {
-    const struct shape s = shape_of(images, channels, pixels, group, channels_last);
+                       int element, int threads) {
+    const struct shape s = shape_of(images, channels, pixels, group, channels_last, element);
     return chosen->products(dy, x, shift, m, sums, &s, threads);
 }
 
-EXPORT void sw_affine(const float *x, const float *a, const float *b, int shared, float *y,
+EXPORT void sw_affine(const void *x, const float *a, const float *b, int shared, void *y,
                       long images, long channels, long pixels, int group, int channels_last,
-                      int threads) {
-    const struct shape s = shape_of(images, channels, pixels, group, channels_last);
+                      int element, int threads) {
+    const struct shape s = shape_of(images, channels, pixels, group, channels_last, element);
     chosen->affine(x, a, b, shared, y, &s, threads);
 }
 
-EXPORT void sw_combine(const float *dy, const float *x, const float *a, int transposed,
-                       const float *b, const float *c, int shared, float *dx, long images,
-                       long channels, long pixels, int group, int channels_last, int threads) {
-    const struct shape s = shape_of(images, channels, pixels, group, channels_last);
+EXPORT void sw_combine(const void *dy, const void *x, const float *a, int transposed,
+                       const float *b, const float *c, int shared, void *dx, long images,
+                       long channels, long pixels, int group, int channels_last, int element,
+                       int threads) {
+    const struct shape s = shape_of(images, channels, pixels, group, channels_last, element);
     chosen->combine(dy, x, a, transposed, b, c, shared, dx, &s, threads);
 }
 
@@ -108,7 +110,7 @@ EXPORT int sw_small_gradients(struct layer *l, int threads) {
 
 EXPORT long sw_workspace(const struct whole *k) { return chosen->room(k); }
 
-EXPORT int sw_forward(const struct whole *k, const float *x, float *y, float *room,
+EXPORT int sw_forward(const struct whole *k, const void *x, void *y, float *room,
                       float *running_mean, float *running_cov, const float *gamma,
                       const float *beta, const float *mean_logits, const float *cov_logits,
                       int threads) {
@@ -124,8 +126,8 @@ EXPORT int sw_forward(const struct whole *k, const float *x, float *y, float *ro
     return chosen->forward(k, &t, threads);
 }
 
-EXPORT int sw_backward(const struct whole *k, const float *dy, const float *x, float *room,
-                       float *dx, float *grad_gamma, float *grad_beta, float *grad_mean_logits,
+EXPORT int sw_backward(const struct whole *k, const void *dy, const void *x, float *room, void *dx,
+                       float *grad_gamma, float *grad_beta, float *grad_mean_logits,
                        float *grad_cov_logits, int threads) {
     const struct tensors t = {.x = x,
                               .dy = dy,

@@ -1,20 +1,22 @@
 /* y = A x + b and dx = Aᵀ dy + B x + c for every pixel: each tensor is read once, the result
  * written once. */
+#include "block.h"
 #include "table.h"
 #include "team.h"
-#include "tensor.h"
-#include "transpose.h"
 
 /* A tile of rows × (TV vectors of pixels) stays in registers. */
 #define TR (REGISTERS == 32 ? 8 : 4)
 #define TV 3
 #define WANTED_PIXELS 4032
+/* Where the channels of a pixel lie side by side: all of them in a second-level cache of 512 KB,
+ * of three tensors. */
+#define WANTED_NUMBERS 32768
 
 struct mix {
     struct shape s;
-    const float *x, *dy; /* dy null for the affine map */
+    const void *x, *dy; /* dy null for the affine map */
     const float *a, *b, *c;
-    float *y;
+    void *y;
     int shared;     /* one set of matrices for all images */
     int transposed; /* the matrix is given as its transpose */
     int unbiased;   /* there is no c */
@@ -26,20 +28,22 @@ struct block {
     long n, g, first;
     int count, sources;
     const float *w, *source, *bias;
+    const void *out;
     struct ahead next[2];
 };
 
 /* rows × `across` vectors of Σ_k w[k][row] source[k][pixel] + bias[row]; of every row of what comes
  * next two lines are fetched. */
 INLINE void tile_product(const struct block *b, const int group, const int rows, const int across,
-                         int row, int p, long line, long another, float *out, long out_stride) {
+                         int row, int p, long line, long another, void *out, long out_stride,
+                         const int element) {
     const int stride = padded(group);
     const float *w = b->w + row, *source = b->source + p;
     vec t[TR][TV];
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < across; v++) t[r][v] = b->bias[row + r] - (vec){0};
     for (int s = 0; s < b->sources; s++) {
-        const float *next = b->next[s].row;
+        const char *next = b->next[s].row;
         for (int k = 0; k < group; k++, source += ROW, w += stride, next += b->next[s].stride) {
             fetch(next + line);
             fetch(next + another);
@@ -50,37 +54,93 @@ INLINE void tile_product(const struct block *b, const int group, const int rows,
         }
     }
     for (int r = 0; r < rows; r++)
-        for (int v = 0; v < across; v++) store(out + r * out_stride + v * VL, t[r][v]);
+        for (int v = 0; v < across; v++)
+            store_as((void *)at(out, r * out_stride + v * VL, element), t[r][v], element);
 }
 
 INLINE void tile_write(const struct mix *k, const struct block *b, const int group, const int rows,
-                       const int across, int row, int p) {
-    const int width = across * VL, used = group - row < rows ? group - row : rows,
-              lines = (TV * VL + LINE - 1) / LINE, part = row / rows;
+                       const int across, int row, int p, const int element) {
+    const int bytes = bytes_of(element), width = across * VL,
+              used = group - row < rows ? group - row : rows,
+              lines = (TV * VL * bytes + LINE - 1) / LINE, part = row / rows;
     /* The tiles below each other share the lines of their pixels. */
-    const long line = p + LINE * (2 * part < lines ? 2 * part : lines - 1),
-               another = p + LINE * (2 * part + 1 < lines ? 2 * part + 1 : lines - 1);
+    const long line = p * bytes + LINE * (2 * part < lines ? 2 * part : lines - 1),
+               another = p * bytes + LINE * (2 * part + 1 < lines ? 2 * part + 1 : lines - 1);
     if (!k->s.channels_last && p + width <= b->count && used == rows) {
-        float *out =
-            k->y + ((b->n * k->s.channels) + b->g * group + row) * k->s.pixels + b->first + p;
+        const long stride = k->s.pixels;
+        void *out = (void *)at(b->out, row * stride + p, element);
         /* Where the next tile writes: a store to memory that is not in the cache waits for it to
          * come. */
         for (int r = 0; r < rows; r++)
-            for (int v = 0; v < across; v++) fetch_to_write(out + r * k->s.pixels + width + v * VL);
-        tile_product(b, group, rows, across, row, p, line, another, out, k->s.pixels);
+            for (int v = 0; v < across; v++)
+                fetch_to_write(at(out, r * stride + width + v * VL, element));
+        tile_product(b, group, rows, across, row, p, line, another, out, stride, element);
     } else {
         float spare[TR * TV * VL] ALIGNED;
-        tile_product(b, group, rows, across, row, p, line, another, spare, width);
+        tile_product(b, group, rows, across, row, p, line, another, spare, width, FLOAT32);
         tile_store(k->y, &k->s, b->n, b->g, row, used, b->first + p,
                    b->count - p < width ? b->count - p : width, spare, width);
     }
 }
 
 INLINE void rows_write(const struct mix *k, const struct block *b, const int group, const int rows,
-                       int row) {
+                       int row, const int element) {
     int p = 0;
-    for (; p + (TV - 1) * VL < b->count; p += TV * VL) tile_write(k, b, group, rows, TV, row, p);
-    for (; p < b->count; p += VL) tile_write(k, b, group, rows, 1, row, p);
+    for (; p + (TV - 1) * VL < b->count; p += TV * VL)
+        tile_write(k, b, group, rows, TV, row, p, element);
+    for (; p < b->count; p += VL) tile_write(k, b, group, rows, 1, row, p, element);
+}
+
+/* `pixels` × `across` vectors of channels from `row` on, each pixel `stride` floats after the one
+ * before, and `out_stride` elements where it is written. */
+INLINE void pixels_product(const struct block *b, const float *const *from, long stride,
+                           const int group, const int across, const int pixels, int row, void *out,
+                           long out_stride, const int element) {
+    const float *w = b->w + row;
+    vec t[TP][TA];
+    for (int p = 0; p < pixels; p++)
+        for (int v = 0; v < across; v++) t[p][v] = load(b->bias + row + v * VL);
+    for (int s = 0; s < b->sources; s++)
+        for (int k = 0; k < group; k++, w += group) {
+            vec column[TA];
+            for (int v = 0; v < across; v++) column[v] = load(w + v * VL);
+            for (int p = 0; p < pixels; p++)
+                for (int v = 0; v < across; v++) t[p][v] += from[s][p * stride + k] * column[v];
+        }
+    for (int p = 0; p < pixels; p++)
+        for (int v = 0; v < across; v++)
+            store_as((void *)at(out, p * out_stride + row + v * VL, element), t[p][v], element);
+}
+
+INLINE void pixels_write(const struct mix *k, const struct block *b, const int group,
+                         const int across, float *room, const int element) {
+    const void *given[2] = {k->dy ? k->dy : k->x, k->x};
+    const float *from[2];
+    long stride = element == FLOAT32 ? k->s.channels : group;
+    for (int s = 0; s < b->sources; s++, room += BLOCK * group) {
+        const void *first = pixel_of(given[s], &k->s, b->n, b->g, b->first);
+        from[s] = element == FLOAT32 ? first : room;
+        if (element != FLOAT32) pixels_load(room, first, &k->s, group, b->count, 0, 0, element);
+    }
+    const void *out = b->out;
+    const long out_stride = k->s.channels;
+    for (int p = 0, pixels; p < b->count; p += pixels) {
+        pixels = p + TP <= b->count ? TP : 1;
+        for (int i = 0; i < pixels; i++) {
+            fetch_to_write(at(out, (TP + i) * out_stride, element));
+            for (int s = 0; element == FLOAT32 && s < b->sources; s++)
+                fetch((const char *)(from[s] + (FETCHED + i) * stride));
+        }
+        for (int row = 0; row < group; row += across * VL)
+            if (pixels == TP)
+                pixels_product(b, from, stride, group, across, TP, row, (void *)out, out_stride,
+                               element);
+            else
+                pixels_product(b, from, stride, group, across, 1, row, (void *)out, out_stride,
+                               element);
+        out = at(out, pixels * out_stride, element);
+        for (int s = 0; s < b->sources; s++) from[s] += pixels * stride;
+    }
 }
 
 /* w[column][row] of a matrix given by rows, or of its transpose given by rows; rows beyond G are
@@ -102,7 +162,8 @@ INLINE void coefficients(float *w, const float *matrix, const int group, int tra
 
 /* `source`: 2G rows, `w`: two matrices, `bias`: a row, all padded. */
 INLINE void segment_product(const struct mix *k, long n, long g, long first, long last,
-                            const int group, float *source, float *w, float *bias) {
+                            const int group, const int element, float *source, float *w,
+                            float *bias) {
     const int rows = padded(group), terms = k->dy ? 2 * group : group;
     const long at = (k->shared ? 0 : n * k->groups) + g;
     const float *a = k->a + at * group * group, *b = k->dy ? k->b + at * group * group : 0,
@@ -111,44 +172,60 @@ INLINE void segment_product(const struct mix *k, long n, long g, long first, lon
     coefficients(w, a, group, k->transposed);
     if (b) coefficients(w + group * rows, b, group, 0);
     for (long p = first; p < last; p += BLOCK) {
-        const int count = last - p < BLOCK ? (int)(last - p) : BLOCK;
-        if (k->dy) block_load(source, k->dy, &k->s, n, g, p, count, 0, 0);
-        block_load(source + (terms - group) * ROW, k->x, &k->s, n, g, p, count, 0, 0);
         struct block b = {.n = n,
                           .g = g,
                           .first = p,
-                          .count = count,
+                          .count = last - p < BLOCK ? (int)(last - p) : BLOCK,
                           .sources = k->dy ? 2 : 1,
                           .w = w,
                           .source = source,
-                          .bias = bias};
+                          .bias = bias,
+                          .out = pixel_of(k->y, &k->s, n, g, p)};
+        if (by_pixel(&k->s)) {
+            if (group % (TA * VL) == 0)
+                pixels_write(k, &b, group, TA, source, element);
+            else
+                pixels_write(k, &b, group, 1, source, element);
+            continue;
+        }
+        if (k->dy) block_load(source, k->dy, &k->s, n, g, p, b.count, 0, 0, element);
+        block_load(source + (terms - group) * ROW, k->x, &k->s, n, g, p, b.count, 0, 0, element);
         b.next[0] = ahead_of(k->dy ? k->dy : k->x, &k->s, n, g, p + BLOCK, source);
         b.next[1] = ahead_of(k->x, &k->s, n, g, p + BLOCK, source);
         int row = 0;
-        for (; row + TR <= rows; row += TR) rows_write(k, &b, group, TR, row);
-        for (; row < rows; row += 4) rows_write(k, &b, group, 4, row);
+        for (; row + TR <= rows; row += TR) rows_write(k, &b, group, TR, row, element);
+        for (; row < rows; row += 4) rows_write(k, &b, group, 4, row, element);
     }
 }
 
-#define SEGMENT_PRODUCT(name, most, group)                                                         \
+#define SEGMENT_PRODUCT(name, most, group, element)                                                \
     static __attribute__((noinline)) void name(const struct mix *k, long n, long g, long first,    \
                                                long last) {                                        \
         float source[2 * (most) * ROW] ALIGNED, w[2 * (most) * (most)] ALIGNED,                    \
             bias[most] ALIGNED;                                                                    \
-        segment_product(k, n, g, first, last, group, source, w, bias);                             \
+        segment_product(k, n, g, first, last, group, element, source, w, bias);                    \
     }
-SEGMENT_PRODUCT(segment_product_16, 16, 16)
-SEGMENT_PRODUCT(segment_product_any, MAX_GROUP, k->s.group)
+SEGMENT_PRODUCT(segment_product_16, 16, 16, FLOAT32)
+SEGMENT_PRODUCT(segment_product_16_bfloat16, 16, 16, BFLOAT16)
+SEGMENT_PRODUCT(segment_product_16_float16, 16, 16, FLOAT16)
+SEGMENT_PRODUCT(segment_product_any, MAX_GROUP, k->s.group, k->s.element)
 #undef SEGMENT_PRODUCT
 
 static void mix_segment(const struct mix *k, long n, long g, long segment) {
     const long first = segment * k->segment,
                last = first + k->segment < k->s.pixels ? first + k->segment : k->s.pixels;
-    (k->s.group == 16 ? segment_product_16 : segment_product_any)(k, n, g, first, last);
+    void (*const of_16[])(const struct mix *, long, long, long, long) = {
+        segment_product_16, segment_product_16_bfloat16, segment_product_16_float16};
+    (k->s.group == 16 ? of_16[k->s.element] : segment_product_any)(k, n, g, first, last);
 }
 
 static void mix_item(void *context, long index) {
     const struct mix *k = context;
+    if (k->s.channels_last) { /* groups share the lines of their pixels */
+        for (long g = 0; g < k->groups; g++)
+            mix_segment(k, index / k->segments, g, index % k->segments);
+        return;
+    }
     mix_segment(k, index / k->segments / k->groups, index / k->segments % k->groups,
                 index % k->segments);
 }
@@ -161,31 +238,33 @@ static void mix_pair(const struct mix *k, long n, long g) {
 
 static void mix_begin(struct mix *k) {
     k->groups = k->s.channels / k->s.group;
-    const long segments = (k->s.pixels + WANTED_PIXELS - 1) / WANTED_PIXELS;
-    k->segment = ((k->s.pixels + segments - 1) / segments + BLOCK - 1) / BLOCK * BLOCK;
+    const long wanted = k->s.channels_last ? WANTED_NUMBERS / k->s.channels + 1 : WANTED_PIXELS,
+               segments = (k->s.pixels + wanted - 1) / wanted;
+    const int whole = k->s.channels_last ? TP : BLOCK;
+    k->segment = ((k->s.pixels + segments - 1) / segments + whole - 1) / whole * whole;
     k->segments = (k->s.pixels + k->segment - 1) / k->segment;
 }
 
 static void mix_run(struct mix *k, int threads) {
     mix_begin(k);
-    sw_team_run(mix_item, k, k->s.images * k->groups * k->segments,
+    sw_team_run(mix_item, k, k->s.images * (k->s.channels_last ? 1 : k->groups) * k->segments,
                 sw_team_worth(multiply_adds(&k->s) * (k->dy ? 2 : 1), threads));
 }
 
-static struct mix mix_of_affine(const float *x, const float *a, const float *b, int shared,
-                                float *y, const struct shape *s) {
+static struct mix mix_of_affine(const void *x, const float *a, const float *b, int shared, void *y,
+                                const struct shape *s) {
     return (struct mix){.s = *s, .x = x, .a = a, .c = b, .y = y, .shared = shared};
 }
 
 /* dx = Aᵀ dy, where no gradient flows through the statistics. */
-static struct mix mix_of_mapped_back(const float *dy, const float *a, int shared, float *dx,
+static struct mix mix_of_mapped_back(const void *dy, const float *a, int shared, void *dx,
                                      const struct shape *s) {
     return (struct mix){
         .s = *s, .x = dy, .a = a, .y = dx, .shared = shared, .transposed = 1, .unbiased = 1};
 }
 
-static struct mix mix_of_combine(const float *dy, const float *x, const float *a, int transposed,
-                                 const float *b, const float *c, int shared, float *dx,
+static struct mix mix_of_combine(const void *dy, const void *x, const float *a, int transposed,
+                                 const float *b, const float *c, int shared, void *dx,
                                  const struct shape *s) {
     return (struct mix){.s = *s,
                         .x = x,
@@ -198,14 +277,14 @@ static struct mix mix_of_combine(const float *dy, const float *x, const float *a
                         .transposed = transposed};
 }
 
-static void affine(const float *x, const float *a, const float *b, int shared, float *y,
+static void affine(const void *x, const float *a, const float *b, int shared, void *y,
                    const struct shape *s, int threads) {
     struct mix k = mix_of_affine(x, a, b, shared, y, s);
     mix_run(&k, threads);
 }
 
-static void combine(const float *dy, const float *x, const float *a, int transposed, const float *b,
-                    const float *c, int shared, float *dx, const struct shape *s, int threads) {
+static void combine(const void *dy, const void *x, const float *a, int transposed, const float *b,
+                    const float *c, int shared, void *dx, const struct shape *s, int threads) {
     struct mix k = mix_of_combine(dy, x, a, transposed, b, c, shared, dx, s);
     mix_run(&k, threads);
 }

@@ -162,9 +162,9 @@ static void there_item(void *context, long item) {
 }
 
 /* From x to y; `batch_mean` is null where there is no batch to merge. */
-static int forward_at_once(struct layer *l, const struct shape *s, const float *x,
+static int forward_at_once(struct layer *l, const struct shape *s, const void *x,
                            const float *shift, float *mean, float *cov, float *batch_mean,
-                           float *batch_cov, float *y, int threads) {
+                           float *batch_cov, void *y, int threads) {
     struct there small = {
         .s = s, .mean = mean, .cov = cov, .batch_mean = batch_mean, .batch_cov = batch_cov};
     struct pairs k = {.gram = gram_of_moments(x, shift, mean, cov, s),
@@ -196,8 +196,8 @@ static void back_item(void *context, long item) {
     if (grouped && l->share != 0) spread_batch(k, item);
 }
 
-static int backward_at_once(struct layer *l, const struct shape *s, const float *dy, const float *x,
-                            float *m, float *sums, float *dx, int threads) {
+static int backward_at_once(struct layer *l, const struct shape *s, const void *dy, const void *x,
+                            float *m, float *sums, void *dx, int threads) {
     struct back small = {.s = s};
     struct pairs k = {.gram = gram_of_products(dy, x, l->shift, m, sums, s),
                       .map =

@@ -9,14 +9,14 @@ struct whole;
 
 struct table {
     const char *name;
-    int (*moments)(const float *x, const float *shift, float *mean, float *cov,
+    int (*moments)(const void *x, const float *shift, float *mean, float *cov,
                    const struct shape *s, int threads);
-    int (*products)(const float *dy, const float *x, const float *shift, float *m, float *sums,
+    int (*products)(const void *dy, const void *x, const float *shift, float *m, float *sums,
                     const struct shape *s, int threads);
-    void (*affine)(const float *x, const float *a, const float *b, int shared, float *y,
+    void (*affine)(const void *x, const float *a, const float *b, int shared, void *y,
                    const struct shape *s, int threads);
-    void (*combine)(const float *dy, const float *x, const float *a, int transposed, const float *b,
-                    const float *c, int shared, float *dx, const struct shape *s, int threads);
+    void (*combine)(const void *dy, const void *x, const float *a, int transposed, const float *b,
+                    const float *c, int shared, void *dx, const struct shape *s, int threads);
     void (*inverse_sqrt)(const float *cov, float *w, float *norm, long count, int group,
                          int threads);
     void (*inverse_sqrt_gradient)(const float *w, const float *norm, const float *grad_w,

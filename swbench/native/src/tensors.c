@@ -1,6 +1,9 @@
 /* The two calls of a whole layer with torch's tensors in place of addresses: what they are is read
  * here, where each property costs Python a call. Whatever is not plain is left to Python. */
+#include <stdlib.h>
+
 #include "dlpack.h"
+#include "element.h"
 #include "whole.h"
 
 /* Of Python's stable ABI, declared here: the library is built without Python's headers and holds
@@ -40,22 +43,29 @@ static int positive(object *o) {
     return is;
 }
 
-/* Whether `o` is a tensor of float32 on the CPU whose memory holds its values: not the opposite,
- * unless it was MADE for this call, and not nothing, as that of a zero tensor of forward-mode
- * differentiation. */
+enum { OTHER = -1 };
+
+/* One of enum element, or OTHER. */
+static int element_of(const struct dl_tensor *t) {
+    if (t->dtype.lanes != 1) return OTHER;
+    if (t->dtype.bits == 32) return t->dtype.code == DL_FLOAT ? FLOAT32 : OTHER;
+    if (t->dtype.bits != 16) return OTHER;
+    return t->dtype.code == DL_BFLOAT ? BFLOAT16 : t->dtype.code == DL_FLOAT ? FLOAT16 : OTHER;
+}
+
+/* Whether `o` is a tensor of an element that is known here, on the CPU, whose memory holds its
+ * values: not the opposite, unless it was MADE for this call, and not nothing, as that of a zero
+ * tensor of forward-mode differentiation. */
 static int readable(object *o, struct dl_tensor *t, int expected) {
     object *type = o ? PyObject_Type(o) : 0;
     const int holds = type && (type == tensor_type || type == parameter_type) &&
                       !exchange->view(o, t) && (expected & MADE || positive(o));
     if (type) Py_DecRef(type);
     if (!holds) PyErr_Clear();
-    return holds && t->data && t->device.type == DL_CPU && t->dtype.code == DL_FLOAT &&
-           t->dtype.bits == 32 && t->dtype.lanes == 1;
+    return holds && t->data && t->device.type == DL_CPU && element_of(t) != OTHER;
 }
 
-static float *memory(const struct dl_tensor *t) {
-    return (float *)((char *)t->data + t->byte_offset);
-}
+static void *memory(const struct dl_tensor *t) { return (char *)t->data + t->byte_offset; }
 
 /* How many elements lie side by side, the dimensions in this `order` from the outermost on; -1 if
  * they do not. */
@@ -72,11 +82,23 @@ static int64_t dense(const struct dl_tensor *t, const int *order) {
 enum { DIMS = 8 }; /* more than any tensor here needs */
 static const int in_order[DIMS] = {0, 1, 2, 3, 4, 5, 6, 7}, channels_last[] = {0, 2, 3, 1};
 
+/* A small tensor of 16-bit numbers and its values as floats, which C works on. */
+struct widened {
+    float *floats;
+    void *numbers;
+    int64_t count;
+    int element;
+};
+
+enum { SMALL = 6 }; /* the parameters and the running statistics */
+
 /* The tensors of one call: `plain` as long as all of them were, and the height of its images. */
 struct reader {
     const struct whole *k;
     int plain;
     int64_t height;
+    int count;
+    struct widened small[SMALL];
 };
 
 static float *not_plain(struct reader *r) {
@@ -84,13 +106,35 @@ static float *not_plain(struct reader *r) {
     return 0;
 }
 
-/* Images of the layer's shape and layout, and alike; null for None. */
-static float *images(struct reader *r, object *o, int expected) {
+/* The `count` floats of a tensor of which these are the numbers. */
+static float *floats(struct reader *r, const struct dl_tensor *t, int64_t count) {
+    const int element = element_of(t);
+    if (element == FLOAT32) return memory(t);
+    float *out = malloc(sizeof(float) * count);
+    if (!out) return not_plain(r); /* and Python has to find memory */
+    widen_all(out, memory(t), count, element);
+    r->small[r->count++] = (struct widened){out, memory(t), count, element};
+    return out;
+}
+
+/* Frees what was widened, and writes the running statistics that have `moved`, if any, where they
+ * came from. */
+static void give_back(struct reader *r, const float *moved_mean, const float *moved_cov) {
+    for (int i = 0; i < r->count; i++) {
+        const struct widened *w = r->small + i;
+        if (w->floats == moved_mean || w->floats == moved_cov)
+            round_all(w->numbers, w->floats, w->count, w->element);
+        free(w->floats);
+    }
+}
+
+/* Images of the layer's shape, layout and element, and alike; null for None. */
+static void *images(struct reader *r, object *o, int expected) {
     struct dl_tensor t;
     if (o == none || !r->plain) return 0;
-    if (!readable(o, &t, expected) || t.dims != 4 || t.shape[0] != r->k->images ||
-        t.shape[1] != r->k->channels || t.shape[2] * t.shape[3] != r->k->pixels ||
-        (r->height && t.shape[2] != r->height) ||
+    if (!readable(o, &t, expected) || element_of(&t) != r->k->element || t.dims != 4 ||
+        t.shape[0] != r->k->images || t.shape[1] != r->k->channels ||
+        t.shape[2] * t.shape[3] != r->k->pixels || (r->height && t.shape[2] != r->height) ||
         dense(&t, r->k->channels_last ? channels_last : in_order) < 0)
         return not_plain(r);
     r->height = t.shape[2];
@@ -103,7 +147,10 @@ static float *row(struct reader *r, object *o, int64_t count, int expected) {
     if (o == none || !r->plain) return 0;
     if (!readable(o, &t, expected) || t.dims > DIMS) return not_plain(r);
     const int64_t size = dense(&t, in_order);
-    return size == count || (expected & AT_LEAST && size > count) ? memory(&t) : not_plain(r);
+    if (size == count && !(expected & (MADE | AT_LEAST))) return floats(r, &t, count);
+    return element_of(&t) == FLOAT32 && (size == count || (expected & AT_LEAST && size > count))
+               ? memory(&t)
+               : not_plain(r);
 }
 
 /* Running statistics (g, G, `columns`). */
@@ -114,39 +161,44 @@ static float *matrices(struct reader *r, object *o, int64_t columns) {
     if (!readable(o, &t, GIVEN) || t.dims != 3 || t.shape[0] * group != r->k->channels ||
         t.shape[1] != group || t.shape[2] != columns || dense(&t, in_order) < 0)
         return not_plain(r);
-    return memory(&t);
+    return floats(r, &t, r->k->channels * columns);
 }
 
 /* y of x, the parameters (γ, β and both logits) and, for a layer that has them, the running
  * statistics (means, covariances, and whatever else), which move in training; or None. */
 EXPORT int sw_forward_tensors(const struct whole *k, object *x, object *y, object *workspace,
                               object *parameters, object *running, int threads) {
-    struct reader r = {k, exchange != 0, 0};
+    struct reader r = {k, exchange != 0, 0, 0, {{0}}};
     const int64_t sizes[] = {k->channels, k->channels, k->kinds, k->kinds};
     float *p[4], *mean = 0, *cov = 0;
-    const float *in = images(&r, x, GIVEN);
-    float *out = images(&r, y, MADE), *room = row(&r, workspace, sw_workspace(k), MADE | AT_LEAST);
+    const void *in = images(&r, x, GIVEN);
+    void *out = images(&r, y, MADE);
+    float *room = row(&r, workspace, sw_workspace(k), MADE | AT_LEAST);
     for (int i = 0; i < 4; i++) p[i] = row(&r, PyTuple_GetItem(parameters, i), sizes[i], GIVEN);
     if (running != none) {
         mean = matrices(&r, PyTuple_GetItem(running, 0), 1);
         cov = matrices(&r, PyTuple_GetItem(running, 1), k->group);
     }
-    if (!r.plain || !in || !out || !room || (k->uses_batch && !mean)) return NOT_PLAIN;
-    void *thread = PyEval_SaveThread();
-    const int failed = sw_forward(k, in, out, room, mean, cov, p[0], p[1], p[2], p[3], threads);
-    PyEval_RestoreThread(thread);
+    int failed = NOT_PLAIN;
+    if (r.plain && in && out && room && (mean || !k->uses_batch)) {
+        void *thread = PyEval_SaveThread();
+        failed = sw_forward(k, in, out, room, mean, cov, p[0], p[1], p[2], p[3], threads);
+        PyEval_RestoreThread(thread);
+    }
+    const int moved = !failed && k->training;
+    give_back(&r, moved ? mean : 0, moved ? cov : 0);
     return failed;
 }
 
 /* The gradients of x and of the parameters: what is None is not asked for. */
 EXPORT int sw_backward_tensors(const struct whole *k, object *dy, object *x, object *workspace,
                                object *gradients, int threads) {
-    struct reader r = {k, exchange != 0, 0};
+    struct reader r = {k, exchange != 0, 0, 0, {{0}}};
     const int64_t sizes[] = {k->channels, k->channels, k->kinds, k->kinds};
     float *p[4];
-    const float *of_y = images(&r, dy, GIVEN), *in = images(&r, x, GIVEN);
+    const void *of_y = images(&r, dy, GIVEN), *in = images(&r, x, GIVEN);
     float *room = row(&r, workspace, sw_workspace(k), AT_LEAST);
-    float *of_x = images(&r, PyTuple_GetItem(gradients, 0), MADE);
+    void *of_x = images(&r, PyTuple_GetItem(gradients, 0), MADE);
     for (int i = 0; i < 4; i++) p[i] = row(&r, PyTuple_GetItem(gradients, i + 1), sizes[i], MADE);
     if (!r.plain || !of_y || !in || !room) return NOT_PLAIN;
     void *thread = PyEval_SaveThread();

@@ -76,10 +76,9 @@ INLINE vec lanes_sums(const vec *in) {
 #endif
 }
 
-INLINE void block_transpose(const float *in, long in_stride, float *out, long out_stride) {
+/* Lane j of r[i] and lane i of r[j] change places. */
+INLINE void vectors_transpose(vec *r) {
 #ifdef HAVE_SHUFFLE
-    vec r[VL];
-    for (int i = 0; i < VL; i++) r[i] = load(in + i * in_stride);
     ROUND(1)
     ROUND(2)
 #if VL > 4
@@ -88,11 +87,21 @@ INLINE void block_transpose(const float *in, long in_stride, float *out, long ou
 #if VL > 8
     ROUND(8)
 #endif
-    for (int i = 0; i < VL; i++) store(out + i * out_stride, r[i]);
 #else
     for (int i = 0; i < VL; i++)
-        for (int j = 0; j < VL; j++) out[j * out_stride + i] = in[i * in_stride + j];
+        for (int j = 0; j < i; j++) {
+            const float other = r[i][j];
+            r[i][j] = r[j][i];
+            r[j][i] = other;
+        }
 #endif
+}
+
+INLINE void block_transpose(const float *in, long in_stride, float *out, long out_stride) {
+    vec r[VL];
+    for (int i = 0; i < VL; i++) r[i] = load(in + i * in_stride);
+    vectors_transpose(r);
+    for (int i = 0; i < VL; i++) store(out + i * out_stride, r[i]);
 }
 
 #endif

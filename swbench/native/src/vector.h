@@ -13,6 +13,10 @@
 #define REGISTERS 16
 #endif
 
+/* Where a tile is of rows or pixels (or both) by vectors of channels: how many of either. */
+#define TP (VL == 16 ? 16 : REGISTERS == 32 ? 12 : 6)
+#define TA (VL == 16 ? 1 : 2)
+
 typedef float vec __attribute__((vector_size(4 * VL), may_alias));
 typedef float vec_anywhere __attribute__((vector_size(4 * VL), aligned(4), may_alias));
 

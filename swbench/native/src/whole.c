@@ -9,7 +9,8 @@
 #include "whole.h"
 
 static struct shape shape_of_whole(const struct whole *k) {
-    return (struct shape){k->images, k->channels, k->pixels, k->group, k->channels_last};
+    return (struct shape){k->images, k->channels,      k->pixels,
+                          k->group,  k->channels_last, k->element};
 }
 
 /* Where in the room lies what is not in `struct layer`: the statistics, and the parameters as the
@@ -77,9 +78,12 @@ static int whole_forward(const struct whole *k, const struct tensors *t, int thr
     l.beta = t->beta;
     for (long n = 0; n < k->images; n++)
         for (long c = 0; c < k->channels; c++)
-            p.shift[n * k->channels + c] =
-                t->x[n * k->channels * k->pixels +
-                     (k->channels_last ? k->centre * k->channels + c : c * k->pixels + k->centre)];
+            p.shift[n * k->channels + c] = one_of(
+                at(t->x,
+                   n * k->channels * k->pixels +
+                       (k->channels_last ? k->centre * k->channels + c : c * k->pixels + k->centre),
+                   k->element),
+                k->element);
     const int summed = k->training || k->uses_image,
               merged = k->training && k->uses_batch && k->images > 1;
     if (k->uses_batch && !k->training) {

@@ -16,12 +16,14 @@ from swbench.norms.kernels.native_fused import statistics_of
 from swbench.norms.kernels.torch_ops import TorchBackend
 from swbench.norms.recipe import Recipe
 from swbench.norms.statistics import Statistics
+from swbench.norms.tensors import statistics_dtype
 from swbench.solvers.base import Solver
 from swbench.solvers.polar_native import PolarNative
 
 
 class NativeBackend(TorchBackend):
-    """float32 on a CPU, both layouts, G ≤ 64; a larger G runs on the torch operations it inherits.
+    """float32, bfloat16 and float16 on a CPU, both layouts, G ≤ 64; a larger G runs on the torch
+    operations it inherits. Everything but x, y and their gradients is float32.
 
     Sums are taken in blocks of pixels that depend on the shape alone, so results do not depend on
     the number of threads.
@@ -34,7 +36,7 @@ class NativeBackend(TorchBackend):
         self._here = library.missing() is None
 
     def takes(self, x: Tensor) -> bool:
-        return self._here and library.reads(x)
+        return self._here and library.reads(x, half=True)
 
     def moments(self, x: Tensor, shift: Tensor, group: int) -> tuple[Tensor, Tensor]:
         if group > library.MAX_GROUP:
@@ -99,7 +101,9 @@ class NativeBackend(TorchBackend):
         if not _fuses(call.recipe, call.solver):
             return super().workspace_size(call, images, channels, dtype, device)
         shape = torch.Size((images, channels, 1, 1))
-        return native_fused.FusedLayer(call.recipe, call.training, 0.0, shape, False).size
+        return native_fused.FusedLayer(
+            call.recipe, call.training, 0.0, shape, False, torch.float32
+        ).size
 
     def forward(self, call: Call, x: Tensor, parameters: Given, workspace: Tensor) -> Tensor:
         if not _fuses(call.recipe, call.solver):
@@ -218,15 +222,22 @@ def _pointer(tensor: Tensor | None) -> int | None:
 
 
 def _shape(x: Tensor, group: int) -> tuple[int, ...]:
-    """Images, channels, pixels, group, channels_last, threads: how every pass in C is called."""
+    """Images, channels, pixels, group, channels_last, element, threads: how every pass in C is
+    called.
+    """
     n, channels, height, width = x.shape
-    return n, channels, height * width, group, not x.is_contiguous(), torch.get_num_threads()
+    last, element = not x.is_contiguous(), library.elements()[x.dtype]
+    return n, channels, height * width, group, last, element, torch.get_num_threads()
 
 
 def _per_group(x: Tensor, group: int) -> tuple[Tensor, Tensor]:
     """Room for a vector (N, g, G) and a matrix (N, g, G, G)."""
     n, groups = x.shape[0], x.shape[1] // group
-    return x.new_empty(n, groups, group), x.new_empty(n, groups, group, group)
+    dtype = statistics_dtype(x)
+    return (
+        x.new_empty(n, groups, group, dtype=dtype),
+        x.new_empty(n, groups, group, group, dtype=dtype),
+    )
 
 
 def _check(failed: int) -> None:

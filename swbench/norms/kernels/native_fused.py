@@ -32,13 +32,14 @@ def statistics_of(recipe: Recipe):
 
 
 class FusedLayer:
-    """The layer for inputs of one shape and layout, as C is told of it. Holds no tensors of a
-    layer: a tensor that stays the same object can be given other memory between two calls.
+    """The layer for inputs of one shape, layout and dtype, as C is told of it. Holds no tensors of
+    a layer: a tensor that stays the same object can be given other memory between two calls.
     """
 
     __slots__ = (
         "_backward",
         "_described",
+        "_dtype",
         "_forward",
         "_group",
         "_like",
@@ -50,7 +51,13 @@ class FusedLayer:
     )
 
     def __init__(
-        self, recipe: Recipe, training: bool, momentum: float, shape: torch.Size, last: bool
+        self,
+        recipe: Recipe,
+        training: bool,
+        momentum: float,
+        shape: torch.Size,
+        last: bool,
+        dtype: torch.dtype,
     ) -> None:
         kinds, native = statistics_of(recipe), library.load()
         n, channels, height, width = shape
@@ -60,11 +67,12 @@ class FusedLayer:
             pixels=height * width,
             centre=height // 2 * width + width // 2,
         )
-        k.group, k.channels_last = recipe.group, last
+        k.group, k.channels_last, k.element = recipe.group, last, library.elements()[dtype]
         k.statistics, k.kinds = ctypes.addressof(kinds), len(kinds)
         k.uses_batch, k.uses_image = recipe.uses_batch, recipe.uses_image
         k.training, k.eps, k.fresh = training, recipe.eps, 1 - momentum
         self._described, self.address, self.last = k, ctypes.addressof(k), last
+        self._dtype = dtype
         self.size, self._sizes = native.sw_workspace(k), (channels, len(kinds))
         self._group, self._native = recipe.group, native
         self._forward, self._backward = native.sw_forward_tensors, native.sw_backward_tensors
@@ -160,7 +168,7 @@ class FusedLayer:
         """`sw_backward` with its tensors made what C reads. That of x is made anew."""
         if (
             x.shape != dy.shape
-            or x.dtype is not torch.float32
+            or x.dtype is not self._dtype
             or workspace.dtype is not torch.float32
             or workspace.numel() < self.size
             or not (x.is_cpu and workspace.is_cpu)
@@ -173,7 +181,7 @@ class FusedLayer:
         # elsewhere and back; and views whose memory holds the opposite.
         layout = torch.channels_last if self.last else torch.contiguous_format
         x = concrete(x).contiguous(memory_format=layout)
-        dy = concrete(dy).contiguous(memory_format=layout)
+        dy = concrete(dy.to(x.dtype)).contiguous(memory_format=layout)
         workspace = concrete(workspace).contiguous()
         of_x, *of_parameters = gradients
         gradients = None if of_x is None else torch.empty_like(x), *of_parameters
@@ -188,16 +196,22 @@ class FusedLayer:
 
 @lru_cache(maxsize=1024)
 def _layer_for(
-    recipe: Recipe, training: bool, momentum: float, shape: torch.Size, last: bool
+    recipe: Recipe,
+    training: bool,
+    momentum: float,
+    shape: torch.Size,
+    last: bool,
+    dtype: torch.dtype,
 ) -> FusedLayer:
     """The only cache of calls: what one kind of call needs, found once."""
-    return FusedLayer(recipe, training, momentum, shape, last)
+    return FusedLayer(recipe, training, momentum, shape, last, dtype)
 
 
 def fused_layer(call: Call, x: Tensor) -> FusedLayer:
     """The layer for inputs like `x`."""
     momentum = 0.0 if call.running is None else call.running.momentum
-    return _layer_for(call.recipe, call.training, momentum, x.shape, not x.is_contiguous())
+    last = not x.is_contiguous()
+    return _layer_for(call.recipe, call.training, momentum, x.shape, last, x.dtype)
 
 
 def _plain(parameter: Tensor) -> Tensor:
@@ -231,11 +245,15 @@ def apply(call: Call, x: Tensor, parameters: Given) -> Tensor:
     layer = fused_layer(call, x)
     if torch.is_grad_enabled():
         return _recorded(x, *parameters, layer, call)
-    return layer.forward(x, parameters, call.running, x.new_empty(layer.size))
+    return layer.forward(x, parameters, call.running, _workspace(layer, x))
+
+
+def _workspace(layer: FusedLayer, x: Tensor) -> Tensor:
+    return x.new_empty(layer.size, dtype=torch.float32)
 
 
 class FusedWhitening(torch.autograd.Function):
-    """The layer for float32 on a CPU with the native solver. Saves x, and one tensor of small
+    """The layer on a CPU with the native solver. Saves x, and one tensor of small
     matrices and of the parameters' values.
     """
 
@@ -250,7 +268,7 @@ class FusedWhitening(torch.autograd.Function):
         layer: FusedLayer,
         call: Call,
     ) -> Tensor:
-        workspace, given = x.new_empty(layer.size), (gamma, beta, mean_logits, cov_logits)
+        workspace, given = _workspace(layer, x), (gamma, beta, mean_logits, cov_logits)
         y = layer.forward(x, given, call.running, workspace)
         ctx.save_for_backward(x, workspace)
         ctx.seen = layer, call, given
