@@ -2,7 +2,6 @@
 twice.
 """
 
-
 import pytest
 import torch
 

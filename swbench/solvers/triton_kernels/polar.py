@@ -12,17 +12,21 @@ from swbench.solvers.triton_kernels import tile_of, warps_of
 from swbench.solvers.triton_kernels.device_guard import on
 from swbench.solvers.triton_kernels.tile import frobenius, layout, load_symmetric, product, store
 
+if not hasattr(tl.constexpr, "__getitem__"):
+    # Triton 3.3 takes tuples as constants and cannot read an entry; this is what 3.4 added.
+    tl.constexpr.__getitem__ = lambda self, index: self.value[index]
+
 
 def flat(steps: tuple[Step, ...]) -> tuple[float, ...]:
-    """The coefficients of `steps`, as kernels take them."""
+    """The coefficients of `steps`, a compile-time argument of the kernels."""
     return tuple(number for step in steps for number in step)
 
 
 @triton.jit
 def polynomial(k, STEPS: tl.constexpr):
-    """The three coefficients of step `k`, a number that a loop counts. They are chosen among
-    numbers that are compiled in: the compiler would fetch a table in memory through shared memory,
-    with a barrier in every step (docs/gpu-kernels.md).
+    """The three coefficients of step `k` of a loop, selected from constants. The compiler would
+    prefetch a table in global memory through shared memory, with a barrier of the program in every
+    step (docs/gpu-kernels.md).
     """
     a = tl.where(k == 0, STEPS[0], 0.0)
     b = tl.where(k == 0, STEPS[1], 0.0)
@@ -39,7 +43,7 @@ def inverse_root(s, norm, eye, STEPS: tl.constexpr, PRECISION: tl.constexpr):
     """W of each finite symmetric matrix of a tile, in registers; `norm` per row as from
     `frobenius`.
 
-    `STEPS`: three coefficients a step, `flat`.
+    `STEPS`: three coefficients a step, as `flat` lists them.
     """
     s = s / norm[:, None]
     # the first step, where Z is the identity
@@ -60,7 +64,7 @@ def whitened_gradient(w, g, norm, eye, STEPS: tl.constexpr, PRECISION: tl.conste
     """The Y of ∂L/∂Σ = W Y W (`lyapunov_gradient`), of each matrix of a tile from its W and the
     symmetric part of ∂L/∂W; `norm` of W.
 
-    `STEPS`: three coefficients a step, `flat`; the last is the cubic.
+    `STEPS`: three coefficients a step, as `flat` lists them, the last step the cubic.
     """
     b = w / norm[:, None]
     c = -product(product(w, g, PRECISION), w, PRECISION) / norm[:, None]
