@@ -2,13 +2,17 @@
 the machine code that the compiler makes. A model, within about 30 %; nothing here is measured.
 
 python benchmarks/gpu_latency.py [--capability 90] [--norm swb] [--batch 1,16,32]
-[--shape 64x112x112] [--ghz 1.755]
+[--shape 64x112x112] [--ghz 1.755] [--warps 4] [--registers 128]
 
 The code of one warp is walked in order: each instruction waits for the barriers that its control
 bits name and then takes its stall cycles; what sets a barrier opens it after `LATENCY` (orders of
 magnitude published for these GPUs; a load is taken to miss the L1 and hit the L2). Warps of a
 program run side by side, and programs beside each other, so one warp stands for all while all
 programs fit the chip.
+
+`--warps` and `--registers` compile the kernels for others than the plan's: what they would take as
+the tail of another kernel. The last column is what a kernel does before its first load from memory,
+which a programmatic dependent launch could move beside the kernel before.
 """
 
 # ruff: noqa: T201  a script: it is run by hand, and what it prints is its result
@@ -139,6 +143,12 @@ def cycles(code: list[Instruction], labels: dict[str, int], trips: dict[int, int
     return now
 
 
+def until_first_load(code: list[Instruction]) -> int:
+    """Cycles of one warp before its first load from global memory."""
+    loads = (at for at, one in enumerate(code) if _operation(one.text).startswith("LDG"))
+    return cycles(code[: next(loads, len(code))], {}, {})
+
+
 def trips_of(launch: Launch) -> list[int]:
     """How often each loop of a small kernel goes round, in the order of the ends of the loops as
     they are written; the compiler may have unrolled those of one turn.
@@ -153,9 +163,9 @@ def trips_of(launch: Launch) -> list[int]:
     if name == "solve":
         added = [turns(parts, "CHUNK")] if constants["IMAGE"] else []
         layer = [turns(parts, "LAYER_CHUNK")] if constants["KINDS"] > 2 else []
-        return [*added, *layer, constants["STEPS"] - 1]
+        return [*added, *layer, len(constants["STEPS"]) // 3 - 1]
     if name == "small":
-        return [turns(parts, "CHUNK"), constants["STEPS"] + 1]
+        return [turns(parts, "CHUNK"), len(constants["STEPS"]) // 3]
     if name in ("merge", "total"):
         both = [turns(parts, "FETCH"), turns(images, "IMAGES")]
         return [turns(images * parts, "CHUNK"), *both * (2 if name == "merge" else 1)]
@@ -188,11 +198,14 @@ def main() -> None:
     parser.add_argument("--batch", default="1,16,32")
     parser.add_argument("--shape", default="64x112x112")
     parser.add_argument("--ghz", type=float, default=1.755)
+    parser.add_argument("--warps", type=int)
+    parser.add_argument("--registers", type=int)
     given = parser.parse_args()
     compiler = f"triton {triton.__version__}, capability {given.capability}"
     print(f"{compiler}, {given.norm}, {given.shape}, estimates\n")
     print(
-        "| batch | kernel | programs | warps | cycles | µs | note |\n|---|---|---|---|---|---|---|"
+        "| batch | kernel | programs | warps | cycles | µs | note "
+        "| until its first load, µs |\n|---|---|---|---|---|---|---|---|"
     )
     for batch in map(int, given.batch.split(",")):
         shape = (batch, *map(int, given.shape.split("x")))
@@ -201,9 +214,14 @@ def main() -> None:
             name = launch.kernel.__name__.removesuffix("_kernel")
             if name not in SMALL:
                 continue
+            launch.warps = given.warps or launch.warps
+            launch.registers = given.registers or launch.registers
             taken, note = estimate(launch, torch.float32, given.capability)
+            cubin = compile_launch(launch, torch.float32, given.capability).asm["cubin"]
+            before = until_first_load(disassembled(cubin)[0])
             cells = (batch, name, launch.programs, launch.warps, taken)
-            print("|", *(f"{cell} |" for cell in (*cells, f"{taken / given.ghz / 1e3:.1f}", note)))
+            times = (f"{taken / given.ghz / 1e3:.1f}", note, f"{before / given.ghz / 1e3:.2f}")
+            print("|", *(f"{cell} |" for cell in (*cells, *times)))
 
 
 if __name__ == "__main__":

@@ -102,13 +102,12 @@ def launches(
         (True, whole.backward[True], whole.form.back),
     ):
         rooms = ((whole.form.kept, kept), (room, room.allocate(x)))
-        table = {**tensors, "coefficients": whole.coefficients(back)}
-        whole.run(listed, table, *rooms)  # fills the room
+        whole.run(listed, tensors, *rooms)  # fills the room
         for one in listed:
             name = one.kernel.__name__.removesuffix("_kernel")
             moved = MOVED.get(name, (0, 0))[back] * x.numel() * x.element_size()
             found[f"{'backward' if back else 'forward'} {name}"] = (
-                lambda one=one, t=table, r=rooms: launch([one], t, r, x.device),
+                lambda one=one, r=rooms: launch([one], tensors, r, x.device),
                 moved,
             )
     return found

@@ -107,6 +107,19 @@ def test_a_room_looks_only_up(path):
     assert not wrong, f"{own} must not import {', '.join(wrong)}"
 
 
+TABLES = [
+    path for path in FILES if path.name == "__init__.py" and "| file |" in path.read_text("utf-8")
+]
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.parent.name)
+def test_a_package_that_lists_its_files_lists_all_of_them(path):
+    rows = (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").splitlines()
+    cells = (row.split("|")[1].strip() for row in rows if row.startswith("| `"))
+    listed = [name.strip("` ") for cell in cells for name in cell.split(",")]
+    assert sorted(listed) == sorted(one.stem for one in path.parent.glob("[!_]*.py"))
+
+
 def imported_files(tree: ast.AST, modules: set[str]) -> set[str]:
     """The `modules` that a file imports. A package counts where a name is taken from its own file;
     an import of `package.module` for the module alone does not read as one of the package.

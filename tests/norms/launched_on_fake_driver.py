@@ -96,8 +96,7 @@ def dispatched(norm: str, images: int, ways: tuple[bool, ...]) -> list[dict]:
     for back in ways:
         room = whole.form.back if back else whole.form.there
         memory = room.allocate(x)
-        table = {**tensors, "coefficients": whole.coefficients(back)}
-        table |= whole.form.kept.tensors(kept) | room.tensors(memory)
+        table = {**tensors, **whole.form.kept.tensors(kept), **room.tensors(memory)}
         addresses = {name: None if t is None else t.data_ptr() for name, t in table.items()}
         for one in whole.backward[True] if back else whole.forward:
             one.plainly(table, aligned=True)

@@ -106,11 +106,13 @@ def test_sums_of_odd_widths_fill_the_chip_once(registers, side, capability):
 
 
 CYCLES = {
-    ("swa", 1): {"solve": 14500, "small": 20900},
-    ("swb", 1): {"solve": 19200, "small": 23600},
-    ("swb", 32): {"merge": 9300, "solve": 15500, "small": 23200, "gather": 10600},
+    ("swa", 1): {"solve": 12900, "small": 20900},
+    ("swb", 1): {"solve": 17400, "small": 23600, "gather": 2450},
+    ("swb", 32): {"merge": 9300, "solve": 13700, "small": 23200, "gather": 10600},
 }
-"""Of the latency model for capability 9.0, 5 % above what docs/gpu-kernels.md says: estimates."""
+"""Of the latency model for capability 9.0, 2 to 6 % above what docs/gpu-kernels.md says: estimates.
+One image has a `gather` only where dx is not asked for.
+"""
 
 
 @pytest.mark.parametrize(("norm", "images"), CYCLES)

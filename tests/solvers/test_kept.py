@@ -2,8 +2,6 @@
 twice.
 """
 
-import importlib.util
-
 import pytest
 import torch
 
@@ -69,15 +67,6 @@ def test_line_ups_are_not_copied_in_a_capture():
     jacobi._turn.cache_clear()
     with pytest.raises(RuntimeError, match="the line-ups of the rotations cannot be copied"):
         jacobi._turn(5)
-
-
-@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
-@pytest.mark.usefixtures("captured")
-def test_coefficients_are_not_copied_in_a_capture():
-    from swbench.solvers.triton_kernels.polar import table_on
-
-    with pytest.raises(RuntimeError, match="the coefficients of the iteration cannot be copied"):
-        table_on(((1.0, 2.0, 3.0),), torch.device("cpu"))
 
 
 def test_a_compiled_layer_makes_its_constants_when_its_workspace_is_measured():

@@ -168,7 +168,6 @@ def test_a_kernel_is_launched_on_the_device_of_its_tensors(index, two_gpus, monk
 
         device = property(lambda self: torch.device("cuda", index))
 
-    monkeypatch.setattr(polar, "table_on", lambda steps, device: None)
     monkeypatch.setattr(jacobi, "jacobi_kernel", Kernel())
     cov = torch.eye(16).unsqueeze(0).as_subclass(There)
     polar._launch(Kernel(), (cov, cov), (), "ieee")

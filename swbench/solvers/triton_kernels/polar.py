@@ -2,37 +2,55 @@
 `swbench.solvers.polar` and `lyapunov`.
 """
 
-from functools import cache
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from swbench.solvers.cuda_capture import outside_of_capture
 from swbench.solvers.minimax import CUBIC, Step
 from swbench.solvers.triton_kernels import tile_of, warps_of
 from swbench.solvers.triton_kernels.device_guard import on
 from swbench.solvers.triton_kernels.tile import frobenius, layout, load_symmetric, product, store
 
+if not hasattr(tl.constexpr, "__getitem__"):
+    # Triton 3.3 takes tuples as constants and cannot read an entry; this is what 3.4 added.
+    tl.constexpr.__getitem__ = lambda self, index: self.value[index]
+
+
+def flat(steps: tuple[Step, ...]) -> tuple[float, ...]:
+    """The coefficients of `steps`, a compile-time argument of the kernels."""
+    return tuple(number for step in steps for number in step)
+
 
 @triton.jit
-def inverse_root(s, norm, eye, coefficients, STEPS: tl.constexpr, PRECISION: tl.constexpr):
+def polynomial(k, STEPS: tl.constexpr):
+    """The three coefficients of step `k` of a loop, selected from constants. The compiler would
+    prefetch a table in global memory through shared memory, with a barrier of the program in every
+    step (docs/gpu-kernels.md).
+    """
+    a = tl.where(k == 0, STEPS[0], 0.0)
+    b = tl.where(k == 0, STEPS[1], 0.0)
+    c = tl.where(k == 0, STEPS[2], 0.0)
+    for j in tl.static_range(1, len(STEPS) // 3):
+        a = tl.where(k == j, STEPS[3 * j], a)
+        b = tl.where(k == j, STEPS[3 * j + 1], b)
+        c = tl.where(k == j, STEPS[3 * j + 2], c)
+    return a, b, c
+
+
+@triton.jit
+def inverse_root(s, norm, eye, STEPS: tl.constexpr, PRECISION: tl.constexpr):
     """W of each finite symmetric matrix of a tile, in registers; `norm` per row as from
     `frobenius`.
 
-    `coefficients`: (STEPS + 1, 3), the last row unused.
+    `STEPS`: three coefficients a step, as `flat` lists them.
     """
     s = s / norm[:, None]
-    a, b, c = tl.load(coefficients), tl.load(coefficients + 1), tl.load(coefficients + 2)
-    z = a * eye + b * s + c * product(s, s, PRECISION)  # the first step, where Z is the identity
+    # the first step, where Z is the identity
+    z = STEPS[0] * eye + STEPS[1] * s + STEPS[2] * product(s, s, PRECISION)
     y = product(s, z, PRECISION)
-    for k in range(1, STEPS):
-        a, b, c = (
-            tl.load(coefficients + 3 * k),
-            tl.load(coefficients + 3 * k + 1),
-            tl.load(coefficients + 3 * k + 2),
-        )
+    for k in range(1, len(STEPS) // 3):
+        a, b, c = polynomial(k, STEPS)
         m = product(z, y, PRECISION)
         h = a * eye + b * m + c * product(m, m, PRECISION)
         y = product(y, h, PRECISION)
@@ -42,20 +60,16 @@ def inverse_root(s, norm, eye, coefficients, STEPS: tl.constexpr, PRECISION: tl.
 
 
 @triton.jit
-def whitened_gradient(w, g, norm, eye, coefficients, STEPS: tl.constexpr, PRECISION: tl.constexpr):
+def whitened_gradient(w, g, norm, eye, STEPS: tl.constexpr, PRECISION: tl.constexpr):
     """The Y of ∂L/∂Σ = W Y W (`lyapunov_gradient`), of each matrix of a tile from its W and the
     symmetric part of ∂L/∂W; `norm` of W.
 
-    `coefficients`: (STEPS + 1, 3), the last row the cubic.
+    `STEPS`: three coefficients a step, as `flat` lists them, the last step the cubic.
     """
     b = w / norm[:, None]
     c = -product(product(w, g, PRECISION), w, PRECISION) / norm[:, None]
-    for k in range(STEPS + 1):
-        a1, a3, a5 = (
-            tl.load(coefficients + 3 * k),
-            tl.load(coefficients + 3 * k + 1),
-            tl.load(coefficients + 3 * k + 2),
-        )
+    for k in range(len(STEPS) // 3):
+        a1, a3, a5 = polynomial(k, STEPS)
         skew = product(b, c, PRECISION)
         skew = skew - tl.trans(skew)
         q = product(b, b, PRECISION)
@@ -80,7 +94,6 @@ def both_sides(w, y, PRECISION: tl.constexpr):
 def polar_kernel(
     cov,
     out,
-    coefficients,
     count,
     STEPS: tl.constexpr,
     G: tl.constexpr,
@@ -96,7 +109,7 @@ def polar_kernel(
         at,
         here,
         good,
-        inverse_root(s, frobenius(s, same), eye, coefficients, STEPS, PRECISION),
+        inverse_root(s, frobenius(s, same), eye, STEPS, PRECISION),
     )
 
 
@@ -105,7 +118,6 @@ def lyapunov_kernel(
     w_pointer,
     grad,
     out,
-    coefficients,
     count,
     STEPS: tl.constexpr,
     G: tl.constexpr,
@@ -117,19 +129,8 @@ def lyapunov_kernel(
     _inner, at, here, same, eye = layout(count, G, TILE, PACK)
     w, good = load_symmetric(w_pointer, at, here, same, eye)
     g, good_g = load_symmetric(grad, at, here, same, eye)
-    y = whitened_gradient(w, g, frobenius(w, same), eye, coefficients, STEPS, PRECISION)
+    y = whitened_gradient(w, g, frobenius(w, same), eye, STEPS, PRECISION)
     store(out, at, here, good & good_g, both_sides(w, y, PRECISION))
-
-
-@cache
-def table_on(steps: tuple[Step, ...], device: torch.device) -> Tensor:
-    """The coefficients of `steps` and the cubic, (steps + 1, 3) in float32 on `device`.
-
-    Kept for good: a copy in every call would break a CUDA graph, and a captured one reads this
-    memory in each replay. Raises RuntimeError while a graph is captured.
-    """
-    outside_of_capture(device, "the coefficients of the iteration")
-    return torch.tensor([*steps, CUBIC], dtype=torch.float32, device=device)
 
 
 def polar(cov: Tensor, steps: tuple[Step, ...], precision: str) -> Tensor:
@@ -146,7 +147,7 @@ def lyapunov(w: Tensor, grad_w: Tensor, steps: tuple[Step, ...], precision: str)
     """
     w = w.contiguous()
     out = torch.empty_like(w)
-    _launch(lyapunov_kernel, (w, grad_w.contiguous(), out), steps, precision)
+    _launch(lyapunov_kernel, (w, grad_w.contiguous(), out), (*steps, CUBIC), precision)
     return out
 
 
@@ -157,13 +158,11 @@ def _launch(
     tile, pack = tile_of(group)
     if count:
         grid = (triton.cdiv(count, pack),)
-        table = table_on(steps, tensors[0].device)
         with on(tensors[0].device):
             kernel[grid](
                 *tensors,
-                table,
                 count,
-                STEPS=len(steps),
+                STEPS=flat(steps),
                 G=group,
                 TILE=tile,
                 PACK=pack,

@@ -1,17 +1,21 @@
 """The passes and the small algebra of a whitening layer in Triton. Importing this package does not
 import Triton; its kernel modules do.
 
-| file | what it is |
+| file | contents |
 |---|---|
-| `set` | the kernel set |
+| `backend` | the backend `triton`: which tensors it takes, and its entry points |
+| `autograd_function` | a fused layer's forward and backward, also as one autograd function |
+| `fused_plan` | a fused layer as a list of launches, decided once for a shape |
+| `layer_config` | what a layer of one shape comes to, and the tensors that its launches share |
+| `workspace` | one allocation for many small tensors |
+| `launch` | a kernel with everything but its tensors decided |
+| `passes` | one pass at a time, where the small algebra is torch's |
 | `plan` | blocks, parts and warps, from the shape alone |
-| `place` | where a program's rows and pixels lie in a tensor |
-| `sums` | Σ(x − s)(x − s)ᵀ and Σ dy (x − s)ᵀ, in parts |
-| `maps` | y = A (x − μ̂) + β and dx = Aᵀ dy + B (x − μ) + c |
-| `merge` | what several images have in common |
-| `solve`, `small` | the small matrices, there and back |
+| `indexing` | where a program's rows and pixels lie in a tensor |
+| `sums` | kernel: Σ(x − s)(x − s)ᵀ and Σ dy (x − s)ᵀ, in parts |
+| `maps` | kernel: y = A (x − μ̂) + β and dx = Aᵀ dy + B (x − μ) + c |
+| `merge` | kernels: what several images have in common |
+| `solve` | kernel: from sums to A and μ̂ |
+| `small_gradients` | kernels: from sums to the gradients of the small matrices |
 | `mixture` | the weights of switchable whitening |
-| `launches` | one pass at a time, for `Kernels` |
-| `form`, `room` | what a layer of one shape comes to, and where its small tensors lie |
-| `launch`, `whole`, `function` | the whole layer in as few calls as can be |
 """

@@ -6,11 +6,10 @@ from torch import Tensor
 from swbench.native import library
 from swbench.norms import composed
 from swbench.norms.context import Call, Given, Running
-from swbench.norms.kernels.triton_kernels.fused_plan import Whole, steps_of, whole_of
+from swbench.norms.kernels.triton_kernels.fused_plan import Whole, whole_of
 from swbench.norms.kernels.triton_kernels.layer_config import Key
 from swbench.norms.kernels.triton_kernels.workspace import ALIGNED
 from swbench.norms.tensors import check_running, concrete, on_one_device, sized
-from swbench.solvers.triton_kernels.polar import table_on
 
 
 def key_of(call: Call, x: Tensor, given: Given) -> Key:
@@ -59,7 +58,7 @@ def run_forward(
         "mean_logits": mean_logits,
         "cov_logits": cov_logits,
     }
-    tensors |= {"running_mean": mean, "running_cov": cov, "coefficients": whole.coefficients(False)}
+    tensors |= {"running_mean": mean, "running_cov": cov}
     whole.run(
         whole.forward,
         tensors,
@@ -85,7 +84,7 @@ def run_backward(
         for size, dtype in sizes
     ]
     dx = torch.empty_like(x) if wanted else None
-    tensors = {"x": x, "dy": dy, "dx": dx, "gamma": gamma, "coefficients": whole.coefficients(True)}
+    tensors = {"x": x, "dy": dy, "dx": dx, "gamma": gamma}
     tensors.update(
         zip(("grad_gamma", "grad_beta", "grad_mean_logits", "grad_cov_logits"), grads, strict=True)
     )
@@ -180,11 +179,8 @@ class FusedWhitening(torch.autograd.Function):
 
 def workspace_size(call: Call, images: int, channels: int, device: str) -> int:
     """Elements of a workspace: linear in the images and enough for every tensor to begin at a line
-    of its own, whatever the layer mixes. The tables are made here, before anything runs, for a
-    compiler's graphs allow no tensor that outlives a call in their memory.
+    of its own, whatever the layer mixes.
     """
-    for steps in steps_of(call.solver, call.recipe.group):
-        table_on(steps, torch.empty(0, device=device).device)
     matrices, vectors, group = images + 1, 3 * images + 2, call.recipe.group
     return (
         channels * group * (2 * images + matrices)

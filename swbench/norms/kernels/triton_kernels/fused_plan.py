@@ -26,10 +26,10 @@ from swbench.norms.kernels.triton_kernels.solve import ALONE, MERGED, solve_kern
 from swbench.norms.kernels.triton_kernels.sums import sums_kernel
 from swbench.norms.kernels.triton_kernels.workspace import Room
 from swbench.solvers.iterative import gradient_quintics, quintics
-from swbench.solvers.minimax import Step
-from swbench.solvers.polar_triton import PolarTriton, product_precision
+from swbench.solvers.minimax import CUBIC
+from swbench.solvers.polar_triton import product_precision
 from swbench.solvers.triton_kernels import warps_of
-from swbench.solvers.triton_kernels.polar import table_on
+from swbench.solvers.triton_kernels.polar import flat
 
 MOST_IMAGES, MOST_VECTORS, MOST_LEFT = 32, 64, 256
 """Images that `merge` and `total` look at at once, vectors that they and `gather` fetch, and rows
@@ -38,22 +38,10 @@ of numbers that `gather` fetches: the most at which four warps have registers fo
 """
 
 
-def steps_of(solver: PolarTriton, group: int) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
-    """The polynomials there and back."""
-    return (
-        quintics(torch.float32, solver.low, solver.steps),
-        gradient_quintics(torch.float32, group),
-    )
-
-
 @lru_cache(maxsize=1024)
 def whole_of(key: Key) -> "Whole":
-    """The launches for `key`, kept, and with them the tables that they read: no call makes one
-    later.
-    """
-    whole = Whole(key)
-    whole.coefficients(back=False)
-    return whole
+    """The launches for `key`, kept."""
+    return Whole(key)
 
 
 class Whole:
@@ -63,7 +51,6 @@ class Whole:
         self.key, self.form = key, Form(key)
         self.forward = self._forward()
         self.backward = self._backward()
-        self._tables: tuple[Tensor, ...] | None = None
 
     def _launch(
         self,
@@ -108,10 +95,13 @@ class Whole:
         return fetched(tile * tile, warps_of(tile), registers if tile == 16 else FETCHED_BESIDE)
 
     def _solver(self, back: bool) -> dict[str, object]:
-        return {
-            "STEPS": len(steps_of(self.key.solver, self.key.recipe.group)[back]),
-            "PRECISION": product_precision(self.key.solver.precision, self.form.sums.group),
-        }
+        solver, group = self.key.solver, self.key.recipe.group
+        steps = (
+            (*gradient_quintics(torch.float32, group), CUBIC)
+            if back
+            else quintics(torch.float32, solver.low, solver.steps)
+        )
+        return {"STEPS": flat(steps), "PRECISION": product_precision(solver.precision, group)}
 
     def _sum(self, pair: bool) -> Launch:
         plan = self.form.sums
@@ -299,17 +289,6 @@ class Whole:
         names |= (weights if form.gathers else {}) if form.kinds else nothing
         names |= {"b": "grad_b", "c": "grad_c", "near": "image_mean" if form.kinds else "mean"}
         return self._map(form.two, names, True)
-
-    def coefficients(self, back: bool) -> Tensor:
-        """The polynomials' table on the device, both made with the first. Raises RuntimeError where
-        that would be while a CUDA graph is captured.
-        """
-        if self._tables is None:
-            self._tables = tuple(
-                table_on(steps, self.key.device)
-                for steps in steps_of(self.key.solver, self.key.recipe.group)
-            )
-        return self._tables[back]
 
     def run(
         self, launches: list[Launch], tensors: dict[str, Tensor | None], *rooms: tuple[Room, Tensor]

@@ -35,7 +35,6 @@ def small_kernel(
     batch_cov,
     layer,
     weights,
-    coefficients,
     grad_b,
     grad_c,
     grad_gamma,
@@ -96,9 +95,7 @@ def small_kernel(
         g, good = symmetric_part(sums, here, same, eye)
         root_clean, good_root = symmetric_part(root, here, same, eye)
         d_level = -tl.sum(tl.where(here, root * total[:, None], 0.0), 0)  # −Aᵀ Σ dy
-        d = whitened_gradient(
-            root_clean, g, frobenius(root_clean, same), eye, coefficients, STEPS, PRECISION
-        )
+        d = whitened_gradient(root_clean, g, frobenius(root_clean, same), eye, STEPS, PRECISION)
         # Loaded anew, in a way that the compiler does not take for the load above: through the
         # iteration W would take registers that are not there. Without its symmetric part: it was
         # stored symmetric, and another transpose would move the registers of four warps through

@@ -73,7 +73,6 @@ def solve_kernel(
     beta,
     mean_logits,
     cov_logits,
-    coefficients,
     a,
     offset,
     w,
@@ -158,7 +157,7 @@ def solve_kernel(
     if not IMAGE:
         mu, cov = many_mu, many_cov
     s, good = symmetric_part(tl.where(here, cov + eps * eye, 0.0), here, same, eye)
-    root = inverse_root(s, frobenius(s, same), eye, coefficients, STEPS, PRECISION)
+    root = inverse_root(s, frobenius(s, same), eye, STEPS, PRECISION)
     root = tl.where(here, tl.where(good[:, None], root, float("nan")), 0.0)
     scaled = root
     if gamma is not None:
