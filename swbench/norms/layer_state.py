@@ -5,7 +5,7 @@ conventions of torch's own modules.
 import warnings
 from functools import cache
 from types import EllipsisType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from swbench import solvers
 from swbench.norms import kernels as kernel_sets
 from swbench.norms.distributed_statistics import Group
+from swbench.norms.kernels.backend import FusedCall
 from swbench.norms.recipe import Recipe
 from swbench.solvers.base import Solver
 from swbench.solvers.choice import AUTO
@@ -21,11 +22,22 @@ DECAY = 0.99
 """Share of the old value in an update of running statistics, as in the public code."""
 
 
+class LastCall(NamedTuple):
+    """The last call of a layer, which most of the next are like."""
+
+    settings: tuple
+    """Those of the layer."""
+    choice: tuple[str, str]
+    """The names of its solver and backend."""
+    fused: FusedCall
+
+
 class LayerState(nn.Module):
     """The state of a whitening layer, without its forward pass; `Whiten2d` explains it."""
 
     statistics: ClassVar[tuple[str, ...]]
     track_running_stats = True  # of layers that an older version pickled
+    _last: LastCall | None = None
 
     def __init__(
         self,
@@ -118,6 +130,10 @@ class LayerState(nn.Module):
     def _count_batches(self) -> None:
         count = torch.zeros((), dtype=torch.long, device=self.running_mean.device)
         self.register_buffer("num_batches_tracked", count)
+
+    def __getstate__(self) -> dict:
+        """What is pickled and copied: all but `_last`, which holds addresses of this process."""
+        return {name: value for name, value in self.__dict__.items() if name != "_last"}
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """A count of batches is no mistake in a layer that needs none, nor its absence in one."""

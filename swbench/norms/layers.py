@@ -2,22 +2,19 @@
 ICCV 2019).
 """
 
-from functools import lru_cache
 from types import EllipsisType
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
-from torch.utils._python_dispatch import _disable_current_modes
 
-from swbench.norms import kernels as kernel_sets
+from swbench.norms import resolve
 from swbench.norms.composed import composed
 from swbench.norms.context import Call, Description, Given, Kept, Running
 from swbench.norms.distributed_statistics import Group, ranks_of
-from swbench.norms.kernels.backend import Backend, FusedCall, NotPlain
+from swbench.norms.kernels.backend import NotPlain
 from swbench.norms.kernels.pass_by_pass import Absent, PassBackend
-from swbench.norms.layer_state import DECAY, LayerState
+from swbench.norms.layer_state import DECAY, LastCall, LayerState
 from swbench.norms.tensors import abstract, check_shape, checked, statistics_dtype, suggested
 from swbench.norms.traced import record
 from swbench.solvers.base import Solver
@@ -57,12 +54,6 @@ class Whiten2d(LayerState):
     in training, running statistics then have to be among what is transformed, or be absent, as for
     `nn.BatchNorm2d`. Over a process group it is differentiable once.
     """
-
-    _last: "LastCall | None" = None
-
-    def __getstate__(self) -> dict:
-        """What is pickled and copied: all but `_last`, which holds addresses of this process."""
-        return {name: value for name, value in self.__dict__.items() if name != "_last"}
 
     def forward(self, x: Tensor) -> Tensor:
         """The whitened, scaled and shifted `x`, (N, C, H, W), in its dtype and layout. Raises
@@ -119,9 +110,9 @@ class Whiten2d(LayerState):
             training, running = True, self._unkept(x)
         matrices = self.num_features // recipe.group * (x.shape[0] if recipe.uses_image else 1)
         solver, backend, choice = (
-            _runs_on(self.solver, self.kernels, recipe.group, matrices, x.dtype, x.device)
+            resolve.runs_on(self.solver, self.kernels, recipe.group, matrices, x.dtype, x.device)
             if type(x) is Tensor
-            else _found(self.solver, self.kernels, recipe.group, matrices, x)
+            else resolve.found(self.solver, self.kernels, recipe.group, matrices, x)
         )
         if self.choice != choice:  # an assignment to a module costs more than to compare
             self.choice = choice
@@ -232,41 +223,6 @@ class Whiten2d(LayerState):
             self.kernels,
             self._of_the_batch(),
         )
-
-
-class LastCall(NamedTuple):
-    """The last call of a layer, which most of the next are like."""
-
-    settings: tuple
-    """Those of the layer."""
-    choice: tuple[str, str]
-    """The names of its solver and backend."""
-    fused: FusedCall
-
-
-RunsOn = tuple[Solver, Backend, tuple[str, str]]
-"""A solver, a backend, and their names."""
-
-
-@lru_cache(maxsize=4096)
-def _runs_on(
-    solver: str | Solver,
-    kernels: str,
-    group: int,
-    matrices: int,
-    dtype: torch.dtype,
-    device: torch.device,
-) -> RunsOn:
-    """What a layer runs on for plain tensors of `dtype` on `device`."""
-    with _disable_current_modes():  # a fake tensor would not be taken by kernels
-        like = torch.empty(0, dtype=dtype, device=device)
-        return _found(solver, kernels, group, matrices, like)
-
-
-def _found(solver: str | Solver, kernels: str, group: int, matrices: int, x: Tensor) -> RunsOn:
-    found, name = solver_for(solver, group, matrices, statistics_dtype(x), x.device)
-    backend = kernel_sets.kernels_for(x, kernels)
-    return found, backend, (name, backend.name)
 
 
 class BatchWhiten2d(Whiten2d):

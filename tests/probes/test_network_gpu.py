@@ -7,7 +7,7 @@ import torch
 from fake_gpu import FakeGpu
 from gpu_workload import build, measured
 
-from swbench.norms import layers
+from swbench.norms import resolve
 from swbench.probes import modes, network
 from swbench.probes.workload import Unsupported
 from swbench.result import CRASHED, FORWARD_BACKWARD_WALL, OUT_OF_MEMORY
@@ -163,8 +163,8 @@ def test_the_capture_allocates_the_gradients():
 def test_a_solver_that_waits_for_the_host_is_no_part_of_a_graph(solver, monkeypatch, request):
     # what auto is on a GPU; on this fake's CPU it may be a solver that waits for nobody
     monkeypatch.setattr(choice, "choose", lambda *_: "eigh")
-    layers._runs_on.cache_clear()
-    request.addfinalizer(layers._runs_on.cache_clear)
+    resolve.runs_on.cache_clear()
+    request.addfinalizer(resolve.runs_on.cache_clear)
     gpu = FakeGpu()
     with pytest.raises(Unsupported, match=r"^synchronises with the host"):
         build(gpu, mode="graph", solver=solver)
