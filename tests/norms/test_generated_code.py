@@ -1,5 +1,5 @@
 """The code that a compiler generates around a layer: no full tensor is cloned for the operator's
-sake, running statistics move in place, and there are no more graphs than for BN.
+sake, the ReLU that follows is the operator's, running statistics move in place, and there are no more graphs than for BN.
 """
 
 import re
@@ -49,14 +49,70 @@ def test_no_full_tensor_is_made_for_the_operator():
     x = torch.randn(IMAGES, 3, SIDE, SIDE)
     run = torch.compile(model, fullgraph=True)
     _, (forward, backward) = run_fw_bw_and_get_code(lambda: run(x))
-    assert "swbench.whiten_forward_training.default" in forward
+    assert "swbench.whiten_forward_training_relu.default" in forward
+    assert "cpp_fused_relu" not in forward
     assert "swbench.whiten_backward.default" in backward
     for code in (forward, backward):
         assert full_tensors_made(code) == 0  # the ReLU and its gradient are taken in place
         assert "aten.clone" not in code
         assert "auto_functionalized" not in code
-    call = re.search(r"whiten_forward_training\.default\((.*)\)", forward).group(1)
+    call = re.search(r"whiten_forward_training_relu\.default\((.*)\)", forward).group(1)
     assert len(re.findall(r"primals_\d+", call)) == 6, call  # statistics are the layer's own
+
+
+class Read(nn.Module):
+    """What is whitened is read by others than the ReLU, or by another function."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.norm, self.how = SwitchWhiten2d(CHANNELS), how
+
+    def forward(self, x):
+        return self.how(self.norm(x))
+
+
+@needs_compiler
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch itself
+@pytest.mark.parametrize("train", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize(
+    ("joined", "how"),
+    [
+        (True, torch.relu),
+        (True, lambda y: nn.functional.max_pool2d(torch.relu_(y), 3, 2, 1)),
+        (False, lambda y: torch.relu(y) + y),
+        (False, torch.sigmoid),
+    ],
+    ids=["relu", "pooled", "read twice", "another"],
+)
+def test_only_a_relu_that_alone_reads_is_joined(joined, how, train):
+    from torch._inductor.utils import run_and_get_code
+
+    model = Read(how).train(train)
+    x = torch.randn(IMAGES, CHANNELS, SIDE, SIDE, requires_grad=True)
+    run = torch.compile(model, fullgraph=True)
+    y, codes = run_and_get_code(run, x)
+    name = "whiten_forward_training" if train else "whiten_forward"
+    assert any(f"{name}_relu.default" in code for code in codes) == joined
+    assert any(f"{name}.default" in code for code in codes) != joined
+    grads = [torch.autograd.grad(out.sin().sum(), x)[0] for out in (y, model(x))]
+    torch.testing.assert_close(y, model(x), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(*grads, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kernels", ["native", "torch"])
+@pytest.mark.parametrize("channels", [32, 24])
+def test_the_operator_with_relu_gives_the_positive_part(channels, kernels, dtype, layout):
+    from swbench.norms.custom_ops import arguments
+
+    layer = SwitchWhiten2d(channels, 16 if channels == 32 else 12, kernels=kernels).eval()
+    x = torch.randn(2, channels, 9, 7).to(dtype).contiguous(memory_format=layout)
+    x[0, 0, 0, 0] = torch.nan if kernels == "native" else 0
+    given = arguments(layer.described(), x, *layer._tensors())
+    y, _ = torch.ops.swbench.whiten_forward(*given)
+    positive, _ = torch.ops.swbench.whiten_forward_relu(*given)
+    torch.testing.assert_close(positive, y.relu(), rtol=0, atol=0, equal_nan=True)
 
 
 def graphs(norm):

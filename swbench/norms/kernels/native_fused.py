@@ -58,6 +58,7 @@ class FusedLayer:
         shape: torch.Size,
         last: bool,
         dtype: torch.dtype,
+        relu: bool = False,
     ) -> None:
         kinds, native = statistics_of(recipe), library.load()
         n, channels, height, width = shape
@@ -70,7 +71,7 @@ class FusedLayer:
         k.group, k.channels_last, k.element = recipe.group, last, library.elements()[dtype]
         k.statistics, k.kinds = ctypes.addressof(kinds), len(kinds)
         k.uses_batch, k.uses_image = recipe.uses_batch, recipe.uses_image
-        k.training, k.eps, k.fresh = training, recipe.eps, 1 - momentum
+        k.training, k.relu, k.eps, k.fresh = training, relu, recipe.eps, 1 - momentum
         self._described, self.address, self.last = k, ctypes.addressof(k), last
         self._dtype = dtype
         self.size, self._sizes = native.sw_workspace(k), (channels, len(kinds))
@@ -202,16 +203,17 @@ def _layer_for(
     shape: torch.Size,
     last: bool,
     dtype: torch.dtype,
+    relu: bool,
 ) -> FusedLayer:
     """The only cache of calls: what one kind of call needs, found once."""
-    return FusedLayer(recipe, training, momentum, shape, last, dtype)
+    return FusedLayer(recipe, training, momentum, shape, last, dtype, relu)
 
 
 def fused_layer(call: Call, x: Tensor) -> FusedLayer:
     """The layer for inputs like `x`."""
     momentum = 0.0 if call.running is None else call.running.momentum
     last = not x.is_contiguous()
-    return _layer_for(call.recipe, call.training, momentum, x.shape, last, x.dtype)
+    return _layer_for(call.recipe, call.training, momentum, x.shape, last, x.dtype, call.relu)
 
 
 def _plain(parameter: Tensor) -> Tensor:
