@@ -4,13 +4,14 @@ VENV   ?= .venv
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
-.PHONY: setup bench test lint dist torture fuzz ranks selftest gpu gpu-check screenshots clean
+.PHONY: setup bench test lint dist torture fuzz ranks selftest gpu gpu-check compiled screenshots clean
 .DEFAULT_GOAL := setup
 
 $(STAMP): pyproject.toml constraints.txt setup.py $(wildcard swbench/native/src/*)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "swbench needs Python 3.11 or newer; name one: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(PY) -m pip install --no-compile --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	-@$(PY) -m compileall -qq -j 0 $(VENV)/lib  # pip compiles on one core
 	@touch $@
 
 setup: $(STAMP)
@@ -19,7 +20,7 @@ bench: $(STAMP)
 	$(PY) bench.py imagenet
 
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder  # longest first (tests/conftest.py)
 
 lint: $(STAMP)
 	! git grep -nE '^(<<<<<<<|>>>>>>>) '  # what a merge left behind
@@ -38,7 +39,10 @@ torture: $(STAMP)
 	$(PY) -m pytest -m slow tests/run/test_torture.py
 
 ranks: $(STAMP)
-	$(PY) -m pytest -m slow tests/ranks/test_ranks.py tests/cli/test_several_nodes.py
+	$(PY) -m pytest -m slow tests/ranks/test_ranks.py tests/cli/test_several_nodes.py tests/probes/test_step_collectives.py
+
+compiled: $(STAMP)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "" tests/norms/test_compiled_autograd.py tests/norms/test_compiled_layers.py
 
 fuzz: $(STAMP)
 	SWBENCH_FUZZ=$${SWBENCH_FUZZ:-10000} $(PY) -m pytest --timeout 3600 tests/suite/test_suite_fuzz.py tests/store/test_store_fuzz.py

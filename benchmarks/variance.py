@@ -4,10 +4,15 @@ For each group and pass, over all rows but the baseline: how much one call scatt
 process, how much of that the calls of a round share, how much the log-ratio of a round scatters,
 what the median of a process's rounds therefore scatters by (the floor, by resampling its rounds),
 what the medians of processes do scatter by, and what is left for the process itself.
+
+With `--replay`: how wide the intervals of runs of such processes and rounds are, by the protocol
+and estimator of the first version and by today's, from simulated runs that draw both with
+replacement.
 """
 
 import argparse
 import math
+import random
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,9 +23,11 @@ import numpy as np
 from swbench import store
 from swbench.case import BASELINE
 from swbench.errors import SwbenchError
-from swbench.plan import Group
+from swbench.plan import FASTER_HALF, MEDIAN, Group
 from swbench.result import FORWARD, FORWARD_BACKWARD, Round
-from swbench.stats.samples import by_replicate
+from swbench.stats.estimators import Pair
+from swbench.stats.intervals import log_ratio
+from swbench.stats.samples import by_replicate, ratio_pairs
 
 PASSES = {FORWARD: "F", FORWARD_BACKWARD: "F+B"}
 RESAMPLES = 400
@@ -121,20 +128,73 @@ def lines(folder: Path) -> Iterator[str]:
             )
 
 
+BEFORE, AFTER = (MEDIAN, 5, 20), (FASTER_HALF, 8, 13)
+"""Estimator, processes and rounds of a run by default, in the first version and today."""
+
+
+def half_width(
+    processes: Sequence[Sequence[Pair]], estimator: str, count: int, rounds: int
+) -> float:
+    """The mean half-width of simulated runs of `count` of the processes, each of so many of its
+    rounds.
+    """
+    draw = random.Random(0)
+    return float(
+        np.mean(
+            [
+                log_ratio(
+                    [
+                        draw.choices(process, k=rounds)
+                        for process in draw.choices(processes, k=count)
+                    ],
+                    estimator=estimator,
+                ).half_width
+                for _ in range(RESAMPLES)
+            ]
+        )
+    )
+
+
+def replayed(folder: Path) -> Iterator[str]:
+    """A line a row and pass of one stored run: half-widths before and after, and their ratio."""
+    run = store.load(folder)
+    for group in run.plan.groups:
+        replicates = by_replicate([one for one in run.rounds if one.group == group.name])
+        for case, row in zip(group.cases, group.rows, strict=True):
+            if not group.baselines or case.key in group.baselines:
+                continue
+            for metric, name in PASSES.items():
+                widths = []
+                for estimator, count, rounds in (BEFORE, AFTER):
+                    found = ratio_pairs(replicates, group.baselines, case.key, metric, estimator)
+                    whole = [pairs for pairs in found if pairs]
+                    if len(whole) > 1:
+                        widths.append(half_width(whole, estimator, count, rounds))
+                if widths:
+                    before, after = widths
+                    yield (
+                        f"| {folder.name} | {row} | {name} | ±{before:.2%} | ±{after:.2%} | "
+                        f"{after / before:.2f} |"
+                    )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table; 2 where a run cannot be read."""
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     options.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a stored run")
+    options.add_argument("--replay", action="store_true", help="how wide intervals are, and were")
     given = options.parse_args(argv)
     write = sys.stdout.write
     write(
-        "| run | group | pass | processes × rounds | a call | shared | ratio of a round | "
+        f"| run | row | pass | before | after | ratio |\n{6 * '|---'}|\n"
+        if given.replay
+        else "| run | group | pass | processes × rounds | a call | shared | ratio of a round | "
         "without outliers | floor of a process | processes | beyond the floor |\n"
         f"{11 * '|---'}|\n"
     )
     for folder in given.runs:
         try:
-            for line in lines(folder):
+            for line in replayed(folder) if given.replay else lines(folder):
                 write(f"{line}\n")
         except (SwbenchError, OSError) as problem:
             sys.stderr.write(f"variance: {folder}: {problem}\n")

@@ -11,11 +11,12 @@ if TYPE_CHECKING:
     from swbench import flops, models, norms, solvers
     from swbench.flops.counter import count_flops
     from swbench.models.convert import convert_norms
+    from swbench.models.folding import fold_whitening
     from swbench.models.public import load_public
     from swbench.norms.layers import BatchWhiten2d, InstanceWhiten2d, SwitchWhiten2d
     from swbench.norms.tracking import update_statistics
     from swbench.report.frame import load_run
-    from swbench.solvers.functional import inverse_sqrt
+    from swbench.solvers.functional import inverse_root, inverse_sqrt
 
 _ROOMS = ("flops", "models", "norms", "solvers")
 _EXPORTS = {
@@ -23,6 +24,8 @@ _EXPORTS = {
     "InstanceWhiten2d": "swbench.norms.layers",
     "SwitchWhiten2d": "swbench.norms.layers",
     "convert_norms": "swbench.models.convert",
+    "fold_whitening": "swbench.models.folding",
+    "inverse_root": "swbench.solvers.functional",
     "inverse_sqrt": "swbench.solvers.functional",
     "load_public": "swbench.models.public",
     "count_flops": "swbench.flops.counter",
@@ -38,6 +41,8 @@ __all__ = [
     "convert_norms",
     "count_flops",
     "flops",
+    "fold_whitening",
+    "inverse_root",
     "inverse_sqrt",
     "load_public",
     "load_run",

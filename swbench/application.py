@@ -117,6 +117,8 @@ def load(request: Request, tell: Tell) -> Loaded:
     if options.model is not None:
         plugins += suite.permission(options.model)
         suites[options.model] = suite.suite_of(options)
+    if any(one.kind == "network" for one in suites.values()):
+        devices.check_autocast(options.dtypes, options.devices)
     if set(options.metrics or ()) != {"flops"} and not (request.dry_run and options.devices):
         processes = max(
             world

@@ -17,6 +17,11 @@ BASELINE, CONTROL, VARIANT = "baseline", "control", "variant"
 everything else.
 """
 
+TRAIN, EVAL, FOLDED = "train", "eval", "folded"
+"""What is timed of a network: a training step; one forward pass in eval mode, without gradients;
+or that of the network whose norms are folded into the convolutions before them, where they can be.
+"""
+
 
 _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
@@ -61,11 +66,17 @@ class Case(_Keyed):
     `solver` a solver spec such as `auto`, `eigh` or
     `eigh:backward=paper`, None where nothing is whitened; `threads` the intra-op threads on a CPU,
     0 on a GPU; `world` the number of processes the batch is spread over, `nodes` the machines they
-    are on, as many on each.
+    are on, as many on each. `dtype` is one of torch's names, `tf32`, or `amp-` and a name: autocast
+    to that, with parameters in float32. `phase` is `TRAIN`, `EVAL` or `FOLDED`.
     """
 
     kind: ClassVar[str] = "network"
-    _later: ClassVar[dict[str, Any]] = {"nodes": 1, "placement": "default", "where": None}
+    _later: ClassVar[dict[str, Any]] = {
+        "nodes": 1,
+        "placement": "default",
+        "where": None,
+        "phase": TRAIN,
+    }
     model: str
     norm: str = "bn"
     layers: int = 0
@@ -83,6 +94,7 @@ class Case(_Keyed):
     nodes: int = 1
     placement: str = "default"
     where: str | None = None
+    phase: str = TRAIN
     role: str = VARIANT
 
 
@@ -91,14 +103,20 @@ class SolverCase(_Keyed):
     """One solver on `batch` matrices of `group`×`group` with a named spectrum (`kappa=1e3`,
     `two-eightfold`, `identity` …).
 
-    `cache` is `hot` or `cold` (L2 flushed before each sample, GPU only); `threads` as in `Case`.
+    `root` is the p of Σ^(-1/p), and `gradient` whether its gradient is measured as well. Where
+    there are `sizes`, one call has `batch` matrices of each, and `group` is the largest. `cache` is
+    `hot` or `cold` (L2 flushed before each sample, GPU only); `threads` as in `Case`.
     """
 
     kind: ClassVar[str] = "solver"
+    _later: ClassVar[dict[str, Any]] = {"root": 2, "gradient": True, "sizes": ()}
     solver: str
     batch: int
     group: int = 16
     spectrum: str = "kappa=1e3"
+    root: int = 2
+    gradient: bool = True
+    sizes: tuple[int, ...] = ()
     dtype: str = "float32"
     device: str = "cpu"
     mode: str = "eager"

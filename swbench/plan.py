@@ -6,10 +6,13 @@ import dataclasses
 import math
 from collections.abc import Container
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from swbench import codec
-from swbench.case import BASELINE, AnyCase
+from swbench.case import BASELINE, CONTROL, AnyCase
+
+MEDIAN, FASTER_HALF = "median", "faster-half"
+"""Estimators of a ratio from the rounds of one process (`stats.estimators`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,11 +23,12 @@ class Protocol:
     least `warmup_calls` calls and `warmup_s` seconds, then until two windows agree
     (`worker.warmup`), at most `warmup_cap_s`. `target_ci` (a half-width on the log-ratio) turns on
     optional stopping and `budget_s` ends it; `case_limit_s` is the longest a worker may stay
-    silent.
+    silent. `estimator` names what makes a ratio of a process's rounds (`stats.estimators`); runs
+    that were stored before there was a choice took the median.
     """
 
     iterations: int = 100
-    replicates: int = 5
+    replicates: int = 8
     warmup_calls: int = 3
     warmup_s: float = 2.0
     warmup_cap_s: float = 6.0
@@ -33,6 +37,7 @@ class Protocol:
     case_limit_s: float = 600.0
     seed: int = 0
     quick: bool = False
+    estimator: Literal["median", "faster-half"] = MEDIAN
 
     @property
     def rounds(self) -> int:
@@ -80,6 +85,15 @@ class Group:
     def baseline_key(self) -> str | None:
         """The key of its baseline; None in a group that has none."""
         return next((case.key for case in self.cases if case.role == BASELINE), None)
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """The keys of its baseline and of the control, the baseline's twin; empty in a group that
+        has no baseline.
+        """
+        if self.baseline_key is None:
+            return ()
+        return (self.baseline_key, *(case.key for case in self.cases if case.role == CONTROL))
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready values of all fields; `fallback_of` only where there is one, as in runs that

@@ -40,6 +40,9 @@ on a GPU (docs/measuring-gpu.md).
 FORWARD_BACKWARD_WALL = "forward_backward_wall_s"
 """Host wall time of a block of iterations on a GPU, divided by their number."""
 
+WALLS = ("forward_wall_s", FORWARD_BACKWARD_WALL)
+"""The same by the last pass of the iterations: in eval mode that is the forward one."""
+
 CPU_TIME = "_cpu_s"
 """How metrics end that count the seconds of all threads together, which is more than passes on the
 wall.

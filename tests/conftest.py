@@ -13,6 +13,24 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+LONGEST = (
+    "tests/install/test_distributions.py",
+    "tests/norms/test_triton_norms.py",
+    "tests/docs/test_docs.py",
+    "tests/norms/test_compiled_layers.py",
+    "tests/cli/test_run_model.py",
+    "tests/norms/test_synchronised_layers.py",
+)
+"""Files that take from half a minute to two: first, so that no core waits for one of them at the
+end.
+"""
+
+
+def pytest_collection_modifyitems(items):
+    places = {file: place for place, file in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     """Every test starts from the same random state; tests that load no torch stay without it."""

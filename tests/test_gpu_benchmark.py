@@ -69,7 +69,7 @@ def test_every_solver_that_runs_on_a_gpu_is_in_the_suite_and_both_triton_ones_in
     with open(ROOT / "suites" / "solvers.toml", "rb") as file:
         suite = tomllib.load(file)
     listed = {spec.partition(":")[0] for spec in suite["full"]["solver"]["cuda"]}
-    on_a_cpu_alone = {"polar-native"}
+    on_a_cpu_alone = {"polar-native", "eigh-threads"}
     assert listed == set(solvers.names()) - on_a_cpu_alone
     for device, apart in (("cuda", on_a_cpu_alone), ("cpu", {"polar-triton", "jacobi-triton"})):
         assert not apart & set(suite["solvers"]["solver"][device])

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from benchmarks import variance
 
@@ -39,6 +40,16 @@ def test_outliers_widen_one_deviation_and_not_the_other():
         one[3, 1] *= 2
     found = variance.parts(rounds, baseline=0)
     assert found.ratio > 3 * found.ratio_middle
+
+
+def test_a_replayed_half_width_is_that_of_the_t_interval():
+    rng = np.random.default_rng(2)
+    processes = [
+        [(1.0, float(np.exp(value)))] for value in rng.normal(0, 0.01, 400)
+    ]  # one round each, so that an estimator is that round
+    expected = stats.t.ppf(0.975, 4) * 0.01 * 0.94 / np.sqrt(5)  # 0.94: E(s) / σ of 5 values
+    for estimator in ("median", "faster-half"):
+        assert variance.half_width(processes, estimator, 5, 7) == pytest.approx(expected, rel=0.06)
 
 
 def test_a_folder_that_is_no_run_is_one_line(tmp_path, capsys):

@@ -79,11 +79,13 @@ def _models() -> Iterator[str]:
 
 def _solvers() -> None:
     for name in solvers.names():
-        cls = solvers.TABLE.load(name)
-        reason = cls().available("cpu")
-        kind = "exact" if cls.exact else "not ZCA whitening"
+        solver = solvers.get(name)
+        reason = solver.available("cpu")
+        kind = "exact" if solver.exact else "not ZCA whitening"
+        roots = "p = " + ", ".join(map(str, solver.roots))
         click.echo(
-            f"  {name:16s} {kind:18s} {cls.source}{f' (not here: {reason})' if reason else ''}"
+            f"  {name:16s} {kind:18s} {roots:9s} {solver.source}"
+            f"{f' (not here: {reason})' if reason else ''}"
         )
 
 

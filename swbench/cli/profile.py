@@ -57,6 +57,11 @@ def profile(
         for group in plan.due(())
         for case, row in zip(group.cases, group.rows, strict=True)
     ]
+    if given.get("phases") and set(given["phases"]) != {case_kinds.TRAIN}:
+        raise OptionError(
+            "a profile is of a training step, forward and backward; leave --phase out, or choose "
+            "--phase train"
+        )
     chosen = [(case, row) for case, row in rows if case.role == case_kinds.VARIANT] or rows[:1]
     if len(chosen) != 1:
         raise OptionError(
@@ -69,6 +74,11 @@ def profile(
         raise OptionError(
             f"a profile is of a network, and {plan.suite} measures solvers; choose "
             "a row of a network suite"
+        )
+    if case.dtype.startswith("amp-"):
+        raise OptionError(
+            "under autocast a profile would take tensors for float32 that are not; profile with "
+            f"--dtype {case.dtype.removeprefix('amp-')}"
         )
     target = (
         Path(folder)

@@ -67,28 +67,36 @@ def _native() -> str | None:
     help="Replay 1000 runs of each kind instead of 200, on the CPU.",
 )
 @click.option(
+    "--power",
+    is_flag=True,
+    help="Say also how small a difference runs of this machine find, and how often they are wrong.",
+)
+@click.option(
     "--device",
     "devices",
     type=CommaList(),
     help=("Only the checks on these: cpu, cuda, cuda:1.  [default: all that are here]"),
 )
 @click.option("--allow-busy", is_flag=True, help="Check a GPU that another program uses as well.")
-def selftest(long_: bool, devices: tuple[str, ...] | None, allow_busy: bool) -> int:
+def selftest(long_: bool, power: bool, devices: tuple[str, ...] | None, allow_busy: bool) -> int:
     """Let the instrument measure things of known size, before a table is believed. About three
     minutes, and one more with a GPU; exit 1 if a check failed.
     """
-    if long_ and devices and "cpu" not in devices:
-        raise OptionError(
-            "--long replays more runs on the CPU, and --device "
-            f"{','.join(devices)} leaves the CPU out; add cpu to it, or leave "
-            "--long out"
-        )
+    for flag, given, what in (
+        ("--long", long_, "replays more runs on the CPU"),
+        ("--power", power, "judges runs on the CPU"),
+    ):
+        if given and devices and "cpu" not in devices:
+            raise OptionError(
+                f"{flag} {what}, and --device {','.join(devices)} leaves the CPU out; add cpu to "
+                f"it, or leave {flag} out"
+            )
     found = devices_here.check(
         suite.Options.of(devices=devices).devices, allow_busy=allow_busy, tell=tell
     )
     console = Console(file=sys.stdout, highlight=False)
     outcomes = []
-    for outcome in selftests.selftest(long_, devices=found if devices else None):
+    for outcome in selftests.selftest(long_, power=power, devices=found if devices else None):
         outcomes.append(outcome)
         _line(
             console,

@@ -138,14 +138,7 @@ def processor(root: Path = ROOT) -> dict[str, Any]:
     """Model, vector extensions, caches, frequency scaling and turbo of the first core, and whether
     a hypervisor is in between.
     """
-    info = dict(
-        re.findall(
-            r"^([\w ]+?)\s*: (.*)$",
-            (text("proc/cpuinfo", root) or "").split("\n\n")[0],
-            re.MULTILINE,
-        )
-    )
-    flags = set(info.get("flags", info.get("Features", "")).split())
+    info, flags = _first_core(root), features(root)
     caches = {}
     for index in sorted((root / "sys/devices/system/cpu/cpu0/cache").glob("index[0-9]*")):
         where = str(index.relative_to(root))
@@ -167,6 +160,17 @@ def processor(root: Path = ROOT) -> dict[str, Any]:
         "max_hz": int(v) * 1000 if (v := text(f"{scaling}/cpuinfo_max_freq", root)) else None,
         "turbo": turbo(root),
     }
+
+
+def features(root: Path = ROOT) -> frozenset[str]:
+    """What the processor can do, by the kernel's names; empty where the kernel does not say."""
+    info = _first_core(root)
+    return frozenset(info.get("flags", info.get("Features", "")).split())
+
+
+def _first_core(root: Path) -> dict[str, str]:
+    lines = (text("proc/cpuinfo", root) or "").split("\n\n")[0]
+    return dict(re.findall(r"^([\w ]+?)\s*: (.*)$", lines, re.MULTILINE))
 
 
 def turbo(root: Path = ROOT) -> bool | None:

@@ -46,7 +46,7 @@ def convert_norms(
         raise ValueError(f"mix must be one of {', '.join(MIXES)}, not {mix!r}")
     norms.TABLE.check(norm)
     check_groups(choose(model, where, name), norm, group, name)
-    model = model if inplace else _copy(model)
+    model = model if inplace else copied(model)
 
     def layer(site: NormSite) -> nn.Module:
         device = next((t.device for t in (*site.module.parameters(), *site.module.buffers())), None)
@@ -59,7 +59,7 @@ def convert_norms(
     return replace(model, ((site, hand_over(site.module, made, mix)) for site, made in layers))
 
 
-def _copy(model: nn.Module) -> nn.Module:
+def copied(model: nn.Module) -> nn.Module:
     """A copy of all but process groups, which are of the process and not of the network."""
     groups = [group for m in model.modules() if (group := getattr(m, "process_group", None))]
     return copy.deepcopy(model, {id(group): group for group in groups})

@@ -23,9 +23,9 @@ from swbench.norms.context import Call, Description, Given, Running
 from swbench.norms.kernels.backend import Backend
 from swbench.norms.onnx_solver import exporting
 from swbench.norms.recipe import Recipe
-from swbench.norms.solver_choice import by_batch, pick
 from swbench.norms.tensors import dense, statistics_dtype
 from swbench.norms.traced import record
+from swbench.solvers.choice import by_batch, pick
 
 _LAYER = "Tensor x, Tensor? gamma, Tensor? beta, Tensor? mean_logits, Tensor? cov_logits"
 _CONSTANT = "Tensor? running_mean, Tensor? running_cov"

@@ -14,8 +14,8 @@ from swbench import solvers
 from swbench.norms import kernels as kernel_sets
 from swbench.norms.distributed_statistics import Group
 from swbench.norms.recipe import Recipe
-from swbench.norms.solver_choice import AUTO
 from swbench.solvers.base import Solver
+from swbench.solvers.choice import AUTO
 
 DECAY = 0.99
 """Share of the old value in an update of running statistics, as in the public code."""

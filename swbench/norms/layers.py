@@ -17,10 +17,10 @@ from swbench.norms.distributed_statistics import Group, ranks_of
 from swbench.norms.kernels.backend import Backend
 from swbench.norms.kernels.pass_by_pass import Absent, PassBackend
 from swbench.norms.layer_state import DECAY, LayerState
-from swbench.norms.solver_choice import AUTO, solver_for
 from swbench.norms.tensors import abstract, check_shape, checked, statistics_dtype, suggested
 from swbench.norms.traced import record
 from swbench.solvers.base import Solver
+from swbench.solvers.choice import AUTO, solver_for
 from swbench.solvers.tracing import tracing, transforming
 
 SW_TYPES = {2: ("bw", "iw"), 3: ("bw", "iw", "ln"), 5: ("bw", "iw", "bn", "in", "ln")}

@@ -13,9 +13,9 @@ from swbench.norms.composed import composed
 from swbench.norms.context import Call, Description, Given, Running
 from swbench.norms.kernels import algebra
 from swbench.norms.onnx_solver import exported, exporting
-from swbench.norms.solver_choice import solver_for
 from swbench.norms.tensors import checked, statistics_dtype
 from swbench.solvers.base import Solver
+from swbench.solvers.choice import solver_for
 from swbench.solvers.tracing import tracing
 
 

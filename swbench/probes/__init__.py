@@ -6,7 +6,7 @@ WORKLOADS = Registry(
     "kind of case",
     {
         "network": "swbench.probes.network:NetworkWorkload",
-        "solver": "swbench.probes.solver:SolverWorkload",
+        "solver": "swbench.probes.roots:solver_workload",
         "stability": "swbench.probes.stability:stability_workload",
     },
 )

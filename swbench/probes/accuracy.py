@@ -30,9 +30,9 @@ def accuracy(cov: Tensor, w: Tensor, grad_w: Tensor, grad: Tensor) -> list[Measu
     parts = [_judge(*chunk) for chunk in _chunks(cov, w, grad_w, grad)]
     residual, w_error, gradient_error = (torch.cat(values) for values in zip(*parts, strict=True))
     found = (
-        _summary("whitening_residual", residual)
-        + _summary("w_error", w_error)
-        + _summary("gradient_error", gradient_error)
+        summary("whitening_residual", residual)
+        + summary("w_error", w_error)
+        + summary("gradient_error", gradient_error)
     )
     shares = {"w_nonfinite_share": w_error, "gradient_nonfinite_share": gradient_error}
     return found + [
@@ -53,16 +53,18 @@ def _judge(cov: Tensor, w: Tensor, grad_w: Tensor, grad: Tensor) -> tuple[Tensor
     eye = torch.eye(cov.shape[-1], dtype=cov.dtype)
     return (
         torch.linalg.matrix_norm(w @ cov @ w.mT - eye),
-        _relative(w, exact),
-        _relative(grad, daleckii_krein(lam, d, grad_w)),
+        relative(w, exact),
+        relative(grad, daleckii_krein(lam, d, grad_w)),
     )
 
 
-def _relative(found: Tensor, exact: Tensor) -> Tensor:
+def relative(found: Tensor, exact: Tensor) -> Tensor:
+    """‖found − exact‖_F/‖exact‖_F of every matrix."""
     return torch.linalg.matrix_norm(found - exact) / torch.linalg.matrix_norm(exact)
 
 
-def _summary(name: str, values: Tensor) -> list[Measurement]:
+def summary(name: str, values: Tensor) -> list[Measurement]:
+    """`<name>_worst` and `<name>_median` over the finite ones of `values`."""
     finite = values[values.isfinite()]
     worst, median = ((finite.max().item(),), (finite.median().item(),)) if len(finite) else ((), ())
     return [Measurement(f"{name}_worst", "1", worst), Measurement(f"{name}_median", "1", median)]

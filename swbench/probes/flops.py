@@ -9,11 +9,13 @@ from functools import lru_cache
 import torch
 
 from swbench import flops, models
-from swbench.case import Case
+from swbench.case import FOLDED, Case
+from swbench.case import TRAIN as TRAIN_PHASE
 from swbench.flops.recorder import EVAL, TRAIN, record
 from swbench.flops.rule import Count
 from swbench.flops.solver import solver_flops
 from swbench.flops.trace import Trace
+from swbench.models.folding import fold_norms
 from swbench.probes.precision import element_type
 from swbench.probes.subject import inputs_of, network_of
 from swbench.result import Measurement
@@ -49,6 +51,7 @@ def flops_measurements(
         world=1,
         nodes=1,
         role="",
+        phase=FOLDED if case.phase == FOLDED else TRAIN_PHASE,
         solver=solver,
     )
     measurements, notes = _measured(network)
@@ -108,8 +111,11 @@ def _traces(case: Case, notes: dict[str, str]) -> tuple[Trace, Trace, str]:
 
 
 def _walk(case: Case, solver: str) -> tuple[Trace, Trace]:
-    with torch.device("meta"):
+    # matrices have to be computed to be folded away
+    with torch.device("cpu" if case.phase == FOLDED else "meta"):
         net = network_of(case, solver).to(element_type(case.dtype))
+    if case.phase == FOLDED:
+        fold_norms(net.eval())
     given = inputs_of(case, torch.Generator())
     return record(net, given, EVAL), record(net, given, TRAIN)
 

@@ -15,7 +15,7 @@ from torch import nn
 from swbench import solvers
 from swbench.clock.events import Gpu, Graph
 from swbench.probes.workload import Unsupported
-from swbench.result import FORWARD_BACKWARD_WALL
+from swbench.result import WALLS
 
 MODES = ("eager", "graph", "compile")
 
@@ -39,7 +39,8 @@ def block_size(call: Callable[[], dict[str, float]]) -> int:
     """
     taken: list[float] = []
     while len(taken) < 3 and sum(one >= BLOCK_S for one in taken) < 2:
-        taken.append(call()[FORWARD_BACKWARD_WALL])
+        found = call()
+        taken += [found[name] for name in WALLS if name in found]
     return max(1, min(MOST, math.ceil(BLOCK_S / max(taken[-1], 1e-9))))
 
 

@@ -1,14 +1,13 @@
 """One network, timed as the paper times it: a forward pass, and a forward and backward pass, from
-the same call.
+the same call; or in eval mode one forward pass.
 """
 
 import statistics
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from swbench.case import BASELINE, CONTROL, Case
+from swbench.case import BASELINE, CONTROL, TRAIN, Case
 from swbench.clock import EventStopwatch, Gpu, Stopwatch, stopwatch_for
 from swbench.models.outputs import floating
 from swbench.probes import modes, steady
@@ -16,9 +15,10 @@ from swbench.probes.card import Card, card_of
 from swbench.probes.memory import peak_allocated, told
 from swbench.probes.precision import arrange, element_type
 from swbench.probes.spread import Spread
-from swbench.probes.subject import inputs_of, network_of
+from swbench.probes.step import Step
+from swbench.probes.subject import in_phase, inputs_of, network_of
 from swbench.probes.workload import Unsupported
-from swbench.result import FORWARD_BACKWARD_WALL, Measurement
+from swbench.result import WALLS, Measurement
 
 SEED = 0
 """Weights, inputs and cotangents are the same in every process."""
@@ -28,7 +28,8 @@ _LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channe
 
 class NetworkWorkload:
     """A model in training mode with a fixed random input and a fixed random cotangent on every
-    floating-point tensor of its output.
+    floating-point tensor of its output; or in eval mode, with running statistics of that input,
+    and in phase `folded` with every norm folded that can be.
 
     The loss is the inner product with the cotangent rather than a sum, whose gradient is 1
     everywhere and lets layers after a normalisation see nothing. Of a case of several processes it
@@ -52,6 +53,10 @@ class NetworkWorkload:
             raise Unsupported(f"there is no mode {case.mode!r}; there is {', '.join(modes.MODES)}")
         if case.mode == "graph" and not case.device.startswith("cuda"):
             raise Unsupported(f"CUDA graphs need a CUDA device; on {case.device} use --mode eager")
+        if case.world > 1 and case.phase != TRAIN:
+            raise Unsupported(
+                f"{case.world} processes train, and phase {case.phase} does not; use --phase train"
+            )
         spread = self._spread = Spread(case) if case.world > 1 else None
         if spread and case.mode != "eager":
             raise Unsupported(
@@ -83,28 +88,38 @@ class NetworkWorkload:
             torch.manual_seed(SEED)
             model = network_of(case, case.solver or "auto")
         model = model.to(device=place, dtype=dtype, memory_format=layout).train()
-        self._model = spread.model(model) if spread else model
-        self._run = modes.Compiled(self._model) if case.mode == "compile" else self._model
         self._inputs = tuple(
             (spread.own(one) if spread else one).to(
                 device=place, memory_format=layout if one.dim() == 4 else torch.contiguous_format
             )
             for one in inputs_of(case, generator)
         )
+        self._settings |= in_phase(model, case.phase, self._inputs)
+        self._model = spread.model(model) if spread else model
+        self._step = Step(case, place, self._model, self._inputs)
+        if case.mode == "compile":
+            self._step.run = modes.Compiled(self._model)
+        if self._step.trains:
+            self._step.cotangents = self._random_cotangents(generator)
+        if isinstance(self._step.run, modes.Compiled):
+            self._step.run.settle(self._step)
+
+    def _random_cotangents(self, generator: torch.Generator) -> tuple[Tensor, ...]:
+        spread = self._spread
         with torch.no_grad():
-            outputs = floating(self._model(*self._inputs))
+            outputs = floating(self._step.forward(self._model))
         if not outputs:
-            raise Unsupported(f"{case.model} returns no floating-point tensor to go back from")
+            raise Unsupported(
+                f"{self._case.model} returns no floating-point tensor to go back from"
+            )
         cotangents = [
             torch.randn(spread.whole(one.shape) if spread else one.shape, generator=generator)
             for one in outputs
         ]
-        self._cotangents = tuple(
+        return tuple(
             (spread.own(cotangent) if spread else cotangent).to(output)
             for cotangent, output in zip(cotangents, outputs, strict=True)
         )
-        if isinstance(self._run, modes.Compiled):
-            self._run.settle(self._iterate)
 
     def _prepare(self, gpu: Gpu) -> None:
         """Warm libraries up, take the peak of one iteration, capture, and choose the size of a
@@ -115,35 +130,19 @@ class NetworkWorkload:
             modes.refuse_waiting(modes.waiting_solvers(self._model))
         where = gpu.aside if graph else lambda step: step()
         for _ in range(3 if graph else 1):
-            where(self._iterate)
+            where(self._step)
         self._model.zero_grad(set_to_none=True)
-        self._peak = gpu.peak(lambda: where(self._iterate))
+        self._peak = gpu.peak(lambda: where(self._step))
         if graph:
-            forward = modes.capture(gpu, lambda: self._model(*self._inputs))
-            # so that the capture allocates the gradients, and every replay writes them anew
-            self._model.zero_grad(set_to_none=True)
-            self._graphs = forward, modes.capture(gpu, self._iterate)
+            self._graphs = (modes.capture(gpu, self._step.forward),)
+            if self._step.trains:
+                # so that the capture allocates the gradients, and every replay writes them anew
+                self._model.zero_grad(set_to_none=True)
+                self._graphs += (modes.capture(gpu, self._step),)
         self._iterations = modes.block_size(
             lambda: self._spread.slowest(self.call()) if self._spread else self.call()
         )
         self.warmed()
-
-    def _iterate(self) -> None:
-        """One iteration without a clock."""
-        self._model.zero_grad(set_to_none=True)
-        self._backward(self._run(*self._inputs))
-
-    def _backward(self, output: Any) -> None:
-        """The backward pass of everything in `output` that has one, from its cotangent."""
-        if isinstance(output, Tensor):
-            output.backward(self._cotangents[0])
-            return
-        pairs = [
-            (one, cotangent)
-            for one, cotangent in zip(floating(output), self._cotangents, strict=True)
-            if one.requires_grad
-        ]
-        torch.autograd.backward(*zip(*pairs, strict=True))
 
     @property
     def chosen(self) -> dict[str, str]:
@@ -159,8 +158,8 @@ class NetworkWorkload:
             | self._settings
             | (self._spread.chosen if self._spread else {})
         )
-        if isinstance(self._run, modes.Compiled):
-            words["compiled"] = self._run.words
+        if isinstance(self._step.run, modes.Compiled):
+            words["compiled"] = self._step.run.words
         if self._card is not None and self._card.notes:
             words["nvml"] = "; ".join(self._card.notes)
         return words
@@ -175,28 +174,22 @@ class NetworkWorkload:
         with told(self._gpu):
             found = (
                 self._compiled_block()
-                if isinstance(self._run, modes.Compiled)
+                if isinstance(self._step.run, modes.Compiled)
                 else self._replayed()
                 if self._graphs
                 else self._block()
             )
-        if FORWARD_BACKWARD_WALL in found:
-            self._walls.append(found[FORWARD_BACKWARD_WALL])
+        self._walls += [found[name] for name in WALLS if name in found]
         return found
 
     def _block(self) -> dict[str, float]:
         watch = self._watch
         for _ in range(self._iterations):
-            self._model.zero_grad(set_to_none=True)
-            watch.start()
-            output = self._run(*self._inputs)
-            watch.mark("forward")
-            self._backward(output)
-            watch.mark("forward_backward")
+            self._step.timed(watch)
         return watch.read()
 
     def _compiled_block(self) -> dict[str, float]:
-        found, disturbed = self._run.watched(self._block)
+        found, disturbed = self._step.run.watched(self._block)
         if disturbed:
             raise Unsupported("torch.compile compiled anew while it was timed; use --mode eager")
         return found
@@ -204,7 +197,7 @@ class NetworkWorkload:
     def _replayed(self) -> dict[str, float]:
         """A block of the forward graph, then one of both passes."""
         found, watch = {}, self._watch
-        for name, graph in zip(("forward", "forward_backward"), self._graphs, strict=True):
+        for name, graph in zip(self._step.passes, self._graphs, strict=True):
             for _ in range(self._iterations):
                 watch.start()
                 graph.replay()
@@ -218,7 +211,7 @@ class NetworkWorkload:
             if self._graphs:
                 self._graphs[-1].replay()
             else:
-                self._iterate()
+                self._step()
 
     def observe(self, metrics: tuple[str, ...]) -> list[Measurement]:
         """What NVML shows of a steady loop: utilisation, power and clocks over 10 s, energy over 5
@@ -260,18 +253,14 @@ class NetworkWorkload:
         found = [Measurement("parameter_bytes", "B", (float(parameters),))]
         if self._gpu is not None:
             found += self._device(self._gpu)
-        elif (
-            self.memory
-            and (peak := peak_allocated(lambda: self._backward(self._run(*self._inputs))))
-            is not None
-        ):
+        elif self.memory and (peak := peak_allocated(self._step.last)) is not None:
             found.append(Measurement("peak_bytes", "B", (float(peak),)))
-        if isinstance(self._run, modes.Compiled):
-            found.append(Measurement("compile_s", "s", (self._run.seconds,)))
+        if isinstance(self._step.run, modes.Compiled):
+            found.append(Measurement("compile_s", "s", (self._step.run.seconds,)))
         if self._spread:
             found += self._spread.measurements(
                 self.call,
-                self._iterate,
+                self._step,
                 element_type(self._case.dtype),
                 self._case.role == BASELINE,
             )

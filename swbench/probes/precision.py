@@ -8,10 +8,30 @@ from swbench.probes.workload import Unsupported
 
 TF32 = "tf32"
 
+AMP = "amp-"
+"""How the dtype of a case under autocast begins."""
+
 
 def element_type(dtype: str) -> torch.dtype:
-    """The dtype of a case's tensors. `tf32` is a way to multiply, and its tensors are float32."""
-    return torch.float32 if dtype == TF32 else getattr(torch, dtype)
+    """The dtype of a case's parameters and inputs. `tf32` is a way to multiply, and its tensors are
+    float32; so are those that autocast makes narrower where it is right.
+    """
+    return torch.float32 if dtype == TF32 or dtype.startswith(AMP) else getattr(torch, dtype)
+
+
+def narrow_type(dtype: str) -> torch.dtype:
+    """The dtype in which convolutions hand tensors on: under autocast the one it is to."""
+    return element_type(dtype.removeprefix(AMP))
+
+
+def autocast(dtype: str, device: str) -> torch.autocast:
+    """Autocast as a case of that `dtype` has it on a device: to its narrow dtype, or switched
+    off.
+    """
+    amp = dtype.startswith(AMP)
+    return torch.autocast(
+        torch.device(device).type, dtype=narrow_type(dtype) if amp else None, enabled=amp
+    )
 
 
 def arrange(dtype: str, device: str) -> dict[str, str]:

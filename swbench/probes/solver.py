@@ -5,7 +5,7 @@ timed.
 import torch
 
 from swbench import solvers
-from swbench.case import SolverCase
+from swbench.case import SolverCase, device_kind
 from swbench.clock import Gpu, Stopwatch, stopwatch_for
 from swbench.probes.accuracy import accuracy
 from swbench.probes.memory import told
@@ -15,9 +15,67 @@ from swbench.probes.windows import Windows
 from swbench.probes.workload import Unsupported
 from swbench.result import Measurement
 from swbench.solvers import spectra
+from swbench.solvers.base import Solver
+from swbench.solvers.choice import AUTO, choose
 
 SEED = 0
 """Matrices and cotangents are the same in every process and for every solver."""
+
+
+def prepared(
+    case: SolverCase, stopwatch: Stopwatch | None, gpu: Gpu | None
+) -> tuple[Solver, Stopwatch | None, Gpu | None]:
+    """The solver of a case, and what times it: a stopwatch or a GPU. Raises Unsupported where the
+    solver does not take the case, or the device is not here.
+    """
+    solver = solvers.get(_chosen(case) if case.solver == AUTO else case.solver)
+    reason = solver.available(case.device if gpu is None else gpu.place)
+    if reason is not None:
+        raise Unsupported(reason)
+    if case.dtype not in solver.dtypes:
+        raise Unsupported(
+            f"solver {solver.name!r} takes {' and '.join(solver.dtypes)}, not {case.dtype}"
+        )
+    for size in case.sizes or (case.group,):
+        if not solver.fits(size, case.dtype):
+            raise Unsupported(
+                f"solver {solver.name!r} takes no {case.dtype} matrices of {size}×{size} itself"
+            )
+    if case.root not in solver.roots:
+        taken = " and ".join(map(str, solver.roots))
+        raise Unsupported(f"solver {solver.name!r} gives roots {taken}, not {case.root}")
+    if case.mode not in ("eager", "graph"):
+        raise Unsupported(f"a solver is timed eager or in a graph, not in mode {case.mode!r}")
+    if gpu is None and stopwatch is None and case.device != "cpu":
+        from swbench.clock.cuda import gpu_for
+
+        gpu = gpu_for(case.device)
+    if gpu is None and (case.mode == "graph" or case.cache != "hot"):
+        raise Unsupported(
+            f"mode {case.mode} with a {case.cache} cache needs a CUDA device; on "
+            f"{case.device} use eager and hot"
+        )
+    if case.mode == "graph" and solver.synchronises:
+        refuse_waiting((solver.name,))
+    watch = stopwatch or (stopwatch_for(case.device) if gpu is None else None)
+    if watch is None and gpu is None:
+        raise Unsupported(f"torch sees no device {case.device!r} here; use --device cpu")
+    return solver, watch, gpu
+
+
+def _chosen(case: SolverCase) -> str:
+    """What `auto` stands for, by the largest size."""
+    kind, dtype = torch.device(device_kind(case.device)), getattr(torch, case.dtype, None)
+    return choose(kind, case.group, case.batch, dtype, case.root, case.gradient)
+
+
+def told_of(solver: Solver, settings: dict[str, str]) -> dict[str, str]:
+    """What `chosen` says of a solver, and of the `settings` of the process."""
+    return {
+        "solver": solver.name,
+        "exact": "yes" if solver.exact else f"no: {solver.inexact}",
+        **settings,
+    }
 
 
 class SolverWorkload:
@@ -31,35 +89,8 @@ class SolverWorkload:
     def __init__(
         self, case: SolverCase, stopwatch: Stopwatch | None = None, gpu: Gpu | None = None
     ) -> None:
-        self._solver = solver = solvers.get(case.solver)
-        reason = solver.available(case.device if gpu is None else gpu.place)
-        if reason is not None:
-            raise Unsupported(reason)
-        if case.dtype not in solver.dtypes:
-            raise Unsupported(
-                f"solver {solver.name!r} takes {' and '.join(solver.dtypes)}, not {case.dtype}"
-            )
-        if not solver.fits(case.group, case.dtype):
-            raise Unsupported(
-                f"solver {solver.name!r} takes no {case.dtype} matrices of "
-                f"{case.group}×{case.group} itself"
-            )
-        if case.mode not in ("eager", "graph"):
-            raise Unsupported(f"a solver is timed eager or in a graph, not in mode {case.mode!r}")
-        if gpu is None and stopwatch is None and case.device != "cpu":
-            from swbench.clock.cuda import gpu_for
-
-            gpu = gpu_for(case.device)
-        if gpu is None and (case.mode == "graph" or case.cache != "hot"):
-            raise Unsupported(
-                f"mode {case.mode} with a {case.cache} cache needs a CUDA device; on "
-                f"{case.device} use eager and hot"
-            )
-        if case.mode == "graph" and solver.synchronises:
-            refuse_waiting((solver.name,))
-        watch = stopwatch or (stopwatch_for(case.device) if gpu is None else None)
-        if watch is None and gpu is None:
-            raise Unsupported(f"torch sees no device {case.device!r} here; use --device cpu")
+        solver, watch, gpu = prepared(case, stopwatch, gpu)
+        self._solver = solver
         self._watch, self._kappa, self._group, self._gpu = (
             watch,
             spectra.kappa(case.spectrum),
@@ -80,11 +111,7 @@ class SolverWorkload:
             self._cov.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(SEED + 1)
         ).to(**target)
         self._w: torch.Tensor | None = None
-        self.chosen = {
-            "solver": solver.name,
-            "exact": "yes" if solver.exact else f"no: {solver.inexact}",
-            **settings,
-        }
+        self.chosen = told_of(solver, settings)
         if hasattr(solver, "backward"):
             self.chosen["backward"] = solver.backward
         self._windows: Windows | None = None

@@ -11,6 +11,7 @@ from swbench import norms, solvers
 from swbench.case import TEXTBOOK, TRAINING, StabilityCase
 from swbench.clock import Stopwatch, stopwatch_for
 from swbench.probes.hostile_inputs import CHANNELS_IN_GROUPS, hostile_input
+from swbench.probes.precision import autocast, element_type, narrow_type
 from swbench.probes.stability_training import Task, train, words_of
 from swbench.probes.textbook import TextbookWhiten2d
 from swbench.probes.workload import Unsupported, Workload
@@ -22,9 +23,6 @@ SEED = 0
 EPS = 1e-5
 """The ε of every layer, BN's too: the default of all of them."""
 
-AMP = "amp-"
-"""How the dtype of a case under autocast begins."""
-
 RAISED = "raised"
 """What `chosen` calls the exception that a layer raised: that is a finding, not a failed case."""
 
@@ -32,13 +30,6 @@ RAISED = "raised"
 def stability_workload(case: StabilityCase) -> Workload:
     """The workload of a case: an input or the training."""
     return TrainingWorkload(case) if case.trial == TRAINING else InputWorkload(case)
-
-
-def element_type(dtype: str) -> torch.dtype:
-    """The dtype of a case's input: under autocast the narrow one, as a convolution before the layer
-    would make it there.
-    """
-    return getattr(torch, dtype.removeprefix(AMP))
 
 
 def layer_of(case: StabilityCase, channels: int, solver: str | None = None) -> nn.Module:
@@ -51,14 +42,8 @@ def layer_of(case: StabilityCase, channels: int, solver: str | None = None) -> n
         layer = TextbookWhiten2d(channels, like.recipe)
     else:
         layer = norms.build(case.norm, channels, group=case.group, solver=spec or "auto", eps=EPS)
-    dtype = torch.float32 if case.dtype.startswith(AMP) else element_type(case.dtype)
+    dtype = element_type(case.dtype)
     return layer.to(device=case.device, dtype=dtype).train()
-
-
-def autocast(case: StabilityCase) -> torch.autocast:
-    """Autocast as the case has it: to its dtype, or switched off."""
-    kind, amp = torch.device(case.device).type, case.dtype.startswith(AMP)
-    return torch.autocast(kind, dtype=element_type(case.dtype) if amp else None, enabled=amp)
 
 
 def check(case: StabilityCase) -> Stopwatch:
@@ -83,7 +68,7 @@ class InputWorkload:
 
     def __init__(self, case: StabilityCase, watch: Stopwatch | None = None) -> None:
         self._watch = watch or check(case)
-        self._case, dtype = case, element_type(case.dtype)
+        self._case, dtype = case, narrow_type(case.dtype)
         x = hostile_input(case.trial, case.batch, case.group, dtype, SEED)
         generator = torch.Generator().manual_seed(SEED + 1)
         self._dy = torch.randn(x.shape, generator=generator).to(case.device, dtype)
@@ -104,7 +89,7 @@ class InputWorkload:
         self.chosen.pop(RAISED, None)
         self._watch.start()
         try:
-            with autocast(self._case):
+            with autocast(self._case.dtype, self._case.device):
                 self._y = self._layer(self._x)
             self._y.backward(self._dy.to(self._y.dtype))
         except torch.OutOfMemoryError:
@@ -192,8 +177,8 @@ class TrainingWorkload:
             lambda channels: layer_of(case, channels),
             group=case.group,
             batch=case.batch,
-            dtype=torch.float32 if case.dtype.startswith(AMP) else element_type(case.dtype),
-            autocast=lambda: autocast(case),
+            dtype=element_type(case.dtype),
+            autocast=lambda: autocast(case.dtype, case.device),
             learning_rate=case.learning_rate,
             device=case.device,
             seed=seed,

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from swbench.case import Case
+from swbench.case import TRAIN, Case
 from swbench.clock import HostStopwatch
 from swbench.errors import DeviceError
 from swbench.garbage import uncollected
 from swbench.machine import hardware
 from swbench.probes.network import NetworkWorkload
-from swbench.probes.precision import element_type
+from swbench.probes.precision import AMP, element_type
 from swbench.probes.workload import Unsupported
 from swbench.profile import operators
 from swbench.profile.attribution import UNEVEN, Breakdown, break_down, parts_of
@@ -62,6 +62,16 @@ class Subject(NetworkWorkload):
                 f"mode {case.mode!r} runs more than one operation at a time; profile "
                 "with --mode eager"
             )
+        if case.phase != TRAIN:
+            raise Unsupported(
+                f"a profile is of a training step, and phase {case.phase} has no backward pass; "
+                "profile with --phase train"
+            )
+        if case.dtype.startswith(AMP):
+            raise Unsupported(
+                "under autocast a profile would take tensors for float32 that are not; profile "
+                f"with --dtype {case.dtype.removeprefix(AMP)}"
+            )
         if case.device == "cpu" and case.threads:
             torch.set_num_threads(case.threads)
         super().__init__(case, HostStopwatch())
@@ -79,7 +89,7 @@ class Subject(NetworkWorkload):
 
     def backward(self, output: Any) -> None:
         """The backward pass from the cotangents of `output`."""
-        self._backward(output)
+        self._step.backward(output)
 
     def wait(self) -> None:
         """Until the device has done what it was given."""

@@ -15,7 +15,7 @@ from swbench.result import FORWARD
 from swbench.stats.carry_over import CarryOver, carry_overs, corrected
 from swbench.stats.disturbance_rule import absences
 from swbench.stats.intervals import Interval, log_ratio
-from swbench.stats.samples import by_worker, pairs
+from swbench.stats.samples import by_replicate, by_worker, ratio_pairs
 from swbench.stats.stopping import ALPHA
 from swbench.stats.two_runs import holm
 
@@ -72,7 +72,7 @@ def skew_note(measured: MeasuredRun) -> str | None:
         return None
     return (
         "Mean and median seconds differ by more than the interval of the median explains, so a few "
-        f"rounds moved the mean: {_listed(found)}. Ratios are of medians and hardly move."
+        f"rounds moved the mean: {_listed(found)}. Ratios leave those out and hardly move."
     )
 
 
@@ -136,9 +136,10 @@ def _told(measured: MeasuredRun, one: _Carried, p: float) -> str:
 def _corrected(measured: MeasuredRun, one: _Carried) -> Interval:
     cell, cost = one
     rounds = corrected(measured.rounds[cell.group.name], cost.metric, {cost.case: cost.mean})
-    return log_ratio(
-        pairs(rounds, cell.group.baseline.key, cost.case, cost.metric), measured.confidence
+    found = ratio_pairs(
+        by_replicate(rounds), cell.group.baselines, cost.case, cost.metric, measured.estimator
     )
+    return log_ratio(found, measured.confidence, measured.estimator)
 
 
 def _name(cell: Measured, metric: str) -> str:

@@ -99,6 +99,7 @@ NETWORK_COLUMNS = (
     *_each_device("{d}_nodes", "{d} nodes"),
     *_each_device("{d}_compile_s", "{d} compile, s", "seconds"),
     Column("gpu_device", "GPU device"),
+    Column("phase", "Phase"),
     Column("suite", "Suite"),
     Column("run", "Run"),
     Column("cpu_case", "CPU case"),

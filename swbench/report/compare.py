@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from swbench.case import BASELINE
 from swbench.errors import UnlikeEnvironments
+from swbench.plan import MEDIAN
 from swbench.report.cautions import absence_words
 from swbench.report.comparison import (
     FAILED,
@@ -24,8 +25,9 @@ from swbench.report.comparison import (
 )
 from swbench.report.measured import Measured, MeasuredRun, is_control
 from swbench.result import FAILURES, FORWARD, FORWARD_BACKWARD, OK
-from swbench.stats.intervals import Interval, replicate_value
-from swbench.stats.samples import pairs, seconds
+from swbench.stats.estimators import replicate_value
+from swbench.stats.intervals import Interval
+from swbench.stats.samples import by_replicate, ratio_pairs, seconds
 from swbench.stats.two_runs import Difference, holm, judged
 from swbench.stats.verdict import verdict
 
@@ -105,6 +107,8 @@ def _warnings(first: MeasuredRun, second: MeasuredRun) -> Iterable[str]:
 def _rows(
     first: MeasuredRun, second: MeasuredRun, confidence: float, basis: str, unlike: bool
 ) -> Iterable[Compared]:
+    # of two estimators each would see another part of a skewed distribution
+    estimator = first.estimator if first.estimator == second.estimator else MEDIAN
     ours = {cell.case.key: cell for cell in first.cells if not is_control(cell)}
     theirs = {cell.case.key: cell for cell in second.cells if not is_control(cell)}
     for key in dict.fromkeys([*ours, *theirs]):
@@ -138,7 +142,8 @@ def _rows(
             )
             if not reason:
                 logs = [
-                    _logs(run, cell, metric, plain) for run, cell in ((first, one), (second, other))
+                    _logs(run, cell, metric, plain, estimator)
+                    for run, cell in ((first, one), (second, other))
                 ]
                 reason = "" if all(logs) else "no ratio to a baseline in one run"
             if reason:
@@ -199,10 +204,10 @@ def _partly(cell: Measured, run: MeasuredRun) -> list[str]:
     ]
 
 
-def _logs(run: MeasuredRun, cell: Measured, metric: str, plain: bool) -> list[float]:
-    """One value a replicate: the median log-ratio to the baseline, or the median log of the
-    seconds.
-    """
+def _logs(
+    run: MeasuredRun, cell: Measured, metric: str, plain: bool, estimator: str
+) -> list[float]:
+    """One value a replicate: the log-ratio to the baseline, or the median log of the seconds."""
     rounds, key = run.rounds[cell.group.name], cell.case.key
     if plain:
         return [
@@ -213,8 +218,8 @@ def _logs(run: MeasuredRun, cell: Measured, metric: str, plain: bool) -> list[fl
     if not any(case.role == BASELINE for case in cell.group.cases):
         return []
     return [
-        replicate_value(found)
-        for found in pairs(rounds, cell.group.baseline.key, key, metric)
+        replicate_value(found, estimator)
+        for found in ratio_pairs(by_replicate(rounds), cell.group.baselines, key, metric, estimator)
         if found
     ]
 

@@ -16,16 +16,16 @@ from swbench.result import (
     COUNTED,
     FORWARD,
     FORWARD_BACKWARD,
-    FORWARD_BACKWARD_WALL,
     OK,
     PAIRED,
     STATUSES,
+    WALLS,
     Result,
     Round,
     ran_out,
 )
 from swbench.stats.intervals import Absolute, Interval, absolute, log_ratio
-from swbench.stats.samples import by_replicate, noise_floor, pairs_of, seconds_of, undisturbed
+from swbench.stats.samples import by_replicate, noise_floor, ratio_pairs, seconds_of, undisturbed
 from swbench.stats.stopping import confidence_of
 from swbench.stats.verdict import UNSTABLE, unstable, verdict
 
@@ -67,7 +67,7 @@ class Measured:
     `chosen` is what was decided at run time, `counted` what counting has to say of its numbers.
     `status` is the worst of its replicates, `failed` of `replicates` are not ok; `values` holds the
     samples of every metric that is not a time of a round, over all replicates. `wall_s` is the
-    host's mean wall time of an iteration of both passes, beside the events of a GPU.
+    host's mean wall time of an iteration, beside the events of a GPU.
     """
 
     group: Group
@@ -118,6 +118,7 @@ class MeasuredRun:
     def __init__(self, run: StoredRun) -> None:
         self.run = run
         self.confidence = confidence_of(run.plan.protocol.target_ci)
+        self.estimator = run.plan.protocol.estimator
         out = ran_out(run.results)
         self.groups, self.given_up = run.plan.due(out), run.plan.given_up(out)
         """The groups that were measured or are still to be, and of these those that did not fit, so
@@ -151,7 +152,7 @@ class MeasuredRun:
     def _noise(self, group: Group, metric: str) -> Interval | None:
         if group.baseline_key is None:
             return None
-        return noise_floor(self.rounds[group.name], group, metric, self.confidence)
+        return noise_floor(self.rounds[group.name], group, metric, self.confidence, self.estimator)
 
     def _cells(self, group: Group) -> Iterable[Measured]:
         baseline = group.baseline_key
@@ -177,9 +178,7 @@ class MeasuredRun:
                 }
                 for of_count in (False, True)
             )
-            times = {
-                metric: self._timing(group, rounds, calm, baseline, key, metric) for metric in TIMES
-            }
+            times = {metric: self._timing(group, rounds, calm, key, metric) for metric in TIMES}
             yield Measured(
                 group=group,
                 case=case,
@@ -195,7 +194,8 @@ class MeasuredRun:
                 wall_s=_mean(
                     [
                         one
-                        for samples in seconds_of(rounds, key, FORWARD_BACKWARD_WALL)
+                        for name in WALLS
+                        for samples in seconds_of(rounds, key, name)
                         for one in samples
                     ]
                 ),
@@ -206,7 +206,6 @@ class MeasuredRun:
         group: Group,
         rounds: Replicates,
         calm: Replicates | None,
-        baseline: str | None,
         key: str,
         metric: str,
     ) -> Timing | None:
@@ -214,12 +213,9 @@ class MeasuredRun:
         if not any(samples):
             return None
         ratio = without = None
-        if baseline is not None and baseline != key:
-            both = pairs_of(rounds, baseline, key, metric)
-            ratio = log_ratio(both, self.confidence) if any(both) else None
-            if calm is not None:
-                both = pairs_of(calm, baseline, key, metric)
-                without = log_ratio(both, self.confidence) if any(both) else None
+        if group.baseline_key not in (None, key):
+            ratio = self._ratio(rounds, group, key, metric)
+            without = self._ratio(calm, group, key, metric) if calm is not None else None
         return Timing(
             absolute=absolute(samples, self.confidence),
             ratio=ratio,
@@ -231,6 +227,10 @@ class MeasuredRun:
             and group.name not in self.given_up
             and unstable(ratio, self.run.plan.protocol.target_ci),
         )
+
+    def _ratio(self, rounds: Replicates, group: Group, key: str, metric: str) -> Interval | None:
+        found = ratio_pairs(rounds, group.baselines, key, metric, self.estimator)
+        return log_ratio(found, self.confidence, self.estimator) if any(found) else None
 
 
 def worst(results: Iterable[Result]) -> tuple[str, str, int]:

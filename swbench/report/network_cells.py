@@ -6,14 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from swbench.case import BASELINE, device_kind
+from swbench.case import BASELINE, TRAIN, device_kind
 from swbench.formatting import status_words
 from swbench.report.columns import SPANS
 from swbench.report.measured import Measured, Timing
 from swbench.report.table import Cell
 from swbench.result import FORWARD, FORWARD_BACKWARD, OK
 
-NOT_MEASURED = "not measured"
+NOT_MEASURED, NO_BACKWARD = "not measured", "no backward pass"
 METRIC = {"f": FORWARD, "fb": FORWARD_BACKWARD}
 
 
@@ -40,7 +40,8 @@ def timing_cells(
 ) -> None:
     """Seconds, ratio and spread of one pass on one device."""
     if timing is None:
-        state = NOT_MEASURED if one.status == OK else one.status
+        absent = NO_BACKWARD if one.case.phase != TRAIN and which == "fb" else NOT_MEASURED
+        state = absent if one.status == OK else one.status
         cells[f"{device}_{which}_s"] = cells[f"ratio_{device}_{which}"] = Cell(
             status=state, detail=one.detail
         )
@@ -85,7 +86,7 @@ def device_cells(cells: dict[str, Cell], device: str, one: Measured) -> None:
         cells["gpu_utilisation_percent"] = Cell(100 * sum(samples) / len(samples))
         cells["gpu_utilisation_samples"] = Cell(len(samples))
     for metric, name in (
-        ("gpu_busy_s", "gpu_fb_busy_s"),
+        *((("gpu_busy_s", "gpu_fb_busy_s"),) if one.case.phase == TRAIN else ()),
         ("gpu_power", "gpu_power_w"),
         ("gpu_energy", "gpu_energy_j"),
         ("gpu_sm_clock", "gpu_sm_hz"),
@@ -98,7 +99,7 @@ def device_cells(cells: dict[str, Cell], device: str, one: Measured) -> None:
     ):
         if samples := one.values.get(metric, ()):
             cells[name] = Cell(max(samples))
-    if one.wall_s is not None:
+    if one.wall_s is not None and one.case.phase == TRAIN:
         cells["gpu_fb_wall_s"] = Cell(one.wall_s)
     if one.busy_share is not None:
         cells["gpu_busy_share"] = Cell(one.busy_share)

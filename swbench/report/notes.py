@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from swbench.case import VARIANT, device_kind
 from swbench.errors import printable
 from swbench.formatting import ratio, status_words
-from swbench.plan import Protocol
+from swbench.plan import FASTER_HALF, Protocol
 from swbench.probes.disturbance import marked, marks, quietness
 from swbench.report.cautions import LETTERS, absence_words
 from swbench.report.measured import PENDING, Measured, MeasuredRun, is_control
@@ -311,8 +311,13 @@ def protocol_note(measured: MeasuredRun) -> str:
     """How the figures were taken."""
     protocol = measured.run.plan.protocol
     confidence = f"{100 * measured.confidence:g} %"
+    taken = (
+        "compare the faster half of each network's calls, the baseline's with its control's"
+        if measured.estimator == FASTER_HALF
+        else "are taken within rounds"
+    )
     return (
-        "Times are means over all rounds; ratios are taken within rounds, [ ] is their "
+        f"Times are means over all rounds; ratios {taken}, [ ] is their "
         f"{confidence} interval over replicate processes "
         f"(asked for: {protocol.iterations} rounds in {count(protocol.replicates, 'replicate')}"
         f"{_done_instead(measured)}). ≈ means that no difference was seen."

@@ -43,6 +43,8 @@ CASE_FIELDS = (
         "spectrum",
         "cache",
         "trial",
+        "root",
+        "sizes",
     ),
 )
 PLACE_FIELDS = ("replicate", "attempt", "round", "started_unix_s", "disturbed")
@@ -140,6 +142,7 @@ def _case(run: StoredRun, group: str, case: AnyCase, label: str) -> tuple:
         "label": label,
         "case": case.key,
         "group_size": case.group,
+        "sizes": " ".join(map(str, getattr(case, "sizes", ()))) or None,
     }
     known |= {"image_height": height, "image_width": width}
     return tuple(

@@ -5,10 +5,12 @@ supplement.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from swbench.case import Case, device_kind
+from swbench.case import BASELINE, EVAL, FOLDED, TRAIN, Case, device_kind
 from swbench.report.measured import Measured
 
 DEVICES = ("cpu", "cuda")
+
+PHASE_WORDS = {TRAIN: "training", EVAL: "eval", FOLDED: "eval with norms folded"}
 
 
 @dataclass(frozen=True)
@@ -57,16 +59,20 @@ class Frame:
     image: tuple[int, int]
     dtype: str
     layout: str
+    phase: str = TRAIN
 
     @classmethod
-    def of(cls, case: Case) -> "Frame":
-        """The frame of a case."""
-        return cls(tuple(case.image), case.dtype, case.layout)
+    def of(cls, cell: Measured) -> "Frame":
+        """The frame of a cell: its phase is the baseline's, beside which a folded twin stands."""
+        case = cell.case
+        phase = next((one.phase for one in cell.group.cases if one.role == BASELINE), case.phase)
+        return cls(tuple(case.image), case.dtype, case.layout, phase)
 
     def words(self) -> str:
-        """`224×224 px, float32`."""
+        """`224×224 px, float32`, naming what is not usual."""
         layout = "" if self.layout == "contiguous" else f", {self.layout}"
-        return f"{self.image[0]}×{self.image[1]} px, {self.dtype}{layout}"
+        phase = "" if self.phase == TRAIN else f", {PHASE_WORDS[self.phase]}"
+        return f"{self.image[0]}×{self.image[1]} px, {self.dtype}{layout}{phase}"
 
 
 Pairing = tuple[Setting | None, Setting | None]
@@ -82,7 +88,7 @@ def pairings(cells: Iterable[Measured]) -> list[tuple[Frame, Pairing]]:
     """
     found: dict[Frame, dict[str, dict[Setting, None]]] = {}
     for cell in cells:
-        by_device = found.setdefault(Frame.of(cell.case), {device: {} for device in DEVICES})
+        by_device = found.setdefault(Frame.of(cell), {device: {} for device in DEVICES})
         by_device.setdefault(device_kind(cell.case.device), {})[Setting.of(cell.case)] = None
     return [
         (frame, pair)

@@ -103,11 +103,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Section:
-    """Rows under one setting (batch, image, device …), with what is to be said about them."""
+    """Rows under one setting (batch, image, device …), with what is to be said about them.
+    `control` holds the ratios of the baseline's identical twin, by column.
+    """
 
     title: str
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
+    control: Mapping[str, Cell] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from swbench.case import BASELINE, Case, device_kind
+from swbench.case import BASELINE, TRAIN, Case, device_kind
 from swbench.report import notes
 from swbench.report.cautions import cautions
 from swbench.report.columns import NETWORK_COLUMNS, PASSES, SLOTS, SPANS, panels
@@ -22,6 +22,7 @@ from swbench.report.paper import HARDWARE, PaperTable
 from swbench.report.settings import DEVICES, Frame, Pairing, Setting, pairings
 from swbench.report.table import Cell, Row, Section, Table
 from swbench.result import OK
+from swbench.stats.intervals import Interval
 
 NO_GPU, NOT_RUN = "no GPU", "not run"
 NOT_COUNTED = "not counted"
@@ -109,7 +110,7 @@ class _Builder:
         by_place: dict[tuple[Frame, str, Setting | None], list[Measured]] = {}
         for cell in self.cells:
             by_place.setdefault(
-                (Frame.of(cell.case), device_kind(cell.case.device), Setting.of(cell.case)), []
+                (Frame.of(cell), device_kind(cell.case.device), Setting.of(cell.case)), []
             ).append(cell)
         found = []
         for frame, pair in pairings(self.cells):
@@ -121,8 +122,20 @@ class _Builder:
                 self._row(frame, pair, cpu.get(identity), gpu.get(identity))
                 for identity in dict.fromkeys([*cpu, *gpu])
             )
-            found.append(Section(self._title(frame, pair), rows))
+            control = {
+                f"ratio_{device}_{which}": Cell(noise.estimate, noise.low, noise.high)
+                for device, cells in zip(SPANS, (cpu, gpu), strict=True)
+                for which, metric in METRIC.items()
+                if (noise := self._noise(cells.values(), metric)) is not None
+            }
+            found.append(Section(self._title(frame, pair), rows, control=control))
         return tuple(found)
+
+    def _noise(self, cells: Iterable[Measured], metric: str) -> Interval | None:
+        """The A/A interval of the first group that has one."""
+        noise = self.measured.noise
+        keys = ((cell.group.name, metric) for cell in cells)
+        return next((noise[key] for key in keys if key in noise), None)
 
     def _title(self, frame: Frame, pair: Pairing) -> str:
         devices = [
@@ -145,6 +158,7 @@ class _Builder:
             "image": Cell(f"{case.image[0]}x{case.image[1]}"),
             "dtype": Cell(case.dtype),
             "layout": Cell(case.layout),
+            "phase": Cell(case.phase),
             "suite": Cell(self.run.plan.suite),
             "run": Cell(self.run.id),
         }
@@ -211,7 +225,7 @@ class _Builder:
 
     def _paper_cells(self, frame: Frame, pair: Pairing, case: Case) -> dict[str, Cell]:
         row = self.paper.row(case.norm, case.layers) if self.paper is not None else None
-        if row is None:
+        if row is None or frame.phase != TRAIN:  # its times are of training steps
             return {}
         found = {}
         if self.paper.same_image(frame.image):
@@ -313,7 +327,14 @@ def _by_row(cells: Iterable[Measured]) -> dict[tuple, Measured]:
     for cell in cells:
         case = cell.case
         found.setdefault(
-            (case.model, case.norm, case.layers, case.solver, case.group if case.solver else None),
+            (
+                case.model,
+                case.norm,
+                case.layers,
+                case.solver,
+                case.group if case.solver else None,
+                case.phase,
+            ),
             cell,
         )
     return found

@@ -22,13 +22,21 @@ ERRORS = {
     "residual": "whitening_residual",
     "w_error": "w_error",
     "gradient_error": "gradient_error",
+    "root_residual": "root_residual",
+    "preconditioned_error": "preconditioned_error",
 }
-"""Column stem -> metric: ‖WΣWᵀ−I‖, relative error of W and of the gradient against float64;
-`_worst` and `_median` over the batch.
+"""Column stem -> metric: ‖WΣWᵀ−I‖, relative error of W and of the gradient against float64,
+‖WᵖΣ−I‖, relative error of W g; `_worst` and `_median` over the batch.
 """
 
 SCALARS = ("promised_error", "w_nonfinite_share", "gradient_nonfinite_share")
 """Columns that are a metric of the same name, the worst of all replicates."""
+
+IMPOSSIBLE, SLACK = "impossible", 1.2
+"""The status of a time below the machine's floor, and how far: the peak is itself measured, and on
+a shared machine was seen to be a tenth too low. Heuristic; what does not do its work, or is not
+waited for, is off by far more.
+"""
 
 GRADIENT_SLACK = 10.0
 """The default gradient is held to ten times what is promised of W."""
@@ -78,6 +86,14 @@ COLUMNS = (
     Column("threads", "Threads", "count"),
     Column("label", "Solver"),
     Column("solver_chosen", "Chosen"),
+    Column("root", "p", "count"),
+    Column("sizes", "Sizes"),
+    Column("root_residual_worst", "‖WᵖΣ−I‖ worst", "error", "Root"),
+    Column("root_residual_median", "median", "error", "Root"),
+    Column("preconditioned_error_worst", "W g error worst", "error", "Root"),
+    Column("preconditioned_error_median", "median", "error", "Root"),
+    Column("floor_s", "Floor, s", "seconds"),
+    Column("roof_share", "Floor / F", "share"),
     Column("suite", "Suite"),
     Column("run", "Run"),
     Column("case", "Case"),
@@ -125,12 +141,15 @@ def _panels(have: frozenset[str]) -> tuple[Panel, ...]:
     exactness = tuple(
         column.name
         for column in COLUMNS
-        if column.span in ("Exactness", "Gradient") and column.name in have
+        if column.span in ("Exactness", "Gradient", "Root") and column.name in have
     )
+    # where no row has a gradient it was not asked for
+    both = () if "f_s" in have and "fb_s" not in have else ("fb_per_matrix_s", "ratio_fb")
+    times = ("f_per_matrix_s", *both[:1], "ratio_f", *both[1:], "roof_share", "status")
     found = [
         Panel(
             "Time of one matrix, and ratio to eigh [interval]",
-            (*names, "f_per_matrix_s", "fb_per_matrix_s", "ratio_f", "ratio_fb", "status"),
+            (*names, *(name for name in times if name != "roof_share" or name in have)),
         )
     ]
     if exactness:
@@ -148,7 +167,10 @@ def _panels(have: frozenset[str]) -> tuple[Panel, ...]:
 
 
 def _size(case: SolverCase) -> tuple:
-    return case.device, case.group, case.batch, case.dtype, case.mode, case.cache, case.threads
+    return (
+        *(case.device, case.sizes, case.group, case.root, case.batch, case.dtype),
+        *(case.mode, case.cache, case.threads),
+    )
 
 
 def _section(run, cells: list[Measured]) -> Section:
@@ -172,11 +194,17 @@ def _section(run, cells: list[Measured]) -> Section:
         for row, found in faults
         if found
     )
+    extras = [f"p = {case.root}", *extras] if case.root != 2 or not case.gradient else extras
+    group = f"each of G = {_sizes_of(case)}" if case.sizes else f"G = {case.group}"
     return Section(
-        "; ".join([f"B = {case.batch}, G = {case.group}, {case.dtype}, {case.device}", *extras]),
+        "; ".join([f"B = {case.batch}, {group}, {case.dtype}, {case.device}", *extras]),
         tuple(marked),
         told,
     )
+
+
+def _sizes_of(case: SolverCase) -> str:
+    return ", ".join(map(str, case.sizes))
 
 
 def _row(run, cell: Measured) -> Row:
@@ -196,6 +224,8 @@ def _row(run, cell: Measured) -> Row:
         "cache": Cell(case.cache),
         "threads": Cell(case.threads),
         "label": Cell(cell.label),
+        "root": Cell(case.root),
+        "sizes": Cell(_sizes_of(case) or None),
         "suite": Cell(run.plan.suite),
         "run": Cell(run.id),
         "case": Cell(case.key),
@@ -217,16 +247,30 @@ def _row(run, cell: Measured) -> Row:
             for column in COLUMNS
             if column.span in ("Exactness", "Gradient") and column.name not in cells
         }
+    elif floors := cell.values.get("floor_s"):
+        _floor_cells(cells, min(floors))  # the highest peak that any process reached
     return Row(cell.label, cells, role=case.role)
+
+
+def _floor_cells(cells: dict[str, Cell], floor_s: float) -> None:
+    """The least time the machine could take, and the share of it in the time that was measured."""
+    cells["floor_s"] = Cell(floor_s)
+    if forward_s := cells["f_s"].value:
+        cells["roof_share"] = Cell(floor_s / forward_s)
+        if floor_s > SLACK * forward_s:
+            cells["status"] = Cell(IMPOSSIBLE)
 
 
 def _timing_cells(cells: dict[str, Cell], which: str, one: Measured, timing: Timing | None) -> None:
     names = (f"{which}_s", f"{which}_per_matrix_s", f"ratio_{which}")
+    if timing is None and which == "fb" and not one.case.gradient:
+        return
     if timing is None:
         state = "not measured" if one.status == OK else one.status
         cells |= dict.fromkeys(names, Cell(status=state, detail=one.detail))
         return
-    seconds, batch = timing.absolute, max(1, one.case.batch)
+    seconds = timing.absolute
+    batch = max(1, one.case.batch) * (len(one.case.sizes) or 1)
     cells[names[0]] = Cell(seconds.mean, seconds.low, seconds.high)
     cells[names[1]] = Cell(
         seconds.mean / batch,
@@ -283,6 +327,9 @@ def _faults(row: Row) -> list[str]:
     """What a row's accuracy has to be blamed for."""
     promised = row.cell("promised_error").value
     found = []
+    if row.cell("status").value == IMPOSSIBLE:
+        floor = number(row.cell("floor_s").value, "seconds")
+        found.append(f"impossible: below the {floor} s that this machine's own peak allows")
     for what, stem, share, slack in (
         ("W", "w_error", "w_nonfinite_share", 1.0),
         ("gradient", "gradient_error", "gradient_nonfinite_share", GRADIENT_SLACK),
@@ -310,7 +357,8 @@ def _notes(measured: MeasuredRun, sections: tuple[Section, ...]) -> Iterable[str
     yield from cautions(measured)
     if any(row.mark == BEST for section in sections for row in section.rows):
         yield (
-            f"{BEST} marks the fastest exact solver (forward and backward) of a size and "
+            f"{BEST} marks the fastest exact solver (forward and backward, where both were "
+            "measured) of a size and "
             "spectrum that kept its promise and lost no matrix."
         )
     inexact = {
@@ -323,6 +371,12 @@ def _notes(measured: MeasuredRun, sections: tuple[Section, ...]) -> Iterable[str
         yield (
             "Not exact by design, so never marked: "
             f"{'; '.join(f'{label} ({why[3:].strip()})' for label, why in inexact.items())}."
+        )
+    if any(cell.values.get("floor_s") for cell in measured.cells):
+        yield (
+            "W is Σ^(-1/p), g a gradient whose second moment is Σ. Floor / F is the share of the "
+            "time in which this machine, at the peak it reached beside the run, could have done "
+            "what the solver cannot do without; above 120 % the time is impossible."
         )
     yield (
         "Errors are relative to float64 and taken from the outputs that were timed; worst "

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from swbench import plugins as plugin_files
-from swbench.case import Case, case_from_json
+from swbench.case import FOLDED, TRAIN, Case, case_from_json
 from swbench.errors import SwbenchError
 from swbench.plan import Plan
 from swbench.plugins import Plugin
@@ -54,7 +54,7 @@ def count(plan: Plan, writer: RunWriter, plugins: Sequence[Plugin] = ()) -> None
         cases = [case for case in group.cases if isinstance(case, Case)]
         if len(cases) == len(group.cases):
             started = time.time()
-            alike = tuple(dataclasses.replace(case, **_NO_MATTER) for case in cases)
+            alike = tuple(_alike(case) for case in cases)
             counted = known[alike] = known.get(alike) or _elsewhere(cases, plugins)
             writer.seal(
                 [
@@ -62,6 +62,14 @@ def count(plan: Plan, writer: RunWriter, plugins: Sequence[Plugin] = ()) -> None
                     for case, one in zip(cases, counted, strict=True)
                 ]
             )
+
+
+def _alike(case: Case) -> Case:
+    """`case` without what its counts do not depend on: of its phase, all but that norms are
+    folded.
+    """
+    phase = FOLDED if case.phase == FOLDED else TRAIN
+    return dataclasses.replace(case, **_NO_MATTER, phase=phase)
 
 
 def _result(

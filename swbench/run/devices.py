@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from swbench.case import device_kind
-from swbench.errors import DeviceError
-from swbench.machine import gpus
+from swbench.errors import DeviceError, OptionError
+from swbench.machine import gpus, hardware
 from swbench.machine.software import PACKAGE_ROOT
 
 BUSY_SHARE = 0.1
@@ -31,6 +31,9 @@ LOOKS, PAUSE_S = 3, 1.0
 """How often a busy GPU is looked at again, and the pause: NVML averages over up to a second, and a
 run may just have ended.
 """
+
+FLOAT16 = frozenset({"avx512_fp16", "amx_fp16", "avx10_2", "asimdhp"})
+"""Features of processors with arithmetic in float16."""
 
 _PROGRAM = """
 import json, sys, warnings
@@ -94,6 +97,24 @@ def check(
                 elif not allow_busy:
                     _refuse_busy(name, one, cards, pause)
     return devices
+
+
+def check_autocast(
+    dtypes: Sequence[str] | None,
+    devices: Sequence[str] | None,
+    features: Callable[[], frozenset[str]] | None = None,
+) -> None:
+    """Raises OptionError where networks are to be timed under autocast to float16 on a CPU without
+    arithmetic in it, which would time conversions. bfloat16 is the upper half of a float32 and
+    needs none; it is what autocast takes on a CPU unless told otherwise.
+    """
+    known = (features or hardware.features)()
+    lacking = known and not known & FLOAT16
+    if lacking and "amp-float16" in (dtypes or ()) and "cpu" in (devices or ("cpu",)):
+        raise OptionError(
+            "--dtype amp-float16: this CPU has no arithmetic in float16; choose --dtype "
+            "amp-bfloat16, or --device cuda"
+        )
 
 
 def torch_devices(limit_s: float = 120.0) -> dict[str, Any]:

@@ -11,15 +11,15 @@ from swbench import formatting as numbers
 from swbench.case import BASELINE, AnyCase, device_kind
 from swbench.plan import Group, Plan, Protocol
 from swbench.result import FORWARD, FORWARD_BACKWARD, Round, call_s
-from swbench.stats.intervals import replicate_value, t_quantile
-from swbench.stats.samples import pairs
+from swbench.stats.estimators import SCATTER, replicate_value
+from swbench.stats.intervals import t_quantile
+from swbench.stats.samples import by_replicate, ratio_pairs
 from swbench.stats.stopping import Stopping, confidence_of
 from swbench.worker.warmup import WINDOW
 
-BETWEEN = 0.02
-"""Standard deviation of a log-ratio from process to process, assumed until four processes have run.
-Heuristic: 1 % was seen on a quiet machine with one thread, 2-3 % between ordinary pairs of
-processes, more with all cores under load.
+BETWEEN = 0.003
+"""Standard deviation of a log-ratio from process to process beyond what their rounds explain,
+assumed until four processes have run. Heuristic: 0 to 0.6 % in docs/variance.md.
 """
 
 ENOUGH_REPLICATES = 4
@@ -86,10 +86,10 @@ def estimate(
     from groups on the same kind of device with as many threads. Of groups that are in `ran_out` and
     have a fallback, and of fallbacks that are not due, nothing is reckoned.
 
-    Within a process the median of n rounds has the standard error 1.2533·s/√n; between processes
-    the log-ratios spread by `BETWEEN`, or, once four have run, by what they show. The half-width of
-    K replicates is t·√(between² + within²)/√K. With a target, K is the first look expected to reach
-    it. Raises ValueError where no group of the plan has a pilot round.
+    Within a process the standard error of n rounds is c·s/√n, with c the estimator's `SCATTER`;
+    between processes the log-ratios spread by `BETWEEN`, or, once four have run, by what they show.
+    The half-width of K replicates is t·√(between² + within²)/√K. With a target, K is the first look
+    expected to reach it. Raises ValueError where no group of the plan has a pilot round.
     """
     groups, due = plan.lasting(ran_out), {group.name for group in plan.due(ran_out)}
     seen = {group.name: [] for group in groups}
@@ -100,7 +100,7 @@ def estimate(
     if not known:
         raise ValueError("a pilot needs at least one round of one group of the plan")
     protocol = plan.protocol
-    spread = max((_spread(group, rounds, protocol.rounds) for group, rounds in known), default=0.0)
+    spread = max((_spread(group, rounds, protocol) for group, rounds in known), default=0.0)
     replicates = _replicates(spread, protocol)
     calls = {group.name: _calls(rounds) for group, rounds in known}
     for group in groups:
@@ -199,26 +199,24 @@ def _warm_up_s(calls: Iterable[float], protocol: Protocol) -> float:
     )
 
 
-def _spread(group: Group, rounds: Sequence[Round], planned: int) -> float:
+def _spread(group: Group, rounds: Sequence[Round], protocol: Protocol) -> float:
     """The widest row's standard deviation of a replicate's value."""
-    baseline, widest = group.baseline_key, 0.0
-    if baseline is None:
-        return widest
+    if not group.baselines:
+        return 0.0
+    grouped, estimator, widest = by_replicate(rounds), protocol.estimator, 0.0
     for case in group.cases:
         for metric in (FORWARD, FORWARD_BACKWARD):
-            replicates = (
-                []
-                if case.role == BASELINE
-                else [one for one in pairs(rounds, baseline, case.key, metric) if one]
-            )
-            if not replicates:
+            if case.role == BASELINE:
                 continue
+            found = ratio_pairs(grouped, group.baselines, case.key, metric, estimator)
+            replicates = [one for one in found if one]
             if len(replicates) >= ENOUGH_REPLICATES:
-                widest = max(widest, statistics.stdev([replicate_value(one) for one in replicates]))
-                continue
-            values = [math.log(variant / base) for base, variant in max(replicates, key=len)]
-            within = statistics.stdev(values) if len(values) > 1 else 0.0
-            widest = max(widest, math.hypot(BETWEEN, 1.2533 * within / math.sqrt(planned)))
+                values = [replicate_value(one, estimator) for one in replicates]
+                widest = max(widest, statistics.stdev(values))
+            elif replicates:
+                logs = [math.log(variant / base) for base, variant, *_ in max(replicates, key=len)]
+                within = SCATTER[estimator] * (statistics.stdev(logs) if len(logs) > 1 else 0.0)
+                widest = max(widest, math.hypot(BETWEEN, within / math.sqrt(protocol.rounds)))
     return widest
 
 

@@ -25,8 +25,8 @@ from swbench.result import (
 from swbench.run import events
 from swbench.run.executor import Executor
 from swbench.run.replicate import Replicate
-from swbench.stats.intervals import Pair
-from swbench.stats.samples import pairs_of
+from swbench.stats.estimators import Pair
+from swbench.stats.samples import ratio_pairs
 from swbench.stats.stopping import Stopping
 from swbench.store import RunWriter
 
@@ -261,7 +261,9 @@ class _Run:
         """Ask, at the looks that were fixed beforehand, whether a group needs more replicates."""
         if self._stopping is None or not self._stopping.due(replicates):
             return
-        decision = self._stopping.decide(self._pairs(group, replicates))
+        decision = self._stopping.decide(
+            self._pairs(group, replicates), estimator=self._plan.protocol.estimator
+        )
         if decision.stop:
             self._settled.add(group.name)
             if decision.reached and all(decision.reached.values()):
@@ -271,15 +273,15 @@ class _Run:
             )
 
     def _pairs(self, group: Group, replicates: int) -> dict[tuple[str, str], list[list[Pair]]]:
-        """Per case and metric, the (baseline, variant) pairs that the report will find, a list for
-        each replicate, of one that failed an empty one.
+        """Per case and metric, the pairs that the report will find, a list for each replicate, of
+        one that failed an empty one; nothing in a group without a baseline.
         """
-        baseline = group.baseline_key or ""
+        baseline, estimator = group.baseline_key, self._plan.protocol.estimator
         rounds = self._writer.owned(group.name)
         each = [[one for one in rounds if one.replicate == number] for number in range(replicates)]
         return {
-            (case.key, m): pairs_of(each, baseline, case.key, m)
+            (case.key, m): ratio_pairs(each, group.baselines, case.key, m, estimator)
             for case in group.cases
-            if case.key != baseline
+            if baseline not in (None, case.key)
             for m in (FORWARD, FORWARD_BACKWARD)
         }

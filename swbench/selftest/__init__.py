@@ -4,16 +4,15 @@ overhead, invariants.
 
 from collections.abc import Callable, Iterator, Sequence
 
-from swbench.case import CONTROL
 from swbench.plan import Plan
 from swbench.result import CPU_TIME, FORWARD, FORWARD_BACKWARD, Round
 from swbench.selftest import gpu, judging, plans
 from swbench.selftest import simulation as replay
 from swbench.selftest.judging import FAILED, INCONCLUSIVE, PASSED, SKIPPED, Outcome, overall
 from swbench.selftest.measuring import Measure, judged, measure
+from swbench.selftest.power import judge_power
 from swbench.selftest.workloads import TRUTH
-from swbench.stats.intervals import log_ratio
-from swbench.stats.samples import noise_floor, pairs
+from swbench.stats.samples import noise_floor
 from swbench.stats.stopping import Stopping
 
 __all__ = ["FAILED", "INCONCLUSIVE", "PASSED", "SKIPPED", "Outcome", "overall", "selftest"]
@@ -21,12 +20,14 @@ __all__ = ["FAILED", "INCONCLUSIVE", "PASSED", "SKIPPED", "Outcome", "overall", 
 
 def selftest(
     long: bool = False,
+    power: bool = False,
     measure: Measure = measure,
     no_gpu: Callable[[], str] = gpu.missing,
     devices: Sequence[str] | None = None,
 ) -> Iterator[Outcome]:
     """The outcomes, each as soon as it is known; under three minutes, and about two more with
-    `long`, which replays 1000 runs of each kind.
+    `long`, which replays 1000 runs of each kind. `power` adds what differences runs of this machine
+    can see.
 
     A GPU takes about a minute more; `no_gpu` says why there is none, or nothing. `devices` (`cpu`,
     `cuda`, `cuda:1`) leaves out the checks that are not on one of them; with None the CPU is
@@ -34,7 +35,7 @@ def selftest(
     failed outcome, not an exception.
     """
     if devices is None or "cpu" in devices:
-        yield from _on_the_cpu(long, measure)
+        yield from _on_the_cpu(long, power, measure)
     if devices is not None:
         for device in devices:
             if device != "cpu":
@@ -47,12 +48,12 @@ def selftest(
         yield from gpu.checks(measure)
 
 
-def _on_the_cpu(long: bool, measure: Measure) -> Iterator[Outcome]:
+def _on_the_cpu(long: bool, power: bool, measure: Measure) -> Iterator[Outcome]:
     """Everything that asks nothing of a GPU."""
     yield from replays(1000 if long else 200, long)
     checks = (
         ("spins", plans.spins(), plans.SPIN_TARGET, judge_spins),
-        ("delays", plans.delays(), plans.DELAY_TARGET, judge_delays),
+        ("delays", plans.delays(), plans.DELAY_TARGET, with_power if power else judge_delays),
     )
     yield from judged(measure, checks)
 
@@ -89,17 +90,22 @@ def judge_spins(plan: Plan, rounds: Sequence[Round]) -> Iterator[Outcome]:
             )
 
 
+def with_power(plan: Plan, rounds: Sequence[Round]) -> Iterator[Outcome]:
+    """The delays, and from the same rounds what this machine can see."""
+    yield from judge_delays(plan, rounds)
+    yield from judge_power(plan, rounds)
+
+
 def judge_delays(plan: Plan, rounds: Sequence[Round]) -> Iterator[Outcome]:
     """A/A, the delays, and the invariants, for F and for F+B."""
     group = plan.groups[0]
-    control = next(case for case in group.cases if case.role == CONTROL)
     variants = group.cases[-len(plans.DELAYS) :]
     for metric, short in ((FORWARD, "F"), (FORWARD_BACKWARD, "F+B")):
         yield judging.same(
             f"A/A {short}",
-            log_ratio(pairs(rounds, group.baseline.key, control.key, metric), judging.STRICT),
+            judging.ratios(plan, rounds, group.baselines[1], metric)[1],
         )
-        floor = noise_floor(rounds, group, metric)
+        floor = noise_floor(rounds, group, metric, estimator=plan.protocol.estimator)
         passes = [
             (
                 one.samples[group.baseline.key][metric],
@@ -109,8 +115,7 @@ def judge_delays(plan: Plan, rounds: Sequence[Round]) -> Iterator[Outcome]:
         ]
         contended = judging.contention(passes)
         for share, case in zip(plans.DELAYS, variants, strict=True):
-            replicates = pairs(rounds, group.baseline.key, case.key, metric)
-            interval, strict = log_ratio(replicates), log_ratio(replicates, judging.STRICT)
+            interval, strict = judging.ratios(plan, rounds, case.key, metric)
             if share:
                 yield judging.delayed(
                     f"{short} + {100 * share:g} %",

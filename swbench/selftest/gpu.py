@@ -7,14 +7,14 @@ import statistics
 from collections.abc import Iterator, Sequence
 
 from swbench.case import BASELINE, Case
-from swbench.plan import Group, Plan, Protocol
+from swbench.plan import FASTER_HALF, Group, Plan, Protocol
 from swbench.result import FORWARD, FORWARD_BACKWARD, Round
 from swbench.selftest import judging, plans
 from swbench.selftest.judging import FAILED, INCONCLUSIVE, PASSED, SKIPPED, Outcome
 from swbench.selftest.measuring import Measure, judged
 from swbench.selftest.workloads import TRUTH
-from swbench.stats.intervals import Interval, log_ratio
-from swbench.stats.samples import noise_floor, pairs
+from swbench.stats.intervals import Interval
+from swbench.stats.samples import noise_floor
 
 ROOM = "swbench.selftest.gpu_workloads:"
 CYCLES, SIDE = 40_000_000, 8192
@@ -89,6 +89,7 @@ def delays(
         warmup_s=0.3,
         warmup_cap_s=1.0,
         budget_s=BUDGET_S,
+        estimator=FASTER_HALF,
     )
     group = plans.delayed("GPU delays", network, DELAYS)
     return plans.plan("selftest-gpu-delays", group, protocol)
@@ -127,12 +128,11 @@ def judge_delays(plan: Plan, rounds: Sequence[Round]) -> Iterator[Outcome]:
     """A/A within 1 %, and the delays, for F and for F+B."""
     group = plan.groups[0]
     for metric, short in ((FORWARD, "F"), (FORWARD_BACKWARD, "F+B")):
-        floor = noise_floor(rounds, group, metric)
-        again = pairs(rounds, group.baseline.key, group.cases[1].key, metric)
-        yield same(f"GPU: A/A {short}", log_ratio(again), log_ratio(again, judging.STRICT))
+        floor = noise_floor(rounds, group, metric, estimator=plan.protocol.estimator)
+        again = judging.ratios(plan, rounds, group.baselines[1], metric)
+        yield same(f"GPU: A/A {short}", *again)
         for share, case in zip(DELAYS, group.cases[2:], strict=True):
-            found = pairs(rounds, group.baseline.key, case.key, metric)
-            interval, strict = log_ratio(found), log_ratio(found, judging.STRICT)
+            interval, strict = judging.ratios(plan, rounds, case.key, metric)
             yield judging.delayed(
                 f"GPU: {short} + {100 * share:g} %",
                 share,

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from swbench import program
+from swbench.plan import Plan
 from swbench.result import FORWARD, FORWARD_BACKWARD, Round
 from swbench.selftest.simulation import Coverage
-from swbench.stats.intervals import Interval
+from swbench.stats.intervals import Interval, log_ratio
+from swbench.stats.samples import by_replicate, ratio_pairs
 from swbench.stats.verdict import SLOWER, verdict
 
 PASSED, FAILED, INCONCLUSIVE, SKIPPED = "passed", "failed", "inconclusive", "skipped"
@@ -95,6 +97,15 @@ def contention(passes: Sequence[tuple[float, float]]) -> float:
     not read.
     """
     return statistics.median([wall_s / busy_s for wall_s, busy_s in passes if busy_s > 0] or [1.0])
+
+
+def ratios(plan: Plan, rounds: Sequence[Round], key: str, metric: str) -> tuple[Interval, Interval]:
+    """The ratio of a case key to the baseline of the plan's one group, as a table shows it, and at
+    the strict confidence.
+    """
+    estimator, replicates = plan.protocol.estimator, by_replicate(rounds)
+    found = ratio_pairs(replicates, plan.groups[0].baselines, key, metric, estimator)
+    return log_ratio(found, estimator=estimator), log_ratio(found, STRICT, estimator)
 
 
 def delayed(

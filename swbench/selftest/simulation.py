@@ -8,9 +8,11 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from swbench.plan import FASTER_HALF
 from swbench.result import FORWARD, Round
+from swbench.stats.estimators import Pair
 from swbench.stats.intervals import Interval, log_ratio
-from swbench.stats.samples import pairs
+from swbench.stats.samples import by_replicate, pairs, ratio_pairs
 from swbench.stats.stopping import Stopping
 from swbench.worker.case_order import Order
 
@@ -154,7 +156,11 @@ Analysis = Callable[[Sequence[Round], str], Interval]
 
 def of_processes(rounds: Sequence[Round], cell: str) -> Interval:
     """The protocol's own analysis: the process is the replicate."""
-    return log_ratio(pairs(rounds, BASELINE, cell, FORWARD))
+    return log_ratio(_pairs(rounds, cell), estimator=FASTER_HALF)
+
+
+def _pairs(rounds: Sequence[Round], cell: str) -> list[list[Pair]]:
+    return ratio_pairs(by_replicate(rounds), (BASELINE, CONTROL), cell, FORWARD, FASTER_HALF)
 
 
 def of_one_process(rounds: Sequence[Round], cell: str) -> Interval:
@@ -196,7 +202,7 @@ def replay_stopping(
         for k in range(stopping.most):
             rounds += experiment.replicate(seed + run, k)
             if stopping.due(k + 1):
-                decision = stopping.decide({VARIANT: pairs(rounds, BASELINE, VARIANT, FORWARD)})
+                decision = stopping.decide({VARIANT: _pairs(rounds, VARIANT)}, FASTER_HALF)
                 if decision.stop:
                     break
         found.append(decision.intervals[VARIANT])

@@ -1,5 +1,5 @@
 """The contract of a solver: Σ -> Σ^(-1/2) for a batch of small symmetric positive definite
-matrices, with its gradient.
+matrices, with its gradient, and Σ^(-1/4) without one.
 """
 
 from abc import ABC, abstractmethod
@@ -18,6 +18,16 @@ from swbench.solvers.tracing import transforming
 
 Saved = tuple[Tensor, ...]
 
+ROOTS = (2, 4)
+"""The p of Σ^(-1/p) that there are: of whitening and, with 4, of Shampoo's preconditioners (Gupta,
+Koren and Singer 2018).
+"""
+
+LOST = 0.5
+"""A relative error that leaves no digit. The root of another order is farther off than this for
+every spectrum with a condition number of 100 and more.
+"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Solver(ABC):
@@ -31,7 +41,8 @@ class Solver(ABC):
 
     `exact` is False for methods that do not converge to Σ^(-1/2) by design, and `inexact` says what
     they give instead; `symmetric` is False where W is not; `synchronises` is True where CUDA calls
-    wait for the host, which rules out CUDA graphs; `dtypes` are those it takes.
+    wait for the host, which rules out CUDA graphs; `dtypes` are those it takes, `roots` the p of
+    the Σ^(-1/p) it gives and `fits` the sizes.
     """
 
     name: ClassVar[str]
@@ -52,6 +63,39 @@ class Solver(ABC):
     def gradient(self, saved: Saved, grad_w: Tensor) -> Tensor:
         """∂L/∂Σ, symmetric, (B, G, G), from what `forward` saved and ∂L/∂W of shape (B, G, G)."""
 
+    @property
+    def roots(self) -> tuple[int, ...]:
+        """The p for which `inverse_root` gives Σ^(-1/p)."""
+        return ROOTS if self.exact else (2,)
+
+    def inverse_root(self, cov: Tensor, root: int = 2) -> Tensor:
+        """Σ^(-1/root) of `cov`, (B, G, G), without a gradient.
+
+        The fourth root is (Σ W)^(-1/2) with W = Σ^(-1/2), by the same method, unless a subclass
+        has a shorter way. Raises ValueError for a root that is not among `roots`.
+        """
+        self.check_root(root)
+        w = self.forward(cov)[0]
+        return w if root == 2 else self.forward(symmetric(symmetric(cov) @ w))[0]
+
+    def check_root(self, root: int) -> None:
+        """Raises ValueError unless `root` is among `roots`."""
+        if root not in self.roots:
+            taken = " and ".join(map(str, self.roots))
+            raise ValueError(f"solver {self.name!r} gives roots {taken}, not {root}")
+
+    def root_flops(self, group: int, root: int = 2) -> float:
+        """As `flops`, of `inverse_root`: twice that for the fourth root, and a product, unless a
+        subclass has a shorter way.
+        """
+        return self.flops(group) if root == 2 else 2 * self.flops(group) + 2.0 * group**3
+
+    def least_flops(self, group: int, root: int = 2) -> float:
+        """Operations that no call of `inverse_root` can do without, for the shortest time that is
+        possible: one product of matrices, unless a subclass counts all it makes.
+        """
+        return 2.0 * group**3
+
     @abstractmethod
     def flops(self, group: int) -> float:
         """Floating-point operations for one `group`×`group` matrix, forward, with the source of the
@@ -68,9 +112,10 @@ class Solver(ABC):
         """Relative error of W against float64 that the method promises in float32 at condition
         number `kappa`.
 
-        About κ·u, below which no stable method gets in float32.
+        About κ·u, below which no stable method gets in float32; at most `LOST`, for what is as
+        far from W as that has no digit of it. It holds for every root.
         """
-        return 5.0 * max(kappa, 10.0) * 6e-8 * group**0.5 + 2e-6
+        return min(LOST, 5.0 * max(kappa, 10.0) * 6e-8 * group**0.5 + 2e-6)
 
     def available(self, device: str | torch.device) -> str | None:
         """Why this solver cannot run on `device` (`cpu`, `cuda`) here, as a remedy; None if it
@@ -114,10 +159,8 @@ class Solver(ABC):
         """Bytes that one forward call moves between `cov`'s device and the host."""
         return 0
 
-    def __call__(self, cov: Tensor) -> Tensor:
-        """W = Σ^(-1/2), differentiable. `cov`: (B, G, G), or (G, G) or more batch dimensions.
-        Raises ValueError for any other shape or dtype.
-        """
+    def check(self, cov: Tensor) -> None:
+        """Raises ValueError unless `cov` is made of square matrices in a dtype it takes."""
         if cov.dim() < 2 or cov.shape[-1] != cov.shape[-2]:
             raise ValueError(
                 f"a solver needs square matrices of shape (B, G, G), not {tuple(cov.shape)}"
@@ -127,6 +170,12 @@ class Solver(ABC):
                 f"solver {self.name!r} takes {' and '.join(self.dtypes)}, not "
                 f"{dtype_name(cov.dtype)}"
             )
+
+    def __call__(self, cov: Tensor) -> Tensor:
+        """W = Σ^(-1/2), differentiable. `cov`: (B, G, G), or (G, G) or more batch dimensions.
+        Raises ValueError for any other shape or dtype.
+        """
+        self.check(cov)
         flat = cov.reshape(cov.shape[:-2].numel(), *cov.shape[-2:])
         if transforming() or forward_ad._current_level >= 0:
             return self.differentiable(flat).reshape(cov.shape)

@@ -39,6 +39,9 @@ class JacobiTriton(Jacobi):
         )
         return w, (lam, d)
 
+    def clamped(self, cov: Tensor) -> Saved:
+        return self.forward(cov)[1]
+
     def fits(self, group: int, dtype: str | torch.dtype) -> bool:
         return group <= TILE_LIMIT and dtype_name(dtype) in self.dtypes
 

@@ -6,9 +6,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from swbench.solvers.base import Saved, dtype_name, one_of
+from swbench.solvers.base import Saved, Solver, dtype_name, one_of
 from swbench.solvers.iterative import AUTOGRAD, gradient_quintics, quintics
 from swbench.solvers.polar import Polar
+from swbench.solvers.products import FULL
 from swbench.solvers.triton_kernels import TILE_LIMIT, missing, tile_of
 
 PRECISIONS = ("auto", "ieee", "tf32x3")
@@ -42,6 +43,11 @@ class PolarTriton(Polar):
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of("precision", self.precision, PRECISIONS)
+        if self.products != FULL:
+            raise ValueError(
+                f"products {self.products!r} are of 'polar'; here the option precision says how "
+                "products are formed"
+            )
         if self.backward == AUTOGRAD:
             raise ValueError(
                 "backward 'autograd' cannot see into a kernel; use 'lyapunov', or the "
@@ -69,6 +75,10 @@ class PolarTriton(Polar):
             gradient_quintics(torch.float32, group),
             product_precision(self.precision, group),
         )
+
+    inverse_root = Solver.inverse_root
+    root_flops = Solver.root_flops
+    least_flops = Solver.least_flops
 
     def fits(self, group: int, dtype: str | torch.dtype) -> bool:
         return group <= TILE_LIMIT and dtype_name(dtype) in self.dtypes

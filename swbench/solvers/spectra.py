@@ -2,6 +2,10 @@
 construction.
 """
 
+import csv
+import math
+from functools import cache
+from importlib import resources
 from typing import TYPE_CHECKING
 
 from swbench.errors import OptionError, UnknownName
@@ -20,8 +24,11 @@ NAMES = (
     "identity",
     "gap=1e-4",
     "rank-deficient",
+    "power-law",
+    "dominated",
+    "gradients",
 )
-"""The spectra of the full grid. `kappa`, `gap` and `rank-deficient` take any value after `=`."""
+"""The spectra there are. All but `two-eightfold` and `identity` usually have a value after `=`."""
 
 _DEFAULTS = {
     "kappa": 1e3,
@@ -29,6 +36,9 @@ _DEFAULTS = {
     "identity": 2.0,
     "gap": 1e-4,
     "rank-deficient": 1e-5,
+    "power-law": 1e4,
+    "dominated": 1e4,
+    "gradients": 1e-6,
 }
 _RANGES = {
     "kappa": (1.0, 1e15),
@@ -36,6 +46,9 @@ _RANGES = {
     "identity": (1e-6, 1e6),
     "gap": (0.0, 1.0),
     "rank-deficient": (1e-15, 1.0),
+    "power-law": (1.0, 1e15),
+    "dominated": (3.0, 1e15),
+    "gradients": (1e-15, 1.0),
 }
 
 
@@ -69,6 +82,9 @@ def kappa(name: str) -> float:
         "identity": 1.0,
         "gap": 10.0 * (1 + value),
         "rank-deficient": 1 / value,
+        "power-law": value,
+        "dominated": value,
+        "gradients": 1 + 1 / value,
     }[kind]
 
 
@@ -88,6 +104,11 @@ def eigenvalues(name: str, batch: int, group: int, generator: "torch.Generator")
     - `gap=g`: pairs (λ, λ(1 + g)), the λ spread evenly in the logarithm over a decade.
     - `rank-deficient[=e]`: half of them log-uniform in [0.1, 1], the rest e, 1e-5 by default: few
     pixels, many channels, and the layer's ε.
+    - `power-law[=k]`: i^(-s), i = 1 … G, with s such that the last is 1/k: 1e4 by default.
+    - `dominated[=k]`: one of them 1, the rest between 1/k and 3/k, k = 1e4 by default.
+    - `gradients[=e]`: those of Gram matrices of gradients, recorded in training (`recorded`), at
+    G of their quantiles, and Shampoo's ε added, 1e-6 of the largest by default; the matrices of a
+    batch take the records in turn.
     """
     import torch
 
@@ -111,9 +132,40 @@ def eigenvalues(name: str, batch: int, group: int, generator: "torch.Generator")
     if kind == "two-eightfold":
         lam[:, :high], lam[:, high:] = 1.0, 1 / value
         return lam
+    if kind == "power-law":
+        place = torch.arange(1, group + 1, dtype=torch.float64).log() / math.log(max(group, 2))
+        return (value**-place).expand(batch, group).clone()
+    if kind == "dominated":
+        lam = (1 + 2 * torch.rand(batch, group, dtype=torch.float64, generator=generator)) / value
+        lam[:, -1], lam[:, 0] = 1 / value, 1.0
+        return lam
+    if kind == "gradients":
+        return _recorded(batch, group) + value
     lam[:, :high] = 10.0 ** -torch.rand(batch, high, dtype=torch.float64, generator=generator)
     lam[:, high:] = value
     return lam
+
+
+@cache
+def recorded() -> dict[str, tuple[float, ...]]:
+    """Eigenvalues of Gram matrices Σ G Gᵀ of a layer's gradients G, largest first and 1, by layer,
+    side and step: `gradient_spectra.csv` beside this file, which `python -m
+    benchmarks.gradient_spectra` wrote.
+    """
+    with (resources.files(__package__) / "gradient_spectra.csv").open(newline="") as file:
+        names, *rows = csv.reader(file)
+    return {name: tuple(float(row[at]) for row in rows) for at, name in enumerate(names)}
+
+
+def _recorded(batch: int, group: int) -> "torch.Tensor":
+    """The records at `group` of their quantiles, between two of them by the logarithm."""
+    import numpy as np
+    import torch
+
+    records = list(recorded().values())
+    at = np.linspace(0, 1, group)
+    found = [np.exp(np.interp(at, np.linspace(0, 1, len(one)), np.log(one))) for one in records]
+    return torch.from_numpy(np.stack([found[index % len(found)] for index in range(batch)]))
 
 
 def covariances(name: str, batch: int, group: int, seed: int = 0) -> "torch.Tensor":

@@ -34,12 +34,25 @@ class SpectralSolver(Solver):
         """
 
     def forward(self, cov: Tensor) -> tuple[Tensor, Saved]:
+        lam, d = self.clamped(cov)
+        return (d * lam.rsqrt().unsqueeze(-2)) @ d.mT, (lam, d)
+
+    def inverse_root(self, cov: Tensor, root: int = 2) -> Tensor:
+        """D Λ^(-1/root) Dᵀ: one decomposition for any root."""
+        self.check_root(root)
+        lam, d = self.clamped(cov)
+        return (d * lam.pow(-1 / root).unsqueeze(-2)) @ d.mT
+
+    def root_flops(self, group: int, root: int = 2) -> float:
+        return self.flops(group)
+
+    def clamped(self, cov: Tensor) -> Saved:
+        """Eigenvalues, clamped, and eigenvectors; NaN for those of a matrix that is not finite."""
         safe, good = isolate(cov)
         lam, d = self.decompose(safe)
         floor = self.floor or (1e-15 if cov.dtype == torch.float64 else 1e-7)
         lam = torch.maximum(lam, floor * lam.amax(-1, keepdim=True))
-        lam = torch.where(good.squeeze(-1), lam, torch.nan)
-        return (d * lam.rsqrt().unsqueeze(-2)) @ d.mT, (lam, d)
+        return torch.where(good.squeeze(-1), lam, torch.nan), d
 
     def gradient(self, saved: Saved, grad_w: Tensor) -> Tensor:
         lam, d = saved

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-Pair = tuple[float, float]
-"""(baseline seconds, variant seconds) of one round."""
+from swbench.stats.estimators import MEDIAN, Pair, replicate_value
 
 
 @lru_cache(maxsize=512)
@@ -87,18 +86,6 @@ class Absolute:
         return abs(math.log(self.mean / self.median)) > self.median_half_width + rounding
 
 
-def replicate_value(pairs: Sequence[Pair]) -> float:
-    """The median over rounds of log(variant / baseline): what one process has to say. Raises
-    ValueError for times that are not positive.
-    """
-    try:
-        return statistics.median([math.log(variant / baseline) for baseline, variant in pairs])
-    except (ValueError, ZeroDivisionError):
-        raise ValueError(
-            "a log-ratio needs at least one round, and times greater than zero in each"
-        ) from None
-
-
 def mean_interval(values: Sequence[float], confidence: float) -> tuple[float, float | None]:
     """Mean of `values` and the half-width of its t-interval, t(confidence, K-1)·s/√K; None for a
     single value.
@@ -118,14 +105,16 @@ def deviation(values: Sequence[float], mean: float) -> float:
     return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
-def log_ratio(replicates: Sequence[Sequence[Pair]], confidence: float = 0.95) -> Interval:
-    """The ratio variant / baseline: mean over replicates of the median over rounds of the
-    log-ratio, with a t-interval over replicates.
+def log_ratio(
+    replicates: Sequence[Sequence[Pair]], confidence: float = 0.95, estimator: str = MEDIAN
+) -> Interval:
+    """The ratio variant / baseline: mean over replicates of what the `estimator` makes of the
+    rounds of each, with a t-interval over replicates.
 
-    `replicates[k]` holds the (baseline_s, variant_s) of each round of process k; replicates without
-    a round count for nothing. Raises ValueError where no round is left at all.
+    `replicates[k]` holds the times of each round of process k; replicates without a round count for
+    nothing. Raises ValueError where no round is left at all.
     """
-    values = [replicate_value(pairs) for pairs in replicates if pairs]
+    values = [replicate_value(pairs, estimator) for pairs in replicates if pairs]
     if not values:
         raise ValueError("no replicate holds a round: there is nothing to take a ratio of")
     mean, half = mean_interval(values, confidence)

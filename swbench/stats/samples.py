@@ -5,11 +5,11 @@ left when disturbed ones are put aside.
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from swbench.case import CONTROL
 from swbench.plan import Group
 from swbench.result import Round
 from swbench.stats.disturbance_rule import block_marks, marks
-from swbench.stats.intervals import Interval, Pair, log_ratio
+from swbench.stats.estimators import MEDIAN, POOLED, Pair
+from swbench.stats.intervals import Interval, log_ratio
 
 Worker = tuple[str, int, str]
 """Group, replicate, and the name of one of its worker runs."""
@@ -39,13 +39,40 @@ def pairs_of(
     group.
     """
     return [
-        [
-            (one.samples[baseline][metric], one.samples[variant][metric])
-            for one in replicate
-            if metric in one.samples.get(baseline, ()) and metric in one.samples.get(variant, ())
-        ]
+        _times(_having(replicate, (baseline, variant), metric), (baseline, variant), metric)
         for replicate in replicates
     ]
+
+
+def ratio_pairs(
+    replicates: Iterable[Iterable[Round]],
+    baselines: Sequence[str],
+    variant: str,
+    metric: str,
+    estimator: str,
+) -> list[list[Pair]]:
+    """What `log_ratio` takes for a ratio by `estimator`: `pairs_of`, with the times of the control
+    where the estimator pools it with the baseline and every round of the process has it.
+
+    `baselines` are the keys of the baseline and of the control, if there is one; the control itself
+    is compared with the baseline alone.
+    """
+    baseline, *controls = baselines
+    pooled = controls if estimator in POOLED and variant not in controls else []
+    found = []
+    for replicate in replicates:
+        rounds = _having(replicate, (baseline, variant), metric)
+        every = len(_having(rounds, pooled, metric)) == len(rounds)
+        found.append(_times(rounds, (baseline, variant, *(pooled if every else ())), metric))
+    return found
+
+
+def _having(rounds: Iterable[Round], cases: Sequence[str], metric: str) -> list[Round]:
+    return [one for one in rounds if all(metric in one.samples.get(case, ()) for case in cases)]
+
+
+def _times(rounds: Iterable[Round], cases: Sequence[str], metric: str) -> list[Pair]:
+    return [tuple(one.samples[case][metric] for case in cases) for one in rounds]
 
 
 def seconds(rounds: Iterable[Round], case: str, metric: str) -> list[list[float]]:
@@ -118,7 +145,11 @@ def undisturbed(rounds: Sequence[Round], baseline: str | None) -> list[Round]:
 
 
 def noise_floor(
-    rounds: Sequence[Round], group: Group, metric: str, confidence: float = 0.95
+    rounds: Sequence[Round],
+    group: Group,
+    metric: str,
+    confidence: float = 0.95,
+    estimator: str = MEDIAN,
 ) -> Interval | None:
     """The A/A interval: the control against the baseline. None where the group has no control or it
     was not measured.
@@ -127,12 +158,13 @@ def noise_floor(
     ratio: where rows are paired one by one the control was in many, and their median would vary
     less than any row's does.
     """
-    control = next((case for case in group.cases if case.role == CONTROL), None)
-    if control is None:
+    if len(group.baselines) < 2:
         return None
     replicates: dict[int, list[Pair]] = {}
     for (_, replicate, _), worker in by_worker(rounds).items():
-        (found,) = pairs_of([worker], group.baseline.key, control.key, metric)
+        (found,) = pairs_of([worker], *group.baselines, metric)
         if found:
             replicates.setdefault(replicate, found)
-    return log_ratio(list(replicates.values()), confidence) if replicates else None
+    if not replicates:
+        return None
+    return log_ratio(list(replicates.values()), confidence, estimator)

@@ -7,7 +7,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from swbench.formatting import precision
-from swbench.stats.intervals import Interval, Pair, log_ratio
+from swbench.stats.estimators import MEDIAN, Pair
+from swbench.stats.intervals import Interval, log_ratio
 
 LOOKS = (4, 8, 16, 32)
 ALPHA = 0.05
@@ -63,15 +64,20 @@ class Stopping:
         """Whether a run may stop for its precision after this many replicates."""
         return replicates in self.looks
 
-    def decide(self, replicates_by_row: Mapping[Hashable, Sequence[Sequence[Pair]]]) -> Decision:
-        """Whether to stop now, from each row's replicates of (baseline_s, variant_s) pairs.
+    def decide(
+        self,
+        replicates_by_row: Mapping[Hashable, Sequence[Sequence[Pair]]],
+        estimator: str = MEDIAN,
+    ) -> Decision:
+        """Whether to stop now, from each row's replicates of pairs, by the run's `estimator`.
 
         Rows are whatever the caller tells apart, a case and a metric for instance; a row without
         any round has failed and is left out.
         """
         rows = {row: replicates for row, replicates in replicates_by_row.items() if any(replicates)}
         intervals = {
-            row: log_ratio(replicates, self.confidence) for row, replicates in rows.items()
+            row: log_ratio(replicates, self.confidence, estimator)
+            for row, replicates in rows.items()
         }
         reached = {
             row: interval.half_width <= self.target_ci for row, interval in intervals.items()

@@ -23,8 +23,8 @@ class Field:
 
     `kind` is bool, int, float, str, or `pair` for [height, width]; `many` makes it a list of those
     (at least one, no value twice), and `by_device` also accepts a table of such lists, one a
-    device. Numbers lie in [`low`, `high`]; texts are one of `choices` where there are any, or pass
-    `check`, which returns what is wrong with them or None.
+    device. Numbers lie in [`low`, `high`]; they and texts are one of `choices` where there are any;
+    texts pass `check`, which returns what is wrong with them or None.
     """
 
     kind: Any
@@ -34,7 +34,7 @@ class Field:
     default: Any = None
     low: float | None = None
     high: float | None = None
-    choices: tuple[str, ...] = ()
+    choices: tuple[Any, ...] = ()
     check: Any = None
     why: str = ""
 
@@ -108,6 +108,9 @@ class Field:
         return value
 
     def _bounds(self, value: float) -> str | None:
+        if self.choices and value not in self.choices:
+            why = f" ({self.why})" if self.why else ""
+            return f" must be {' or '.join(map(str, self.choices))}{why}, not {_shown(value)}"
         if not math.isfinite(value):
             return f" must be a finite number, not {value}"
         why = f" ({self.why})" if self.why else ""

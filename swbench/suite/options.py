@@ -127,13 +127,26 @@ class Selection:
         _text(check=schema.spectrum_problem),
         overrides="base.spectrum",
     )
+    roots: tuple[int, ...] | None = _option(
+        "--root",
+        "Roots of a solver suite: the p of Σ^(-1/p), 2 or 4; for 4 the forward pass alone.",
+        Field(many=True, **schema.ROOT),
+        overrides="base.root",
+    )
     dtypes: tuple[str, ...] | None = _option(
         "--dtype",
-        "float32, tf32, bfloat16 (bf16), float16 (fp16), float64; amp-float16 and amp-bfloat16 in "
-        "stability suites.",
+        "float32, tf32, bfloat16 (bf16), float16 (fp16), float64; amp-bfloat16 and amp-float16: "
+        "autocast to it, parameters in float32.",
         _text(choices=tuple(dict.fromkeys(schema.DTYPES + schema.STABILITY_DTYPES))),
         written="dtypes",
         overrides="base.dtype",
+    )
+    phases: tuple[str, ...] | None = _option(
+        "--phase",
+        "train: forward and backward; eval: one forward pass in eval mode, without gradients; "
+        "folded: that with norms folded into convolutions.  [default: train]",
+        _text(choices=schema.PHASES),
+        overrides="base.phase",
     )
     modes: tuple[str, ...] | None = _option(
         "--mode", "eager, graph, compile.", _text(choices=schema.MODES), overrides="base.mode"
@@ -149,7 +162,7 @@ class Selection:
 @dataclass(frozen=True, kw_only=True)
 class Options(Selection):
     """Overrides of a suite: what of it is measured, and how. `target_ci` is a half-width on the
-    log-ratio, `budget_s` seconds. `full` turns a solver suite's full grid on. `model` stands for a
+    log-ratio, `budget_s` seconds. `full` turns a suite's full grid on. `model` stands for a
     suite: that network with `norms` at the sites that `where` chooses.
     """
 
@@ -191,7 +204,7 @@ class Options(Selection):
         "--quick", "2 replicates of 5 rounds, 3 warm-up calls; every output says QUICK."
     )
     full: bool = _option(
-        "--full", "The whole grid of a solver or stability suite instead of its default slice."
+        "--full", "The whole grid of a suite that has one, instead of its default slice."
     )
     target_ci: float | None = _option(
         "--target-ci",

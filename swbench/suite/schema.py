@@ -3,8 +3,10 @@ of every table with their kinds and bounds. Nothing here imports torch.
 """
 
 import re
+from dataclasses import replace
 
 from swbench import models, norms, solvers
+from swbench.case import EVAL, FOLDED, TRAIN
 from swbench.errors import OptionError, SwbenchError, UnknownName, near_miss
 from swbench.probes.hostile_inputs import INPUTS
 from swbench.solvers import spectra
@@ -30,7 +32,13 @@ METRICS = {
 }
 """What can be measured, with a word on each."""
 
-DTYPES = ("float32", "float64", "tf32", "bfloat16", "float16")
+NEEDS_BACKWARD = ("energy", "accuracy", "stability")
+"""The metrics that are of a forward and a backward pass, or of a gradient."""
+
+PHASES = (TRAIN, EVAL, FOLDED)
+SOLVER_DTYPES = ("float32", "float64", "tf32", "bfloat16", "float16")
+DTYPES = (*SOLVER_DTYPES, "amp-bfloat16", "amp-float16")
+"""Those of a network; `amp-` is autocast to that dtype, with parameters in float32."""
 STABILITY_DTYPES = ("float32", "bfloat16", "float16", "amp-bfloat16", "amp-float16")
 """Those of a stability suite: an input's own, or under autocast to it."""
 MODES = ("eager", "graph", "compile")
@@ -118,6 +126,7 @@ BATCH = {
 }
 IMAGE = {"kind": "pair", "low": 1, "high": 16_384}
 GROUP = {"kind": int, "low": 1, "high": 1024, "why": "channels a group"}
+ROOT = {"kind": int, "choices": (2, 4), "why": "the p of Σ^(-1/p)"}
 MATRICES = {"kind": int, "low": 1, "high": 4_194_304, "why": "matrices a batch"}
 LAYERS = {"kind": int, "low": 0, "high": 10_000}
 ITERATIONS = {"kind": int, "low": 1, "high": 1_000_000}
@@ -152,6 +161,10 @@ PROTOCOL = {
 }
 
 
+SWEPT = ("image", "batch", "phase", "dtype", "mode", "layout")
+"""The keys of `[network]` that make a setting."""
+
+
 def network_keys() -> dict[str, Field]:
     """The keys of `[network]`; its lists expand to their product."""
     return {
@@ -163,6 +176,7 @@ def network_keys() -> dict[str, Field]:
         "until_fits": Field(kind=bool, default=False),
         "solver": Field(kind=str, many=True, default=("auto",), check=solver_problem),
         "group": Field(default=16, **GROUP),
+        "phase": Field(kind=str, many=True, default=(TRAIN,), choices=PHASES),
         "dtype": Field(kind=str, many=True, default=("float32",), choices=DTYPES),
         "mode": Field(kind=str, many=True, default=("eager",), choices=MODES),
         "layout": Field(kind=str, many=True, default=("contiguous",), choices=LAYOUTS),
@@ -187,16 +201,37 @@ def row_keys() -> dict[str, Field]:
     }
 
 
+def setting_keys() -> dict[str, Field]:
+    """The keys of one `[[settings]]` entry: those of `[network]` that it goes before, which expand
+    to their product, and `only`, globs over rows as `--only` takes them.
+    """
+    own = {name: replace(network_keys()[name], required=False, default=None) for name in SWEPT}
+    return own | {"only": Field(kind=str, many=True)}
+
+
+def full_keys() -> dict[str, Field]:
+    """The keys of `[full]` in a network suite, which go before those of `[network]` under `--full`,
+    in the place of its settings.
+    """
+    return {name: network_keys()[name] for name in (*SWEPT, "device")}
+
+
 def solver_keys() -> dict[str, Field]:
     """The keys of `[solvers]`; `[full]` takes the same ones and replaces theirs for the full
     grid.
+
+    `mixed` are sizes that make one more case beside those of `group`, with `batch` matrices of
+    each; without `gradient` the forward pass is measured alone, as for every root but 2.
     """
     return {
         "solver": Field(kind=str, many=True, by_device=True, check=solver_problem),
         "batch": Field(many=True, by_device=True, required=True, **MATRICES),
         "group": Field(many=True, default=(16,), **GROUP),
+        "mixed": Field(many=True, default=(), **GROUP),
+        "root": Field(many=True, default=(2,), **ROOT),
+        "gradient": Field(kind=bool, default=True),
         "spectrum": Field(kind=str, many=True, default=("kappa=1e3",), check=spectrum_problem),
-        "dtype": Field(kind=str, many=True, default=("float32",), choices=DTYPES),
+        "dtype": Field(kind=str, many=True, default=("float32",), choices=SOLVER_DTYPES),
         "mode": Field(kind=str, many=True, default=("eager",), choices=MODES),
         "cache": Field(kind=str, many=True, default=("hot",), choices=CACHES),
         "device": Field(kind=str, many=True, default=DEVICES, choices=DEVICES),

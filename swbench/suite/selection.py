@@ -3,9 +3,23 @@ for it.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
+from swbench.case import device_kind
 from swbench.errors import OptionError, near_miss
+from swbench.machine.hardware import usable_cores
 from swbench.suite.options import Options
+
+MOST_CASES = 20_000
+"""Cases in one plan; a heuristic: at one second each that is a working day."""
+
+
+def too_many(name: str) -> str:
+    """What to say of a suite that comes to more cases than can be meant."""
+    return (
+        f"suite {name!r} comes to more than {MOST_CASES:,} cases; narrow it with --only, "
+        "--batch, --solver or --dtype"
+    )
 
 
 def some(found: list, options: Options, known: Sequence[str]) -> list:
@@ -37,3 +51,31 @@ def check_dtypes(options: Options, known: Sequence[str], kind: str) -> None:
                 f"--dtype {dtype} means nothing for a suite of kind {kind!r}; choose of "
                 f"{', '.join(known)}"
             )
+
+
+def devices_of(base: dict[str, Any], options: Options) -> list[str]:
+    """The devices asked for (the CPU, if none is) that `base` is for and has a batch for."""
+    asked = options.devices or ("cpu",)
+    return [
+        device
+        for device in asked
+        if device_kind(device) in base["device"]
+        and (options.batches or on_device(base["batch"], device))
+    ]
+
+
+def on_device(value: Any, device: str) -> tuple[int, ...]:
+    """What a key that may differ by device holds for `device`."""
+    return value.get(device_kind(device), ()) if isinstance(value, dict) else value
+
+
+def threads_of(device: str, options: Options, world: int = 1) -> int:
+    """Intra-op threads of a case; 0 on a GPU. `world` processes share the cores."""
+    return (
+        0 if device_kind(device) == "cuda" else options.threads or max(1, usable_cores() // world)
+    )
+
+
+def unusual(value: str, usual: str) -> str:
+    """` value` for the name of a group, or nothing where it is the usual one."""
+    return "" if value == usual else f" {value}"

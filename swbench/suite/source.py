@@ -10,7 +10,7 @@ from typing import Any
 from swbench import norms, shipped
 from swbench.errors import SuiteError, UnknownName, near_miss, printable
 from swbench.suite import schema
-from swbench.suite.fields import Problems, read_table
+from swbench.suite.fields import Field, Problems, read_table
 
 LARGEST_BYTES = 200_000
 """A suite file is a page of text; a larger file is a mistake."""
@@ -20,14 +20,14 @@ DEEPEST = 32
 
 MOST_ROWS = 1000
 
-TABLES = ("network", "rows", "solvers", "stability", "full", "protocol")
+TABLES = ("network", "rows", "settings", "solvers", "stability", "full", "protocol")
 """The tables of all kinds of suites."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """A checked suite. `text` is the file as it was read; `base`, `full`, `rows` and `protocol`
-    hold checked values by key.
+    """A checked suite. `text` is the file as it was read; `base`, `full`, `rows`, `settings` and
+    `protocol` hold checked values by key.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Suite:
     rows: tuple[dict[str, Any], ...]
     protocol: dict[str, Any]
     text: str
+    settings: tuple[dict[str, Any], ...] = ()
 
 
 OWN = Path("suites")
@@ -123,6 +124,7 @@ def parse(text: str, name: str, source: str) -> Suite:
             ],
         )
     protocol = read_table(sections.get("protocol", {}), schema.PROTOCOL, "protocol", problems)
+    settings = _settings(sections, problems) if top["kind"] == "network" else ()
     base, full, rows = (
         _network(sections, problems)
         if top["kind"] == "network"
@@ -143,13 +145,14 @@ def parse(text: str, name: str, source: str) -> Suite:
         rows=rows,
         protocol={key: value for key, value in protocol.items() if value is not None},
         text=text,
+        settings=settings,
     )
 
 
 def _network(
     sections: dict[str, Any], problems: Problems
 ) -> tuple[dict[str, Any], dict[str, Any], tuple[dict[str, Any], ...]]:
-    for name in ("solvers", "stability", "full"):
+    for name in ("solvers", "stability"):
         if name in sections:
             problems.append(f"{name}: a suite of kind 'network' has no such table")
     for name in ("network", "rows"):
@@ -168,6 +171,7 @@ def _network(
     ):
         problems.append(f"rows must be [[rows]] tables, at least one and at most {MOST_ROWS}")
         return base, {}, ()
+    full = _full(sections, schema.full_keys(), problems)
     rows = []
     for index, entry in enumerate(listed):
         before = len(problems)
@@ -175,7 +179,27 @@ def _network(
         if len(problems) == before:
             _row(row, base, f"rows[{index}]", problems)
         rows.append(row)
-    return base, {}, tuple(rows)
+    return base, full, tuple(rows)
+
+
+def _settings(sections: dict[str, Any], problems: Problems) -> tuple[dict[str, Any], ...]:
+    """The `[[settings]]` of a network suite, each without what it leaves to `[network]`."""
+    listed = sections.get("settings", [])
+    if not isinstance(listed, list) or len(listed) > MOST_ROWS:
+        problems.append(f"settings must be [[settings]] tables, at most {MOST_ROWS}")
+        return ()
+    found = [
+        read_table(entry, schema.setting_keys(), f"settings[{index}]", problems)
+        for index, entry in enumerate(listed)
+    ]
+    return tuple({key: value for key, value in one.items() if value is not None} for one in found)
+
+
+def _full(sections: dict[str, Any], keys: dict[str, Field], problems: Problems) -> dict[str, Any]:
+    """What `[full]` has in the place of the keys of the kind's own table."""
+    fields = {name: replace(field, required=False, default=None) for name, field in keys.items()}
+    full = read_table(sections.get("full", {}), fields, "full", problems)
+    return {key: value for key, value in full.items() if value is not None}
 
 
 def _row(row: dict[str, Any], base: dict[str, Any], path: str, problems: Problems) -> None:
@@ -208,16 +232,14 @@ def _without_rows(
 ) -> tuple[dict[str, Any], dict[str, Any], tuple[dict[str, Any], ...]]:
     """The table of a `solvers` or `stability` suite, and `[full]`, which takes the same keys."""
     keys = schema.solver_keys() if kind == "solvers" else schema.stability_keys()
-    for name in ("network", "rows", "solvers", "stability"):
+    for name in ("network", "rows", "settings", "solvers", "stability"):
         if name in sections and name != kind:
             problems.append(f"{name}: a suite of kind {kind!r} has no such table")
     if kind not in sections:
         problems.append(f"{kind} is missing: a suite of kind {kind!r} needs it")
         return {}, {}, ()
     base = read_table(sections[kind], keys, kind, problems)
-    fields = {name: replace(field, required=False, default=None) for name, field in keys.items()}
-    full = read_table(sections.get("full", {}), fields, "full", problems)
-    return base, {key: value for key, value in full.items() if value is not None}, ()
+    return base, _full(sections, keys, problems), ()
 
 
 def _misspelt(data: dict[str, Any], problems: Problems) -> None:

@@ -33,14 +33,18 @@ def groups(suite: Suite, options: Options) -> Iterator[Group]:
     base = options.over("base", {**suite.base, **(suite.full if options.full else {})})
     for name, value in (
         ("--spectrum", options.spectra),
+        ("--root", options.roots),
         ("--layout", options.layouts),
         ("--image", options.images),
         (f"--{options.which_batches}", options.which_batches),
         ("--nproc", options.worlds),
         ("--mode", options.modes),
+        ("--phase", options.phases),
         ("--batch", options.batches),
         ("--iterations", options.iterations),
         ("--replicates", options.replicates),
+        ("--target-ci", options.target_ci),
+        ("--metrics", options.metrics),
     ):
         refuse(name, value, KIND)
     check_dtypes(options, schema.STABILITY_DTYPES, KIND)

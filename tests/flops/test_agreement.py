@@ -11,8 +11,6 @@ import flops_agreement
 SOME = (
     "timm/coat_lite_tiny",  # modules reachable by two paths
     "timm/levit_128s",  # attention biases that are kept
-    "timm/mobilenetv3_small_050",
-    "timm/pit_ti_224",
     "torchvision/googlenet",  # heads that only training has
 )
 

@@ -3,10 +3,13 @@ only by `test_triton_norms.py`, in a process of its own.
 """
 
 import copy
+import itertools
 
 import pytest
 import torch
+from gradient_penalty import of_tensors, second
 from norms_oracle import twin
+from torch.func import functional_call
 from triton_layers import DEVICE, DTYPES, LAST, compare, inputs, make
 from whitening_layers import WHITENING
 
@@ -15,6 +18,9 @@ from swbench.norms import custom_ops
 from swbench.norms import kernels as kernel_sets
 from swbench.norms.context import Call, Running
 from swbench.solvers.triton_kernels.polar import table_on
+
+TWICE = [("bw", 3, False), ("swb", 1, True), ("swb", 3, True), ("swa", 3, False), ("iw", 3, True)]
+"""Layers, images and modes that are differentiated twice each time; all others in the long run."""
 
 IN_EVAL = [("bw", 1), ("swa", 3), ("swb", 3)]
 """Layers and images whose evaluation is tested each time; all others in the long run alone."""
@@ -115,7 +121,7 @@ def test_without_affine_and_without_dx(images):
     assert all(torch.equal(a, b) for a, b in zip(with_dx, without, strict=True))
 
 
-@pytest.mark.parametrize("group", [16, 8])
+@pytest.mark.parametrize("group", [16, pytest.param(8, marks=pytest.mark.slow)])
 def test_a_poisoned_image_spoils_itself_alone(group):
     layer = make("iw", 32, group, True)
     x, dy = inputs((2, 32, 4, 5))
@@ -204,7 +210,7 @@ def test_forward_and_backward_without_autograd_are_the_layer(name, images, train
     assert all(torch.equal(a, b) for a, b in zip(layer.buffers(), other.buffers(), strict=True))
 
 
-@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("train", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_compiled_graph_runs_on_the_same_kernels(train):
     layer = make("swa", 12, 4, train)
     other = copy.deepcopy(layer)
@@ -264,10 +270,71 @@ def test_nothing_that_is_kept_is_made_while_a_compiled_layer_runs():
     assert table_on.cache_info().misses == made
 
 
-def test_is_differentiable_once():
-    x, dy = inputs((2, 16, 3, 3))
-    (first,) = torch.autograd.grad(
-        make("swa", 16, 8, True)(x.requires_grad_()), x, dy, create_graph=True
+@pytest.mark.parametrize(
+    ("name", "images", "train"),
+    [
+        pytest.param(*case, marks=() if case in TWICE else pytest.mark.slow)
+        for case in itertools.product(WHITENING, (1, 3), (True, False))
+    ],
+)
+def test_second_derivatives_are_those_of_torch_operations(name, images, train):
+    layer = make(name, 16, 8, train)
+    other = copy.deepcopy(layer)
+    other.solver, other.kernels = "polar", "torch"
+    x, _ = inputs((images, 16, 4, 5), layout=LAST)
+    found, wanted = (
+        second(call, x, parameters) for call, parameters in (of_tensors(layer), of_tensors(other))
     )
-    with pytest.raises(RuntimeError, match=r"once_differentiable|does not require grad"):
-        first.sum().backward()
+    assert layer.chosen == {"solver": "polar-triton", "kernels": "triton"}
+    for got, want in zip(found, wanted, strict=True):
+        scale = want.abs().max().clamp(min=1)
+        torch.testing.assert_close(got / scale, want / scale, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("name", ["bw", "swb"])
+def test_a_graph_changes_no_gradient_and_no_statistics(name, train):
+    """Nor does what happened to the layer between the two ways."""
+    layer = make(name, 16, 8, train)
+    x, dy = inputs((2, 16, 4, 4))
+    given = [x.requires_grad_(), *layer.parameters()]
+    want = torch.autograd.grad(layer(x), given, dy)
+    y = layer(x)
+    with torch.no_grad():
+        layer.train()(inputs((2, 16, 4, 4))[0] + 3)
+        for logits in layer._logits():
+            if logits is not None:
+                logits.add_(torch.rand_like(logits))
+    before = [b.clone() for b in layer.buffers()]
+    got = torch.autograd.grad(y, given, dy, create_graph=True)
+    for one, other in zip(got, want, strict=True):
+        scale = other.abs().max().clamp(min=1)
+        torch.testing.assert_close(one / scale, other / scale, rtol=1e-4, atol=1e-4)
+    assert all(torch.equal(a, b) for a, b in zip(layer.buffers(), before, strict=True))
+
+
+def test_a_batch_of_gradients_at_once_and_views_of_the_opposite():
+    layer = make("swa", 16, 8, True)
+    x, dy = inputs((2, 16, 3, 4))
+    given = [x.requires_grad_(), *layer.parameters()]
+    y = layer(x)
+    want = torch.autograd.grad(y, given, dy, retain_graph=True)
+    opposite = torch.autograd.grad(y, given, torch._neg_view(dy), retain_graph=True)
+    both = torch.autograd.grad(y, given, torch.stack([dy, -dy]), is_grads_batched=True)
+    for right, negative, pair in zip(want, opposite, both, strict=True):
+        assert torch.equal(negative, -right)
+        scale = right.abs().max().clamp(min=1)
+        torch.testing.assert_close(pair[0] / scale, right / scale, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(pair[1], -pair[0])
+
+
+def test_a_weight_that_is_a_view_of_the_opposite():
+    layer = make("swa", 16, 8, True)
+    x, dy = inputs((1, 16, 3, 4))
+    weight = layer.weight.detach()
+    given = {"weight": torch._neg_view(weight).requires_grad_()}
+    y = functional_call(layer, given, (x.requires_grad_(),))
+    got = (y, *torch.autograd.grad(y, x, dy))
+    y = functional_call(layer, {"weight": -weight}, (x,))
+    want = (y, *torch.autograd.grad(y, x, dy))
+    assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))

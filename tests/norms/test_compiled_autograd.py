@@ -16,6 +16,15 @@ pytestmark = [
     # of what it goes around: the backward pass of a layer is one graph or several
     pytest.mark.filterwarnings("ignore:Dynamo"),
 ]
+NATIVE = SETS[1]
+PASSES = [("swa", True, False), ("swb", False, False), ("iw", True, False), ("swa", True, True)]
+"""Layer, whether it trains, whether its forward pass is compiled."""
+
+CASES = [
+    *(pytest.param("native", *case, marks=NATIVE.marks) for case in PASSES),
+    # ten seconds each where the backward pass is compiled by itself: those in `make compiled`
+    *(pytest.param("torch", *case, marks=() if case[2] else pytest.mark.slow) for case in PASSES),
+]
 
 
 def captures():
@@ -44,11 +53,7 @@ def captured():
     return compiled_autograd._enable(torch.compile(backend="aot_eager"))
 
 
-@pytest.mark.parametrize(
-    ("kind", "train", "compiled"),
-    [("swa", True, False), ("swb", False, False), ("iw", True, False), ("swa", True, True)],
-)
-@pytest.mark.parametrize("kernels", SETS)
+@pytest.mark.parametrize(("kernels", "kind", "train", "compiled"), CASES)
 def test_gradients_are_those_of_the_layer(kernels, kind, train, compiled):
     """Of the layer called as it is, and of one whose forward pass is compiled too."""
     model = made(kind, kernels).train(train)
@@ -61,7 +66,7 @@ def test_gradients_are_those_of_the_layer(kernels, kind, train, compiled):
     assert model.norm.chosen == twin.norm.chosen
 
 
-@pytest.mark.parametrize("kernels", SETS)
+@pytest.mark.parametrize("kernels", [pytest.param("torch", marks=pytest.mark.slow), NATIVE])
 def test_gradients_add_up_over_two_backward_passes(kernels):
     model = made("swa", kernels)
     twin = copy.deepcopy(model)

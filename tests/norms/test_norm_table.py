@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from swbench import norms
 from swbench.errors import OptionError, UnknownName
-from swbench.norms.solver_choice import choose
+from swbench.solvers.choice import choose
 
 
 def test_names_are_listed_without_torch():

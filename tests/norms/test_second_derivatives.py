@@ -7,6 +7,7 @@ import copy
 import norms_oracle
 import pytest
 import torch
+from gradient_penalty import of_tensors, second
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.func import functional_call, grad, jacfwd, jacrev, jvp, stack_module_state, vmap
 from whitening_layers import WHITENING
@@ -29,33 +30,6 @@ EXACT = [
 def by_eigenvectors(cov):
     lam, d = torch.linalg.eigh(cov)
     return (d * lam.rsqrt().unsqueeze(-2)) @ d.mT
-
-
-def of_tensors(layer, *, naive=False):
-    """`layer` as a function of x and its parameters, and these."""
-    names = [name for name, _ in layer.named_parameters()]
-
-    def call(x, *parameters):
-        given = dict(zip(names, parameters, strict=True))
-        if naive:
-            return norms_oracle.twin(layer, x, **given)[0]
-        return functional_call(layer, given, (x,))
-
-    return call, [p.detach().clone().requires_grad_() for p in layer.parameters()]
-
-
-def second(call, x, parameters):
-    """The gradient of a penalty on gradients, as GANs have it, for x and all parameters."""
-    x = x.detach().clone().requires_grad_()
-    y = call(x, *parameters)
-    torch.manual_seed(7)
-
-    def weighted(tensor):
-        return (tensor * torch.randn(tensor.shape, dtype=torch.float64).to(tensor.dtype)).sum()
-
-    first = torch.autograd.grad(weighted(y.tanh()), [x, *parameters], create_graph=True)
-    penalty = sum(weighted(g) + g.square().sum() for g in first)
-    return (*first, *torch.autograd.grad(penalty, [x, *parameters]))
 
 
 @pytest.mark.parametrize("train", [True, False])
@@ -108,16 +82,14 @@ def test_in_float32_on_the_native_kernels(name, train):
     exact = copy.deepcopy(layer).double()
     exact.solver, exact.kernels = "eigh", "torch"
     x = torch.randn(3, 8, 5, 5)
-    found = second(*of_tensors_and(layer, x))
-    for got, want in zip(found, second(*of_tensors_and(exact, x.double())), strict=True):
+    found, exactly = (
+        second(call, of, parameters)
+        for of, (call, parameters) in ((x, of_tensors(layer)), (x.double(), of_tensors(exact)))
+    )
+    for got, want in zip(found, exactly, strict=True):
         scale = want.abs().max().clamp(min=1)
         torch.testing.assert_close(got.double() / scale, want / scale, rtol=1e-3, atol=1e-3)
     assert layer.chosen == {"solver": "polar-native", "kernels": "native"}
-
-
-def of_tensors_and(layer, x):
-    call, parameters = of_tensors(layer)
-    return call, x, parameters
 
 
 @pytest.mark.parametrize("kernels", ["torch", "native"])

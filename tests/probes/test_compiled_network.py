@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from swbench import norms
-from swbench.case import Case
+from swbench.case import EVAL, FOLDED, TRAIN, Case
+from swbench.norms.layers import BatchWhiten2d
 from swbench.probes import modes, subject
 from swbench.probes.network import NetworkWorkload
 from swbench.probes.workload import Unsupported
@@ -62,6 +63,20 @@ def test_a_network_is_one_graph(norm, layers):
     assert seconds[0] > 0
 
 
+@pytest.mark.parametrize("dtype", ["float32", "amp-bfloat16"])
+@pytest.mark.parametrize("phase", [TRAIN, EVAL, FOLDED])
+@pytest.mark.parametrize("norm", ["bn", "bw", "swa"])
+def test_phases_and_autocast_are_one_graph_as_well(norm, phase, dtype):
+    case = Case(norm=norm, layers=5 * (norm != "bn"), phase=phase, dtype=dtype, **CASE)
+    workload = NetworkWorkload(case)
+    assert ("forward_backward_s" in workload.call()) == (phase == TRAIN)
+    assert workload.chosen["compiled"] == "1 graph, 0 breaks"
+    if phase == FOLDED:
+        whitens = any(isinstance(module, BatchWhiten2d) for module in workload._model.modules())
+        assert not whitens
+        assert workload.chosen["folded"] == ("0 of 1 norms" if norm == "swa" else "1 of 1 norms")
+
+
 def test_a_row_says_what_ran_in_the_graph():
     eager = NetworkWorkload(Case(norm="swa", layers=5, **CASE | {"mode": "eager"}))
     compiled = NetworkWorkload(Case(norm="swa", layers=5, **CASE))
@@ -90,8 +105,9 @@ def test_graph_breaks_are_counted():
 
 def test_compiling_while_timed_is_not_timed():
     workload = NetworkWorkload(Case(norm="bn", layers=0, **CASE))
-    workload._inputs = (workload._inputs[0].repeat(2, 1, 1, 1),)
-    workload._cotangents = (workload._cotangents[0].repeat(2, 1),)
+    step = workload._step
+    step.inputs = (step.inputs[0].repeat(2, 1, 1, 1),)
+    step.cotangents = (step.cotangents[0].repeat(2, 1),)
     with pytest.raises(Unsupported, match="compiled anew while it was timed"):
         workload.call()
 

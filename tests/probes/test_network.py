@@ -7,7 +7,8 @@ import dataclasses
 import pytest
 import torch
 
-from swbench.case import Case
+from swbench.case import EVAL, FOLDED, TRAIN, Case
+from swbench.norms.layers import Whiten2d
 from swbench.plan import Protocol
 from swbench.probes import WORKLOADS
 from swbench.probes.memory import peak_allocated
@@ -59,7 +60,7 @@ def test_gradients_are_those_of_one_call():
 def test_two_processes_would_build_the_same():
     one, other = NetworkWorkload(CASE), NetworkWorkload(CASE)
     assert torch.equal(one._inputs[0], other._inputs[0])
-    assert torch.equal(one._cotangents[0], other._cotangents[0])
+    assert torch.equal(one._step.cotangents[0], other._step.cotangents[0])
     assert all(
         torch.equal(*pair)
         for pair in zip(one._model.parameters(), other._model.parameters(), strict=True)
@@ -123,3 +124,59 @@ def test_peak_memory_is_what_was_held_at_once():
 def test_a_case_of_several_processes_needs_as_many_ranks():
     with pytest.raises(Unsupported, match="run it with --nproc 2"):
         NetworkWorkload(dataclasses.replace(CASE, world=2))
+
+
+@pytest.mark.parametrize("phase", [EVAL, FOLDED])
+def test_in_eval_mode_one_forward_pass_is_timed_and_nothing_has_a_gradient(phase):
+    workload = NetworkWorkload(dataclasses.replace(CASE, phase=phase))
+    assert not any(module.training for module in workload._model.modules())
+    before = {name: value.clone() for name, value in workload._model.named_buffers()}
+    sample = workload.call()
+    assert set(sample) == {"forward_s", "forward_cpu_s"}
+    assert workload._step.forward().is_inference()
+    assert all(parameter.grad is None for parameter in workload._model.parameters())
+    assert all(torch.equal(before[name], v) for name, v in workload._model.named_buffers())
+    assert {one.metric for one in workload.finish()} >= {"parameter_bytes", "peak_bytes"}
+
+
+def test_running_statistics_in_eval_mode_are_those_of_the_input():
+    workload = NetworkWorkload(dataclasses.replace(CASE, phase=EVAL))
+    layer = next(m for m in workload._model.modules() if isinstance(m, Whiten2d))
+    eye = torch.eye(CASE.group).expand_as(layer.running_cov)
+    assert not torch.allclose(layer.running_cov, eye, atol=0.1)
+
+
+def test_all_that_can_be_folded_is_folded_and_said():
+    workload = NetworkWorkload(dataclasses.replace(CASE, phase=FOLDED))
+    kept = [m for m in workload._model.modules() if isinstance(m, Whiten2d | torch.nn.BatchNorm2d)]
+    assert {type(m).__name__ for m in kept} == {"SwitchWhiten2d"}
+    assert workload.chosen["folded"] == "14 of 19 norms"
+    whitened = NetworkWorkload(dataclasses.replace(CASE, norm="bw", phase=FOLDED))
+    assert whitened.chosen["folded"] == "19 of 19 norms"
+    plain = NetworkWorkload(dataclasses.replace(CASE, norm="bw", phase=EVAL))
+    y, exact = whitened._step.forward(), plain._step.forward()
+    assert torch.allclose(y, exact, rtol=1e-3, atol=1e-3 * exact.abs().max().item())
+
+
+@pytest.mark.parametrize("phase", [TRAIN, EVAL])
+@pytest.mark.parametrize("narrow", ["bfloat16", "float16"])
+def test_under_autocast_parameters_stay_float32_and_convolutions_are_narrow(narrow, phase):
+    case = dataclasses.replace(CASE, dtype=f"amp-{narrow}", phase=phase, batch=1)
+    workload = NetworkWorkload(case)
+    seen = []
+    conv = next(m for m in workload._model.modules() if isinstance(m, torch.nn.Conv2d))
+    conv.register_forward_hook(lambda module, given, output: seen.append(output.dtype))
+    assert ("forward_backward_s" in workload.call()) == (phase == TRAIN)
+    assert seen == [getattr(torch, narrow)]
+    assert {p.dtype for p in workload._model.parameters()} == {torch.float32}
+    assert not torch.is_autocast_enabled("cpu"), "autocast ends with the forward pass"
+    grads = [p.grad for p in workload._model.parameters()]
+    if phase == TRAIN:
+        assert {grad.dtype for grad in grads} == {torch.float32}
+        assert all(torch.isfinite(grad).all() for grad in grads)
+        assert workload._step.cotangents[0].dtype == getattr(torch, narrow)
+
+
+def test_a_phase_without_a_backward_pass_is_not_spread():
+    with pytest.raises(Unsupported, match="phase eval does not; use --phase train"):
+        NetworkWorkload(dataclasses.replace(CASE, phase=EVAL, world=2))

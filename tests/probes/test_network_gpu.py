@@ -7,10 +7,11 @@ import torch
 from fake_gpu import FakeGpu
 from gpu_workload import build, measured
 
-from swbench.norms import layers, solver_choice
+from swbench.norms import layers
 from swbench.probes import modes, network
 from swbench.probes.workload import Unsupported
 from swbench.result import CRASHED, FORWARD_BACKWARD_WALL, OUT_OF_MEMORY
+from swbench.solvers import choice
 from swbench.worker.session import cause
 
 OOM = torch.OutOfMemoryError(
@@ -76,7 +77,7 @@ def test_ranks_agree_on_the_size_of_a_block_and_each_has_its_own_images(monkeypa
     workload, _ = build(world=2, norm="bn", layers=0)
     found = measured(workload.finish())
     assert found["block_iterations"] == (5,)
-    assert len(workload._inputs[0]) == len(workload._cotangents[0]) == 1
+    assert len(workload._inputs[0]) == len(workload._step.cotangents[0]) == 1
     assert workload.chosen["backend"] == "gloo"
 
 
@@ -161,7 +162,7 @@ def test_the_capture_allocates_the_gradients():
 @pytest.mark.parametrize("solver", ["eigh", "svd-loop", "auto"])
 def test_a_solver_that_waits_for_the_host_is_no_part_of_a_graph(solver, monkeypatch, request):
     # what auto is on a GPU; on this fake's CPU it may be a solver that waits for nobody
-    monkeypatch.setattr(solver_choice, "choose", lambda *_: "eigh")
+    monkeypatch.setattr(choice, "choose", lambda *_: "eigh")
     layers._runs_on.cache_clear()
     request.addfinalizer(layers._runs_on.cache_clear)
     gpu = FakeGpu()

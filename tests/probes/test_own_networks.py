@@ -58,7 +58,7 @@ def test_every_floating_tensor_of_an_output_has_a_cotangent(kind, model_tables):
     models.add("own", lambda norm_at, classes: swap_norms(Net(wrap), norm_at))
     workload = NetworkWorkload(Case(model="own", **CASE))
     assert workload.call().keys() >= {"forward_s", "forward_backward_s"}
-    assert len(workload._cotangents) == (3 if kind == "detached" else 2)
+    assert len(workload._step.cotangents) == (3 if kind == "detached" else 2)
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in workload._model.parameters())
     assert any(m.metric == "peak_bytes" for m in workload.finish())
 

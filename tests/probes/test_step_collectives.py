@@ -51,6 +51,7 @@ def counted(tmp_path_factory):
     return [json.loads(one) for one in said]
 
 
+@pytest.mark.slow  # two processes that load torch: in `make ranks`
 @pytest.mark.parametrize("name", ranks.CASES)
 def test_a_real_step_of_two_ranks_makes_exactly_these_collectives(counted, name):
     account = sorted([one.kind, one.nbytes] for one in step_collectives(ranks.CASES[name]))

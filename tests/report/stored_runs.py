@@ -4,7 +4,17 @@ import itertools
 import random
 from dataclasses import replace
 
-from swbench.case import BASELINE, CONTROL, TEXTBOOK, TRAINING, Case, SolverCase, StabilityCase
+from swbench.case import (
+    BASELINE,
+    CONTROL,
+    EVAL,
+    FOLDED,
+    TEXTBOOK,
+    TRAINING,
+    Case,
+    SolverCase,
+    StabilityCase,
+)
 from swbench.plan import Group, Plan, Protocol
 from swbench.result import Measurement, Result, Round
 from swbench.store import StoredRun
@@ -383,3 +393,53 @@ def stored_stability(**fields):
         **fields,
     }
     return stored([one, two, last], results, [], **fields)
+
+
+_FACTORS = (1.0, 1.0, 1.1, 1.2, 0.9)
+
+
+def _without_backward(rounds):
+    """The rounds as of eval mode, which has no backward pass."""
+    forward = ("forward_s", "forward_cpu_s")
+    return [
+        replace(
+            one,
+            samples={
+                case: {name: value for name, value in sample.items() if name in forward}
+                for case, sample in one.samples.items()
+            },
+        )
+        for one in rounds
+    ]
+
+
+def _eval_group():
+    """Plain BN, its control, folded BN, and the rows, in eval mode."""
+    group = network_group(name="cpu batch 1 224x224 eval", phase=EVAL)
+    folded = replace(group.baseline, role="variant", phase=FOLDED)
+    return Group(
+        name=group.name,
+        cases=(*group.cases[:2], folded, *group.cases[2:]),
+        rows=(*group.rows[:2], "ResNet50-BN (folded)", *group.rows[2:]),
+    )
+
+
+def settings_run():
+    """Three settings in training, with peak memory, and one in eval mode."""
+    trained = [
+        network_group(name="cpu batch 1 224x224"),
+        network_group(name="cpu batch 8 224x224 channels_last", batch=8, layout="channels_last"),
+        network_group(
+            name="cpu batch 1 224x224 compile bfloat16", dtype="bfloat16", mode="compile"
+        ),
+    ]
+    peaks = {
+        index: (("peak_bytes", "B", (1e8 * factor,)),) for index, factor in enumerate(_FACTORS)
+    }
+    rounds = [
+        one for seed, group in enumerate(trained) for one in rounds_of(group, _FACTORS, seed=seed)
+    ]
+    group = _eval_group()
+    rounds += _without_backward(rounds_of(group, (1.0, 1.0, 0.8, 1.1, 1.2, 0.9), seed=9))
+    results = [one for group in trained for one in results_of(group, measurements=peaks)]
+    return stored([*trained, group], [*results, *results_of(group)], rounds)

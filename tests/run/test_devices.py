@@ -5,7 +5,7 @@ written.
 import pytest
 
 from swbench.cli.app import start
-from swbench.errors import DeviceError
+from swbench.errors import DeviceError, OptionError
 from swbench.run import devices
 
 UUID = "11111111-2222-3333-4444-555555555555"
@@ -185,7 +185,7 @@ def test_the_self_test_on_a_shared_gpu_is_refused_unless_allowed(monkeypatch, ca
     monkeypatch.setattr(
         selftest,
         "selftest",
-        lambda long, devices: (
+        lambda long, power, devices: (
             checked.append(devices) or [selftest.Outcome("a", selftest.PASSED, "1", "1")]
         ),
     )
@@ -204,3 +204,36 @@ def test_the_self_test_on_a_shared_gpu_is_refused_unless_allowed(monkeypatch, ca
 def test_a_plan_for_a_machine_that_is_elsewhere_can_be_shown(capsys):
     assert start(["imagenet", "--device", "cuda:3", "--dry-run"]) == 0
     assert "cuda:3 batch 32" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "asked", "features", "refused"),
+    [
+        (("amp-float16",), None, {"avx2", "avx512f"}, True),
+        (("amp-float16",), ("cpu", "cuda"), {"asimd"}, True),
+        (("amp-float16",), ("cuda",), {"avx2"}, False),
+        (("amp-float16",), ("cpu",), {"avx512_fp16"}, False),
+        (("amp-float16",), ("cpu",), {"asimd", "asimdhp"}, False),
+        (("amp-float16",), ("cpu",), set(), False),
+        (("amp-bfloat16", "float16"), ("cpu",), {"avx2"}, False),
+        (None, None, {"avx2"}, False),
+    ],
+)
+def test_autocast_to_a_dtype_that_the_cpu_lacks_is_refused(dtypes, asked, features, refused):
+    def call():
+        devices.check_autocast(dtypes, asked, lambda: frozenset(features))
+
+    if not refused:
+        call()
+        return
+    with pytest.raises(OptionError, match="no arithmetic in float16; choose --dtype amp-bfloat16"):
+        call()
+
+
+@pytest.mark.parametrize(("suite", "code"), [("imagenet", 2), ("stability", 0)])
+def test_it_is_asked_of_what_is_timed(suite, code, monkeypatch, capsys):
+    monkeypatch.setattr(devices, "FLOAT16", frozenset())
+    monkeypatch.setattr(devices.hardware, "features", lambda: frozenset({"avx2"}))
+    words = ["run", suite, "--dtype", "amp-float16", "--device", "cpu", "--dry-run"]
+    assert start(words) == code
+    assert ("--dtype amp-float16: this CPU" in capsys.readouterr().err) == (code == 2)

@@ -4,7 +4,7 @@ import pytest
 from scipy import stats
 
 from swbench.case import BASELINE, Case
-from swbench.plan import Group, Plan, Protocol
+from swbench.plan import FASTER_HALF, MEDIAN, Group, Plan, Protocol
 from swbench.result import Round
 from swbench.run.estimate import BETWEEN, estimate
 
@@ -51,7 +51,7 @@ def test_time_is_start_warm_up_and_rounds_of_every_replicate():
 def test_precision_of_steady_rounds_is_what_processes_differ_by():
     got = estimate(rounds(), plan())
     assert got.half_width == pytest.approx(stats.t.ppf(0.975, 4) * BETWEEN / math.sqrt(5))
-    assert got.line() == "about 45 s for 5 replicates of 20 rounds; ratios to about ±2.5 %"
+    assert got.line() == "about 45 s for 5 replicates of 20 rounds; ratios to about ±0.37 %"
 
 
 def test_noise_between_rounds_adds_the_error_of_a_median():
@@ -60,6 +60,16 @@ def test_noise_between_rounds_adds_the_error_of_a_median():
     assert estimate(noisy, plan()).half_width == pytest.approx(
         stats.t.ppf(0.975, 4) * spread / math.sqrt(5)
     )
+
+
+def test_the_faster_half_needs_fewer_rounds_for_as_much():
+    noisy = rounds(ratio=lambda k, i: math.exp(0.1 * (-1) ** i))
+    half, median = (
+        estimate(noisy, plan(estimator=name)).half_width for name in (FASTER_HALF, MEDIAN)
+    )
+    spread = math.hypot(BETWEEN, 0.8 * math.sqrt(4 / 3) * 0.1 / math.sqrt(20))
+    assert half == pytest.approx(stats.t.ppf(0.975, 4) * spread / math.sqrt(5))
+    assert half < median
 
 
 def test_four_processes_speak_for_themselves():
@@ -71,8 +81,8 @@ def test_four_processes_speak_for_themselves():
 
 
 def test_a_target_picks_the_first_look_expected_to_reach_it():
-    assert estimate(rounds(), plan(target_ci=0.03)).replicates == 8
-    assert estimate(rounds(), plan(target_ci=0.001)).replicates == 32
+    assert estimate(rounds(), plan(target_ci=0.005)).replicates == 8
+    assert estimate(rounds(), plan(target_ci=0.0005)).replicates == 32
 
 
 def test_one_replicate_buys_no_interval():

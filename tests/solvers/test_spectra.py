@@ -52,3 +52,29 @@ def test_an_unknown_spectrum_is_answered_with_the_nearest():
 def test_a_wrong_value_is_refused(name, message):
     with pytest.raises(OptionError, match=message):
         spectra.parse(name)
+
+
+def test_a_power_law_is_one():
+    lam = torch.linalg.eigvalsh(spectra.covariances("power-law=1e3", 1, 16))[0].flip(0).log()
+    slopes = lam.diff() / torch.arange(1, 17).double().log().diff()
+    assert slopes.tolist() == pytest.approx([slopes[0].item()] * 15, rel=1e-6)
+
+
+def test_one_direction_dominates():
+    lam = torch.linalg.eigvalsh(spectra.covariances("dominated=1e4", 2, 16))
+    assert lam[:, -1].tolist() == pytest.approx([1.0] * 2)
+    assert (lam[:, :-1] <= 3.001e-4).all()
+
+
+def test_recorded_spectra_are_used_in_turn_at_any_size():
+    records = list(spectra.recorded().values())
+    assert len(records) == 6
+    assert all(one[0] == 1 and list(one) == sorted(one, reverse=True) for one in records)
+    generator = torch.Generator().manual_seed(0)
+    lam = spectra.eigenvalues("gradients=1e-6", 7, len(records[0]), generator)
+    assert torch.equal(lam[0], lam[6])
+    assert (lam[1] - 1e-6).tolist() == pytest.approx(list(records[1]), rel=1e-6, abs=1e-15)
+    for group in (3, 1024):
+        other = spectra.eigenvalues("gradients", 1, group, generator)[0]
+        assert other[0] == 1 + 1e-6
+        assert other[-1].item() == pytest.approx(1e-6, rel=1e-3)

@@ -8,7 +8,7 @@ def test_native_kernels_and_the_table_behind_auto_belong_to_the_timed_code():
     assert {
         "native/library.py",
         "native/src/algebra.c",
-        "norms/measured.csv",
+        "solvers/measured.csv",
         "machine/hardware.py",
         "worker/main.py",
     } <= set(timed)

@@ -38,6 +38,11 @@ def converting(net: nn.Module) -> nn.Module:
     return swbench.convert_norms(net, "swa", where="every=2", group=8, mix="batch")
 
 
+def folding(net: nn.Module) -> nn.Module:
+    """Batch whitening folded into convolutions, for deployment."""
+    return swbench.fold_whitening(net, merge_groups=True, batch_norms=True)
+
+
 def solving(cov: torch.Tensor) -> torch.Tensor:
     """(G, G) to its inverse square root, by any solver that this machine has."""
     solver = swbench.solvers.get("polar", low=1e-3)

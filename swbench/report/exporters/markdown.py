@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from swbench.report.exporters import Exporter, Style
 from swbench.report.exporters.grid import Grid, grids
+from swbench.report.heat_map import heat_maps
 from swbench.report.safe import markdown, plain
 from swbench.report.table import Table
 
@@ -27,6 +28,7 @@ def _lines(table: Table) -> Iterator[str]:
     yield from (f"> **{markdown(warning)}**  " for warning in table.warnings)
     if table.warnings:
         yield ""
+    yield from _heat_maps(table)
     foremost = table.foremost
     if foremost is None:
         yield from _sections(table)
@@ -41,6 +43,18 @@ def _lines(table: Table) -> Iterator[str]:
     for name, text in table.footer:
         yield f"- {name}: {_code(text) if name == 'Reproduce' else markdown(text)}"
     yield ""
+
+
+def _heat_maps(table: Table) -> Iterator[str]:
+    """All settings of a run at once: a table a pass, settings down and rows across."""
+    for one in heat_maps(table):
+        yield from (f"**{markdown(one.title)}, ratio to the baseline of the same setting**", "")
+        yield _line(["", *map(markdown, one.rows)])
+        yield "|" + "|".join([" --- ", *(" ---: " for _ in one.rows)]) + "|"
+        for setting in one.settings:
+            cells = (" ".join(one.texts(row, setting)) for row in one.rows)
+            yield _line([markdown(setting), *cells])
+        yield ""
 
 
 def _sections(table: Table) -> Iterator[str]:

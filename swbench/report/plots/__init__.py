@@ -15,6 +15,7 @@ TABLE = Registry(
         "ratios": "swbench.report.plots.ratios:ratios",
         "times": "swbench.report.plots.times:times",
         "passes": "swbench.report.plots.times:passes",
+        "settings": "swbench.report.plots.settings:settings",
         "scaling": "swbench.report.plots.scaling:scaling",
         "devices": "swbench.report.plots.devices:devices",
         "pareto": "swbench.report.plots.pareto:pareto",

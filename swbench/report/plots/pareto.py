@@ -10,8 +10,8 @@ FLOOR = 1e-17
 
 @styled
 def pareto(table):
-    """A panel a size: time of F+B a matrix against the worst relative error of W, one marker a
-    solver; None without accuracy.
+    """A panel a size: time of F+B a matrix (of F where that is all) against the worst relative
+    error of W, one marker a solver; None without accuracy.
     """
     if table.kind != "solver":
         return None
@@ -54,7 +54,8 @@ def pareto(table):
         )
         logarithmic(axis, "x", "y")
         axis.set_title(short(section.title, 52))
-        axis.set_xlabel("F+B, µs a matrix")
+        both = any(row.cell("fb_per_matrix_s").value is not None for row in points)
+        axis.set_xlabel("F+B, µs a matrix" if both else "F, µs a matrix")
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
     for index in range(0, len(panels), across):

@@ -14,7 +14,12 @@ MOST = 12
 SHORT, NEW_LINE = 8, "\n"
 """A setting of more letters than these has a line of its own in the title."""
 
-USUAL = {"{d}_mode": "eager", "dtype": "float32", "layout": "contiguous"}
+USUAL = {
+    "{d}_mode": "eager",
+    "dtype": "float32",
+    "layout": "contiguous",
+    "phase": "train",
+}
 """Columns of a setting beside the device, and what is not named in a title where the whole table
 has it.
 """

@@ -2,13 +2,14 @@
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from swbench.native import library
+from swbench.norms import composed
 from swbench.norms.context import Call, Given, Running
 from swbench.norms.kernels.triton_kernels.fused_plan import Whole, steps_of, whole_of
 from swbench.norms.kernels.triton_kernels.layer_config import Key
 from swbench.norms.kernels.triton_kernels.workspace import ALIGNED
-from swbench.norms.tensors import check_running, on_one_device, sized
+from swbench.norms.tensors import check_running, concrete, on_one_device, sized
 from swbench.solvers.triton_kernels.polar import table_on
 
 
@@ -38,7 +39,7 @@ def key_of(call: Call, x: Tensor, given: Given) -> Key:
 
 def in_row(given: Given) -> Given:
     """Parameters as kernels read them."""
-    return tuple(p if p is None or p.is_contiguous() else p.contiguous() for p in given)
+    return tuple(p if p is None else concrete(p).contiguous() for p in given)
 
 
 def run_forward(
@@ -75,8 +76,8 @@ def run_backward(
     is no such parameter.
     """
     layout = torch.channels_last if whole.key.last else torch.contiguous_format
-    # hooks may unpack x in another layout (offloading does)
-    x, dy = x.contiguous(memory_format=layout), dy.contiguous(memory_format=layout)
+    # hooks may unpack x in another layout (offloading does), and dy may be a view of the opposite
+    x, dy = (concrete(t).contiguous(memory_format=layout) for t in (x, dy))
     count, channels = len(whole.key.recipe.statistics), x.shape[1]
     sizes = zip((channels, channels, count, count), whole.key.dtypes[1:5], strict=True)
     grads = [
@@ -124,53 +125,57 @@ def apply(call: Call, x: Tensor, given: Given) -> Tensor:
     """y, differentiable where gradients are recorded."""
     whole = whole_for(call, x, given)
     if torch.is_grad_enabled():
-        return FusedWhitening.apply(x, *given, whole, call.running)
+        return FusedWhitening.apply(x, *given, whole, call)
     return run_forward(whole, call.running, x, in_row(given), whole.form.kept.allocate(x))
 
 
 class FusedWhitening(torch.autograd.Function):
     """`Whitening` in as many launches as a `Whole` has. Saves x, γ and one tensor of small
-    matrices; differentiable once.
+    matrices. Differentiable as often as one likes.
     """
 
     @staticmethod
     def forward(
-        ctx, x: Tensor, gamma, beta, mean_logits, cov_logits, whole: Whole, running: Running | None
+        ctx, x: Tensor, gamma, beta, mean_logits, cov_logits, whole: Whole, call: Call
     ) -> Tensor:
-        given = in_row((gamma, beta, mean_logits, cov_logits))
+        given = (gamma, beta, mean_logits, cov_logits)
+        plain = in_row(given)
         kept = whole.form.kept.allocate(x)
-        y = run_forward(whole, running, x, given, kept)
-        ctx.whole = whole
-        ctx.save_for_backward(x, given[0], kept)
+        y = run_forward(whole, call.running, x, plain, kept)
+        ctx.seen = whole, call, given
+        ctx.save_for_backward(x, plain[0], kept)
         return y
 
     @staticmethod
     def backward(ctx, dy: Tensor):
-        return _once(ctx, dy) if torch.is_grad_enabled() else _backward(ctx, dy)
-
-
-def _backward(ctx, dy: Tensor):
-    x, gamma, kept = ctx.saved_tensors
-    shape, dtypes = ctx.whole.key.shape, ctx.whole.key.dtypes
-    if (
-        x.dtype is not dtypes[0]
-        or tuple(x.shape) != shape
-        or not (
-            gamma is None
-            or (gamma.dtype is dtypes[1] and gamma.numel() == shape[1] and gamma.is_contiguous())
-        )
-    ):
-        raise RuntimeError(
-            "the input or the weight of a whitening layer was given another dtype, "
-            "size or layout between the forward and the backward pass"
-        )
-    return *run_backward(ctx.whole, x, dy, gamma, kept, ctx.needs_input_grad[0]), None, None
-
-
-_once = once_differentiable(_backward)
-"""For a graph of the gradient, where a second derivative must be refused; its own bookkeeping costs
-as much as a small layer.
-"""
+        (x, gamma, kept), (whole, call, given) = ctx.saved_tensors, ctx.seen
+        shape, dtypes = whole.key.shape, whole.key.dtypes
+        if (
+            x.dtype is not dtypes[0]
+            or tuple(x.shape) != shape
+            or not (
+                gamma is None
+                or (
+                    gamma.dtype is dtypes[1] and gamma.numel() == shape[1] and gamma.is_contiguous()
+                )
+            )
+        ):
+            raise RuntimeError(
+                "the input or the weight of a whitening layer was given another dtype, "
+                "size or layout between the forward and the backward pass"
+            )
+        if torch.is_grad_enabled() or not library.has_memory(dy):
+            mean_logits, cov_logits, running = whole.form.constants(kept)
+            found = composed.gradients(
+                call._replace(running=running),
+                (x, *given),
+                (gamma, None, mean_logits, cov_logits),
+                ctx.needs_input_grad[:5],
+                dy,
+            )
+        else:
+            found = run_backward(whole, x, dy, gamma, kept, ctx.needs_input_grad[0])
+        return *found, None, None
 
 
 def workspace_size(call: Call, images: int, channels: int, device: str) -> int:

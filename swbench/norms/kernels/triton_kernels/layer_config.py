@@ -5,7 +5,9 @@ back, and the rooms its launches share.
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
+from swbench.norms.context import Running
 from swbench.norms.kernels.triton_kernels.mixture import FIELDS
 from swbench.norms.kernels.triton_kernels.plan import MAP, MAP_TWO, SUM, multiprocessors, plan_of
 from swbench.norms.kernels.triton_kernels.solve import ALONE, MERGED, NONE, RUNNING
@@ -78,7 +80,7 @@ class Form:
     def _kept(self) -> Room:
         images, vector, matrix = self._sizes
         sets, mixes = self.sets, self.kinds > 0
-        batch = self.batch == MERGED.value or (self.batch == RUNNING.value and mixes)
+        batch = self.batch in (MERGED.value, RUNNING.value)
         return Room(
             a=sets * matrix,
             w=sets * matrix,
@@ -91,6 +93,21 @@ class Form:
             layer=(mixes and self.key.recipe.layer_index is not None) * 2 * images,
             weights=mixes * 16,
         )
+
+    def constants(self, kept: Tensor) -> tuple[Tensor | None, Tensor | None, Running | None]:
+        """Of the forward pass that filled `kept`: both sets of logits, up to a constant that
+        softmax does not see (None where nothing was mixed, so that nothing depends on them), and
+        the running statistics where they were constants.
+        """
+        there, group = self.kept.tensors(kept), self.key.recipe.group
+        logits = (None, None)
+        if self.kinds:
+            logits = there["weights"].view(2, -1)[:, : self.kinds].log().unbind()
+        running = None
+        if self.batch == RUNNING.value:
+            mean, cov = there["batch_mean"], there["batch_cov"]
+            running = Running(mean.view(-1, group, 1), cov.view(-1, group, group), 1.0)
+        return *logits, running
 
     def _back(self) -> Room:
         images, vector, matrix = self._sizes

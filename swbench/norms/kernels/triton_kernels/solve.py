@@ -132,9 +132,8 @@ def solve_kernel(
         many_mu = tl.load(running_mean + channel, mask=exists, other=0.0).to(tl.float32)
         many_cov = tl.load(running_cov + at, mask=here, other=0.0).to(tl.float32)
         # copies, for a training call may move the running statistics before the way back
-        if KINDS > 0:
-            tl.store(batch_mean + channel, many_mu, mask=exists & (image == 0))
-            tl.store(batch_cov + at, many_cov, mask=here & (image == 0))
+        tl.store(batch_mean + channel, many_mu, mask=exists & (image == 0))
+        tl.store(batch_cov + at, many_cov, mask=here & (image == 0))
     if KINDS > 0:
         in_mean, in_cov = softmax(mean_logits, KINDS), softmax(cov_logits, KINDS)
         k = tl.arange(0, 8)

@@ -18,6 +18,7 @@ from markupsafe import Markup
 from swbench.report.exporters import Exporter, Style
 from swbench.report.exporters.grid import grids
 from swbench.report.exporters.html.chart import ratio_chart
+from swbench.report.exporters.html.heat import heat_tables
 from swbench.report.safe import plain
 from swbench.report.table import Column, Table
 
@@ -49,6 +50,7 @@ def _template() -> Template:
         "css": Markup(_asset("page.css")),
         "grids": grids,
         "hash": _hash,
+        "heat_tables": heat_tables,
         "ratio_chart": ratio_chart,
         "script": Markup(_asset("page.js")),
         "spans": _spans,

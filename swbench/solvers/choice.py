@@ -27,7 +27,8 @@ for the host, and the layers' kernels hold it.
 
 class Row(NamedTuple):
     """One measurement: µs a matrix of `solver` for `batch` matrices of `group`×`group`, forward and
-    its gradient.
+    its gradient. `gradient_us` is None where the forward pass alone was measured, of the inverse
+    `root`.
     """
 
     device: str
@@ -36,34 +37,49 @@ class Row(NamedTuple):
     batch: int
     solver: str
     forward_us: float
-    gradient_us: float
+    gradient_us: float | None
+    root: int = 2
 
 
 @lru_cache(maxsize=1)
 def measured() -> tuple[Row, ...]:
-    """The table, `measured.csv` beside this file: what `python -m swbench.norms.calibrate`
+    """The table, `measured.csv` beside this file: what `python -m swbench.solvers.calibrate`
     wrote.
     """
     with (resources.files(__package__) / "measured.csv").open(newline="") as file:
         return tuple(
-            Row(r[0], r[1], int(r[2]), int(r[3]), r[4], float(r[5]), float(r[6]))
-            for r in list(csv.reader(file))[1:]
+            Row(
+                *(r["device"], r["dtype"], int(r["group"]), int(r["batch"]), r["solver"]),
+                float(r["forward_us"]),
+                float(r["gradient_us"]) if r["gradient_us"] else None,
+                int(r["root"]),
+            )
+            for r in csv.DictReader(file)
         )
 
 
-def choose(device: torch.device, group: int, batch: int, dtype: torch.dtype) -> str:
+def choose(
+    device: torch.device,
+    group: int,
+    batch: int,
+    dtype: torch.dtype,
+    root: int = 2,
+    gradient: bool = True,
+) -> str:
     """The spec of the solver for `batch` matrices of `group`×`group` in the statistics `dtype` on
-    `device`.
+    `device`, with its gradient or, for any `root`, without.
 
     Decided by the rows of the next measured group size up and, within it, the nearest batch; the
-    fastest solver, forward and gradient, that is available here and takes such matrices wins.
+    fastest solver that is available here and takes such matrices wins: forward and gradient, or
+    forward alone.
     """
-    return _choose(device.type, group, batch, str(dtype).removeprefix("torch."))
+    kind = str(dtype).removeprefix("torch.")
+    return _choose(device.type, group, batch, kind, root, gradient)
 
 
 @lru_cache(maxsize=4096)
-def _choose(device: str, group: int, batch: int, dtype: str) -> str:
-    return pick(by_batch(device, group, dtype), batch)
+def _choose(device: str, group: int, batch: int, dtype: str, root: int, gradient: bool) -> str:
+    return pick(by_batch(device, group, dtype, root, gradient), batch)
 
 
 def solver_for(
@@ -78,11 +94,18 @@ def solver_for(
     return solvers.get(spec), spec
 
 
-def by_batch(device: str, group: int, dtype: str) -> tuple[tuple[int, str], ...]:
+def by_batch(
+    device: str, group: int, dtype: str, root: int = 2, gradient: bool = True
+) -> tuple[tuple[int, str], ...]:
     """What `choose` chooses from: solvers in the order of the batches they are for, each with the
     square of the largest such batch.
     """
-    rows = [row for row in measured() if row.device == device and row.dtype == dtype]
+    rows = [
+        row
+        for row in measured()
+        if (row.device, row.dtype, row.root) == (device, dtype, root)
+        and (row.gradient_us is None) != gradient
+    ]
     sizes = (
         sorted({row.group for row in rows if row.group >= group})
         or sorted({row.group for row in rows})[-1:]
@@ -117,7 +140,7 @@ def pick(found: tuple[tuple[int, str], ...], batch: int) -> str:
 
 
 def _fastest(rows: list[Row], device: str, group: int, dtype: str) -> str:
-    for row in sorted(rows, key=lambda row: row.forward_us + row.gradient_us):
+    for row in sorted(rows, key=lambda row: row.forward_us + (row.gradient_us or 0.0)):
         if row.solver in solvers.names() and _takes(row.solver, device, group, dtype):
             return row.solver
     return EVERYWHERE

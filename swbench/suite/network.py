@@ -1,0 +1,249 @@
+"""From a network suite and the options to its groups: every row under every setting."""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+from swbench import norms
+from swbench.case import BASELINE, CONTROL, EVAL, FOLDED, TRAIN, AnyCase, Case
+from swbench.errors import OptionError
+from swbench.models import DEFAULT, check_image
+from swbench.plan import Group
+from swbench.suite import schema
+from swbench.suite.options import Options
+from swbench.suite.selection import (
+    MOST_CASES,
+    check_dtypes,
+    devices_of,
+    on_device,
+    refuse,
+    some,
+    threads_of,
+    too_many,
+    unusual,
+)
+from swbench.suite.source import Suite
+
+
+class _Row(NamedTuple):
+    """A row of a suite: its label, the fields of its case, and the names that `--only` knows it
+    by.
+    """
+
+    label: str
+    fields: dict[str, Any]
+    names: tuple[str, ...]
+
+
+Rows = list[_Row]
+
+
+def _matches(row: _Row, globs: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, glob) for name in row.names for glob in globs)
+
+
+def groups(suite: Suite, options: Options) -> Iterator[Group]:
+    """A group for every combination of the lists of `[network]`, of each of `[[settings]]` where
+    there are any, or under `--full` of `[full]`: batch normalisation, its control, in eval mode
+    also its folded twin, and the rows. Raises OptionError for options that mean nothing here.
+    """
+    refuse("--spectrum", options.spectra, "network")
+    refuse("--root", options.roots, "network")
+    check_dtypes(options, schema.DTYPES, "network")
+    if any(batch > schema.BATCH["high"] for batch in options.batches or ()):
+        raise OptionError(
+            f"--batch must be at most {schema.BATCH['high']:,} for networks ({schema.BATCH['why']})"
+        )
+    rows = _rows(suite, options)
+    if options.full and suite.full:
+        yield from _grid(options.over("base", {**suite.base, **suite.full}), rows, options)
+    elif not suite.settings:
+        yield from _grid(options.over("base", suite.base), rows, options)
+    else:
+        yield from _settings(suite, options, rows)
+
+
+def _settings(suite: Suite, options: Options, rows: Rows) -> Iterator[Group]:
+    """The groups of each of the suite's settings that has any of `rows`; those that options make
+    alike are one.
+    """
+    found: dict[str, Group] = {}
+    for setting in suite.settings:
+        globs = setting.get("only")
+        own = [row for row in rows if globs is None or _matches(row, globs)]
+        for group in _grid(options.over("base", {**suite.base, **setting}), own, options):
+            if len(found) > MOST_CASES:
+                raise OptionError(too_many(suite.name))
+            before = found.get(group.name)
+            if before is not None:
+                both = dict(zip(before.cases + group.cases, before.rows + group.rows, strict=True))
+                group = replace(before, cases=tuple(both), rows=tuple(both.values()))
+            found[group.name] = group
+    yield from some(list(found.values()), options, [row.names[0] for row in rows])
+
+
+def _grid(base: dict[str, Any], rows: Rows, options: Options) -> Iterator[Group]:
+    """A group for every combination of the lists in `base`."""
+    until_fits = (
+        options.which_batches == schema.UNTIL_FITS if options.which_batches else base["until_fits"]
+    )
+    for device in devices_of(base, options):
+        batches, before = options.batches or on_device(base["batch"], device), {}
+        sweep = (
+            base["phase"],
+            base["mode"],
+            base["dtype"],
+            base["layout"],
+            base["image"],
+            sorted(batches, reverse=True) if until_fits else batches,
+            _worlds(base, device),
+        )
+        models = tuple(dict.fromkeys(row.fields["model"] for row in rows))
+        for phase, mode, dtype, layout, image, batch, (world, weak), model in itertools.product(
+            *sweep, models
+        ):
+            if world > 1 and phase != TRAIN:
+                raise OptionError(
+                    f"--phase {phase} is of one process, and --nproc {world} spreads a training "
+                    "step; choose --phase train or --nproc 1"
+                )
+            batch *= world if weak else 1
+            if batch < world and not options.batches:
+                # --nproc leaves of a suite's batches those that have an image for each process
+                continue
+            if batch < world:
+                raise OptionError(
+                    f"--batch {batch} has no image for each of {world} processes; choose "
+                    f"--batch {world} or more"
+                )
+            check_image(model, image, batch)
+            shared = {
+                "model": model,
+                "classes": base["classes"],
+                "image": image,
+                "batch": batch,
+                "device": device,
+            }
+            nodes = -(-world // (options.per_node or world))
+            shared |= {
+                "dtype": dtype,
+                "mode": mode,
+                "layout": layout,
+                "threads": threads_of(device, options, world // nodes),
+                "world": world,
+                "nodes": nodes,
+                "phase": phase,
+            }
+            own = [row for row in rows if row.fields["model"] == model]
+            cases: list[AnyCase] = [Case(**shared, role=BASELINE), Case(**shared, role=CONTROL)]
+            bn = f"{_model_label(model)}-BN"
+            labels = [
+                next((row.label for row in own if row.fields["norm"] == "bn"), bn),
+                f"{bn} (control)",
+            ]
+            if phase == EVAL:
+                cases.append(Case(**{**shared, "phase": FOLDED}))
+                labels.append(f"{bn} (folded)")
+            for row in own:
+                if row.fields["norm"] != "bn":
+                    cases.append(Case(**{**shared, **row.fields}))
+                    labels.append(row.label)
+            name = (
+                f"{device} batch {batch} {image[0]}x{image[1]}"
+                + unusual(mode, "eager")
+                + unusual(dtype, "float32")
+                + unusual(layout, "contiguous")
+                + unusual(phase, TRAIN)
+            )
+            name += f" {world} processes" if world > 1 else ""
+            name += f" on {nodes} nodes" if nodes > 1 else ""
+            name += f" {model}" if len(models) > 1 else ""
+            # what a smaller batch must share with a larger one to stand in for it
+            alike = (phase, mode, dtype, layout, image, world, weak, model)
+            yield Group(
+                name=name, cases=tuple(cases), rows=tuple(labels), fallback_of=before.get(alike)
+            )
+            before |= {alike: name} if until_fits else {}
+
+
+def _rows(suite: Suite, options: Options) -> Rows:
+    """Every row times its solvers and groups, filtered by `only`."""
+    base, found, known = suite.base, [], []
+    where = base.get("where")
+    several_groups = len(options.groups or ()) > 1
+    counts: dict[tuple[str, str], set[int]] = {}
+    for row in suite.rows:
+        counts.setdefault((row["model"] or base["model"], row["norm"]), set()).add(row["layers"])
+    for given in suite.rows:
+        model = given["model"] or base["model"]
+        plain = given["norm"] in norms.WITHOUT_SOLVER
+        listed = options.solvers or ((given["solver"],) if given["solver"] else base["solver"])
+        specs = (None,) if plain else listed
+        groups = (
+            (given["group"] or base["group"],) if plain or not options.groups else options.groups
+        )
+        for spec, group in itertools.product(specs, groups):
+            problem = (
+                None
+                if plain or not options.groups or where is not None
+                else schema.placement_problem(
+                    model, given["layers"], group, given["placement"] or base["placement"]
+                )
+            )
+            if problem:
+                raise OptionError(f"--group {group}: {problem}")
+            fields = {
+                "model": model,
+                "norm": given["norm"],
+                "layers": given["layers"],
+                "solver": spec,
+                "group": group,
+            }
+            if given["norm"] != "bn":
+                fields |= {"placement": given["placement"] or base["placement"], "where": where}
+            label = (
+                given["label"]
+                or f"{_model_label(model)}-{schema.LABELS.get(given['norm'], given['norm'])}"
+            )
+            label += (
+                f" ({given['layers']} layers)"
+                if len(counts[model, given["norm"]]) > 1 and not given["label"]
+                else ""
+            )
+            if not given["label"] and fields.get("placement", DEFAULT) != DEFAULT:
+                label += f" ({fields['placement']} placement)"
+            label += f" [{spec}]" if spec and len(specs) > 1 else ""
+            label += f" G={group}" if several_groups and not plain else ""
+            names = (
+                given["norm"],
+                f"{given['norm']}-{given['layers']}",
+                f"{given['norm']}-{given['layers']}-{spec}",
+                label,
+            )
+            known.append(names[1] if given["norm"] != "bn" else "bn")
+            row = _Row(label, fields, names)
+            if not options.only or _matches(row, options.only):
+                found.append(row)
+    return some(found, options, known)
+
+
+def _worlds(base: dict[str, Any], device: str) -> tuple[tuple[int, bool], ...]:
+    """Numbers of processes, each with whether `batch` counts the images of one of them (weak
+    scaling); a process alone is either.
+    """
+    worlds = base["world"]
+    if ":" in device and max(worlds) > 1:
+        raise OptionError(
+            f"--device {device} is one GPU, and each of {max(worlds)} processes "
+            "takes its own; use --device cuda, or --nproc 1"
+        )
+    several = itertools.product(worlds, base["scaling"])
+    return tuple(
+        dict.fromkeys((world, world > 1 and scaling == "weak") for world, scaling in several)
+    )
+
+
+def _model_label(model: str) -> str:
+    return f"ResNet{model[6:].removesuffix('-seg')}" if model.startswith("resnet") else model

@@ -1,0 +1,108 @@
+"""What a machine is said to see is what runs on it do see: against the t-test's own power where the
+noise is normal, and against delays that were planted.
+"""
+
+import math
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from swbench.result import Round
+from swbench.selftest import FAILED, INCONCLUSIVE, PASSED, plans, power
+
+SPREAD = 0.01
+
+
+@pytest.fixture(autouse=True)
+def few_lines(monkeypatch):
+    monkeypatch.setattr(power, "PROCESSES", (4, 8))
+
+
+def normal_processes(count=400):
+    """Three networks that are alike, one round a process, each normal on the log scale."""
+    rng = np.random.default_rng(0)
+    return [[tuple(row)] for row in np.exp(rng.normal(0, SPREAD, (count, 3))).tolist()]
+
+
+def by_numpy(replicates, delay, runs=20_000):
+    """The share of runs called slower, from the definitions, on noise of its own."""
+    from scipy import stats
+
+    rng = np.random.default_rng(1)
+    baseline, variant, control = rng.normal(0, SPREAD, (3, runs, replicates))
+    values = variant + math.log1p(delay) - (baseline + control) / 2
+    factor = stats.t.ppf(0.975, replicates - 1) / math.sqrt(replicates)
+    half, floor = (factor * one.std(axis=1, ddof=1) for one in (values, control - baseline))
+    return (values.mean(axis=1) > np.maximum(half, floor)).mean()
+
+
+@pytest.mark.parametrize("replicates", [4, 8])
+def test_the_rate_is_that_of_the_definitions(replicates):
+    found = power.power(normal_processes(), replicates)
+    for delay in (0.0, 0.01, 0.03):
+        assert found.rate(delay) == pytest.approx(by_numpy(replicates, delay), abs=0.06)
+    assert by_numpy(replicates, found.smallest) == pytest.approx(0.9, abs=0.05)
+    assert found.wrong <= 0.05
+    assert power.power(normal_processes(), replicates).needed == found.needed, "the same each time"
+
+
+def test_more_processes_see_less():
+    found = [power.power(normal_processes(), count).smallest for count in (4, 8, 16)]
+    assert found == sorted(found, reverse=True)
+
+
+def measured(delay=lambda share: share, bias=1.0, replicates=16):
+    """The rounds of the self-test's delays on a machine with noise in rounds alone."""
+    plan, rng, rounds = plans.delays(), random.Random(3), []
+    (group,) = plan.groups
+    for replicate in range(replicates):
+        for index in range(13):
+            samples = {}
+            for case in group.cases:
+                share = float(case.solver.partition("=")[2])
+                wrong = bias ** rng.choice((-1, 1)) if replicate % 2 else 1.0
+                forward = 0.03 * (1 + delay(share)) * math.exp(rng.gauss(0, 0.03)) * wrong
+                samples[case.key] = {"forward_s": forward, "forward_backward_s": 3 * forward}
+            rounds.append(
+                Round(
+                    group=group.name,
+                    replicate=replicate,
+                    attempt="1",
+                    index=index,
+                    order=tuple(samples),
+                    samples=samples,
+                    started=100.0 + 3 * replicate + 0.1 * index,
+                )
+            )
+    return plan, rounds
+
+
+def test_the_lines_say_time_smallest_difference_and_false_alarms():
+    found = {one.name: one for one in power.judge_power(*measured())}
+    assert {one.verdict for one in found.values()} == {PASSED}
+    first = found["power, 4 processes, 12 s"].found
+    assert first.count("slower in 9 of 10 runs, and is wrong in") == 2
+    assert found["power, BN + 2% F"].found.startswith("called slower in")
+
+
+def test_a_delay_that_is_not_found_as_promised_is_told():
+    found = {one.name: one for one in power.judge_power(*measured(delay=lambda share: share / 4))}
+    assert found["power, BN + 2% F"].verdict == INCONCLUSIVE
+    assert found["power, BN + 2% F"].remedy
+
+
+def test_an_instrument_that_sees_what_is_not_there_fails(monkeypatch):
+    narrow = lambda *args, **more: replace(  # noqa: E731
+        found := log_ratio(*args, **more), low=found.estimate * 0.999, high=found.estimate * 1.001
+    )
+    log_ratio = power.log_ratio
+    monkeypatch.setattr(power, "log_ratio", narrow)
+    lines = list(power.judge_power(*measured()))
+    assert lines[0].verdict == FAILED
+
+
+def test_too_few_processes_say_so():
+    (line,) = power.judge_power(*measured(replicates=3))
+    assert (line.verdict, line.found) == (INCONCLUSIVE, "3 processes")
