@@ -5,8 +5,8 @@ differentiable call of the two.
 them apart into `whiten_forward` (or `whiten_forward_training`) and `whiten_backward`, which it does
 not look into. Between them lie x, the parameters, and one vector of small matrices. An operator
 takes no Python objects: the recipe, the solver and the backend travel by name. `…_training`
-moves the running statistics, as its schema says. `…_relu` are what inductor puts in place of a
-layer and the ReLU that follows (`with_relu.py`).
+moves the running statistics, as its schema says. `…_relu` give max(y, 0): inductor calls
+them in place of a layer and the ReLU that follows (`with_relu.py`).
 """
 
 from collections.abc import Callable
@@ -78,6 +78,7 @@ def arguments(layer: Description, x: Tensor, parameters: Given, running: Running
     """What the operators take for `layer` at `x`: names are looked up and the workspace is measured
     here, once a compilation.
     """
+    _register_passes()
     channels, group = _sizes(layer.sizes)
     recipe, spec, device = layer.recipe, layer.solver_spec, x.device.type
     dtype = str(statistics_dtype(x)).removeprefix("torch.")
@@ -102,6 +103,16 @@ def over_ranks(eagerly: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     cannot be compiled together.
     """
     return eagerly(x)
+
+
+@torch.compiler.assume_constant_result
+def _register_passes() -> bool:
+    """As early as this, for the keys of torch's caches of graphs to name them; and no earlier, for
+    inductor takes seconds to load.
+    """
+    if not torch.compiler.is_exporting():
+        with_relu.register()
+    return True
 
 
 @torch.compiler.assume_constant_result
@@ -282,4 +293,3 @@ for _name in ("whiten_forward", "whiten_forward_training"):
         torch.library.register_fake(f"swbench::{_variant}", _fake_forward, lib=_LIBRARY)
 _LIBRARY.impl("whiten_backward", _backward, "CompositeExplicitAutograd")
 torch.library.register_fake("swbench::whiten_backward", _fake_backward, lib=_LIBRARY)
-with_relu.register()
