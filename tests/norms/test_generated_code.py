@@ -5,12 +5,14 @@ more graphs than for BN.
 
 import re
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
 from swbench.native import library
+from swbench.norms import with_relu
 from swbench.norms.layers import SwitchWhiten2d
 
 pytestmark = [
@@ -129,3 +131,63 @@ def graphs(norm):
 
 def test_no_more_graphs_than_bn_over_batches():
     assert graphs(SwitchWhiten2d) <= graphs(nn.BatchNorm2d)
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """Inductor's passes by device, as the test leaves them for itself."""
+    from torch._inductor.codegen import common
+
+    common.init_backend_registration()
+    monkeypatch.setattr(common, "custom_backend_passes", {})
+    return common.custom_backend_passes
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch itself
+def test_a_pass_that_is_there_already_runs_too_and_keys_the_cache_too(passes):
+    from torch._inductor.custom_graph_pass import CustomGraphModulePass
+
+    class Other(CustomGraphModulePass):
+        def __init__(self, identity):
+            self.identity, self.seen = identity, []
+
+        def __call__(self, gm):
+            self.seen.append(gm)
+
+        def uuid(self):
+            return self.identity
+
+    alone, others, unkeyed = None, Other("other"), Other(None)
+    keys = []
+    for there in (alone, others, unkeyed):
+        passes["cpu"] = there
+        with_relu.register.__wrapped__()
+        keys.append(passes["cpu"].uuid())
+        passes["cpu"](torch.fx.symbolic_trace(nn.ReLU()))
+    assert keys == [keys[0], (keys[0], "other"), None]
+    assert keys[0]
+    assert [len(other.seen) for other in (others, unkeyed)] == [1, 1]
+
+
+def test_without_inductors_registry_nothing_is_joined(monkeypatch):
+    from torch._inductor.codegen import common
+
+    before = dict(common.custom_backend_passes)
+    monkeypatch.delattr(common, "custom_backend_passes")
+    with_relu.register.__wrapped__()
+    monkeypatch.undo()
+    assert common.custom_backend_passes == before
+
+
+def test_a_backend_that_the_pass_leaves_alone_takes_the_relu_too(monkeypatch):
+    from swbench.norms import kernels
+    from swbench.norms.kernels.triton_kernels import backend
+
+    y = torch.tensor([-1.0, torch.nan, 2.0])
+    fused = SimpleNamespace(forward=lambda *_: y.clone())
+    monkeypatch.setattr(backend, "_fuses", lambda call: True)
+    monkeypatch.setattr(backend, "_fused", lambda: fused)
+    for relu in (False, True):
+        call = SimpleNamespace(relu=relu)
+        given = kernels.named("triton").forward(call, y, (), y)
+        torch.testing.assert_close(given, y.relu() if relu else y, equal_nan=True)
