@@ -171,7 +171,7 @@ PIXELS_SUMS(pixels_sums_any, k->s.group, k->s.element)
 
 /* Groups from `g` to before `end`, which share the lines of their pixels, block by block. */
 static void pixels_segment(const struct gram *k, long n, long g, long end, long segment) {
-    void (*const of_16[])(const struct gram *, long, long, long, int, float *) = {
+    static void (*const of_16[])(const struct gram *, long, long, long, int, float *) = {
         pixels_sums_16, pixels_sums_16_bfloat16, pixels_sums_16_float16};
     const int group = k->s.group, block = NUMBERS_OF_TWO / group;
     const long first = segment * k->segment,
@@ -241,7 +241,7 @@ SEGMENT_SUMS(segment_sums_any, MAX_GROUP, k->s.group, k->s.element)
 
 static void gram_segment(const struct gram *k, long n, long g, long segment) {
     if (by_pixel(&k->s)) return pixels_segment(k, n, g, g + 1, segment);
-    void (*const of_16[])(const struct gram *, long, long, long, long, float *) = {
+    static void (*const of_16[])(const struct gram *, long, long, long, long, float *) = {
         segment_sums_16, segment_sums_16_bfloat16, segment_sums_16_float16};
     const long first = segment * k->segment,
                last = first + k->segment < k->s.pixels ? first + k->segment : k->s.pixels;
