@@ -19,6 +19,7 @@ from swbench.report.measured import PENDING, Measured, MeasuredRun, is_control
 from swbench.result import BUDGET_SPENT, OK, OUT_OF_MEMORY, PAIRED
 from swbench.stats.samples import by_replicate, by_worker, disturbed
 from swbench.stats.stopping import Stopping
+from swbench.stats.verdict import NOT_RESOLVED
 
 if TYPE_CHECKING:
     from swbench.store import StoredRun
@@ -307,10 +308,13 @@ def _done_instead(measured: MeasuredRun) -> str:
     )
 
 
-def protocol_note(measured: MeasuredRun) -> str:
-    """How the figures were taken."""
+def protocol_note(measured: MeasuredRun, paper: bool = False) -> str:
+    """How the figures were taken. `paper`: whether the paper's ratios stand beside them."""
     protocol = measured.run.plan.protocol
     confidence = f"{100 * measured.confidence:g} %"
+    unresolved = (
+        f', "{NOT_RESOLVED}" that the interval holds both 1 and the paper\'s ratio' if paper else ""
+    )
     taken = (
         "compare the faster half of each network's calls, the baseline's with its control's"
         if measured.estimator == FASTER_HALF
@@ -320,7 +324,7 @@ def protocol_note(measured: MeasuredRun) -> str:
         f"Times are means over all rounds; ratios {taken}, [ ] is their "
         f"{confidence} interval over replicate processes "
         f"(asked for: {protocol.iterations} rounds in {count(protocol.replicates, 'replicate')}"
-        f"{_done_instead(measured)}). ≈ means that no difference was seen."
+        f"{_done_instead(measured)}). ≈ means that no difference was seen{unresolved}."
     )
 
 

@@ -17,6 +17,7 @@ from swbench.formatting import (
     number,
     status_words,
 )
+from swbench.stats.verdict import NO_DIFFERENCE, NOT_RESOLVED
 
 if TYPE_CHECKING:
     from swbench.store import StoredRun
@@ -45,6 +46,10 @@ class Column:
     def numeric(self) -> bool:
         """Whether the column holds numbers."""
         return self.kind in FORMATS
+
+
+_MARKS = {NO_DIFFERENCE: NO_DIFFERENCE_MARK, NOT_RESOLVED: NOT_RESOLVED}
+"""What stands behind a ratio, by its verdict."""
 
 
 class Cell(NamedTuple):
@@ -78,7 +83,7 @@ class Cell(NamedTuple):
                 if self.low is not None and self.high is not None
                 else " [no interval]"
             )
-        return f"{shown} {NO_DIFFERENCE_MARK}" if self.verdict == "no difference seen" else shown
+        return f"{shown} {_MARKS[self.verdict]}" if self.verdict in _MARKS else shown
 
 
 NOTHING = Cell()

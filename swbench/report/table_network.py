@@ -23,6 +23,7 @@ from swbench.report.settings import DEVICES, Frame, Pairing, Setting, pairings
 from swbench.report.table import Cell, Row, Section, Table
 from swbench.result import OK
 from swbench.stats.intervals import Interval
+from swbench.stats.verdict import resolved
 
 NO_GPU, NOT_RUN = "no GPU", "not run"
 NOT_COUNTED = "not counted"
@@ -89,6 +90,19 @@ def network_table(run, paper: PaperTable | None) -> Table:
         },
         source=run,
     )
+
+
+def _resolve(cells: dict[str, Cell]) -> None:
+    """Mark the ratios whose interval holds the paper's as well as 1."""
+    for device, which in SLOTS:
+        name = f"ratio_{device}_{which}"
+        ours, theirs = cells.get(name), cells.get(f"paper_{name}")
+        if ours is None or ours.low is None or theirs is None or theirs.value is None:
+            continue
+        found = resolved(ours.verdict, ours.low, ours.high, theirs.value)
+        if found != ours.verdict:
+            cells[name] = ours._replace(verdict=found)
+            cells[f"verdict_{device}_{which}"] = Cell(found)
 
 
 def _baseline_name(cell: Measured | None) -> str:
@@ -167,6 +181,7 @@ class _Builder:
             states[device] = self._device(cells, device, one, setting)
         cells |= self._counts([one for one in (cpu, gpu) if one is not None])
         cells |= self._paper_cells(frame, pair, case)
+        _resolve(cells)
         failed = [one for one in (cpu, gpu) if one is not None]
         cells["status"] = Cell(row_status(failed))
         cells["detail"] = Cell(
@@ -268,7 +283,7 @@ class _Builder:
     def notes(self, timed: bool) -> Iterable[str]:
         """What the marks and the sources mean."""
         if timed:
-            yield notes.protocol_note(self.measured)
+            yield notes.protocol_note(self.measured, paper=self.paper is not None)
             for text in (
                 notes.fitting_note(self.measured),
                 notes.paired_note(self.cells),

@@ -8,6 +8,7 @@ SLOWER, FASTER, NO_DIFFERENCE, TOO_FEW = (
     "no difference seen",
     "too few replicates",
 )
+NOT_RESOLVED = "not resolved"
 UNSTABLE = "UNSTABLE"
 
 
@@ -26,6 +27,15 @@ def verdict(interval: Interval, noise_floor: Interval | None) -> str:
     if interval.holds(1.0) or abs(interval.effect) <= floor:
         return NO_DIFFERENCE
     return SLOWER if interval.effect > 0 else FASTER
+
+
+def resolved(verdict: str, low: float, high: float, expected: float) -> str:
+    """The `verdict` of an interval where a ratio of `expected` was published: `not resolved` in
+    place of `no difference seen` where the interval holds both 1 and the published ratio, so that
+    the run can tell neither from the other.
+    """
+    holds_both = low <= min(1.0, expected) and max(1.0, expected) <= high
+    return NOT_RESOLVED if verdict == NO_DIFFERENCE and holds_both else verdict
 
 
 def unstable(interval: Interval, target_ci: float | None) -> bool:

@@ -376,3 +376,14 @@ def test_the_command_that_repeats_a_run_names_what_its_allocator_was_tuned_by():
         "LD_PRELOAD='/opt/a b.so' MALLOC_MMAP_MAX_=0 python bench.py run imagenet"
     )
     assert dict(build_table(dataclasses.replace(run, command="")).footer).get("Reproduce") is None
+
+
+def test_where_the_interval_holds_1_and_the_papers_ratio_neither_is_resolved():
+    group = network_group()
+    rounds = rounds_of(group, [1, 1, 1.1, 1.0, 2.0], noise=0.3)
+    table = build_table(stored([group], results_of(group), rounds))
+    bw = table.rows[1].cell("ratio_cpu_f")
+    assert bw.low < 1 < table.rows[1].cell("paper_ratio_cpu_f").value < bw.high
+    assert text(table, 1, "ratio_cpu_f").endswith("] not resolved")
+    assert text(table, 1, "verdict_cpu_f") == "not resolved"
+    assert any("holds both 1 and the paper's ratio" in note for note in table.notes)

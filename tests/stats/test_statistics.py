@@ -14,7 +14,16 @@ from swbench.plan import Group
 from swbench.result import Round
 from swbench.stats.intervals import Interval, absolute, log_ratio
 from swbench.stats.samples import noise_floor, pairs, seconds, undisturbed
-from swbench.stats.verdict import FASTER, NO_DIFFERENCE, SLOWER, TOO_FEW, unstable, verdict
+from swbench.stats.verdict import (
+    FASTER,
+    NO_DIFFERENCE,
+    NOT_RESOLVED,
+    SLOWER,
+    TOO_FEW,
+    resolved,
+    unstable,
+    verdict,
+)
 
 
 def interval(low, high, replicates=5):
@@ -248,3 +257,21 @@ def test_the_noise_floor_of_pairs_is_of_one_process_a_replicate():
     first = [one for one in taken if one.attempt == "a"]
     assert noise_floor(taken, group, "forward_s") == noise_floor(first, group, "forward_s")
     assert noise_floor(first, group, "forward_s").half_width > 0.02
+
+
+@pytest.mark.parametrize(
+    ("own", "low", "high", "published", "expected"),
+    [
+        (NO_DIFFERENCE, 0.90, 1.10, 1.08, NOT_RESOLVED),
+        (NO_DIFFERENCE, 0.90, 1.10, 0.95, NOT_RESOLVED),
+        (NO_DIFFERENCE, 0.99, 1.01, 1.08, NO_DIFFERENCE),
+        (NO_DIFFERENCE, 1.02, 1.04, 1.03, NO_DIFFERENCE),  # below the noise floor, yet not 1
+        (NO_DIFFERENCE, 0.99, 1.08, 1.08, NOT_RESOLVED),
+        (SLOWER, 0.90, 1.10, 1.08, SLOWER),
+        (TOO_FEW, 0.90, 1.10, 1.08, TOO_FEW),
+    ],
+)
+def test_an_interval_that_holds_1_and_a_published_ratio_resolves_neither(
+    own, low, high, published, expected
+):
+    assert resolved(own, low, high, published) == expected
