@@ -4,6 +4,9 @@ VENV   ?= .venv
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
+# Modules are compiled where they are first used, and not anew by each of the hundreds of processes that tests and runs start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup bench test lint dist torture fuzz ranks selftest gpu gpu-check compiled screenshots clean
 .DEFAULT_GOAL := setup
 
@@ -11,7 +14,6 @@ $(STAMP): pyproject.toml constraints.txt setup.py $(wildcard swbench/native/src/
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "swbench needs Python 3.11 or newer; name one: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --no-compile --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
-	-@$(PY) -m compileall -qq -j 0 $(VENV)/lib  # pip compiles on one core
 	@touch $@
 
 setup: $(STAMP)
