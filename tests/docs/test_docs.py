@@ -1,5 +1,6 @@
-"""The docs are true: their blocks run, in order and in a folder of their own, their links and
-pictures exist, and their commands and flags are known.
+"""The docs are true and readable: their blocks run, in order and in a folder of their own, their
+links, anchors and pictures exist, their commands and flags are known, and every page opens with
+whom it is for.
 """
 
 import os
@@ -13,7 +14,8 @@ import pytest
 from fenced_blocks import PAGES, ROOT, blocks
 
 RUNNABLE = [page for page in PAGES if any(block.tag == "run" for block in blocks(page))]
-LINK = re.compile(r"!?\[[^\]]*\]\(([^)#\s]+)\)")
+TEXTS = [ROOT / "README.md", *PAGES]
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)#\s]*)(?:#([^)\s]+))?\)")
 TINY = ("--iterations", "2", "--replicates", "1")
 """Added to what measures: one process is enough to see that the words are right."""
 
@@ -65,14 +67,58 @@ def finish(command, folder, place):
     assert done.returncode == 0, f"{place}\n{done.stdout[-1500:]}\n{done.stderr[-1500:]}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def anchors(page) -> set[str]:
+    """What `#…` may follow a page's name: its headings as GitHub turns them into anchors."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_a_heading_has_the_anchor_of_github(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# Two runs: `compare A B`\n\n## Larger matrices, and the fourth root\n")
+    assert anchors(page) == {"two-runs-compare-a-b", "larger-matrices-and-the-fourth-root"}
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
-    for target in LINK.findall(page.read_text()):
-        if not target.startswith("http"):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+    for target, anchor in LINK.findall(page.read_text("utf-8")):
+        if target.startswith("http"):
+            continue
+        to = page.parent / target if target else page
+        assert to.exists(), f"{page.name} links to {target}"
+        if anchor:
+            assert anchor in anchors(to), f"{page.name} links to {to.name}#{anchor}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_opens_with_whom_it_is_for(page):
+    title, blank, opening, *_ = page.read_text("utf-8").split("\n", 3)
+    assert title.startswith("# ")
+    assert not blank
+    assert opening.startswith("For "), f"{page.name}: {opening}"
+
+
+OURS = re.compile(
+    r"\b(there and back|both ways|way (back|there)|rooms?|crew|doorway|outlook|exhaustion)\b", re.I
+)
+"""Words of our own for which the field has others: forward and backward, workspace or package,
+group of ranks, acceptor, estimate of the time left, out of memory.
+"""
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.name)
+def test_pages_use_the_words_of_the_field(page):
+    assert not OURS.findall(page.read_text("utf-8"))
+
+
+def test_the_readme_fits_in_a_minute_and_links_every_page():
+    text = (ROOT / "README.md").read_text("utf-8")
+    assert len(text.split()) < 600
+    linked = {target for target, _ in LINK.findall(text)}
+    assert {f"docs/{page.name}" for page in PAGES} <= linked
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.name)
 def test_commands_that_are_not_run_are_known_at_least(page):
     import click
 
@@ -91,7 +137,7 @@ def test_commands_that_are_not_run_are_known_at_least(page):
             assert not unknown, f"docs/{page.name}:{block.line}: {unknown}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.name)
 def test_files_in_the_docs_parse(page):
     for block in blocks(page):
         if block.language == "toml":
