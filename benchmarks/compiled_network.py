@@ -2,8 +2,8 @@
 benchmarks.compiled_network [--batch 1] [--phase train]`.
 
 All networks live in one process and are called in turn, in random order in each round; what is
-said is the median of the rounds' ratios to `bn`, with the quartiles. `swa apart` is SW^a whose
-operator leaves the ReLU to the compiler (`swbench/norms/with_relu.py`).
+said is the median of the rounds' ratios to `bn`, with the quartiles. `swa generated` is SW^a whose
+comparisons for ReLU's gradient are inductor's own code (`swbench/norms/saved_masks.py`).
 """
 
 import argparse
@@ -22,9 +22,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 
 from swbench import models
-from swbench.norms import with_relu
+from swbench.norms import saved_masks
 
-NETWORKS = ("bn", "bn again", "swa", "swa apart", "swb", "swb apart")
+NETWORKS = ("bn", "bn again", "swa", "swa generated", "swb", "swb generated")
 WARM_UP = 3
 SIDE = 224
 
@@ -44,8 +44,8 @@ def compiled(name: str, layers: int, image: torch.Tensor, train: bool) -> Callab
         run(image).sum().backward()
         network.zero_grad(set_to_none=True)
 
-    apart = mock.patch.object(with_relu, "join")
-    with apart if rest == ["apart"] else nullcontext():
+    without = mock.patch.object(saved_masks, "compare_apart")
+    with without if rest == ["generated"] else nullcontext():
         call()
     return call
 
@@ -63,7 +63,7 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=100)
     given = options.parse_args()
     torch.set_num_threads(given.threads)
-    torch._inductor.config.fx_graph_cache = False  # one key for joined graphs and those apart
+    torch._inductor.config.fx_graph_cache = False  # one key for graphs with the pass and without
     torch._functorch.config.enable_autograd_cache = False
     image = torch.randn(given.batch, 3, SIDE, SIDE)
     calls = {
@@ -82,7 +82,7 @@ def main() -> None:
         low, middle, high = statistics.quantiles(ratios, n=4)
         milliseconds = 1e3 * statistics.median(own[WARM_UP:])
         sys.stdout.write(
-            f"{name:10} {milliseconds:7.1f} ms   {middle:.3f} [{low:.3f}, {high:.3f}] of bn\n"
+            f"{name:14} {milliseconds:7.1f} ms   {middle:.3f} [{low:.3f}, {high:.3f}] of bn\n"
         )
 
 

@@ -86,7 +86,7 @@ class FusedLayer(ctypes.Structure):
         ("channels_last", _I),
         ("element", _I),
         ("statistics", _P),
-        *((name, _I) for name in ("kinds", "uses_batch", "uses_image", "training", "relu")),
+        *((name, _I) for name in ("kinds", "uses_batch", "uses_image", "training")),
         ("eps", ctypes.c_float),
         ("fresh", ctypes.c_float),
     )

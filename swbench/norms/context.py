@@ -61,5 +61,3 @@ class Call(NamedTuple):
     running: Running | None
     training: bool
     ranks: Ranks | None = None
-    relu: bool = False
-    """Whether y is max(y, 0): in graphs of a compiler, which takes the gradient of that itself."""

@@ -5,12 +5,11 @@ differentiable call of the two.
 them apart into `whiten_forward` (or `whiten_forward_training`) and `whiten_backward`, which it does
 not look into. Between them lie x, the parameters, and one vector of small matrices. An operator
 takes no Python objects: the recipe, the solver and the backend travel by name. `…_training`
-moves the running statistics, as its schema says. `…_relu` give max(y, 0): inductor calls
-them in place of a layer and the ReLU that follows (`with_relu.py`).
+moves the running statistics, as its schema says.
 """
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from swbench import solvers
 from swbench.norms import kernels as kernel_sets
-from swbench.norms import with_relu
+from swbench.norms import saved_masks
 from swbench.norms.context import Call, Description, Given, Running
 from swbench.norms.kernels.backend import Backend
 from swbench.norms.onnx_solver import exporting
@@ -40,12 +39,14 @@ _LIBRARY.define(f"whiten({_LAYER}, {_CONSTANT}, {_CHOICE}) -> Tensor")
 _LIBRARY.define(f"whiten_training({_LAYER}, {_MOVING}, {_CHOICE}) -> Tensor")
 # Any layout is taken, so the compiler may choose the one that suits the convolutions around.
 _ANY = (torch.Tag.flexible_layout,)
-for _name, _running in (("whiten_forward", _CONSTANT), ("whiten_forward_training", _MOVING)):
-    for _variant in (_name, f"{_name}_relu"):  # with max(y, 0) in place of y
-        _LIBRARY.define(
-            f"{_variant}({_LAYER}, {_running}, {_CHOICE}) -> (Tensor y, Tensor workspace)",
-            tags=_ANY,
-        )
+_LIBRARY.define(
+    f"whiten_forward({_LAYER}, {_CONSTANT}, {_CHOICE}) -> (Tensor y, Tensor workspace)", tags=_ANY
+)
+_LIBRARY.define(
+    (f"whiten_forward_training({_LAYER}, {_MOVING}, {_CHOICE}) -> (Tensor y, Tensor workspace)"),
+    tags=_ANY,
+)
+_LIBRARY.define("not_positive(Tensor y) -> Tensor")
 _BACK = (
     "str statistics, int group, float eps, bool training, str solver, str kernels, bool wants_dx"
 )
@@ -111,7 +112,7 @@ def _register_passes() -> bool:
     inductor takes seconds to load.
     """
     if not torch.compiler.is_exporting():
-        with_relu.register()
+        saved_masks.register()
     return True
 
 
@@ -188,14 +189,11 @@ def _forward(
     solver,
     kernels,
     size,
-    *,
-    relu=False,
 ):
     x = dense(x)
     backend, call = _resolved(statistics, group, eps, training, solver, kernels)
     if running_mean is not None:
         call = call._replace(running=Running(running_mean, running_cov, momentum))
-    call = call._replace(relu=relu)
     workspace = x.new_empty(size, dtype=statistics_dtype(x))
     y = backend.forward(call, x, (gamma, beta, mean_logits, cov_logits), workspace)
     return y, workspace
@@ -285,11 +283,11 @@ class _Whiten(torch.autograd.Function):
 for _name in ("whiten", "whiten_training"):
     _LIBRARY.impl(_name, _Whiten.apply, "CompositeImplicitAutograd")
 for _name in ("whiten_forward", "whiten_forward_training"):
-    for _variant, _function in (
-        (_name, _forward),
-        (f"{_name}_relu", partial(_forward, relu=True)),
-    ):
-        _LIBRARY.impl(_variant, _function, "CompositeExplicitAutograd")
-        torch.library.register_fake(f"swbench::{_variant}", _fake_forward, lib=_LIBRARY)
+    _LIBRARY.impl(_name, _forward, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"swbench::{_name}", _fake_forward, lib=_LIBRARY)
 _LIBRARY.impl("whiten_backward", _backward, "CompositeExplicitAutograd")
 torch.library.register_fake("swbench::whiten_backward", _fake_backward, lib=_LIBRARY)
+_LIBRARY.impl("not_positive", lambda y: y <= 0, "CompositeExplicitAutograd")
+torch.library.register_fake(
+    "swbench::not_positive", lambda y: torch.empty_like(y, dtype=torch.bool), lib=_LIBRARY
+)

@@ -1,18 +1,17 @@
 """The code that a compiler generates around a layer: no full tensor is cloned for the operator's
-sake, the ReLU that follows is the operator's, running statistics move in place, and there are no
-more graphs than for BN.
+sake, running statistics move in place, saved comparisons are torch's, and there are no more
+graphs than for BN.
 """
 
 import re
 import shutil
-from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
 from swbench.native import library
-from swbench.norms import with_relu
+from swbench.norms import saved_masks
 from swbench.norms.layers import SwitchWhiten2d
 
 pytestmark = [
@@ -52,71 +51,64 @@ def test_no_full_tensor_is_made_for_the_operator():
     x = torch.randn(IMAGES, 3, SIDE, SIDE)
     run = torch.compile(model, fullgraph=True)
     _, (forward, backward) = run_fw_bw_and_get_code(lambda: run(x))
-    assert "swbench.whiten_forward_training_relu.default" in forward
-    assert "cpp_fused_relu" not in forward
+    assert "swbench.whiten_forward_training.default" in forward
     assert "swbench.whiten_backward.default" in backward
+    assert "swbench.not_positive" not in forward  # the convolution keeps what ReLU's gradient reads
     for code in (forward, backward):
         assert full_tensors_made(code) == 0  # the ReLU and its gradient are taken in place
         assert "aten.clone" not in code
         assert "auto_functionalized" not in code
-    call = re.search(r"whiten_forward_training_relu\.default\((.*)\)", forward).group(1)
+    call = re.search(r"whiten_forward_training\.default\((.*)\)", forward).group(1)
     assert len(re.findall(r"primals_\d+", call)) == 6, call  # statistics are the layer's own
 
 
 class Read(nn.Module):
-    """What is whitened is read by others than the ReLU, or by another function."""
+    """A layer, and what reads its result."""
 
-    def __init__(self, how):
+    def __init__(self, reader, norm=SwitchWhiten2d):
         super().__init__()
-        self.norm, self.how = SwitchWhiten2d(CHANNELS), how
+        self.norm, self.reader = norm(CHANNELS), reader
 
     def forward(self, x):
-        return self.how(self.norm(x))
+        return self.reader(self.norm(x))
+
+
+def pooled(y):
+    """As in ResNet: the gradient needs to know where y was positive, and nothing else of y."""
+    return nn.functional.max_pool2d(torch.relu_(y), 3, 2, 1)
 
 
 @needs_compiler
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch itself
-@pytest.mark.parametrize("train", [True, False], ids=["train", "eval"])
 @pytest.mark.parametrize(
-    ("joined", "how"),
+    ("compared_by_torch", "reader", "norm"),
     [
-        (True, torch.relu),
-        (True, lambda y: nn.functional.max_pool2d(torch.relu_(y), 3, 2, 1)),
-        (False, lambda y: torch.relu(y) + y),
-        (False, torch.sigmoid),
+        (True, pooled, SwitchWhiten2d),
+        (True, lambda y: pooled(y) + y.mean(), SwitchWhiten2d),
+        (False, pooled, nn.BatchNorm2d),
+        (True, torch.relu, SwitchWhiten2d),
+        (False, torch.sigmoid, SwitchWhiten2d),
     ],
-    ids=["relu", "pooled", "read twice", "another"],
+    ids=["pooled", "read twice", "BN", "result returned", "no ReLU"],
 )
-def test_only_a_relu_that_alone_reads_is_joined(joined, how, train):
+def test_a_comparison_saved_for_the_gradient_is_an_operator(compared_by_torch, reader, norm):
     from torch._inductor.utils import run_and_get_code
 
-    model = Read(how).train(train)
+    model = Read(reader, norm)
     x = torch.randn(IMAGES, CHANNELS, SIDE, SIDE, requires_grad=True)
+    x.data[0, 0, :3, :3] = 0.5
     run = torch.compile(model, fullgraph=True)
     y, codes = run_and_get_code(run, x)
-    name = "whiten_forward_training" if train else "whiten_forward"
-    assert any(f"{name}_relu.default" in code for code in codes) == joined
-    assert any(f"{name}.default" in code for code in codes) != joined
+    assert any("swbench.not_positive" in code for code in codes) == compared_by_torch
     grads = [torch.autograd.grad(out.sin().sum(), x)[0] for out in (y, model(x))]
     torch.testing.assert_close(y, model(x), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(*grads, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("kernels", ["native", "torch"])
-@pytest.mark.parametrize("channels", [32, 24])
-def test_the_operator_with_relu_gives_the_positive_part(channels, kernels, dtype, layout):
-    from swbench.norms.custom_ops import arguments
-
-    layer = SwitchWhiten2d(channels, 16 if channels == 32 else 12, kernels=kernels).eval()
-    x = torch.randn(2, channels, 9, 7).to(dtype).contiguous(memory_format=layout)
-    x[0, 0, 0, 0] = torch.nan if kernels == "native" else 0
-    given = arguments(layer.described(), x, *layer._tensors())
-    with torch.no_grad():
-        y, _ = torch.ops.swbench.whiten_forward(*given)
-        positive, _ = torch.ops.swbench.whiten_forward_relu(*given)
-    torch.testing.assert_close(positive, y.relu(), rtol=0, atol=0, equal_nan=True)
+def test_the_operator_compares_as_relu_does():
+    y = torch.tensor([-1.0, 0.0, -0.0, 2.0, torch.nan, -torch.inf])
+    mask = torch.ops.swbench.not_positive(y)
+    assert mask.tolist() == (y.relu() <= 0).tolist() == [True, True, True, False, False, True]
 
 
 def graphs(norm):
@@ -161,7 +153,7 @@ def test_a_pass_that_is_there_already_runs_too_and_keys_the_cache_too(passes):
     keys = []
     for there in (alone, others, unkeyed):
         passes["cpu"] = there
-        with_relu.register.__wrapped__()
+        saved_masks.register.__wrapped__()
         keys.append(passes["cpu"].uuid())
         passes["cpu"](torch.fx.symbolic_trace(nn.ReLU()))
     assert keys == [keys[0], (keys[0], "other"), None]
@@ -169,25 +161,11 @@ def test_a_pass_that_is_there_already_runs_too_and_keys_the_cache_too(passes):
     assert [len(other.seen) for other in (others, unkeyed)] == [1, 1]
 
 
-def test_without_inductors_registry_nothing_is_joined(monkeypatch):
+def test_without_inductors_registry_nothing_is_registered(monkeypatch):
     from torch._inductor.codegen import common
 
     before = dict(common.custom_backend_passes)
     monkeypatch.delattr(common, "custom_backend_passes")
-    with_relu.register.__wrapped__()
+    saved_masks.register.__wrapped__()
     monkeypatch.undo()
     assert common.custom_backend_passes == before
-
-
-def test_a_backend_that_the_pass_leaves_alone_takes_the_relu_too(monkeypatch):
-    from swbench.norms import kernels
-    from swbench.norms.kernels.triton_kernels import backend
-
-    y = torch.tensor([-1.0, torch.nan, 2.0])
-    fused = SimpleNamespace(forward=lambda *_: y.clone())
-    monkeypatch.setattr(backend, "_fuses", lambda call: True)
-    monkeypatch.setattr(backend, "_fused", lambda: fused)
-    for relu in (False, True):
-        call = SimpleNamespace(relu=relu)
-        given = kernels.named("triton").forward(call, y, (), y)
-        torch.testing.assert_close(given, y.relu() if relu else y, equal_nan=True)

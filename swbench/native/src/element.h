@@ -109,9 +109,6 @@ INLINE void store_as(void *p, vec v, const int element) {
         rounded(p, v, element);
 }
 
-/* Where it is below zero, zero; NaN stays. */
-INLINE vec positive_part(vec v) { return (vec)((bits)v & ~(bits)(v < (vec){0})); }
-
 /* `v` with zeros after its first `count` lanes. */
 INLINE vec first_lanes(vec v, int count) {
     static const uint32_t ones[2 * VL] = {[0 ... VL - 1] = ~0u};

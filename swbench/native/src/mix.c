@@ -20,14 +20,13 @@ struct mix {
     int shared;     /* one set of matrices for all images */
     int transposed; /* the matrix is given as its transpose */
     int unbiased;   /* there is no c */
-    int relu;       /* of what is written */
     long groups, segments, segment;
 };
 
 /* A block as it is worked on: where its results go, and what comes next, of every source. */
 struct block {
     long n, g, first;
-    int count, sources, relu;
+    int count, sources;
     const float *w, *source, *bias;
     const void *out;
     struct ahead next[2];
@@ -54,8 +53,6 @@ INLINE void tile_product(const struct block *b, const int group, const int rows,
                 for (int v = 0; v < across; v++) t[r][v] += w[r] * in[v];
         }
     }
-    for (int r = 0; b->relu && r < rows; r++)
-        for (int v = 0; v < across; v++) t[r][v] = positive_part(t[r][v]);
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < across; v++)
             store_as((void *)at(out, r * out_stride + v * VL, element), t[r][v], element);
@@ -110,8 +107,6 @@ INLINE void pixels_product(const struct block *b, const float *const *from, long
             for (int p = 0; p < pixels; p++)
                 for (int v = 0; v < across; v++) t[p][v] += from[s][p * stride + k] * column[v];
         }
-    for (int p = 0; b->relu && p < pixels; p++)
-        for (int v = 0; v < across; v++) t[p][v] = positive_part(t[p][v]);
     for (int p = 0; p < pixels; p++)
         for (int v = 0; v < across; v++)
             store_as((void *)at(out, p * out_stride + row + v * VL, element), t[p][v], element);
@@ -184,7 +179,6 @@ INLINE void segment_product(const struct mix *k, long n, long g, long first, lon
                           .sources = k->dy ? 2 : 1,
                           .w = w,
                           .source = source,
-                          .relu = k->relu,
                           .bias = bias,
                           .out = pixel_of(k->y, &k->s, n, g, p)};
         if (by_pixel(&k->s)) {
@@ -257,9 +251,9 @@ static void mix_run(struct mix *k, int threads) {
                 sw_team_worth(multiply_adds(&k->s) * (k->dy ? 2 : 1), threads));
 }
 
-static struct mix mix_of_affine(const void *x, const float *a, const float *b, int shared, int relu,
-                                void *y, const struct shape *s) {
-    return (struct mix){.s = *s, .x = x, .a = a, .c = b, .y = y, .shared = shared, .relu = relu};
+static struct mix mix_of_affine(const void *x, const float *a, const float *b, int shared, void *y,
+                                const struct shape *s) {
+    return (struct mix){.s = *s, .x = x, .a = a, .c = b, .y = y, .shared = shared};
 }
 
 /* dx = Aᵀ dy, where no gradient flows through the statistics. */
@@ -285,7 +279,7 @@ static struct mix mix_of_combine(const void *dy, const void *x, const float *a, 
 
 static void affine(const void *x, const float *a, const float *b, int shared, void *y,
                    const struct shape *s, int threads) {
-    struct mix k = mix_of_affine(x, a, b, shared, 0, y, s);
+    struct mix k = mix_of_affine(x, a, b, shared, y, s);
     mix_run(&k, threads);
 }
 

@@ -164,11 +164,11 @@ static void there_item(void *context, long item) {
 /* From x to y; `batch_mean` is null where there is no batch to merge. */
 static int forward_at_once(struct layer *l, const struct shape *s, const void *x,
                            const float *shift, float *mean, float *cov, float *batch_mean,
-                           float *batch_cov, int relu, void *y, int threads) {
+                           float *batch_cov, void *y, int threads) {
     struct there small = {
         .s = s, .mean = mean, .cov = cov, .batch_mean = batch_mean, .batch_cov = batch_cov};
     struct pairs k = {.gram = gram_of_moments(x, shift, mean, cov, s),
-                      .map = mix_of_affine(x, l->a, l->b, l->shared, relu, y, s)};
+                      .map = mix_of_affine(x, l->a, l->b, l->shared, y, s)};
     int failed = gram_begin(&k.gram) | forward_begin(&small.forward, l);
     if (!failed) failed = pairs_run(&k, l, there_item, &small, 1, 1, threads);
     gram_end(&k.gram);

@@ -92,15 +92,14 @@ static int whole_forward(const struct whole *k, const struct tensors *t, int thr
     }
     if (summed && (in_pairs(&l) || in_groups(&l, &s))) {
         if (forward_at_once(&l, &s, t->x, p.shift, p.mean, p.cov, merged ? p.batch_mean : 0,
-                            p.batch_cov, k->relu, t->y, threads))
+                            p.batch_cov, t->y, threads))
             return 1;
     } else {
         if (summed && moments(t->x, p.shift, p.mean, p.cov, &s, threads)) return 1;
         for (long g = 0; merged && g < l.groups; g++)
             merge(&s, p.mean, p.cov, p.batch_mean, p.batch_cov, g);
         if (mix_and_solve(&l, threads)) return 1;
-        struct mix map = mix_of_affine(t->x, l.a, l.b, l.shared, k->relu, t->y, &s);
-        mix_run(&map, threads);
+        affine(t->x, l.a, l.b, l.shared, t->y, &s, threads);
     }
     if (k->uses_batch && k->training) {
         update(t->running_mean, merged ? p.batch_mean : p.mean, k->fresh, k->channels);

@@ -8,7 +8,7 @@ struct whole {
         centre; /* `centre`: the pixel of every image whose values serve as its shift */
     int group, channels_last, element; /* of enum element: of x, y and their gradients */
     const int *statistics;
-    int kinds, uses_batch, uses_image, training, relu; /* `relu`: y is max(y, 0) */
+    int kinds, uses_batch, uses_image, training;
     float eps, fresh; /* the share of the new value in the running statistics */
 };
 

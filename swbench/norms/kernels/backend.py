@@ -69,8 +69,7 @@ class Backend(ABC):
     @abstractmethod
     def forward(self, call: Call, x: Tensor, parameters: Given, workspace: Tensor) -> Tensor:
         """y; fills `workspace`, a vector in `statistics_dtype(x)`, with all that `backward` needs
-        beside x and the parameters. In training `call.running` moves; `call.ranks` is None. With
-        `call.relu` what is returned is max(y, 0).
+        beside x and the parameters. In training `call.running` moves; `call.ranks` is None.
         """
 
     @abstractmethod

@@ -65,7 +65,7 @@ class FusedLayer(FusedCall):
         k.group, k.channels_last, k.element = recipe.group, last, library.elements()[dtype]
         k.statistics, k.kinds = ctypes.addressof(kinds), len(kinds)
         k.uses_batch, k.uses_image = recipe.uses_batch, recipe.uses_image
-        k.training, k.relu, k.eps, k.fresh = call.training, call.relu, recipe.eps, 1 - momentum
+        k.training, k.eps, k.fresh = call.training, recipe.eps, 1 - momentum
         self.call, self._described, self.address = call, k, ctypes.addressof(k)
         self._shape, self.last, self._dtype = shape, last, dtype
         self.size, self._sizes = native.sw_workspace(k), (channels, len(kinds))

@@ -48,7 +48,7 @@ class PassBackend(Passes, Backend):
     def forward(self, call: Call, x: Tensor, parameters: Given, workspace: Tensor) -> Tensor:
         y, shift, stats, _, solved = whiten(self, call, x, parameters)
         packing.pack(workspace, shift, stats, solved)
-        return y.relu_() if call.relu else y
+        return y
 
     def backward(self, call, dy, x, parameters, workspace, wants_dx):
         shift, stats, solved = packing.unpack(self, call, x, workspace)

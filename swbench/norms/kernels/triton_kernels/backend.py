@@ -144,8 +144,7 @@ class TritonBackend(TorchBackend):
     def forward(self, call: Call, x: Tensor, parameters: Given, workspace: Tensor) -> Tensor:
         if not _fuses(call):
             return super().forward(call, x, parameters, workspace)
-        y = _fused().forward(call, x, parameters, workspace)
-        return y.relu_() if call.relu else y
+        return _fused().forward(call, x, parameters, workspace)
 
     def backward(self, call, dy, x, parameters, workspace, wants_dx):
         if not _fuses(call):

@@ -1,0 +1,86 @@
+"""The pass over inductor's graphs on a CPU that compares a layer's result with 0 by an operator of
+torch, where the comparison is saved for the gradient of a ReLU.
+
+For ReLU's gradient a training graph keeps y, or y ≤ 0 where nothing else reads y afterwards, as
+before ResNet's first max pooling. Inductor's C++ stores a vector of truths one at a time: 8 ms for
+64×112², 20 times what torch's own comparison takes (torch 2.13, AVX2).
+"""
+
+import operator
+import warnings
+from functools import cache
+from typing import Any
+
+import torch
+from torch.fx import Graph, GraphModule, Node
+
+_LAYERS = ("whiten_forward", "whiten_forward_training")
+
+
+@cache
+def register() -> None:
+    """Let inductor run `compare_apart` on graphs for a CPU, after the pass that is registered
+    there, if any. Its caches of compiled graphs are keyed by this file. Does nothing where torch
+    has no registry of passes by device.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of torch itself
+            from torch._inductor.codegen.common import (
+                custom_backend_passes,
+                init_backend_registration,
+            )
+            from torch._inductor.custom_graph_pass import (
+                CustomGraphModulePass,
+                get_hash_for_files,
+            )
+
+            init_backend_registration()  # which would empty the entry later
+    except ImportError:
+        return
+    before = custom_backend_passes.get("cpu")
+
+    class CompareApart(CustomGraphModulePass):
+        def __call__(self, gm: GraphModule) -> None:
+            if before is not None:
+                before(gm)
+            compare_apart(gm.graph)
+
+        def uuid(self) -> Any:
+            own = get_hash_for_files((__file__,))
+            if before is None:
+                return own
+            other = before.uuid()
+            return None if other is None else (own, other)
+
+    custom_backend_passes["cpu"] = CompareApart()
+
+
+def compare_apart(graph: Graph) -> None:
+    """Replace each comparison `relu(y) <= 0` or `y <= 0` that `graph` returns, y the result of a
+    whitening layer, by the operator `not_positive` of y.
+    """
+    (output,) = graph.find_nodes(op="output")
+    for mask in graph.find_nodes(op="call_function", target=torch.ops.aten.le.Scalar):
+        compared, bound = mask.args
+        if compared.target is torch.ops.aten.relu.default:
+            compared = compared.args[0]
+        if bound != 0 or output not in mask.users or not _is_result_of_layer(compared):
+            continue
+        with graph.inserting_before(mask):
+            apart = graph.call_function(torch.ops.swbench.not_positive.default, (compared,))
+        apart.meta.update(mask.meta)
+        mask.replace_all_uses_with(apart)
+        graph.erase_node(mask)
+
+
+def _is_result_of_layer(node: Node) -> bool:
+    if node.target is not operator.getitem or node.args[1] != 0:
+        return False
+    target = node.args[0].target
+    if target in (
+        torch.ops.higher_order.auto_functionalized,
+        torch.ops.higher_order.auto_functionalized_v2,
+    ):
+        target = node.args[0].args[0]
+    return any(target is getattr(torch.ops.swbench, name).default for name in _LAYERS)
