@@ -32,9 +32,10 @@ lint: $(STAMP)
 	$(VENV)/bin/basedpyright
 	$(VENV)/bin/clang-format --dry-run --Werror swbench/native/src/*.[ch]
 
-# sdist and wheel in dist/, their contents and metadata checked
+# sdist and wheel in dist/, their contents and metadata checked, and each tried in an environment of its own
 dist: $(STAMP)
 	$(PY) tools/dist.py
+	$(PY) -m pytest -m "" tests/install
 
 # Long checks, left out of `make test`.
 torture: $(STAMP)

@@ -2,8 +2,8 @@
 benchmarks.compiled_network [--batch 1] [--phase train]`.
 
 All networks live in one process and are called in turn, in random order in each round; what is
-said is the median of the rounds' ratios to `bn`, with the quartiles. `swa generated` is SW^a whose
-comparisons for ReLU's gradient are inductor's own code (`swbench/norms/saved_masks.py`).
+said is the median of the rounds' ratios to `bn`, with the quartiles. A second network of a norm
+(`bn again`) runs the graphs of the first.
 """
 
 import argparse
@@ -13,8 +13,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
-from unittest import mock
 
 # as in every worker; torch's runtime reads it when it is loaded
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -22,16 +20,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 
 from swbench import models
-from swbench.norms import saved_masks
 
-NETWORKS = ("bn", "bn again", "swa", "swa generated", "swb", "swb generated")
+NETWORKS = ("bn", "bn again", "swa", "swb")
 WARM_UP = 3
 SIDE = 224
 
 
 def compiled(name: str, layers: int, image: torch.Tensor, train: bool) -> Callable[[], None]:
     """A call of network `name`: forward and backward, or one forward in inference mode."""
-    norm, *rest = name.split()
+    norm = name.split()[0]
     torch.manual_seed(0)
     network = models.build("resnet50", norm, 0 if norm == "bn" else layers).train(train)
     run = torch.compile(network, fullgraph=True, dynamic=False)
@@ -44,9 +41,7 @@ def compiled(name: str, layers: int, image: torch.Tensor, train: bool) -> Callab
         run(image).sum().backward()
         network.zero_grad(set_to_none=True)
 
-    without = mock.patch.object(saved_masks, "compare_apart")
-    with without if rest == ["generated"] else nullcontext():
-        call()
+    call()
     return call
 
 
@@ -63,8 +58,6 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=100)
     given = options.parse_args()
     torch.set_num_threads(given.threads)
-    torch._inductor.config.fx_graph_cache = False  # one key for graphs with the pass and without
-    torch._functorch.config.enable_autograd_cache = False
     image = torch.randn(given.batch, 3, SIDE, SIDE)
     calls = {
         name: compiled(name, given.layers, image, given.phase == "train")
@@ -82,7 +75,7 @@ def main() -> None:
         low, middle, high = statistics.quantiles(ratios, n=4)
         milliseconds = 1e3 * statistics.median(own[WARM_UP:])
         sys.stdout.write(
-            f"{name:14} {milliseconds:7.1f} ms   {middle:.3f} [{low:.3f}, {high:.3f}] of bn\n"
+            f"{name:10} {milliseconds:7.1f} ms   {middle:.3f} [{low:.3f}, {high:.3f}] of bn\n"
         )
 
 

@@ -33,7 +33,10 @@ def built(tmp_path_factory):
     return dist.build(tmp_path_factory.mktemp("dist"))
 
 
-@pytest.fixture(scope="module", params=["wheel", "sdist without a compiler"])
+@pytest.fixture(
+    scope="module",
+    params=["wheel", pytest.param("sdist without a compiler", marks=pytest.mark.slow)],
+)
 def installed(request, built, tmp_path_factory):
     """An environment with swbench and what it needs: kind, its Python, an empty folder to work in.
 
