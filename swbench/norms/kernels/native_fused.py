@@ -121,9 +121,7 @@ class FusedLayer(FusedCall):
         )
 
     def _takes(self, x: Tensor) -> bool:
-        """Whether `x` is of the kind that this layer is for. Not that its class is plain, which who
-        looks for the layer has to know.
-        """
+        """Whether `x` has the shape, layout and dtype of this layer, and memory that C can read."""
         return (
             x.shape == self._shape
             and x.dtype is self._dtype
