@@ -12,7 +12,7 @@ from swbench.norms import resolve
 from swbench.norms.composed import composed
 from swbench.norms.context import Call, Description, Given, Kept, Running
 from swbench.norms.distributed_statistics import Group, ranks_of
-from swbench.norms.kernels.backend import NotPlain
+from swbench.norms.kernels.backend import UnsupportedTensors
 from swbench.norms.kernels.pass_by_pass import Absent, PassBackend
 from swbench.norms.layer_state import DECAY, LastCall, LayerState
 from swbench.norms.tensors import abstract, check_shape, checked, statistics_dtype, suggested
@@ -88,7 +88,7 @@ class Whiten2d(LayerState):
         if last is not None and last.settings == self._settings():
             try:
                 y = last.fused.apply(x, parameters, kept)
-            except NotPlain:
+            except UnsupportedTensors:
                 pass
             else:
                 if self.choice is not last.choice:
@@ -128,7 +128,7 @@ class Whiten2d(LayerState):
             return backend.apply(call, x, parameters)
         try:
             y = fused.apply(x, parameters, running and running[:2])
-        except NotPlain:
+        except UnsupportedTensors:
             return backend.apply(call, x, parameters)
         # The momentum of an average is another each time, and so are statistics that are not kept.
         if self.momentum is not None and (kept is not None or not recipe.uses_batch):

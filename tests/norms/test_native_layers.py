@@ -121,7 +121,7 @@ def test_what_c_would_misread_is_refused():
 
 def test_does_not_depend_on_the_number_of_threads():
     layer, _ = pair("swb", 32, 16, False)
-    # large enough that every pass wakes the team (team.c)
+    # large enough that every pass wakes the team (threads.c)
     x, dy = torch.randn(2, 32, 72, 65), torch.randn(2, 32, 72, 65)
     before, found = torch.get_num_threads(), []
     for threads in (1, 2, 3):

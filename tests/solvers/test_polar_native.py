@@ -68,7 +68,7 @@ def test_an_indefinite_matrix_is_clamped_as_by_eigh(solver, group):
 
 
 def test_does_not_depend_on_threads(solver):
-    count = 80  # enough that the team is woken (team.c)
+    count = 80  # enough that the team is woken (threads.c)
     cov, grad_w = spectra.covariances("kappa=1e3", count, 16).float(), torch.randn(count, 16, 16)
     before, found = torch.get_num_threads(), []
     for threads in (1, 3):

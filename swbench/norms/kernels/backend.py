@@ -9,7 +9,7 @@ from torch import Tensor
 from swbench.norms.context import Call, Given, Kept
 
 
-class NotPlain(Exception):
+class UnsupportedTensors(Exception):
     """A `FusedCall` is not for these tensors; nothing was done."""
 
 
@@ -21,7 +21,7 @@ class FusedCall(ABC):
     @abstractmethod
     def apply(self, x: Tensor, parameters: Given, running: Kept | None) -> Tensor:
         """y, differentiable where gradients are recorded. In training `running` move. Takes any x,
-        and raises `NotPlain` for all but those that it is for, and for tensors of the layer that
+        and raises `UnsupportedTensors` for all but those that it is for, and for tensors of the layer that
         it cannot work on. Other errors are those of `Backend.apply`.
         """
 

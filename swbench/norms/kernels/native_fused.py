@@ -12,7 +12,7 @@ from torch import Tensor
 from swbench.native import library
 from swbench.norms import composed
 from swbench.norms.context import Call, Given, Kept, Running
-from swbench.norms.kernels.backend import FusedCall, NotPlain
+from swbench.norms.kernels.backend import FusedCall, UnsupportedTensors
 from swbench.norms.recipe import Recipe
 from swbench.norms.tensors import abstract, check_running, concrete, on_one_device, sized
 
@@ -89,14 +89,14 @@ class FusedLayer(FusedCall):
         self, x: Tensor, parameters: Given, running: Kept | None, workspace: Tensor
     ) -> Tensor:
         """y; `workspace` is filled with what `backward` needs beside x. In training `running`, if
-        there are any, move. Raises ValueError for a parameter of another size, and `NotPlain` for
+        there are any, move. Raises ValueError for a parameter of another size, and `UnsupportedTensors` for
         another kind of x and for running statistics that C cannot read and write where they are.
         """
         y = torch.empty_like(x)
         failed = self._forward(
             self.address, x, y, workspace, parameters, running, torch.get_num_threads()
         )
-        if failed == library.NOT_PLAIN:
+        if failed == library.UNSUPPORTED:
             failed = self._forward_converted(x, y, workspace, parameters, running)
         if failed:
             raise MemoryError(_NO_MEMORY)
@@ -107,11 +107,11 @@ class FusedLayer(FusedCall):
     ) -> int:
         """`sw_forward` with parameters made what C reads."""
         if not self._takes(x) or (running is None and self.call.recipe.uses_batch):
-            raise NotPlain
+            raise UnsupportedTensors
         if running is not None:
             check_running(*running, self._sizes[0], self.call.recipe.group)
             if not all(map(plain, running)):
-                raise NotPlain
+                raise UnsupportedTensors
         parameters = [p if p is None else _plain(p) for p in parameters]
         sized(parameters, *self._sizes)
         return self._native.sw_forward(
@@ -137,7 +137,7 @@ class FusedLayer(FusedCall):
     def values(self, workspace: Tensor) -> tuple[Given, Running | None]:
         """Of the forward pass, which `workspace` holds: the parameters, but β, of which no gradient
         depends, and the running statistics where they were constants. As `lay_out` of
-        `native/src/whole.c` puts them.
+        `native/src/fused_layer.c` puts them.
         """
         k, (channels, kinds) = self._described, self._sizes
         gamma, mean, cov = workspace[: self.size][-channels - 2 * kinds :].split(
@@ -161,7 +161,7 @@ class FusedLayer(FusedCall):
         those `wanted`.
 
         Raises RuntimeError for an x or a workspace that is not what `forward` was given, as hooks
-        on saved tensors may return, and `NotPlain` for a dy without memory.
+        on saved tensors may return, and `UnsupportedTensors` for a dy without memory.
         """
         gamma, beta, mean, cov = self._like
         gradients = (
@@ -172,7 +172,7 @@ class FusedLayer(FusedCall):
             torch.empty_like(cov) if wanted[4] else None,
         )
         failed = self._backward(self.address, dy, x, workspace, gradients, torch.get_num_threads())
-        if failed == library.NOT_PLAIN:
+        if failed == library.UNSUPPORTED:
             return self._backward_converted(dy, x, workspace, gradients)
         if failed:
             raise MemoryError(_NO_MEMORY)
@@ -183,7 +183,7 @@ class FusedLayer(FusedCall):
     ) -> tuple[Tensor | None, ...]:
         """`sw_backward` with its tensors made what C reads. That of x is made anew."""
         if not library.has_memory(dy):  # a batch of gradients at once
-            raise NotPlain
+            raise UnsupportedTensors
         if (
             x.shape != dy.shape
             or x.dtype is not self._dtype
@@ -278,7 +278,7 @@ class FusedWhitening(torch.autograd.Function):
         if not torch.is_grad_enabled():
             try:  # not `suppress`, which is two calls more
                 return *ctx.seen[0].backward(dy, x, workspace, wanted), None, None
-            except NotPlain:
+            except UnsupportedTensors:
                 pass
         return _with_graph(ctx, x, workspace, dy)
 
@@ -306,7 +306,7 @@ def forward(call: Call, x: Tensor, parameters: Given, workspace: Tensor) -> Tens
     layer, running = fused_layer(call, x), call.running and call.running[:2]
     try:
         return layer.forward(x, parameters, running, workspace)
-    except NotPlain:
+    except UnsupportedTensors:
         on_one_device(x, running)
     moved = tuple(concrete(one).float().contiguous() for one in running)
     y = layer.forward(x, parameters, moved, workspace)
