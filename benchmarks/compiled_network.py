@@ -44,7 +44,7 @@ def compiled(name: str, layers: int, image: torch.Tensor, train: bool) -> Callab
         run(image).sum().backward()
         network.zero_grad(set_to_none=True)
 
-    without = mock.patch.object(saved_masks, "compare_apart")
+    without = mock.patch.object(saved_masks, "separate_comparisons")
     with without if rest == ["generated"] else nullcontext():
         call()
     return call

@@ -10,7 +10,7 @@ from swbench import norms
 from swbench.errors import OptionError
 from swbench.models.norm_sites import NormSite, Where, choose
 from swbench.models.outputs import floating
-from swbench.norms.replacement import MIXES, hand_over
+from swbench.norms.replacement import MIXES, transfer_state
 
 
 def convert_norms(
@@ -29,9 +29,9 @@ def convert_norms(
 
     `where` is what `norm_sites.choose` takes: numbers, globs over module paths, rules. `group`
     channels share a whitening matrix, which `solver` computes. A layer goes on from what the batch
-    normalisation had (`norms.replacement.hand_over`): parameters, statistics, eps, momentum, mode,
-    device, dtype and hooks. In eval mode the output with `bw` is therefore the network's own to
-    rounding. With `swa` and `swb` it is not, because the statistics of an image have no running
+    normalisation had (`norms.replacement.transfer_state`): parameters, statistics, eps, momentum,
+    mode, device, dtype and hooks. In eval mode the output with `bw` is therefore the network's own
+    to rounding. With `swa` and `swb` it is not, because the statistics of an image have no running
     value to start from, and with equal weights they are half of SW^a's and four fifths of SW^b's;
     `output_change` says by how much an output changes, docs/own-networks.md what that is in 30
     networks. `mix="batch"` starts with all weight on the batch's statistics, where it is the
@@ -56,7 +56,7 @@ def convert_norms(
             return norms.build(norm, site.channels, group=group, solver=solver, eps=site.module.eps)
 
     layers = [(site, layer(site)) for site in choose(model, where, name)]
-    return replace(model, ((site, hand_over(site.module, made, mix)) for site, made in layers))
+    return replace(model, ((site, transfer_state(site.module, made, mix)) for site, made in layers))
 
 
 def copied(model: nn.Module) -> nn.Module:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import fx, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from swbench.norms.constant_map import constant_map, fold_into, groups_of, not_constant
+from swbench.norms.constant_map import constant_map, fold_into, groups_of, reason_not_constant
 from swbench.norms.layers import Whiten2d
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
@@ -83,7 +83,7 @@ def _folding(
     places: Places,
     traces: dict[str, fx.Graph | str],
 ) -> Folding:
-    reason = not_constant(norm) or _hooked(norm) or _shared(norm, places)
+    reason = reason_not_constant(norm) or _hooked(norm) or _shared(norm, places)
     if reason:
         return Folding(path, norm, reason)
     root, found = _producer(model, path, traces)

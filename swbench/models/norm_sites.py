@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from swbench.errors import OptionError, near_miss, printable
-from swbench.norms.replacement import replaceable
+from swbench.norms.replacement import reason_not_replaceable
 
 Where = int | str | Iterable[int | str] | None
 """Which norms are chosen, as `choose` takes it."""
@@ -99,7 +99,7 @@ def choose(model: nn.Module, where: Where = None, name: str = "the network") -> 
     problems = [
         f"{site.path or 'the network itself'} ({type(site.module).__name__}) {problem}"
         for site in chosen
-        if (problem := replaceable(site.module))
+        if (problem := reason_not_replaceable(site.module))
     ]
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""

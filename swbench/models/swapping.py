@@ -10,7 +10,7 @@ from swbench.errors import OptionError
 from swbench.models.convert import replace
 from swbench.models.norm_sites import NormSite, norm_sites
 from swbench.models.sites import NormAt, Site
-from swbench.norms.replacement import hand_over, move_hooks, replaceable
+from swbench.norms.replacement import move_hooks, reason_not_replaceable, transfer_state
 
 
 def swap_norms(model: nn.Module, norm_at: NormAt, skip: Sequence[str] = ()) -> nn.Module:
@@ -21,7 +21,7 @@ def swap_norms(model: nn.Module, norm_at: NormAt, skip: Sequence[str] = ()) -> n
     stage and block are 0. `skip` are globs over module paths (`*downsample*`) whose norms stay as
     they are and do not count. Where `norm_at` gives a plain `nn.BatchNorm2d`, the norm that is
     there stays, with its activation if it has one. Any other layer goes on from what the norm had
-    (`norms.replacement.hand_over`). Raises OptionError where that cannot be done.
+    (`norms.replacement.transfer_state`). Raises OptionError where that cannot be done.
     """
     layers = [
         (site, norm_at(Site(0, 0, site.number, site.channels)))
@@ -30,12 +30,12 @@ def swap_norms(model: nn.Module, norm_at: NormAt, skip: Sequence[str] = ()) -> n
     ]
     layers = [(site, layer) for site, layer in layers if not _stays(site, layer)]
     for site, _ in layers:
-        if problem := replaceable(site.module):
+        if problem := reason_not_replaceable(site.module):
             raise OptionError(
                 f"{site.path} ({type(site.module).__name__}) {problem}; leave it out of the "
                 f"placement, or with skip=({site.path!r},)"
             )
-    return replace(model, [(site, hand_over(site.module, layer)) for site, layer in layers])
+    return replace(model, [(site, transfer_state(site.module, layer)) for site, layer in layers])
 
 
 def _stays(site: NormSite, layer: nn.Module) -> bool:

@@ -3,7 +3,7 @@
 from torch import nn
 
 from swbench.errors import OptionError
-from swbench.norms.diagonal import InstanceNorm2d, LayerNorm2d
+from swbench.norms.group_norms import InstanceNorm2d, LayerNorm2d
 from swbench.norms.layers import BatchWhiten2d, InstanceWhiten2d, SwitchWhiten2d
 
 

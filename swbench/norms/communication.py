@@ -29,7 +29,7 @@ def traffic(model: nn.Module, dtype: torch.dtype = torch.float32) -> tuple[Traff
     rank receives the forward numbers of every other rank.
     """
     size = 8 if dtype == torch.float64 else 4
-    found = []
+    layers = []
     for name, layer in model.named_modules():
         if (
             isinstance(layer, Whiten2d)
@@ -41,5 +41,5 @@ def traffic(model: nn.Module, dtype: torch.dtype = torch.float32) -> tuple[Traff
             numbers = 2 * layer.num_features
         else:
             continue
-        found.append(Traffic(name, (numbers + 1) * size, numbers * size))
-    return tuple(found)
+        layers.append(Traffic(name, (numbers + 1) * size, numbers * size))
+    return tuple(layers)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from swbench.norms.context import Call, Given, Running
+from swbench.norms.context import Call, ParameterTensors, Running
 from swbench.norms.kernels import algebra
 from swbench.norms.kernels.algebra import Parameters
 from swbench.norms.precision import full_precision
@@ -23,7 +23,7 @@ Solve = Callable[[Tensor], Tensor]
 """W of (B, G, G)."""
 
 
-def composed(call: Call, solve: Solve, x: Tensor, parameters: Given) -> Tensor:
+def composed(call: Call, solve: Solve, x: Tensor, parameters: ParameterTensors) -> Tensor:
     """Y at `x` (N, C, H, W), contiguous, for any number of images and pixels; `solve` stands for
     the solver of the call. In training `call.running` moves, if there is any.
     """
@@ -56,11 +56,11 @@ def gradients(
     """
 
     def layer(x: Tensor, *parameters: Tensor | None) -> Tensor:
-        then = (
+        values_at_forward = (
             p if value is None or p is None else p + (value.detach().to(p.dtype) - p.detach())
             for p, value in zip(parameters, values, strict=True)
         )
-        return composed(call, call.solver.differentiable, x, tuple(then))
+        return composed(call, call.solver.differentiable, x, tuple(values_at_forward))
 
     with full_precision(inputs[0]):
         return with_graph(layer, inputs, wanted, dy)
@@ -80,22 +80,25 @@ def _statistics(call: Call, values: Tensor) -> Statistics:
     if constant and not recipe.uses_image:
         return Statistics(None, None, *batch)
     shift = values.detach().mean(-1, keepdim=True)
-    apart = values - shift
-    level = apart.mean(-1)
-    mean = shift.squeeze(-1) + level
-    cov = apart @ apart.transpose(-2, -1) / values.shape[-1] - level.unsqueeze(
+    deviation = values - shift
+    offset = deviation.mean(-1)
+    mean = shift.squeeze(-1) + offset
+    cov = deviation @ deviation.transpose(-2, -1) / values.shape[-1] - offset.unsqueeze(
         -1
-    ) * level.unsqueeze(-2)
+    ) * offset.unsqueeze(-2)
     if recipe.uses_batch and not constant:
         batch_mean = mean.mean(0)
-        away = mean - batch_mean
-        batch = batch_mean, (cov + away.unsqueeze(-1) * away.unsqueeze(-2)).mean(0)
+        mean_deviation = mean - batch_mean
+        batch = (
+            batch_mean,
+            (cov + mean_deviation.unsqueeze(-1) * mean_deviation.unsqueeze(-2)).mean(0),
+        )
         if running is not None:
-            _move(running, *(value.detach() for value in batch))
+            _update_running(running, *(value.detach() for value in batch))
     return Statistics(mean, cov, *batch)
 
 
-def _move(running: Running, mean: Tensor, cov: Tensor) -> None:
+def _update_running(running: Running, mean: Tensor, cov: Tensor) -> None:
     """Raises RuntimeError where there would be as many new running statistics as a `vmap` has
     entries, as `nn.BatchNorm2d` does.
     """
@@ -109,5 +112,7 @@ def _move(running: Running, mean: Tensor, cov: Tensor) -> None:
     if not is_batched(running.mean):
         update_running(*running, mean, cov)
         return
-    for kept, value in ((running.mean, mean.unsqueeze(-1)), (running.cov, cov)):
-        kept.add_((value - kept).to(kept.dtype), alpha=1 - running.momentum)  # vmap has no lerp_
+    for running_stat, value in ((running.mean, mean.unsqueeze(-1)), (running.cov, cov)):
+        running_stat.add_(
+            (value - running_stat).to(running_stat.dtype), alpha=1 - running.momentum
+        )  # vmap has no lerp_

@@ -10,10 +10,10 @@ from swbench.norms.distributed_statistics import Ranks
 from swbench.norms.recipe import Recipe
 from swbench.solvers.base import Solver
 
-Given: TypeAlias = "tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]"
+ParameterTensors: TypeAlias = "tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]"
 """γ, β and the two vectors of logits of a layer, each None where it has none."""
 
-Kept: TypeAlias = tuple[Tensor, Tensor]
+RunningTensors: TypeAlias = tuple[Tensor, Tensor]
 """Running batch statistics: means (g, G, 1) and covariances (g, G, G)."""
 
 

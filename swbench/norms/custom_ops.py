@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from swbench import solvers
 from swbench.norms import kernels as kernel_sets
 from swbench.norms import saved_masks
-from swbench.norms.context import Call, Description, Given, Running
+from swbench.norms.context import Call, Description, ParameterTensors, Running
 from swbench.norms.kernels.backend import Backend
 from swbench.norms.onnx_solver import exporting
 from swbench.norms.recipe import Recipe
@@ -47,35 +47,38 @@ _LIBRARY.define(
     tags=_ANY,
 )
 _LIBRARY.define("not_positive(Tensor y) -> Tensor")
-_BACK = (
+_BACKWARD_CHOICE = (
     "str statistics, int group, float eps, bool training, str solver, str kernels, bool wants_dx"
 )
 _GRADS = "Tensor dx, Tensor gamma, Tensor beta, Tensor mean_logits, Tensor cov_logits"
 _LIBRARY.define(
-    f"whiten_backward(Tensor dy, {_LAYER}, Tensor workspace, {_BACK}) -> ({_GRADS})", tags=_ANY
+    f"whiten_backward(Tensor dy, {_LAYER}, Tensor workspace, {_BACKWARD_CHOICE}) -> ({_GRADS})",
+    tags=_ANY,
 )
 
 
 def whiten(
-    layer: Description, x: Tensor, parameters: Given, running: Running | None
+    layer: Description, x: Tensor, parameters: ParameterTensors, running: Running | None
 ) -> tuple[Tensor, tuple[str, str]]:
     """Y of `layer` in one process at a dense `x` (N, C, H, W), and the names of the solver and the
     backend: what a compiler traces. ONNX knows no operator of ours.
     """
     if _exporting():
         return record(layer, x, parameters, running)
-    given = arguments(layer, x, parameters, running)
-    solver, kernels = given[-3:-1]
+    op_args = arguments(layer, x, parameters, running)
+    solver, kernels = op_args[-3:-1]
     operator = (
         torch.ops.swbench.whiten_training
         if layer.training and layer.recipe.uses_batch
         else torch.ops.swbench.whiten
     )
     name = solver if isinstance(layer.solver, str) else layer.solver.name
-    return operator(*given), (name, kernels)
+    return operator(*op_args), (name, kernels)
 
 
-def arguments(layer: Description, x: Tensor, parameters: Given, running: Running | None) -> tuple:
+def arguments(
+    layer: Description, x: Tensor, parameters: ParameterTensors, running: Running | None
+) -> tuple:
     """What the operators take for `layer` at `x`: names are looked up and the workspace is measured
     here, once a compilation.
     """
@@ -92,9 +95,9 @@ def arguments(layer: Description, x: Tensor, parameters: Given, running: Running
         statistics, group, recipe.eps_text, training, spec, kernels, channels, dtype, device
     )
     size = first if x.shape[0] == 1 else second + step * (x.shape[0] - 2)
-    moved = (None, None) if running is None else (running.mean, running.cov)
+    running_tensors = (None, None) if running is None else (running.mean, running.cov)
     momentum = 1.0 if running is None else running.momentum
-    tensors = (x, *parameters, *moved)
+    tensors = (x, *parameters, *running_tensors)
     return *tensors, statistics, group, recipe.eps, momentum, training, spec, kernels, size
 
 
@@ -157,16 +160,16 @@ def _workspace_sizes(
     device: str,
 ) -> tuple[int, int, int]:
     """Elements of the workspace for one image, for two, and for each one more."""
-    backend, call = _resolved(statistics, group, float(eps), training, solver, kernels)
-    one, two, three = (
+    backend, call = _backend_and_call(statistics, group, float(eps), training, solver, kernels)
+    size_1, size_2, size_3 = (
         backend.workspace_size(call, images, channels, getattr(torch, dtype), device)
         for images in (1, 2, 3)
     )
-    return one, two, three - two
+    return size_1, size_2, size_3 - size_2
 
 
 @lru_cache(maxsize=256)
-def _resolved(
+def _backend_and_call(
     statistics: str, group: int, eps: float, training: bool, solver: str, kernels: str
 ) -> tuple[Backend, Call]:
     recipe = Recipe(tuple(statistics.split(",")), group, eps)
@@ -191,7 +194,7 @@ def _forward(
     size,
 ):
     x = dense(x)
-    backend, call = _resolved(statistics, group, eps, training, solver, kernels)
+    backend, call = _backend_and_call(statistics, group, eps, training, solver, kernels)
     if running_mean is not None:
         call = call._replace(running=Running(running_mean, running_cov, momentum))
     workspace = x.new_empty(size, dtype=statistics_dtype(x))
@@ -215,7 +218,7 @@ def _backward(
     kernels,
     wants_dx,
 ):
-    backend, call = _resolved(statistics, group, eps, training, solver, kernels)
+    backend, call = _backend_and_call(statistics, group, eps, training, solver, kernels)
     parameters = gamma, beta, mean_logits, cov_logits
     grads = backend.backward(call, dy, dense(x), parameters, workspace, wants_dx)
     return tuple(workspace.new_empty(0) if grad is None else grad for grad in grads)
@@ -240,7 +243,7 @@ class _Whiten(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, *given):
+    def forward(ctx, *op_args):
         (
             x,
             gamma,
@@ -257,13 +260,13 @@ class _Whiten(torch.autograd.Function):
             solver,
             kernels,
             _,
-        ) = given
+        ) = op_args
         operator = (
             torch.ops.swbench.whiten_forward_training
             if training
             else torch.ops.swbench.whiten_forward
         )
-        y, workspace = operator(*given)
+        y, workspace = operator(*op_args)
         ctx.save_for_backward(x, gamma, beta, mean_logits, cov_logits, workspace)
         ctx.choice = statistics, group, eps, training, solver, kernels
         return y

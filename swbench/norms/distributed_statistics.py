@@ -45,27 +45,27 @@ class Ranks:
         share of all pixels, and whether there are any, both () tensors. Sends C/G·(G² + G) + 1
         numbers: the count, the mean, the second moment about it.
         """
-        own = torch.cat([mean.new_full((1,), pixels), mean.flatten(), cov.flatten()]).unsqueeze(0)
-        everyone = own.new_empty(dist.get_world_size(self.group), own.shape[1])
-        _all_gather(everyone, own, group=self.group)
-        count, means, covs = everyone.split([1, mean.numel(), cov.numel()], 1)
+        local = torch.cat([mean.new_full((1,), pixels), mean.flatten(), cov.flatten()]).unsqueeze(0)
+        gathered = local.new_empty(dist.get_world_size(self.group), local.shape[1])
+        _all_gather(gathered, local, group=self.group)
+        count, means, covs = gathered.split([1, mean.numel(), cov.numel()], 1)
         total = count.sum()
         merged = merge_parts(
             count[:, 0], means.reshape(-1, *mean.shape), covs.reshape(-1, *cov.shape)
         )
         return *merged, pixels / total.clamp(min=1), total > 0
 
-    def sum(self, d_mean: Tensor, d_cov: Tensor, part: Tensor) -> tuple[Tensor, Tensor]:
+    def sum(self, d_mean: Tensor, d_cov: Tensor, rank_share: Tensor) -> tuple[Tensor, Tensor]:
         """The gradients of the batch's mean (g, G) and covariance (g, G, G) added up over ranks,
-        times `part`.
+        times `rank_share`.
 
-        A layer spreads them over the pixels of its own rank, of which every one counts `part` (this
-        rank's share of all pixels) as much in the whole batch. Sends C/G·(G² + G) numbers.
+        A layer spreads them over the pixels of its own rank, of which every one counts `rank_share`
+        (this rank's share of all pixels) as much in the whole batch. Sends C/G·(G² + G) numbers.
         """
-        both = torch.cat([d_mean.flatten(), d_cov.flatten()])
-        dist.all_reduce(both, group=self.group)
-        first, second = both.mul_(part).split([d_mean.numel(), d_cov.numel()])
-        return first.view(d_mean.shape), second.view(d_cov.shape)
+        flat = torch.cat([d_mean.flatten(), d_cov.flatten()])
+        dist.all_reduce(flat, group=self.group)
+        mean_part, cov_part = flat.mul_(rank_share).split([d_mean.numel(), d_cov.numel()])
+        return mean_part.view(d_mean.shape), cov_part.view(d_cov.shape)
 
 
 def ranks_of(group: Group) -> Ranks | None:

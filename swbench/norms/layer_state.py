@@ -73,15 +73,15 @@ class LayerState(nn.Module):
             solvers.get(solver)  # which refuses one that is none
         if kernels != AUTO:
             kernel_sets.TABLE.check(kernels)
-        groups, where = num_features // num_pergroup, {"device": device, "dtype": dtype}
+        groups, factory = num_features // num_pergroup, {"device": device, "dtype": dtype}
         for name in ("weight", "bias"):
-            one = nn.Parameter(torch.empty(num_features, **where)) if affine else None
-            self.register_parameter(name, one)
+            parameter = nn.Parameter(torch.empty(num_features, **factory)) if affine else None
+            self.register_parameter(name, parameter)
         if self.recipe.uses_batch:
             for name, size in (("running_mean", 1), ("running_cov", num_pergroup)):
                 shape = groups, num_pergroup, size
-                kept = torch.empty(shape, **where) if track_running_stats else None
-                self.register_buffer(name, kept)
+                buffer = torch.empty(shape, **factory) if track_running_stats else None
+                self.register_buffer(name, buffer)
             if track_running_stats and self.momentum is None:
                 self._count_batches()
         self.reset_parameters()
@@ -137,11 +137,11 @@ class LayerState(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """A count of batches is no mistake in a layer that needs none, nor its absence in one."""
-        key, own = f"{prefix}num_batches_tracked", self._buffers.get("num_batches_tracked")
-        if own is None:
+        key, count = f"{prefix}num_batches_tracked", self._buffers.get("num_batches_tracked")
+        if count is None:
             state_dict.pop(key, None)
         elif key not in state_dict:
-            state_dict[key] = torch.zeros_like(own, device="cpu") if own.is_meta else own
+            state_dict[key] = torch.zeros_like(count, device="cpu") if count.is_meta else count
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _logits(self) -> tuple[Tensor | None, Tensor | None]:

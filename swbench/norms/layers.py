@@ -10,10 +10,10 @@ from torch.autograd import forward_ad
 
 from swbench.norms import resolve
 from swbench.norms.composed import composed
-from swbench.norms.context import Call, Description, Given, Kept, Running
+from swbench.norms.context import Call, Description, ParameterTensors, Running, RunningTensors
 from swbench.norms.distributed_statistics import Group, ranks_of
 from swbench.norms.kernels.backend import UnsupportedTensors
-from swbench.norms.kernels.pass_by_pass import Absent, PassBackend
+from swbench.norms.kernels.pass_by_pass import EmptyRank, PassBackend
 from swbench.norms.layer_state import DECAY, LastCall, LayerState
 from swbench.norms.tensors import abstract, check_shape, checked, statistics_dtype, suggested
 from swbench.norms.traced import record
@@ -69,7 +69,7 @@ class Whiten2d(LayerState):
                 return custom_ops.over_ranks(self.call_eagerly, x)
             x = checked(x, self.num_features)
             layer, (parameters, running) = self.described(), self._tensors()
-            running = running or self._unkept(x)
+            running = running or self._temporary_running_stats(x)
             y, self.choice = custom_ops.whiten(layer, x, parameters, running)
             return y
         if self._communicates():
@@ -84,19 +84,21 @@ class Whiten2d(LayerState):
         """The layer outside of compiled graphs and traces."""
         if transforming() or forward_ad._current_level >= 0:
             return self._transformed(x)
-        last, (parameters, kept) = self._last, self._own()
-        if last is not None and last.settings == self._settings():
+        last_call, (parameters, running_stats) = self._last, self._parameters_and_stats()
+        if last_call is not None and last_call.settings == self._settings():
             try:
-                y = last.fused.apply(x, parameters, kept)
+                y = last_call.fused.apply(x, parameters, running_stats)
             except UnsupportedTensors:
                 pass
             else:
-                if self.choice is not last.choice:
-                    self.choice = last.choice
+                if self.choice is not last_call.choice:
+                    self.choice = last_call.choice
                 return y
-        return self._resolved(x, parameters, kept)
+        return self._resolve_and_apply(x, parameters, running_stats)
 
-    def _resolved(self, x: Tensor, parameters: Given, kept: Kept | None) -> Tensor:
+    def _resolve_and_apply(
+        self, x: Tensor, parameters: ParameterTensors, running_stats: RunningTensors | None
+    ) -> Tensor:
         """The layer on what it finds that it runs on. Where that has a `FusedCall` for calls like
         this one, the next ones are tried on it first.
         """
@@ -105,14 +107,16 @@ class Whiten2d(LayerState):
         if abstract(x):
             x = x.clone()
         x = torch._C._functorch.unwrap_if_dead(x)  # what a transform left behind has no memory
-        running = self._running(kept)
+        running = self._running(running_stats)
         if running is None and recipe.uses_batch:
-            training, running = True, self._unkept(x)
+            training, running = True, self._temporary_running_stats(x)
         matrices = self.num_features // recipe.group * (x.shape[0] if recipe.uses_image else 1)
         solver, backend, choice = (
-            resolve.runs_on(self.solver, self.kernels, recipe.group, matrices, x.dtype, x.device)
+            resolve.resolve_cached(
+                self.solver, self.kernels, recipe.group, matrices, x.dtype, x.device
+            )
             if type(x) is Tensor
-            else resolve.found(self.solver, self.kernels, recipe.group, matrices, x)
+            else resolve.resolve(self.solver, self.kernels, recipe.group, matrices, x)
         )
         if self.choice != choice:  # an assignment to a module costs more than to compare
             self.choice = choice
@@ -120,7 +124,7 @@ class Whiten2d(LayerState):
             ranks = ranks_of(group) if running is not None and training else None
             call = Call(recipe, solver, running, training, ranks)
             if x.shape[0] == 0:
-                return Absent.apply(x, *parameters, call)
+                return EmptyRank.apply(x, *parameters, call)
             return PassBackend.apply(backend, call, x, parameters)
         call = Call(recipe, solver, running, training)
         fused = backend.fused(call, x)
@@ -131,7 +135,7 @@ class Whiten2d(LayerState):
         except UnsupportedTensors:
             return backend.apply(call, x, parameters)
         # The momentum of an average is another each time, and so are statistics that are not kept.
-        if self.momentum is not None and (kept is not None or not recipe.uses_batch):
+        if self.momentum is not None and (running_stats is not None or not recipe.uses_batch):
             self._last = LastCall(self._settings(), choice, fused)
         return y
 
@@ -168,43 +172,49 @@ class Whiten2d(LayerState):
             self.recipe,
         )
 
-    def _own(self) -> tuple[Given, Kept | None]:
+    def _parameters_and_stats(self) -> tuple[ParameterTensors, RunningTensors | None]:
         """The parameters, and the running statistics where there are any."""
         # As attributes, six tensors cost a tenth of a small layer's dispatch
         # (benchmarks/dispatch_cpu.py); a parametrised one is an attribute only.
-        own, kept = self._parameters, self._buffers
+        params, buffers = self._parameters, self._buffers
         try:
-            weight, bias = own["weight"], own["bias"]
+            weight, bias = params["weight"], params["bias"]
         except KeyError:
             weight, bias = self.weight, self.bias
         parameters = (weight, bias, *self._logits())
         if not self.recipe.uses_batch:
             return parameters, None
         try:
-            mean, cov = kept["running_mean"], kept["running_cov"]
+            mean, cov = buffers["running_mean"], buffers["running_cov"]
         except KeyError:
             mean, cov = self.running_mean, self.running_cov
         return parameters, None if mean is None else (mean, cov)
 
-    def _tensors(self) -> tuple[Given, Running | None]:
-        parameters, kept = self._own()
-        return parameters, self._running(kept)
+    def _tensors(self) -> tuple[ParameterTensors, Running | None]:
+        parameters, running_stats = self._parameters_and_stats()
+        return parameters, self._running(running_stats)
 
-    def _running(self, kept: Kept | None) -> Running | None:
-        """`kept` with the momentum of this call."""
-        if kept is None:
+    def _running(self, running_stats: RunningTensors | None) -> Running | None:
+        """`running_stats` with the momentum of this call."""
+        if running_stats is None:
             return None
-        return Running(*kept, self.average_decay() if self.momentum is None else self.momentum)
+        return Running(
+            *running_stats, self.average_decay() if self.momentum is None else self.momentum
+        )
 
     def _communicates(self) -> bool:
-        return self.process_group is not None and self.recipe.uses_batch and self._of_the_batch()
+        return (
+            self.process_group is not None
+            and self.recipe.uses_batch
+            and self._uses_batch_statistics()
+        )
 
-    def _of_the_batch(self) -> bool:
+    def _uses_batch_statistics(self) -> bool:
         """Whether batch statistics are those of the batch, and not the running ones."""
         return self.training or (self.recipe.uses_batch and self.running_mean is None)
 
-    def _unkept(self, x: Tensor) -> Running | None:
-        """Room for running statistics, which kernels write to, where a layer keeps none."""
+    def _temporary_running_stats(self, x: Tensor) -> Running | None:
+        """Workspace for running statistics, which kernels write to, where a layer keeps none."""
         if not self.recipe.uses_batch:
             return None
         group = self.num_pergroup
@@ -221,7 +231,7 @@ class Whiten2d(LayerState):
             self._sizes,
             self.solver,
             self.kernels,
-            self._of_the_batch(),
+            self._uses_batch_statistics(),
         )
 
 
@@ -302,10 +312,10 @@ class SwitchWhiten2d(Whiten2d):
         self.register_parameter("sw_var_weight", None if tie_weight else logits())
 
     def _logits(self) -> tuple[Tensor, Tensor]:
-        own = self._parameters
+        params = self._parameters
         try:
-            mean = own["sw_mean_weight"]
-            return mean, mean if self.tie_weight else own["sw_var_weight"]
+            mean = params["sw_mean_weight"]
+            return mean, mean if self.tie_weight else params["sw_var_weight"]
         except KeyError:
             mean = self.sw_mean_weight
             return mean, mean if self.tie_weight else self.sw_var_weight

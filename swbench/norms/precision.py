@@ -43,7 +43,7 @@ class WithoutTF32:
 
 FULL = ("ieee", "none", "highest")
 """Settings under which a product of float32 is one."""
-NEWER = hasattr(torch.backends.cuda.matmul, "fp32_precision")
+HAS_FP32_PRECISION = hasattr(torch.backends.cuda.matmul, "fp32_precision")
 """Since torch 2.9 cuBLAS asks a setting of its own, `fp32_precision`; the older one is kept beside
 it, and reading it raises where the two differ.
 """
@@ -62,13 +62,15 @@ class Settings(NamedTuple):
 def allowed() -> str:
     """How cuBLAS may multiply float32 now."""
     return (
-        torch.backends.cuda.matmul.fp32_precision if NEWER else torch.get_float32_matmul_precision()
+        torch.backends.cuda.matmul.fp32_precision
+        if HAS_FP32_PRECISION
+        else torch.get_float32_matmul_precision()
     )
 
 
 def settings() -> Settings:
     """All settings as they are now."""
-    if not NEWER:
+    if not HAS_FP32_PRECISION:
         return Settings(allowed(), allowed(), "")
     try:
         older = torch.get_float32_matmul_precision()
@@ -93,7 +95,7 @@ def restore(before: Settings) -> None:
     """
     if before.older is not None:
         torch.set_float32_matmul_precision(before.older)
-    if not NEWER:
+    if not HAS_FP32_PRECISION:
         return
     for where, precision in (
         (torch.backends.cuda.matmul, before.cublas),
@@ -125,10 +127,10 @@ def full_precision(x: Tensor) -> AbstractContextManager:
         if torch.is_autocast_enabled(device)
         else nullcontext()
     )
-    return _both(plain) if on_cublas(x) else plain
+    return _without_autocast_and_tf32(plain) if on_cublas(x) else plain
 
 
 @contextmanager
-def _both(plain: AbstractContextManager) -> Iterator[None]:
+def _without_autocast_and_tf32(plain: AbstractContextManager) -> Iterator[None]:
     with plain, WITHOUT_TF32:
         yield

@@ -42,12 +42,12 @@ _STATE_HOOKS = (
 )
 
 
-def acts(norm: nn.Module) -> bool:
+def is_norm_act(norm: nn.Module) -> bool:
     """Whether `norm` is timm's batch normalisation with a dropout and an activation of its own."""
     return f"{type(norm).__module__}.{type(norm).__qualname__}" in _TIMM
 
 
-def replaceable(norm: nn.Module) -> str | None:
+def reason_not_replaceable(norm: nn.Module) -> str | None:
     """Why nothing can take the place of `norm` without changing more than the norm; None if
     something can.
     """
@@ -60,20 +60,20 @@ def replaceable(norm: nn.Module) -> str | None:
         return "is frozen: it has constants where a norm has parameters and statistics"
     if isinstance(norm, nn.LazyBatchNorm2d):
         return "does not know its channels before the network has been called once"
-    if type(norm) not in (nn.BatchNorm2d, nn.SyncBatchNorm) and not acts(norm):
+    if type(norm) not in (nn.BatchNorm2d, nn.SyncBatchNorm) and not is_norm_act(norm):
         return "is a subclass that does something more, which a replacement would drop"
     if "forward" in vars(norm):
         return "has a forward method of its own, put on the object"
-    children = {"drop", "act"} if acts(norm) else set()
-    own = {*norm._parameters, *norm._buffers} - _STATE | {*norm._modules} - children
-    if own:
-        return f"has {', '.join(sorted(own))} beside what a batch normalisation has"
+    children = {"drop", "act"} if is_norm_act(norm) else set()
+    extra = {*norm._parameters, *norm._buffers} - _STATE | {*norm._modules} - children
+    if extra:
+        return f"has {', '.join(sorted(extra))} beside what a batch normalisation has"
     if any(vars(norm).get(name) for name in _STATE_HOOKS):
         return "has state-dict hooks, which know its own keys only"
     return None
 
 
-def hand_over(norm: nn.Module, layer: nn.Module, mix: str = "equal") -> nn.Module:
+def transfer_state(norm: nn.Module, layer: nn.Module, mix: str = "equal") -> nn.Module:
     """`layer` with what the batch normalisation `norm` had; what takes its place, which is `layer`
     itself, or for timm's `BatchNormAct2d` the layer, then its dropout and activation.
 
@@ -88,9 +88,11 @@ def hand_over(norm: nn.Module, layer: nn.Module, mix: str = "equal") -> nn.Modul
     if like is not None:
         layer.to(device=like.device, dtype=like.dtype)
     for name in ("weight", "bias"):
-        own, theirs = layer._parameters.get(name), getattr(norm, name)
-        if name in layer._parameters and (own is None or theirs is None or _alike(own, theirs)):
-            layer.register_parameter(name, theirs)
+        layer_tensor, norm_tensor = layer._parameters.get(name), getattr(norm, name)
+        if name in layer._parameters and (
+            layer_tensor is None or norm_tensor is None or _same_shape(layer_tensor, norm_tensor)
+        ):
+            layer.register_parameter(name, norm_tensor)
     if "eps" in vars(layer):
         layer.eps = norm.eps
     if isinstance(layer, nn.modules.batchnorm._BatchNorm):
@@ -102,7 +104,7 @@ def hand_over(norm: nn.Module, layer: nn.Module, mix: str = "equal") -> nn.Modul
     layer.train(norm.training)
     placed = NormAct2d(layer, norm.drop, norm.act) if _has_act(norm) else layer
     placed.training = norm.training
-    _carry(norm, placed)
+    _transfer_attributes(norm, placed)
     return placed
 
 
@@ -125,11 +127,11 @@ class NormAct2d(nn.Module):
 
 
 def _has_act(norm: nn.Module) -> bool:
-    return acts(norm) and hasattr(norm, "drop") and hasattr(norm, "act")
+    return is_norm_act(norm) and hasattr(norm, "drop") and hasattr(norm, "act")
 
 
-def _alike(own: torch.Tensor, theirs: torch.Tensor) -> bool:
-    return own.shape == theirs.shape
+def _same_shape(layer_tensor: torch.Tensor, norm_tensor: torch.Tensor) -> bool:
+    return layer_tensor.shape == norm_tensor.shape
 
 
 def _as_batch_norm(norm: nn.Module, layer: nn.Module) -> None:
@@ -144,7 +146,7 @@ def _as_whitening(norm: nn.Module, layer: Whiten2d, mix: str) -> None:
     if isinstance(norm, nn.SyncBatchNorm):
         layer.process_group = WORLD if norm.process_group is None else norm.process_group
     if isinstance(layer, SwitchWhiten2d):
-        _start(norm, layer, mix)
+        _start_logits(norm, layer, mix)
     if not layer.recipe.uses_batch:
         return
     if norm.running_mean is None:
@@ -165,7 +167,7 @@ def _as_whitening(norm: nn.Module, layer: Whiten2d, mix: str) -> None:
         layer.momentum = 1 - norm.momentum
 
 
-def _start(norm: nn.Module, layer: SwitchWhiten2d, mix: str) -> None:
+def _start_logits(norm: nn.Module, layer: SwitchWhiten2d, mix: str) -> None:
     """The logits where `mix` says, frozen where the norm's weight is."""
     for logits in (layer.sw_mean_weight, layer.sw_var_weight):
         if logits is None:
@@ -183,7 +185,7 @@ def move_hooks(layer: nn.Module, norm: nn.Module) -> None:
         vars(norm)[name].update(vars(layer)[name])
 
 
-def _carry(norm: nn.Module, placed: nn.Module) -> None:
+def _transfer_attributes(norm: nn.Module, placed: nn.Module) -> None:
     """Hooks in the very dictionaries that their handles know, and what else was put on the
     module.
     """
@@ -193,8 +195,8 @@ def _carry(norm: nn.Module, placed: nn.Module) -> None:
     if norm._is_full_backward_hook is not None:
         placed._is_full_backward_hook = norm._is_full_backward_hook
     for name, value in vars(norm).items():
-        if name not in _OF_ITS_OWN and not hasattr(placed, name):
+        if name not in _MODULE_ATTRIBUTES and not hasattr(placed, name):
             setattr(placed, name, value)
 
 
-_OF_ITS_OWN = vars(nn.SyncBatchNorm(1)).keys()
+_MODULE_ATTRIBUTES = vars(nn.SyncBatchNorm(1)).keys()

@@ -12,26 +12,26 @@ from swbench.norms.tensors import statistics_dtype
 from swbench.solvers.base import Solver
 from swbench.solvers.choice import solver_for
 
-RunsOn = tuple[Solver, Backend, tuple[str, str]]
+Resolved = tuple[Solver, Backend, tuple[str, str]]
 """A solver, a backend, and their names."""
 
 
 @lru_cache(maxsize=4096)
-def runs_on(
+def resolve_cached(
     solver: str | Solver,
     kernels: str,
     group: int,
     matrices: int,
     dtype: torch.dtype,
     device: torch.device,
-) -> RunsOn:
+) -> Resolved:
     """What a layer runs on for plain tensors of `dtype` on `device`."""
     with _disable_current_modes():  # a fake tensor would not be taken by kernels
         like = torch.empty(0, dtype=dtype, device=device)
-        return found(solver, kernels, group, matrices, like)
+        return resolve(solver, kernels, group, matrices, like)
 
 
-def found(solver: str | Solver, kernels: str, group: int, matrices: int, x: Tensor) -> RunsOn:
+def resolve(solver: str | Solver, kernels: str, group: int, matrices: int, x: Tensor) -> Resolved:
     """The same for tensors of any class like `x`."""
     chosen, name = solver_for(solver, group, matrices, statistics_dtype(x), x.device)
     backend = kernel_sets.kernels_for(x, kernels)

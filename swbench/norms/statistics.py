@@ -10,9 +10,9 @@ class Statistics(NamedTuple):
     """Biased central moments of N images in g groups of G channels, and of their batch.
 
     `share` is the weight of one image among the N, 1/N; 0 where the batch statistics are constants
-    (running ones, in eval mode). `alone` is True where the batch *is* the one image. `part` is the
-    share of the N images in the pixels of a batch that is spread over ranks, None where they are
-    the whole batch. A part that the recipe does not use is None.
+    (running ones, in eval mode). `single_image` is True where the batch *is* the one image.
+    `rank_share` is the share of the N images in the pixels of a batch that is spread over ranks,
+    None where they are the whole batch. A part that the recipe does not use is None.
     """
 
     mean: Tensor | None
@@ -24,8 +24,8 @@ class Statistics(NamedTuple):
     batch_cov: Tensor | None = None
     """(g, G, G)."""
     share: float = 0.0
-    alone: bool = False
-    part: Tensor | None = None
+    single_image: bool = False
+    rank_share: Tensor | None = None
     """()."""
 
 
@@ -39,9 +39,9 @@ def merge(mean: Tensor, cov: Tensor) -> tuple[Tensor, Tensor]:
     if mean.shape[0] == 1:
         return mean[0], cov[0]
     batch_mean = mean.mean(0)
-    apart = mean - batch_mean
+    deviation = mean - batch_mean
     return batch_mean, torch.baddbmm(
-        cov.mean(0), apart.permute(1, 2, 0), apart.transpose(0, 1), alpha=1 / mean.shape[0]
+        cov.mean(0), deviation.permute(1, 2, 0), deviation.transpose(0, 1), alpha=1 / mean.shape[0]
     )
 
 
@@ -54,13 +54,13 @@ def merge_parts(count: Tensor, mean: Tensor, cov: Tensor) -> tuple[Tensor, Tenso
     """
     weight = (count / count.sum().clamp(min=1)).view(-1, 1, 1)
     reference = mean.index_select(0, count.argmax().view(1))
-    apart = mean - reference
-    centre = (weight * apart).sum(0)
-    apart = apart - centre
+    deviation = mean - reference
+    centre = (weight * deviation).sum(0)
+    deviation = deviation - centre
     batch_cov = torch.baddbmm(
         (weight.unsqueeze(-1) * cov).sum(0),
-        (weight * apart).permute(1, 2, 0),
-        apart.transpose(0, 1),
+        (weight * deviation).permute(1, 2, 0),
+        deviation.transpose(0, 1),
     )
     return reference[0] + centre, batch_cov
 

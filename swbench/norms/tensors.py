@@ -70,11 +70,11 @@ def on_one_device(x: Tensor, others: Iterable[Tensor | None]) -> None:
     """Raises RuntimeError if one of `others` is not where `x` is. Kernels are given addresses, and
     one of another device would end the process.
     """
-    apart = {str(t.device) for t in others if t is not None and t.device != x.device}
-    if apart:
+    other_devices = {str(t.device) for t in others if t is not None and t.device != x.device}
+    if other_devices:
         raise RuntimeError(
             f"the input is on {x.device}, tensors of the layer on "
-            f"{', '.join(sorted(apart))}; move the one to the other"
+            f"{', '.join(sorted(other_devices))}; move the one to the other"
         )
 
 

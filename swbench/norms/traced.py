@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from swbench.norms.composed import composed
-from swbench.norms.context import Call, Description, Given, Running
+from swbench.norms.context import Call, Description, ParameterTensors, Running
 from swbench.norms.kernels import algebra
 from swbench.norms.onnx_solver import exported, exporting
 from swbench.norms.tensors import checked, statistics_dtype
@@ -20,7 +20,7 @@ from swbench.solvers.tracing import tracing
 
 
 def record(
-    layer: Description, x: Tensor, parameters: Given, running: Running | None
+    layer: Description, x: Tensor, parameters: ParameterTensors, running: Running | None
 ) -> tuple[Tensor, tuple[str, str]]:
     """Y of `layer` at `x` (N, C, H, W), for any number of images and pixels, and differentiable by
     autograd through every operation; and the names of the solver and the backend.
@@ -37,25 +37,25 @@ def record(
     dtype = statistics_dtype(x)
     # a shape is numbers here; and constants that are kept are made once, not in every run of the
     # trace
-    with _outside_of_the_trace():
-        last = not checked(x, layer.channels).is_contiguous()
+    with _tracing_paused():
+        channels_last = not checked(x, layer.channels).is_contiguous()
         matrices = groups * (x.shape[0] if recipe.uses_image else 1)
-        asked, name = (
+        chosen, name = (
             exported(layer.solver)
             if exporting()
             else solver_for(layer.solver, recipe.group, matrices, dtype, x.device)
         )
         algebra.make_constants(recipe, dtype, x.device)
-        solver = asked.in_torch()
+        solver = chosen.in_torch()
         solver.forward(torch.eye(recipe.group, dtype=dtype, device=x.device).unsqueeze(0))
     call = Call(recipe, solver, running, layer.training)
     y = composed(call, lambda cov: _solved(solver, cov), x, parameters)
-    y = y.contiguous(memory_format=torch.channels_last) if last else y
-    return y, (name if solver is asked else solver.name, "torch")
+    y = y.contiguous(memory_format=torch.channels_last) if channels_last else y
+    return y, (name if solver is chosen else solver.name, "torch")
 
 
 @contextmanager
-def _outside_of_the_trace() -> Iterator[None]:
+def _tracing_paused() -> Iterator[None]:
     state = tracing()
     torch._C._set_tracing_state(None)
     try:

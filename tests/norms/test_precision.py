@@ -19,7 +19,7 @@ WAYS = {
     "medium": lambda: torch.set_float32_matmul_precision("medium"),
     "flag": lambda: setattr(MATMUL, "allow_tf32", True),
 }
-if precision.NEWER:
+if precision.HAS_FP32_PRECISION:
     WAYS["newer"] = lambda: setattr(MATMUL, "fp32_precision", "tf32")
     WAYS["general"] = lambda: setattr(torch.backends, "fp32_precision", "tf32")
 
@@ -29,7 +29,7 @@ def settings():
     """The process's settings, put back."""
     yield
     torch.set_float32_matmul_precision("highest")
-    if precision.NEWER:
+    if precision.HAS_FP32_PRECISION:
         for module in (torch.backends, MATMUL, torch.backends.mkldnn.matmul):
             module.fp32_precision = "none"
 
@@ -70,7 +70,7 @@ READINGS = {
     "flag": lambda: MATMUL.allow_tf32,
     "newer": allowed,
 }
-if precision.NEWER:
+if precision.HAS_FP32_PRECISION:
     READINGS["mkldnn"] = lambda: torch.backends.mkldnn.matmul.fp32_precision
     READINGS["general"] = lambda: torch.backends.fp32_precision
 
@@ -93,7 +93,7 @@ def test_whatever_could_be_read_can_be_read_inside_and_is_the_same_after(way):
     assert readings() == before
 
 
-@pytest.mark.skipif(not precision.NEWER, reason="this torch has one setting")
+@pytest.mark.skipif(not precision.HAS_FP32_PRECISION, reason="this torch has one setting")
 @pytest.mark.usefixtures("as_on_a_gpu")
 def test_what_followed_from_a_general_setting_follows_from_it_again():
     torch.backends.fp32_precision = "tf32"

@@ -13,7 +13,7 @@ import torch
 
 from swbench.norms import kernels
 from swbench.norms.context import Call, Running
-from swbench.norms.kernels.triton_kernels import backend as triton_set
+from swbench.norms.kernels.triton_kernels import backend as triton_backend
 from swbench.norms.recipe import Recipe
 from swbench.solvers import choice
 from swbench.solvers.polar_triton import PolarTriton
@@ -115,10 +115,10 @@ def test_compiled(arguments):
 @pytest.fixture
 def forgetful():
     """What was found out about devices is forgotten before and after."""
-    triton_set._runs_on.cache_clear()
+    triton_backend._supports_device.cache_clear()
     choice._choose.cache_clear()
     yield
-    triton_set._runs_on.cache_clear()
+    triton_backend._supports_device.cache_clear()
     choice._choose.cache_clear()
 
 
@@ -133,7 +133,7 @@ def test_a_triton_that_cannot_compile_the_kernels_is_left_alone(
     monkeypatch, forgetful, version, taken
 ):
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    monkeypatch.setattr(triton_set.importlib.metadata, "version", lambda name: version)
+    monkeypatch.setattr(triton_backend.importlib.metadata, "version", lambda name: version)
     assert kernels.named("triton").takes(torch.zeros(1, 4, 1, 1)) is taken
 
 
@@ -170,7 +170,7 @@ def test_auto_on_a_gpu_that_was_not_measured(monkeypatch, forgetful, group, dtyp
 
 @needs_triton
 def test_launches_are_told_apart_by_all_they_are_compiled_for():
-    from swbench.norms.kernels.triton_kernels.autograd_function import key_of
+    from swbench.norms.kernels.triton_kernels.autograd_function import plan_key
 
     x, recipe, given = (
         torch.zeros(2, 4, 3, 3),
@@ -180,7 +180,7 @@ def test_launches_are_told_apart_by_all_they_are_compiled_for():
     mean, cov = torch.zeros(1, 4, 1), torch.eye(4).view(1, 4, 4)
 
     def key(running, given=given):
-        return key_of(Call(recipe, PolarTriton(), running, True), x, given)
+        return plan_key(Call(recipe, PolarTriton(), running, True), x, given)
 
     plain = key(Running(mean, cov, 0.99))
     assert plain == key(Running(mean.clone(), cov.clone(), 0.99))
@@ -196,7 +196,7 @@ def test_a_compiled_kernel_is_called_with_addresses(monkeypatch):
     of the signature.
     """
     from swbench.norms.kernels.triton_kernels import launch
-    from swbench.norms.kernels.triton_kernels.workspace import Room
+    from swbench.norms.kernels.triton_kernels.workspace import Workspace
 
     calls = []
 
@@ -219,13 +219,13 @@ def test_a_compiled_kernel_is_called_with_addresses(monkeypatch):
         type("Driver", (), {"get_current_stream": lambda self, index: 77})(),
         raising=False,
     )
-    one = launch.Launch(Kernel(), 5, (3, 0.5), {"TILE": 16}, 4, ("x", None, "w"))
-    room, x = Room(w=3, none=0, v=40), torch.zeros(8)
-    memory = room.allocate(x)
-    tensors = room.tensors(memory)
+    item = launch.Launch(Kernel(), 5, (3, 0.5), {"TILE": 16}, 4, ("x", None, "w"))
+    workspace, x = Workspace(w=3, none=0, v=40), torch.zeros(8)
+    memory = workspace.allocate(x)
+    tensors = workspace.tensors(memory)
     assert tensors["none"] is None
     assert [tensors["w"].numel(), tensors["v"].numel()] == [3, 40]
-    launch.launch([one], {"x": x}, ((room, memory),), torch.device("cpu"))
+    launch.launch([item], {"x": x}, ((workspace, memory),), torch.device("cpu"))
     grid, arguments, constants = calls[0]
     assert (grid, constants) == ((5,), {"TILE": 16, "num_warps": 4})
     assert (arguments[0].data_ptr(), arguments[1], arguments[2].data_ptr(), *arguments[3:]) == (
@@ -235,7 +235,7 @@ def test_a_compiled_kernel_is_called_with_addresses(monkeypatch):
         3,
         0.5,
     )
-    launch.launch([one], {"x": x}, ((room, memory),), torch.device("cpu"))
+    launch.launch([item], {"x": x}, ((workspace, memory),), torch.device("cpu"))
     assert calls[1] == (
         5,
         1,
@@ -253,9 +253,9 @@ def test_a_compiled_kernel_is_called_with_addresses(monkeypatch):
         0.5,
         16,
     )
-    aligned = one.compiled
-    launch.launch([one], {"x": x[1:]}, ((room, memory),), torch.device("cpu"))
+    aligned = item.compiled
+    launch.launch([item], {"x": x[1:]}, ((workspace, memory),), torch.device("cpu"))
     assert calls[2][0] == (5,)  # not a multiple of 16 bytes: the plain way
-    assert one.compiled is aligned  # what was compiled for that loads one by one
-    launch.launch([one], {"x": x}, ((room, memory),), torch.device("cpu"))
+    assert item.compiled is aligned  # what was compiled for that loads one by one
+    launch.launch([item], {"x": x}, ((workspace, memory),), torch.device("cpu"))
     assert calls[3][0] == 5

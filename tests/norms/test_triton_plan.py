@@ -10,7 +10,7 @@ import torch
 
 from swbench.norms.context import Call
 from swbench.norms.kernels.torch_ops import TorchBackend
-from swbench.norms.kernels.triton_kernels import backend as triton_set
+from swbench.norms.kernels.triton_kernels import backend as triton_backend
 from swbench.norms.kernels.triton_kernels.backend import TritonBackend
 from swbench.norms.kernels.triton_kernels.plan import MOST_PARTS, RESIDENT, SUM, plan_of
 from swbench.norms.recipe import Recipe
@@ -64,14 +64,13 @@ def test_image_sizes_share_their_compiled_kernels(monkeypatch, images, last):
     """What Triton compiles for: the constants and options, which pointers are there, and integers
     that it may look into.
     """
-    from swbench.norms.kernels.triton_kernels import fused_plan as whole
-    from swbench.norms.kernels.triton_kernels import layer_config as form
+    from swbench.norms.kernels.triton_kernels import fused_plan, layer_config
 
-    monkeypatch.setattr(form, "multiprocessors", lambda device: 132)
+    monkeypatch.setattr(layer_config, "multiprocessors", lambda device: 132)
     recipe, dtypes = Recipe(("bw", "iw", "bn", "in", "ln"), 16, 1e-5), (torch.float32,) * 7
 
     def compiled_for(side):
-        key = form.Key(
+        key = layer_config.Key(
             recipe,
             PolarTriton(),
             (images, 64, side, side),
@@ -81,20 +80,20 @@ def test_image_sizes_share_their_compiled_kernels(monkeypatch, images, last):
             torch.device("cuda", 0),
             dtypes,
         )
-        made = whole.Whole(key)
+        made = fused_plan.FusedPlan(key)
         found = []
-        for one in (*made.forward, *made.backward[True]):
-            numbers = one.kernel.params[len(one.names) : len(one.names) + len(one.sizes)]
+        for item in (*made.forward, *made.backward[True]):
+            numbers = item.kernel.params[len(item.names) : len(item.names) + len(item.sizes)]
             assert all(
                 number.do_not_specialize or isinstance(size, float)
-                for number, size in zip(numbers, one.sizes, strict=True)
+                for number, size in zip(numbers, item.sizes, strict=True)
             )
             found.append(
                 (
-                    one.kernel.__name__,
-                    one.constants,
-                    one.options,
-                    [name is None for name in one.names],
+                    item.kernel.__name__,
+                    item.constants,
+                    item.options,
+                    [name is None for name in item.names],
                 )
             )
         return found
@@ -126,9 +125,9 @@ def launches(monkeypatch):
             torch.device("cuda", 0),
             (dtype, *[torch.float32] * 6),
         )
-        made = fused_plan.Whole(key)
+        made = fused_plan.FusedPlan(key)
         both = (*made.forward, *made.backward[True])
-        return [(one.kernel.__name__.removesuffix("_kernel"), one) for one in both]
+        return [(item.kernel.__name__.removesuffix("_kernel"), item) for item in both]
 
     return launches
 
@@ -153,11 +152,11 @@ def test_the_programs_of_a_sum_are_on_the_chip_at_once_whatever_the_width(launch
     the compiler takes registers of which three programs fit a multiprocessor.
     """
     for side in (357, 179, 112):
-        for name, one in launches(16, side):
+        for name, item in launches(16, side):
             if name == "sums":
-                assert one.registers == 128
-                fitting = 65536 // (128 * 32 * one.warps)
-                assert one.programs <= 132 * fitting
+                assert item.registers == 128
+                fitting = 65536 // (128 * 32 * item.warps)
+                assert item.programs <= 132 * fitting
     assert launches(16, 357, torch.bfloat16)[0][1].registers is None
 
 
@@ -169,9 +168,9 @@ def test_more_than_a_tile_is_refused():
 def test_images_whose_rows_are_beyond_32_bits_are_left_to_torch(monkeypatch):
     """Offsets within a tile are counted in 32 bits; over images and tiles in 64."""
     x = torch.empty(1, 64, 6000, 6000, device="meta")
-    assert triton_set.holds(x, 16)
-    assert not triton_set.holds(x, 64)
-    assert not triton_set.holds(x[:, :, :1, :1], 65)
+    assert triton_backend.supports(x, 16)
+    assert not triton_backend.supports(x, 64)
+    assert not triton_backend.supports(x[:, :, :1, :1], 65)
     assert plan_of(1, 64, 6000**2, 16, False, 132, SUM).pixels == 6000**2
     with pytest.raises(
         ValueError,

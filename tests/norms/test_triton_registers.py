@@ -27,8 +27,8 @@ def registers():
     return module
 
 
-def both_ways(whole):
-    return [*whole.forward, *whole.backward[True], *whole.backward[False]]
+def all_launches(plan):
+    return [*plan.forward, *plan.backward[True], *plan.backward[False]]
 
 
 @pytest.mark.parametrize("capability", [80, 90, 100])
@@ -37,7 +37,7 @@ def both_ways(whole):
 @pytest.mark.parametrize("batch", [1, 32])
 def test_nothing_spills(registers, batch, dtype, last, capability):
     for shape in SHAPES:
-        for launch in both_ways(registers.whole_of("swb", (batch, *shape), 16, dtype, last)):
+        for launch in all_launches(registers.layer_plan("swb", (batch, *shape), 16, dtype, last)):
             found = registers.compiled(launch, dtype, capability)
             assert found.spilled_bytes == 0, (shape, launch.kernel.__name__, found)
 
@@ -46,8 +46,8 @@ def test_nothing_spills(registers, batch, dtype, last, capability):
 @pytest.mark.parametrize("norm", ["bw", "iw", "swa", "sw3"])
 def test_every_layer_compiles(registers, norm, training):
     for batch in (1, 3):
-        for launch in both_ways(
-            registers.whole_of(norm, (batch, 64, 14, 14), 16, torch.float32, False, training)
+        for launch in all_launches(
+            registers.layer_plan(norm, (batch, 64, 14, 14), 16, torch.float32, False, training)
         ):
             registers.compiled(launch, torch.float32, 90)
 
@@ -64,8 +64,8 @@ def test_other_groups_spill_no_more_than_is_known(
     """In `solve` and `small`, and above G = 32 a few in a map of two tensors: what
     docs/gpu-kernels.md says.
     """
-    for launch in both_ways(
-        registers.whole_of("swb", (images, channels, 14, 14), group, torch.float32, last)
+    for launch in all_launches(
+        registers.layer_plan("swb", (images, channels, 14, 14), group, torch.float32, last)
     ):
         found = registers.compiled(launch, torch.float32, 90)
         small = launch.kernel.__name__ in ("solve_kernel", "small_kernel")
@@ -95,8 +95,8 @@ def test_the_passes_alone_do_not_spill(registers, group, channels, last):
 @pytest.mark.parametrize("capability", [80, 90, 100])
 @pytest.mark.parametrize("side", [357, 179])
 def test_sums_of_odd_widths_fill_the_chip_once(registers, side, capability):
-    for launch in both_ways(
-        registers.whole_of("swb", (16, 64, side, side), 16, torch.float32, False)
+    for launch in all_launches(
+        registers.layer_plan("swb", (16, 64, side, side), 16, torch.float32, False)
     ):
         if launch.kernel.__name__ == "sums_kernel":
             found = registers.compiled(launch, torch.float32, capability)
@@ -120,8 +120,8 @@ def test_small_kernels_take_no_more_than_was_estimated(registers, norm, images, 
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
     import gpu_latency
 
-    for launch in both_ways(
-        registers.whole_of(norm, (images, 64, 112, 112), 16, torch.float32, False)
+    for launch in all_launches(
+        registers.layer_plan(norm, (images, 64, 112, 112), 16, torch.float32, False)
     ):
         name = launch.kernel.__name__.removesuffix("_kernel")
         if name in gpu_latency.SMALL:
@@ -133,7 +133,7 @@ def test_small_kernels_take_no_more_than_was_estimated(registers, norm, images, 
 def test_pixels_are_read_and_written_16_bytes_at_a_time(registers):
     for dtype in (torch.float32, torch.bfloat16):
         for last in (False, True):
-            whole = registers.whole_of("swa", (32, 64, 112, 112), 16, dtype, last)
-            y = registers.compiled(whole.forward[-1], dtype, 90)
+            plan = registers.layer_plan("swa", (32, 64, 112, 112), 16, dtype, last)
+            y = registers.compiled(plan.forward[-1], dtype, 90)
             assert y.narrow_stores == 0
             assert y.wide_loads >= y.wide_stores > 0

@@ -44,7 +44,7 @@ def test_what_has_to_be_copied_is_refused_and_says_what_to_do(monkeypatch):
 
 def test_constants_are_made_once_and_not_kept_from_a_capture(request):
     mine, like = Recipe(("bw", "iw"), 4, 1e-5), torch.zeros(1, dtype=torch.float64)
-    algebra._KEPT.pop((mine, 2, like.dtype, like.device), None)
+    algebra._BASES.pop((mine, 2, like.dtype, like.device), None)
     request.getfixturevalue("captured")
     inside = basis(mine, 2, like)
     assert basis(mine, 2, like).eye is not inside.eye
@@ -75,7 +75,7 @@ def test_a_compiled_layer_makes_its_constants_when_its_workspace_is_measured():
 
     layer = SwitchWhiten2d(8, 4, solver="eigh", kernels="torch", eps=0.0123)  # no other test's
     custom_ops.arguments(layer.described(), torch.randn(2, 8, 3, 3), *layer._tensors())
-    made = set(algebra._KEPT)
+    made = set(algebra._BASES)
     for images in (1, 2):
         layer(torch.randn(images, 8, 3, 3, requires_grad=True)).sum().backward()
-    assert set(algebra._KEPT) == made
+    assert set(algebra._BASES) == made

@@ -87,7 +87,7 @@ class Basis(NamedTuple):
     """
 
 
-_KEPT: dict[tuple[Recipe, int, torch.dtype, torch.device], Basis] = {}
+_BASES: dict[tuple[Recipe, int, torch.dtype, torch.device], Basis] = {}
 """For good: a captured graph reads this memory in each replay."""
 
 
@@ -101,14 +101,14 @@ def basis(recipe: Recipe, sources: int, like: Tensor) -> Basis:
     """
     key = recipe, sources, like.dtype, like.device
     if type(like) is not Tensor:
-        return _built(*key)
-    found = _KEPT.get(key)
-    if found is None:
+        return _build_basis(*key)
+    cached = _BASES.get(key)
+    if cached is None:
         with torch.inference_mode(False):  # of which nothing may be saved for a gradient later
-            found = _built(*key)
+            cached = _build_basis(*key)
         if not capturing(like.device):
-            _KEPT[key] = found
-    return found
+            _BASES[key] = cached
+    return cached
 
 
 def make_constants(recipe: Recipe, dtype: torch.dtype, device: "torch.device | str") -> None:
@@ -119,7 +119,7 @@ def make_constants(recipe: Recipe, dtype: torch.dtype, device: "torch.device | s
         basis(recipe, sources, torch.empty(0, dtype=dtype, device=device))
 
 
-def _built(recipe: Recipe, sources: int, dtype: torch.dtype, device: torch.device) -> Basis:
+def _build_basis(recipe: Recipe, sources: int, dtype: torch.dtype, device: torch.device) -> Basis:
     group = recipe.group
     eye = torch.eye(group, dtype=dtype, device=device)
     rows, columns = len(recipe.statistics), sources + (recipe.layer_index is not None)
@@ -148,7 +148,7 @@ class _Source(NamedTuple):
 def _sources(recipe: Recipe, stats: Statistics) -> tuple[_Source, ...]:
     """The batch, the image, or both in this order; a batch of one image is that image."""
     image = _Source(stats.mean, stats.cov, False)
-    if stats.alone or not recipe.uses_batch:
+    if stats.single_image or not recipe.uses_batch:
         return (image,)
     batch = _Source(stats.batch_mean.unsqueeze(0), stats.batch_cov.unsqueeze(0), True)
     return (batch, image) if recipe.uses_image else (batch,)
@@ -223,7 +223,9 @@ def _mix(
     return mean, cov, mixed
 
 
-def remixed(recipe: Recipe, stats: Statistics, parameters: Parameters, solved: Solved) -> Solved:
+def with_mixture(
+    recipe: Recipe, stats: Statistics, parameters: Parameters, solved: Solved
+) -> Solved:
     """`solved` with what the mixture saves, where a fused set saved nothing and hands over to
     `small_gradients` here.
     """
@@ -255,10 +257,10 @@ def small_gradients(
     shape = solved.w.shape
     n, g, group, _ = shape
     gamma, beta, count = parameters.gamma, parameters.beta, n * g
-    apart = (solved.mean - shift.view(-1, g, group)).view(-1, 1, group)
-    m = torch.baddbmm(m.view(-1, group, group), s.view(-1, group, 1), apart, alpha=-1).view(
-        -1, *shape[1:]
-    )
+    mean_deviation = (solved.mean - shift.view(-1, g, group)).view(-1, 1, group)
+    m = torch.baddbmm(
+        m.view(-1, group, group), s.view(-1, group, 1), mean_deviation, alpha=-1
+    ).view(-1, *shape[1:])
     if n < len(m):
         m, s = m.sum(0, keepdim=True), s.sum(0, keepdim=True)
     m, column = m.view(count, group, group), s.view(count, group, 1)
@@ -346,17 +348,17 @@ def _unmix(
         batch_b = batch_d_cov * (2 * stats.share / pixels)
         c = c + _offset(batch_d_mean, stats.share / pixels, batch_b, stats.batch_mean)
         b = b + batch_b
-    towards_mean = constants.mean @ torch.stack(means)
-    towards_cov = constants.cov @ torch.stack(covs).view(-1)
+    grad_mean_weights = constants.mean @ torch.stack(means)
+    grad_cov_weights = constants.cov @ torch.stack(covs).view(-1)
     if layer:
-        towards_cov[recipe.layer_index] = (trace * var).sum()
+        grad_cov_weights[recipe.layer_index] = (trace * var).sum()
     return Gradients(
         b,
         c,
         None,
         None,
-        _through_softmax(mean_weights, towards_mean),
-        _through_softmax(cov_weights, towards_cov),
+        _through_softmax(mean_weights, grad_mean_weights),
+        _through_softmax(cov_weights, grad_cov_weights),
     )
 
 

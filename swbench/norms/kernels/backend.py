@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from swbench.norms.context import Call, Given, Kept
+from swbench.norms.context import Call, ParameterTensors, RunningTensors
 
 
 class UnsupportedTensors(Exception):
@@ -19,10 +19,12 @@ class FusedCall(ABC):
     __slots__ = ()
 
     @abstractmethod
-    def apply(self, x: Tensor, parameters: Given, running: Kept | None) -> Tensor:
+    def apply(
+        self, x: Tensor, parameters: ParameterTensors, running: RunningTensors | None
+    ) -> Tensor:
         """y, differentiable where gradients are recorded. In training `running` move. Takes any x,
-        and raises `UnsupportedTensors` for all but those that it is for, and for tensors of the layer that
-        it cannot work on. Other errors are those of `Backend.apply`.
+        and raises `UnsupportedTensors` for all but those that it is for, and for tensors of the
+        layer that it cannot work on. Other errors are those of `Backend.apply`.
         """
 
 
@@ -45,7 +47,7 @@ class Backend(ABC):
         """Whether this backend can work on tensors of the type, dtype and device of `x` here."""
 
     @abstractmethod
-    def apply(self, call: Call, x: Tensor, parameters: Given) -> Tensor:
+    def apply(self, call: Call, x: Tensor, parameters: ParameterTensors) -> Tensor:
         """y, differentiable where gradients are recorded. In training `call.running` moves.
 
         Raises RuntimeError where not all tensors are on one device, ValueError for a parameter or
@@ -67,7 +69,9 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def forward(self, call: Call, x: Tensor, parameters: Given, workspace: Tensor) -> Tensor:
+    def forward(
+        self, call: Call, x: Tensor, parameters: ParameterTensors, workspace: Tensor
+    ) -> Tensor:
         """y; fills `workspace`, a vector in `statistics_dtype(x)`, with all that `backward` needs
         beside x and the parameters. In training `call.running` moves; `call.ranks` is None.
         """
@@ -78,7 +82,7 @@ class Backend(ABC):
         call: Call,
         dy: Tensor,
         x: Tensor,
-        parameters: Given,
+        parameters: ParameterTensors,
         workspace: Tensor,
         wants_dx: bool,
     ) -> tuple[Tensor | None, ...]:

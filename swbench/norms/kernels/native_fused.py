@@ -11,7 +11,7 @@ from torch import Tensor
 
 from swbench.native import library
 from swbench.norms import composed
-from swbench.norms.context import Call, Given, Kept, Running
+from swbench.norms.context import Call, ParameterTensors, Running, RunningTensors
 from swbench.norms.kernels.backend import FusedCall, UnsupportedTensors
 from swbench.norms.recipe import Recipe
 from swbench.norms.tensors import abstract, check_running, concrete, on_one_device, sized
@@ -80,17 +80,24 @@ class FusedLayer(FusedCall):
         )
         self._like, self._workspace = (of_channels, of_channels, of_kinds, of_kinds), of_workspace
 
-    def apply(self, x: Tensor, parameters: Given, running: Kept | None) -> Tensor:
+    def apply(
+        self, x: Tensor, parameters: ParameterTensors, running: RunningTensors | None
+    ) -> Tensor:
         if torch.is_grad_enabled():
-            return _recorded(x, *parameters, self, running)
+            return _apply_recorded(x, *parameters, self, running)
         return self.forward(x, parameters, running, torch.empty_like(self._workspace))
 
     def forward(
-        self, x: Tensor, parameters: Given, running: Kept | None, workspace: Tensor
+        self,
+        x: Tensor,
+        parameters: ParameterTensors,
+        running: RunningTensors | None,
+        workspace: Tensor,
     ) -> Tensor:
         """y; `workspace` is filled with what `backward` needs beside x. In training `running`, if
-        there are any, move. Raises ValueError for a parameter of another size, and `UnsupportedTensors` for
-        another kind of x and for running statistics that C cannot read and write where they are.
+        there are any, move. Raises ValueError for a parameter of another size, and
+        `UnsupportedTensors` for another kind of x and for running statistics that C cannot read and
+        write where they are.
         """
         y = torch.empty_like(x)
         failed = self._forward(
@@ -103,16 +110,21 @@ class FusedLayer(FusedCall):
         return y
 
     def _forward_converted(
-        self, x: Tensor, y: Tensor, workspace: Tensor, parameters: Given, running: Kept | None
+        self,
+        x: Tensor,
+        y: Tensor,
+        workspace: Tensor,
+        parameters: ParameterTensors,
+        running: RunningTensors | None,
     ) -> int:
         """`sw_forward` with parameters made what C reads."""
-        if not self._takes(x) or (running is None and self.call.recipe.uses_batch):
+        if not self._matches(x) or (running is None and self.call.recipe.uses_batch):
             raise UnsupportedTensors
         if running is not None:
             check_running(*running, self._sizes[0], self.call.recipe.group)
-            if not all(map(plain, running)):
+            if not all(map(is_readable, running)):
                 raise UnsupportedTensors
-        parameters = [p if p is None else _plain(p) for p in parameters]
+        parameters = [p if p is None else _as_readable(p) for p in parameters]
         sized(parameters, *self._sizes)
         return self._native.sw_forward(
             self.address,
@@ -120,7 +132,7 @@ class FusedLayer(FusedCall):
             torch.get_num_threads(),
         )
 
-    def _takes(self, x: Tensor) -> bool:
+    def _matches(self, x: Tensor) -> bool:
         """Whether `x` is of the kind that this layer is for. Not that its class is plain, which who
         looks for the layer has to know.
         """
@@ -134,7 +146,7 @@ class FusedLayer(FusedCall):
             and not abstract(x)
         )
 
-    def values(self, workspace: Tensor) -> tuple[Given, Running | None]:
+    def values(self, workspace: Tensor) -> tuple[ParameterTensors, Running | None]:
         """Of the forward pass, which `workspace` holds: the parameters, but β, of which no gradient
         depends, and the running statistics where they were constants. As `lay_out` of
         `native/src/fused_layer.c` puts them.
@@ -201,8 +213,8 @@ class FusedLayer(FusedCall):
         x = concrete(x).contiguous(memory_format=layout)
         dy = concrete(dy.to(x.dtype)).contiguous(memory_format=layout)
         workspace = concrete(workspace).contiguous()
-        of_x, *of_parameters = gradients
-        gradients = None if of_x is None else torch.empty_like(x), *of_parameters
+        grad_x, *parameter_grads = gradients
+        gradients = None if grad_x is None else torch.empty_like(x), *parameter_grads
         if self._native.sw_backward(
             self.address,
             *map(_pointer, (dy, x, workspace, *gradients)),
@@ -226,7 +238,7 @@ def fused_layer(call: Call, x: Tensor) -> FusedLayer:
     return _layer_for(call._replace(running=None), momentum, x.shape, last, x.dtype)
 
 
-def _plain(parameter: Tensor) -> Tensor:
+def _as_readable(parameter: Tensor) -> Tensor:
     """`parameter` as C reads it. Raises RuntimeError for one that is on another device."""
     on_one_device(torch.empty(0), (parameter,))
     return concrete(parameter).float().contiguous()
@@ -236,7 +248,7 @@ def _pointer(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
-def plain(statistic: Tensor) -> bool:
+def is_readable(statistic: Tensor) -> bool:
     """Whether C can read and write a running statistic where it is."""
     return (
         statistic.dtype is torch.float32
@@ -260,15 +272,15 @@ class FusedWhitening(torch.autograd.Function):
         mean_logits,
         cov_logits,
         layer: FusedLayer,
-        running: Kept | None,
+        running: RunningTensors | None,
     ) -> Tensor:
-        given, workspace = (
+        parameters, workspace = (
             (gamma, beta, mean_logits, cov_logits),
             torch.empty_like(layer._workspace),
         )
-        y = layer.forward(x, given, running, workspace)
+        y = layer.forward(x, parameters, running, workspace)
         ctx.save_for_backward(x, workspace)
-        ctx.seen = layer, given
+        ctx.layer_and_parameters = layer, parameters
         return y
 
     @staticmethod
@@ -277,7 +289,7 @@ class FusedWhitening(torch.autograd.Function):
         (x, workspace), wanted = ctx.saved_tensors, ctx.needs_input_grad
         if not torch.is_grad_enabled():
             try:  # not `suppress`, which is two calls more
-                return *ctx.seen[0].backward(dy, x, workspace, wanted), None, None
+                return *ctx.layer_and_parameters[0].backward(dy, x, workspace, wanted), None, None
             except UnsupportedTensors:
                 pass
         return _with_graph(ctx, x, workspace, dy)
@@ -286,31 +298,31 @@ class FusedWhitening(torch.autograd.Function):
 # torch's own first looks for what to call, in two functions of Python: 12 µs of a small layer's 100
 # after a convolution.
 FusedWhitening._backward_cls.apply = FusedWhitening.backward
-_recorded = super(torch.autograd.Function, FusedWhitening).apply
+_apply_recorded = super(torch.autograd.Function, FusedWhitening).apply
 """`FusedWhitening.apply` without what it does for torch.func's transforms, which do not come here:
 a tenth of a small layer's dispatch (benchmarks/dispatch_cpu.py).
 """
 
 
 def _with_graph(ctx, x: Tensor, workspace: Tensor, dy: Tensor):
-    layer, given = ctx.seen
+    layer, parameters = ctx.layer_and_parameters
     values, running = layer.values(workspace)
-    found = composed.gradients(
-        layer.call._replace(running=running), (x, *given), values, ctx.needs_input_grad[:5], dy
+    grads = composed.gradients(
+        layer.call._replace(running=running), (x, *parameters), values, ctx.needs_input_grad[:5], dy
     )
-    return *found, None, None
+    return *grads, None, None
 
 
-def forward(call: Call, x: Tensor, parameters: Given, workspace: Tensor) -> Tensor:
+def forward(call: Call, x: Tensor, parameters: ParameterTensors, workspace: Tensor) -> Tensor:
     """Y without autograd, for any running statistics."""
     layer, running = fused_layer(call, x), call.running and call.running[:2]
     try:
         return layer.forward(x, parameters, running, workspace)
     except UnsupportedTensors:
         on_one_device(x, running)
-    moved = tuple(concrete(one).float().contiguous() for one in running)
+    moved = tuple(concrete(old).float().contiguous() for old in running)
     y = layer.forward(x, parameters, moved, workspace)
     if call.training:
-        for one, new in zip(running, moved, strict=True):
-            one.copy_(new)
+        for old, new in zip(running, moved, strict=True):
+            old.copy_(new)
     return y

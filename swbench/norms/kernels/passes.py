@@ -23,7 +23,7 @@ class Passes(ABC):
     autograd state, synchronises with the host, or changes its arguments; results are new tensors,
     never views of an argument.
 
-    `share` and `alone` are explained in `Statistics`.
+    `share` and `single_image` are explained in `Statistics`.
     """
 
     @abstractmethod

@@ -78,11 +78,11 @@ class TorchBackend(PassBackend):
         pixels = height * width
         column = shift.view(-1, group, 1)
 
-        def both(piece: Tensor, items: slice) -> tuple[Tensor, Tensor]:
-            apart = piece - column[items]
-            return apart, apart
+        def deviations(piece: Tensor, items: slice) -> tuple[Tensor, Tensor]:
+            deviation = piece - column[items]
+            return deviation, deviation
 
-        second, total = self._sums(both, group, x)
+        second, total = self._sums(deviations, group, x)
         mean = total.div_(pixels)
         cov = torch.baddbmm(
             second, mean.unsqueeze(-1), mean.unsqueeze(-2), beta=1 / pixels, alpha=-1
@@ -116,8 +116,8 @@ class TorchBackend(PassBackend):
                 torch.baddbmm(c[items], at[items], left, out=target)
                 target.baddbmm_(b[items], right)
             else:
-                wide = torch.baddbmm(c[items], at[items], left.to(b.dtype))
-                target.copy_(wide.baddbmm_(b[items], right.to(b.dtype)))
+                full = torch.baddbmm(c[items], at[items], left.to(b.dtype))
+                target.copy_(full.baddbmm_(b[items], right.to(b.dtype)))
         return dx
 
     def _sums(

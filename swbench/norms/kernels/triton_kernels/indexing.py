@@ -39,7 +39,7 @@ def share_of_program(channels, runs, ROWS: tl.constexpr, STACK: tl.constexpr, LA
 
 
 @triton.jit
-def spread(
+def rows_of_bundle(
     bundle,
     channels,
     ROWS: tl.constexpr,
@@ -61,7 +61,7 @@ def spread(
 
 
 @triton.jit
-def across(WIDTH: tl.constexpr, STACK: tl.constexpr, LAST: tl.constexpr):
+def pixels_of_block(WIDTH: tl.constexpr, STACK: tl.constexpr, LAST: tl.constexpr):
     """The pixels of a block counted from its first, (STACK or 1, 1, WIDTH)."""
     pixel = tl.arange(0, WIDTH)[None, None, :]
     if not LAST:
@@ -134,7 +134,7 @@ def central(x, image, channel, exists, centre, channels, pixels, LAST: tl.conste
 
 
 @triton.jit
-def added(
+def sum_parts(
     second,
     first,
     image,

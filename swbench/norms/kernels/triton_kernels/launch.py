@@ -13,7 +13,7 @@ import torch
 import triton
 from torch import Tensor
 
-from swbench.norms.kernels.triton_kernels.workspace import Room
+from swbench.norms.kernels.triton_kernels.workspace import Workspace
 from swbench.solvers.triton_kernels import interpreted
 from swbench.solvers.triton_kernels.device_guard import on
 from swbench.solvers.triton_kernels.interpreter import mend
@@ -72,7 +72,7 @@ class Launch:
             else {"num_warps": self.warps, "maxnreg": self.registers}
         )
 
-    def plainly(self, table: Table, aligned: bool = False) -> None:
+    def launch_with_tensors(self, table: Table, aligned: bool = False) -> None:
         """Launch with tensors, through Triton's own dispatch; what it compiled is kept where it
         loads 16 bytes at a time, for all tensors were `aligned`.
         """
@@ -83,7 +83,7 @@ class Launch:
         if aligned:
             self.compiled = compiled
 
-    def directly(self, table: Table, stream: int) -> None:
+    def launch_with_addresses(self, table: Table, stream: int) -> None:
         """Launch what is compiled with addresses."""
         compiled = self.compiled
         pointers = [None if name is None else table[name] for name in self.names]
@@ -106,34 +106,34 @@ class Launch:
 def launch(
     launches: Iterable[Launch],
     tensors: dict[str, Tensor | None],
-    rooms: tuple[tuple[Room, Tensor], ...],
+    workspaces: tuple[tuple[Workspace, Tensor], ...],
     device: torch.device,
 ) -> None:
     """Launch one after the other on the current stream of `device`, with `tensors` and what lies in
-    `rooms`, by name.
+    `workspaces`, by name.
     """
     with on(device):
-        _launch(launches, tensors, rooms, device)
+        _launch(launches, tensors, workspaces, device)
 
 
-def _launch(launches, tensors, rooms, device) -> None:
+def _launch(launches, tensors, workspaces, device) -> None:
     addresses = {
         name: None if tensor is None else tensor.data_ptr() for name, tensor in tensors.items()
     }
     aligned = not any(
         address & 15
-        for address in (*addresses.values(), *(memory.data_ptr() for _, memory in rooms))
+        for address in (*addresses.values(), *(memory.data_ptr() for _, memory in workspaces))
         if address is not None
     )
     if aligned and direct() and all(one.compiled is not None for one in launches):
-        for room, memory in rooms:
-            addresses.update(room.addresses(memory))
+        for workspace, memory in workspaces:
+            addresses.update(workspace.addresses(memory))
         stream = triton.runtime.driver.active.get_current_stream(device.index)
         for one in launches:
-            one.directly(addresses, stream)
+            one.launch_with_addresses(addresses, stream)
         return
     table = dict(tensors)
-    for room, memory in rooms:
-        table.update(room.tensors(memory))
+    for workspace, memory in workspaces:
+        table.update(workspace.tensors(memory))
     for one in launches:
-        one.plainly(table, aligned)
+        one.launch_with_tensors(table, aligned)

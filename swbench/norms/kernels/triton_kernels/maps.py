@@ -4,12 +4,12 @@ import triton
 import triton.language as tl
 
 from swbench.norms.kernels.triton_kernels.indexing import (
-    across,
     entries,
     offsets,
+    pixels_of_block,
     product,
+    rows_of_bundle,
     share_of_program,
-    spread,
 )
 from swbench.norms.kernels.triton_kernels.mixture import FIELDS, finish
 
@@ -101,8 +101,8 @@ def map_kernel(
     channels = channels * CHANNEL_UNIT
     pixels = pixels * PIXEL_UNIT
     bundle, block, image = share_of_program(channels, tl.cdiv(pixels, BLOCK), ROWS, STACK, LAST)
-    start_channel, row, exists = spread(bundle, channels, ROWS, TILE, STACK, LAST)
-    column = across(WIDTH, STACK, LAST)
+    start_channel, row, exists = rows_of_bundle(bundle, channels, ROWS, TILE, STACK, LAST)
+    column = pixels_of_block(WIDTH, STACK, LAST)
     base, offset = offsets(image, start_channel, row, column, channels, pixels, LAST)
     at = base + block.to(tl.int64) * BLOCK * (channels if LAST else 1)
     here = exists[:, :, None] & (block * BLOCK + column < pixels)
@@ -126,11 +126,11 @@ def map_kernel(
         if batch_b is not None:
             shared, _ = entries(row, exists, G, TILE, False)
             many = tl.load(batch_b + start_channel * G + shared, mask=matrix, other=0.0)
-            apart = tl.load(
+            deviation = tl.load(
                 near + image * each * channels + start_channel + row, mask=exists, other=0.0
             )
-            apart -= tl.load(batch_mean + start_channel + row, mask=exists, other=0.0)
-            beside = tl.sum(tl.where(matrix, many * apart[:, None, :], 0.0), 2)[:, :, None]
+            deviation -= tl.load(batch_mean + start_channel + row, mask=exists, other=0.0)
+            beside = tl.sum(tl.where(matrix, many * deviation[:, None, :], 0.0), 2)[:, :, None]
             other += many
         if layer is not None:
             slope, level, layer_mean = through_layer(

@@ -74,7 +74,7 @@ def sums(left: Tensor | None, x: Tensor, shift: Tensor, group: int) -> tuple[Ten
     )
     first = x.new_empty(plan.images, plan.parts, plan.channels // group, group, dtype=torch.float32)
     with on(x.device):
-        sum_launch(plan, left is not None).plainly(
+        sum_launch(plan, left is not None).launch_with_tensors(
             {"dy": left, "x": x, "shift": shift, "second": second, "first": first}
         )
     return (second[:, 0], first[:, 0]) if plan.parts == 1 else (second.sum(1), first.sum(1))
@@ -98,7 +98,7 @@ def mapped(source: Tensor, x: Tensor | None, a: Tensor, b: Tensor | None, c: Ten
     )
     out = torch.empty_like(source)
     with on(source.device):
-        map_launch(plan, two, transposed, each).plainly(
+        map_launch(plan, two, transposed, each).launch_with_tensors(
             {"dy" if two else "x": source}
             | ({"x": x} if two else {})
             | {"y": out, "a": a, "b": b, "c": c}

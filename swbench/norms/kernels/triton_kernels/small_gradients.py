@@ -5,7 +5,12 @@ gradients. One program a tile of matrices.
 import triton
 import triton.language as tl
 
-from swbench.norms.kernels.triton_kernels.indexing import added, central, diagonal, tile_of_program
+from swbench.norms.kernels.triton_kernels.indexing import (
+    central,
+    diagonal,
+    sum_parts,
+    tile_of_program,
+)
 from swbench.norms.kernels.triton_kernels.mixture import FIELDS, finish, of_covariances, of_means
 from swbench.norms.kernels.triton_kernels.solve import ALONE, MERGED
 from swbench.solvers.triton_kernels.polar import both_sides, whitened_gradient
@@ -13,7 +18,7 @@ from swbench.solvers.triton_kernels.tile import frobenius, symmetric_part
 
 
 @triton.jit
-def traced(values, mask):
+def masked_sum(values, mask):
     """The sum of `values` (TILE,) or (TILE, TILE) where `mask`."""
     values = tl.where(mask, values, 0.0)
     if len(values.shape) == 2:
@@ -73,7 +78,7 @@ def small_kernel(
     program, tile, image = tile_of_program(channels, PACK * G)
     channel, exists, same, here, eye, at = diagonal(tile, channels, G, TILE, PACK)
     own = image * channels
-    sums, total = added(
+    sums, total = sum_parts(
         second, first, image, parts, channels, channel, exists, here, at, G, TILE, CHUNK
     )
     level = tl.load(mean + own + channel, mask=exists, other=0.0)
@@ -100,12 +105,12 @@ def small_kernel(
         # iteration W would take registers that are not there. Without its symmetric part: it was
         # stored symmetric, and another transpose would move the registers of four warps through
         # shared memory.
-        again = tl.where(
+        w_reloaded = tl.where(
             good_root[:, None],
             tl.load(w + own * G + at, mask=here, other=0.0, cache_modifier=".ca"),
             0.0,
         )
-        d = both_sides(again, d, PRECISION)
+        d = both_sides(w_reloaded, d, PRECISION)
         d = tl.where(here, tl.where((good & good_root)[:, None], d, float("nan")), 0.0)
         if KINDS > 0:
             in_mean, in_cov = (
@@ -121,25 +126,27 @@ def small_kernel(
             own_level = tl.load(image_mean + own + channel, mask=exists, other=0.0)
             cov = tl.load(image_cov + own * G + at, mask=here, other=0.0)
             field = tl.arange(0, FIELDS)
-            left = tl.where(field == 1, traced(d_level * (own_level - near), exists), 0.0)
-            left += tl.where(field == 4, traced(d * cov, here), 0.0) + tl.where(
-                field == 6, traced(d * cov * eye, here), 0.0
+            left = tl.where(field == 1, masked_sum(d_level * (own_level - near), exists), 0.0)
+            left += tl.where(field == 4, masked_sum(d * cov, here), 0.0) + tl.where(
+                field == 6, masked_sum(d * cov * eye, here), 0.0
             )
             if BATCH != ALONE:
                 many = tl.load(batch_mean + channel, mask=exists, other=0.0)
                 cov = tl.load(batch_cov + at, mask=here, other=0.0)
-                left += tl.where(field == 0, traced(d_level * (many - near), exists), 0.0)
-                left += tl.where(field == 3, traced(d * cov, here), 0.0) + tl.where(
-                    field == 5, traced(d * cov * eye, here), 0.0
+                left += tl.where(field == 0, masked_sum(d_level * (many - near), exists), 0.0)
+                left += tl.where(field == 3, masked_sum(d * cov, here), 0.0) + tl.where(
+                    field == 5, masked_sum(d * cov * eye, here), 0.0
                 )
             if KINDS > 2:
-                trace = traced(d * eye, here)
+                trace = masked_sum(d * eye, here)
                 left += tl.where(
-                    field == 2, traced(d_level * (tl.load(layer + 2 * image) - near), exists), 0.0
+                    field == 2,
+                    masked_sum(d_level * (tl.load(layer + 2 * image) - near), exists),
+                    0.0,
                 )
                 left += tl.where(field == 7, trace * tl.load(layer + 2 * image + 1), 0.0)
                 left += tl.where(field == 8, trace, 0.0) + tl.where(
-                    field == 9, traced(d_level, exists), 0.0
+                    field == 9, masked_sum(d_level, exists), 0.0
                 )
             tl.store(scalars + program * FIELDS + field, left)
             if BATCH == MERGED:
@@ -191,7 +198,7 @@ def gather_kernel(
     channel, exists, _same, here, eye, at = diagonal(tile, channels, G, TILE, PACK)
     none = tile.to(tl.int64) * 0
     if BATCH == MERGED:
-        d, d_level = added(
+        d, d_level = sum_parts(
             d_cov, d_mean, none, images, channels, channel, exists, here, at, G, TILE, CHUNK
         )
         in_mean, in_cov = tl.load(weights + tl.arange(0, 8)), tl.load(weights + 8 + tl.arange(0, 8))

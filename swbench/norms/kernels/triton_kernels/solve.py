@@ -5,7 +5,12 @@ program a tile of matrices.
 import triton
 import triton.language as tl
 
-from swbench.norms.kernels.triton_kernels.indexing import added, central, diagonal, tile_of_program
+from swbench.norms.kernels.triton_kernels.indexing import (
+    central,
+    diagonal,
+    sum_parts,
+    tile_of_program,
+)
 from swbench.norms.kernels.triton_kernels.mixture import of_covariances, of_means, pick, softmax
 from swbench.solvers.triton_kernels.polar import inverse_root
 from swbench.solvers.triton_kernels.tile import frobenius, symmetric_part
@@ -17,7 +22,7 @@ the running ones.
 
 
 @triton.jit
-def move(pointer, at, value, fresh, mask):
+def update_running(pointer, at, value, fresh, mask):
     """Move a running statistic towards `value` by the share `fresh`."""
     old = tl.load(pointer + at, mask=mask, other=0.0).to(tl.float32)
     tl.store(pointer + at, (old + fresh * (value - old)).to(pointer.dtype.element_ty), mask=mask)
@@ -56,9 +61,9 @@ def layer_moments(
     total = total / pixels
     level = central(x, image, channel, exists, centre, channels, pixels, LAST) + total
     mean = tl.sum(tl.where(exists, level, 0.0), 0) / channels
-    apart = tl.where(exists, level - mean, 0.0)
+    deviation = tl.where(exists, level - mean, 0.0)
     return mean, tl.sum(
-        apart * apart + tl.where(exists, squares / pixels - total * total, 0.0), 0
+        deviation * deviation + tl.where(exists, squares / pixels - total * total, 0.0), 0
     ) / channels
 
 
@@ -112,7 +117,7 @@ def solve_kernel(
     channel, exists, same, here, eye, at = diagonal(tile, channels, G, TILE, PACK)
     own = image * channels
     if IMAGE:
-        sums, total = added(
+        sums, total = sum_parts(
             second, first, image, parts, channels, channel, exists, here, at, G, TILE, CHUNK
         )
         total = total / pixels
@@ -122,8 +127,8 @@ def solve_kernel(
             tl.store(image_mean + own + channel, mu, mask=exists)
             tl.store(image_cov + own * G + at, cov, mask=here)
         if BATCH == ALONE:
-            move(running_mean, channel, mu, fresh, exists)
-            move(running_cov, at, cov, fresh, here)
+            update_running(running_mean, channel, mu, fresh, exists)
+            update_running(running_cov, at, cov, fresh, here)
     if BATCH == MERGED:
         many_mu = tl.load(batch_mean + channel, mask=exists, other=0.0)
         many_cov = tl.load(batch_cov + at, mask=here, other=0.0)

@@ -7,7 +7,7 @@ ALIGNED = 32
 """Floats that every tensor begins at a multiple of: a line of 128 bytes."""
 
 
-class Room:
+class Workspace:
     """Named float32 tensors of given sizes in one allocation; a size of 0 is no tensor, given as
     None.
     """
@@ -23,13 +23,14 @@ class Room:
         """The room itself, on the device of `like`."""
         return torch.empty(self.size, dtype=torch.float32, device=like.device)
 
-    def addresses(self, room: Tensor) -> dict[str, int | None]:
+    def addresses(self, workspace: Tensor) -> dict[str, int | None]:
         """Where each tensor begins in memory."""
-        base = room.data_ptr()
+        base = workspace.data_ptr()
         return {name: base + 4 * begin if size else None for name, begin, size in self.places}
 
-    def tensors(self, room: Tensor) -> dict[str, Tensor | None]:
+    def tensors(self, workspace: Tensor) -> dict[str, Tensor | None]:
         """Each tensor, flat."""
         return {
-            name: room[begin : begin + size] if size else None for name, begin, size in self.places
+            name: workspace[begin : begin + size] if size else None
+            for name, begin, size in self.places
         }
