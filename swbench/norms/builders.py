@@ -1,4 +1,4 @@
-"""The norms behind one signature, as `swbench.norms.build` calls them."""
+"""Builders of the norms with one signature, called by `swbench.norms.build`."""
 
 from torch import nn
 
@@ -50,5 +50,5 @@ def _check(channels: int, group: int) -> None:
     if group < 1 or channels % group:
         raise OptionError(
             f"group {group} does not divide the {channels} channels of a whitened "
-            "layer; choose one that does, 16 say"
+            "layer; choose a group that does, such as 16"
         )

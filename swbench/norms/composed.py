@@ -1,9 +1,9 @@
-"""A whitening layer composed of torch operations that make new tensors: what is recorded where the
-passes of a backend leave no record.
+"""A whitening layer composed of out-of-place torch operations, for uses that the kernels of a
+backend cannot serve.
 
-A trace and an ONNX export hold these operations (`traced.py`); forward-mode differentiation and the
-transforms of `torch.func` take them apart; and a gradient that is to be differentiated is made by
-autograd from them (`gradients`). The ordinary call never comes here.
+Traces and ONNX exports record these operations (`traced.py`). Forward-mode differentiation and the
+transforms of `torch.func` go through them. Autograd differentiates them where a gradient is itself
+differentiated (`gradients`). An ordinary call does not use this file.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,12 +20,12 @@ from swbench.norms.tensors import statistics_dtype
 from swbench.solvers.derivatives import with_graph
 
 Solve = Callable[[Tensor], Tensor]
-"""W of (B, G, G)."""
+"""A function from Σ to W, both (B, G, G)."""
 
 
 def composed(call: Call, solve: Solve, x: Tensor, parameters: ParameterTensors) -> Tensor:
-    """Y at `x` (N, C, H, W), contiguous, for any number of images and pixels; `solve` stands for
-    the solver of the call. In training `call.running` moves, if there is any.
+    """Compute y at `x` (N, C, H, W), contiguous, with `solve` in place of the solver of the call.
+    In training `call.running` is updated, if there is any.
     """
     recipe, groups = call.recipe, x.shape[1] // call.recipe.group
     dtype = statistics_dtype(x)
@@ -48,11 +48,11 @@ def gradients(
     wanted: Sequence[bool],
     dy: Tensor,
 ) -> tuple[Tensor | None, ...]:
-    """The gradients of x and the four parameters, `inputs`, with a graph: those of a call whose
-    batch is here as a whole. Running statistics of the call are constants.
+    """The gradients of `inputs` (x and the four parameters), with a graph, for a call in one
+    process. The running statistics of the call are constants.
 
-    `values` are those that the four parameters had in the forward pass (None: what they are now);
-    a parameter may have been changed since, and derivatives are taken where the function was.
+    `values` are the values of the four parameters in the forward pass (None: as they are now). A
+    parameter may have changed since, and derivatives are taken at the values of the forward pass.
     """
 
     def layer(x: Tensor, *parameters: Tensor | None) -> Tensor:
@@ -67,8 +67,8 @@ def gradients(
 
 
 def _statistics(call: Call, values: Tensor) -> Statistics:
-    """Those of `values` (N, g, G, pixels), whatever N is: the number that is recorded must not
-    decide what is. In training the running ones move.
+    """The statistics of `values` (N, g, G, pixels), by the same operations for every N, because a
+    trace for one N is run for others. In training running statistics are updated.
     """
     recipe, running = call.recipe, call.running
     constant = running is not None and not call.training
@@ -99,14 +99,14 @@ def _statistics(call: Call, values: Tensor) -> Statistics:
 
 
 def _update_running(running: Running, mean: Tensor, cov: Tensor) -> None:
-    """Raises RuntimeError where there would be as many new running statistics as a `vmap` has
-    entries, as `nn.BatchNorm2d` does.
+    """Update `running`. Raises RuntimeError where `vmap` would give several new values for one
+    running statistic, as `nn.BatchNorm2d` does.
     """
     is_batched = torch._C._functorch.is_batchedtensor
     if is_batched(mean) and not is_batched(running.mean):
         raise RuntimeError(
-            "a whitening layer in training mode got a batch of inputs from vmap, and has one set "
-            "of running statistics to move; call it in eval mode, make it with "
+            "a whitening layer in training mode got a batch of inputs from vmap, but has one set "
+            "of running statistics to update; call it in eval mode, make it with "
             "track_running_stats=False, or let vmap map the statistics too"
         )
     if not is_batched(running.mean):

@@ -1,5 +1,5 @@
-"""The map y = A x + b of a norm whose statistics are constants: what a layer in eval mode is,
-and what a convolution before it can take over.
+"""The map y = A x + b of a norm with constant statistics, as in eval mode, and folding it into the
+convolution before it.
 """
 
 import math
@@ -18,7 +18,7 @@ BATCH_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
 def reason_not_constant(norm: nn.Module) -> str | None:
-    """Why the map of `norm` is not the same for every input; None where it is."""
+    """The reason why the map of `norm` depends on its input; None if it does not."""
     if isinstance(norm, Whiten2d):
         if norm.recipe.uses_image:
             return f"{type(norm).__name__} takes the statistics of each image, in eval mode too"
@@ -37,9 +37,9 @@ def reason_not_constant(norm: nn.Module) -> str | None:
 
 
 def constant_map(norm: nn.Module) -> tuple[Tensor, Tensor]:
-    """A (g, G, G) and b (g, G) in float64 of y = A x + b, which `norm` is in eval mode: a matrix a
-    whitening group, for batch normalisation G = 1. By the layer's own solver, or what stands for it
-    in torch. `reason_not_constant` says which norms have one.
+    """A (g, G, G) and b (g, G), in float64, of the map y = A x + b of `norm` in eval mode. G is 1
+    for batch normalisation. W is computed by the solver of the layer, or its equivalent in torch.
+    `reason_not_constant` says which norms have such a map.
     """
     with torch.no_grad():
         if not isinstance(norm, Whiten2d):
@@ -66,17 +66,15 @@ def _batch_norm_map(norm: nn.Module) -> tuple[Tensor, Tensor]:
 
 
 def groups_of(conv: nn.Conv2d | nn.ConvTranspose2d, group: int) -> int:
-    """The most groups, a divisor of those that `conv` has, that each hold whole groups of `group`
-    output channels.
-    """
+    """The largest divisor of `conv.groups` that splits no group of `group` output channels."""
     return math.gcd(conv.groups, conv.out_channels // group)
 
 
 def fold_into(conv: nn.Conv2d | nn.ConvTranspose2d, a: Tensor, b: Tensor, groups: int) -> None:
-    """Make `conv`, in place, what it was followed by y = A x + b, with A (g, G, G) and b (g, G) in
-    float64, in `groups` groups (`groups_of`): weight A W, bias A c + b, computed in float64.
+    """Fold y = A x + b, with A (g, G, G) and b (g, G) in float64, into `conv` before it, in place:
+    weight A W and bias A c + b, computed in float64, in `groups` groups (`groups_of`).
 
-    Its weight and bias are new parameters, so that others that share the old ones keep them.
+    Its weight and bias are new parameters, so that modules that share the old ones keep them.
     """
     transposed = isinstance(conv, nn.ConvTranspose2d)
     with torch.no_grad():
@@ -101,14 +99,16 @@ def fold_into(conv: nn.Conv2d | nn.ConvTranspose2d, a: Tensor, b: Tensor, groups
 
 
 def _swap_channels(weight: Tensor, groups: int) -> Tensor:
-    """The weight of a transposed convolution, (C_in, C_out/groups, …), as that of an ordinary one,
-    (C_out, C_in/groups, …), or the other way round.
+    """Convert the weight of a transposed convolution, (C_in, C_out/groups, …), to that of an
+    ordinary one, (C_out, C_in/groups, …), or back.
     """
     return weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
 
 
 def _merge_groups(weight: Tensor, before: int, after: int) -> Tensor:
-    """A weight (C_out, C_in/before, …) for `after` groups, with zeros where groups were apart."""
+    """Convert a weight from `before` groups, (C_out, C_in/before, …), to `after` groups, with zeros
+    between the groups that are joined.
+    """
     ratio = before // after
     if ratio == 1:
         return weight

@@ -1,11 +1,10 @@
-"""The layer as operators of torch's own, for compiled graphs: forward, backward, and what makes one
-differentiable call of the two.
+"""The whitening layer as custom operators of torch, for compiled graphs.
 
-`torch.ops.swbench.whiten` and `whiten_training` are what a compiler finds in a network; it takes
-them apart into `whiten_forward` (or `whiten_forward_training`) and `whiten_backward`, which it does
-not look into. Between them lie x, the parameters, and one vector of small matrices. An operator
-takes no Python objects: the recipe, the solver and the backend travel by name. `…_training`
-moves the running statistics, as its schema says.
+A compiler traces `torch.ops.swbench.whiten` or `whiten_training` and decomposes it into
+`whiten_forward` (or `whiten_forward_training`) and `whiten_backward`, which are opaque to it. Saved
+between the two are x, the parameters, and one vector of small matrices. Operators take no Python
+objects: recipe, solver and backend are passed by name. `…_training` updates the running
+statistics, as its schema declares.
 """
 
 from collections.abc import Callable
@@ -60,8 +59,8 @@ _LIBRARY.define(
 def whiten(
     layer: Description, x: Tensor, parameters: ParameterTensors, running: Running | None
 ) -> tuple[Tensor, tuple[str, str]]:
-    """Y of `layer` in one process at a dense `x` (N, C, H, W), and the names of the solver and the
-    backend: what a compiler traces. ONNX knows no operator of ours.
+    """Compute y of `layer` at a dense `x` (N, C, H, W) in one process, traceably by a compiler.
+    Also returns the names of solver and backend. An ONNX export records torch operations instead.
     """
     if _exporting():
         return record(layer, x, parameters, running)
@@ -79,8 +78,8 @@ def whiten(
 def arguments(
     layer: Description, x: Tensor, parameters: ParameterTensors, running: Running | None
 ) -> tuple:
-    """What the operators take for `layer` at `x`: names are looked up and the workspace is measured
-    here, once a compilation.
+    """The arguments of the operators for `layer` at `x`. Solver, backend and the size of the
+    workspace are determined here, once a compilation.
     """
     _register_passes()
     channels, group = _sizes(layer.sizes)
@@ -103,16 +102,16 @@ def arguments(
 
 @torch.compiler.disable
 def over_ranks(eagerly: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """A layer's call, made `eagerly`, where other processes take part: between two graphs, for they
-    cannot be compiled together.
+    """Call a layer `eagerly` that communicates: between two graphs, because processes cannot be
+    compiled together.
     """
     return eagerly(x)
 
 
 @torch.compiler.assume_constant_result
 def _register_passes() -> bool:
-    """As early as this, for the keys of torch's caches of graphs to name them; and no earlier, for
-    inductor takes seconds to load.
+    """Register the passes over inductor's graphs: early enough for the keys of torch's caches to
+    include them, and no earlier, because inductor takes seconds to load.
     """
     if not torch.compiler.is_exporting():
         saved_masks.register()
@@ -126,8 +125,8 @@ def _exporting() -> bool:
 
 @torch.compiler.assume_constant_result
 def _sizes(written: str) -> tuple[int, int]:
-    """Channels and group of a layer. By way of a word: with a symbolic batch compilers take
-    integers to be symbols too (torch 2.6 a module's own).
+    """Channels and group of a layer, passed as text: with a symbolic batch, compilers take integers
+    for symbols too (torch 2.6 even attributes of a module).
     """
     channels, group = written.split(",")
     return int(channels), int(group)
@@ -140,7 +139,7 @@ def _by_batch(device: str, group: int, dtype: str) -> tuple[tuple[int, str], ...
 
 @torch.compiler.assume_constant_result
 def _kernels_for(device: str, dtype: str, wanted: str) -> str:
-    # in which `torch.export` makes fake tensors, that have no address to give to kernels in C
+    # leaves the mode of `torch.export`, whose fake tensors have no address for kernels in C
     with _disable_current_modes():
         return kernel_sets.kernels_for(
             torch.empty(0, dtype=getattr(torch, dtype), device=device), wanted
@@ -159,7 +158,7 @@ def _workspace_sizes(
     dtype: str,
     device: str,
 ) -> tuple[int, int, int]:
-    """Elements of the workspace for one image, for two, and for each one more."""
+    """Elements of the workspace for one image, for two, and for each further image."""
     backend, call = _backend_and_call(statistics, group, float(eps), training, solver, kernels)
     size_1, size_2, size_3 = (
         backend.workspace_size(call, images, channels, getattr(torch, dtype), device)
@@ -238,8 +237,8 @@ def _fake_backward(dy, x, gamma, beta, mean_logits, cov_logits, workspace, *rest
 
 
 class _Whiten(torch.autograd.Function):
-    """Both directions as one differentiable call. A compiler runs it once, to see of which
-    operators it is made.
+    """Forward and backward as one differentiable call. A compiler runs it once, to trace its
+    operators.
     """
 
     @staticmethod

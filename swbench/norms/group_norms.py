@@ -1,5 +1,5 @@
-"""The normalisations without whitening, for comparison: batch, instance and layer normalisation, as
-torch has them.
+"""Instance and layer normalisation by torch's group normalisation, for comparison with
+whitening.
 """
 
 import torch
@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 
 class InstanceNorm2d(nn.GroupNorm):
-    """Every channel of every image by its own mean and biased variance, then γ and β: one channel a
-    group.
+    """Normalise every channel of every image by its own mean and biased variance, then apply γ and
+    β: one channel a group.
     """
 
     def __init__(self, num_features: int, eps: float = 1e-5, affine: bool = True) -> None:
@@ -19,8 +19,8 @@ class InstanceNorm2d(nn.GroupNorm):
 
 
 class LayerNorm2d(nn.GroupNorm):
-    """Every image by the mean and biased variance of all its C·H·W values, then γ and β for each
-    channel: one group.
+    """Normalise every image by the mean and biased variance of its C·H·W values, then apply γ and β
+    of each channel: one group.
     """
 
     def __init__(self, num_features: int, eps: float = 1e-5, affine: bool = True) -> None:
@@ -31,8 +31,8 @@ class LayerNorm2d(nn.GroupNorm):
 
 
 def _group_norm(layer: nn.GroupNorm, x: Tensor) -> Tensor:
-    """As `torch.nn.functional.group_norm`, which refuses a group of one value; here it is
-    normalised to 0, like any constant.
+    """`torch.nn.functional.group_norm`, but a group of a single value is normalised to 0 and not
+    refused.
     """
     return torch.group_norm(
         x, layer.num_groups, layer.weight, layer.bias, layer.eps, torch.backends.cudnn.enabled

@@ -22,37 +22,37 @@ from swbench.solvers.choice import AUTO, solver_for
 from swbench.solvers.tracing import tracing, transforming
 
 SW_TYPES = {2: ("bw", "iw"), 3: ("bw", "iw", "ln"), 5: ("bw", "iw", "bn", "in", "ln")}
-"""`sw_type` of the public code: 2 is SW^a, 5 is SW^b. Statistics in the order of the weights."""
+"""Statistics by `sw_type` of the public code, in the order of the weights. 2 is SW^a, 5 is SW^b."""
 
 
 class Whiten2d(LayerState):
-    """What all whitening layers share: `num_features` channels in groups of `num_pergroup`, each
+    """The base of all whitening layers: `num_features` channels in groups of `num_pergroup`, each
     whitened by its own G×G matrix.
 
-    `statistics` names what is mixed (`Recipe`). `solver` is a spec (`eigh`, `svd:backward=paper`),
-    a `Solver`, or `auto`, decided by device and shape at each call. `running_decay` is the share of
-    the *old* value in the running batch statistics, None for the average over all batches;
-    `momentum` is the same by the name that the public code has for it (`nn.BatchNorm2d` calls the
-    share of the new value so). Running statistics start at mean 0 and covariance I, so that an
-    untrained layer in eval mode changes little (the public code starts at 0, which blows
-    activations up by ε^(-1/2) until enough updates have been made). Without them
-    (`track_running_stats=False`) the batch's are used in eval mode too. `device` and `dtype` are of
-    the parameters and buffers.
+    `statistics` names the statistics that are mixed (`Recipe`). `solver` is a spec (`eigh`,
+    `svd:backward=paper`), a `Solver`, or `auto`: chosen by device and shape at each call.
+    `running_decay` is the weight of the *old* value in the running batch statistics, or None for
+    the average over all batches. `momentum` is its name in the public code (in `nn.BatchNorm2d` it
+    is the weight of the new value). Running statistics start at mean 0 and covariance I, so that an
+    untrained layer in eval mode changes little (in the public code they start at 0, which scales
+    activations by up to ε^(-1/2) until enough updates have been made). Without them
+    (`track_running_stats=False`) eval mode uses the statistics of its batch. `device` and `dtype`
+    are those of the parameters and buffers.
 
-    With a `process_group` (or `"world"`, the default group of each call) the batch is what all its
-    ranks are given together, and running statistics are alike on all of them. Ranks may have images
-    in different numbers, also none. In training mode each call communicates once in the forward
+    With a `process_group` (or `"world"`, the default group at each call) the batch is that of all
+    its ranks together, and running statistics are equal on all ranks. Ranks may have different
+    numbers of images, also none. In training mode each call communicates once in the forward
     pass and once in the backward pass, in eval mode never. Gradients are those of the sum of the
-    ranks' losses; DistributedDataParallel averages the parameters' over ranks, as it does for every
+    ranks' losses; DistributedDataParallel averages those of parameters over ranks, as for every
     layer.
 
     Input (N, C, H, W), N·H·W ≥ 1 (N ≥ 0 with a process group), float32, float64, bfloat16 or
     float16, contiguous or channels_last (kept); other layouts are copied. Statistics and matrices
     are float32, or float64 for a float64 input. Raises ValueError if G does not divide C.
 
-    Differentiable as often as one likes, in both modes, and under the transforms of `torch.func`;
-    in training, running statistics then have to be among what is transformed, or be absent, as for
-    `nn.BatchNorm2d`. Over a process group it is differentiable once.
+    Differentiable any number of times, in both modes, and under the transforms of `torch.func`. In
+    training, the transforms need the running statistics among their inputs, or a layer without
+    them, as for `nn.BatchNorm2d`. With a process group it is differentiable once.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ class Whiten2d(LayerState):
         if not compiled and tracing() is None:
             return self.call_eagerly(x)
         if compiled:
-            from swbench.norms import custom_ops  # which takes seconds: it loads the compiler
+            from swbench.norms import custom_ops  # takes seconds: it loads the compiler
 
             if self._communicates() or (self.process_group is not None and x.shape[0] == 0):
                 return custom_ops.over_ranks(self.call_eagerly, x)
@@ -81,7 +81,7 @@ class Whiten2d(LayerState):
         return y
 
     def call_eagerly(self, x: Tensor) -> Tensor:
-        """The layer outside of compiled graphs and traces."""
+        """Compute the layer outside of compiled graphs and traces."""
         if transforming() or forward_ad._current_level >= 0:
             return self._transformed(x)
         last_call, (parameters, running_stats) = self._last, self._parameters_and_stats()
@@ -99,14 +99,14 @@ class Whiten2d(LayerState):
     def _resolve_and_apply(
         self, x: Tensor, parameters: ParameterTensors, running_stats: RunningTensors | None
     ) -> Tensor:
-        """The layer on what it finds that it runs on. Where that has a `FusedCall` for calls like
-        this one, the next ones are tried on it first.
+        """Choose solver and backend, and compute the layer. A `FusedCall` of the backend is cached
+        for the next calls, which try it first.
         """
         recipe, group, training = self.recipe, self.process_group, self.training
         x = checked(x, self.num_features, group is not None)
         if abstract(x):
             x = x.clone()
-        x = torch._C._functorch.unwrap_if_dead(x)  # what a transform left behind has no memory
+        x = torch._C._functorch.unwrap_if_dead(x)  # a tensor of an ended transform has no memory
         running = self._running(running_stats)
         if running is None and recipe.uses_batch:
             training, running = True, self._temporary_running_stats(x)
@@ -134,19 +134,19 @@ class Whiten2d(LayerState):
             y = fused.apply(x, parameters, running and running[:2])
         except UnsupportedTensors:
             return backend.apply(call, x, parameters)
-        # The momentum of an average is another each time, and so are statistics that are not kept.
+        # Not with an averaging momentum, nor with temporary statistics: both change in each call.
         if self.momentum is not None and (running_stats is not None or not recipe.uses_batch):
             self._last = LastCall(self._settings(), choice, fused)
         return y
 
     def _transformed(self, x: Tensor) -> Tensor:
-        """The layer in operations that `torch.func` and forward-mode differentiation take apart;
-        kernels that write through addresses have no part in them.
+        """Compute the layer in operations that `torch.func` and forward-mode differentiation
+        support, as kernels in C or Triton do not.
         """
         if self._communicates():
             raise RuntimeError(
                 "a whitening layer with a process group communicates in training, which "
-                "torch.func and forward-mode differentiation cannot follow; call it in eval mode"
+                "torch.func and forward-mode differentiation do not support; call it in eval mode"
             )
         recipe, layer = self.recipe, self.described()
         check_shape(x, self.num_features)
@@ -162,7 +162,7 @@ class Whiten2d(LayerState):
         return y if transforming() else y.contiguous(memory_format=suggested(x))
 
     def _settings(self) -> tuple:
-        """What a call depends on beside its tensors."""
+        """The settings that a call depends on."""
         return (
             self.training,
             self.solver,
@@ -175,7 +175,7 @@ class Whiten2d(LayerState):
     def _parameters_and_stats(self) -> tuple[ParameterTensors, RunningTensors | None]:
         """The parameters, and the running statistics where there are any."""
         # As attributes, six tensors cost a tenth of a small layer's dispatch
-        # (benchmarks/dispatch_cpu.py); a parametrised one is an attribute only.
+        # (benchmarks/dispatch_cpu.py). A parametrised tensor exists only as an attribute.
         params, buffers = self._parameters, self._buffers
         try:
             weight, bias = params["weight"], params["bias"]
@@ -210,11 +210,11 @@ class Whiten2d(LayerState):
         )
 
     def _uses_batch_statistics(self) -> bool:
-        """Whether batch statistics are those of the batch, and not the running ones."""
+        """Whether batch statistics are taken from the batch, and not from the running ones."""
         return self.training or (self.recipe.uses_batch and self.running_mean is None)
 
     def _temporary_running_stats(self, x: Tensor) -> Running | None:
-        """Workspace for running statistics, which kernels write to, where a layer keeps none."""
+        """Running statistics for kernels to write to, where the layer tracks none."""
         if not self.recipe.uses_batch:
             return None
         group = self.num_pergroup
@@ -224,7 +224,7 @@ class Whiten2d(LayerState):
         )
 
     def described(self) -> Description:
-        """The layer as it is now, without its tensors."""
+        """A description of the layer at this moment, without its tensors."""
         return Description(
             self.recipe,
             self.num_features,
@@ -236,16 +236,16 @@ class Whiten2d(LayerState):
 
 
 class BatchWhiten2d(Whiten2d):
-    """Batch whitening: one mean and covariance a group over the whole batch; running ones in eval
-    mode.
+    """Batch whitening: for each group one mean and covariance of the whole batch; the running ones
+    in eval mode.
     """
 
     statistics = ("bw",)
 
 
 class InstanceWhiten2d(Whiten2d):
-    """Instance whitening: mean and covariance of each image, in training and eval mode alike. As
-    `nn.InstanceNorm2d` it also takes one image alone, (C, H, W).
+    """Instance whitening: mean and covariance of each image, in both modes. Also takes a single
+    image (C, H, W), as `nn.InstanceNorm2d` does.
     """
 
     statistics = ("iw",)
@@ -257,12 +257,12 @@ class InstanceWhiten2d(Whiten2d):
 
 
 class SwitchWhiten2d(Whiten2d):
-    """Switchable whitening: statistics mixed by learnt weights, softmax of `sw_mean_weight` and
-    `sw_var_weight` kept apart.
+    """Switchable whitening: statistics mixed by learnt weights, the softmax of `sw_mean_weight` for
+    means and of `sw_var_weight` for covariances.
 
-    `sw_type` 2 is SW^a {BW, IW}, 3 {BW, IW, LN}, 5 SW^b {BW, IW, BN, IN, LN}. `tie_weight` lets the
-    mean's weights serve the covariance too (then there is no `sw_var_weight`). Loads the state
-    dicts of the public SwitchWhiten2d. Raises ValueError for any other `sw_type`.
+    `sw_type` 2 is SW^a {BW, IW}, 3 {BW, IW, LN}, 5 SW^b {BW, IW, BN, IN, LN}. With `tie_weight` the
+    weights of the mean are those of the covariance too (and there is no `sw_var_weight`). Loads the
+    state dicts of the public SwitchWhiten2d. Raises ValueError for any other `sw_type`.
     """
 
     def __init__(

@@ -1,9 +1,9 @@
-"""The pass over inductor's graphs on a CPU that compares a layer's result with 0 by an operator of
-torch, where the comparison is saved for the gradient of a ReLU.
+"""A pass over inductor's graphs on a CPU that leaves the comparison y ≤ 0, saved for the gradient
+of a ReLU after a whitening layer, to an operator of torch.
 
-For ReLU's gradient a training graph keeps y, or y ≤ 0 where nothing else reads y afterwards, as
-before ResNet's first max pooling. Inductor's C++ stores a vector of truths one at a time: 8 ms for
-64×112², 20 times what torch's own comparison takes (torch 2.13, AVX2).
+For the gradient of ReLU a training graph saves y, or y ≤ 0 where nothing else reads y later, as
+before ResNet's first max pooling. Inductor's C++ stores a vector of booleans one by one: 8 ms for
+64×112², 20 times the time of torch's own comparison (torch 2.13, AVX2).
 """
 
 import operator
@@ -35,7 +35,7 @@ def register() -> None:
                 get_hash_for_files,
             )
 
-            init_backend_registration()  # which would empty the entry later
+            init_backend_registration()  # called later, it would empty the entry
     except ImportError:
         return
     previous_pass = custom_backend_passes.get("cpu")

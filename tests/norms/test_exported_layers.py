@@ -82,7 +82,7 @@ def test_a_solver_that_is_not_exact_is_refused(solver, as_for_onnx):
     with pytest.raises(
         ValueError,
         match=(
-            rf"'{solver}' \(.+\) has no form in ONNX, where all exact ones become "
+            rf"'{solver}' \(.+\) cannot be exported to ONNX, where every exact solver becomes "
             r"'polar'"
         ),
     ):

@@ -105,7 +105,7 @@ def test_a_decay_that_is_taken_away_later():
 
 def test_momentum_is_the_other_name_and_warned_of_once():
     layer_state._warn_of_momentum.cache_clear()
-    with pytest.warns(UserWarning, match="share of the OLD.*write running_decay=0.9") as seen:
+    with pytest.warns(UserWarning, match="weight of the OLD.*write running_decay=0.9") as seen:
         layers = [SwitchWhiten2d(8, 4, momentum=0.1) for _ in range(3)]
     assert len(seen) == 1
     assert layers[0].running_decay == layers[0].momentum == 0.1
@@ -113,7 +113,7 @@ def test_momentum_is_the_other_name_and_warned_of_once():
         warnings.simplefilter("error")
         assert BatchWhiten2d(8, 4, running_decay=0.1).momentum == 0.1
         assert BatchWhiten2d(8, 4, momentum=0.9).running_decay == 0.9
-    with pytest.raises(ValueError, match="two names of one setting"):
+    with pytest.raises(ValueError, match="two names of the same setting"):
         BatchWhiten2d(8, 4, momentum=0.9, running_decay=0.9)
     with pytest.raises(ValueError, match="must lie in"):
         BatchWhiten2d(8, 4, running_decay=1.1)
