@@ -203,17 +203,17 @@ def inputs(
     """
     import torch
 
-    from swbench.models.named import inputs_of, told
+    from swbench.models.named import inputs_of, option_errors
 
     generator = torch.Generator() if generator is None else generator
     hook = inputs_of(model) if is_named(model) else _INPUTS.get(model)
     if hook is None:
         return (torch.randn((batch, 3, *image), generator=generator),)
-    with told(model, "its inputs hook"):
+    with option_errors(model, "its inputs hook"):
         made = hook(batch, image, generator)
     made = made if isinstance(made, tuple) else (made,)
-    if not all(isinstance(one, torch.Tensor) for one in made):
-        kinds = ", ".join(type(one).__name__ for one in made)
+    if not all(isinstance(tensor, torch.Tensor) for tensor in made):
+        kinds = ", ".join(type(tensor).__name__ for tensor in made)
         raise OptionError(f"the inputs hook of {model} must give tensors, not {kinds}")
     return made
 

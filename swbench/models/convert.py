@@ -56,7 +56,9 @@ def convert_norms(
             return norms.build(norm, site.channels, group=group, solver=solver, eps=site.module.eps)
 
     layers = [(site, layer(site)) for site in choose(model, where, name)]
-    return replace(model, ((site, transfer_state(site.module, made, mix)) for site, made in layers))
+    return replace(
+        model, ((site, transfer_state(site.module, new_layer, mix)) for site, new_layer in layers)
+    )
 
 
 def copied(model: nn.Module) -> nn.Module:
@@ -97,6 +99,6 @@ def output_change(before: Callable, after: Callable, *inputs: Tensor) -> float:
     """
     with torch.no_grad():
         pairs = list(zip(floating(before(*inputs)), floating(after(*inputs)), strict=True))
-    apart = sum((a - b).double().square().sum() for a, b in pairs)
-    whole = sum(a.double().square().sum() for a, _ in pairs)
-    return (apart / whole).sqrt().item()
+    difference = sum((a - b).double().square().sum() for a, b in pairs)
+    reference = sum(a.double().square().sum() for a, _ in pairs)
+    return (difference / reference).sqrt().item()

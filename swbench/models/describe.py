@@ -7,7 +7,7 @@ from torch import nn
 
 from swbench import models
 from swbench.errors import OptionError
-from swbench.models.named import told
+from swbench.models.named import option_errors
 from swbench.models.norm_sites import choose
 from swbench.models.outputs import floating
 from swbench.models.sites import DEFAULT, Site, placement
@@ -47,31 +47,33 @@ def describe(
     chosen = () if where is not None or models.is_named(model) else placement(model, layers, kind)
     rows: list[WhitenedSite] = []
 
-    def watched(norm: nn.Module, site: Site) -> nn.Module:
-        def note(module: nn.Module, _inputs: tuple, y: torch.Tensor) -> None:
-            path = next(path for path, one in network.named_modules() if one is module)
+    def with_shape_hook(norm: nn.Module, site: Site) -> nn.Module:
+        def record_shape(module: nn.Module, _inputs: tuple, y: torch.Tensor) -> None:
+            path = next(path for path, child in network.named_modules() if child is module)
             rows.append(WhitenedSite(site, *y.shape[-2:], site.channels // group, path))
 
-        norm.register_forward_hook(note)
+        norm.register_forward_hook(record_shape)
         return norm
 
     def norm_at(site: Site) -> nn.Module:
         norm = nn.BatchNorm2d(site.channels)
-        return watched(norm, site) if site.conv_index in chosen else norm
+        return with_shape_hook(norm, site) if site.conv_index in chosen else norm
 
     def build() -> nn.Module:
         if where is None and not models.is_named(model):
             return models.build(model, norm_at=norm_at)
         built = models.build(model)
-        for one in choose(built, where, model):
-            watched(one.module, Site(0, 0, one.number or 0, one.channels))
+        for chosen_site in choose(built, where, model):
+            with_shape_hook(
+                chosen_site.module, Site(0, 0, chosen_site.number or 0, chosen_site.channels)
+            )
         return built
 
     for device in ("meta", "cpu"):
         rows.clear()
         with torch.device(device):
             network = build().eval()
-        if _runs(network, model, 1, image, device):
+        if _can_run(network, model, 1, image, device):
             break
     return rows
 
@@ -85,11 +87,11 @@ def try_out(model: str, batch: int, image: tuple[int, int]) -> None:
     for device in ("meta", "cpu"):
         with torch.device(device):
             network = models.build(model).train()
-        if _runs(network, model, batch, image, device, gradients=True):
+        if _can_run(network, model, batch, image, device, gradients=True):
             return
 
 
-def _runs(
+def _can_run(
     network: nn.Module,
     model: str,
     batch: int,
@@ -101,16 +103,16 @@ def _runs(
     raised.
     """
     size = f"{batch} image{'s' if batch > 1 else ''} of {image[0]}x{image[1]}"
-    given = tuple(one.to(device) for one in models.inputs(model, batch, image))
+    inputs = tuple(tensor.to(device) for tensor in models.inputs(model, batch, image))
     with torch.set_grad_enabled(gradients), torch.device(device):
         try:
-            with told(model, f"a call with {size}"):
-                output = network(*given)
+            with option_errors(model, f"a call with {size}"):
+                output = network(*inputs)
         except OptionError:
             if device != "meta":
                 raise
             return False
-    if gradients and not any(one.requires_grad for one in floating(output)):
+    if gradients and not any(tensor.requires_grad for tensor in floating(output)):
         raise OptionError(
             f"{model} returns a {type(output).__name__} without a floating-point tensor that has a "
             "gradient, so there is no backward pass to measure"

@@ -42,17 +42,19 @@ def fold_whitening(
     and where there is nothing to fold.
     """
     kinds = (Whiten2d, *BATCH_NORMS) if batch_norms else (Whiten2d,)
-    found = foldings(model, kinds, merge_groups)
-    _check(model, found, partial)
+    candidates = foldings(model, kinds, merge_groups)
+    _check(model, candidates, partial)
     if not inplace:
         model = copied(model)
-        found = foldings(model, kinds, merge_groups)
-    costs = _listed(
-        f"{one.convolution_path} {one.cost}" for one in found if not one.reason and one.merges
+        candidates = foldings(model, kinds, merge_groups)
+    costs = _list_names(
+        f"{folding.convolution_path} {folding.cost}"
+        for folding in candidates
+        if not folding.reason and folding.merges
     )
-    for one in found:
-        if not one.reason:
-            one.apply(model)
+    for folding in candidates:
+        if not folding.reason:
+            folding.apply(model)
     if costs:
         warnings.warn(f"convolution groups were merged: {costs}", stacklevel=2)
     return model
@@ -64,40 +66,44 @@ def fold_norms(model: nn.Module) -> str:
     """
     kinds = (Whiten2d, *BATCH_NORMS)
     norms = sum(isinstance(module, kinds) for module in model.modules())
-    found = [one for one in foldings(model, kinds) if not one.reason]
-    for one in found:
-        one.apply(model)
-    return f"{len(found)} of {norms} norms"
+    candidates = [folding for folding in foldings(model, kinds) if not folding.reason]
+    for folding in candidates:
+        folding.apply(model)
+    return f"{len(candidates)} of {norms} norms"
 
 
-def _check(model: nn.Module, found: list[Folding], partial: bool) -> None:
-    training = [one.path for one in found if one.norm.training]
+def _check(model: nn.Module, candidates: list[Folding], partial: bool) -> None:
+    training = [folding.path for folding in candidates if folding.norm.training]
     if training:
         raise OptionError(
-            f"only a model in eval mode can be folded, and {_listed(training)} "
+            f"only a model in eval mode can be folded, and {_list_names(training)} "
             f"{'is' if len(training) == 1 else 'are'} in training mode, whose statistics are the "
             "batch's; call model.eval() first"
         )
-    if not found:
-        kept = sum(isinstance(module, Whiten2d) for module in model.modules())
+    if not candidates:
+        image_layers = sum(isinstance(module, Whiten2d) for module in model.modules())
         raise OptionError(
             "the model has no batch whitening to fold"
             + (
-                f"; its {kept} whitening layer{'s' if kept > 1 else ''} take the statistics of "
+                f"; its {image_layers} whitening layer{'s' if image_layers > 1 else ''} take the statistics of "
                 "each image in eval mode too, which no convolution can"
-                if kept
+                if image_layers
                 else ""
             )
         )
-    refused = [f"{one.path or 'the model itself'}: {one.reason}" for one in found if one.reason]
+    refused = [
+        f"{folding.path or 'the model itself'}: {folding.reason}"
+        for folding in candidates
+        if folding.reason
+    ]
     if refused and not partial:
         raise OptionError(
-            f"{len(refused)} of {len(found)} layers cannot be folded (partial=True leaves them as "
-            f"they are): {_listed(refused, '; ')}"
+            f"{len(refused)} of {len(candidates)} layers cannot be folded (partial=True leaves them as "
+            f"they are): {_list_names(refused, '; ')}"
         )
 
 
-def _listed(names: Iterable[str], between: str = ", ") -> str:
+def _list_names(names: Iterable[str], separator: str = ", ") -> str:
     listed = list(names)
     more = len(listed) - MOST_NAMED
-    return between.join(listed[:MOST_NAMED]) + (f"{between}and {more} more" if more > 0 else "")
+    return separator.join(listed[:MOST_NAMED]) + (f"{separator}and {more} more" if more > 0 else "")

@@ -40,12 +40,12 @@ class Folding:
         times)`.
         """
         conv = self.convolution
-        now = conv.weight.numel()
-        then = now * conv.groups // self.groups
+        before = conv.weight.numel()
+        after = before * conv.groups // self.groups
         where = "output" if isinstance(conv, nn.Conv2d) else "input"
         return (
             f"in {self.groups} group{'s' if self.groups > 1 else ''} instead of {conv.groups}: "
-            f"{then:,} multiply-adds each {where} pixel instead of {now:,} "
+            f"{after:,} multiply-adds each {where} pixel instead of {before:,} "
             f"({conv.groups // self.groups} times)"
         )
 
@@ -83,32 +83,32 @@ def _folding(
     places: Places,
     traces: dict[str, fx.Graph | str],
 ) -> Folding:
-    reason = reason_not_constant(norm) or _hooked(norm) or _shared(norm, places)
+    reason = reason_not_constant(norm) or _hooks_reason(norm) or _sharing_reason(norm, places)
     if reason:
         return Folding(path, norm, reason)
-    root, found = _producer(model, path, traces)
-    if isinstance(found, str):
-        return Folding(path, norm, found)
-    own = f"{root}.{found.target}" if root else str(found.target)
+    root, producer = _producer(model, path, traces)
+    if isinstance(producer, str):
+        return Folding(path, norm, producer)
+    own = f"{root}.{producer.target}" if root else str(producer.target)
     conv = model.get_submodule(own)
     reason = (
-        _hooked(conv)
-        or _shared(conv, places)
-        or _hooks_between(model, root, own)
-        or _hooks_between(model, root, path)
+        _hooks_reason(conv)
+        or _sharing_reason(conv, places)
+        or _outer_hooks_reason(model, root, own)
+        or _outer_hooks_reason(model, root, path)
     )
     if reason:
         return Folding(path, norm, f"{own} {reason}")
     group = norm.num_pergroup if isinstance(norm, Whiten2d) else 1
     groups = groups_of(conv, group)
-    one = Folding(path, norm, "", own, conv, groups)
-    if one.merges and not merge_groups:
-        held = conv.out_channels // conv.groups
-        one.reason = (
-            f"the groups of {own} hold {held} channels, which are not whole whitening groups of "
-            f"{group}; merge_groups=True makes it a convolution {one.cost}"
+    folding = Folding(path, norm, "", own, conv, groups)
+    if folding.merges and not merge_groups:
+        channels = conv.out_channels // conv.groups
+        folding.reason = (
+            f"the groups of {own} hold {channels} channels, which are not whole whitening groups of "
+            f"{group}; merge_groups=True makes it a convolution {folding.cost}"
         )
-    return one
+    return folding
 
 
 class _Tracer(fx.Tracer):
@@ -132,7 +132,7 @@ def _producer(
     while root:
         root = root.rpartition(".")[0]
         if root not in traces:
-            traces[root] = _traced(model.get_submodule(root))
+            traces[root] = _trace(model.get_submodule(root))
         graph = traces[root]
         if isinstance(graph, str):
             failure = f"{root or 'the model'} cannot be traced by torch.fx: {graph}"
@@ -141,45 +141,49 @@ def _producer(
         calls = _calls(graph, own)
         if len(calls) > 1:
             return root, "it is called more than once"
-        found = _before(graph, model.get_submodule(root), calls[0]) if calls else None
-        if found is not None:
-            return root, found
+        producer = (
+            _convolution_before(graph, model.get_submodule(root), calls[0]) if calls else None
+        )
+        if producer is not None:
+            return root, producer
         failure = "what it is given comes from outside of every module that torch.fx could trace"
     return "", failure
 
 
-def _traced(module: nn.Module) -> fx.Graph | str:
+def _trace(module: nn.Module) -> fx.Graph | str:
     try:
         return _Tracer().trace(module)
     except Exception as problem:  # noqa: BLE001  whatever a model's code does with what is no tensor
         return f"{type(problem).__name__}: {' '.join(str(problem).split())[:150]}"
 
 
-def _before(graph: fx.Graph, root: nn.Module, norm: fx.Node) -> fx.Node | str | None:
+def _convolution_before(graph: fx.Graph, root: nn.Module, norm: fx.Node) -> fx.Node | str | None:
     """The call of the convolution whose output goes into `norm` and nowhere else, or why there is
     none; None where that is not in the graph of `root`.
     """
-    after, given = norm, norm.args[0] if norm.args else None
-    while isinstance(given, fx.Node) and given.op != "placeholder":
-        if len(given.users) > 1:
-            others = ", ".join(_named(root, user) for user in given.users if user is not after)
+    consumer, producer = norm, norm.args[0] if norm.args else None
+    while isinstance(producer, fx.Node) and producer.op != "placeholder":
+        if len(producer.users) > 1:
+            others = ", ".join(
+                _describe_node(root, user) for user in producer.users if user is not consumer
+            )
             return f"what it is given goes to {others} as well"
-        module = root.get_submodule(given.target) if given.op == "call_module" else None
+        module = root.get_submodule(producer.target) if producer.op == "call_module" else None
         if not isinstance(module, nn.Identity):
-            return _unlike_a_convolution(graph, root, given, module) or given
-        after, given = given, given.args[0]
-    return None if isinstance(given, fx.Node) else "it is not called with one tensor"
+            return _not_foldable_into(graph, root, producer, module) or producer
+        consumer, producer = producer, producer.args[0]
+    return None if isinstance(producer, fx.Node) else "it is not called with one tensor"
 
 
-def _unlike_a_convolution(
+def _not_foldable_into(
     graph: fx.Graph, root: nn.Module, node: fx.Node, module: nn.Module | None
 ) -> str | None:
     """Why nothing can be folded into what `node` calls; None where something can."""
     if not isinstance(module, CONVOLUTIONS):
-        return f"{_named(root, node)} lies between it and a convolution, or is none"
+        return f"{_describe_node(root, node)} lies between it and a convolution, or is none"
     if is_parametrized(module):
         return f"{node.target} has parametrised weights, which a product would not be"
-    kind = next(one for one in CONVOLUTIONS if isinstance(module, one))
+    kind = next(cls for cls in CONVOLUTIONS if isinstance(module, cls))
     methods = ("forward", "_conv_forward") if kind is nn.Conv2d else ("forward",)
     if "forward" in vars(module) or any(
         getattr(type(module), name) is not getattr(kind, name) for name in methods
@@ -188,7 +192,7 @@ def _unlike_a_convolution(
     if len(_calls(graph, str(node.target))) > 1:
         return f"{node.target} is called more than once"
     if any(
-        one.op == "get_attr" and one.target.startswith(f"{node.target}.") for one in graph.nodes
+        user.op == "get_attr" and user.target.startswith(f"{node.target}.") for user in graph.nodes
     ):
         return f"the weights of {node.target} are read elsewhere as well"
     return None
@@ -198,7 +202,7 @@ def _calls(graph: fx.Graph, path: str) -> list[fx.Node]:
     return [node for node in graph.nodes if node.op == "call_module" and node.target == path]
 
 
-def _named(root: nn.Module, node: fx.Node) -> str:
+def _describe_node(root: nn.Module, node: fx.Node) -> str:
     """`layer1.0.relu (ReLU)`, `the function add`, `the method view`."""
     if node.op == "call_module":
         return f"{node.target} ({type(root.get_submodule(node.target)).__name__})"
@@ -208,7 +212,7 @@ def _named(root: nn.Module, node: fx.Node) -> str:
     return f"the {kind} {getattr(node.target, '__name__', node.target)}"
 
 
-def _hooked(module: nn.Module) -> str | None:
+def _hooks_reason(module: nn.Module) -> str | None:
     """That hooks would see something else after folding; None where there are none."""
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     if any(getattr(module, name) for name in hooks):
@@ -216,17 +220,17 @@ def _hooked(module: nn.Module) -> str | None:
     return None
 
 
-def _hooks_between(model: nn.Module, root: str, path: str) -> str | None:
+def _outer_hooks_reason(model: nn.Module, root: str, path: str) -> str | None:
     """Whether a module inside `root` that holds the one at `path` has hooks."""
     above = path.rpartition(".")[0]
     while above != root and above:
-        if _hooked(model.get_submodule(above)):
+        if _hooks_reason(model.get_submodule(above)):
             return f"is in {above}, which has hooks that would see other values"
         above = above.rpartition(".")[0]
     return None
 
 
-def _shared(module: nn.Module, places: Places) -> str | None:
+def _sharing_reason(module: nn.Module, places: Places) -> str | None:
     """That several modules hold this one, so that it stands after several others; None where it is
     not so.
     """

@@ -30,7 +30,7 @@ _OPERATORS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
-_defined: list[Any] = []
+_libraries: list[Any] = []
 """The library that defines them, for as long as the process lives."""
 
 
@@ -61,7 +61,7 @@ def build(model: str) -> "nn.Module":
     factory, digest = _target(model)
     if digest != allowed.digest:
         raise OptionError(f"--model {model}: it was changed since the run began; start a new run")
-    with told(model, "building it"):
+    with option_errors(model, "building it"):
         network = factory()
     if not isinstance(network, nn.Module):
         raise OptionError(
@@ -74,11 +74,11 @@ def inputs_of(model: str) -> Callable | None:
     """The `inputs` hook of a network of the user's own: an attribute `inputs` of the callable."""
     if model.partition(":")[0] in PACKAGES:
         return None
-    return getattr(_of_module(model)[0], "inputs", None)
+    return getattr(_module_target(model)[0], "inputs", None)
 
 
 @contextlib.contextmanager
-def told(model: str, what: str = "it"):
+def option_errors(model: str, what: str = "it"):
     """Turn whatever the network's own code raises into its last line; `what` failed."""
     try:
         yield
@@ -91,21 +91,21 @@ def told(model: str, what: str = "it"):
 def last_line(problem: BaseException) -> str:
     """The type of an exception and the last line of what it says."""
     lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
-    said = printable(lines[-1][:300]) if lines else ""
-    return f"{type(problem).__name__}{f': {said}' if said else ''}"
+    message = printable(lines[-1][:300]) if lines else ""
+    return f"{type(problem).__name__}{f': {message}' if said else ''}"
 
 
 def _target(model: str) -> tuple[Callable, str]:
     """What builds the network, and what identifies its code."""
     package, _, name = model.partition(":")
     if package == "timm":
-        return _of_timm(name)
+        return _timm_target(name)
     if package == "torchvision":
-        return _of_torchvision(name)
-    return _of_module(model)
+        return _torchvision_target(name)
+    return _module_target(model)
 
 
-def _of_timm(name: str) -> tuple[Callable, str]:
+def _timm_target(name: str) -> tuple[Callable, str]:
     timm = imported("timm")
     if not timm.is_model(name):
         known = timm.list_models()
@@ -115,7 +115,7 @@ def _of_timm(name: str) -> tuple[Callable, str]:
     return lambda: timm.create_model(name, pretrained=False), f"timm {timm.__version__}"
 
 
-def _of_torchvision(name: str) -> tuple[Callable, str]:
+def _torchvision_target(name: str) -> tuple[Callable, str]:
     torchvision = imported("torchvision")
     known = torchvision.models.list_models()
     if name not in known:
@@ -138,12 +138,12 @@ def _with_backbones(torchvision: ModuleType) -> set[str]:
     }
 
 
-def _of_module(model: str) -> tuple[Callable, str]:
+def _module_target(model: str) -> tuple[Callable, str]:
     module_name, _, attribute = model.partition(":")
     words = f"--model {printable(model)}"
     if not all(part.isidentifier() for part in module_name.split(".")) or not attribute:
         raise OptionError(f"{words}: write timm:NAME, torchvision:NAME or package.module:callable")
-    with told(printable(model), "its import"):
+    with option_errors(printable(model), "its import"):
         try:
             module = importlib.import_module(module_name)
         except ModuleNotFoundError as problem:
@@ -197,4 +197,4 @@ def _declare_operators() -> None:
         name = schema.partition("(")[0]
         if not hasattr(torch.ops.torchvision, name):
             library.define(schema)
-    _defined.append(library)
+    _libraries.append(library)

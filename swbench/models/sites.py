@@ -69,11 +69,11 @@ def _odd_blocks(*blocks: int) -> tuple[int, ...]:
     """The 1st convolution, and the second of every odd block (from 0) of stages with so many
     bottleneck blocks of three convolutions.
     """
-    found, before = [1], 1
+    sites, conv_count = [1], 1
     for count in blocks:
-        found += [before + 3 * block + 2 for block in range(1, count, 2)]
-        before += 3 * count
-    return tuple(found)
+        sites += [conv_count + 3 * block + 2 for block in range(1, count, 2)]
+        conv_count += 3 * count
+    return tuple(sites)
 
 
 _PUBLIC = {
@@ -120,14 +120,15 @@ def placement(model: str, layers: int, kind: str = DEFAULT) -> tuple[int, ...]:
         raise UnknownName("placement", kind, KINDS)
     known = {0: (), **placements(model, kind)}
     if layers not in known:
-        other = [
-            f"placement {one!r} has {' or '.join(map(str, placements(model, one)))}"
-            for one in KINDS
-            if one != kind and layers in placements(model, one)
+        other_placements = [
+            f"placement {other_kind!r} has {' or '.join(map(str, placements(model, other_kind)))}"
+            for other_kind in KINDS
+            if other_kind != kind and layers in placements(model, other_kind)
         ]
         raise OptionError(
             f"{model} has no {'public ' if kind == PUBLIC else ''}placement of {layers} layers; "
-            f"layers must be {' or '.join(map(str, known))}" + (f" ({other[0]})" if other else "")
+            f"layers must be {' or '.join(map(str, known))}"
+            + (f" ({other_placements[0]})" if other_placements else "")
         )
     return known[layers]
 

@@ -28,7 +28,7 @@ def swap_norms(model: nn.Module, norm_at: NormAt, skip: Sequence[str] = ()) -> n
         for site in norm_sites(model, skip)
         if site.number is not None
     ]
-    layers = [(site, layer) for site, layer in layers if not _stays(site, layer)]
+    layers = [(site, layer) for site, layer in layers if not _is_unchanged(site, layer)]
     for site, _ in layers:
         if problem := reason_not_replaceable(site.module):
             raise OptionError(
@@ -38,7 +38,7 @@ def swap_norms(model: nn.Module, norm_at: NormAt, skip: Sequence[str] = ()) -> n
     return replace(model, [(site, transfer_state(site.module, layer)) for site, layer in layers])
 
 
-def _stays(site: NormSite, layer: nn.Module) -> bool:
+def _is_unchanged(site: NormSite, layer: nn.Module) -> bool:
     """Whether `norm_at` left the site as it is; hooks on its answer go to the norm that stays."""
     if type(layer) is not nn.BatchNorm2d:
         return False

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from swbench.native import library
-from swbench.solvers.derivatives import FromW, by_iteration, forward_in_forward, with_graph
+from swbench.solvers.derivatives import FromW, by_iteration, in_nested_jvp, with_graph
 from swbench.solvers.matrices import isolate as isolate
 from swbench.solvers.matrices import symmetric as symmetric
 from swbench.solvers.tracing import transforming
@@ -153,7 +153,7 @@ class Solver(ABC):
         """
         if not self.differentiates_as_exact:
             return self.in_torch().forward(cov)[0]
-        return by_iteration(cov) if forward_in_forward() else FromW.apply(cov, self.forward)
+        return by_iteration(cov) if in_nested_jvp() else FromW.apply(cov, self.forward)
 
     def transferred_bytes(self, cov: Tensor) -> int:
         """Bytes that one forward call moves between `cov`'s device and the host."""

@@ -66,8 +66,8 @@ def measure(device: str, dtype: torch.dtype, group: int, batch: int) -> list[Row
     medians = _medians_us(work, device, batch)
     return [
         Row(device, kind, group, batch, name, medians[name, 0], medians[name, 1])
-        for name, way in work
-        if way == 0
+        for name, is_gradient in work
+        if is_gradient == 0
     ]
 
 
@@ -84,10 +84,10 @@ def measure_root(device: str, dtype: torch.dtype, group: int, batch: int, root: 
 
 def _taking(names: Iterable[str], device: str, group: int, kind: str) -> list[tuple[str, Solver]]:
     """Those of the solvers that take such matrices here."""
-    found = [(name, solvers.get(name)) for name in names if name in solvers.names()]
+    named_solvers = [(name, solvers.get(name)) for name in names if name in solvers.names()]
     return [
         (name, solver)
-        for name, solver in found
+        for name, solver in named_solvers
         if solver.available(device) is None and solver.fits(group, kind)
     ]
 
@@ -113,12 +113,12 @@ def main(device: str = "cpu", what: str = "all") -> None:
     """Measure every size on `device` and rewrite its rows: `what` is `all`, or `roots` for the
     forward pass alone.
     """
-    kept = [
+    kept_rows = [
         row
         for row in measured()
         if row.device != device or (what == "roots" and row.gradient_us is not None)
     ]
-    rows = list(kept)
+    rows = list(kept_rows)
     for dtype, group, batch in product(DTYPES, GROUPS, BATCHES) if what == "all" else ():
         rows += measure(device, dtype, group, batch)
     for root, dtype, group, batch in product(ROOTS, ROOTS_IN, ROOT_GROUPS, ROOT_BATCHES):

@@ -121,22 +121,22 @@ def by_batch(
             ),
         )
     batches = sorted({row.batch for row in rows})
-    found: list[tuple[int, str]] = []
+    choices: list[tuple[int, str]] = []
     # The nearest measured batch by ratio: up to the geometric mean of two it is the smaller one.
     for batch, most in zip(batches, [*(a * b for a, b in pairwise(batches)), ANY], strict=True):
         spec = _fastest([row for row in rows if row.batch == batch], device, group, dtype)
-        found = [*(found[:-1] if found and found[-1][1] == spec else found), (most, spec)]
-    return tuple(found)
+        choices = [*(choices[:-1] if choices and choices[-1][1] == spec else choices), (most, spec)]
+    return tuple(choices)
 
 
-def pick(found: tuple[tuple[int, str], ...], batch: int) -> str:
+def pick(choices: tuple[tuple[int, str], ...], batch: int) -> str:
     """The solver for `batch` matrices of those that `by_batch` found; a compiler can trace it with
     a symbolic batch.
     """
-    for most, spec in found[:-1]:
+    for most, spec in choices[:-1]:
         if batch * batch <= most:
             return spec
-    return found[-1][1]
+    return choices[-1][1]
 
 
 def _fastest(rows: list[Row], device: str, group: int, dtype: str) -> str:

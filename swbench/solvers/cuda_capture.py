@@ -12,7 +12,7 @@ def capturing(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
-def outside_of_capture(device: torch.device, what: str) -> None:
+def refuse_in_capture(device: torch.device, what: str) -> None:
     """Raises RuntimeError while a CUDA graph is captured, where `what` would have to be copied from
     the host: that waits, which a capture forbids.
     """

@@ -34,13 +34,17 @@ def with_graph(
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
         views = [t if t is None else t.view_as(t) for t in inputs]
-        asked = [t for t, is_wanted in zip(views, wanted, strict=True) if is_wanted]
-        found = iter(
+        requested = [t for t, is_wanted in zip(views, wanted, strict=True) if is_wanted]
+        grads = iter(
             torch.autograd.grad(
-                function(*views), asked, grad_output, create_graph=create_graph, allow_unused=True
+                function(*views),
+                requested,
+                grad_output,
+                create_graph=create_graph,
+                allow_unused=True,
             )
         )
-    return tuple(next(found) if is_wanted else None for is_wanted in wanted)
+    return tuple(next(grads) if is_wanted else None for is_wanted in wanted)
 
 
 def derivative(w: Tensor, direction: Tensor) -> Tensor:
@@ -53,12 +57,14 @@ def derivative(w: Tensor, direction: Tensor) -> Tensor:
     return -(w @ Lyapunov.apply(w, w @ symmetric(direction) @ w) @ w)
 
 
-def forward_in_forward() -> bool:
+def in_nested_jvp() -> bool:
     """Whether a `jvp` runs within another one. There torch loses the derivatives of any Function
     of one's own, without a word (pytorch issue 197867; up to 2.13 at least).
     """
     stack = torch._C._functorch.get_interpreter_stack() or ()
-    return sum(one.key() == torch._C._functorch.TransformType.Jvp for one in stack) > 1
+    return (
+        sum(interpreter.key() == torch._C._functorch.TransformType.Jvp for interpreter in stack) > 1
+    )
 
 
 def by_iteration(cov: Tensor) -> Tensor:

@@ -100,7 +100,7 @@ class SteppedSolver(IterativeSolver):
         return self.steps or self.USUAL[dtype]
 
 
-def recorded(like: Tensor) -> bool:
+def is_recorded(like: Tensor) -> bool:
     """Whether products of `like` are recorded, by autograd or by a trace that may be run under it:
     both need new tensors, for autograd refuses `out=`.
     """
@@ -108,8 +108,8 @@ def recorded(like: Tensor) -> bool:
 
 
 def buffers(like: Tensor, count: int) -> list[Tensor | None]:
-    """`count` tensors to write products into, or as many None where they are `recorded`."""
-    return [None if recorded(like) else torch.empty_like(like) for _ in range(count)]
+    """`count` tensors to write products into, or as many None where they are `is_recorded`."""
+    return [None if is_recorded(like) else torch.empty_like(like) for _ in range(count)]
 
 
 def normalised(cov: Tensor, margin: float = 1.0001) -> tuple[Tensor, Tensor]:

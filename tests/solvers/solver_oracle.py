@@ -4,7 +4,7 @@ given.
 
 import torch
 
-from swbench.solvers.spectral import daleckii_krein
+from swbench.solvers.eigen_backward import daleckii_krein
 
 DEGENERATE = ("identity", "two-eightfold", "rank-deficient", "gap=1e-4")
 REGULAR = ("kappa=1e1", "kappa=1e2", "kappa=1e3", "kappa=1e4")

@@ -33,10 +33,10 @@ def missing(device: "str | torch.device") -> str | None:
             "Triton kernels need a CUDA device; TRITON_INTERPRET=1 runs them on a CPU, "
             "slowly, for tests"
         )
-    return None if interpreted() else _no_launcher()
+    return None if interpreted() else _missing_launcher()
 
 
-def _no_launcher() -> str | None:
+def _missing_launcher() -> str | None:
     """Why Triton could not build what launches its kernels, which it compiles with a C compiler
     against the headers of Python; None if it can.
     """

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from swbench.norms.kernels.triton_kernels.workspace import Workspace
 from swbench.solvers.triton_kernels import interpreted
-from swbench.solvers.triton_kernels.device_guard import on
-from swbench.solvers.triton_kernels.interpreter import mend
+from swbench.solvers.triton_kernels.device_guard import on_device
+from swbench.solvers.triton_kernels.interpreter import patch_interpreter
 
-mend()
+patch_interpreter()
 
 KNOWN = ("3.3", "3.4", "3.5", "3.6", "3.7")
 """Versions of Triton whose compiled kernels are called as below: the driver is handed the same
@@ -112,7 +112,7 @@ def launch(
     """Launch one after the other on the current stream of `device`, with `tensors` and what lies in
     `workspaces`, by name.
     """
-    with on(device):
+    with on_device(device):
         _launch(launches, tensors, workspaces, device)
 
 

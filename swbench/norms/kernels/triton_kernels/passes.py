@@ -15,7 +15,7 @@ from swbench.norms.kernels.triton_kernels.plan import (
 )
 from swbench.norms.kernels.triton_kernels.sums import sums_kernel
 from swbench.solvers.triton_kernels import tile_of
-from swbench.solvers.triton_kernels.device_guard import on
+from swbench.solvers.triton_kernels.device_guard import on_device
 
 
 def sum_launch(plan: Plan, pair: bool) -> Launch:
@@ -73,7 +73,7 @@ def sums(left: Tensor | None, x: Tensor, shift: Tensor, group: int) -> tuple[Ten
         plan.images, plan.parts, plan.channels // group, group, group, dtype=torch.float32
     )
     first = x.new_empty(plan.images, plan.parts, plan.channels // group, group, dtype=torch.float32)
-    with on(x.device):
+    with on_device(x.device):
         sum_launch(plan, left is not None).launch_with_tensors(
             {"dy": left, "x": x, "shift": shift, "second": second, "first": first}
         )
@@ -97,7 +97,7 @@ def mapped(source: Tensor, x: Tensor | None, a: Tensor, b: Tensor | None, c: Ten
         c.contiguous(),
     )
     out = torch.empty_like(source)
-    with on(source.device):
+    with on_device(source.device):
         map_launch(plan, two, transposed, each).launch_with_tensors(
             {"dy" if two else "x": source}
             | ({"x": x} if two else {})

@@ -10,7 +10,7 @@ from swbench.norms.kernels.algebra import basis
 from swbench.norms.layers import SwitchWhiten2d
 from swbench.norms.recipe import Recipe
 from swbench.solvers import cuda_capture, jacobi
-from swbench.solvers.cuda_capture import capturing, outside_of_capture
+from swbench.solvers.cuda_capture import capturing, refuse_in_capture
 
 GPU = torch.device("cuda", 0)
 
@@ -31,7 +31,7 @@ def test_only_a_gpu_captures(monkeypatch, now):
 
 def test_what_has_to_be_copied_is_refused_and_says_what_to_do(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
-    outside_of_capture(torch.device("cpu"), "a table")
+    refuse_in_capture(torch.device("cpu"), "a table")
     with pytest.raises(
         RuntimeError,
         match=(
@@ -39,7 +39,7 @@ def test_what_has_to_be_copied_is_refused_and_says_what_to_do(monkeypatch):
             "make one call of this shape before"
         ),
     ):
-        outside_of_capture(GPU, "a table")
+        refuse_in_capture(GPU, "a table")
 
 
 def test_constants_are_made_once_and_not_kept_from_a_capture(request):
