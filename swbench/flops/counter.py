@@ -41,8 +41,8 @@ def count_flops(
     if not isinstance(model, nn.Module):
         raise ValueError(f"model must be an nn.Module, not {type(model).__name__}")
     model = unwrapped(model)
-    args, named = example(model, input_size, batch)
-    return counting.count(record(model, args, mode, named), strict)
+    args, kwargs = example(model, input_size, batch)
+    return counting.count(record(model, args, mode, kwargs), strict)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -59,28 +59,28 @@ def example(
     """Arguments for `model`, by position and by name: a tensor as it is, a shape as a tensor on
     `meta` of `batch` samples, of the parameters' type.
     """
-    like = next((p for p in model.parameters() if p.is_floating_point()), None)
-    dtype = torch.get_default_dtype() if like is None else like.dtype
+    parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
+    dtype = torch.get_default_dtype() if parameter is None else parameter.dtype
 
-    def made(thing: Any) -> Any:
-        return _empty(thing, batch, dtype) if _is_shape(thing) else thing
+    def as_tensor(value: Any) -> Any:
+        return _empty(value, batch, dtype) if _is_shape(value) else value
 
     if isinstance(input_size, Tensor) or _is_shape(input_size):
-        return (made(input_size),), {}
+        return (as_tensor(input_size),), {}
     if isinstance(input_size, Mapping):
-        return (), {name: made(value) for name, value in input_size.items()}
+        return (), {name: as_tensor(value) for name, value in input_size.items()}
     if isinstance(input_size, tuple | list) and input_size:
-        return tuple(made(value) for value in input_size), {}
+        return tuple(as_tensor(value) for value in input_size), {}
     raise ValueError(
         "input_size must be the shape of one sample such as (3, 224, 224), a tensor, or a tuple or "
         f"dict of these, not {input_size!r:.80}"
     )
 
 
-def _is_shape(thing: Any) -> bool:
-    if not isinstance(thing, tuple | list) or not thing:
+def _is_shape(value: Any) -> bool:
+    if not isinstance(value, tuple | list) or not value:
         return False
-    return all(isinstance(n, int) and not isinstance(n, bool) for n in thing)
+    return all(isinstance(n, int) and not isinstance(n, bool) for n in value)
 
 
 def _empty(shape: Sequence[int], batch: int, dtype: torch.dtype) -> Tensor:

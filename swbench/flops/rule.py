@@ -138,18 +138,18 @@ class Differences:
     """Differences while they are found: those of one operation for one reason are one."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[str, str], list[int]] = {}
+        self._sums: dict[tuple[str, str], list[int]] = {}
 
     def add(self, operation: str, counted: int, ours: int, why: str) -> None:
         """One more call."""
-        sums = self._found.setdefault((operation, why), [0, 0, 0])
+        sums = self._sums.setdefault((operation, why), [0, 0, 0])
         for i, value in enumerate((1, counted, ours)):
             sums[i] += value
 
     def all(self) -> tuple[Difference, ...]:
         """The largest first."""
-        found = [
+        differences = [
             Difference(operation, calls, counted, ours, why)
-            for (operation, why), (calls, counted, ours) in self._found.items()
+            for (operation, why), (calls, counted, ours) in self._sums.items()
         ]
-        return tuple(sorted(found, key=lambda d: -abs(d.ours - d.counted)))
+        return tuple(sorted(differences, key=lambda d: -abs(d.ours - d.counted)))

@@ -45,9 +45,9 @@ def shaped(tree: Any) -> Any:
 
 def leaves(tree: Any) -> tuple[Shaped, ...]:
     """Every `Shaped` in `tree`."""
-    found: list[Shaped] = []
-    mapped(tree, Shaped, found.append)
-    return tuple(found)
+    shapes: list[Shaped] = []
+    mapped(tree, Shaped, shapes.append)
+    return tuple(shapes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,8 +85,8 @@ def _check(model: nn.Module, candidates: list[Folding], partial: bool) -> None:
         raise OptionError(
             "the model has no batch whitening to fold"
             + (
-                f"; its {image_layers} whitening layer{'s' if image_layers > 1 else ''} take the statistics of "
-                "each image in eval mode too, which no convolution can"
+                f"; its {image_layers} whitening layer{'s' if image_layers > 1 else ''} take the "
+                "statistics of each image in eval mode too, which no convolution can"
                 if image_layers
                 else ""
             )
@@ -98,8 +98,8 @@ def _check(model: nn.Module, candidates: list[Folding], partial: bool) -> None:
     ]
     if refused and not partial:
         raise OptionError(
-            f"{len(refused)} of {len(candidates)} layers cannot be folded (partial=True leaves them as "
-            f"they are): {_list_names(refused, '; ')}"
+            f"{len(refused)} of {len(candidates)} layers cannot be folded (partial=True leaves "
+            f"them as they are): {_list_names(refused, '; ')}"
         )
 
 

@@ -60,8 +60,8 @@ class Folding:
 def foldings(
     model: nn.Module, kinds: tuple[type[nn.Module], ...], merge_groups: bool = False
 ) -> list[Folding]:
-    """What can be said of every norm of `kinds` in `model`, but of whitening by an image's own
-    statistics.
+    """What can be said of every norm of `kinds` in `model`, but of whitening by an image's
+    conv_path statistics.
     """
     places: Places = {}
     for parent in model.modules():
@@ -89,24 +89,24 @@ def _folding(
     root, producer = _producer(model, path, traces)
     if isinstance(producer, str):
         return Folding(path, norm, producer)
-    own = f"{root}.{producer.target}" if root else str(producer.target)
-    conv = model.get_submodule(own)
+    conv_path = f"{root}.{producer.target}" if root else str(producer.target)
+    conv = model.get_submodule(conv_path)
     reason = (
         _hooks_reason(conv)
         or _sharing_reason(conv, places)
-        or _outer_hooks_reason(model, root, own)
+        or _outer_hooks_reason(model, root, conv_path)
         or _outer_hooks_reason(model, root, path)
     )
     if reason:
-        return Folding(path, norm, f"{own} {reason}")
+        return Folding(path, norm, f"{conv_path} {reason}")
     group = norm.num_pergroup if isinstance(norm, Whiten2d) else 1
     groups = groups_of(conv, group)
-    folding = Folding(path, norm, "", own, conv, groups)
+    folding = Folding(path, norm, "", conv_path, conv, groups)
     if folding.merges and not merge_groups:
         channels = conv.out_channels // conv.groups
         folding.reason = (
-            f"the groups of {own} hold {channels} channels, which are not whole whitening groups of "
-            f"{group}; merge_groups=True makes it a convolution {folding.cost}"
+            f"the groups of {conv_path} hold {channels} channels, which are not whole "
+            f"whitening groups of {group}; merge_groups=True makes it a convolution {folding.cost}"
         )
     return folding
 
@@ -137,8 +137,8 @@ def _producer(
         if isinstance(graph, str):
             failure = f"{root or 'the model'} cannot be traced by torch.fx: {graph}"
             continue
-        own = path[len(root) + 1 :] if root else path
-        calls = _calls(graph, own)
+        conv_path = path[len(root) + 1 :] if root else path
+        calls = _calls(graph, conv_path)
         if len(calls) > 1:
             return root, "it is called more than once"
         producer = (

@@ -92,7 +92,7 @@ def last_line(problem: BaseException) -> str:
     """The type of an exception and the last line of what it says."""
     lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
     message = printable(lines[-1][:300]) if lines else ""
-    return f"{type(problem).__name__}{f': {message}' if said else ''}"
+    return f"{type(problem).__name__}{f': {message}' if message else ''}"
 
 
 def _target(model: str) -> tuple[Callable, str]:
