@@ -137,8 +137,8 @@ def _producer(
         if isinstance(graph, str):
             failure = f"{root or 'the model'} cannot be traced by torch.fx: {graph}"
             continue
-        conv_path = path[len(root) + 1 :] if root else path
-        calls = _calls(graph, conv_path)
+        norm_path = path[len(root) + 1 :] if root else path
+        calls = _calls(graph, norm_path)
         if len(calls) > 1:
             return root, "it is called more than once"
         producer = (

@@ -92,13 +92,13 @@ def test_a_factory_made_in_a_loop_can_be_registered(model_tables):
 # what is handed over
 
 
-def test_batch_whitening_starts_where_the_network_is():
+def test_conversion_to_batch_whitening_keeps_the_output():
     made = net().eval()
     assert output_change(made, convert_norms(made, "bw"), images()) < 1e-13
 
 
 @pytest.mark.parametrize("norm", ["swa", "swb"])
-def test_switchable_whitening_does_with_all_weight_on_the_batch(norm):
+def test_conversion_with_all_weight_on_the_batch_keeps_the_output(norm):
     made, x = net().eval(), images()
     assert output_change(made, convert_norms(made, norm, mix="batch"), x) < 1e-13
     assert output_change(made, convert_norms(made, norm), x) > 0.1
@@ -140,7 +140,7 @@ def test_converting_no_site_changes_nothing():
     assert torch.equal(same(x), before)
 
 
-def test_settings_go_over_with_momentum_the_other_way_round():
+def test_settings_are_transferred_with_momentum_inverted():
     made = net().eval()
     made[1].weight.requires_grad_(False)
     layer = convert_norms(made, "swa")[1]
@@ -155,7 +155,7 @@ def test_settings_go_over_with_momentum_the_other_way_round():
     assert torch.equal(layer.running_cov.diagonal(dim1=1, dim2=2).flatten(), made[1].running_var)
 
 
-def test_running_statistics_move_as_the_norms_did():
+def test_running_statistics_are_updated_as_those_of_the_norm():
     made, x = net(), images()
     converted = convert_norms(made, "bw", 1)
     conv = made[0](x).detach()
@@ -179,7 +179,7 @@ def test_without_momentum_statistics_are_the_average_of_all_batches():
 
 
 @pytest.mark.parametrize("norm", ["bw", "swa", "swb"])
-def test_without_running_statistics_the_batch_counts_in_eval_mode_too(norm):
+def test_converted_without_running_statistics_eval_mode_uses_the_batch(norm):
     made = net(track_running_stats=False)
     converted = convert_norms(made, norm, 1)
     conv = made[0](images()).detach()
@@ -198,7 +198,7 @@ def test_without_weight_and_bias_there_are_none():
         assert layer(net()[0](images()).detach()).isfinite().all()
 
 
-def test_weight_without_bias_goes_over():
+def test_a_weight_without_bias_is_transferred():
     made = net().eval()
     made[1].bias = None
     converted = convert_norms(made, "bw", 1)
@@ -208,7 +208,7 @@ def test_weight_without_bias_goes_over():
     assert converted[1].weight.grad is not None
 
 
-def test_half_precision_and_the_meta_device_go_over():
+def test_half_precision_and_the_meta_device_are_kept():
     half = convert_norms(net().to(torch.bfloat16), "swa", 1)[1]
     assert half.sw_mean_weight.dtype == half.running_cov.dtype == torch.bfloat16
     meta = convert_norms(net().to("meta"), "swa", 1)[1]
@@ -226,11 +226,11 @@ def test_a_module_used_at_two_places_is_converted_once_and_shared():
     assert convert_norms(made, "bw", "b.1")["a"][0].num_features == 16
 
 
-def test_a_network_that_is_a_norm_is_replaced_itself():
+def test_a_model_that_is_itself_a_norm_is_replaced():
     assert isinstance(convert_norms(nn.BatchNorm2d(16), "bw"), BatchWhiten2d)
 
 
-def test_hooks_go_over_and_their_handles_still_remove_them():
+def test_hooks_are_transferred_and_their_handles_still_remove_them():
     made, seen = net(), []
     made[1].register_forward_pre_hook(lambda module, args: seen.append(("pre", type(module))))
     handle = made[1].register_forward_hook(
@@ -246,7 +246,7 @@ def test_hooks_go_over_and_their_handles_still_remove_them():
     assert seen == [("pre", BatchWhiten2d)]
 
 
-def test_what_else_was_put_on_the_norm_goes_over():
+def test_other_attributes_of_the_norm_are_transferred():
     made = net()
     made[1].tag = "stem"
     assert convert_norms(made, "bw")[1].tag == "stem"
@@ -261,7 +261,7 @@ def test_a_synchronised_norm_keeps_its_group():
     assert type(convert_norms(stays, "bn")[1]) is nn.SyncBatchNorm
 
 
-def test_timms_norm_becomes_the_norm_and_its_own_drop_and_activation():
+def test_timms_norm_is_replaced_with_its_dropout_and_activation():
     timm = imported("timm")
     made = timm.layers.BatchNormAct2d(16, act_layer=nn.SiLU, drop_layer=nn.Dropout)
     drop, act = made.drop, made.act
@@ -334,11 +334,11 @@ def with_state_hook():
         (lambda: nn.LazyBatchNorm2d(), r"0 \(LazyBatchNorm2d\) does not know its channels"),
         (parametrised, "has a parametrisation of weight"),
         (pruned, "has weight_mask, weight_orig beside"),
-        (patched, "has a forward method of its own"),
+        (patched, "has its own forward method"),
         (with_state_hook, "has state-dict hooks"),
     ],
 )
-def test_what_does_something_more_is_refused_where_chosen_and_left_alone_where_not(made, words):
+def test_subclasses_are_refused_if_chosen_and_kept_if_not(made, words):
     other = made()
     model = nn.ModuleList([other, nn.BatchNorm2d(16)])
     with pytest.raises(OptionError, match=words) as raised:
@@ -350,7 +350,7 @@ def test_what_does_something_more_is_refused_where_chosen_and_left_alone_where_n
     assert isinstance(model[1], BatchWhiten2d)
 
 
-def test_nothing_is_changed_where_anything_is_refused():
+def test_a_refused_conversion_changes_nothing():
     model = nn.Sequential(nn.BatchNorm2d(16), Louder(16))
     with pytest.raises(OptionError, match="Louder"):
         convert_norms(model, "bw", inplace=True)
@@ -366,7 +366,7 @@ def test_a_group_that_does_not_divide_names_the_site():
     assert isinstance(convert_norms(model, "in")[1], InstanceNorm2d), "it has no groups"
 
 
-def test_words_that_mean_nothing():
+def test_unknown_names_are_refused():
     with pytest.raises(UnknownName, match="'swa'"):
         convert_norms(net(), "swaa")
     with pytest.raises(ValueError, match="mix must be one of"):
@@ -375,7 +375,7 @@ def test_words_that_mean_nothing():
         convert_norms(net(), "swa", solver="eihg")
 
 
-def test_a_swapped_norm_that_does_something_more_is_refused_by_name():
+def test_swapping_a_subclass_is_refused_by_name():
     model = nn.Sequential(Louder(16))
     assert isinstance(swap_norms(model, bw_at())[0], Louder)
     with pytest.raises(OptionError, match=r"0 \(Louder\) is a subclass"):

@@ -61,7 +61,7 @@ def test_batch_whitening_is_folded_exactly(kind, groups, bias):
     assert (conv.bias is not None) == bias
 
 
-def test_padding_is_of_the_input_and_changes_nothing():
+def test_folding_is_exact_with_padding():
     conv = nn.Conv2d(8, 8, 3, padding=1, padding_mode="reflect", dtype=torch.float64)
     net = nn.Sequential(conv, bw(8)).eval()
     assert same(net, fold_whitening(net))
@@ -80,7 +80,7 @@ def test_groups_that_split_a_whitening_group_are_refused_or_merged(kind, groups,
     assert same(net, folded)
 
 
-def test_the_cost_of_merging_is_that_of_the_weights():
+def test_the_reported_cost_of_merging_matches_the_weights():
     net = nn.Sequential(nn.Conv2d(8, 8, 3, groups=8, dtype=torch.float64), bw(8, 8)).eval()
     message = (
         r"in 1 group instead of 8: 576 multiply-adds each output pixel instead of 72 \(8 times"
@@ -104,7 +104,7 @@ def test_batch_normalisation_is_folded_as_torch_folds_it(transposed):
     assert same(net, folded)
 
 
-def test_a_whole_network_has_no_norms_left():
+def test_a_fully_folded_network_has_no_norms():
     net = models.build("resnet20", "bw", layers=5, num_classes=10, group=4).double().eval()
     for module in net.modules():
         if isinstance(module, BatchWhiten2d | nn.BatchNorm2d):
@@ -122,7 +122,7 @@ def test_a_whole_network_has_no_norms_left():
             assert (after - before).abs().max() <= 1e-12 * before.abs().max()
 
 
-def test_float32_is_as_near_as_its_rounding():
+def test_float32_folding_agrees_to_rounding():
     net = nn.Sequential(nn.Conv2d(8, 16, 3), BatchWhiten2d(16, 8)).eval()
     trained(net[1])
     folded = fold_whitening(net)
@@ -133,13 +133,13 @@ def test_float32_is_as_near_as_its_rounding():
         assert torch.allclose(folded(x).double(), exact, rtol=1e-5, atol=1e-5)
 
 
-def test_the_layers_own_solver_is_what_is_folded():
+def test_folding_uses_the_solver_of_the_layer():
     net = nn.Sequential(nn.Conv2d(8, 8, 1), BatchWhiten2d(8, 4, solver="newton5")).double().eval()
     trained(net[1])
     assert same(net, fold_whitening(net))
 
 
-def test_in_place_the_model_itself_is_folded():
+def test_inplace_folding_changes_the_model_itself():
     net = nn.Sequential(nn.Conv2d(8, 8, 1, dtype=torch.float64), bw(8)).eval()
     x = images()
     before = net(x)
@@ -199,7 +199,7 @@ class Twice(Odd):
     ],
     ids=str,
 )
-def test_what_cannot_be_folded_is_refused_with_its_reason(net, reason):
+def test_layers_that_cannot_be_folded_are_refused_with_the_reason(net, reason):
     net.eval()
     with pytest.raises(OptionError, match=reason):
         fold_whitening(net)
@@ -248,7 +248,7 @@ def test_training_mode_is_refused():
         fold_whitening(net)
 
 
-def test_an_images_own_statistics_cannot_be_folded():
+def test_layers_with_image_statistics_cannot_be_folded():
     net = nn.Sequential(nn.Conv2d(8, 8, 1), SwitchWhiten2d(8, 4), InstanceWhiten2d(8, 4)).eval()
     with pytest.raises(OptionError, match="its 2 whitening layers take the statistics of each"):
         fold_whitening(net)
@@ -265,5 +265,5 @@ def test_without_running_statistics_there_is_nothing_constant():
         fold_whitening(nn.Sequential(nn.Conv2d(8, 8, 1), norm).eval())
 
 
-def test_it_is_public():
+def test_fold_whitening_is_exported_by_the_package():
     assert swbench.fold_whitening is fold_whitening

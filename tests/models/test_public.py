@@ -145,13 +145,13 @@ def without(key):
         (lambda: {"features.conv0.weight": torch.ones(2)}, "keys are DenseNet"),
     ],
 )
-def test_another_networks_state_is_refused_in_one_line(found, words):
+def test_a_state_of_another_network_is_refused_in_one_line(found, words):
     with pytest.raises(OptionError, match=words) as raised:
         load_public(found())
     assert "\n" not in str(raised.value)
 
 
-def test_no_file_and_no_checkpoint_are_one_line(tmp_path):
+def test_a_missing_file_or_invalid_checkpoint_is_refused_in_one_line(tmp_path):
     with pytest.raises(OptionError, match=r"nowhere\.pth cannot be read: No such file"):
         load_public(tmp_path / "nowhere.pth")
     for text in (b"", b"no checkpoint", b"PK\x03\x04 nor this"):
@@ -173,7 +173,7 @@ def test_the_public_placement_is_after_the_first_and_in_odd_blocks():
     ]
 
 
-def test_a_placement_that_there_is_not():
+def test_an_unknown_placement_is_refused():
     with pytest.raises(OptionError, match=r"no public placement of 14 layers.*'default' has 7 or"):
         models.placement("resnet50", 14, "public")
     with pytest.raises(OptionError, match="placement 'public' has 15"):

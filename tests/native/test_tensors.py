@@ -149,7 +149,7 @@ BACKWARD = {
 @needs_table
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_plain_tensors_are_read_by_c_and_give_the_same(converted, train, layout):
+def test_plain_tensors_are_read_by_c_with_the_same_results(converted, train, layout):
     def laid_out(t):
         return t.contiguous(memory_format=layout)
 
@@ -161,14 +161,14 @@ def test_plain_tensors_are_read_by_c_and_give_the_same(converted, train, layout)
 
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("change", FORWARD)
-def test_what_is_not_plain_going_forward_is_left_to_python(converted, change, train):
+def test_forward_with_unsupported_tensors_runs_through_python(converted, change, train):
     got = outcome(FORWARD[change], train)
     assert converted[:1] == ["_forward_converted"]
     assert same(got, by_addresses(FORWARD[change], train))
 
 
 @pytest.mark.parametrize("what", BACKWARD)
-def test_what_is_not_plain_going_backward_is_left_to_python(converted, what):
+def test_backward_with_unsupported_tensors_runs_through_python(converted, what):
     got = outcome(lambda layer: None, **BACKWARD[what])
     assert converted[-1:] == ["_backward_converted"]
     assert same(got, by_addresses(lambda layer: None, **BACKWARD[what]))
@@ -177,20 +177,20 @@ def test_what_is_not_plain_going_backward_is_left_to_python(converted, what):
 @pytest.mark.parametrize(
     "change", [lambda t: torch.stack([t, t + 1], -1)[..., 0], lambda t: torch._neg_view(-t)]
 )
-def test_a_workspace_that_comes_back_otherwise_is_read_as_what_it_stands_for(change):
+def test_an_unpacked_workspace_in_another_form_is_read_by_value(change):
     want = outcome(lambda layer: None)
     assert same(
         outcome(lambda layer: None, unpack=lambda t: t if t.dim() == 4 else change(t)), want
     )
 
 
-def test_statistics_of_another_shape_are_refused_in_the_layers_words():
+def test_statistics_of_another_shape_are_refused_with_the_layers_message():
     got = outcome(buffer("running_cov", lambda t: t[:1]))
     assert re.fullmatch(r"ValueError: running_cov must have the shape \(2, 4, 4\), .*", got)
 
 
 @needs_table
-def test_a_table_of_another_major_version_is_not_used():
+def test_an_exchange_table_of_another_major_version_is_not_used():
     table = (library.ctypes.c_uint32 * 16)(2)
     native = library.load()
     try:

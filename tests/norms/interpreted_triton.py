@@ -86,16 +86,16 @@ def test_low_precision(dtype, layout):
     compare(make("swb", 16, 8, True), *inputs((2, 16, 6, 7), dtype, layout), DTYPES[dtype])
 
 
-def test_many_parts_and_pixels_beyond_the_last_block():
+def test_many_parts_and_an_incomplete_last_block():
     compare(make("swb", 16, 16, True), *inputs((1, 16, 30, 31)), 2e-4)
 
 
 @pytest.mark.parametrize("name", ["bw", pytest.param("swa", marks=pytest.mark.slow), "swb"])
-def test_a_mean_of_many_deviations(name):
+def test_a_mean_of_many_standard_deviations(name):
     compare(make(name, 16, 8, True), *inputs((2, 16, 8, 9), offset=30.0), 2e-4)
 
 
-def test_images_of_unlike_means():
+def test_images_with_different_means():
     x, dy = inputs((2, 16, 8, 9))
     x[1] = 0.1 * x[1] + 100
     compare(make("iw", 16, 8, True), x, dy, 2e-4)
@@ -121,7 +121,7 @@ def test_without_affine_and_without_dx(images):
 
 
 @pytest.mark.parametrize("group", [16, pytest.param(8, marks=pytest.mark.slow)])
-def test_a_poisoned_image_spoils_itself_alone(group):
+def test_a_nonfinite_image_affects_only_its_own_result(group):
     layer = make("iw", 32, group, True)
     x, dy = inputs((2, 32, 4, 5))
     clean = layer(x.requires_grad_())
@@ -136,7 +136,7 @@ def test_a_poisoned_image_spoils_itself_alone(group):
         assert torch.equal(got[1, group:], was[1, group:])
 
 
-def test_another_solver_goes_through_the_small_algebra():
+def test_another_solver_uses_the_small_algebra_of_torch():
     layer = make("swb", 16, 8, True)
     layer.solver = "eigh"
     x, dy = inputs((2, 16, 5, 6))
@@ -154,7 +154,7 @@ def test_another_solver_goes_through_the_small_algebra():
     )
 
 
-def test_training_between_the_two_ways_of_an_eval_call_changes_nothing():
+def test_training_between_forward_and_backward_of_an_eval_call_changes_nothing():
     layer = make("swa", 16, 8, False)
     x, dy = inputs((2, 16, 4, 4))
     (want,) = torch.autograd.grad(layer(x.requires_grad_()), x, dy)
@@ -174,7 +174,7 @@ WITHOUT_AUTOGRAD = [("iw", 1, True), ("bw", 2, True), ("swa", 2, False), ("swb-t
         for case in ((name, 1, True), (name, 2, True), (name, 2, False))
     ],
 )
-def test_forward_and_backward_without_autograd_are_the_layer(name, images, train):
+def test_forward_and_backward_without_autograd_equal_the_layer(name, images, train):
     """As compiled graphs call them: backward without running statistics at hand, with a
     workspace that is larger than it must be.
     """
@@ -231,7 +231,7 @@ def test_a_compiled_graph_runs_on_the_same_kernels(train):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("train", [True, False])
-def test_a_trace_leaves_nothing_out(train):
+def test_a_trace_computes_what_the_layer_computes(train):
     """Kernels write through addresses, which no trace records: the trace is made of torch
     operations.
     """
@@ -278,7 +278,7 @@ def test_second_derivatives_are_those_of_torch_operations(name, images, train):
 
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("name", ["bw", "swb"])
-def test_a_graph_changes_no_gradient_and_no_statistics(name, train):
+def test_gradients_and_statistics_are_the_same_with_create_graph(name, train):
     """Nor does what happened to the layer between the two ways."""
     layer = make(name, 16, 8, train)
     x, dy = inputs((2, 16, 4, 4))
@@ -298,7 +298,7 @@ def test_a_graph_changes_no_gradient_and_no_statistics(name, train):
     assert all(torch.equal(a, b) for a, b in zip(layer.buffers(), before, strict=True))
 
 
-def test_a_batch_of_gradients_at_once_and_views_of_the_opposite():
+def test_a_batch_of_gradients_and_negated_views():
     layer = make("swa", 16, 8, True)
     x, dy = inputs((2, 16, 3, 4))
     given = [x.requires_grad_(), *layer.parameters()]
@@ -313,7 +313,7 @@ def test_a_batch_of_gradients_at_once_and_views_of_the_opposite():
         torch.testing.assert_close(pair[1], -pair[0])
 
 
-def test_a_weight_that_is_a_view_of_the_opposite():
+def test_a_weight_that_is_a_negated_view():
     layer = make("swa", 16, 8, True)
     x, dy = inputs((1, 16, 3, 4))
     weight = layer.weight.detach()

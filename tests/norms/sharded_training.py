@@ -1,4 +1,4 @@
-"""What `test_training_around` runs in two ranks at once: one network trained under
+"""What `test_training_wrappers` runs in two ranks at once: one network trained under
 DistributedDataParallel and under FSDP2. `python sharded_training.py FOLDER RANK`.
 """
 

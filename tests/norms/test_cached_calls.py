@@ -120,7 +120,7 @@ CHANGES = {
 @pytest.mark.parametrize("train", [True, False], ids=["train", "eval"])
 @pytest.mark.parametrize("solver", ["auto", "eigh"])
 @pytest.mark.parametrize("change", CHANGES)
-def test_what_changes_counts_in_the_next_call(change, solver, train):
+def test_every_change_takes_effect_in_the_next_call(change, solver, train):
     layer = SwitchWhiten2d(8, 4, solver=solver).train(train)
     layer(X)
     CHANGES[change](layer)
@@ -143,7 +143,7 @@ def test_a_network_that_has_run_may_be_converted_to_ranks_and_back(monkeypatch):
     layer(X)
 
 
-def test_statistics_that_are_no_longer_contiguous_are_read_as_they_lie():
+def test_statistics_made_noncontiguous_are_read_correctly():
     layer = SwitchWhiten2d(8, 4).eval()
     factor = torch.randn(2, 4, 4, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -155,7 +155,7 @@ def test_statistics_that_are_no_longer_contiguous_are_read_as_they_lie():
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_statistics_that_change_their_dtype_in_place_are_read_as_what_they_are(dtype):
+def test_statistics_cast_in_place_are_read_correctly(dtype):
     layer = SwitchWhiten2d(8, 4).eval()
     with torch.no_grad():
         want = layer(X)
@@ -210,7 +210,7 @@ def test_a_shallow_copy_and_its_original_may_both_be_called():
     agrees(layer)
 
 
-def test_other_statistics_for_one_call_are_moved_and_the_layers_own_are_not():
+def test_functional_call_updates_only_the_given_statistics():
     layer = SwitchWhiten2d(8, 4)
     layer(X)
     before = {name: value.clone() for name, value in layer.named_buffers()}
@@ -237,7 +237,7 @@ def test_dtypes_and_layouts_may_alternate():
     agrees(layer.double(), X.double())
 
 
-def test_a_parametrised_weight_is_found():
+def test_a_parametrised_weight_is_used():
     class Doubled(torch.nn.Module):
         def forward(self, weight):
             return 2 * weight
@@ -253,7 +253,7 @@ def test_a_parametrised_weight_is_found():
     [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))],
     ids=["deepcopy", "pickle"],
 )
-def test_a_copy_moves_statistics_of_its_own(copied):
+def test_a_copy_updates_its_own_statistics(copied):
     layer = SwitchWhiten2d(8, 4)
     layer(X)
     before, other = layer.running_mean.clone(), copied(layer)
@@ -277,7 +277,7 @@ def shrunk(layer):
     ],
     ids=["bfloat16", "float64", "meta", "shrunk"],
 )
-def test_parameters_changed_between_the_ways_leave_the_gradients_those_of_the_forward_pass(changed):
+def test_gradients_use_the_parameters_of_the_forward_pass(changed):
     """C writes as many float32 as the layer had; into a gradient made like a parameter of now it
     would write past the end, or elsewhere.
     """
@@ -297,7 +297,7 @@ def test_parameters_changed_between_the_ways_leave_the_gradients_those_of_the_fo
         assert torch.equal(leaf.grad, gradient)
 
 
-def test_a_saved_tensor_that_comes_back_as_another_is_refused():
+def test_a_saved_tensor_unpacked_with_another_dtype_is_refused():
     if library.missing() is not None:
         pytest.skip(library.missing())
     layer = SwitchWhiten2d(8, 4, kernels="native")
@@ -333,7 +333,7 @@ def test_a_parametrised_parameter_is_computed_once_a_call():
 
 
 @pytest.mark.parametrize("grad", [True, False])
-def test_where_tensors_are_made_otherwise_a_kept_call_falls_back(grad):
+def test_a_cached_call_falls_back_under_other_tensor_modes(grad):
     class Marked(torch.Tensor):
         pass
 
@@ -353,7 +353,7 @@ def test_where_tensors_are_made_otherwise_a_kept_call_falls_back(grad):
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("called", [True, False])
 @pytest.mark.parametrize("grad", [True, False])
-def test_a_tangent_is_not_lost(grad, called):
+def test_forward_mode_tangents_are_propagated(grad, called):
     layer = SwitchWhiten2d(8, 4)
     if called:
         layer(X)
@@ -366,7 +366,7 @@ def test_a_tangent_is_not_lost(grad, called):
     torch.testing.assert_close(tangent.double(), want, rtol=1e-3, atol=1e-3)
 
 
-def test_with_and_without_gradients_it_is_the_same():
+def test_results_are_the_same_with_and_without_gradients():
     layer = SwitchWhiten2d(8, 4).eval()
     with torch.no_grad():
         without = layer(X)
@@ -374,7 +374,7 @@ def test_with_and_without_gradients_it_is_the_same():
     assert torch.equal(layer(X), without)
 
 
-def test_a_layer_that_is_elsewhere_is_refused():
+def test_a_layer_on_another_device_is_refused():
     """Kernels get addresses: one of another device would end the process."""
     with pytest.raises(RuntimeError, match="the input is on cpu, tensors of the layer on meta"):
         BatchWhiten2d(8, 4).to("meta")(X)

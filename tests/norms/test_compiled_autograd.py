@@ -87,7 +87,7 @@ def test_gradients_add_up_over_two_backward_passes(kernels):
 
 
 @pytest.mark.parametrize("kernels", SETS)
-def test_a_step_that_is_compiled_whole(kernels):
+def test_a_fully_compiled_training_step(kernels):
     """The switch that torch documents, around a function that calls `backward` itself."""
     model = made("swa", kernels)
     twin, x, dy = copy.deepcopy(model), torch.randn(2, 3, 6, 5), torch.randn(2, 4, 6, 5)

@@ -101,7 +101,7 @@ def both(model, x, tolerance=1e-6, backend="aot_eager", autocast=None, **options
 @pytest.mark.parametrize("images", [1, 3])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("kernels", SETS)
-def test_one_graph_gives_what_the_layer_gives(kernels, kind, images, train):
+def test_a_compiled_layer_is_one_graph_with_the_same_results(kernels, kind, images, train):
     both(Network(kind, kernels).train(train), torch.randn(images, 3, 6, 5))
     assert not torch._dynamo.utils.counters["graph_break"]
 
@@ -124,7 +124,7 @@ def test_autocast(kind):
 
 @pytest.mark.parametrize("kernels", SETS)
 @pytest.mark.parametrize("kind", ["bw", "swb"])
-def test_one_graph_serves_any_batch(kind, kernels):
+def test_one_graph_is_used_for_any_batch_size(kind, kernels):
     model = Network(kind, kernels, solver="polar-native" if kernels == "native" else "eigh")
     twin, run = (
         copy.deepcopy(model),
@@ -185,7 +185,7 @@ def test_only_x_is_saved_at_full_size():
     assert max(size for size in sizes if size != x.numel()) <= x.numel() // 16
 
 
-def test_a_solver_of_ones_own_must_be_registered():
+def test_a_user_solver_must_be_registered():
     class Mine(Newton):
         name = "mine"
 
@@ -196,7 +196,7 @@ def test_a_solver_of_ones_own_must_be_registered():
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch itself looks, at a break
-def test_spread_layers_stay_outside():
+def test_layers_with_a_process_group_stay_outside_the_graph():
     model = Network("bw", "torch", process_group="world")
     with pytest.raises(torch._dynamo.exc.Unsupported, match="over_ranks"):
         torch.compile(model, fullgraph=True, backend="aot_eager")(torch.randn(2, 3, 6, 5))
@@ -212,7 +212,7 @@ def test_spread_layers_stay_outside():
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch itself
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("kernels", SETS)
-def test_inductor(kernels, layout):
+def test_inductor_gives_what_the_layer_gives(kernels, layout):
     model = Network("swb", kernels).to(memory_format=layout)
     both(model, torch.randn(2, 3, 6, 5).contiguous(memory_format=layout), 1e-5, backend="inductor")
 
@@ -220,7 +220,7 @@ def test_inductor(kernels, layout):
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("kind", ["iw", "swa"])
 @pytest.mark.parametrize("kernels", SETS)
-def test_the_operators_keep_their_promises(kernels, kind, train):
+def test_the_operators_pass_their_schema_checks(kernels, kind, train):
     """Schema and fake implementation, as torch checks them."""
     from swbench.norms.custom_ops import arguments
 

@@ -132,7 +132,7 @@ def test_parameters_and_running_statistics_may_be_of_the_same_type(name, dtype):
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_autocast_is_the_same_as_an_input_of_its_type(name):
+def test_autocast_equals_an_input_of_its_dtype(name):
     layer, _ = pair(name, 32, True)
     conv, image = torch.nn.Conv2d(3, 32, 3), torch.randn(2, 3, 11, 12)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -147,7 +147,7 @@ def test_autocast_is_the_same_as_an_input_of_its_type(name):
 
 @pytest.mark.parametrize("dtype", HALF)
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_number_is_widened_and_rounded_as_torch_does(dtype, layout):
+def test_every_16_bit_number_is_converted_as_in_torch(dtype, layout):
     """All 65536 of them by a map that changes nothing, and what lies between two neighbours."""
     from swbench.norms.kernels.native import NativeBackend
 

@@ -39,7 +39,7 @@ def test_device_and_dtype(name):
 
 @pytest.mark.parametrize("momentum", [0.99, None])
 @pytest.mark.parametrize("name", WHITENING)
-def test_made_on_the_meta_device_it_becomes_a_new_layer(name, momentum):
+def test_reset_parameters_after_the_meta_device_gives_a_new_layer(name, momentum):
     with torch.device("meta"):
         layer = build(name, momentum=momentum)
     layer.to_empty(device="cpu")
@@ -51,7 +51,7 @@ def test_made_on_the_meta_device_it_becomes_a_new_layer(name, momentum):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_running_statistics_alone_start_again(name):
+def test_reset_running_stats_leaves_the_parameters(name):
     layer = build(name, momentum=None)
     layer(torch.randn(2, 8, 3, 3))
     layer.weight.data.fill_(3)
@@ -64,7 +64,7 @@ def test_running_statistics_alone_start_again(name):
 
 @pytest.mark.parametrize("kernels", ["auto", "torch"])
 @pytest.mark.parametrize("name", KINDS)
-def test_without_running_statistics_the_batchs_count_in_eval_mode(name, kernels):
+def test_without_running_statistics_eval_mode_uses_the_batch(name, kernels):
     layer = build(name, track_running_stats=False, kernels=kernels)
     assert layer.running_mean is None
     assert not {"running_mean", "running_cov"} & layer.state_dict().keys()
@@ -79,7 +79,7 @@ def test_without_running_statistics_the_batchs_count_in_eval_mode(name, kernels)
 
 @pytest.mark.parametrize("kernels", ["auto", "torch"])
 @pytest.mark.parametrize("name", KINDS)
-def test_no_decay_is_the_average_over_all_batches(name, kernels):
+def test_running_decay_none_is_the_average_over_all_batches(name, kernels):
     layer = build(name, running_decay=None, kernels=kernels)
     twin, norm = BatchWhiten2d(8, 4, running_decay=0.0), nn.BatchNorm2d(8, momentum=None)
     means, covs = [], []
@@ -95,7 +95,7 @@ def test_no_decay_is_the_average_over_all_batches(name, kernels):
     torch.testing.assert_close(layer.running_mean.flatten(), norm.running_mean)
 
 
-def test_a_decay_that_is_taken_away_later():
+def test_running_decay_may_be_set_to_none_later():
     layer = BatchWhiten2d(8, 4)
     layer.running_decay = None
     assert layer.momentum is None
@@ -103,7 +103,7 @@ def test_a_decay_that_is_taken_away_later():
     assert layer.num_batches_tracked == 1
 
 
-def test_momentum_is_the_other_name_and_warned_of_once():
+def test_momentum_is_an_alias_and_warns_once():
     layer_state._warn_of_momentum.cache_clear()
     with pytest.warns(UserWarning, match="weight of the OLD.*write running_decay=0.9") as seen:
         layers = [SwitchWhiten2d(8, 4, momentum=0.1) for _ in range(3)]
@@ -119,7 +119,7 @@ def test_momentum_is_the_other_name_and_warned_of_once():
         BatchWhiten2d(8, 4, running_decay=1.1)
 
 
-def test_decay_and_batch_norms_momentum_say_the_same():
+def test_running_decay_is_one_minus_the_momentum_of_batch_norm():
     x = torch.randn(4, 8, 5, 5)
     layer, norm = BatchWhiten2d(8, 4, running_decay=0.9), nn.BatchNorm2d(8, momentum=0.1)
     layer(x), norm(x)
@@ -127,7 +127,7 @@ def test_decay_and_batch_norms_momentum_say_the_same():
 
 
 @pytest.mark.parametrize("name", WHITENING)
-def test_one_image_alone_is_taken_as_torchs_own_layer_takes_it(name):
+def test_instance_whitening_takes_an_unbatched_image(name):
     layer, image = build(name), torch.randn(8, 4, 5)
     if name == "iw":
         assert torch.equal(layer(image), layer(image.unsqueeze(0)).squeeze(0))
@@ -184,7 +184,7 @@ def network():
     )
 
 
-def test_statistics_of_the_data_alone():
+def test_update_statistics_uses_only_the_data():
     model = network()
     model(torch.randn(4, 3, 6, 6) * 100)
     model.eval()[2].train()

@@ -86,7 +86,7 @@ def test_agrees_with_float64(norm, train, shape, group):
 @pytest.mark.parametrize("kept", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("norm", ["bw", "swb"])
-def test_the_layout_may_be_any_and_change_while_x_is_kept(norm, layout, kept):
+def test_any_layout_of_x_and_of_the_saved_x_is_taken(norm, layout, kept):
     """Saved tensors that go through a hook (offloading to the host, say) can come back in another
     layout.
     """
@@ -101,19 +101,19 @@ def test_the_layout_may_be_any_and_change_while_x_is_kept(norm, layout, kept):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_agrees_with_another_solver_unfused(norm):
+def test_agrees_with_another_solver_without_fusion(norm):
     layer, twin = pair(norm, 32, 16, True, solver="eigh")
     x, dy = torch.randn(2, 32, 13, 12), torch.randn(2, 32, 13, 12)
     compare(results(layer, x, dy), results(twin, x.double(), dy.double()), 2e-4)
 
 
-def test_a_group_beyond_the_kernels_runs_on_torch_operations():
+def test_groups_larger_than_the_kernels_take_run_on_torch_operations():
     layer, twin = pair("swa", 80, 80, True, solver="eigh")
     x, dy = torch.randn(2, 80, 13, 12), torch.randn(2, 80, 13, 12)
     compare(results(layer, x, dy), results(twin, x.double(), dy.double()), 2e-4)
 
 
-def test_what_c_would_misread_is_refused():
+def test_tensors_that_c_would_misread_are_refused():
     layer = layer_of("swa", 32, 16, "auto", "native")
     with pytest.raises(ValueError, match=r"'native' does not take torch.float64 on cpu"):
         layer(torch.randn(2, 32, 8, 8, dtype=torch.float64))
@@ -135,7 +135,7 @@ def test_does_not_depend_on_the_number_of_threads():
 
 @pytest.mark.parametrize("pixel", [(1, 2, 2), (0, 4, 4)], ids=["second", "centre of the first"])
 @pytest.mark.parametrize("kernels", ["native", "torch"])
-def test_a_poisoned_image_spoils_itself_alone(kernels, pixel):
+def test_a_nonfinite_image_affects_only_its_own_result(kernels, pixel):
     layer, _ = pair("iw", 32, 16, True)
     layer.kernels, (bad, *at) = kernels, pixel
     good = [n for n in range(3) if n != bad]
@@ -186,7 +186,7 @@ def test_reduced_gradients_are_those_of_the_torch_operations():
     ],
     ids=["zero", "opposite"],
 )
-def test_tensors_whose_memory_is_not_what_they_stand_for_are_not_read(abstract, called):
+def test_tensors_whose_memory_differs_from_their_value_are_not_read(abstract, called):
     """A zero tensor of forward-mode differentiation has no memory at all: reading it would end the
     process.
     """
@@ -205,7 +205,7 @@ def test_tensors_whose_memory_is_not_what_they_stand_for_are_not_read(abstract, 
         assert torch.equal(one, other)
 
 
-def test_parameters_and_statistics_that_are_views_of_the_opposite_are_read_as_what_they_stand_for():
+def test_negated_views_as_parameters_and_statistics_are_read_by_value():
     layer, x = (
         SwitchWhiten2d(8, 4, solver="polar-native", kernels="native").eval(),
         torch.randn(2, 8, 4, 5),

@@ -117,7 +117,7 @@ class TestPasses:
 
 
 @pytest.mark.parametrize("own", [(True, False), (False, True)])
-def test_either_of_matrices_and_vectors_may_be_one_for_all_images_in_triton(own):
+def test_matrices_or_vectors_may_be_shared_by_all_images_in_triton(own):
     kernel_set, x, dy = (
         kernels.named("triton"),
         *(tensor((3, 8, 5, 4), torch.float32, torch.contiguous_format) for _ in range(2)),
@@ -140,7 +140,7 @@ def test_either_of_matrices_and_vectors_may_be_one_for_all_images_in_triton(own)
     )
 
 
-def test_moments_hold_a_mean_of_many_deviations(kernel_set):
+def test_moments_are_accurate_with_a_mean_of_many_standard_deviations(kernel_set):
     x = (torch.randn(2, 8, 20, 20, dtype=torch.float64) + 1000.0).to(DEVICE, torch.float32)
     if not kernel_set.takes(x):
         pytest.skip("not its dtype")
@@ -150,11 +150,11 @@ def test_moments_hold_a_mean_of_many_deviations(kernel_set):
     torch.testing.assert_close(cov.double(), apart @ apart.mT / 400, rtol=1e-4, atol=1e-5)
 
 
-def test_an_unknown_kernel_set_is_refused():
+def test_an_unknown_backend_is_refused():
     with pytest.raises(UnknownName, match="Did you mean 'torch'"):
         kernels.kernels_for(torch.zeros(1, 4, 1, 1), "toch")
 
 
-def test_auto_takes_the_first_that_can():
+def test_auto_chooses_the_first_backend_that_takes_the_tensor():
     x = torch.zeros(1, 4, 1, 1)
     assert kernels.kernels_for(x).takes(x)

@@ -94,7 +94,7 @@ def test_in_float32_on_the_native_kernels(name, train):
 
 @pytest.mark.parametrize("kernels", ["torch", "native"])
 @pytest.mark.parametrize("train", [True, False])
-def test_a_graph_changes_no_gradient_and_no_statistics(kernels, train):
+def test_gradients_and_statistics_are_the_same_with_create_graph(kernels, train):
     """Nor does what happened to the layer between the two ways."""
     if kernels == "native" and library.missing() is not None:
         pytest.skip(library.missing())
@@ -115,7 +115,7 @@ def test_a_graph_changes_no_gradient_and_no_statistics(kernels, train):
         assert torch.equal(one, other)
 
 
-def test_a_weight_that_depends_on_the_input_is_differentiated_as_that():
+def test_a_weight_computed_from_the_input_is_differentiated():
     layer = SwitchWhiten2d(8, 4, solver="eigh").double()
 
     def call(x):
@@ -183,7 +183,7 @@ def test_second_derivatives_of_torch_func_in_any_order():
 
 
 @pytest.mark.parametrize("cls", [BatchWhiten2d, SwitchWhiten2d, torch.nn.BatchNorm2d])
-def test_training_with_running_statistics_is_refused_as_batch_normalisation_is(cls):
+def test_vmap_over_training_with_running_statistics_is_refused(cls):
     layer, x = cls(16), torch.randn(2, 3, 16, 4, 4)
     with pytest.raises(RuntimeError, match="track_running_stats"):
         vmap(layer)(x)
@@ -194,7 +194,7 @@ def test_training_with_running_statistics_is_refused_as_batch_normalisation_is(c
     assert vmap(grad(lambda x: without(x).sin().sum()))(x).isfinite().all()
 
 
-def test_an_ensemble_moves_the_statistics_of_each_member():
+def test_an_ensemble_updates_the_statistics_of_each_member():
     members = [BatchWhiten2d(8, 4, solver="eigh").double() for _ in range(3)]
     for member in members:
         member.weight.data.uniform_(0.5, 2)
@@ -212,7 +212,7 @@ def test_an_instance_layer_may_train_under_vmap():
     torch.testing.assert_close(vmap(layer)(x), layer(x))
 
 
-def test_over_ranks_transforms_are_refused():
+def test_transforms_are_refused_with_a_process_group():
     layer = BatchWhiten2d(8, 4, process_group="world")
     with pytest.raises(RuntimeError, match="communicates in training"):
         grad(lambda x: layer(x).sum())(torch.randn(2, 8, 3, 3))

@@ -46,7 +46,7 @@ def agree(one, other):
 @pytest.mark.parametrize("grad", GRAD)
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("name", WHITENING)
-def test_another_input_of_another_size(name, train, grad):
+def test_a_trace_runs_on_another_input_size(name, train, grad):
     layer = made(name, train)
     with GRAD[grad]():
         traced = traced_beside(layer, torch.randn(1, 8, 6, 5))
@@ -94,7 +94,7 @@ def test_dtype_and_layout(dtype):
     ("solver", "chosen"),
     [("polar-native", "polar"), ("newton:steps=9", "newton:steps=9"), ("auto", None)],
 )
-def test_says_what_was_recorded(solver, chosen):
+def test_chosen_reports_the_traced_solver(solver, chosen):
     layer = SwitchWhiten2d(8, 4, solver=solver)
     # which calls the layer itself
     torch.jit.trace(layer, torch.randn(2, 8, 4, 4), check_trace=False)
@@ -113,7 +113,7 @@ def test_every_solver_can_be_recorded(solver):
     agree(traced(x), layer(x))
 
 
-def test_an_input_that_is_not_dense_comes_out_as_from_the_layer():
+def test_a_non_dense_input_gives_the_output_of_the_layer():
     layer, x = made("bw", False), torch.randn(2, 8, 6, 12)[..., ::2]
     traced = torch.jit.trace(layer, x)
     assert traced(x).stride() == layer(x).stride()
@@ -124,7 +124,7 @@ def test_a_wrong_shape_is_refused():
         torch.jit.trace(BatchWhiten2d(8, 4), torch.randn(2, 4, 3, 3))
 
 
-def test_ranks_cannot_be_recorded():
+def test_a_trace_with_communication_is_refused():
     with pytest.raises(RuntimeError, match="trace it in eval mode"):
         torch.jit.trace(BatchWhiten2d(8, 4, process_group="world"), torch.randn(2, 8, 3, 3))
 
@@ -136,7 +136,7 @@ def test_ranks_cannot_be_recorded():
         ("jacobi-triton:sweeps=4", "jacobi"),
     ],
 )
-def test_solvers_in_triton_have_a_twin_in_torch(solver, same):
+def test_triton_solvers_have_an_equivalent_in_torch(solver, same):
     twin = solvers.get(solver).in_torch()
     assert twin.name == same.partition(":")[0]
     assert getattr(twin, "steps", 9) == 9

@@ -40,7 +40,7 @@ def driver(tmp_path_factory):
 
 @pytest.fixture
 def launched(driver, tmp_path):
-    """`launched("swa:1", …)` -> what `launched_on_fake_driver.py` found, with Triton from `triton`
+    """`launched("swa:1", …)` -> what `fake_driver_launches.py` found, with Triton from `triton`
     where that is a folder.
     """
 
@@ -55,7 +55,7 @@ def launched(driver, tmp_path):
         }
         environment.pop("TRITON_INTERPRET", None)
         done = subprocess.run(
-            [sys.executable, str(HERE / "launched_on_fake_driver.py"), *layers],
+            [sys.executable, str(HERE / "fake_driver_launches.py"), *layers],
             env=environment,
             capture_output=True,
             text=True,
@@ -83,7 +83,7 @@ SHARED = ["sums", "merge", "solve", "map", "sums", "total", "small", "map"]
 ALONE = ["sums", "solve", "map", "sums", "small", "map"]
 
 
-def test_addresses_are_what_triton_gives_itself_with_the_triton_installed(launched):
+def test_launches_by_address_pass_the_arguments_of_tritons_dispatch(launched):
     found = launched("swa:1:forward")
     assert found["known"], f"Triton {found['triton']} is launched the slow way: see launch.KNOWN"
     assert_equal(found, ALONE[:3])
@@ -91,7 +91,7 @@ def test_addresses_are_what_triton_gives_itself_with_the_triton_installed(launch
 
 @pytest.mark.slow
 @pytest.mark.parametrize("triton", ["", *OTHERS])
-def test_every_kernel_of_every_layer_with_every_triton_at_hand(launched, triton):
+def test_every_kernel_of_every_layer_with_every_available_triton(launched, triton):
     found = launched("swa:1", "swb:3", "bw:2", "iw:2", triton=triton)
     # one image without a mixture, and several without the batch's statistics, need fewer
     assert found["known"], found["triton"]

@@ -74,12 +74,12 @@ def run(arguments, limit_s=220, **environment):
 
 
 @needs_triton
-def test_a_few_in_the_interpreter():
+def test_a_few_layers_in_the_interpreter():
     assert "passed" in run(FEW, TRITON_INTERPRET="1")
 
 
 @needs_triton
-def test_in_any_order_on_memory_full_of_nan_with_the_products_of_tensor_cores():
+def test_any_program_order_with_nan_memory_and_tensor_core_products():
     said = run((*HARDWARE_LIKE, "-k", A_FEW), TRITON_INTERPRET="1")
     assert "hardware-like: shuffle, tf32, poison" in said
     assert "passed" in said
@@ -89,7 +89,7 @@ def test_in_any_order_on_memory_full_of_nan_with_the_products_of_tensor_cores():
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("arguments", [CONTRACT, ALL_LAYERS], ids=["contract", "layers"])
-def test_all_in_the_interpreter(arguments):
+def test_all_layers_in_the_interpreter(arguments):
     assert "passed" in run(arguments, 1780, TRITON_INTERPRET="1")
 
 
@@ -97,7 +97,7 @@ def test_all_in_the_interpreter(arguments):
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", ["1", "2", "3"])
-def test_all_in_any_order_on_memory_full_of_nan(seed):
+def test_all_layers_in_any_program_order_with_nan_memory(seed):
     said = run(HARDWARE_LIKE, 1780, TRITON_INTERPRET="1", HARDWARE_SEED=seed)
     assert "hardware-like: shuffle, tf32, poison" in said
     assert "passed" in said
@@ -108,7 +108,7 @@ def test_all_in_any_order_on_memory_full_of_nan(seed):
 @pytest.mark.timeout(COLD_S + 20)
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("arguments", [CONTRACT, ALL_LAYERS], ids=["contract", "layers"])
-def test_compiled(arguments):
+def test_all_layers_compiled(arguments):
     assert "passed" in run(arguments, COLD_S, SWBENCH_TEST_DEVICE="cuda:0")
 
 
@@ -122,16 +122,14 @@ def forgetful():
     choice._choose.cache_clear()
 
 
-def test_a_cpu_without_the_interpreter_is_not_taken(monkeypatch, forgetful):
+def test_cpu_tensors_are_refused_without_the_interpreter(monkeypatch, forgetful):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     assert not kernels.named("triton").takes(torch.zeros(1, 4, 1, 1))
 
 
 @needs_triton
 @pytest.mark.parametrize(("version", "taken"), [("3.2.0", False), ("3.3.1+git1", True)])
-def test_a_triton_that_cannot_compile_the_kernels_is_left_alone(
-    monkeypatch, forgetful, version, taken
-):
+def test_triton_is_used_from_the_oldest_supported_version(monkeypatch, forgetful, version, taken):
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     monkeypatch.setattr(triton_backend.importlib.metadata, "version", lambda name: version)
     assert kernels.named("triton").takes(torch.zeros(1, 4, 1, 1)) is taken
@@ -159,7 +157,7 @@ def test_naming_the_kernel_set_does_not_import_triton():
         (16, torch.float64, True, "eigh"),
     ],
 )
-def test_auto_on_a_gpu_that_was_not_measured(monkeypatch, forgetful, group, dtype, there, chosen):
+def test_auto_on_an_unmeasured_gpu(monkeypatch, forgetful, group, dtype, there, chosen):
     monkeypatch.setattr(choice, "measured", tuple)
     monkeypatch.setattr(
         "swbench.solvers.polar_triton.PolarTriton.available",
@@ -169,7 +167,7 @@ def test_auto_on_a_gpu_that_was_not_measured(monkeypatch, forgetful, group, dtyp
 
 
 @needs_triton
-def test_launches_are_told_apart_by_all_they_are_compiled_for():
+def test_plan_keys_differ_by_everything_that_is_compiled_in():
     from swbench.norms.kernels.triton_kernels.autograd_function import plan_key
 
     x, recipe, given = (

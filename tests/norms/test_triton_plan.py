@@ -30,7 +30,7 @@ SHAPES = [
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("group", [1, 2, 4, 5, 10, 20, 16, 32, 64])
-def test_covers_all(shape, last, group):
+def test_programs_cover_every_pixel_and_channel_once(shape, last, group):
     images, channels, pixels = shape
     if channels % group:
         pytest.skip("does not divide")
@@ -132,7 +132,7 @@ def launches(monkeypatch):
     return launches
 
 
-def test_a_batch_of_32_is_added_up_in_one_turn(launches):
+def test_a_batch_of_32_is_summed_in_one_iteration(launches):
     """Each turn waits for the one before: with 8 images a turn, merging took four."""
     found = dict(launches(32, 112))
     assert found["merge"].constants["IMAGES"] == 32
@@ -147,7 +147,7 @@ def test_a_matrix_of_16_is_solved_by_two_warps(launches):
     assert found["solve"].warps == found["small"].warps == 2
 
 
-def test_the_programs_of_a_sum_are_on_the_chip_at_once_whatever_the_width(launches):
+def test_all_programs_of_a_sum_are_resident_at_any_width(launches):
     """713×713 images are 357 and 179 pixels wide after two strides: odd, read one by one, for which
     the compiler takes registers of which three programs fit a multiprocessor.
     """
@@ -160,12 +160,12 @@ def test_the_programs_of_a_sum_are_on_the_chip_at_once_whatever_the_width(launch
     assert launches(16, 357, torch.bfloat16)[0][1].registers is None
 
 
-def test_more_than_a_tile_is_refused():
+def test_a_group_larger_than_a_tile_is_refused():
     with pytest.raises(ValueError, match="G up to 64, not 65"):
         plan_of(1, 65, 9, 65, False, 132, SUM)
 
 
-def test_images_whose_rows_are_beyond_32_bits_are_left_to_torch(monkeypatch):
+def test_images_beyond_32_bit_offsets_run_on_torch_operations(monkeypatch):
     """Offsets within a tile are counted in 32 bits; over images and tiles in 64."""
     x = torch.empty(1, 64, 6000, 6000, device="meta")
     assert triton_backend.supports(x, 16)

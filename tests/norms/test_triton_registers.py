@@ -35,7 +35,7 @@ def all_launches(plan):
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("batch", [1, 32])
-def test_nothing_spills(registers, batch, dtype, last, capability):
+def test_no_kernel_spills_registers(registers, batch, dtype, last, capability):
     for shape in SHAPES:
         for launch in all_launches(registers.layer_plan("swb", (batch, *shape), 16, dtype, last)):
             found = registers.compiled(launch, dtype, capability)
@@ -58,7 +58,7 @@ def test_every_layer_compiles(registers, norm, training):
     ("group", "channels", "bytes_most"),
     [(4, 64, 0), (5, 20, 16), (8, 64, 0), (32, 64, 80), (64, 128, 1200)],
 )
-def test_other_groups_spill_no_more_than_is_known(
+def test_other_group_sizes_spill_no_more_than_documented(
     registers, group, channels, bytes_most, images, last
 ):
     """In `solve` and `small`, and above G = 32 a few in a map of two tensors: what
@@ -94,7 +94,7 @@ def test_the_passes_alone_do_not_spill(registers, group, channels, last):
 
 @pytest.mark.parametrize("capability", [80, 90, 100])
 @pytest.mark.parametrize("side", [357, 179])
-def test_sums_of_odd_widths_fill_the_chip_once(registers, side, capability):
+def test_sums_of_odd_widths_are_resident_at_once(registers, side, capability):
     for launch in all_launches(
         registers.layer_plan("swb", (16, 64, side, side), 16, torch.float32, False)
     ):

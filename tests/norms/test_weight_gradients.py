@@ -38,7 +38,7 @@ def gradient(x, dy, **options):
 @pytest.mark.parametrize(
     ("solver", "kernels"), [("polar", "torch"), ("polar-native", "native"), ("eigh", "torch")]
 )
-def test_it_is_as_exact_as_statistics_in_float32_allow(solver, kernels, kappa):
+def test_error_is_within_that_of_float32_statistics(solver, kernels, kappa):
     """Within κ·1e-6 + 1e-4 of float64 (measured: at most κ·4e-7 for each of the three); rounding
     times the norm of ∂L/∂Σ would be 0.3 at κ = 1e4.
     """

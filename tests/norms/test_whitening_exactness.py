@@ -122,7 +122,7 @@ def test_degenerate_input_is_finite_in_float32(make, case):
     assert all(t.grad.isfinite().all() for t in (x, *layer.parameters()))
 
 
-def test_what_needs_no_gradient_gets_none(make):
+def test_inputs_without_requires_grad_get_no_gradient(make):
     layer = make().requires_grad_(False)
     x = torch.randn(2, 8, 3, 3, dtype=torch.float64, requires_grad=True)
     layer(x).sum().backward()

@@ -84,7 +84,7 @@ def test_the_output_of_instance_whitening_is_white():
 
 
 @pytest.mark.parametrize("ratio", [0, 30, 300])
-def test_holds_a_mean_of_many_deviations(make, ratio):
+def test_accurate_with_a_mean_of_many_standard_deviations(make, ratio):
     layer = make(16, 16, dtype=torch.float32)
     x = coloured(2, 16, 16, 100.0)
     x = (
@@ -98,7 +98,7 @@ def test_holds_a_mean_of_many_deviations(make, ratio):
 
 @pytest.mark.parametrize("offset", [30.0, 1000.0])
 @pytest.mark.parametrize("kernels", kernel_sets.names())
-def test_holds_images_of_unlike_means(kernels, offset):
+def test_accurate_with_different_means_of_images(kernels, offset):
     """A bright image with little contrast beside a dark one: what the first image's mean hides is a
     hundredth of the second's rounding.
     """
@@ -117,7 +117,7 @@ def test_holds_images_of_unlike_means(kernels, offset):
         assert ((got - right).norm() / right.norm()).item() < 2e-6 * offset
 
 
-def test_the_shift_is_not_fooled_by_a_padded_border():
+def test_a_padded_border_does_not_affect_the_shift():
     x = (torch.randn(1, 16, 9, 9, dtype=torch.float64) + 1000).float()
     border = torch.ones(9, 9, dtype=torch.bool)
     border[1:-1, 1:-1] = False
@@ -151,7 +151,7 @@ def test_low_precision_parameters(make):
     assert all(p.grad.dtype == torch.bfloat16 for p in layer.parameters())
 
 
-def test_autocast_leaves_the_statistics_alone():
+def test_autocast_does_not_affect_the_statistics():
     layer = BatchWhiten2d(16, 16)
     x = torch.randn(2, 16, 6, 6)
     want = layer(x)

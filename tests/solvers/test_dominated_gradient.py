@@ -47,7 +47,7 @@ def family(kappa, dominated, batch=24, group=16):
 @pytest.mark.parametrize(
     "name", ["polar", "polar-native", "newton", "denman-beavers", "eigh", "svd", "jacobi"]
 )
-def test_the_dominating_direction_is_not_lost_in_the_rounding_of_the_others(name, kappa, dominated):
+def test_the_gradient_along_the_dominating_direction_is_accurate(name, kappa, dominated):
     solver = solvers.get(name)
     if reason := solver.available("cpu"):
         pytest.skip(reason)

@@ -43,7 +43,7 @@ def test_scale_does_not_matter(solver, scale):
 
 
 @pytest.mark.parametrize("group", [8, 16])
-def test_a_bad_matrix_spoils_itself_alone(solver, group):
+def test_a_degenerate_matrix_affects_only_its_own_result(solver, group):
     cov, grad_w = spectra.covariances("kappa=1e2", 20, group).float(), torch.randn(20, group, group)
     clean, saved = solver.forward(cov)
     clean_gradient = solver.gradient(saved, grad_w)
@@ -82,7 +82,7 @@ def test_does_not_depend_on_threads(solver):
 @pytest.mark.parametrize(
     "cov", [torch.eye(8, dtype=torch.float64).repeat(2, 1, 1), 2 * torch.eye(80).repeat(2, 1, 1)]
 )
-def test_what_c_does_not_take_goes_through_polar(cov):
+def test_inputs_that_c_does_not_take_run_on_polar(cov):
     solver = solvers.get("polar-native")
     w, saved = solver.forward(cov)
     assert len(saved) == 1

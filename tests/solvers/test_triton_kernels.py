@@ -49,7 +49,7 @@ def run_kernels(limit_s, **environment):
 
 
 @needs_triton
-def test_the_kernels_in_the_interpreter():
+def test_solver_kernels_in_the_interpreter():
     run_kernels(200, TRITON_INTERPRET="1")
 
 
@@ -61,26 +61,26 @@ COLD_S = 540
 @pytest.mark.gpu
 @pytest.mark.timeout(COLD_S + 20)
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_the_kernels_compiled():
+def test_solver_kernels_compiled():
     run_kernels(COLD_S, SWBENCH_TEST_DEVICE="cuda:0")
 
 
 @pytest.mark.parametrize("name", ["polar-triton", "jacobi-triton"])
-def test_a_cpu_without_the_interpreter_is_a_reason(name, monkeypatch):
+def test_unavailable_on_a_cpu_without_the_interpreter(name, monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     reason = solvers.get(name).available("cpu")
     assert "CUDA" in reason
 
 
 @pytest.mark.parametrize("name", ["polar-triton", "jacobi-triton"])
-def test_a_missing_triton_is_a_reason(name, monkeypatch):
+def test_unavailable_without_triton(name, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     assert "Triton is not installed" in solvers.get(name).available("cpu")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Triton brings its own compiler there")
 @pytest.mark.parametrize("there", [True, False])
-def test_a_machine_where_no_launcher_can_be_built_is_a_reason(there, monkeypatch, tmp_path):
+def test_unavailable_where_no_launcher_can_be_built(there, monkeypatch, tmp_path):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: True)
@@ -117,7 +117,7 @@ def test_small_matrices_share_a_tile(group, expected):
         ("jacobi-triton:precision=fp16", "precision"),
     ],
 )
-def test_a_bad_option_says_what_is_allowed(spec, message):
+def test_invalid_option_names_the_allowed_values(spec, message):
     with pytest.raises(OptionError, match=message):
         solvers.get(spec)
 

@@ -11,7 +11,7 @@ from swbench.norms.kernels.algebra import Parameters
 from swbench.norms.statistics import Statistics, merge
 
 
-def test_merged_statistics_are_those_of_the_whole():
+def test_merged_statistics_equal_those_of_the_full_batch():
     x = torch.randn(3, 8, 4, 5, dtype=torch.float64) + 100 * torch.randn(
         3, 8, 1, 1, dtype=torch.float64
     )
@@ -23,7 +23,7 @@ def test_merged_statistics_are_those_of_the_whole():
 
 
 @pytest.mark.parametrize("sizes", [(1, 1), (1, 3)])
-def test_parts_of_a_batch_give_the_gradient_of_the_whole(make, sizes):
+def test_gradients_of_parts_equal_that_of_the_full_batch(make, sizes):
     layer, group = make(), 4
     if not layer.recipe.uses_batch:
         pytest.skip("takes nothing from the batch")

@@ -28,7 +28,7 @@ RANKS = Path(__file__).parent / "sharded_training.py"
         lambda: SwitchWhiten2d(16, solver="eigh"),
     ],
 )
-def test_recomputed_activations_move_the_statistics_as_batch_norms(make, reentrant):
+def test_activation_checkpointing_updates_statistics_as_in_batch_norm(make, reentrant):
     """Twice, for the layer is called twice; gradients are the same."""
     layer, x = make(), torch.randn(2, 16, 5, 5, requires_grad=True)
     twice, recomputed = copy.deepcopy(layer), copy.deepcopy(layer)

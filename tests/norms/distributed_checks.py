@@ -1,5 +1,5 @@
 """What every rank checks, run by `test_synchronised_layers` in all ranks at once: `python
-ranks_checks.py FOLDER RANKS BACKEND DEVICE RANK`.
+distributed_checks.py FOLDER RANKS BACKEND DEVICE RANK`.
 """
 
 import datetime
@@ -11,7 +11,7 @@ import traceback
 from pathlib import Path
 
 import torch
-from ranks_group import CLOSE, Everyones, Group, Mine, Shared, build, data, run
+from distributed_group import CLOSE, Everyones, Group, Mine, Shared, build, data, run
 from torch import distributed as dist
 from torch import nn
 from torch.func import functional_call
