@@ -42,14 +42,14 @@ class PlainTensors(nn.Module):
         super().__init__()
         self.fc = nn.Linear(6, 6)
         self.scale = torch.ones(6)
-        self.kept = {"bias": [torch.zeros(6)], 3: (torch.ones(6),)}
+        self.cached = {"bias": [torch.zeros(6)], 3: (torch.ones(6),)}
         self.derived = self.fc.weight * 2
 
     def forward(self, x):
         self.scale = self.scale * 2
-        self.kept["bias"][0].add_(1)
-        self.kept[str(x.device)] = x
-        return functional.linear(x * self.scale, self.derived) + self.kept[3][0]
+        self.cached["bias"][0].add_(1)
+        self.cached[str(x.device)] = x
+        return functional.linear(x * self.scale, self.derived) + self.cached[3][0]
 
 
 class Cached(nn.Module):

@@ -156,10 +156,10 @@ class Unused(nn.Module):
     def forward(self, x):
         y = self.a(x)
         self.b(y), self.norm(x)
-        lost, kept = torch.zeros_like(y), torch.zeros_like(y)
+        lost, copied = torch.zeros_like(y), torch.zeros_like(y)
         lost[:] = self.b(y)
-        kept[0] = self.a(y)[0]
-        return {"sum": [y + kept.detach()]}
+        copied[0] = self.a(y)[0]
+        return {"sum": [y + copied.detach()]}
 
 
 X = torch.rand(2, 4, 8)
@@ -339,7 +339,7 @@ def sparse():
 
 def nested():
     net = nn.Linear(8, 2)
-    net.kept = torch.nested.nested_tensor([torch.rand(2), torch.rand(3)])
+    net.copied = torch.nested.nested_tensor([torch.rand(2), torch.rand(3)])
     return net
 
 

@@ -68,15 +68,17 @@ def test_folding_is_exact_with_padding():
 
 
 @pytest.mark.parametrize("kind", [nn.Conv2d, nn.ConvTranspose2d])
-@pytest.mark.parametrize(("groups", "kept"), [(8, 2), (4, 2)])
-def test_groups_that_split_a_whitening_group_are_refused_or_merged(kind, groups, kept):
+@pytest.mark.parametrize(("groups", "merged_groups"), [(8, 2), (4, 2)])
+def test_groups_that_split_a_whitening_group_are_refused_or_merged(kind, groups, merged_groups):
     conv = kind(8, 8, 3, groups=groups, dtype=torch.float64)
     net = nn.Sequential(conv, bw(8)).eval()
     with pytest.raises(OptionError, match=rf"the groups of 0 hold {8 // groups} channels.*"):
         fold_whitening(net)
-    with pytest.warns(UserWarning, match=rf"0 in {kept} groups instead of {groups}: .* times"):
+    with pytest.warns(
+        UserWarning, match=rf"0 in {merged_groups} groups instead of {groups}: .* times"
+    ):
         folded = fold_whitening(net, merge_groups=True)
-    assert folded[0].groups == kept
+    assert folded[0].groups == merged_groups
     assert same(net, folded)
 
 
@@ -111,8 +113,8 @@ def test_a_fully_folded_network_has_no_norms():
             trained(module)
     x = torch.randn(2, 3, 16, 16, dtype=torch.float64)
     whitening = fold_whitening(net)
-    left = [m for m in whitening.modules() if isinstance(m, nn.BatchNorm2d)]
-    assert left
+    partly_folded = [m for m in whitening.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert partly_folded
     assert not any(isinstance(m, BatchWhiten2d) for m in whitening.modules())
     both = fold_whitening(net, batch_norms=True)
     assert not any(isinstance(m, BatchWhiten2d | nn.BatchNorm2d) for m in both.modules())
@@ -203,8 +205,8 @@ def test_layers_that_cannot_be_folded_are_refused_with_the_reason(net, reason):
     net.eval()
     with pytest.raises(OptionError, match=reason):
         fold_whitening(net)
-    left = fold_whitening(net, partial=True)
-    assert [type(one) for one in left.modules()] == [type(one) for one in net.modules()]
+    partly_folded = fold_whitening(net, partial=True)
+    assert [type(one) for one in partly_folded.modules()] == [type(one) for one in net.modules()]
 
 
 def test_hooks_would_see_other_values():

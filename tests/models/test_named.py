@@ -115,9 +115,9 @@ def test_an_unknown_network_is_reported_in_one_line(model, words, module):
 
 @pytest.mark.parametrize("package", named.PACKAGES)
 def test_a_missing_package_is_reported_with_its_install_command(package, monkeypatch):
-    found = named.importlib.util.find_spec
+    original = named.importlib.util.find_spec
     monkeypatch.setattr(
-        named.importlib.util, "find_spec", lambda name: None if name == package else found(name)
+        named.importlib.util, "find_spec", lambda name: None if name == package else original(name)
     )
     with pytest.raises(OptionError, match=f"{package} is not installed; pip install {package}"):
         named.named(f"{package}:resnet18")

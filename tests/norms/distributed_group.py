@@ -92,7 +92,7 @@ class Shared(torch.autograd.Function):
 
 
 def gathered(part, group, sizes):
-    whole = part.new_zeros(sum(sizes), *part.shape[1:])
+    full = part.new_zeros(sum(sizes), *part.shape[1:])
     start = sum(sizes[: group.rank])
-    whole[start : start + sizes[group.rank]] = part
-    return group.summed(whole)
+    full[start : start + sizes[group.rank]] = part
+    return group.summed(full)

@@ -74,7 +74,7 @@ def dispatched(norm: str, images: int, ways: tuple[bool, ...]) -> list[dict]:
 
     layer_config.multiprocessors = lambda device: MULTIPROCESSORS
     layer = norms.build(norm, CHANNELS, solver="polar-triton", kernels="triton")
-    x, dy, found = torch.randn(images, CHANNELS, 9, 8), torch.randn(images, CHANNELS, 9, 8), []
+    x, dy, launches = torch.randn(images, CHANNELS, 9, 8), torch.randn(images, CHANNELS, 9, 8), []
     running = None
     if layer.recipe.uses_batch:
         running = Running(layer.running_mean, layer.running_cov, layer.momentum)
@@ -99,25 +99,29 @@ def dispatched(norm: str, images: int, ways: tuple[bool, ...]) -> list[dict]:
         memory = workspace.allocate(x)
         table = {**tensors, **plan.config.saved.tensors(saved), **workspace.tensors(memory)}
         addresses = {name: None if t is None else t.data_ptr() for name, t in table.items()}
-        for item in plan.backward[True] if is_backward else plan.forward:
-            item.launch_with_tensors(table, aligned=True)
-            signature = [s for s in item.compiled.src.signature.values() if s != "constexpr"]
+        for launch_item in plan.backward[True] if is_backward else plan.forward:
+            launch_item.launch_with_tensors(table, aligned=True)
+            signature = [s for s in launch_item.compiled.src.signature.values() if s != "constexpr"]
             plain = SimpleNamespace(
-                run=lambda item=item, table=table: item.launch_with_tensors(table)
+                run=lambda launch_item=launch_item, table=table: launch_item.launch_with_tensors(
+                    table
+                )
             )
             direct = SimpleNamespace(
-                run=lambda item=item, at=addresses: item.launch_with_addresses(at, 0)
+                run=lambda launch_item=launch_item, at=addresses: launch_item.launch_with_addresses(
+                    at, 0
+                )
             )
-            found.append(
+            launches.append(
                 {
-                    "kernel": item.kernel.__name__.removesuffix("_kernel"),
+                    "kernel": launch_item.kernel.__name__.removesuffix("_kernel"),
                     "plain": seen(plain.run, signature),
                     "direct": seen(direct.run, signature),
                     "plain_us": microseconds(plain.run),
                     "direct_us": microseconds(direct.run),
                 }
             )
-    return found
+    return launches
 
 
 def main() -> None:
@@ -126,9 +130,9 @@ def main() -> None:
     from swbench.norms.kernels.triton_kernels.launch import direct
 
     layers = {}
-    for asked in sys.argv[1:]:
-        norm, images, *only = asked.split(":")
-        layers[asked] = dispatched(norm, int(images), (False,) if only else (False, True))
+    for layer_spec in sys.argv[1:]:
+        norm, images, *only = layer_spec.split(":")
+        layers[layer_spec] = dispatched(norm, int(images), (False,) if only else (False, True))
     print(json.dumps({"triton": triton.__version__, "known": direct(), "layers": layers}))
 
 

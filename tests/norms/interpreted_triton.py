@@ -8,7 +8,7 @@ import itertools
 import pytest
 import torch
 from gradient_penalty import of_tensors, second
-from norms_oracle import twin
+from norms_oracle import reference
 from torch.func import functional_call
 from triton_layers import DEVICE, DTYPES, LAST, compare, inputs, make
 from whitening_layers import WHITENING
@@ -65,12 +65,14 @@ def test_the_largest_group():
     other.solver, other.kernels = "eigh", "torch"
     x, dy = inputs((2, 64, 5, 6))
     exact = x.cpu().double().requires_grad_()
-    y, want = layer(x.requires_grad_()), other(exact)
-    got = torch.autograd.grad(y, [x, *layer.parameters()], dy)
-    wanted = torch.autograd.grad(want, [exact, *other.parameters()], dy.cpu().double())
-    for one, right in zip((y, *got), (want, *wanted), strict=True):
+    y, expected = layer(x.requires_grad_()), other(exact)
+    actual = torch.autograd.grad(y, [x, *layer.parameters()], dy)
+    expected_values = torch.autograd.grad(expected, [exact, *other.parameters()], dy.cpu().double())
+    for value, right in zip((y, *actual), (expected, *expected_values), strict=True):
         scale = max(1.0, right.abs().max().item())
-        torch.testing.assert_close(one.cpu().double() / scale, right / scale, rtol=2e-4, atol=2e-4)
+        torch.testing.assert_close(
+            value.cpu().double() / scale, right / scale, rtol=2e-4, atol=2e-4
+        )
 
 
 @pytest.mark.parametrize(
@@ -128,12 +130,12 @@ def test_a_nonfinite_image_affects_only_its_own_result(group):
     (clean_dx,) = torch.autograd.grad(clean, x, dy)
     bad = x.detach().clone()
     bad[1, 3, 1, 1] = torch.nan
-    spoilt = layer(bad.requires_grad_())
-    (spoilt_dx,) = torch.autograd.grad(spoilt, bad, dy)
-    for got, was in ((spoilt, clean), (spoilt_dx, clean_dx)):
-        assert got[1, :group].isnan().all()
-        assert torch.equal(got[0], was[0])
-        assert torch.equal(got[1, group:], was[1, group:])
+    affected = layer(bad.requires_grad_())
+    (affected_dx,) = torch.autograd.grad(affected, bad, dy)
+    for actual, was in ((affected, clean), (affected_dx, clean_dx)):
+        assert actual[1, :group].isnan().all()
+        assert torch.equal(actual[0], was[0])
+        assert torch.equal(actual[1, group:], was[1, group:])
 
 
 def test_another_solver_uses_the_small_algebra_of_torch():
@@ -141,26 +143,26 @@ def test_another_solver_uses_the_small_algebra_of_torch():
     layer.solver = "eigh"
     x, dy = inputs((2, 16, 5, 6))
     exact = x.cpu().double().requires_grad_()
-    want, _ = twin(copy.deepcopy(layer).cpu().double(), exact)
+    expected, _ = reference(copy.deepcopy(layer).cpu().double(), exact)
     y = layer(x.requires_grad_())
     assert type(y.grad_fn).__name__ == "WhiteningBackward"
-    torch.testing.assert_close(y.cpu().double(), want, rtol=2e-4, atol=2e-4)
-    got, right = (
+    torch.testing.assert_close(y.cpu().double(), expected, rtol=2e-4, atol=2e-4)
+    actual, right = (
         torch.autograd.grad(y, x, dy)[0],
-        torch.autograd.grad(want, exact, dy.cpu().double())[0],
+        torch.autograd.grad(expected, exact, dy.cpu().double())[0],
     )
     torch.testing.assert_close(
-        got.cpu().double(), right, rtol=2e-4, atol=2e-4 * right.abs().max().item()
+        actual.cpu().double(), right, rtol=2e-4, atol=2e-4 * right.abs().max().item()
     )
 
 
 def test_training_between_forward_and_backward_of_an_eval_call_changes_nothing():
     layer = make("swa", 16, 8, False)
     x, dy = inputs((2, 16, 4, 4))
-    (want,) = torch.autograd.grad(layer(x.requires_grad_()), x, dy)
+    (expected,) = torch.autograd.grad(layer(x.requires_grad_()), x, dy)
     y = layer(x)
     layer.train()(torch.randn(2, 16, 4, 4, device=DEVICE))
-    assert torch.equal(torch.autograd.grad(y, x, dy)[0], want)
+    assert torch.equal(torch.autograd.grad(y, x, dy)[0], expected)
 
 
 WITHOUT_AUTOGRAD = [("iw", 1, True), ("bw", 2, True), ("swa", 2, False), ("swb-tied", 2, True)]
@@ -182,7 +184,7 @@ def test_forward_and_backward_without_autograd_equal_the_layer(name, images, tra
     other = copy.deepcopy(layer)
     x, dy = inputs((images, 12, 3, 5))
     y = layer(x.requires_grad_())
-    want = torch.autograd.grad(y, [x, *layer.parameters()], dy)
+    expected = torch.autograd.grad(y, [x, *layer.parameters()], dy)
     kernels, solver = kernel_sets.named("triton"), solvers.get("polar-triton")
     running = (
         Running(other.running_mean, other.running_cov, other.momentum)
@@ -199,13 +201,13 @@ def test_forward_and_backward_without_autograd_equal_the_layer(name, images, tra
         (kernels.workspace_size(call, images, 12, torch.float32, DEVICE),), torch.nan, device=DEVICE
     )
     assert torch.equal(kernels.forward(call, x.detach(), given, workspace), y)
-    got = kernels.backward(
+    actual = kernels.backward(
         Call(other.recipe, solver, None, train), dy, x.detach(), given, workspace, True
     )
     if layer.recipe.layer_index is not None and name == "swb-tied":
-        got = (*got[:3], got[3] + got[4])
-    found = [g for g in got if g is not None]
-    assert all(torch.equal(a, b) for a, b in zip(found, want, strict=True))
+        actual = (*actual[:3], actual[3] + actual[4])
+    grads = [g for g in actual if g is not None]
+    assert all(torch.equal(a, b) for a, b in zip(grads, expected, strict=True))
     assert all(torch.equal(a, b) for a, b in zip(layer.buffers(), other.buffers(), strict=True))
 
 
@@ -215,16 +217,16 @@ def test_a_compiled_graph_runs_on_the_same_kernels(train):
     other = copy.deepcopy(layer)
     run = torch.compile(other, fullgraph=True, backend="aot_eager")
     for x, dy in (inputs((2, 12, 3, 5)), inputs((2, 12, 3, 5))):
-        y, want = run(x.requires_grad_()), layer(x)
+        y, expected = run(x.requires_grad_()), layer(x)
         assert other.chosen == layer.chosen == {"solver": "polar-triton", "kernels": "triton"}
-        got, right = (
+        actual, right = (
             torch.autograd.grad(out, [x, *of.parameters()], dy)
-            for out, of in ((y, other), (want, layer))
+            for out, of in ((y, other), (expected, layer))
         )
         assert all(
             torch.equal(a, b)
             for a, b in zip(
-                (y, *got, *other.buffers()), (want, *right, *layer.buffers()), strict=True
+                (y, *actual, *other.buffers()), (expected, *right, *layer.buffers()), strict=True
             )
         )
 
@@ -247,12 +249,12 @@ def test_a_trace_computes_what_the_layer_computes(train):
 def test_a_first_call_in_a_capture_copies_nothing_to_the_device(monkeypatch):
     """A copy from the host waits for it, which a capture forbids."""
     monkeypatch.setattr(cuda_capture, "capturing", lambda device: True)
-    made = []
-    monkeypatch.setattr(torch, "tensor", lambda *args, **kwargs: made.append(args))
+    built = []
+    monkeypatch.setattr(torch, "tensor", lambda *args, **kwargs: built.append(args))
     layer, (x, _) = make("swa", 8, 4, True), inputs((2, 8, 3, 5))
     layer.solver = "polar-triton:steps=11"  # no other test's
     layer(x.requires_grad_()).sum().backward()
-    assert made == []
+    assert built == []
 
 
 @pytest.mark.parametrize(
@@ -267,13 +269,13 @@ def test_second_derivatives_are_those_of_torch_operations(name, images, train):
     other = copy.deepcopy(layer)
     other.solver, other.kernels = "polar", "torch"
     x, _ = inputs((images, 16, 4, 5), layout=LAST)
-    found, wanted = (
+    grads, expected_values = (
         second(call, x, parameters) for call, parameters in (of_tensors(layer), of_tensors(other))
     )
     assert layer.chosen == {"solver": "polar-triton", "kernels": "triton"}
-    for got, want in zip(found, wanted, strict=True):
-        scale = want.abs().max().clamp(min=1)
-        torch.testing.assert_close(got / scale, want / scale, rtol=1e-4, atol=1e-4)
+    for actual, expected in zip(grads, expected_values, strict=True):
+        scale = expected.abs().max().clamp(min=1)
+        torch.testing.assert_close(actual / scale, expected / scale, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("train", [True, False])
@@ -283,7 +285,7 @@ def test_gradients_and_statistics_are_the_same_with_create_graph(name, train):
     layer = make(name, 16, 8, train)
     x, dy = inputs((2, 16, 4, 4))
     given = [x.requires_grad_(), *layer.parameters()]
-    want = torch.autograd.grad(layer(x), given, dy)
+    expected = torch.autograd.grad(layer(x), given, dy)
     y = layer(x)
     with torch.no_grad():
         layer.train()(inputs((2, 16, 4, 4))[0] + 3)
@@ -291,10 +293,10 @@ def test_gradients_and_statistics_are_the_same_with_create_graph(name, train):
             if logits is not None:
                 logits.add_(torch.rand_like(logits))
     before = [b.clone() for b in layer.buffers()]
-    got = torch.autograd.grad(y, given, dy, create_graph=True)
-    for one, other in zip(got, want, strict=True):
+    actual = torch.autograd.grad(y, given, dy, create_graph=True)
+    for value, other in zip(actual, expected, strict=True):
         scale = other.abs().max().clamp(min=1)
-        torch.testing.assert_close(one / scale, other / scale, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(value / scale, other / scale, rtol=1e-4, atol=1e-4)
     assert all(torch.equal(a, b) for a, b in zip(layer.buffers(), before, strict=True))
 
 
@@ -303,10 +305,10 @@ def test_a_batch_of_gradients_and_negated_views():
     x, dy = inputs((2, 16, 3, 4))
     given = [x.requires_grad_(), *layer.parameters()]
     y = layer(x)
-    want = torch.autograd.grad(y, given, dy, retain_graph=True)
+    expected = torch.autograd.grad(y, given, dy, retain_graph=True)
     opposite = torch.autograd.grad(y, given, torch._neg_view(dy), retain_graph=True)
     both = torch.autograd.grad(y, given, torch.stack([dy, -dy]), is_grads_batched=True)
-    for right, negative, pair in zip(want, opposite, both, strict=True):
+    for right, negative, pair in zip(expected, opposite, both, strict=True):
         assert torch.equal(negative, -right)
         scale = right.abs().max().clamp(min=1)
         torch.testing.assert_close(pair[0] / scale, right / scale, rtol=1e-4, atol=1e-4)
@@ -319,7 +321,7 @@ def test_a_weight_that_is_a_negated_view():
     weight = layer.weight.detach()
     given = {"weight": torch._neg_view(weight).requires_grad_()}
     y = functional_call(layer, given, (x.requires_grad_(),))
-    got = (y, *torch.autograd.grad(y, x, dy))
+    actual = (y, *torch.autograd.grad(y, x, dy))
     y = functional_call(layer, {"weight": -weight}, (x,))
-    want = (y, *torch.autograd.grad(y, x, dy))
-    assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
+    expected = (y, *torch.autograd.grad(y, x, dy))
+    assert all(torch.equal(a, b) for a, b in zip(actual, expected, strict=True))

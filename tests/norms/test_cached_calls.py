@@ -22,17 +22,19 @@ X = torch.randn(2, 8, 4, 5, generator=torch.Generator().manual_seed(0))
 
 def fresh(layer):
     """A layer with the same state that was never called."""
-    made = SwitchWhiten2d(8, 4, solver=layer.solver, kernels=layer.kernels, momentum=layer.momentum)
-    made.load_state_dict(layer.state_dict())
-    made.recipe = layer.recipe
-    return made.to(layer.weight.dtype).train(layer.training)
+    built = SwitchWhiten2d(
+        8, 4, solver=layer.solver, kernels=layer.kernels, momentum=layer.momentum
+    )
+    built.load_state_dict(layer.state_dict())
+    built.recipe = layer.recipe
+    return built.to(layer.weight.dtype).train(layer.training)
 
 
 def agrees(layer, x=X):
-    twin = fresh(layer)
-    assert torch.equal(layer(x), twin(x))
-    assert layer.chosen == twin.chosen
-    for mine, other in zip(layer.buffers(), twin.buffers(), strict=True):
+    reference = fresh(layer)
+    assert torch.equal(layer(x), reference(x))
+    assert layer.chosen == reference.chosen
+    for mine, other in zip(layer.buffers(), reference.buffers(), strict=True):
         assert torch.equal(mine, other)
 
 
@@ -84,9 +86,9 @@ def trace(layer):
 
 
 def compile_with_another(layer):
-    asked, layer.solver = layer.solver, "newton"
+    solver, layer.solver = layer.solver, "newton"
     torch.compile(layer, backend="eager")(X)
-    layer.solver = asked
+    layer.solver = solver
 
 
 CHANGES = {
@@ -129,12 +131,12 @@ def test_every_change_takes_effect_in_the_next_call(change, solver, train):
 
 
 def test_a_network_that_has_run_may_be_converted_to_ranks_and_back(monkeypatch):
-    def asked(group):
+    def refuse_call(group):
         raise LookupError(group)
 
     layer = SwitchWhiten2d(8, 4)
     layer(X)
-    monkeypatch.setattr(layers, "ranks_of", asked)
+    monkeypatch.setattr(layers, "ranks_of", refuse_call)
     layer(X)  # without a group there are no ranks to ask for
     convert_sync_whitening(layer)
     with pytest.raises(LookupError, match="world"):
@@ -158,10 +160,10 @@ def test_statistics_made_noncontiguous_are_read_correctly():
 def test_statistics_cast_in_place_are_read_correctly(dtype):
     layer = SwitchWhiten2d(8, 4).eval()
     with torch.no_grad():
-        want = layer(X)
+        expected = layer(X)
         for buffer in layer.buffers():
             buffer.data = buffer.data.to(dtype)
-        torch.testing.assert_close(layer(X), want)
+        torch.testing.assert_close(layer(X), expected)
 
 
 @pytest.mark.parametrize("name", ["running_mean", "running_cov"])
@@ -215,11 +217,11 @@ def test_functional_call_updates_only_the_given_statistics():
     layer(X)
     before = {name: value.clone() for name, value in layer.named_buffers()}
     given = {name: value.clone().add_(0.5) for name, value in layer.named_buffers()}
-    kept = {name: value.clone() for name, value in given.items()}
+    before_call = {name: value.clone() for name, value in given.items()}
     torch.func.functional_call(layer, given, (X,))
     for name, value in layer.named_buffers():
         assert torch.equal(value, before[name])
-        assert not torch.equal(given[name], kept[name])
+        assert not torch.equal(given[name], before_call[name])
     agrees(layer)
 
 
@@ -243,9 +245,9 @@ def test_a_parametrised_weight_is_used():
             return 2 * weight
 
     layer = BatchWhiten2d(8, 4)
-    want = 2 * layer(X)
+    expected = 2 * layer(X)
     parametrize.register_parametrization(layer, "weight", Doubled())
-    torch.testing.assert_close(layer(X), want)
+    torch.testing.assert_close(layer(X), expected)
 
 
 @pytest.mark.parametrize(
@@ -289,11 +291,11 @@ def test_gradients_use_the_parameters_of_the_forward_pass(changed):
         X.clone().requires_grad_(),
     )
     inputs = [x, *layer.parameters()]
-    want = torch.autograd.grad(layer(x), inputs, dy)
+    expected = torch.autograd.grad(layer(x), inputs, dy)
     y = layer(x)
     changed(layer)
     y.backward(dy)
-    for leaf, gradient in zip(inputs, want, strict=True):
+    for leaf, gradient in zip(inputs, expected, strict=True):
         assert torch.equal(leaf.grad, gradient)
 
 
@@ -339,14 +341,14 @@ def test_a_cached_call_falls_back_under_other_tensor_modes(grad):
 
     class Marking(torch.overrides.TorchFunctionMode):
         def __torch_function__(self, function, types, arguments=(), options=None):
-            made = function(*arguments, **options or {})
-            return made.as_subclass(Marked) if function is torch.empty_like else made
+            built = function(*arguments, **options or {})
+            return built.as_subclass(Marked) if function is torch.empty_like else built
 
     layer = SwitchWhiten2d(8, 4).eval()
-    want = layer(X)
+    expected = layer(X)
     with torch.set_grad_enabled(grad), Marking():
         y = layer(X)
-    torch.testing.assert_close(y.as_subclass(torch.Tensor), want)
+    torch.testing.assert_close(y.as_subclass(torch.Tensor), expected)
 
 
 # of torch's own making of dual tensors
@@ -359,11 +361,11 @@ def test_forward_mode_tangents_are_propagated(grad, called):
         layer(X)
     other = copy.deepcopy(layer).double()
     step = 1e-6 * torch.ones_like(X).double().cumsum(-1)
-    want = (other(X.double() + step) - other(X.double() - step)) / 2e-6
+    expected = (other(X.double() + step) - other(X.double() - step)) / 2e-6
     with torch.set_grad_enabled(grad), forward_ad.dual_level():
         y = layer(forward_ad.make_dual(X, 1e6 * step.float()))
         tangent = forward_ad.unpack_dual(y).tangent
-    torch.testing.assert_close(tangent.double(), want, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(tangent.double(), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_results_are_the_same_with_and_without_gradients():

@@ -73,13 +73,13 @@ def results(model, run, x, autocast=None):
     }
 
 
-def compare(got, want, tolerance):
-    assert got.keys() == want.keys()
-    for name, right in want.items():
-        assert got[name].dtype == right.dtype, name
+def compare(actual, expected, tolerance):
+    assert actual.keys() == expected.keys()
+    for name, right in expected.items():
+        assert actual[name].dtype == right.dtype, name
         scale = max(1.0, right.abs().max().item())
         torch.testing.assert_close(
-            got[name] / scale,
+            actual[name] / scale,
             right / scale,
             rtol=tolerance,
             atol=tolerance,
@@ -89,11 +89,13 @@ def compare(got, want, tolerance):
 
 def both(model, x, tolerance=1e-6, backend="aot_eager", autocast=None, **options):
     """Checks the compiled model against the model; the running statistics of both move twice."""
-    twin = copy.deepcopy(model)
+    reference = copy.deepcopy(model)
     run = torch.compile(model, fullgraph=True, backend=backend, **options)
     for _ in range(2):
-        compare(results(model, run, x, autocast), results(twin, twin, x, autocast), tolerance)
-    assert model.norm.chosen == twin.norm.chosen
+        compare(
+            results(model, run, x, autocast), results(reference, reference, x, autocast), tolerance
+        )
+    assert model.norm.chosen == reference.norm.chosen
     return run
 
 
@@ -126,13 +128,13 @@ def test_autocast(kind):
 @pytest.mark.parametrize("kind", ["bw", "swb"])
 def test_one_graph_is_used_for_any_batch_size(kind, kernels):
     model = Network(kind, kernels, solver="polar-native" if kernels == "native" else "eigh")
-    twin, run = (
+    reference, run = (
         copy.deepcopy(model),
         torch.compile(model, fullgraph=True, backend="aot_eager", dynamic=True),
     )
     for images in (2, 5, 3):
         x = torch.randn(images, 3, 6, 5)
-        compare(results(model, run, x), results(twin, twin, x), 1e-6)
+        compare(results(model, run, x), results(reference, reference, x), 1e-6)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
 
 
@@ -202,9 +204,9 @@ def test_layers_with_a_process_group_stay_outside_the_graph():
         torch.compile(model, fullgraph=True, backend="aot_eager")(torch.randn(2, 3, 6, 5))
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
-    twin, run = copy.deepcopy(model), torch.compile(model, backend="aot_eager")
+    reference, run = copy.deepcopy(model), torch.compile(model, backend="aot_eager")
     x = torch.randn(2, 3, 6, 5)
-    compare(results(model, run, x), results(twin, twin, x), 1e-6)
+    compare(results(model, run, x), results(reference, reference, x), 1e-6)
     assert torch._dynamo.utils.counters["graph_break"]
 
 

@@ -47,7 +47,7 @@ def test_checking_for_an_export_imports_nothing():
     )
 
 
-def made(name, **options):
+def built(name, **options):
     cls, given = WHITENING[name]
     layer = cls(8, 4, **given, **options)
     for _ in range(20):
@@ -58,7 +58,7 @@ def made(name, **options):
 @pytest.mark.parametrize("solver", ["auto", "eigh", "polar:steps=9"])
 @pytest.mark.parametrize("name", WHITENING)
 def test_the_export_equals_the_layer_at_any_size(name, solver, as_for_onnx):
-    layer = made(name, solver=solver)
+    layer = built(name, solver=solver)
     traced = torch.jit.trace(copy.deepcopy(layer), torch.randn(2, 8, 5, 6))
     for shape in ((1, 8, 6, 5), (3, 8, 7, 9)):
         x = 3 * torch.randn(shape) + 1
@@ -99,9 +99,9 @@ def test_an_export_uses_the_options_of_polar():
 def test_the_export_solver_agrees_with_polar(dtype, near):
     cov = spectra.covariances("kappa=1e3", 5, 16).to(dtype)
     cov[2] = torch.nan
-    got, _ = Exported().forward(cov)
-    want, _ = get("polar").forward(cov)
-    torch.testing.assert_close(got, want, equal_nan=True, rtol=0, atol=near)
+    actual, _ = Exported().forward(cov)
+    expected, _ = get("polar").forward(cov)
+    torch.testing.assert_close(actual, expected, equal_nan=True, rtol=0, atol=near)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -114,7 +114,7 @@ def test_onnxruntime_runs_the_export(name, dynamo, tmp_path, monkeypatch):
         pytest.skip("checked from torch 2.11 on; 2.6 does not say that it exports")
     monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
     network, x = (
-        nn.Sequential(nn.Conv2d(3, 8, 3), made(name), nn.ReLU()).eval(),
+        nn.Sequential(nn.Conv2d(3, 8, 3), built(name), nn.ReLU()).eval(),
         torch.randn(2, 3, 9, 9),
     )
     file = tmp_path / "network.onnx"
@@ -134,5 +134,5 @@ def test_onnxruntime_runs_the_export(name, dynamo, tmp_path, monkeypatch):
         file.write_bytes(written.getvalue())
     runs = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     for given in (x, torch.randn(3, 3, 7, 8)):
-        (got,) = runs.run(None, {runs.get_inputs()[0].name: given.numpy()})
-        torch.testing.assert_close(torch.from_numpy(got), network(given), rtol=1e-4, atol=1e-4)
+        (actual,) = runs.run(None, {runs.get_inputs()[0].name: given.numpy()})
+        torch.testing.assert_close(torch.from_numpy(actual), network(given), rtol=1e-4, atol=1e-4)

@@ -151,8 +151,8 @@ def test_an_existing_pass_still_runs_and_is_part_of_the_cache_key(passes):
 
     alone, others, unkeyed = None, Other("other"), Other(None)
     keys = []
-    for there in (alone, others, unkeyed):
-        passes["cpu"] = there
+    for existing in (alone, others, unkeyed):
+        passes["cpu"] = existing
         saved_masks.register.__wrapped__()
         keys.append(passes["cpu"].uuid())
         passes["cpu"](torch.fx.symbolic_trace(nn.ReLU()))

@@ -70,9 +70,9 @@ def test_without_running_statistics_eval_mode_uses_the_batch(name, kernels):
     assert not {"running_mean", "running_cov"} & layer.state_dict().keys()
     assert "track_running_stats=False" in repr(layer)
     x = torch.randn(3, 8, 4, 4, requires_grad=True)
-    want = build(name, kernels=kernels)(x)
-    assert torch.equal(layer(x), want)
-    assert torch.equal(layer.eval()(x), want)
+    expected = build(name, kernels=kernels)(x)
+    assert torch.equal(layer(x), expected)
+    assert torch.equal(layer.eval()(x), expected)
     assert torch.autograd.grad(layer(x).sin().sum(), x)[0].isfinite().all()
     layer.reset_parameters()
 
@@ -81,13 +81,13 @@ def test_without_running_statistics_eval_mode_uses_the_batch(name, kernels):
 @pytest.mark.parametrize("name", KINDS)
 def test_running_decay_none_is_the_average_over_all_batches(name, kernels):
     layer = build(name, running_decay=None, kernels=kernels)
-    twin, norm = BatchWhiten2d(8, 4, running_decay=0.0), nn.BatchNorm2d(8, momentum=None)
+    reference, norm = BatchWhiten2d(8, 4, running_decay=0.0), nn.BatchNorm2d(8, momentum=None)
     means, covs = [], []
     for _ in range(3):
         x = torch.randn(2, 8, 4, 4) + torch.randn(1, 8, 1, 1)
-        layer(x), norm(x), twin(x)
-        means.append(twin.running_mean.clone())
-        covs.append(twin.running_cov.clone())
+        layer(x), norm(x), reference(x)
+        means.append(reference.running_mean.clone())
+        covs.append(reference.running_cov.clone())
     layer.eval()(x)
     assert layer.num_batches_tracked == norm.num_batches_tracked == 3
     torch.testing.assert_close(layer.running_mean, sum(means) / 3)
@@ -163,14 +163,14 @@ def test_state_dicts_of_other_settings_load_strictly(name):
         layer(torch.randn(2, 8, 4, 4))
     for source in (plain, counting):
         for momentum in (0.99, None):
-            made = nn.Sequential(build(name, momentum=momentum))
-            made.load_state_dict(nn.Sequential(source).state_dict())
-            assert torch.equal(made[0].running_cov, source.running_cov)
+            built = nn.Sequential(build(name, momentum=momentum))
+            built.load_state_dict(nn.Sequential(source).state_dict())
+            assert torch.equal(built[0].running_cov, source.running_cov)
     with torch.device("meta"):
-        made = build(name, momentum=None)
-    made.load_state_dict(plain.state_dict(), assign=True)
-    assert made.num_batches_tracked == 0
-    made(torch.randn(2, 8, 4, 4))
+        built = build(name, momentum=None)
+    built.load_state_dict(plain.state_dict(), assign=True)
+    assert built.num_batches_tracked == 0
+    built(torch.randn(2, 8, 4, 4))
 
 
 def network():
@@ -189,16 +189,16 @@ def test_update_statistics_uses_only_the_data():
     model(torch.randn(4, 3, 6, 6) * 100)
     model.eval()[2].train()
     batches = [torch.randn(2, 3, 6, 6) + 1 for _ in range(3)]
-    want = network().train()
-    want.load_state_dict(model.state_dict())
-    want[1].momentum = want[2].momentum = None
-    for layer in want[1:4]:
+    expected = network().train()
+    expected.load_state_dict(model.state_dict())
+    expected[1].momentum = expected[2].momentum = None
+    for layer in expected[1:4]:
         layer.reset_running_stats()
     with torch.no_grad():
         for x in batches:
-            want(x)
+            expected(x)
     update_statistics(((x, "a label") for x in batches), model)
-    for name, buffer in want.named_buffers():
+    for name, buffer in expected.named_buffers():
         if name != "1.num_batches_tracked":
             torch.testing.assert_close(buffer, dict(model.named_buffers())[name])
     assert [m.momentum for m in model[1:4]] == [0.99, 0.1, None]
@@ -214,9 +214,9 @@ def test_statistics_of_an_averaged_model():
     stale = averaged.module[1].running_cov.clone()
     update_statistics([x], averaged)
     torch.testing.assert_close(stale, torch.eye(4).repeat(2, 1, 1), atol=0.05, rtol=0)
-    want = copy.deepcopy(averaged.module[1])
-    want.momentum = 0.0
+    expected = copy.deepcopy(averaged.module[1])
+    expected.momentum = 0.0
     with torch.no_grad():
-        want.train()(averaged.module[0](x))
-    torch.testing.assert_close(averaged.module[1].running_cov, want.running_cov)
-    assert (want.running_cov - torch.eye(4)).abs().max() > 0.2
+        expected.train()(averaged.module[0](x))
+    torch.testing.assert_close(averaged.module[1].running_cov, expected.running_cov)
+    assert (expected.running_cov - torch.eye(4)).abs().max() > 0.2

@@ -36,21 +36,21 @@ def pair(norm, channels, group, train, solver="polar-native"):
             p.add_(0.3 * torch.randn_like(p))
         for name, buffer in layer.named_buffers():
             buffer.add_(0.05 if name == "running_cov" else 0.3)
-    twin = layer_of(norm, channels, group, "eigh", "torch").double()
-    twin.load_state_dict({k: v.double() for k, v in copy.deepcopy(layer.state_dict()).items()})
-    return layer.train(train), twin.train(train)
+    reference = layer_of(norm, channels, group, "eigh", "torch").double()
+    reference.load_state_dict({k: v.double() for k, v in copy.deepcopy(layer.state_dict()).items()})
+    return layer.train(train), reference.train(train)
 
 
 def results(layer, x, dy):
     x = x.detach().requires_grad_()
     y = layer(x)
-    wanted = [x, *layer.parameters()]
+    expected_values = [x, *layer.parameters()]
     return {
         "y": y,
         **dict(
             zip(
                 ("x", *(n for n, _ in layer.named_parameters())),
-                torch.autograd.grad(y, wanted, dy),
+                torch.autograd.grad(y, expected_values, dy),
                 strict=True,
             )
         ),
@@ -58,11 +58,11 @@ def results(layer, x, dy):
     }
 
 
-def compare(got, want, tolerance):
-    for name, right in want.items():
+def compare(actual, expected, tolerance):
+    for name, right in expected.items():
         scale = max(1.0, right.abs().max().item())
         torch.testing.assert_close(
-            got[name].double() / scale,
+            actual[name].double() / scale,
             right.detach() / scale,
             rtol=tolerance,
             atol=tolerance,
@@ -75,11 +75,11 @@ def compare(got, want, tolerance):
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("group", [16, 8])
 def test_agrees_with_float64(norm, train, shape, group):
-    layer, twin = pair(norm, shape[1], group, train)
+    layer, reference = pair(norm, shape[1], group, train)
     mixing = torch.eye(shape[1]) + 0.3 * torch.randn(shape[1], shape[1])
     x = torch.einsum("dc,nchw->ndhw", mixing, torch.randn(shape)) + 5
     dy = torch.randn(shape)
-    compare(results(layer, x, dy), results(twin, x.double(), dy.double()), 2e-4)
+    compare(results(layer, x, dy), results(reference, x.double(), dy.double()), 2e-4)
     assert layer.chosen == {"solver": "polar-native", "kernels": "native"}
 
 
@@ -90,27 +90,27 @@ def test_any_layout_of_x_and_of_the_saved_x_is_taken(norm, layout, kept):
     """Saved tensors that go through a hook (offloading to the host, say) can come back in another
     layout.
     """
-    layer, twin = pair(norm, 32, 16, True)
+    layer, reference = pair(norm, 32, 16, True)
     x, dy = torch.randn(2, 32, 9, 7).contiguous(memory_format=layout), torch.randn(2, 32, 9, 7)
     with torch.autograd.graph.saved_tensors_hooks(
         lambda t: t.clone(memory_format=kept) if t.dim() == 4 else t, lambda t: t
     ):
-        got = results(layer, x, dy)
-    compare(got, results(twin, x.double(), dy.double()), 2e-4)
-    assert got["y"].is_contiguous(memory_format=layout)
+        actual = results(layer, x, dy)
+    compare(actual, results(reference, x.double(), dy.double()), 2e-4)
+    assert actual["y"].is_contiguous(memory_format=layout)
 
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_agrees_with_another_solver_without_fusion(norm):
-    layer, twin = pair(norm, 32, 16, True, solver="eigh")
+    layer, reference = pair(norm, 32, 16, True, solver="eigh")
     x, dy = torch.randn(2, 32, 13, 12), torch.randn(2, 32, 13, 12)
-    compare(results(layer, x, dy), results(twin, x.double(), dy.double()), 2e-4)
+    compare(results(layer, x, dy), results(reference, x.double(), dy.double()), 2e-4)
 
 
 def test_groups_larger_than_the_kernels_take_run_on_torch_operations():
-    layer, twin = pair("swa", 80, 80, True, solver="eigh")
+    layer, reference = pair("swa", 80, 80, True, solver="eigh")
     x, dy = torch.randn(2, 80, 13, 12), torch.randn(2, 80, 13, 12)
-    compare(results(layer, x, dy), results(twin, x.double(), dy.double()), 2e-4)
+    compare(results(layer, x, dy), results(reference, x.double(), dy.double()), 2e-4)
 
 
 def test_tensors_that_c_would_misread_are_refused():
@@ -123,13 +123,13 @@ def test_does_not_depend_on_the_number_of_threads():
     layer, _ = pair("swb", 32, 16, False)
     # large enough that every pass wakes the team (threads.c)
     x, dy = torch.randn(2, 32, 72, 65), torch.randn(2, 32, 72, 65)
-    before, found = torch.get_num_threads(), []
+    before, all_results = torch.get_num_threads(), []
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
-        found.append(results(layer, x, dy))
+        all_results.append(results(layer, x, dy))
     torch.set_num_threads(before)
-    for other in found[1:]:
-        for name, value in found[0].items():
+    for other in all_results[1:]:
+        for name, value in all_results[0].items():
             assert torch.equal(value, other[name]), name
 
 
@@ -142,11 +142,11 @@ def test_a_nonfinite_image_affects_only_its_own_result(kernels, pixel):
     x, dy = torch.randn(3, 32, 8, 8), torch.randn(3, 32, 8, 8)
     clean = results(layer, x, dy)
     x[(bad, 3, *at)] = torch.nan
-    spoilt = results(layer, x, dy)
+    affected = results(layer, x, dy)
     for name in ("y", "x"):
-        assert spoilt[name][bad, :16].isnan().all()
-        assert torch.equal(spoilt[name][good], clean[name][good])
-        assert torch.equal(spoilt[name][bad, 16:], clean[name][bad, 16:])
+        assert affected[name][bad, :16].isnan().all()
+        assert torch.equal(affected[name][good], clean[name][good])
+        assert torch.equal(affected[name][bad, 16:], clean[name][bad, 16:])
 
 
 def test_reduced_gradients_are_those_of_the_torch_operations():
@@ -198,10 +198,10 @@ def test_tensors_whose_memory_differs_from_their_value_are_not_read(abstract, ca
     if called:
         layer(x)
     assert torch.equal(layer(abstract()), layer(concrete))
-    given, wanted = [
+    given, expected_values = [
         torch.autograd.grad(layer(x), [x, *layer.parameters()], dy) for dy in (abstract(), concrete)
     ]
-    for one, other in zip(given, wanted, strict=True):
+    for one, other in zip(given, expected_values, strict=True):
         assert torch.equal(one, other)
 
 
@@ -212,10 +212,10 @@ def test_negated_views_as_parameters_and_statistics_are_read_by_value():
     )
     mean, weight = torch.randn(2, 4, 1), torch.rand(8)
     layer.running_mean = mean.clone()
-    want = torch.func.functional_call(layer, {"weight": weight}, x)
+    expected = torch.func.functional_call(layer, {"weight": weight}, x)
     layer.running_mean = torch._neg_view(-mean)
     assert torch.equal(
-        torch.func.functional_call(layer, {"weight": torch._neg_view(-weight)}, x), want
+        torch.func.functional_call(layer, {"weight": torch._neg_view(-weight)}, x), expected
     )
     nothing = torch.func.functional_call(layer, {"weight": torch.zeros(8)}, x)
     assert torch.equal(

@@ -118,10 +118,10 @@ def test_a_negated_view_is_read_by_value() -> None:
 def test_a_deleted_layer_frees_its_memory() -> None:
     layer = SwitchWhiten2d(32, 16)
     layer(torch.randn(2, 32, 4, 5))
-    gone = weakref.ref(layer.running_cov)
+    reference_to_stat = weakref.ref(layer.running_cov)
     del layer
     gc.collect()
-    assert gone() is None
+    assert reference_to_stat() is None
 
 
 def test_a_tensor_of_an_ended_transform_is_unwrapped() -> None:

@@ -42,12 +42,12 @@ def small(*shape, dtype):
     )
 
 
-def close(got, want, dtype, scale=1.0):
-    assert got.dtype == dtype or got.dtype == (
+def close(actual, expected, dtype, scale=1.0):
+    assert actual.dtype == dtype or actual.dtype == (
         torch.float64 if dtype == torch.float64 else torch.float32
     )
     torch.testing.assert_close(
-        got.double(), want, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype] * scale
+        actual.double(), expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype] * scale
     )
 
 
@@ -112,8 +112,10 @@ class TestPasses:
         )
         dx = kernel_set.combine(dy, x, a.mT, b, c)
         assert (dx.dtype, dx.shape, dx.stride()) == (x.dtype, x.shape, x.stride())
-        want = a.double().mT @ exact(dy, 4) + b.double() @ exact(x, 4) + c.double().unsqueeze(-1)
-        close(dx, want.view(shape), dtype, scale=10)
+        expected = (
+            a.double().mT @ exact(dy, 4) + b.double() @ exact(x, 4) + c.double().unsqueeze(-1)
+        )
+        close(dx, expected.view(shape), dtype, scale=10)
 
 
 @pytest.mark.parametrize("own", [(True, False), (False, True)])

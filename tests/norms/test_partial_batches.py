@@ -33,7 +33,7 @@ def test_gradients_of_parts_equal_that_of_the_full_batch(make, sizes):
         p.detach() if p is not None else None for p in (layer.weight, layer.bias, *layer._logits())
     ]
     y = layer(x)
-    wanted = torch.autograd.grad(y, x, dy)[0]
+    expected_values = torch.autograd.grad(y, x, dy)[0]
 
     kernels, solver = kernels_for(x), solvers.get("eigh")
     batch = merge(
@@ -63,6 +63,8 @@ def test_gradients_of_parts_equal_that_of_the_full_batch(make, sizes):
     for images, gradient in parts:
         part(images, gradient, record)
     total = tuple(a + b for a, b in zip(*seen, strict=True))
-    found = [part(images, gradient, lambda *_: total) for images, gradient in parts]
-    torch.testing.assert_close(torch.cat([f[0] for f in found]), y.detach(), rtol=1e-10, atol=1e-10)
-    torch.testing.assert_close(torch.cat([f[1] for f in found]), wanted, rtol=1e-10, atol=1e-10)
+    sums = [part(images, gradient, lambda *_: total) for images, gradient in parts]
+    torch.testing.assert_close(torch.cat([f[0] for f in sums]), y.detach(), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(
+        torch.cat([f[1] for f in found]), expected_values, rtol=1e-10, atol=1e-10
+    )

@@ -77,11 +77,11 @@ if precision.HAS_FP32_PRECISION:
 
 def readings():
     """What torch says of each setting; nothing where it raises, for two were mixed."""
-    found = {}
+    settings_read = {}
     for name, read in READINGS.items():
         with contextlib.suppress(RuntimeError):
-            found[name] = read()
-    return found
+            settings_read[name] = read()
+    return settings_read
 
 
 @pytest.mark.usefixtures("as_on_a_gpu")

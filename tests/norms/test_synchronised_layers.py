@@ -61,7 +61,7 @@ def outcomes(request, tmp_path_factory):
         for rank in range(count)
     ]
     try:
-        said = [rank.communicate(timeout=150)[0] for rank in ranks]
+        output = [rank.communicate(timeout=150)[0] for rank in ranks]
     finally:
         for rank in ranks:
             rank.kill()
@@ -69,7 +69,7 @@ def outcomes(request, tmp_path_factory):
     files = [folder / f"{rank}.json" for rank in range(count)]
     return [
         json.loads(file.read_text()) if file.exists() else {"": text}
-        for file, text in zip(files, said, strict=True)
+        for file, text in zip(files, output, strict=True)
     ]
 
 
@@ -78,8 +78,8 @@ def test_ranks_agree_with_one_process(outcomes, name):
     size = distributed_checks.CHECKS[name][0]
     if size > len(outcomes):
         pytest.skip(f"needs {size} ranks")
-    for rank, found in enumerate(outcomes[:size]):
-        assert found.get(name, found.get("", "not reached")) == "", f"rank {rank}"
+    for rank, errors in enumerate(outcomes[:size]):
+        assert errors.get(name, errors.get("", "not reached")) == "", f"rank {rank}"
 
 
 def test_the_converter_reaches_every_layer_and_returns_the_model():

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 GRAD = {"with gradients": contextlib.nullcontext, "without": torch.no_grad}
 
 
-def made(name, train, **options):
+def built(name, train, **options):
     cls, given = WHITENING[name]
     layer = cls(8, 4, **given, **options).train(train)
     with torch.no_grad():
@@ -47,35 +47,35 @@ def agree(one, other):
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("name", WHITENING)
 def test_a_trace_runs_on_another_input_size(name, train, grad):
-    layer = made(name, train)
+    layer = built(name, train)
     with GRAD[grad]():
         traced = traced_beside(layer, torch.randn(1, 8, 6, 5))
         for shape in ((1, 8, 6, 5), (3, 8, 7, 9)):
             x = 3 * torch.randn(shape) + 1
             agree(traced(x), layer(x))
-    for got, want in zip(traced.buffers(), layer.buffers(), strict=True):
-        agree(got, want)
-        assert not got.requires_grad
+    for actual, expected in zip(traced.buffers(), layer.buffers(), strict=True):
+        agree(actual, expected)
+        assert not actual.requires_grad
 
 
 @pytest.mark.parametrize("grad", GRAD)
 @pytest.mark.parametrize("name", ["bw", "swb"])
 def test_gradients(name, grad):
-    layer, x, dy = made(name, True), torch.randn(3, 8, 6, 5), torch.randn(3, 8, 6, 5)
+    layer, x, dy = built(name, True), torch.randn(3, 8, 6, 5), torch.randn(3, 8, 6, 5)
     with GRAD[grad]():
         traced = traced_beside(layer, torch.randn(2, 8, 4, 4))
-    for got, want in zip(
+    for actual, expected in zip(
         *(
             torch.autograd.grad(of(x.requires_grad_()), [x, *of.parameters()], dy)
             for of in (traced, layer)
         ),
         strict=True,
     ):
-        agree(got, want)
+        agree(actual, expected)
 
 
 def test_a_trace_can_be_saved():
-    layer, file, x = made("swa", False), io.BytesIO(), torch.randn(2, 8, 4, 4)
+    layer, file, x = built("swa", False), io.BytesIO(), torch.randn(2, 8, 4, 4)
     torch.jit.save(torch.jit.trace(layer, torch.randn(1, 8, 5, 5)), file)
     file.seek(0)
     agree(torch.jit.load(file)(x), layer(x))
@@ -83,11 +83,11 @@ def test_a_trace_can_be_saved():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_dtype_and_layout(dtype):
-    layer = made("swa", False).to(dtype)
+    layer = built("swa", False).to(dtype)
     x = torch.randn(2, 8, 4, 6, dtype=dtype).contiguous(memory_format=torch.channels_last)
-    y, want = traced_beside(layer, x)(x + 1), layer(x + 1)
-    torch.testing.assert_close(y, want)
-    assert y.stride() == want.stride()
+    y, expected = traced_beside(layer, x)(x + 1), layer(x + 1)
+    torch.testing.assert_close(y, expected)
+    assert y.stride() == expected.stride()
 
 
 @pytest.mark.parametrize(
@@ -108,13 +108,13 @@ def test_chosen_reports_the_traced_solver(solver, chosen):
     "solver", [name for name in solvers.names() if solvers.get(name).available("cpu") is None]
 )
 def test_every_solver_can_be_recorded(solver):
-    layer = made("swa", True, solver=solver)
+    layer = built("swa", True, solver=solver)
     traced, x = traced_beside(layer, torch.randn(2, 8, 5, 5)), torch.randn(3, 8, 7, 4)
     agree(traced(x), layer(x))
 
 
 def test_a_non_dense_input_gives_the_output_of_the_layer():
-    layer, x = made("bw", False), torch.randn(2, 8, 6, 12)[..., ::2]
+    layer, x = built("bw", False), torch.randn(2, 8, 6, 12)[..., ::2]
     traced = torch.jit.trace(layer, x)
     assert traced(x).stride() == layer(x).stride()
 
@@ -137,7 +137,7 @@ def test_a_trace_with_communication_is_refused():
     ],
 )
 def test_triton_solvers_have_an_equivalent_in_torch(solver, same):
-    twin = solvers.get(solver).in_torch()
-    assert twin.name == same.partition(":")[0]
-    assert getattr(twin, "steps", 9) == 9
-    assert getattr(twin, "sweeps", 4) == 4
+    reference = solvers.get(solver).in_torch()
+    assert reference.name == same.partition(":")[0]
+    assert getattr(reference, "steps", 9) == 9
+    assert getattr(reference, "sweeps", 4) == 4

@@ -80,9 +80,9 @@ def test_a_few_layers_in_the_interpreter():
 
 @needs_triton
 def test_any_program_order_with_nan_memory_and_tensor_core_products():
-    said = run((*HARDWARE_LIKE, "-k", A_FEW), TRITON_INTERPRET="1")
-    assert "hardware-like: shuffle, tf32, poison" in said
-    assert "passed" in said
+    output = run((*HARDWARE_LIKE, "-k", A_FEW), TRITON_INTERPRET="1")
+    assert "hardware-like: shuffle, tf32, poison" in output
+    assert "passed" in output
 
 
 @needs_triton
@@ -98,9 +98,9 @@ def test_all_layers_in_the_interpreter(arguments):
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", ["1", "2", "3"])
 def test_all_layers_in_any_program_order_with_nan_memory(seed):
-    said = run(HARDWARE_LIKE, 1780, TRITON_INTERPRET="1", HARDWARE_SEED=seed)
-    assert "hardware-like: shuffle, tf32, poison" in said
-    assert "passed" in said
+    output = run(HARDWARE_LIKE, 1780, TRITON_INTERPRET="1", HARDWARE_SEED=seed)
+    assert "hardware-like: shuffle, tf32, poison" in output
+    assert "passed" in output
 
 
 @needs_triton

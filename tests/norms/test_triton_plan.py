@@ -80,15 +80,15 @@ def test_image_sizes_share_their_compiled_kernels(monkeypatch, images, last):
             torch.device("cuda", 0),
             dtypes,
         )
-        made = fused_plan.FusedPlan(key)
-        found = []
-        for item in (*made.forward, *made.backward[True]):
+        built = fused_plan.FusedPlan(key)
+        kernels = []
+        for item in (*built.forward, *built.backward[True]):
             numbers = item.kernel.params[len(item.names) : len(item.names) + len(item.sizes)]
             assert all(
                 number.do_not_specialize or isinstance(size, float)
                 for number, size in zip(numbers, item.sizes, strict=True)
             )
-            found.append(
+            kernels.append(
                 (
                     item.kernel.__name__,
                     item.constants,
@@ -96,7 +96,7 @@ def test_image_sizes_share_their_compiled_kernels(monkeypatch, images, last):
                     [name is None for name in item.names],
                 )
             )
-        return found
+        return kernels
 
     sizes = [compiled_for(side) for side in (112, 96, 64, 224)]
     assert sizes[0] == sizes[1] == sizes[2] == sizes[3]
@@ -125,8 +125,8 @@ def launches(monkeypatch):
             torch.device("cuda", 0),
             (dtype, *[torch.float32] * 6),
         )
-        made = fused_plan.FusedPlan(key)
-        both = (*made.forward, *made.backward[True])
+        built = fused_plan.FusedPlan(key)
+        both = (*built.forward, *built.backward[True])
         return [(item.kernel.__name__.removesuffix("_kernel"), item) for item in both]
 
     return launches
@@ -134,17 +134,17 @@ def launches(monkeypatch):
 
 def test_a_batch_of_32_is_summed_in_one_iteration(launches):
     """Each turn waits for the one before: with 8 images a turn, merging took four."""
-    found = dict(launches(32, 112))
-    assert found["merge"].constants["IMAGES"] == 32
-    assert found["merge"].constants["IMAGES"] * found["merge"].constants["FETCH"] <= 64
-    assert found["gather"].constants["CHUNK"] >= 32
-    assert found["gather"].constants["VECTORS"] >= 32
-    assert found["gather"].constants["LEFT"] >= 32 * 4
+    by_name = dict(launches(32, 112))
+    assert by_name["merge"].constants["IMAGES"] == 32
+    assert by_name["merge"].constants["IMAGES"] * by_name["merge"].constants["FETCH"] <= 64
+    assert by_name["gather"].constants["CHUNK"] >= 32
+    assert by_name["gather"].constants["VECTORS"] >= 32
+    assert by_name["gather"].constants["LEFT"] >= 32 * 4
 
 
 def test_a_matrix_of_16_is_solved_by_two_warps(launches):
-    found = dict(launches(1, 112))
-    assert found["solve"].warps == found["small"].warps == 2
+    by_name = dict(launches(1, 112))
+    assert by_name["solve"].warps == by_name["small"].warps == 2
 
 
 def test_all_programs_of_a_sum_are_resident_at_any_width(launches):
@@ -180,8 +180,8 @@ def test_images_beyond_32_bit_offsets_run_on_torch_operations(monkeypatch):
         ),
     ):
         plan_of(1, 64, 6000**2, 64, False, 132, SUM)
-    asked = []
-    monkeypatch.setattr(TorchBackend, "apply", lambda self, call, x, given: asked.append(x.shape))
+    calls = []
+    monkeypatch.setattr(TorchBackend, "apply", lambda self, call, x, given: calls.append(x.shape))
     call = Call(Recipe(("iw",), 64, 1e-5), PolarTriton(), None, True)
     TritonBackend().apply(call, x, (None,) * 4)
     for name, arguments in (
@@ -189,6 +189,6 @@ def test_images_beyond_32_bit_offsets_run_on_torch_operations(monkeypatch):
         ("products", (x, x, None, 64)),
         ("affine", (x, torch.zeros(1, 1, 64, 64), None)),
     ):
-        monkeypatch.setattr(TorchBackend, name, lambda self, *given: asked.append(given[0].shape))
+        monkeypatch.setattr(TorchBackend, name, lambda self, *given: calls.append(given[0].shape))
         getattr(TritonBackend(), name)(*arguments)
-    assert asked == [x.shape] * 4
+    assert calls == [x.shape] * 4

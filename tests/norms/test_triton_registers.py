@@ -38,8 +38,12 @@ def all_launches(plan):
 def test_no_kernel_spills_registers(registers, batch, dtype, last, capability):
     for shape in SHAPES:
         for launch in all_launches(registers.layer_plan("swb", (batch, *shape), 16, dtype, last)):
-            found = registers.compiled(launch, dtype, capability)
-            assert found.spilled_bytes == 0, (shape, launch.kernel.__name__, found)
+            compiled_kernel = registers.compiled(launch, dtype, capability)
+            assert compiled_kernel.spilled_bytes == 0, (
+                shape,
+                launch.kernel.__name__,
+                compiled_kernel,
+            )
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -67,11 +71,13 @@ def test_other_group_sizes_spill_no_more_than_documented(
     for launch in all_launches(
         registers.layer_plan("swb", (images, channels, 14, 14), group, torch.float32, last)
     ):
-        found = registers.compiled(launch, torch.float32, 90)
+        compiled_kernel = registers.compiled(launch, torch.float32, 90)
         small = launch.kernel.__name__ in ("solve_kernel", "small_kernel")
-        assert found.spilled_bytes <= (bytes_most if small else 40 if group == 64 else 0), (
+        assert compiled_kernel.spilled_bytes <= (
+            bytes_most if small else 40 if group == 64 else 0
+        ), (
             launch.kernel.__name__,
-            found,
+            compiled_kernel,
         )
 
 
@@ -85,11 +91,15 @@ def test_the_passes_alone_do_not_spill(registers, group, channels, last):
     def plan(elements):
         return plan_of(2, channels, 56 * 56, group, last, 132, elements)
 
-    made = [sum_launch(plan(SUM), pair) for pair in (False, True)]
-    made += [map_launch(plan(map_elements(group, two)), two, two, True) for two in (False, True)]
-    for launch in made:
-        found = registers.compiled(launch, torch.float32, 90)
-        assert found.spilled_bytes == 0, (launch.kernel.__name__, launch.constants, found)
+    built = [sum_launch(plan(SUM), pair) for pair in (False, True)]
+    built += [map_launch(plan(map_elements(group, two)), two, two, True) for two in (False, True)]
+    for launch in built:
+        compiled_kernel = registers.compiled(launch, torch.float32, 90)
+        assert compiled_kernel.spilled_bytes == 0, (
+            launch.kernel.__name__,
+            launch.constants,
+            compiled_kernel,
+        )
 
 
 @pytest.mark.parametrize("capability", [80, 90, 100])
@@ -99,10 +109,10 @@ def test_sums_of_odd_widths_are_resident_at_once(registers, side, capability):
         registers.layer_plan("swb", (16, 64, side, side), 16, torch.float32, False)
     ):
         if launch.kernel.__name__ == "sums_kernel":
-            found = registers.compiled(launch, torch.float32, capability)
-            resident = 65536 // (found.registers * 32 * launch.warps)
+            compiled_kernel = registers.compiled(launch, torch.float32, capability)
+            resident = 65536 // (compiled_kernel.registers * 32 * launch.warps)
             assert launch.programs <= resident * registers.MULTIPROCESSORS
-            assert found.spilled_bytes <= 8  # of two tensors, by Triton 3.7
+            assert compiled_kernel.spilled_bytes <= 8  # of two tensors, by Triton 3.7
 
 
 CYCLES = {

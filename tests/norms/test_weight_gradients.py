@@ -47,5 +47,5 @@ def test_error_is_within_that_of_float32_statistics(solver, kernels, kappa):
     for seed in SEEDS:
         x, dy = images(kappa, seed)
         exact = gradient(x.double(), dy, solver="eigh", kernels="torch")
-        found = gradient(x, dy, solver=solver, kernels=kernels)
-        assert ((found - exact).norm() / exact.norm()).item() < kappa * 1e-6 + 1e-4
+        computed = gradient(x, dy, solver=solver, kernels=kernels)
+        assert ((computed - exact).norm() / exact.norm()).item() < kappa * 1e-6 + 1e-4

@@ -38,9 +38,9 @@ def test_any_strides_are_taken(make):
 def test_relu_in_place_after_it(make):
     layer = make().eval()
     x = torch.randn(2, 8, 4, 4, dtype=torch.float64, requires_grad=True)
-    (want,) = torch.autograd.grad(torch.relu(layer(x)).sum(), x)
-    (got,) = torch.autograd.grad(torch.relu_(layer(x)).sum(), x)
-    assert torch.equal(got, want)
+    (expected,) = torch.autograd.grad(torch.relu(layer(x)).sum(), x)
+    (actual,) = torch.autograd.grad(torch.relu_(layer(x)).sum(), x)
+    assert torch.equal(actual, expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -50,11 +50,11 @@ def test_training_between_forward_and_backward_of_an_eval_call_changes_nothing(m
         torch.randn(2, 8, 4, 4, dtype=dtype, requires_grad=True),
         torch.randn(2, 8, 4, 4, dtype=dtype),
     )
-    (want,) = torch.autograd.grad(layer(x), x, dy)
+    (expected,) = torch.autograd.grad(layer(x), x, dy)
     y = layer(x)
     layer.train()(torch.randn(2, 8, 4, 4, dtype=dtype))
-    (got,) = torch.autograd.grad(y, x, dy)
-    assert torch.equal(got, want)
+    (actual,) = torch.autograd.grad(y, x, dy)
+    assert torch.equal(actual, expected)
 
 
 def test_saves_only_the_input_at_full_size(make):
@@ -205,10 +205,10 @@ def test_paper_flops():
 def test_layers_can_be_copied_and_pickled(make, tmp_path):
     layer = make()
     x = torch.randn(2, 8, 3, 3, dtype=torch.float64)
-    want = layer.eval()(x)
+    expected = layer.eval()(x)
     torch.save(layer, tmp_path / "layer.pt")
-    again = torch.load(tmp_path / "layer.pt", weights_only=False)
-    assert torch.equal(again(x), want)
+    second = torch.load(tmp_path / "layer.pt", weights_only=False)
+    assert torch.equal(second(x), expected)
 
 
 def test_layers_train():

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from norms_oracle import twin
+from norms_oracle import reference
 
 from swbench import solvers
 from swbench.norms import kernels as kernel_sets
@@ -91,9 +91,9 @@ def test_accurate_with_a_mean_of_many_standard_deviations(make, ratio):
         x + ratio * x.std() * torch.randn(16, dtype=torch.float64).sign().view(1, 16, 1, 1)
     ).float()
     with torch.no_grad():
-        want, _ = twin(layer.double(), x.double())
-        got = layer.float()(x)
-    assert ((got - want).norm() / want.norm()).item() < 1e-5 * max(1, ratio / 10)
+        expected, _ = reference(layer.double(), x.double())
+        actual = layer.float()(x)
+    assert ((actual - expected).norm() / expected.norm()).item() < 1e-5 * max(1, ratio / 10)
 
 
 @pytest.mark.parametrize("offset", [30.0, 1000.0])
@@ -108,13 +108,13 @@ def test_accurate_with_different_means_of_images(kernels, offset):
         pytest.skip("not available here")
     x[1] = 0.1 * x[1] + offset
     dy, exact = torch.randn_like(x), x.double().requires_grad_()
-    want, _ = twin(copy.deepcopy(layer).double(), exact)
-    want.backward(dy.double())
+    expected, _ = reference(copy.deepcopy(layer).double(), exact)
+    expected.backward(dy.double())
     x.requires_grad_()
     y = layer(x)
     y.backward(dy)
-    for got, right in ((y, want), (x.grad, exact.grad)):
-        assert ((got - right).norm() / right.norm()).item() < 2e-6 * offset
+    for actual, right in ((y, expected), (x.grad, exact.grad)):
+        assert ((actual - right).norm() / right.norm()).item() < 2e-6 * offset
 
 
 def test_a_padded_border_does_not_affect_the_shift():
@@ -131,16 +131,16 @@ def test_low_precision_input_has_float32_statistics(make, dtype, layout):
     layer = make(dtype=torch.float32)
     x = (torch.randn(2, 8, 6, 6) + 10).to(dtype).contiguous(memory_format=layout).requires_grad_()
     exact = x.detach().double().contiguous().requires_grad_()
-    want, _ = twin(copy.deepcopy(layer).double(), exact)
+    expected, _ = reference(copy.deepcopy(layer).double(), exact)
     dy = torch.randn(2, 8, 6, 6).to(dtype)
     y = layer(x)
     y.backward(dy)
-    (wanted,) = torch.autograd.grad(want, exact, dy.double())
+    (expected_values,) = torch.autograd.grad(expected, exact, dy.double())
     assert y.dtype == x.grad.dtype == dtype
     assert layer.weight.grad.dtype == torch.float32
-    torch.testing.assert_close(y.double(), want, rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(y.double(), expected, rtol=1e-2, atol=1e-2)
     torch.testing.assert_close(
-        x.grad.double(), wanted, rtol=1e-2, atol=1e-2 * wanted.abs().max().item()
+        x.grad.double(), expected_values, rtol=1e-2, atol=1e-2 * expected_values.abs().max().item()
     )
 
 
@@ -154,7 +154,7 @@ def test_low_precision_parameters(make):
 def test_autocast_does_not_affect_the_statistics():
     layer = BatchWhiten2d(16, 16)
     x = torch.randn(2, 16, 6, 6)
-    want = layer(x)
+    expected = layer(x)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        got = layer(x)
-    assert torch.equal(got, want)
+        actual = layer(x)
+    assert torch.equal(actual, expected)

@@ -39,8 +39,8 @@ def test_errors_of_w_and_gradient_are_within_the_tolerance(name, group, spectrum
     w, saved = solver.forward(cov)
     promised = solver.tolerance(spectra.kappa(spectrum), group)
     assert worst(w.cpu(), inverse_sqrt(cov.cpu())) < promised
-    got = solver.gradient(saved, grad_w).cpu()
-    assert worst(got, gradient(cov.cpu(), grad_w.cpu())) < 10 * promised
+    actual = solver.gradient(saved, grad_w).cpu()
+    assert worst(actual, gradient(cov.cpu(), grad_w.cpu())) < 10 * promised
     assert torch.equal(w, w.mT)
 
 

@@ -23,7 +23,7 @@ def gradient(cov, grad_w):
     return daleckii_krein(*decomposition(cov), grad_w.double())
 
 
-def worst(found, exact):
+def worst(computed, exact):
     """The largest relative Frobenius error over a batch."""
-    difference = (found.double() - exact).flatten(1).norm(dim=1)
+    difference = (computed.double() - exact).flatten(1).norm(dim=1)
     return (difference / exact.flatten(1).norm(dim=1)).max().item()

@@ -75,7 +75,7 @@ def test_a_compiled_layer_makes_its_constants_when_its_workspace_is_measured():
 
     layer = SwitchWhiten2d(8, 4, solver="eigh", kernels="torch", eps=0.0123)  # no other test's
     custom_ops.arguments(layer.described(), torch.randn(2, 8, 3, 3), *layer._tensors())
-    made = set(algebra._BASES)
+    built = set(algebra._BASES)
     for images in (1, 2):
         layer(torch.randn(images, 8, 3, 3, requires_grad=True)).sum().backward()
-    assert set(algebra._BASES) == made
+    assert set(algebra._BASES) == built

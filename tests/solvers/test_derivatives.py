@@ -50,13 +50,13 @@ def test_every_entry_of_the_second_derivative(name):
 @pytest.mark.parametrize("name", EXACT)
 def test_second_derivatives_are_those_of_the_function(name):
     cov = spectra.covariances("kappa=1e1", 1, 4)
-    want = hessian(loss(by_eigenvectors))(cov)
+    expected = hessian(loss(by_eigenvectors))(cov)
     of_solver = loss(solvers.get(name))
     for outer in (jacfwd, jacrev):
         for inner in (jacfwd, jacrev):
-            torch.testing.assert_close(outer(inner(of_solver))(cov), want, rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(outer(inner(of_solver))(cov), expected, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(
-        torch.autograd.functional.hessian(of_solver, cov), want, rtol=1e-9, atol=1e-9
+        torch.autograd.functional.hessian(of_solver, cov), expected, rtol=1e-9, atol=1e-9
     )
 
 

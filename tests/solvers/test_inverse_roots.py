@@ -63,9 +63,9 @@ def test_beyond_the_tolerance_one_digit_is_correct(name, root, spectrum):
 @pytest.mark.parametrize("spectrum", OF_SUITE)
 def test_a_root_of_the_wrong_order_exceeds_the_tolerance_on_every_spectrum(spectrum, asked):
     cov = spectra.covariances(spectrum, 3, 64).float()
-    found = exact(cov, 6 - asked)
+    computed = exact(cov, 6 - asked)
     promised = solvers.get("polar").tolerance(spectra.kappa(spectrum), 64)
-    assert promised <= LOST < worst(found, exact(cov, asked))
+    assert promised <= LOST < worst(computed, exact(cov, asked))
 
 
 @pytest.mark.parametrize(("name", "root"), GIVEN)
@@ -80,18 +80,18 @@ def test_a_nonfinite_matrix_affects_only_its_own_result(name, root):
     cov = spectra.covariances("power-law=1e2", 4, 8).float()
     clean = solver.inverse_root(cov, root)
     cov[2, 1, 3] = torch.nan
-    found = solver.inverse_root(cov, root)
-    assert not found[2].isfinite().any()
+    computed = solver.inverse_root(cov, root)
+    assert not computed[2].isfinite().any()
     others = [0, 1, 3]
-    assert torch.equal(found[others], clean[others])
+    assert torch.equal(computed[others], clean[others])
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e6])
 @pytest.mark.parametrize(("name", "root"), GIVEN)
 def test_root_scales_with_the_matrix(name, root, scale):
     cov = spectra.covariances("power-law=1e2", 4, 8).float()
-    found = solvers.get(name).inverse_root(scale * cov, root)
-    assert worst(scale ** (1 / root) * found, exact(cov, root)) < 1e-3
+    computed = solvers.get(name).inverse_root(scale * cov, root)
+    assert worst(scale ** (1 / root) * computed, exact(cov, root)) < 1e-3
 
 
 @pytest.mark.parametrize(("name", "root"), GIVEN)

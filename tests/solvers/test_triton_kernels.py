@@ -141,8 +141,8 @@ def two_gpus(monkeypatch):
     current = [0]
 
     @contextmanager
-    def device(asked):
-        current.append(asked.index)
+    def device(target):
+        current.append(target.index)
         yield
         current.pop()
 
