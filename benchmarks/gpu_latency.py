@@ -76,19 +76,19 @@ def disassembled(cubin: bytes) -> tuple[list[Instruction], dict[str, int]]:
         file.flush()
         command = [str(program), "-c", "-hex", file.name]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found, labels, pending = [], {}, None
+    parsed, labels, pending = [], {}, None
     for line in done.stdout.splitlines():
         if match := re.match(r"\s*(\.L_x_\d+):", line):
-            labels[match[1]] = len(found)
+            labels[match[1]] = len(parsed)
         elif match := re.match(r"\s+/\*[0-9a-f]{4,5}\*/\s+(.*?);\s+/\* 0x[0-9a-f]+ \*/", line):
             pending = match[1]
         elif (match := re.match(r"\s+/\* 0x([0-9a-f]+) \*/", line)) and pending:
             bits = int(match[1], 16) >> 41
-            found.append(
+            parsed.append(
                 Instruction(pending, bits & 15, bits >> 5 & 7, bits >> 8 & 7, bits >> 11 & 63)
             )
             pending = None
-    return found, labels
+    return parsed, labels
 
 
 def _operation(text: str) -> str:
@@ -102,12 +102,12 @@ def _latency(text: str) -> int:
 
 def loops_of(code: list[Instruction], labels: dict[str, int]) -> list[tuple[int, int]]:
     """First and last instruction of each loop, in the order of their ends."""
-    found = []
+    parsed = []
     for index, instruction in enumerate(code):
         match = re.search(r"BRA\s+.*?`?\(?(\.L_x_\d+)", instruction.text)
         if match and labels.get(match[1], len(code)) < index - 2:
-            found.append((labels[match[1]], index))
-    return found
+            parsed.append((labels[match[1]], index))
+    return parsed
 
 
 def cycles(code: list[Instruction], labels: dict[str, int], trips: dict[int, int]) -> int:

@@ -140,7 +140,7 @@ def compiled(launch: Launch, dtype: torch.dtype, capability: int) -> Compiled:
     """What the compiler says of `launch` for `capability`."""
     made = compile_launch(launch, dtype, capability)
     ptx = made.asm["ptx"]
-    said = assembled(ptx)
+    log = assembled(ptx)
     loads = re.findall(r"ld\.global[^;\n]*", ptx)
     wide = [load for load in loads if ".v4." in load and ".b32" in load]
     copies = re.findall(r"cp\.async\.c[ag][^;\n]*", ptx)
@@ -148,8 +148,8 @@ def compiled(launch: Launch, dtype: torch.dtype, capability: int) -> Compiled:
     large = [store for store in stores if ".v4." in store and ".b32" in store]
     copied = [copy for copy in copies if "cp.async.cg" in copy]
     return Compiled(
-        int(re.search(r"Used (\d+) registers", said)[1]),
-        int(re.search(r"(\d+) bytes stack frame", said)[1]),
+        int(re.search(r"Used (\d+) registers", log)[1]),
+        int(re.search(r"(\d+) bytes stack frame", log)[1]),
         made.metadata.shared,
         len(wide) + len(copied),
         len(loads) - len(wide) + len(copies) - len(copied),

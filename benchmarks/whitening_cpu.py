@@ -123,15 +123,18 @@ def profile(shape: tuple[int, ...], rounds: int) -> dict:
             name: round(1e6 * of(values), 1) for name, values in sorted(times.items())
         }
     result["ratio to bn"] = {
-        f"{name}: {way}": round(
+        f"{name}: {pass_name}": round(
             statistics.median(
-                a / b for a, b in zip(times[f"{name}: {way}"], times[f"bn: {way}"], strict=True)
+                a / b
+                for a, b in zip(
+                    times[f"{name}: {pass_name}"], times[f"bn: {pass_name}"], strict=True
+                )
             ),
             3,
         )
         for name in layers
         if name != "bn"
-        for way in ("F", "F+B")
+        for pass_name in ("F", "F+B")
     }
     return result
 

@@ -106,18 +106,18 @@ def main() -> int:
     if given.share is not None:
         return share(given.share, given.processes, given.device)
     start_s = time.monotonic()
-    words = [sys.executable, __file__, "--device", given.device]
-    words += ["--processes", str(given.processes)]
+    command = [sys.executable, __file__, "--device", given.device]
+    command += ["--processes", str(given.processes)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     started = [
-        subprocess.Popen([*words, "--share", str(number)], env=environment)
+        subprocess.Popen([*command, "--share", str(number)], env=environment)
         for number in range(given.processes)
     ]
     try:
-        codes = [one.wait() for one in started]
+        codes = [process.wait() for process in started]
     finally:
-        for one in started:
-            one.kill()
+        for process in started:
+            process.kill()
     print(f"{len(codes)} processes, {time.monotonic() - start_s:.1f} s, exit codes {codes}")
     return max(abs(code) for code in codes)
 

@@ -66,5 +66,5 @@ def test_gradients_of_parts_equal_that_of_the_full_batch(make, sizes):
     sums = [part(images, gradient, lambda *_: total) for images, gradient in parts]
     torch.testing.assert_close(torch.cat([f[0] for f in sums]), y.detach(), rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(
-        torch.cat([f[1] for f in found]), expected_values, rtol=1e-10, atol=1e-10
+        torch.cat([f[1] for f in sums]), expected_values, rtol=1e-10, atol=1e-10
     )
