@@ -177,8 +177,8 @@ def _is_fusable(recipe: Recipe, solver: Solver) -> bool:
 
 
 def _layer(recipe: Recipe, stats: Statistics, parameters: Parameters) -> library.Layer:
-    """What both ways read: as in `algebra`, a batch of one image is that image, and an image's
-    moments count where the recipe has them.
+    """The inputs of forward and backward in C. As in `algebra`, a batch of one image has the
+    image's statistics alone, and these are set where the recipe uses them.
     """
     images = stats.single_image or recipe.uses_image
     mean, cov = (stats.mean, stats.cov) if images else (None, None)
@@ -200,7 +200,7 @@ def _layer(recipe: Recipe, stats: Statistics, parameters: Parameters) -> library
         0,
         stats.share,
     )
-    layer.kept = kinds  # its address is all the structure holds
+    layer.kept = kinds  # the structure holds only its address
     layer.mean, layer.cov, layer.batch_mean, layer.batch_cov = map(
         _pointer, (mean, cov, batch_mean, batch_cov)
     )
@@ -217,8 +217,8 @@ def _pointer(tensor: Tensor | None) -> int | None:
 
 
 def _shape(x: Tensor, group: int) -> tuple[int, ...]:
-    """Images, channels, pixels, group, channels_last, element, threads: how every pass in C is
-    called.
+    """Images, channels, pixels, group, channels_last, element, threads: the last arguments of every
+    pass in C.
     """
     n, channels, height, width = x.shape
     last, element = not x.is_contiguous(), library.elements()[x.dtype]
@@ -226,7 +226,7 @@ def _shape(x: Tensor, group: int) -> tuple[int, ...]:
 
 
 def _empty_sums(x: Tensor, group: int) -> tuple[Tensor, Tensor]:
-    """Workspace for a vector (N, g, G) and a matrix (N, g, G, G)."""
+    """Empty tensors for a vector (N, g, G) and a matrix (N, g, G, G)."""
     n, groups = x.shape[0], x.shape[1] // group
     dtype = statistics_dtype(x)
     return (

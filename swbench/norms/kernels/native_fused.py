@@ -1,5 +1,5 @@
-"""A whitening layer as one call into C each way: at batch 1 the dispatch of dozens of small
-operations is what they cost.
+"""A whitening layer as one call into C for forward and one for backward, because at batch 1 the
+cost of dozens of small operations is their dispatch.
 """
 
 import ctypes
@@ -24,14 +24,16 @@ KINDS = ("bw", "iw", "bn", "in", "ln")
 
 @cache
 def statistics_of(recipe: Recipe):
-    """The recipe's statistics as `enum statistic`. Never dropped, for C is given its address."""
+    """The statistics of a recipe as `enum statistic`. Cached for good, because C holds
+    its address.
+    """
     return (ctypes.c_int * len(recipe.statistics))(*(KINDS.index(s) for s in recipe.statistics))
 
 
 class FusedLayer(FusedCall):
-    """The layer for inputs of one shape, layout and dtype, as C is told of it. `call` is without
-    running statistics, `momentum` theirs. Holds no tensors of a layer: a tensor that stays the same
-    object can be given other memory between two calls.
+    """The description of a layer for C, for inputs of one shape, layout and dtype. `call` has no
+    running statistics; `momentum` is theirs. Holds no tensors of a layer, whose memory may be
+    replaced between two calls.
     """
 
     __slots__ = (
@@ -71,9 +73,9 @@ class FusedLayer(FusedCall):
         self.size, self._sizes = native.sw_workspace(k), (channels, len(kinds))
         self._native = native
         self._forward, self._backward = native.sw_forward_tensors, native.sw_backward_tensors
-        # Gradients are made like these, which nobody can change, and not like the parameters, which
-        # may be given another dtype or device before the backward pass. The workspace too: after a
-        # convolution every function is cold, and `new_empty` would be one more.
+        # Gradients are made by `empty_like` of these constants, and not of the parameters, which
+        # may get another dtype or device before the backward pass. The workspace too: after a
+        # convolution every function is cold in the caches, and `new_empty` would be one more.
         of_channels, of_kinds, of_workspace = (
             torch.empty(1, dtype=torch.float32, device="cpu").expand(size)
             for size in (*self._sizes, self.size)
@@ -94,10 +96,10 @@ class FusedLayer(FusedCall):
         running: RunningTensors | None,
         workspace: Tensor,
     ) -> Tensor:
-        """y; `workspace` is filled with what `backward` needs beside x. In training `running`, if
-        there are any, move. Raises ValueError for a parameter of another size, and
-        `UnsupportedTensors` for another kind of x and for running statistics that C cannot read and
-        write where they are.
+        """Compute y, and fill `workspace` with what `backward` needs besides x. In training
+        `running`, if there are any, are updated. Raises ValueError for a parameter of another size,
+        and `UnsupportedTensors` for another kind of x and for running statistics that C cannot read
+        and write in place.
         """
         y = torch.empty_like(x)
         failed = self._forward(
@@ -117,7 +119,7 @@ class FusedLayer(FusedCall):
         parameters: ParameterTensors,
         running: RunningTensors | None,
     ) -> int:
-        """`sw_forward` with parameters made what C reads."""
+        """`sw_forward` with parameters converted to what C reads."""
         if not self._matches(x) or (running is None and self.call.recipe.uses_batch):
             raise UnsupportedTensors
         if running is not None:
@@ -133,8 +135,8 @@ class FusedLayer(FusedCall):
         )
 
     def _matches(self, x: Tensor) -> bool:
-        """Whether `x` is of the kind that this layer is for. Not that its class is plain, which who
-        looks for the layer has to know.
+        """Whether `x` has the shape, dtype and layout of this layer. Its class is checked by the
+        caller.
         """
         return (
             x.shape == self._shape
@@ -147,9 +149,9 @@ class FusedLayer(FusedCall):
         )
 
     def values(self, workspace: Tensor) -> tuple[ParameterTensors, Running | None]:
-        """Of the forward pass, which `workspace` holds: the parameters, but β, of which no gradient
-        depends, and the running statistics where they were constants. As `lay_out` of
-        `native/src/fused_layer.c` puts them.
+        """The values of the forward pass that `workspace` holds: the parameters, without β, on
+        which no gradient depends, and the running statistics where they were constants. Their
+        places are those of `lay_out` in `native/src/fused_layer.c`.
         """
         k, (channels, kinds) = self._described, self._sizes
         gamma, mean, cov = workspace[: self.size][-channels - 2 * kinds :].split(
@@ -169,11 +171,11 @@ class FusedLayer(FusedCall):
     def backward(
         self, dy: Tensor, x: Tensor, workspace: Tensor, wanted: Sequence[bool]
     ) -> tuple[Tensor | None, ...]:
-        """The gradients of x and of the four parameters, whose values are in the workspace: of
-        those `wanted`.
+        """The gradients of x and the four parameters that are `wanted`, None for the others. The
+        values of the parameters are in the workspace.
 
-        Raises RuntimeError for an x or a workspace that is not what `forward` was given, as hooks
-        on saved tensors may return, and `UnsupportedTensors` for a dy without memory.
+        Raises RuntimeError for an x or a workspace that differs from that of `forward`, as hooks on
+        saved tensors may return, and `UnsupportedTensors` for a dy without memory.
         """
         gamma, beta, mean, cov = self._like
         gradients = (
@@ -193,7 +195,9 @@ class FusedLayer(FusedCall):
     def _backward_converted(
         self, dy: Tensor, x: Tensor, workspace: Tensor, gradients: Sequence[Tensor | None]
     ) -> tuple[Tensor | None, ...]:
-        """`sw_backward` with its tensors made what C reads. That of x is made anew."""
+        """`sw_backward` with its tensors converted to what C reads. The gradient of x is
+        made anew.
+        """
         if not library.has_memory(dy):  # a batch of gradients at once
             raise UnsupportedTensors
         if (
@@ -207,8 +211,8 @@ class FusedLayer(FusedCall):
                 "a saved tensor of a whitening layer came back with another shape, "
                 "dtype or device; a hook that packs it has to restore these"
             )
-        # Any layout can come in: of dy from an expanded gradient, of x from a hook that took it
-        # elsewhere and back; and views whose memory holds the opposite.
+        # Any layout is possible: of dy from an expanded gradient, of x from a hook that offloaded
+        # it; and negated views.
         layout = torch.channels_last if self.last else torch.contiguous_format
         x = concrete(x).contiguous(memory_format=layout)
         dy = concrete(dy.to(x.dtype)).contiguous(memory_format=layout)
@@ -232,14 +236,14 @@ def _layer_for(
 
 
 def fused_layer(call: Call, x: Tensor) -> FusedLayer:
-    """The layer for inputs like `x`, made once for each kind of call."""
+    """The layer for inputs like `x`, cached for each kind of call."""
     momentum = 0.0 if call.running is None else call.running.momentum
     last = not x.is_contiguous()
     return _layer_for(call._replace(running=None), momentum, x.shape, last, x.dtype)
 
 
 def _as_readable(parameter: Tensor) -> Tensor:
-    """`parameter` as C reads it. Raises RuntimeError for one that is on another device."""
+    """`parameter` converted to what C reads. Raises RuntimeError if it is not on the CPU."""
     on_one_device(torch.empty(0), (parameter,))
     return concrete(parameter).float().contiguous()
 
@@ -249,7 +253,7 @@ def _pointer(tensor: Tensor | None) -> int | None:
 
 
 def is_readable(statistic: Tensor) -> bool:
-    """Whether C can read and write a running statistic where it is."""
+    """Whether C can read and write a running statistic in place."""
     return (
         statistic.dtype is torch.float32
         and statistic.is_cpu
@@ -285,7 +289,7 @@ class FusedWhitening(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, dy: Tensor):
-        # Once: to ask again is an error where activations are recomputed.
+        # Read once: a second access is an error with activation checkpointing.
         (x, workspace), wanted = ctx.saved_tensors, ctx.needs_input_grad
         if not torch.is_grad_enabled():
             try:  # not `suppress`, which is two calls more
@@ -295,12 +299,12 @@ class FusedWhitening(torch.autograd.Function):
         return _with_graph(ctx, x, workspace, dy)
 
 
-# torch's own first looks for what to call, in two functions of Python: 12 µs of a small layer's 100
-# after a convolution.
+# torch's own `apply` looks up the function to call, in two functions of Python: 12 µs of a small
+# layer's 100 after a convolution.
 FusedWhitening._backward_cls.apply = FusedWhitening.backward
 _apply_recorded = super(torch.autograd.Function, FusedWhitening).apply
-"""`FusedWhitening.apply` without what it does for torch.func's transforms, which do not come here:
-a tenth of a small layer's dispatch (benchmarks/dispatch_cpu.py).
+"""`FusedWhitening.apply` without the support of torch.func's transforms, which do not come here: it
+costs a tenth of a small layer's dispatch (benchmarks/dispatch_cpu.py).
 """
 
 
@@ -314,7 +318,7 @@ def _with_graph(ctx, x: Tensor, workspace: Tensor, dy: Tensor):
 
 
 def forward(call: Call, x: Tensor, parameters: ParameterTensors, workspace: Tensor) -> Tensor:
-    """Y without autograd, for any running statistics."""
+    """Compute y without autograd, for any running statistics."""
     layer, running = fused_layer(call, x), call.running and call.running[:2]
     try:
         return layer.forward(x, parameters, running, workspace)

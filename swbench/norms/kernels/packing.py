@@ -1,5 +1,5 @@
-"""What the backward pass of a layer needs, packed into one vector: a compiled graph keeps that
-between the two directions.
+"""Packing of the tensors that the backward pass of a layer needs into one vector, which a compiled
+graph saves.
 """
 
 from functools import lru_cache
@@ -24,7 +24,7 @@ def size(
 
 
 def pack(workspace: Tensor, shift: Tensor, stats: Statistics, solved: Solved) -> None:
-    """Fill `workspace`; the statistics of a batch of one image are those of the image."""
+    """Fill `workspace`. The statistics of a single image serve as those of its batch too."""
     batch = (None, None) if stats.single_image else (stats.batch_mean, stats.batch_cov)
     saved = (shift, stats.mean, stats.cov, *batch, *solved[:4], *solved.saved)
     torch.cat([t.reshape(-1).to(workspace.dtype) for t in saved if t is not None], out=workspace)
@@ -33,7 +33,7 @@ def pack(workspace: Tensor, shift: Tensor, stats: Statistics, solved: Solved) ->
 def unpack(
     passes: Passes, call: Call, x: Tensor, workspace: Tensor
 ) -> tuple[Tensor, Statistics, Solved]:
-    """The shift, the statistics and what the solve left, without what the mixture saved."""
+    """The shift, the statistics and the results of the solve, without what the mixture saved."""
     recipe, images = call.recipe, x.shape[0]
     layout = _layout(passes, call, images, x.shape[1], workspace.dtype, x.device.type)
     vectors = workspace.split([_count(shape) for shape, _ in layout])
@@ -65,8 +65,8 @@ def _has_image_statistics(call: Call) -> bool:
 def _layout(
     passes: Passes, call: Call, images: int, channels: int, dtype: torch.dtype, device: str
 ) -> list[tuple[tuple[int, ...], torch.dtype]]:
-    """Shapes and dtypes of what lies in the vector, in order: shift, statistics of the images, of
-    the batch, `Solved`, what the solver saved.
+    """Shapes and dtypes of the parts of the vector, in order: shift, statistics of the images and
+    of the batch, `Solved`, the tensors that the solver saved.
     """
     recipe = call.recipe
     group, groups = recipe.group, channels // recipe.group
@@ -88,12 +88,12 @@ def _layout(
 def solver_parts(
     recipe: Recipe, solver: Solver, passes: Passes, dtype: torch.dtype, device: str
 ) -> tuple[tuple[tuple[int, ...], torch.dtype], ...]:
-    """Shapes, without the first dimension, and dtypes of what a solve leaves for its gradient:
-    found by one of two unit matrices.
+    """Shapes, without the first dimension, and dtypes of the tensors that a solver saves for its
+    gradient, determined by solving two unit matrices.
 
-    Real matrices, also while `torch.export` lets everything compute on fake tensors: a solver in C
-    leaves those to torch, which saves something else. Raises ValueError where the first dimension
-    of what is saved does not count the matrices.
+    The matrices are real even while `torch.export` computes on fake tensors: for those a solver in
+    C would hand over to torch, which saves other tensors. Raises ValueError where the first
+    dimension of a saved tensor does not count the matrices.
     """
     group, kinds = recipe.group, len(recipe.statistics)
     with _disable_current_modes():

@@ -1,4 +1,4 @@
-"""A whole whitening layer pass by pass, in closed form: three passes over the full tensor forward,
+"""A whitening layer computed pass by pass, in closed form: three readings of a full tensor forward,
 five backward.
 """
 
@@ -27,8 +27,8 @@ from swbench.norms.tensors import (
 
 
 class PassBackend(Passes, Backend):
-    """The layer of any backend that has the passes; the small algebra is torch's unless overridden.
-    The only one that takes a batch spread over ranks.
+    """A backend made of passes; the small algebra is in torch unless overridden. The only kind of
+    backend that takes a batch distributed over ranks.
     """
 
     def apply(self, call: Call, x: Tensor, parameters: ParameterTensors) -> Tensor:
@@ -70,20 +70,18 @@ class PassBackend(Passes, Backend):
 
 
 def shift_of(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """A value near the mean of every channel of every image, (N, C), at no cost: the central pixel.
+    """A cheap value near the mean of every channel of every image, (N, C): the central pixel.
 
-    Not the corner: there a convolution has seen its zero padding, and may be many standard
-    deviations away from the mean. And not that of another image, which may be as far away, or not
+    Not a corner: there a convolution has seen its zero padding, and the value may be many standard
+    deviations from the mean. And not a pixel of another image, which may be as far away, or not
     finite.
     """
     return x[:, :, x.shape[2] // 2, x.shape[3] // 2].to(dtype).contiguous()
 
 
 def gather(passes: Passes, call: Call, x: Tensor, shift: Tensor) -> Statistics:
-    """The statistics that the recipe mixes. In training the batch's are merged from those of its
-    images, and the running ones move.
-
-    Where the batch is spread over ranks, theirs join here.
+    """The statistics that the recipe mixes. In training those of the batch are merged from its
+    images, and over ranks, and the running ones are updated.
     """
     recipe, running = call.recipe, call.running
     if running is not None and not call.training:
@@ -113,8 +111,8 @@ def gather(passes: Passes, call: Call, x: Tensor, shift: Tensor) -> Statistics:
 def whiten(
     passes: Passes, call: Call, x: Tensor, parameters: ParameterTensors
 ) -> tuple[Tensor, Tensor, Statistics, Parameters, Solved]:
-    """y, and what the backward pass needs beside x: the shift, the statistics, the `parameters` in
-    their dtype, and what the solve left.
+    """Compute y, and what the backward pass needs besides x: the shift, the statistics, the
+    `parameters` in their dtype, and the results of the solve.
     """
     dtype, running = statistics_dtype(x), call.running[:2] if call.running else ()
     if running:
@@ -168,8 +166,8 @@ def gradients(
 
 
 class Whitening(torch.autograd.Function):
-    """y = γ (Σ̂ + εI)^(-1/2) (x − μ̂) + β. Saves x and matrices of G×G. Differentiable as often as
-    one likes, over ranks once.
+    """y = γ (Σ̂ + εI)^(-1/2) (x − μ̂) + β. Saves x and G×G matrices. Differentiable any number
+    of times, over ranks once.
     """
 
     @staticmethod
@@ -207,7 +205,7 @@ class Whitening(torch.autograd.Function):
 
 
 def _backward(ctx, dy: Tensor):
-    saved = ctx.saved_tensors  # once: to ask again is an error where activations are recomputed
+    saved = ctx.saved_tensors  # a second access is an error with activation checkpointing
     x, shift, *means_and_covs, rank_share = saved[:7]
     rest, count = saved[7:], 8 + ctx.solver_count
     stats = Statistics(*means_and_covs, ctx.share, ctx.single_image, rank_share)
@@ -237,8 +235,8 @@ def _with_graph(ctx, dy: Tensor):
 
 
 class EmptyRank(torch.autograd.Function):
-    """`Whitening` for a rank that has no image of the batch: it takes part in the communication,
-    and its gradients are zero.
+    """`Whitening` for a rank without images of the batch: it takes part in the communication, and
+    its gradients are zero.
     """
 
     @staticmethod
