@@ -13,8 +13,8 @@ from swbench.norms.tensors import check_running, concrete, on_one_device, sized
 
 
 def plan_key(call: Call, x: Tensor, parameters: ParameterTensors) -> Key:
-    """What the launches for `x` and the parameters depend on. Raises RuntimeError where they are
-    not all on one device, ValueError for a wrong size.
+    """The key of the plan for `x` and the parameters. Raises RuntimeError where they are not all on
+    one device, ValueError for a wrong size.
     """
     running = call.running
     sized(parameters, x.shape[1], len(call.recipe.statistics))
@@ -37,15 +37,15 @@ def plan_key(call: Call, x: Tensor, parameters: ParameterTensors) -> Key:
 
 
 def contiguous_parameters(parameters: ParameterTensors) -> ParameterTensors:
-    """Parameters as kernels read them."""
+    """Parameters as kernels read them: contiguous, with memory that holds their values."""
     return tuple(p if p is None else concrete(p).contiguous() for p in parameters)
 
 
 def run_forward(
     plan: FusedPlan, running: Running | None, x: Tensor, parameters: ParameterTensors, saved: Tensor
 ) -> Tensor:
-    """y; `saved` is filled with the small matrices that the way back needs. In training the running
-    statistics move, if there are any.
+    """Compute y, and fill `saved` with the small matrices that backward needs. In training the
+    running statistics are updated, if there are any.
     """
     y = torch.empty_like(x)
     gamma, beta, mean_logits, cov_logits = parameters
@@ -71,11 +71,11 @@ def run_forward(
 def run_backward(
     plan: FusedPlan, x: Tensor, dy: Tensor, gamma: Tensor | None, saved: Tensor, wanted: bool = True
 ) -> tuple[Tensor | None, ...]:
-    """Gradients: dx (None unless `wanted`), those of γ, β and both sets of logits, None where there
-    is no such parameter.
+    """Compute the gradients: dx (None unless `wanted`), and those of γ, β and both sets of logits,
+    None where there is no such parameter.
     """
     layout = torch.channels_last if plan.key.last else torch.contiguous_format
-    # hooks may unpack x in another layout (offloading does), and dy may be a view of the opposite
+    # hooks may unpack x in another layout (offloading does), and dy may be a negated view
     x, dy = (concrete(t).contiguous(memory_format=layout) for t in (x, dy))
     count, channels = len(plan.key.recipe.statistics), x.shape[1]
     sizes = zip((channels, channels, count, count), plan.key.dtypes[1:5], strict=True)
@@ -98,8 +98,8 @@ def run_backward(
 
 
 def plan_for(call: Call, x: Tensor, parameters: ParameterTensors) -> FusedPlan:
-    """The launches for `x` and the parameters. How all of them lie is looked at in each call, for a
-    layer can be cast or moved in place, and checked where it is new.
+    """The plan for `x` and the parameters, cached. Dtypes, devices and sizes are compared in each
+    call, for a layer can be cast or moved in place, and checked where they are new.
     """
     running = (None, None) if call.running is None else call.running[:2]
     kinds = tuple(
@@ -119,12 +119,12 @@ def plan_for(call: Call, x: Tensor, parameters: ParameterTensors) -> FusedPlan:
 
 
 KINDS = 1024
-"""Kinds of calls that are kept; with more it starts again."""
+"""Plans that are cached; with more the cache is cleared."""
 _PLANS: dict[tuple, FusedPlan] = {}
 
 
 def apply(call: Call, x: Tensor, parameters: ParameterTensors) -> Tensor:
-    """y, differentiable where gradients are recorded."""
+    """Compute y, differentiable where gradients are recorded."""
     plan = plan_for(call, x, parameters)
     if torch.is_grad_enabled():
         return FusedWhitening.apply(x, *parameters, plan, call)
@@ -135,7 +135,7 @@ def apply(call: Call, x: Tensor, parameters: ParameterTensors) -> Tensor:
 
 class FusedWhitening(torch.autograd.Function):
     """`Whitening` in as many launches as a `FusedPlan` has. Saves x, γ and one tensor of small
-    matrices. Differentiable as often as one likes.
+    matrices. Differentiable any number of times.
     """
 
     @staticmethod
@@ -183,8 +183,8 @@ class FusedWhitening(torch.autograd.Function):
 
 
 def workspace_size(call: Call, images: int, channels: int, device: str) -> int:
-    """Elements of a workspace: linear in the images and enough for every tensor to begin at a line
-    of its own, whatever the layer mixes.
+    """Elements of a workspace: linear in the images, and enough for every tensor to begin at its
+    own cache line, whatever the layer mixes.
     """
     matrices, vectors, group = images + 1, 3 * images + 2, call.recipe.group
     return (
@@ -197,7 +197,7 @@ def workspace_size(call: Call, images: int, channels: int, device: str) -> int:
 
 
 def forward(call: Call, x: Tensor, parameters: ParameterTensors, workspace: Tensor) -> Tensor:
-    """Y without autograd, for any running statistics."""
+    """Compute y without autograd, for any running statistics."""
     running = call.running
     if running is not None and not (running.mean.is_contiguous() and running.cov.is_contiguous()):
         moved = Running(running.mean.contiguous(), running.cov.contiguous(), running.momentum)
@@ -218,7 +218,7 @@ def backward(
     workspace: Tensor,
     wants_dx: bool,
 ) -> tuple[Tensor | None, ...]:
-    """Gradients without autograd; those of parameters in the dtype of the workspace."""
+    """Compute the gradients without autograd, those of parameters in the dtype of the workspace."""
     parameters = contiguous_parameters(parameters)
     dx, *grads = run_backward(
         plan_for(call, x, parameters), x, dy, parameters[0], workspace, wants_dx

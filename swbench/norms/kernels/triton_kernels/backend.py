@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 OLDEST = 8
-"""The compute capability from which on tensor cores multiply in TF32."""
+"""The least compute capability, whose tensor cores multiply in TF32."""
 
 OLDEST_TRITON = (3, 3)
-"""Triton 3.2 ends the process while it compiles a product of a stack of matrices (an assertion
-in its lowering of shared memory).
+"""The least version of Triton. Triton 3.2 ends the process while it compiles a product of a stack
+of matrices (an assertion in its lowering of shared memory).
 """
 
 FUSABLE = {("bw",), ("iw",), ("bw", "iw"), ("bw", "iw", "ln"), ("bw", "iw", "bn", "in", "ln")}
-"""Statistics whose small algebra has kernels; others go through `algebra` between the passes."""
+"""Statistics whose small algebra has kernels; for others it is in torch, between the passes."""
 
 
 @cache
 def _supports_device(device: torch.device) -> bool:
-    """Whether these kernels run on `device`: an NVIDIA GPU that is new enough with Triton beside
-    it, or the interpreter's CPU.
+    """Whether these kernels run on `device`: an NVIDIA GPU that is new enough, with Triton
+    installed, or a CPU with Triton's interpreter.
     """
     if missing(device.type) is not None or _triton() < OLDEST_TRITON:
         return False
@@ -42,7 +42,7 @@ def _supports_device(device: torch.device) -> bool:
 
 
 def _triton() -> tuple[int, ...]:
-    """The version of Triton, which is not imported for it."""
+    """The version of Triton, read without importing it."""
     return tuple(map(int, importlib.metadata.version("triton").split(".")[:2]))
 
 

@@ -1,5 +1,5 @@
-"""A whole whitening layer as a list of launches each way, decided once for a shape: three forward
-and three backward for one image.
+"""A complete whitening layer as lists of launches, one forward and one backward, planned once for a
+shape: three launches each for one image.
 """
 
 from functools import lru_cache
@@ -32,20 +32,20 @@ from swbench.solvers.triton_kernels import warps_of
 from swbench.solvers.triton_kernels.polar import flat
 
 MOST_IMAGES, MOST_VECTORS, MOST_LEFT = 32, 64, 256
-"""Images that `merge` and `total` look at at once, vectors that they and `gather` fetch, and rows
-of numbers that `gather` fetches: the most at which four warps have registers for them
+"""The most images that `merge` and `total` process at once, vectors that they and `gather` fetch,
+and rows of numbers that `gather` fetches: as many as four warps have registers for
 (docs/gpu-kernels.md).
 """
 
 
 @lru_cache(maxsize=1024)
 def fused_plan(key: Key) -> "FusedPlan":
-    """The launches for `key`, kept."""
+    """The plan for `key`, cached."""
     return FusedPlan(key)
 
 
 class FusedPlan:
-    """The launches of both ways for one `config`."""
+    """The launches forward and backward of a layer with one `config`."""
 
     def __init__(self, key: Key) -> None:
         self.key, self.config = key, LayerConfig(key)
@@ -62,7 +62,9 @@ class FusedPlan:
         names: dict[str, str | None],
         registers: int | None = None,
     ) -> Launch:
-        """A launch whose `names` are those of tensors that are there."""
+        """A launch with `names` for tensors whose name differs from the kernel's argument; None for
+        those that the layer does not have.
+        """
         missing = self.config.missing_tensors
         count = len(kernel.arg_names) - len(sizes) - len(constants)
         tensor_names = (names.get(name, name) for name in kernel.arg_names[:count])
@@ -77,15 +79,15 @@ class FusedPlan:
         )
 
     def _tile(self, chunk: int) -> dict[str, int]:
-        """How a small kernel holds its tile, and how many such it fetches at once to add them
-        up.
+        """The constants of a small kernel's tile, and `chunk`, the number of tiles that it fetches
+        at once to sum them.
         """
         plan = self.config.sum_plan
         return {"G": plan.group, "TILE": plan.tile, "PACK": plan.pack, "CHUNK": chunk}
 
     def _parts_at_once(self) -> int:
-        """All that a thread has registers for, or one. Nothing between, for every number is
-        compiled for anew.
+        """The parts fetched at once: as many as a thread has registers for, or one. No number
+        between, because each needs its own compilation.
         """
         tile, group = self.config.sum_plan.tile, self.config.sum_plan.group
         if self.config.sum_plan.parts == 1:
@@ -126,7 +128,7 @@ class FusedPlan:
         )
 
     def _over_batch(self, kernel, *more: float) -> Launch:
-        """A kernel that adds over a batch, some rows of a matrix a program."""
+        """A launch of a kernel that sums over a batch, some rows of a matrix a program."""
         plan = self.config.sum_plan
         side = power(plan.group)
         slab, images = min(4, side), min(MOST_IMAGES, power(plan.images))
@@ -214,7 +216,7 @@ class FusedPlan:
         return launches
 
     def _backward(self) -> dict[bool, list[Launch]]:
-        """The launches with and without dx."""
+        """The launches by whether dx is wanted."""
         config, plan, names = self.config, self.config.sum_plan, {}
         launches = [self._sum(True)]
         if config.shared:
@@ -300,5 +302,5 @@ class FusedPlan:
         tensors: dict[str, Tensor | None],
         *workspaces: tuple[Workspace, Tensor],
     ) -> None:
-        """Launch with `tensors` and `workspaces`."""
+        """Launch with `tensors` and `workspaces` (and the memory of each)."""
         launch(launches, tensors, workspaces, self.key.device)

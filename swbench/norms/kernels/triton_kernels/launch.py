@@ -1,9 +1,9 @@
-"""A kernel with everything but its tensors decided, so that a launch costs little: the compiled
-kernel is kept and called with addresses.
+"""Launches of kernels that cost little on the host: the compiled kernel is cached and called with
+addresses.
 
 `kernel[grid](…)` binds and inspects every argument in each call. Here the numbers are part of the
-launch, and where all tensors begin at multiples of 16 bytes, what was compiled for the first call
-holds for all.
+launch, and where all tensors begin at multiples of 16 bytes, the kernel compiled for the first call
+is valid for all.
 """
 
 from collections.abc import Iterable
@@ -21,8 +21,8 @@ from swbench.solvers.triton_kernels.interpreter import patch_interpreter
 patch_interpreter()
 
 KNOWN = ("3.3", "3.4", "3.5", "3.6", "3.7")
-"""Versions of Triton whose compiled kernels are called as below: the driver is handed the same
-either way (`tests/norms/test_triton_launch.py`). Others are launched the plain way.
+"""Versions of Triton whose compiled kernels can be called as below: the driver gets the same
+arguments (`tests/norms/test_triton_launch.py`). With others Triton's own dispatch launches them.
 """
 
 Table = dict[str, Tensor | int | None]
@@ -39,8 +39,8 @@ class Launch:
     """`programs` programs of `kernel`, whose arguments are pointers by the `names` they have in a
     table (None: no tensor), `sizes` and `constants`.
 
-    `registers` of a thread that the compiler may fill; None leaves it to the compiler, which rather
-    spills a few to the stack than take many more.
+    `registers` is the limit for each thread; None leaves it to the compiler, which spills a few to
+    the stack rather than use many more.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Launch:
 
     @property
     def options(self) -> dict[str, int]:
-        """How the kernel is compiled."""
+        """The compile options of the kernel."""
         return (
             {"num_warps": self.warps}
             if self.registers is None
@@ -73,8 +73,8 @@ class Launch:
         )
 
     def launch_with_tensors(self, table: Table, aligned: bool = False) -> None:
-        """Launch with tensors, through Triton's own dispatch; what it compiled is kept where it
-        loads 16 bytes at a time, for all tensors were `aligned`.
+        """Launch with tensors, through Triton's own dispatch. The compiled kernel is cached if all
+        tensors are `aligned`, because then it loads 16 bytes at a time.
         """
         pointers = [None if name is None else table[name] for name in self.names]
         compiled = self.kernel[(self.programs,)](
@@ -84,10 +84,10 @@ class Launch:
             self.compiled = compiled
 
     def launch_with_addresses(self, table: Table, stream: int) -> None:
-        """Launch what is compiled with addresses."""
+        """Launch the compiled kernel with addresses."""
         compiled = self.compiled
         pointers = [None if name is None else table[name] for name in self.names]
-        # constants are compiled in; their places are still there
+        # constants are compiled in, but are still passed
         places = (*pointers, *self.sizes, *self.constants.values())
         compiled.run(
             self.programs,
@@ -109,8 +109,8 @@ def launch(
     workspaces: tuple[tuple[Workspace, Tensor], ...],
     device: torch.device,
 ) -> None:
-    """Launch one after the other on the current stream of `device`, with `tensors` and what lies in
-    `workspaces`, by name.
+    """Launch in order on the current stream of `device`, with `tensors` and those in `workspaces`,
+    by name.
     """
     with on_device(device):
         _launch(launches, tensors, workspaces, device)

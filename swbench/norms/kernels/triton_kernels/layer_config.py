@@ -1,5 +1,5 @@
-"""What a whitening layer of one shape comes to in Triton: its plans, what it mixes, what flows
-back, and the rooms its launches share.
+"""The configuration of a whitening layer of one shape in Triton: its plans, its mixture, its
+gradient flow, and the workspaces that its launches share.
 """
 
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from swbench.solvers.polar_triton import PolarTriton
 
 
 class Key(NamedTuple):
-    """All that a layer's launches depend on."""
+    """Everything that the launches of a layer depend on."""
 
     recipe: Recipe
     solver: PolarTriton
@@ -31,8 +31,8 @@ class Key(NamedTuple):
 
 
 class LayerConfig:
-    """The decisions that follow from a `key`, and the rooms: `saved` is saved for the way back,
-    `tensors` and `back` are dropped at once.
+    """The decisions that follow from a `key`, and the workspaces: `saved` is saved for backward,
+    `forward_workspace` and `backward_workspace` are freed after their pass.
     """
 
     def __init__(self, key: Key) -> None:
@@ -45,19 +45,19 @@ class LayerConfig:
         self.centre = height // 2 * width + width // 2
         batch = (ALONE if images == 1 else MERGED) if key.training else RUNNING
         self.batch: int = batch.value if recipe.uses_batch else NONE.value
-        """What the batch's statistics are, of the names in `solve`."""
+        """The kind of the batch's statistics: one of the constants in `solve`."""
         count = len(recipe.statistics)
         self.kinds = 0 if count == 1 or (self.batch == ALONE.value and recipe.all_full) else count
-        """How many statistics are mixed; none where all are the same."""
+        """The number of statistics that are mixed; 0 where all are equal."""
         self.shared = images > 1 and not recipe.uses_image
-        """Whether several images have one matrix a group."""
+        """Whether several images share one matrix for each group."""
         self.sets = images if recipe.uses_image else 1
-        """Matrices a group."""
+        """The number of matrices for each group."""
         self.sums_forward = self.batch != RUNNING.value or recipe.uses_image
         self.flow = recipe.uses_image or key.training
         """Whether gradients flow through statistics."""
         self.gathers = images > 1 and not self.shared and (self.kinds > 0 or any(key.dtypes[1:3]))
-        """Whether a kernel of its own adds over images on the way back."""
+        """Whether a separate kernel sums over images in the backward pass."""
         self.saved, self.forward_workspace, self.backward_workspace = (
             self._saved_tensors(),
             Workspace(**(self._parts() if self.sums_forward else dict.fromkeys(self._parts(), 0))),
@@ -95,8 +95,8 @@ class LayerConfig:
         )
 
     def constants(self, saved: Tensor) -> tuple[Tensor | None, Tensor | None, Running | None]:
-        """Of the forward pass that filled `saved`: both sets of logits, up to a constant that
-        softmax does not see (None where nothing was mixed, so that nothing depends on them), and
+        """The values of the forward pass that filled `saved`: both sets of logits, up to a constant
+        that cancels in softmax (None where nothing was mixed, so that nothing depends on them), and
         the running statistics where they were constants.
         """
         tensors, group = self.saved.tensors(saved), self.key.recipe.group

@@ -1,5 +1,5 @@
-"""Where a batch of several images is one matrix a group: its statistics, and the sums of the way
-back. A program makes some rows of a matrix.
+"""Kernels over the images of a batch with one matrix for each group: its statistics, and the sums
+of the backward pass. A program computes some rows of a matrix.
 """
 
 import triton
@@ -37,8 +37,8 @@ def images_of_step(
     IMAGES: tl.constexpr,
     FETCH: tl.constexpr,
 ):
-    """Of the IMAGES images of a `turn`: sums of `channel` over all parts and the shift, (IMAGES,
-    SIDE), and the mask of what exists.
+    """For the IMAGES images of a `turn`: sums of `channel` over all parts and the shift, (IMAGES,
+    SIDE), and the mask of existing entries.
     """
     image = (turn * IMAGES + tl.arange(0, IMAGES)).to(tl.int64)
     known = image < images
@@ -110,10 +110,10 @@ def merge_kernel(
     CHUNK: tl.constexpr,
 ):
     """The batch's mean (C) and covariance (C, G): the mean of the images' covariances plus the
-    covariance of their means; running ones move.
+    covariance of their means. Updates the running ones.
 
-    Means are counted from the first image's shift, so that nothing is lost where all are many
-    standard deviations away.
+    Means are taken relative to the first image's shift, so that no precision is lost where all are
+    many standard deviations away.
     """
     group, row, column, inner, real = slab_of_program(G, SLAB, SIDE)
     channel, row_channel = group * G + column, group * G + row

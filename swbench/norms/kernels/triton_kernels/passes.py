@@ -19,8 +19,8 @@ from swbench.solvers.triton_kernels.device_guard import on_device
 
 
 def sum_launch(plan: Plan, pair: bool) -> Launch:
-    """The sums of one tensor, or of a `pair`. Without a bound on registers, here and below: nothing
-    spills, and with one more are taken than must be.
+    """The launch of the sums of one tensor, or of a `pair`. Without a limit of registers, here and
+    below: nothing spills, and with a limit more are used than necessary.
     """
     sizes = (
         0,
@@ -36,13 +36,12 @@ def sum_launch(plan: Plan, pair: bool) -> Launch:
 
 
 def map_launch(plan: Plan, two: bool, transposed: bool, each: bool) -> Launch:
-    """The map of one tensor or `two`, whose matrix is the transpose of what is given where
-    `transposed`; `each` image has its own.
+    """The launch of the map of one tensor or `two`. `transposed`: the transpose of the matrix is
+    given; `each`: every image has its own matrix.
     """
     sizes = (plan.channels // plan.channel_unit, plan.pixels // plan.pixel_unit, int(each))
     constants = {"TRANSPOSED": transposed, **UNMIXED, **arguments(plan)}
-    # nothing says what x is far from zero by, and float32 is a few times more exact; larger tiles
-    # would spill
+    # x is not centred, and float32 is a few times more exact; larger tiles would spill
     if plan.tile == 16:
         constants["PRECISION"] = "ieee"
     names = (
@@ -58,8 +57,8 @@ def map_launch(plan: Plan, two: bool, transposed: bool, each: bool) -> Launch:
 
 
 def map_elements(group: int, two: bool) -> int:
-    """What a program of a map holds at once. Half where groups share a tile: float32 products
-    beside what keeps their NaN apart would spill.
+    """Elements that a program of a map holds at once. Half as many where groups share a tile:
+    float32 products and the separation of NaN between groups would spill.
     """
     return (MAP_TWO if two else MAP) // (2 if tile_of(group)[1] > 1 else 1)
 

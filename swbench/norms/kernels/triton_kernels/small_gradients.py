@@ -1,5 +1,5 @@
-"""The way back through the small matrices: from Σ dy (x − s)ᵀ and Σ dy to B, c and the parameters'
-gradients. One program a tile of matrices.
+"""The backward pass through the small matrices: from Σ dy (x − s)ᵀ and Σ dy to B, c and the
+gradients of the parameters. One program a tile of matrices.
 """
 
 import triton
@@ -70,10 +70,10 @@ def small_kernel(
     of γ and β (n, C).
 
     SUMMED: `second` and `first` are those of the batch, about μ̂ already. Without FLOW the
-    statistics are constants, and there is no B nor c. Where statistics are mixed B and c hold what
-    flows through the image's own; ∂Σ̂ and ∂μ̂ are left in `d_cov`, `d_mean` for the batch's
-    (MERGED), and FIELDS numbers in `scalars` for the weights. `per_pixel`: the weight of a pixel in
-    its statistics.
+    statistics are constants, and there is no B nor c. Where statistics are mixed, B and c hold the
+    gradient through the statistics of the image; ∂Σ̂ and ∂μ̂ are stored in `d_cov`, `d_mean` for
+    those of the batch (MERGED), and FIELDS numbers in `scalars` for the weights. `per_pixel`: the
+    weight of a pixel in its statistics.
     """
     program, tile, image = tile_of_program(channels, PACK * G)
     channel, exists, same, here, eye, at = diagonal(tile, channels, G, TILE, PACK)
@@ -101,10 +101,10 @@ def small_kernel(
         root_clean, good_root = symmetric_part(root, here, same, eye)
         d_level = -tl.sum(tl.where(here, root * total[:, None], 0.0), 0)  # −Aᵀ Σ dy
         d = whitened_gradient(root_clean, g, frobenius(root_clean, same), eye, STEPS, PRECISION)
-        # Loaded anew, in a way that the compiler does not take for the load above: through the
-        # iteration W would take registers that are not there. Without its symmetric part: it was
-        # stored symmetric, and another transpose would move the registers of four warps through
-        # shared memory.
+        # Loaded a second time, so that the compiler does not merge it with the load above: during
+        # the iteration there are no registers for W. The symmetric part is not taken: W was stored
+        # symmetric, and another transpose would move the registers of four warps through shared
+        # memory.
         w_reloaded = tl.where(
             good_root[:, None],
             tl.load(w + own * G + at, mask=here, other=0.0, cache_modifier=".ca"),
@@ -189,9 +189,9 @@ def gather_kernel(
     VECTORS: tl.constexpr,
     LEFT: tl.constexpr,
 ):
-    """What is added over images: B about the batch's mean (C, G) and c (C) through its statistics
-    (MERGED), the gradients of γ and β (C) and of the logits. CHUNK matrices, VECTORS vectors and
-    what LEFT programs left are fetched at once.
+    """Sums over images: B about the batch's mean (C, G) and c (C) through its statistics (MERGED),
+    and the gradients of γ and β (C) and of the logits. CHUNK matrices, VECTORS vectors and the
+    numbers of LEFT programs are fetched at once.
     """
     tile = tl.program_id(0)
     tiles = tl.cdiv(channels, PACK * G)

@@ -1,5 +1,5 @@
-"""The passes that add up over pixels: each tensor is read once, every program leaves a part, and
-what reads the parts adds them in order.
+"""The passes that sum over pixels: each tensor is read once, every program stores a part, and the
+kernels that read the parts add them in order.
 """
 
 import triton
