@@ -20,13 +20,13 @@ from swbench.solvers.choice import Row, measured
 
 TABLE = Path(__file__).with_name("measured.csv")
 CANDIDATES = ("eigh", "polar", "polar-native", "polar-triton")
-"""Exact solvers worth a row; a table may name solvers that another installation lacks."""
+"""Exact solvers to measure; the table may name solvers that another installation lacks."""
 GROUPS, BATCHES = (4, 8, 16, 32, 64, 128), (1, 16, 256)
 DTYPES = (torch.float32, torch.float64)
 ROOT_CANDIDATES = ("eigh", "eigh-threads", "polar", "polar-native")
 ROOT_GROUPS, ROOT_BATCHES = (16, 64, 128, 256, 512), (1, 16)
 ROOTS_IN = (torch.float32,)
-"""Of the forward pass alone: larger matrices, as preconditioners have them."""
+"""Dtypes for the forward pass alone, whose matrices are larger, as for preconditioners."""
 ROUNDS = 5
 LEAST_S = 0.002
 """Calls are repeated until a sample takes this long."""
@@ -54,8 +54,8 @@ def _seconds(call, calls: int, device: str) -> float:
 
 
 def measure(device: str, dtype: torch.dtype, group: int, batch: int) -> list[Row]:
-    """One row a solver that takes this size here: medians over rounds in random order, on the
-    threads torch is set to.
+    """One row for each solver that supports this size here: medians over rounds in random order,
+    with the number of threads that torch is set to.
     """
     cov, kind = covariances(batch, group, dtype, device), str(dtype).removeprefix("torch.")
     work = {}
@@ -83,7 +83,7 @@ def measure_root(device: str, dtype: torch.dtype, group: int, batch: int, root: 
 
 
 def _taking(names: Iterable[str], device: str, group: int, kind: str) -> list[tuple[str, Solver]]:
-    """Those of the solvers that take such matrices here."""
+    """The solvers among `names` that support such matrices here."""
     named_solvers = [(name, solvers.get(name)) for name in names if name in solvers.names()]
     return [
         (name, solver)
@@ -95,7 +95,7 @@ def _taking(names: Iterable[str], device: str, group: int, kind: str) -> list[tu
 def _medians_us(
     work: Mapping[Any, Callable[[], object]], device: str, batch: int
 ) -> dict[Any, float]:
-    """µs a matrix of each call."""
+    """The median time of each call in µs a matrix."""
     calls = {
         key: max(1, int(LEAST_S / max(1e-7, min(_seconds(call, 1, device) for _ in range(3)))))
         for key, call in work.items()

@@ -16,11 +16,11 @@ class CoupledNewton(SteppedSolver):
     """X = z^(1/p) I, M = z Σ with z = (p + 1)/(2 ‖Σ‖_F); repeat T = ((p + 1) I − M)/p, X = X T,
     M = Tᵖ M, until no entry of M − I is larger than `residual`; X → Σ^(-1/p).
 
-    As in distributed Shampoo, but that each matrix of the batch ends by itself: it is kept as it
-    is from there on, and so it does where rounding keeps its residual from halving. Shampoo's ε,
-    without which an eigenvalue that rounding made negative diverges, is u ‖Σ‖_F here. `residual` 0
-    stands for 1e-6 in float32, which is Shampoo's, and 1e-13 in float64; `steps` for at most 100,
-    which is Shampoo's too. Asking whether all have ended waits for the host. `products` as in
+    As in distributed Shampoo, but each matrix of the batch stops separately and is not changed
+    after that. It also stops where rounding keeps its residual from halving. Shampoo's ε, without
+    which an eigenvalue that rounding made negative diverges, is u ‖Σ‖_F here. `residual` 0 stands
+    for 1e-6 in float32, which is Shampoo's, and 1e-13 in float64; `steps` for at most 100, which is
+    Shampoo's too. Asking whether all have ended waits for the host. `products` as in
     `QuinticSolver`.
     """
 
@@ -57,7 +57,7 @@ class CoupledNewton(SteppedSolver):
 
     @property
     def inexact(self) -> str:
-        """What ends the iteration early; empty where nothing does."""
+        """The reason why the result is inexact; empty where it is exact."""
         if self.products != products.FULL:
             return products.NARROW
         return "" if self.exact else f"ended at a residual of {self.residual:g}"
@@ -84,7 +84,7 @@ class CoupledNewton(SteppedSolver):
         tolerance = self.residual or self.RESIDUAL[cov.dtype]
         residual = _residual(m, eye)
         for _ in range(self.count(cov.dtype)):
-            active = ~(residual <= tolerance)  # what is not a number goes on, and comes out as such
+            active = ~(residual <= tolerance)  # NaN stays active and propagates to the result
             if not is_recorded(cov) and not active.any():
                 break
             t = ((root + 1) * eye - m) / root

@@ -44,7 +44,7 @@ class QuinticSolver(IterativeSolver):
 
     @property
     def inexact(self) -> str:
-        """What products of bfloat16 leave; empty for full ones."""
+        """A description of the error of bfloat16 products; empty for full ones."""
         return "" if self.exact else products.NARROW
 
     @property
@@ -68,8 +68,8 @@ class QuinticSolver(IterativeSolver):
         return torch.where(good, symmetric(x), torch.nan)
 
     def _short(self, dtype: torch.dtype, root: int) -> tuple[Step, ...]:
-        """As few steps as the root needs, for the cubic at the end squares what they leave; a
-        gradient needs them all.
+        """The quintics that the root alone needs: fewer, because the final cubic squares their
+        error. A gradient needs all.
         """
         return self.quintics(dtype, root, UNIT[dtype] ** 0.5)
 

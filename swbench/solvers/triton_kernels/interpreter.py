@@ -7,10 +7,10 @@ from swbench.solvers.triton_kernels import interpreted
 
 @cache
 def patch_interpreter() -> None:
-    """Let the interpreter's scalars be counted up to. They are arrays of one element, which it
-    takes for integers, as numpy did before 2.4.
+    """Let the interpreter's scalars be bounds of `range`. They are arrays of one element, which
+    numpy converted to integers before 2.4.
 
-    Nothing happens where kernels are compiled, or where the interpreter has changed.
+    Does nothing where kernels are compiled, or where the interpreter has changed.
     """
     if not interpreted():
         return
