@@ -1,4 +1,4 @@
-"""What a placement whitens: one row a site, read off the real network."""
+"""The description of a placement: one row for each whitened site, read from the real network."""
 
 from dataclasses import dataclass
 
@@ -36,10 +36,10 @@ def describe(
     where: str | None = None,
 ) -> list[WhitenedSite]:
     """The sites of `model` that carry the norm under test when `layers` do, in the placement of
-    that kind, or those that `where` chooses, for one image of (height, width). Where only paths
-    tell sites apart, stage and block are 0 and the index is the norm's number.
+    that kind, or those that `where` chooses, for one image of (height, width). Where sites have
+    only paths, stage and block are 0 and the index is the number of the norm.
 
-    The network is walked in eval mode, on the `meta` device where it can be: nothing is computed.
+    The network is run in eval mode, on the `meta` device if possible, so that nothing is computed.
     Raises UnknownName, or OptionError for a wrong count, an image too small, and a network that
     fails on its input.
     """
@@ -79,10 +79,11 @@ def describe(
 
 
 def try_out(model: str, batch: int, image: tuple[int, int]) -> None:
-    """Call the network as it is measured, in training mode with `batch` images of (height, width).
+    """Call the network as in a measurement, in training mode with `batch` images of (height,
+    width).
 
-    Raises OptionError, with the last line of the network's own error, where that fails, and where
-    nothing in its output has a gradient.
+    Raises OptionError, with the last line of the network's own error, if the call fails, and if no
+    output has a gradient.
     """
     for device in ("meta", "cpu"):
         with torch.device(device):
@@ -99,8 +100,8 @@ def _can_run(
     device: str,
     gradients: bool = False,
 ) -> bool:
-    """Whether the network could be called on `device`; on a real one it can, or OptionError is
-    raised.
+    """Whether the network can be called on `device`. Raises OptionError where it fails on a real
+    device.
     """
     size = f"{batch} image{'s' if batch > 1 else ''} of {image[0]}x{image[1]}"
     inputs = tuple(tensor.to(device) for tensor in models.inputs(model, batch, image))

@@ -12,7 +12,7 @@ from swbench.norms.constant_map import BATCH_NORMS
 from swbench.norms.layers import Whiten2d
 
 MOST_NAMED = 5
-"""Layers that a message names; more are counted."""
+"""The most layers that a message names; further ones are counted."""
 
 
 def fold_whitening(
@@ -23,23 +23,24 @@ def fold_whitening(
     partial: bool = False,
     inplace: bool = False,
 ) -> nn.Module:
-    """`model`, in eval mode, without its batch whitening: y = A (W x + c) + b is one convolution,
-    whose weight is A W and whose bias is A c + b. A copy, or with `inplace` the model itself.
+    """Fold the batch whitening of `model`, in eval mode, into its convolutions: y = A (W x + c) + b
+    is one convolution with weight A W and bias A c + b. Returns a copy, or with `inplace` the model
+    itself.
 
-    The output is the same to rounding; the new weights are computed in float64. In a layer's place
-    there is `nn.Identity`. `batch_norms` folds `nn.BatchNorm2d` and `nn.SyncBatchNorm` too. A layer
-    of groups of G channels asks the convolution's groups to hold whole groups of G; with
-    `merge_groups` the convolution gets as few fewer groups as that takes, with zeros in between,
-    and a warning says how many more multiply-adds that is.
+    The output is the same to rounding; the new weights are computed in float64. Each folded layer
+    is replaced by `nn.Identity`. `batch_norms` folds `nn.BatchNorm2d` and `nn.SyncBatchNorm` too.
+    The groups of the convolution must not split a whitening group of G channels. With
+    `merge_groups` the convolution gets fewer groups where they do, with zeros in between, and a
+    warning reports the additional multiply-adds.
 
-    Whether a layer can be folded is read off a trace of the modules around it by `torch.fx`: what
-    it is given must come straight from an `nn.Conv2d` or `nn.ConvTranspose2d`, and go nowhere else.
-    Instance and switchable whitening take the statistics of each image in eval mode too; they are
-    no map that could be folded, and stay.
+    Whether a layer can be folded is determined by a trace of the modules around it by `torch.fx`:
+    its input must be the output of an `nn.Conv2d` or `nn.ConvTranspose2d` that nothing else uses.
+    Instance and switchable whitening use the statistics of each image in eval mode too; they cannot
+    be folded, and are kept.
 
-    Raises OptionError, with the reason for each layer, where one cannot be folded, before anything
-    is changed; with `partial` those stay as they are. Raises it also for a model in training mode,
-    and where there is nothing to fold.
+    Raises OptionError, with the reason for each layer, if one cannot be folded, before anything is
+    changed; with `partial` such layers are kept. Raises it also for a model in training mode, and
+    if there is nothing to fold.
     """
     kinds = (Whiten2d, *BATCH_NORMS) if batch_norms else (Whiten2d,)
     candidates = foldings(model, kinds, merge_groups)
@@ -61,8 +62,8 @@ def fold_whitening(
 
 
 def fold_norms(model: nn.Module) -> str:
-    """Fold in `model`, in place, every batch normalisation and batch whitening that can be folded
-    without merging groups, and say how many norms that were of how many: `53 of 60 norms`.
+    """Fold, in place, every batch normalisation and batch whitening of `model` that can be folded
+    without merging groups. Returns how many were folded, such as `53 of 60 norms`.
     """
     kinds = (Whiten2d, *BATCH_NORMS)
     norms = sum(isinstance(module, kinds) for module in model.modules())

@@ -1,5 +1,5 @@
-"""Which convolution a norm can be folded into, read off traces by `torch.fx`, and the folding
-itself.
+"""Finding the convolution that a norm can be folded into, by traces of `torch.fx`, and
+folding it.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from swbench.norms.layers import Whiten2d
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
 Places = dict[int, set[tuple[int, str]]]
-"""By the identity of a module, that of each module that holds it, and the name it has there."""
+"""Maps the id of a module to the ids of its parents and its name in each."""
 
 
 @dataclass
@@ -60,8 +60,8 @@ class Folding:
 def foldings(
     model: nn.Module, kinds: tuple[type[nn.Module], ...], merge_groups: bool = False
 ) -> list[Folding]:
-    """What can be said of every norm of `kinds` in `model`, but of whitening by an image's
-    conv_path statistics.
+    """A `Folding` for every norm of `kinds` in `model`, except whitening by the statistics of each
+    image.
     """
     places: Places = {}
     for parent in model.modules():
@@ -112,7 +112,7 @@ def _folding(
 
 
 class _Tracer(fx.Tracer):
-    """Leaves modules whole that are made of no others, whatever they do."""
+    """A tracer that does not enter modules without children."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return not m._modules or super().is_leaf_module(m, module_qualified_name)
@@ -121,11 +121,11 @@ class _Tracer(fx.Tracer):
 def _producer(
     model: nn.Module, path: str, traces: dict[str, fx.Graph | str]
 ) -> tuple[str, fx.Node | str]:
-    """The node of the convolution before the norm at `path`, and the path of the module in whose
-    trace it is; or why there is none.
+    """The path of the module whose trace contains the convolution before the norm at `path`, and
+    the node of that convolution, or the reason why there is none.
 
-    The innermost module that holds both is enough, and can be traced where the whole network
-    cannot.
+    Traces the innermost module that contains both, which works where the full network cannot be
+    traced.
     """
     failure = "it is not inside a module that torch.fx could trace"
     root = path
@@ -146,7 +146,7 @@ def _producer(
         )
         if producer is not None:
             return root, producer
-        failure = "what it is given comes from outside of every module that torch.fx could trace"
+        failure = "its input comes from outside of every module that torch.fx could trace"
     return "", failure
 
 
@@ -158,8 +158,8 @@ def _trace(module: nn.Module) -> fx.Graph | str:
 
 
 def _convolution_before(graph: fx.Graph, root: nn.Module, norm: fx.Node) -> fx.Node | str | None:
-    """The call of the convolution whose output goes into `norm` and nowhere else, or why there is
-    none; None where that is not in the graph of `root`.
+    """The call of the convolution whose output only `norm` uses, or the reason why there is none;
+    None if the input of `norm` comes from outside of the graph of `root`.
     """
     consumer, producer = norm, norm.args[0] if norm.args else None
     while isinstance(producer, fx.Node) and producer.op != "placeholder":
@@ -167,7 +167,7 @@ def _convolution_before(graph: fx.Graph, root: nn.Module, norm: fx.Node) -> fx.N
             others = ", ".join(
                 _describe_node(root, user) for user in producer.users if user is not consumer
             )
-            return f"what it is given goes to {others} as well"
+            return f"its input is also used by {others}"
         module = root.get_submodule(producer.target) if producer.op == "call_module" else None
         if not isinstance(module, nn.Identity):
             return _not_foldable_into(graph, root, producer, module) or producer
@@ -178,17 +178,17 @@ def _convolution_before(graph: fx.Graph, root: nn.Module, norm: fx.Node) -> fx.N
 def _not_foldable_into(
     graph: fx.Graph, root: nn.Module, node: fx.Node, module: nn.Module | None
 ) -> str | None:
-    """Why nothing can be folded into what `node` calls; None where something can."""
+    """The reason why a norm cannot be folded into the module that `node` calls; None if it can."""
     if not isinstance(module, CONVOLUTIONS):
         return f"{_describe_node(root, node)} lies between it and a convolution, or is none"
     if is_parametrized(module):
-        return f"{node.target} has parametrised weights, which a product would not be"
+        return f"{node.target} has parametrised weights, which cannot hold the product"
     kind = next(cls for cls in CONVOLUTIONS if isinstance(module, cls))
     methods = ("forward", "_conv_forward") if kind is nn.Conv2d else ("forward",)
     if "forward" in vars(module) or any(
         getattr(type(module), name) is not getattr(kind, name) for name in methods
     ):
-        return f"{node.target} is a {type(module).__name__}, which does something more"
+        return f"{node.target} is a {type(module).__name__}, a subclass with its own behaviour"
     if len(_calls(graph, str(node.target))) > 1:
         return f"{node.target} is called more than once"
     if any(
@@ -213,7 +213,7 @@ def _describe_node(root: nn.Module, node: fx.Node) -> str:
 
 
 def _hooks_reason(module: nn.Module) -> str | None:
-    """That hooks would see something else after folding; None where there are none."""
+    """The reason against folding a module with hooks; None if it has none."""
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     if any(getattr(module, name) for name in hooks):
         return "has hooks, which would see other values"
@@ -231,7 +231,5 @@ def _outer_hooks_reason(model: nn.Module, root: str, path: str) -> str | None:
 
 
 def _sharing_reason(module: nn.Module, places: Places) -> str | None:
-    """That several modules hold this one, so that it stands after several others; None where it is
-    not so.
-    """
+    """The reason against folding a module that several modules contain; None if one does."""
     return "is in several places" if len(places.get(id(module), ())) > 1 else None

@@ -1,8 +1,7 @@
-"""Networks that somebody named on the command line: `timm:NAME`, `torchvision:NAME`,
-`package.module:callable`.
+"""Networks named on the command line: `timm:NAME`, `torchvision:NAME`, `package.module:callable`.
 
-To build one is to import what was named, so it takes `plugins.NamedModel`, which only the command
-line makes: a suite or a stored run that holds such a name imports nothing by it.
+Building one imports the named module, so it needs a `plugins.NamedModel`, which only the command
+line makes: such a name in a suite or a stored run imports nothing.
 """
 
 import contextlib
@@ -31,14 +30,15 @@ _OPERATORS = (
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
 _libraries: list[Any] = []
-"""The library that defines them, for as long as the process lives."""
+"""Keeps the library that defines the operators alive."""
 
 
 def named(model: str) -> NamedModel:
     """The network that the user named, with the version of its package or the hash of its module.
 
-    Imports what it takes to see that there is such a network. Raises OptionError if there is none,
-    with the nearest name, or its package is not installed, with the line that installs it.
+    Imports the package or module to check that the network exists. Raises OptionError if it does
+    not, with the nearest name, or if its package is not installed, with the command that installs
+    it.
     """
     _, digest = _target(model)
     return NamedModel(model, digest)
@@ -79,7 +79,9 @@ def inputs_of(model: str) -> Callable | None:
 
 @contextlib.contextmanager
 def option_errors(model: str, what: str = "it"):
-    """Turn whatever the network's own code raises into its last line; `what` failed."""
+    """A context that turns any exception of the network's own code into an OptionError with its
+    last line; `what` is the failed step.
+    """
     try:
         yield
     except OptionError:
@@ -89,14 +91,14 @@ def option_errors(model: str, what: str = "it"):
 
 
 def last_line(problem: BaseException) -> str:
-    """The type of an exception and the last line of what it says."""
+    """The type of an exception and the last line of its message."""
     lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
     message = printable(lines[-1][:300]) if lines else ""
     return f"{type(problem).__name__}{f': {message}' if message else ''}"
 
 
 def _target(model: str) -> tuple[Callable, str]:
-    """What builds the network, and what identifies its code."""
+    """The callable that builds the network, and the identity of its code."""
     package, _, name = model.partition(":")
     if package == "timm":
         return _timm_target(name)
@@ -170,7 +172,7 @@ def imported(package: str) -> ModuleType:
     installed, and where its import fails.
 
     Beside a torch without CUDA, torchvision's compiled operators may not load, and its import then
-    fails for want of two operators that no classification network calls; they are declared.
+    fails for lack of two operators that no classification network calls. They are declared then.
     """
     if importlib.util.find_spec(package) is None:
         raise OptionError(f"{package} is not installed; pip install {package}")

@@ -1,6 +1,4 @@
-"""The norms of a network that was not built for this: their numbers and paths, and which of them
-are chosen.
-"""
+"""The norms of any network: their numbers and paths, and choosing among them."""
 
 import re
 from collections.abc import Iterable
@@ -13,10 +11,10 @@ from swbench.errors import OptionError, near_miss, printable
 from swbench.norms.replacement import reason_not_replaceable
 
 Where = int | str | Iterable[int | str] | None
-"""Which norms are chosen, as `choose` takes it."""
+"""A choice of norms, as `choose` takes it."""
 
 _SHOWN = 6
-"""Paths that a message lists before it only counts them."""
+"""The most paths that a message lists; further ones are counted."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class NormSite:
         return self.paths[0]
 
     def matches(self, glob: str) -> bool:
-        """Whether one of its paths does."""
+        """Whether one of the paths matches `glob`."""
         return any(fnmatchcase(path, glob) for path in self.paths)
 
 
@@ -115,7 +113,7 @@ def chosen_path(problem: str) -> str:
 
 
 class _Selection:
-    """`where`, taken apart."""
+    """The parsed terms of `where`."""
 
     def __init__(self, where: Where) -> None:
         self.numbers: list[int] = []
@@ -147,7 +145,7 @@ class _Selection:
 
 
 def _split(term: int | str) -> list[str]:
-    """The words between commas; a comma in the brackets of a glob separates nothing."""
+    """The terms between commas, except commas within the brackets of a glob."""
     if isinstance(term, bool) or not isinstance(term, int | str):
         raise ValueError(f"where takes numbers and texts, not {term!r}")
     words = [word.strip() for word in re.split(r",(?![^\[]*\])", str(term))]

@@ -16,7 +16,9 @@ from swbench.errors import OptionError, printable
 from swbench.models.sites import PUBLIC, placements
 
 SOLVER = "newton5"
-"""What they were trained with: five Newton steps (FACTS: not ZCA whitening to the last digit)."""
+"""The solver of the checkpoints: five Newton steps, which are not ZCA whitening to full
+precision.
+"""
 
 BLOCKS = {(3, 4, 6, 3): "resnet50", (3, 4, 23, 3): "resnet101"}
 """Blocks of the four stages -> the network."""
@@ -49,9 +51,7 @@ def load_public(source: "str | os.PathLike[str] | Mapping[str, Any]") -> nn.Modu
 
 
 def public_key(key: str) -> str:
-    """What the public code calls the entry `key` of a network here whose site it belongs to
-    whitens.
-    """
+    """The name in the public code of the entry `key` of a whitened site of a network here."""
     return re.sub(r"(^|\.)bn(\d)\.", r"\1sw\2.", key)
 
 
@@ -86,7 +86,7 @@ def _state(content: Any, label: str) -> dict[str, Tensor]:
 
 
 def _model_of(state: Mapping[str, Tensor], label: str) -> str:
-    """The network that the keys are of."""
+    """The name of the network that the keys belong to."""
     if _FIRST not in state or "fc.weight" not in state or "sw1.running_cov" not in state:
         other = "DenseNet " if any(key.startswith("features.") for key in state) else ""
         shown = printable(", ".join(list(state)[:3])[:120])
@@ -113,7 +113,7 @@ def _model_of(state: Mapping[str, Tensor], label: str) -> str:
 
 
 def _fill(network: nn.Module, state: Mapping[str, Tensor], label: str) -> None:
-    """Every entry of the network from `state`, which must have them all, and no other."""
+    """Load `state`, which must have exactly the entries of the network."""
     expected = network.state_dict()
     # written by torch before 0.4.1, a checkpoint has no such counts
     optional = {key for key in expected if key.endswith("num_batches_tracked")}
@@ -124,7 +124,7 @@ def _fill(network: nn.Module, state: Mapping[str, Tensor], label: str) -> None:
         for key in expected
         if key in state and state[key].shape != expected[key].shape
     ]
-    for what, keys in (("lacks", missing), ("has, beside those,", unexpected), ("has", mismatched)):
+    for what, keys in (("lacks", missing), ("has in addition", unexpected), ("has", mismatched)):
         if keys:
             rest = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
             raise OptionError(

@@ -1,4 +1,4 @@
-"""Where norms go: convolutions numbered in forward order, and which of them the paper whitens
+"""Sites of norms: convolutions numbered in forward order, and those that the paper whitens
 (supplement, section B).
 """
 
@@ -28,7 +28,7 @@ class Site:
 
 
 NormAt = Callable[[Site], "nn.Module"]
-"""Decides the norm of a site."""
+"""A function that builds the norm of a site."""
 
 
 class Sites:
@@ -87,7 +87,7 @@ _PUBLIC = {
 
 DEFAULT, PUBLIC = "default", "public"
 KINDS = (DEFAULT, PUBLIC)
-"""Whose placement: the supplement's (or that of the plugin that brought the model), or the one of
+"""Kinds of placements: that of the supplement (or of the plugin that added the model), and that of
 the authors' public code and checkpoints.
 """
 
@@ -114,7 +114,7 @@ def placement(model: str, layers: int, kind: str = DEFAULT) -> tuple[int, ...]:
     empty for 0.
 
     Raises OptionError, naming the counts there are, for any other count, and UnknownName for a kind
-    that is none of `KINDS`. A model added without a placement has count 0 alone.
+    not in `KINDS`. A model added without a placement has count 0 alone.
     """
     if kind not in KINDS:
         raise UnknownName("placement", kind, KINDS)

@@ -186,9 +186,12 @@ class Twice(Odd):
     [
         (Odd(between=torch.relu), "the function relu lies between"),
         (Odd(between=lambda x: x.flip(0)), "the method flip lies between"),
-        (Odd(beside=lambda x, y: x + y), "goes to the function add as well"),
-        (Odd(beside=lambda x, y: (x, y)), "goes to the output of the module around it as well"),
-        (Odd(conv=Same(8, 8, 1, dtype=torch.float64)), "conv is a Same, which does something more"),
+        (Odd(beside=lambda x, y: x + y), "is also used by the function add"),
+        (Odd(beside=lambda x, y: (x, y)), "is also used by the output of the module around it"),
+        (
+            Odd(conv=Same(8, 8, 1, dtype=torch.float64)),
+            "conv is a Same, a subclass with its own behaviour",
+        ),
         (
             Odd(conv=parametrizations.weight_norm(nn.Conv2d(8, 8, 1, dtype=torch.float64))),
             "conv has parametrised weights",

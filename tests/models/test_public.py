@@ -138,7 +138,7 @@ def without(key):
         (dict, "is no ResNet-50 or ResNet-101 with switchable whitening"),
         (lambda: {"a": 1}, "holds no state dict"),
         (lambda: without("layer3.1.sw2.running_cov"), r"lacks layer3\.1\.bn2\.running_cov"),
-        (lambda: state() | {"layer3.2.sw2.weight2": torch.ones(2)}, "has, beside those, layer3"),
+        (lambda: state() | {"layer3.2.sw2.weight2": torch.ones(2)}, "has in addition layer3"),
         (lambda: state() | {"layer1.1.sw2.weight": torch.ones(2)}, r"layer1.*\(2,\) instead of"),
         (lambda: state() | {"sw1.sw_mean_weight": torch.ones(5)}, "only sw_type 2 was published"),
         (lambda: state() | {"layer2.9.x": torch.ones(2)}, "has 3-10-6-3 blocks"),
