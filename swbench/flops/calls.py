@@ -37,7 +37,7 @@ _DECOMPOSED = frozenset(
         "aten::rnn_relu_cell",
     )
 )
-"""What the tracer records the parts of (torch, tools/autograd/gen_trace_type.py)."""
+"""Operations of which the tracer records the parts (torch, tools/autograd/gen_trace_type.py)."""
 
 _RENAMED = {
     "aten::convolution": "aten::_convolution",
@@ -48,14 +48,16 @@ an alias to it (torch, csrc/jit/passes/normalize_ops.cpp).
 """
 
 _STATISTICS = {"aten::batch_norm": "training", "aten::instance_norm": "use_input_stats"}
-"""What writes running statistics if this argument is True, though its schema does not say so."""
+"""Operations that write running statistics if this argument is True, though their schema does not
+say so.
+"""
 
 _APPLY = torch.autograd.Function.apply.__func__.__code__
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """What is fixed about an operator."""
+    """The properties of an operator that do not depend on the call."""
 
     name: str
     recorded: bool
@@ -87,8 +89,8 @@ class _Opaque:
 
 
 class _Node:
-    """A call while its use is not known yet: the numbers of the values that it reads and makes, and
-    the storages that it touches, writes and makes values in. `unknown` are storages of tensors that
+    """A call before its use is known: the numbers of the values that it reads and makes, and the
+    storages that it touches, writes to and makes values in. `unknown` are storages of tensors that
     no call made (a parameter, `x.detach()`).
     """
 
@@ -130,7 +132,7 @@ class Calls:
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
-        """Where calls of this thread are recorded."""
+        """A context in which the calls of this thread are recorded."""
         previous = getattr(_RECORDING, "calls", None)
         _RECORDING.calls = self
         try:
@@ -141,10 +143,10 @@ class Calls:
             self._function = None
 
     def run(self, op: torch._ops.OpOverload, args: tuple, kwargs: dict) -> Any:
-        """The result of `op`, recorded."""
+        """Run `op` and record the call."""
         kind = _kind(op)
         if torch._C._functorch.maybe_current_level() is not None:
-            # its shapes are those of a row here; what is dispatched has the whole
+            # shapes are those of one row here; the dispatched operation has the full batch
             node = _Node({}, used=True)
             self._read(node, [_unwrapped(tensor) for tensor in _tensors((args, kwargs))])
             self._transformed.append(node)
@@ -194,7 +196,7 @@ class Calls:
         return node
 
     def _opaque(self) -> "_Opaque | None":
-        """The call that runs now of a function into which the tracer does not look, if any."""
+        """The current call of a function that is opaque to the tracer, if any."""
         if self.script is not None:
             return self.script
         frame = _function_frame()
@@ -202,12 +204,12 @@ class Calls:
             return None
         if self._function is None or self._function.frame is not frame:
             name, args = frame.f_locals["cls"].__name__, frame.f_locals["args"]
-            # the frame is kept, so that the next one is at another address
+            # a reference to the frame, so that the next one is at another address
             self._function = self.open_opaque(f"prim::PythonOp.{name}", args, frame)
         return self._function
 
     def open_opaque(self, name: str, args: tuple, frame: Any = None) -> "_Opaque":
-        """A new call of such a function."""
+        """Begin a call of an opaque function."""
         self._opaque_count += 1
         return _Opaque(name, self._opaque_count, args, frame)
 
@@ -238,7 +240,9 @@ class Calls:
         return self._storages.setdefault(storage._cdata, storage)._cdata
 
     def finished(self, result: Any, inputs: Iterable[Tensor]) -> tuple[Call, ...]:
-        """All calls, given what the model returned and its parameters, buffers and inputs."""
+        """All calls, marked as used or not, from the output of the model and its parameters,
+        buffers and inputs.
+        """
         live = _Node({}, used=True)
         self._read(live, result)
         persistent = {self._storage(tensor) for tensor in inputs}
@@ -297,14 +301,14 @@ def _collect(tree: Any, tensors: list[Tensor], seen: set[int]) -> None:
 
 
 def _unwrapped(tensor: Tensor) -> Tensor:
-    """The tensor behind one that a transform of torch.func (vmap, grad) wraps."""
+    """The tensor inside the wrappers of torch.func's transforms (vmap, grad)."""
     while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         tensor = torch._C._functorch.get_unwrapped(tensor)
     return tensor
 
 
 def _function_frame() -> Any:
-    """The frame of the custom autograd Function that runs now, if any."""
+    """The frame of the current call of a custom autograd Function, if any."""
     frame = sys._getframe(4)
     while frame is not None:
         if frame.f_code is _APPLY:

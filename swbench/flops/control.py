@@ -14,16 +14,14 @@ from swbench.flops.products import torch_flops
 from swbench.flops.trace import Operation
 
 LOOPS = frozenset(("while_loop", "map_impl", "scan"))
-"""Operators whose inside FlopCounterMode does not see."""
+"""Operators that are opaque to FlopCounterMode."""
 
 
 _PREPARED: set[str] = set()
 
 
 def prepare() -> None:
-    """Make every higher-order operator that is loaded known at the key at which calls are
-    recorded.
-    """
+    """Register every loaded higher-order operator at the dispatch key that records calls."""
     for name, operator in list(torch._ops._higher_order_ops.items()):
         if name in _PREPARED:
             continue
@@ -48,8 +46,8 @@ def _as_written(name: str, written: Callable) -> Callable:
 
 
 def _cond(calls: Calls, _pred: Any, true: Callable, false: Callable, operands: Sequence) -> Any:
-    """Either branch runs, and of each operation the dearer branch counts: an upper bound, which
-    FlopCounterMode counts too.
+    """Run both branches, and count each operation from the more expensive one: an upper bound, as
+    in FlopCounterMode.
     """
     start = len(calls.operations)
     result = true(*operands)

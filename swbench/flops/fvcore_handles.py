@@ -25,7 +25,7 @@ _CUDNN_SWITCHES = (False, False, False)
 
 
 class _Value:
-    """As much of a TorchScript value as the handles read."""
+    """The part of a TorchScript value that the handles read."""
 
     def __init__(self, value: Any) -> None:
         self._value = value
@@ -50,7 +50,7 @@ class _Value:
 
 
 def handled(name: str, args: tuple, output: Any) -> int:
-    """What fvcore's handle says about a call. Raises what the handle raises."""
+    """The cost of a call by fvcore's handle. Raises what the handle raises."""
     if name == "aten::_convolution":
         # the handle checks the count of arguments
         args = (*args[:9], *_CUDNN_SWITCHES)
@@ -125,7 +125,7 @@ class FvcoreRule(Rule):
     def _compare(
         call: Call, cost: int, ours: int, computed: list[Operation], differences: Differences
     ) -> None:
-        """Note where a handle is wrong."""
+        """Record the calls for which a handle is wrong."""
         if call.name == "aten::grid_sampler":
             corners = 2 ** (len(call.args[0].shape) - 2)
             if corners != 4 or call.args[2] != 0:

@@ -1,5 +1,5 @@
-"""A copy of a model to run in its place, with tensors on the `meta` device or of its own: what runs
-on the copy leaves the model as it was.
+"""Copies of models, with tensors on the `meta` device or with copied values, so that running the
+copy does not change the model.
 """
 
 import contextlib
@@ -49,13 +49,13 @@ TensorCopy = Callable[[Tensor], Tensor]
 
 
 def on_meta(tensor: Tensor) -> Tensor:
-    """A tensor of the shape, strides and type of `tensor` that takes no memory."""
+    """A tensor on `meta`, without memory, with the shape, strides and dtype of `tensor`."""
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
 
 
 def with_values(device: torch.device) -> TensorCopy:
-    """What makes a copy of a tensor with its values; one on `meta`, which has none, gets values in
-    [0, 1) on `device`, the same in every call.
+    """A function that copies a tensor with its values. One on `meta`, without values, gets values
+    in [0, 1) on `device`, the same in every call.
     """
     generator = torch.Generator(device).manual_seed(0)
 
@@ -70,13 +70,13 @@ def with_values(device: torch.device) -> TensorCopy:
 
 
 class ModelCopier:
-    """Copies a model and whatever hangs on it, each tensor by `copy_tensor`.
+    """Copies a model and everything attached to it, each tensor by `copy_tensor`.
 
     One object has one copy, however many paths lead to it: tied parameters stay tied. Copied are
     modules with all their attributes, hooks and caches, containers, objects, bound methods, and
-    functions with what they close over, so that a hook that collects features collects them
-    elsewhere. Shared are constants, functions without a closure, and objects that cannot be copied
-    (a lock, an open file, a process group). Raises NotCounted for what no rule can count.
+    closures, so that a hook that collects features collects them in a copy. Shared are constants,
+    functions without a closure, and objects that cannot be copied (a lock, an open file, a process
+    group). Raises NotCounted for modules and tensors that no rule can count.
     """
 
     def __init__(self, copy_tensor: TensorCopy) -> None:
@@ -86,7 +86,7 @@ class ModelCopier:
         self._place = ""
 
     def fresh(self) -> "ModelCopier":
-        """One that has copied nothing yet."""
+        """A copier that has copied nothing yet."""
         return ModelCopier(self._copy_tensor)
 
     def model(self, model: nn.Module) -> nn.Module:
@@ -236,7 +236,7 @@ _COPIES: dict[type, Callable] = {
 
 
 def refuse(path: str, module: nn.Module) -> None:
-    """Raises NotCounted for a module at `path` whose operations no trace shows."""
+    """Raises NotCounted for a module at `path` whose operations cannot be traced."""
     if isinstance(module, torch.jit.ScriptModule):
         raise NotCounted(
             f"{_describe(path, module)} is TorchScript, whose operations run outside of Python; "

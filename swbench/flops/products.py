@@ -66,7 +66,7 @@ _EXTRA = {
 
 
 def multiply_adds(op: Operation) -> int:
-    """Those of one dispatched operation; 0 for one that is no product."""
+    """The multiply-adds of one dispatched operation; 0 for one that is no product."""
     if op.name in _EXTRA:
         return _EXTRA[op.name](op)
     return (torch_flops(op) or 0) // 2

@@ -56,8 +56,8 @@ def record(
 def _eager(
     model: nn.Module, inputs: tuple[tuple, dict], mode: str | None, copier: ModelCopier, real: bool
 ) -> Trace:
-    """The trace with compiled regions as they were written. The import of the compiler takes
-    seconds, so only a pass that imported it is repeated without it.
+    """The trace with compiled regions run eagerly. Importing the compiler takes seconds, so only a
+    pass that imported it is repeated without it.
     """
     loaded = _compiler_loaded()
     try:
@@ -170,7 +170,7 @@ def _first_shape(path: str, module: nn.Module, inputs: tuple) -> tuple[int, ...]
 
 
 class _Operations(TorchDispatchMode):
-    """Sees each ATen operation below autograd, so also those inside a custom autograd Function."""
+    """Records each ATen operation below autograd, also those inside a custom autograd Function."""
 
     def __init__(self, recorder: "_Recorder") -> None:
         super().__init__()
@@ -179,7 +179,7 @@ class _Operations(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if _is_composite(func):
-            # under inference_mode they come whole
+            # under inference_mode they are not decomposed
             with self:
                 output = func.decompose(*args, **kwargs)
             if output is not NotImplemented:
@@ -206,8 +206,8 @@ def _is_composite(func: torch._ops.OpOverload) -> bool:
 
 def _to_meta(func: torch._ops.OpOverload, args: tuple, kwargs: dict) -> tuple | None:
     """The arguments with all tensors on `meta`, where only some are: a constant that the model
-    makes on the CPU meets a copy of its input there. None where nothing can be moved, or where the
-    operation would write to what was moved.
+    makes on the CPU, and a copy of its input. None where nothing can be moved, or the operation
+    would write to a moved tensor.
     """
     tensors: list[Tensor] = []
     mapped((args, kwargs), Tensor, tensors.append)
@@ -219,15 +219,15 @@ def _to_meta(func: torch._ops.OpOverload, args: tuple, kwargs: dict) -> tuple | 
 
 
 def _empty_like(x: Tensor) -> Tensor:
-    """`torch.empty_like`, which on the meta device is a decomposition too."""
+    """`torch.empty_like`, without its decomposition on the meta device."""
     return x.new_empty(x.shape) if x.is_contiguous() else torch.empty_like(x)
 
 
 def _batch_norm(
     x: Tensor, weight, bias, running_mean, running_var, training: bool, momentum: float, eps: float
 ) -> tuple[Tensor, ...]:
-    """What batch normalisation returns on the meta device, at a tenth of the time of torch's
-    decomposition: y, and the saved mean and 1/σ.
+    """The outputs of batch normalisation on the meta device (y, and the saved mean and 1/σ), in a
+    tenth of the time of torch's decomposition.
     """
     dtype = torch.promote_types(x.dtype, torch.float32)
     saved = x.new_empty(x.shape[1] if training else 0, dtype=dtype)
@@ -235,7 +235,7 @@ def _batch_norm(
 
 
 def _layer_norm(x: Tensor, normalized_shape, weight, bias, eps: float) -> tuple[Tensor, ...]:
-    """The same of layer normalisation."""
+    """The outputs of layer normalisation on the meta device."""
     dtype = torch.promote_types(x.dtype, torch.float32)
     batch_dims = len(x.shape) - len(normalized_shape)
     saved = x.new_empty((*x.shape[:batch_dims], *(1 for _ in normalized_shape)), dtype=dtype)
@@ -263,14 +263,14 @@ _SHORTCUTS: dict[Any, Callable] = {
         )
     },
 }
-"""What an operation returns on the meta device, several times as fast as torch's decomposition in
-Python; these run in every layer.
+"""Replacements on the meta device of operations that run in every layer, several times as fast as
+torch's decompositions in Python.
 """
 
 
 def _needs_values(problem: BaseException) -> bool:
-    """Whether a pass on `meta` failed because it was there, and not by the model's own mistake:
-    torch says so by name, or has no such kernel for it.
+    """Whether a pass failed because of the `meta` device, and not by an error of the model: torch
+    names the device, or has no kernel for it.
     """
     cause: BaseException | None = problem
     while cause is not None:
@@ -300,8 +300,8 @@ def _device(model: nn.Module) -> torch.device:
 
 @contextlib.contextmanager
 def _settings_as_on_meta(real: bool) -> Iterator[None]:
-    """Settings under which a pass takes the same path on every device: products in place of fused
-    attention, and compiled regions as they were written.
+    """A context in which a pass takes the same path on every device: products in place of fused
+    attention, and compiled regions run eagerly.
     """
     with contextlib.ExitStack() as settings:
         if real:
@@ -318,7 +318,7 @@ def _settings_as_on_meta(real: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _global_state_restored() -> Iterator[None]:
-    """Puts back what belongs to no model: every random state and the grad modes."""
+    """A context that restores global state: every random state and the grad modes."""
     numpy = sys.modules.get("numpy")
     states: list[tuple[Callable, Any]] = [
         (random.setstate, random.getstate()),
