@@ -247,9 +247,9 @@ def table(lines: list[dict[str, Any]]) -> str:
         paper = modes["eval"]["paper"]
         most = paper["verdict"].split(", ")
         text = ", ".join(most[:3]) + (f" and {len(most) - 3} more" if len(most) > 3 else "")
-        whole = paper["verdict"] == "complete"
+        is_complete = paper["verdict"] == "complete"
         shown = f"{paper['total'] / 1e9:.4f}"
-        cells.append(shown if whole else f"≥ {shown}, {text}")
+        cells.append(shown if is_complete else f"≥ {shown}, {text}")
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"
 

@@ -27,14 +27,14 @@ Job = tuple[str, tuple[int, ...]]
 
 def jobs() -> list[Job]:
     """What has to run once for every kernel to be compiled."""
-    found: dict[Job, None] = {}
+    unique_jobs: dict[Job, None] = {}
     for model, classes, layers, side, batches in NETWORKS:
         for channels, height, width in _inputs(model, classes, layers, side):
             for norm in NORMS:
                 for batch in batches:
-                    found[norm, (batch, channels, height, width)] = None
-    found |= {(solver, (count, 16, 16)): None for solver, count in SOLVES}
-    return list(found)
+                    unique_jobs[norm, (batch, channels, height, width)] = None
+    unique_jobs |= {(solver, (count, 16, 16)): None for solver, count in SOLVES}
+    return list(unique_jobs)
 
 
 def _inputs(model: str, classes: int, layers: int, side: int) -> list[tuple[int, ...]]:

@@ -113,12 +113,12 @@ def main(device: str = "cpu", what: str = "all") -> None:
     """Measure every size on `device` and rewrite its rows: `what` is `all`, or `roots` for the
     forward pass alone.
     """
-    kept_rows = [
+    other_rows = [
         row
         for row in measured()
         if row.device != device or (what == "roots" and row.gradient_us is not None)
     ]
-    rows = list(kept_rows)
+    rows = list(other_rows)
     for dtype, group, batch in product(DTYPES, GROUPS, BATCHES) if what == "all" else ():
         rows += measure(device, dtype, group, batch)
     for root, dtype, group, batch in product(ROOTS, ROOTS_IN, ROOT_GROUPS, ROOT_BATCHES):

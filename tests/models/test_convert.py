@@ -110,9 +110,9 @@ def test_conversion_to_bn_is_the_same_network_in_training_too():
     assert converted[1] is not built[1]
     assert torch.equal(converted(x), built(x))
     assert torch.equal(converted.eval()(x), built.eval()(x))
-    own, theirs = converted.state_dict(), built.state_dict()
-    assert own.keys() == theirs.keys()
-    assert all(torch.equal(own[key], theirs[key]) for key in own)
+    own, reference_output = converted.state_dict(), built.state_dict()
+    assert own.keys() == reference_output.keys()
+    assert all(torch.equal(own[key], reference_output[key]) for key in own)
 
 
 def test_only_chosen_sites_change_and_everything_else_is_the_same_object():

@@ -100,9 +100,9 @@ def test_batch_normalisation_is_folded_as_torch_folds_it(transposed):
     conv = kind(8, 8, 3, dtype=torch.float64)
     net = nn.Sequential(conv, trained(nn.BatchNorm2d(8).double())).eval()
     folded = fold_whitening(net, batch_norms=True)
-    theirs = fuse_conv_bn_eval(net[0], net[1], transpose=transposed)
-    assert torch.allclose(folded[0].weight, theirs.weight, **CLOSE)
-    assert torch.allclose(folded[0].bias, theirs.bias, **CLOSE)
+    reference_output = fuse_conv_bn_eval(net[0], net[1], transpose=transposed)
+    assert torch.allclose(folded[0].weight, reference_output.weight, **CLOSE)
+    assert torch.allclose(folded[0].bias, reference_output.bias, **CLOSE)
     assert same(net, folded)
 
 

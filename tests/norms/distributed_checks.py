@@ -11,7 +11,16 @@ import traceback
 from pathlib import Path
 
 import torch
-from distributed_group import CLOSE, Everyones, Group, Mine, Shared, build, data, run
+from distributed_group import (
+    CLOSE,
+    GatherBatch,
+    Group,
+    SharedParameter,
+    SplitBatch,
+    build,
+    data,
+    run,
+)
 from torch import distributed as dist
 from torch import nn
 from torch.func import functional_call
@@ -165,10 +174,11 @@ def check_gradcheck(group, sizes):
 
         def call(x, *parameters, layer=layer, names=names):
             shared = {
-                name: Shared.apply(p, group) for name, p in zip(names, parameters, strict=True)
+                name: SharedParameter.apply(p, group)
+                for name, p in zip(names, parameters, strict=True)
             }
-            return Everyones.apply(
-                functional_call(layer, shared, (Mine.apply(x, group, sizes),)), group, sizes
+            return GatherBatch.apply(
+                functional_call(layer, shared, (SplitBatch.apply(x, group, sizes),)), group, sizes
             )
 
         x, _ = data(sum(sizes), 4, size=(1, 3))

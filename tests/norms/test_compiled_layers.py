@@ -188,13 +188,13 @@ def test_only_x_is_saved_at_full_size():
 
 
 def test_a_user_solver_must_be_registered():
-    class Mine(Newton):
+    class UserSolver(Newton):
         name = "mine"
 
     with pytest.raises((UnknownName, torch._dynamo.exc.TorchDynamoException), match="mine"):
-        torch.compile(Network("bw", "torch", solver=Mine()), fullgraph=True, backend="aot_eager")(
-            torch.randn(2, 3, 6, 5)
-        )
+        torch.compile(
+            Network("bw", "torch", solver=UserSolver()), fullgraph=True, backend="aot_eager"
+        )(torch.randn(2, 3, 6, 5))
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch itself looks, at a break

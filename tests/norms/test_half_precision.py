@@ -82,17 +82,17 @@ def test_the_error_is_half_an_ulp_and_what_float32_loses(
     )
     actual, expected = results(layer, x, dy), results(reference, x.double(), dy.double())
     assert layer.chosen == {"solver": "polar-native", "kernels": "native"}
-    for which, ours, exact, theirs, their_exact in zip(
+    for which, ours, exact, reference_output, their_exact in zip(
         ("y", "dx"), actual[:2], expected[:2], bn_results[:2], bn_wants[:2], strict=True
     ):
-        assert ours.dtype == theirs.dtype == dtype
+        assert ours.dtype == reference_output.dtype == dtype
         assert ours.stride() == x.stride()
-        ours, theirs = (
+        ours, reference_output = (
             beyond_rounding(ours, exact, dtype),
-            beyond_rounding(theirs, their_exact, dtype),
+            beyond_rounding(reference_output, their_exact, dtype),
         )
-        record_property(f"{which} beyond half an ulp", f"{ours:.1e}, BN {theirs:.1e}")
-        assert ours <= FLOAT32, f"{which}: {ours:.1e}, BN {theirs:.1e}"
+        record_property(f"{which} beyond half an ulp", f"{ours:.1e}, BN {reference_output:.1e}")
+        assert ours <= FLOAT32, f"{which}: {ours:.1e}, BN {reference_output:.1e}"
     for (of, p), grad, exact in zip(layer.named_parameters(), actual[2], expected[2], strict=True):
         assert grad.dtype == p.dtype == torch.float32
         # a weight's gradient is a small difference of large sums over all pixels

@@ -83,17 +83,17 @@ def test_agrees_with_float64(norm, train, shape, group):
     assert layer.chosen == {"solver": "polar-native", "kernels": "native"}
 
 
-@pytest.mark.parametrize("kept", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("saved_layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("norm", ["bw", "swb"])
-def test_any_layout_of_x_and_of_the_saved_x_is_taken(norm, layout, kept):
+def test_any_layout_of_x_and_of_the_saved_x_is_taken(norm, layout, saved_layout):
     """Saved tensors that go through a hook (offloading to the host, say) can come back in another
     layout.
     """
     layer, reference = pair(norm, 32, 16, True)
     x, dy = torch.randn(2, 32, 9, 7).contiguous(memory_format=layout), torch.randn(2, 32, 9, 7)
     with torch.autograd.graph.saved_tensors_hooks(
-        lambda t: t.clone(memory_format=kept) if t.dim() == 4 else t, lambda t: t
+        lambda t: t.clone(memory_format=saved_layout) if t.dim() == 4 else t, lambda t: t
     ):
         actual = results(layer, x, dy)
     compare(actual, results(reference, x.double(), dy.double()), 2e-4)

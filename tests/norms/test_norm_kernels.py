@@ -62,13 +62,16 @@ class TestPasses:
             x, x[:, :, 0, 0].to(small(1, dtype=dtype).dtype).contiguous(), 4
         )
         wide = exact(x, 4)
-        apart = wide - wide.mean(-1, keepdim=True)
+        deviation = wide - wide.mean(-1, keepdim=True)
         statistics = torch.float64 if dtype == torch.float64 else torch.float32
         tolerance = TOLERANCE[statistics]
         assert mean.dtype == cov.dtype == statistics
         torch.testing.assert_close(mean.double(), wide.mean(-1), rtol=tolerance, atol=tolerance)
         torch.testing.assert_close(
-            cov.double(), apart @ apart.mT / apart.shape[-1], rtol=tolerance, atol=5 * tolerance
+            cov.double(),
+            deviation @ deviation.mT / deviation.shape[-1],
+            rtol=tolerance,
+            atol=5 * tolerance,
         )
 
     @pytest.mark.parametrize("shared", [False, True])
@@ -148,8 +151,8 @@ def test_moments_are_accurate_with_a_mean_of_many_standard_deviations(kernel_set
         pytest.skip("not its dtype")
     _, cov = kernel_set.moments(x, x[:, :, 10, 10].contiguous(), 4)
     wide = exact(x, 4)
-    apart = wide - wide.mean(-1, keepdim=True)
-    torch.testing.assert_close(cov.double(), apart @ apart.mT / 400, rtol=1e-4, atol=1e-5)
+    deviation = wide - wide.mean(-1, keepdim=True)
+    torch.testing.assert_close(cov.double(), deviation @ deviation.mT / 400, rtol=1e-4, atol=1e-5)
 
 
 def test_an_unknown_backend_is_refused():

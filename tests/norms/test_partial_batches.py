@@ -18,8 +18,8 @@ def test_merged_statistics_equal_those_of_the_full_batch():
     mean, cov = merge(*kernels_for(x).moments(x, x[:, :, 0, 0].contiguous(), 4))
     flat = x.transpose(0, 1).reshape(2, 4, -1)
     torch.testing.assert_close(mean, flat.mean(-1))
-    apart = flat - flat.mean(-1, keepdim=True)
-    torch.testing.assert_close(cov, apart @ apart.mT / 60)
+    deviation = flat - flat.mean(-1, keepdim=True)
+    torch.testing.assert_close(cov, deviation @ deviation.mT / 60)
 
 
 @pytest.mark.parametrize("sizes", [(1, 1), (1, 3)])

@@ -30,7 +30,7 @@ def built(name, train, **options):
     return layer
 
 
-def traced_beside(layer, x):
+def traced_and_layer(layer, x):
     """The trace of a copy of `layer` at `x`, with the layer's own running statistics, which tracing
     moved.
     """
@@ -49,7 +49,7 @@ def agree(one, other):
 def test_a_trace_runs_on_another_input_size(name, train, grad):
     layer = built(name, train)
     with GRAD[grad]():
-        traced = traced_beside(layer, torch.randn(1, 8, 6, 5))
+        traced = traced_and_layer(layer, torch.randn(1, 8, 6, 5))
         for shape in ((1, 8, 6, 5), (3, 8, 7, 9)):
             x = 3 * torch.randn(shape) + 1
             agree(traced(x), layer(x))
@@ -63,7 +63,7 @@ def test_a_trace_runs_on_another_input_size(name, train, grad):
 def test_gradients(name, grad):
     layer, x, dy = built(name, True), torch.randn(3, 8, 6, 5), torch.randn(3, 8, 6, 5)
     with GRAD[grad]():
-        traced = traced_beside(layer, torch.randn(2, 8, 4, 4))
+        traced = traced_and_layer(layer, torch.randn(2, 8, 4, 4))
     for actual, expected in zip(
         *(
             torch.autograd.grad(of(x.requires_grad_()), [x, *of.parameters()], dy)
@@ -85,7 +85,7 @@ def test_a_trace_can_be_saved():
 def test_dtype_and_layout(dtype):
     layer = built("swa", False).to(dtype)
     x = torch.randn(2, 8, 4, 6, dtype=dtype).contiguous(memory_format=torch.channels_last)
-    y, expected = traced_beside(layer, x)(x + 1), layer(x + 1)
+    y, expected = traced_and_layer(layer, x)(x + 1), layer(x + 1)
     torch.testing.assert_close(y, expected)
     assert y.stride() == expected.stride()
 
@@ -109,7 +109,7 @@ def test_chosen_reports_the_traced_solver(solver, chosen):
 )
 def test_every_solver_can_be_recorded(solver):
     layer = built("swa", True, solver=solver)
-    traced, x = traced_beside(layer, torch.randn(2, 8, 5, 5)), torch.randn(3, 8, 7, 4)
+    traced, x = traced_and_layer(layer, torch.randn(2, 8, 5, 5)), torch.randn(3, 8, 7, 4)
     agree(traced(x), layer(x))
 
 

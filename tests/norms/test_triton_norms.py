@@ -149,7 +149,7 @@ def test_naming_the_kernel_set_does_not_import_triton():
 
 
 @pytest.mark.parametrize(
-    ("group", "dtype", "there", "chosen"),
+    ("group", "dtype", "is_available", "chosen"),
     [
         (16, torch.float32, True, "polar-triton"),
         (16, torch.float32, False, "eigh"),
@@ -157,11 +157,11 @@ def test_naming_the_kernel_set_does_not_import_triton():
         (16, torch.float64, True, "eigh"),
     ],
 )
-def test_auto_on_an_unmeasured_gpu(monkeypatch, forgetful, group, dtype, there, chosen):
+def test_auto_on_an_unmeasured_gpu(monkeypatch, forgetful, group, dtype, is_available, chosen):
     monkeypatch.setattr(choice, "measured", tuple)
     monkeypatch.setattr(
         "swbench.solvers.polar_triton.PolarTriton.available",
-        lambda self, device: None if there else "not here",
+        lambda self, device: None if is_available else "not here",
     )
     assert choice.choose(torch.device("cuda"), group, 72, dtype) == chosen
 

@@ -59,13 +59,13 @@ def test_beyond_the_tolerance_one_digit_is_correct(name, root, spectrum):
     assert worst(solvers.get(name).inverse_root(cov, root), exact(cov, root)) < 0.1
 
 
-@pytest.mark.parametrize("asked", [2, 4])
+@pytest.mark.parametrize("order", [2, 4])
 @pytest.mark.parametrize("spectrum", OF_SUITE)
-def test_a_root_of_the_wrong_order_exceeds_the_tolerance_on_every_spectrum(spectrum, asked):
+def test_a_root_of_the_wrong_order_exceeds_the_tolerance_on_every_spectrum(spectrum, order):
     cov = spectra.covariances(spectrum, 3, 64).float()
-    computed = exact(cov, 6 - asked)
+    computed = exact(cov, 6 - order)
     promised = solvers.get("polar").tolerance(spectra.kappa(spectrum), 64)
-    assert promised <= LOST < worst(computed, exact(cov, asked))
+    assert promised <= LOST < worst(computed, exact(cov, order))
 
 
 @pytest.mark.parametrize(("name", "root"), GIVEN)

@@ -79,14 +79,14 @@ def test_unavailable_without_triton(name, monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Triton brings its own compiler there")
-@pytest.mark.parametrize("there", [True, False])
-def test_unavailable_where_no_launcher_can_be_built(there, monkeypatch, tmp_path):
+@pytest.mark.parametrize("has_compiler", [True, False])
+def test_unavailable_where_no_launcher_can_be_built(has_compiler, monkeypatch, tmp_path):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: True)
-    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}" if there else None)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}" if has_compiler else None)
     monkeypatch.setattr(sysconfig, "get_path", lambda *_: str(tmp_path))
-    assert ("headers of Python" if there else "C compiler") in triton_kernels.missing("cuda")
+    assert ("headers of Python" if has_compiler else "C compiler") in triton_kernels.missing("cuda")
     monkeypatch.setenv("CC", "cc")
     (tmp_path / "Python.h").touch()
     assert triton_kernels.missing("cuda") is None
@@ -163,13 +163,13 @@ def test_a_kernel_is_launched_on_the_device_of_its_tensors(index, two_gpus, monk
         def __getitem__(self, grid):
             return lambda *arguments, **constants: launched.append(two_gpus[-1])
 
-    class There(torch.Tensor):
+    class OnSecondGpu(torch.Tensor):
         """A tensor that says it is on a GPU."""
 
         device = property(lambda self: torch.device("cuda", index))
 
     monkeypatch.setattr(jacobi, "jacobi_kernel", Kernel())
-    cov = torch.eye(16).unsqueeze(0).as_subclass(There)
+    cov = torch.eye(16).unsqueeze(0).as_subclass(OnSecondGpu)
     polar._launch(Kernel(), (cov, cov), (), "ieee")
     jacobi.jacobi(cov, 1, 1e-7, "ieee")
     assert launched == [index, index]
