@@ -48,7 +48,7 @@ class BuildKernels(build_ext):
                 self.warn(f"this compiler cannot build the {name} kernels: left out")
             else:
                 defines.append((f"HAVE_{name.upper()}", "1"))
-        for source in ("library.c", "team.c", "tensors.c"):
+        for source in ("library.c", "threads.c", "tensors.c"):
             objects += self._compile(source, [*FLAGS, "-O2"], "common", defines)
         target = Path(self.get_ext_fullpath(ext.name))
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -121,7 +121,7 @@ setup(
     ext_modules=[
         Extension(
             "swbench.native._kernels",
-            [str(SOURCE / name) for name in ("isa.c", "library.c", "team.c", "tensors.c")],
+            [str(SOURCE / name) for name in ("isa.c", "library.c", "threads.c", "tensors.c")],
             optional=True,
         )
     ],

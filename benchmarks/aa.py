@@ -73,14 +73,14 @@ def main() -> int:
                         **interval,
                     }
                 )
-                said = (
+                text = (
                     (f"{interval['estimate']:.4f} [{interval['low']:.4f}, {interval['high']:.4f}]")
                     if interval["low"]
                     else "no interval"
                 )
                 print(
                     (
-                        f"run {number:2} {group} {metric:<20} {said}  "
+                        f"run {number:2} {group} {metric:<20} {text}  "
                         f"{'holds 1' if holds(interval) else 'MISSES 1'}   {account.quietness}"
                     ),
                     flush=True,
@@ -89,8 +89,14 @@ def main() -> int:
     for metric, count in held.items():
         print(f"{metric}: {count} of {options.runs} intervals hold 1")
     enough = bool(held) and min(held.values()) >= LEAST_HELD * options.runs
-    asked = {"least_held": LEAST_HELD, "runs": options.runs}
-    data = {"asked": asked, "passed": enough, "held": held, "runs": accounts, "intervals": lines}
+    requirements = {"least_held": LEAST_HELD, "runs": options.runs}
+    data = {
+        "asked": requirements,
+        "passed": enough,
+        "held": held,
+        "runs": accounts,
+        "intervals": lines,
+    }
     out = observed.report(options, "aa", run, data)
     print(f"written: {out}")
     return 0 if enough else 1

@@ -31,16 +31,18 @@ def compare(
     """
     lines = []
     for cell in sorted(first.keys() | second.keys()):
-        one, other = first.get(cell), second.get(cell)
-        apart = abs(math.log(one["estimate"] / other["estimate"])) if one and other else None
+        run_a, run_b = first.get(cell), second.get(cell)
+        difference = (
+            abs(math.log(run_a["estimate"] / run_b["estimate"])) if run_a and run_b else None
+        )
         line = dict(zip(("group", "row", "metric"), cell, strict=True))
         lines.append(
             {
                 **line,
-                "apart": apart,
-                "agree": apart is not None and apart <= within,
-                "first": one,
-                "second": other,
+                "apart": difference,
+                "agree": difference is not None and difference <= within,
+                "first": run_a,
+                "second": run_b,
             }
         )
     return lines
@@ -48,50 +50,54 @@ def compare(
 
 def faults(lines: list[dict[str, Any]], accounts: list[Account]) -> list[str]:
     """What falls short of what is asked; empty where nothing does."""
-    found = [
+    shortfalls = [
         f"{line['row']} {line['metric']}: the runs do not agree"
         for line in lines
         if not line["agree"]
     ]
-    found += [] if lines else ["no cell was measured"]
-    for number, one in enumerate(accounts, 1):
-        if one.failed:
-            found.append(f"run {number}: {one.failed} cell{'s' if one.failed > 1 else ''} failed")
-        if one.timed_share is None or one.timed_share < LEAST_TIMED:
-            found.append(f"run {number}: less than {LEAST_TIMED:.0%} of its time was timed")
-        if one.parent_cores is not None and one.parent_cores >= MOST_PARENT:
-            found.append(f"run {number}: its parent used {MOST_PARENT:.0%} of a core or more")
-    return found
+    shortfalls += [] if lines else ["no cell was measured"]
+    for number, run_a in enumerate(accounts, 1):
+        if run_a.failed:
+            shortfalls.append(
+                f"run {number}: {run_a.failed} cell{'s' if run_a.failed > 1 else ''} failed"
+            )
+        if run_a.timed_share is None or run_a.timed_share < LEAST_TIMED:
+            shortfalls.append(f"run {number}: less than {LEAST_TIMED:.0%} of its time was timed")
+        if run_a.parent_cores is not None and run_a.parent_cores >= MOST_PARENT:
+            shortfalls.append(f"run {number}: its parent used {MOST_PARENT:.0%} of a core or more")
+    return shortfalls
 
 
 def say(lines: list[dict[str, Any]], accounts: list[Account]) -> None:
     """Print what was found."""
     for line in lines:
         sides = "   ".join(map(_shown, (line["first"], line["second"])))
-        apart = (
+        difference = (
             "in one run only"
             if line["apart"] is None
             else (f"apart {100 * line['apart']:.2f} %  {'agree' if line['agree'] else 'DISAGREE'}")
         )
-        print(f"{line['group']:<22} {line['row']:<24} {line['metric']:<20} {sides}   {apart}")
-    for number, one in enumerate(accounts, 1):
+        print(f"{line['group']:<22} {line['row']:<24} {line['metric']:<20} {sides}   {difference}")
+    for number, run_a in enumerate(accounts, 1):
         shares = {
-            "timed": one.timed_share,
-            "of a core: parent": one.parent_cores,
-            "competing load": one.competing_cores,
+            "timed": run_a.timed_share,
+            "of a core: parent": run_a.parent_cores,
+            "competing load": run_a.competing_cores,
         }
-        said = ", ".join(
+        shares_text = ", ".join(
             f"{name} {'not seen' if value is None else f'{100 * value:.2f} %'}"
             for name, value in shares.items()
         )
-        print(f"run {number}: {one.seconds:.0f} s, {one.reason}; {said}; {one.quietness}")
+        print(
+            f"run {number}: {run_a.seconds:.0f} s, {run_a.reason}; {shares_text}; {run_a.quietness}"
+        )
 
 
-def _shown(one: Mapping[str, Any] | None) -> str:
-    if one is None:
+def _shown(run_a: Mapping[str, Any] | None) -> str:
+    if run_a is None:
         return "–"
-    bounds = f" [{one['low']:.4f}, {one['high']:.4f}]" if one["low"] else ""
-    return f"{one['estimate']:.4f}{bounds} ({one['replicates']})"
+    bounds = f" [{run_a['low']:.4f}, {run_a['high']:.4f}]" if run_a["low"] else ""
+    return f"{run_a['estimate']:.4f}{bounds} ({run_a['replicates']})"
 
 
 def main() -> int:
@@ -121,25 +127,25 @@ def main() -> int:
         *options.rest,
     ]
     with competing(not options.no_load) as neighbour:
-        found = [
+        shortfalls = [
             bench(arguments, options.results.resolve() / f"run-{number}", neighbour)
             for number in (1, 2)
         ]
-    accounts = [account for _, account in found]
-    lines = compare(*(ratios(run) for run, _ in found), options.within)
-    short = faults(lines, accounts)
+    accounts = [account for _, account in shortfalls]
+    lines = compare(*(ratios(run) for run, _ in shortfalls), options.within)
+    shortfalls_text = faults(lines, accounts)
     say(lines, accounts)
-    print("\n".join(short) or "all that is asked holds")
-    asked = {
+    print("\n".join(shortfalls_text) or "all that is asked holds")
+    requirements = {
         "within": options.within,
         "least_timed_share": LEAST_TIMED,
         "most_parent_cores": MOST_PARENT,
     }
     runs = list(map(asdict, accounts))
-    data = {"asked": asked, "short": short, "runs": runs, "cells": lines}
-    out = observed.report(options, "agreement", found[0][0], data)
+    data = {"asked": requirements, "short": shortfalls_text, "runs": runs, "cells": lines}
+    out = observed.report(options, "agreement", shortfalls[0][0], data)
     print(f"written: {out}")
-    return 1 if short else 0
+    return 1 if shortfalls_text else 0
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ CALLS = 200
 WARM_UP = 3
 
 
-def ways(
+def directions(
     layer: torch.nn.Module, x: torch.Tensor, dy: torch.Tensor
 ) -> dict[str, Callable[[], None]]:
     """What is timed, by name."""
@@ -57,9 +57,9 @@ def main() -> None:
         "BW": BatchWhiten2d(16),
     }
     timed = {
-        (name, way): call
+        (name, direction): call
         for name, layer in layers.items()
-        for way, call in ways(layer, x, dy).items()
+        for direction, call in directions(layer, x, dy).items()
     }
     spent: dict[tuple[str, str], list[float]] = {key: [] for key in timed}
     for at in range(rounds + WARM_UP):
@@ -71,11 +71,16 @@ def main() -> None:
                 spent[key].append((time.thread_time_ns() - start) / CALLS / 1e3)
     for name in layers:
         cells = []
-        for way in ways(layers[name], x, dy):
-            more = statistics.median(
-                own - base for own, base in zip(spent[name, way], spent["BN", way], strict=True)
+        for direction in directions(layers[name], x, dy):
+            extra = statistics.median(
+                layer_time - base
+                for layer_time, base in zip(
+                    spent[name, direction], spent["BN", direction], strict=True
+                )
             )
-            cells.append(f"{way} {statistics.median(spent[name, way]):5.1f} µs ({more:+.1f})")
+            cells.append(
+                f"{direction} {statistics.median(spent[name, direction]):5.1f} µs ({extra:+.1f})"
+            )
         sys.stdout.write(f"{name:20}" + "   ".join(cells) + "\n")
 
 

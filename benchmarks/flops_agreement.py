@@ -67,9 +67,9 @@ def prepare() -> None:
     """Make timm and torchvision importable beside a CPU build of torch, which cannot load
     torchvision's own operators: two of them must be declared, none is used here.
     """
-    found = importlib.util.find_spec("torchvision")
+    entries = importlib.util.find_spec("torchvision")
     with contextlib.suppress(OSError):
-        torch.ops.load_library(str(Path(found.origin).parent / "_C.so"))
+        torch.ops.load_library(str(Path(entries.origin).parent / "_C.so"))
         return
     for name in ("nms", "qnms"):
         with contextlib.suppress(RuntimeError):  # declared before
@@ -96,17 +96,17 @@ def build(name: str) -> tuple[nn.Module, tuple[int, int, int]]:
 
 def fingerprint(model: nn.Module) -> dict[str, Any]:
     """All that a count must leave as it was."""
-    found: dict[str, Any] = {
+    entries: dict[str, Any] = {
         "random.python": random.getstate(),
         "random.numpy": str(np.random.get_state()),
         "random.torch": torch.get_rng_state().tolist(),
         "torch.grad": torch.is_grad_enabled(),
     }
     for path, module in model.named_modules():
-        found[f"{path}:class"] = type(module)
+        entries[f"{path}:class"] = type(module)
         for name, value in vars(module).items():
-            found[f"{path}:{name}"] = _print_of(value)
-    return found
+            entries[f"{path}:{name}"] = _print_of(value)
+    return entries
 
 
 def _print_of(value: Any) -> Any:
@@ -119,9 +119,9 @@ def _print_of(value: Any) -> Any:
         values = (float(data.sum()), float(data.abs().sum()))
         return (type(value), tuple(value.shape), value.requires_grad, gradient, place, values)
     if isinstance(value, dict):
-        return (type(value), [(key, _print_of(one)) for key, one in value.items()])
+        return (type(value), [(key, _print_of(item)) for key, item in value.items()])
     if isinstance(value, list | tuple):
-        return (type(value), [_print_of(one) for one in value])
+        return (type(value), [_print_of(item) for item in value])
     if isinstance(value, nn.Module) or callable(value):
         return id(value)
     return value if isinstance(value, int | float | str | bool | None) else id(value)
@@ -182,12 +182,12 @@ def _judged(rule: str, count: Count, model: nn.Module, image: Tensor, mode: str)
         text = str(problem).strip().splitlines()[0][:100]
         return {"peer": None, "verdict": f"peer fails: {text}", "fault": False}
     equal = peer == count.total
-    beside = [f"{d.operation} ×{d.calls}: {d.counted} → {d.ours}" for d in count.differs]
+    differences = [f"{d.operation} ×{d.calls}: {d.counted} → {d.ours}" for d in count.differs]
     return {
         "peer": peer,
         "verdict": "equal" if equal else "DIFFERENT",
         "fault": not equal,
-        "beside": beside,
+        "beside": differences,
     }
 
 
@@ -203,8 +203,8 @@ def _failure(model: nn.Module, shape: tuple[int, ...], mode: str) -> list[str]:
     try:
         count_flops(model, shape, rule="torch", batch=BATCH, mode=mode)
     except ValueError as problem:
-        found = changed(before, fingerprint(model))
-        return found if str(problem) == "on purpose" else [f"raised {problem}"]
+        entries = changed(before, fingerprint(model))
+        return entries if str(problem) == "on purpose" else [f"raised {problem}"]
     else:
         # a module that the forward pass does not call
         return changed(before, fingerprint(model))
@@ -214,17 +214,17 @@ def _failure(model: nn.Module, shape: tuple[int, ...], mode: str) -> list[str]:
 
 def faults(lines: list[dict[str, Any]]) -> list[str]:
     """What falls short of what is asked."""
-    found = []
+    entries = []
     for line in lines:
         place = f"{line['model']} {line['mode']}"
-        for rule, one in line["rules"].items():
-            if one["fault"]:
-                found.append(f"{place} {rule}: {one['total']}, the peer {one['peer']}")
-            if one["changed"]:
-                found.append(f"{place} {rule} changed {', '.join(one['changed'][:3])}")
+        for rule, item in line["rules"].items():
+            if item["fault"]:
+                entries.append(f"{place} {rule}: {item['total']}, the peer {item['peer']}")
+            if item["changed"]:
+                entries.append(f"{place} {rule} changed {', '.join(item['changed'][:3])}")
         if line["changed_by_failure"]:
-            found.append(f"{place} failing changed {', '.join(line['changed_by_failure'][:3])}")
-    return found
+            entries.append(f"{place} failing changed {', '.join(line['changed_by_failure'][:3])}")
+    return entries
 
 
 def table(lines: list[dict[str, Any]]) -> str:
@@ -247,9 +247,9 @@ def table(lines: list[dict[str, Any]]) -> str:
         paper = modes["eval"]["paper"]
         most = paper["verdict"].split(", ")
         text = ", ".join(most[:3]) + (f" and {len(most) - 3} more" if len(most) > 3 else "")
-        whole = paper["verdict"] == "complete"
+        is_complete = paper["verdict"] == "complete"
         shown = f"{paper['total'] / 1e9:.4f}"
-        cells.append(shown if whole else f"≥ {shown}, {text}")
+        cells.append(shown if is_complete else f"≥ {shown}, {text}")
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"
 
@@ -267,7 +267,7 @@ def summary(lines: list[dict[str, Any]]) -> str:
         )
     complete = sum(line["rules"]["paper"]["verdict"] == "complete" for line in lines)
     parts.append(f"paper: {complete} complete, {len(lines) - complete} with a remainder.")
-    seconds = [one["seconds"] for line in lines for one in line["rules"].values()]
+    seconds = [item["seconds"] for line in lines for item in line["rules"].values()]
     parts.append(f"Median time of a count {statistics.median(seconds):.2f} s of a processor.")
     return " ".join(parts)
 
@@ -285,17 +285,19 @@ def main(argv: list[str] | None = None) -> int:
     for number, name in enumerate(names, 1):
         for line in compare(name):
             lines.append(line)
-            said = "; ".join(f"{rule} {one['verdict']}" for rule, one in line["rules"].items())
-            print(f"{number}/{len(names)} {name} {line['mode']}: {said}", flush=True)
+            verdict_text = "; ".join(
+                f"{rule} {item['verdict']}" for rule, item in line["rules"].items()
+            )
+            print(f"{number}/{len(names)} {name} {line['mode']}: {verdict_text}", flush=True)
         if options.out:
             options.out.write_text(json.dumps(lines, indent=1) + "\n")
     if options.table:
         options.table.write_text(table(lines))
     print(summary(lines))
-    found = faults(lines)
-    for fault in found:
+    entries = faults(lines)
+    for fault in entries:
         print(f"falls short: {fault}")
-    return 1 if found else 0
+    return 1 if entries else 0
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ def main() -> int:
     print("\n".join(map(str, ended)))
     if options.session:
         print((options.results / "summary.txt").read_text(encoding="utf-8"))
-    return max((one.code for one in ended if one.code is not None), default=0)
+    return max((step_end.code for step_end in ended if step_end.code is not None), default=0)
 
 
 def _options() -> argparse.Namespace:
@@ -123,15 +123,15 @@ def _begin(options: argparse.Namespace) -> dict[str, str]:
     ):
         print(f"gpu.py: --wheels {options.wheels}: {problem}", file=sys.stderr)
     lacking = carried.missing()
-    print("\n".join(carried.told(lacking)), flush=True)
+    print("\n".join(carried.report(lacking)), flush=True)
     return lacking
 
 
 def _announce(name: str, options: argparse.Namespace) -> None:
     print(f"== {name}: {STEPS[name].purpose}")
-    for words in commands(name, options):
-        plain = ["python", *words[1:]] if words[0] == sys.executable else words
-        print(f"   {shlex.join(plain)}")
+    for command in commands(name, options):
+        shown_command = ["python", *command[1:]] if command[0] == sys.executable else command
+        print(f"   {shlex.join(shown_command)}")
     print(f"   writes {writes(name, options)}", flush=True)
 
 
@@ -153,10 +153,10 @@ def _step(name: str, options: argparse.Namespace) -> Ended:
 
 def _keep(options: argparse.Namespace, ended: list[Ended], lacking: dict[str, str]) -> None:
     """Summary and archive of what there is by now. A disk that is full is no reason to end."""
-    codes = {one.name: one.code for one in ended if one.code is not None}
-    found = claims.claims(options.results, codes)
+    codes = {step_end.name: step_end.code for step_end in ended if step_end.code is not None}
+    claim_rows = claims.claims(options.results, codes)
     try:
-        summary.write(options.results, summary.page(ended, carried.told(lacking), found))
+        summary.write(options.results, summary.page(ended, carried.report(lacking), claim_rows))
         archive.rewrite(options.results, options.archive)
     except OSError as problem:
         print(f"gpu.py: the archive was not written: {problem}", file=sys.stderr)

@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import torch
 import triton
-from gpu_registers import compile_launch, whole_of
+from gpu_registers import compile_launch, layer_plan
 
 from swbench.norms.kernels.triton_kernels.launch import Launch
 
@@ -76,19 +76,19 @@ def disassembled(cubin: bytes) -> tuple[list[Instruction], dict[str, int]]:
         file.flush()
         command = [str(program), "-c", "-hex", file.name]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found, labels, pending = [], {}, None
+    parsed, labels, pending = [], {}, None
     for line in done.stdout.splitlines():
         if match := re.match(r"\s*(\.L_x_\d+):", line):
-            labels[match[1]] = len(found)
+            labels[match[1]] = len(parsed)
         elif match := re.match(r"\s+/\*[0-9a-f]{4,5}\*/\s+(.*?);\s+/\* 0x[0-9a-f]+ \*/", line):
             pending = match[1]
         elif (match := re.match(r"\s+/\* 0x([0-9a-f]+) \*/", line)) and pending:
             bits = int(match[1], 16) >> 41
-            found.append(
+            parsed.append(
                 Instruction(pending, bits & 15, bits >> 5 & 7, bits >> 8 & 7, bits >> 11 & 63)
             )
             pending = None
-    return found, labels
+    return parsed, labels
 
 
 def _operation(text: str) -> str:
@@ -102,12 +102,12 @@ def _latency(text: str) -> int:
 
 def loops_of(code: list[Instruction], labels: dict[str, int]) -> list[tuple[int, int]]:
     """First and last instruction of each loop, in the order of their ends."""
-    found = []
-    for index, one in enumerate(code):
-        match = re.search(r"BRA\s+.*?`?\(?(\.L_x_\d+)", one.text)
+    parsed = []
+    for index, instruction in enumerate(code):
+        match = re.search(r"BRA\s+.*?`?\(?(\.L_x_\d+)", instruction.text)
         if match and labels.get(match[1], len(code)) < index - 2:
-            found.append((labels[match[1]], index))
-    return found
+            parsed.append((labels[match[1]], index))
+    return parsed
 
 
 def cycles(code: list[Instruction], labels: dict[str, int], trips: dict[int, int]) -> int:
@@ -118,20 +118,22 @@ def cycles(code: list[Instruction], labels: dict[str, int], trips: dict[int, int
     left = {end: count - 1 for end, count in trips.items()}
     now, ready, at = 0, [0] * 6, 0
     while at < len(code):
-        one = code[at]
+        instruction = code[at]
         for barrier in range(6):
-            if one.waits >> barrier & 1:
+            if instruction.waits >> barrier & 1:
                 now = max(now, ready[barrier])
-        latency = _latency(one.text)
-        if one.write_barrier < 6:
-            ready[one.write_barrier] = now + latency
-        if one.read_barrier < 6:
-            ready[one.read_barrier] = max(ready[one.read_barrier], now + min(latency, READ))
-        operation = _operation(one.text)
+        latency = _latency(instruction.text)
+        if instruction.write_barrier < 6:
+            ready[instruction.write_barrier] = now + latency
+        if instruction.read_barrier < 6:
+            ready[instruction.read_barrier] = max(
+                ready[instruction.read_barrier], now + min(latency, READ)
+            )
+        operation = _operation(instruction.text)
         now += BARRIER if operation.startswith("BAR") else 0
         now += DRAIN if operation.startswith("DEPBAR") else 0
-        now += max(1, one.stall)
-        if operation.startswith("EXIT") and not one.text.startswith("@"):
+        now += max(1, instruction.stall)
+        if operation.startswith("EXIT") and not instruction.text.startswith("@"):
             break
         if left.get(at, 0) > 0:
             left[at] -= 1
@@ -145,7 +147,9 @@ def cycles(code: list[Instruction], labels: dict[str, int], trips: dict[int, int
 
 def until_first_load(code: list[Instruction]) -> int:
     """Cycles of one warp before its first load from global memory."""
-    loads = (at for at, one in enumerate(code) if _operation(one.text).startswith("LDG"))
+    loads = (
+        at for at, instruction in enumerate(code) if _operation(instruction.text).startswith("LDG")
+    )
     return cycles(code[: next(loads, len(code))], {}, {})
 
 
@@ -209,7 +213,7 @@ def main() -> None:
     )
     for batch in map(int, given.batch.split(",")):
         shape = (batch, *map(int, given.shape.split("x")))
-        made = whole_of(given.norm, shape, 16, torch.float32, False)
+        made = layer_plan(given.norm, shape, 16, torch.float32, False)
         for launch in (*made.forward, *made.backward[True]):
             name = launch.kernel.__name__.removesuffix("_kernel")
             if name not in SMALL:

@@ -23,8 +23,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from swbench.norms.kernels.triton_kernels import fused_plan as whole
-from swbench.norms.kernels.triton_kernels import layer_config as form
+from swbench.norms.kernels.triton_kernels import fused_plan, layer_config
 from swbench.norms.kernels.triton_kernels.launch import Launch
 from swbench.norms.recipe import Recipe
 from swbench.solvers.polar_triton import PolarTriton
@@ -63,19 +62,19 @@ class Compiled(NamedTuple):
     """Instructions for tensor cores."""
 
 
-def whole_of(
+def layer_plan(
     norm: str,
     shape: tuple[int, ...],
     group: int,
     dtype: torch.dtype,
     last: bool,
     training: bool = True,
-) -> whole.Whole:
+) -> fused_plan.FusedPlan:
     """The launches of a layer for a GPU like an H100, decided without one."""
     names = RECIPES[norm]
     parameters = (torch.float32,) * 2 + ((torch.float32,) * 2 if len(names) > 1 else (None, None))
     dtypes = (dtype, *parameters, *(None if norm == "iw" else torch.float32,) * 2)
-    key = form.Key(
+    key = layer_config.Key(
         Recipe(names, group, 1e-5),
         PolarTriton(),
         shape,
@@ -85,8 +84,8 @@ def whole_of(
         torch.device("cuda", 0),
         dtypes,
     )
-    with patch.object(form, "multiprocessors", lambda device: MULTIPROCESSORS):
-        return whole.Whole(key)
+    with patch.object(layer_config, "multiprocessors", lambda device: MULTIPROCESSORS):
+        return fused_plan.FusedPlan(key)
 
 
 def source_of(launch: Launch, dtype: torch.dtype) -> ASTSource:
@@ -141,7 +140,7 @@ def compiled(launch: Launch, dtype: torch.dtype, capability: int) -> Compiled:
     """What the compiler says of `launch` for `capability`."""
     made = compile_launch(launch, dtype, capability)
     ptx = made.asm["ptx"]
-    said = assembled(ptx)
+    log = assembled(ptx)
     loads = re.findall(r"ld\.global[^;\n]*", ptx)
     wide = [load for load in loads if ".v4." in load and ".b32" in load]
     copies = re.findall(r"cp\.async\.c[ag][^;\n]*", ptx)
@@ -149,8 +148,8 @@ def compiled(launch: Launch, dtype: torch.dtype, capability: int) -> Compiled:
     large = [store for store in stores if ".v4." in store and ".b32" in store]
     copied = [copy for copy in copies if "cp.async.cg" in copy]
     return Compiled(
-        int(re.search(r"Used (\d+) registers", said)[1]),
-        int(re.search(r"(\d+) bytes stack frame", said)[1]),
+        int(re.search(r"Used (\d+) registers", log)[1]),
+        int(re.search(r"(\d+) bytes stack frame", log)[1]),
         made.metadata.shared,
         len(wide) + len(copied),
         len(loads) - len(wide) + len(copies) - len(copied),
@@ -189,7 +188,7 @@ def table(given: argparse.Namespace, capability: int) -> None:
     print("|---|---|---|---|---|---|---|---|---|---|")
     for batch in map(int, given.batch.split(",")):
         for shape in given.shapes.split(","):
-            made = whole_of(
+            made = layer_plan(
                 given.norm,
                 (batch, *map(int, shape.split("x"))),
                 given.group,

@@ -39,7 +39,7 @@ def spectra() -> dict[str, list[float]]:
         "hidden-right": (net[2], lambda g: g.T @ g),
     }
     sums = dict.fromkeys(grams, 0.0)
-    found = {}
+    columns = {}
     for step in range(1, max(STEPS) + 1):
         chosen = torch.randint(len(images), (BATCH,))
         loss = nn.functional.cross_entropy(net(images[chosen]), labels[chosen])
@@ -51,18 +51,18 @@ def spectra() -> dict[str, list[float]]:
         if step in STEPS:
             for name, total in sums.items():
                 lam = torch.linalg.eigvalsh(total).flip(0)
-                found[f"{name}-{step}"] = (lam / lam[0]).clamp_min(SMALLEST).tolist()
-    return found
+                columns[f"{name}-{step}"] = (lam / lam[0]).clamp_min(SMALLEST).tolist()
+    return columns
 
 
 def main() -> None:
     """Train and write the file."""
-    found = spectra()
+    columns = spectra()
     with FILE.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(found)
+        writer.writerow(columns)
         writer.writerows(
-            [f"{value:.4g}" for value in row] for row in zip(*found.values(), strict=True)
+            [f"{value:.4g}" for value in row] for row in zip(*columns.values(), strict=True)
         )
 
 

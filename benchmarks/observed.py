@@ -108,7 +108,7 @@ def bench(
     run = load(find(folder, "latest"))
     if not run.complete:
         raise SystemExit(process.returncode)
-    if failed := sum(one.status in FAILURES for one in run.results):
+    if failed := sum(item.status in FAILURES for item in run.results):
         sys.stderr.write(
             f"{run.id}: {failed} of {len(run.results)} cells failed; the others count\n"
         )
@@ -119,13 +119,13 @@ def bench(
         seconds=seconds,
         lives=1 + len(run.header["resumed"]),
         timed_share=timed_share(run.rounds, run.results),
-        parent_cores=share_within(looks, [one for one in spans(run.rounds) if one[0] >= began]),
+        parent_cores=share_within(looks, [item for item in spans(run.rounds) if item[0] >= began]),
         competing_cores=None
         if load_s is None or load_end_s is None
         else (load_end_s - load_s) / seconds,
         quietness=quietness(
             [
-                [one.disturbance for one in replicate]
+                [item.disturbance for item in replicate]
                 for rounds in _by_group(run)
                 for replicate in by_replicate(rounds)
             ]
@@ -175,14 +175,14 @@ def _at(looks: Sequence[tuple[float, float]], moment: float) -> float:
 
 
 def _by_group(run: StoredRun) -> list[list[Round]]:
-    return [[one for one in run.rounds if one.group == group.name] for group in run.plan.groups]
+    return [[item for item in run.rounds if item.group == group.name] for group in run.plan.groups]
 
 
 def ratios(run: StoredRun, roles: Sequence[str] | None = None) -> dict[Cell, dict[str, Any]]:
     """(group, row, metric) -> the interval of the ratio to BN, and the log-ratio of every process,
     of all rows but BN, or those in `roles`.
     """
-    confidence, found = confidence_of(run.plan.protocol.target_ci), {}
+    confidence, estimates = confidence_of(run.plan.protocol.target_ci), {}
     for group, rounds in zip(run.plan.groups, _by_group(run), strict=True):
         for case, row in zip(group.cases, group.rows, strict=True):
             if case.role == BASELINE or (roles is not None and case.role not in roles):
@@ -190,13 +190,13 @@ def ratios(run: StoredRun, roles: Sequence[str] | None = None) -> dict[Cell, dic
             for metric in METRICS:
                 replicates = pairs(rounds, group.baseline.key, case.key, metric)
                 if any(replicates):
-                    values = [replicate_value(one) for one in replicates if one]
-                    found[group.name, row, metric] = {
+                    values = [replicate_value(item) for item in replicates if item]
+                    estimates[group.name, row, metric] = {
                         **asdict(log_ratio(replicates, confidence)),
                         "role": case.role,
                         "log_ratios": values,
                     }
-    return found
+    return estimates
 
 
 def floors(run: StoredRun) -> dict[Cell, dict[str, Any]]:
@@ -206,36 +206,36 @@ def floors(run: StoredRun) -> dict[Cell, dict[str, Any]]:
 
 def machine(run: StoredRun) -> dict[str, Any]:
     """What a result file says of where and by which code it was measured."""
-    found = run.environment
+    environment = run.environment
     return {
-        "label": found["label"],
-        "processor": found["processor"]["model"],
-        "cores": found["cores"]["physical_allowed"],
-        "kernel": found["system"]["kernel"],
-        "python": found["python"]["version"],
-        "torch": found["packages"]["torch"],
-        "code": found["code"],
-        "environment": environment_id(found),
+        "label": environment["label"],
+        "processor": environment["processor"]["model"],
+        "cores": environment["cores"]["physical_allowed"],
+        "kernel": environment["system"]["kernel"],
+        "python": environment["python"]["version"],
+        "torch": environment["packages"]["torch"],
+        "code": environment["code"],
+        "environment": environment_id(environment),
     }
 
 
 def parser(doc: str | None, name: str) -> argparse.ArgumentParser:
     """The options that acceptance scripts share; `name` is the script's."""
-    found = argparse.ArgumentParser(
+    options_parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    found.add_argument("--suite", default="imagenet")
-    found.add_argument(
+    options_parser.add_argument("--suite", default="imagenet")
+    options_parser.add_argument(
         "--results",
         type=Path,
         default=ROOT / "results" / name,
         help="folder for the runs; they are gone on with if they are there",
     )
-    found.add_argument(
+    options_parser.add_argument(
         "--out", type=Path, help=f"result file (default: results/reference/{name}_<machine>.json)"
     )
-    found.add_argument("--no-load", action="store_true", help="without the competing load")
-    return found
+    options_parser.add_argument("--no-load", action="store_true", help="without the competing load")
+    return options_parser
 
 
 def report(options: argparse.Namespace, name: str, run: StoredRun, data: dict[str, Any]) -> Path:

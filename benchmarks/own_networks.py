@@ -121,7 +121,7 @@ def check(name: str) -> Row:
     if differ(before, outputs(same, x)) != [0.0, 0.0]:
         faults.append("converting no site changed an output")
 
-    plain = convert_norms(twin(net), "bn", inplace=True)
+    plain = convert_norms(copy_of(net), "bn", inplace=True)
     row.bn_eval, row.bn_train = differ(before, outputs(plain, x))
     faults += unlike_state(net, plain, [path for site in sites for path in site.paths])
 
@@ -130,7 +130,7 @@ def check(name: str) -> Row:
     none = without_gradient(net, x)
     row.without_gradient = len(none)
     for norm, mix in (("bw", "equal"), ("swa", "batch"), ("swa", "equal")):
-        made = convert_norms(twin(net), norm, chosen, group=row.group, mix=mix, inplace=True)
+        made = convert_norms(copy_of(net), norm, chosen, group=row.group, mix=mix, inplace=True)
         (change,) = differ(before[:1], outputs(made, x, modes=(False,)))
         if norm == "bw":
             row.bw_eval = change
@@ -152,7 +152,7 @@ def check(name: str) -> Row:
     return row
 
 
-def twin(net: nn.Module) -> nn.Module:
+def copy_of(net: nn.Module) -> nn.Module:
     """A copy of modules and buffers that shares the parameters, which nothing here changes."""
     return copy.deepcopy(net, {id(parameter): parameter for parameter in net.parameters()})
 
@@ -173,31 +173,31 @@ def outputs(net: nn.Module, x: Tensor, modes: Iterable[bool] = (False, True)) ->
     """What the network gives in eval and then in training mode, with the same random numbers for
     its dropout every time; its buffers are what they were.
     """
-    found = []
+    results = []
     with unmoved(net), torch.no_grad():
         for training in modes:
             torch.manual_seed(1)
-            found.append(floating(net.train(training)(x)))
-    return found
+            results.append(floating(net.train(training)(x)))
+    return results
 
 
 @contextlib.contextmanager
 def unmoved(net: nn.Module) -> Iterator[None]:
     """Put the buffers back that training calls move."""
-    kept = [(buffer, buffer.clone()) for buffer in net.buffers()]
+    buffers_before = [(buffer, buffer.clone()) for buffer in net.buffers()]
     try:
         yield
     finally:
         with torch.no_grad():
-            for buffer, value in kept:
+            for buffer, value in buffers_before:
                 buffer.copy_(value)
 
 
 def differ(before: Iterable, after: Iterable) -> list[float]:
     """How far outputs are apart in each mode, over their norm."""
     return [
-        output_change(lambda one=one: one, lambda other=other: other)
-        for one, other in zip(before, after, strict=True)
+        output_change(lambda tensor=tensor: tensor, lambda other=other: other)
+        for tensor, other in zip(before, after, strict=True)
     ]
 
 
@@ -216,15 +216,15 @@ def without_gradient(net: nn.Module, x: Tensor) -> set[str]:
     """The parameters without a finite gradient after a training step."""
     torch.manual_seed(1)
     with unmoved(net):
-        tensors = [one for one in floating(net.train()(x)) if one.requires_grad]
-        torch.autograd.backward(tensors, [torch.randn_like(one) for one in tensors])
-    found = {
+        tensors = [tensor for tensor in floating(net.train()(x)) if tensor.requires_grad]
+        torch.autograd.backward(tensors, [torch.randn_like(tensor) for tensor in tensors])
+    results = {
         path
         for path, parameter in net.named_parameters()
         if parameter.grad is None or not parameter.grad.isfinite().all()
     }
     net.zero_grad(set_to_none=True)
-    return found
+    return results
 
 
 HEADER = """\
@@ -258,11 +258,11 @@ def main(names: list[str]) -> int:
         row = check(name)
         print(line(row), flush=True)
         failed += bool(row.faults)
-        said = "; ".join(row.faults) or "right"
+        text = "; ".join(row.faults) or "right"
         lacking = f"; {row.without_gradient} parameters never have a gradient" * bool(
             row.without_gradient
         )
-        print(f"{name}: {said}{lacking}; {time.perf_counter() - started:.0f} s", file=sys.stderr)
+        print(f"{name}: {text}{lacking}; {time.perf_counter() - started:.0f} s", file=sys.stderr)
     return int(failed > 0)
 
 

@@ -25,8 +25,8 @@ CONVERGED = 0.5
 def converges(rate: float, steps: int, seeds: int) -> bool:
     """Whether BN does at this learning rate; the losses go to stdout."""
     case = StabilityCase(norm="bn", trial=TRAINING, steps=steps, seeds=seeds, learning_rate=rate)
-    found = {one.metric: one.samples for one in TrainingWorkload(case).finish()}
-    losses, broken = found["final_loss"], sum(found["broken"])
+    by_metric = {result.metric: result.samples for result in TrainingWorkload(case).finish()}
+    losses, broken = by_metric["final_loss"], sum(by_metric["broken"])
     click.echo(
         f"{rate:8.4g}: {broken:.0f} of {seeds} broken, "
         f"losses {', '.join(f'{loss:.3f}' for loss in losses)}"

@@ -64,21 +64,21 @@ def parts(replicates: Sequence[np.ndarray], baseline: int, seed: int = 0) -> Par
 
     Needs two processes with three rounds each.
     """
-    logs = [np.log(one) for one in replicates]
+    logs = [np.log(item) for item in replicates]
     others = [column for column in range(logs[0].shape[1]) if column != baseline]
-    ratios = [one[:, others] - one[:, [baseline]] for one in logs]
+    ratios = [item[:, others] - item[:, [baseline]] for item in logs]
     rng = np.random.default_rng(seed)
-    medians = np.array([np.median(one, axis=0) for one in ratios])
+    medians = np.array([np.median(item, axis=0) for item in ratios])
     return Parts(
         replicates=len(logs),
-        rounds=float(np.mean([len(one) for one in logs])),
-        call=_root_mean([one.var(axis=0, ddof=1) for one in logs]),
-        shared=float(np.mean([_correlation(one) for one in logs])),
-        ratio=_root_mean([one.var(axis=0, ddof=1) for one in ratios]),
+        rounds=float(np.mean([len(item) for item in logs])),
+        call=_root_mean([item.var(axis=0, ddof=1) for item in logs]),
+        shared=float(np.mean([_correlation(item) for item in logs])),
+        ratio=_root_mean([item.var(axis=0, ddof=1) for item in ratios]),
         ratio_middle=_root_mean(
-            [(1.4826 * np.median(np.abs(one - np.median(one, 0)), 0)) ** 2 for one in ratios]
+            [(1.4826 * np.median(np.abs(item - np.median(item, 0)), 0)) ** 2 for item in ratios]
         ),
-        floor=_root_mean([_variance_of_median(one, rng) for one in ratios]),
+        floor=_root_mean([_variance_of_median(item, rng) for item in ratios]),
         replicate=_root_mean([medians.var(axis=0, ddof=1)]),
     )
 
@@ -88,8 +88,8 @@ def _root_mean(variances: Sequence[np.ndarray]) -> float:
 
 
 def _correlation(logs: np.ndarray) -> float:
-    found = np.corrcoef(logs.T)
-    return float(found[np.triu_indices(len(found), 1)].mean())
+    arrays_found = np.corrcoef(logs.T)
+    return float(arrays_found[np.triu_indices(len(arrays_found), 1)].mean())
 
 
 def _variance_of_median(ratios: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -100,15 +100,15 @@ def _variance_of_median(ratios: np.ndarray, rng: np.random.Generator) -> np.ndar
 def arrays(group: Group, rounds: Sequence[Round], metric: str) -> list[np.ndarray]:
     """Seconds of the rounds that have every case of the group, an array a process."""
     keys = [case.key for case in group.cases]
-    whole = [
+    complete = [
         [
-            [one.samples[key][metric] for key in keys]
-            for one in replicate
-            if all(metric in one.samples.get(key, ()) for key in keys)
+            [item.samples[key][metric] for key in keys]
+            for item in replicate
+            if all(metric in item.samples.get(key, ()) for key in keys)
         ]
-        for replicate in by_replicate([one for one in rounds if one.group == group.name])
+        for replicate in by_replicate([item for item in rounds if item.group == group.name])
     ]
-    return [np.array(one) for one in whole if len(one) > 2]
+    return [np.array(item) for item in complete if len(item) > 2]
 
 
 def lines(folder: Path) -> Iterator[str]:
@@ -117,14 +117,14 @@ def lines(folder: Path) -> Iterator[str]:
     for group in run.plan.groups:
         roles = [case.role for case in group.cases]
         for metric, name in PASSES.items():
-            found = arrays(group, run.rounds, metric)
-            if len(found) < 2 or BASELINE not in roles or len(roles) < 2:
+            arrays_found = arrays(group, run.rounds, metric)
+            if len(arrays_found) < 2 or BASELINE not in roles or len(roles) < 2:
                 continue
-            one = parts(found, roles.index(BASELINE))
+            var = parts(arrays_found, roles.index(BASELINE))
             yield (
-                f"| {folder.name} | {group.name} | {name} | {one.replicates} × {one.rounds:.0f} | "
-                f"{one.call:.2%} | {one.shared:.2f} | {one.ratio:.2%} | {one.ratio_middle:.2%} | "
-                f"{one.floor:.2%} | {one.replicate:.2%} | {one.process:.2%} |"
+                f"| {folder.name} | {group.name} | {name} | {var.replicates} × {var.rounds:.0f} | "
+                f"{var.call:.2%} | {var.shared:.2f} | {var.ratio:.2%} | {var.ratio_middle:.2%} | "
+                f"{var.floor:.2%} | {var.replicate:.2%} | {var.process:.2%} |"
             )
 
 
@@ -159,17 +159,19 @@ def replayed(folder: Path) -> Iterator[str]:
     """A line a row and pass of one stored run: half-widths before and after, and their ratio."""
     run = store.load(folder)
     for group in run.plan.groups:
-        replicates = by_replicate([one for one in run.rounds if one.group == group.name])
+        replicates = by_replicate([item for item in run.rounds if item.group == group.name])
         for case, row in zip(group.cases, group.rows, strict=True):
             if not group.baselines or case.key in group.baselines:
                 continue
             for metric, name in PASSES.items():
                 widths = []
                 for estimator, count, rounds in (BEFORE, AFTER):
-                    found = ratio_pairs(replicates, group.baselines, case.key, metric, estimator)
-                    whole = [pairs for pairs in found if pairs]
-                    if len(whole) > 1:
-                        widths.append(half_width(whole, estimator, count, rounds))
+                    arrays_found = ratio_pairs(
+                        replicates, group.baselines, case.key, metric, estimator
+                    )
+                    complete = [pairs for pairs in arrays_found if pairs]
+                    if len(complete) > 1:
+                        widths.append(half_width(complete, estimator, count, rounds))
                 if widths:
                     before, after = widths
                     yield (

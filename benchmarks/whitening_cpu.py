@@ -45,7 +45,7 @@ def parts(
     shift = shift_of(x, x.dtype)
     mean, cov = kernels.moments(x, shift, recipe.group)
     batch = merge(mean, cov)
-    stats = Statistics(mean, cov, *batch, share=1 / len(x), alone=len(x) == 1)
+    stats = Statistics(mean, cov, *batch, share=1 / len(x), single_image=len(x) == 1)
     parameters = Parameters(layer.weight.data, layer.bias.data, *(p.data for p in layer._logits()))
     solved = kernels.mix_and_solve(recipe, solver, stats, parameters)
     sums = kernels.products(dy, x, shift, recipe.group)
@@ -69,7 +69,9 @@ def parts(
     }
 
 
-def whole(layer: torch.nn.Module, x: torch.Tensor, dy: torch.Tensor) -> tuple[float, float]:
+def time_both_passes(
+    layer: torch.nn.Module, x: torch.Tensor, dy: torch.Tensor
+) -> tuple[float, float]:
     """Seconds of forward and of forward and backward, in one call."""
     leaf = x.detach().requires_grad_()
     start = time.perf_counter()
@@ -91,8 +93,8 @@ def profile(shape: tuple[int, ...], rounds: int) -> dict:
     }
     times: dict[str, list] = {}
 
-    def whole_of(name: str) -> None:
-        forward, both = whole(layers[name], x, dy)
+    def time_layer(name: str) -> None:
+        forward, both = time_both_passes(layers[name], x, dy)
         times.setdefault(f"{name}: F", []).append(forward)
         times.setdefault(f"{name}: F+B", []).append(both)
 
@@ -101,7 +103,7 @@ def profile(shape: tuple[int, ...], rounds: int) -> dict:
         call()
         times.setdefault(name, []).append(time.perf_counter() - start)
 
-    work = [lambda name=name: whole_of(name) for name in layers]
+    work = [lambda name=name: time_layer(name) for name in layers]
     work += [
         lambda name=name, call=call: part_of(f"swa: {name}", call)
         for name, call in parts("swa", "auto", "auto", x, dy).items()
@@ -121,15 +123,18 @@ def profile(shape: tuple[int, ...], rounds: int) -> dict:
             name: round(1e6 * of(values), 1) for name, values in sorted(times.items())
         }
     result["ratio to bn"] = {
-        f"{name}: {way}": round(
+        f"{name}: {pass_name}": round(
             statistics.median(
-                a / b for a, b in zip(times[f"{name}: {way}"], times[f"bn: {way}"], strict=True)
+                a / b
+                for a, b in zip(
+                    times[f"{name}: {pass_name}"], times[f"bn: {pass_name}"], strict=True
+                )
             ),
             3,
         )
         for name in layers
         if name != "bn"
-        for way in ("F", "F+B")
+        for pass_name in ("F", "F+B")
     }
     return result
 

@@ -44,8 +44,8 @@ def medians(
     """Seconds of each pass, round by round."""
     windows = Windows(gpu, passes, graph=graph, cold=False)
     windows.sample()
-    found = [windows.sample() for _ in range(rounds)]
-    return {name: [one[f"{name}_s"] for one in found] for name in passes}
+    samples = [windows.sample() for _ in range(rounds)]
+    return {name: [sample[f"{name}_s"] for sample in samples] for name in passes}
 
 
 def copy_bandwidth(gpu: CudaGpu, rounds: int) -> float:
@@ -79,11 +79,11 @@ def launches(
     parameters = tuple(
         p if p is None else p.detach() for p in (layer.weight, layer.bias, *layer._logits())
     )
-    whole = function.whole_of(function.key_of(call, x, parameters))
+    plan = function.fused_plan(function.plan_key(call, x, parameters))
     buffers = (None, None) if running is None else (running.mean, running.cov)
-    kept = whole.form.kept.allocate(x)
-    y = function.run_forward(whole, running, x, parameters, kept)
-    dx, *grads = function.run_backward(whole, x, dy, parameters[0], kept)
+    saved = plan.config.saved.allocate(x)
+    y = function.run_forward(plan, running, x, parameters, saved)
+    dx, *grads = function.run_backward(plan, x, dy, parameters[0], saved)
     names = ("gamma", "beta", "mean_logits", "cov_logits")
     tensors = {
         "x": x,
@@ -96,21 +96,21 @@ def launches(
     tensors |= dict(zip(names, parameters, strict=True)) | dict(
         zip((f"grad_{name}" for name in names), grads, strict=True)
     )
-    found = {}
-    for back, listed, room in (
-        (False, whole.forward, whole.form.there),
-        (True, whole.backward[True], whole.form.back),
+    samples = {}
+    for is_backward, listed, workspace in (
+        (False, plan.forward, plan.config.forward_workspace),
+        (True, plan.backward[True], plan.config.backward_workspace),
     ):
-        rooms = ((whole.form.kept, kept), (room, room.allocate(x)))
-        whole.run(listed, tensors, *rooms)  # fills the room
-        for one in listed:
-            name = one.kernel.__name__.removesuffix("_kernel")
-            moved = MOVED.get(name, (0, 0))[back] * x.numel() * x.element_size()
-            found[f"{'backward' if back else 'forward'} {name}"] = (
-                lambda one=one, r=rooms: launch([one], tensors, r, x.device),
+        workspaces = ((plan.config.saved, saved), (workspace, workspace.allocate(x)))
+        plan.run(listed, tensors, *workspaces)  # fills the workspace
+        for item in listed:
+            name = item.kernel.__name__.removesuffix("_kernel")
+            moved = MOVED.get(name, (0, 0))[is_backward] * x.numel() * x.element_size()
+            samples[f"{'backward' if is_backward else 'forward'} {name}"] = (
+                lambda item=item, r=workspaces: launch([item], tensors, r, x.device),
                 moved,
             )
-    return found
+    return samples
 
 
 def kernels(

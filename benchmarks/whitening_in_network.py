@@ -107,25 +107,25 @@ def main() -> None:
         watch(network, name, sites, moments)
     passes = run(networks, torch.randn(given.batch, 3, size, size), given.rounds)
     say = sys.stdout.write
-    for way in "FB":
+    for pass_name in "FB":
         totals = dict.fromkeys(networks, 0.0)
         for site in sites:
             spent = {}
             for name in networks:
                 pairs = zip(
-                    moments[name, site, f"{way}0"][WARM_UP:],
-                    moments[name, site, f"{way}1"][WARM_UP:],
+                    moments[name, site, f"{pass_name}0"][WARM_UP:],
+                    moments[name, site, f"{pass_name}1"][WARM_UP:],
                     strict=True,
                 )
                 spent[name] = 1e6 * statistics.median(end - begin for begin, end in pairs)
                 totals[name] += spent[name]
             say(
-                f"{way} {site:16}"
+                f"{pass_name} {site:16}"
                 + "".join(f"{name} {value:7.0f}   " for name, value in spent.items())
                 + "\n"
             )
         say(
-            f"{way} {'all of them':16}"
+            f"{pass_name} {'all of them':16}"
             + "".join(f"{name} {value:7.0f}   " for name, value in totals.items())
             + "\n"
         )
@@ -133,10 +133,12 @@ def main() -> None:
             ratios = [
                 own / base
                 for own, base in zip(
-                    passes[name, way][WARM_UP:], passes["bn", way][WARM_UP:], strict=True
+                    passes[name, pass_name][WARM_UP:],
+                    passes["bn", pass_name][WARM_UP:],
+                    strict=True,
                 )
             ]
-            say(f"{way} whole pass, {name} to bn: {statistics.median(ratios):.4f}\n")
+            say(f"{pass_name} whole pass, {name} to bn: {statistics.median(ratios):.4f}\n")
 
 
 if __name__ == "__main__":

@@ -221,7 +221,7 @@ def test_carried_wheels_are_installed_outside_and_found(tmp_path, monkeypatch):
     monkeypatch.setattr(carried, "ALL", ())
     lacking = carried.missing()
     assert list(lacking) == ["never_carried"]
-    assert carried.told(lacking)[0].startswith("missing never_carried (ModuleNotFoundError")
+    assert carried.report(lacking)[0].startswith("missing never_carried (ModuleNotFoundError")
 
 
 def test_a_ratio_is_proven_by_its_interval_alone():
@@ -249,7 +249,7 @@ def test_the_noise_floor_of_a_table_is_read_as_the_table_writes_it():
         "[0.955, 1.041]; cuda batch 16 713x713 F+B 0.990 [0.965, 1.016]; cuda batch 1 9x9 F 1.002. "
         "A smaller difference than this is not called one."
     )
-    assert list(claims._twins([note])) == [
+    assert list(claims._repeat_ratios([note])) == [
         ("cuda batch 16 713x713 F+B", 0.99, 0.965, 1.016),
         ("cuda batch 1 9x9 F", 1.002, None, None),
     ]

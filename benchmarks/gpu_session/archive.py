@@ -11,19 +11,19 @@ PIECE_BYTES, MOST_PIECES = 15 * 2**20, 7
 def rewrite(results: Path, out: Path) -> list[Path]:
     """Pack `results` to `out/session.tar.xz` (`session.tar.xz.0`, `.1` … where it takes several;
     `cat` joins them) and copy the summary beside it. The old archive stays whole until the new one
-    is. Where it does not fit, the largest files are left out and named in `left-out.txt` inside.
+    is. Where it does not fit, the largest files are left out and named in `omitted-out.txt` inside.
     """
     out.mkdir(parents=True, exist_ok=True)
     files = sorted(
-        (one for one in results.rglob("*") if one.is_file() and out not in one.parents),
-        key=lambda one: one.stat().st_size,
+        (path for path in results.rglob("*") if path.is_file() and out not in path.parents),
+        key=lambda path: path.stat().st_size,
     )
-    packed, left = out / ".session.tar.xz", []
+    packed, omitted = out / ".session.tar.xz", []
     while True:
-        _pack(packed, results, files, left)
+        _pack(packed, results, files, omitted)
         if packed.stat().st_size <= PIECE_BYTES * MOST_PIECES or not files:
             break
-        left.append(files.pop())
+        omitted.append(files.pop())
     pieces = _split(packed, out)
     summary = results / "summary.txt"
     if summary.exists() and summary.parent != out:
@@ -31,13 +31,13 @@ def rewrite(results: Path, out: Path) -> list[Path]:
     return pieces
 
 
-def _pack(packed: Path, results: Path, files: list[Path], left: list[Path]) -> None:
+def _pack(packed: Path, results: Path, files: list[Path], omitted: list[Path]) -> None:
     note = results / "left-out.txt"
-    if left:
-        note.write_text("".join(f"{one.relative_to(results)}\n" for one in left))
+    if omitted:
+        note.write_text("".join(f"{path.relative_to(results)}\n" for path in omitted))
     with tarfile.open(packed, "w:xz", preset=3) as archive:
-        for one in [*files, note] if left else files:
-            archive.add(one, arcname=str(one.relative_to(results)))
+        for path in [*files, note] if omitted else files:
+            archive.add(path, arcname=str(path.relative_to(results)))
 
 
 def _split(packed: Path, out: Path) -> list[Path]:
@@ -48,11 +48,11 @@ def _split(packed: Path, out: Path) -> list[Path]:
         os.replace(packed, pieces[0])
     else:
         pieces = []
-        with open(packed, "rb") as whole:
-            while block := whole.read(PIECE_BYTES):
+        with open(packed, "rb") as packed_file:
+            while block := packed_file.read(PIECE_BYTES):
                 pieces.append(out / f"session.tar.xz.{len(pieces)}")
                 pieces[-1].write_bytes(block)
         packed.unlink()
-    for one in old - set(pieces):
-        one.unlink()
+    for path in old - set(pieces):
+        path.unlink()
     return pieces

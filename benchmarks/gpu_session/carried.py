@@ -44,12 +44,12 @@ def install(wheels: Path, folder: Path) -> str:
     """Install the wheels of `wheels` that are not importable here to `folder`, outside of the tree,
     and let what is started from now on find them; returns what pip said where it failed.
     """
-    found = sorted(str(one) for one in wheels.glob("*.whl"))
-    if not found:
+    wheel_files = sorted(str(wheel) for wheel in wheels.glob("*.whl"))
+    if not wheel_files:
         return f"no wheels in {wheels}"
-    words = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
+    pip_command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
     done = subprocess.run(
-        [*words, "--upgrade", "--target", str(folder), *found],
+        [*pip_command, "--upgrade", "--target", str(folder), *wheel_files],
         capture_output=True,
         text=True,
         check=False,
@@ -69,13 +69,13 @@ def missing() -> dict[str, str]:
         [sys.executable, "-c", _PROGRAM, *names], capture_output=True, text=True, check=False
     )
     try:
-        found = json.loads(done.stdout.splitlines()[-1])
+        failures = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
         return {"python": done.stderr.strip()[-300:] or f"exit {done.returncode}"}
-    return {name: why for name, why in found.items() if why}
+    return {name: why for name, why in failures.items() if why}
 
 
-def told(lacking: dict[str, str]) -> list[str]:
+def report(lacking: dict[str, str]) -> list[str]:
     """A line a module that is not there, and how to carry it."""
     lines = [
         f"missing {name} ({why}): {SOME.get(name, 'nothing runs without it')}"

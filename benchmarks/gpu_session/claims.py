@@ -44,8 +44,8 @@ def _tested(claim: str, step: str, codes: Mapping[str, int], results: Path) -> C
     """As `_by_code`, where pytest said that tests passed: all of them may have been skipped."""
     verdict, _, why = _by_code(claim, step, codes)
     text = results / f"{step}.txt"
-    said = text.read_text(encoding="utf-8", errors="replace") if text.exists() else ""
-    counts = re.findall(r"\d+ (?:passed|failed|error|skipped)\w*", said)
+    log = text.read_text(encoding="utf-8", errors="replace") if text.exists() else ""
+    counts = re.findall(r"\d+ (?:passed|failed|error|skipped)\w*", log)
     if verdict == PROVEN and not any("passed" in count for count in counts):
         return OPEN, claim, f"step {step}: no test passed ({', '.join(counts) or 'none ran'})"
     return verdict, claim, ", ".join([why, *counts])
@@ -53,22 +53,24 @@ def _tested(claim: str, step: str, codes: Mapping[str, int], results: Path) -> C
 
 def tables(results: Path, limit_s: float) -> dict[str, dict]:
     """Suite and mode of each stored run -> its table as `bench.py show --format json` prints it."""
-    found = {}
+    tables_by_name = {}
     for run in sorted((results / "runs").glob("*/run.json")):
         table = _table(run.parent, limit_s)
         if table:
             mode = next((r["gpu_mode"]["value"] for r in _rows(table) if "gpu_mode" in r), "")
-            found[f"{table['suite']} {mode}"] = table
-    return found
+            tables_by_name[f"{table['suite']} {mode}"] = table
+    return tables_by_name
 
 
 @functools.cache
 def _table(run: Path, limit_s: float) -> dict:
     """Of one run, once: it is over. Empty where there is none."""
-    words = [sys.executable, str(ROOT / "bench.py"), "show", run.name]
-    words += ["--results", str(run.parent), "--format", "json"]
+    show_command = [sys.executable, str(ROOT / "bench.py"), "show", run.name]
+    show_command += ["--results", str(run.parent), "--format", "json"]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=limit_s, check=False)
+        done = subprocess.run(
+            show_command, capture_output=True, text=True, timeout=limit_s, check=False
+        )
         return json.loads(done.stdout)["tables"][0]
     except (subprocess.TimeoutExpired, ValueError, KeyError, IndexError):
         return {}
@@ -85,35 +87,35 @@ def _ratios(
 ) -> list[Claim]:
     """SW^a and SW^b over BN, and the control within a per cent, of the run of a step."""
     claim = f"SW^a and SW^b take at most {RATIO:g} × BN {where}, F and F+B"
-    again = f"the same network twice differs by at most {WITHIN:.0%} {where}"
+    repeat_claim = f"the same network twice differs by at most {WITHIN:.0%} {where}"
     key = {"graph": "imagenet graph", "table2": "cityscapes eager"}[step]
     table = tables(results, limit_s).get(key) if step in codes else None
     if table is None:
         why = f"step {step} was not run" if step not in codes else f"step {step} stored no table"
-        return [(OPEN, claim, why), (OPEN, again, why)]
+        return [(OPEN, claim, why), (OPEN, repeat_claim, why)]
     try:
-        found, twins = list(_of_layers(table)), list(_twins(table["notes"]))
+        ratios, repeats = list(_layer_ratios(table)), list(_repeat_ratios(table["notes"]))
     except (KeyError, TypeError) as problem:
         why = f"the table of step {step} is not as expected ({problem!r})"
-        return [(OPEN, claim, why), (OPEN, again, why)]
-    return [_under(claim, found, RATIO), _between(again, twins)]
+        return [(OPEN, claim, why), (OPEN, repeat_claim, why)]
+    return [_under(claim, ratios, RATIO), _between(repeat_claim, repeats)]
 
 
-def _of_layers(table: dict) -> Iterator[tuple]:
+def _layer_ratios(table: dict) -> Iterator[tuple]:
     """Name, ratio to BN and both ends of its interval, of SW^a and SW^b, F and F+B."""
     for row in _rows(table):
         norm = row.get("norm", {}).get("value")
-        for way, short in (("f", "F"), ("fb", "F+B")) if norm in ("swa", "swb") else ():
-            cell = row.get(f"ratio_gpu_{way}", {})
+        for pass_key, pass_label in (("f", "F"), ("fb", "F+B")) if norm in ("swa", "swb") else ():
+            cell = row.get(f"ratio_gpu_{pass_key}", {})
             if cell.get("value") is not None:
-                name = f"{norm} batch {row['gpu_batch']['value']} {short}"
+                name = f"{norm} batch {row['gpu_batch']['value']} {pass_label}"
                 yield name, cell["value"], cell.get("low"), cell.get("high")
 
 
 TWIN = re.compile(r"(cuda\S* batch .*?) ([\d.]+)(?: \[([\d.]+), ([\d.]+)\])?(?:; |\. |$)")
 
 
-def _twins(notes: list[str]) -> Iterator[tuple]:
+def _repeat_ratios(notes: list[str]) -> Iterator[tuple]:
     """The baseline over its identical twin, from the note on the noise floor."""
     for note in notes:
         if note.startswith("Noise floor"):
@@ -121,37 +123,39 @@ def _twins(notes: list[str]) -> Iterator[tuple]:
                 yield name, *(float(figure) if figure else None for figure in figures)
 
 
-def _under(claim: str, found: list, limit: float) -> Claim:
-    if not found:
+def _under(claim: str, ratios: list, limit: float) -> Claim:
+    if not ratios:
         return OPEN, claim, "no ratio was measured"
-    name, value, low, high = max(found, key=lambda one: one[1])
-    said = f"largest of {len(found)}: {value:.3f} ({name}"
+    name, value, low, high = max(ratios, key=lambda ratio: ratio[1])
+    text = f"largest of {len(ratios)}: {value:.3f} ({name}"
     if low is None or high is None:
-        return OPEN, claim, f"{said}), without an interval"
-    said += f", interval [{low:.3f}, {high:.3f}])"
-    if all(one[3] is not None and one[3] <= limit for one in found):
-        return PROVEN, claim, said
-    above = any(one[2] is not None and one[2] > limit for one in found)
-    return (REFUTED if above else OPEN), claim, said
+        return OPEN, claim, f"{text}), without an interval"
+    text += f", interval [{low:.3f}, {high:.3f}])"
+    if all(ratio[3] is not None and ratio[3] <= limit for ratio in ratios):
+        return PROVEN, claim, text
+    above = any(ratio[2] is not None and ratio[2] > limit for ratio in ratios)
+    return (REFUTED if above else OPEN), claim, text
 
 
-def _between(claim: str, found: list) -> Claim:
-    if not found:
+def _between(claim: str, ratios: list) -> Claim:
+    if not ratios:
         return OPEN, claim, "the table tells no noise floor"
-    name, value, low, high = max(found, key=lambda one: abs(one[1] - 1))
-    said = f"furthest of {len(found)}: {value:.4f} ({name})"
+    name, value, low, high = max(ratios, key=lambda ratio: abs(ratio[1] - 1))
+    text = f"furthest of {len(ratios)}: {value:.4f} ({name})"
     if low is None or high is None:
-        return OPEN, claim, f"{said}, without an interval"
-    if all(one[2] >= 1 - WITHIN and one[3] <= 1 + WITHIN for one in found):
-        return PROVEN, claim, said
-    beside = low > 1 + WITHIN or high < 1 - WITHIN
-    return (REFUTED if beside else OPEN), claim, said
+        return OPEN, claim, f"{text}, without an interval"
+    if all(ratio[2] >= 1 - WITHIN and ratio[3] <= 1 + WITHIN for ratio in ratios):
+        return PROVEN, claim, text
+    outside = low > 1 + WITHIN or high < 1 - WITHIN
+    return (REFUTED if outside else OPEN), claim, text
 
 
 def _solve(results: Path, codes: Mapping[str, int]) -> Claim:
     claim = f"72 matrices of 16×16 are solved in at most {SOLVE_US:g} µs"
     try:
-        found = json.loads((results / "layer.json").read_text())["solves us"]["72"]["polar-triton"]
+        solve_us = json.loads((results / "layer.json").read_text())["solves us"]["72"][
+            "polar-triton"
+        ]
     except (OSError, ValueError, KeyError):
         return OPEN, claim, "step layer wrote no figures"
-    return (PROVEN if found <= SOLVE_US else REFUTED), claim, f"{found:g} µs in a graph"
+    return (PROVEN if solve_us <= SOLVE_US else REFUTED), claim, f"{solve_us:g} µs in a graph"

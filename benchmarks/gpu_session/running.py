@@ -94,4 +94,4 @@ def _show(show: list[str], file: IO[str]) -> None:
 
 def _stored(runs: Path | None) -> set[str]:
     """The names of the runs in a folder."""
-    return {one.parent.name for one in runs.glob("*/run.json")} if runs else set()
+    return {item.parent.name for item in runs.glob("*/run.json")} if runs else set()

@@ -17,7 +17,7 @@ def copies(folder: Path) -> dict[str, str]:
         for words in step.commands
         if words[0] == "bench.py" and words[1] not in NO_RUN and "cpu" not in words
     }
-    found = {}
+    paths = {}
     for name in sorted(names):
         text = (ROOT / "suites" / f"{name}.toml").read_text(encoding="utf-8")
         text = re.sub(r"^warmup_(cap_)?s *=.*\n", "", text, flags=re.M)
@@ -27,5 +27,5 @@ def copies(folder: Path) -> dict[str, str]:
             text += f"\n[protocol]\n{WARM_UP}"
         path = folder / f"{name}.toml"
         path.write_text(text, encoding="utf-8")
-        found[name] = str(path)
-    return found
+        paths[name] = str(path)
+    return paths

@@ -12,14 +12,14 @@ TIMED = ("--metrics", "time")
 THREADS = (1, 2, 4, 8, 16)
 PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "default", "-o", "addopts=")
 
-Words = tuple[str, ...]
+Command = tuple[str, ...]
 
 
 class Step(NamedTuple):
     """Commands that run one after the other within one limit."""
 
     purpose: str
-    commands: tuple[Words, ...]
+    commands: tuple[Command, ...]
     """A script below the root of the repository with its arguments, or `-m` and a module, or a
     program.
     """
@@ -31,7 +31,7 @@ class Step(NamedTuple):
     environment: tuple[tuple[str, str], ...] = ()
 
 
-def _bench(*words: str) -> tuple[Words, ...]:
+def _bench(*words: str) -> tuple[Command, ...]:
     return (("bench.py", *words),)
 
 
@@ -181,7 +181,7 @@ def commands(name: str, options: argparse.Namespace) -> list[list[str]]:
     return [_command(name, words, options) for words in STEPS[name].commands]
 
 
-def _command(name: str, words: Words, options: argparse.Namespace) -> list[str]:
+def _command(name: str, words: Command, options: argparse.Namespace) -> list[str]:
     program, *rest = words
     if program == "-m":
         return [sys.executable, *words]

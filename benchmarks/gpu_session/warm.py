@@ -27,14 +27,14 @@ Job = tuple[str, tuple[int, ...]]
 
 def jobs() -> list[Job]:
     """What has to run once for every kernel to be compiled."""
-    found: dict[Job, None] = {}
+    unique_jobs: dict[Job, None] = {}
     for model, classes, layers, side, batches in NETWORKS:
         for channels, height, width in _inputs(model, classes, layers, side):
             for norm in NORMS:
                 for batch in batches:
-                    found[norm, (batch, channels, height, width)] = None
-    found |= {(solver, (count, 16, 16)): None for solver, count in SOLVES}
-    return list(found)
+                    unique_jobs[norm, (batch, channels, height, width)] = None
+    unique_jobs |= {(solver, (count, 16, 16)): None for solver, count in SOLVES}
+    return list(unique_jobs)
 
 
 def _inputs(model: str, classes: int, layers: int, side: int) -> list[tuple[int, ...]]:
@@ -106,18 +106,18 @@ def main() -> int:
     if given.share is not None:
         return share(given.share, given.processes, given.device)
     start_s = time.monotonic()
-    words = [sys.executable, __file__, "--device", given.device]
-    words += ["--processes", str(given.processes)]
+    command = [sys.executable, __file__, "--device", given.device]
+    command += ["--processes", str(given.processes)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     started = [
-        subprocess.Popen([*words, "--share", str(number)], env=environment)
+        subprocess.Popen([*command, "--share", str(number)], env=environment)
         for number in range(given.processes)
     ]
     try:
-        codes = [one.wait() for one in started]
+        codes = [process.wait() for process in started]
     finally:
-        for one in started:
-            one.kill()
+        for process in started:
+            process.kill()
     print(f"{len(codes)} processes, {time.monotonic() - start_s:.1f} s, exit codes {codes}")
     return max(abs(code) for code in codes)
 

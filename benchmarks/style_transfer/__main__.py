@@ -55,15 +55,15 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--norms", default="bn,in,bw,iw,swa", help="default: %(default)s")
     parser.add_argument("--features", type=Path, help="VGG-16 state dict as torchvision saves it")
     parser.add_argument("-o", dest="out", type=Path, required=True, metavar="DIR", help="results")
-    for one in fields(training.Settings):
+    for entry in fields(training.Settings):
         parser.add_argument(
-            f"--{one.name.replace('_', '-')}",
-            type=type(one.default),
-            default=one.default,
-            help=f"{MEANINGS[one.name]}; default: %(default)s",
+            f"--{entry.name.replace('_', '-')}",
+            type=type(entry.default),
+            default=entry.default,
+            help=f"{MEANINGS[entry.name]}; default: %(default)s",
         )
     given = parser.parse_args(arguments)
-    given.norms = list(dict.fromkeys(norms.TABLE.check(one) for one in given.norms.split(",")))
+    given.norms = list(dict.fromkeys(norms.TABLE.check(entry) for entry in given.norms.split(",")))
     least = {"size": 44, "steps": 1, "batch": 1, "seed": 0}
     for name, low in least.items():
         if getattr(given, name) < low:
@@ -111,12 +111,12 @@ def _progress(norm: str, left: int, steps: int, began: float) -> Callable[[int, 
 def run(given: argparse.Namespace) -> None:
     """Train every norm that the folder does not hold yet, and draw the figure after each."""
     settings = training.Settings(
-        **{one.name: getattr(given, one.name) for one in fields(training.Settings)}
+        **{entry.name: getattr(given, entry.name) for entry in fields(training.Settings)}
     )
     paths = given.content if len(given.content) > 1 else [*images.samples(), *given.content]
     read = [images.read(path, given.size) for path in paths]
     names = [f"{index}-{path.stem[:40]}" for index, path in enumerate(paths, 1)]
-    contents = dict(zip(names, (images.centre(one, given.size) for one in read), strict=True))
+    contents = dict(zip(names, (images.centre(entry, given.size) for entry in read), strict=True))
     if given.style:
         style = images.centre(images.read(given.style, given.size), given.size)
     else:
@@ -129,7 +129,7 @@ def run(given: argparse.Namespace) -> None:
         given.out,
         {
             **asdict(settings),
-            "contents": {name: _digest(one) for name, one in zip(names, read, strict=True)},
+            "contents": {name: _digest(entry) for name, entry in zip(names, read, strict=True)},
             "style": _digest(style),
             "features": described,
             "features_sha256": _digest(*extractor.state_dict().values()),
@@ -140,18 +140,20 @@ def run(given: argparse.Namespace) -> None:
     print(f"{described}; {names[-1]} is kept out of training", file=sys.stderr)
     folder.write_picture("style", style)
     losses = training.Losses(extractor, style)
-    records = {norm: record for norm in given.norms if (record := folder.kept(norm, names))}
+    records = {norm: record for norm in given.norms if (record := folder.stored(norm, names))}
     missing = [norm for norm in given.norms if norm not in records]
     for index, norm in enumerate(missing):
         progress = _progress(norm, len(missing) - index - 1, given.steps, time.perf_counter())
         trained = training.train(norm, read[:-1], losses, settings, progress)
-        pictures = {name: training.stylized(trained.network, one) for name, one in contents.items()}
+        pictures = {
+            name: training.stylized(trained.network, entry) for name, entry in contents.items()
+        }
         held = names[-1]
         with torch.no_grad():
             judged = losses(pictures[held][None], contents[held][None])
         row = {
             "image": held,
-            **dict(zip(LOSSES, (one.item() for one in judged), strict=True)),
+            **dict(zip(LOSSES, (entry.item() for entry in judged), strict=True)),
             "seconds_a_step": trained.seconds_a_step,
             "features": described,
             **asdict(settings),
@@ -160,7 +162,12 @@ def run(given: argparse.Namespace) -> None:
         }
         folder.keep(norm, {"row": row, "losses": trained.losses}, pictures)
         records[norm] = {"row": row, "losses": trained.losses}
-        draw(folder, {one: records[one] for one in given.norms if one in records}, contents, style)
+        draw(
+            folder,
+            {entry: records[entry] for entry in given.norms if entry in records},
+            contents,
+            style,
+        )
     if not missing:
         draw(folder, records, contents, style)
     print(f"written: {folder.path / 'grid.png'}")

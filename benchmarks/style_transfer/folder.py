@@ -47,7 +47,7 @@ class Folder:
                 "name another folder with -o"
             )
 
-    def kept(self, norm: str, contents: Iterable[str]) -> dict[str, Any] | None:
+    def stored(self, norm: str, contents: Iterable[str]) -> dict[str, Any] | None:
         """The record that `keep` wrote of `norm`, or None where it or a picture is not there."""
         if not all((self.path / f"{content}-{norm}.png").exists() for content in contents):
             return None

@@ -27,7 +27,7 @@ def samples() -> list[Path]:
     """The sample photographs of scikit-learn and matplotlib. Raises OptionError where scikit-learn
     is not installed.
     """
-    found = []
+    paths = []
     for package, name in SAMPLES:
         spec = importlib.util.find_spec(package)  # scikit-learn takes seconds to import
         if spec is None or spec.origin is None:
@@ -35,8 +35,8 @@ def samples() -> list[Path]:
                 f"the sample photographs need {package}, which is not installed; "
                 "pip install scikit-learn, or name two images or more"
             )
-        found.append(Path(spec.origin).parent / name)
-    return found
+        paths.append(Path(spec.origin).parent / name)
+    return paths
 
 
 def read(path: Path, size: int) -> Tensor:
@@ -92,7 +92,7 @@ def centre(image: Tensor, size: int) -> Tensor:
 
 def crops(images: list[Tensor], side: int, count: int, generator: torch.Generator) -> Tensor:
     """(`count`, 3, `side`, `side`): random places of the images in turn, half of them mirrored."""
-    found = []
+    paths = []
     for index in range(count):
         image = images[index % len(images)]
         top, left = (
@@ -100,8 +100,8 @@ def crops(images: list[Tensor], side: int, count: int, generator: torch.Generato
             for length in image.shape[1:]
         )
         crop = image[:, top : top + side, left : left + side]
-        found.append(crop.flip(2) if torch.rand((), generator=generator) < 0.5 else crop)
-    return torch.stack(found)
+        paths.append(crop.flip(2) if torch.rand((), generator=generator) < 0.5 else crop)
+    return torch.stack(paths)
 
 
 PALETTE = (

@@ -59,7 +59,7 @@ class Losses:
     def __init__(self, features: nn.Module, style: Tensor) -> None:
         self.features = features
         with torch.no_grad():
-            self.grams = [gram(one) for one in features(style[None])[0]]
+            self.grams = [gram(layer_features) for layer_features in features(style[None])[0]]
 
     def __call__(self, pictures: Tensor, contents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Content, style and total-variation loss, averaged over (N, 3, H, W) pictures.

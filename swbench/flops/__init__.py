@@ -1,5 +1,5 @@
-"""FLOP rules by name: what each operation of a network is said to cost. To add one: a file with a
-`Rule` subclass, and a line in this table.
+"""The registry of FLOP rules, which assign a cost to each operation of a network. To add one: a
+file with a `Rule` subclass, and a line in this table.
 """
 
 from typing import TYPE_CHECKING

@@ -23,7 +23,7 @@ set only where `Calls.active` puts it. The tracer's own key sits there too, but 
 tracing turns shapes into tensors, which the meta device does not take.
 """
 
-_ENTERED = frozenset(
+_DECOMPOSED = frozenset(
     (
         "aten::conv1d",
         "aten::conv2d",
@@ -37,7 +37,7 @@ _ENTERED = frozenset(
         "aten::rnn_relu_cell",
     )
 )
-"""What the tracer records the parts of (torch, tools/autograd/gen_trace_type.py)."""
+"""Operations of which the tracer records the parts (torch, tools/autograd/gen_trace_type.py)."""
 
 _RENAMED = {
     "aten::convolution": "aten::_convolution",
@@ -48,18 +48,20 @@ an alias to it (torch, csrc/jit/passes/normalize_ops.cpp).
 """
 
 _STATISTICS = {"aten::batch_norm": "training", "aten::instance_norm": "use_input_stats"}
-"""What writes running statistics if this argument is True, though its schema does not say so."""
+"""Operations that write running statistics if this argument is True, though their schema does not
+say so.
+"""
 
 _APPLY = torch.autograd.Function.apply.__func__.__code__
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """What is fixed about an operator."""
+    """The properties of an operator that do not depend on the call."""
 
     name: str
     recorded: bool
-    entered: bool
+    decomposed: bool
     arguments: tuple[tuple[str, Any], ...]
     written: tuple[str, ...]
 
@@ -70,7 +72,7 @@ def _kind(op: torch._ops.OpOverload) -> _Kind:
     return _Kind(
         _RENAMED.get(schema.name, schema.name),
         any("Tensor" in str(r.type) for r in schema.returns),
-        schema.name in _ENTERED,
+        schema.name in _DECOMPOSED,
         tuple((a.name, a.default_value) for a in schema.arguments),
         tuple(a.name for a in schema.arguments if a.alias_info and a.alias_info.is_write),
     )
@@ -87,8 +89,8 @@ class _Opaque:
 
 
 class _Node:
-    """A call while its use is not known yet: the numbers of the values that it reads and makes, and
-    the storages that it touches, writes and makes values in. `unknown` are storages of tensors that
+    """A call before its use is known: the numbers of the values that it reads and makes, and the
+    storages that it touches, writes to and makes values in. `unknown` are storages of tensors that
     no call made (a parameter, `x.detach()`).
     """
 
@@ -117,59 +119,59 @@ class Calls:
         operations: list[Operation],
     ) -> None:
         self.operations = operations
-        self._place, self._inside = place, inside
+        self._place, self._operations_mode = place, inside
         self._nodes: list[_Node] = []
         self._transformed: list[_Node] = []
         self._values = 0
         # alive, so that no address is used twice
         self._storages: dict[int, torch.UntypedStorage] = {}
         self._function: _Opaque | None = None
-        self._opened = 0
+        self._opaque_count = 0
         self.script: _Opaque | None = None
         self.current: int | None = None
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
-        """Where calls of this thread are recorded."""
-        before = getattr(_RECORDING, "calls", None)
+        """A context in which the calls of this thread are recorded."""
+        previous = getattr(_RECORDING, "calls", None)
         _RECORDING.calls = self
         try:
             with torch._C._IncludeDispatchKeyGuard(KEY):
                 yield
         finally:
-            _RECORDING.calls = before
+            _RECORDING.calls = previous
             self._function = None
 
     def run(self, op: torch._ops.OpOverload, args: tuple, kwargs: dict) -> Any:
-        """The result of `op`, recorded."""
+        """Run `op` and record the call."""
         kind = _kind(op)
         if torch._C._functorch.maybe_current_level() is not None:
-            # its shapes are those of a row here; what is dispatched has the whole
+            # shapes are those of one row here; the dispatched operation has the full batch
             node = _Node({}, used=True)
-            self._read(node, [_whole(tensor) for tensor in _tensors((args, kwargs))])
+            self._read(node, [_unwrapped(tensor) for tensor in _tensors((args, kwargs))])
             self._transformed.append(node)
-            with torch._C._ExcludeDispatchKeyGuard(_KEYS), self._inside:
+            with torch._C._ExcludeDispatchKeyGuard(_KEYS), self._operations_mode:
                 return op(*args, **kwargs)
-        if kind.entered:
+        if kind.decomposed:
             output = op.decompose(*args, **kwargs)
             if output is not NotImplemented:
                 return output
         if not kind.recorded:
-            with torch._C._ExcludeDispatchKeyGuard(_KEYS), self._inside:
+            with torch._C._ExcludeDispatchKeyGuard(_KEYS), self._operations_mode:
                 return op(*args, **kwargs)
-        node = self._begun(kind, args, kwargs)
-        before, self.current = self.current, len(self._nodes) - 1
+        node = self._begin(kind, args, kwargs)
+        previous, self.current = self.current, len(self._nodes) - 1
         try:
             with torch._C._ExcludeDispatchKeyGuard(_KEYS):
-                with self._inside:
+                with self._operations_mode:
                     output = op(*args, **kwargs)
                 node.call["output"] = shaped(output)
-                self._ended(node, kind, args, kwargs, output)
+                self._end(node, kind, args, kwargs, output)
         finally:
-            self.current = before
+            self.current = previous
         return output
 
-    def _begun(self, kind: _Kind, args: tuple, kwargs: dict) -> _Node:
+    def _begin(self, kind: _Kind, args: tuple, kwargs: dict) -> _Node:
         path, layer, declared = self._place()
         opaque = self._opaque()
         filled = tuple(
@@ -194,7 +196,7 @@ class Calls:
         return node
 
     def _opaque(self) -> "_Opaque | None":
-        """The call that runs now of a function into which the tracer does not look, if any."""
+        """The current call of a function that is opaque to the tracer, if any."""
         if self.script is not None:
             return self.script
         frame = _function_frame()
@@ -202,14 +204,14 @@ class Calls:
             return None
         if self._function is None or self._function.frame is not frame:
             name, args = frame.f_locals["cls"].__name__, frame.f_locals["args"]
-            # the frame is kept, so that the next one is at another address
-            self._function = self.opened(f"prim::PythonOp.{name}", args, frame)
+            # a reference to the frame, so that the next one is at another address
+            self._function = self.open_opaque(f"prim::PythonOp.{name}", args, frame)
         return self._function
 
-    def opened(self, name: str, args: tuple, frame: Any = None) -> "_Opaque":
-        """A new call of such a function."""
-        self._opened += 1
-        return _Opaque(name, self._opened, args, frame)
+    def open_opaque(self, name: str, args: tuple, frame: Any = None) -> "_Opaque":
+        """Begin a call of an opaque function."""
+        self._opaque_count += 1
+        return _Opaque(name, self._opaque_count, args, frame)
 
     def _read(self, node: _Node, tree: Any) -> None:
         for tensor in _tensors(tree):
@@ -220,14 +222,14 @@ class Calls:
             else:
                 node.unknown.append(storage)
 
-    def _ended(self, node: _Node, kind: _Kind, args: tuple, kwargs: dict, output: Any) -> None:
-        given = dict(zip((name for name, _ in kind.arguments), args, strict=False)) | kwargs
+    def _end(self, node: _Node, kind: _Kind, args: tuple, kwargs: dict, output: Any) -> None:
+        named_args = dict(zip((name for name, _ in kind.arguments), args, strict=False)) | kwargs
         names = kind.written
-        if kind.name in _STATISTICS and given.get(_STATISTICS[kind.name]):
+        if kind.name in _STATISTICS and named_args.get(_STATISTICS[kind.name]):
             names = ("running_mean",)
-        written = [given.get(name) for name in names]
+        written = [named_args.get(name) for name in names]
         node.written.extend(self._storage(tensor) for tensor in _tensors(written))
-        for tensor in _tensors(([given.get(name) for name in kind.written], output)):
+        for tensor in _tensors(([named_args.get(name) for name in kind.written], output)):
             self._values += 1
             setattr(tensor, _NUMBER, self._values)
             node.made.append(self._values)
@@ -238,11 +240,13 @@ class Calls:
         return self._storages.setdefault(storage._cdata, storage)._cdata
 
     def finished(self, result: Any, inputs: Iterable[Tensor]) -> tuple[Call, ...]:
-        """All calls, given what the model returned and its parameters, buffers and inputs."""
+        """All calls, marked as used or not, from the output of the model and its parameters,
+        buffers and inputs.
+        """
         live = _Node({}, used=True)
         self._read(live, result)
-        kept = {self._storage(tensor) for tensor in inputs}
-        _find_used([*self._nodes, *self._transformed], live, kept)
+        persistent = {self._storage(tensor) for tensor in inputs}
+        _mark_used([*self._nodes, *self._transformed], live, persistent)
         return tuple(Call(**node.call, used=node.used) for node in self._nodes)
 
 
@@ -250,16 +254,16 @@ _NUMBER = "_swbench_value"
 _RECORDING = threading.local()
 
 
-def _find_used(nodes: list[_Node], result: _Node, kept: set[int]) -> None:
+def _mark_used(nodes: list[_Node], result: _Node, persistent: set[int]) -> None:
     """Mark each node that leads to `result`, or to a write into storage that a marked node touches
-    or that is `kept`; the tracer drops the others. A custom Function is always marked.
+    or that is `persistent`; the tracer drops the others. A custom Function is always marked.
     """
     values, unknown = set(result.read), set(result.unknown)
-    storages = kept | set(result.touched)
-    waiting = nodes[::-1]
-    while waiting:
-        left = []
-        for node in waiting:
+    storages = persistent | set(result.touched)
+    unmarked = nodes[::-1]
+    while unmarked:
+        remaining = []
+        for node in unmarked:
             if (
                 node.used
                 or not values.isdisjoint(node.made)
@@ -271,40 +275,40 @@ def _find_used(nodes: list[_Node], result: _Node, kept: set[int]) -> None:
                 storages.update(node.touched, node.made_in)
                 unknown.update(node.unknown)
             else:
-                left.append(node)
-        if len(left) == len(waiting):
+                remaining.append(node)
+        if len(remaining) == len(unmarked):
             return
-        waiting = left
+        unmarked = remaining
 
 
 def _tensors(tree: Any) -> list[Tensor]:
-    found: list[Tensor] = []
-    _collect(tree, found, set())
-    return found
+    tensors: list[Tensor] = []
+    _collect(tree, tensors, set())
+    return tensors
 
 
-def _collect(tree: Any, found: list[Tensor], seen: set[int]) -> None:
+def _collect(tree: Any, tensors: list[Tensor], seen: set[int]) -> None:
     if isinstance(tree, Tensor):
-        found.append(tree)
+        tensors.append(tree)
     elif isinstance(tree, tuple | list):
         for leaf in tree:
-            _collect(leaf, found, seen)
+            _collect(leaf, tensors, seen)
     elif isinstance(tree, dict):
-        _collect(list(tree.values()), found, seen)
+        _collect(list(tree.values()), tensors, seen)
     elif hasattr(tree, "__dict__") and not isinstance(tree, type) and id(tree) not in seen:
         seen.add(id(tree))  # a result object: its attributes
-        _collect(list(vars(tree).values()), found, seen)
+        _collect(list(vars(tree).values()), tensors, seen)
 
 
-def _whole(tensor: Tensor) -> Tensor:
-    """The tensor behind one that a transform of torch.func (vmap, grad) wraps."""
+def _unwrapped(tensor: Tensor) -> Tensor:
+    """The tensor inside the wrappers of torch.func's transforms (vmap, grad)."""
     while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         tensor = torch._C._functorch.get_unwrapped(tensor)
     return tensor
 
 
 def _function_frame() -> Any:
-    """The frame of the custom autograd Function that runs now, if any."""
+    """The frame of the current call of a custom autograd Function, if any."""
     frame = sys._getframe(4)
     while frame is not None:
         if frame.f_code is _APPLY:
@@ -321,7 +325,7 @@ def _script_called(function: Any, *args: Any, **kwargs: Any) -> Any:
     calls = getattr(_RECORDING, "calls", None)
     if calls is None or calls.script is not None:
         return _SCRIPTED(function, *args, **kwargs)
-    calls.script = calls.opened("prim::CallFunction", (args, kwargs))
+    calls.script = calls.open_opaque("prim::CallFunction", (args, kwargs))
     try:
         return _SCRIPTED(function, *args, **kwargs)
     finally:

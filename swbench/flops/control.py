@@ -14,31 +14,29 @@ from swbench.flops.products import torch_flops
 from swbench.flops.trace import Operation
 
 LOOPS = frozenset(("while_loop", "map_impl", "scan"))
-"""Operators whose inside FlopCounterMode does not see."""
+"""Operators that are opaque to FlopCounterMode."""
 
 
 _PREPARED: set[str] = set()
 
 
 def prepare() -> None:
-    """Make every higher-order operator that is loaded known at the key at which calls are
-    recorded.
-    """
+    """Register every loaded higher-order operator at the dispatch key that records calls."""
     for name, operator in list(torch._ops._higher_order_ops.items()):
         if name in _PREPARED:
             continue
         _PREPARED.add(name)
         if name in _WRITTEN:
-            operator.py_impl(KEY)(_inside(name, _WRITTEN[name]))
+            operator.py_impl(KEY)(_as_written(name, _WRITTEN[name]))
         else:
             operator.fallthrough(KEY)
 
 
-def _inside(name: str, written: Callable) -> Callable:
+def _as_written(name: str, written: Callable) -> Callable:
     def run(*args: Any) -> Any:
         calls = recording()
         outer = calls.script
-        calls.script = outer or calls.opened(name, args)
+        calls.script = outer or calls.open_opaque(name, args)
         try:
             return written(calls, *args)
         finally:
@@ -48,50 +46,50 @@ def _inside(name: str, written: Callable) -> Callable:
 
 
 def _cond(calls: Calls, _pred: Any, true: Callable, false: Callable, operands: Sequence) -> Any:
-    """Either branch runs, and of each operation the dearer branch counts: an upper bound, which
-    FlopCounterMode counts too.
+    """Run both branches, and count each operation from the more expensive one: an upper bound, as
+    in FlopCounterMode.
     """
     start = len(calls.operations)
     result = true(*operands)
     middle = len(calls.operations)
     false(*operands)
     branches = calls.operations[start:middle], calls.operations[middle:]
-    calls.operations[start:] = _dearer(*branches)
+    calls.operations[start:] = _most_expensive(*branches)
     return result
 
 
-def _dearer(one: Sequence[Operation], other: Sequence[Operation]) -> list[Operation]:
+def _most_expensive(one: Sequence[Operation], other: Sequence[Operation]) -> list[Operation]:
     groups: dict[str, tuple[list, list]] = defaultdict(lambda: ([], []))
     for side, branch in enumerate((one, other)):
         for op in branch:
             groups[op.name][side].append(op)
-    return [op for group in groups.values() for op in max(group, key=_price)]
+    return [op for group in groups.values() for op in max(group, key=_cost_key)]
 
 
-def _price(operations: Sequence[Operation]) -> tuple[int, int]:
+def _cost_key(operations: Sequence[Operation]) -> tuple[int, int]:
     elements = sum(t.numel for op in operations for t in op.outputs)
     return sum(torch_flops(op) or 0 for op in operations), elements
 
 
 def _while_loop(
-    _calls: Calls, goes_on: Callable, body: Callable, carried: tuple, more: tuple = ()
+    _calls: Calls, condition: Callable, body: Callable, carried: tuple, extra: tuple = ()
 ) -> tuple:
-    while bool(goes_on(*carried, *more)):
-        carried = tuple(body(*carried, *more))
+    while bool(condition(*carried, *extra)):
+        carried = tuple(body(*carried, *extra))
     return carried
 
 
-def _map(_calls: Calls, function: Callable, xs: Sequence[Tensor], more: Sequence) -> list[Tensor]:
-    rows = [function(*row, *more) for row in zip(*(x.unbind() for x in xs), strict=True)]
+def _map(_calls: Calls, function: Callable, xs: Sequence[Tensor], extra: Sequence) -> list[Tensor]:
+    rows = [function(*row, *extra) for row in zip(*(x.unbind() for x in xs), strict=True)]
     return [torch.stack(column) for column in zip(*rows, strict=True)]
 
 
 def _scan(
-    _calls: Calls, combine: Callable, init: Sequence, xs: Sequence[Tensor], more: Sequence = ()
+    _calls: Calls, combine: Callable, init: Sequence, xs: Sequence[Tensor], extra: Sequence = ()
 ) -> list[Tensor]:
     carried, rows = list(init), []
     for row in zip(*(x.unbind() for x in xs), strict=True):
-        result = list(combine(*carried, *row, *more))
+        result = list(combine(*carried, *row, *extra))
         carried, made = result[: len(carried)], result[len(carried) :]
         rows.append(made)
     return [*carried, *(torch.stack(column) for column in zip(*rows, strict=True))]

@@ -25,7 +25,7 @@ _CUDNN_SWITCHES = (False, False, False)
 
 
 class _Value:
-    """As much of a TorchScript value as the handles read."""
+    """The part of a TorchScript value that the handles read."""
 
     def __init__(self, value: Any) -> None:
         self._value = value
@@ -50,7 +50,7 @@ class _Value:
 
 
 def handled(name: str, args: tuple, output: Any) -> int:
-    """What fvcore's handle says about a call. Raises what the handle raises."""
+    """The cost of a call by fvcore's handle. Raises what the handle raises."""
     if name == "aten::_convolution":
         # the handle checks the count of arguments
         args = (*args[:9], *_CUDNN_SWITCHES)
@@ -80,7 +80,7 @@ class FvcoreRule(Rule):
         inside: dict[int | None, list[Operation]] = defaultdict(list)
         for op in self.counted(trace):
             inside[op.call].append(op)
-        shares, uncounted, found = Shares(), Counter(), Differences()
+        shares, uncounted, differences = Shares(), Counter(), Differences()
         functions: set[int] = set()
         for number, call in enumerate(trace.calls):
             computed = inside[number]
@@ -90,27 +90,27 @@ class FvcoreRule(Rule):
                     functions.add(call.function_call)
                     uncounted[call.function] += 1
                 if ours:
-                    found.add(call.function, 0, ours, "fvcore does not look into it")
+                    differences.add(call.function, 0, ours, "fvcore does not look into it")
                 continue
             if call.name not in HANDLES:
                 if computed and call.used:
                     uncounted[call.name] += 1
                 if ours:
-                    found.add(call.name, 0, ours, "fvcore has no handle for it")
+                    differences.add(call.name, 0, ours, "fvcore has no handle for it")
                 continue
             try:
                 cost = handled(call.name, call.args, call.output)
             except Exception as problem:  # noqa: BLE001  whatever the handle raises, fvcore raises
                 uncounted[call.name] += 1
                 why = f"fvcore itself fails on it ({type(problem).__name__})"
-                found.add(call.name, 0, ours, why)
+                differences.add(call.name, 0, ours, why)
                 continue
             if not call.used:
                 why = "the model does not use the result, and fvcore's trace drops it"
-                found.add(call.name, 0, cost, why)
+                differences.add(call.name, 0, cost, why)
                 continue
             shares.add(call.module, call.name, cost)
-            self._compare(call, cost, ours, computed, found)
+            self._compare(call, cost, ours, computed, differences)
         for op in inside[None]:  # under torch.func.vmap and the like, the tracer sees these
             name = _TRANSFORMED.get(op.name, f"aten::{op.name}")
             if name in _PRODUCTS:
@@ -118,20 +118,22 @@ class FvcoreRule(Rule):
             else:
                 uncounted[name] += 1
                 if ours := multiply_adds(op):
-                    found.add(name, 0, ours, "fvcore has no handle for it")
-        return self.summed(trace, shares, uncounted, found.all())
+                    differences.add(name, 0, ours, "fvcore has no handle for it")
+        return self.summed(trace, shares, uncounted, differences.all())
 
     @staticmethod
     def _compare(
-        call: Call, cost: int, ours: int, computed: list[Operation], found: Differences
+        call: Call, cost: int, ours: int, computed: list[Operation], differences: Differences
     ) -> None:
-        """Note where a handle is wrong."""
+        """Record the calls for which a handle is wrong."""
         if call.name == "aten::grid_sampler":
             corners = 2 ** (len(call.args[0].shape) - 2)
             if corners != 4 or call.args[2] != 0:
                 elements = leaves(call.output)[0].numel
                 ours = elements * {0: corners, 1: 1, 2: 16}[call.args[2]]
-                found.add(call.name, cost, ours, "fvcore takes every sampler as bilinear in 2-d")
+                differences.add(
+                    call.name, cost, ours, "fvcore takes every sampler as bilinear in 2-d"
+                )
         elif call.name in _PRODUCTS:
             if call.name == "aten::einsum":
                 ours += sum(op.outputs[0].numel for op in computed if op.name == "mul")
@@ -141,4 +143,4 @@ class FvcoreRule(Rule):
                     if call.name == "aten::einsum"
                     else "fvcore's handle takes the shapes before they are broadcast"
                 )
-                found.add(call.name, cost, ours, why)
+                differences.add(call.name, cost, ours, why)

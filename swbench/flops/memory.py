@@ -1,5 +1,5 @@
-"""Activation memory by calculation: the bytes that autograd holds between the forward and the
-backward pass.
+"""Calculated activation memory: the bytes that autograd saves between the forward and the backward
+pass.
 """
 
 from collections.abc import Iterable
@@ -14,10 +14,9 @@ class SavedTensors:
 
     `nbytes` is the sum over distinct storages (a tensor saved twice, or a view of one saved
     already, counts once) without parameters and buffers. It grows until the forward pass ends, so
-    its end value is its peak. Not in it: the network's output, temporaries inside an operation,
-    gradients, and what a layer keeps outside `save_for_backward`. What a process really takes is
-    measured elsewhere (the `memory` metric); this number is the part of it that the network's
-    shapes fix.
+    its end value is its peak. Not included: the network's output, temporaries inside an operation,
+    gradients, and tensors that a layer keeps outside `save_for_backward`. The memory of a process
+    is measured by the `memory` metric; this number is the part of it that the shapes determine.
     """
 
     def __init__(self, persistent: Iterable[Tensor]) -> None:

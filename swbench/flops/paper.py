@@ -40,12 +40,12 @@ def _window(op: Operation) -> int:
     return op.outputs[0].numel * (math.prod(kernel) if len(kernel) > 1 else kernel[0] ** 2)
 
 
-def _whole_map(op: Operation) -> int:
+def _full_window(op: Operation) -> int:
     """A window that covers the map, or tiles it: each input element once."""
     return op.inputs[0].numel
 
 
-def _nothing(op: Operation) -> int:
+def _free(op: Operation) -> int:
     return 0
 
 
@@ -67,12 +67,12 @@ COSTS: dict[str, Callable[[Operation], int]] = {
     "add_": _addition,
     "max_pool2d_with_indices": _window,
     "avg_pool2d": _window,
-    "mean": _whole_map,
-    "_adaptive_avg_pool2d": _whole_map,
-    "relu": _nothing,
-    "relu_": _nothing,
-    "upsample_bilinear2d": _nothing,
-    "upsample_nearest2d": _nothing,
+    "mean": _full_window,
+    "_adaptive_avg_pool2d": _full_window,
+    "relu": _free,
+    "relu_": _free,
+    "upsample_bilinear2d": _free,
+    "upsample_nearest2d": _free,
 }
 """Operation -> cost. Everything else has none."""
 

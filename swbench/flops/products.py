@@ -52,7 +52,7 @@ def _bilinear(op: Operation) -> int:
     return op.inputs[0].shape[0] * op.inputs[1].numel
 
 
-_MORE = {
+_EXTRA = {
     "mv": _matrix_vector,
     "addmv": _matrix_vector,
     "dot": _vectors,
@@ -66,7 +66,7 @@ _MORE = {
 
 
 def multiply_adds(op: Operation) -> int:
-    """Those of one dispatched operation; 0 for one that is no product."""
-    if op.name in _MORE:
-        return _MORE[op.name](op)
+    """The multiply-adds of one dispatched operation; 0 for one that is no product."""
+    if op.name in _EXTRA:
+        return _EXTRA[op.name](op)
     return (torch_flops(op) or 0) // 2

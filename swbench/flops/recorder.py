@@ -18,8 +18,8 @@ from swbench.errors import NotCounted
 from swbench.flops.calls import Calls
 from swbench.flops.control import prepare
 from swbench.flops.memory import SavedTensors
+from swbench.flops.model_copy import ModelCopier, on_meta, with_values
 from swbench.flops.trace import Declared, Operation, Trace, mapped, shaped
-from swbench.flops.twin import Twin, on_meta, with_values
 
 TRAIN, EVAL = "train", "eval"
 
@@ -33,42 +33,42 @@ def record(
     """The trace of `model(*inputs, **named)` in `mode` (`train`, `eval`, or None: as the model is).
 
     The model stays as it is, whatever its forward pass does and whether it succeeds: the pass runs
-    on a copy of it (`Twin`) on the `meta` device, so nothing is computed and a large image costs no
-    more than a small one, and the random state is put back. A model that needs values (`.item()`)
-    runs once for real, on a copy with values; an input on `meta` gets some. So does, on inputs of
-    up to 16 million elements, one that fails on `meta` for another reason: the error is then that
-    of a real pass. Raises NotCounted for a model that no trace shows.
+    on a copy of it (`ModelCopier`) on the `meta` device, so nothing is computed and a large image
+    costs no more than a small one, and the random state is put back. A model that needs values
+    (`.item()`) runs once for real, on a copy with values; an input on `meta` gets some. So does, on
+    inputs of up to 16 million elements, one that fails on `meta` for another reason: the error is
+    then that of a real pass. Raises NotCounted for a model that no trace shows.
     """
     if mode not in (None, TRAIN, EVAL):
         raise ValueError(f"mode must be {TRAIN!r}, {EVAL!r} or None, not {mode!r}")
-    given = (tuple(inputs), dict(named or {}))
-    with _surroundings_kept():
+    inputs = (tuple(inputs), dict(named or {}))
+    with _global_state_restored():
         try:
-            return _eager(model, given, mode, Twin(on_meta), real=False)
+            return _eager(model, inputs, mode, ModelCopier(on_meta), real=False)
         except NotCounted:
             raise
         except Exception as problem:
-            if _has_no_values(model) or not (_needs_values(problem) or _is_small(given)):
+            if _has_no_values(model) or not (_needs_values(problem) or _is_small(inputs)):
                 raise
-        return _eager(model, given, mode, Twin(with_values(_device(model))), real=True)
+        return _eager(model, inputs, mode, ModelCopier(with_values(_device(model))), real=True)
 
 
 def _eager(
-    model: nn.Module, given: tuple[tuple, dict], mode: str | None, twin: Twin, real: bool
+    model: nn.Module, inputs: tuple[tuple, dict], mode: str | None, copier: ModelCopier, real: bool
 ) -> Trace:
-    """The trace with compiled regions as they were written. The import of the compiler takes
-    seconds, so only a pass that imported it is repeated without it.
+    """The trace with compiled regions run eagerly. Importing the compiler takes seconds, so only a
+    pass that imported it is repeated without it.
     """
     loaded = _compiler_loaded()
     try:
-        trace = _run(model, given, mode, twin, real)
+        trace = _run(model, inputs, mode, copier, real)
     except Exception:
         if loaded or not _compiler_loaded():
             raise
         trace = None
     if trace is not None and loaded == _compiler_loaded():
         return trace
-    return _run(model, given, mode, twin.again(), real)
+    return _run(model, inputs, mode, copier.fresh(), real)
 
 
 def _compiler_loaded() -> bool:
@@ -76,11 +76,11 @@ def _compiler_loaded() -> bool:
 
 
 def _run(
-    model: nn.Module, given: tuple[tuple, dict], mode: str | None, twin: Twin, real: bool
+    model: nn.Module, inputs: tuple[tuple, dict], mode: str | None, copier: ModelCopier, real: bool
 ) -> Trace:
-    net = twin.model(model)
+    net = copier.model(model)
     try:
-        args, kwargs = twin(given)
+        args, kwargs = copier(inputs)
     except (RuntimeError, MemoryError) as problem:
         if not real:
             raise
@@ -108,7 +108,7 @@ def _run(
     with (
         torch.enable_grad(),
         saved.hooks(),
-        _as_on_meta(real),
+        _settings_as_on_meta(real),
         _disable_current_modes(),
         recorder.calls.active(),
     ):
@@ -158,19 +158,19 @@ class _Recorder:
         )
 
 
-def _first_shape(path: str, module: nn.Module, given: tuple) -> tuple[int, ...]:
-    found: list[Tensor] = []
-    mapped(given, Tensor, found.append)
-    if not found:
+def _first_shape(path: str, module: nn.Module, inputs: tuple) -> tuple[int, ...]:
+    tensors: list[Tensor] = []
+    mapped(inputs, Tensor, tensors.append)
+    if not tensors:
         raise NotCounted(
             f"{path or 'the model'!r} ({type(module).__name__}) has a method paper_flops(shape), "
             "but was called without a tensor"
         )
-    return tuple(found[0].shape)
+    return tuple(tensors[0].shape)
 
 
 class _Operations(TorchDispatchMode):
-    """Sees each ATen operation below autograd, so also those inside a custom autograd Function."""
+    """Records each ATen operation below autograd, also those inside a custom autograd Function."""
 
     def __init__(self, recorder: "_Recorder") -> None:
         super().__init__()
@@ -179,19 +179,19 @@ class _Operations(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if _is_composite(func):
-            # under inference_mode they come whole
+            # under inference_mode they are not decomposed
             with self:
                 output = func.decompose(*args, **kwargs)
             if output is not NotImplemented:
                 return output
-        short = _SHORTCUTS.get(func)
-        if short is not None and args[0].is_meta:
-            output = short(*args, **kwargs)
+        shortcut = _SHORTCUTS.get(func)
+        if shortcut is not None and args[0].is_meta:
+            output = shortcut(*args, **kwargs)
         else:
             try:
                 output = func(*args, **kwargs)
             except (RuntimeError, NotImplementedError):
-                moved = _moved(func, args, kwargs)
+                moved = _to_meta(func, args, kwargs)
                 if moved is None:
                     raise
                 output = func(*moved[0], **moved[1])
@@ -204,46 +204,46 @@ def _is_composite(func: torch._ops.OpOverload) -> bool:
     return torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")
 
 
-def _moved(func: torch._ops.OpOverload, args: tuple, kwargs: dict) -> tuple | None:
+def _to_meta(func: torch._ops.OpOverload, args: tuple, kwargs: dict) -> tuple | None:
     """The arguments with all tensors on `meta`, where only some are: a constant that the model
-    makes on the CPU meets a copy of its input there. None where nothing can be moved, or where the
-    operation would write to what was moved.
+    makes on the CPU, and a copy of its input. None where nothing can be moved, or the operation
+    would write to a moved tensor.
     """
-    found: list[Tensor] = []
-    mapped((args, kwargs), Tensor, found.append)
-    if all(t.is_meta for t in found) or not any(t.is_meta for t in found):
+    tensors: list[Tensor] = []
+    mapped((args, kwargs), Tensor, tensors.append)
+    if all(t.is_meta for t in tensors) or not any(t.is_meta for t in tensors):
         return None
     if func._schema.is_mutable and not args[0].is_meta:
         return None
     return mapped((args, kwargs), Tensor, lambda t: t if t.is_meta else on_meta(t))
 
 
-def _like(x: Tensor) -> Tensor:
-    """`torch.empty_like`, which on the meta device is a decomposition too."""
+def _empty_like(x: Tensor) -> Tensor:
+    """`torch.empty_like`, without its decomposition on the meta device."""
     return x.new_empty(x.shape) if x.is_contiguous() else torch.empty_like(x)
 
 
 def _batch_norm(
     x: Tensor, weight, bias, running_mean, running_var, training: bool, momentum: float, eps: float
 ) -> tuple[Tensor, ...]:
-    """What batch normalisation returns on the meta device, at a tenth of the time of torch's
-    decomposition: y, and the saved mean and 1/σ.
+    """The outputs of batch normalisation on the meta device (y, and the saved mean and 1/σ), in a
+    tenth of the time of torch's decomposition.
     """
     dtype = torch.promote_types(x.dtype, torch.float32)
     saved = x.new_empty(x.shape[1] if training else 0, dtype=dtype)
-    return _like(x), saved, on_meta(saved)
+    return _empty_like(x), saved, on_meta(saved)
 
 
 def _layer_norm(x: Tensor, normalized_shape, weight, bias, eps: float) -> tuple[Tensor, ...]:
-    """The same of layer normalisation."""
+    """The outputs of layer normalisation on the meta device."""
     dtype = torch.promote_types(x.dtype, torch.float32)
-    kept = len(x.shape) - len(normalized_shape)
-    saved = x.new_empty((*x.shape[:kept], *(1 for _ in normalized_shape)), dtype=dtype)
+    batch_dims = len(x.shape) - len(normalized_shape)
+    saved = x.new_empty((*x.shape[:batch_dims], *(1 for _ in normalized_shape)), dtype=dtype)
     return x.new_empty(x.shape), saved, on_meta(saved)
 
 
 def _elementwise(x: Tensor, *_: Any, **__: Any) -> Tensor:
-    return _like(x)
+    return _empty_like(x)
 
 
 def _in_place(x: Tensor, *_: Any, **__: Any) -> Tensor:
@@ -255,35 +255,35 @@ _SHORTCUTS: dict[Any, Callable] = {
     _ATEN.native_batch_norm.default: _batch_norm,
     _ATEN.native_layer_norm.default: _layer_norm,
     **{
-        operation.default: short
+        operation.default: shortcut
         for name in ("relu", "silu", "gelu", "hardswish", "sigmoid", "tanh")
-        for operation, short in (
+        for operation, shortcut in (
             (getattr(_ATEN, name), _elementwise),
             (getattr(_ATEN, f"{name}_"), _in_place),
         )
     },
 }
-"""What an operation returns on the meta device, several times as fast as torch's decomposition in
-Python; these run in every layer.
+"""Replacements on the meta device of operations that run in every layer, several times as fast as
+torch's decompositions in Python.
 """
 
 
 def _needs_values(problem: BaseException) -> bool:
-    """Whether a pass on `meta` failed because it was there, and not by the model's own mistake:
-    torch says so by name, or has no such kernel for it.
+    """Whether a pass failed because of the `meta` device, and not by an error of the model: torch
+    names the device, or has no kernel for it.
     """
-    seen: BaseException | None = problem
-    while seen is not None:
-        if isinstance(seen, NotImplementedError) or "meta" in str(seen).lower():
+    cause: BaseException | None = problem
+    while cause is not None:
+        if isinstance(cause, NotImplementedError) or "meta" in str(cause).lower():
             return True
-        seen = seen.__cause__ or seen.__context__
+        cause = cause.__cause__ or cause.__context__
     return False
 
 
-def _is_small(given: tuple[tuple, dict]) -> bool:
-    found: list[Tensor] = []
-    mapped(given, Tensor, found.append)
-    return sum(t.numel() for t in found) <= _SMALL
+def _is_small(inputs: tuple[tuple, dict]) -> bool:
+    tensors: list[Tensor] = []
+    mapped(inputs, Tensor, tensors.append)
+    return sum(t.numel() for t in tensors) <= _SMALL
 
 
 _SMALL = 2**24
@@ -299,9 +299,9 @@ def _device(model: nn.Module) -> torch.device:
 
 
 @contextlib.contextmanager
-def _as_on_meta(real: bool) -> Iterator[None]:
-    """Settings under which a pass takes the same path on every device: products in place of fused
-    attention, and compiled regions as they were written.
+def _settings_as_on_meta(real: bool) -> Iterator[None]:
+    """A context in which a pass takes the same path on every device: products in place of fused
+    attention, and compiled regions run eagerly.
     """
     with contextlib.ExitStack() as settings:
         if real:
@@ -317,8 +317,8 @@ def _as_on_meta(real: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _surroundings_kept() -> Iterator[None]:
-    """Puts back what belongs to no model: every random state and the grad modes."""
+def _global_state_restored() -> Iterator[None]:
+    """A context that restores global state: every random state and the grad modes."""
     numpy = sys.modules.get("numpy")
     states: list[tuple[Callable, Any]] = [
         (random.setstate, random.getstate()),
@@ -332,5 +332,5 @@ def _surroundings_kept() -> Iterator[None]:
         with torch.inference_mode(False):
             yield
     finally:
-        for put_back, state in states:
-            put_back(state)
+        for restore, state in states:
+            restore(state)

@@ -1,4 +1,4 @@
-"""The contract of a FLOP rule: a cost for each operation of a trace, and a name for each one that
+"""The contract of a FLOP rule: it assigns a cost to each operation of a trace, and names those that
 it leaves out.
 """
 
@@ -13,8 +13,9 @@ from swbench.flops.trace import Operation, Trace
 
 @dataclass(frozen=True)
 class Difference:
-    """Where the source of a rule is blind or wrong: `calls` of `operation`, in which it counts
-    `counted` FLOPs and we, at its own price of a multiply-add, `ours`; and why.
+    """An operation that the source of a rule misses or miscounts: in `calls` of `operation` it
+    counts `counted` FLOPs, and swbench counts `ours` at the same cost of a multiply-add; `why` is
+    the reason.
     """
 
     operation: str
@@ -26,13 +27,14 @@ class Difference:
 
 @dataclass(frozen=True)
 class Count:
-    """What one rule says about one trace.
+    """The result of one rule for one trace.
 
     `by_layer` maps module paths and `by_operation` operation names to their share of `total`;
     `uncounted` maps each operation that the rule leaves out to how often it ran. `mode` is `train`
-    or `eval`. `differs` lists where we would count otherwise than the rule's source; none of it is
-    in `total`. `at_least` is True where the rule should know every operation and `uncounted` is
-    what it did not: then the total is a lower bound. As text: `≥ 0.39 GFLOPs, without silu ×49`.
+    or `eval`. `differs` lists where swbench would count otherwise than the source of the rule; none
+    of it is in `total`. `at_least` is True where the rule should know every operation but
+    `uncounted` is not empty: then the total is a lower bound. As text: `≥ 0.39 GFLOPs, without silu
+    ×49`.
     """
 
     rule: str
@@ -75,12 +77,12 @@ class Rule(ABC):
         """FLOPs of one operation; None where the rule leaves it out."""
 
     def label(self, op: Operation) -> str:
-        """What the rule calls the operation."""
+        """The rule's name of the operation."""
         return op.name
 
     def count(self, trace: Trace, strict: bool = False) -> Count:
-        """All of `trace` by this rule. Raises NotCounted where the rule should know an operation
-        and does not, if `strict`.
+        """Count `trace` by this rule. With `strict`, raises NotCounted for an operation that the
+        rule should know and does not.
         """
         shares, uncounted = Shares(), Counter()
         for op in self.counted(trace):
@@ -129,27 +131,27 @@ class Shares:
         self.by_operation: Counter[str] = Counter()
 
     def add(self, module: str, operation: str, flops: int) -> None:
-        """`flops` more, of `operation` in `module`."""
+        """Add `flops` of `operation` in `module`."""
         self.by_layer[module] += flops
         self.by_operation[operation] += flops
 
 
 class Differences:
-    """Differences while they are found: those of one operation for one reason are one."""
+    """Collects differences; those of one operation with the same reason are summed."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[str, str], list[int]] = {}
+        self._sums: dict[tuple[str, str], list[int]] = {}
 
     def add(self, operation: str, counted: int, ours: int, why: str) -> None:
-        """One more call."""
-        sums = self._found.setdefault((operation, why), [0, 0, 0])
+        """Add one call."""
+        sums = self._sums.setdefault((operation, why), [0, 0, 0])
         for i, value in enumerate((1, counted, ours)):
             sums[i] += value
 
     def all(self) -> tuple[Difference, ...]:
-        """The largest first."""
-        found = [
+        """All differences, the largest first."""
+        differences = [
             Difference(operation, calls, counted, ours, why)
-            for (operation, why), (calls, counted, ours) in self._found.items()
+            for (operation, why), (calls, counted, ours) in self._sums.items()
         ]
-        return tuple(sorted(found, key=lambda d: -abs(d.ours - d.counted)))
+        return tuple(sorted(differences, key=lambda d: -abs(d.ours - d.counted)))

@@ -12,7 +12,7 @@ def solver_flops(spec: str, group: int, matrices: int) -> float:
 
     `Solver.flops` names the source of each formula in its docstring (eigh: about 9 G³ for the
     decomposition and 2 G³ + G² for W). Raises UnknownName or OptionError for a spec that describes
-    none; `auto` is such a spec, for what it chooses depends on the machine.
+    none; `auto` is such a spec, because its choice depends on the machine.
     """
     if spec.partition(":")[0] == "auto":
         raise UnknownName(

@@ -26,7 +26,7 @@ class TorchRule(Rule):
         return torch_flops(op)
 
     def count(self, trace: Trace, strict: bool = False) -> Count:
-        shares, uncounted, found = Shares(), Counter(), Differences()
+        shares, uncounted, differences = Shares(), Counter(), Differences()
         loops: set[int] = set()
         for op in self.counted(trace):
             call = None if op.call is None else trace.calls[op.call]
@@ -35,11 +35,11 @@ class TorchRule(Rule):
                     loops.add(call.function_call)
                     uncounted[call.function] += 1
                 if ours := 2 * multiply_adds(op):
-                    found.add(call.function, 0, ours, "FlopCounterMode does not look into it")
+                    differences.add(call.function, 0, ours, "FlopCounterMode does not look into it")
             elif (cost := self.cost(op)) is not None:
                 shares.add(op.module, op.name, cost)
             else:
                 uncounted[op.name] += 1
                 if ours := 2 * multiply_adds(op):
-                    found.add(op.name, 0, ours, "FlopCounterMode has no formula for it")
-        return self.summed(trace, shares, uncounted, found.all())
+                    differences.add(op.name, 0, ours, "FlopCounterMode has no formula for it")
+        return self.summed(trace, shares, uncounted, differences.all())

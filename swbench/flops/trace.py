@@ -1,5 +1,5 @@
-"""What one forward pass did: every operation with its shapes and place, independent of any rule for
-counting it.
+"""The trace of one forward pass: every operation with its shapes and place, independent of any rule
+that counts it.
 """
 
 import math
@@ -12,14 +12,14 @@ import torch
 
 @dataclass(frozen=True, slots=True)
 class Shaped:
-    """What is left of a tensor in a trace."""
+    """The shape and dtype of a tensor in a trace."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
 
     @property
     def numel(self) -> int:
-        """Elements in all."""
+        """The number of elements."""
         return math.prod(self.shape)
 
 
@@ -45,9 +45,9 @@ def shaped(tree: Any) -> Any:
 
 def leaves(tree: Any) -> tuple[Shaped, ...]:
     """Every `Shaped` in `tree`."""
-    found: list[Shaped] = []
-    mapped(tree, Shaped, found.append)
-    return tuple(found)
+    shapes: list[Shaped] = []
+    mapped(tree, Shaped, shapes.append)
+    return tuple(shapes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +86,8 @@ class Operation:
 
     @property
     def moves_only(self) -> bool:
-        """True for views, allocations, copies and integer bookkeeping: nothing that any rule calls
-        a floating-point operation. A product of integers is one.
+        """True for views, allocations, copies and integer bookkeeping, which no rule counts as
+        floating-point operations. A product of integers does count.
         """
         if self.name in PRODUCTS:
             return False
@@ -108,7 +108,7 @@ class Call:
     `name` has its namespace (`aten::linear`); `args` are all arguments in the order of the schema,
     defaults filled in. `function` names the custom autograd Function, the TorchScript function or
     the control flow operator that it ran inside of, if any (`prim::PythonOp.Gate`), and
-    `function_call` is another number for each call of one. `used` says whether what it computed
+    `function_call` is a number that differs between its calls. `used` is whether the result
     reaches the model's output.
     """
 

@@ -1,5 +1,5 @@
-"""Networks by name. To add one: a file with a factory `(norm_at, num_classes) -> nn.Module`, and a
-line in this table.
+"""The registry of networks. To add one: a file with a factory `(norm_at, num_classes) ->
+nn.Module`, and a line in this table.
 """
 
 import inspect
@@ -63,9 +63,8 @@ _STRIDES = {"resnet50": 32, "resnet101": 32, "resnet50-seg": 8} | {
 }
 
 Inputs = Callable[[int, tuple[int, int], "Generator"], "Tensor | tuple[Tensor, ...]"]
-"""Makes the inputs of a network: of the batch, the image's (height, width), and a generator of
-random numbers, in the order of the arguments of `forward`. Images, or whatever it takes, lie along
-dimension 0.
+"""A function of the batch size, the image's (height, width) and a random generator that makes the
+inputs of a network, in the order of the arguments of `forward`. The batch is dimension 0.
 """
 
 _INPUTS: dict[str, Inputs] = {}
@@ -85,17 +84,17 @@ def add(
     stride: int = 0,
     inputs: Inputs | None = None,
 ) -> None:
-    """Register a network of one's own: anything callable as `target(norm_at, num_classes)` that
-    gives a module. It returns a tensor, or tensors in a tuple, list, mapping or dataclass.
+    """Register your own network: `target(norm_at, num_classes)` returns a module, whose output is a
+    tensor, or tensors in a tuple, list, mapping or dataclass.
 
-    Images (N, 3, H, W) go in, or what `inputs(batch, image, generator)` makes.
+    Its input is images (N, 3, H, W), or the result of `inputs(batch, image, generator)`.
 
-    It asks `norm_at(Site(…))` for the norms it wants exchanged, or leaves that to
-    `swapping.swap_norms`. `placements` says which of its sites carry the norm under test, by their
-    count: `{2: (1, 4)}` makes `layers = 2` sites 1 and 4; without any, it runs with batch
-    normalisation alone. `narrowest` (channels of the narrowest site) and `stride` (of the last map
-    against the image) let mistakes be told before anything is built. Raises ValueError if the name
-    is taken, or a placement does not have as many sites as it says.
+    It calls `norm_at(Site(…))` for the norms that can be exchanged, or uses `swapping.swap_norms`.
+    `placements` maps a number of layers to the sites that carry the norm under test: with
+    `{2: (1, 4)}`, `layers = 2` is sites 1 and 4. Without placements the network has batch
+    normalisation alone. With `narrowest` (channels of the narrowest site) and `stride` (of the last
+    map relative to the image), errors are reported before anything is built. Raises ValueError if
+    the name is taken, or a placement has another number of sites than its key.
     """
     places = {int(layers): tuple(sites) for layers, sites in (placements or {}).items()}
     for layers, sites in places.items():
@@ -124,9 +123,9 @@ def build(
     placement: str = DEFAULT,
     where: str | None = None,
 ) -> "nn.Module":
-    """The network `model` with `norm` after `layers` of its convolutions (`sites.placement`, of the
-    kind `placement`) and batch normalisation after all others; or with `norm` at the norms that
-    `where` chooses (`norm_sites.choose`).
+    """Build the network `model` with `norm` after `layers` of its convolutions (`sites.placement`,
+    of the kind `placement`) and batch normalisation after all others; or with `norm` at the norms
+    that `where` chooses (`norm_sites.choose`).
 
     `timm:NAME`, `torchvision:NAME` and `package.module:callable` are networks too, of their own
     number of classes, where the command line named them (`named`).
@@ -162,7 +161,7 @@ def _converted(
     group: int,
     where: str | None,
 ) -> "nn.Module":
-    """The network as it comes, then `norm` put at what `where` chooses."""
+    """Build the original network, and put `norm` at the norms that `where` chooses."""
     if is_named(model):
         from swbench.models import named
 
@@ -203,28 +202,28 @@ def inputs(
     """
     import torch
 
-    from swbench.models.named import inputs_of, told
+    from swbench.models.named import inputs_of, option_errors
 
     generator = torch.Generator() if generator is None else generator
     hook = inputs_of(model) if is_named(model) else _INPUTS.get(model)
     if hook is None:
         return (torch.randn((batch, 3, *image), generator=generator),)
-    with told(model, "its inputs hook"):
+    with option_errors(model, "its inputs hook"):
         made = hook(batch, image, generator)
     made = made if isinstance(made, tuple) else (made,)
-    if not all(isinstance(one, torch.Tensor) for one in made):
-        kinds = ", ".join(type(one).__name__ for one in made)
+    if not all(isinstance(tensor, torch.Tensor) for tensor in made):
+        kinds = ", ".join(type(tensor).__name__ for tensor in made)
         raise OptionError(f"the inputs hook of {model} must give tensors, not {kinds}")
     return made
 
 
 def _wants_classes(factory: Callable) -> bool:
-    """Whether a factory, such as a plugin's, has no number of classes of its own."""
+    """Whether a factory, such as a plugin's, has no default number of classes."""
     try:
         inspect.signature(factory).bind(None)
     except TypeError:
         return True
-    except ValueError:  # something in C that tells no signature
+    except ValueError:  # a callable in C without a signature
         return False
     return False
 

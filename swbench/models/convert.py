@@ -1,4 +1,4 @@
-"""Other norms in the place of a network's batch normalisations, and nothing else changed."""
+"""Replacing the batch normalisations of a network by other norms, and nothing else."""
 
 import copy
 from collections.abc import Callable, Iterable
@@ -10,7 +10,7 @@ from swbench import norms
 from swbench.errors import OptionError
 from swbench.models.norm_sites import NormSite, Where, choose
 from swbench.models.outputs import floating
-from swbench.norms.replacement import MIXES, hand_over
+from swbench.norms.replacement import MIXES, transfer_state
 
 
 def convert_norms(
@@ -24,23 +24,23 @@ def convert_norms(
     mix: str = "equal",
     name: str = "the network",
 ) -> nn.Module:
-    """`model` with `norm` (`bw`, `swa` …) at the sites that `where` chooses; a copy, or with
-    `inplace` the model itself. All other modules of what is returned are what they were.
+    """Put `norm` (`bw`, `swa` …) at the sites of `model` that `where` chooses. Returns a copy, or
+    with `inplace` the model itself. All other modules are unchanged.
 
     `where` is what `norm_sites.choose` takes: numbers, globs over module paths, rules. `group`
-    channels share a whitening matrix, which `solver` computes. A layer goes on from what the batch
-    normalisation had (`norms.replacement.hand_over`): parameters, statistics, eps, momentum, mode,
-    device, dtype and hooks. In eval mode the output with `bw` is therefore the network's own to
-    rounding. With `swa` and `swb` it is not, because the statistics of an image have no running
+    channels share a whitening matrix, which `solver` computes. A layer starts from the state of the
+    batch normalisation (`norms.replacement.transfer_state`): parameters, statistics, eps, momentum,
+    mode, device, dtype and hooks. In eval mode the output with `bw` is therefore the network's own
+    to rounding. With `swa` and `swb` it is not, because the statistics of an image have no running
     value to start from, and with equal weights they are half of SW^a's and four fifths of SW^b's;
     `output_change` says by how much an output changes, docs/own-networks.md what that is in 30
     networks. `mix="batch"` starts with all weight on the batch's statistics, where it is the
     network's own output too. `name` stands for the network in messages.
 
     Raises OptionError before anything is changed: for terms of `where` that choose nothing, a
-    chosen norm that cannot be replaced (frozen ones, subclasses that do something more, instance
-    norms, parametrised ones), and a group that does not divide a site's channels; UnknownName for a
-    norm or solver that there is not; ValueError for another `mix`.
+    chosen norm that cannot be replaced (frozen ones, subclasses with their own behaviour, instance
+    norms, parametrised ones), and a group that does not divide a site's channels; UnknownName for
+    an unregistered norm or solver; ValueError for another `mix`.
     """
     if mix not in MIXES:
         raise ValueError(f"mix must be one of {', '.join(MIXES)}, not {mix!r}")
@@ -56,11 +56,13 @@ def convert_norms(
             return norms.build(norm, site.channels, group=group, solver=solver, eps=site.module.eps)
 
     layers = [(site, layer(site)) for site in choose(model, where, name)]
-    return replace(model, ((site, hand_over(site.module, made, mix)) for site, made in layers))
+    return replace(
+        model, ((site, transfer_state(site.module, new_layer, mix)) for site, new_layer in layers)
+    )
 
 
 def copied(model: nn.Module) -> nn.Module:
-    """A copy of all but process groups, which are of the process and not of the network."""
+    """Copy a model, but share its process groups, which belong to the process."""
     groups = [group for m in model.modules() if (group := getattr(m, "process_group", None))]
     return copy.deepcopy(model, {id(group): group for group in groups})
 
@@ -78,8 +80,8 @@ def check_groups(sites: Iterable[NormSite], norm: str, group: int, name: str) ->
 
 
 def replace(model: nn.Module, layers: Iterable[tuple[NormSite, nn.Module]]) -> nn.Module:
-    """`model` with each layer in all places of its site; the layer itself where the model is the
-    norm.
+    """Put each layer at all paths of its site in `model`. Returns the model, or the layer where the
+    model itself is the norm.
     """
     for site, layer in layers:
         for path in site.paths:
@@ -92,11 +94,11 @@ def replace(model: nn.Module, layers: Iterable[tuple[NormSite, nn.Module]]) -> n
 
 
 def output_change(before: Callable, after: Callable, *inputs: Tensor) -> float:
-    """The norm of what two networks differ by on `inputs`, over the norm of the first one's output;
-    0 where they agree. Both stay in the mode they are in.
+    """The norm of the difference of two networks' outputs on `inputs`, relative to the norm of the
+    first output. The modes of both are unchanged.
     """
     with torch.no_grad():
         pairs = list(zip(floating(before(*inputs)), floating(after(*inputs)), strict=True))
-    apart = sum((a - b).double().square().sum() for a, b in pairs)
-    whole = sum(a.double().square().sum() for a, _ in pairs)
-    return (apart / whole).sqrt().item()
+    difference = sum((a - b).double().square().sum() for a, b in pairs)
+    reference = sum(a.double().square().sum() for a, _ in pairs)
+    return (difference / reference).sqrt().item()

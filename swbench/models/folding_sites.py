@@ -1,5 +1,5 @@
-"""Which convolution a norm can be folded into, read off traces by `torch.fx`, and the folding
-itself.
+"""Finding the convolution that a norm can be folded into, by traces of `torch.fx`, and
+folding it.
 """
 
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from torch import fx, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from swbench.norms.constant_map import constant_map, fold_into, groups_of, not_constant
+from swbench.norms.constant_map import constant_map, fold_into, groups_of, reason_not_constant
 from swbench.norms.layers import Whiten2d
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
 Places = dict[int, set[tuple[int, str]]]
-"""By the identity of a module, that of each module that holds it, and the name it has there."""
+"""Maps the id of a module to the ids of its parents and its name in each."""
 
 
 @dataclass
@@ -40,12 +40,12 @@ class Folding:
         times)`.
         """
         conv = self.convolution
-        now = conv.weight.numel()
-        then = now * conv.groups // self.groups
+        before = conv.weight.numel()
+        after = before * conv.groups // self.groups
         where = "output" if isinstance(conv, nn.Conv2d) else "input"
         return (
             f"in {self.groups} group{'s' if self.groups > 1 else ''} instead of {conv.groups}: "
-            f"{then:,} multiply-adds each {where} pixel instead of {now:,} "
+            f"{after:,} multiply-adds each {where} pixel instead of {before:,} "
             f"({conv.groups // self.groups} times)"
         )
 
@@ -60,8 +60,8 @@ class Folding:
 def foldings(
     model: nn.Module, kinds: tuple[type[nn.Module], ...], merge_groups: bool = False
 ) -> list[Folding]:
-    """What can be said of every norm of `kinds` in `model`, but of whitening by an image's own
-    statistics.
+    """A `Folding` for every norm of `kinds` in `model`, except whitening by the statistics of each
+    image.
     """
     places: Places = {}
     for parent in model.modules():
@@ -83,36 +83,36 @@ def _folding(
     places: Places,
     traces: dict[str, fx.Graph | str],
 ) -> Folding:
-    reason = not_constant(norm) or _hooked(norm) or _shared(norm, places)
+    reason = reason_not_constant(norm) or _hooks_reason(norm) or _sharing_reason(norm, places)
     if reason:
         return Folding(path, norm, reason)
-    root, found = _producer(model, path, traces)
-    if isinstance(found, str):
-        return Folding(path, norm, found)
-    own = f"{root}.{found.target}" if root else str(found.target)
-    conv = model.get_submodule(own)
+    root, producer = _producer(model, path, traces)
+    if isinstance(producer, str):
+        return Folding(path, norm, producer)
+    conv_path = f"{root}.{producer.target}" if root else str(producer.target)
+    conv = model.get_submodule(conv_path)
     reason = (
-        _hooked(conv)
-        or _shared(conv, places)
-        or _hooks_between(model, root, own)
-        or _hooks_between(model, root, path)
+        _hooks_reason(conv)
+        or _sharing_reason(conv, places)
+        or _outer_hooks_reason(model, root, conv_path)
+        or _outer_hooks_reason(model, root, path)
     )
     if reason:
-        return Folding(path, norm, f"{own} {reason}")
+        return Folding(path, norm, f"{conv_path} {reason}")
     group = norm.num_pergroup if isinstance(norm, Whiten2d) else 1
     groups = groups_of(conv, group)
-    one = Folding(path, norm, "", own, conv, groups)
-    if one.merges and not merge_groups:
-        held = conv.out_channels // conv.groups
-        one.reason = (
-            f"the groups of {own} hold {held} channels, which are not whole whitening groups of "
-            f"{group}; merge_groups=True makes it a convolution {one.cost}"
+    folding = Folding(path, norm, "", conv_path, conv, groups)
+    if folding.merges and not merge_groups:
+        channels = conv.out_channels // conv.groups
+        folding.reason = (
+            f"the groups of {conv_path} hold {channels} channels, which are not whole "
+            f"whitening groups of {group}; merge_groups=True makes it a convolution {folding.cost}"
         )
-    return one
+    return folding
 
 
 class _Tracer(fx.Tracer):
-    """Leaves modules whole that are made of no others, whatever they do."""
+    """A tracer that does not enter modules without children."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return not m._modules or super().is_leaf_module(m, module_qualified_name)
@@ -121,74 +121,78 @@ class _Tracer(fx.Tracer):
 def _producer(
     model: nn.Module, path: str, traces: dict[str, fx.Graph | str]
 ) -> tuple[str, fx.Node | str]:
-    """The node of the convolution before the norm at `path`, and the path of the module in whose
-    trace it is; or why there is none.
+    """The path of the module whose trace contains the convolution before the norm at `path`, and
+    the node of that convolution, or the reason why there is none.
 
-    The innermost module that holds both is enough, and can be traced where the whole network
-    cannot.
+    Traces the innermost module that contains both, which works where the full network cannot be
+    traced.
     """
     failure = "it is not inside a module that torch.fx could trace"
     root = path
     while root:
         root = root.rpartition(".")[0]
         if root not in traces:
-            traces[root] = _traced(model.get_submodule(root))
+            traces[root] = _trace(model.get_submodule(root))
         graph = traces[root]
         if isinstance(graph, str):
             failure = f"{root or 'the model'} cannot be traced by torch.fx: {graph}"
             continue
-        own = path[len(root) + 1 :] if root else path
-        calls = _calls(graph, own)
+        norm_path = path[len(root) + 1 :] if root else path
+        calls = _calls(graph, norm_path)
         if len(calls) > 1:
             return root, "it is called more than once"
-        found = _before(graph, model.get_submodule(root), calls[0]) if calls else None
-        if found is not None:
-            return root, found
-        failure = "what it is given comes from outside of every module that torch.fx could trace"
+        producer = (
+            _convolution_before(graph, model.get_submodule(root), calls[0]) if calls else None
+        )
+        if producer is not None:
+            return root, producer
+        failure = "its input comes from outside of every module that torch.fx could trace"
     return "", failure
 
 
-def _traced(module: nn.Module) -> fx.Graph | str:
+def _trace(module: nn.Module) -> fx.Graph | str:
     try:
         return _Tracer().trace(module)
     except Exception as problem:  # noqa: BLE001  whatever a model's code does with what is no tensor
         return f"{type(problem).__name__}: {' '.join(str(problem).split())[:150]}"
 
 
-def _before(graph: fx.Graph, root: nn.Module, norm: fx.Node) -> fx.Node | str | None:
-    """The call of the convolution whose output goes into `norm` and nowhere else, or why there is
-    none; None where that is not in the graph of `root`.
+def _convolution_before(graph: fx.Graph, root: nn.Module, norm: fx.Node) -> fx.Node | str | None:
+    """The call of the convolution whose output only `norm` uses, or the reason why there is none;
+    None if the input of `norm` comes from outside of the graph of `root`.
     """
-    after, given = norm, norm.args[0] if norm.args else None
-    while isinstance(given, fx.Node) and given.op != "placeholder":
-        if len(given.users) > 1:
-            others = ", ".join(_named(root, user) for user in given.users if user is not after)
-            return f"what it is given goes to {others} as well"
-        module = root.get_submodule(given.target) if given.op == "call_module" else None
+    consumer, producer = norm, norm.args[0] if norm.args else None
+    while isinstance(producer, fx.Node) and producer.op != "placeholder":
+        if len(producer.users) > 1:
+            others = ", ".join(
+                _describe_node(root, user) for user in producer.users if user is not consumer
+            )
+            return f"its input is also used by {others}"
+        module = root.get_submodule(producer.target) if producer.op == "call_module" else None
         if not isinstance(module, nn.Identity):
-            return _unlike_a_convolution(graph, root, given, module) or given
-        after, given = given, given.args[0]
-    return None if isinstance(given, fx.Node) else "it is not called with one tensor"
+            return _not_foldable_into(graph, root, producer, module) or producer
+        consumer, producer = producer, producer.args[0]
+    return None if isinstance(producer, fx.Node) else "it is not called with one tensor"
 
 
-def _unlike_a_convolution(
+def _not_foldable_into(
     graph: fx.Graph, root: nn.Module, node: fx.Node, module: nn.Module | None
 ) -> str | None:
-    """Why nothing can be folded into what `node` calls; None where something can."""
+    """The reason why a norm cannot be folded into the module that `node` calls; None if it can."""
     if not isinstance(module, CONVOLUTIONS):
-        return f"{_named(root, node)} lies between it and a convolution, or is none"
+        return f"{_describe_node(root, node)} lies between it and a convolution, or is none"
     if is_parametrized(module):
-        return f"{node.target} has parametrised weights, which a product would not be"
-    kind = next(one for one in CONVOLUTIONS if isinstance(module, one))
+        return f"{node.target} has parametrised weights, which cannot hold the product"
+    kind = next(cls for cls in CONVOLUTIONS if isinstance(module, cls))
     methods = ("forward", "_conv_forward") if kind is nn.Conv2d else ("forward",)
     if "forward" in vars(module) or any(
         getattr(type(module), name) is not getattr(kind, name) for name in methods
     ):
-        return f"{node.target} is a {type(module).__name__}, which does something more"
+        return f"{node.target} is a {type(module).__name__}, a subclass with its own behaviour"
     if len(_calls(graph, str(node.target))) > 1:
         return f"{node.target} is called more than once"
     if any(
-        one.op == "get_attr" and one.target.startswith(f"{node.target}.") for one in graph.nodes
+        user.op == "get_attr" and user.target.startswith(f"{node.target}.") for user in graph.nodes
     ):
         return f"the weights of {node.target} are read elsewhere as well"
     return None
@@ -198,7 +202,7 @@ def _calls(graph: fx.Graph, path: str) -> list[fx.Node]:
     return [node for node in graph.nodes if node.op == "call_module" and node.target == path]
 
 
-def _named(root: nn.Module, node: fx.Node) -> str:
+def _describe_node(root: nn.Module, node: fx.Node) -> str:
     """`layer1.0.relu (ReLU)`, `the function add`, `the method view`."""
     if node.op == "call_module":
         return f"{node.target} ({type(root.get_submodule(node.target)).__name__})"
@@ -208,26 +212,24 @@ def _named(root: nn.Module, node: fx.Node) -> str:
     return f"the {kind} {getattr(node.target, '__name__', node.target)}"
 
 
-def _hooked(module: nn.Module) -> str | None:
-    """That hooks would see something else after folding; None where there are none."""
+def _hooks_reason(module: nn.Module) -> str | None:
+    """The reason against folding a module with hooks; None if it has none."""
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     if any(getattr(module, name) for name in hooks):
         return "has hooks, which would see other values"
     return None
 
 
-def _hooks_between(model: nn.Module, root: str, path: str) -> str | None:
+def _outer_hooks_reason(model: nn.Module, root: str, path: str) -> str | None:
     """Whether a module inside `root` that holds the one at `path` has hooks."""
     above = path.rpartition(".")[0]
     while above != root and above:
-        if _hooked(model.get_submodule(above)):
+        if _hooks_reason(model.get_submodule(above)):
             return f"is in {above}, which has hooks that would see other values"
         above = above.rpartition(".")[0]
     return None
 
 
-def _shared(module: nn.Module, places: Places) -> str | None:
-    """That several modules hold this one, so that it stands after several others; None where it is
-    not so.
-    """
+def _sharing_reason(module: nn.Module, places: Places) -> str | None:
+    """The reason against folding a module that several modules contain; None if one does."""
     return "is in several places" if len(places.get(id(module), ())) > 1 else None

@@ -1,8 +1,7 @@
-"""Networks that somebody named on the command line: `timm:NAME`, `torchvision:NAME`,
-`package.module:callable`.
+"""Networks named on the command line: `timm:NAME`, `torchvision:NAME`, `package.module:callable`.
 
-To build one is to import what was named, so it takes `plugins.NamedModel`, which only the command
-line makes: a suite or a stored run that holds such a name imports nothing by it.
+Building one imports the named module, so it needs a `plugins.NamedModel`, which only the command
+line makes: such a name in a suite or a stored run imports nothing.
 """
 
 import contextlib
@@ -30,15 +29,16 @@ _OPERATORS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
-_defined: list[Any] = []
-"""The library that defines them, for as long as the process lives."""
+_libraries: list[Any] = []
+"""Keeps the library that defines the operators alive."""
 
 
 def named(model: str) -> NamedModel:
     """The network that the user named, with the version of its package or the hash of its module.
 
-    Imports what it takes to see that there is such a network. Raises OptionError if there is none,
-    with the nearest name, or its package is not installed, with the line that installs it.
+    Imports the package or module to check that the network exists. Raises OptionError if it does
+    not, with the nearest name, or if its package is not installed, with the command that installs
+    it.
     """
     _, digest = _target(model)
     return NamedModel(model, digest)
@@ -61,7 +61,7 @@ def build(model: str) -> "nn.Module":
     factory, digest = _target(model)
     if digest != allowed.digest:
         raise OptionError(f"--model {model}: it was changed since the run began; start a new run")
-    with told(model, "building it"):
+    with option_errors(model, "building it"):
         network = factory()
     if not isinstance(network, nn.Module):
         raise OptionError(
@@ -74,12 +74,14 @@ def inputs_of(model: str) -> Callable | None:
     """The `inputs` hook of a network of the user's own: an attribute `inputs` of the callable."""
     if model.partition(":")[0] in PACKAGES:
         return None
-    return getattr(_of_module(model)[0], "inputs", None)
+    return getattr(_module_target(model)[0], "inputs", None)
 
 
 @contextlib.contextmanager
-def told(model: str, what: str = "it"):
-    """Turn whatever the network's own code raises into its last line; `what` failed."""
+def option_errors(model: str, what: str = "it"):
+    """A context that turns any exception of the network's own code into an OptionError with its
+    last line; `what` is the failed step.
+    """
     try:
         yield
     except OptionError:
@@ -89,23 +91,23 @@ def told(model: str, what: str = "it"):
 
 
 def last_line(problem: BaseException) -> str:
-    """The type of an exception and the last line of what it says."""
+    """The type of an exception and the last line of its message."""
     lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
-    said = printable(lines[-1][:300]) if lines else ""
-    return f"{type(problem).__name__}{f': {said}' if said else ''}"
+    message = printable(lines[-1][:300]) if lines else ""
+    return f"{type(problem).__name__}{f': {message}' if message else ''}"
 
 
 def _target(model: str) -> tuple[Callable, str]:
-    """What builds the network, and what identifies its code."""
+    """The callable that builds the network, and the identity of its code."""
     package, _, name = model.partition(":")
     if package == "timm":
-        return _of_timm(name)
+        return _timm_target(name)
     if package == "torchvision":
-        return _of_torchvision(name)
-    return _of_module(model)
+        return _torchvision_target(name)
+    return _module_target(model)
 
 
-def _of_timm(name: str) -> tuple[Callable, str]:
+def _timm_target(name: str) -> tuple[Callable, str]:
     timm = imported("timm")
     if not timm.is_model(name):
         known = timm.list_models()
@@ -115,7 +117,7 @@ def _of_timm(name: str) -> tuple[Callable, str]:
     return lambda: timm.create_model(name, pretrained=False), f"timm {timm.__version__}"
 
 
-def _of_torchvision(name: str) -> tuple[Callable, str]:
+def _torchvision_target(name: str) -> tuple[Callable, str]:
     torchvision = imported("torchvision")
     known = torchvision.models.list_models()
     if name not in known:
@@ -138,12 +140,12 @@ def _with_backbones(torchvision: ModuleType) -> set[str]:
     }
 
 
-def _of_module(model: str) -> tuple[Callable, str]:
+def _module_target(model: str) -> tuple[Callable, str]:
     module_name, _, attribute = model.partition(":")
     words = f"--model {printable(model)}"
     if not all(part.isidentifier() for part in module_name.split(".")) or not attribute:
         raise OptionError(f"{words}: write timm:NAME, torchvision:NAME or package.module:callable")
-    with told(printable(model), "its import"):
+    with option_errors(printable(model), "its import"):
         try:
             module = importlib.import_module(module_name)
         except ModuleNotFoundError as problem:
@@ -170,7 +172,7 @@ def imported(package: str) -> ModuleType:
     installed, and where its import fails.
 
     Beside a torch without CUDA, torchvision's compiled operators may not load, and its import then
-    fails for want of two operators that no classification network calls; they are declared.
+    fails for lack of two operators that no classification network calls. They are declared then.
     """
     if importlib.util.find_spec(package) is None:
         raise OptionError(f"{package} is not installed; pip install {package}")
@@ -197,4 +199,4 @@ def _declare_operators() -> None:
         name = schema.partition("(")[0]
         if not hasattr(torch.ops.torchvision, name):
             library.define(schema)
-    _defined.append(library)
+    _libraries.append(library)

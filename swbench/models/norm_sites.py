@@ -1,6 +1,4 @@
-"""The norms of a network that was not built for this: their numbers and paths, and which of them
-are chosen.
-"""
+"""The norms of any network: their numbers and paths, and choosing among them."""
 
 import re
 from collections.abc import Iterable
@@ -10,13 +8,13 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from swbench.errors import OptionError, near_miss, printable
-from swbench.norms.replacement import replaceable
+from swbench.norms.replacement import reason_not_replaceable
 
 Where = int | str | Iterable[int | str] | None
-"""Which norms are chosen, as `choose` takes it."""
+"""A choice of norms, as `choose` takes it."""
 
 _SHOWN = 6
-"""Paths that a message lists before it only counts them."""
+"""The most paths that a message lists; further ones are counted."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class NormSite:
         return self.paths[0]
 
     def matches(self, glob: str) -> bool:
-        """Whether one of its paths does."""
+        """Whether one of the paths matches `glob`."""
         return any(fnmatchcase(path, glob) for path in self.paths)
 
 
@@ -52,7 +50,7 @@ def norm_sites(model: nn.Module, skip: Iterable[str] = ()) -> list[NormSite]:
     for path, module in model.named_modules(remove_duplicate=False):
         if _channels(module) is not None:
             paths.setdefault(module, []).append(path)
-    found: list[NormSite] = []
+    sites: list[NormSite] = []
     number = 0
     for module, places in paths.items():
         site = NormSite(None, tuple(places), _channels(module), module)
@@ -61,8 +59,8 @@ def norm_sites(model: nn.Module, skip: Iterable[str] = ()) -> list[NormSite]:
         if not isinstance(module, nn.InstanceNorm2d):
             number += 1
             site = NormSite(number, site.paths, site.channels, module)
-        found.append(site)
-    return found
+        sites.append(site)
+    return sites
 
 
 def choose(model: nn.Module, where: Where = None, name: str = "the network") -> list[NormSite]:
@@ -76,21 +74,21 @@ def choose(model: nn.Module, where: Where = None, name: str = "the network") -> 
     Raises OptionError, with `name` for the network, for a network without norms, a glob or number
     that nothing has, terms that leave nothing, and a chosen norm that cannot be replaced.
     """
-    terms = _Terms(where)
+    terms = _Selection(where)
     if terms.none:
         return []
-    everything = norm_sites(model)
-    if not any(site.number for site in everything) and not terms.globs:
+    all_sites = norm_sites(model)
+    if not any(site.number for site in all_sites) and not terms.globs:
         raise OptionError(f"{name} has no batch normalisation to replace; {_norms_in(model)}")
     for glob in (*terms.globs, *terms.skipped):
-        if not any(site.matches(glob) for site in everything):
-            raise OptionError(_matches_nothing(glob, model, everything, name))
+        if not any(site.matches(glob) for site in all_sites):
+            raise OptionError(_matches_nothing(glob, model, all_sites, name))
     sites = norm_sites(model, terms.skipped)
     last = max((site.number for site in sites if site.number), default=0)
     for number in terms.numbers:
         if not 1 <= number <= last:
             raise OptionError(f"{name} has no norm {number}; its norms count from 1 to {last}")
-    chosen = [site for site in sites if terms.take(site)]
+    chosen = [site for site in sites if terms.selects(site)]
     if not chosen:
         raise OptionError(
             f"--where {terms.text} leaves none of the {last} norms of {name}; "
@@ -99,7 +97,7 @@ def choose(model: nn.Module, where: Where = None, name: str = "the network") -> 
     problems = [
         f"{site.path or 'the network itself'} ({type(site.module).__name__}) {problem}"
         for site in chosen
-        if (problem := replaceable(site.module))
+        if (problem := reason_not_replaceable(site.module))
     ]
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
@@ -114,17 +112,17 @@ def chosen_path(problem: str) -> str:
     return problem.partition(" ")[0]
 
 
-class _Terms:
-    """`where`, taken apart."""
+class _Selection:
+    """The parsed terms of `where`."""
 
     def __init__(self, where: Where) -> None:
         self.numbers: list[int] = []
         self.globs: list[str] = []
         self.skipped: list[str] = []
         self._rules: list[tuple[str, str, int]] = []
-        given = () if where is None else where
-        listed = [given] if isinstance(given, int | str) else list(given)
-        words = [word for one in listed for word in _split(one)]
+        entries = () if where is None else where
+        entry_list = [entries] if isinstance(entries, int | str) else list(entries)
+        words = [word for entry in entry_list for word in _split(entry)]
         self.text, self.none = ",".join(words), where is not None and not words
         for word in words:
             rule = re.fullmatch(r"(\w+)\s*(<=|>=|==|=|<|>)\s*(\w+)", word)
@@ -137,17 +135,17 @@ class _Terms:
             else:
                 self.globs.append(word)
 
-    def take(self, site: NormSite) -> bool:
+    def selects(self, site: NormSite) -> bool:
         """Whether the terms choose `site`, which no `!glob` left out."""
         if self.numbers or self.globs:
             named = site.number in self.numbers or any(map(site.matches, self.globs))
         else:
             named = site.number is not None
-        return named and all(_keeps(site, *rule) for rule in self._rules)
+        return named and all(_satisfies(site, *rule) for rule in self._rules)
 
 
 def _split(term: int | str) -> list[str]:
-    """The words between commas; a comma in the brackets of a glob separates nothing."""
+    """The terms between commas, except commas within the brackets of a glob."""
     if isinstance(term, bool) or not isinstance(term, int | str):
         raise ValueError(f"where takes numbers and texts, not {term!r}")
     words = [word.strip() for word in re.split(r",(?![^\[]*\])", str(term))]
@@ -174,7 +172,7 @@ def _rule(word: str, name: str, sign: str, value: str) -> tuple[str, str, int]:
     return name, sign, int(value)
 
 
-def _keeps(site: NormSite, name: str, sign: str, value: int) -> bool:
+def _satisfies(site: NormSite, name: str, sign: str, value: int) -> bool:
     if name == "every":
         return site.number is not None and (site.number == 1 or site.number % value == 0)
     compared = {
@@ -200,7 +198,7 @@ def _channels(module: nn.Module) -> int | None:
 
 
 def _matches_nothing(glob: str, model: nn.Module, sites: list[NormSite], name: str) -> str:
-    other = next(
+    unsupported = next(
         (
             type(module).__name__
             for path, module in model.named_modules()
@@ -208,8 +206,10 @@ def _matches_nothing(glob: str, model: nn.Module, sites: list[NormSite], name: s
         ),
         None,
     )
-    if other:
-        return f"--where {printable(glob)} matches {other} in {name}, which cannot be replaced"
+    if unsupported:
+        return (
+            f"--where {printable(glob)} matches {unsupported} in {name}, which cannot be replaced"
+        )
     paths = [site.path for site in sites]
     shown = ", ".join(paths[:_SHOWN]) + (f", … ({len(paths)})" if len(paths) > _SHOWN else "")
     return (

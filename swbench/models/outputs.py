@@ -1,4 +1,4 @@
-"""What a network returns, whatever it is wrapped in."""
+"""The tensors in the output of a network, however nested."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -23,5 +23,5 @@ def tensors(output: Any) -> list[Tensor]:
 
 
 def floating(output: Any) -> list[Tensor]:
-    """Those of `tensors` that hold floating-point numbers: what a cotangent is for."""
+    """The floating-point tensors of an output, which take a cotangent."""
     return [tensor for tensor in tensors(output) if tensor.is_floating_point()]

@@ -16,7 +16,9 @@ from swbench.errors import OptionError, printable
 from swbench.models.sites import PUBLIC, placements
 
 SOLVER = "newton5"
-"""What they were trained with: five Newton steps (FACTS: not ZCA whitening to the last digit)."""
+"""The solver of the checkpoints: five Newton steps, which are not ZCA whitening to full
+precision.
+"""
 
 BLOCKS = {(3, 4, 6, 3): "resnet50", (3, 4, 23, 3): "resnet101"}
 """Blocks of the four stages -> the network."""
@@ -36,98 +38,96 @@ def load_public(source: "str | os.PathLike[str] | Mapping[str, Any]") -> nn.Modu
     superfluous key, and a wrong shape; and for `sw_type` 3 and 5, of which no checkpoint was
     published and which the public code computes unlike the paper.
     """
-    words = "the state dict" if isinstance(source, Mapping) else printable(os.fspath(source))
-    state = _state(source if isinstance(source, Mapping) else _read(source, words), words)
-    model = _recognised(state, words)
+    label = "the state dict" if isinstance(source, Mapping) else printable(os.fspath(source))
+    state = _state(source if isinstance(source, Mapping) else _read(source, label), label)
+    model = _model_of(state, label)
     group = state["sw1.running_cov"].shape[-1]
     classes = state["fc.weight"].shape[0]
     layers = next(iter(placements(model, PUBLIC)))
     network = models.build(model, "swa", layers, SOLVER, classes, group, placement=PUBLIC)
     network = network.to(state["fc.weight"].dtype)
-    _fill(network, {_own(key): value for key, value in state.items()}, words)
+    _fill(network, {_local_key(key): value for key, value in state.items()}, label)
     return network.eval()
 
 
 def public_key(key: str) -> str:
-    """What the public code calls the entry `key` of a network here whose site it belongs to
-    whitens.
-    """
+    """The name in the public code of the entry `key` of a whitened site of a network here."""
     return re.sub(r"(^|\.)bn(\d)\.", r"\1sw\2.", key)
 
 
-def _own(key: str) -> str:
+def _local_key(key: str) -> str:
     return re.sub(r"(^|\.)sw(\d)\.", r"\1bn\2.", key)
 
 
-def _read(path: "str | os.PathLike[str]", words: str) -> Any:
+def _read(path: "str | os.PathLike[str]", label: str) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as problem:
-        raise OptionError(f"{words} cannot be read: {problem.strerror or problem}") from None
+        raise OptionError(f"{label} cannot be read: {problem.strerror or problem}") from None
     except pickle.UnpicklingError:
         raise OptionError(
-            f"{words} holds more than tensors, or is no checkpoint, and loading it could run code; "
+            f"{label} holds more than tensors, or is no checkpoint, and loading it could run code; "
             "save its state dict alone"
         ) from None
     except (RuntimeError, EOFError, ValueError, KeyError, TypeError) as problem:
-        said = str(problem).splitlines()[0][:200] if str(problem) else type(problem).__name__
-        raise OptionError(f"{words} is no checkpoint: {said}") from None
+        message = str(problem).splitlines()[0][:200] if str(problem) else type(problem).__name__
+        raise OptionError(f"{label} is no checkpoint: {message}") from None
 
 
-def _state(found: Any, words: str) -> dict[str, Tensor]:
+def _state(content: Any, label: str) -> dict[str, Tensor]:
     for _ in range(_LARGEST_NESTING):
-        if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
-            found = found["state_dict"]
-    if not isinstance(found, Mapping) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in found.items()
+        if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+            content = content["state_dict"]
+    if not isinstance(content, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
     ):
-        raise OptionError(f"{words} holds no state dict: names with a tensor each")
-    return {key.removeprefix("module."): value for key, value in found.items()}
+        raise OptionError(f"{label} holds no state dict: names with a tensor each")
+    return {key.removeprefix("module."): value for key, value in content.items()}
 
 
-def _recognised(state: Mapping[str, Tensor], words: str) -> str:
-    """The network that the keys are of."""
+def _model_of(state: Mapping[str, Tensor], label: str) -> str:
+    """The name of the network that the keys belong to."""
     if _FIRST not in state or "fc.weight" not in state or "sw1.running_cov" not in state:
         other = "DenseNet " if any(key.startswith("features.") for key in state) else ""
         shown = printable(", ".join(list(state)[:3])[:120])
         raise OptionError(
-            f"{words} is no {'ResNet' if other else 'ResNet-50 or ResNet-101'} with switchable "
+            f"{label} is no {'ResNet' if other else 'ResNet-50 or ResNet-101'} with switchable "
             f"whitening of the public code; its keys are {other}{shown} …"
         )
     if (count := state[_FIRST].numel()) != 2:
         raise OptionError(
-            f"{words} mixes {count} statistics (sw_type {count}); only sw_type 2 was published, "
+            f"{label} mixes {count} statistics (sw_type {count}); only sw_type 2 was published, "
             "and of the others the public code computes something else than the paper"
         )
     blocks = [0, 0, 0, 0]
     for key in state:
-        if found := re.match(r"layer([1-4])\.(\d{1,3})\.", key):
-            stage = int(found[1]) - 1
-            blocks[stage] = max(blocks[stage], int(found[2]) + 1)
+        if match := re.match(r"layer([1-4])\.(\d{1,3})\.", key):
+            stage = int(match[1]) - 1
+            blocks[stage] = max(blocks[stage], int(match[2]) + 1)
     if tuple(blocks) not in BLOCKS:
         raise OptionError(
-            f"{words} has {'-'.join(map(str, blocks))} blocks; ResNet-50 has 3-4-6-3 and "
+            f"{label} has {'-'.join(map(str, blocks))} blocks; ResNet-50 has 3-4-6-3 and "
             "ResNet-101 3-4-23-3"
         )
     return BLOCKS[tuple(blocks)]
 
 
-def _fill(network: nn.Module, state: Mapping[str, Tensor], words: str) -> None:
-    """Every entry of the network from `state`, which must have them all, and no other."""
-    own = network.state_dict()
+def _fill(network: nn.Module, state: Mapping[str, Tensor], label: str) -> None:
+    """Load `state`, which must have exactly the entries of the network."""
+    expected = network.state_dict()
     # written by torch before 0.4.1, a checkpoint has no such counts
-    optional = {key for key in own if key.endswith("num_batches_tracked")}
-    missing = [key for key in own if key not in state and key not in optional]
-    more = [key for key in state if key not in own]
-    unlike = [
-        f"{key} {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
-        for key in own
-        if key in state and state[key].shape != own[key].shape
+    optional = {key for key in expected if key.endswith("num_batches_tracked")}
+    missing = [key for key in expected if key not in state and key not in optional]
+    unexpected = [key for key in state if key not in expected]
+    mismatched = [
+        f"{key} {tuple(state[key].shape)} instead of {tuple(expected[key].shape)}"
+        for key in expected
+        if key in state and state[key].shape != expected[key].shape
     ]
-    for what, keys in (("lacks", missing), ("has, beside those,", more), ("has", unlike)):
+    for what, keys in (("lacks", missing), ("has in addition", unexpected), ("has", mismatched)):
         if keys:
             rest = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
             raise OptionError(
-                f"{words} {what} {printable(keys[0])}{rest}: it is not of the public placement"
+                f"{label} {what} {printable(keys[0])}{rest}: it is not of the public placement"
             )
     network.load_state_dict(state, strict=False)

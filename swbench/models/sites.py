@@ -1,4 +1,4 @@
-"""Where norms go: convolutions numbered in forward order, and which of them the paper whitens
+"""Sites of norms: convolutions numbered in forward order, and those that the paper whitens
 (supplement, section B).
 """
 
@@ -28,7 +28,7 @@ class Site:
 
 
 NormAt = Callable[[Site], "nn.Module"]
-"""Decides the norm of a site."""
+"""A function that builds the norm of a site."""
 
 
 class Sites:
@@ -69,11 +69,11 @@ def _odd_blocks(*blocks: int) -> tuple[int, ...]:
     """The 1st convolution, and the second of every odd block (from 0) of stages with so many
     bottleneck blocks of three convolutions.
     """
-    found, before = [1], 1
+    sites, conv_count = [1], 1
     for count in blocks:
-        found += [before + 3 * block + 2 for block in range(1, count, 2)]
-        before += 3 * count
-    return tuple(found)
+        sites += [conv_count + 3 * block + 2 for block in range(1, count, 2)]
+        conv_count += 3 * count
+    return tuple(sites)
 
 
 _PUBLIC = {
@@ -87,7 +87,7 @@ _PUBLIC = {
 
 DEFAULT, PUBLIC = "default", "public"
 KINDS = (DEFAULT, PUBLIC)
-"""Whose placement: the supplement's (or that of the plugin that brought the model), or the one of
+"""Kinds of placements: that of the supplement (or of the plugin that added the model), and that of
 the authors' public code and checkpoints.
 """
 
@@ -114,20 +114,21 @@ def placement(model: str, layers: int, kind: str = DEFAULT) -> tuple[int, ...]:
     empty for 0.
 
     Raises OptionError, naming the counts there are, for any other count, and UnknownName for a kind
-    that is none of `KINDS`. A model added without a placement has count 0 alone.
+    not in `KINDS`. A model added without a placement has count 0 alone.
     """
     if kind not in KINDS:
         raise UnknownName("placement", kind, KINDS)
     known = {0: (), **placements(model, kind)}
     if layers not in known:
-        other = [
-            f"placement {one!r} has {' or '.join(map(str, placements(model, one)))}"
-            for one in KINDS
-            if one != kind and layers in placements(model, one)
+        other_placements = [
+            f"placement {other_kind!r} has {' or '.join(map(str, placements(model, other_kind)))}"
+            for other_kind in KINDS
+            if other_kind != kind and layers in placements(model, other_kind)
         ]
         raise OptionError(
             f"{model} has no {'public ' if kind == PUBLIC else ''}placement of {layers} layers; "
-            f"layers must be {' or '.join(map(str, known))}" + (f" ({other[0]})" if other else "")
+            f"layers must be {' or '.join(map(str, known))}"
+            + (f" ({other_placements[0]})" if other_placements else "")
         )
     return known[layers]
 

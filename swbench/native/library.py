@@ -1,5 +1,5 @@
-"""The loaded library: found beside this file, joined to the OpenMP runtime that torch uses, and set
-to this processor.
+"""The native library: loaded from beside this file, connected to the OpenMP runtime of torch and
+set to this processor.
 """
 
 import contextlib
@@ -78,7 +78,7 @@ class Layer(ctypes.Structure):
 
 
 class FusedLayer(ctypes.Structure):
-    """`struct whole` of `src/whole.h`, where the fields are explained."""
+    """`struct fused_layer` of `src/fused_layer.h`, where the fields are explained."""
 
     _fields_ = (
         *((name, _L) for name in ("images", "channels", "pixels", "centre")),
@@ -95,7 +95,7 @@ class FusedLayer(ctypes.Structure):
 _SIGNATURES = {
     "sw_sources": (ctypes.c_char_p, ()),
     "sw_compiler": (ctypes.c_char_p, ()),
-    "sw_team_runtime": (None, (_P,)),
+    "sw_set_openmp": (None, (_P,)),
     "sw_select": (ctypes.c_char_p, (ctypes.c_char_p,)),
     "sw_moments": (_I, (_P, _P, _P, _P, *_SHAPE)),
     "sw_products": (_I, (_P, _P, _P, _P, _P, *_SHAPE)),
@@ -109,12 +109,12 @@ _SIGNATURES = {
     "sw_inverse_sqrt": (None, (_P, _P, _P, _L, _I, _I)),
     "sw_inverse_sqrt_gradient": (None, (_P, _P, _P, _P, _L, _I, _I)),
 }
-_OF_OBJECTS = {  # which work on Python's objects and need its lock
+_WITH_GIL = {  # work on Python's objects and need its lock
     "sw_read_tensors": (_I, (_P, *4 * (_O,))),
     "sw_function": (_O, (_I,)),
 }
-NOT_PLAIN = 2
-"""What functions of tensors return that have done nothing: C cannot read one as it is."""
+UNSUPPORTED = 2
+"""Result of a function of tensors that did nothing, because C cannot read one of them as it is."""
 MAX_GROUP = 64
 """The largest G of any kernel."""
 
@@ -145,10 +145,10 @@ def _openmp(mapped: Iterable[str], torch_folder: Path) -> list[str]:
     """The OpenMP runtimes among the `mapped` files, torch's own first: other packages bring theirs,
     with a pool of threads of its own.
     """
-    found = (
+    runtimes = (
         path for path in mapped if Path(path).name.startswith(("libgomp", "libiomp5", "libomp"))
     )
-    return sorted(found, key=lambda path: (torch_folder not in Path(path).parents, path))
+    return sorted(runtimes, key=lambda path: (torch_folder not in Path(path).parents, path))
 
 
 def _exchange() -> int | None:
@@ -166,14 +166,14 @@ def _exchange() -> int | None:
 
 @cache
 def load() -> ctypes.CDLL | str:
-    """The library, its functions typed, joined to torch's threads and tensors, or why there is
-    none, with a remedy.
+    """The library, its functions typed, connected to torch's threads and tensors; or the reason why
+    it cannot be used, with a remedy.
     """
     library = _open()
     if not isinstance(library, str):
         import torch
 
-        library.sw_team_runtime(_runtime())
+        library.sw_set_openmp(_runtime())
         library.sw_read_tensors(
             _exchange(), torch.Tensor, torch.nn.Parameter, torch.Tensor.is_neg, None
         )
@@ -181,7 +181,7 @@ def load() -> ctypes.CDLL | str:
 
 
 def _open() -> ctypes.CDLL | str:
-    """The library as it is without torch."""
+    """The library before it is connected to torch, or the reason why it cannot be used."""
     wanted = os.environ.get(SWITCH, "")
     if wanted == "off":
         return f"the native kernels are switched off by {SWITCH}=off"
@@ -194,12 +194,12 @@ def _open() -> ctypes.CDLL | str:
             function = getattr(library, name)
             function.restype, function.argtypes = result, arguments
         locked = ctypes.PyDLL(str(path), handle=library._handle)
-        for name, (result, arguments) in _OF_OBJECTS.items():
+        for name, (result, arguments) in _WITH_GIL.items():
             function = getattr(locked, name)
             function.restype, function.argtypes = result, arguments
             setattr(library, name, function)
-        for way, name in enumerate(("sw_forward_tensors", "sw_backward_tensors")):
-            setattr(library, name, library.sw_function(way))
+        for is_backward, name in enumerate(("sw_forward_tensors", "sw_backward_tensors")):
+            setattr(library, name, library.sw_function(is_backward))
     except (OSError, AttributeError) as problem:
         return f"the native kernels do not load ({problem}): {REMEDY}"
     expected = sources.digest()
@@ -214,14 +214,14 @@ def _open() -> ctypes.CDLL | str:
 
 
 def missing() -> str | None:
-    """Why the library cannot be used here, as a remedy; None if it can."""
+    """The reason why the library cannot be used here, with a remedy; None if it can."""
     loaded = load()
     return loaded if isinstance(loaded, str) else None
 
 
 def facts() -> dict[str, str | None]:
-    """What bears on timings: the instruction set in use, the compiler, and whether `C` reads the
-    tensors of a layer or Python hands it their addresses (`ctypes`); or why the library is
+    """Facts that bear on timings: the instruction set in use, the compiler, and whether `C` reads
+    the tensors of a layer or Python passes their addresses (`ctypes`); or why the library is
     `missing`.
     """
     loaded = load()
@@ -235,12 +235,12 @@ def facts() -> dict[str, str | None]:
 
 
 def summary() -> str:
-    """The kernels in a few words, for `--version`. Does not import torch."""
-    found = _open()
-    if isinstance(found, str):
-        return f"no native kernels ({found})"
-    instructions = found.sw_select(os.environ.get(SWITCH, "").encode()).decode()
-    return f"native kernels {instructions} ({found.sw_compiler().decode()})"
+    """One line about the kernels, for `--version`. Does not import torch."""
+    library = _open()
+    if isinstance(library, str):
+        return f"no native kernels ({library})"
+    instructions = library.sw_select(os.environ.get(SWITCH, "").encode()).decode()
+    return f"native kernels {instructions} ({library.sw_compiler().decode()})"
 
 
 @cache
@@ -269,8 +269,8 @@ def reads(tensor: "Tensor", half: bool = False) -> bool:
 
 
 def has_memory(tensor: "Tensor") -> bool:
-    """Whether a plain `tensor` has memory of its own to give C. Those of `vmap`, and of a batch of
-    gradients that come back at once, have none.
+    """Whether a plain `tensor` has memory of its own to give C. Tensors of `vmap`, and of a batch
+    of gradients (`is_grads_batched`), have none.
     """
     try:
         tensor.data_ptr()
@@ -282,8 +282,8 @@ def has_memory(tensor: "Tensor") -> bool:
 
 
 def select(name: str = "") -> str | None:
-    """Use the instruction set `name`, or the best with an empty name. The name in use, None (and no
-    change) if it is not here.
+    """Use the instruction set `name`, or the best one if it is empty. Returns the name in use;
+    None, and changes nothing, where this processor or build lacks it.
     """
     loaded = load()
     chosen = None if isinstance(loaded, str) else loaded.sw_select(name.encode())

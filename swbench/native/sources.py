@@ -1,4 +1,4 @@
-"""What the C sources are, in one word: a library built from others would be called with the wrong
+"""A digest of the C sources: a library built from other sources would be called with the wrong
 arguments.
 """
 
@@ -9,8 +9,8 @@ SOURCES = Path(__file__).parent / "src"
 
 
 def digest(folder: Path = SOURCES) -> str | None:
-    """A word that changes with any source in `folder`, by name or content; None where the sources
-    are not installed.
+    """A digest that changes with the name or content of any source in `folder`; None where the
+    sources are not installed.
     """
     files = sorted(folder.glob("*.[ch]"))
     content = b"\0".join(file.name.encode() + b"\0" + file.read_bytes() for file in files)

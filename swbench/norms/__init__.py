@@ -1,8 +1,8 @@
-"""Normalisations by name: what goes where a model asks for a norm.
+"""The registry of normalisations, by the names that models and suites use.
 
-To add one: a builder, a line in `TABLE`, its name in `WITHOUT_SOLVER` if it whitens nothing, and
-how tables write it in `LABELS` of `swbench/suite/schema.py`. A builder raises OptionError for
-channels that it cannot take: tests build every norm at 16.
+To add one: write a builder, add a line to `TABLE`, its name to `WITHOUT_SOLVER` if it does not
+whiten, and its label to `LABELS` of `swbench/suite/schema.py`. A builder raises OptionError for a
+number of channels that it cannot take. Tests build every norm with 16 channels.
 """
 
 from typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ TABLE = Registry(
 
 
 WITHOUT_SOLVER = {"bn", "in", "ln", "none"}
-"""Norms that whiten nothing, so a case with one of them names no solver; `none` is reserved."""
+"""Norms that do not whiten: their cases have no solver. `none` is reserved."""
 
 
 def names() -> tuple[str, ...]:
@@ -36,11 +36,10 @@ def names() -> tuple[str, ...]:
 
 
 def add(name: str, target: object, *, whitens: bool) -> None:
-    """Register a norm of one's own: a class or function called as `target(channels, group=…,
-    solver=…, eps=…)` that gives a module.
+    """Register your own norm: `target(channels, group=…, solver=…, eps=…)` returns a module.
 
-    `whitens` says whether it takes `group` and `solver` into account; if not, its rows name no
-    solver. Raises ValueError if the name is taken.
+    `whitens`: whether it uses `group` and `solver`; if not, its cases have no solver. Raises
+    ValueError if the name is taken.
     """
     TABLE.add(name, target)
     if not whitens:
@@ -56,11 +55,11 @@ def build(
     eps: float = 1e-5,
     **options: object,
 ) -> "nn.Module":
-    """The layer called `norm` for (N, `channels`, H, W) inputs. `group` and `solver` are for those
-    that whiten, the others ignore them.
+    """Build the layer registered as `norm` for inputs (N, `channels`, H, W).
 
-    `options` go to the layer's constructor. Raises UnknownName for a norm or solver that no table
-    holds, OptionError if `group` does not divide `channels`.
+    Norms that do not whiten ignore `group` and `solver`. `options` go to the constructor of the
+    layer. Raises UnknownName for an unregistered norm or solver, OptionError if `group` does not
+    divide `channels`.
     """
     return TABLE.load(norm)(channels, group=group, solver=solver, eps=eps, **options)
 

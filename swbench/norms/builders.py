@@ -1,9 +1,9 @@
-"""The norms behind one signature, as `swbench.norms.build` calls them."""
+"""Builders of the norms with one signature, called by `swbench.norms.build`."""
 
 from torch import nn
 
 from swbench.errors import OptionError
-from swbench.norms.diagonal import InstanceNorm2d, LayerNorm2d
+from swbench.norms.group_norms import InstanceNorm2d, LayerNorm2d
 from swbench.norms.layers import BatchWhiten2d, InstanceWhiten2d, SwitchWhiten2d
 
 
@@ -50,5 +50,5 @@ def _check(channels: int, group: int) -> None:
     if group < 1 or channels % group:
         raise OptionError(
             f"group {group} does not divide the {channels} channels of a whitened "
-            "layer; choose one that does, 16 say"
+            "layer; choose a group that does, such as 16"
         )

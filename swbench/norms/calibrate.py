@@ -1,4 +1,4 @@
-"""`python -m swbench.norms.calibrate`: the name that `swbench.solvers.calibrate` had."""
+"""`python -m swbench.norms.calibrate`: the former name of `swbench.solvers.calibrate`."""
 
 import sys
 

@@ -1,5 +1,5 @@
-"""What normalisation layers of a spread network send: calls and bytes, layer by layer, from their
-shapes alone.
+"""The communication of normalisation layers in data-parallel training: calls and bytes of each
+layer, from shapes alone.
 """
 
 from typing import NamedTuple
@@ -11,8 +11,8 @@ from swbench.norms.layers import Whiten2d
 
 
 class Traffic(NamedTuple):
-    """What one layer hands to torch.distributed in one training step: one gather forward, one sum
-    backward, in bytes a rank.
+    """The bytes that one layer passes to torch.distributed in one training step: one gather
+    forward, one all-reduce backward, per rank.
     """
 
     layer: str
@@ -21,15 +21,15 @@ class Traffic(NamedTuple):
 
 
 def traffic(model: nn.Module, dtype: torch.dtype = torch.float32) -> tuple[Traffic, ...]:
-    """Every layer of `model` that communicates, in the order it was defined; `dtype` is that of its
-    input.
+    """The traffic of every layer of `model` that communicates, in the order of definition. `dtype`
+    is that of its input.
 
     A whitening layer with a process group sends C/G·(G² + G) + 1 numbers forward and C/G·(G² + G)
     backward, in float32 (float64 for a float64 input); torch's SyncBatchNorm 2C + 1 and 2C. Each
     rank receives the forward numbers of every other rank.
     """
     size = 8 if dtype == torch.float64 else 4
-    found = []
+    layers = []
     for name, layer in model.named_modules():
         if (
             isinstance(layer, Whiten2d)
@@ -41,5 +41,5 @@ def traffic(model: nn.Module, dtype: torch.dtype = torch.float32) -> tuple[Traff
             numbers = 2 * layer.num_features
         else:
             continue
-        found.append(Traffic(name, (numbers + 1) * size, numbers * size))
-    return tuple(found)
+        layers.append(Traffic(name, (numbers + 1) * size, numbers * size))
+    return tuple(layers)

@@ -1,5 +1,5 @@
-"""The context of a call: what a layer is apart from its tensors, and what one call of it needs
-beside those to differentiate.
+"""The context of a call: a layer without its tensors, and what the backward pass of one call needs
+beside tensors.
 """
 
 from typing import NamedTuple, TypeAlias
@@ -10,10 +10,10 @@ from swbench.norms.distributed_statistics import Ranks
 from swbench.norms.recipe import Recipe
 from swbench.solvers.base import Solver
 
-Given: TypeAlias = "tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]"
-"""γ, β and the two vectors of logits of a layer, each None where it has none."""
+ParameterTensors: TypeAlias = "tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]"
+"""γ, β, the logits of the means and those of the covariances; each None where a layer has none."""
 
-Kept: TypeAlias = tuple[Tensor, Tensor]
+RunningTensors: TypeAlias = tuple[Tensor, Tensor]
 """Running batch statistics: means (g, G, 1) and covariances (g, G, G)."""
 
 
@@ -23,24 +23,23 @@ class Description(NamedTuple):
     recipe: Recipe
     channels: int
     sizes: str
-    """Channels and group as text: with a symbolic batch compilers take integers to be symbols
-    too.
+    """Channels and group as text: with a symbolic batch, compilers take integers for symbols too.
     """
     solver: str | Solver
-    """A spec, `auto`, or a solver."""
+    """A spec, `auto`, or a `Solver`."""
     kernels: str
     """The name of a backend, or `auto`."""
     training: bool
-    """Whether batch statistics are those of the batch."""
+    """Whether batch statistics are taken from the batch, and not from the running ones."""
 
     @property
     def solver_spec(self) -> str:
-        """The solver as text: `auto`, or what `swbench.solvers.get` takes."""
+        """The solver as text: `auto`, or a spec for `swbench.solvers.get`."""
         return self.solver if isinstance(self.solver, str) else self.solver.spec
 
 
 class Running(NamedTuple):
-    """Running batch statistics, and the share of the old value in an update."""
+    """Running batch statistics, and the weight of the old value in an update."""
 
     mean: Tensor
     """(g, G, 1)."""
@@ -50,10 +49,10 @@ class Running(NamedTuple):
 
 
 class Call(NamedTuple):
-    """What one call of a layer needs besides tensors to differentiate.
+    """The non-tensor inputs of one call of a layer, forward and backward.
 
-    `running` is None where no batch statistics are used; `ranks` where they are those of this
-    process alone, or constants.
+    `running` is None where no batch statistics are used. `ranks` is None where batch statistics are
+    those of this process alone, or constants.
     """
 
     recipe: Recipe

@@ -1,11 +1,10 @@
-"""The layer as operators of torch's own, for compiled graphs: forward, backward, and what makes one
-differentiable call of the two.
+"""The whitening layer as custom operators of torch, for compiled graphs.
 
-`torch.ops.swbench.whiten` and `whiten_training` are what a compiler finds in a network; it takes
-them apart into `whiten_forward` (or `whiten_forward_training`) and `whiten_backward`, which it does
-not look into. Between them lie x, the parameters, and one vector of small matrices. An operator
-takes no Python objects: the recipe, the solver and the backend travel by name. `…_training`
-moves the running statistics, as its schema says.
+A compiler traces `torch.ops.swbench.whiten` or `whiten_training` and decomposes it into
+`whiten_forward` (or `whiten_forward_training`) and `whiten_backward`, which are opaque to it. Saved
+between the two are x, the parameters, and one vector of small matrices. Operators take no Python
+objects: recipe, solver and backend are passed by name. `…_training` updates the running
+statistics, as its schema declares.
 """
 
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from swbench import solvers
 from swbench.norms import kernels as kernel_sets
 from swbench.norms import saved_masks
-from swbench.norms.context import Call, Description, Given, Running
+from swbench.norms.context import Call, Description, ParameterTensors, Running
 from swbench.norms.kernels.backend import Backend
 from swbench.norms.onnx_solver import exporting
 from swbench.norms.recipe import Recipe
@@ -47,37 +46,40 @@ _LIBRARY.define(
     tags=_ANY,
 )
 _LIBRARY.define("not_positive(Tensor y) -> Tensor")
-_BACK = (
+_BACKWARD_CHOICE = (
     "str statistics, int group, float eps, bool training, str solver, str kernels, bool wants_dx"
 )
 _GRADS = "Tensor dx, Tensor gamma, Tensor beta, Tensor mean_logits, Tensor cov_logits"
 _LIBRARY.define(
-    f"whiten_backward(Tensor dy, {_LAYER}, Tensor workspace, {_BACK}) -> ({_GRADS})", tags=_ANY
+    f"whiten_backward(Tensor dy, {_LAYER}, Tensor workspace, {_BACKWARD_CHOICE}) -> ({_GRADS})",
+    tags=_ANY,
 )
 
 
 def whiten(
-    layer: Description, x: Tensor, parameters: Given, running: Running | None
+    layer: Description, x: Tensor, parameters: ParameterTensors, running: Running | None
 ) -> tuple[Tensor, tuple[str, str]]:
-    """Y of `layer` in one process at a dense `x` (N, C, H, W), and the names of the solver and the
-    backend: what a compiler traces. ONNX knows no operator of ours.
+    """Compute y of `layer` at a dense `x` (N, C, H, W) in one process, traceably by a compiler.
+    Also returns the names of solver and backend. An ONNX export records torch operations instead.
     """
     if _exporting():
         return record(layer, x, parameters, running)
-    given = arguments(layer, x, parameters, running)
-    solver, kernels = given[-3:-1]
+    op_args = arguments(layer, x, parameters, running)
+    solver, kernels = op_args[-3:-1]
     operator = (
         torch.ops.swbench.whiten_training
         if layer.training and layer.recipe.uses_batch
         else torch.ops.swbench.whiten
     )
     name = solver if isinstance(layer.solver, str) else layer.solver.name
-    return operator(*given), (name, kernels)
+    return operator(*op_args), (name, kernels)
 
 
-def arguments(layer: Description, x: Tensor, parameters: Given, running: Running | None) -> tuple:
-    """What the operators take for `layer` at `x`: names are looked up and the workspace is measured
-    here, once a compilation.
+def arguments(
+    layer: Description, x: Tensor, parameters: ParameterTensors, running: Running | None
+) -> tuple:
+    """The arguments of the operators for `layer` at `x`. Solver, backend and the size of the
+    workspace are determined here, once a compilation.
     """
     _register_passes()
     channels, group = _sizes(layer.sizes)
@@ -92,24 +94,24 @@ def arguments(layer: Description, x: Tensor, parameters: Given, running: Running
         statistics, group, recipe.eps_text, training, spec, kernels, channels, dtype, device
     )
     size = first if x.shape[0] == 1 else second + step * (x.shape[0] - 2)
-    moved = (None, None) if running is None else (running.mean, running.cov)
+    running_tensors = (None, None) if running is None else (running.mean, running.cov)
     momentum = 1.0 if running is None else running.momentum
-    tensors = (x, *parameters, *moved)
+    tensors = (x, *parameters, *running_tensors)
     return *tensors, statistics, group, recipe.eps, momentum, training, spec, kernels, size
 
 
 @torch.compiler.disable
 def over_ranks(eagerly: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """A layer's call, made `eagerly`, where other processes take part: between two graphs, for they
-    cannot be compiled together.
+    """Call a layer `eagerly` that communicates: between two graphs, because processes cannot be
+    compiled together.
     """
     return eagerly(x)
 
 
 @torch.compiler.assume_constant_result
 def _register_passes() -> bool:
-    """As early as this, for the keys of torch's caches of graphs to name them; and no earlier, for
-    inductor takes seconds to load.
+    """Register the passes over inductor's graphs: early enough for the keys of torch's caches to
+    include them, and no earlier, because inductor takes seconds to load.
     """
     if not torch.compiler.is_exporting():
         saved_masks.register()
@@ -123,8 +125,8 @@ def _exporting() -> bool:
 
 @torch.compiler.assume_constant_result
 def _sizes(written: str) -> tuple[int, int]:
-    """Channels and group of a layer. By way of a word: with a symbolic batch compilers take
-    integers to be symbols too (torch 2.6 a module's own).
+    """Channels and group of a layer, passed as text: with a symbolic batch, compilers take integers
+    for symbols too (torch 2.6 even attributes of a module).
     """
     channels, group = written.split(",")
     return int(channels), int(group)
@@ -137,7 +139,7 @@ def _by_batch(device: str, group: int, dtype: str) -> tuple[tuple[int, str], ...
 
 @torch.compiler.assume_constant_result
 def _kernels_for(device: str, dtype: str, wanted: str) -> str:
-    # in which `torch.export` makes fake tensors, that have no address to give to kernels in C
+    # leaves the mode of `torch.export`, whose fake tensors have no address for kernels in C
     with _disable_current_modes():
         return kernel_sets.kernels_for(
             torch.empty(0, dtype=getattr(torch, dtype), device=device), wanted
@@ -156,17 +158,17 @@ def _workspace_sizes(
     dtype: str,
     device: str,
 ) -> tuple[int, int, int]:
-    """Elements of the workspace for one image, for two, and for each one more."""
-    backend, call = _resolved(statistics, group, float(eps), training, solver, kernels)
-    one, two, three = (
+    """Elements of the workspace for one image, for two, and for each further image."""
+    backend, call = _backend_and_call(statistics, group, float(eps), training, solver, kernels)
+    size_1, size_2, size_3 = (
         backend.workspace_size(call, images, channels, getattr(torch, dtype), device)
         for images in (1, 2, 3)
     )
-    return one, two, three - two
+    return size_1, size_2, size_3 - size_2
 
 
 @lru_cache(maxsize=256)
-def _resolved(
+def _backend_and_call(
     statistics: str, group: int, eps: float, training: bool, solver: str, kernels: str
 ) -> tuple[Backend, Call]:
     recipe = Recipe(tuple(statistics.split(",")), group, eps)
@@ -191,7 +193,7 @@ def _forward(
     size,
 ):
     x = dense(x)
-    backend, call = _resolved(statistics, group, eps, training, solver, kernels)
+    backend, call = _backend_and_call(statistics, group, eps, training, solver, kernels)
     if running_mean is not None:
         call = call._replace(running=Running(running_mean, running_cov, momentum))
     workspace = x.new_empty(size, dtype=statistics_dtype(x))
@@ -215,7 +217,7 @@ def _backward(
     kernels,
     wants_dx,
 ):
-    backend, call = _resolved(statistics, group, eps, training, solver, kernels)
+    backend, call = _backend_and_call(statistics, group, eps, training, solver, kernels)
     parameters = gamma, beta, mean_logits, cov_logits
     grads = backend.backward(call, dy, dense(x), parameters, workspace, wants_dx)
     return tuple(workspace.new_empty(0) if grad is None else grad for grad in grads)
@@ -235,12 +237,12 @@ def _fake_backward(dy, x, gamma, beta, mean_logits, cov_logits, workspace, *rest
 
 
 class _Whiten(torch.autograd.Function):
-    """Both directions as one differentiable call. A compiler runs it once, to see of which
-    operators it is made.
+    """Forward and backward as one differentiable call. A compiler runs it once, to trace its
+    operators.
     """
 
     @staticmethod
-    def forward(ctx, *given):
+    def forward(ctx, *op_args):
         (
             x,
             gamma,
@@ -257,13 +259,13 @@ class _Whiten(torch.autograd.Function):
             solver,
             kernels,
             _,
-        ) = given
+        ) = op_args
         operator = (
             torch.ops.swbench.whiten_forward_training
             if training
             else torch.ops.swbench.whiten_forward
         )
-        y, workspace = operator(*given)
+        y, workspace = operator(*op_args)
         ctx.save_for_backward(x, gamma, beta, mean_logits, cov_logits, workspace)
         ctx.choice = statistics, group, eps, training, solver, kernels
         return y

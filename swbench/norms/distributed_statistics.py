@@ -1,4 +1,6 @@
-"""A batch that is spread over processes: one gather forward, one all-reduce backward."""
+"""Statistics of a batch distributed over processes: one all-gather forward, one all-reduce
+backward.
+"""
 
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -10,8 +12,8 @@ from torch import distributed as dist
 from swbench.norms.statistics import merge_parts
 
 WORLD = "world"
-"""In place of a process group: whatever the default group is when a layer is called, none where
-torch.distributed was not started.
+"""Stands for the default process group at the time of a call; for none where torch.distributed was
+not started.
 """
 
 Group: TypeAlias = "dist.ProcessGroup | str | None"
@@ -19,18 +21,16 @@ Group: TypeAlias = "dist.ProcessGroup | str | None"
 _all_gather = getattr(dist, "all_gather_single", None) or getattr(
     dist, "all_gather_into_tensor", None
 )
-"""The first name since torch 2.13, the second before; neither where torch was built without
+"""The first name since torch 2.13, the second before; None where torch was built without
 torch.distributed.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """The processes that share a batch. Every one of them must call a layer equally often, whatever
-    it has of the batch.
+    """The processes that share a batch. All must call a layer equally often, even with no images.
 
-    `sum` and `gather` never wait for the device on the host; they are the layer's only
-    communication.
+    `gather` and `sum` are the only communication of a layer. They never synchronise with the host.
     """
 
     group: "dist.ProcessGroup"
@@ -38,34 +38,34 @@ class Ranks:
     def gather(
         self, mean: Tensor, cov: Tensor, pixels: int
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The mean (g, G) and biased covariance (g, G, G) of the whole batch from every rank's,
-        alike to the bit on all ranks.
+        """Merge the means (g, G) and biased covariances (g, G, G) of all ranks into those of the
+        whole batch, bitwise the same on all ranks.
 
-        `pixels` of this rank may be 0, its mean and covariance zeros then. Also returns this rank's
-        share of all pixels, and whether there are any, both () tensors. Sends C/G·(G² + G) + 1
-        numbers: the count, the mean, the second moment about it.
+        `pixels` of this rank may be 0, with zeros for mean and covariance. Also returns the share
+        of this rank in all pixels, and whether there are any pixels, both () tensors. Sends
+        C/G·(G² + G) + 1 numbers: the count, the mean and the covariance.
         """
-        own = torch.cat([mean.new_full((1,), pixels), mean.flatten(), cov.flatten()]).unsqueeze(0)
-        everyone = own.new_empty(dist.get_world_size(self.group), own.shape[1])
-        _all_gather(everyone, own, group=self.group)
-        count, means, covs = everyone.split([1, mean.numel(), cov.numel()], 1)
+        local = torch.cat([mean.new_full((1,), pixels), mean.flatten(), cov.flatten()]).unsqueeze(0)
+        gathered = local.new_empty(dist.get_world_size(self.group), local.shape[1])
+        _all_gather(gathered, local, group=self.group)
+        count, means, covs = gathered.split([1, mean.numel(), cov.numel()], 1)
         total = count.sum()
         merged = merge_parts(
             count[:, 0], means.reshape(-1, *mean.shape), covs.reshape(-1, *cov.shape)
         )
         return *merged, pixels / total.clamp(min=1), total > 0
 
-    def sum(self, d_mean: Tensor, d_cov: Tensor, part: Tensor) -> tuple[Tensor, Tensor]:
-        """The gradients of the batch's mean (g, G) and covariance (g, G, G) added up over ranks,
-        times `part`.
+    def sum(self, d_mean: Tensor, d_cov: Tensor, rank_share: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum the gradients of the batch's mean (g, G) and covariance (g, G, G) over ranks, and
+        multiply them by `rank_share`, the share of this rank in all pixels.
 
-        A layer spreads them over the pixels of its own rank, of which every one counts `part` (this
-        rank's share of all pixels) as much in the whole batch. Sends C/G·(G² + G) numbers.
+        A layer distributes them over the pixels of its own rank, whose weight in the whole batch
+        is smaller by that factor. Sends C/G·(G² + G) numbers.
         """
-        both = torch.cat([d_mean.flatten(), d_cov.flatten()])
-        dist.all_reduce(both, group=self.group)
-        first, second = both.mul_(part).split([d_mean.numel(), d_cov.numel()])
-        return first.view(d_mean.shape), second.view(d_cov.shape)
+        flat = torch.cat([d_mean.flatten(), d_cov.flatten()])
+        dist.all_reduce(flat, group=self.group)
+        mean_part, cov_part = flat.mul_(rank_share).split([d_mean.numel(), d_cov.numel()])
+        return mean_part.view(d_mean.shape), cov_part.view(d_cov.shape)
 
 
 def ranks_of(group: Group) -> Ranks | None:

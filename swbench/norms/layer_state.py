@@ -1,5 +1,5 @@
-"""What a whitening layer is made of: its settings, parameters and running statistics, with the
-conventions of torch's own modules.
+"""The state of a whitening layer: settings, parameters and running statistics, by the conventions
+of torch's own modules.
 """
 
 import warnings
@@ -19,21 +19,23 @@ from swbench.solvers.base import Solver
 from swbench.solvers.choice import AUTO
 
 DECAY = 0.99
-"""Share of the old value in an update of running statistics, as in the public code."""
+"""Weight of the old value in an update of running statistics, as in the public code."""
 
 
 class LastCall(NamedTuple):
-    """The last call of a layer, which most of the next are like."""
+    """The last call of a layer, cached because the next is usually like it."""
 
     settings: tuple
-    """Those of the layer."""
+    """The settings of the layer at that call."""
     choice: tuple[str, str]
-    """The names of its solver and backend."""
+    """The names of solver and backend."""
     fused: FusedCall
 
 
 class LayerState(nn.Module):
-    """The state of a whitening layer, without its forward pass; `Whiten2d` explains it."""
+    """The state of a whitening layer, without its forward pass. `Whiten2d` documents the
+    arguments.
+    """
 
     statistics: ClassVar[tuple[str, ...]]
     track_running_stats = True  # of layers that an older version pickled
@@ -70,25 +72,25 @@ class LayerState(nn.Module):
         self.track_running_stats = track_running_stats
         self.choice: tuple[str, str] | None = None
         if isinstance(solver, str) and solver != AUTO:
-            solvers.get(solver)  # which refuses one that is none
+            solvers.get(solver)  # raises for an unknown solver
         if kernels != AUTO:
             kernel_sets.TABLE.check(kernels)
-        groups, where = num_features // num_pergroup, {"device": device, "dtype": dtype}
+        groups, factory = num_features // num_pergroup, {"device": device, "dtype": dtype}
         for name in ("weight", "bias"):
-            one = nn.Parameter(torch.empty(num_features, **where)) if affine else None
-            self.register_parameter(name, one)
+            parameter = nn.Parameter(torch.empty(num_features, **factory)) if affine else None
+            self.register_parameter(name, parameter)
         if self.recipe.uses_batch:
             for name, size in (("running_mean", 1), ("running_cov", num_pergroup)):
                 shape = groups, num_pergroup, size
-                kept = torch.empty(shape, **where) if track_running_stats else None
-                self.register_buffer(name, kept)
+                buffer = torch.empty(shape, **factory) if track_running_stats else None
+                self.register_buffer(name, buffer)
             if track_running_stats and self.momentum is None:
                 self._count_batches()
         self.reset_parameters()
 
     @property
     def running_decay(self) -> float | None:
-        """The share of the old value in an update of the running statistics; None where they are
+        """The weight of the old value in an update of the running statistics; None where they are
         the average over all batches. Another name of `momentum`.
         """
         return self.momentum
@@ -98,7 +100,9 @@ class LayerState(nn.Module):
         self.momentum = decay_of(DECAY, value)
 
     def reset_running_stats(self) -> None:
-        """Mean 0 and covariance I, of no batch so far."""
+        """Reset the running statistics to mean 0 and covariance I, and the count of
+        batches to 0.
+        """
         with torch.no_grad():
             if getattr(self, "running_mean", None) is not None:
                 self.running_mean.zero_()
@@ -107,7 +111,9 @@ class LayerState(nn.Module):
                 self.num_batches_tracked.zero_()
 
     def reset_parameters(self) -> None:
-        """Everything as in a new layer: what a layer needs that was made on the meta device."""
+        """Reset parameters and statistics to those of a new layer, as after construction on the
+        meta device.
+        """
         self.reset_running_stats()
         with torch.no_grad():
             for name in ("weight", "bias", "sw_mean_weight", "sw_var_weight"):
@@ -116,9 +122,9 @@ class LayerState(nn.Module):
                     parameter.fill_(0 if name == "bias" else 1)
 
     def average_decay(self) -> float:
-        """The share of the old value that makes the running statistics the average over all
-        batches; in training counts one more. Reading the count waits for the device, as it does in
-        `nn.BatchNorm2d`.
+        """The weight of the old value with which running statistics are the average over all
+        batches. In training counts one batch more. Reading the count synchronises with the device,
+        as in `nn.BatchNorm2d`.
         """
         if not self.training:
             return 1.0
@@ -132,26 +138,26 @@ class LayerState(nn.Module):
         self.register_buffer("num_batches_tracked", count)
 
     def __getstate__(self) -> dict:
-        """What is pickled and copied: all but `_last`, which holds addresses of this process."""
+        """The state to pickle and copy: all but `_last`, which holds addresses of this process."""
         return {name: value for name, value in self.__dict__.items() if name != "_last"}
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """A count of batches is no mistake in a layer that needs none, nor its absence in one."""
-        key, own = f"{prefix}num_batches_tracked", self._buffers.get("num_batches_tracked")
-        if own is None:
+        """Load a state with or without a count of batches, whether this layer has one or not."""
+        key, count = f"{prefix}num_batches_tracked", self._buffers.get("num_batches_tracked")
+        if count is None:
             state_dict.pop(key, None)
         elif key not in state_dict:
-            state_dict[key] = torch.zeros_like(own, device="cpu") if own.is_meta else own
+            state_dict[key] = torch.zeros_like(count, device="cpu") if count.is_meta else count
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _logits(self) -> tuple[Tensor | None, Tensor | None]:
-        """What the softmax makes weights of, for means and covariances."""
+        """The logits of the weights of means and covariances."""
         return None, None
 
     @property
     def chosen(self) -> dict[str, str]:
-        """What the last call ran on, `solver` and `kernels`; empty before the first one. Of a
-        compiled layer, what was compiled.
+        """The `solver` and `kernels` (backend) of the last call, or of the compiled graph; empty
+        before the first call.
         """
         return (
             {}
@@ -161,15 +167,13 @@ class LayerState(nn.Module):
 
     @property
     def solver_spec(self) -> str:
-        """The solver as a word: `auto`, or what `swbench.solvers.get` takes."""
+        """The solver as text: `auto`, or a spec for `swbench.solvers.get`."""
         return self.solver if isinstance(self.solver, str) else self.solver.spec
 
     def paper_flops(self, shape: tuple[int, ...]) -> int:
-        """FLOPs of an input of `shape` (N, C, H, W) by the rule behind the paper's tables, inferred
-        from their printed figures.
-
-        2G + 3 per element, two more where a layer statistic enters, and G³ per whitening matrix of
-        one image.
+        """FLOPs for an input of `shape` (N, C, H, W) by the rule of the paper's tables, as inferred
+        from their figures: 2G + 3 per element (2G + 5 with a layer statistic), and G³ per matrix of
+        each image.
         """
         n, channels, height, width = shape
         group = self.num_pergroup
@@ -187,15 +191,17 @@ class LayerState(nn.Module):
 
 
 def decay_of(momentum: float | None, running_decay: float | EllipsisType | None) -> float | None:
-    """The share of the old value: `running_decay`, or `momentum` where that is not given. Raises
-    ValueError where both are, or for one that is no share.
+    """The weight of the old value: `running_decay`, or `momentum` where that is not given. Raises
+    ValueError where both are given, or for a value outside [0, 1].
     """
     if running_decay is ...:
         if momentum is not None and momentum < 0.5:
             _warn_of_momentum(momentum)
         return momentum
     if momentum != DECAY:
-        raise ValueError("momentum and running_decay are two names of one setting; give one")
+        raise ValueError(
+            "momentum and running_decay are two names of the same setting; give only one"
+        )
     if running_decay is not None and not 0 <= running_decay <= 1:
         raise ValueError(f"running_decay must lie in [0, 1] or be None, not {running_decay}")
     return running_decay
@@ -204,9 +210,10 @@ def decay_of(momentum: float | None, running_decay: float | EllipsisType | None)
 @cache
 def _warn_of_momentum(_first: float) -> None:
     warnings.warn(
-        f"momentum={_first} of a whitening layer is the share of the OLD running statistics, as in "
-        "the public Switchable Whitening code, and not of the new ones, as in nn.BatchNorm2d; for "
-        f"what that calls momentum={_first} write running_decay={1 - _first:g}, and "
+        f"momentum={_first} of a whitening layer is the weight of the OLD running statistics, as "
+        "in the public Switchable Whitening code, and not of the new ones, as in nn.BatchNorm2d; "
+        f"for momentum={_first} in the sense of nn.BatchNorm2d write "
+        f"running_decay={1 - _first:g}, and "
         f"running_decay={_first} if this is meant",
         stacklevel=4,
     )

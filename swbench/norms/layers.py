@@ -10,10 +10,10 @@ from torch.autograd import forward_ad
 
 from swbench.norms import resolve
 from swbench.norms.composed import composed
-from swbench.norms.context import Call, Description, Given, Kept, Running
+from swbench.norms.context import Call, Description, ParameterTensors, Running, RunningTensors
 from swbench.norms.distributed_statistics import Group, ranks_of
-from swbench.norms.kernels.backend import NotPlain
-from swbench.norms.kernels.pass_by_pass import Absent, PassBackend
+from swbench.norms.kernels.backend import UnsupportedTensors
+from swbench.norms.kernels.pass_by_pass import EmptyRank, PassBackend
 from swbench.norms.layer_state import DECAY, LastCall, LayerState
 from swbench.norms.tensors import abstract, check_shape, checked, statistics_dtype, suggested
 from swbench.norms.traced import record
@@ -22,37 +22,37 @@ from swbench.solvers.choice import AUTO, solver_for
 from swbench.solvers.tracing import tracing, transforming
 
 SW_TYPES = {2: ("bw", "iw"), 3: ("bw", "iw", "ln"), 5: ("bw", "iw", "bn", "in", "ln")}
-"""`sw_type` of the public code: 2 is SW^a, 5 is SW^b. Statistics in the order of the weights."""
+"""Statistics by `sw_type` of the public code, in the order of the weights. 2 is SW^a, 5 is SW^b."""
 
 
 class Whiten2d(LayerState):
-    """What all whitening layers share: `num_features` channels in groups of `num_pergroup`, each
+    """The base of all whitening layers: `num_features` channels in groups of `num_pergroup`, each
     whitened by its own G×G matrix.
 
-    `statistics` names what is mixed (`Recipe`). `solver` is a spec (`eigh`, `svd:backward=paper`),
-    a `Solver`, or `auto`, decided by device and shape at each call. `running_decay` is the share of
-    the *old* value in the running batch statistics, None for the average over all batches;
-    `momentum` is the same by the name that the public code has for it (`nn.BatchNorm2d` calls the
-    share of the new value so). Running statistics start at mean 0 and covariance I, so that an
-    untrained layer in eval mode changes little (the public code starts at 0, which blows
-    activations up by ε^(-1/2) until enough updates have been made). Without them
-    (`track_running_stats=False`) the batch's are used in eval mode too. `device` and `dtype` are of
-    the parameters and buffers.
+    `statistics` names the statistics that are mixed (`Recipe`). `solver` is a spec (`eigh`,
+    `svd:backward=paper`), a `Solver`, or `auto`: chosen by device and shape at each call.
+    `running_decay` is the weight of the *old* value in the running batch statistics, or None for
+    the average over all batches. `momentum` is its name in the public code (in `nn.BatchNorm2d` it
+    is the weight of the new value). Running statistics start at mean 0 and covariance I, so that an
+    untrained layer in eval mode changes little (in the public code they start at 0, which scales
+    activations by up to ε^(-1/2) until enough updates have been made). Without them
+    (`track_running_stats=False`) eval mode uses the statistics of its batch. `device` and `dtype`
+    are those of the parameters and buffers.
 
-    With a `process_group` (or `"world"`, the default group of each call) the batch is what all its
-    ranks are given together, and running statistics are alike on all of them. Ranks may have images
-    in different numbers, also none. In training mode each call communicates once in the forward
+    With a `process_group` (or `"world"`, the default group at each call) the batch is that of all
+    its ranks together, and running statistics are equal on all ranks. Ranks may have different
+    numbers of images, also none. In training mode each call communicates once in the forward
     pass and once in the backward pass, in eval mode never. Gradients are those of the sum of the
-    ranks' losses; DistributedDataParallel averages the parameters' over ranks, as it does for every
+    ranks' losses; DistributedDataParallel averages those of parameters over ranks, as for every
     layer.
 
     Input (N, C, H, W), N·H·W ≥ 1 (N ≥ 0 with a process group), float32, float64, bfloat16 or
     float16, contiguous or channels_last (kept); other layouts are copied. Statistics and matrices
     are float32, or float64 for a float64 input. Raises ValueError if G does not divide C.
 
-    Differentiable as often as one likes, in both modes, and under the transforms of `torch.func`;
-    in training, running statistics then have to be among what is transformed, or be absent, as for
-    `nn.BatchNorm2d`. Over a process group it is differentiable once.
+    Differentiable any number of times, in both modes, and under the transforms of `torch.func`. In
+    training, the transforms need the running statistics among their inputs, or a layer without
+    them, as for `nn.BatchNorm2d`. With a process group it is differentiable once.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -63,13 +63,13 @@ class Whiten2d(LayerState):
         if not compiled and tracing() is None:
             return self.call_eagerly(x)
         if compiled:
-            from swbench.norms import custom_ops  # which takes seconds: it loads the compiler
+            from swbench.norms import custom_ops  # takes seconds: it loads the compiler
 
             if self._communicates() or (self.process_group is not None and x.shape[0] == 0):
                 return custom_ops.over_ranks(self.call_eagerly, x)
             x = checked(x, self.num_features)
             layer, (parameters, running) = self.described(), self._tensors()
-            running = running or self._unkept(x)
+            running = running or self._temporary_running_stats(x)
             y, self.choice = custom_ops.whiten(layer, x, parameters, running)
             return y
         if self._communicates():
@@ -81,38 +81,42 @@ class Whiten2d(LayerState):
         return y
 
     def call_eagerly(self, x: Tensor) -> Tensor:
-        """The layer outside of compiled graphs and traces."""
+        """Compute the layer outside of compiled graphs and traces."""
         if transforming() or forward_ad._current_level >= 0:
             return self._transformed(x)
-        last, (parameters, kept) = self._last, self._own()
-        if last is not None and last.settings == self._settings():
+        last_call, (parameters, running_stats) = self._last, self._parameters_and_stats()
+        if last_call is not None and last_call.settings == self._settings():
             try:
-                y = last.fused.apply(x, parameters, kept)
-            except NotPlain:
+                y = last_call.fused.apply(x, parameters, running_stats)
+            except UnsupportedTensors:
                 pass
             else:
-                if self.choice is not last.choice:
-                    self.choice = last.choice
+                if self.choice is not last_call.choice:
+                    self.choice = last_call.choice
                 return y
-        return self._resolved(x, parameters, kept)
+        return self._resolve_and_apply(x, parameters, running_stats)
 
-    def _resolved(self, x: Tensor, parameters: Given, kept: Kept | None) -> Tensor:
-        """The layer on what it finds that it runs on. Where that has a `FusedCall` for calls like
-        this one, the next ones are tried on it first.
+    def _resolve_and_apply(
+        self, x: Tensor, parameters: ParameterTensors, running_stats: RunningTensors | None
+    ) -> Tensor:
+        """Choose solver and backend, and compute the layer. A `FusedCall` of the backend is cached
+        for the next calls, which try it first.
         """
         recipe, group, training = self.recipe, self.process_group, self.training
         x = checked(x, self.num_features, group is not None)
         if abstract(x):
             x = x.clone()
-        x = torch._C._functorch.unwrap_if_dead(x)  # what a transform left behind has no memory
-        running = self._running(kept)
+        x = torch._C._functorch.unwrap_if_dead(x)  # a tensor of an ended transform has no memory
+        running = self._running(running_stats)
         if running is None and recipe.uses_batch:
-            training, running = True, self._unkept(x)
+            training, running = True, self._temporary_running_stats(x)
         matrices = self.num_features // recipe.group * (x.shape[0] if recipe.uses_image else 1)
         solver, backend, choice = (
-            resolve.runs_on(self.solver, self.kernels, recipe.group, matrices, x.dtype, x.device)
+            resolve.resolve_cached(
+                self.solver, self.kernels, recipe.group, matrices, x.dtype, x.device
+            )
             if type(x) is Tensor
-            else resolve.found(self.solver, self.kernels, recipe.group, matrices, x)
+            else resolve.resolve(self.solver, self.kernels, recipe.group, matrices, x)
         )
         if self.choice != choice:  # an assignment to a module costs more than to compare
             self.choice = choice
@@ -120,7 +124,7 @@ class Whiten2d(LayerState):
             ranks = ranks_of(group) if running is not None and training else None
             call = Call(recipe, solver, running, training, ranks)
             if x.shape[0] == 0:
-                return Absent.apply(x, *parameters, call)
+                return EmptyRank.apply(x, *parameters, call)
             return PassBackend.apply(backend, call, x, parameters)
         call = Call(recipe, solver, running, training)
         fused = backend.fused(call, x)
@@ -128,21 +132,21 @@ class Whiten2d(LayerState):
             return backend.apply(call, x, parameters)
         try:
             y = fused.apply(x, parameters, running and running[:2])
-        except NotPlain:
+        except UnsupportedTensors:
             return backend.apply(call, x, parameters)
-        # The momentum of an average is another each time, and so are statistics that are not kept.
-        if self.momentum is not None and (kept is not None or not recipe.uses_batch):
+        # Not with an averaging momentum, nor with temporary statistics: both change in each call.
+        if self.momentum is not None and (running_stats is not None or not recipe.uses_batch):
             self._last = LastCall(self._settings(), choice, fused)
         return y
 
     def _transformed(self, x: Tensor) -> Tensor:
-        """The layer in operations that `torch.func` and forward-mode differentiation take apart;
-        kernels that write through addresses have no part in them.
+        """Compute the layer in operations that `torch.func` and forward-mode differentiation
+        support, as kernels in C or Triton do not.
         """
         if self._communicates():
             raise RuntimeError(
                 "a whitening layer with a process group communicates in training, which "
-                "torch.func and forward-mode differentiation cannot follow; call it in eval mode"
+                "torch.func and forward-mode differentiation do not support; call it in eval mode"
             )
         recipe, layer = self.recipe, self.described()
         check_shape(x, self.num_features)
@@ -158,7 +162,7 @@ class Whiten2d(LayerState):
         return y if transforming() else y.contiguous(memory_format=suggested(x))
 
     def _settings(self) -> tuple:
-        """What a call depends on beside its tensors."""
+        """The settings that a call depends on."""
         return (
             self.training,
             self.solver,
@@ -168,43 +172,49 @@ class Whiten2d(LayerState):
             self.recipe,
         )
 
-    def _own(self) -> tuple[Given, Kept | None]:
+    def _parameters_and_stats(self) -> tuple[ParameterTensors, RunningTensors | None]:
         """The parameters, and the running statistics where there are any."""
         # As attributes, six tensors cost a tenth of a small layer's dispatch
-        # (benchmarks/dispatch_cpu.py); a parametrised one is an attribute only.
-        own, kept = self._parameters, self._buffers
+        # (benchmarks/dispatch_cpu.py). A parametrised tensor exists only as an attribute.
+        params, buffers = self._parameters, self._buffers
         try:
-            weight, bias = own["weight"], own["bias"]
+            weight, bias = params["weight"], params["bias"]
         except KeyError:
             weight, bias = self.weight, self.bias
         parameters = (weight, bias, *self._logits())
         if not self.recipe.uses_batch:
             return parameters, None
         try:
-            mean, cov = kept["running_mean"], kept["running_cov"]
+            mean, cov = buffers["running_mean"], buffers["running_cov"]
         except KeyError:
             mean, cov = self.running_mean, self.running_cov
         return parameters, None if mean is None else (mean, cov)
 
-    def _tensors(self) -> tuple[Given, Running | None]:
-        parameters, kept = self._own()
-        return parameters, self._running(kept)
+    def _tensors(self) -> tuple[ParameterTensors, Running | None]:
+        parameters, running_stats = self._parameters_and_stats()
+        return parameters, self._running(running_stats)
 
-    def _running(self, kept: Kept | None) -> Running | None:
-        """`kept` with the momentum of this call."""
-        if kept is None:
+    def _running(self, running_stats: RunningTensors | None) -> Running | None:
+        """`running_stats` with the momentum of this call."""
+        if running_stats is None:
             return None
-        return Running(*kept, self.average_decay() if self.momentum is None else self.momentum)
+        return Running(
+            *running_stats, self.average_decay() if self.momentum is None else self.momentum
+        )
 
     def _communicates(self) -> bool:
-        return self.process_group is not None and self.recipe.uses_batch and self._of_the_batch()
+        return (
+            self.process_group is not None
+            and self.recipe.uses_batch
+            and self._uses_batch_statistics()
+        )
 
-    def _of_the_batch(self) -> bool:
-        """Whether batch statistics are those of the batch, and not the running ones."""
+    def _uses_batch_statistics(self) -> bool:
+        """Whether batch statistics are taken from the batch, and not from the running ones."""
         return self.training or (self.recipe.uses_batch and self.running_mean is None)
 
-    def _unkept(self, x: Tensor) -> Running | None:
-        """Room for running statistics, which kernels write to, where a layer keeps none."""
+    def _temporary_running_stats(self, x: Tensor) -> Running | None:
+        """Running statistics for kernels to write to, where the layer tracks none."""
         if not self.recipe.uses_batch:
             return None
         group = self.num_pergroup
@@ -214,28 +224,28 @@ class Whiten2d(LayerState):
         )
 
     def described(self) -> Description:
-        """The layer as it is now, without its tensors."""
+        """A description of the layer at this moment, without its tensors."""
         return Description(
             self.recipe,
             self.num_features,
             self._sizes,
             self.solver,
             self.kernels,
-            self._of_the_batch(),
+            self._uses_batch_statistics(),
         )
 
 
 class BatchWhiten2d(Whiten2d):
-    """Batch whitening: one mean and covariance a group over the whole batch; running ones in eval
-    mode.
+    """Batch whitening: for each group one mean and covariance of the whole batch; the running ones
+    in eval mode.
     """
 
     statistics = ("bw",)
 
 
 class InstanceWhiten2d(Whiten2d):
-    """Instance whitening: mean and covariance of each image, in training and eval mode alike. As
-    `nn.InstanceNorm2d` it also takes one image alone, (C, H, W).
+    """Instance whitening: mean and covariance of each image, in both modes. Also takes a single
+    image (C, H, W), as `nn.InstanceNorm2d` does.
     """
 
     statistics = ("iw",)
@@ -247,12 +257,12 @@ class InstanceWhiten2d(Whiten2d):
 
 
 class SwitchWhiten2d(Whiten2d):
-    """Switchable whitening: statistics mixed by learnt weights, softmax of `sw_mean_weight` and
-    `sw_var_weight` kept apart.
+    """Switchable whitening: statistics mixed by learnt weights, the softmax of `sw_mean_weight` for
+    means and of `sw_var_weight` for covariances.
 
-    `sw_type` 2 is SW^a {BW, IW}, 3 {BW, IW, LN}, 5 SW^b {BW, IW, BN, IN, LN}. `tie_weight` lets the
-    mean's weights serve the covariance too (then there is no `sw_var_weight`). Loads the state
-    dicts of the public SwitchWhiten2d. Raises ValueError for any other `sw_type`.
+    `sw_type` 2 is SW^a {BW, IW}, 3 {BW, IW, LN}, 5 SW^b {BW, IW, BN, IN, LN}. With `tie_weight` the
+    weights of the mean are those of the covariance too (and there is no `sw_var_weight`). Loads the
+    state dicts of the public SwitchWhiten2d. Raises ValueError for any other `sw_type`.
     """
 
     def __init__(
@@ -302,10 +312,10 @@ class SwitchWhiten2d(Whiten2d):
         self.register_parameter("sw_var_weight", None if tie_weight else logits())
 
     def _logits(self) -> tuple[Tensor, Tensor]:
-        own = self._parameters
+        params = self._parameters
         try:
-            mean = own["sw_mean_weight"]
-            return mean, mean if self.tie_weight else own["sw_var_weight"]
+            mean = params["sw_mean_weight"]
+            return mean, mean if self.tie_weight else params["sw_var_weight"]
         except KeyError:
             mean = self.sw_mean_weight
             return mean, mean if self.tie_weight else self.sw_var_weight

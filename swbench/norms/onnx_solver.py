@@ -1,5 +1,5 @@
-"""The solver of a whitening layer that `torch.onnx.export` records: ONNX has no decompositions, and
-neither views nor diagonals that can be written to.
+"""The solver of a whitening layer in an ONNX export: ONNX has no matrix decompositions, and no
+views or diagonals that can be written to.
 """
 
 import sys
@@ -17,8 +17,8 @@ AUTO = "auto"
 
 
 def exporting() -> bool:
-    """Whether a network is recorded for ONNX now. Loads nothing: `torch.onnx` takes half a second,
-    and whoever exports has it.
+    """Whether a network is being exported to ONNX. Does not import `torch.onnx`, which takes half a
+    second: an export has it loaded.
     """
     onnx = sys.modules.get("torch.onnx")
     return onnx is not None and onnx.is_in_onnx_export()
@@ -26,8 +26,8 @@ def exporting() -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Exported(Polar):
-    """`polar` in products and sums of whole matrices, each a new tensor. A matrix that is not
-    finite spoils itself alone in these without a mask.
+    """`polar` in products and sums of complete matrices, each a new tensor. A matrix that is not
+    finite affects only its own result, without a mask.
     """
 
     def forward(self, cov: Tensor) -> tuple[Tensor, Saved]:
@@ -44,18 +44,19 @@ class Exported(Polar):
 
 
 def exported(spec: str | Solver) -> tuple[Solver, str]:
-    """What stands for the solver of a layer in ONNX, and its name: `Exported`, with the options of
-    a `polar`.
+    """The solver that replaces `spec` in ONNX, and its name: `Exported`, with the options of `spec`
+    if that is a `polar`.
 
-    Raises ValueError for a solver that does not compute Σ^(-1/2), which no other can replace.
+    Raises ValueError for a solver that does not compute Σ^(-1/2), because `polar` cannot replace
+    it.
     """
     if spec == AUTO:
         return Exported(), Polar.name
     solver = (spec if isinstance(spec, Solver) else solvers.get(spec)).in_torch()
     if not (solver.exact and solver.symmetric):
         raise ValueError(
-            f"solver {solver.name!r} ({solver.inexact}) has no form in ONNX, where "
-            "all exact ones become 'polar'; give the layer one of these"
+            f"solver {solver.name!r} ({solver.inexact}) cannot be exported to ONNX, where "
+            "every exact solver becomes 'polar'; give the layer an exact solver"
         )
     options = {"low": solver.low, "steps": solver.steps} if isinstance(solver, Polar) else {}
     return Exported(**options), Polar.name

@@ -1,5 +1,5 @@
-"""Statistics and solves in full float32, whatever a process allows elsewhere: autocast off, and
-TF32 off where products are cuBLAS's.
+"""Statistics and solves in full float32, whatever the settings of the process: without autocast,
+and without TF32 in products of cuBLAS.
 """
 
 from collections.abc import Iterator
@@ -12,14 +12,14 @@ from torch import Tensor
 
 
 class WithoutTF32:
-    """TF32 switched off in cuBLAS while anybody is inside, and on again, if it was, when the last
-    one has left.
+    """A reentrant context manager that switches TF32 off in cuBLAS, and restores the setting when
+    the last thread has left.
 
-    The setting is the process's, not a thread's, and autograd goes back on threads of its own: so
-    those inside are counted. It is a number on the host that the next product's launch looks at,
-    which nothing waits for, in a graph's capture neither. A setting that is changed by others
-    meanwhile is lost; and one for products that said the same as the general one follows it from
-    then on, for the two cannot be told apart.
+    The setting belongs to the process, and autograd runs backward on its own threads, so entries
+    are counted. It is a host variable that the launch of a product reads: changing it never
+    synchronises, nor disturbs a graph capture. If other code changes the setting meanwhile, that
+    change is lost. A setting for products that equals the general one follows the general one from
+    then on, because torch does not tell the two cases apart.
     """
 
     def __init__(self) -> None:
@@ -42,33 +42,35 @@ class WithoutTF32:
 
 
 FULL = ("ieee", "none", "highest")
-"""Settings under which a product of float32 is one."""
-NEWER = hasattr(torch.backends.cuda.matmul, "fp32_precision")
-"""Since torch 2.9 cuBLAS asks a setting of its own, `fp32_precision`; the older one is kept beside
-it, and reading it raises where the two differ.
+"""Settings with which float32 products are computed in full precision."""
+HAS_FP32_PRECISION = hasattr(torch.backends.cuda.matmul, "fp32_precision")
+"""Whether cuBLAS has its own setting `fp32_precision` (torch 2.9). The older setting still exists,
+and reading it raises where the two disagree.
 """
 
 
 class Settings(NamedTuple):
-    """How products of float32 may be rounded, by the names torch has for it."""
+    """The precision of float32 products, as torch names it."""
 
     cublas: str
     older: str | None
-    """None where it cannot be read, for the newer ones were set apart from it."""
+    """None where it cannot be read because the newer settings disagree with it."""
     mkldnn: str
-    """What the older setting carries along; empty before torch 2.9."""
+    """Setting the older one sets this too; empty before torch 2.9."""
 
 
 def allowed() -> str:
-    """How cuBLAS may multiply float32 now."""
+    """The current precision of float32 products in cuBLAS."""
     return (
-        torch.backends.cuda.matmul.fp32_precision if NEWER else torch.get_float32_matmul_precision()
+        torch.backends.cuda.matmul.fp32_precision
+        if HAS_FP32_PRECISION
+        else torch.get_float32_matmul_precision()
     )
 
 
 def settings() -> Settings:
-    """All settings as they are now."""
-    if not NEWER:
+    """Read the current settings."""
+    if not HAS_FP32_PRECISION:
         return Settings(allowed(), allowed(), "")
     try:
         older = torch.get_float32_matmul_precision()
@@ -78,8 +80,8 @@ def settings() -> Settings:
 
 
 def switch_off(before: Settings) -> None:
-    """Let cuBLAS multiply in full. By the older setting where it can be read, which sets the newer
-    ones too, so that it can still be read.
+    """Switch TF32 off in cuBLAS: by the older setting where that can be read, which sets the newer
+    ones too, so that it stays readable.
     """
     if before.older is None:
         torch.backends.cuda.matmul.fp32_precision = "ieee"
@@ -88,12 +90,12 @@ def switch_off(before: Settings) -> None:
 
 
 def restore(before: Settings) -> None:
-    """Let products be rounded as they could be before; where that followed from a more general
-    setting, it follows from it again.
+    """Restore the settings `before`. A setting that followed a more general one follows
+    it again.
     """
     if before.older is not None:
         torch.set_float32_matmul_precision(before.older)
-    if not NEWER:
+    if not HAS_FP32_PRECISION:
         return
     for where, precision in (
         (torch.backends.cuda.matmul, before.cublas),
@@ -109,15 +111,15 @@ WITHOUT_TF32 = WithoutTF32()
 
 
 def on_cublas(x: Tensor) -> bool:
-    """Whether products beside `x` are cuBLAS's; on a CPU nothing is asked, for each call counts
-    there.
+    """Whether products on the device of `x` use cuBLAS. Checks nothing else, because every call
+    costs on a CPU.
     """
     return x.is_cuda
 
 
 def full_precision(x: Tensor) -> AbstractContextManager:
-    """Autocast and TF32 switched off for the device of `x`. The meta device, on which networks are
-    counted, has no autocast of its own.
+    """A context without autocast and TF32 for the device of `x`. The meta device, on which FLOPs
+    are counted, has no autocast.
     """
     device = "cpu" if x.is_meta else x.device.type
     plain = (
@@ -125,10 +127,10 @@ def full_precision(x: Tensor) -> AbstractContextManager:
         if torch.is_autocast_enabled(device)
         else nullcontext()
     )
-    return _both(plain) if on_cublas(x) else plain
+    return _without_autocast_and_tf32(plain) if on_cublas(x) else plain
 
 
 @contextmanager
-def _both(plain: AbstractContextManager) -> Iterator[None]:
+def _without_autocast_and_tf32(plain: AbstractContextManager) -> Iterator[None]:
     with plain, WITHOUT_TF32:
         yield

@@ -1,4 +1,4 @@
-"""What a whitening layer mixes: the statistics by name, the group size and ε."""
+"""The mixture of a whitening layer: its statistics by name, the group size and ε."""
 
 from dataclasses import dataclass, field
 
@@ -9,12 +9,12 @@ LAYER = "ln"
 
 @dataclass(frozen=True)
 class Recipe:
-    """The `statistics` (of bw, iw, bn, in, ln) that a layer mixes, in the order of its weights;
-    `group` = G; `eps` = ε.
+    """The `statistics` (of bw, iw, bn, in, ln) that a layer mixes, in the order of their weights;
+    `group` is G, `eps` is ε.
 
-    Means: bw and bn the batch's, iw and in the image's, ln that of the whole image. Covariances:
-    bw, iw full; bn, in their diagonals; ln σ²·I (Pan et al. 2019, §3.1). One statistic alone has no
-    weights.
+    Means: of the batch for bw and bn, of the image for iw and in, of all channels of the image for
+    ln. Covariances: full for bw and iw, diagonal for bn and in, σ²·I for ln (Pan et al. 2019,
+    §3.1). A single statistic has no weights.
     """
 
     statistics: tuple[str, ...]
@@ -22,17 +22,15 @@ class Recipe:
     eps: float
 
     uses_batch: bool = field(init=False, repr=False, compare=False)
-    """Whether the batch's statistics enter (and running ones are kept)."""
+    """Whether batch statistics are used (and running ones tracked)."""
     uses_image: bool = field(init=False, repr=False, compare=False)
-    """Whether an image's own statistics enter, so that every image has matrices of its own."""
+    """Whether statistics of each image are used, so that every image has its own matrices."""
     layer_index: int | None = field(init=False, repr=False, compare=False)
-    """The position of `ln` among the statistics, None without it."""
+    """The index of `ln` in `statistics`; None without it."""
     eps_text: str = field(init=False, repr=False, compare=False)
-    """ε in digits, all of them: a compiler may take a number to be one that changes, but not a
-    text.
-    """
+    """ε as text with all digits: a compiler may treat a number as dynamic, but not a string."""
     all_full: bool = field(init=False, repr=False, compare=False)
-    """Whether every covariance is a full one."""
+    """Whether every covariance is full."""
 
     def __post_init__(self) -> None:
         # Plain attributes, which a compiler can read where it cannot read a cached property.

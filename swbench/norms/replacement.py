@@ -1,5 +1,5 @@
-"""Putting a layer in the place of a batch normalisation, with everything that this had: parameters,
-running statistics, settings and hooks.
+"""Replacing a batch normalisation by another layer, with its parameters, running statistics,
+settings and hooks.
 """
 
 import dataclasses
@@ -12,12 +12,12 @@ from swbench.norms.distributed_statistics import WORLD
 from swbench.norms.layers import SwitchWhiten2d, Whiten2d
 
 MIXES = ("equal", "batch")
-"""Where a switchable layer starts: at equal weights, or at the batch's statistics alone."""
+"""Initial weights of a switchable layer: equal, or all on the batch's statistics."""
 
 BATCH_LOG_ODDS = 80.0
-"""How far the batch's logit is above the others for `batch`: e^-80 = 2e-35 vanishes beside 1 even
-times an image's variance that is 10^15 times the batch's, and is not yet 0 in float32, where no
-gradient would ever come back.
+"""Difference of the batch's logit to the others for `batch`. e^-80 = 2e-35 vanishes beside 1 even
+if the variance of an image is 10^15 times the batch's, and it is not 0 in float32, which would stop
+all gradients.
 """
 
 _TIMM = {
@@ -42,55 +42,58 @@ _STATE_HOOKS = (
 )
 
 
-def acts(norm: nn.Module) -> bool:
-    """Whether `norm` is timm's batch normalisation with a dropout and an activation of its own."""
+def is_norm_act(norm: nn.Module) -> bool:
+    """Whether `norm` is timm's batch normalisation, which includes a dropout and an activation."""
     return f"{type(norm).__module__}.{type(norm).__qualname__}" in _TIMM
 
 
-def replaceable(norm: nn.Module) -> str | None:
-    """Why nothing can take the place of `norm` without changing more than the norm; None if
-    something can.
+def reason_not_replaceable(norm: nn.Module) -> str | None:
+    """The reason why replacing `norm` would change more than the norm; None if it can be
+    replaced.
     """
     if is_parametrized(norm):
         names = ", ".join(norm.parametrizations)
-        return f"has a parametrisation of {names}, which another layer could not carry"
+        return f"has a parametrisation of {names}, which another layer cannot take over"
     if isinstance(norm, nn.InstanceNorm2d):
-        return "is an instance normalisation, which has no batch statistics to go on from"
+        return "is an instance normalisation, which has no batch statistics to start from"
     if type(norm).__name__.startswith("FrozenBatchNorm"):
-        return "is frozen: it has constants where a norm has parameters and statistics"
+        return "is frozen: it has constants in place of parameters and statistics"
     if isinstance(norm, nn.LazyBatchNorm2d):
-        return "does not know its channels before the network has been called once"
-    if type(norm) not in (nn.BatchNorm2d, nn.SyncBatchNorm) and not acts(norm):
-        return "is a subclass that does something more, which a replacement would drop"
+        return "has no known number of channels before the first call of the network"
+    if type(norm) not in (nn.BatchNorm2d, nn.SyncBatchNorm) and not is_norm_act(norm):
+        return "is a subclass with its own behaviour, which a replacement would lose"
     if "forward" in vars(norm):
-        return "has a forward method of its own, put on the object"
-    children = {"drop", "act"} if acts(norm) else set()
-    own = {*norm._parameters, *norm._buffers} - _STATE | {*norm._modules} - children
-    if own:
-        return f"has {', '.join(sorted(own))} beside what a batch normalisation has"
+        return "has its own forward method, set on the object"
+    children = {"drop", "act"} if is_norm_act(norm) else set()
+    extra = {*norm._parameters, *norm._buffers} - _STATE | {*norm._modules} - children
+    if extra:
+        return f"has {', '.join(sorted(extra))} besides the state of a batch normalisation"
     if any(vars(norm).get(name) for name in _STATE_HOOKS):
-        return "has state-dict hooks, which know its own keys only"
+        return "has state-dict hooks, which are written for its own keys"
     return None
 
 
-def hand_over(norm: nn.Module, layer: nn.Module, mix: str = "equal") -> nn.Module:
-    """`layer` with what the batch normalisation `norm` had; what takes its place, which is `layer`
-    itself, or for timm's `BatchNormAct2d` the layer, then its dropout and activation.
+def transfer_state(norm: nn.Module, layer: nn.Module, mix: str = "equal") -> nn.Module:
+    """Transfer the state of the batch normalisation `norm` to `layer`, and return the module that
+    replaces it: `layer` itself or, for timm's `BatchNormAct2d`, the layer with its dropout and
+    activation.
 
-    Weight and bias are the same Parameter objects, so that an optimizer keeps them. eps, mode,
-    device and dtype go over, and momentum with its sense inverted where the layer's is the share of
-    the old value. Whitening starts from the running mean and diag(running variance), with a
+    Weight and bias are the same Parameter objects, so that an optimizer still has them. eps, mode,
+    device and dtype are transferred, and momentum too, as 1 − momentum where the layer takes the
+    weight of the old value. Whitening starts from the running mean and diag(running variance), a
     covariance for each group. Without running statistics (`track_running_stats=False`) the layer
-    uses its batch's in eval mode too. `mix` is one of `MIXES`. Hooks go over; they see what takes
-    the place of the norm.
+    uses those of its batch in eval mode too. `mix` is one of `MIXES`. Hooks are transferred and are
+    called with the replacement.
     """
     like = norm.weight if norm.weight is not None else norm.running_mean
     if like is not None:
         layer.to(device=like.device, dtype=like.dtype)
     for name in ("weight", "bias"):
-        own, theirs = layer._parameters.get(name), getattr(norm, name)
-        if name in layer._parameters and (own is None or theirs is None or _alike(own, theirs)):
-            layer.register_parameter(name, theirs)
+        layer_tensor, norm_tensor = layer._parameters.get(name), getattr(norm, name)
+        if name in layer._parameters and (
+            layer_tensor is None or norm_tensor is None or _same_shape(layer_tensor, norm_tensor)
+        ):
+            layer.register_parameter(name, norm_tensor)
     if "eps" in vars(layer):
         layer.eps = norm.eps
     if isinstance(layer, nn.modules.batchnorm._BatchNorm):
@@ -102,13 +105,13 @@ def hand_over(norm: nn.Module, layer: nn.Module, mix: str = "equal") -> nn.Modul
     layer.train(norm.training)
     placed = NormAct2d(layer, norm.drop, norm.act) if _has_act(norm) else layer
     placed.training = norm.training
-    _carry(norm, placed)
+    _transfer_attributes(norm, placed)
     return placed
 
 
 class NormAct2d(nn.Module):
-    """A norm, then a dropout and an activation: what timm's `BatchNormAct2d` becomes when its norm
-    is replaced. (N, C, H, W) to the same.
+    """A norm followed by a dropout and an activation, (N, C, H, W) to (N, C, H, W): the replacement
+    of timm's `BatchNormAct2d`.
     """
 
     def __init__(self, norm: nn.Module, drop: nn.Module, act: nn.Module) -> None:
@@ -120,16 +123,16 @@ class NormAct2d(nn.Module):
 
     @property
     def num_features(self) -> int:
-        """Channels."""
+        """The number of channels."""
         return self.norm.num_features
 
 
 def _has_act(norm: nn.Module) -> bool:
-    return acts(norm) and hasattr(norm, "drop") and hasattr(norm, "act")
+    return is_norm_act(norm) and hasattr(norm, "drop") and hasattr(norm, "act")
 
 
-def _alike(own: torch.Tensor, theirs: torch.Tensor) -> bool:
-    return own.shape == theirs.shape
+def _same_shape(layer_tensor: torch.Tensor, norm_tensor: torch.Tensor) -> bool:
+    return layer_tensor.shape == norm_tensor.shape
 
 
 def _as_batch_norm(norm: nn.Module, layer: nn.Module) -> None:
@@ -144,7 +147,7 @@ def _as_whitening(norm: nn.Module, layer: Whiten2d, mix: str) -> None:
     if isinstance(norm, nn.SyncBatchNorm):
         layer.process_group = WORLD if norm.process_group is None else norm.process_group
     if isinstance(layer, SwitchWhiten2d):
-        _start(norm, layer, mix)
+        _start_logits(norm, layer, mix)
     if not layer.recipe.uses_batch:
         return
     if norm.running_mean is None:
@@ -160,13 +163,13 @@ def _as_whitening(norm: nn.Module, layer: Whiten2d, mix: str) -> None:
         layer.register_buffer("num_batches_tracked", torch.tensor(0) if count is None else count)
         layer.momentum = None
     elif not norm.track_running_stats:
-        layer.momentum = 1.0  # there are statistics, and nothing moves them
+        layer.momentum = 1.0  # the norm has statistics but does not update them
     else:
         layer.momentum = 1 - norm.momentum
 
 
-def _start(norm: nn.Module, layer: SwitchWhiten2d, mix: str) -> None:
-    """The logits where `mix` says, frozen where the norm's weight is."""
+def _start_logits(norm: nn.Module, layer: SwitchWhiten2d, mix: str) -> None:
+    """Set the logits as `mix` says, and freeze them if the weight of the norm is frozen."""
     for logits in (layer.sw_mean_weight, layer.sw_var_weight):
         if logits is None:
             continue
@@ -178,14 +181,14 @@ def _start(norm: nn.Module, layer: SwitchWhiten2d, mix: str) -> None:
 
 
 def move_hooks(layer: nn.Module, norm: nn.Module) -> None:
-    """Give `norm` the hooks of `layer` beside its own."""
+    """Add the hooks of `layer` to those of `norm`."""
     for name in _HOOKS:
         vars(norm)[name].update(vars(layer)[name])
 
 
-def _carry(norm: nn.Module, placed: nn.Module) -> None:
-    """Hooks in the very dictionaries that their handles know, and what else was put on the
-    module.
+def _transfer_attributes(norm: nn.Module, placed: nn.Module) -> None:
+    """Transfer hooks, in the dictionaries that their handles refer to, and attributes that were set
+    on the module.
     """
     move_hooks(placed, norm)
     for name in _HOOKS:
@@ -193,8 +196,8 @@ def _carry(norm: nn.Module, placed: nn.Module) -> None:
     if norm._is_full_backward_hook is not None:
         placed._is_full_backward_hook = norm._is_full_backward_hook
     for name, value in vars(norm).items():
-        if name not in _OF_ITS_OWN and not hasattr(placed, name):
+        if name not in _MODULE_ATTRIBUTES and not hasattr(placed, name):
             setattr(placed, name, value)
 
 
-_OF_ITS_OWN = vars(nn.SyncBatchNorm(1)).keys()
+_MODULE_ATTRIBUTES = vars(nn.SyncBatchNorm(1)).keys()

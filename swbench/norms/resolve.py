@@ -1,4 +1,4 @@
-"""What a whitening layer runs on: a solver and a backend, by its settings and the input."""
+"""The choice of solver and backend for a whitening layer, by its settings and input."""
 
 from functools import lru_cache
 
@@ -12,27 +12,27 @@ from swbench.norms.tensors import statistics_dtype
 from swbench.solvers.base import Solver
 from swbench.solvers.choice import solver_for
 
-RunsOn = tuple[Solver, Backend, tuple[str, str]]
-"""A solver, a backend, and their names."""
+Resolved = tuple[Solver, Backend, tuple[str, str]]
+"""A solver, a backend, and the names of both."""
 
 
 @lru_cache(maxsize=4096)
-def runs_on(
+def resolve_cached(
     solver: str | Solver,
     kernels: str,
     group: int,
     matrices: int,
     dtype: torch.dtype,
     device: torch.device,
-) -> RunsOn:
-    """What a layer runs on for plain tensors of `dtype` on `device`."""
-    with _disable_current_modes():  # a fake tensor would not be taken by kernels
+) -> Resolved:
+    """Solver and backend for plain tensors of `dtype` on `device`, cached."""
+    with _disable_current_modes():  # kernels do not take a fake tensor
         like = torch.empty(0, dtype=dtype, device=device)
-        return found(solver, kernels, group, matrices, like)
+        return resolve(solver, kernels, group, matrices, like)
 
 
-def found(solver: str | Solver, kernels: str, group: int, matrices: int, x: Tensor) -> RunsOn:
-    """The same for tensors of any class like `x`."""
+def resolve(solver: str | Solver, kernels: str, group: int, matrices: int, x: Tensor) -> Resolved:
+    """Solver and backend for tensors like `x`, of any class."""
     chosen, name = solver_for(solver, group, matrices, statistics_dtype(x), x.device)
     backend = kernel_sets.kernels_for(x, kernels)
     return chosen, backend, (name, backend.name)

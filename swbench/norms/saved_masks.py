@@ -1,9 +1,9 @@
-"""The pass over inductor's graphs on a CPU that compares a layer's result with 0 by an operator of
-torch, where the comparison is saved for the gradient of a ReLU.
+"""A pass over inductor's graphs on a CPU that leaves the comparison y ≤ 0, saved for the gradient
+of a ReLU after a whitening layer, to an operator of torch.
 
-For ReLU's gradient a training graph keeps y, or y ≤ 0 where nothing else reads y afterwards, as
-before ResNet's first max pooling. Inductor's C++ stores a vector of truths one at a time: 8 ms for
-64×112², 20 times what torch's own comparison takes (torch 2.13, AVX2).
+For the gradient of ReLU a training graph saves y, or y ≤ 0 where nothing else reads y later, as
+before ResNet's first max pooling. Inductor's C++ stores a vector of booleans one by one: 8 ms for
+64×112², 20 times the time of torch's own comparison (torch 2.13, AVX2).
 """
 
 import operator
@@ -19,9 +19,9 @@ _LAYERS = ("whiten_forward", "whiten_forward_training")
 
 @cache
 def register() -> None:
-    """Let inductor run `compare_apart` on graphs for a CPU, after the pass that is registered
-    there, if any. Its caches of compiled graphs are keyed by this file. Does nothing where torch
-    has no registry of passes by device.
+    """Let inductor run `separate_comparisons` on graphs for a CPU, after the pass that is
+    registered there, if any. Its caches of compiled graphs are keyed by this file. Does nothing
+    where torch has no registry of passes by device.
     """
     try:
         with warnings.catch_warnings():
@@ -35,28 +35,28 @@ def register() -> None:
                 get_hash_for_files,
             )
 
-            init_backend_registration()  # which would empty the entry later
+            init_backend_registration()  # called later, it would empty the entry
     except ImportError:
         return
-    before = custom_backend_passes.get("cpu")
+    previous_pass = custom_backend_passes.get("cpu")
 
-    class CompareApart(CustomGraphModulePass):
+    class SeparateComparisons(CustomGraphModulePass):
         def __call__(self, gm: GraphModule) -> None:
-            if before is not None:
-                before(gm)
-            compare_apart(gm.graph)
+            if previous_pass is not None:
+                previous_pass(gm)
+            separate_comparisons(gm.graph)
 
         def uuid(self) -> Any:
-            own = get_hash_for_files((__file__,))
-            if before is None:
-                return own
-            other = before.uuid()
-            return None if other is None else (own, other)
+            digest = get_hash_for_files((__file__,))
+            if previous_pass is None:
+                return digest
+            previous = previous_pass.uuid()
+            return None if previous is None else (digest, previous)
 
-    custom_backend_passes["cpu"] = CompareApart()
+    custom_backend_passes["cpu"] = SeparateComparisons()
 
 
-def compare_apart(graph: Graph) -> None:
+def separate_comparisons(graph: Graph) -> None:
     """Replace each comparison `relu(y) <= 0` or `y <= 0` that `graph` returns, y the result of a
     whitening layer, by the operator `not_positive` of y.
     """
@@ -68,9 +68,9 @@ def compare_apart(graph: Graph) -> None:
         if bound != 0 or output not in mask.users or not _is_result_of_layer(compared):
             continue
         with graph.inserting_before(mask):
-            apart = graph.call_function(torch.ops.swbench.not_positive.default, (compared,))
-        apart.meta.update(mask.meta)
-        mask.replace_all_uses_with(apart)
+            comparison = graph.call_function(torch.ops.swbench.not_positive.default, (compared,))
+        comparison.meta.update(mask.meta)
+        mask.replace_all_uses_with(comparison)
         graph.erase_node(mask)
 
 

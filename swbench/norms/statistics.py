@@ -1,4 +1,4 @@
-"""The statistics a layer mixes, and how those of a batch are merged from those of its images."""
+"""The statistics that a layer mixes, and merging those of a batch from those of its images."""
 
 from typing import NamedTuple
 
@@ -7,12 +7,12 @@ from torch import Tensor
 
 
 class Statistics(NamedTuple):
-    """Biased central moments of N images in g groups of G channels, and of their batch.
+    """Means and biased covariances of N images in g groups of G channels, and of their batch.
 
-    `share` is the weight of one image among the N, 1/N; 0 where the batch statistics are constants
-    (running ones, in eval mode). `alone` is True where the batch *is* the one image. `part` is the
-    share of the N images in the pixels of a batch that is spread over ranks, None where they are
-    the whole batch. A part that the recipe does not use is None.
+    `share` is the weight of one image in the batch, 1/N; 0 where the batch statistics are constants
+    (running ones, in eval mode). `single_image` is True where the batch is one image. `rank_share`
+    is the share of this rank in the pixels of a batch distributed over ranks; None where the batch
+    is in one process. A statistic that the recipe does not use is None.
     """
 
     mean: Tensor | None
@@ -24,8 +24,8 @@ class Statistics(NamedTuple):
     batch_cov: Tensor | None = None
     """(g, G, G)."""
     share: float = 0.0
-    alone: bool = False
-    part: Tensor | None = None
+    single_image: bool = False
+    rank_share: Tensor | None = None
     """()."""
 
 
@@ -34,33 +34,33 @@ def merge(mean: Tensor, cov: Tensor) -> tuple[Tensor, Tensor]:
     and (N, g, G, G).
 
     The mean of the covariances plus the covariance of the means (Chan, Golub and LeVeque 1983):
-    nothing is subtracted that is larger than the spread itself.
+    nothing larger than the covariance itself is subtracted.
     """
     if mean.shape[0] == 1:
         return mean[0], cov[0]
     batch_mean = mean.mean(0)
-    apart = mean - batch_mean
+    deviation = mean - batch_mean
     return batch_mean, torch.baddbmm(
-        cov.mean(0), apart.permute(1, 2, 0), apart.transpose(0, 1), alpha=1 / mean.shape[0]
+        cov.mean(0), deviation.permute(1, 2, 0), deviation.transpose(0, 1), alpha=1 / mean.shape[0]
     )
 
 
 def merge_parts(count: Tensor, mean: Tensor, cov: Tensor) -> tuple[Tensor, Tensor]:
-    """As `merge`, for R parts of `count` (R,) pixels each, any of which may be 0 (all: the result
-    is zero): (R, g, G), (R, g, G, G).
+    """Mean (g, G) and biased covariance (g, G, G) of R parts from theirs, (R, g, G) and (R, g, G,
+    G). `count` (R,) is the number of pixels of each part and may be 0; if all are, the result is 0.
 
-    Means are taken apart from that of the largest part, so that no common shift is needed, nor a
-    wait for the device.
+    Means are taken relative to that of the largest part, which needs no common shift and does not
+    synchronise with the device.
     """
     weight = (count / count.sum().clamp(min=1)).view(-1, 1, 1)
     reference = mean.index_select(0, count.argmax().view(1))
-    apart = mean - reference
-    centre = (weight * apart).sum(0)
-    apart = apart - centre
+    deviation = mean - reference
+    centre = (weight * deviation).sum(0)
+    deviation = deviation - centre
     batch_cov = torch.baddbmm(
         (weight.unsqueeze(-1) * cov).sum(0),
-        (weight * apart).permute(1, 2, 0),
-        apart.transpose(0, 1),
+        (weight * deviation).permute(1, 2, 0),
+        deviation.transpose(0, 1),
     )
     return reference[0] + centre, batch_cov
 
@@ -73,9 +73,9 @@ def update_running(
     cov: Tensor,
     counted: Tensor | None = None,
 ) -> None:
-    """Move running statistics, (g, G, 1) and (g, G, G), in place towards those of a batch, (g, G)
-    and (g, G, G), keeping the share `momentum` of the old value. Where `counted` () is false the
-    batch was empty, and nothing moves.
+    """Update running statistics, (g, G, 1) and (g, G, G), in place with those of a batch, (g, G)
+    and (g, G, G); `momentum` is the weight of the old value. Where `counted` () is false the batch
+    was empty, and nothing changes.
     """
     fresh = 1 - momentum
     for buffer, value in ((running_mean, mean.unsqueeze(-1)), (running_cov, cov)):

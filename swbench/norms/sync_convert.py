@@ -1,6 +1,4 @@
-"""Making the whitening layers of a finished network share their batch statistics between
-processes.
-"""
+"""Conversion of a network's whitening layers to batch statistics over several processes."""
 
 from torch import nn
 
@@ -14,8 +12,8 @@ def convert_sync_whitening(module: nn.Module, process_group: Group = None) -> nn
 
     In place, and `module` is returned, as `torch.nn.SyncBatchNorm.convert_sync_batchnorm` does for
     batch normalisation. Without `process_group` it is the default group, looked up at each call, so
-    that a network may be converted before torch.distributed is started. Instance whitening takes
-    nothing from the batch and sends nothing, but accepts that a rank has no images.
+    that a network may be converted before torch.distributed is started. Instance whitening uses no
+    batch statistics and sends nothing, but then accepts a rank without images.
     """
     for layer in module.modules():
         if isinstance(layer, Whiten2d):

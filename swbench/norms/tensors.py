@@ -1,5 +1,5 @@
-"""Tensors as the layers' kernels need them: dense, of the right shape, on one device, with memory
-that holds their values.
+"""Checks and conversions of tensors for the kernels of the layers: dense, of the right shape, on
+one device, with memory that holds their values.
 """
 
 from collections.abc import Iterable
@@ -14,8 +14,8 @@ def statistics_dtype(x: Tensor) -> torch.dtype:
 
 
 def abstract(x: Tensor) -> bool:
-    """Whether the memory of `x` does not hold its values: a view of the opposite, or a zero tensor
-    of forward-mode differentiation, which has no memory.
+    """Whether the memory of `x` does not hold its values: a negated view, or a zero tensor of
+    forward-mode differentiation, which has no memory.
     """
     return x.is_neg() or x._is_zerotensor()
 
@@ -49,8 +49,8 @@ def checked(x: Tensor, channels: int, may_be_empty: bool = False) -> Tensor:
 
 
 def check_shape(x: Tensor, channels: int, may_be_empty: bool = False) -> None:
-    """Raises ValueError unless C of `x` (N, C, H, W) is `channels` and there are pixels, or no
-    images where x `may_be_empty`.
+    """Raises ValueError unless `x` (N, C, H, W) has `channels` channels and at least one pixel;
+    with `may_be_empty` N may be 0.
     """
     if x.dim() != 4 or x.shape[1] != channels:
         raise ValueError(f"expected an input of shape (N, {channels}, H, W), not {tuple(x.shape)}")
@@ -61,26 +61,26 @@ def check_shape(x: Tensor, channels: int, may_be_empty: bool = False) -> None:
 
 
 def suggested(x: Tensor) -> torch.memory_format:
-    """The layout of what a layer makes of `x`: channels_last for that alone."""
+    """The memory format of the output for `x`: channels_last if x is that and not contiguous."""
     last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
     return torch.channels_last if last else torch.contiguous_format
 
 
 def on_one_device(x: Tensor, others: Iterable[Tensor | None]) -> None:
-    """Raises RuntimeError if one of `others` is not where `x` is. Kernels are given addresses, and
-    one of another device would end the process.
+    """Raises RuntimeError if one of `others` is on another device than `x`. Kernels get addresses,
+    and an address of another device would end the process.
     """
-    apart = {str(t.device) for t in others if t is not None and t.device != x.device}
-    if apart:
+    other_devices = {str(t.device) for t in others if t is not None and t.device != x.device}
+    if other_devices:
         raise RuntimeError(
             f"the input is on {x.device}, tensors of the layer on "
-            f"{', '.join(sorted(apart))}; move the one to the other"
+            f"{', '.join(sorted(other_devices))}; move one of them"
         )
 
 
 def sized(parameters: Iterable[Tensor | None], channels: int, kinds: int) -> None:
-    """Raises ValueError unless γ and β have an entry a channel and both logits one a statistic.
-    Kernels read so many, whatever there is.
+    """Raises ValueError unless γ and β have `channels` entries and both logits `kinds`. Kernels
+    read so many without a check.
     """
     for name, p, size in zip(
         ("weight", "bias", "sw_mean_weight", "sw_var_weight"),

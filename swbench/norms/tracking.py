@@ -1,4 +1,4 @@
-"""Running statistics of a finished network taken anew from data."""
+"""Recomputing the running statistics of a network from data."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,15 +15,14 @@ _COUNT = "num_batches_tracked"
 def update_statistics(
     loader: Iterable[object], model: nn.Module, device: torch.device | str | int | None = None
 ) -> None:
-    """Let `model` have the running statistics of the batches of `loader` alone, whatever was there
-    before: what `torch.optim.swa_utils.update_bn` does for batch normalisation, for whitening
-    layers and batch normalisations together.
+    """Replace the running statistics of `model` by the average over the batches of `loader`, with
+    equal weights. Does for whitening layers and batch normalisations what
+    `torch.optim.swa_utils.update_bn` does for batch normalisations.
 
-    An averaged model needs it, for the average of weights has other statistics than the average of
-    statistics. Statistics become the average over the batches, each as large a share. A batch is a
-    tensor, or a tuple or list of which the first entry is one; it is taken to `device` where that
-    is given. The model runs once over all batches, in training mode and without gradients; modes,
-    momentum and parameters are afterwards what they were.
+    A model with averaged weights needs it, because averaged statistics are not the statistics of
+    averaged weights. A batch is a tensor, or a tuple or list whose first entry is one; it is moved
+    to `device` if that is given. The model runs once over all batches, in training mode and without
+    gradients. Modes, momentum and parameters are unchanged afterwards.
     """
     tracking = [m for m in model.modules() if _tracks(m)]
     if not tracking:
@@ -41,7 +40,9 @@ def _tracks(module: nn.Module) -> bool:
 
 @contextmanager
 def _averaging(model: nn.Module, tracking: list[nn.Module]) -> Iterator[None]:
-    """The layers in `tracking` empty, and averaging over batches meanwhile."""
+    """A context in which the layers in `tracking` average over batches, from reset
+    statistics on.
+    """
     modes = [(module, module.training) for module in model.modules()]
     before = [(layer, layer.momentum, _COUNT in layer._buffers) for layer in tracking]
     for layer in tracking:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from swbench.result import Measurement
-from swbench.solvers.spectral import daleckii_krein
+from swbench.solvers.eigen_backward import daleckii_krein
 
 CHUNK = 1024
 """Matrices judged at a time, which bounds the memory of the oracle."""

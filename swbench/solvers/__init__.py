@@ -38,11 +38,11 @@ def names() -> tuple[str, ...]:
 
 
 def get(spec: str, **options: object) -> "Solver":
-    """The solver that `spec` describes: a name, or `name:key=value,key=value`. Keyword arguments
-    add to the options in `spec`.
+    """Build the solver that `spec` describes: a name, or `name:key=value,key=value`. Keyword
+    arguments add to the options in `spec`.
 
-    Raises UnknownName for a name no solver has, OptionError for an option it does not take or a
-    value it refuses.
+    Raises UnknownName for an unregistered name, OptionError for an unknown option or an invalid
+    value.
     """
     import dataclasses
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from swbench.native import library
-from swbench.solvers.derivatives import FromW, by_iteration, forward_in_forward, with_graph
+from swbench.solvers.derivatives import FromW, by_iteration, in_nested_jvp, with_graph
 from swbench.solvers.matrices import isolate as isolate
 from swbench.solvers.matrices import symmetric as symmetric
 from swbench.solvers.tracing import transforming
@@ -19,13 +19,13 @@ from swbench.solvers.tracing import transforming
 Saved = tuple[Tensor, ...]
 
 ROOTS = (2, 4)
-"""The p of Σ^(-1/p) that there are: of whitening and, with 4, of Shampoo's preconditioners (Gupta,
-Koren and Singer 2018).
+"""The supported p of Σ^(-1/p): 2 for whitening, 4 for Shampoo's preconditioners (Gupta, Koren and
+Singer 2018).
 """
 
 LOST = 0.5
-"""A relative error that leaves no digit. The root of another order is farther off than this for
-every spectrum with a condition number of 100 and more.
+"""A relative error with no correct digit. The root of another order has a larger error for every
+spectrum with a condition number of 100 or more.
 """
 
 
@@ -33,16 +33,15 @@ every spectrum with a condition number of 100 and more.
 class Solver(ABC):
     """One method for W = Σ^(-1/2). Hyper-parameters are fields; calling it is differentiable.
 
-    A subclass writes `forward` and `gradient`; layers with a closed-form backward of their own call
-    these two directly, without autograd, and neither may record autograd state. The symmetric part
-    of the input is what is solved: both triangles count alike. A matrix with a non-finite entry
-    gives a non-finite W and gradient for itself alone, decided without a host synchronisation
-    (`isolate`).
+    A subclass implements `forward` and `gradient`. Layers with a closed-form backward call these
+    two directly, without autograd, and neither may record autograd state. Solvers use the symmetric
+    part of the input. A matrix with a non-finite entry gets a non-finite W and gradient and does
+    not affect the others, without a host synchronisation (`isolate`).
 
-    `exact` is False for methods that do not converge to Σ^(-1/2) by design, and `inexact` says what
-    they give instead; `symmetric` is False where W is not; `synchronises` is True where CUDA calls
-    wait for the host, which rules out CUDA graphs; `dtypes` are those it takes, `roots` the p of
-    the Σ^(-1/p) it gives and `fits` the sizes.
+    `exact` is False for methods that by design do not converge to Σ^(-1/2), and `inexact` describes
+    their result. `symmetric` is False where W is not symmetric. `synchronises` is True where CUDA
+    calls wait for the host, which rules out CUDA graphs. `dtypes` are the supported dtypes, `roots`
+    the p of the supported Σ^(-1/p), and `fits` checks sizes.
     """
 
     name: ClassVar[str]
@@ -55,8 +54,8 @@ class Solver(ABC):
 
     @abstractmethod
     def forward(self, cov: Tensor) -> tuple[Tensor, Saved]:
-        """W of shape (B, G, G) for `cov` of shape (B, G, G), and the tensors that `gradient`
-        needs.
+        """Compute W (B, G, G) for `cov` (B, G, G). Also returns the tensors that
+        `gradient` needs.
         """
 
     @abstractmethod
@@ -65,14 +64,14 @@ class Solver(ABC):
 
     @property
     def roots(self) -> tuple[int, ...]:
-        """The p for which `inverse_root` gives Σ^(-1/p)."""
+        """The p for which `inverse_root` computes Σ^(-1/p)."""
         return ROOTS if self.exact else (2,)
 
     def inverse_root(self, cov: Tensor, root: int = 2) -> Tensor:
         """Σ^(-1/root) of `cov`, (B, G, G), without a gradient.
 
         The fourth root is (Σ W)^(-1/2) with W = Σ^(-1/2), by the same method, unless a subclass
-        has a shorter way. Raises ValueError for a root that is not among `roots`.
+        has a cheaper one. Raises ValueError for a root that is not among `roots`.
         """
         self.check_root(root)
         w = self.forward(cov)[0]
@@ -85,14 +84,14 @@ class Solver(ABC):
             raise ValueError(f"solver {self.name!r} gives roots {taken}, not {root}")
 
     def root_flops(self, group: int, root: int = 2) -> float:
-        """As `flops`, of `inverse_root`: twice that for the fourth root, and a product, unless a
-        subclass has a shorter way.
+        """As `flops`, for `inverse_root`: twice as many and a product for the fourth root, unless a
+        subclass has a cheaper method.
         """
         return self.flops(group) if root == 2 else 2 * self.flops(group) + 2.0 * group**3
 
     def least_flops(self, group: int, root: int = 2) -> float:
-        """Operations that no call of `inverse_root` can do without, for the shortest time that is
-        possible: one product of matrices, unless a subclass counts all it makes.
+        """A lower bound of the operations of any call of `inverse_root`, for the shortest possible
+        time: one matrix product, unless a subclass counts all of them.
         """
         return 2.0 * group**3
 
@@ -104,63 +103,63 @@ class Solver(ABC):
 
     @property
     def spec(self) -> str:
-        """What `swbench.solvers.get` makes this solver of, with every option."""
+        """The spec from which `swbench.solvers.get` builds this solver, with every option."""
         options = ",".join(f"{field.name}={getattr(self, field.name)}" for field in fields(self))
         return f"{self.name}:{options}" if options else self.name
 
     def tolerance(self, kappa: float, group: int = 16) -> float:
-        """Relative error of W against float64 that the method promises in float32 at condition
-        number `kappa`.
+        """The bound of the relative error of W in float32 against float64, at condition number
+        `kappa`, for every root.
 
-        About κ·u, below which no stable method gets in float32; at most `LOST`, for what is as
-        far from W as that has no digit of it. It holds for every root.
+        About κ·u, the least that a stable method reaches in float32; at most `LOST`, an error that
+        leaves no correct digit.
         """
         return min(LOST, 5.0 * max(kappa, 10.0) * 6e-8 * group**0.5 + 2e-6)
 
     def available(self, device: str | torch.device) -> str | None:
-        """Why this solver cannot run on `device` (`cpu`, `cuda`) here, as a remedy; None if it
-        can.
+        """The reason why this solver cannot run on `device` (`cpu`, `cuda`) here, with a remedy;
+        None if it can.
         """
         if str(device).startswith("cuda") and not torch.cuda.is_available():
             return "no CUDA device is visible to torch here; use --device cpu"
         return None
 
     def fits(self, group: int, dtype: str | torch.dtype) -> bool:
-        """Whether the method itself takes matrices of `group`×`group` in `dtype` (`float32`,
-        `torch.float64`), on whatever device it is `available`.
+        """Whether the method supports matrices of `group`×`group` in `dtype` (`float32`,
+        `torch.float64`), on every device where it is `available`.
 
-        What does not fit is refused, or handed to another method where the class says so; nobody
-        should time or choose it under this name.
+        Other matrices are refused, or solved by another method where the class says so; they must
+        not be timed or chosen under this name.
         """
         return True
 
     def in_torch(self) -> "Solver":
-        """The same method in torch operations alone, whose `forward` autograd can record: itself,
-        unless it writes through addresses.
+        """The same method in torch operations, whose `forward` autograd can record: the solver
+        itself, unless it runs kernels in C or Triton.
         """
         return self
 
     @property
     def differentiates_as_exact(self) -> bool:
-        """Whether `gradient` is that of Σ^(-1/2) and follows from W alone. If not, `in_torch` has
-        to be made of operations that autograd differentiates.
+        """Whether `gradient` is that of Σ^(-1/2) and needs W alone. If not, `in_torch` must consist
+        of operations that autograd differentiates.
         """
         return self.exact and self.symmetric
 
     def differentiable(self, cov: Tensor) -> Tensor:
-        """W of `cov` (B, G, G), with derivatives of every order in both modes, under any transform
-        of `torch.func`. Slower than `forward` with `gradient`, which agree with it.
+        """Compute W of `cov` (B, G, G), with derivatives of every order in both modes, under any
+        transform of `torch.func`. Slower than `forward` with `gradient`; the results agree.
         """
         if not self.differentiates_as_exact:
             return self.in_torch().forward(cov)[0]
-        return by_iteration(cov) if forward_in_forward() else FromW.apply(cov, self.forward)
+        return by_iteration(cov) if in_nested_jvp() else FromW.apply(cov, self.forward)
 
     def transferred_bytes(self, cov: Tensor) -> int:
         """Bytes that one forward call moves between `cov`'s device and the host."""
         return 0
 
     def check(self, cov: Tensor) -> None:
-        """Raises ValueError unless `cov` is made of square matrices in a dtype it takes."""
+        """Raises ValueError unless `cov` consists of square matrices in a supported dtype."""
         if cov.dim() < 2 or cov.shape[-1] != cov.shape[-2]:
             raise ValueError(
                 f"a solver needs square matrices of shape (B, G, G), not {tuple(cov.shape)}"
@@ -183,8 +182,8 @@ class Solver(ABC):
 
 
 class _InverseSqrt(torch.autograd.Function):
-    """Autograd around a solver's own forward and gradient. Where a graph of the gradient is asked
-    for, W is computed once more, by `differentiable`.
+    """An autograd Function of a solver's forward and gradient. Where a graph of the gradient is
+    needed, W is recomputed by `differentiable`.
     """
 
     @staticmethod
@@ -203,11 +202,11 @@ class _InverseSqrt(torch.autograd.Function):
 
 
 def dtype_name(dtype: str | torch.dtype) -> str:
-    """`float32`, of `torch.float32` as of `float32`."""
+    """The name of a dtype: `float32` for both `torch.float32` and `float32`."""
     return str(dtype).removeprefix("torch.")
 
 
 def one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Raises ValueError, naming what is allowed, unless `value` is."""
+    """Raises ValueError, with the allowed values, unless `value` is one of them."""
     if value not in allowed:
         raise ValueError(f"{option} must be one of {', '.join(map(repr, allowed))}, not {value!r}")

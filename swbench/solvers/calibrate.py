@@ -20,13 +20,13 @@ from swbench.solvers.choice import Row, measured
 
 TABLE = Path(__file__).with_name("measured.csv")
 CANDIDATES = ("eigh", "polar", "polar-native", "polar-triton")
-"""Exact solvers worth a row; a table may name solvers that another installation lacks."""
+"""Exact solvers to measure; the table may name solvers that another installation lacks."""
 GROUPS, BATCHES = (4, 8, 16, 32, 64, 128), (1, 16, 256)
 DTYPES = (torch.float32, torch.float64)
 ROOT_CANDIDATES = ("eigh", "eigh-threads", "polar", "polar-native")
 ROOT_GROUPS, ROOT_BATCHES = (16, 64, 128, 256, 512), (1, 16)
 ROOTS_IN = (torch.float32,)
-"""Of the forward pass alone: larger matrices, as preconditioners have them."""
+"""Dtypes for the forward pass alone, whose matrices are larger, as for preconditioners."""
 ROUNDS = 5
 LEAST_S = 0.002
 """Calls are repeated until a sample takes this long."""
@@ -54,8 +54,8 @@ def _seconds(call, calls: int, device: str) -> float:
 
 
 def measure(device: str, dtype: torch.dtype, group: int, batch: int) -> list[Row]:
-    """One row a solver that takes this size here: medians over rounds in random order, on the
-    threads torch is set to.
+    """One row for each solver that supports this size here: medians over rounds in random order,
+    with the number of threads that torch is set to.
     """
     cov, kind = covariances(batch, group, dtype, device), str(dtype).removeprefix("torch.")
     work = {}
@@ -66,8 +66,8 @@ def measure(device: str, dtype: torch.dtype, group: int, batch: int) -> list[Row
     medians = _medians_us(work, device, batch)
     return [
         Row(device, kind, group, batch, name, medians[name, 0], medians[name, 1])
-        for name, way in work
-        if way == 0
+        for name, is_gradient in work
+        if is_gradient == 0
     ]
 
 
@@ -83,11 +83,11 @@ def measure_root(device: str, dtype: torch.dtype, group: int, batch: int, root: 
 
 
 def _taking(names: Iterable[str], device: str, group: int, kind: str) -> list[tuple[str, Solver]]:
-    """Those of the solvers that take such matrices here."""
-    found = [(name, solvers.get(name)) for name in names if name in solvers.names()]
+    """The solvers among `names` that support such matrices here."""
+    named_solvers = [(name, solvers.get(name)) for name in names if name in solvers.names()]
     return [
         (name, solver)
-        for name, solver in found
+        for name, solver in named_solvers
         if solver.available(device) is None and solver.fits(group, kind)
     ]
 
@@ -95,7 +95,7 @@ def _taking(names: Iterable[str], device: str, group: int, kind: str) -> list[tu
 def _medians_us(
     work: Mapping[Any, Callable[[], object]], device: str, batch: int
 ) -> dict[Any, float]:
-    """µs a matrix of each call."""
+    """The median time of each call in µs a matrix."""
     calls = {
         key: max(1, int(LEAST_S / max(1e-7, min(_seconds(call, 1, device) for _ in range(3)))))
         for key, call in work.items()
@@ -113,12 +113,12 @@ def main(device: str = "cpu", what: str = "all") -> None:
     """Measure every size on `device` and rewrite its rows: `what` is `all`, or `roots` for the
     forward pass alone.
     """
-    kept = [
+    other_rows = [
         row
         for row in measured()
         if row.device != device or (what == "roots" and row.gradient_us is not None)
     ]
-    rows = list(kept)
+    rows = list(other_rows)
     for dtype, group, batch in product(DTYPES, GROUPS, BATCHES) if what == "all" else ():
         rows += measure(device, dtype, group, batch)
     for root, dtype, group, batch in product(ROOTS, ROOTS_IN, ROOT_GROUPS, ROOT_BATCHES):

@@ -1,6 +1,4 @@
-"""What `solver="auto"` stands for: the fastest exact solver of a measured table that can run
-here.
-"""
+"""The choice of `solver="auto"`: the fastest exact solver in a measured table that can run here."""
 
 import csv
 import sys
@@ -16,12 +14,12 @@ from swbench.solvers.base import Solver
 
 AUTO = "auto"
 EVERYWHERE = "eigh"
-"""What is chosen where nothing was measured: exact, and in torch on every device."""
+"""The choice where nothing was measured: exact, and in torch on every device."""
 ANY = sys.maxsize
-"""In place of the square of a batch: any batch."""
+"""Stands for the square of any batch."""
 UNMEASURED_GPU = "polar-triton"
-"""What is chosen on a GPU where nothing was measured, if it can run: one launch that never waits
-for the host, and the layers' kernels hold it.
+"""The choice on a GPU where nothing was measured, if it can run: one launch without host
+synchronisation, which the kernels of the layers include.
 """
 
 
@@ -43,8 +41,8 @@ class Row(NamedTuple):
 
 @lru_cache(maxsize=1)
 def measured() -> tuple[Row, ...]:
-    """The table, `measured.csv` beside this file: what `python -m swbench.solvers.calibrate`
-    wrote.
+    """The table `measured.csv` beside this file, written by `python -m
+    swbench.solvers.calibrate`.
     """
     with (resources.files(__package__) / "measured.csv").open(newline="") as file:
         return tuple(
@@ -97,8 +95,8 @@ def solver_for(
 def by_batch(
     device: str, group: int, dtype: str, root: int = 2, gradient: bool = True
 ) -> tuple[tuple[int, str], ...]:
-    """What `choose` chooses from: solvers in the order of the batches they are for, each with the
-    square of the largest such batch.
+    """The candidates of `choose`: solvers in the order of their batches, each with the square of
+    the largest batch that it is for.
     """
     rows = [
         row
@@ -121,22 +119,22 @@ def by_batch(
             ),
         )
     batches = sorted({row.batch for row in rows})
-    found: list[tuple[int, str]] = []
+    choices: list[tuple[int, str]] = []
     # The nearest measured batch by ratio: up to the geometric mean of two it is the smaller one.
     for batch, most in zip(batches, [*(a * b for a, b in pairwise(batches)), ANY], strict=True):
         spec = _fastest([row for row in rows if row.batch == batch], device, group, dtype)
-        found = [*(found[:-1] if found and found[-1][1] == spec else found), (most, spec)]
-    return tuple(found)
+        choices = [*(choices[:-1] if choices and choices[-1][1] == spec else choices), (most, spec)]
+    return tuple(choices)
 
 
-def pick(found: tuple[tuple[int, str], ...], batch: int) -> str:
-    """The solver for `batch` matrices of those that `by_batch` found; a compiler can trace it with
-    a symbolic batch.
+def pick(choices: tuple[tuple[int, str], ...], batch: int) -> str:
+    """The solver for `batch` matrices among the `choices` of `by_batch`. Traceable by a compiler
+    with a symbolic batch.
     """
-    for most, spec in found[:-1]:
+    for most, spec in choices[:-1]:
         if batch * batch <= most:
             return spec
-    return found[-1][1]
+    return choices[-1][1]
 
 
 def _fastest(rows: list[Row], device: str, group: int, dtype: str) -> str:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from swbench.solvers import products
 from swbench.solvers.base import isolate, one_of, symmetric
-from swbench.solvers.iterative import UNIT, SteppedSolver, normalised, recorded
+from swbench.solvers.iterative import UNIT, SteppedSolver, is_recorded, normalised
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,11 +16,11 @@ class CoupledNewton(SteppedSolver):
     """X = z^(1/p) I, M = z Σ with z = (p + 1)/(2 ‖Σ‖_F); repeat T = ((p + 1) I − M)/p, X = X T,
     M = Tᵖ M, until no entry of M − I is larger than `residual`; X → Σ^(-1/p).
 
-    As in distributed Shampoo, but that each matrix of the batch ends by itself: it is kept as it
-    is from there on, and so it does where rounding keeps its residual from halving. Shampoo's ε,
-    without which an eigenvalue that rounding made negative diverges, is u ‖Σ‖_F here. `residual` 0
-    stands for 1e-6 in float32, which is Shampoo's, and 1e-13 in float64; `steps` for at most 100,
-    which is Shampoo's too. Asking whether all have ended waits for the host. `products` as in
+    As in distributed Shampoo, but each matrix of the batch stops separately and is not changed
+    after that. It also stops where rounding keeps its residual from halving. Shampoo's ε, without
+    which an eigenvalue that rounding made negative diverges, is u ‖Σ‖_F here. `residual` 0 stands
+    for 1e-6 in float32, which is Shampoo's, and 1e-13 in float64; `steps` for at most 100, which is
+    Shampoo's too. Asking whether all have ended waits for the host. `products` as in
     `QuinticSolver`.
     """
 
@@ -57,7 +57,7 @@ class CoupledNewton(SteppedSolver):
 
     @property
     def inexact(self) -> str:
-        """What ends the iteration early; empty where nothing does."""
+        """The reason why the result is inexact; empty where it is exact."""
         if self.products != products.FULL:
             return products.NARROW
         return "" if self.exact else f"ended at a residual of {self.residual:g}"
@@ -67,36 +67,36 @@ class CoupledNewton(SteppedSolver):
         return (2, 4)
 
     def iterate(self, cov: Tensor) -> Tensor:
-        return self._iterated(cov, 2)
+        return self._iterate_root(cov, 2)
 
     def inverse_root(self, cov: Tensor, root: int = 2) -> Tensor:
         self.check_root(root)
         safe, good = isolate(cov)
-        return torch.where(good, symmetric(self._iterated(safe, root)), torch.nan)
+        return torch.where(good, symmetric(self._iterate_root(safe, root)), torch.nan)
 
-    def _iterated(self, cov: Tensor, root: int) -> Tensor:
+    def _iterate_root(self, cov: Tensor, root: int) -> Tensor:
         s, norm = normalised(cov, margin=1.0)
         eye = torch.eye(s.shape[-1], dtype=s.dtype, device=s.device)
         s = s + UNIT[s.dtype] * eye
         half = (root + 1) / 2
-        m, how = half * s, self.products
+        m, precision = half * s, self.products
         x = (half / norm).pow(1 / root) * eye
-        wanted = self.residual or self.RESIDUAL[cov.dtype]
-        left = _residual(m, eye)
+        tolerance = self.residual or self.RESIDUAL[cov.dtype]
+        residual = _residual(m, eye)
         for _ in range(self.count(cov.dtype)):
-            active = ~(left <= wanted)  # what is not a number goes on, and comes out as such
-            if not recorded(cov) and not active.any():
+            active = ~(residual <= tolerance)  # NaN stays active and propagates to the result
+            if not is_recorded(cov) and not active.any():
                 break
             t = ((root + 1) * eye - m) / root
-            power = products.bmm(t, t, how)
-            power = power if root == 2 else products.bmm(power, power, how)
-            x = torch.where(active, products.bmm(x, t, how), x)
-            m = torch.where(active, products.bmm(power, m, how), m)
-            before, left = left, torch.where(active, _residual(m, eye), left)
+            power = products.bmm(t, t, precision)
+            power = power if root == 2 else products.bmm(power, power, precision)
+            x = torch.where(active, products.bmm(x, t, precision), x)
+            m = torch.where(active, products.bmm(power, m, precision), m)
+            previous, residual = residual, torch.where(active, _residual(m, eye), residual)
             # the largest entry says little of one eigenvalue far from 1 among many near it
             near = torch.linalg.matrix_norm(m - eye, keepdim=True) < self.NEAR
-            stuck = active & near & (left > 0.5 * before)
-            left = torch.where(stuck, 0.0, left)
+            stuck = active & near & (residual > 0.5 * previous)
+            residual = torch.where(stuck, 0.0, residual)
         return x
 
     def flops(self, group: int) -> float:

@@ -1,20 +1,18 @@
-"""When a small constant tensor may be made that is kept on a device for good: not while a CUDA
-graph is captured.
-"""
+"""Checks for CUDA graph capture, during which no constant tensor may be made and cached."""
 
 import torch
 
 
 def capturing(device: torch.device) -> bool:
-    """Whether work for `device` goes into a CUDA graph now, instead of running. Asked where a
-    tensor is about to be made and kept, not in every call.
+    """Whether work for `device` is being captured into a CUDA graph. Checked where a tensor is
+    about to be cached, not in every call.
     """
     return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
-def outside_of_capture(device: torch.device, what: str) -> None:
-    """Raises RuntimeError while a CUDA graph is captured, where `what` would have to be copied from
-    the host: that waits, which a capture forbids.
+def refuse_in_capture(device: torch.device, what: str) -> None:
+    """Raises RuntimeError while a CUDA graph is captured, because `what` would have to be copied
+    from the host, a synchronisation that a capture forbids.
     """
     if capturing(device):
         raise RuntimeError(

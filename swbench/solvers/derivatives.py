@@ -1,10 +1,10 @@
-"""Derivatives of W = Σ^(-1/2) of every order, forward and backward, in operations that autograd and
-torch.func take apart.
+"""Derivatives of W = Σ^(-1/2) of every order, in forward and reverse mode, in operations that
+autograd and torch.func support.
 
-What training runs is the closed form of each solver, in kernels that record nothing. Where somebody
-differentiates the gradient (a gradient penalty), or hands the call to `torch.func`, the computation
-is made again from the functions here (`with_graph`), and autograd does the rest. They rest on one
-primitive, the solution of a Lyapunov equation, whose derivatives are Lyapunov equations again.
+Training runs the closed form of each solver, in kernels that record nothing. Where a gradient is
+differentiated (a gradient penalty), or under `torch.func`, the computation is repeated with the
+functions here (`with_graph`), and autograd differentiates it. They are based on one primitive, the
+solution of a Lyapunov equation, whose derivatives are again solutions of Lyapunov equations.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,23 +24,27 @@ def with_graph(
     wanted: Sequence[bool],
     grad_output: Tensor,
 ) -> tuple[Tensor | None, ...]:
-    """The gradients of `function` at `inputs` (None where not `wanted`), made by autograd: what the
-    backward of a Function returns where a graph of it is asked for, or a whole batch of gradients
-    comes in at once (`is_grads_batched`).
+    """The gradients of `function` at `inputs` by autograd (None where not `wanted`). The backward
+    of a Function returns them where a graph of it is needed, or a batch of gradients is propagated
+    at once (`is_grads_batched`).
 
-    Each input is given as a view of its own, so that the gradient of one does not also run through
-    another that was computed from it, or that is the same tensor.
+    Each input is passed as a new view, so that the gradient of one does not include the path
+    through another that was computed from it, or that is the same tensor.
     """
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
         views = [t if t is None else t.view_as(t) for t in inputs]
-        asked = [t for t, is_wanted in zip(views, wanted, strict=True) if is_wanted]
-        found = iter(
+        requested = [t for t, is_wanted in zip(views, wanted, strict=True) if is_wanted]
+        grads = iter(
             torch.autograd.grad(
-                function(*views), asked, grad_output, create_graph=create_graph, allow_unused=True
+                function(*views),
+                requested,
+                grad_output,
+                create_graph=create_graph,
+                allow_unused=True,
             )
         )
-    return tuple(next(found) if is_wanted else None for is_wanted in wanted)
+    return tuple(next(grads) if is_wanted else None for is_wanted in wanted)
 
 
 def derivative(w: Tensor, direction: Tensor) -> Tensor:
@@ -53,12 +57,14 @@ def derivative(w: Tensor, direction: Tensor) -> Tensor:
     return -(w @ Lyapunov.apply(w, w @ symmetric(direction) @ w) @ w)
 
 
-def forward_in_forward() -> bool:
-    """Whether a `jvp` runs within another one. There torch loses the derivatives of any Function
-    of one's own, without a word (pytorch issue 197867; up to 2.13 at least).
+def in_nested_jvp() -> bool:
+    """Whether a `jvp` runs within another one. There torch silently loses the derivatives of custom
+    Functions (pytorch issue 197867; at least up to 2.13).
     """
     stack = torch._C._functorch.get_interpreter_stack() or ()
-    return sum(one.key() == torch._C._functorch.TransformType.Jvp for one in stack) > 1
+    return (
+        sum(interpreter.key() == torch._C._functorch.TransformType.Jvp for interpreter in stack) > 1
+    )
 
 
 def by_iteration(cov: Tensor) -> Tensor:
@@ -78,11 +84,11 @@ STEPS = 42
 
 
 class Lyapunov(torch.autograd.Function):
-    """Y with A Y + Y A = C for symmetric positive definite A, (…, G, G) each; differentiable in
-    both, as often as one likes.
+    """The solution Y of A Y + Y A = C for symmetric positive definite A, (…, G, G) each;
+    differentiable in both any number of times.
 
-    In eigenvectors of A the quotients are by sums of eigenvalues, so that equal ones need no care.
-    A matrix that is not finite spoils its own result alone.
+    In the basis of eigenvectors of A the divisors are sums of eigenvalues, so that equal ones need
+    no special case. A matrix that is not finite affects only its own result.
     """
 
     @staticmethod

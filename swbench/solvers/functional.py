@@ -25,17 +25,17 @@ def inverse_root(cov: Tensor, p: int = 2, solver: str = "eigh", **options: objec
     UnknownName, OptionError, or ValueError for a wrong shape, a root that the solver does not
     give, and for p = 4 where `cov` requires a gradient.
     """
-    found = solvers.get(_chosen(cov, p) if solver == AUTO else solver, **options)
-    found.check_root(p)
+    method = solvers.get(_chosen(cov, p) if solver == AUTO else solver, **options)
+    method.check_root(p)
     if p == 2:
-        return found(cov)
-    found.check(cov)
+        return method(cov)
+    method.check(cov)
     if cov.requires_grad and torch.is_grad_enabled():
         raise ValueError(
             f"inverse_root has no gradient for p = {p}; give it cov.detach(), or use p = 2"
         )
     flat = cov.reshape(cov.shape[:-2].numel(), *cov.shape[-2:])
-    return found.inverse_root(flat, p).reshape(cov.shape)
+    return method.inverse_root(flat, p).reshape(cov.shape)
 
 
 def _chosen(cov: Tensor, p: int) -> str:

@@ -1,5 +1,5 @@
-"""The solvers that only multiply (or invert): normalise, iterate a fixed number of times, undo the
-normalisation.
+"""The base of iterative solvers, which only multiply (or invert): they normalise, iterate a fixed
+number of times, and undo the normalisation.
 """
 
 from abc import abstractmethod
@@ -100,16 +100,16 @@ class SteppedSolver(IterativeSolver):
         return self.steps or self.USUAL[dtype]
 
 
-def recorded(like: Tensor) -> bool:
-    """Whether products of `like` are recorded, by autograd or by a trace that may be run under it:
-    both need new tensors, for autograd refuses `out=`.
+def is_recorded(like: Tensor) -> bool:
+    """Whether products of `like` are recorded, by autograd or by a trace that may run under
+    autograd. Both need new tensors, because autograd refuses `out=`.
     """
     return like.requires_grad or tracing() is not None
 
 
 def buffers(like: Tensor, count: int) -> list[Tensor | None]:
-    """`count` tensors to write products into, or as many None where they are `recorded`."""
-    return [None if recorded(like) else torch.empty_like(like) for _ in range(count)]
+    """`count` tensors to write products to; None for each where products are recorded."""
+    return [None if is_recorded(like) else torch.empty_like(like) for _ in range(count)]
 
 
 def normalised(cov: Tensor, margin: float = 1.0001) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from swbench.solvers.cholesky_factor import cholesky_factor
-from swbench.solvers.cuda_capture import outside_of_capture
+from swbench.solvers.cuda_capture import refuse_in_capture
 from swbench.solvers.spectral_solver import SpectralSolver
 
 HOST = torch.device("cpu")
@@ -86,7 +86,7 @@ def _turn(half: int, device: torch.device = HOST) -> Tensor:
     Kept for good: copying it to a GPU in every call would break the capture of a graph, and a
     captured one reads this memory in each replay. Raises RuntimeError while a graph is captured.
     """
-    outside_of_capture(device, "the line-ups of the rotations")
+    refuse_in_capture(device, "the line-ups of the rotations")
     ring = [*range(1, half), *range(2 * half - 1, half - 1, -1)]
     ring = [ring[-1], *ring[:-1]]
     return torch.tensor([0, *ring[: half - 1], *reversed(ring[half - 1 :])], device=device)

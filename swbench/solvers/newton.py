@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from swbench.solvers.iterative import SteppedSolver, buffers, normalised, recorded
+from swbench.solvers.iterative import SteppedSolver, buffers, is_recorded, normalised
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class Newton(SteppedSolver):
 
     def iterate(self, cov: Tensor) -> Tensor:
         y, norm = normalised(cov)
-        record = recorded(cov)
+        record = is_recorded(cov)
         z = -0.5 * y  # T of the first step, where Z is the identity
         z.diagonal(dim1=-2, dim2=-1).add_(1.5)
         y = torch.bmm(y, z)

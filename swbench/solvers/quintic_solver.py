@@ -10,7 +10,7 @@ from torch import Tensor
 
 from swbench.solvers import products
 from swbench.solvers.base import isolate, one_of, symmetric
-from swbench.solvers.iterative import UNIT, IterativeSolver, buffers, normalised, recorded
+from swbench.solvers.iterative import UNIT, IterativeSolver, buffers, is_recorded, normalised
 from swbench.solvers.minimax import Step
 
 
@@ -44,7 +44,7 @@ class QuinticSolver(IterativeSolver):
 
     @property
     def inexact(self) -> str:
-        """What products of bfloat16 leave; empty for full ones."""
+        """A description of the error of bfloat16 products; empty for full ones."""
         return "" if self.exact else products.NARROW
 
     @property
@@ -54,7 +54,7 @@ class QuinticSolver(IterativeSolver):
     def iterate(self, cov: Tensor) -> Tensor:
         s, norm = normalised(cov)
         y, z = self._coupled(s, self.quintics(s.dtype, 2, UNIT[s.dtype]))
-        return self._ended(z, y, z) * norm.rsqrt()
+        return self._cubic_step(z, y, z) * norm.rsqrt()
 
     def inverse_root(self, cov: Tensor, root: int = 2) -> Tensor:
         self.check_root(root)
@@ -62,37 +62,37 @@ class QuinticSolver(IterativeSolver):
         s, norm = normalised(safe)
         for order in range(2, root, 2):
             y, z = self._coupled(s, self._short(s.dtype, order))
-            s = symmetric(self._ended(y, y, z))  # S^(1/2)
+            s = symmetric(self._cubic_step(y, y, z))  # S^(1/2)
         y, z = self._coupled(s, self._short(s.dtype, root))
-        x = self._ended(z, y, z) * norm.pow(-1 / root)
+        x = self._cubic_step(z, y, z) * norm.pow(-1 / root)
         return torch.where(good, symmetric(x), torch.nan)
 
     def _short(self, dtype: torch.dtype, root: int) -> tuple[Step, ...]:
-        """As few steps as the root needs, for the cubic at the end squares what they leave; a
-        gradient needs them all.
+        """The quintics that the root alone needs: fewer, because the final cubic squares their
+        error. A gradient needs all.
         """
         return self.quintics(dtype, root, UNIT[dtype] ** 0.5)
 
     def _coupled(self, s: Tensor, steps: tuple[Step, ...]) -> tuple[Tensor, Tensor]:
         """Y and Z after all `steps`."""
-        record, how = recorded(s), self.products
+        record, precision = is_recorded(s), self.products
         (a, b, c), *later = steps
         # H of the first step, where M = Y = S and Z = I
-        z = products.baddbmm(s, s, s, beta=b, alpha=c, precision=how)
+        z = products.baddbmm(s, s, s, beta=b, alpha=c, precision=precision)
         z.diagonal(dim1=-2, dim2=-1).add_(a)
-        y = products.bmm(s, z, how)
+        y = products.bmm(s, z, precision)
         m, h, spare = buffers(s, 3)
         for a, b, c in later:
-            m = products.bmm(z, y, how, out=m)
-            h = products.baddbmm(m, m, m, beta=b, alpha=c, precision=how, out=h)
+            m = products.bmm(z, y, precision, out=m)
+            h = products.baddbmm(m, m, m, beta=b, alpha=c, precision=precision, out=h)
             h.diagonal(dim1=-2, dim2=-1).add_(a)
-            y, spare = products.bmm(y, h, how, out=spare), None if record else y
-            z, spare = products.bmm(h, z, how, out=spare), None if record else z
+            y, spare = products.bmm(y, h, precision, out=spare), None if record else y
+            z, spare = products.bmm(h, z, precision, out=spare), None if record else z
             if record:
                 m = h = None
         return y, z
 
-    def _ended(self, what: Tensor, y: Tensor, z: Tensor) -> Tensor:
+    def _cubic_step(self, what: Tensor, y: Tensor, z: Tensor) -> Tensor:
         """`what`, Y or Z, after the cubic step."""
         m = products.bmm(z, y, self.products)
         return products.baddbmm(what, m, what, beta=1.5, alpha=-0.5, precision=self.products)

@@ -133,8 +133,8 @@ def eigenvalues(name: str, batch: int, group: int, generator: "torch.Generator")
         lam[:, :high], lam[:, high:] = 1.0, 1 / value
         return lam
     if kind == "power-law":
-        place = torch.arange(1, group + 1, dtype=torch.float64).log() / math.log(max(group, 2))
-        return (value**-place).expand(batch, group).clone()
+        log_index = torch.arange(1, group + 1, dtype=torch.float64).log() / math.log(max(group, 2))
+        return (value**-log_index).expand(batch, group).clone()
     if kind == "dominated":
         lam = (1 + 2 * torch.rand(batch, group, dtype=torch.float64, generator=generator)) / value
         lam[:, -1], lam[:, 0] = 1 / value, 1.0
@@ -154,7 +154,7 @@ def recorded() -> dict[str, tuple[float, ...]]:
     """
     with (resources.files(__package__) / "gradient_spectra.csv").open(newline="") as file:
         names, *rows = csv.reader(file)
-    return {name: tuple(float(row[at]) for row in rows) for at, name in enumerate(names)}
+    return {name: tuple(float(row[column]) for row in rows) for column, name in enumerate(names)}
 
 
 def _recorded(batch: int, group: int) -> "torch.Tensor":
@@ -163,9 +163,14 @@ def _recorded(batch: int, group: int) -> "torch.Tensor":
     import torch
 
     records = list(recorded().values())
-    at = np.linspace(0, 1, group)
-    found = [np.exp(np.interp(at, np.linspace(0, 1, len(one)), np.log(one))) for one in records]
-    return torch.from_numpy(np.stack([found[index % len(found)] for index in range(batch)]))
+    quantiles = np.linspace(0, 1, group)
+    interpolated = [
+        np.exp(np.interp(quantiles, np.linspace(0, 1, len(record)), np.log(record)))
+        for record in records
+    ]
+    return torch.from_numpy(
+        np.stack([interpolated[index % len(interpolated)] for index in range(batch)])
+    )
 
 
 def covariances(name: str, batch: int, group: int, seed: int = 0) -> "torch.Tensor":

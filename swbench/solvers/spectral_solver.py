@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from swbench.solvers.base import Saved, Solver, isolate, one_of
-from swbench.solvers.spectral import DALECKII_KREIN, FORMS, spectral_gradient
+from swbench.solvers.eigen_backward import DALECKII_KREIN, FORMS, spectral_gradient
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,15 +1,13 @@
-"""What is done with the operations of a call now, beside running them: questions that every call
-asks, and that cost it 0.1 µs.
-"""
+"""Whether operations are being traced or transformed: checks of every call, at 0.1 µs each."""
 
 import torch
 
 tracing = torch._C._get_tracing_state
-"""What `torch.jit.trace` records now, None for nothing; `torch.jit.is_tracing` costs several times
-as much.
+"""Returns the active trace of `torch.jit.trace`, or None. `torch.jit.is_tracing` takes several
+times as long.
 """
 
 transforming = torch._C._are_functorch_transforms_active
-"""Whether a transform of `torch.func` (`grad`, `vmap`, `jvp` …) is at work. Forward-mode
+"""Returns whether a transform of `torch.func` (`grad`, `vmap`, `jvp` …) is active. Forward-mode
 differentiation without one is `forward_ad._current_level >= 0`.
 """

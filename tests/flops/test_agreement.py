@@ -17,18 +17,18 @@ SOME = (
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", SOME)
-def test_a_network_by_others_agrees_and_stays_as_it_was(name):
+def test_counts_agree_and_the_network_is_unchanged(name):
     lines = list(flops_agreement.compare(name))
     assert flops_agreement.faults(lines) == []
     verdicts = {one["verdict"] for line in lines for one in (line["rules"]["fvcore"],)}
     assert verdicts == {"equal"}
 
 
-def test_the_list_is_long_and_has_no_model_twice():
+def test_the_list_of_models_is_long_and_unique():
     assert len(set(flops_agreement.NAMES)) == len(flops_agreement.NAMES) >= 80
 
 
-def test_a_difference_and_a_change_are_faults():
+def test_a_difference_and_a_changed_model_are_reported():
     one = {"total": 2, "peer": 1, "fault": True, "changed": [], "verdict": "DIFFERENT"}
     other = {"total": 2, "peer": 2, "fault": False, "changed": ["fc:weight"], "verdict": "equal"}
     line = {
@@ -44,7 +44,7 @@ def test_a_difference_and_a_change_are_faults():
     ]
 
 
-def test_a_fingerprint_sees_every_kind_of_change():
+def test_the_fingerprint_detects_every_kind_of_change():
     import torch
     from torch import nn
 

@@ -24,7 +24,7 @@ class Own(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
-def test_a_users_own_module():
+def test_a_user_module():
     count = swbench.count_flops(Own(), (3, 10, 10), rule="paper")
     assert count.by_layer == {
         "conv": 27 * 8 * 100,
@@ -35,7 +35,7 @@ def test_a_users_own_module():
     assert count.total == sum(count.by_layer.values())
 
 
-def test_the_model_is_left_as_it_was():
+def test_the_model_is_unchanged():
     net = Own().eval()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     assert swbench.count_flops(net, (3, 10, 10), mode="train").mode == "train"
@@ -52,7 +52,7 @@ def test_mode_is_the_models_own_unless_given():
         swbench.count_flops(Own(), (3, 8, 8), mode="inference")
 
 
-def test_nothing_is_computed():
+def test_counting_computes_nothing():
     """A convolution that would take hours and 16 TB."""
     net = nn.Conv2d(64, 64, 3, padding=1)
     assert (
@@ -78,7 +78,7 @@ def test_a_model_that_needs_values_runs_once_on_copies():
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
 
 
-def test_a_models_own_mistake_is_raised():
+def test_an_error_of_the_model_is_raised():
     with pytest.raises(RuntimeError, match="channels"):
         swbench.count_flops(Own(), (4, 8, 8))
 

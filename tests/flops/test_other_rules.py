@@ -136,7 +136,7 @@ def test_torch_sees_inside_whitening_layers(norm):
     assert count_flops(net, (3, 32, 32), rule="torch").uncounted["_linalg_eigh"] == 5
 
 
-def test_a_second_count_is_the_first():
+def test_a_second_count_equals_the_first():
     """Whatever layers keep between calls."""
     net = SwitchWhiten2d(14, 7, 2, solver="eigh")  # a group no other test has
     first, second = (count_flops(net, (14, 4, 4), rule="fvcore", mode="eval") for _ in range(2))
@@ -150,7 +150,7 @@ class Algebra(nn.Module):
         return y
 
 
-def test_what_fvcore_misses_is_named():
+def test_operations_that_fvcore_misses_are_named():
     count = count_flops(Algebra(), torch.rand(4, 16, 16), rule="fvcore")
     assert count.total == 0
     for name in (
@@ -162,7 +162,7 @@ def test_what_fvcore_misses_is_named():
         assert count.uncounted[name] == 1
 
 
-def test_what_torch_misses_is_named():
+def test_operations_that_torch_misses_are_named():
     count = count_flops(Algebra(), torch.rand(4, 16, 16), rule="torch")
     assert count.total == 2 * 3 * 4 * 16**3  # baddbmm, and the two products of the power
     assert {"_linalg_eigh", "_linalg_svd", "add"} <= count.uncounted.keys()

@@ -191,7 +191,7 @@ class CostedGate(Gate):
         return 5 * shape[0] * shape[1]
 
 
-def test_an_unknown_operation_is_named_with_its_place_and_the_remedy():
+def test_an_unknown_operation_is_reported_with_place_and_remedy():
     net = nn.Sequential(nn.Linear(8, 4), Gate())
     with pytest.raises(
         NotCounted,
@@ -220,7 +220,7 @@ def test_a_full_count_has_no_remainder():
     assert str(other) == "8.18 GFLOPs"
 
 
-def test_a_layer_that_declares_its_cost_is_taken_at_its_word():
+def test_a_declared_cost_is_used():
     net = nn.Sequential(nn.Linear(8, 4), CostedGate(), nn.Sequential(CostedGate()))
     count = count_flops(net, (8,), batch=3)
     assert count.total == 2 * 8 * 4 * 3 + 2 * 5 * 3 * 4

@@ -61,26 +61,28 @@ def test_batch_whitening_is_folded_exactly(kind, groups, bias):
     assert (conv.bias is not None) == bias
 
 
-def test_padding_is_of_the_input_and_changes_nothing():
+def test_folding_is_exact_with_padding():
     conv = nn.Conv2d(8, 8, 3, padding=1, padding_mode="reflect", dtype=torch.float64)
     net = nn.Sequential(conv, bw(8)).eval()
     assert same(net, fold_whitening(net))
 
 
 @pytest.mark.parametrize("kind", [nn.Conv2d, nn.ConvTranspose2d])
-@pytest.mark.parametrize(("groups", "kept"), [(8, 2), (4, 2)])
-def test_groups_that_split_a_whitening_group_are_refused_or_merged(kind, groups, kept):
+@pytest.mark.parametrize(("groups", "merged_groups"), [(8, 2), (4, 2)])
+def test_groups_that_split_a_whitening_group_are_refused_or_merged(kind, groups, merged_groups):
     conv = kind(8, 8, 3, groups=groups, dtype=torch.float64)
     net = nn.Sequential(conv, bw(8)).eval()
     with pytest.raises(OptionError, match=rf"the groups of 0 hold {8 // groups} channels.*"):
         fold_whitening(net)
-    with pytest.warns(UserWarning, match=rf"0 in {kept} groups instead of {groups}: .* times"):
+    with pytest.warns(
+        UserWarning, match=rf"0 in {merged_groups} groups instead of {groups}: .* times"
+    ):
         folded = fold_whitening(net, merge_groups=True)
-    assert folded[0].groups == kept
+    assert folded[0].groups == merged_groups
     assert same(net, folded)
 
 
-def test_the_cost_of_merging_is_that_of_the_weights():
+def test_the_reported_cost_of_merging_matches_the_weights():
     net = nn.Sequential(nn.Conv2d(8, 8, 3, groups=8, dtype=torch.float64), bw(8, 8)).eval()
     message = (
         r"in 1 group instead of 8: 576 multiply-adds each output pixel instead of 72 \(8 times"
@@ -98,21 +100,21 @@ def test_batch_normalisation_is_folded_as_torch_folds_it(transposed):
     conv = kind(8, 8, 3, dtype=torch.float64)
     net = nn.Sequential(conv, trained(nn.BatchNorm2d(8).double())).eval()
     folded = fold_whitening(net, batch_norms=True)
-    theirs = fuse_conv_bn_eval(net[0], net[1], transpose=transposed)
-    assert torch.allclose(folded[0].weight, theirs.weight, **CLOSE)
-    assert torch.allclose(folded[0].bias, theirs.bias, **CLOSE)
+    reference_output = fuse_conv_bn_eval(net[0], net[1], transpose=transposed)
+    assert torch.allclose(folded[0].weight, reference_output.weight, **CLOSE)
+    assert torch.allclose(folded[0].bias, reference_output.bias, **CLOSE)
     assert same(net, folded)
 
 
-def test_a_whole_network_has_no_norms_left():
+def test_a_fully_folded_network_has_no_norms():
     net = models.build("resnet20", "bw", layers=5, num_classes=10, group=4).double().eval()
     for module in net.modules():
         if isinstance(module, BatchWhiten2d | nn.BatchNorm2d):
             trained(module)
     x = torch.randn(2, 3, 16, 16, dtype=torch.float64)
     whitening = fold_whitening(net)
-    left = [m for m in whitening.modules() if isinstance(m, nn.BatchNorm2d)]
-    assert left
+    partly_folded = [m for m in whitening.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert partly_folded
     assert not any(isinstance(m, BatchWhiten2d) for m in whitening.modules())
     both = fold_whitening(net, batch_norms=True)
     assert not any(isinstance(m, BatchWhiten2d | nn.BatchNorm2d) for m in both.modules())
@@ -122,7 +124,7 @@ def test_a_whole_network_has_no_norms_left():
             assert (after - before).abs().max() <= 1e-12 * before.abs().max()
 
 
-def test_float32_is_as_near_as_its_rounding():
+def test_float32_folding_agrees_to_rounding():
     net = nn.Sequential(nn.Conv2d(8, 16, 3), BatchWhiten2d(16, 8)).eval()
     trained(net[1])
     folded = fold_whitening(net)
@@ -133,13 +135,13 @@ def test_float32_is_as_near_as_its_rounding():
         assert torch.allclose(folded(x).double(), exact, rtol=1e-5, atol=1e-5)
 
 
-def test_the_layers_own_solver_is_what_is_folded():
+def test_folding_uses_the_solver_of_the_layer():
     net = nn.Sequential(nn.Conv2d(8, 8, 1), BatchWhiten2d(8, 4, solver="newton5")).double().eval()
     trained(net[1])
     assert same(net, fold_whitening(net))
 
 
-def test_in_place_the_model_itself_is_folded():
+def test_inplace_folding_changes_the_model_itself():
     net = nn.Sequential(nn.Conv2d(8, 8, 1, dtype=torch.float64), bw(8)).eval()
     x = images()
     before = net(x)
@@ -184,9 +186,12 @@ class Twice(Odd):
     [
         (Odd(between=torch.relu), "the function relu lies between"),
         (Odd(between=lambda x: x.flip(0)), "the method flip lies between"),
-        (Odd(beside=lambda x, y: x + y), "goes to the function add as well"),
-        (Odd(beside=lambda x, y: (x, y)), "goes to the output of the module around it as well"),
-        (Odd(conv=Same(8, 8, 1, dtype=torch.float64)), "conv is a Same, which does something more"),
+        (Odd(beside=lambda x, y: x + y), "is also used by the function add"),
+        (Odd(beside=lambda x, y: (x, y)), "is also used by the output of the module around it"),
+        (
+            Odd(conv=Same(8, 8, 1, dtype=torch.float64)),
+            "conv is a Same, a subclass with its own behaviour",
+        ),
         (
             Odd(conv=parametrizations.weight_norm(nn.Conv2d(8, 8, 1, dtype=torch.float64))),
             "conv has parametrised weights",
@@ -199,12 +204,12 @@ class Twice(Odd):
     ],
     ids=str,
 )
-def test_what_cannot_be_folded_is_refused_with_its_reason(net, reason):
+def test_layers_that_cannot_be_folded_are_refused_with_the_reason(net, reason):
     net.eval()
     with pytest.raises(OptionError, match=reason):
         fold_whitening(net)
-    left = fold_whitening(net, partial=True)
-    assert [type(one) for one in left.modules()] == [type(one) for one in net.modules()]
+    partly_folded = fold_whitening(net, partial=True)
+    assert [type(one) for one in partly_folded.modules()] == [type(one) for one in net.modules()]
 
 
 def test_hooks_would_see_other_values():
@@ -248,7 +253,7 @@ def test_training_mode_is_refused():
         fold_whitening(net)
 
 
-def test_an_images_own_statistics_cannot_be_folded():
+def test_layers_with_image_statistics_cannot_be_folded():
     net = nn.Sequential(nn.Conv2d(8, 8, 1), SwitchWhiten2d(8, 4), InstanceWhiten2d(8, 4)).eval()
     with pytest.raises(OptionError, match="its 2 whitening layers take the statistics of each"):
         fold_whitening(net)
@@ -265,5 +270,5 @@ def test_without_running_statistics_there_is_nothing_constant():
         fold_whitening(nn.Sequential(nn.Conv2d(8, 8, 1), norm).eval())
 
 
-def test_it_is_public():
+def test_fold_whitening_is_exported_by_the_package():
     assert swbench.fold_whitening is fold_whitening

@@ -67,7 +67,7 @@ def given(model):
 
 
 @pytest.mark.parametrize("model", ["timm:resnet18", "torchvision:resnet18", "own:plain"])
-def test_a_name_imports_nothing_unless_the_command_line_gave_it(model, module):
+def test_only_names_from_the_command_line_are_imported(model, module):
     before = set(sys.modules)
     with pytest.raises(OptionError, match="no suite and no stored run imports anything"):
         models.build(model.replace("own:", f"{module}:"))
@@ -76,7 +76,7 @@ def test_a_name_imports_nothing_unless_the_command_line_gave_it(model, module):
 
 
 @pytest.mark.parametrize("model", ["timm:resnet18", "torchvision:resnet18"])
-def test_packages_give_their_networks(model):
+def test_networks_of_packages_are_built(model):
     network = models.build(given(model), "bw", where="every=6,!*downsample*")
     whitened = [p for p, m in network.named_modules() if hasattr(m, "running_cov")]
     assert whitened == ["bn1", "layer2.0.bn1", "layer3.1.bn1"]
@@ -85,7 +85,7 @@ def test_packages_give_their_networks(model):
         models.build(model, "bw", 4, where="every=6,!*downsample*")
 
 
-def test_a_module_of_ones_own_gives_its_network_and_its_inputs(module):
+def test_a_user_module_provides_network_and_inputs(module):
     model = given(f"{module}:tokens")
     rows = describe(model, 0, (5, 7))
     assert [(row.path, row.height, row.width, row.matrices) for row in rows] == [("norm", 5, 1, 1)]
@@ -107,25 +107,23 @@ def test_a_module_of_ones_own_gives_its_network_and_its_inputs(module):
         ("no.such.module:c", "no module is called 'no'"),
     ],
 )
-def test_what_is_not_there_is_one_line(model, words, module):
+def test_an_unknown_network_is_reported_in_one_line(model, words, module):
     with pytest.raises(OptionError, match=words) as raised:
         named.named(model)
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("package", named.PACKAGES)
-def test_a_package_that_is_not_installed_is_told_with_the_line_that_installs_it(
-    package, monkeypatch
-):
-    found = named.importlib.util.find_spec
+def test_a_missing_package_is_reported_with_its_install_command(package, monkeypatch):
+    original = named.importlib.util.find_spec
     monkeypatch.setattr(
-        named.importlib.util, "find_spec", lambda name: None if name == package else found(name)
+        named.importlib.util, "find_spec", lambda name: None if name == package else original(name)
     )
     with pytest.raises(OptionError, match=f"{package} is not installed; pip install {package}"):
         named.named(f"{package}:resnet18")
 
 
-def test_a_networks_own_error_is_its_last_line(module):
+def test_an_error_of_the_network_is_shown_by_its_last_line(module):
     with pytest.raises(OptionError, match=r"building it fails: RuntimeError: are not here$"):
         models.build(given(f"{module}:broken"))
     with pytest.raises(OptionError, match=r"gives a int, not a torch\.nn\.Module"):
@@ -144,12 +142,12 @@ def test_a_module_that_was_edited_since_is_refused(module, tmp_path):
         models.build(model)
 
 
-def test_a_run_keeps_what_the_model_was():
+def test_a_run_stores_the_identity_of_the_model():
     assert plugins.digests([named.named("timm:resnet18")]) == {
         "model timm:resnet18": f"timm {named.imported('timm').__version__}"
     }
 
 
-def test_a_network_without_batch_normalisation_says_so():
+def test_a_network_without_batch_normalisation_is_reported():
     with pytest.raises(OptionError, match=r"timm:convnext_atto has no batch norm.*LayerNorm2d"):
         models.build(given("timm:convnext_atto"), "swa")

@@ -106,7 +106,7 @@ def test_the_norm_sits_where_the_placement_says():
     ]
 
 
-def test_norm_at_decides_everything():
+def test_norm_at_decides_every_norm():
     sites = []
 
     def norm_at(site):
@@ -126,7 +126,7 @@ def test_initial_weights_have_he_variance():
     assert weight.std().item() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.03)
 
 
-def test_mistakes_are_one_line():
+def test_invalid_arguments_are_refused_in_one_line():
     with pytest.raises(UnknownName, match="Did you mean 'resnet50'"):
         models.build("resnet5O")
     with pytest.raises(UnknownName, match="Did you mean 'swa'"):

@@ -52,11 +52,11 @@ ALL = ["bn1", "layer1.0.bn1", "layer1.0.bn2", "downsample.0", "layer2.0.bn1", "l
         (["layer1*", "every=2"], ["layer1.0.bn1"]),
     ],
 )
-def test_terms_choose(where, expected):
+def test_where_terms_choose_sites(where, expected):
     assert paths(where) == expected
 
 
-def test_numbers_are_of_batch_normalisations_in_the_order_of_the_model():
+def test_numbers_count_batch_normalisations_in_model_order():
     sites = norm_sites(net())
     assert [(site.number, site.channels) for site in sites] == [
         (1, 8),
@@ -90,13 +90,13 @@ def test_numbers_are_of_batch_normalisations_in_the_order_of_the_model():
         ("", "empty entry"),
     ],
 )
-def test_what_is_wrong_is_one_line(where, words):
+def test_invalid_where_is_refused_in_one_line(where, words):
     with pytest.raises(OptionError, match=words) as raised:
         choose(net(), where)
     assert "\n" not in str(raised.value)
 
 
-def test_a_network_without_batch_normalisation_says_what_it_has():
+def test_a_network_without_batch_normalisation_lists_its_norms():
     with pytest.raises(OptionError, match="no batch normalisation to replace; it has 2 LayerNorm"):
         choose(nn.Sequential(nn.LayerNorm(8), nn.LayerNorm(8)))
     with pytest.raises(OptionError, match="no norm at all"):

@@ -36,7 +36,7 @@ def test_every_placement_is_tested():
 
 @pytest.mark.parametrize(("layers", "matrices"), [(7, 72), (14, 144)])
 @pytest.mark.parametrize(("model", "side"), [("resnet50", 224), ("resnet50-seg", 713)])
-def test_matrices_an_image(model, side, layers, matrices):
+def test_number_of_matrices_per_image(model, side, layers, matrices):
     assert sum(row.matrices for row in describe(model, layers, (side, side))) == matrices
 
 
@@ -53,7 +53,7 @@ def test_the_2048_channel_stage_and_the_head_are_never_whitened():
     assert all(row.site.stage < 4 for row in describe("resnet50-seg", 14, (65, 65)))
 
 
-def test_a_wrong_count_names_the_counts_there_are():
+def test_a_wrong_number_of_layers_names_the_valid_ones():
     with pytest.raises(OptionError, match="0 or 7 or 14"):
         models.placement("resnet50", 8)
     with pytest.raises(OptionError, match="batch normalisation; layers must be 7 or 14"):
@@ -77,7 +77,7 @@ def test_narrowest_is_the_first_site(model):
     assert all(channels % seen[0] == 0 for channels in seen)
 
 
-def test_a_group_that_does_not_divide_is_one_line():
+def test_a_group_that_does_not_divide_is_refused_in_one_line():
     models.check_group("resnet50", 64)
     with pytest.raises(OptionError, match="32 channels do not divide the 16 channels"):
         models.check_group("resnet20", 32)

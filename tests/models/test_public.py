@@ -29,20 +29,20 @@ def value(key, shape):
         return torch.tensor(0)
     if key.endswith("running_cov"):
         m = rng.standard_normal(shape)
-        found = m @ m.transpose(0, 2, 1) / shape[-1] + 0.1 * np.eye(shape[-1])
+        array = m @ m.transpose(0, 2, 1) / shape[-1] + 0.1 * np.eye(shape[-1])
     elif key.endswith("running_var"):
-        found = 0.5 + rng.random(shape)
+        array = 0.5 + rng.random(shape)
     elif key.endswith(("running_mean", ".bias")):
-        found = 0.1 * rng.standard_normal(shape)
+        array = 0.1 * rng.standard_normal(shape)
     elif key.endswith(("sw_mean_weight", "sw_var_weight")):
-        found = rng.standard_normal(shape)
+        array = rng.standard_normal(shape)
     elif len(shape) == 4:
-        found = rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))
+        array = rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))
     elif len(shape) == 2:
-        found = rng.standard_normal(shape) / np.sqrt(shape[1])
+        array = rng.standard_normal(shape) / np.sqrt(shape[1])
     else:
-        found = 0.5 + rng.random(shape)
-    return torch.from_numpy(np.asarray(found, dtype=np.float64))
+        array = 0.5 + rng.random(shape)
+    return torch.from_numpy(np.asarray(array, dtype=np.float64))
 
 
 def shapes(model):
@@ -68,8 +68,8 @@ def images():
     return torch.from_numpy(np.random.default_rng(7).standard_normal((2, 3, 224, 224)))
 
 
-def close(found, expected, bound):
-    return abs(float(found) - expected) <= bound * abs(expected)
+def close(actual, expected, bound):
+    return abs(float(actual) - expected) <= bound * abs(expected)
 
 
 def assert_logits(y, figures, mode):
@@ -81,9 +81,9 @@ def assert_logits(y, figures, mode):
 
 @pytest.mark.parametrize("model", VECTORS)
 def test_keys_and_shapes_are_the_authors(model):
-    found = shapes(model)
-    text = "\n".join(f"{key} {shape}" for key, shape in sorted(found.items()))
-    assert len(found) == VECTORS[model]["keys"]
+    keys = shapes(model)
+    text = "\n".join(f"{key} {shape}" for key, shape in sorted(keys.items()))
+    assert len(keys) == VECTORS[model]["keys"]
     assert hashlib.sha256(text.encode()).hexdigest() == VECTORS[model]["keys_sha256"]
 
 
@@ -110,8 +110,8 @@ def test_resnet101_gives_the_authors_logits():
 def test_a_file_nested_under_state_dict_with_a_prefix_loads(tmp_path):
     plain = state()
     path = tmp_path / "checkpoint.pth.tar"
-    kept = {"epoch": 100, "state_dict": {f"module.{key}": v for key, v in plain.items()}}
-    torch.save(kept, path)
+    checkpoint = {"epoch": 100, "state_dict": {f"module.{key}": v for key, v in plain.items()}}
+    torch.save(checkpoint, path)
     network = load_public(path)
     loaded = network.state_dict()
     assert all(torch.equal(loaded[own(key)], plain[key]) for key in plain)
@@ -129,29 +129,29 @@ def test_a_file_with_a_pickled_object_is_refused_in_one_line(tmp_path):
 
 
 def without(key):
-    return {one: v for one, v in state().items() if one != key}
+    return {name: v for name, v in state().items() if name != key}
 
 
 @pytest.mark.parametrize(
-    ("found", "words"),
+    ("source", "words"),
     [
         (dict, "is no ResNet-50 or ResNet-101 with switchable whitening"),
         (lambda: {"a": 1}, "holds no state dict"),
         (lambda: without("layer3.1.sw2.running_cov"), r"lacks layer3\.1\.bn2\.running_cov"),
-        (lambda: state() | {"layer3.2.sw2.weight2": torch.ones(2)}, "has, beside those, layer3"),
+        (lambda: state() | {"layer3.2.sw2.weight2": torch.ones(2)}, "has in addition layer3"),
         (lambda: state() | {"layer1.1.sw2.weight": torch.ones(2)}, r"layer1.*\(2,\) instead of"),
         (lambda: state() | {"sw1.sw_mean_weight": torch.ones(5)}, "only sw_type 2 was published"),
         (lambda: state() | {"layer2.9.x": torch.ones(2)}, "has 3-10-6-3 blocks"),
         (lambda: {"features.conv0.weight": torch.ones(2)}, "keys are DenseNet"),
     ],
 )
-def test_another_networks_state_is_refused_in_one_line(found, words):
+def test_a_state_of_another_network_is_refused_in_one_line(source, words):
     with pytest.raises(OptionError, match=words) as raised:
-        load_public(found())
+        load_public(source())
     assert "\n" not in str(raised.value)
 
 
-def test_no_file_and_no_checkpoint_are_one_line(tmp_path):
+def test_a_missing_file_or_invalid_checkpoint_is_refused_in_one_line(tmp_path):
     with pytest.raises(OptionError, match=r"nowhere\.pth cannot be read: No such file"):
         load_public(tmp_path / "nowhere.pth")
     for text in (b"", b"no checkpoint", b"PK\x03\x04 nor this"):
@@ -173,7 +173,7 @@ def test_the_public_placement_is_after_the_first_and_in_odd_blocks():
     ]
 
 
-def test_a_placement_that_there_is_not():
+def test_an_unknown_placement_is_refused():
     with pytest.raises(OptionError, match=r"no public placement of 14 layers.*'default' has 7 or"):
         models.placement("resnet50", 14, "public")
     with pytest.raises(OptionError, match="placement 'public' has 15"):

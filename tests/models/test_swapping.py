@@ -35,7 +35,7 @@ def test_skipped_norms_stay_and_do_not_count():
 
 
 @pytest.mark.parametrize("placements", [{2: (1,)}, {2: (1, 1)}, {1: (0,)}, {0: ()}])
-def test_a_placement_has_as_many_sites_as_it_says(placements):
+def test_a_placement_with_a_wrong_number_of_sites_is_refused(placements):
     with pytest.raises(ValueError, match="different site numbers"):
         models.add("no-such-net", net, placements=placements)
     assert "no-such-net" not in models.TABLE

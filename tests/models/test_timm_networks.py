@@ -22,7 +22,7 @@ own_networks = _script()
 
 
 @pytest.mark.parametrize("name", ["regnetx_002", "mobilenetv3_small_100", "lcnet_050"])
-def test_a_network_is_what_it_was_with_no_site_bn_or_bw_converted(name):
+def test_conversion_of_no_site_or_to_bn_or_bw_keeps_the_output(name):
     row = own_networks.check(name)
     assert row.faults == ()
     assert row.bw_eval < 1e-12
@@ -36,7 +36,7 @@ def test_a_network_without_batch_normalisation_is_refused():
     assert row.faults == ()
 
 
-def test_a_change_is_seen(monkeypatch):
+def test_a_changed_network_is_detected(monkeypatch):
     """The comparison can fail."""
 
     def other(model, norm, where=None, **options):
@@ -50,7 +50,7 @@ def test_a_change_is_seen(monkeypatch):
     assert "converting no site changed an output" in own_networks.check("lcnet_050").faults
 
 
-def test_the_page_names_every_network():
+def test_the_docs_name_every_network():
     page = (Path(__file__).parents[2] / "docs" / "own-networks.md").read_text()
     for name in (*own_networks.NETWORKS, *own_networks.REFUSED):
         assert f"| {name} |" in page

@@ -32,11 +32,11 @@ def converted(monkeypatch):
     """The directions that Python had to convert for, in order."""
     directions = []
     for direction in ("_forward_converted", "_backward_converted"):
-        there = getattr(FusedLayer, direction)
+        original = getattr(FusedLayer, direction)
 
-        def spy(*arguments, there=there, direction=direction):
+        def spy(*arguments, original=original, direction=direction):
             directions.append(direction)
-            return there(*arguments)
+            return original(*arguments)
 
         monkeypatch.setattr(FusedLayer, direction, spy)
     return directions
@@ -54,7 +54,7 @@ def strided(tensor):
     return torch.stack([tensor.detach(), tensor.detach() + 1], -1)[..., 0]
 
 
-def made(change=lambda layer: None, train=True):
+def built(change=lambda layer: None, train=True):
     layer = SwitchWhiten2d(8, 4, sw_type=5, solver="polar-native", kernels="native").train(train)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -66,7 +66,7 @@ def made(change=lambda layer: None, train=True):
 
 def outcome(change, train=True, x=lambda x: x, dy=lambda dy: dy, unpack=lambda t: t):
     """y, gradients and running statistics after one call both ways, or the error's words."""
-    layer = made(change, train)
+    layer = built(change, train)
     given = torch.randn(2, 8, 4, 5, generator=torch.Generator().manual_seed(1))
     leaf = x(given).detach().requires_grad_()
     try:
@@ -83,12 +83,12 @@ def outcome(change, train=True, x=lambda x: x, dy=lambda dy: dy, unpack=lambda t
     ]
 
 
-def same(one, other):
-    if isinstance(one, str) or isinstance(other, str):
-        return one == other
+def same(first, second):
+    if isinstance(first, str) or isinstance(second, str):
+        return first == second
     return all(
         a is b if a is None or b is None else a.dtype == b.dtype and torch.equal(a, b)
-        for a, b in zip(one, other, strict=True)
+        for a, b in zip(first, second, strict=True)
     )
 
 
@@ -149,48 +149,48 @@ BACKWARD = {
 @needs_table
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_plain_tensors_are_read_by_c_and_give_the_same(converted, train, layout):
+def test_plain_tensors_are_read_by_c_with_the_same_results(converted, train, layout):
     def laid_out(t):
         return t.contiguous(memory_format=layout)
 
-    got = outcome(lambda layer: None, train, laid_out, laid_out)
+    actual = outcome(lambda layer: None, train, laid_out, laid_out)
     assert converted == []
-    assert same(got, by_addresses(lambda layer: None, train, laid_out, laid_out))
+    assert same(actual, by_addresses(lambda layer: None, train, laid_out, laid_out))
     assert converted == ["_forward_converted", "_backward_converted"]
 
 
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("change", FORWARD)
-def test_what_is_not_plain_going_forward_is_left_to_python(converted, change, train):
-    got = outcome(FORWARD[change], train)
+def test_forward_with_unsupported_tensors_runs_through_python(converted, change, train):
+    actual = outcome(FORWARD[change], train)
     assert converted[:1] == ["_forward_converted"]
-    assert same(got, by_addresses(FORWARD[change], train))
+    assert same(actual, by_addresses(FORWARD[change], train))
 
 
 @pytest.mark.parametrize("what", BACKWARD)
-def test_what_is_not_plain_going_backward_is_left_to_python(converted, what):
-    got = outcome(lambda layer: None, **BACKWARD[what])
+def test_backward_with_unsupported_tensors_runs_through_python(converted, what):
+    actual = outcome(lambda layer: None, **BACKWARD[what])
     assert converted[-1:] == ["_backward_converted"]
-    assert same(got, by_addresses(lambda layer: None, **BACKWARD[what]))
+    assert same(actual, by_addresses(lambda layer: None, **BACKWARD[what]))
 
 
 @pytest.mark.parametrize(
     "change", [lambda t: torch.stack([t, t + 1], -1)[..., 0], lambda t: torch._neg_view(-t)]
 )
-def test_a_workspace_that_comes_back_otherwise_is_read_as_what_it_stands_for(change):
-    want = outcome(lambda layer: None)
+def test_an_unpacked_workspace_in_another_form_is_read_by_value(change):
+    expected = outcome(lambda layer: None)
     assert same(
-        outcome(lambda layer: None, unpack=lambda t: t if t.dim() == 4 else change(t)), want
+        outcome(lambda layer: None, unpack=lambda t: t if t.dim() == 4 else change(t)), expected
     )
 
 
-def test_statistics_of_another_shape_are_refused_in_the_layers_words():
-    got = outcome(buffer("running_cov", lambda t: t[:1]))
-    assert re.fullmatch(r"ValueError: running_cov must have the shape \(2, 4, 4\), .*", got)
+def test_statistics_of_another_shape_are_refused_with_the_layers_message():
+    actual = outcome(buffer("running_cov", lambda t: t[:1]))
+    assert re.fullmatch(r"ValueError: running_cov must have the shape \(2, 4, 4\), .*", actual)
 
 
 @needs_table
-def test_a_table_of_another_major_version_is_not_used():
+def test_an_exchange_table_of_another_major_version_is_not_used():
     table = (library.ctypes.c_uint32 * 16)(2)
     native = library.load()
     try:

@@ -11,15 +11,15 @@ def make(request):
     cls, given = WHITENING[request.param]
 
     def layer(channels=8, group=4, train=True, dtype=torch.float64, **options):
-        made = cls(channels, group, solver="eigh", **given, **options).to(dtype).train(train)
+        built = cls(channels, group, solver="eigh", **given, **options).to(dtype).train(train)
         with torch.no_grad():
-            for parameter in made.parameters():
+            for parameter in built.parameters():
                 parameter.copy_(torch.rand_like(parameter) + 0.5)
-            if made.recipe.uses_batch:
-                made.running_mean.normal_()
+            if built.recipe.uses_batch:
+                built.running_mean.normal_()
                 root = torch.randn(channels // group, group, 3 * group, dtype=dtype)
-                made.running_cov.copy_(root @ root.mT / (3 * group))
-        return made
+                built.running_cov.copy_(root @ root.mT / (3 * group))
+        return built
 
     layer.cls, layer.options = cls, given
     return layer

@@ -12,7 +12,7 @@ def of_tensors(layer, *, naive=False):
     def call(x, *parameters):
         given = dict(zip(names, parameters, strict=True))
         if naive:
-            return norms_oracle.twin(layer, x, **given)[0]
+            return norms_oracle.reference(layer, x, **given)[0]
         return functional_call(layer, given, (x,))
 
     return call, [p.detach().clone().requires_grad_() for p in layer.parameters()]

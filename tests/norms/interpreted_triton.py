@@ -8,7 +8,7 @@ import itertools
 import pytest
 import torch
 from gradient_penalty import of_tensors, second
-from norms_oracle import twin
+from norms_oracle import reference
 from torch.func import functional_call
 from triton_layers import DEVICE, DTYPES, LAST, compare, inputs, make
 from whitening_layers import WHITENING
@@ -65,12 +65,14 @@ def test_the_largest_group():
     other.solver, other.kernels = "eigh", "torch"
     x, dy = inputs((2, 64, 5, 6))
     exact = x.cpu().double().requires_grad_()
-    y, want = layer(x.requires_grad_()), other(exact)
-    got = torch.autograd.grad(y, [x, *layer.parameters()], dy)
-    wanted = torch.autograd.grad(want, [exact, *other.parameters()], dy.cpu().double())
-    for one, right in zip((y, *got), (want, *wanted), strict=True):
+    y, expected = layer(x.requires_grad_()), other(exact)
+    actual = torch.autograd.grad(y, [x, *layer.parameters()], dy)
+    expected_values = torch.autograd.grad(expected, [exact, *other.parameters()], dy.cpu().double())
+    for value, right in zip((y, *actual), (expected, *expected_values), strict=True):
         scale = max(1.0, right.abs().max().item())
-        torch.testing.assert_close(one.cpu().double() / scale, right / scale, rtol=2e-4, atol=2e-4)
+        torch.testing.assert_close(
+            value.cpu().double() / scale, right / scale, rtol=2e-4, atol=2e-4
+        )
 
 
 @pytest.mark.parametrize(
@@ -86,16 +88,16 @@ def test_low_precision(dtype, layout):
     compare(make("swb", 16, 8, True), *inputs((2, 16, 6, 7), dtype, layout), DTYPES[dtype])
 
 
-def test_many_parts_and_pixels_beyond_the_last_block():
+def test_many_parts_and_an_incomplete_last_block():
     compare(make("swb", 16, 16, True), *inputs((1, 16, 30, 31)), 2e-4)
 
 
 @pytest.mark.parametrize("name", ["bw", pytest.param("swa", marks=pytest.mark.slow), "swb"])
-def test_a_mean_of_many_deviations(name):
+def test_a_mean_of_many_standard_deviations(name):
     compare(make(name, 16, 8, True), *inputs((2, 16, 8, 9), offset=30.0), 2e-4)
 
 
-def test_images_of_unlike_means():
+def test_images_with_different_means():
     x, dy = inputs((2, 16, 8, 9))
     x[1] = 0.1 * x[1] + 100
     compare(make("iw", 16, 8, True), x, dy, 2e-4)
@@ -121,46 +123,46 @@ def test_without_affine_and_without_dx(images):
 
 
 @pytest.mark.parametrize("group", [16, pytest.param(8, marks=pytest.mark.slow)])
-def test_a_poisoned_image_spoils_itself_alone(group):
+def test_a_nonfinite_image_affects_only_its_own_result(group):
     layer = make("iw", 32, group, True)
     x, dy = inputs((2, 32, 4, 5))
     clean = layer(x.requires_grad_())
     (clean_dx,) = torch.autograd.grad(clean, x, dy)
     bad = x.detach().clone()
     bad[1, 3, 1, 1] = torch.nan
-    spoilt = layer(bad.requires_grad_())
-    (spoilt_dx,) = torch.autograd.grad(spoilt, bad, dy)
-    for got, was in ((spoilt, clean), (spoilt_dx, clean_dx)):
-        assert got[1, :group].isnan().all()
-        assert torch.equal(got[0], was[0])
-        assert torch.equal(got[1, group:], was[1, group:])
+    affected = layer(bad.requires_grad_())
+    (affected_dx,) = torch.autograd.grad(affected, bad, dy)
+    for actual, was in ((affected, clean), (affected_dx, clean_dx)):
+        assert actual[1, :group].isnan().all()
+        assert torch.equal(actual[0], was[0])
+        assert torch.equal(actual[1, group:], was[1, group:])
 
 
-def test_another_solver_goes_through_the_small_algebra():
+def test_another_solver_uses_the_small_algebra_of_torch():
     layer = make("swb", 16, 8, True)
     layer.solver = "eigh"
     x, dy = inputs((2, 16, 5, 6))
     exact = x.cpu().double().requires_grad_()
-    want, _ = twin(copy.deepcopy(layer).cpu().double(), exact)
+    expected, _ = reference(copy.deepcopy(layer).cpu().double(), exact)
     y = layer(x.requires_grad_())
     assert type(y.grad_fn).__name__ == "WhiteningBackward"
-    torch.testing.assert_close(y.cpu().double(), want, rtol=2e-4, atol=2e-4)
-    got, right = (
+    torch.testing.assert_close(y.cpu().double(), expected, rtol=2e-4, atol=2e-4)
+    actual, right = (
         torch.autograd.grad(y, x, dy)[0],
-        torch.autograd.grad(want, exact, dy.cpu().double())[0],
+        torch.autograd.grad(expected, exact, dy.cpu().double())[0],
     )
     torch.testing.assert_close(
-        got.cpu().double(), right, rtol=2e-4, atol=2e-4 * right.abs().max().item()
+        actual.cpu().double(), right, rtol=2e-4, atol=2e-4 * right.abs().max().item()
     )
 
 
-def test_training_between_the_two_ways_of_an_eval_call_changes_nothing():
+def test_training_between_forward_and_backward_of_an_eval_call_changes_nothing():
     layer = make("swa", 16, 8, False)
     x, dy = inputs((2, 16, 4, 4))
-    (want,) = torch.autograd.grad(layer(x.requires_grad_()), x, dy)
+    (expected,) = torch.autograd.grad(layer(x.requires_grad_()), x, dy)
     y = layer(x)
     layer.train()(torch.randn(2, 16, 4, 4, device=DEVICE))
-    assert torch.equal(torch.autograd.grad(y, x, dy)[0], want)
+    assert torch.equal(torch.autograd.grad(y, x, dy)[0], expected)
 
 
 WITHOUT_AUTOGRAD = [("iw", 1, True), ("bw", 2, True), ("swa", 2, False), ("swb-tied", 2, True)]
@@ -174,7 +176,7 @@ WITHOUT_AUTOGRAD = [("iw", 1, True), ("bw", 2, True), ("swa", 2, False), ("swb-t
         for case in ((name, 1, True), (name, 2, True), (name, 2, False))
     ],
 )
-def test_forward_and_backward_without_autograd_are_the_layer(name, images, train):
+def test_forward_and_backward_without_autograd_equal_the_layer(name, images, train):
     """As compiled graphs call them: backward without running statistics at hand, with a
     workspace that is larger than it must be.
     """
@@ -182,7 +184,7 @@ def test_forward_and_backward_without_autograd_are_the_layer(name, images, train
     other = copy.deepcopy(layer)
     x, dy = inputs((images, 12, 3, 5))
     y = layer(x.requires_grad_())
-    want = torch.autograd.grad(y, [x, *layer.parameters()], dy)
+    expected = torch.autograd.grad(y, [x, *layer.parameters()], dy)
     kernels, solver = kernel_sets.named("triton"), solvers.get("polar-triton")
     running = (
         Running(other.running_mean, other.running_cov, other.momentum)
@@ -199,13 +201,13 @@ def test_forward_and_backward_without_autograd_are_the_layer(name, images, train
         (kernels.workspace_size(call, images, 12, torch.float32, DEVICE),), torch.nan, device=DEVICE
     )
     assert torch.equal(kernels.forward(call, x.detach(), given, workspace), y)
-    got = kernels.backward(
+    actual = kernels.backward(
         Call(other.recipe, solver, None, train), dy, x.detach(), given, workspace, True
     )
     if layer.recipe.layer_index is not None and name == "swb-tied":
-        got = (*got[:3], got[3] + got[4])
-    found = [g for g in got if g is not None]
-    assert all(torch.equal(a, b) for a, b in zip(found, want, strict=True))
+        actual = (*actual[:3], actual[3] + actual[4])
+    grads = [g for g in actual if g is not None]
+    assert all(torch.equal(a, b) for a, b in zip(grads, expected, strict=True))
     assert all(torch.equal(a, b) for a, b in zip(layer.buffers(), other.buffers(), strict=True))
 
 
@@ -215,23 +217,23 @@ def test_a_compiled_graph_runs_on_the_same_kernels(train):
     other = copy.deepcopy(layer)
     run = torch.compile(other, fullgraph=True, backend="aot_eager")
     for x, dy in (inputs((2, 12, 3, 5)), inputs((2, 12, 3, 5))):
-        y, want = run(x.requires_grad_()), layer(x)
+        y, expected = run(x.requires_grad_()), layer(x)
         assert other.chosen == layer.chosen == {"solver": "polar-triton", "kernels": "triton"}
-        got, right = (
+        actual, right = (
             torch.autograd.grad(out, [x, *of.parameters()], dy)
-            for out, of in ((y, other), (want, layer))
+            for out, of in ((y, other), (expected, layer))
         )
         assert all(
             torch.equal(a, b)
             for a, b in zip(
-                (y, *got, *other.buffers()), (want, *right, *layer.buffers()), strict=True
+                (y, *actual, *other.buffers()), (expected, *right, *layer.buffers()), strict=True
             )
         )
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("train", [True, False])
-def test_a_trace_leaves_nothing_out(train):
+def test_a_trace_computes_what_the_layer_computes(train):
     """Kernels write through addresses, which no trace records: the trace is made of torch
     operations.
     """
@@ -247,12 +249,12 @@ def test_a_trace_leaves_nothing_out(train):
 def test_a_first_call_in_a_capture_copies_nothing_to_the_device(monkeypatch):
     """A copy from the host waits for it, which a capture forbids."""
     monkeypatch.setattr(cuda_capture, "capturing", lambda device: True)
-    made = []
-    monkeypatch.setattr(torch, "tensor", lambda *args, **kwargs: made.append(args))
+    built = []
+    monkeypatch.setattr(torch, "tensor", lambda *args, **kwargs: built.append(args))
     layer, (x, _) = make("swa", 8, 4, True), inputs((2, 8, 3, 5))
     layer.solver = "polar-triton:steps=11"  # no other test's
     layer(x.requires_grad_()).sum().backward()
-    assert made == []
+    assert built == []
 
 
 @pytest.mark.parametrize(
@@ -267,23 +269,23 @@ def test_second_derivatives_are_those_of_torch_operations(name, images, train):
     other = copy.deepcopy(layer)
     other.solver, other.kernels = "polar", "torch"
     x, _ = inputs((images, 16, 4, 5), layout=LAST)
-    found, wanted = (
+    grads, expected_values = (
         second(call, x, parameters) for call, parameters in (of_tensors(layer), of_tensors(other))
     )
     assert layer.chosen == {"solver": "polar-triton", "kernels": "triton"}
-    for got, want in zip(found, wanted, strict=True):
-        scale = want.abs().max().clamp(min=1)
-        torch.testing.assert_close(got / scale, want / scale, rtol=1e-4, atol=1e-4)
+    for actual, expected in zip(grads, expected_values, strict=True):
+        scale = expected.abs().max().clamp(min=1)
+        torch.testing.assert_close(actual / scale, expected / scale, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("name", ["bw", "swb"])
-def test_a_graph_changes_no_gradient_and_no_statistics(name, train):
+def test_gradients_and_statistics_are_the_same_with_create_graph(name, train):
     """Nor does what happened to the layer between the two ways."""
     layer = make(name, 16, 8, train)
     x, dy = inputs((2, 16, 4, 4))
     given = [x.requires_grad_(), *layer.parameters()]
-    want = torch.autograd.grad(layer(x), given, dy)
+    expected = torch.autograd.grad(layer(x), given, dy)
     y = layer(x)
     with torch.no_grad():
         layer.train()(inputs((2, 16, 4, 4))[0] + 3)
@@ -291,35 +293,35 @@ def test_a_graph_changes_no_gradient_and_no_statistics(name, train):
             if logits is not None:
                 logits.add_(torch.rand_like(logits))
     before = [b.clone() for b in layer.buffers()]
-    got = torch.autograd.grad(y, given, dy, create_graph=True)
-    for one, other in zip(got, want, strict=True):
+    actual = torch.autograd.grad(y, given, dy, create_graph=True)
+    for value, other in zip(actual, expected, strict=True):
         scale = other.abs().max().clamp(min=1)
-        torch.testing.assert_close(one / scale, other / scale, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(value / scale, other / scale, rtol=1e-4, atol=1e-4)
     assert all(torch.equal(a, b) for a, b in zip(layer.buffers(), before, strict=True))
 
 
-def test_a_batch_of_gradients_at_once_and_views_of_the_opposite():
+def test_a_batch_of_gradients_and_negated_views():
     layer = make("swa", 16, 8, True)
     x, dy = inputs((2, 16, 3, 4))
     given = [x.requires_grad_(), *layer.parameters()]
     y = layer(x)
-    want = torch.autograd.grad(y, given, dy, retain_graph=True)
+    expected = torch.autograd.grad(y, given, dy, retain_graph=True)
     opposite = torch.autograd.grad(y, given, torch._neg_view(dy), retain_graph=True)
     both = torch.autograd.grad(y, given, torch.stack([dy, -dy]), is_grads_batched=True)
-    for right, negative, pair in zip(want, opposite, both, strict=True):
+    for right, negative, pair in zip(expected, opposite, both, strict=True):
         assert torch.equal(negative, -right)
         scale = right.abs().max().clamp(min=1)
         torch.testing.assert_close(pair[0] / scale, right / scale, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(pair[1], -pair[0])
 
 
-def test_a_weight_that_is_a_view_of_the_opposite():
+def test_a_weight_that_is_a_negated_view():
     layer = make("swa", 16, 8, True)
     x, dy = inputs((1, 16, 3, 4))
     weight = layer.weight.detach()
     given = {"weight": torch._neg_view(weight).requires_grad_()}
     y = functional_call(layer, given, (x.requires_grad_(),))
-    got = (y, *torch.autograd.grad(y, x, dy))
+    actual = (y, *torch.autograd.grad(y, x, dy))
     y = functional_call(layer, {"weight": -weight}, (x,))
-    want = (y, *torch.autograd.grad(y, x, dy))
-    assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
+    expected = (y, *torch.autograd.grad(y, x, dy))
+    assert all(torch.equal(a, b) for a, b in zip(actual, expected, strict=True))

@@ -48,8 +48,8 @@ def whitening_inputs(options, module_info, device, dtype, requires_grad, trainin
 
 def some_of_batch_norm(*args, **options):
     """Torch's own samples, but the batch without images, which whitening layers refuse."""
-    found = module_inputs_torch_nn_BatchNorm2d(*args, **options)
-    return [one for one in found if one.desc != "zero_batch"]
+    inputs = module_inputs_torch_nn_BatchNorm2d(*args, **options)
+    return [sample_ for sample_ in inputs if sample_.desc != "zero_batch"]
 
 
 def info(cls, **options):
@@ -83,10 +83,10 @@ def samples(info, dtype=torch.float32, *, train=True, differentiated=False):
             and {"momentum", "running_decay"} & sample.constructor_input.kwargs.keys()
         ):
             continue
-        made = info.module_cls(
+        built = info.module_cls(
             *sample.constructor_input.args, **sample.constructor_input.kwargs, dtype=dtype
         )
-        yield made.train(train), sample.forward_input.args[0]
+        yield built.train(train), sample.forward_input.args[0]
 
 
 def forward(info, train):
@@ -103,49 +103,49 @@ def factory_arguments(info, train):
     ):
         args, kwargs = sample.constructor_input.args, sample.constructor_input.kwargs
         for device in ("cpu", "meta"):
-            made = info.module_cls(*args, **kwargs, device=device, dtype=torch.float64)
-            for tensor in (*made.parameters(), *made.buffers()):
+            built = info.module_cls(*args, **kwargs, device=device, dtype=torch.float64)
+            for tensor in (*built.parameters(), *built.buffers()):
                 assert tensor.device.type == device
                 assert tensor.dtype == torch.float64 or not tensor.is_floating_point()
 
 
 def pickled(info, train):
     for module, x in samples(info, train=train):
-        again = pickle.loads(pickle.dumps(module))
-        assert torch.equal(again(x), module(x))
-        assert again.state_dict().keys() == module.state_dict().keys()
+        second = pickle.loads(pickle.dumps(module))
+        assert torch.equal(second(x), module(x))
+        assert second.state_dict().keys() == module.state_dict().keys()
 
 
 def in_place(info, train):
     """What comes out may be changed in place, and what went in was not changed."""
     for module, x in samples(info, train=train):
         before, leaf = x.clone(), x.clone().requires_grad_()
-        twin = copy.deepcopy(module)
+        reference = copy.deepcopy(module)
         module(leaf).relu_().sum().backward()
         other = x.clone().requires_grad_()
-        twin(other).relu().sum().backward()
+        reference(other).relu().sum().backward()
         assert torch.equal(leaf.grad, other.grad)
         assert torch.equal(leaf.detach(), before)
 
 
 def non_contiguous(info, train):
     for module, x in samples(info, train=train):
-        twin = copy.deepcopy(module)
-        apart = torch.stack([x, torch.zeros_like(x)], -1)[..., 0].requires_grad_()
+        reference = copy.deepcopy(module)
+        strided = torch.stack([x, torch.zeros_like(x)], -1)[..., 0].requires_grad_()
         leaf = x.clone().requires_grad_()
         dy = torch.randn(*x.shape, 2)[..., 0]
-        y, want = module(apart), twin(leaf)
-        torch.testing.assert_close(y, want)
-        y.backward(dy), want.backward(dy.contiguous())
-        torch.testing.assert_close(apart.grad, leaf.grad, rtol=1e-4, atol=1e-4)
+        y, expected = module(strided), reference(leaf)
+        torch.testing.assert_close(y, expected)
+        y.backward(dy), expected.backward(dy.contiguous())
+        torch.testing.assert_close(strided.grad, leaf.grad, rtol=1e-4, atol=1e-4)
 
 
 def memory_format(info, train):
     for module, x in samples(info, train=train):
-        twin = copy.deepcopy(module)
+        reference = copy.deepcopy(module)
         y = module(x.contiguous(memory_format=torch.channels_last))
         assert y.is_contiguous(memory_format=torch.channels_last)
-        torch.testing.assert_close(y, twin(x), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(y, reference(x), rtol=1e-4, atol=1e-4)
 
 
 def _of(module):
@@ -180,9 +180,9 @@ def train_and_eval(info, train):
     for module, x in samples(info, train=train):
         assert module.training is train
         module.train()(2 * x + 1)  # so that an average over batches is not that of the next
-        one, other = module(x), copy.deepcopy(module).eval()(x)
+        sample_, other = module(x), copy.deepcopy(module).eval()(x)
         keeps = getattr(module, "running_mean", None) is not None
-        assert torch.allclose(one, other, atol=1e-3) is not keeps
+        assert torch.allclose(sample_, other, atol=1e-3) is not keeps
 
 
 def to_another_dtype(info, train):

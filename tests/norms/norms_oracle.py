@@ -34,8 +34,8 @@ def inverse_root(cov):
 def covariance(groups):
     """Biased mean and covariance over the last dimension of (…, G, P)."""
     mean = groups.mean(-1, keepdim=True)
-    apart = groups - mean
-    return mean, apart @ apart.transpose(-1, -2) / groups.shape[-1]
+    deviation = groups - mean
+    return mean, deviation @ deviation.transpose(-1, -2) / groups.shape[-1]
 
 
 def diagonal(matrix):
@@ -92,7 +92,7 @@ def whiten(
     return y, batch
 
 
-def twin(layer, x, **parameters):
+def reference(layer, x, **parameters):
     """The naive output and batch statistics of `layer` on `x`, with its parameters or those given
     by name.
     """

@@ -1,4 +1,4 @@
-"""What `test_training_around` runs in two ranks at once: one network trained under
+"""What `test_training_wrappers` runs in two ranks at once: one network trained under
 DistributedDataParallel and under FSDP2. `python sharded_training.py FOLDER RANK`.
 """
 
@@ -98,23 +98,25 @@ def sharded(state, mesh, **options):
 def check(rank):
     mesh, state = init_device_mesh("cpu", (2,)), start().state_dict()
     spread = DistributedDataParallel(start())
-    want = train(spread, rank), spread.module.state_dict()
-    assert not torch.equal(want[1]["middle.1.running_cov"], state["middle.1.running_cov"])
+    expected = train(spread, rank), spread.module.state_dict()
+    assert not torch.equal(expected[1]["middle.1.running_cov"], state["middle.1.running_cov"])
 
     static = DistributedDataParallel(start(), static_graph=True)
-    agree(want, (train(static, rank), static.module.state_dict()))
+    agree(expected, (train(static, rank), static.module.state_dict()))
 
-    again = DistributedDataParallel(start(), static_graph=True)
-    again.module.recompute = True
-    losses = train(again, rank)
-    torch.testing.assert_close(torch.tensor(losses), torch.tensor(want[0]), rtol=1e-5, atol=1e-6)
+    second = DistributedDataParallel(start(), static_graph=True)
+    second.module.recompute = True
+    losses = train(second, rank)
+    torch.testing.assert_close(
+        torch.tensor(losses), torch.tensor(expected[0]), rtol=1e-5, atol=1e-6
+    )
 
     model = sharded(state, mesh)
-    agree(want, (train(model, rank), get_model_state_dict(model, options=FULL)))
+    agree(expected, (train(model, rank), get_model_state_dict(model, options=FULL)))
 
     mixed = sharded(state, mesh, mp_policy=MixedPrecisionPolicy(param_dtype=torch.bfloat16))
     losses = train(mixed, rank)
-    torch.testing.assert_close(torch.tensor(losses), torch.tensor(want[0]), rtol=0.1, atol=0.1)
+    torch.testing.assert_close(torch.tensor(losses), torch.tensor(expected[0]), rtol=0.1, atol=0.1)
     assert mixed.middle[1].running_cov.dtype is torch.float32
 
 
@@ -124,10 +126,10 @@ def main(folder, rank):
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", world_size=2, rank=rank)
     try:
         check(rank)
-        found = ""
+        error = ""
     except Exception:  # noqa: BLE001  the test that reads it fails
-        found = traceback.format_exc()
-    Path(folder, f"{rank}.txt").write_text(found)
+        error = traceback.format_exc()
+    Path(folder, f"{rank}.txt").write_text(error)
     dist.destroy_process_group()
 
 

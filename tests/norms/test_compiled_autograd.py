@@ -32,7 +32,7 @@ def captures():
     return torch._dynamo.utils.counters["compiled_autograd"]["captures"]
 
 
-def made(kind, kernels):
+def built(kind, kernels):
     return Network(kind, kernels, solver="polar-native" if kernels == "native" else "eigh")
 
 
@@ -44,8 +44,8 @@ def gradients(model, run, x, dy, around=contextlib.nullcontext):
         y.backward(dy)
     return {
         "x": x.grad,
-        **{name: one.grad for name, one in model.named_parameters()},
-        **{name: one.clone() for name, one in model.named_buffers()},
+        **{name: item.grad for name, item in model.named_parameters()},
+        **{name: item.clone() for name, item in model.named_buffers()},
     }
 
 
@@ -56,30 +56,32 @@ def captured():
 @pytest.mark.parametrize(("kernels", "kind", "train", "compiled"), CASES)
 def test_gradients_are_those_of_the_layer(kernels, kind, train, compiled):
     """Of the layer called as it is, and of one whose forward pass is compiled too."""
-    model = made(kind, kernels).train(train)
-    twin = copy.deepcopy(model)
+    model = built(kind, kernels).train(train)
+    reference = copy.deepcopy(model)
     run = torch.compile(model, backend="aot_eager") if compiled else model
     for images in (2, 1):
         x, dy = torch.randn(images, 3, 6, 5), torch.randn(images, 4, 6, 5)
-        compare(gradients(model, run, x, dy, captured), gradients(twin, twin, x, dy), 1e-5)
+        compare(
+            gradients(model, run, x, dy, captured), gradients(reference, reference, x, dy), 1e-5
+        )
     assert captures()
-    assert model.norm.chosen == twin.norm.chosen
+    assert model.norm.chosen == reference.norm.chosen
 
 
 @pytest.mark.parametrize("kernels", [pytest.param("torch", marks=pytest.mark.slow), NATIVE])
 def test_gradients_add_up_over_two_backward_passes(kernels):
-    model = made("swa", kernels)
-    twin = copy.deepcopy(model)
-    for one, around in ((model, captured), (twin, contextlib.nullcontext)):
+    model = built("swa", kernels)
+    reference = copy.deepcopy(model)
+    for item, around in ((model, captured), (reference, contextlib.nullcontext)):
         for seed in range(2):
             torch.manual_seed(seed)
-            y = one(torch.randn(2, 3, 6, 5))
+            y = item(torch.randn(2, 3, 6, 5))
             with around():
                 y.backward(torch.randn(y.shape))
     compare(
         *(
-            {name: parameter.grad for name, parameter in one.named_parameters()}
-            for one in (model, twin)
+            {name: parameter.grad for name, parameter in item.named_parameters()}
+            for item in (model, reference)
         ),
         1e-5,
     )
@@ -87,10 +89,10 @@ def test_gradients_add_up_over_two_backward_passes(kernels):
 
 
 @pytest.mark.parametrize("kernels", SETS)
-def test_a_step_that_is_compiled_whole(kernels):
+def test_a_fully_compiled_training_step(kernels):
     """The switch that torch documents, around a function that calls `backward` itself."""
-    model = made("swa", kernels)
-    twin, x, dy = copy.deepcopy(model), torch.randn(2, 3, 6, 5), torch.randn(2, 4, 6, 5)
+    model = built("swa", kernels)
+    reference, x, dy = copy.deepcopy(model), torch.randn(2, 3, 6, 5), torch.randn(2, 4, 6, 5)
 
     given = x.clone().requires_grad_()
     with torch._dynamo.config.patch(compiled_autograd=True):
@@ -100,10 +102,10 @@ def test_a_step_that_is_compiled_whole(kernels):
             model(x).backward(dy)
 
         step(given)
-    got = {
+    actual = {
         "x": given.grad,
-        **{name: one.grad for name, one in model.named_parameters()},
+        **{name: item.grad for name, item in model.named_parameters()},
         **dict(model.named_buffers()),
     }
-    compare(got, gradients(twin, twin, x, dy), 1e-5)
+    compare(actual, gradients(reference, reference, x, dy), 1e-5)
     assert captures()

@@ -73,13 +73,13 @@ def results(model, run, x, autocast=None):
     }
 
 
-def compare(got, want, tolerance):
-    assert got.keys() == want.keys()
-    for name, right in want.items():
-        assert got[name].dtype == right.dtype, name
+def compare(actual, expected, tolerance):
+    assert actual.keys() == expected.keys()
+    for name, right in expected.items():
+        assert actual[name].dtype == right.dtype, name
         scale = max(1.0, right.abs().max().item())
         torch.testing.assert_close(
-            got[name] / scale,
+            actual[name] / scale,
             right / scale,
             rtol=tolerance,
             atol=tolerance,
@@ -89,11 +89,13 @@ def compare(got, want, tolerance):
 
 def both(model, x, tolerance=1e-6, backend="aot_eager", autocast=None, **options):
     """Checks the compiled model against the model; the running statistics of both move twice."""
-    twin = copy.deepcopy(model)
+    reference = copy.deepcopy(model)
     run = torch.compile(model, fullgraph=True, backend=backend, **options)
     for _ in range(2):
-        compare(results(model, run, x, autocast), results(twin, twin, x, autocast), tolerance)
-    assert model.norm.chosen == twin.norm.chosen
+        compare(
+            results(model, run, x, autocast), results(reference, reference, x, autocast), tolerance
+        )
+    assert model.norm.chosen == reference.norm.chosen
     return run
 
 
@@ -101,7 +103,7 @@ def both(model, x, tolerance=1e-6, backend="aot_eager", autocast=None, **options
 @pytest.mark.parametrize("images", [1, 3])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("kernels", SETS)
-def test_one_graph_gives_what_the_layer_gives(kernels, kind, images, train):
+def test_a_compiled_layer_is_one_graph_with_the_same_results(kernels, kind, images, train):
     both(Network(kind, kernels).train(train), torch.randn(images, 3, 6, 5))
     assert not torch._dynamo.utils.counters["graph_break"]
 
@@ -124,15 +126,15 @@ def test_autocast(kind):
 
 @pytest.mark.parametrize("kernels", SETS)
 @pytest.mark.parametrize("kind", ["bw", "swb"])
-def test_one_graph_serves_any_batch(kind, kernels):
+def test_one_graph_is_used_for_any_batch_size(kind, kernels):
     model = Network(kind, kernels, solver="polar-native" if kernels == "native" else "eigh")
-    twin, run = (
+    reference, run = (
         copy.deepcopy(model),
         torch.compile(model, fullgraph=True, backend="aot_eager", dynamic=True),
     )
     for images in (2, 5, 3):
         x = torch.randn(images, 3, 6, 5)
-        compare(results(model, run, x), results(twin, twin, x), 1e-6)
+        compare(results(model, run, x), results(reference, reference, x), 1e-6)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
 
 
@@ -185,26 +187,26 @@ def test_only_x_is_saved_at_full_size():
     assert max(size for size in sizes if size != x.numel()) <= x.numel() // 16
 
 
-def test_a_solver_of_ones_own_must_be_registered():
-    class Mine(Newton):
+def test_a_user_solver_must_be_registered():
+    class UserSolver(Newton):
         name = "mine"
 
     with pytest.raises((UnknownName, torch._dynamo.exc.TorchDynamoException), match="mine"):
-        torch.compile(Network("bw", "torch", solver=Mine()), fullgraph=True, backend="aot_eager")(
-            torch.randn(2, 3, 6, 5)
-        )
+        torch.compile(
+            Network("bw", "torch", solver=UserSolver()), fullgraph=True, backend="aot_eager"
+        )(torch.randn(2, 3, 6, 5))
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch itself looks, at a break
-def test_spread_layers_stay_outside():
+def test_layers_with_a_process_group_stay_outside_the_graph():
     model = Network("bw", "torch", process_group="world")
     with pytest.raises(torch._dynamo.exc.Unsupported, match="over_ranks"):
         torch.compile(model, fullgraph=True, backend="aot_eager")(torch.randn(2, 3, 6, 5))
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
-    twin, run = copy.deepcopy(model), torch.compile(model, backend="aot_eager")
+    reference, run = copy.deepcopy(model), torch.compile(model, backend="aot_eager")
     x = torch.randn(2, 3, 6, 5)
-    compare(results(model, run, x), results(twin, twin, x), 1e-6)
+    compare(results(model, run, x), results(reference, reference, x), 1e-6)
     assert torch._dynamo.utils.counters["graph_break"]
 
 
@@ -212,7 +214,7 @@ def test_spread_layers_stay_outside():
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch itself
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("kernels", SETS)
-def test_inductor(kernels, layout):
+def test_inductor_gives_what_the_layer_gives(kernels, layout):
     model = Network("swb", kernels).to(memory_format=layout)
     both(model, torch.randn(2, 3, 6, 5).contiguous(memory_format=layout), 1e-5, backend="inductor")
 
@@ -220,7 +222,7 @@ def test_inductor(kernels, layout):
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("kind", ["iw", "swa"])
 @pytest.mark.parametrize("kernels", SETS)
-def test_the_operators_keep_their_promises(kernels, kind, train):
+def test_the_operators_pass_their_schema_checks(kernels, kind, train):
     """Schema and fake implementation, as torch checks them."""
     from swbench.norms.custom_ops import arguments
 

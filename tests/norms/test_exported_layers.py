@@ -34,7 +34,7 @@ def as_for_onnx(monkeypatch):
     monkeypatch.setattr(traced, "exporting", lambda: True)
 
 
-def test_asking_whether_it_is_exported_loads_nothing():
+def test_checking_for_an_export_imports_nothing():
     code = (
         "import sys, torch; from swbench import SwitchWhiten2d; SwitchWhiten2d(8, "
         "4)(torch.ones(1, 8, 2, 2)); print('torch.onnx' in sys.modules)"
@@ -47,7 +47,7 @@ def test_asking_whether_it_is_exported_loads_nothing():
     )
 
 
-def made(name, **options):
+def built(name, **options):
     cls, given = WHITENING[name]
     layer = cls(8, 4, **given, **options)
     for _ in range(20):
@@ -57,8 +57,8 @@ def made(name, **options):
 
 @pytest.mark.parametrize("solver", ["auto", "eigh", "polar:steps=9"])
 @pytest.mark.parametrize("name", WHITENING)
-def test_it_is_the_layer_at_any_size(name, solver, as_for_onnx):
-    layer = made(name, solver=solver)
+def test_the_export_equals_the_layer_at_any_size(name, solver, as_for_onnx):
+    layer = built(name, solver=solver)
     traced = torch.jit.trace(copy.deepcopy(layer), torch.randn(2, 8, 5, 6))
     for shape in ((1, 8, 6, 5), (3, 8, 7, 9)):
         x = 3 * torch.randn(shape) + 1
@@ -70,7 +70,7 @@ def test_it_is_the_layer_at_any_size(name, solver, as_for_onnx):
     ]
 
 
-def test_it_says_that_polar_was_taken(as_for_onnx):
+def test_chosen_reports_polar_in_an_export(as_for_onnx):
     layer = SwitchWhiten2d(8, 4, solver="eigh").eval()
     # which calls the layer itself
     torch.jit.trace(layer, torch.randn(2, 8, 4, 4), check_trace=False)
@@ -82,39 +82,39 @@ def test_a_solver_that_is_not_exact_is_refused(solver, as_for_onnx):
     with pytest.raises(
         ValueError,
         match=(
-            rf"'{solver}' \(.+\) has no form in ONNX, where all exact ones become "
+            rf"'{solver}' \(.+\) cannot be exported to ONNX, where every exact solver becomes "
             r"'polar'"
         ),
     ):
         torch.jit.trace(SwitchWhiten2d(8, 4, solver=solver).eval(), torch.randn(2, 8, 4, 4))
 
 
-def test_options_of_polar_are_kept():
+def test_an_export_uses_the_options_of_polar():
     for spec in ("polar:steps=9,low=0.01", get("polar:steps=9,low=0.01")):
         layer = SwitchWhiten2d(8, 4, solver=spec)
         assert exported(layer.solver) == (Exported(steps=9, low=0.01), "polar")
 
 
 @pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 5e-5), (torch.float64, 1e-10)])
-def test_its_solver_is_polar(dtype, near):
+def test_the_export_solver_agrees_with_polar(dtype, near):
     cov = spectra.covariances("kappa=1e3", 5, 16).to(dtype)
     cov[2] = torch.nan
-    got, _ = Exported().forward(cov)
-    want, _ = get("polar").forward(cov)
-    torch.testing.assert_close(got, want, equal_nan=True, rtol=0, atol=near)
+    actual, _ = Exported().forward(cov)
+    expected, _ = get("polar").forward(cov)
+    torch.testing.assert_close(actual, expected, equal_nan=True, rtol=0, atol=near)
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("dynamo", [False, True])
 @pytest.mark.parametrize("name", ["bw", "swb"])
-def test_another_program_runs_it(name, dynamo, tmp_path, monkeypatch):
+def test_onnxruntime_runs_the_export(name, dynamo, tmp_path, monkeypatch):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     if dynamo and torch.__version__ < (2, 11):
         pytest.skip("checked from torch 2.11 on; 2.6 does not say that it exports")
     monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
     network, x = (
-        nn.Sequential(nn.Conv2d(3, 8, 3), made(name), nn.ReLU()).eval(),
+        nn.Sequential(nn.Conv2d(3, 8, 3), built(name), nn.ReLU()).eval(),
         torch.randn(2, 3, 9, 9),
     )
     file = tmp_path / "network.onnx"
@@ -134,5 +134,5 @@ def test_another_program_runs_it(name, dynamo, tmp_path, monkeypatch):
         file.write_bytes(written.getvalue())
     runs = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     for given in (x, torch.randn(3, 3, 7, 8)):
-        (got,) = runs.run(None, {runs.get_inputs()[0].name: given.numpy()})
-        torch.testing.assert_close(torch.from_numpy(got), network(given), rtol=1e-4, atol=1e-4)
+        (actual,) = runs.run(None, {runs.get_inputs()[0].name: given.numpy()})
+        torch.testing.assert_close(torch.from_numpy(actual), network(given), rtol=1e-4, atol=1e-4)

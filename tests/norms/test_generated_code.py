@@ -44,7 +44,7 @@ def full_tensors_made(code):
 
 @needs_compiler
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch itself
-def test_no_full_tensor_is_made_for_the_operator():
+def test_no_full_tensor_is_copied_for_the_operator():
     from torch._inductor.utils import run_fw_bw_and_get_code
 
     model = network(SwitchWhiten2d)
@@ -105,7 +105,7 @@ def test_a_comparison_saved_for_the_gradient_is_an_operator(compared_by_torch, r
     torch.testing.assert_close(*grads, rtol=1e-4, atol=1e-5)
 
 
-def test_the_operator_compares_as_relu_does():
+def test_not_positive_compares_as_relu_does():
     y = torch.tensor([-1.0, 0.0, -0.0, 2.0, torch.nan, -torch.inf])
     mask = torch.ops.swbench.not_positive(y)
     assert mask.tolist() == (y.relu() <= 0).tolist() == [True, True, True, False, False, True]
@@ -136,7 +136,7 @@ def passes(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch itself
-def test_a_pass_that_is_there_already_runs_too_and_keys_the_cache_too(passes):
+def test_an_existing_pass_still_runs_and_is_part_of_the_cache_key(passes):
     from torch._inductor.custom_graph_pass import CustomGraphModulePass
 
     class Other(CustomGraphModulePass):
@@ -151,8 +151,8 @@ def test_a_pass_that_is_there_already_runs_too_and_keys_the_cache_too(passes):
 
     alone, others, unkeyed = None, Other("other"), Other(None)
     keys = []
-    for there in (alone, others, unkeyed):
-        passes["cpu"] = there
+    for existing in (alone, others, unkeyed):
+        passes["cpu"] = existing
         saved_masks.register.__wrapped__()
         keys.append(passes["cpu"].uuid())
         passes["cpu"](torch.fx.symbolic_trace(nn.ReLU()))

@@ -31,10 +31,10 @@ def half_ulp(values, dtype):
     return torch.ldexp(torch.full_like(values, info.eps / 2), exponent)
 
 
-def beyond_rounding(got, want, dtype):
-    """The error of `got` beyond half an ulp, as a share of the largest value."""
-    error = (got.double() - want).abs() - half_ulp(want, dtype)
-    return (error.clamp_min(0).max() / want.abs().max()).item()
+def beyond_rounding(actual, expected, dtype):
+    """The error of `actual` beyond half an ulp, as a share of the largest value."""
+    error = (actual.double() - expected).abs() - half_ulp(expected, dtype)
+    return (error.clamp_min(0).max() / expected.abs().max()).item()
 
 
 def inputs(shape, dtype, layout):
@@ -58,9 +58,11 @@ def pair(name, channels, train, group=16):
             p.add_(0.3 * torch.randn_like(p))
         for of, buffer in layer.named_buffers():
             buffer.add_(0.05 if of == "running_cov" else 0.3)
-    twin = cls(channels, group, solver="eigh", kernels="torch", **options).double().train(train)
-    twin.load_state_dict({key: value.double() for key, value in layer.state_dict().items()})
-    return layer, twin
+    reference = (
+        cls(channels, group, solver="eigh", kernels="torch", **options).double().train(train)
+    )
+    reference.load_state_dict({key: value.double() for key, value in layer.state_dict().items()})
+    return layer, reference
 
 
 @pytest.mark.parametrize("shape", [(1, 32, 13, 11), (3, 32, 23, 21)], ids=["one", "three"])
@@ -71,33 +73,33 @@ def pair(name, channels, train, group=16):
 def test_the_error_is_half_an_ulp_and_what_float32_loses(
     name, train, dtype, layout, shape, record_property
 ):
-    layer, twin = pair(name, shape[1], train)
+    layer, reference = pair(name, shape[1], train)
     x, dy = inputs(shape, dtype, layout)
     bn = torch.nn.BatchNorm2d(shape[1]).train(train)
     bn_results = results(bn, x, dy)
     bn_wants = results(
         torch.nn.BatchNorm2d(shape[1]).double().train(train), x.double(), dy.double()
     )
-    got, want = results(layer, x, dy), results(twin, x.double(), dy.double())
+    actual, expected = results(layer, x, dy), results(reference, x.double(), dy.double())
     assert layer.chosen == {"solver": "polar-native", "kernels": "native"}
-    for which, ours, exact, theirs, their_exact in zip(
-        ("y", "dx"), got[:2], want[:2], bn_results[:2], bn_wants[:2], strict=True
+    for which, ours, exact, reference_output, their_exact in zip(
+        ("y", "dx"), actual[:2], expected[:2], bn_results[:2], bn_wants[:2], strict=True
     ):
-        assert ours.dtype == theirs.dtype == dtype
+        assert ours.dtype == reference_output.dtype == dtype
         assert ours.stride() == x.stride()
-        ours, theirs = (
+        ours, reference_output = (
             beyond_rounding(ours, exact, dtype),
-            beyond_rounding(theirs, their_exact, dtype),
+            beyond_rounding(reference_output, their_exact, dtype),
         )
-        record_property(f"{which} beyond half an ulp", f"{ours:.1e}, BN {theirs:.1e}")
-        assert ours <= FLOAT32, f"{which}: {ours:.1e}, BN {theirs:.1e}"
-    for (of, p), grad, exact in zip(layer.named_parameters(), got[2], want[2], strict=True):
+        record_property(f"{which} beyond half an ulp", f"{ours:.1e}, BN {reference_output:.1e}")
+        assert ours <= FLOAT32, f"{which}: {ours:.1e}, BN {reference_output:.1e}"
+    for (of, p), grad, exact in zip(layer.named_parameters(), actual[2], expected[2], strict=True):
         assert grad.dtype == p.dtype == torch.float32
         # a weight's gradient is a small difference of large sums over all pixels
         scale = max(exact.abs().max().item(), 1.0 if p.numel() == shape[1] else dy.numel() ** 0.5)
         assert (grad - exact).abs().max() <= 1e-4 * scale, of
     for of, buffer in layer.named_buffers():
-        torch.testing.assert_close(buffer.double(), twin.get_buffer(of), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(buffer.double(), reference.get_buffer(of), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", HALF)
@@ -106,10 +108,10 @@ def test_the_error_is_half_an_ulp_and_what_float32_loses(
     ("channels", "group"), [(24, 12), (16, 4), (40, 20), (32, 8), (64, 64), (48, 24)]
 )
 def test_every_group_size(channels, group, layout, dtype):
-    layer, twin = pair("swb", channels, True, group)
+    layer, reference = pair("swb", channels, True, group)
     x, dy = inputs((2, channels, 17, 19), dtype, layout)
-    got, want = results(layer, x, dy), results(twin, x.double(), dy.double())
-    for ours, exact in zip(got[:2], want[:2], strict=True):
+    actual, expected = results(layer, x, dy), results(reference, x.double(), dy.double())
+    for ours, exact in zip(actual[:2], expected[:2], strict=True):
         assert beyond_rounding(ours, exact, dtype) <= 5 * FLOAT32
 
 
@@ -117,22 +119,22 @@ def test_every_group_size(channels, group, layout, dtype):
 @pytest.mark.parametrize("name", LAYERS)
 def test_parameters_and_running_statistics_may_be_of_the_same_type(name, dtype):
     """A network that is converted as a whole; C reads and writes those too."""
-    layer, twin = pair(name, 32, True)
+    layer, reference = pair(name, 32, True)
     layer = layer.to(dtype)
-    twin.load_state_dict({key: value.double() for key, value in layer.state_dict().items()})
+    reference.load_state_dict({key: value.double() for key, value in layer.state_dict().items()})
     x, dy = inputs((2, 32, 9, 7), dtype, "contiguous")
-    got, want = results(layer, x, dy), results(twin, x.double(), dy.double())
-    for ours, exact in zip(got[:2], want[:2], strict=True):
+    actual, expected = results(layer, x, dy), results(reference, x.double(), dy.double())
+    for ours, exact in zip(actual[:2], expected[:2], strict=True):
         assert beyond_rounding(ours, exact, dtype) <= FLOAT32
-    for grad in got[2]:
+    for grad in actual[2]:
         assert grad.dtype == dtype
     for of, buffer in layer.named_buffers():
         assert buffer.dtype == dtype
-        assert beyond_rounding(buffer, twin.get_buffer(of), dtype) <= FLOAT32, of
+        assert beyond_rounding(buffer, reference.get_buffer(of), dtype) <= FLOAT32, of
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_autocast_is_the_same_as_an_input_of_its_type(name):
+def test_autocast_equals_an_input_of_its_dtype(name):
     layer, _ = pair(name, 32, True)
     conv, image = torch.nn.Conv2d(3, 32, 3), torch.randn(2, 3, 11, 12)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -147,7 +149,7 @@ def test_autocast_is_the_same_as_an_input_of_its_type(name):
 
 @pytest.mark.parametrize("dtype", HALF)
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_number_is_widened_and_rounded_as_torch_does(dtype, layout):
+def test_every_16_bit_number_is_converted_as_in_torch(dtype, layout):
     """All 65536 of them by a map that changes nothing, and what lies between two neighbours."""
     from swbench.norms.kernels.native import NativeBackend
 
@@ -162,5 +164,5 @@ def test_every_number_is_widened_and_rounded_as_torch_does(dtype, layout):
         assert torch.equal(scaled, (finite.float() * factor).to(dtype))
     infinite = backend.affine(torch.full_like(finite, torch.inf), unit[..., :] * 0 + 1, zero)
     assert infinite.isinf().all()
-    spoilt = backend.affine(torch.full_like(finite, torch.nan), unit, zero)
-    assert spoilt.isnan().all()
+    affected = backend.affine(torch.full_like(finite, torch.nan), unit, zero)
+    assert affected.isnan().all()

@@ -39,7 +39,7 @@ def test_device_and_dtype(name):
 
 @pytest.mark.parametrize("momentum", [0.99, None])
 @pytest.mark.parametrize("name", WHITENING)
-def test_made_on_the_meta_device_it_becomes_a_new_layer(name, momentum):
+def test_reset_parameters_after_the_meta_device_gives_a_new_layer(name, momentum):
     with torch.device("meta"):
         layer = build(name, momentum=momentum)
     layer.to_empty(device="cpu")
@@ -51,7 +51,7 @@ def test_made_on_the_meta_device_it_becomes_a_new_layer(name, momentum):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_running_statistics_alone_start_again(name):
+def test_reset_running_stats_leaves_the_parameters(name):
     layer = build(name, momentum=None)
     layer(torch.randn(2, 8, 3, 3))
     layer.weight.data.fill_(3)
@@ -64,30 +64,30 @@ def test_running_statistics_alone_start_again(name):
 
 @pytest.mark.parametrize("kernels", ["auto", "torch"])
 @pytest.mark.parametrize("name", KINDS)
-def test_without_running_statistics_the_batchs_count_in_eval_mode(name, kernels):
+def test_without_running_statistics_eval_mode_uses_the_batch(name, kernels):
     layer = build(name, track_running_stats=False, kernels=kernels)
     assert layer.running_mean is None
     assert not {"running_mean", "running_cov"} & layer.state_dict().keys()
     assert "track_running_stats=False" in repr(layer)
     x = torch.randn(3, 8, 4, 4, requires_grad=True)
-    want = build(name, kernels=kernels)(x)
-    assert torch.equal(layer(x), want)
-    assert torch.equal(layer.eval()(x), want)
+    expected = build(name, kernels=kernels)(x)
+    assert torch.equal(layer(x), expected)
+    assert torch.equal(layer.eval()(x), expected)
     assert torch.autograd.grad(layer(x).sin().sum(), x)[0].isfinite().all()
     layer.reset_parameters()
 
 
 @pytest.mark.parametrize("kernels", ["auto", "torch"])
 @pytest.mark.parametrize("name", KINDS)
-def test_no_decay_is_the_average_over_all_batches(name, kernels):
+def test_running_decay_none_is_the_average_over_all_batches(name, kernels):
     layer = build(name, running_decay=None, kernels=kernels)
-    twin, norm = BatchWhiten2d(8, 4, running_decay=0.0), nn.BatchNorm2d(8, momentum=None)
+    reference, norm = BatchWhiten2d(8, 4, running_decay=0.0), nn.BatchNorm2d(8, momentum=None)
     means, covs = [], []
     for _ in range(3):
         x = torch.randn(2, 8, 4, 4) + torch.randn(1, 8, 1, 1)
-        layer(x), norm(x), twin(x)
-        means.append(twin.running_mean.clone())
-        covs.append(twin.running_cov.clone())
+        layer(x), norm(x), reference(x)
+        means.append(reference.running_mean.clone())
+        covs.append(reference.running_cov.clone())
     layer.eval()(x)
     assert layer.num_batches_tracked == norm.num_batches_tracked == 3
     torch.testing.assert_close(layer.running_mean, sum(means) / 3)
@@ -95,7 +95,7 @@ def test_no_decay_is_the_average_over_all_batches(name, kernels):
     torch.testing.assert_close(layer.running_mean.flatten(), norm.running_mean)
 
 
-def test_a_decay_that_is_taken_away_later():
+def test_running_decay_may_be_set_to_none_later():
     layer = BatchWhiten2d(8, 4)
     layer.running_decay = None
     assert layer.momentum is None
@@ -103,9 +103,9 @@ def test_a_decay_that_is_taken_away_later():
     assert layer.num_batches_tracked == 1
 
 
-def test_momentum_is_the_other_name_and_warned_of_once():
+def test_momentum_is_an_alias_and_warns_once():
     layer_state._warn_of_momentum.cache_clear()
-    with pytest.warns(UserWarning, match="share of the OLD.*write running_decay=0.9") as seen:
+    with pytest.warns(UserWarning, match="weight of the OLD.*write running_decay=0.9") as seen:
         layers = [SwitchWhiten2d(8, 4, momentum=0.1) for _ in range(3)]
     assert len(seen) == 1
     assert layers[0].running_decay == layers[0].momentum == 0.1
@@ -113,13 +113,13 @@ def test_momentum_is_the_other_name_and_warned_of_once():
         warnings.simplefilter("error")
         assert BatchWhiten2d(8, 4, running_decay=0.1).momentum == 0.1
         assert BatchWhiten2d(8, 4, momentum=0.9).running_decay == 0.9
-    with pytest.raises(ValueError, match="two names of one setting"):
+    with pytest.raises(ValueError, match="two names of the same setting"):
         BatchWhiten2d(8, 4, momentum=0.9, running_decay=0.9)
     with pytest.raises(ValueError, match="must lie in"):
         BatchWhiten2d(8, 4, running_decay=1.1)
 
 
-def test_decay_and_batch_norms_momentum_say_the_same():
+def test_running_decay_is_one_minus_the_momentum_of_batch_norm():
     x = torch.randn(4, 8, 5, 5)
     layer, norm = BatchWhiten2d(8, 4, running_decay=0.9), nn.BatchNorm2d(8, momentum=0.1)
     layer(x), norm(x)
@@ -127,7 +127,7 @@ def test_decay_and_batch_norms_momentum_say_the_same():
 
 
 @pytest.mark.parametrize("name", WHITENING)
-def test_one_image_alone_is_taken_as_torchs_own_layer_takes_it(name):
+def test_instance_whitening_takes_an_unbatched_image(name):
     layer, image = build(name), torch.randn(8, 4, 5)
     if name == "iw":
         assert torch.equal(layer(image), layer(image.unsqueeze(0)).squeeze(0))
@@ -163,14 +163,14 @@ def test_state_dicts_of_other_settings_load_strictly(name):
         layer(torch.randn(2, 8, 4, 4))
     for source in (plain, counting):
         for momentum in (0.99, None):
-            made = nn.Sequential(build(name, momentum=momentum))
-            made.load_state_dict(nn.Sequential(source).state_dict())
-            assert torch.equal(made[0].running_cov, source.running_cov)
+            built = nn.Sequential(build(name, momentum=momentum))
+            built.load_state_dict(nn.Sequential(source).state_dict())
+            assert torch.equal(built[0].running_cov, source.running_cov)
     with torch.device("meta"):
-        made = build(name, momentum=None)
-    made.load_state_dict(plain.state_dict(), assign=True)
-    assert made.num_batches_tracked == 0
-    made(torch.randn(2, 8, 4, 4))
+        built = build(name, momentum=None)
+    built.load_state_dict(plain.state_dict(), assign=True)
+    assert built.num_batches_tracked == 0
+    built(torch.randn(2, 8, 4, 4))
 
 
 def network():
@@ -184,21 +184,21 @@ def network():
     )
 
 
-def test_statistics_of_the_data_alone():
+def test_update_statistics_uses_only_the_data():
     model = network()
     model(torch.randn(4, 3, 6, 6) * 100)
     model.eval()[2].train()
     batches = [torch.randn(2, 3, 6, 6) + 1 for _ in range(3)]
-    want = network().train()
-    want.load_state_dict(model.state_dict())
-    want[1].momentum = want[2].momentum = None
-    for layer in want[1:4]:
+    expected = network().train()
+    expected.load_state_dict(model.state_dict())
+    expected[1].momentum = expected[2].momentum = None
+    for layer in expected[1:4]:
         layer.reset_running_stats()
     with torch.no_grad():
         for x in batches:
-            want(x)
+            expected(x)
     update_statistics(((x, "a label") for x in batches), model)
-    for name, buffer in want.named_buffers():
+    for name, buffer in expected.named_buffers():
         if name != "1.num_batches_tracked":
             torch.testing.assert_close(buffer, dict(model.named_buffers())[name])
     assert [m.momentum for m in model[1:4]] == [0.99, 0.1, None]
@@ -214,9 +214,9 @@ def test_statistics_of_an_averaged_model():
     stale = averaged.module[1].running_cov.clone()
     update_statistics([x], averaged)
     torch.testing.assert_close(stale, torch.eye(4).repeat(2, 1, 1), atol=0.05, rtol=0)
-    want = copy.deepcopy(averaged.module[1])
-    want.momentum = 0.0
+    expected = copy.deepcopy(averaged.module[1])
+    expected.momentum = 0.0
     with torch.no_grad():
-        want.train()(averaged.module[0](x))
-    torch.testing.assert_close(averaged.module[1].running_cov, want.running_cov)
-    assert (want.running_cov - torch.eye(4)).abs().max() > 0.2
+        expected.train()(averaged.module[0](x))
+    torch.testing.assert_close(averaged.module[1].running_cov, expected.running_cov)
+    assert (expected.running_cov - torch.eye(4)).abs().max() > 0.2

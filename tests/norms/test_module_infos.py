@@ -24,7 +24,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "torch.md"
 @pytest.mark.parametrize("train", [True, False], ids=["train", "eval"])
 @pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize("layer", INFOS)
-def test_the_layer_passes(layer, check, train):
+def test_layers_pass_torchs_module_checks(layer, check, train):
     CHECKS[check](INFOS[layer], train)
 
 
@@ -35,7 +35,7 @@ def table():
     return "\n".join(rows)
 
 
-def test_the_table_of_the_docs_is_that_of_the_checks():
+def test_the_table_in_the_docs_matches_the_checks():
     assert table() in DOCS.read_text()
 
 
@@ -55,7 +55,7 @@ def test_the_operators_pass_opcheck(name):
 
 
 @pytest.mark.parametrize("name", ["whiten_forward", "whiten_forward_training", "whiten_backward"])
-def test_the_operators_they_are_made_of_pass_opcheck(name):
+def test_the_inner_operators_pass_opcheck(name):
     training = name != "whiten_forward"
     given = [t.detach() if isinstance(t, torch.Tensor) else t for t in arguments(training=training)]
     if name == "whiten_backward":

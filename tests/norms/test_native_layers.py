@@ -36,21 +36,21 @@ def pair(norm, channels, group, train, solver="polar-native"):
             p.add_(0.3 * torch.randn_like(p))
         for name, buffer in layer.named_buffers():
             buffer.add_(0.05 if name == "running_cov" else 0.3)
-    twin = layer_of(norm, channels, group, "eigh", "torch").double()
-    twin.load_state_dict({k: v.double() for k, v in copy.deepcopy(layer.state_dict()).items()})
-    return layer.train(train), twin.train(train)
+    reference = layer_of(norm, channels, group, "eigh", "torch").double()
+    reference.load_state_dict({k: v.double() for k, v in copy.deepcopy(layer.state_dict()).items()})
+    return layer.train(train), reference.train(train)
 
 
 def results(layer, x, dy):
     x = x.detach().requires_grad_()
     y = layer(x)
-    wanted = [x, *layer.parameters()]
+    expected_values = [x, *layer.parameters()]
     return {
         "y": y,
         **dict(
             zip(
                 ("x", *(n for n, _ in layer.named_parameters())),
-                torch.autograd.grad(y, wanted, dy),
+                torch.autograd.grad(y, expected_values, dy),
                 strict=True,
             )
         ),
@@ -58,11 +58,11 @@ def results(layer, x, dy):
     }
 
 
-def compare(got, want, tolerance):
-    for name, right in want.items():
+def compare(actual, expected, tolerance):
+    for name, right in expected.items():
         scale = max(1.0, right.abs().max().item())
         torch.testing.assert_close(
-            got[name].double() / scale,
+            actual[name].double() / scale,
             right.detach() / scale,
             rtol=tolerance,
             atol=tolerance,
@@ -75,45 +75,45 @@ def compare(got, want, tolerance):
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("group", [16, 8])
 def test_agrees_with_float64(norm, train, shape, group):
-    layer, twin = pair(norm, shape[1], group, train)
+    layer, reference = pair(norm, shape[1], group, train)
     mixing = torch.eye(shape[1]) + 0.3 * torch.randn(shape[1], shape[1])
     x = torch.einsum("dc,nchw->ndhw", mixing, torch.randn(shape)) + 5
     dy = torch.randn(shape)
-    compare(results(layer, x, dy), results(twin, x.double(), dy.double()), 2e-4)
+    compare(results(layer, x, dy), results(reference, x.double(), dy.double()), 2e-4)
     assert layer.chosen == {"solver": "polar-native", "kernels": "native"}
 
 
-@pytest.mark.parametrize("kept", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("saved_layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("norm", ["bw", "swb"])
-def test_the_layout_may_be_any_and_change_while_x_is_kept(norm, layout, kept):
+def test_any_layout_of_x_and_of_the_saved_x_is_taken(norm, layout, saved_layout):
     """Saved tensors that go through a hook (offloading to the host, say) can come back in another
     layout.
     """
-    layer, twin = pair(norm, 32, 16, True)
+    layer, reference = pair(norm, 32, 16, True)
     x, dy = torch.randn(2, 32, 9, 7).contiguous(memory_format=layout), torch.randn(2, 32, 9, 7)
     with torch.autograd.graph.saved_tensors_hooks(
-        lambda t: t.clone(memory_format=kept) if t.dim() == 4 else t, lambda t: t
+        lambda t: t.clone(memory_format=saved_layout) if t.dim() == 4 else t, lambda t: t
     ):
-        got = results(layer, x, dy)
-    compare(got, results(twin, x.double(), dy.double()), 2e-4)
-    assert got["y"].is_contiguous(memory_format=layout)
+        actual = results(layer, x, dy)
+    compare(actual, results(reference, x.double(), dy.double()), 2e-4)
+    assert actual["y"].is_contiguous(memory_format=layout)
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_agrees_with_another_solver_unfused(norm):
-    layer, twin = pair(norm, 32, 16, True, solver="eigh")
+def test_agrees_with_another_solver_without_fusion(norm):
+    layer, reference = pair(norm, 32, 16, True, solver="eigh")
     x, dy = torch.randn(2, 32, 13, 12), torch.randn(2, 32, 13, 12)
-    compare(results(layer, x, dy), results(twin, x.double(), dy.double()), 2e-4)
+    compare(results(layer, x, dy), results(reference, x.double(), dy.double()), 2e-4)
 
 
-def test_a_group_beyond_the_kernels_runs_on_torch_operations():
-    layer, twin = pair("swa", 80, 80, True, solver="eigh")
+def test_groups_larger_than_the_kernels_take_run_on_torch_operations():
+    layer, reference = pair("swa", 80, 80, True, solver="eigh")
     x, dy = torch.randn(2, 80, 13, 12), torch.randn(2, 80, 13, 12)
-    compare(results(layer, x, dy), results(twin, x.double(), dy.double()), 2e-4)
+    compare(results(layer, x, dy), results(reference, x.double(), dy.double()), 2e-4)
 
 
-def test_what_c_would_misread_is_refused():
+def test_tensors_that_c_would_misread_are_refused():
     layer = layer_of("swa", 32, 16, "auto", "native")
     with pytest.raises(ValueError, match=r"'native' does not take torch.float64 on cpu"):
         layer(torch.randn(2, 32, 8, 8, dtype=torch.float64))
@@ -121,32 +121,32 @@ def test_what_c_would_misread_is_refused():
 
 def test_does_not_depend_on_the_number_of_threads():
     layer, _ = pair("swb", 32, 16, False)
-    # large enough that every pass wakes the team (team.c)
+    # large enough that every pass wakes the team (threads.c)
     x, dy = torch.randn(2, 32, 72, 65), torch.randn(2, 32, 72, 65)
-    before, found = torch.get_num_threads(), []
+    before, all_results = torch.get_num_threads(), []
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
-        found.append(results(layer, x, dy))
+        all_results.append(results(layer, x, dy))
     torch.set_num_threads(before)
-    for other in found[1:]:
-        for name, value in found[0].items():
+    for other in all_results[1:]:
+        for name, value in all_results[0].items():
             assert torch.equal(value, other[name]), name
 
 
 @pytest.mark.parametrize("pixel", [(1, 2, 2), (0, 4, 4)], ids=["second", "centre of the first"])
 @pytest.mark.parametrize("kernels", ["native", "torch"])
-def test_a_poisoned_image_spoils_itself_alone(kernels, pixel):
+def test_a_nonfinite_image_affects_only_its_own_result(kernels, pixel):
     layer, _ = pair("iw", 32, 16, True)
     layer.kernels, (bad, *at) = kernels, pixel
     good = [n for n in range(3) if n != bad]
     x, dy = torch.randn(3, 32, 8, 8), torch.randn(3, 32, 8, 8)
     clean = results(layer, x, dy)
     x[(bad, 3, *at)] = torch.nan
-    spoilt = results(layer, x, dy)
+    affected = results(layer, x, dy)
     for name in ("y", "x"):
-        assert spoilt[name][bad, :16].isnan().all()
-        assert torch.equal(spoilt[name][good], clean[name][good])
-        assert torch.equal(spoilt[name][bad, 16:], clean[name][bad, 16:])
+        assert affected[name][bad, :16].isnan().all()
+        assert torch.equal(affected[name][good], clean[name][good])
+        assert torch.equal(affected[name][bad, 16:], clean[name][bad, 16:])
 
 
 def test_reduced_gradients_are_those_of_the_torch_operations():
@@ -186,7 +186,7 @@ def test_reduced_gradients_are_those_of_the_torch_operations():
     ],
     ids=["zero", "opposite"],
 )
-def test_tensors_whose_memory_is_not_what_they_stand_for_are_not_read(abstract, called):
+def test_tensors_whose_memory_differs_from_their_value_are_not_read(abstract, called):
     """A zero tensor of forward-mode differentiation has no memory at all: reading it would end the
     process.
     """
@@ -198,24 +198,24 @@ def test_tensors_whose_memory_is_not_what_they_stand_for_are_not_read(abstract, 
     if called:
         layer(x)
     assert torch.equal(layer(abstract()), layer(concrete))
-    given, wanted = [
+    given, expected_values = [
         torch.autograd.grad(layer(x), [x, *layer.parameters()], dy) for dy in (abstract(), concrete)
     ]
-    for one, other in zip(given, wanted, strict=True):
+    for one, other in zip(given, expected_values, strict=True):
         assert torch.equal(one, other)
 
 
-def test_parameters_and_statistics_that_are_views_of_the_opposite_are_read_as_what_they_stand_for():
+def test_negated_views_as_parameters_and_statistics_are_read_by_value():
     layer, x = (
         SwitchWhiten2d(8, 4, solver="polar-native", kernels="native").eval(),
         torch.randn(2, 8, 4, 5),
     )
     mean, weight = torch.randn(2, 4, 1), torch.rand(8)
     layer.running_mean = mean.clone()
-    want = torch.func.functional_call(layer, {"weight": weight}, x)
+    expected = torch.func.functional_call(layer, {"weight": weight}, x)
     layer.running_mean = torch._neg_view(-mean)
     assert torch.equal(
-        torch.func.functional_call(layer, {"weight": torch._neg_view(-weight)}, x), want
+        torch.func.functional_call(layer, {"weight": torch._neg_view(-weight)}, x), expected
     )
     nothing = torch.func.functional_call(layer, {"weight": torch.zeros(8)}, x)
     assert torch.equal(

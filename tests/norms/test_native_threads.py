@@ -85,7 +85,7 @@ def agree_to_the_last_bit(results: list[list[torch.Tensor]]) -> None:
 
 @pytest.mark.parametrize("last", [False, True], ids=["contiguous", "channels_last"])
 @pytest.mark.parametrize(("make", "images"), PAIRS.values(), ids=PAIRS)
-def test_group_by_group_in_turns_and_pass_by_pass_agree_to_the_last_bit(
+def test_pipelined_and_pass_by_pass_results_are_bitwise_equal(
     monkeypatch, make, images, last
 ) -> None:
     x = torch.randn(images, make().num_features, *TALL, generator=torch.Generator().manual_seed(0))
@@ -98,13 +98,13 @@ def test_group_by_group_in_turns_and_pass_by_pass_agree_to_the_last_bit(
 @pytest.mark.parametrize("training", [True, False], ids=["training", "eval"])
 @pytest.mark.parametrize("last", [False, True], ids=["contiguous", "channels_last"])
 @pytest.mark.parametrize(("make", "images"), BATCHES.values(), ids=BATCHES)
-def test_of_a_batch_a_result_does_not_depend_on_the_threads(make, images, training, last) -> None:
+def test_batch_results_do_not_depend_on_the_number_of_threads(make, images, training, last) -> None:
     x = torch.randn(images, make().num_features, *TALL, generator=torch.Generator().manual_seed(0))
     x = x.to(memory_format=torch.channels_last) if last else x
     agree_to_the_last_bit(of_threads(make, x, training))
 
 
-def test_a_view_whose_memory_holds_the_opposite_is_read_as_what_it_stands_for() -> None:
+def test_a_negated_view_is_read_by_value() -> None:
     layer, x = SwitchWhiten2d(32, 16), torch.randn(2, 32, 4, 5)
     opposite = torch._neg_view(x)
     layer(x)
@@ -115,16 +115,16 @@ def test_a_view_whose_memory_holds_the_opposite_is_read_as_what_it_stands_for() 
     assert torch.equal(given[0].grad, given[1].grad)
 
 
-def test_a_layer_that_is_dropped_leaves_nothing_behind() -> None:
+def test_a_deleted_layer_frees_its_memory() -> None:
     layer = SwitchWhiten2d(32, 16)
     layer(torch.randn(2, 32, 4, 5))
-    gone = weakref.ref(layer.running_cov)
+    reference_to_stat = weakref.ref(layer.running_cov)
     del layer
     gc.collect()
-    assert gone() is None
+    assert reference_to_stat() is None
 
 
-def test_what_a_transform_leaves_behind_is_the_tensor_it_wrapped() -> None:
+def test_a_tensor_of_an_ended_transform_is_unwrapped() -> None:
     layer, x = SwitchWhiten2d(32, 16), torch.randn(1, 32, 4, 5)
     left = []
     torch.func.grad(lambda image: (left.append(image), image.sum())[1])(x)

@@ -42,12 +42,12 @@ def small(*shape, dtype):
     )
 
 
-def close(got, want, dtype, scale=1.0):
-    assert got.dtype == dtype or got.dtype == (
+def close(actual, expected, dtype, scale=1.0):
+    assert actual.dtype == dtype or actual.dtype == (
         torch.float64 if dtype == torch.float64 else torch.float32
     )
     torch.testing.assert_close(
-        got.double(), want, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype] * scale
+        actual.double(), expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype] * scale
     )
 
 
@@ -62,13 +62,16 @@ class TestPasses:
             x, x[:, :, 0, 0].to(small(1, dtype=dtype).dtype).contiguous(), 4
         )
         wide = exact(x, 4)
-        apart = wide - wide.mean(-1, keepdim=True)
+        deviation = wide - wide.mean(-1, keepdim=True)
         statistics = torch.float64 if dtype == torch.float64 else torch.float32
         tolerance = TOLERANCE[statistics]
         assert mean.dtype == cov.dtype == statistics
         torch.testing.assert_close(mean.double(), wide.mean(-1), rtol=tolerance, atol=tolerance)
         torch.testing.assert_close(
-            cov.double(), apart @ apart.mT / apart.shape[-1], rtol=tolerance, atol=5 * tolerance
+            cov.double(),
+            deviation @ deviation.mT / deviation.shape[-1],
+            rtol=tolerance,
+            atol=5 * tolerance,
         )
 
     @pytest.mark.parametrize("shared", [False, True])
@@ -112,12 +115,14 @@ class TestPasses:
         )
         dx = kernel_set.combine(dy, x, a.mT, b, c)
         assert (dx.dtype, dx.shape, dx.stride()) == (x.dtype, x.shape, x.stride())
-        want = a.double().mT @ exact(dy, 4) + b.double() @ exact(x, 4) + c.double().unsqueeze(-1)
-        close(dx, want.view(shape), dtype, scale=10)
+        expected = (
+            a.double().mT @ exact(dy, 4) + b.double() @ exact(x, 4) + c.double().unsqueeze(-1)
+        )
+        close(dx, expected.view(shape), dtype, scale=10)
 
 
 @pytest.mark.parametrize("own", [(True, False), (False, True)])
-def test_either_of_matrices_and_vectors_may_be_one_for_all_images_in_triton(own):
+def test_matrices_or_vectors_may_be_shared_by_all_images_in_triton(own):
     kernel_set, x, dy = (
         kernels.named("triton"),
         *(tensor((3, 8, 5, 4), torch.float32, torch.contiguous_format) for _ in range(2)),
@@ -140,21 +145,21 @@ def test_either_of_matrices_and_vectors_may_be_one_for_all_images_in_triton(own)
     )
 
 
-def test_moments_hold_a_mean_of_many_deviations(kernel_set):
+def test_moments_are_accurate_with_a_mean_of_many_standard_deviations(kernel_set):
     x = (torch.randn(2, 8, 20, 20, dtype=torch.float64) + 1000.0).to(DEVICE, torch.float32)
     if not kernel_set.takes(x):
         pytest.skip("not its dtype")
     _, cov = kernel_set.moments(x, x[:, :, 10, 10].contiguous(), 4)
     wide = exact(x, 4)
-    apart = wide - wide.mean(-1, keepdim=True)
-    torch.testing.assert_close(cov.double(), apart @ apart.mT / 400, rtol=1e-4, atol=1e-5)
+    deviation = wide - wide.mean(-1, keepdim=True)
+    torch.testing.assert_close(cov.double(), deviation @ deviation.mT / 400, rtol=1e-4, atol=1e-5)
 
 
-def test_an_unknown_kernel_set_is_refused():
+def test_an_unknown_backend_is_refused():
     with pytest.raises(UnknownName, match="Did you mean 'torch'"):
         kernels.kernels_for(torch.zeros(1, 4, 1, 1), "toch")
 
 
-def test_auto_takes_the_first_that_can():
+def test_auto_chooses_the_first_backend_that_takes_the_tensor():
     x = torch.zeros(1, 4, 1, 1)
     assert kernels.kernels_for(x).takes(x)

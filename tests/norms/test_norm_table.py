@@ -32,7 +32,7 @@ def test_every_norm_is_built_and_runs(norm):
     assert x.grad.isfinite().all()
 
 
-def test_the_baseline_is_torch_s_own():
+def test_bn_is_torchs_batch_norm():
     assert type(norms.build("bn", 32)) is nn.BatchNorm2d
 
 
@@ -54,11 +54,11 @@ def test_instance_and_layer_normalisation(norm, reference):
     }
 
 
-def test_one_value_is_normalised_to_zero():
+def test_a_single_value_is_normalised_to_zero():
     assert norms.build("in", 4)(torch.randn(1, 4, 1, 1)).abs().max() < 1e-4
 
 
-def test_mistakes():
+def test_invalid_arguments_are_refused():
     with pytest.raises(UnknownName, match="Did you mean 'swa'"):
         norms.build("sw-a", 32)
     with pytest.raises(OptionError, match="group 12 does not divide the 32 channels"):
@@ -67,7 +67,7 @@ def test_mistakes():
         norms.build("swb", 32, solver="eihg")
 
 
-def test_auto_names_a_solver_that_is_there():
+def test_auto_chooses_a_registered_solver():
     from swbench import solvers
 
     assert choose(torch.device("cpu"), 16, 72, torch.float32).partition(":")[0] in solvers.names()

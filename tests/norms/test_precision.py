@@ -19,7 +19,7 @@ WAYS = {
     "medium": lambda: torch.set_float32_matmul_precision("medium"),
     "flag": lambda: setattr(MATMUL, "allow_tf32", True),
 }
-if precision.NEWER:
+if precision.HAS_FP32_PRECISION:
     WAYS["newer"] = lambda: setattr(MATMUL, "fp32_precision", "tf32")
     WAYS["general"] = lambda: setattr(torch.backends, "fp32_precision", "tf32")
 
@@ -29,7 +29,7 @@ def settings():
     """The process's settings, put back."""
     yield
     torch.set_float32_matmul_precision("highest")
-    if precision.NEWER:
+    if precision.HAS_FP32_PRECISION:
         for module in (torch.backends, MATMUL, torch.backends.mkldnn.matmul):
             module.fp32_precision = "none"
 
@@ -46,7 +46,7 @@ def as_on_a_gpu(monkeypatch):
 
 
 @pytest.mark.usefixtures("as_on_a_gpu")
-def test_is_off_inside_and_as_it_was_after(way):
+def test_tf32_is_off_inside_and_restored_after(way):
     way()
     before = allowed()
     assert before not in FULL
@@ -57,7 +57,7 @@ def test_is_off_inside_and_as_it_was_after(way):
 
 @pytest.mark.parametrize("name", ["high", "medium"])
 @pytest.mark.usefixtures("as_on_a_gpu")
-def test_the_older_names_agree_again(name):
+def test_the_older_setting_is_readable_after(name):
     torch.set_float32_matmul_precision(name)
     with full_precision(torch.zeros(1)):
         pass
@@ -70,22 +70,22 @@ READINGS = {
     "flag": lambda: MATMUL.allow_tf32,
     "newer": allowed,
 }
-if precision.NEWER:
+if precision.HAS_FP32_PRECISION:
     READINGS["mkldnn"] = lambda: torch.backends.mkldnn.matmul.fp32_precision
     READINGS["general"] = lambda: torch.backends.fp32_precision
 
 
 def readings():
     """What torch says of each setting; nothing where it raises, for two were mixed."""
-    found = {}
+    settings_read = {}
     for name, read in READINGS.items():
         with contextlib.suppress(RuntimeError):
-            found[name] = read()
-    return found
+            settings_read[name] = read()
+    return settings_read
 
 
 @pytest.mark.usefixtures("as_on_a_gpu")
-def test_whatever_could_be_read_can_be_read_inside_and_is_the_same_after(way):
+def test_readable_settings_stay_readable_and_are_restored(way):
     way()
     before = readings()
     with full_precision(torch.zeros(1)):
@@ -93,9 +93,9 @@ def test_whatever_could_be_read_can_be_read_inside_and_is_the_same_after(way):
     assert readings() == before
 
 
-@pytest.mark.skipif(not precision.NEWER, reason="this torch has one setting")
+@pytest.mark.skipif(not precision.HAS_FP32_PRECISION, reason="this torch has one setting")
 @pytest.mark.usefixtures("as_on_a_gpu")
-def test_what_followed_from_a_general_setting_follows_from_it_again():
+def test_a_setting_that_followed_the_general_one_follows_it_again():
     torch.backends.fp32_precision = "tf32"
     with full_precision(torch.zeros(1)):
         pass
@@ -104,7 +104,7 @@ def test_what_followed_from_a_general_setting_follows_from_it_again():
 
 
 @pytest.mark.usefixtures("as_on_a_gpu")
-def test_is_allowed_again_after_an_exception(way):
+def test_tf32_is_restored_after_an_exception(way):
     way()
     before = allowed()
     with pytest.raises(KeyError), full_precision(torch.zeros(1)):
@@ -112,7 +112,7 @@ def test_is_allowed_again_after_an_exception(way):
     assert allowed() == before
 
 
-def test_the_first_to_leave_does_not_allow_it_to_those_inside(way):
+def test_tf32_stays_off_until_the_last_thread_leaves(way):
     way()
     before = allowed()
     with WITHOUT_TF32:
@@ -122,7 +122,7 @@ def test_the_first_to_leave_does_not_allow_it_to_those_inside(way):
     assert allowed() == before
 
 
-def test_what_was_not_allowed_is_not_touched(monkeypatch):
+def test_settings_without_tf32_are_not_changed(monkeypatch):
     monkeypatch.setattr(precision, "switch_off", lambda before: pytest.fail("switched off"))
     with WITHOUT_TF32:
         pass
@@ -150,7 +150,7 @@ class Broken(Eigh):
 
 
 @pytest.mark.usefixtures("as_on_a_gpu")
-def test_a_layer_is_in_full_precision_both_ways(way):
+def test_forward_and_backward_are_in_full_precision(way):
     way()
     before, x = allowed(), torch.randn(2, 8, 3, 3, requires_grad=True)
     Watched.seen.clear()
@@ -174,7 +174,7 @@ def test_a_failing_backward_leaves_the_setting_as_it_was(way):
     assert allowed() == before
 
 
-def test_nothing_is_asked_on_a_cpu(monkeypatch):
+def test_no_setting_is_read_on_a_cpu(monkeypatch):
     monkeypatch.setattr(precision, "allowed", lambda: pytest.fail("asked"))
     SwitchWhiten2d(8, 4, kernels="torch")(
         torch.randn(2, 8, 3, 3, requires_grad=True)

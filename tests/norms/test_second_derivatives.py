@@ -39,12 +39,12 @@ def test_second_derivatives_are_the_naive_layers(make, images, train, monkeypatc
     layer = make(train=train)
     x = torch.randn(images, 8, 3, 5, dtype=torch.float64) * 2 + 1
     call, parameters = of_tensors(layer)
-    for got, want in zip(
+    for actual, expected in zip(
         second(call, x, parameters),
         second(of_tensors(layer, naive=True)[0], x, parameters),
         strict=True,
     ):
-        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("train", [True, False])
@@ -82,40 +82,40 @@ def test_in_float32_on_the_native_kernels(name, train):
     exact = copy.deepcopy(layer).double()
     exact.solver, exact.kernels = "eigh", "torch"
     x = torch.randn(3, 8, 5, 5)
-    found, exactly = (
+    actual_values, exact_values = (
         second(call, of, parameters)
         for of, (call, parameters) in ((x, of_tensors(layer)), (x.double(), of_tensors(exact)))
     )
-    for got, want in zip(found, exactly, strict=True):
-        scale = want.abs().max().clamp(min=1)
-        torch.testing.assert_close(got.double() / scale, want / scale, rtol=1e-3, atol=1e-3)
+    for actual, expected in zip(actual_values, exact_values, strict=True):
+        scale = expected.abs().max().clamp(min=1)
+        torch.testing.assert_close(actual.double() / scale, expected / scale, rtol=1e-3, atol=1e-3)
     assert layer.chosen == {"solver": "polar-native", "kernels": "native"}
 
 
 @pytest.mark.parametrize("kernels", ["torch", "native"])
 @pytest.mark.parametrize("train", [True, False])
-def test_a_graph_changes_no_gradient_and_no_statistics(kernels, train):
+def test_gradients_and_statistics_are_the_same_with_create_graph(kernels, train):
     """Nor does what happened to the layer between the two ways."""
     if kernels == "native" and library.missing() is not None:
         pytest.skip(library.missing())
     layer = SwitchWhiten2d(8, 4, sw_type=5, kernels=kernels).train(train)
     x = torch.randn(2, 8, 4, 4, requires_grad=True)
     inputs, dy = [x, *layer.parameters()], torch.randn(2, 8, 4, 4)
-    want = torch.autograd.grad(layer(x), inputs, dy)
+    expected = torch.autograd.grad(layer(x), inputs, dy)
     y = layer(x)
     with torch.no_grad():
         layer.train()(torch.randn(2, 8, 4, 4) + 3)
         for parameter in layer.parameters() if kernels == "native" else ():
             parameter.mul_(1.5)  # torch keeps what it saved from being changed
     before = [b.clone() for b in layer.buffers()]
-    got = torch.autograd.grad(y, inputs, dy, create_graph=True)
-    for one, other in zip(got, want, strict=True):
+    actual = torch.autograd.grad(y, inputs, dy, create_graph=True)
+    for one, other in zip(actual, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
     for one, other in zip(layer.buffers(), before, strict=True):
         assert torch.equal(one, other)
 
 
-def test_a_weight_that_depends_on_the_input_is_differentiated_as_that():
+def test_a_weight_computed_from_the_input_is_differentiated():
     layer = SwitchWhiten2d(8, 4, solver="eigh").double()
 
     def call(x):
@@ -161,12 +161,12 @@ def test_gradients_of_every_sample(make):
     def loss(parameters, image):
         return functional_call(layer, (parameters, buffers), (image.unsqueeze(0),)).sin().sum()
 
-    found = vmap(grad(loss), in_dims=(None, 0))(parameters, x)
+    grads = vmap(grad(loss), in_dims=(None, 0))(parameters, x)
     for index, image in enumerate(x):
         layer.zero_grad()
         layer(image.unsqueeze(0)).sin().sum().backward()
         for name, parameter in layer.named_parameters():
-            torch.testing.assert_close(found[name][index], parameter.grad)
+            torch.testing.assert_close(grads[name][index], parameter.grad)
 
 
 def test_second_derivatives_of_torch_func_in_any_order():
@@ -176,14 +176,14 @@ def test_second_derivatives_of_torch_func_in_any_order():
     def loss(x):
         return layer(x).sin().sum()
 
-    want = torch.autograd.functional.hessian(loss, x)
+    expected = torch.autograd.functional.hessian(loss, x)
     for outer in (jacfwd, jacrev):
         for inner in (jacfwd, jacrev):
-            torch.testing.assert_close(outer(inner(loss))(x), want, rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(outer(inner(loss))(x), expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("cls", [BatchWhiten2d, SwitchWhiten2d, torch.nn.BatchNorm2d])
-def test_training_with_running_statistics_is_refused_as_batch_normalisation_is(cls):
+def test_vmap_over_training_with_running_statistics_is_refused(cls):
     layer, x = cls(16), torch.randn(2, 3, 16, 4, 4)
     with pytest.raises(RuntimeError, match="track_running_stats"):
         vmap(layer)(x)
@@ -194,7 +194,7 @@ def test_training_with_running_statistics_is_refused_as_batch_normalisation_is(c
     assert vmap(grad(lambda x: without(x).sin().sum()))(x).isfinite().all()
 
 
-def test_an_ensemble_moves_the_statistics_of_each_member():
+def test_an_ensemble_updates_the_statistics_of_each_member():
     members = [BatchWhiten2d(8, 4, solver="eigh").double() for _ in range(3)]
     for member in members:
         member.weight.data.uniform_(0.5, 2)
@@ -212,7 +212,7 @@ def test_an_instance_layer_may_train_under_vmap():
     torch.testing.assert_close(vmap(layer)(x), layer(x))
 
 
-def test_over_ranks_transforms_are_refused():
+def test_transforms_are_refused_with_a_process_group():
     layer = BatchWhiten2d(8, 4, process_group="world")
     with pytest.raises(RuntimeError, match="communicates in training"):
         grad(lambda x: layer(x).sum())(torch.randn(2, 8, 3, 3))

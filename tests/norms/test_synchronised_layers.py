@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import distributed_checks
 import pytest
-import ranks_checks
 import torch
 from torch import nn
 
@@ -42,7 +42,14 @@ def outcomes(request, tmp_path_factory):
         "OMP_NUM_THREADS": "1",
         "GLOO_SOCKET_IFNAME": "lo",
     }
-    command = [sys.executable, ranks_checks.__file__, str(folder), str(count), backend, device]
+    command = [
+        sys.executable,
+        distributed_checks.__file__,
+        str(folder),
+        str(count),
+        backend,
+        device,
+    ]
     ranks = [
         subprocess.Popen(
             [*command, str(rank)],
@@ -54,7 +61,7 @@ def outcomes(request, tmp_path_factory):
         for rank in range(count)
     ]
     try:
-        said = [rank.communicate(timeout=150)[0] for rank in ranks]
+        output = [rank.communicate(timeout=150)[0] for rank in ranks]
     finally:
         for rank in ranks:
             rank.kill()
@@ -62,17 +69,17 @@ def outcomes(request, tmp_path_factory):
     files = [folder / f"{rank}.json" for rank in range(count)]
     return [
         json.loads(file.read_text()) if file.exists() else {"": text}
-        for file, text in zip(files, said, strict=True)
+        for file, text in zip(files, output, strict=True)
     ]
 
 
-@pytest.mark.parametrize("name", ranks_checks.CHECKS)
+@pytest.mark.parametrize("name", distributed_checks.CHECKS)
 def test_ranks_agree_with_one_process(outcomes, name):
-    size = ranks_checks.CHECKS[name][0]
+    size = distributed_checks.CHECKS[name][0]
     if size > len(outcomes):
         pytest.skip(f"needs {size} ranks")
-    for rank, found in enumerate(outcomes[:size]):
-        assert found.get(name, found.get("", "not reached")) == "", f"rank {rank}"
+    for rank, errors in enumerate(outcomes[:size]):
+        assert errors.get(name, errors.get("", "not reached")) == "", f"rank {rank}"
 
 
 def test_the_converter_reaches_every_layer_and_returns_the_model():
@@ -89,14 +96,14 @@ def test_the_converter_reaches_every_layer_and_returns_the_model():
     assert convert_sync_whitening(layer) is layer
 
 
-def test_a_converted_network_runs_where_torch_distributed_was_not_started():
+def test_a_converted_network_runs_without_torch_distributed():
     x = torch.randn(2, 16, 3, 3, dtype=torch.float64)
     torch.testing.assert_close(
         convert_sync_whitening(BatchWhiten2d(16).double())(x), BatchWhiten2d(16).double()(x)
     )
 
 
-def test_a_type_that_crashed_in_the_public_code_is_refused():
+def test_sw_types_that_crash_in_the_public_code_are_refused():
     with pytest.raises(ValueError, match="sw_type must be one of 2, 3, 5, not 4"):
         SwitchWhiten2d(16, sw_type=4, process_group="world")
 
@@ -108,7 +115,7 @@ def test_no_images_are_refused_without_other_ranks():
         BatchWhiten2d(16, process_group="world")(torch.empty(2, 16, 0, 3))
 
 
-def test_parts_of_any_size_merge_to_the_whole():
+def test_parts_of_any_size_merge_to_the_full_batch():
     x = torch.randn(1, 4, 90, dtype=torch.float64) + 1e6
     parts = [x[..., :5], x[..., 5:85], x[..., 85:], x[..., :0]]
     count = torch.tensor([5.0, 80, 5, 0], dtype=torch.float64)

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 GRAD = {"with gradients": contextlib.nullcontext, "without": torch.no_grad}
 
 
-def made(name, train, **options):
+def built(name, train, **options):
     cls, given = WHITENING[name]
     layer = cls(8, 4, **given, **options).train(train)
     with torch.no_grad():
@@ -30,7 +30,7 @@ def made(name, train, **options):
     return layer
 
 
-def traced_beside(layer, x):
+def traced_and_layer(layer, x):
     """The trace of a copy of `layer` at `x`, with the layer's own running statistics, which tracing
     moved.
     """
@@ -46,36 +46,36 @@ def agree(one, other):
 @pytest.mark.parametrize("grad", GRAD)
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("name", WHITENING)
-def test_another_input_of_another_size(name, train, grad):
-    layer = made(name, train)
+def test_a_trace_runs_on_another_input_size(name, train, grad):
+    layer = built(name, train)
     with GRAD[grad]():
-        traced = traced_beside(layer, torch.randn(1, 8, 6, 5))
+        traced = traced_and_layer(layer, torch.randn(1, 8, 6, 5))
         for shape in ((1, 8, 6, 5), (3, 8, 7, 9)):
             x = 3 * torch.randn(shape) + 1
             agree(traced(x), layer(x))
-    for got, want in zip(traced.buffers(), layer.buffers(), strict=True):
-        agree(got, want)
-        assert not got.requires_grad
+    for actual, expected in zip(traced.buffers(), layer.buffers(), strict=True):
+        agree(actual, expected)
+        assert not actual.requires_grad
 
 
 @pytest.mark.parametrize("grad", GRAD)
 @pytest.mark.parametrize("name", ["bw", "swb"])
 def test_gradients(name, grad):
-    layer, x, dy = made(name, True), torch.randn(3, 8, 6, 5), torch.randn(3, 8, 6, 5)
+    layer, x, dy = built(name, True), torch.randn(3, 8, 6, 5), torch.randn(3, 8, 6, 5)
     with GRAD[grad]():
-        traced = traced_beside(layer, torch.randn(2, 8, 4, 4))
-    for got, want in zip(
+        traced = traced_and_layer(layer, torch.randn(2, 8, 4, 4))
+    for actual, expected in zip(
         *(
             torch.autograd.grad(of(x.requires_grad_()), [x, *of.parameters()], dy)
             for of in (traced, layer)
         ),
         strict=True,
     ):
-        agree(got, want)
+        agree(actual, expected)
 
 
 def test_a_trace_can_be_saved():
-    layer, file, x = made("swa", False), io.BytesIO(), torch.randn(2, 8, 4, 4)
+    layer, file, x = built("swa", False), io.BytesIO(), torch.randn(2, 8, 4, 4)
     torch.jit.save(torch.jit.trace(layer, torch.randn(1, 8, 5, 5)), file)
     file.seek(0)
     agree(torch.jit.load(file)(x), layer(x))
@@ -83,18 +83,18 @@ def test_a_trace_can_be_saved():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_dtype_and_layout(dtype):
-    layer = made("swa", False).to(dtype)
+    layer = built("swa", False).to(dtype)
     x = torch.randn(2, 8, 4, 6, dtype=dtype).contiguous(memory_format=torch.channels_last)
-    y, want = traced_beside(layer, x)(x + 1), layer(x + 1)
-    torch.testing.assert_close(y, want)
-    assert y.stride() == want.stride()
+    y, expected = traced_and_layer(layer, x)(x + 1), layer(x + 1)
+    torch.testing.assert_close(y, expected)
+    assert y.stride() == expected.stride()
 
 
 @pytest.mark.parametrize(
     ("solver", "chosen"),
     [("polar-native", "polar"), ("newton:steps=9", "newton:steps=9"), ("auto", None)],
 )
-def test_says_what_was_recorded(solver, chosen):
+def test_chosen_reports_the_traced_solver(solver, chosen):
     layer = SwitchWhiten2d(8, 4, solver=solver)
     # which calls the layer itself
     torch.jit.trace(layer, torch.randn(2, 8, 4, 4), check_trace=False)
@@ -108,13 +108,13 @@ def test_says_what_was_recorded(solver, chosen):
     "solver", [name for name in solvers.names() if solvers.get(name).available("cpu") is None]
 )
 def test_every_solver_can_be_recorded(solver):
-    layer = made("swa", True, solver=solver)
-    traced, x = traced_beside(layer, torch.randn(2, 8, 5, 5)), torch.randn(3, 8, 7, 4)
+    layer = built("swa", True, solver=solver)
+    traced, x = traced_and_layer(layer, torch.randn(2, 8, 5, 5)), torch.randn(3, 8, 7, 4)
     agree(traced(x), layer(x))
 
 
-def test_an_input_that_is_not_dense_comes_out_as_from_the_layer():
-    layer, x = made("bw", False), torch.randn(2, 8, 6, 12)[..., ::2]
+def test_a_non_dense_input_gives_the_output_of_the_layer():
+    layer, x = built("bw", False), torch.randn(2, 8, 6, 12)[..., ::2]
     traced = torch.jit.trace(layer, x)
     assert traced(x).stride() == layer(x).stride()
 
@@ -124,7 +124,7 @@ def test_a_wrong_shape_is_refused():
         torch.jit.trace(BatchWhiten2d(8, 4), torch.randn(2, 4, 3, 3))
 
 
-def test_ranks_cannot_be_recorded():
+def test_a_trace_with_communication_is_refused():
     with pytest.raises(RuntimeError, match="trace it in eval mode"):
         torch.jit.trace(BatchWhiten2d(8, 4, process_group="world"), torch.randn(2, 8, 3, 3))
 
@@ -136,8 +136,8 @@ def test_ranks_cannot_be_recorded():
         ("jacobi-triton:sweeps=4", "jacobi"),
     ],
 )
-def test_solvers_in_triton_have_a_twin_in_torch(solver, same):
-    twin = solvers.get(solver).in_torch()
-    assert twin.name == same.partition(":")[0]
-    assert getattr(twin, "steps", 9) == 9
-    assert getattr(twin, "sweeps", 4) == 4
+def test_triton_solvers_have_an_equivalent_in_torch(solver, same):
+    reference = solvers.get(solver).in_torch()
+    assert reference.name == same.partition(":")[0]
+    assert getattr(reference, "steps", 9) == 9
+    assert getattr(reference, "sweeps", 4) == 4

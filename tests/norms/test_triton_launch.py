@@ -40,7 +40,7 @@ def driver(tmp_path_factory):
 
 @pytest.fixture
 def launched(driver, tmp_path):
-    """`launched("swa:1", …)` -> what `launched_on_fake_driver.py` found, with Triton from `triton`
+    """`launched("swa:1", …)` -> what `fake_driver_launches.py` found, with Triton from `triton`
     where that is a folder.
     """
 
@@ -55,7 +55,7 @@ def launched(driver, tmp_path):
         }
         environment.pop("TRITON_INTERPRET", None)
         done = subprocess.run(
-            [sys.executable, str(HERE / "launched_on_fake_driver.py"), *layers],
+            [sys.executable, str(HERE / "fake_driver_launches.py"), *layers],
             env=environment,
             capture_output=True,
             text=True,
@@ -68,8 +68,8 @@ def launched(driver, tmp_path):
     return launched
 
 
-def assert_equal(found, kernels):
-    launches = [one for layer in found["layers"].values() for one in layer]
+def assert_equal(result, kernels):
+    launches = [one for layer in result["layers"].values() for one in layer]
     assert [one["kernel"] for one in launches] == kernels
     for one in launches:
         assert one["plain"]["launches"] == one["direct"]["launches"] == 1
@@ -83,19 +83,19 @@ SHARED = ["sums", "merge", "solve", "map", "sums", "total", "small", "map"]
 ALONE = ["sums", "solve", "map", "sums", "small", "map"]
 
 
-def test_addresses_are_what_triton_gives_itself_with_the_triton_installed(launched):
-    found = launched("swa:1:forward")
-    assert found["known"], f"Triton {found['triton']} is launched the slow way: see launch.KNOWN"
-    assert_equal(found, ALONE[:3])
+def test_launches_by_address_pass_the_arguments_of_tritons_dispatch(launched):
+    result = launched("swa:1:forward")
+    assert result["known"], f"Triton {result['triton']} is launched the slow way: see launch.KNOWN"
+    assert_equal(result, ALONE[:3])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("triton", ["", *OTHERS])
-def test_every_kernel_of_every_layer_with_every_triton_at_hand(launched, triton):
-    found = launched("swa:1", "swb:3", "bw:2", "iw:2", triton=triton)
+def test_every_kernel_of_every_layer_with_every_available_triton(launched, triton):
+    result = launched("swa:1", "swb:3", "bw:2", "iw:2", triton=triton)
     # one image without a mixture, and several without the batch's statistics, need fewer
-    assert found["known"], found["triton"]
-    layers = found["layers"]
+    assert result["known"], result["triton"]
+    layers = result["layers"]
     for name, kernels in (("swa:1", ALONE), ("swb:3", SEVERAL), ("bw:2", SHARED)):
         assert_equal({"layers": {name: layers[name]}}, kernels)
     assert_equal({"layers": {"iw:2": layers["iw:2"]}}, [one["kernel"] for one in layers["iw:2"]])

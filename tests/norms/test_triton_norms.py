@@ -13,7 +13,7 @@ import torch
 
 from swbench.norms import kernels
 from swbench.norms.context import Call, Running
-from swbench.norms.kernels.triton_kernels import backend as triton_set
+from swbench.norms.kernels.triton_kernels import backend as triton_backend
 from swbench.norms.recipe import Recipe
 from swbench.solvers import choice
 from swbench.solvers.polar_triton import PolarTriton
@@ -74,22 +74,22 @@ def run(arguments, limit_s=220, **environment):
 
 
 @needs_triton
-def test_a_few_in_the_interpreter():
+def test_a_few_layers_in_the_interpreter():
     assert "passed" in run(FEW, TRITON_INTERPRET="1")
 
 
 @needs_triton
-def test_in_any_order_on_memory_full_of_nan_with_the_products_of_tensor_cores():
-    said = run((*HARDWARE_LIKE, "-k", A_FEW), TRITON_INTERPRET="1")
-    assert "hardware-like: shuffle, tf32, poison" in said
-    assert "passed" in said
+def test_any_program_order_with_nan_memory_and_tensor_core_products():
+    output = run((*HARDWARE_LIKE, "-k", A_FEW), TRITON_INTERPRET="1")
+    assert "hardware-like: shuffle, tf32, poison" in output
+    assert "passed" in output
 
 
 @needs_triton
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("arguments", [CONTRACT, ALL_LAYERS], ids=["contract", "layers"])
-def test_all_in_the_interpreter(arguments):
+def test_all_layers_in_the_interpreter(arguments):
     assert "passed" in run(arguments, 1780, TRITON_INTERPRET="1")
 
 
@@ -97,10 +97,10 @@ def test_all_in_the_interpreter(arguments):
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", ["1", "2", "3"])
-def test_all_in_any_order_on_memory_full_of_nan(seed):
-    said = run(HARDWARE_LIKE, 1780, TRITON_INTERPRET="1", HARDWARE_SEED=seed)
-    assert "hardware-like: shuffle, tf32, poison" in said
-    assert "passed" in said
+def test_all_layers_in_any_program_order_with_nan_memory(seed):
+    output = run(HARDWARE_LIKE, 1780, TRITON_INTERPRET="1", HARDWARE_SEED=seed)
+    assert "hardware-like: shuffle, tf32, poison" in output
+    assert "passed" in output
 
 
 @needs_triton
@@ -108,32 +108,30 @@ def test_all_in_any_order_on_memory_full_of_nan(seed):
 @pytest.mark.timeout(COLD_S + 20)
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("arguments", [CONTRACT, ALL_LAYERS], ids=["contract", "layers"])
-def test_compiled(arguments):
+def test_all_layers_compiled(arguments):
     assert "passed" in run(arguments, COLD_S, SWBENCH_TEST_DEVICE="cuda:0")
 
 
 @pytest.fixture
 def forgetful():
     """What was found out about devices is forgotten before and after."""
-    triton_set._runs_on.cache_clear()
+    triton_backend._supports_device.cache_clear()
     choice._choose.cache_clear()
     yield
-    triton_set._runs_on.cache_clear()
+    triton_backend._supports_device.cache_clear()
     choice._choose.cache_clear()
 
 
-def test_a_cpu_without_the_interpreter_is_not_taken(monkeypatch, forgetful):
+def test_cpu_tensors_are_refused_without_the_interpreter(monkeypatch, forgetful):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     assert not kernels.named("triton").takes(torch.zeros(1, 4, 1, 1))
 
 
 @needs_triton
 @pytest.mark.parametrize(("version", "taken"), [("3.2.0", False), ("3.3.1+git1", True)])
-def test_a_triton_that_cannot_compile_the_kernels_is_left_alone(
-    monkeypatch, forgetful, version, taken
-):
+def test_triton_is_used_from_the_oldest_supported_version(monkeypatch, forgetful, version, taken):
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    monkeypatch.setattr(triton_set.importlib.metadata, "version", lambda name: version)
+    monkeypatch.setattr(triton_backend.importlib.metadata, "version", lambda name: version)
     assert kernels.named("triton").takes(torch.zeros(1, 4, 1, 1)) is taken
 
 
@@ -151,7 +149,7 @@ def test_naming_the_kernel_set_does_not_import_triton():
 
 
 @pytest.mark.parametrize(
-    ("group", "dtype", "there", "chosen"),
+    ("group", "dtype", "is_available", "chosen"),
     [
         (16, torch.float32, True, "polar-triton"),
         (16, torch.float32, False, "eigh"),
@@ -159,18 +157,18 @@ def test_naming_the_kernel_set_does_not_import_triton():
         (16, torch.float64, True, "eigh"),
     ],
 )
-def test_auto_on_a_gpu_that_was_not_measured(monkeypatch, forgetful, group, dtype, there, chosen):
+def test_auto_on_an_unmeasured_gpu(monkeypatch, forgetful, group, dtype, is_available, chosen):
     monkeypatch.setattr(choice, "measured", tuple)
     monkeypatch.setattr(
         "swbench.solvers.polar_triton.PolarTriton.available",
-        lambda self, device: None if there else "not here",
+        lambda self, device: None if is_available else "not here",
     )
     assert choice.choose(torch.device("cuda"), group, 72, dtype) == chosen
 
 
 @needs_triton
-def test_launches_are_told_apart_by_all_they_are_compiled_for():
-    from swbench.norms.kernels.triton_kernels.autograd_function import key_of
+def test_plan_keys_differ_by_everything_that_is_compiled_in():
+    from swbench.norms.kernels.triton_kernels.autograd_function import plan_key
 
     x, recipe, given = (
         torch.zeros(2, 4, 3, 3),
@@ -180,7 +178,7 @@ def test_launches_are_told_apart_by_all_they_are_compiled_for():
     mean, cov = torch.zeros(1, 4, 1), torch.eye(4).view(1, 4, 4)
 
     def key(running, given=given):
-        return key_of(Call(recipe, PolarTriton(), running, True), x, given)
+        return plan_key(Call(recipe, PolarTriton(), running, True), x, given)
 
     plain = key(Running(mean, cov, 0.99))
     assert plain == key(Running(mean.clone(), cov.clone(), 0.99))
@@ -196,7 +194,7 @@ def test_a_compiled_kernel_is_called_with_addresses(monkeypatch):
     of the signature.
     """
     from swbench.norms.kernels.triton_kernels import launch
-    from swbench.norms.kernels.triton_kernels.workspace import Room
+    from swbench.norms.kernels.triton_kernels.workspace import Workspace
 
     calls = []
 
@@ -219,13 +217,13 @@ def test_a_compiled_kernel_is_called_with_addresses(monkeypatch):
         type("Driver", (), {"get_current_stream": lambda self, index: 77})(),
         raising=False,
     )
-    one = launch.Launch(Kernel(), 5, (3, 0.5), {"TILE": 16}, 4, ("x", None, "w"))
-    room, x = Room(w=3, none=0, v=40), torch.zeros(8)
-    memory = room.allocate(x)
-    tensors = room.tensors(memory)
+    item = launch.Launch(Kernel(), 5, (3, 0.5), {"TILE": 16}, 4, ("x", None, "w"))
+    workspace, x = Workspace(w=3, none=0, v=40), torch.zeros(8)
+    memory = workspace.allocate(x)
+    tensors = workspace.tensors(memory)
     assert tensors["none"] is None
     assert [tensors["w"].numel(), tensors["v"].numel()] == [3, 40]
-    launch.launch([one], {"x": x}, ((room, memory),), torch.device("cpu"))
+    launch.launch([item], {"x": x}, ((workspace, memory),), torch.device("cpu"))
     grid, arguments, constants = calls[0]
     assert (grid, constants) == ((5,), {"TILE": 16, "num_warps": 4})
     assert (arguments[0].data_ptr(), arguments[1], arguments[2].data_ptr(), *arguments[3:]) == (
@@ -235,7 +233,7 @@ def test_a_compiled_kernel_is_called_with_addresses(monkeypatch):
         3,
         0.5,
     )
-    launch.launch([one], {"x": x}, ((room, memory),), torch.device("cpu"))
+    launch.launch([item], {"x": x}, ((workspace, memory),), torch.device("cpu"))
     assert calls[1] == (
         5,
         1,
@@ -253,9 +251,9 @@ def test_a_compiled_kernel_is_called_with_addresses(monkeypatch):
         0.5,
         16,
     )
-    aligned = one.compiled
-    launch.launch([one], {"x": x[1:]}, ((room, memory),), torch.device("cpu"))
+    aligned = item.compiled
+    launch.launch([item], {"x": x[1:]}, ((workspace, memory),), torch.device("cpu"))
     assert calls[2][0] == (5,)  # not a multiple of 16 bytes: the plain way
-    assert one.compiled is aligned  # what was compiled for that loads one by one
-    launch.launch([one], {"x": x}, ((room, memory),), torch.device("cpu"))
+    assert item.compiled is aligned  # what was compiled for that loads one by one
+    launch.launch([item], {"x": x}, ((workspace, memory),), torch.device("cpu"))
     assert calls[3][0] == 5

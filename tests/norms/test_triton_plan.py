@@ -10,7 +10,7 @@ import torch
 
 from swbench.norms.context import Call
 from swbench.norms.kernels.torch_ops import TorchBackend
-from swbench.norms.kernels.triton_kernels import backend as triton_set
+from swbench.norms.kernels.triton_kernels import backend as triton_backend
 from swbench.norms.kernels.triton_kernels.backend import TritonBackend
 from swbench.norms.kernels.triton_kernels.plan import MOST_PARTS, RESIDENT, SUM, plan_of
 from swbench.norms.recipe import Recipe
@@ -30,7 +30,7 @@ SHAPES = [
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("group", [1, 2, 4, 5, 10, 20, 16, 32, 64])
-def test_covers_all(shape, last, group):
+def test_programs_cover_every_pixel_and_channel_once(shape, last, group):
     images, channels, pixels = shape
     if channels % group:
         pytest.skip("does not divide")
@@ -64,14 +64,13 @@ def test_image_sizes_share_their_compiled_kernels(monkeypatch, images, last):
     """What Triton compiles for: the constants and options, which pointers are there, and integers
     that it may look into.
     """
-    from swbench.norms.kernels.triton_kernels import fused_plan as whole
-    from swbench.norms.kernels.triton_kernels import layer_config as form
+    from swbench.norms.kernels.triton_kernels import fused_plan, layer_config
 
-    monkeypatch.setattr(form, "multiprocessors", lambda device: 132)
+    monkeypatch.setattr(layer_config, "multiprocessors", lambda device: 132)
     recipe, dtypes = Recipe(("bw", "iw", "bn", "in", "ln"), 16, 1e-5), (torch.float32,) * 7
 
     def compiled_for(side):
-        key = form.Key(
+        key = layer_config.Key(
             recipe,
             PolarTriton(),
             (images, 64, side, side),
@@ -81,23 +80,23 @@ def test_image_sizes_share_their_compiled_kernels(monkeypatch, images, last):
             torch.device("cuda", 0),
             dtypes,
         )
-        made = whole.Whole(key)
-        found = []
-        for one in (*made.forward, *made.backward[True]):
-            numbers = one.kernel.params[len(one.names) : len(one.names) + len(one.sizes)]
+        built = fused_plan.FusedPlan(key)
+        kernels = []
+        for item in (*built.forward, *built.backward[True]):
+            numbers = item.kernel.params[len(item.names) : len(item.names) + len(item.sizes)]
             assert all(
                 number.do_not_specialize or isinstance(size, float)
-                for number, size in zip(numbers, one.sizes, strict=True)
+                for number, size in zip(numbers, item.sizes, strict=True)
             )
-            found.append(
+            kernels.append(
                 (
-                    one.kernel.__name__,
-                    one.constants,
-                    one.options,
-                    [name is None for name in one.names],
+                    item.kernel.__name__,
+                    item.constants,
+                    item.options,
+                    [name is None for name in item.names],
                 )
             )
-        return found
+        return kernels
 
     sizes = [compiled_for(side) for side in (112, 96, 64, 224)]
     assert sizes[0] == sizes[1] == sizes[2] == sizes[3]
@@ -126,52 +125,52 @@ def launches(monkeypatch):
             torch.device("cuda", 0),
             (dtype, *[torch.float32] * 6),
         )
-        made = fused_plan.Whole(key)
-        both = (*made.forward, *made.backward[True])
-        return [(one.kernel.__name__.removesuffix("_kernel"), one) for one in both]
+        built = fused_plan.FusedPlan(key)
+        both = (*built.forward, *built.backward[True])
+        return [(item.kernel.__name__.removesuffix("_kernel"), item) for item in both]
 
     return launches
 
 
-def test_a_batch_of_32_is_added_up_in_one_turn(launches):
+def test_a_batch_of_32_is_summed_in_one_iteration(launches):
     """Each turn waits for the one before: with 8 images a turn, merging took four."""
-    found = dict(launches(32, 112))
-    assert found["merge"].constants["IMAGES"] == 32
-    assert found["merge"].constants["IMAGES"] * found["merge"].constants["FETCH"] <= 64
-    assert found["gather"].constants["CHUNK"] >= 32
-    assert found["gather"].constants["VECTORS"] >= 32
-    assert found["gather"].constants["LEFT"] >= 32 * 4
+    by_name = dict(launches(32, 112))
+    assert by_name["merge"].constants["IMAGES"] == 32
+    assert by_name["merge"].constants["IMAGES"] * by_name["merge"].constants["FETCH"] <= 64
+    assert by_name["gather"].constants["CHUNK"] >= 32
+    assert by_name["gather"].constants["VECTORS"] >= 32
+    assert by_name["gather"].constants["LEFT"] >= 32 * 4
 
 
 def test_a_matrix_of_16_is_solved_by_two_warps(launches):
-    found = dict(launches(1, 112))
-    assert found["solve"].warps == found["small"].warps == 2
+    by_name = dict(launches(1, 112))
+    assert by_name["solve"].warps == by_name["small"].warps == 2
 
 
-def test_the_programs_of_a_sum_are_on_the_chip_at_once_whatever_the_width(launches):
+def test_all_programs_of_a_sum_are_resident_at_any_width(launches):
     """713×713 images are 357 and 179 pixels wide after two strides: odd, read one by one, for which
     the compiler takes registers of which three programs fit a multiprocessor.
     """
     for side in (357, 179, 112):
-        for name, one in launches(16, side):
+        for name, item in launches(16, side):
             if name == "sums":
-                assert one.registers == 128
-                fitting = 65536 // (128 * 32 * one.warps)
-                assert one.programs <= 132 * fitting
+                assert item.registers == 128
+                fitting = 65536 // (128 * 32 * item.warps)
+                assert item.programs <= 132 * fitting
     assert launches(16, 357, torch.bfloat16)[0][1].registers is None
 
 
-def test_more_than_a_tile_is_refused():
+def test_a_group_larger_than_a_tile_is_refused():
     with pytest.raises(ValueError, match="G up to 64, not 65"):
         plan_of(1, 65, 9, 65, False, 132, SUM)
 
 
-def test_images_whose_rows_are_beyond_32_bits_are_left_to_torch(monkeypatch):
+def test_images_beyond_32_bit_offsets_run_on_torch_operations(monkeypatch):
     """Offsets within a tile are counted in 32 bits; over images and tiles in 64."""
     x = torch.empty(1, 64, 6000, 6000, device="meta")
-    assert triton_set.holds(x, 16)
-    assert not triton_set.holds(x, 64)
-    assert not triton_set.holds(x[:, :, :1, :1], 65)
+    assert triton_backend.supports(x, 16)
+    assert not triton_backend.supports(x, 64)
+    assert not triton_backend.supports(x[:, :, :1, :1], 65)
     assert plan_of(1, 64, 6000**2, 16, False, 132, SUM).pixels == 6000**2
     with pytest.raises(
         ValueError,
@@ -181,8 +180,8 @@ def test_images_whose_rows_are_beyond_32_bits_are_left_to_torch(monkeypatch):
         ),
     ):
         plan_of(1, 64, 6000**2, 64, False, 132, SUM)
-    asked = []
-    monkeypatch.setattr(TorchBackend, "apply", lambda self, call, x, given: asked.append(x.shape))
+    calls = []
+    monkeypatch.setattr(TorchBackend, "apply", lambda self, call, x, given: calls.append(x.shape))
     call = Call(Recipe(("iw",), 64, 1e-5), PolarTriton(), None, True)
     TritonBackend().apply(call, x, (None,) * 4)
     for name, arguments in (
@@ -190,6 +189,6 @@ def test_images_whose_rows_are_beyond_32_bits_are_left_to_torch(monkeypatch):
         ("products", (x, x, None, 64)),
         ("affine", (x, torch.zeros(1, 1, 64, 64), None)),
     ):
-        monkeypatch.setattr(TorchBackend, name, lambda self, *given: asked.append(given[0].shape))
+        monkeypatch.setattr(TorchBackend, name, lambda self, *given: calls.append(given[0].shape))
         getattr(TritonBackend(), name)(*arguments)
-    assert asked == [x.shape] * 4
+    assert calls == [x.shape] * 4

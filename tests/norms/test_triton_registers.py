@@ -27,27 +27,31 @@ def registers():
     return module
 
 
-def both_ways(whole):
-    return [*whole.forward, *whole.backward[True], *whole.backward[False]]
+def all_launches(plan):
+    return [*plan.forward, *plan.backward[True], *plan.backward[False]]
 
 
 @pytest.mark.parametrize("capability", [80, 90, 100])
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("batch", [1, 32])
-def test_nothing_spills(registers, batch, dtype, last, capability):
+def test_no_kernel_spills_registers(registers, batch, dtype, last, capability):
     for shape in SHAPES:
-        for launch in both_ways(registers.whole_of("swb", (batch, *shape), 16, dtype, last)):
-            found = registers.compiled(launch, dtype, capability)
-            assert found.spilled_bytes == 0, (shape, launch.kernel.__name__, found)
+        for launch in all_launches(registers.layer_plan("swb", (batch, *shape), 16, dtype, last)):
+            compiled_kernel = registers.compiled(launch, dtype, capability)
+            assert compiled_kernel.spilled_bytes == 0, (
+                shape,
+                launch.kernel.__name__,
+                compiled_kernel,
+            )
 
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("norm", ["bw", "iw", "swa", "sw3"])
 def test_every_layer_compiles(registers, norm, training):
     for batch in (1, 3):
-        for launch in both_ways(
-            registers.whole_of(norm, (batch, 64, 14, 14), 16, torch.float32, False, training)
+        for launch in all_launches(
+            registers.layer_plan(norm, (batch, 64, 14, 14), 16, torch.float32, False, training)
         ):
             registers.compiled(launch, torch.float32, 90)
 
@@ -58,20 +62,22 @@ def test_every_layer_compiles(registers, norm, training):
     ("group", "channels", "bytes_most"),
     [(4, 64, 0), (5, 20, 16), (8, 64, 0), (32, 64, 80), (64, 128, 1200)],
 )
-def test_other_groups_spill_no_more_than_is_known(
+def test_other_group_sizes_spill_no_more_than_documented(
     registers, group, channels, bytes_most, images, last
 ):
     """In `solve` and `small`, and above G = 32 a few in a map of two tensors: what
     docs/gpu-kernels.md says.
     """
-    for launch in both_ways(
-        registers.whole_of("swb", (images, channels, 14, 14), group, torch.float32, last)
+    for launch in all_launches(
+        registers.layer_plan("swb", (images, channels, 14, 14), group, torch.float32, last)
     ):
-        found = registers.compiled(launch, torch.float32, 90)
+        compiled_kernel = registers.compiled(launch, torch.float32, 90)
         small = launch.kernel.__name__ in ("solve_kernel", "small_kernel")
-        assert found.spilled_bytes <= (bytes_most if small else 40 if group == 64 else 0), (
+        assert compiled_kernel.spilled_bytes <= (
+            bytes_most if small else 40 if group == 64 else 0
+        ), (
             launch.kernel.__name__,
-            found,
+            compiled_kernel,
         )
 
 
@@ -85,24 +91,28 @@ def test_the_passes_alone_do_not_spill(registers, group, channels, last):
     def plan(elements):
         return plan_of(2, channels, 56 * 56, group, last, 132, elements)
 
-    made = [sum_launch(plan(SUM), pair) for pair in (False, True)]
-    made += [map_launch(plan(map_elements(group, two)), two, two, True) for two in (False, True)]
-    for launch in made:
-        found = registers.compiled(launch, torch.float32, 90)
-        assert found.spilled_bytes == 0, (launch.kernel.__name__, launch.constants, found)
+    built = [sum_launch(plan(SUM), pair) for pair in (False, True)]
+    built += [map_launch(plan(map_elements(group, two)), two, two, True) for two in (False, True)]
+    for launch in built:
+        compiled_kernel = registers.compiled(launch, torch.float32, 90)
+        assert compiled_kernel.spilled_bytes == 0, (
+            launch.kernel.__name__,
+            launch.constants,
+            compiled_kernel,
+        )
 
 
 @pytest.mark.parametrize("capability", [80, 90, 100])
 @pytest.mark.parametrize("side", [357, 179])
-def test_sums_of_odd_widths_fill_the_chip_once(registers, side, capability):
-    for launch in both_ways(
-        registers.whole_of("swb", (16, 64, side, side), 16, torch.float32, False)
+def test_sums_of_odd_widths_are_resident_at_once(registers, side, capability):
+    for launch in all_launches(
+        registers.layer_plan("swb", (16, 64, side, side), 16, torch.float32, False)
     ):
         if launch.kernel.__name__ == "sums_kernel":
-            found = registers.compiled(launch, torch.float32, capability)
-            resident = 65536 // (found.registers * 32 * launch.warps)
+            compiled_kernel = registers.compiled(launch, torch.float32, capability)
+            resident = 65536 // (compiled_kernel.registers * 32 * launch.warps)
             assert launch.programs <= resident * registers.MULTIPROCESSORS
-            assert found.spilled_bytes <= 8  # of two tensors, by Triton 3.7
+            assert compiled_kernel.spilled_bytes <= 8  # of two tensors, by Triton 3.7
 
 
 CYCLES = {
@@ -120,8 +130,8 @@ def test_small_kernels_take_no_more_than_was_estimated(registers, norm, images, 
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
     import gpu_latency
 
-    for launch in both_ways(
-        registers.whole_of(norm, (images, 64, 112, 112), 16, torch.float32, False)
+    for launch in all_launches(
+        registers.layer_plan(norm, (images, 64, 112, 112), 16, torch.float32, False)
     ):
         name = launch.kernel.__name__.removesuffix("_kernel")
         if name in gpu_latency.SMALL:
@@ -133,7 +143,7 @@ def test_small_kernels_take_no_more_than_was_estimated(registers, norm, images, 
 def test_pixels_are_read_and_written_16_bytes_at_a_time(registers):
     for dtype in (torch.float32, torch.bfloat16):
         for last in (False, True):
-            whole = registers.whole_of("swa", (32, 64, 112, 112), 16, dtype, last)
-            y = registers.compiled(whole.forward[-1], dtype, 90)
+            plan = registers.layer_plan("swa", (32, 64, 112, 112), 16, dtype, last)
+            y = registers.compiled(plan.forward[-1], dtype, 90)
             assert y.narrow_stores == 0
             assert y.wide_loads >= y.wide_stores > 0

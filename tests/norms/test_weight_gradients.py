@@ -38,7 +38,7 @@ def gradient(x, dy, **options):
 @pytest.mark.parametrize(
     ("solver", "kernels"), [("polar", "torch"), ("polar-native", "native"), ("eigh", "torch")]
 )
-def test_it_is_as_exact_as_statistics_in_float32_allow(solver, kernels, kappa):
+def test_error_is_within_that_of_float32_statistics(solver, kernels, kappa):
     """Within κ·1e-6 + 1e-4 of float64 (measured: at most κ·4e-7 for each of the three); rounding
     times the norm of ∂L/∂Σ would be 0.3 at κ = 1e4.
     """
@@ -47,5 +47,5 @@ def test_it_is_as_exact_as_statistics_in_float32_allow(solver, kernels, kappa):
     for seed in SEEDS:
         x, dy = images(kappa, seed)
         exact = gradient(x.double(), dy, solver="eigh", kernels="torch")
-        found = gradient(x, dy, solver=solver, kernels=kernels)
-        assert ((found - exact).norm() / exact.norm()).item() < kappa * 1e-6 + 1e-4
+        computed = gradient(x, dy, solver=solver, kernels=kernels)
+        assert ((computed - exact).norm() / exact.norm()).item() < kappa * 1e-6 + 1e-4

@@ -4,7 +4,7 @@ gradient, in float64.
 
 import pytest
 import torch
-from norms_oracle import twin
+from norms_oracle import reference
 from torch.func import functional_call
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
@@ -12,8 +12,8 @@ LAYOUTS = [torch.contiguous_format, torch.channels_last]
 
 def gradients(y, dy, x, layer):
     names = [name for name, _ in layer.named_parameters()]
-    found = torch.autograd.grad(y, [x, *layer.parameters()], dy, allow_unused=True)
-    return dict(zip(["x", *names], found, strict=True))
+    grads = torch.autograd.grad(y, [x, *layer.parameters()], dy, allow_unused=True)
+    return dict(zip(["x", *names], grads, strict=True))
 
 
 def compare(layer, x, tolerance):
@@ -25,10 +25,10 @@ def compare(layer, x, tolerance):
     parameters = {
         name: p.detach().double().requires_grad_() for name, p in layer.named_parameters()
     }
-    want, (batch_mean, batch_cov) = twin(layer, exact, **parameters)
+    expected, (batch_mean, batch_cov) = reference(layer, exact, **parameters)
     before = {name: b.clone() for name, b in layer.named_buffers()}
     y = layer(x)
-    torch.testing.assert_close(y.double(), want, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(y.double(), expected, rtol=tolerance, atol=tolerance)
     if before:
         share = 0.99 if layer.training else 1.0
         for name, batch in (("running_mean", batch_mean), ("running_cov", batch_cov)):
@@ -36,10 +36,10 @@ def compare(layer, x, tolerance):
             torch.testing.assert_close(
                 getattr(layer, name).double(), now, rtol=tolerance, atol=tolerance
             )
-    dy = torch.randn_like(want)
-    got = gradients(y, dy.to(y.dtype), x, layer)
-    wanted = torch.autograd.grad(want, [exact, *parameters.values()], dy)
-    for (name, gradient), right in zip(got.items(), wanted, strict=True):
+    dy = torch.randn_like(expected)
+    actual = gradients(y, dy.to(y.dtype), x, layer)
+    expected_values = torch.autograd.grad(expected, [exact, *parameters.values()], dy)
+    for (name, gradient), right in zip(actual.items(), expected_values, strict=True):
         scale = max(1.0, right.abs().max().item())
         torch.testing.assert_close(
             gradient.double() / scale,
@@ -122,7 +122,7 @@ def test_degenerate_input_is_finite_in_float32(make, case):
     assert all(t.grad.isfinite().all() for t in (x, *layer.parameters()))
 
 
-def test_what_needs_no_gradient_gets_none(make):
+def test_inputs_without_requires_grad_get_no_gradient(make):
     layer = make().requires_grad_(False)
     x = torch.randn(2, 8, 3, 3, dtype=torch.float64, requires_grad=True)
     layer(x).sum().backward()

@@ -14,7 +14,7 @@ from swbench.solvers.eigh import Eigh
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("shape", [(1, 8, 5, 7), (3, 8, 4, 4), (2, 8, 1, 1), (1, 8, 1, 1)])
-def test_layout_is_kept(make, shape, layout):
+def test_the_memory_format_is_kept(make, shape, layout):
     x = torch.randn(shape, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
     y = make()(x)
     y.backward(torch.randn(shape, dtype=torch.float64))
@@ -38,23 +38,23 @@ def test_any_strides_are_taken(make):
 def test_relu_in_place_after_it(make):
     layer = make().eval()
     x = torch.randn(2, 8, 4, 4, dtype=torch.float64, requires_grad=True)
-    (want,) = torch.autograd.grad(torch.relu(layer(x)).sum(), x)
-    (got,) = torch.autograd.grad(torch.relu_(layer(x)).sum(), x)
-    assert torch.equal(got, want)
+    (expected,) = torch.autograd.grad(torch.relu(layer(x)).sum(), x)
+    (actual,) = torch.autograd.grad(torch.relu_(layer(x)).sum(), x)
+    assert torch.equal(actual, expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_training_between_the_two_ways_of_an_eval_call_changes_nothing(make, dtype):
+def test_training_between_forward_and_backward_of_an_eval_call_changes_nothing(make, dtype):
     layer = make(dtype=dtype).eval()
     x, dy = (
         torch.randn(2, 8, 4, 4, dtype=dtype, requires_grad=True),
         torch.randn(2, 8, 4, 4, dtype=dtype),
     )
-    (want,) = torch.autograd.grad(layer(x), x, dy)
+    (expected,) = torch.autograd.grad(layer(x), x, dy)
     y = layer(x)
     layer.train()(torch.randn(2, 8, 4, 4, dtype=dtype))
-    (got,) = torch.autograd.grad(y, x, dy)
-    assert torch.equal(got, want)
+    (actual,) = torch.autograd.grad(y, x, dy)
+    assert torch.equal(actual, expected)
 
 
 def test_saves_only_the_input_at_full_size(make):
@@ -69,7 +69,7 @@ def test_saves_only_the_input_at_full_size(make):
 
 
 @pytest.mark.parametrize("sw_type", [2, 5])
-def test_works_after_a_fake_run(sw_type):
+def test_works_after_a_call_with_fake_tensors(sw_type):
     def layer():
         # a group no other test has, so that nothing is kept yet
         return SwitchWhiten2d(12, 6, sw_type, solver="eigh", kernels="torch")
@@ -111,7 +111,7 @@ def test_the_state_dict_is_the_public_one(sw_type, tie, keys):
     layer.load_state_dict({name: torch.rand(shape) for name, shape in public.items()})
 
 
-def test_untrained_it_changes_little_in_eval_mode():
+def test_an_untrained_layer_in_eval_mode_changes_little():
     x = torch.randn(2, 16, 4, 4)
     torch.testing.assert_close(BatchWhiten2d(16).eval()(x), x, rtol=1e-4, atol=1e-4)
 
@@ -127,7 +127,7 @@ ALONE = {
 
 @pytest.mark.parametrize("images", [1, 3])
 @pytest.mark.parametrize(("position", "name"), list(enumerate(("bw", "iw", "bn", "in", "ln"))))
-def test_each_statistic_of_swb_has_a_weight_of_its_own(position, name, images):
+def test_each_statistic_of_swb_has_its_own_weight(position, name, images):
     """The public code gives the covariances of bn and in the weights of bw and iw."""
     layer = SwitchWhiten2d(8, 4, sw_type=5, affine=False).double()
     with torch.no_grad():
@@ -140,7 +140,7 @@ def test_each_statistic_of_swb_has_a_weight_of_its_own(position, name, images):
     torch.testing.assert_close(layer(x), ALONE[name](x), rtol=1e-9, atol=1e-9)
 
 
-def test_mean_and_covariance_have_weights_of_their_own():
+def test_mean_and_covariance_have_separate_weights():
     layer = SwitchWhiten2d(8, 4, sw_type=2, affine=False).double()
     with torch.no_grad():
         layer.sw_mean_weight.copy_(torch.tensor([60.0, 0.0]))
@@ -171,7 +171,7 @@ def test_a_group_that_does_not_divide_names_both(make, group):
         make.cls(8, group, **make.options)
 
 
-def test_mistakes_are_told_when_the_layer_is_made():
+def test_invalid_arguments_are_refused_by_the_constructor():
     with pytest.raises(ValueError, match="sw_type must be one of 2, 3, 5, not 4"):
         SwitchWhiten2d(16, sw_type=4)
     with pytest.raises(UnknownName, match="Did you mean 'eigh'"):
@@ -188,7 +188,7 @@ def test_chosen_and_repr(make):
     assert "8, num_pergroup=4, solver=eigh, eps=1e-05, momentum=0.99, affine=True" in repr(layer)
 
 
-def test_a_solver_can_be_given_as_one():
+def test_a_solver_object_can_be_passed():
     layer = BatchWhiten2d(16, solver=Eigh(backward="paper"))
     layer(torch.randn(2, 16, 4, 4))
     assert layer.chosen["solver"] == "eigh"
@@ -202,16 +202,16 @@ def test_paper_flops():
     assert SwitchWhiten2d(64, sw_type=5).paper_flops((1, 64, 112, 112)) == 37 * elements + 4 * 16**3
 
 
-def test_it_is_copied_and_pickled(make, tmp_path):
+def test_layers_can_be_copied_and_pickled(make, tmp_path):
     layer = make()
     x = torch.randn(2, 8, 3, 3, dtype=torch.float64)
-    want = layer.eval()(x)
+    expected = layer.eval()(x)
     torch.save(layer, tmp_path / "layer.pt")
-    again = torch.load(tmp_path / "layer.pt", weights_only=False)
-    assert torch.equal(again(x), want)
+    second = torch.load(tmp_path / "layer.pt", weights_only=False)
+    assert torch.equal(second(x), expected)
 
 
-def test_it_trains():
+def test_layers_train():
     net = nn.Sequential(
         nn.Conv2d(3, 16, 3),
         SwitchWhiten2d(16, sw_type=5),
@@ -231,7 +231,7 @@ def test_it_trains():
 
 
 @pytest.mark.parametrize("train", [True, False])
-def test_it_runs_on_the_meta_device(make, train):
+def test_layers_run_on_the_meta_device(make, train):
     layer = make(dtype=torch.float32, train=train).to("meta")
     assert layer(torch.empty(2, 8, 300, 300, device="meta", requires_grad=True)).shape == (
         2,

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from norms_oracle import twin
+from norms_oracle import reference
 
 from swbench import solvers
 from swbench.norms import kernels as kernel_sets
@@ -84,21 +84,21 @@ def test_the_output_of_instance_whitening_is_white():
 
 
 @pytest.mark.parametrize("ratio", [0, 30, 300])
-def test_holds_a_mean_of_many_deviations(make, ratio):
+def test_accurate_with_a_mean_of_many_standard_deviations(make, ratio):
     layer = make(16, 16, dtype=torch.float32)
     x = coloured(2, 16, 16, 100.0)
     x = (
         x + ratio * x.std() * torch.randn(16, dtype=torch.float64).sign().view(1, 16, 1, 1)
     ).float()
     with torch.no_grad():
-        want, _ = twin(layer.double(), x.double())
-        got = layer.float()(x)
-    assert ((got - want).norm() / want.norm()).item() < 1e-5 * max(1, ratio / 10)
+        expected, _ = reference(layer.double(), x.double())
+        actual = layer.float()(x)
+    assert ((actual - expected).norm() / expected.norm()).item() < 1e-5 * max(1, ratio / 10)
 
 
 @pytest.mark.parametrize("offset", [30.0, 1000.0])
 @pytest.mark.parametrize("kernels", kernel_sets.names())
-def test_holds_images_of_unlike_means(kernels, offset):
+def test_accurate_with_different_means_of_images(kernels, offset):
     """A bright image with little contrast beside a dark one: what the first image's mean hides is a
     hundredth of the second's rounding.
     """
@@ -108,16 +108,16 @@ def test_holds_images_of_unlike_means(kernels, offset):
         pytest.skip("not available here")
     x[1] = 0.1 * x[1] + offset
     dy, exact = torch.randn_like(x), x.double().requires_grad_()
-    want, _ = twin(copy.deepcopy(layer).double(), exact)
-    want.backward(dy.double())
+    expected, _ = reference(copy.deepcopy(layer).double(), exact)
+    expected.backward(dy.double())
     x.requires_grad_()
     y = layer(x)
     y.backward(dy)
-    for got, right in ((y, want), (x.grad, exact.grad)):
-        assert ((got - right).norm() / right.norm()).item() < 2e-6 * offset
+    for actual, right in ((y, expected), (x.grad, exact.grad)):
+        assert ((actual - right).norm() / right.norm()).item() < 2e-6 * offset
 
 
-def test_the_shift_is_not_fooled_by_a_padded_border():
+def test_a_padded_border_does_not_affect_the_shift():
     x = (torch.randn(1, 16, 9, 9, dtype=torch.float64) + 1000).float()
     border = torch.ones(9, 9, dtype=torch.bool)
     border[1:-1, 1:-1] = False
@@ -131,16 +131,16 @@ def test_low_precision_input_has_float32_statistics(make, dtype, layout):
     layer = make(dtype=torch.float32)
     x = (torch.randn(2, 8, 6, 6) + 10).to(dtype).contiguous(memory_format=layout).requires_grad_()
     exact = x.detach().double().contiguous().requires_grad_()
-    want, _ = twin(copy.deepcopy(layer).double(), exact)
+    expected, _ = reference(copy.deepcopy(layer).double(), exact)
     dy = torch.randn(2, 8, 6, 6).to(dtype)
     y = layer(x)
     y.backward(dy)
-    (wanted,) = torch.autograd.grad(want, exact, dy.double())
+    (expected_values,) = torch.autograd.grad(expected, exact, dy.double())
     assert y.dtype == x.grad.dtype == dtype
     assert layer.weight.grad.dtype == torch.float32
-    torch.testing.assert_close(y.double(), want, rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(y.double(), expected, rtol=1e-2, atol=1e-2)
     torch.testing.assert_close(
-        x.grad.double(), wanted, rtol=1e-2, atol=1e-2 * wanted.abs().max().item()
+        x.grad.double(), expected_values, rtol=1e-2, atol=1e-2 * expected_values.abs().max().item()
     )
 
 
@@ -151,10 +151,10 @@ def test_low_precision_parameters(make):
     assert all(p.grad.dtype == torch.bfloat16 for p in layer.parameters())
 
 
-def test_autocast_leaves_the_statistics_alone():
+def test_autocast_does_not_affect_the_statistics():
     layer = BatchWhiten2d(16, 16)
     x = torch.randn(2, 16, 6, 6)
-    want = layer(x)
+    expected = layer(x)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        got = layer(x)
-    assert torch.equal(got, want)
+        actual = layer(x)
+    assert torch.equal(actual, expected)

@@ -6,7 +6,7 @@ import copy
 import os
 
 import torch
-from norms_oracle import twin
+from norms_oracle import reference
 from whitening_layers import WHITENING
 
 DEVICE = os.environ.get("SWBENCH_TEST_DEVICE", "cpu")
@@ -52,17 +52,22 @@ def compare(layer, x, dy, tolerance):
         name: p.detach().cpu().double().requires_grad_() for name, p in layer.named_parameters()
     }
     running = {name: b.cpu().double() for name, b in layer.named_buffers()}
-    want, batch = twin(copy.deepcopy(layer).cpu().double(), exact, **parameters)
+    expected, batch = reference(copy.deepcopy(layer).cpu().double(), exact, **parameters)
     x = x.requires_grad_()
     y = layer(x)
     assert layer.chosen == {"solver": "polar-triton", "kernels": "triton"}
     assert type(y.grad_fn).__name__ == "FusedWhiteningBackward"
     assert (y.dtype, y.stride()) == (x.dtype, x.stride())
-    got = torch.autograd.grad(y, [x, *layer.parameters()], dy)
-    wanted = torch.autograd.grad(want, [exact, *parameters.values()], dy.cpu().double())
+    actual = torch.autograd.grad(y, [x, *layer.parameters()], dy)
+    expected_values = torch.autograd.grad(
+        expected, [exact, *parameters.values()], dy.cpu().double()
+    )
     pairs = {
-        "y": (y, want),
-        **{name: pair for name, *pair in zip(("x", *parameters), got, wanted, strict=True)},
+        "y": (y, expected),
+        **{
+            name: pair
+            for name, *pair in zip(("x", *parameters), actual, expected_values, strict=True)
+        },
     }
     share = 0.99 if layer.training else 1.0
     for (name, before), value in zip(running.items(), batch, strict=False):

@@ -163,8 +163,8 @@ def test_the_capture_allocates_the_gradients():
 def test_a_solver_that_waits_for_the_host_is_no_part_of_a_graph(solver, monkeypatch, request):
     # what auto is on a GPU; on this fake's CPU it may be a solver that waits for nobody
     monkeypatch.setattr(choice, "choose", lambda *_: "eigh")
-    resolve.runs_on.cache_clear()
-    request.addfinalizer(resolve.runs_on.cache_clear)
+    resolve.resolve_cached.cache_clear()
+    request.addfinalizer(resolve.resolve_cached.cache_clear)
     gpu = FakeGpu()
     with pytest.raises(Unsupported, match=r"^synchronises with the host"):
         build(gpu, mode="graph", solver=solver)

@@ -32,20 +32,20 @@ def batch_of(spectrum, batch, group):
         ("jacobi-triton", 8, "kappa=1e2"),
     ],
 )
-def test_w_and_its_gradient_are_as_exact_as_promised(name, group, spectrum):
+def test_errors_of_w_and_gradient_are_within_the_tolerance(name, group, spectrum):
     solver = solvers.get(name)
     assert solver.available(DEVICE) is None
     cov, grad_w = batch_of(spectrum, 5 if group < 8 else 3, group)  # the last tile is not full
     w, saved = solver.forward(cov)
     promised = solver.tolerance(spectra.kappa(spectrum), group)
     assert worst(w.cpu(), inverse_sqrt(cov.cpu())) < promised
-    got = solver.gradient(saved, grad_w).cpu()
-    assert worst(got, gradient(cov.cpu(), grad_w.cpu())) < 10 * promised
+    actual = solver.gradient(saved, grad_w).cpu()
+    assert worst(actual, gradient(cov.cpu(), grad_w.cpu())) < 10 * promised
     assert torch.equal(w, w.mT)
 
 
 @pytest.mark.parametrize("name", ["polar-triton", "jacobi-triton"])
-def test_a_bad_matrix_spoils_itself_alone_even_in_a_shared_tile(name):
+def test_a_nonfinite_matrix_affects_only_its_own_result_in_a_shared_tile(name):
     solver = solvers.get(name, **({"sweeps": 2} if name.startswith("jacobi") else {}))
     cov, grad_w = batch_of("kappa=1e1", 4, 4)
     clean, saved = solver.forward(cov)
@@ -59,7 +59,7 @@ def test_a_bad_matrix_spoils_itself_alone_even_in_a_shared_tile(name):
     assert torch.equal(grad[[0, 3]], clean_grad[[0, 3]])
 
 
-def test_matrices_in_a_tile_keep_a_norm_each():
+def test_matrices_in_a_tile_have_separate_norms():
     cov, _ = batch_of("kappa=1e1", 4, 4)
     scale = torch.tensor([1e-4, 1.0, 1e4, 1.0], device=DEVICE).view(-1, 1, 1)
     w = solvers.get("polar-triton")(scale * cov) * scale.sqrt()
@@ -86,7 +86,7 @@ def test_an_empty_batch_and_strides_are_taken(name):
     assert torch.equal(solver(last), solver(cov))
 
 
-def test_a_covariance_that_rounding_made_indefinite_is_still_solved():
+def test_a_covariance_made_indefinite_by_rounding_is_solved():
     cov = spectra.covariances("rank-deficient=1e-15", 3, 4).float()
     cov = (cov - 1e-8 * torch.eye(4)).to(DEVICE)
     assert solvers.get("jacobi-triton")(cov).isfinite().all()
@@ -94,6 +94,6 @@ def test_a_covariance_that_rounding_made_indefinite_is_still_solved():
 
 
 @pytest.mark.parametrize("name", ["polar-triton", "jacobi-triton"])
-def test_more_than_a_tile_is_refused(name):
+def test_a_group_larger_than_a_tile_is_refused(name):
     with pytest.raises(ValueError, match="G up to 64, not 65"):
         solvers.get(name)(torch.eye(65, device=DEVICE).unsqueeze(0))

@@ -4,7 +4,7 @@ given.
 
 import torch
 
-from swbench.solvers.spectral import daleckii_krein
+from swbench.solvers.eigen_backward import daleckii_krein
 
 DEGENERATE = ("identity", "two-eightfold", "rank-deficient", "gap=1e-4")
 REGULAR = ("kappa=1e1", "kappa=1e2", "kappa=1e3", "kappa=1e4")
@@ -23,7 +23,7 @@ def gradient(cov, grad_w):
     return daleckii_krein(*decomposition(cov), grad_w.double())
 
 
-def worst(found, exact):
+def worst(computed, exact):
     """The largest relative Frobenius error over a batch."""
-    difference = (found.double() - exact).flatten(1).norm(dim=1)
+    difference = (computed.double() - exact).flatten(1).norm(dim=1)
     return (difference / exact.flatten(1).norm(dim=1)).max().item()

@@ -50,18 +50,18 @@ def test_every_entry_of_the_second_derivative(name):
 @pytest.mark.parametrize("name", EXACT)
 def test_second_derivatives_are_those_of_the_function(name):
     cov = spectra.covariances("kappa=1e1", 1, 4)
-    want = hessian(loss(by_eigenvectors))(cov)
+    expected = hessian(loss(by_eigenvectors))(cov)
     of_solver = loss(solvers.get(name))
     for outer in (jacfwd, jacrev):
         for inner in (jacfwd, jacrev):
-            torch.testing.assert_close(outer(inner(of_solver))(cov), want, rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(outer(inner(of_solver))(cov), expected, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(
-        torch.autograd.functional.hessian(of_solver, cov), want, rtol=1e-9, atol=1e-9
+        torch.autograd.functional.hessian(of_solver, cov), expected, rtol=1e-9, atol=1e-9
     )
 
 
 @pytest.mark.parametrize("name", HERE)
-def test_a_graph_changes_no_gradient(name):
+def test_gradients_are_the_same_with_create_graph(name):
     cov = spectra.covariances("kappa=1e2", 3, 4).requires_grad_()
     w = solvers.get(name)(cov)
     dy = torch.randn_like(w)
@@ -97,7 +97,7 @@ def test_transforms_of_torch_func(name, dtype):
     torch.testing.assert_close((moved * weight).sum(), (tangent * back).sum(), **close)
 
 
-def test_a_bad_matrix_spoils_its_own_second_derivative_alone():
+def test_a_nonfinite_matrix_affects_only_its_own_second_derivative():
     cov = spectra.covariances("kappa=1e1", 3, 4)
     cov[1, 0, 0] = torch.nan
     cov.requires_grad_()

@@ -41,7 +41,7 @@ def test_every_exact_solver_gives_both_roots():
 @pytest.mark.parametrize("group", [5, 32, 64])
 @pytest.mark.parametrize("spectrum", [*SMALL, "rank-deficient=1e-4", "rank-deficient"])
 @pytest.mark.parametrize(("name", "root"), GIVEN)
-def test_a_root_is_as_exact_as_promised(name, root, spectrum, group):
+def test_root_error_is_within_the_tolerance(name, root, spectrum, group):
     solver = solvers.get(name)
     cov = spectra.covariances(spectrum, 3, group).float()
     before = cov.clone()
@@ -54,64 +54,62 @@ def test_a_root_is_as_exact_as_promised(name, root, spectrum, group):
 
 @pytest.mark.parametrize("spectrum", ["kappa=1e6", "power-law=1e6", "dominated=1e6", "gradients"])
 @pytest.mark.parametrize(("name", "root"), GIVEN)
-def test_beyond_that_a_digit_is_left(name, root, spectrum):
+def test_beyond_the_tolerance_one_digit_is_correct(name, root, spectrum):
     cov = spectra.covariances(spectrum, 3, 64).float()
     assert worst(solvers.get(name).inverse_root(cov, root), exact(cov, root)) < 0.1
 
 
-@pytest.mark.parametrize("asked", [2, 4])
+@pytest.mark.parametrize("order", [2, 4])
 @pytest.mark.parametrize("spectrum", OF_SUITE)
-def test_the_other_root_is_caught_on_every_spectrum_of_the_suite(spectrum, asked):
+def test_a_root_of_the_wrong_order_exceeds_the_tolerance_on_every_spectrum(spectrum, order):
     cov = spectra.covariances(spectrum, 3, 64).float()
-    found = exact(cov, 6 - asked)
+    computed = exact(cov, 6 - order)
     promised = solvers.get("polar").tolerance(spectra.kappa(spectrum), 64)
-    assert promised <= LOST < worst(found, exact(cov, asked))
+    assert promised <= LOST < worst(computed, exact(cov, order))
 
 
 @pytest.mark.parametrize(("name", "root"), GIVEN)
-def test_float64_goes_as_far_as_float64_does(name, root):
+def test_float64_error_is_that_of_float64(name, root):
     cov = spectra.covariances("power-law=1e6", 3, 16)
     assert worst(solvers.get(name).inverse_root(cov, root), exact(cov, root)) < 1e-8
 
 
 @pytest.mark.parametrize(("name", "root"), GIVEN)
-def test_a_matrix_that_is_not_finite_spoils_itself_alone(name, root):
+def test_a_nonfinite_matrix_affects_only_its_own_result(name, root):
     solver = solvers.get(name)
     cov = spectra.covariances("power-law=1e2", 4, 8).float()
     clean = solver.inverse_root(cov, root)
     cov[2, 1, 3] = torch.nan
-    found = solver.inverse_root(cov, root)
-    assert not found[2].isfinite().any()
+    computed = solver.inverse_root(cov, root)
+    assert not computed[2].isfinite().any()
     others = [0, 1, 3]
-    assert torch.equal(found[others], clean[others])
+    assert torch.equal(computed[others], clean[others])
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e6])
 @pytest.mark.parametrize(("name", "root"), GIVEN)
-def test_a_root_scales_as_it_should(name, root, scale):
+def test_root_scales_with_the_matrix(name, root, scale):
     cov = spectra.covariances("power-law=1e2", 4, 8).float()
-    found = solvers.get(name).inverse_root(scale * cov, root)
-    assert worst(scale ** (1 / root) * found, exact(cov, root)) < 1e-3
+    computed = solvers.get(name).inverse_root(scale * cov, root)
+    assert worst(scale ** (1 / root) * computed, exact(cov, root)) < 1e-3
 
 
 @pytest.mark.parametrize(("name", "root"), GIVEN)
-def test_the_least_operations_are_not_more_than_those_counted(name, root):
+def test_least_flops_is_at_most_flops(name, root):
     solver = solvers.get(name)
     assert 2 * 64**3 <= solver.least_flops(64, root) <= solver.root_flops(64, root)
     assert root == 4 or solver.root_flops(64, 2) <= solver.flops(64)
 
 
 @pytest.mark.parametrize("name", HERE)
-def test_a_root_that_is_not_given_is_a_value_error(name):
+def test_an_unsupported_root_is_a_value_error(name):
     with pytest.raises(ValueError, match=rf"solver '{name}' gives roots 2.*, not 3"):
         solvers.get(name).inverse_root(torch.eye(4).unsqueeze(0), 3)
 
 
 @pytest.mark.parametrize("name", ["polar", "coupled-newton"])
 @pytest.mark.parametrize("root", [2, 4])
-def test_products_of_bfloat16_keep_two_digits_near_the_identity_and_are_not_called_exact(
-    name, root
-):
+def test_bfloat16_products_keep_two_digits_near_the_identity_and_are_inexact(name, root):
     solver = solvers.get(name, products="bfloat16")
     cov = spectra.covariances("kappa=1e1", 4, 64).float()
     assert 1e-4 < worst(solver.inverse_root(cov, root), exact(cov, root)) < 0.02
@@ -134,7 +132,7 @@ def test_the_published_coefficients_are_the_minimax_ones_of_their_interval():
         assert step == pytest.approx(published, rel=1e-4)
 
 
-def test_an_interval_asked_for_takes_fewer_products_and_ends_at_the_edge():
+def test_a_narrower_interval_takes_fewer_products_and_ends_at_its_edge():
     wide, narrow = solvers.get("polar"), solvers.get("polar", low=1e-2)
     assert narrow.root_flops(64) < wide.root_flops(64)
     inside, outside = (
@@ -145,7 +143,7 @@ def test_an_interval_asked_for_takes_fewer_products_and_ends_at_the_edge():
     assert lam < 0.5 * torch.linalg.eigvalsh(exact(outside, 2)).amax()  # under-whitened, finite
 
 
-def test_coupled_newton_ends_each_matrix_by_itself():
+def test_coupled_newton_stops_for_each_matrix_separately():
     solver = solvers.get("coupled-newton")
     hard, easy = (spectra.covariances(name, 1, 16).float() for name in ("kappa=1e6", "kappa=1e1"))
     alone = solver.inverse_root(easy, 4)
@@ -187,6 +185,6 @@ def test_the_function_takes_either_root():
         (torch.eye(4, requires_grad=True), 4, "eigh", "has no gradient for p = 4"),
     ],
 )
-def test_what_cannot_be_is_a_value_error(cov, p, solver, message):
+def test_invalid_options_are_value_errors(cov, p, solver, message):
     with pytest.raises(ValueError, match=message):
         swbench.inverse_root(cov, p, solver=solver)

@@ -43,18 +43,18 @@ def test_scale_does_not_matter(solver, scale):
 
 
 @pytest.mark.parametrize("group", [8, 16])
-def test_a_bad_matrix_spoils_itself_alone(solver, group):
+def test_a_degenerate_matrix_affects_only_its_own_result(solver, group):
     cov, grad_w = spectra.covariances("kappa=1e2", 20, group).float(), torch.randn(20, group, group)
     clean, saved = solver.forward(cov)
     clean_gradient = solver.gradient(saved, grad_w)
     cov[3, 0, 0], cov[7, 1, 2], cov[9] = torch.nan, torch.inf, 0
     w, saved = solver.forward(cov)
-    spoilt_gradient = solver.gradient(saved, grad_w)
+    affected_gradient = solver.gradient(saved, grad_w)
     bad = torch.tensor([i in (3, 7, 9) for i in range(20)])
     assert w[bad].isnan().all()
-    assert not spoilt_gradient[bad].isfinite().any()
+    assert not affected_gradient[bad].isfinite().any()
     torch.testing.assert_close(w[~bad], clean[~bad], rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(spoilt_gradient[~bad], clean_gradient[~bad], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(affected_gradient[~bad], clean_gradient[~bad], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("group", [8, 16])
@@ -68,21 +68,21 @@ def test_an_indefinite_matrix_is_clamped_as_by_eigh(solver, group):
 
 
 def test_does_not_depend_on_threads(solver):
-    count = 80  # enough that the team is woken (team.c)
+    count = 80  # enough that the team is woken (threads.c)
     cov, grad_w = spectra.covariances("kappa=1e3", count, 16).float(), torch.randn(count, 16, 16)
-    before, found = torch.get_num_threads(), []
+    before, results = torch.get_num_threads(), []
     for threads in (1, 3):
         torch.set_num_threads(threads)
         w, saved = solver.forward(cov)
-        found.append((w, solver.gradient(saved, grad_w)))
+        results.append((w, solver.gradient(saved, grad_w)))
     torch.set_num_threads(before)
-    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
 @pytest.mark.parametrize(
     "cov", [torch.eye(8, dtype=torch.float64).repeat(2, 1, 1), 2 * torch.eye(80).repeat(2, 1, 1)]
 )
-def test_what_c_does_not_take_goes_through_polar(cov):
+def test_inputs_that_c_does_not_take_run_on_polar(cov):
     solver = solvers.get("polar-native")
     w, saved = solver.forward(cov)
     assert len(saved) == 1

@@ -80,10 +80,10 @@ def test_autograd_through_the_iteration_keeps_a_bad_matrix_to_itself(name):
         ("newton5:steps=0", "steps must be at least 1"),
     ],
 )
-def test_a_bad_option_says_what_is_allowed(spec, message):
+def test_invalid_option_names_the_allowed_values(spec, message):
     with pytest.raises(OptionError, match=message):
         solvers.get(spec)
 
 
-def test_a_cuda_driver_on_a_cpu_is_a_reason():
+def test_a_cuda_driver_is_unavailable_on_a_cpu():
     assert "use `svd`" in solvers.get("svd:driver=gesvdj").available("cpu")

@@ -25,7 +25,7 @@ def batch_of(spectrum, batch=6, group=8, dtype=torch.float32):
 @pytest.mark.parametrize("group", [4, 16, 33])
 @pytest.mark.parametrize("spectrum", [*REGULAR, *DEGENERATE])
 @pytest.mark.parametrize("name", EXACT)
-def test_w_and_its_gradient_are_as_exact_as_promised(name, spectrum, group):
+def test_errors_of_w_and_gradient_are_within_the_tolerance(name, spectrum, group):
     solver = solvers.get(name)
     cov, grad_w = batch_of(spectrum, group=group)
     promised = solver.tolerance(spectra.kappa(spectrum), group)
@@ -36,7 +36,7 @@ def test_w_and_its_gradient_are_as_exact_as_promised(name, spectrum, group):
 
 @pytest.mark.parametrize("spectrum", ["kappa=1e2", "kappa=1e6", *DEGENERATE])
 @pytest.mark.parametrize("name", EXACT)
-def test_float64_goes_as_far_as_float64_does(name, spectrum):
+def test_float64_error_is_that_of_float64(name, spectrum):
     solver = solvers.get(name)
     cov, grad_w = batch_of(spectrum, dtype=torch.float64)
     promised = 1e-10 if spectrum == "two-eightfold" else 1e-13 * max(spectra.kappa(spectrum), 10)
@@ -56,7 +56,7 @@ def test_degenerate_spectra_give_finite_results(name, spectrum):
 
 
 @pytest.mark.parametrize("name", HERE)
-def test_w_is_symmetric_unless_the_solver_says_otherwise(name):
+def test_w_is_symmetric_unless_declared_otherwise(name):
     solver = solvers.get(name)
     w = solver(batch_of("kappa=1e3")[0])
     asymmetry = worst(w.mT, w.double())
@@ -88,7 +88,7 @@ def test_a_batch_is_solved_as_each_matrix_alone(name):
 
 
 @pytest.mark.parametrize("name", HERE)
-def test_the_strides_of_the_input_do_not_matter(name):
+def test_any_strides_give_the_same_result(name):
     solver = solvers.get(name)
     cov, _ = batch_of("kappa=1e2")
     expected = solver(cov)
@@ -115,7 +115,7 @@ def test_a_covariance_of_channels_last_pixels_is_solved(name):
 
 @pytest.mark.parametrize("shape", [(0, 8, 8), (1, 8, 8), (8, 8), (2, 3, 8, 8), (5, 1, 1)])
 @pytest.mark.parametrize("name", HERE)
-def test_the_shape_comes_back(name, shape):
+def test_the_result_has_the_shape_of_the_input(name, shape):
     cov = (2 * torch.eye(shape[-1])).expand(shape).clone().requires_grad_()
     w = solvers.get(name)(cov)
     w.sum().backward()
@@ -138,7 +138,7 @@ def test_integers_are_refused_with_the_dtypes_it_takes(name):
 
 
 @pytest.mark.parametrize("name", HERE)
-def test_only_the_symmetric_part_counts(name):
+def test_only_the_symmetric_part_is_used(name):
     solver = solvers.get(name)
     cov, _ = batch_of("kappa=1e2", dtype=torch.float64)
     skew = torch.randn(6, 8, 8, dtype=torch.float64)
@@ -147,7 +147,7 @@ def test_only_the_symmetric_part_counts(name):
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize("name", HERE)
-def test_a_matrix_that_is_not_finite_spoils_itself_alone(name, bad):
+def test_a_nonfinite_matrix_affects_only_its_own_result(name, bad):
     solver = solvers.get(name)
     cov, grad_w = batch_of("kappa=1e2")
     clean, saved = solver.forward(cov)
@@ -185,7 +185,7 @@ class _Watch(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("name", FREE)
-def test_nothing_waits_for_a_value(name):
+def test_solvers_do_not_synchronise_unless_declared(name):
     solver = solvers.get(name)
     cov, grad_w = batch_of("kappa=1e2")
     cov[1] = torch.nan
@@ -197,7 +197,7 @@ def test_nothing_waits_for_a_value(name):
 
 
 @pytest.mark.parametrize("name", EXACT)
-def test_a_covariance_that_rounding_made_indefinite_is_still_solved(name):
+def test_a_covariance_made_indefinite_by_rounding_is_solved(name):
     cov = spectra.covariances("rank-deficient=1e-15", 6, 8).float()
     cov -= 1e-8 * torch.eye(8)
     assert solvers.get(name)(cov).isfinite().all()
@@ -212,7 +212,7 @@ def test_w_scales_as_the_inverse_root(name, scale):
 
 
 @pytest.mark.parametrize("name", solvers.names())
-def test_it_says_where_it_comes_from_and_what_it_costs(name):
+def test_source_and_flops_are_documented(name):
     solver = solvers.TABLE.load(name)()
     assert solver.name == name
     assert len(solver.source) > 10
@@ -222,7 +222,7 @@ def test_it_says_where_it_comes_from_and_what_it_costs(name):
 
 
 @pytest.mark.parametrize("name", solvers.names())
-def test_a_missing_gpu_is_a_reason_and_not_a_crash(name, monkeypatch):
+def test_a_missing_gpu_is_reported_as_unavailable(name, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert solvers.get(name).available("cuda")
     assert solvers.get(name).available("cuda:0")
@@ -238,13 +238,13 @@ def test_a_missing_gpu_is_a_reason_and_not_a_crash(name, monkeypatch):
         lambda x: bool((x > 0).all()),
     ],
 )
-def test_the_watch_sees_what_waits(waits):
+def test_the_synchronisation_watch_detects_waits(waits):
     with torch.no_grad(), _Watch(), pytest.raises(AssertionError, match="waits for the device"):
         waits(torch.eye(3).unsqueeze(0))
 
 
 @pytest.mark.parametrize("name", solvers.names())
-def test_devices_and_dtypes_are_taken_in_both_forms(name):
+def test_devices_and_dtypes_may_be_names_or_objects(name):
     solver = solvers.get(name)
     for device in ("cpu", "cuda", "cuda:0"):
         assert solver.available(torch.device(device)) == solver.available(device)

@@ -83,7 +83,7 @@ def test_no_other_quintic_does_better():
         assert np.abs(1 - (best + nudge) @ powers).max() > height
 
 
-def test_a_schedule_ends_where_it_says():
+def test_a_schedule_ends_at_the_stated_interval():
     steps, left = minimax.schedule(1e-3, 7)
     x = np.geomspace(1e-3, 1, 5001)
     for a, b, c in steps:
@@ -93,7 +93,7 @@ def test_a_schedule_ends_where_it_says():
 
 
 @pytest.mark.parametrize("group", [3, 4, 5, 45, 53, 70, 90])
-def test_a_schedule_whose_last_interval_is_narrow_is_found(group):
+def test_a_schedule_with_a_narrow_last_interval_converges(group):
     """Of these the equations of the last step are singular in float64."""
     for low, unit in ((1e-3, 2.0**-24), (1e-6, 2.0**-53)):
         steps = minimax.steps_needed(low / group**0.5, unit)

@@ -21,7 +21,7 @@ def test_the_condition_number_is_the_promised_one(name, group):
         assert (kappa >= spectra.kappa(name) * 0.09).all()
 
 
-def test_two_eightfold_eigenvalues_are_eightfold():
+def test_two_eightfold_has_two_eightfold_eigenvalues():
     lam = torch.linalg.eigvalsh(spectra.covariances("two-eightfold", 1, 16))[0].tolist()
     assert lam[:8] == pytest.approx([1e-3] * 8)
     assert lam[8:] == pytest.approx([1.0] * 8)
@@ -40,7 +40,7 @@ def test_the_same_seed_gives_the_same_matrices():
     assert not torch.equal(first, spectra.covariances("kappa=1e3", 4, 8, seed=6))
 
 
-def test_an_unknown_spectrum_is_answered_with_the_nearest():
+def test_an_unknown_spectrum_suggests_the_nearest_name():
     with pytest.raises(UnknownName, match="Did you mean 'kappa=1e3'"):
         spectra.parse("kapa=1e3")
 
@@ -54,13 +54,13 @@ def test_a_wrong_value_is_refused(name, message):
         spectra.parse(name)
 
 
-def test_a_power_law_is_one():
+def test_power_law_has_a_constant_slope():
     lam = torch.linalg.eigvalsh(spectra.covariances("power-law=1e3", 1, 16))[0].flip(0).log()
     slopes = lam.diff() / torch.arange(1, 17).double().log().diff()
     assert slopes.tolist() == pytest.approx([slopes[0].item()] * 15, rel=1e-6)
 
 
-def test_one_direction_dominates():
+def test_dominated_has_one_large_eigenvalue():
     lam = torch.linalg.eigvalsh(spectra.covariances("dominated=1e4", 2, 16))
     assert lam[:, -1].tolist() == pytest.approx([1.0] * 2)
     assert (lam[:, :-1] <= 3.001e-4).all()

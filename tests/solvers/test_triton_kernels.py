@@ -49,7 +49,7 @@ def run_kernels(limit_s, **environment):
 
 
 @needs_triton
-def test_the_kernels_in_the_interpreter():
+def test_solver_kernels_in_the_interpreter():
     run_kernels(200, TRITON_INTERPRET="1")
 
 
@@ -61,32 +61,32 @@ COLD_S = 540
 @pytest.mark.gpu
 @pytest.mark.timeout(COLD_S + 20)
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_the_kernels_compiled():
+def test_solver_kernels_compiled():
     run_kernels(COLD_S, SWBENCH_TEST_DEVICE="cuda:0")
 
 
 @pytest.mark.parametrize("name", ["polar-triton", "jacobi-triton"])
-def test_a_cpu_without_the_interpreter_is_a_reason(name, monkeypatch):
+def test_unavailable_on_a_cpu_without_the_interpreter(name, monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     reason = solvers.get(name).available("cpu")
     assert "CUDA" in reason
 
 
 @pytest.mark.parametrize("name", ["polar-triton", "jacobi-triton"])
-def test_a_missing_triton_is_a_reason(name, monkeypatch):
+def test_unavailable_without_triton(name, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     assert "Triton is not installed" in solvers.get(name).available("cpu")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Triton brings its own compiler there")
-@pytest.mark.parametrize("there", [True, False])
-def test_a_machine_where_no_launcher_can_be_built_is_a_reason(there, monkeypatch, tmp_path):
+@pytest.mark.parametrize("has_compiler", [True, False])
+def test_unavailable_where_no_launcher_can_be_built(has_compiler, monkeypatch, tmp_path):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: True)
-    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}" if there else None)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}" if has_compiler else None)
     monkeypatch.setattr(sysconfig, "get_path", lambda *_: str(tmp_path))
-    assert ("headers of Python" if there else "C compiler") in triton_kernels.missing("cuda")
+    assert ("headers of Python" if has_compiler else "C compiler") in triton_kernels.missing("cuda")
     monkeypatch.setenv("CC", "cc")
     (tmp_path / "Python.h").touch()
     assert triton_kernels.missing("cuda") is None
@@ -117,7 +117,7 @@ def test_small_matrices_share_a_tile(group, expected):
         ("jacobi-triton:precision=fp16", "precision"),
     ],
 )
-def test_a_bad_option_says_what_is_allowed(spec, message):
+def test_invalid_option_names_the_allowed_values(spec, message):
     with pytest.raises(OptionError, match=message):
         solvers.get(spec)
 
@@ -141,8 +141,8 @@ def two_gpus(monkeypatch):
     current = [0]
 
     @contextmanager
-    def device(asked):
-        current.append(asked.index)
+    def device(target):
+        current.append(target.index)
         yield
         current.pop()
 
@@ -163,13 +163,13 @@ def test_a_kernel_is_launched_on_the_device_of_its_tensors(index, two_gpus, monk
         def __getitem__(self, grid):
             return lambda *arguments, **constants: launched.append(two_gpus[-1])
 
-    class There(torch.Tensor):
+    class OnSecondGpu(torch.Tensor):
         """A tensor that says it is on a GPU."""
 
         device = property(lambda self: torch.device("cuda", index))
 
     monkeypatch.setattr(jacobi, "jacobi_kernel", Kernel())
-    cov = torch.eye(16).unsqueeze(0).as_subclass(There)
+    cov = torch.eye(16).unsqueeze(0).as_subclass(OnSecondGpu)
     polar._launch(Kernel(), (cov, cov), (), "ieee")
     jacobi.jacobi(cov, 1, 1e-7, "ieee")
     assert launched == [index, index]

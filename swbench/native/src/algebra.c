@@ -1,17 +1,17 @@
-/* The small algebra on the way there: from statistics to A and b in one call, where torch needs
- * dozens; the way back is in gradients.c. */
+/* The small algebra of the forward pass: from statistics to A and b in one call, where torch needs
+ * dozens. The backward pass is in gradients.c. */
 #include <math.h>
 #include <stdlib.h>
 
 #include "algebra.h"
-#include "table.h"
-#include "team.h"
+#include "dispatch.h"
+#include "threads.h"
 #include "vector.h"
 
 enum { OF_BATCH, OF_IMAGE };
 
-/* What a source's mean, its covariance and the diagonal of that are multiplied by; `layer_*` the
- * factors of the whole image's. */
+/* Factors of the mean, the covariance and the covariance's diagonal of each source; `layer_*` are
+ * the factors of the layer statistic. */
 struct factors {
     double mean_weights[MAX_STATISTICS], cov_weights[MAX_STATISTICS];
     double mean[2], full[2], diagonal[2], layer_mean, layer_cov;
@@ -24,7 +24,7 @@ static void softmax(const float *logits, int count, double *weights) {
     for (int k = 0; k < count; k++) weights[k] /= total;
 }
 
-/* Where statistic `kind` is taken from; with one source there is no choice. */
+/* The source of statistic `kind`; with one source there is no choice. */
 static int source_of(int kind, const struct layer *l) {
     if (!l->batch_mean) return OF_IMAGE;
     if (!l->mean) return OF_BATCH;
@@ -52,14 +52,14 @@ static struct factors factors_of(const struct layer *l) {
 static void layer_moments(const struct layer *l, long n, double *centre, double *var) {
     const long channels = l->groups * l->group;
     const float *mean = l->mean + n * channels, *cov = l->cov + n * channels * l->group;
-    double sum = 0, spread = 0;
+    double sum = 0, squares = 0;
     for (long c = 0; c < channels; c++) sum += mean[c];
     *centre = sum / channels;
     for (long c = 0; c < channels; c++) {
-        const double apart = mean[c] - *centre;
-        spread += apart * apart + cov[c * l->group + c % l->group];
+        const double deviation = mean[c] - *centre;
+        squares += deviation * deviation + cov[c * l->group + c % l->group];
     }
-    *var = spread / channels;
+    *var = squares / channels;
 }
 
 /* The batch's mean and covariance of one group (Chan, Golub and LeVeque 1983): the mean of the
@@ -78,10 +78,10 @@ static void merge(const struct shape *s, const float *mean, const float *cov, fl
         double row[MAX_GROUP] = {0};
         for (long n = 0; n < s->images; n++) {
             const float *image = mean + n * s->channels + g * group;
-            const double apart = image[i] - centre[i];
+            const double deviation = image[i] - centre[i];
             for (int j = 0; j < group; j++)
                 row[j] += cov[(n * s->channels + g * group + i) * group + j] +
-                          apart * (image[j] - centre[j]);
+                          deviation * (image[j] - centre[j]);
         }
         for (int j = 0; j < group; j++)
             batch_cov[(g * group + i) * group + j] = (float)(row[j] * share);
@@ -156,7 +156,7 @@ static void forward_item(void *context, long item) {
     }
 }
 
-/* Returns 1 when memory ran out, as the way back does. */
+/* Returns 1 when memory ran out, as `backward_begin` does. */
 static int forward_begin(struct forward *k, struct layer *l) {
     const long count = sets_of(l) * l->groups;
     *k = (struct forward){
@@ -181,8 +181,8 @@ static int mix_and_solve(struct layer *l, int threads) {
             layer_moments(l, n, k.centre + n, k.var + n);
     }
     if (!failed)
-        sw_team_run(forward_item, &k, chunks(k.batch.count, l->group),
-                    solve_team(k.batch.count, l->group, threads));
+        sw_parallel_for(forward_item, &k, chunks(k.batch.count, l->group),
+                        solve_threads(k.batch.count, l->group, threads));
     forward_end(&k);
     return failed;
 }

@@ -1,5 +1,5 @@
-/* The small algebra of a whitening layer: what goes in and what comes out, for both ways. Names as
- * in swbench.norms.kernels.algebra. */
+/* Inputs and outputs of the small algebra of a whitening layer, forward and backward. Names as in
+ * swbench.norms.kernels.algebra. */
 #ifndef SW_ALGEBRA_H
 #define SW_ALGEBRA_H
 
@@ -15,11 +15,11 @@ struct layer {
     double per_pixel,
         share; /* 1 / (H·W); the share of one image in the batch, 0 for constant statistics */
     const float *mean, *cov, *batch_mean,
-        *batch_cov; /* (N, g, G), (N, g, G, G), (g, G), (g, G, G); the batch's null where it is the
-                       one image */
+        *batch_cov; /* (N, g, G), (N, g, G, G), (g, G), (g, G, G); the batch's are null where
+                       it is a single image */
     const float *gamma, *beta, *mean_logits,
         *cov_logits;                      /* (C), (C), (kinds), (kinds), each or null */
-    float *a, *b, *w, *mixed_mean, *norm; /* forward's results, read by the way back */
+    float *a, *b, *w, *mixed_mean, *norm; /* results of forward, read by backward */
     const float *m, *s,
         *shift; /* Σ dy (x − shift)ᵀ and Σ dy of every image, and its shift (N, C) */
     float *grad_b, *grad_c, *grad_gamma, *grad_beta, *grad_mean_logits, *grad_cov_logits;

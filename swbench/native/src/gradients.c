@@ -1,12 +1,13 @@
-/* The small algebra on the way back: from Σ dy xᵀ to B, c and the parameters' gradients. */
+/* The small algebra of the backward pass: from Σ dy xᵀ to B, c and the gradients of the
+ * parameters. */
 #include <stdlib.h>
 
 #include "algebra.h"
-#include "team.h"
+#include "threads.h"
 #include "vector.h"
 
-/* What the gradients of the weights are sums of, by source. */
-struct towards {
+/* Terms whose sums are the gradients of the mixture's weights, by source. */
+struct weight_sums {
     double mean[2], full[2], diagonal[2];
 };
 
@@ -15,7 +16,7 @@ struct backward {
     struct factors f;
     struct batch batch;
     float *grad_w, *d_cov, *d_mean, *gamma; /* (n, g, G, G) both, (n, g, G) both */
-    struct towards *towards;                /* (n, g) */
+    struct weight_sums *weight_sums;        /* (n, g) */
 };
 
 static void backward_item(void *context, long item) {
@@ -34,12 +35,12 @@ static void backward_item(void *context, long item) {
             float row[MAX_GROUP], sum = 0;
             for (int j = 0; j < group; j++) row[j] = 0;
             for (long image = 0; image < images; image++) {
-                const long from =
-                    image * l->groups + at; /* with matrices of its own, the image is in `at` */
-                const float here = l->s[from * group + i], *shift = l->shift + from * group,
+                const long from = image * l->groups +
+                                  at; /* with matrices for each image, `at` includes the image */
+                const float sum_dy = l->s[from * group + i], *shift = l->shift + from * group,
                             *m = l->m + (from * group + i) * group;
-                sum += here;
-                for (int j = 0; j < group; j++) row[j] += m[j] - here * (mean[j] - shift[j]);
+                sum += sum_dy;
+                for (int j = 0; j < group; j++) row[j] += m[j] - sum_dy * (mean[j] - shift[j]);
             }
             for (int j = 0; j < group; j++) {
                 k->grad_w[(at * group + i) * group + j] = row[j] * gamma;
@@ -66,20 +67,20 @@ static void pass_on(const float *d_cov, const double *d_mean, const float *mean,
     }
 }
 
-static void softmax_gradient(const double *weights, const double *towards, int count, float *grad) {
+static void softmax_gradient(const double *weights, const double *sums, int count, float *grad) {
     double mean = 0;
-    for (int k = 0; k < count; k++) mean += weights[k] * towards[k];
-    for (int k = 0; grad && k < count; k++) grad[k] = (float)(weights[k] * (towards[k] - mean));
+    for (int k = 0; k < count; k++) mean += weights[k] * sums[k];
+    for (int k = 0; grad && k < count; k++) grad[k] = (float)(weights[k] * (sums[k] - mean));
 }
 
-/* The gradients of a whole image's mean and variance, as they enter those of its channels. */
-struct whole_image {
+/* Gradients of the mean and variance of a whole image: terms of the gradients of its channels. */
+struct image_gradient {
     double centre, d_centre, d_var;
 };
 
-/* B, c and the weights' part of one image and group, but for what goes through the batch; `image`
- * null without a layer statistic. */
-static void spread_pair(const struct backward *k, long at, const struct whole_image *image) {
+/* Computes B, c and the terms of the weights for one image and group, without the contribution of
+ * the batch's statistics. `image` is null without a layer statistic. */
+static void distribute_pair(const struct backward *k, long at, const struct image_gradient *image) {
     const struct layer *l = k->l;
     const int group = l->group, square = group * group;
     const float *d_cov = k->d_cov + at * square, *d_mean = k->d_mean + at * group,
@@ -87,8 +88,8 @@ static void spread_pair(const struct backward *k, long at, const struct whole_im
     float *b = l->grad_b + at * square, *c = l->grad_c + at * group;
     for (int e = 0; e < square; e++) b[e] = 0;
     for (int i = 0; i < group; i++) c[i] = 0;
-    struct towards *to = k->towards + at;
-    *to = (struct towards){0};
+    struct weight_sums *to = k->weight_sums + at;
+    *to = (struct weight_sums){0};
     for (int from = 0; from < 2; from++) {
         const long source = from == OF_BATCH ? at % l->groups : at;
         if (!(from == OF_BATCH ? l->batch_mean : l->mean)) continue;
@@ -102,16 +103,16 @@ static void spread_pair(const struct backward *k, long at, const struct whole_im
     }
     if (!l->mean) return;
     const float *mean = l->mean + at * group;
-    const struct whole_image none = {0}, *whole = image ? image : &none;
+    const struct image_gradient none = {0}, *layer_part = image ? image : &none;
     double d_image[MAX_GROUP];
     for (int i = 0; i < group; i++)
         d_image[i] = k->f.mean[OF_IMAGE] * d_mean[i] +
-                     2 * whole->d_var * (mean[i] - whole->centre) + whole->d_centre;
-    pass_on(d_cov, d_image, mean, &k->f, OF_IMAGE, whole->d_var, l->per_pixel, group, b, c);
+                     2 * layer_part->d_var * (mean[i] - layer_part->centre) + layer_part->d_centre;
+    pass_on(d_cov, d_image, mean, &k->f, OF_IMAGE, layer_part->d_var, l->per_pixel, group, b, c);
 }
 
-/* What goes through the batch's statistics, in every image alike. */
-static void spread_batch(const struct backward *k, long g) {
+/* Adds the gradient through the batch's statistics of group `g`, the same for every image. */
+static void distribute_batch(const struct backward *k, long g) {
     const struct layer *l = k->l;
     const int group = l->group, square = group * group;
     double sum[MAX_GROUP] = {0};
@@ -131,25 +132,25 @@ static void spread_batch(const struct backward *k, long g) {
     }
 }
 
-/* The gradients of γ and β; and those of the weights, from what every pair says and, of the whole
- * images, `layer_mean` and `layer_diagonal`. */
+/* Computes the gradients of γ and β, and of the weights: from the terms of every pair and, for the
+ * layer statistic, `layer_mean` and `layer_diagonal`. */
 static void parameter_gradients(const struct backward *k, double layer_mean,
                                 double layer_diagonal) {
     const struct layer *l = k->l;
     const long channels = l->groups * l->group;
     for (long c = 0; c < channels; c++) {
-        double of_gamma = 0, of_beta = 0;
-        for (long n = 0; n < sets_of(l); n++) of_gamma += k->gamma[n * channels + c];
-        for (long n = 0; n < l->images; n++) of_beta += l->s[n * channels + c];
-        if (l->grad_gamma) l->grad_gamma[c] = (float)of_gamma;
-        if (l->grad_beta) l->grad_beta[c] = (float)of_beta;
+        double grad_gamma = 0, grad_beta = 0;
+        for (long n = 0; n < sets_of(l); n++) grad_gamma += k->gamma[n * channels + c];
+        for (long n = 0; n < l->images; n++) grad_beta += l->s[n * channels + c];
+        if (l->grad_gamma) l->grad_gamma[c] = (float)grad_gamma;
+        if (l->grad_beta) l->grad_beta[c] = (float)grad_beta;
     }
-    struct towards all = {0};
+    struct weight_sums all = {0};
     for (long at = 0; at < k->batch.count; at++)
         for (int from = 0; from < 2; from++) {
-            const struct towards *one = k->towards + at;
-            all.mean[from] += one->mean[from], all.full[from] += one->full[from],
-                all.diagonal[from] += one->diagonal[from];
+            const struct weight_sums *pair = k->weight_sums + at;
+            all.mean[from] += pair->mean[from], all.full[from] += pair->full[from],
+                all.diagonal[from] += pair->diagonal[from];
         }
     double mean[MAX_STATISTICS], cov[MAX_STATISTICS];
     for (int i = 0; i < l->kinds; i++) {
@@ -163,14 +164,14 @@ static void parameter_gradients(const struct backward *k, double layer_mean,
     softmax_gradient(k->f.cov_weights, cov, l->kinds, l->grad_cov_logits);
 }
 
-/* The gradients of an image's mean and variance, from those of its channels; adds what its layer
- * statistic says to the weights' gradients. */
-static struct whole_image whole_image_of(const struct backward *k, long n, double *layer_mean,
-                                         double *layer_diagonal) {
+/* The gradients of the mean and variance of a whole image, from those of its channels. Adds the
+ * terms of the layer statistic's weights to `layer_mean` and `layer_diagonal`. */
+static struct image_gradient image_gradient_of(const struct backward *k, long n, double *layer_mean,
+                                               double *layer_diagonal) {
     const struct layer *l = k->l;
     const long channels = l->groups * l->group;
     const float *d_cov = k->d_cov + n * channels * l->group, *d_mean = k->d_mean + n * channels;
-    struct whole_image image;
+    struct image_gradient image;
     double var, trace = 0, all = 0;
     layer_moments(l, n, &image.centre, &var);
     for (long c = 0; c < channels; c++) {
@@ -190,7 +191,7 @@ static int backward_begin(struct backward *k, struct layer *l) {
     *k = (struct backward){.l = l,
                            .f = factors_of(l),
                            .grad_w = malloc(sizeof(float) * 2 * count * (square + group)),
-                           .towards = malloc(sizeof(struct towards) * count)};
+                           .weight_sums = malloc(sizeof(struct weight_sums) * count)};
     k->d_cov = k->grad_w + count * square, k->d_mean = k->d_cov + count * square,
     k->gamma = k->d_mean + count * group;
     k->batch = (struct batch){.w = l->w,
@@ -199,28 +200,29 @@ static int backward_begin(struct backward *k, struct layer *l) {
                               .out = k->d_cov,
                               .count = count,
                               .group = group};
-    return !k->grad_w || !k->towards;
+    return !k->grad_w || !k->weight_sums;
 }
 
 static void backward_end(struct backward *k) {
     free(k->grad_w);
-    free(k->towards);
+    free(k->weight_sums);
 }
 
 static int small_gradients(struct layer *l, int threads) {
     struct backward k;
     const int failed = backward_begin(&k, l);
     if (!failed) {
-        sw_team_run(backward_item, &k, chunks(k.batch.count, l->group),
-                    solve_team(2 * k.batch.count, l->group, threads));
+        sw_parallel_for(backward_item, &k, chunks(k.batch.count, l->group),
+                        solve_threads(2 * k.batch.count, l->group, threads));
         double layer_mean = 0, layer_diagonal = 0;
         for (long n = 0; n < sets_of(l); n++) {
-            struct whole_image image;
-            if (has_layer(&k.f)) image = whole_image_of(&k, n, &layer_mean, &layer_diagonal);
+            struct image_gradient image;
+            if (has_layer(&k.f)) image = image_gradient_of(&k, n, &layer_mean, &layer_diagonal);
             for (long g = 0; g < l->groups; g++)
-                spread_pair(&k, n * l->groups + g, has_layer(&k.f) ? &image : 0);
+                distribute_pair(&k, n * l->groups + g, has_layer(&k.f) ? &image : 0);
         }
-        for (long g = 0; l->batch_mean && l->share != 0 && g < l->groups; g++) spread_batch(&k, g);
+        for (long g = 0; l->batch_mean && l->share != 0 && g < l->groups; g++)
+            distribute_batch(&k, g);
         parameter_gradients(&k, layer_mean, layer_diagonal);
     }
     backward_end(&k);

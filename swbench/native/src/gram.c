@@ -3,8 +3,8 @@
 #include <stdlib.h>
 
 #include "block.h"
-#include "table.h"
-#include "team.h"
+#include "dispatch.h"
+#include "threads.h"
 
 /* A tile of TI × TJ sums stays in registers. */
 #define TI 4
@@ -277,8 +277,8 @@ static void gram_pair(const struct gram *k, long n, long g) {
     finish(k, n, g);
 }
 
-/* The segments depend on the shape alone, so the result does not depend on the number of threads.
- * Returns 1 when memory ran out. */
+/* The segments depend on the shape single_image, so the result does not depend on the number of
+ * threads. Returns 1 when memory ran out. */
 static int gram_begin(struct gram *k) {
     k->groups = k->s.channels / k->s.group;
     const long pairs = k->s.images * k->groups,
@@ -299,12 +299,13 @@ static void gram_end(struct gram *k) {
 }
 
 static int gram_run(struct gram *k, int threads) {
-    const int failed = gram_begin(k), team = sw_team_worth(multiply_adds(&k->s), threads);
+    const int failed = gram_begin(k),
+              used_threads = sw_useful_threads(multiply_adds(&k->s), threads);
     const long segments = k->s.images * k->segments;
-    if (!failed && by_pixel(&k->s) && segments >= SEGMENTS_A_THREAD * team)
-        sw_team_run(gram_pixels, k, segments, team);
+    if (!failed && by_pixel(&k->s) && segments >= SEGMENTS_A_THREAD * used_threads)
+        sw_parallel_for(gram_pixels, k, segments, used_threads);
     else if (!failed)
-        sw_team_run(gram_item, k, segments * k->groups, team);
+        sw_parallel_for(gram_item, k, segments * k->groups, used_threads);
     gram_end(k);
     return failed;
 }

@@ -6,8 +6,8 @@
 #include "jacobi.h"
 #include "schedule.h"
 #include "small.h"
-#include "table.h"
-#include "team.h"
+#include "dispatch.h"
+#include "threads.h"
 
 #define NEAR 1e-3f     /* ‖ZY − I‖_F from which one cubic step ends at rounding: 3/4·NEAR² */
 #define MARGIN 1.0001f /* keeps rounding from putting an eigenvalue above 1 */
@@ -79,10 +79,10 @@ INLINE void advance(const float *step, const float *m, float *h, float *spare, f
 
 enum { SOLVE_ROOM = 6, GRADIENT_ROOM = 9 };
 
-INLINE void solve(const struct batch *k, long start, const int n, const int lanes, float *room) {
+INLINE void solve(const struct batch *k, long start, const int n, const int lanes, float *scratch) {
     const int group = k->group, size = n * n * lanes;
-    float *y = room, *z = room + size, *free_ = room + 2 * size, *m = room + 3 * size,
-          *h = room + 4 * size, *spare = room + 5 * size;
+    float *y = scratch, *z = scratch + size, *free_ = scratch + 2 * size, *m = scratch + 3 * size,
+          *h = scratch + 4 * size, *spare = scratch + 5 * size;
     gather(k->cov, start, k->count, group, y, n, lanes);
     const vec norm = MARGIN * lanes_sqrt(squares(y, 0, n, lanes)), inverse = 1.0f / norm;
     FOR_VECTORS(AT(y) = AT(y) * inverse + (i < group ? 0.0f : 1.0f) * eye)
@@ -124,11 +124,13 @@ INLINE void solve(const struct batch *k, long start, const int n, const int lane
 /* X = W Y W with Y W + W Y = −W sym(∂W) W, by the sign of [[B, E], [0, −B]], B = W/‖W‖: B → I and E
    → 2Y. E is symmetric, BE − EB skew. Not X itself: the iteration is accurate to rounding times the
    norm, and X holds λ^(-3/2) of all eigenvalues side by side. */
-INLINE void gradient(const struct batch *k, long start, const int n, const int lanes, float *room) {
+INLINE void gradient(const struct batch *k, long start, const int n, const int lanes,
+                     float *scratch) {
     const int group = k->group, size = n * n * lanes;
-    float *b = room, *next_b = room + size, *x = room + 2 * size, *next_x = room + 3 * size;
-    float *m = room + 4 * size, *h = room + 5 * size, *skew = room + 6 * size, *t = room + 7 * size,
-          *u = room + 8 * size;
+    float *b = scratch, *next_b = scratch + size, *x = scratch + 2 * size,
+          *next_x = scratch + 3 * size;
+    float *m = scratch + 4 * size, *h = scratch + 5 * size, *skew = scratch + 6 * size,
+          *t = scratch + 7 * size, *u = scratch + 8 * size;
     gather(k->w, start, k->count, group, b, n, lanes);
     gather(k->grad_w, start, k->count, group, x, n, lanes);
     const vec norm = MARGIN * lanes_sqrt(squares(b, 0, n, lanes)), inverse = 1.0f / norm;
@@ -192,8 +194,8 @@ static long chunks(long count, int group) { return (count + chunk(group) - 1) / 
 /* No more stack than G asks for. */
 #define SIZED(function, arrays, n, lanes)                                                          \
     static __attribute__((noinline)) void function##_##n(const struct batch *k, long start) {      \
-        float room[(arrays) * (n) * (n) * (lanes)] ALIGNED;                                        \
-        function(k, start, n, lanes, room);                                                        \
+        float scratch[(arrays) * (n) * (n) * (lanes)] ALIGNED;                                     \
+        function(k, start, n, lanes, scratch);                                                     \
     }
 #define LAYOUTS(function, arrays)                                                                  \
     SIZED(function, arrays, 4, VL)                                                                 \
@@ -222,19 +224,20 @@ LAYOUTS(gradient, GRADIENT_ROOM)
 
 /* About as many products of two matrices in a solve, and nearly twice as many in its gradient. */
 #define SOLVE_PRODUCTS 24
-static int solve_team(long count, int group, int threads) {
-    return sw_team_worth((double)SOLVE_PRODUCTS * count * group * group * group, threads);
+static int solve_threads(long count, int group, int threads) {
+    return sw_useful_threads((double)SOLVE_PRODUCTS * count * group * group * group, threads);
 }
 
 static void inverse_sqrt(const float *cov, float *w, float *norm, long count, int group,
                          int threads) {
     struct batch k = {.cov = cov, .out = w, .norm = norm, .count = count, .group = group};
-    sw_team_run(solve_item, &k, chunks(count, group), solve_team(count, group, threads));
+    sw_parallel_for(solve_item, &k, chunks(count, group), solve_threads(count, group, threads));
 }
 
 static void inverse_sqrt_gradient(const float *w, const float *norm, const float *grad_w,
                                   float *grad_cov, long count, int group, int threads) {
     struct batch k = {
         .w = w, .norms = norm, .grad_w = grad_w, .out = grad_cov, .count = count, .group = group};
-    sw_team_run(gradient_item, &k, chunks(count, group), solve_team(2 * count, group, threads));
+    sw_parallel_for(gradient_item, &k, chunks(count, group),
+                    solve_threads(2 * count, group, threads));
 }

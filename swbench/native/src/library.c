@@ -1,15 +1,16 @@
-/* The exported functions: they pick the table for this processor at load time and pass the call on.
+/* The exported functions: they pick the dispatch table for this processor at load time and pass the
+ * call on.
  */
 #include <string.h>
 
-#include "table.h"
+#include "dispatch.h"
 #include "tensor.h"
-#include "whole.h"
+#include "fused_layer.h"
 
 #define TEXT(a) #a
 #define QUOTED(a) TEXT(a)
 
-static const struct table *chosen = 0;
+static const struct dispatch *chosen = 0;
 
 /* What the library was built from: swbench/native/sources.py. */
 EXPORT const char *sw_sources(void) { return QUOTED(SOURCES); }
@@ -22,29 +23,29 @@ EXPORT const char *sw_compiler(void) {
 #endif
 }
 
-static int runs(const struct table *table) {
+static int runs(const struct dispatch *table) {
 #ifdef HAVE_V4
-    if (table == &sw_table_v4)
+    if (table == &sw_dispatch_v4)
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
                __builtin_cpu_supports("avx512vl");
 #endif
 #ifdef HAVE_V3
-    if (table == &sw_table_v3)
+    if (table == &sw_dispatch_v3)
         return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
                __builtin_cpu_supports("bmi2");
 #endif
-    return table == &sw_table_generic;
+    return table == &sw_dispatch_generic;
 }
 
-static const struct table *const tables[] = {
+static const struct dispatch *const tables[] = {
 #ifdef HAVE_V4
-    &sw_table_v4,
+    &sw_dispatch_v4,
 #endif
 #ifdef HAVE_V3
-    &sw_table_v3,
+    &sw_dispatch_v3,
 #endif
-    &sw_table_generic,
+    &sw_dispatch_generic,
 };
 
 /* Makes the named instruction set the one in use, or the best with an empty name. Returns its name,
@@ -108,15 +109,15 @@ EXPORT int sw_small_gradients(struct layer *l, int threads) {
     return chosen->small_gradients(l, threads);
 }
 
-EXPORT long sw_workspace(const struct whole *k) { return chosen->room(k); }
+EXPORT long sw_workspace(const struct fused_layer *k) { return chosen->workspace_size(k); }
 
-EXPORT int sw_forward(const struct whole *k, const void *x, void *y, float *room,
+EXPORT int sw_forward(const struct fused_layer *k, const void *x, void *y, float *workspace,
                       float *running_mean, float *running_cov, const float *gamma,
                       const float *beta, const float *mean_logits, const float *cov_logits,
                       int threads) {
     const struct tensors t = {.x = x,
                               .y = y,
-                              .room = room,
+                              .workspace = workspace,
                               .running_mean = running_mean,
                               .running_cov = running_cov,
                               .gamma = gamma,
@@ -126,13 +127,13 @@ EXPORT int sw_forward(const struct whole *k, const void *x, void *y, float *room
     return chosen->forward(k, &t, threads);
 }
 
-EXPORT int sw_backward(const struct whole *k, const void *dy, const void *x, float *room, void *dx,
-                       float *grad_gamma, float *grad_beta, float *grad_mean_logits,
+EXPORT int sw_backward(const struct fused_layer *k, const void *dy, const void *x, float *workspace,
+                       void *dx, float *grad_gamma, float *grad_beta, float *grad_mean_logits,
                        float *grad_cov_logits, int threads) {
     const struct tensors t = {.x = x,
                               .dy = dy,
                               .dx = dx,
-                              .room = room,
+                              .workspace = workspace,
                               .grad_gamma = grad_gamma,
                               .grad_beta = grad_beta,
                               .grad_mean_logits = grad_mean_logits,

@@ -1,10 +1,10 @@
-/* The two calls of a whole layer with torch's tensors in place of addresses: what they are is read
- * here, where each property costs Python a call. Whatever is not plain is left to Python. */
+/* The two calls of a whole layer with torch's tensors in place of addresses: their properties are
+ * here, where each costs Python a call. Tensors that C cannot read are left to Python. */
 #include <stdlib.h>
 
 #include "dlpack.h"
 #include "element.h"
-#include "whole.h"
+#include "fused_layer.h"
 
 /* Of Python's stable ABI, declared here: the library is built without Python's headers and holds
  * for every Python. */
@@ -33,13 +33,13 @@ void PyErr_Clear(void);
 void *PyEval_SaveThread(void);
 void PyEval_RestoreThread(void *);
 
-enum { NOT_PLAIN = 2 }; /* beside 0 and 1 of sw_forward: nothing was done */
+enum { UNSUPPORTED = 2 }; /* beside 0 and 1 of sw_forward: nothing was done */
 
 static const struct dl_exchange *exchange = 0;
 static object *tensor_type, *parameter_type, *is_neg, *none;
 
-/* Makes torch's tensors known by their table of DLPack, or null, by Tensor, Parameter,
- * Tensor.is_neg, and None. Returns whether they can be read; no call is plain before. */
+/* Registers torch's exchange table of DLPack (or null), Tensor, Parameter, Tensor.is_neg and None.
+ * Returns whether tensors can be read; before, every call returns UNSUPPORTED. */
 EXPORT int sw_read_tensors(const struct dl_exchange *table, object *tensor, object *parameter,
                            object *negative, object *nothing) {
     Py_IncRef(tensor), Py_IncRef(parameter), Py_IncRef(negative);
@@ -67,9 +67,9 @@ static int element_of(const struct dl_tensor *t) {
     return t->dtype.code == DL_BFLOAT ? BFLOAT16 : t->dtype.code == DL_FLOAT ? FLOAT16 : OTHER;
 }
 
-/* Whether `o` is a tensor of an element that is known here, on the CPU, whose memory holds its
- * values: not the opposite, unless it was MADE for this call, and not nothing, as that of a zero
- * tensor of forward-mode differentiation. */
+/* Whether `o` is a tensor on the CPU of a known element whose memory holds its values: not their
+ * negation (not checked if it was MADE for this call), and not no memory, as in a zero tensor of
+ * forward-mode differentiation. */
 static int readable(object *o, struct dl_tensor *t, int expected) {
     object *type = o ? PyObject_Type(o) : 0;
     const int holds = type && (type == tensor_type || type == parameter_type) &&
@@ -81,8 +81,8 @@ static int readable(object *o, struct dl_tensor *t, int expected) {
 
 static void *memory(const struct dl_tensor *t) { return (char *)t->data + t->byte_offset; }
 
-/* How many elements lie side by side, the dimensions in this `order` from the outermost on; -1 if
- * they do not. */
+/* The number of elements of a tensor that is dense with its dimensions in this `order`, outermost
+ * first; -1 if it is not. */
 static int64_t dense(const struct dl_tensor *t, const int *order) {
     int64_t size = 1;
     for (int i = t->dims - 1; i >= 0; i--) {
@@ -106,33 +106,33 @@ struct widened {
 
 enum { SMALL = 6 }; /* the parameters and the running statistics */
 
-/* The tensors of one call: `plain` as long as all of them were, and the height of its images. */
+/* The reading of the tensors of one call: `supported` until one is not, and the height of the
+ * images. */
 struct reader {
-    const struct whole *k;
-    int plain;
+    const struct fused_layer *k;
+    int supported;
     int64_t height;
     int count;
     struct widened small[SMALL];
 };
 
-static float *not_plain(struct reader *r) {
-    r->plain = 0;
+static float *unsupported(struct reader *r) {
+    r->supported = 0;
     return 0;
 }
 
-/* The `count` floats of a tensor of which these are the numbers. */
+/* The `count` floats of a tensor: its memory, or widened copies of 16-bit numbers. */
 static float *floats(struct reader *r, const struct dl_tensor *t, int64_t count) {
     const int element = element_of(t);
     if (element == FLOAT32) return memory(t);
     float *out = malloc(sizeof(float) * count);
-    if (!out) return not_plain(r); /* and Python has to find memory */
+    if (!out) return unsupported(r); /* Python then reports the lack of memory */
     widen_all(out, memory(t), count, element);
     r->small[r->count++] = (struct widened){out, memory(t), count, element};
     return out;
 }
 
-/* Frees what was widened, and writes the running statistics that have `moved`, if any, where they
- * came from. */
+/* Frees the widened copies, after writing those of the running statistics back if they `moved`. */
 static void give_back(struct reader *r, const float *moved_mean, const float *moved_cov) {
     for (int i = 0; i < r->count; i++) {
         const struct widened *w = r->small + i;
@@ -142,15 +142,15 @@ static void give_back(struct reader *r, const float *moved_mean, const float *mo
     }
 }
 
-/* Images of the layer's shape, layout and element, and alike; null for None. */
+/* The memory of images in the shape, layout and element of the layer; null for None. */
 static void *images(struct reader *r, object *o, int expected) {
     struct dl_tensor t;
-    if (o == none || !r->plain) return 0;
+    if (o == none || !r->supported) return 0;
     if (!readable(o, &t, expected) || element_of(&t) != r->k->element || t.dims != 4 ||
         t.shape[0] != r->k->images || t.shape[1] != r->k->channels ||
         t.shape[2] * t.shape[3] != r->k->pixels || (r->height && t.shape[2] != r->height) ||
         dense(&t, r->k->channels_last ? channels_last : in_order) < 0)
-        return not_plain(r);
+        return unsupported(r);
     r->height = t.shape[2];
     return memory(&t);
 }
@@ -158,45 +158,45 @@ static void *images(struct reader *r, object *o, int expected) {
 /* `count` floats, or AT_LEAST so many, of any shape; null for None. */
 static float *row(struct reader *r, object *o, int64_t count, int expected) {
     struct dl_tensor t;
-    if (o == none || !r->plain) return 0;
-    if (!readable(o, &t, expected) || t.dims > DIMS) return not_plain(r);
+    if (o == none || !r->supported) return 0;
+    if (!readable(o, &t, expected) || t.dims > DIMS) return unsupported(r);
     const int64_t size = dense(&t, in_order);
     if (size == count && !(expected & (MADE | AT_LEAST))) return floats(r, &t, count);
     return element_of(&t) == FLOAT32 && (size == count || (expected & AT_LEAST && size > count))
                ? memory(&t)
-               : not_plain(r);
+               : unsupported(r);
 }
 
 /* Running statistics (g, G, `columns`). */
 static float *matrices(struct reader *r, object *o, int64_t columns) {
     const int64_t group = r->k->group;
     struct dl_tensor t;
-    if (!r->plain) return 0;
+    if (!r->supported) return 0;
     if (!readable(o, &t, GIVEN) || t.dims != 3 || t.shape[0] * group != r->k->channels ||
         t.shape[1] != group || t.shape[2] != columns || dense(&t, in_order) < 0)
-        return not_plain(r);
+        return unsupported(r);
     return floats(r, &t, r->k->channels * columns);
 }
 
-/* y of x, the parameters (γ, β and both logits) and, for a layer that has them, the running
- * statistics (means, covariances, and whatever else), which move in training; or None. */
-static int forward_tensors(const struct whole *k, object *x, object *y, object *workspace,
+/* Computes y from x, the parameters (γ, β, both logits) and the running statistics (means,
+ * covariances; further entries are ignored), which move in training, or None. */
+static int forward_tensors(const struct fused_layer *k, object *x, object *y, object *workspace,
                            object *parameters, object *running, int threads) {
     struct reader r = {k, exchange != 0, 0, 0, {{0}}};
     const int64_t sizes[] = {k->channels, k->channels, k->kinds, k->kinds};
     float *p[4], *mean = 0, *cov = 0;
     const void *in = images(&r, x, GIVEN);
     void *out = images(&r, y, MADE);
-    float *room = row(&r, workspace, sw_workspace(k), MADE | AT_LEAST);
+    float *space = row(&r, workspace, sw_workspace(k), MADE | AT_LEAST);
     for (int i = 0; i < 4; i++) p[i] = row(&r, PyTuple_GetItem(parameters, i), sizes[i], GIVEN);
     if (running != none) {
         mean = matrices(&r, PyTuple_GetItem(running, 0), 1);
         cov = matrices(&r, PyTuple_GetItem(running, 1), k->group);
     }
-    int failed = NOT_PLAIN;
-    if (r.plain && in && out && room && (mean || !k->uses_batch)) {
+    int failed = UNSUPPORTED;
+    if (r.supported && in && out && space && (mean || !k->uses_batch)) {
         void *thread = PyEval_SaveThread();
-        failed = sw_forward(k, in, out, room, mean, cov, p[0], p[1], p[2], p[3], threads);
+        failed = sw_forward(k, in, out, space, mean, cov, p[0], p[1], p[2], p[3], threads);
         PyEval_RestoreThread(thread);
     }
     const int moved = !failed && k->training;
@@ -204,19 +204,19 @@ static int forward_tensors(const struct whole *k, object *x, object *y, object *
     return failed;
 }
 
-/* The gradients of x and of the parameters: what is None is not asked for. */
-static int backward_tensors(const struct whole *k, object *dy, object *x, object *workspace,
+/* Computes the gradients of x and of the parameters, but for those that are None. */
+static int backward_tensors(const struct fused_layer *k, object *dy, object *x, object *workspace,
                             object *gradients, int threads) {
     struct reader r = {k, exchange != 0, 0, 0, {{0}}};
     const int64_t sizes[] = {k->channels, k->channels, k->kinds, k->kinds};
     float *p[4];
     const void *of_y = images(&r, dy, GIVEN), *in = images(&r, x, GIVEN);
-    float *room = row(&r, workspace, sw_workspace(k), AT_LEAST);
+    float *space = row(&r, workspace, sw_workspace(k), AT_LEAST);
     void *of_x = images(&r, PyTuple_GetItem(gradients, 0), MADE);
     for (int i = 0; i < 4; i++) p[i] = row(&r, PyTuple_GetItem(gradients, i + 1), sizes[i], MADE);
-    if (!r.plain || !of_y || !in || !room) return NOT_PLAIN;
+    if (!r.supported || !of_y || !in || !space) return UNSUPPORTED;
     void *thread = PyEval_SaveThread();
-    const int failed = sw_backward(k, of_y, in, room, of_x, p[0], p[1], p[2], p[3], threads);
+    const int failed = sw_backward(k, of_y, in, space, of_x, p[0], p[1], p[2], p[3], threads);
     PyEval_RestoreThread(thread);
     return failed;
 }
@@ -228,9 +228,10 @@ static object *wrong_count(int count) {
 
 enum { FORWARD = 7, BACKWARD = 6 }; /* arguments */
 
-/* What both take from Python: the address of the layer first, the threads last. */
+/* Calls either function with arguments from Python: the address of the layer first, the threads
+ * last. */
 static object *called(object *const *given, int count) {
-    const struct whole *k = PyLong_AsVoidPtr(given[0]);
+    const struct fused_layer *k = PyLong_AsVoidPtr(given[0]);
     const int threads = (int)PyLong_AsLong(given[count - 1]);
     if (PyErr_Occurred()) return 0;
     return PyLong_FromLong(
@@ -249,8 +250,8 @@ static object *backward(object *self, object *const *given, intptr_t count) {
     return count == BACKWARD ? called(given, BACKWARD) : wrong_count(BACKWARD);
 }
 
-/* A new function of Python's, `forward_tensors` or `backward_tensors`: a call through ctypes costs
- * a layer after a convolution some 10 µs more. */
+/* Returns a new Python function, `forward_tensors` or `backward_tensors`: a call through ctypes
+ * costs a layer after a convolution some 10 µs more. */
 EXPORT object *sw_function(int is_backward) {
     static struct method methods[] = {
         {"forward", forward, FAST_CALL, "(address, x, y, workspace, parameters, running, threads)"},

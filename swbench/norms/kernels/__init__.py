@@ -1,4 +1,4 @@
-"""Backends by name: the ways to compute a whitening layer. To add one: a `Backend` subclass and a
+"""The registry of backends, which compute whitening layers. To add one: a `Backend` subclass and a
 line in the table.
 """
 
@@ -20,8 +20,8 @@ TABLE = Registry(
         "torch": "swbench.norms.kernels.torch_ops:TorchBackend",
     },
 )
-"""In order of preference: the first set that can take a tensor gets it. `torch` is last and takes
-every tensor.
+"""In order of preference: the first backend that takes a tensor computes the layer. `torch` is last
+and takes every tensor.
 """
 
 
@@ -32,15 +32,15 @@ def names() -> tuple[str, ...]:
 
 @cache
 def named(name: str) -> "Backend":
-    """The one backend of that `name`. Raises UnknownName for an unknown one."""
+    """The only instance of the backend `name`. Raises UnknownName for an unknown name."""
     return TABLE.load(name)()
 
 
 def kernels_for(x: "Tensor", wanted: str = "auto") -> "Backend":
     """The backend named `wanted`, or with `auto` the first in the table that takes `x`.
 
-    Raises UnknownName for an unknown name, ValueError if the set wanted does not take `x`: C would
-    read another dtype as its own.
+    Raises UnknownName for an unknown name, ValueError if the backend `wanted` does not take `x`: C
+    would misread another dtype.
     """
     if wanted != "auto":
         kernels = named(wanted)

@@ -1,7 +1,6 @@
-"""The small algebra of a whitening layer: statistics to A and b, and the way back, on matrices of
-G×G.
+"""The small algebra of a whitening layer on G×G matrices: from statistics to A and b, and backward.
 
-At batch 1 dispatching these operations is what they cost, so they are few: one addition where a
+At batch 1 the cost of these operations is their dispatch, so they are few: one addition where a
 single covariance is used as it is (BW, IW, and SW^a on a batch of one image, where both covariances
 are the same), a handful of multiply-adds elsewhere.
 """
@@ -18,14 +17,14 @@ from swbench.solvers.base import Solver
 from swbench.solvers.cuda_capture import capturing
 
 Reduce = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Sums the gradients of the batch mean (g, G) and the batch covariance (g, G, G) over ranks, times
-this rank's share of the batch.
+"""A function that sums the gradients of the batch mean (g, G) and batch covariance (g, G, G) over
+ranks, times the share of this rank in the batch.
 """
 
 
 class Parameters(NamedTuple):
-    """A layer's learnt parameters in the statistics dtype: γ and β (C,) or None, the mean and
-    covariance logits (K,) or None.
+    """The learnt parameters of a layer in the statistics dtype: γ and β (C,), mean and covariance
+    logits (K,), each or None.
     """
 
     gamma: Tensor | None = None
@@ -35,7 +34,7 @@ class Parameters(NamedTuple):
 
 
 class Solved(NamedTuple):
-    """y = A x + b, and what the way back needs. n is N, or 1 where all images share their
+    """The map y = A x + b, and what backward needs. n is N, or 1 where all images share their
     matrices.
     """
 
@@ -48,14 +47,14 @@ class Solved(NamedTuple):
     mean: Tensor
     """μ̂, (n, g, G)."""
     saved: tuple[Tensor, ...]
-    """What the solver saved."""
+    """The tensors that the solver saved."""
     mixed: tuple[Tensor, ...] = ()
-    """What the mixture saved; nothing where a single covariance is used as it is."""
+    """The tensors that the mixture saved; none where a single covariance is used as it is."""
 
 
 class Gradients(NamedTuple):
-    """dx = Aᵀ dy + B x + c, and the gradients of the parameters (None where there is no such
-    parameter).
+    """B and c of dx = Aᵀ dy + B x + c, and the gradients of the parameters (None where there is no
+    such parameter).
 
     `b` and `c` are None where no gradient flows through statistics (BW in eval mode).
     """
@@ -78,48 +77,47 @@ class Basis(NamedTuple):
     eye: Tensor
     """I, (G, G)."""
     mean: Tensor
-    """(K, S), and one more column if there is a layer statistic: 1 where statistic k takes its mean
-    from that source.
+    """(K, S), with one more column if there is a layer statistic: 1 where statistic k takes its
+    mean from that source, else 0.
     """
     cov: Tensor
-    """(K, S·G·G): what multiplies a source's covariance element by element: all ones (full), I
-    (diagonal), or zero.
+    """(K, S·G·G): the factors of each source's covariance, elementwise: ones (full), I (diagonal),
+    or zeros.
     """
 
 
-_KEPT: dict[tuple[Recipe, int, torch.dtype, torch.device], Basis] = {}
-"""For good: a captured graph reads this memory in each replay."""
+_BASES: dict[tuple[Recipe, int, torch.dtype, torch.device], Basis] = {}
+"""Cached for good: a captured graph reads this memory in each replay."""
 
 
 def basis(recipe: Recipe, sources: int, like: Tensor) -> Basis:
-    """The constants of `recipe` beside `like`. With one source every statistic but `ln` is taken
-    from it; with two, batch and image are apart.
+    """The constants of `recipe` in the dtype and on the device of `like`. With one source every
+    statistic but `ln` is taken from it; with two, the first is the batch and the second the image.
 
-    They are kept for the next call, unless `like` is no plain tensor, for a fake one would be found
-    by real ones later, or a CUDA graph is captured: that fills what is made in it in each replay,
-    and not before.
+    They are cached, except in two cases. If `like` is no plain tensor they would be fake. While a
+    CUDA graph is captured they would get their values only in a replay.
     """
     key = recipe, sources, like.dtype, like.device
     if type(like) is not Tensor:
-        return _built(*key)
-    found = _KEPT.get(key)
-    if found is None:
-        with torch.inference_mode(False):  # of which nothing may be saved for a gradient later
-            found = _built(*key)
+        return _build_basis(*key)
+    cached = _BASES.get(key)
+    if cached is None:
+        with torch.inference_mode(False):  # whose tensors cannot be saved for backward
+            cached = _build_basis(*key)
         if not capturing(like.device):
-            _KEPT[key] = found
-    return found
+            _BASES[key] = cached
+    return cached
 
 
 def make_constants(recipe: Recipe, dtype: torch.dtype, device: "torch.device | str") -> None:
-    """Make and keep the constants of `recipe` before anything runs, where nothing that is made
-    later may outlive a call: in a compiler's graphs, and in a trace. An image alone has one source.
+    """Make and cache the constants of `recipe` in advance, for compiled graphs and traces, where
+    tensors made in a call do not outlive it. A single image has one source.
     """
     for sources in (1, 2):
         basis(recipe, sources, torch.empty(0, dtype=dtype, device=device))
 
 
-def _built(recipe: Recipe, sources: int, dtype: torch.dtype, device: torch.device) -> Basis:
+def _build_basis(recipe: Recipe, sources: int, dtype: torch.dtype, device: torch.device) -> Basis:
     group = recipe.group
     eye = torch.eye(group, dtype=dtype, device=device)
     rows, columns = len(recipe.statistics), sources + (recipe.layer_index is not None)
@@ -132,7 +130,7 @@ def _built(recipe: Recipe, sources: int, dtype: torch.dtype, device: torch.devic
         source = 1 if sources == 2 and name in IMAGE else 0
         mean[k, source] = 1
         cov[k, source] = 1 if name in FULL else eye
-    # Filled, not multiplied: a FLOP count must not depend on whether they were kept already.
+    # Filled, not multiplied: a FLOP count must not depend on whether they were cached.
     eps_eye = torch.diag_embed(torch.full((group,), recipe.eps, dtype=dtype, device=device))
     return Basis(eps_eye, eye, mean, cov.view(rows, -1))
 
@@ -146,9 +144,9 @@ class _Source(NamedTuple):
 
 
 def _sources(recipe: Recipe, stats: Statistics) -> tuple[_Source, ...]:
-    """The batch, the image, or both in this order; a batch of one image is that image."""
+    """The batch, the image, or both in this order. A batch of one image has the image alone."""
     image = _Source(stats.mean, stats.cov, False)
-    if stats.alone or not recipe.uses_batch:
+    if stats.single_image or not recipe.uses_batch:
         return (image,)
     batch = _Source(stats.batch_mean.unsqueeze(0), stats.batch_cov.unsqueeze(0), True)
     return (batch, image) if recipe.uses_image else (batch,)
@@ -177,8 +175,8 @@ def mix_and_solve(
 def mixture(
     recipe: Recipe, stats: Statistics, parameters: Parameters
 ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-    """μ̂ (n, g, G) and Σ̂ + εI (n, g, G, G), eqs. 5 and 6, and what the way back through the
-    weights needs.
+    """μ̂ (n, g, G) and Σ̂ + εI (n, g, G, G), eqs. 5 and 6, and what the gradient of the weights
+    needs.
     """
     sources = _sources(recipe, stats)
     first = sources[0]
@@ -223,9 +221,11 @@ def _mix(
     return mean, cov, mixed
 
 
-def remixed(recipe: Recipe, stats: Statistics, parameters: Parameters, solved: Solved) -> Solved:
-    """`solved` with what the mixture saves, where a fused set saved nothing and hands over to
-    `small_gradients` here.
+def with_mixture(
+    recipe: Recipe, stats: Statistics, parameters: Parameters, solved: Solved
+) -> Solved:
+    """`solved` with the tensors that the mixture saves, recomputed where a fused backend did not
+    save them and `small_gradients` here takes over.
     """
     sources = _sources(recipe, stats)
     if solved.mixed or (recipe.all_full and len(sources) == 1):
@@ -246,7 +246,7 @@ def small_gradients(
     pixels: int,
     reduce: Reduce | None = None,
 ) -> Gradients:
-    """The way back from Σ dy (x − shift)ᵀ and Σ dy: see `Kernels.small_gradients`.
+    """The backward pass from Σ dy (x − shift)ᵀ and Σ dy: see `Passes.small_gradients`.
 
     With ∂μ̂ = −Aᵀ Σ dy and ∂Σ̂ from the solver, a mean μ and covariance Σ over P pixels pass on dx
     = (2/P) ∂Σ (x − μ) + ∂μ/P, and a batch covariance Σ_b = mean(Σ_n) + cov(μ_n) does the same with
@@ -255,10 +255,10 @@ def small_gradients(
     shape = solved.w.shape
     n, g, group, _ = shape
     gamma, beta, count = parameters.gamma, parameters.beta, n * g
-    apart = (solved.mean - shift.view(-1, g, group)).view(-1, 1, group)
-    m = torch.baddbmm(m.view(-1, group, group), s.view(-1, group, 1), apart, alpha=-1).view(
-        -1, *shape[1:]
-    )
+    mean_deviation = (solved.mean - shift.view(-1, g, group)).view(-1, 1, group)
+    m = torch.baddbmm(
+        m.view(-1, group, group), s.view(-1, group, 1), mean_deviation, alpha=-1
+    ).view(-1, *shape[1:])
     if n < len(m):
         m, s = m.sum(0, keepdim=True), s.sum(0, keepdim=True)
     m, column = m.view(count, group, group), s.view(count, group, 1)
@@ -315,14 +315,14 @@ def _unmix(
     pixels: int,
     reduce: Reduce | None,
 ) -> Gradients:
-    """What ∂μ̂ and ∂Σ̂ pass on through the mixture. Here is where the batch's gradient sums are
-    formed.
+    """The gradient through the mixture, from ∂μ̂ and ∂Σ̂. Sums the gradients of the batch
+    statistics.
     """
     mean_weights, cov_weights, mean_factors, cov_factors, *layer = mixed
     constants = basis(recipe, len(sources), d_cov)
     shift = shift.view(-1, *d_mean.shape[1:])[: len(d_mean)]
-    # What each source's mean and covariance are multiplied by; the softmax makes any common offset
-    # of the means (shift) vanish.
+    # Gradients of the factors of each source. A common offset of the means (shift) cancels in the
+    # gradient of the softmax.
     means = [(d_mean * (source.mean - shift)).sum() for source in sources]
     covs = [(d_cov * source.cov).sum((0, 1)) for source in sources]
     image = sources[-1]
@@ -346,17 +346,17 @@ def _unmix(
         batch_b = batch_d_cov * (2 * stats.share / pixels)
         c = c + _offset(batch_d_mean, stats.share / pixels, batch_b, stats.batch_mean)
         b = b + batch_b
-    towards_mean = constants.mean @ torch.stack(means)
-    towards_cov = constants.cov @ torch.stack(covs).view(-1)
+    grad_mean_weights = constants.mean @ torch.stack(means)
+    grad_cov_weights = constants.cov @ torch.stack(covs).view(-1)
     if layer:
-        towards_cov[recipe.layer_index] = (trace * var).sum()
+        grad_cov_weights[recipe.layer_index] = (trace * var).sum()
     return Gradients(
         b,
         c,
         None,
         None,
-        _through_softmax(mean_weights, towards_mean),
-        _through_softmax(cov_weights, towards_cov),
+        _through_softmax(mean_weights, grad_mean_weights),
+        _through_softmax(cov_weights, grad_cov_weights),
     )
 
 

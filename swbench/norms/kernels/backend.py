@@ -1,4 +1,4 @@
-"""The contract of a backend: a whole whitening layer, forward and backward."""
+"""The contract of a backend, which computes a complete whitening layer, forward and backward."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar
@@ -6,11 +6,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from swbench.norms.context import Call, Given, Kept
+from swbench.norms.context import Call, ParameterTensors, RunningTensors
 
 
-class NotPlain(Exception):
-    """A `FusedCall` is not for these tensors; nothing was done."""
+class UnsupportedTensors(Exception):
+    """Raised by a `FusedCall` for tensors that it does not support, before it does anything."""
 
 
 class FusedCall(ABC):
@@ -19,22 +19,24 @@ class FusedCall(ABC):
     __slots__ = ()
 
     @abstractmethod
-    def apply(self, x: Tensor, parameters: Given, running: Kept | None) -> Tensor:
-        """y, differentiable where gradients are recorded. In training `running` move. Takes any x,
-        and raises `NotPlain` for all but those that it is for, and for tensors of the layer that
-        it cannot work on. Other errors are those of `Backend.apply`.
+    def apply(
+        self, x: Tensor, parameters: ParameterTensors, running: RunningTensors | None
+    ) -> Tensor:
+        """Compute y, differentiable where gradients are recorded. In training `running` is updated.
+        Raises `UnsupportedTensors` for an x of another kind, and for tensors of the layer that it
+        does not support. Other errors are those of `Backend.apply`.
         """
 
 
 class Backend(ABC):
     """One way to compute a whitening layer, for the tensors that it `takes`.
 
-    A caller promises that x is a dense (N, C, H, W) tensor, contiguous or channels_last, with
+    Callers guarantee that x is a dense (N, C, H, W) tensor, contiguous or channels_last, with
     N·H·W > 0 and memory that holds its values. y and dx have its dtype and layout.
 
-    Eager layers call `apply`. Compiled graphs keep what lies between the two directions
-    themselves, as one tensor: they call `forward` and `backward`, which record no autograd state
-    and do not wait for the host, and whose results are new tensors, none a part of another.
+    Eager layers call `apply`. Compiled graphs save the tensors between forward and backward
+    themselves, as one workspace: they call `forward` and `backward`, which record no autograd
+    state, do not synchronise with the host, and return new tensors that do not overlap.
     """
 
     name: ClassVar[str]
@@ -45,8 +47,9 @@ class Backend(ABC):
         """Whether this backend can work on tensors of the type, dtype and device of `x` here."""
 
     @abstractmethod
-    def apply(self, call: Call, x: Tensor, parameters: Given) -> Tensor:
-        """y, differentiable where gradients are recorded. In training `call.running` moves.
+    def apply(self, call: Call, x: Tensor, parameters: ParameterTensors) -> Tensor:
+        """Compute y, differentiable where gradients are recorded. In training `call.running` is
+        updated.
 
         Raises RuntimeError where not all tensors are on one device, ValueError for a parameter or
         running statistics of a wrong size.
@@ -54,22 +57,25 @@ class Backend(ABC):
 
     @abstractmethod
     def fused(self, call: Call, x: Tensor) -> FusedCall | None:
-        """What calls like this one, with inputs like `x`, can be made by in place of `apply`; None
-        where there is nothing quicker.
+        """A faster replacement of `apply` for calls like this one with inputs like `x`; None where
+        there is none.
         """
 
     @abstractmethod
     def workspace_size(
         self, call: Call, images: int, channels: int, dtype: torch.dtype, device: str
     ) -> int:
-        """Elements of a workspace at least, from two images on linear in their number. `dtype` is
-        that of the statistics; `call.running` is not looked at.
+        """The least number of elements of a workspace; linear in `images` from two on. `dtype` is
+        that of the statistics; `call.running` is ignored.
         """
 
     @abstractmethod
-    def forward(self, call: Call, x: Tensor, parameters: Given, workspace: Tensor) -> Tensor:
-        """y; fills `workspace`, a vector in `statistics_dtype(x)`, with all that `backward` needs
-        beside x and the parameters. In training `call.running` moves; `call.ranks` is None.
+    def forward(
+        self, call: Call, x: Tensor, parameters: ParameterTensors, workspace: Tensor
+    ) -> Tensor:
+        """Compute y, and fill `workspace`, a vector in `statistics_dtype(x)`, with what `backward`
+        needs besides x and the parameters. In training `call.running` is updated; `call.ranks` is
+        None.
         """
 
     @abstractmethod
@@ -78,10 +84,10 @@ class Backend(ABC):
         call: Call,
         dy: Tensor,
         x: Tensor,
-        parameters: Given,
+        parameters: ParameterTensors,
         workspace: Tensor,
         wants_dx: bool,
     ) -> tuple[Tensor | None, ...]:
         """The gradients of x (None unless `wants_dx`) and of the four `parameters`. dy may have any
-        layout. `call.running` is not looked at; `workspace` is left as it is.
+        layout. `call.running` is ignored; `workspace` is not changed.
         """

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from swbench.native import library
-from swbench.norms.context import Call, Given
+from swbench.norms.context import Call, ParameterTensors
 from swbench.norms.kernels import algebra, native_fused
 from swbench.norms.kernels.algebra import Gradients, Parameters, Reduce, Solved
 from swbench.norms.kernels.native_fused import FusedLayer, fused_layer, statistics_of
@@ -33,17 +33,17 @@ class NativeBackend(TorchBackend):
 
     def __init__(self) -> None:
         self._native = library.load()
-        self._here = library.missing() is None
+        self._available = library.missing() is None
 
     def takes(self, x: Tensor) -> bool:
-        return self._here and library.reads(x, half=True)
+        return self._available and library.reads(x, half=True)
 
     def moments(self, x: Tensor, shift: Tensor, group: int) -> tuple[Tensor, Tensor]:
         if group > library.MAX_GROUP:
             return super().moments(x, shift, group)
-        mean, cov = _per_group(x, group)
+        mean, cov = _empty_sums(x, group)
         pointers = (x.data_ptr(), shift.data_ptr(), mean.data_ptr(), cov.data_ptr())
-        _check(self._native.sw_moments(*pointers, *_shape(x, group)))
+        _check_memory(self._native.sw_moments(*pointers, *_shape(x, group)))
         return mean, cov
 
     def affine(self, x: Tensor, a: Tensor, b: Tensor) -> Tensor:
@@ -64,9 +64,9 @@ class NativeBackend(TorchBackend):
     def products(self, dy: Tensor, x: Tensor, shift: Tensor, group: int) -> tuple[Tensor, Tensor]:
         if group > library.MAX_GROUP:
             return super().products(dy, x, shift, group)
-        s, m = _per_group(x, group)
+        s, m = _empty_sums(x, group)
         pointers = (dy.data_ptr(), x.data_ptr(), shift.data_ptr(), m.data_ptr(), s.data_ptr())
-        _check(self._native.sw_products(*pointers, *_shape(x, group)))
+        _check_memory(self._native.sw_products(*pointers, *_shape(x, group)))
         return m, s
 
     def combine(self, dy: Tensor, x: Tensor, at: Tensor, b: Tensor, c: Tensor) -> Tensor:
@@ -88,23 +88,25 @@ class NativeBackend(TorchBackend):
         return dx
 
     def fused(self, call: Call, x: Tensor) -> FusedLayer | None:
-        return fused_layer(call, x) if _fuses(call.recipe, call.solver) else None
+        return fused_layer(call, x) if _is_fusable(call.recipe, call.solver) else None
 
     def workspace_size(
         self, call: Call, images: int, channels: int, dtype: torch.dtype, device: str
     ) -> int:
-        if not _fuses(call.recipe, call.solver):
+        if not _is_fusable(call.recipe, call.solver):
             return super().workspace_size(call, images, channels, dtype, device)
         shape = torch.Size((images, channels, 1, 1))
         return FusedLayer(call._replace(running=None), 0.0, shape, False, torch.float32).size
 
-    def forward(self, call: Call, x: Tensor, parameters: Given, workspace: Tensor) -> Tensor:
-        if not _fuses(call.recipe, call.solver):
+    def forward(
+        self, call: Call, x: Tensor, parameters: ParameterTensors, workspace: Tensor
+    ) -> Tensor:
+        if not _is_fusable(call.recipe, call.solver):
             return super().forward(call, x, parameters, workspace)
         return native_fused.forward(call, x, parameters, workspace)
 
     def backward(self, call, dy, x, parameters, workspace, wants_dx):
-        if not _fuses(call.recipe, call.solver):
+        if not _is_fusable(call.recipe, call.solver):
             return super().backward(call, dy, x, parameters, workspace, wants_dx)
         wanted = (wants_dx, *(p is not None for p in parameters))
         return fused_layer(call, x).backward(dy, x, workspace, wanted)
@@ -112,21 +114,21 @@ class NativeBackend(TorchBackend):
     def mix_and_solve(
         self, recipe: Recipe, solver: Solver, stats: Statistics, parameters: Parameters
     ) -> Solved:
-        if not _fuses(recipe, solver):
+        if not _is_fusable(recipe, solver):
             return super().mix_and_solve(recipe, solver, stats, parameters)
         layer = _layer(recipe, stats, parameters)
-        sets = 1 if layer.shared else layer.images
+        count = 1 if layer.shared else layer.images
         like = stats.batch_mean if stats.mean is None else stats.mean
         matrices, vectors = (
-            (sets, layer.groups, recipe.group, recipe.group),
-            (sets, layer.groups, recipe.group),
+            (count, layer.groups, recipe.group, recipe.group),
+            (count, layer.groups, recipe.group),
         )
         solved = Solved(
             *(like.new_empty(shape) for shape in (matrices, vectors, matrices, vectors)), saved=()
         )
-        norm = like.new_empty(sets * layer.groups)
-        _point(layer, solved, norm)
-        _check(self._native.sw_mix_and_solve(layer, torch.get_num_threads()))
+        norm = like.new_empty(count * layer.groups)
+        _set_results(layer, solved, norm)
+        _check_memory(self._native.sw_mix_and_solve(layer, torch.get_num_threads()))
         return solved._replace(saved=(solved.w.view(-1, recipe.group, recipe.group), norm))
 
     def small_gradients(
@@ -143,13 +145,13 @@ class NativeBackend(TorchBackend):
         reduce: Reduce | None = None,
     ) -> Gradients:
         constant = not recipe.uses_image and stats.share == 0
-        if not _fuses(recipe, solver) or constant or reduce is not None:
-            solved = algebra.remixed(recipe, stats, parameters, solved)
+        if not _is_fusable(recipe, solver) or constant or reduce is not None:
+            solved = algebra.with_mixture(recipe, stats, parameters, solved)
             return super().small_gradients(
                 recipe, solver, stats, parameters, solved, m, s, shift, pixels, reduce
             )
         layer = _layer(recipe, stats, parameters)
-        _point(layer, solved, solved.saved[1])
+        _set_results(layer, solved, solved.saved[1])
         m, s = m.contiguous(), s.contiguous()
         layer.images, layer.per_pixel = m.shape[0], 1 / pixels
         layer.m, layer.s, layer.shift = m.data_ptr(), s.data_ptr(), shift.data_ptr()
@@ -166,23 +168,23 @@ class NativeBackend(TorchBackend):
             layer.grad_mean_logits,
             layer.grad_cov_logits,
         ) = map(_pointer, results)
-        _check(self._native.sw_small_gradients(layer, torch.get_num_threads()))
+        _check_memory(self._native.sw_small_gradients(layer, torch.get_num_threads()))
         return results
 
 
-def _fuses(recipe: Recipe, solver: Solver) -> bool:
+def _is_fusable(recipe: Recipe, solver: Solver) -> bool:
     return type(solver) is PolarNative and recipe.group <= library.MAX_GROUP
 
 
 def _layer(recipe: Recipe, stats: Statistics, parameters: Parameters) -> library.Layer:
-    """What both ways read: as in `algebra`, a batch of one image is that image, and an image's
-    moments count where the recipe has them.
+    """The inputs of forward and backward in C. As in `algebra`, a batch of one image has the
+    image's statistics alone, and these are set where the recipe uses them.
     """
-    images = stats.alone or recipe.uses_image
+    images = stats.single_image or recipe.uses_image
     mean, cov = (stats.mean, stats.cov) if images else (None, None)
     batch_mean, batch_cov = (
         (None, None)
-        if stats.alone or not recipe.uses_batch
+        if stats.single_image or not recipe.uses_batch
         else (stats.batch_mean, stats.batch_cov)
     )
     like = mean if images else batch_mean.unsqueeze(0)
@@ -198,7 +200,7 @@ def _layer(recipe: Recipe, stats: Statistics, parameters: Parameters) -> library
         0,
         stats.share,
     )
-    layer.kept = kinds  # its address is all the structure holds
+    layer.kept = kinds  # the structure holds only its address
     layer.mean, layer.cov, layer.batch_mean, layer.batch_cov = map(
         _pointer, (mean, cov, batch_mean, batch_cov)
     )
@@ -206,7 +208,7 @@ def _layer(recipe: Recipe, stats: Statistics, parameters: Parameters) -> library
     return layer
 
 
-def _point(layer: library.Layer, solved: Solved, norm: Tensor) -> None:
+def _set_results(layer: library.Layer, solved: Solved, norm: Tensor) -> None:
     layer.a, layer.b, layer.w, layer.mixed_mean, layer.norm = map(_pointer, (*solved[:4], norm))
 
 
@@ -215,16 +217,16 @@ def _pointer(tensor: Tensor | None) -> int | None:
 
 
 def _shape(x: Tensor, group: int) -> tuple[int, ...]:
-    """Images, channels, pixels, group, channels_last, element, threads: how every pass in C is
-    called.
+    """Images, channels, pixels, group, channels_last, element, threads: the last arguments of every
+    pass in C.
     """
     n, channels, height, width = x.shape
     last, element = not x.is_contiguous(), library.elements()[x.dtype]
     return n, channels, height * width, group, last, element, torch.get_num_threads()
 
 
-def _per_group(x: Tensor, group: int) -> tuple[Tensor, Tensor]:
-    """Room for a vector (N, g, G) and a matrix (N, g, G, G)."""
+def _empty_sums(x: Tensor, group: int) -> tuple[Tensor, Tensor]:
+    """Empty tensors for a vector (N, g, G) and a matrix (N, g, G, G)."""
     n, groups = x.shape[0], x.shape[1] // group
     dtype = statistics_dtype(x)
     return (
@@ -233,6 +235,6 @@ def _per_group(x: Tensor, group: int) -> tuple[Tensor, Tensor]:
     )
 
 
-def _check(failed: int) -> None:
+def _check_memory(failed: int) -> None:
     if failed:
         raise MemoryError("no memory for the partial sums of a native pass")

@@ -1,5 +1,5 @@
-"""A whitening layer as one call into C each way: at batch 1 the dispatch of dozens of small
-operations is what they cost.
+"""A whitening layer as one call into C for forward and one for backward, because at batch 1 the
+cost of dozens of small operations is their dispatch.
 """
 
 import ctypes
@@ -11,8 +11,8 @@ from torch import Tensor
 
 from swbench.native import library
 from swbench.norms import composed
-from swbench.norms.context import Call, Given, Kept, Running
-from swbench.norms.kernels.backend import FusedCall, NotPlain
+from swbench.norms.context import Call, ParameterTensors, Running, RunningTensors
+from swbench.norms.kernels.backend import FusedCall, UnsupportedTensors
 from swbench.norms.recipe import Recipe
 from swbench.norms.tensors import abstract, check_running, concrete, on_one_device, sized
 
@@ -24,14 +24,16 @@ KINDS = ("bw", "iw", "bn", "in", "ln")
 
 @cache
 def statistics_of(recipe: Recipe):
-    """The recipe's statistics as `enum statistic`. Never dropped, for C is given its address."""
+    """The statistics of a recipe as `enum statistic`. Cached for good, because C holds
+    its address.
+    """
     return (ctypes.c_int * len(recipe.statistics))(*(KINDS.index(s) for s in recipe.statistics))
 
 
 class FusedLayer(FusedCall):
-    """The layer for inputs of one shape, layout and dtype, as C is told of it. `call` is without
-    running statistics, `momentum` theirs. Holds no tensors of a layer: a tensor that stays the same
-    object can be given other memory between two calls.
+    """The description of a layer for C, for inputs of one shape, layout and dtype. `call` has no
+    running statistics; `momentum` is theirs. Holds no tensors of a layer, whose memory may be
+    replaced between two calls.
     """
 
     __slots__ = (
@@ -71,48 +73,60 @@ class FusedLayer(FusedCall):
         self.size, self._sizes = native.sw_workspace(k), (channels, len(kinds))
         self._native = native
         self._forward, self._backward = native.sw_forward_tensors, native.sw_backward_tensors
-        # Gradients are made like these, which nobody can change, and not like the parameters, which
-        # may be given another dtype or device before the backward pass. The workspace too: after a
-        # convolution every function is cold, and `new_empty` would be one more.
+        # Gradients are made by `empty_like` of these constants, and not of the parameters, which
+        # may get another dtype or device before the backward pass. The workspace too: after a
+        # convolution every function is cold in the caches, and `new_empty` would be one more.
         of_channels, of_kinds, of_workspace = (
             torch.empty(1, dtype=torch.float32, device="cpu").expand(size)
             for size in (*self._sizes, self.size)
         )
         self._like, self._workspace = (of_channels, of_channels, of_kinds, of_kinds), of_workspace
 
-    def apply(self, x: Tensor, parameters: Given, running: Kept | None) -> Tensor:
+    def apply(
+        self, x: Tensor, parameters: ParameterTensors, running: RunningTensors | None
+    ) -> Tensor:
         if torch.is_grad_enabled():
-            return _recorded(x, *parameters, self, running)
+            return _apply_recorded(x, *parameters, self, running)
         return self.forward(x, parameters, running, torch.empty_like(self._workspace))
 
     def forward(
-        self, x: Tensor, parameters: Given, running: Kept | None, workspace: Tensor
+        self,
+        x: Tensor,
+        parameters: ParameterTensors,
+        running: RunningTensors | None,
+        workspace: Tensor,
     ) -> Tensor:
-        """y; `workspace` is filled with what `backward` needs beside x. In training `running`, if
-        there are any, move. Raises ValueError for a parameter of another size, and `NotPlain` for
-        another kind of x and for running statistics that C cannot read and write where they are.
+        """Compute y, and fill `workspace` with what `backward` needs besides x. In training
+        `running`, if there are any, are updated. Raises ValueError for a parameter of another size,
+        and `UnsupportedTensors` for another kind of x and for running statistics that C cannot read
+        and write in place.
         """
         y = torch.empty_like(x)
         failed = self._forward(
             self.address, x, y, workspace, parameters, running, torch.get_num_threads()
         )
-        if failed == library.NOT_PLAIN:
+        if failed == library.UNSUPPORTED:
             failed = self._forward_converted(x, y, workspace, parameters, running)
         if failed:
             raise MemoryError(_NO_MEMORY)
         return y
 
     def _forward_converted(
-        self, x: Tensor, y: Tensor, workspace: Tensor, parameters: Given, running: Kept | None
+        self,
+        x: Tensor,
+        y: Tensor,
+        workspace: Tensor,
+        parameters: ParameterTensors,
+        running: RunningTensors | None,
     ) -> int:
-        """`sw_forward` with parameters made what C reads."""
-        if not self._takes(x) or (running is None and self.call.recipe.uses_batch):
-            raise NotPlain
+        """`sw_forward` with parameters converted to what C reads."""
+        if not self._matches(x) or (running is None and self.call.recipe.uses_batch):
+            raise UnsupportedTensors
         if running is not None:
             check_running(*running, self._sizes[0], self.call.recipe.group)
-            if not all(map(plain, running)):
-                raise NotPlain
-        parameters = [p if p is None else _plain(p) for p in parameters]
+            if not all(map(is_readable, running)):
+                raise UnsupportedTensors
+        parameters = [p if p is None else _as_readable(p) for p in parameters]
         sized(parameters, *self._sizes)
         return self._native.sw_forward(
             self.address,
@@ -120,8 +134,8 @@ class FusedLayer(FusedCall):
             torch.get_num_threads(),
         )
 
-    def _takes(self, x: Tensor) -> bool:
-        """Whether `x` has the shape, layout and dtype of this layer, and memory that C can read."""
+    def _matches(self, x: Tensor) -> bool:
+        """Whether `x` has the shape, dtype and layout of this layer, and memory that C can read."""
         return (
             x.shape == self._shape
             and x.dtype is self._dtype
@@ -132,10 +146,10 @@ class FusedLayer(FusedCall):
             and not abstract(x)
         )
 
-    def values(self, workspace: Tensor) -> tuple[Given, Running | None]:
-        """Of the forward pass, which `workspace` holds: the parameters, but β, of which no gradient
-        depends, and the running statistics where they were constants. As `lay_out` of
-        `native/src/whole.c` puts them.
+    def values(self, workspace: Tensor) -> tuple[ParameterTensors, Running | None]:
+        """The values of the forward pass that `workspace` holds: the parameters, without β, on
+        which no gradient depends, and the running statistics where they were constants. Their
+        places are those of `lay_out` in `native/src/fused_layer.c`.
         """
         k, (channels, kinds) = self._described, self._sizes
         gamma, mean, cov = workspace[: self.size][-channels - 2 * kinds :].split(
@@ -155,11 +169,11 @@ class FusedLayer(FusedCall):
     def backward(
         self, dy: Tensor, x: Tensor, workspace: Tensor, wanted: Sequence[bool]
     ) -> tuple[Tensor | None, ...]:
-        """The gradients of x and of the four parameters, whose values are in the workspace: of
-        those `wanted`.
+        """The gradients of x and the four parameters that are `wanted`, None for the others. The
+        values of the parameters are in the workspace.
 
-        Raises RuntimeError for an x or a workspace that is not what `forward` was given, as hooks
-        on saved tensors may return, and `NotPlain` for a dy without memory.
+        Raises RuntimeError for an x or a workspace that differs from that of `forward`, as hooks on
+        saved tensors may return, and `UnsupportedTensors` for a dy without memory.
         """
         gamma, beta, mean, cov = self._like
         gradients = (
@@ -170,7 +184,7 @@ class FusedLayer(FusedCall):
             torch.empty_like(cov) if wanted[4] else None,
         )
         failed = self._backward(self.address, dy, x, workspace, gradients, torch.get_num_threads())
-        if failed == library.NOT_PLAIN:
+        if failed == library.UNSUPPORTED:
             return self._backward_converted(dy, x, workspace, gradients)
         if failed:
             raise MemoryError(_NO_MEMORY)
@@ -179,9 +193,11 @@ class FusedLayer(FusedCall):
     def _backward_converted(
         self, dy: Tensor, x: Tensor, workspace: Tensor, gradients: Sequence[Tensor | None]
     ) -> tuple[Tensor | None, ...]:
-        """`sw_backward` with its tensors made what C reads. That of x is made anew."""
+        """`sw_backward` with its tensors converted to what C reads. The gradient of x is
+        made anew.
+        """
         if not library.has_memory(dy):  # a batch of gradients at once
-            raise NotPlain
+            raise UnsupportedTensors
         if (
             x.shape != dy.shape
             or x.dtype is not self._dtype
@@ -193,14 +209,14 @@ class FusedLayer(FusedCall):
                 "a saved tensor of a whitening layer came back with another shape, "
                 "dtype or device; a hook that packs it has to restore these"
             )
-        # Any layout can come in: of dy from an expanded gradient, of x from a hook that took it
-        # elsewhere and back; and views whose memory holds the opposite.
+        # Any layout is possible: of dy from an expanded gradient, of x from a hook that offloaded
+        # it; and negated views.
         layout = torch.channels_last if self.last else torch.contiguous_format
         x = concrete(x).contiguous(memory_format=layout)
         dy = concrete(dy.to(x.dtype)).contiguous(memory_format=layout)
         workspace = concrete(workspace).contiguous()
-        of_x, *of_parameters = gradients
-        gradients = None if of_x is None else torch.empty_like(x), *of_parameters
+        grad_x, *parameter_grads = gradients
+        gradients = None if grad_x is None else torch.empty_like(x), *parameter_grads
         if self._native.sw_backward(
             self.address,
             *map(_pointer, (dy, x, workspace, *gradients)),
@@ -218,14 +234,14 @@ def _layer_for(
 
 
 def fused_layer(call: Call, x: Tensor) -> FusedLayer:
-    """The layer for inputs like `x`, made once for each kind of call."""
+    """The layer for inputs like `x`, cached for each kind of call."""
     momentum = 0.0 if call.running is None else call.running.momentum
     last = not x.is_contiguous()
     return _layer_for(call._replace(running=None), momentum, x.shape, last, x.dtype)
 
 
-def _plain(parameter: Tensor) -> Tensor:
-    """`parameter` as C reads it. Raises RuntimeError for one that is on another device."""
+def _as_readable(parameter: Tensor) -> Tensor:
+    """`parameter` converted to what C reads. Raises RuntimeError if it is not on the CPU."""
     on_one_device(torch.empty(0), (parameter,))
     return concrete(parameter).float().contiguous()
 
@@ -234,8 +250,8 @@ def _pointer(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
-def plain(statistic: Tensor) -> bool:
-    """Whether C can read and write a running statistic where it is."""
+def is_readable(statistic: Tensor) -> bool:
+    """Whether C can read and write a running statistic in place."""
     return (
         statistic.dtype is torch.float32
         and statistic.is_cpu
@@ -258,57 +274,57 @@ class FusedWhitening(torch.autograd.Function):
         mean_logits,
         cov_logits,
         layer: FusedLayer,
-        running: Kept | None,
+        running: RunningTensors | None,
     ) -> Tensor:
-        given, workspace = (
+        parameters, workspace = (
             (gamma, beta, mean_logits, cov_logits),
             torch.empty_like(layer._workspace),
         )
-        y = layer.forward(x, given, running, workspace)
+        y = layer.forward(x, parameters, running, workspace)
         ctx.save_for_backward(x, workspace)
-        ctx.seen = layer, given
+        ctx.layer_and_parameters = layer, parameters
         return y
 
     @staticmethod
     def backward(ctx, dy: Tensor):
-        # Once: to ask again is an error where activations are recomputed.
+        # Read once: a second access is an error with activation checkpointing.
         (x, workspace), wanted = ctx.saved_tensors, ctx.needs_input_grad
         if not torch.is_grad_enabled():
             try:  # not `suppress`, which is two calls more
-                return *ctx.seen[0].backward(dy, x, workspace, wanted), None, None
-            except NotPlain:
+                return *ctx.layer_and_parameters[0].backward(dy, x, workspace, wanted), None, None
+            except UnsupportedTensors:
                 pass
         return _with_graph(ctx, x, workspace, dy)
 
 
-# torch's own first looks for what to call, in two functions of Python: 12 µs of a small layer's 100
-# after a convolution.
+# torch's own `apply` looks up the function to call, in two functions of Python: 12 µs of a small
+# layer's 100 after a convolution.
 FusedWhitening._backward_cls.apply = FusedWhitening.backward
-_recorded = super(torch.autograd.Function, FusedWhitening).apply
-"""`FusedWhitening.apply` without what it does for torch.func's transforms, which do not come here:
-a tenth of a small layer's dispatch (benchmarks/dispatch_cpu.py).
+_apply_recorded = super(torch.autograd.Function, FusedWhitening).apply
+"""`FusedWhitening.apply` without the support of torch.func's transforms, which do not come here: it
+costs a tenth of a small layer's dispatch (benchmarks/dispatch_cpu.py).
 """
 
 
 def _with_graph(ctx, x: Tensor, workspace: Tensor, dy: Tensor):
-    layer, given = ctx.seen
+    layer, parameters = ctx.layer_and_parameters
     values, running = layer.values(workspace)
-    found = composed.gradients(
-        layer.call._replace(running=running), (x, *given), values, ctx.needs_input_grad[:5], dy
+    grads = composed.gradients(
+        layer.call._replace(running=running), (x, *parameters), values, ctx.needs_input_grad[:5], dy
     )
-    return *found, None, None
+    return *grads, None, None
 
 
-def forward(call: Call, x: Tensor, parameters: Given, workspace: Tensor) -> Tensor:
-    """Y without autograd, for any running statistics."""
+def forward(call: Call, x: Tensor, parameters: ParameterTensors, workspace: Tensor) -> Tensor:
+    """Compute y without autograd, for any running statistics."""
     layer, running = fused_layer(call, x), call.running and call.running[:2]
     try:
         return layer.forward(x, parameters, running, workspace)
-    except NotPlain:
+    except UnsupportedTensors:
         on_one_device(x, running)
-    moved = tuple(concrete(one).float().contiguous() for one in running)
+    moved = tuple(concrete(old).float().contiguous() for old in running)
     y = layer.forward(x, parameters, moved, workspace)
     if call.training:
-        for one, new in zip(running, moved, strict=True):
-            one.copy_(new)
+        for old, new in zip(running, moved, strict=True):
+            old.copy_(new)
     return y

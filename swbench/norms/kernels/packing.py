@@ -1,5 +1,5 @@
-"""What the backward pass of a layer needs, packed into one vector: a compiled graph keeps that
-between the two directions.
+"""Packing of the tensors that the backward pass of a layer needs into one vector, which a compiled
+graph saves.
 """
 
 from functools import lru_cache
@@ -20,33 +20,33 @@ def size(
     passes: Passes, call: Call, images: int, channels: int, dtype: torch.dtype, device: str
 ) -> int:
     """Elements of the vector for `images` of C `channels`; `dtype` is that of the statistics."""
-    return sum(_count(shape) for shape, _ in _parts(passes, call, images, channels, dtype, device))
+    return sum(_count(shape) for shape, _ in _layout(passes, call, images, channels, dtype, device))
 
 
 def pack(workspace: Tensor, shift: Tensor, stats: Statistics, solved: Solved) -> None:
-    """Fill `workspace`; the statistics of a batch of one image are those of the image."""
-    of_batch = (None, None) if stats.alone else (stats.batch_mean, stats.batch_cov)
-    saved = (shift, stats.mean, stats.cov, *of_batch, *solved[:4], *solved.saved)
+    """Fill `workspace`. The statistics of a single image serve as those of its batch too."""
+    batch = (None, None) if stats.single_image else (stats.batch_mean, stats.batch_cov)
+    saved = (shift, stats.mean, stats.cov, *batch, *solved[:4], *solved.saved)
     torch.cat([t.reshape(-1).to(workspace.dtype) for t in saved if t is not None], out=workspace)
 
 
 def unpack(
     passes: Passes, call: Call, x: Tensor, workspace: Tensor
 ) -> tuple[Tensor, Statistics, Solved]:
-    """The shift, the statistics and what the solve left, without what the mixture saved."""
+    """The shift, the statistics and the results of the solve, without what the mixture saved."""
     recipe, images = call.recipe, x.shape[0]
-    parts = _parts(passes, call, images, x.shape[1], workspace.dtype, x.device.type)
-    vectors = workspace.split([_count(shape) for shape, _ in parts])
+    layout = _layout(passes, call, images, x.shape[1], workspace.dtype, x.device.type)
+    vectors = workspace.split([_count(shape) for shape, _ in layout])
     shift, *saved = (
-        v.view(shape).to(dtype) for v, (shape, dtype) in zip(vectors, parts, strict=True)
+        v.view(shape).to(dtype) for v, (shape, dtype) in zip(vectors, layout, strict=True)
     )
-    mean, cov = (saved.pop(0), saved.pop(0)) if _of_images(call) else (None, None)
-    alone = _alone(call, images)
+    mean, cov = (saved.pop(0), saved.pop(0)) if _has_image_statistics(call) else (None, None)
+    single_image = _is_single_image(call, images)
     batch = (None, None)
     if recipe.uses_batch:
-        batch = (mean[0], cov[0]) if alone else (saved.pop(0), saved.pop(0))
+        batch = (mean[0], cov[0]) if single_image else (saved.pop(0), saved.pop(0))
     share = 1 / images if recipe.uses_batch and call.training else 0.0
-    stats = Statistics(mean, cov, *batch, share, alone)
+    stats = Statistics(mean, cov, *batch, share, single_image)
     return shift, stats, Solved(*saved[:4], tuple(saved[4:]))
 
 
@@ -54,27 +54,27 @@ def _count(shape: tuple[int, ...]) -> int:
     return torch.Size(shape).numel()
 
 
-def _alone(call: Call, images: int) -> bool:
+def _is_single_image(call: Call, images: int) -> bool:
     return images == 1 and call.training and call.recipe.uses_batch
 
 
-def _of_images(call: Call) -> bool:
+def _has_image_statistics(call: Call) -> bool:
     return call.training or call.recipe.uses_image
 
 
-def _parts(
+def _layout(
     passes: Passes, call: Call, images: int, channels: int, dtype: torch.dtype, device: str
 ) -> list[tuple[tuple[int, ...], torch.dtype]]:
-    """Shapes and dtypes of what lies in the vector, in order: shift, statistics of the images, of
-    the batch, `Solved`, what the solver saved.
+    """Shapes and dtypes of the parts of the vector, in order: shift, statistics of the images and
+    of the batch, `Solved`, the tensors that the solver saved.
     """
     recipe = call.recipe
     group, groups = recipe.group, channels // recipe.group
     vector, matrix = (groups, group), (groups, group, group)
     shapes = [(images, channels)]
-    if _of_images(call):
+    if _has_image_statistics(call):
         shapes += [(images, *vector), (images, *matrix)]
-    if recipe.uses_batch and not _alone(call, images):
+    if recipe.uses_batch and not _is_single_image(call, images):
         shapes += [vector, matrix]
     sets = images if recipe.uses_image else 1
     shapes += [(sets, *matrix), (sets, *vector), (sets, *matrix), (sets, *vector)]
@@ -88,12 +88,12 @@ def _parts(
 def solver_parts(
     recipe: Recipe, solver: Solver, passes: Passes, dtype: torch.dtype, device: str
 ) -> tuple[tuple[tuple[int, ...], torch.dtype], ...]:
-    """Shapes, without the first dimension, and dtypes of what a solve leaves for its gradient:
-    found by one of two unit matrices.
+    """Shapes, without the first dimension, and dtypes of the tensors that a solver saves for its
+    gradient, determined by solving two unit matrices.
 
-    Real matrices, also while `torch.export` lets everything compute on fake tensors: a solver in C
-    leaves those to torch, which saves something else. Raises ValueError where the first dimension
-    of what is saved does not count the matrices.
+    The matrices are real even while `torch.export` computes on fake tensors: for those a solver in
+    C would hand over to torch, which saves other tensors. Raises ValueError where the first
+    dimension of a saved tensor does not count the matrices.
     """
     group, kinds = recipe.group, len(recipe.statistics)
     with _disable_current_modes():

@@ -1,4 +1,4 @@
-"""A whole whitening layer pass by pass, in closed form: three passes over the full tensor forward,
+"""A whitening layer computed pass by pass, in closed form: three readings of a full tensor forward,
 five backward.
 """
 
@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from swbench.native import library
 from swbench.norms import composed
-from swbench.norms.context import Call, Given, Running
+from swbench.norms.context import Call, ParameterTensors, Running
 from swbench.norms.kernels import algebra, packing
 from swbench.norms.kernels.algebra import Gradients, Parameters, Solved
 from swbench.norms.kernels.backend import Backend, FusedCall
@@ -27,11 +27,11 @@ from swbench.norms.tensors import (
 
 
 class PassBackend(Passes, Backend):
-    """The layer of any backend that has the passes; the small algebra is torch's unless overridden.
-    The only one that takes a batch spread over ranks.
+    """A backend made of passes; the small algebra is in torch unless overridden. The only kind of
+    backend that takes a batch distributed over ranks.
     """
 
-    def apply(self, call: Call, x: Tensor, parameters: Given) -> Tensor:
+    def apply(self, call: Call, x: Tensor, parameters: ParameterTensors) -> Tensor:
         if torch.is_grad_enabled():
             return Whitening.apply(x, *parameters, self, call)
         return whiten(self, call, x, parameters)[0]
@@ -45,7 +45,9 @@ class PassBackend(Passes, Backend):
         algebra.make_constants(call.recipe, dtype, device)
         return packing.size(self, call, images, channels, dtype, device)
 
-    def forward(self, call: Call, x: Tensor, parameters: Given, workspace: Tensor) -> Tensor:
+    def forward(
+        self, call: Call, x: Tensor, parameters: ParameterTensors, workspace: Tensor
+    ) -> Tensor:
         y, shift, stats, _, solved = whiten(self, call, x, parameters)
         packing.pack(workspace, shift, stats, solved)
         return y
@@ -53,7 +55,7 @@ class PassBackend(Passes, Backend):
     def backward(self, call, dy, x, parameters, workspace, wants_dx):
         shift, stats, solved = packing.unpack(self, call, x, workspace)
         values = Parameters(*(p if p is None else p.to(workspace.dtype) for p in parameters))
-        solved = algebra.remixed(call.recipe, stats, values, solved)
+        solved = algebra.with_mixture(call.recipe, stats, values, solved)
         return gradients(self, call, dy, x, shift, stats, values, solved, wants_dx)
 
     def mix_and_solve(self, recipe, solver, stats, parameters) -> Solved:
@@ -68,20 +70,18 @@ class PassBackend(Passes, Backend):
 
 
 def shift_of(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """A value near the mean of every channel of every image, (N, C), at no cost: the central pixel.
+    """A cheap value near the mean of every channel of every image, (N, C): the central pixel.
 
-    Not the corner: there a convolution has seen its zero padding, and may be many standard
-    deviations away from the mean. And not that of another image, which may be as far away, or not
+    Not a corner: there a convolution has seen its zero padding, and the value may be many standard
+    deviations from the mean. And not a pixel of another image, which may be as far away, or not
     finite.
     """
     return x[:, :, x.shape[2] // 2, x.shape[3] // 2].to(dtype).contiguous()
 
 
 def gather(passes: Passes, call: Call, x: Tensor, shift: Tensor) -> Statistics:
-    """The statistics that the recipe mixes. In training the batch's are merged from those of its
-    images, and the running ones move.
-
-    Where the batch is spread over ranks, theirs join here.
+    """The statistics that the recipe mixes. In training those of the batch are merged from its
+    images, and over ranks, and the running ones are updated.
     """
     recipe, running = call.recipe, call.running
     if running is not None and not call.training:
@@ -100,19 +100,19 @@ def gather(passes: Passes, call: Call, x: Tensor, shift: Tensor) -> Statistics:
     batch, share = merge(mean, cov), 1 / x.shape[0]
     if call.ranks is None:
         update_running(*running, *batch)
-        return Statistics(mean, cov, *batch, share, alone=x.shape[0] == 1)
-    batch_mean, batch_cov, part, counted = call.ranks.gather(
+        return Statistics(mean, cov, *batch, share, single_image=x.shape[0] == 1)
+    batch_mean, batch_cov, rank_share, counted = call.ranks.gather(
         *batch, x.shape[0] * x.shape[2] * x.shape[3]
     )
     update_running(*running, batch_mean, batch_cov, counted)
-    return Statistics(mean, cov, batch_mean, batch_cov, share, part=part)
+    return Statistics(mean, cov, batch_mean, batch_cov, share, rank_share=rank_share)
 
 
 def whiten(
-    passes: Passes, call: Call, x: Tensor, parameters: Given
+    passes: Passes, call: Call, x: Tensor, parameters: ParameterTensors
 ) -> tuple[Tensor, Tensor, Statistics, Parameters, Solved]:
-    """y, and what the backward pass needs beside x: the shift, the statistics, the `parameters` in
-    their dtype, and what the solve left.
+    """Compute y, and what the backward pass needs besides x: the shift, the statistics, the
+    `parameters` in their dtype, and the results of the solve.
     """
     dtype, running = statistics_dtype(x), call.running[:2] if call.running else ()
     if running:
@@ -138,7 +138,7 @@ def gradients(
     wants_dx: bool = True,
 ) -> tuple[Tensor | None, ...]:
     """The gradients of x (None unless `wants_dx`) and of the four parameters."""
-    reduce = None if call.ranks is None else partial(call.ranks.sum, part=stats.part)
+    reduce = None if call.ranks is None else partial(call.ranks.sum, rank_share=stats.rank_share)
     recipe, dy = call.recipe, concrete(dy)
     dy = dy.contiguous() if x.is_contiguous() else dy.contiguous(memory_format=torch.channels_last)
     with full_precision(x):
@@ -166,8 +166,8 @@ def gradients(
 
 
 class Whitening(torch.autograd.Function):
-    """y = γ (Σ̂ + εI)^(-1/2) (x − μ̂) + β. Saves x and matrices of G×G. Differentiable as often as
-    one likes, over ranks once.
+    """y = γ (Σ̂ + εI)^(-1/2) (x − μ̂) + β. Saves x and G×G matrices. Differentiable any number
+    of times, over ranks once.
     """
 
     @staticmethod
@@ -175,26 +175,40 @@ class Whitening(torch.autograd.Function):
         y, shift, stats, parameters, solved = whiten(
             passes, call, x, (gamma, beta, mean_logits, cov_logits)
         )
-        ctx.passes, ctx.call, ctx.share, ctx.alone = passes, call, stats.share, stats.alone
-        ctx.given = gamma, beta, mean_logits, cov_logits
+        ctx.passes, ctx.call, ctx.share, ctx.single_image = (
+            passes,
+            call,
+            stats.share,
+            stats.single_image,
+        )
+        ctx.parameters = gamma, beta, mean_logits, cov_logits
         ctx.solver_count = len(solved.saved)
         ctx.save_for_backward(
-            x, shift, *stats[:4], stats.part, *parameters, *solved[:4], *solved.saved, *solved.mixed
+            x,
+            shift,
+            *stats[:4],
+            stats.rank_share,
+            *parameters,
+            *solved[:4],
+            *solved.saved,
+            *solved.mixed,
         )
         return y
 
     @staticmethod
     def backward(ctx, dy: Tensor):
         if torch.is_grad_enabled() or not library.has_memory(dy):
-            return _once(ctx, dy) if ctx.call.ranks else _with_graph(ctx, dy)
+            return (
+                _once_differentiable_backward(ctx, dy) if ctx.call.ranks else _with_graph(ctx, dy)
+            )
         return _backward(ctx, dy)
 
 
 def _backward(ctx, dy: Tensor):
-    saved = ctx.saved_tensors  # once: to ask again is an error where activations are recomputed
-    x, shift, *means_and_covs, part = saved[:7]
+    saved = ctx.saved_tensors  # a second access is an error with activation checkpointing
+    x, shift, *means_and_covs, rank_share = saved[:7]
     rest, count = saved[7:], 8 + ctx.solver_count
-    stats = Statistics(*means_and_covs, ctx.share, ctx.alone, part)
+    stats = Statistics(*means_and_covs, ctx.share, ctx.single_image, rank_share)
     parameters = Parameters(*rest[:4])
     solved = Solved(*rest[4:8], tuple(rest[8:count]), tuple(rest[count:]))
     wants_dx = ctx.needs_input_grad[0]
@@ -205,7 +219,7 @@ def _backward(ctx, dy: Tensor):
     )
 
 
-_once = once_differentiable(_backward)
+_once_differentiable_backward = once_differentiable(_backward)
 
 
 def _with_graph(ctx, dy: Tensor):
@@ -214,15 +228,15 @@ def _with_graph(ctx, dy: Tensor):
     values = saved[7:11]
     constant = call.running is not None and not call.training
     running = Running(mean.unsqueeze(-1), cov, 1.0) if constant else None
-    found = composed.gradients(
-        call._replace(running=running), (x, *ctx.given), values, ctx.needs_input_grad[:5], dy
+    grads = composed.gradients(
+        call._replace(running=running), (x, *ctx.parameters), values, ctx.needs_input_grad[:5], dy
     )
-    return *found, None, None
+    return *grads, None, None
 
 
-class Absent(torch.autograd.Function):
-    """`Whitening` for a rank that has no image of the batch: it takes part in the communication,
-    and its gradients are zero.
+class EmptyRank(torch.autograd.Function):
+    """`Whitening` for a rank without images of the batch: it takes part in the communication, and
+    its gradients are zero.
     """
 
     @staticmethod

@@ -13,17 +13,17 @@ from swbench.solvers.base import Solver
 
 
 class Passes(ABC):
-    """The passes over (N, C, H, W) tensors that a whitening layer needs, C = g·G, and what lies
-    between them.
+    """The passes over (N, C, H, W) tensors that a whitening layer needs, C = g·G, and the small
+    algebra between them.
 
-    What a caller promises: x and dy are dense in the same memory format, contiguous or
-    channels_last; N·H·W > 0; float64, float32, bfloat16 or float16. All other tensors are in
-    `statistics_dtype(x)`, contiguous, on the same device. Where the first dimension of a matrix is
-    1 it holds for all N images. Sums are taken in `statistics_dtype(x)` at least. No method records
-    autograd state, synchronises with the host, or changes its arguments; results are new tensors,
-    never views of an argument.
+    Callers guarantee that x and dy are dense in the same memory format, contiguous or
+    channels_last, with N·H·W > 0, and float64, float32, bfloat16 or float16. All other tensors are
+    in `statistics_dtype(x)`, contiguous, on the same device. Where the first dimension of a matrix
+    is 1 it holds for all N images. Sums are taken in `statistics_dtype(x)` at least. No method
+    records autograd state, synchronises with the host, or changes its arguments; results are new
+    tensors, never views of an argument.
 
-    `share` and `alone` are explained in `Statistics`.
+    `share` and `single_image` are explained in `Statistics`.
     """
 
     @abstractmethod
@@ -32,7 +32,7 @@ class Passes(ABC):
         rounding, of every image.
 
         `shift` (N, C) is near the mean of each image; deviations are taken from it before they are
-        multiplied, so that nothing is lost when the mean is many standard deviations, or when
+        multiplied, so that no precision is lost where the mean is many standard deviations, or
         images differ by as much.
         """
 
@@ -60,7 +60,7 @@ class Passes(ABC):
     def mix_and_solve(
         self, recipe: Recipe, solver: Solver, stats: Statistics, parameters: Parameters
     ) -> Solved:
-        """From statistics to A and b of y = A x + b."""
+        """Compute A and b of y = A x + b from statistics."""
 
     @abstractmethod
     def small_gradients(
@@ -76,10 +76,9 @@ class Passes(ABC):
         pixels: int,
         reduce: Reduce | None = None,
     ) -> Gradients:
-        """From `products` to B and c of dx = Aᵀ dy + B x + c, and the gradients of the parameters.
-        `pixels` = H·W.
+        """Compute B and c of dx = Aᵀ dy + B x + c, and the gradients of the parameters, from m and
+        s of `products`. `pixels` = H·W.
 
         `reduce`, if given, sums the gradients of the batch statistics over ranks, times the share
-        of the batch that is here; it is called once wherever gradients flow through batch
-        statistics.
+        of this rank in the batch. It is called once where gradients flow through batch statistics.
         """

@@ -1,5 +1,5 @@
-"""The passes in plain torch operations: what runs everywhere, and what faster backends are
-tested against.
+"""The passes in torch operations, which run on every device; faster backends are tested against
+them.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,12 +12,12 @@ from torch import Tensor
 from swbench.norms.kernels.pass_by_pass import PassBackend
 
 PIECE = 2**18
-"""Elements worked on at a time on a CPU, so that what one operation writes is still in the cache
-for the next (1 MiB in float32).
+"""Elements of a piece on a CPU, so that the result of one operation is still in the cache for the
+next (1 MiB in float32).
 """
 
 WHOLE = ...
-"""In place of the indices of a piece: everything at once."""
+"""Stands for the indices of a piece that is the full tensor."""
 
 
 def stacked(x: Tensor, group: int) -> Tensor:
@@ -37,8 +37,8 @@ def pieces(
 ) -> Iterator[tuple[slice | EllipsisType, bool, tuple[Tensor, ...]]]:
     """Cut tensors of one shape and layout into pieces (k, G, pixels).
 
-    Yields which k of the N·g (image, group) pairs a piece holds, whether it is the first one for
-    these, and the piece of each tensor.
+    Yields, for each piece, the slice of the N·g (image, group) pairs that it holds, whether it is
+    the first piece of these pairs, and the piece of each tensor.
     """
     stacks = [stacked(t, group) for t in tensors]
     outer, items, _, pixels = stacks[0].shape
@@ -59,14 +59,14 @@ def pieces(
 
 
 def per_item(matrices: Tensor, n: int) -> Tensor:
-    """(N or 1, g, …) as (N·g, …), repeated where the first dimension stands for all of n images."""
+    """(N or 1, g, …) as (N·g, …), repeated where one matrix is shared by all n images."""
     if matrices.shape[0] != n:
         matrices = matrices.expand(n, *matrices.shape[1:])
     return matrices.flatten(0, 1)
 
 
 class TorchBackend(PassBackend):
-    """Batched products over (channel, pixel) matrices."""
+    """A backend of batched products over (channel, pixel) matrices."""
 
     name: ClassVar[str] = "torch"
 
@@ -78,11 +78,11 @@ class TorchBackend(PassBackend):
         pixels = height * width
         column = shift.view(-1, group, 1)
 
-        def both(piece: Tensor, items: slice) -> tuple[Tensor, Tensor]:
-            apart = piece - column[items]
-            return apart, apart
+        def deviations(piece: Tensor, items: slice) -> tuple[Tensor, Tensor]:
+            deviation = piece - column[items]
+            return deviation, deviation
 
-        second, total = self._sums(both, group, x)
+        second, total = self._sums(deviations, group, x)
         mean = total.div_(pixels)
         cov = torch.baddbmm(
             second, mean.unsqueeze(-1), mean.unsqueeze(-2), beta=1 / pixels, alpha=-1
@@ -116,8 +116,8 @@ class TorchBackend(PassBackend):
                 torch.baddbmm(c[items], at[items], left, out=target)
                 target.baddbmm_(b[items], right)
             else:
-                wide = torch.baddbmm(c[items], at[items], left.to(b.dtype))
-                target.copy_(wide.baddbmm_(b[items], right.to(b.dtype)))
+                full = torch.baddbmm(c[items], at[items], left.to(b.dtype))
+                target.copy_(full.baddbmm_(b[items], right.to(b.dtype)))
         return dx
 
     def _sums(

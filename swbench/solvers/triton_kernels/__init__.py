@@ -25,7 +25,9 @@ def interpreted() -> bool:
 
 
 def missing(device: "str | torch.device") -> str | None:
-    """Why Triton kernels cannot run on `device` here, as a remedy; None if they can."""
+    """The reason why Triton kernels cannot run on `device` here, with a remedy; None if
+    they can.
+    """
     if importlib.util.find_spec("triton") is None:
         return "Triton is not installed; it comes with the CUDA builds of torch for Linux"
     if not str(device).startswith("cuda") and not interpreted():
@@ -33,15 +35,15 @@ def missing(device: "str | torch.device") -> str | None:
             "Triton kernels need a CUDA device; TRITON_INTERPRET=1 runs them on a CPU, "
             "slowly, for tests"
         )
-    return None if interpreted() else _no_launcher()
+    return None if interpreted() else _missing_launcher()
 
 
-def _no_launcher() -> str | None:
-    """Why Triton could not build what launches its kernels, which it compiles with a C compiler
-    against the headers of Python; None if it can.
+def _missing_launcher() -> str | None:
+    """The reason why Triton cannot build the launcher of its kernels, which needs a C compiler and
+    the headers of Python; None if it can.
     """
     if sys.platform != "linux":
-        return None  # what Triton there is brings its own
+        return None  # Triton for other systems brings its own compiler
     if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
         return (
             "Triton needs a C compiler to launch its kernels; install gcc or clang, or name "

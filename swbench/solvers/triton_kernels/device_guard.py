@@ -1,5 +1,5 @@
-"""The device that Triton launches on: it takes the current one of this process, wherever the
-tensors are.
+"""The device of Triton's launches, which is the current one of the process, not that of the
+tensors.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 
-def on(device: torch.device) -> AbstractContextManager:
-    """Launches go to `device` and its current stream. Of no cost to speak of where `device` is the
-    current one already.
+def on_device(device: torch.device) -> AbstractContextManager:
+    """A context in which launches go to `device` and its current stream. Nearly free where `device`
+    is the current one already.
     """
     if device.type != "cuda" or torch.cuda.current_device() == device.index:
         return nullcontext()

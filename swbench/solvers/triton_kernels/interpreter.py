@@ -6,22 +6,22 @@ from swbench.solvers.triton_kernels import interpreted
 
 
 @cache
-def mend() -> None:
-    """Let the interpreter's scalars be counted up to. They are arrays of one element, which it
-    takes for integers, as numpy did before 2.4.
+def patch_interpreter() -> None:
+    """Let the interpreter's scalars be bounds of `range`. They are arrays of one element, which
+    numpy converted to integers before 2.4.
 
-    Nothing happens where kernels are compiled, or where the interpreter has changed.
+    Does nothing where kernels are compiled, or where the interpreter has changed.
     """
     if not interpreted():
         return
     from triton.runtime import interpreter
 
-    plain = getattr(interpreter, "_patch_lang_tensor", None)
-    if plain is None:
+    original = getattr(interpreter, "_patch_lang_tensor", None)
+    if original is None:
         return
 
-    def mended(tensor: type, *rest: object) -> None:
-        plain(tensor, *rest)
+    def patched(tensor: type, *rest: object) -> None:
+        original(tensor, *rest)
         tensor.__index__ = lambda self: int(self.handle.data.item())
 
-    interpreter._patch_lang_tensor = mended
+    interpreter._patch_lang_tensor = patched

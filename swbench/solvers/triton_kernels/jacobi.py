@@ -8,7 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 from swbench.solvers.triton_kernels import tile_of, warps_of
-from swbench.solvers.triton_kernels.device_guard import on
+from swbench.solvers.triton_kernels.device_guard import on_device
 from swbench.solvers.triton_kernels.tile import layout, load_symmetric, over_matrix, product, store
 
 
@@ -120,7 +120,7 @@ def jacobi(cov: Tensor, sweeps: int, floor: float, precision: str) -> tuple[Tens
     w, d, lam = torch.empty_like(cov), torch.empty_like(cov), cov.new_empty(cov.shape[:-1])
     if count:
         grid = (triton.cdiv(count, pack),)
-        with on(cov.device):
+        with on_device(cov.device):
             jacobi_kernel[grid](
                 cov,
                 w,

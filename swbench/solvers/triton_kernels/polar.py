@@ -9,7 +9,7 @@ from torch import Tensor
 
 from swbench.solvers.minimax import CUBIC, Step
 from swbench.solvers.triton_kernels import tile_of, warps_of
-from swbench.solvers.triton_kernels.device_guard import on
+from swbench.solvers.triton_kernels.device_guard import on_device
 from swbench.solvers.triton_kernels.tile import frobenius, layout, load_symmetric, product, store
 
 if not hasattr(tl.constexpr, "__getitem__"):
@@ -158,7 +158,7 @@ def _launch(
     tile, pack = tile_of(group)
     if count:
         grid = (triton.cdiv(count, pack),)
-        with on(tensors[0].device):
+        with on_device(tensors[0].device):
             kernel[grid](
                 *tensors,
                 count,

@@ -5,22 +5,22 @@ from torch import Tensor
 
 from swbench.native import library
 from swbench.norms import composed
-from swbench.norms.context import Call, Given, Running
-from swbench.norms.kernels.triton_kernels.fused_plan import Whole, whole_of
+from swbench.norms.context import Call, ParameterTensors, Running
+from swbench.norms.kernels.triton_kernels.fused_plan import FusedPlan, fused_plan
 from swbench.norms.kernels.triton_kernels.layer_config import Key
 from swbench.norms.kernels.triton_kernels.workspace import ALIGNED
 from swbench.norms.tensors import check_running, concrete, on_one_device, sized
 
 
-def key_of(call: Call, x: Tensor, given: Given) -> Key:
-    """What the launches for `x` and the parameters depend on. Raises RuntimeError where they are
-    not all on one device, ValueError for a wrong size.
+def plan_key(call: Call, x: Tensor, parameters: ParameterTensors) -> Key:
+    """The key of the plan for `x` and the parameters. Raises RuntimeError where they are not all on
+    one device, ValueError for a wrong size.
     """
     running = call.running
-    sized(given, x.shape[1], len(call.recipe.statistics))
+    sized(parameters, x.shape[1], len(call.recipe.statistics))
     if running is not None:
         check_running(*running[:2], x.shape[1], call.recipe.group)
-    tensors = (x, *given, *((None, None) if running is None else (running.mean, running.cov)))
+    tensors = (x, *parameters, *((None, None) if running is None else (running.mean, running.cov)))
     on_one_device(x, tensors)
     dtypes = tuple(None if t is None else t.dtype for t in tensors)
     momentum = 0.0 if running is None else running.momentum
@@ -36,19 +36,19 @@ def key_of(call: Call, x: Tensor, given: Given) -> Key:
     )
 
 
-def in_row(given: Given) -> Given:
-    """Parameters as kernels read them."""
-    return tuple(p if p is None else concrete(p).contiguous() for p in given)
+def contiguous_parameters(parameters: ParameterTensors) -> ParameterTensors:
+    """Parameters as kernels read them: contiguous, with memory that holds their values."""
+    return tuple(p if p is None else concrete(p).contiguous() for p in parameters)
 
 
 def run_forward(
-    whole: Whole, running: Running | None, x: Tensor, given: Given, kept: Tensor
+    plan: FusedPlan, running: Running | None, x: Tensor, parameters: ParameterTensors, saved: Tensor
 ) -> Tensor:
-    """y; `kept` is filled with the small matrices that the way back needs. In training the running
-    statistics move, if there are any.
+    """Compute y, and fill `saved` with the small matrices that backward needs. In training the
+    running statistics are updated, if there are any.
     """
     y = torch.empty_like(x)
-    gamma, beta, mean_logits, cov_logits = given
+    gamma, beta, mean_logits, cov_logits = parameters
     mean, cov = (None, None) if running is None else (running.mean, running.cov)
     tensors = {
         "x": x,
@@ -59,26 +59,26 @@ def run_forward(
         "cov_logits": cov_logits,
     }
     tensors |= {"running_mean": mean, "running_cov": cov}
-    whole.run(
-        whole.forward,
+    plan.run(
+        plan.forward,
         tensors,
-        (whole.form.kept, kept),
-        (whole.form.there, whole.form.there.allocate(x)),
+        (plan.config.saved, saved),
+        (plan.config.forward_workspace, plan.config.forward_workspace.allocate(x)),
     )
     return y
 
 
 def run_backward(
-    whole: Whole, x: Tensor, dy: Tensor, gamma: Tensor | None, kept: Tensor, wanted: bool = True
+    plan: FusedPlan, x: Tensor, dy: Tensor, gamma: Tensor | None, saved: Tensor, wanted: bool = True
 ) -> tuple[Tensor | None, ...]:
-    """Gradients: dx (None unless `wanted`), those of γ, β and both sets of logits, None where there
-    is no such parameter.
+    """Compute the gradients: dx (None unless `wanted`), and those of γ, β and both sets of logits,
+    None where there is no such parameter.
     """
-    layout = torch.channels_last if whole.key.last else torch.contiguous_format
-    # hooks may unpack x in another layout (offloading does), and dy may be a view of the opposite
+    layout = torch.channels_last if plan.key.last else torch.contiguous_format
+    # hooks may unpack x in another layout (offloading does), and dy may be a negated view
     x, dy = (concrete(t).contiguous(memory_format=layout) for t in (x, dy))
-    count, channels = len(whole.key.recipe.statistics), x.shape[1]
-    sizes = zip((channels, channels, count, count), whole.key.dtypes[1:5], strict=True)
+    count, channels = len(plan.key.recipe.statistics), x.shape[1]
+    sizes = zip((channels, channels, count, count), plan.key.dtypes[1:5], strict=True)
     grads = [
         None if dtype is None else torch.empty(size, dtype=dtype, device=x.device)
         for size, dtype in sizes
@@ -88,67 +88,72 @@ def run_backward(
     tensors.update(
         zip(("grad_gamma", "grad_beta", "grad_mean_logits", "grad_cov_logits"), grads, strict=True)
     )
-    whole.run(
-        whole.backward[wanted],
+    plan.run(
+        plan.backward[wanted],
         tensors,
-        (whole.form.kept, kept),
-        (whole.form.back, whole.form.back.allocate(x)),
+        (plan.config.saved, saved),
+        (plan.config.backward_workspace, plan.config.backward_workspace.allocate(x)),
     )
     return dx, *grads
 
 
-def whole_for(call: Call, x: Tensor, given: Given) -> Whole:
-    """The launches for `x` and the parameters. How all of them lie is looked at in each call, for a
-    layer can be cast or moved in place, and checked where it is new.
+def plan_for(call: Call, x: Tensor, parameters: ParameterTensors) -> FusedPlan:
+    """The plan for `x` and the parameters, cached. Dtypes, devices and sizes are compared in each
+    call, for a layer can be cast or moved in place, and checked where they are new.
     """
     running = (None, None) if call.running is None else call.running[:2]
     kinds = tuple(
-        [t if t is None else (t.dtype, t.get_device(), t.numel()) for t in (x, *given, *running)]
+        [
+            t if t is None else (t.dtype, t.get_device(), t.numel())
+            for t in (x, *parameters, *running)
+        ]
     )
     momentum = 0.0 if call.running is None else call.running.momentum
     kind = (call.recipe, call.solver, call.training, momentum, x.shape, not x.is_contiguous())
-    found = _WHOLES.get((kind, kinds))
-    if found is None:
-        if len(_WHOLES) >= KINDS:
-            _WHOLES.clear()
-        found = _WHOLES[kind, kinds] = whole_of(key_of(call, x, given))
-    return found
+    plan = _PLANS.get((kind, kinds))
+    if plan is None:
+        if len(_PLANS) >= KINDS:
+            _PLANS.clear()
+        plan = _PLANS[kind, kinds] = fused_plan(plan_key(call, x, parameters))
+    return plan
 
 
 KINDS = 1024
-"""Kinds of calls that are kept; with more it starts again."""
-_WHOLES: dict[tuple, Whole] = {}
+"""Plans that are cached; with more the cache is cleared."""
+_PLANS: dict[tuple, FusedPlan] = {}
 
 
-def apply(call: Call, x: Tensor, given: Given) -> Tensor:
-    """y, differentiable where gradients are recorded."""
-    whole = whole_for(call, x, given)
+def apply(call: Call, x: Tensor, parameters: ParameterTensors) -> Tensor:
+    """Compute y, differentiable where gradients are recorded."""
+    plan = plan_for(call, x, parameters)
     if torch.is_grad_enabled():
-        return FusedWhitening.apply(x, *given, whole, call)
-    return run_forward(whole, call.running, x, in_row(given), whole.form.kept.allocate(x))
+        return FusedWhitening.apply(x, *parameters, plan, call)
+    return run_forward(
+        plan, call.running, x, contiguous_parameters(parameters), plan.config.saved.allocate(x)
+    )
 
 
 class FusedWhitening(torch.autograd.Function):
-    """`Whitening` in as many launches as a `Whole` has. Saves x, γ and one tensor of small
-    matrices. Differentiable as often as one likes.
+    """`Whitening` in as many launches as a `FusedPlan` has. Saves x, γ and one tensor of small
+    matrices. Differentiable any number of times.
     """
 
     @staticmethod
     def forward(
-        ctx, x: Tensor, gamma, beta, mean_logits, cov_logits, whole: Whole, call: Call
+        ctx, x: Tensor, gamma, beta, mean_logits, cov_logits, plan: FusedPlan, call: Call
     ) -> Tensor:
-        given = (gamma, beta, mean_logits, cov_logits)
-        plain = in_row(given)
-        kept = whole.form.kept.allocate(x)
-        y = run_forward(whole, call.running, x, plain, kept)
-        ctx.seen = whole, call, given
-        ctx.save_for_backward(x, plain[0], kept)
+        parameters = (gamma, beta, mean_logits, cov_logits)
+        plain = contiguous_parameters(parameters)
+        saved = plan.config.saved.allocate(x)
+        y = run_forward(plan, call.running, x, plain, saved)
+        ctx.plan_call_parameters = plan, call, parameters
+        ctx.save_for_backward(x, plain[0], saved)
         return y
 
     @staticmethod
     def backward(ctx, dy: Tensor):
-        (x, gamma, kept), (whole, call, given) = ctx.saved_tensors, ctx.seen
-        shape, dtypes = whole.key.shape, whole.key.dtypes
+        (x, gamma, saved), (plan, call, parameters) = ctx.saved_tensors, ctx.plan_call_parameters
+        shape, dtypes = plan.key.shape, plan.key.dtypes
         if (
             x.dtype is not dtypes[0]
             or tuple(x.shape) != shape
@@ -164,22 +169,22 @@ class FusedWhitening(torch.autograd.Function):
                 "size or layout between the forward and the backward pass"
             )
         if torch.is_grad_enabled() or not library.has_memory(dy):
-            mean_logits, cov_logits, running = whole.form.constants(kept)
-            found = composed.gradients(
+            mean_logits, cov_logits, running = plan.config.constants(saved)
+            grads = composed.gradients(
                 call._replace(running=running),
-                (x, *given),
+                (x, *parameters),
                 (gamma, None, mean_logits, cov_logits),
                 ctx.needs_input_grad[:5],
                 dy,
             )
         else:
-            found = run_backward(whole, x, dy, gamma, kept, ctx.needs_input_grad[0])
-        return *found, None, None
+            grads = run_backward(plan, x, dy, gamma, saved, ctx.needs_input_grad[0])
+        return *grads, None, None
 
 
 def workspace_size(call: Call, images: int, channels: int, device: str) -> int:
-    """Elements of a workspace: linear in the images and enough for every tensor to begin at a line
-    of its own, whatever the layer mixes.
+    """Elements of a workspace: linear in the images, and enough for every tensor to begin at its
+    own cache line, whatever the layer mixes.
     """
     matrices, vectors, group = images + 1, 3 * images + 2, call.recipe.group
     return (
@@ -191,22 +196,31 @@ def workspace_size(call: Call, images: int, channels: int, device: str) -> int:
     )
 
 
-def forward(call: Call, x: Tensor, given: Given, workspace: Tensor) -> Tensor:
-    """Y without autograd, for any running statistics."""
+def forward(call: Call, x: Tensor, parameters: ParameterTensors, workspace: Tensor) -> Tensor:
+    """Compute y without autograd, for any running statistics."""
     running = call.running
     if running is not None and not (running.mean.is_contiguous() and running.cov.is_contiguous()):
         moved = Running(running.mean.contiguous(), running.cov.contiguous(), running.momentum)
-        y = forward(call._replace(running=moved), x, given, workspace)
+        y = forward(call._replace(running=moved), x, parameters, workspace)
         running.mean.copy_(moved.mean)
         running.cov.copy_(moved.cov)
         return y
-    return run_forward(whole_for(call, x, given), running, x, in_row(given), workspace)
+    return run_forward(
+        plan_for(call, x, parameters), running, x, contiguous_parameters(parameters), workspace
+    )
 
 
 def backward(
-    call: Call, dy: Tensor, x: Tensor, given: Given, workspace: Tensor, wants_dx: bool
+    call: Call,
+    dy: Tensor,
+    x: Tensor,
+    parameters: ParameterTensors,
+    workspace: Tensor,
+    wants_dx: bool,
 ) -> tuple[Tensor | None, ...]:
-    """Gradients without autograd; those of parameters in the dtype of the workspace."""
-    given = in_row(given)
-    dx, *grads = run_backward(whole_for(call, x, given), x, dy, given[0], workspace, wants_dx)
+    """Compute the gradients without autograd, those of parameters in the dtype of the workspace."""
+    parameters = contiguous_parameters(parameters)
+    dx, *grads = run_backward(
+        plan_for(call, x, parameters), x, dy, parameters[0], workspace, wants_dx
+    )
     return dx, *(grad if grad is None else grad.to(workspace.dtype) for grad in grads)

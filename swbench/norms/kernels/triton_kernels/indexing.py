@@ -1,5 +1,5 @@
-"""Where the rows and pixels of a program's tiles lie. Everything here is (stack, rows, columns),
-one matrix a warp.
+"""Offsets of the rows and pixels of a program's tiles. Blocks are (stack, rows, columns), one
+matrix a warp.
 """
 
 import triton
@@ -26,8 +26,8 @@ def product(a, b, precision: tl.constexpr):
 
 @triton.jit
 def share_of_program(channels, runs, ROWS: tl.constexpr, STACK: tl.constexpr, LAST: tl.constexpr):
-    """Which bundle of tiles, which of `runs` runs of pixels and which image (int64) is this
-    program's, so that neighbours read side by side.
+    """The bundle of tiles, the run of pixels (of `runs`) and the image (int64) of this program, in
+    an order in which neighbouring programs read neighbouring memory.
     """
     program = tl.program_id(0)
     bundles = tl.cdiv(channels, STACK * ROWS if LAST else ROWS)
@@ -39,7 +39,7 @@ def share_of_program(channels, runs, ROWS: tl.constexpr, STACK: tl.constexpr, LA
 
 
 @triton.jit
-def spread(
+def rows_of_bundle(
     bundle,
     channels,
     ROWS: tl.constexpr,
@@ -61,7 +61,7 @@ def spread(
 
 
 @triton.jit
-def across(WIDTH: tl.constexpr, STACK: tl.constexpr, LAST: tl.constexpr):
+def pixels_of_block(WIDTH: tl.constexpr, STACK: tl.constexpr, LAST: tl.constexpr):
     """The pixels of a block counted from its first, (STACK or 1, 1, WIDTH)."""
     pixel = tl.arange(0, WIDTH)[None, None, :]
     if not LAST:
@@ -71,7 +71,7 @@ def across(WIDTH: tl.constexpr, STACK: tl.constexpr, LAST: tl.constexpr):
 
 @triton.jit
 def offsets(image, start_channel, row, column, channels, pixels, LAST: tl.constexpr):
-    """Where the first channel of an image's bundle begins in the tensor, and offsets from there,
+    """The offset of the first channel of an image's bundle in the tensor, and offsets from there,
     (stack, TILE, columns).
     """
     if LAST:
@@ -86,7 +86,7 @@ def offsets(image, start_channel, row, column, channels, pixels, LAST: tl.conste
 @triton.jit
 def entries(channel, exists, G: tl.constexpr, TILE: tl.constexpr, TRANSPOSED: tl.constexpr):
     """Offsets into (C, G) of the matrices on the diagonals of tiles, (stack, TILE, TILE), and the
-    mask of what is one; `channel` (stack, TILE).
+    mask of their entries. `channel` (stack, TILE).
     """
     row = tl.arange(0, TILE)
     here = (
@@ -101,8 +101,8 @@ def entries(channel, exists, G: tl.constexpr, TILE: tl.constexpr, TRANSPOSED: tl
 
 @triton.jit
 def tile_of_program(channels, ROWS: tl.constexpr):
-    """Where a program has one tile of one image: its own number, the tile's, and the image's
-    (int64).
+    """The number of this program, its tile and its image (int64), where each program has one tile
+    of one image.
     """
     tiles = tl.cdiv(channels, ROWS)
     program = tl.program_id(0)
@@ -134,7 +134,7 @@ def central(x, image, channel, exists, centre, channels, pixels, LAST: tl.conste
 
 
 @triton.jit
-def added(
+def sum_parts(
     second,
     first,
     image,

@@ -1,9 +1,9 @@
-"""A kernel with everything but its tensors decided, so that a launch costs little: the compiled
-kernel is kept and called with addresses.
+"""Launches of kernels that cost little on the host: the compiled kernel is cached and called with
+addresses.
 
 `kernel[grid](…)` binds and inspects every argument in each call. Here the numbers are part of the
-launch, and where all tensors begin at multiples of 16 bytes, what was compiled for the first call
-holds for all.
+launch, and where all tensors begin at multiples of 16 bytes, the kernel compiled for the first call
+is valid for all.
 """
 
 from collections.abc import Iterable
@@ -13,16 +13,16 @@ import torch
 import triton
 from torch import Tensor
 
-from swbench.norms.kernels.triton_kernels.workspace import Room
+from swbench.norms.kernels.triton_kernels.workspace import Workspace
 from swbench.solvers.triton_kernels import interpreted
-from swbench.solvers.triton_kernels.device_guard import on
-from swbench.solvers.triton_kernels.interpreter import mend
+from swbench.solvers.triton_kernels.device_guard import on_device
+from swbench.solvers.triton_kernels.interpreter import patch_interpreter
 
-mend()
+patch_interpreter()
 
 KNOWN = ("3.3", "3.4", "3.5", "3.6", "3.7")
-"""Versions of Triton whose compiled kernels are called as below: the driver is handed the same
-either way (`tests/norms/test_triton_launch.py`). Others are launched the plain way.
+"""Versions of Triton whose compiled kernels can be called as below: the driver gets the same
+arguments (`tests/norms/test_triton_launch.py`). With others Triton's own dispatch launches them.
 """
 
 Table = dict[str, Tensor | int | None]
@@ -39,8 +39,8 @@ class Launch:
     """`programs` programs of `kernel`, whose arguments are pointers by the `names` they have in a
     table (None: no tensor), `sizes` and `constants`.
 
-    `registers` of a thread that the compiler may fill; None leaves it to the compiler, which rather
-    spills a few to the stack than take many more.
+    `registers` is the limit for each thread; None leaves it to the compiler, which spills a few to
+    the stack rather than use many more.
     """
 
     def __init__(
@@ -65,16 +65,16 @@ class Launch:
 
     @property
     def options(self) -> dict[str, int]:
-        """How the kernel is compiled."""
+        """The compile options of the kernel."""
         return (
             {"num_warps": self.warps}
             if self.registers is None
             else {"num_warps": self.warps, "maxnreg": self.registers}
         )
 
-    def plainly(self, table: Table, aligned: bool = False) -> None:
-        """Launch with tensors, through Triton's own dispatch; what it compiled is kept where it
-        loads 16 bytes at a time, for all tensors were `aligned`.
+    def launch_with_tensors(self, table: Table, aligned: bool = False) -> None:
+        """Launch with tensors, through Triton's own dispatch. The compiled kernel is cached if all
+        tensors are `aligned`, because then it loads 16 bytes at a time.
         """
         pointers = [None if name is None else table[name] for name in self.names]
         compiled = self.kernel[(self.programs,)](
@@ -83,11 +83,11 @@ class Launch:
         if aligned:
             self.compiled = compiled
 
-    def directly(self, table: Table, stream: int) -> None:
-        """Launch what is compiled with addresses."""
+    def launch_with_addresses(self, table: Table, stream: int) -> None:
+        """Launch the compiled kernel with addresses."""
         compiled = self.compiled
         pointers = [None if name is None else table[name] for name in self.names]
-        # constants are compiled in; their places are still there
+        # constants are compiled in, but are still passed
         places = (*pointers, *self.sizes, *self.constants.values())
         compiled.run(
             self.programs,
@@ -106,34 +106,34 @@ class Launch:
 def launch(
     launches: Iterable[Launch],
     tensors: dict[str, Tensor | None],
-    rooms: tuple[tuple[Room, Tensor], ...],
+    workspaces: tuple[tuple[Workspace, Tensor], ...],
     device: torch.device,
 ) -> None:
-    """Launch one after the other on the current stream of `device`, with `tensors` and what lies in
-    `rooms`, by name.
+    """Launch in order on the current stream of `device`, with `tensors` and those in `workspaces`,
+    by name.
     """
-    with on(device):
-        _launch(launches, tensors, rooms, device)
+    with on_device(device):
+        _launch(launches, tensors, workspaces, device)
 
 
-def _launch(launches, tensors, rooms, device) -> None:
+def _launch(launches, tensors, workspaces, device) -> None:
     addresses = {
         name: None if tensor is None else tensor.data_ptr() for name, tensor in tensors.items()
     }
     aligned = not any(
         address & 15
-        for address in (*addresses.values(), *(memory.data_ptr() for _, memory in rooms))
+        for address in (*addresses.values(), *(memory.data_ptr() for _, memory in workspaces))
         if address is not None
     )
     if aligned and direct() and all(one.compiled is not None for one in launches):
-        for room, memory in rooms:
-            addresses.update(room.addresses(memory))
+        for workspace, memory in workspaces:
+            addresses.update(workspace.addresses(memory))
         stream = triton.runtime.driver.active.get_current_stream(device.index)
         for one in launches:
-            one.directly(addresses, stream)
+            one.launch_with_addresses(addresses, stream)
         return
     table = dict(tensors)
-    for room, memory in rooms:
-        table.update(room.tensors(memory))
+    for workspace, memory in workspaces:
+        table.update(workspace.tensors(memory))
     for one in launches:
-        one.plainly(table, aligned)
+        one.launch_with_tensors(table, aligned)

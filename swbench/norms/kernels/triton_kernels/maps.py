@@ -4,17 +4,17 @@ import triton
 import triton.language as tl
 
 from swbench.norms.kernels.triton_kernels.indexing import (
-    across,
     entries,
     offsets,
+    pixels_of_block,
     product,
+    rows_of_bundle,
     share_of_program,
-    spread,
 )
 from swbench.norms.kernels.triton_kernels.mixture import FIELDS, finish
 
 UNMIXED = {"ALONE": False, "KINDS": 0, "TILES": 1}
-"""What a map is compiled for where nothing but A, B and c goes into it."""
+"""Compile-time constants of a map with A, B and c alone."""
 
 
 @triton.jit
@@ -29,8 +29,8 @@ def through_layer(
     KINDS: tl.constexpr,
     TILES: tl.constexpr,
 ):
-    """What an image's layer statistic adds to the diagonal of B, to c, and the mean that this B is
-    about.
+    """The contribution of an image's layer statistic to the diagonal of B and to c, and the mean
+    that this B is taken about.
 
     With v the gradient of a channel's share of the variance, dx takes (2 v (x − the layer's mean) +
     the mean of ω ∂μ̂ over channels) / pixels. TILES: a power of two of at least the tiles of an
@@ -86,23 +86,23 @@ def map_kernel(
     """`out` = A `source` + B (`x` − `near`) + c, or A (`source` − `near`) + c without `x` and `b`,
     at one block of pixels. `near` and `c` may be None.
 
-    What is far from zero is taken apart from a mean before it is multiplied, for products in three
-    passes of TF32 are a few times less exact than float32. `a`, `b` (N, C, G), `c`, `near` (N, C);
+    Values far from zero are centred before they are multiplied, because products in three passes of
+    TF32 are a few times less exact than float32. `a`, `b` (N, C, G), `c`, `near` (N, C);
     with `each` 0 instead of 1 all images share theirs. TRANSPOSED: A is the transpose of what `a`
     holds.
 
     Through the batch's statistics B' (x − μ') + c' is added, if `batch_b` (C, G), `batch_mean` and
-    `batch_c` (C) are given; through a layer statistic what its mean and variance pass on, if
-    `layer` is given, from the numbers that `small_kernel` left. The first program ends the
-    gradients of the logits, if these are given; ALONE, the batch is the one image.
+    `batch_c` (C) are given; through a layer statistic the gradient of its mean and variance, if
+    `layer` is given, from the numbers that `small_kernel` stored. The first program finishes the
+    gradients of the logits, if these are given. ALONE: the batch is a single image.
     """
     ROWS: tl.constexpr = PACK * G
     BLOCK: tl.constexpr = WIDTH if LAST else STACK * WIDTH
     channels = channels * CHANNEL_UNIT
     pixels = pixels * PIXEL_UNIT
     bundle, block, image = share_of_program(channels, tl.cdiv(pixels, BLOCK), ROWS, STACK, LAST)
-    start_channel, row, exists = spread(bundle, channels, ROWS, TILE, STACK, LAST)
-    column = across(WIDTH, STACK, LAST)
+    start_channel, row, exists = rows_of_bundle(bundle, channels, ROWS, TILE, STACK, LAST)
+    column = pixels_of_block(WIDTH, STACK, LAST)
     base, offset = offsets(image, start_channel, row, column, channels, pixels, LAST)
     at = base + block.to(tl.int64) * BLOCK * (channels if LAST else 1)
     here = exists[:, :, None] & (block * BLOCK + column < pixels)
@@ -126,11 +126,11 @@ def map_kernel(
         if batch_b is not None:
             shared, _ = entries(row, exists, G, TILE, False)
             many = tl.load(batch_b + start_channel * G + shared, mask=matrix, other=0.0)
-            apart = tl.load(
+            deviation = tl.load(
                 near + image * each * channels + start_channel + row, mask=exists, other=0.0
             )
-            apart -= tl.load(batch_mean + start_channel + row, mask=exists, other=0.0)
-            beside = tl.sum(tl.where(matrix, many * apart[:, None, :], 0.0), 2)[:, :, None]
+            deviation -= tl.load(batch_mean + start_channel + row, mask=exists, other=0.0)
+            beside = tl.sum(tl.where(matrix, many * deviation[:, None, :], 0.0), 2)[:, :, None]
             other += many
         if layer is not None:
             slope, level, layer_mean = through_layer(
@@ -139,8 +139,8 @@ def map_kernel(
             diagonal = tl.arange(0, TILE)[:, None] == tl.arange(0, TILE)[None, :]
             other += tl.where(matrix & diagonal[None, :, :], slope, 0.0)
         other = tl.broadcast_to(other, (STACK, TILE, TILE))
-    # 0 · NaN would carry one group's into its neighbours in the tile; the channel's own follows
-    # below
+    # 0 · NaN would carry the NaN of one group into its neighbours in the tile; that of the channel
+    # itself is restored below
     if PACK > 1:
         clean = tl.abs(left) < float("inf")
         value = product(factor, tl.where(clean, left, 0.0), PRECISION) + tl.where(

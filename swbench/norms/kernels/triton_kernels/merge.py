@@ -1,12 +1,12 @@
-"""Where a batch of several images is one matrix a group: its statistics, and the sums of the way
-back. A program makes some rows of a matrix.
+"""Kernels over the images of a batch with one matrix for each group: its statistics, and the sums
+of the backward pass. A program computes some rows of a matrix.
 """
 
 import triton
 import triton.language as tl
 
 from swbench.norms.kernels.triton_kernels.indexing import central
-from swbench.norms.kernels.triton_kernels.solve import move
+from swbench.norms.kernels.triton_kernels.solve import update_running
 
 
 @triton.jit
@@ -21,7 +21,7 @@ def slab_of_program(G: tl.constexpr, SLAB: tl.constexpr, SIDE: tl.constexpr):
 
 
 @triton.jit
-def some_images(
+def images_of_step(
     x,
     first,
     turn,
@@ -37,8 +37,8 @@ def some_images(
     IMAGES: tl.constexpr,
     FETCH: tl.constexpr,
 ):
-    """Of the IMAGES images of a `turn`: sums of `channel` over all parts and the shift, (IMAGES,
-    SIDE), and the mask of what exists.
+    """For the IMAGES images of a `turn`: sums of `channel` over all parts and the shift, (IMAGES,
+    SIDE), and the mask of existing entries.
     """
     image = (turn * IMAGES + tl.arange(0, IMAGES)).to(tl.int64)
     known = image < images
@@ -59,7 +59,7 @@ def some_images(
 
 
 @triton.jit
-def all_parts(
+def sum_matrices(
     second, at, inside, count, stride, SLAB: tl.constexpr, SIDE: tl.constexpr, CHUNK: tl.constexpr
 ):
     """The entries `at` (SLAB, SIDE) of matrices `stride` apart, added over `count` of them in
@@ -110,20 +110,20 @@ def merge_kernel(
     CHUNK: tl.constexpr,
 ):
     """The batch's mean (C) and covariance (C, G): the mean of the images' covariances plus the
-    covariance of their means; running ones move.
+    covariance of their means. Updates the running ones.
 
-    Means are counted from the first image's shift, so that nothing is lost where all are many
-    standard deviations away.
+    Means are taken relative to the first image's shift, so that no precision is lost where all are
+    many standard deviations away.
     """
     group, row, column, inner, real = slab_of_program(G, SLAB, SIDE)
-    channel, there = group * G + column, group * G + row
-    at, inside = there[:, None] * G + column[None, :], inner[:, None] & real[None, :]
-    sums = all_parts(second, at, inside, images * parts, channels * G, SLAB, SIDE, CHUNK)
+    channel, row_channel = group * G + column, group * G + row
+    at, inside = row_channel[:, None] * G + column[None, :], inner[:, None] & real[None, :]
+    sums = sum_matrices(second, at, inside, images * parts, channels * G, SLAB, SIDE, CHUNK)
     reference = central(x, group.to(tl.int64) * 0, channel, real, centre, channels, pixels, LAST)
     turns = tl.cdiv(images, IMAGES)
     mean = tl.zeros((SIDE,), tl.float32)
     for turn in range(turns):
-        apart, near, here = some_images(
+        deviation, near, here = images_of_step(
             x,
             first,
             turn,
@@ -139,11 +139,11 @@ def merge_kernel(
             IMAGES,
             FETCH,
         )
-        mean += tl.sum(tl.where(here, near - reference[None, :] + apart / pixels, 0.0), 0)
+        mean += tl.sum(tl.where(here, near - reference[None, :] + deviation / pixels, 0.0), 0)
     mean = mean / images
     cross = tl.zeros((SLAB, SIDE), tl.float32)
     for turn in range(turns):
-        apart, near, here = some_images(
+        deviation, near, here = images_of_step(
             x,
             first,
             turn,
@@ -159,19 +159,19 @@ def merge_kernel(
             IMAGES,
             FETCH,
         )
-        apart = apart / pixels
-        away = tl.where(here, near - reference[None, :] + apart - mean[None, :], 0.0)
+        deviation = deviation / pixels
+        centred = tl.where(here, near - reference[None, :] + deviation - mean[None, :], 0.0)
         cross += tl.sum(
-            rows_of(away, row, column)[:, :, None] * away[:, None, :]
-            - rows_of(apart, row, column)[:, :, None] * apart[:, None, :],
+            rows_of(centred, row, column)[:, :, None] * centred[:, None, :]
+            - rows_of(deviation, row, column)[:, :, None] * deviation[:, None, :],
             0,
         )
     cov = (sums / pixels + cross) / images
     level = tl.sum(tl.where(column[None, :] == row[:, None], (reference + mean)[None, :], 0.0), 1)
-    tl.store(batch_mean + there, level, mask=inner)
+    tl.store(batch_mean + row_channel, level, mask=inner)
     tl.store(batch_cov + at, cov, mask=inside)
-    move(running_mean, there, level, fresh, inner)
-    move(running_cov, at, cov, fresh, inside)
+    update_running(running_mean, row_channel, level, fresh, inner)
+    update_running(running_cov, at, cov, fresh, inside)
 
 
 @triton.jit(do_not_specialize=["centre", "images", "channels", "pixels", "parts"])
@@ -199,13 +199,13 @@ def total_kernel(
     `mean` (C).
     """
     group, row, column, inner, real = slab_of_program(G, SLAB, SIDE)
-    channel, there = group * G + column, group * G + row
-    at, inside = there[:, None] * G + column[None, :], inner[:, None] & real[None, :]
-    sums = all_parts(second, at, inside, images * parts, channels * G, SLAB, SIDE, CHUNK)
+    channel, row_channel = group * G + column, group * G + row
+    at, inside = row_channel[:, None] * G + column[None, :], inner[:, None] & real[None, :]
+    sums = sum_matrices(second, at, inside, images * parts, channels * G, SLAB, SIDE, CHUNK)
     level = tl.load(mean + channel, mask=real, other=0.0)
     total = tl.zeros((SLAB,), tl.float32)
     for turn in range(tl.cdiv(images, IMAGES)):
-        own, near, here = some_images(
+        own, near, here = images_of_step(
             x,
             first,
             turn,
@@ -222,8 +222,8 @@ def total_kernel(
             FETCH,
         )
         own = rows_of(own, row, column)
-        apart = tl.where(here, level[None, :] - near, 0.0)
-        sums -= tl.sum(own[:, :, None] * apart[:, None, :], 0)
+        deviation = tl.where(here, level[None, :] - near, 0.0)
+        sums -= tl.sum(own[:, :, None] * deviation[:, None, :], 0)
         total += tl.sum(own, 0)
     tl.store(m + at, sums, mask=inside)
-    tl.store(s + there, total, mask=inner)
+    tl.store(s + row_channel, total, mask=inner)

@@ -1,15 +1,16 @@
-"""The weights of switchable whitening in a kernel: softmax of up to eight logits, and the way back
-from what each statistic was multiplied by.
+"""The weights of switchable whitening in a kernel: the softmax of up to eight logits, and its
+gradient.
 
-KINDS, the number of statistics that are mixed, says which they are, in the order of their weights:
-0 none, 2 BW and IW, 3 BW, IW and LN, 5 BW, IW, BN, IN and LN. The layer statistic is the last.
+KINDS, the number of statistics that are mixed, determines which they are, in the order of their
+weights: 0 none, 2 BW and IW, 3 BW, IW and LN, 5 BW, IW, BN, IN and LN. The layer statistic is the
+last.
 """
 
 import triton
 import triton.language as tl
 
 FIELDS = tl.constexpr(16)
-"""Numbers a program leaves for the way back through the weights."""
+"""Numbers that each program stores for the gradient of the weights."""
 BW, IW, BN, IN = (tl.constexpr(i) for i in range(4))
 """Positions among the weights, BN and IN where they are mixed at all."""
 
@@ -31,7 +32,7 @@ def pick(weights, K: tl.constexpr):
 
 @triton.jit
 def of_means(weights, KINDS: tl.constexpr):
-    """What the batch's and the image's mean are multiplied by."""
+    """The factors of the batch's and of the image's mean."""
     bn: tl.constexpr = BN if KINDS == 5 else -1
     in_: tl.constexpr = IN if KINDS == 5 else -1
     return pick(weights, BW) + pick(weights, bn), pick(weights, IW) + pick(weights, in_)
@@ -39,9 +40,7 @@ def of_means(weights, KINDS: tl.constexpr):
 
 @triton.jit
 def of_covariances(weights, KINDS: tl.constexpr):
-    """What the batch's and the image's covariance are multiplied by, and then what their diagonals
-    are multiplied by.
-    """
+    """The factors of the batch's and of the image's covariance, and those of their diagonals."""
     bn: tl.constexpr = BN if KINDS == 5 else -1
     in_: tl.constexpr = IN if KINDS == 5 else -1
     return pick(weights, BW), pick(weights, IW), pick(weights, bn), pick(weights, in_)
@@ -49,7 +48,7 @@ def of_covariances(weights, KINDS: tl.constexpr):
 
 @triton.jit
 def through_softmax(weights, grad, out, KINDS: tl.constexpr):
-    """The gradient of the logits into `out`, from that of the weights."""
+    """Store the gradient of the logits in `out`, from that of the weights."""
     k = tl.arange(0, 8)
     tl.store(out + k, weights * (grad - tl.sum(weights * grad, 0)), mask=k < KINDS)
 
@@ -65,8 +64,8 @@ def finish(
     KINDS: tl.constexpr,
     ROWS: tl.constexpr,
 ):
-    """The gradients of both sets of logits from the FIELDS numbers that each of `count` programs
-    left, ROWS at a time. ALONE: the batch is the one image.
+    """Store the gradients of both sets of logits, from the FIELDS numbers of each of `count`
+    programs, ROWS at a time. ALONE: the batch is a single image.
     """
     field = tl.arange(0, FIELDS)
     total = tl.zeros((FIELDS,), tl.float32)

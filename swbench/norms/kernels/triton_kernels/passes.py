@@ -15,12 +15,12 @@ from swbench.norms.kernels.triton_kernels.plan import (
 )
 from swbench.norms.kernels.triton_kernels.sums import sums_kernel
 from swbench.solvers.triton_kernels import tile_of
-from swbench.solvers.triton_kernels.device_guard import on
+from swbench.solvers.triton_kernels.device_guard import on_device
 
 
 def sum_launch(plan: Plan, pair: bool) -> Launch:
-    """The sums of one tensor, or of a `pair`. Without a bound on registers, here and below: nothing
-    spills, and with one more are taken than must be.
+    """The launch of the sums of one tensor, or of a `pair`. Without a limit of registers, here and
+    below: nothing spills, and with a limit more are used than necessary.
     """
     sizes = (
         0,
@@ -36,13 +36,12 @@ def sum_launch(plan: Plan, pair: bool) -> Launch:
 
 
 def map_launch(plan: Plan, two: bool, transposed: bool, each: bool) -> Launch:
-    """The map of one tensor or `two`, whose matrix is the transpose of what is given where
-    `transposed`; `each` image has its own.
+    """The launch of the map of one tensor or `two`. `transposed`: the transpose of the matrix is
+    given; `each`: every image has its own matrix.
     """
     sizes = (plan.channels // plan.channel_unit, plan.pixels // plan.pixel_unit, int(each))
     constants = {"TRANSPOSED": transposed, **UNMIXED, **arguments(plan)}
-    # nothing says what x is far from zero by, and float32 is a few times more exact; larger tiles
-    # would spill
+    # x is not centred, and float32 is a few times more exact; larger tiles would spill
     if plan.tile == 16:
         constants["PRECISION"] = "ieee"
     names = (
@@ -58,8 +57,8 @@ def map_launch(plan: Plan, two: bool, transposed: bool, each: bool) -> Launch:
 
 
 def map_elements(group: int, two: bool) -> int:
-    """What a program of a map holds at once. Half where groups share a tile: float32 products
-    beside what keeps their NaN apart would spill.
+    """Elements that a program of a map holds at once. Half as many where groups share a tile:
+    float32 products and the separation of NaN between groups would spill.
     """
     return (MAP_TWO if two else MAP) // (2 if tile_of(group)[1] > 1 else 1)
 
@@ -73,8 +72,8 @@ def sums(left: Tensor | None, x: Tensor, shift: Tensor, group: int) -> tuple[Ten
         plan.images, plan.parts, plan.channels // group, group, group, dtype=torch.float32
     )
     first = x.new_empty(plan.images, plan.parts, plan.channels // group, group, dtype=torch.float32)
-    with on(x.device):
-        sum_launch(plan, left is not None).plainly(
+    with on_device(x.device):
+        sum_launch(plan, left is not None).launch_with_tensors(
             {"dy": left, "x": x, "shift": shift, "second": second, "first": first}
         )
     return (second[:, 0], first[:, 0]) if plan.parts == 1 else (second.sum(1), first.sum(1))
@@ -97,8 +96,8 @@ def mapped(source: Tensor, x: Tensor | None, a: Tensor, b: Tensor | None, c: Ten
         c.contiguous(),
     )
     out = torch.empty_like(source)
-    with on(source.device):
-        map_launch(plan, two, transposed, each).plainly(
+    with on_device(source.device):
+        map_launch(plan, two, transposed, each).launch_with_tensors(
             {"dy" if two else "x": source}
             | ({"x": x} if two else {})
             | {"y": out, "a": a, "b": b, "c": c}

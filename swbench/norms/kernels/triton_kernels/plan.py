@@ -1,5 +1,5 @@
-"""How a pass is cut into programs: a pure function of the shape and the number of multiprocessors,
-so nothing is tuned at run time.
+"""The division of a pass into programs: a pure function of the shape and the number of
+multiprocessors, so nothing is tuned at run time.
 """
 
 from functools import cache, lru_cache
@@ -15,14 +15,14 @@ RESIDENT = 4
 heuristic for when the chip is full.
 """
 MOST_PARTS = 32
-"""Parts of one image at most: what adds them up reads all of them, one program a tile."""
+"""The most parts of one image: one program a tile reads and sums all of them."""
 WARPS = 4
 WIDTHS = {16: 64, 32: 64, 64: 16}
-"""Pixels of a tile at most: with more the factors of a tile of 64 do not fit the registers of a
-map.
+"""The most pixels of a tile, by its rows: with more, the factors of a tile of 64 do not fit the
+registers of a map.
 """
 ALL = 255
-"""Registers a thread can have at most."""
+"""The most registers that a thread can have."""
 FETCHED, FETCHED_BESIDE = 64, 16
 """Registers of each thread that hold what is fetched at once to be added up, and beside products of
 tiles above 16, which need the others.
@@ -49,9 +49,9 @@ capability 8.0.
 """
 
 PRECISION = "tf32x3"
-"""How the passes multiply: in three passes of TF32 on tensor cores."""
+"""The precision of products in the passes: three passes of TF32 on tensor cores."""
 INTERPRETED_MULTIPROCESSORS = 4
-"""What the interpreter cuts for: few programs, for each one costs it milliseconds."""
+"""Multiprocessors assumed for the interpreter: few, because each program costs it milliseconds."""
 
 
 @cache
@@ -65,8 +65,8 @@ def multiprocessors(device: torch.device) -> int:
 
 
 class Plan(NamedTuple):
-    """How one tensor (N, C, H, W) is cut. A tile holds `rows` = pack·G channels; a program works on
-    `stack` tiles side by side.
+    """The division of one tensor (N, C, H, W). A tile holds `rows` = pack·G channels; a program
+    works on `stack` tiles side by side.
 
     In a contiguous tensor the stack is `stack` runs of pixels of the same channels, in
     channels_last `stack` tiles of channels at the same pixels: each warp multiplies one matrix of
@@ -85,7 +85,7 @@ class Plan(NamedTuple):
     last: bool
     """Whether the tensor is channels_last."""
     bundles: int
-    """Programs that the channels of an image take."""
+    """Programs for the channels of an image."""
     stack: int
     warps: int
     width: int
@@ -93,7 +93,7 @@ class Plan(NamedTuple):
     block: int
     """Pixels a program advances by."""
     parts: int
-    """Programs that the pixels of an image take in a sum, each of which leaves a part of it."""
+    """Programs for the pixels of an image in a sum; each stores one part."""
     blocks: int
     """Blocks of one such part."""
     pixel_unit: int
@@ -103,7 +103,7 @@ class Plan(NamedTuple):
     registers: int | None
     """Registers a thread of a whole layer's pass may have; None leaves it to the compiler."""
     channel_unit: int
-    """As `pixel_unit`, of the channels."""
+    """As `pixel_unit`, for the channels."""
 
     @property
     def sum_programs(self) -> int:
@@ -122,8 +122,8 @@ class Plan(NamedTuple):
 
 
 def reachable(pixels: int, group: int) -> bool:
-    """Whether the rows of a tile lie within what 32 bits count, as kernels count them from the
-    first: 33 million pixels an image at G > 32.
+    """Whether offsets within the rows of a tile fit 32 bits, as the kernels compute them: up to 33
+    million pixels an image at G > 32.
     """
     return tile_of(group)[0] * pixels < 2**31
 
@@ -138,7 +138,7 @@ def power(number: int) -> int:
 
 
 def fetched(entries: int, warps: int, registers: int = FETCHED) -> int:
-    """How many matrices of `entries` a program fetches at once."""
+    """The number of matrices of `entries` that a program fetches at once."""
     return max(1, registers * 32 * warps // entries)
 
 
@@ -217,7 +217,7 @@ def layout_plan(x: Tensor, group: int, elements: int) -> Plan:
 
 
 def arguments(plan: Plan) -> dict[str, object]:
-    """What both passes are compiled for."""
+    """The compile-time constants of both kinds of passes."""
     return {
         "G": plan.group,
         "TILE": plan.tile,

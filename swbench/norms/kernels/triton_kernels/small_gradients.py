@@ -1,11 +1,16 @@
-"""The way back through the small matrices: from Σ dy (x − s)ᵀ and Σ dy to B, c and the parameters'
-gradients. One program a tile of matrices.
+"""The backward pass through the small matrices: from Σ dy (x − s)ᵀ and Σ dy to B, c and the
+gradients of the parameters. One program a tile of matrices.
 """
 
 import triton
 import triton.language as tl
 
-from swbench.norms.kernels.triton_kernels.indexing import added, central, diagonal, tile_of_program
+from swbench.norms.kernels.triton_kernels.indexing import (
+    central,
+    diagonal,
+    sum_parts,
+    tile_of_program,
+)
 from swbench.norms.kernels.triton_kernels.mixture import FIELDS, finish, of_covariances, of_means
 from swbench.norms.kernels.triton_kernels.solve import ALONE, MERGED
 from swbench.solvers.triton_kernels.polar import both_sides, whitened_gradient
@@ -13,7 +18,7 @@ from swbench.solvers.triton_kernels.tile import frobenius, symmetric_part
 
 
 @triton.jit
-def traced(values, mask):
+def masked_sum(values, mask):
     """The sum of `values` (TILE,) or (TILE, TILE) where `mask`."""
     values = tl.where(mask, values, 0.0)
     if len(values.shape) == 2:
@@ -65,15 +70,15 @@ def small_kernel(
     of γ and β (n, C).
 
     SUMMED: `second` and `first` are those of the batch, about μ̂ already. Without FLOW the
-    statistics are constants, and there is no B nor c. Where statistics are mixed B and c hold what
-    flows through the image's own; ∂Σ̂ and ∂μ̂ are left in `d_cov`, `d_mean` for the batch's
-    (MERGED), and FIELDS numbers in `scalars` for the weights. `per_pixel`: the weight of a pixel in
-    its statistics.
+    statistics are constants, and there is no B nor c. Where statistics are mixed, B and c hold the
+    gradient through the statistics of the image; ∂Σ̂ and ∂μ̂ are stored in `d_cov`, `d_mean` for
+    those of the batch (MERGED), and FIELDS numbers in `scalars` for the weights. `per_pixel`: the
+    weight of a pixel in its statistics.
     """
     program, tile, image = tile_of_program(channels, PACK * G)
     channel, exists, same, here, eye, at = diagonal(tile, channels, G, TILE, PACK)
     own = image * channels
-    sums, total = added(
+    sums, total = sum_parts(
         second, first, image, parts, channels, channel, exists, here, at, G, TILE, CHUNK
     )
     level = tl.load(mean + own + channel, mask=exists, other=0.0)
@@ -96,16 +101,16 @@ def small_kernel(
         root_clean, good_root = symmetric_part(root, here, same, eye)
         d_level = -tl.sum(tl.where(here, root * total[:, None], 0.0), 0)  # −Aᵀ Σ dy
         d = whitened_gradient(root_clean, g, frobenius(root_clean, same), eye, STEPS, PRECISION)
-        # Loaded anew, in a way that the compiler does not take for the load above: through the
-        # iteration W would take registers that are not there. Without its symmetric part: it was
-        # stored symmetric, and another transpose would move the registers of four warps through
-        # shared memory.
-        again = tl.where(
+        # Loaded a second time, so that the compiler does not merge it with the load above: during
+        # the iteration there are no registers for W. The symmetric part is not taken: W was stored
+        # symmetric, and another transpose would move the registers of four warps through shared
+        # memory.
+        w_reloaded = tl.where(
             good_root[:, None],
             tl.load(w + own * G + at, mask=here, other=0.0, cache_modifier=".ca"),
             0.0,
         )
-        d = both_sides(again, d, PRECISION)
+        d = both_sides(w_reloaded, d, PRECISION)
         d = tl.where(here, tl.where((good & good_root)[:, None], d, float("nan")), 0.0)
         if KINDS > 0:
             in_mean, in_cov = (
@@ -121,25 +126,27 @@ def small_kernel(
             own_level = tl.load(image_mean + own + channel, mask=exists, other=0.0)
             cov = tl.load(image_cov + own * G + at, mask=here, other=0.0)
             field = tl.arange(0, FIELDS)
-            left = tl.where(field == 1, traced(d_level * (own_level - near), exists), 0.0)
-            left += tl.where(field == 4, traced(d * cov, here), 0.0) + tl.where(
-                field == 6, traced(d * cov * eye, here), 0.0
+            left = tl.where(field == 1, masked_sum(d_level * (own_level - near), exists), 0.0)
+            left += tl.where(field == 4, masked_sum(d * cov, here), 0.0) + tl.where(
+                field == 6, masked_sum(d * cov * eye, here), 0.0
             )
             if BATCH != ALONE:
                 many = tl.load(batch_mean + channel, mask=exists, other=0.0)
                 cov = tl.load(batch_cov + at, mask=here, other=0.0)
-                left += tl.where(field == 0, traced(d_level * (many - near), exists), 0.0)
-                left += tl.where(field == 3, traced(d * cov, here), 0.0) + tl.where(
-                    field == 5, traced(d * cov * eye, here), 0.0
+                left += tl.where(field == 0, masked_sum(d_level * (many - near), exists), 0.0)
+                left += tl.where(field == 3, masked_sum(d * cov, here), 0.0) + tl.where(
+                    field == 5, masked_sum(d * cov * eye, here), 0.0
                 )
             if KINDS > 2:
-                trace = traced(d * eye, here)
+                trace = masked_sum(d * eye, here)
                 left += tl.where(
-                    field == 2, traced(d_level * (tl.load(layer + 2 * image) - near), exists), 0.0
+                    field == 2,
+                    masked_sum(d_level * (tl.load(layer + 2 * image) - near), exists),
+                    0.0,
                 )
                 left += tl.where(field == 7, trace * tl.load(layer + 2 * image + 1), 0.0)
                 left += tl.where(field == 8, trace, 0.0) + tl.where(
-                    field == 9, traced(d_level, exists), 0.0
+                    field == 9, masked_sum(d_level, exists), 0.0
                 )
             tl.store(scalars + program * FIELDS + field, left)
             if BATCH == MERGED:
@@ -182,16 +189,16 @@ def gather_kernel(
     VECTORS: tl.constexpr,
     LEFT: tl.constexpr,
 ):
-    """What is added over images: B about the batch's mean (C, G) and c (C) through its statistics
-    (MERGED), the gradients of γ and β (C) and of the logits. CHUNK matrices, VECTORS vectors and
-    what LEFT programs left are fetched at once.
+    """Sums over images: B about the batch's mean (C, G) and c (C) through its statistics (MERGED),
+    and the gradients of γ and β (C) and of the logits. CHUNK matrices, VECTORS vectors and the
+    numbers of LEFT programs are fetched at once.
     """
     tile = tl.program_id(0)
     tiles = tl.cdiv(channels, PACK * G)
     channel, exists, _same, here, eye, at = diagonal(tile, channels, G, TILE, PACK)
     none = tile.to(tl.int64) * 0
     if BATCH == MERGED:
-        d, d_level = added(
+        d, d_level = sum_parts(
             d_cov, d_mean, none, images, channels, channel, exists, here, at, G, TILE, CHUNK
         )
         in_mean, in_cov = tl.load(weights + tl.arange(0, 8)), tl.load(weights + 8 + tl.arange(0, 8))

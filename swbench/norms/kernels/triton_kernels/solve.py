@@ -5,20 +5,25 @@ program a tile of matrices.
 import triton
 import triton.language as tl
 
-from swbench.norms.kernels.triton_kernels.indexing import added, central, diagonal, tile_of_program
+from swbench.norms.kernels.triton_kernels.indexing import (
+    central,
+    diagonal,
+    sum_parts,
+    tile_of_program,
+)
 from swbench.norms.kernels.triton_kernels.mixture import of_covariances, of_means, pick, softmax
 from swbench.solvers.triton_kernels.polar import inverse_root
 from swbench.solvers.triton_kernels.tile import frobenius, symmetric_part
 
 NONE, ALONE, MERGED, RUNNING = (tl.constexpr(i) for i in range(4))
-"""What the batch's statistics are: unused, those of the one image, merged by a kernel before, or
-the running ones.
+"""Kinds of batch statistics: unused, those of a single image, merged by an earlier kernel, or the
+running ones.
 """
 
 
 @triton.jit
-def move(pointer, at, value, fresh, mask):
-    """Move a running statistic towards `value` by the share `fresh`."""
+def update_running(pointer, at, value, fresh, mask):
+    """Update a running statistic with `value`, whose weight is `fresh`."""
     old = tl.load(pointer + at, mask=mask, other=0.0).to(tl.float32)
     tl.store(pointer + at, (old + fresh * (value - old)).to(pointer.dtype.element_ty), mask=mask)
 
@@ -56,9 +61,9 @@ def layer_moments(
     total = total / pixels
     level = central(x, image, channel, exists, centre, channels, pixels, LAST) + total
     mean = tl.sum(tl.where(exists, level, 0.0), 0) / channels
-    apart = tl.where(exists, level - mean, 0.0)
+    deviation = tl.where(exists, level - mean, 0.0)
     return mean, tl.sum(
-        apart * apart + tl.where(exists, squares / pixels - total * total, 0.0), 0
+        deviation * deviation + tl.where(exists, squares / pixels - total * total, 0.0), 0
     ) / channels
 
 
@@ -105,14 +110,14 @@ def solve_kernel(
     """A, W (n, C, G), β = `offset` and μ̂ (n, C), for y = A (x − μ̂) + β, of every image, or of the
     batch where no image has matrices of its own.
 
-    Keeps for the way back, where statistics are mixed: the image's and the batch's, the layer's
-    mean and variance (N, 2), the weights (2, 8). ALONE moves the running statistics.
+    Saves for backward, where statistics are mixed: those of the image and of the batch, the layer's
+    mean and variance (N, 2), the weights (2, 8). ALONE updates the running statistics.
     """
     program, tile, image = tile_of_program(channels, PACK * G)
     channel, exists, same, here, eye, at = diagonal(tile, channels, G, TILE, PACK)
     own = image * channels
     if IMAGE:
-        sums, total = added(
+        sums, total = sum_parts(
             second, first, image, parts, channels, channel, exists, here, at, G, TILE, CHUNK
         )
         total = total / pixels
@@ -122,15 +127,15 @@ def solve_kernel(
             tl.store(image_mean + own + channel, mu, mask=exists)
             tl.store(image_cov + own * G + at, cov, mask=here)
         if BATCH == ALONE:
-            move(running_mean, channel, mu, fresh, exists)
-            move(running_cov, at, cov, fresh, here)
+            update_running(running_mean, channel, mu, fresh, exists)
+            update_running(running_cov, at, cov, fresh, here)
     if BATCH == MERGED:
         many_mu = tl.load(batch_mean + channel, mask=exists, other=0.0)
         many_cov = tl.load(batch_cov + at, mask=here, other=0.0)
     if BATCH == RUNNING:
         many_mu = tl.load(running_mean + channel, mask=exists, other=0.0).to(tl.float32)
         many_cov = tl.load(running_cov + at, mask=here, other=0.0).to(tl.float32)
-        # copies, for a training call may move the running statistics before the way back
+        # copies, because a training call may update the running statistics before backward
         tl.store(batch_mean + channel, many_mu, mask=exists & (image == 0))
         tl.store(batch_cov + at, many_cov, mask=here & (image == 0))
     if KINDS > 0:

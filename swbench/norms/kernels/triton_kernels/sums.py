@@ -1,17 +1,17 @@
-"""The passes that add up over pixels: each tensor is read once, every program leaves a part, and
-what reads the parts adds them in order.
+"""The passes that sum over pixels: each tensor is read once, every program stores a part, and the
+kernels that read the parts add them in order.
 """
 
 import triton
 import triton.language as tl
 
 from swbench.norms.kernels.triton_kernels.indexing import (
-    across,
     entries,
     offsets,
+    pixels_of_block,
     product,
+    rows_of_bundle,
     share_of_program,
-    spread,
 )
 
 
@@ -49,8 +49,8 @@ def sums_kernel(
     channels = channels * CHANNEL_UNIT
     pixels = pixels * PIXEL_UNIT
     bundle, part, image = share_of_program(channels, parts, ROWS, STACK, LAST)
-    start_channel, row, exists = spread(bundle, channels, ROWS, TILE, STACK, LAST)
-    column = across(WIDTH, STACK, LAST)
+    start_channel, row, exists = rows_of_bundle(bundle, channels, ROWS, TILE, STACK, LAST)
+    column = pixels_of_block(WIDTH, STACK, LAST)
     base, offset = offsets(image, start_channel, row, column, channels, pixels, LAST)
     if shift is None:
         middle = row + centre.to(tl.int64) * channels if LAST else row * pixels + centre
@@ -65,13 +65,13 @@ def sums_kernel(
         begin = (part * blocks + block) * BLOCK
         here = exists[:, :, None] & (column + begin < pixels)
         at = base + begin.to(tl.int64) * (channels if LAST else 1)
-        apart = tl.load(x + at + offset, mask=here, other=0.0).to(tl.float32)
-        apart = tl.where(here, apart - near, 0.0)
+        deviation = tl.load(x + at + offset, mask=here, other=0.0).to(tl.float32)
+        deviation = tl.where(here, deviation - near, 0.0)
         if PAIR:
             factor = tl.load(left + at + offset, mask=here, other=0.0).to(tl.float32)
         else:
-            factor = apart
-        sums += product(factor, tl.permute(apart, (0, 2, 1)), PRECISION)
+            factor = deviation
+        sums += product(factor, tl.permute(deviation, (0, 2, 1)), PRECISION)
         total += factor
     total = tl.sum(total, 2)
     if not LAST:  # the stack is runs of pixels of the same channels

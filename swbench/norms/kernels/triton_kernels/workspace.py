@@ -1,14 +1,14 @@
-"""One allocation for many small tensors: where each lies in it."""
+"""The layout of many small tensors in one allocation."""
 
 import torch
 from torch import Tensor
 
 ALIGNED = 32
-"""Floats that every tensor begins at a multiple of: a line of 128 bytes."""
+"""Alignment of every tensor in floats: a cache line of 128 bytes."""
 
 
-class Room:
-    """Named float32 tensors of given sizes in one allocation; a size of 0 is no tensor, given as
+class Workspace:
+    """Named float32 tensors of given sizes in one allocation. A size of 0 is no tensor, shown as
     None.
     """
 
@@ -20,16 +20,17 @@ class Room:
             self.size += -(-size // ALIGNED) * ALIGNED
 
     def allocate(self, like: Tensor) -> Tensor:
-        """The room itself, on the device of `like`."""
+        """Allocate the memory, on the device of `like`."""
         return torch.empty(self.size, dtype=torch.float32, device=like.device)
 
-    def addresses(self, room: Tensor) -> dict[str, int | None]:
-        """Where each tensor begins in memory."""
-        base = room.data_ptr()
+    def addresses(self, workspace: Tensor) -> dict[str, int | None]:
+        """The address of each tensor in the memory `workspace`."""
+        base = workspace.data_ptr()
         return {name: base + 4 * begin if size else None for name, begin, size in self.places}
 
-    def tensors(self, room: Tensor) -> dict[str, Tensor | None]:
-        """Each tensor, flat."""
+    def tensors(self, workspace: Tensor) -> dict[str, Tensor | None]:
+        """Each tensor in the memory `workspace`, flat."""
         return {
-            name: room[begin : begin + size] if size else None for name, begin, size in self.places
+            name: workspace[begin : begin + size] if size else None
+            for name, begin, size in self.places
         }

@@ -41,12 +41,12 @@ def table(monkeypatch):
         (16, 12, torch.float32, "meta", "eigh"),
     ],
 )
-def test_choice(table, group, batch, dtype, device, chosen):
+def test_choose_returns_the_fastest_measured_solver(table, group, batch, dtype, device, chosen):
     assert choice.choose(torch.device(device), group, batch, dtype) == chosen
 
 
 @pytest.mark.parametrize(("group", "chosen"), [(64, "polar-native"), (65, "eigh")])
-def test_what_does_not_take_such_matrices_itself_is_not_chosen(monkeypatch, group, chosen):
+def test_solvers_that_delegate_such_matrices_are_not_chosen(monkeypatch, group, chosen):
     monkeypatch.setattr(PolarNative, "available", lambda self, device: None)
     monkeypatch.setattr(
         choice,
@@ -65,7 +65,7 @@ def test_the_table_names_exact_solvers():
         assert solvers.get(name).exact
 
 
-def test_the_layer_says_what_was_chosen():
+def test_chosen_reports_the_solver():
     from swbench.norms import build
 
     layer = build("swa", 32)
@@ -92,7 +92,7 @@ def roots(monkeypatch):
 @pytest.mark.parametrize(
     ("root", "gradient", "chosen"), [(2, True, "eigh"), (2, False, "polar"), (4, False, "svd")]
 )
-def test_each_root_has_rows_of_its_own_and_a_gradient_too(roots, root, gradient, chosen):
+def test_each_root_and_the_gradient_have_their_own_rows(roots, root, gradient, chosen):
     assert choice.choose(torch.device("cpu"), 64, 3, torch.float32, root, gradient) == chosen
 
 

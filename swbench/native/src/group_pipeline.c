@@ -1,23 +1,23 @@
-/* The layer where no group asks for anything of another: the threads are called once and not for
-   every pass, and a group is mapped soon after its sums, while it is still in a cache. Pass by pass
-   or in this way, results are the same to the last bit. */
+/* A layer whose groups do not depend on each other: the threads are called once and not for every
+   pass, and a group is mapped soon after its sums, while it is still in a cache. Results are the
+   same to the last bit as pass by pass. */
 #include <sched.h>
 #include <stdlib.h>
 
 #include "algebra.h"
-#include "team.h"
+#include "threads.h"
 #include "tensor.h"
 
 /* An item is what has to be summed before any of it can be mapped: with a batch statistic a group
    of all images; else one pair of image and group, or as many as a vector holds. */
-struct pairs {
+struct pipeline {
     struct gram gram;
-    struct mix map;
+    struct affine_map map;
     task_fn small;
     void *context;
     int grouped;
     long count, items, size; /* pairs, items, pairs of an item */
-    long sums, maps;         /* tasks of an item; no maps where nobody asks for them */
+    long sums, maps;         /* tasks of an item; no maps where dx is not wanted */
     long begun;              /* sums that come before the first map */
     int *done;               /* sums of every item, then READY */
 };
@@ -28,31 +28,31 @@ struct pair {
     long n, g;
 };
 
-static long pairs_of(const struct pairs *k, long item) {
+static long pairs_in_item(const struct pipeline *k, long item) {
     const long left = k->count - item * k->size;
     return k->grouped || left > k->size ? k->size : left;
 }
 
-static struct pair pair_of(const struct pairs *k, long item, long i) {
+static struct pair pair_of(const struct pipeline *k, long item, long i) {
     const long at = item * k->size + i, groups = k->gram.groups;
     return k->grouped ? (struct pair){i, item} : (struct pair){at / groups, at % groups};
 }
 
-/* All of an item: what a thread has read is in its own cache when it maps it, what it has read last
- * most likely. */
-static void pairs_item(void *context, long item) {
-    const struct pairs *k = context;
-    const long count = pairs_of(k, item);
+/* Sums and maps of an item by one thread: what it has read, the last of it above all, is in its own
+ * cache when it maps it. */
+static void pipeline_item(void *context, long item) {
+    const struct pipeline *k = context;
+    const long count = pairs_in_item(k, item);
     for (long i = 0; i < count; i++)
         gram_pair(&k->gram, pair_of(k, item, i).n, pair_of(k, item, i).g);
     k->small(k->context, item);
     for (long i = count - 1; k->maps && i >= 0; i--)
-        mix_pair(&k->map, pair_of(k, item, i).n, pair_of(k, item, i).g);
+        map_pair(&k->map, pair_of(k, item, i).n, pair_of(k, item, i).g);
 }
 
-static void sum_task(const struct pairs *k, long task) {
+static void sum_task(const struct pipeline *k, long task) {
     const long item = task / k->sums, segments = k->gram.segments, i = task % k->sums / segments,
-               count = pairs_of(k, item);
+               count = pairs_in_item(k, item);
     const struct pair pair = pair_of(k, item, i);
     if (i < count) gram_segment(&k->gram, pair.n, pair.g, task % segments);
     /* The last to finish adds the segments up, always in the same order. */
@@ -62,24 +62,24 @@ static void sum_task(const struct pairs *k, long task) {
     __atomic_store_n(&k->done[item], READY, __ATOMIC_RELEASE);
 }
 
-static void map_task(const struct pairs *k, long item, long task) {
+static void map_task(const struct pipeline *k, long item, long task) {
     const long segments = k->map.segments,
-               i = pairs_of(k, item) - 1 - task / segments; /* the end was read last */
+               i = pairs_in_item(k, item) - 1 - task / segments; /* the end was read last */
     const struct pair pair = pair_of(k, item, i);
-    /* Tasks are taken in order, so all its sums are in the hands of threads that run; on a busy
-     * machine one of them may have to be let. */
+    /* Tasks are taken in order, so running threads have all sums of the item; on a busy machine one
+     * of them may need this core. */
     for (int tries = 0; __atomic_load_n(&k->done[item], __ATOMIC_ACQUIRE) != READY;)
         if (tries < PATIENCE)
             tries++;
         else
             sched_yield();
-    if (i >= 0) mix_segment(&k->map, pair.n, pair.g, segments - 1 - task % segments);
+    if (i >= 0) map_segment(&k->map, pair.n, pair.g, segments - 1 - task % segments);
 }
 
 /* `begun` sums; then by turns the maps of one item and as many sums as an item has, while there are
  * any; and the last maps. */
-static void pairs_task(void *context, long index) {
-    const struct pairs *k = context;
+static void pipeline_task(void *context, long index) {
+    const struct pipeline *k = context;
     if (index < k->begun) return sum_task(k, index);
     index -= k->begun;
     const long both = k->sums + k->maps, rest = k->items * k->sums - k->begun,
@@ -100,110 +100,110 @@ static int has_layer_statistic(const struct layer *l) {
     return 0;
 }
 
-/* Whether no group of an image asks for anything of another image or group. */
-static int in_pairs(const struct layer *l) {
+/* Whether no pair of image and group depends on another. */
+static int pairs_are_independent(const struct layer *l) {
     return l->mean && !l->batch_mean && !has_layer_statistic(l);
 }
 
-/* Whether no group asks for anything of another, while its images do. Matrices have to be solved
-   one by one, for those of a group do not lie side by side; and pixels whose channels do would be
-   fetched once a group. */
-static int in_groups(const struct layer *l, const struct shape *s) {
+/* Whether no group depends on another, while its images do. Not where several matrices are solved
+   at once, for those of a group do not lie side by side; nor where the channels of a pixel do, for
+   each group would fetch the pixels again. */
+static int groups_are_independent(const struct layer *l, const struct shape *s) {
     return l->batch_mean && chunk(l->group) == 1 && !s->channels_last && !has_layer_statistic(l);
 }
 
-/* From how many items a thread they are shared out whole. With fewer the threads end too far apart,
- * the more so as all but one come late. */
-#define WHOLE_ITEMS 4
+/* Items a thread from which on each item is worked on by one thread. With fewer the threads end at
+ * times too far apart, the more so as all but one start late. */
+#define ITEMS_A_THREAD 4
 
-/* `gram` has begun; `solves`: how many times the work of a solve the small algebra is. Returns 1
- * when memory ran out. */
-static int pairs_run(struct pairs *k, const struct layer *l, task_fn small, void *context, int maps,
-                     int solves, int threads) {
+/* Runs a pipeline whose `gram` has begun. `solves` is the work of the small algebra in solves.
+ * Returns 1 when memory ran out. */
+static int pipeline_run(struct pipeline *k, const struct layer *l, task_fn small, void *context,
+                        int maps, int solves, int threads) {
     const struct shape *s = &k->gram.s;
-    k->small = small, k->context = context, k->grouped = in_groups(l, s);
+    k->small = small, k->context = context, k->grouped = groups_are_independent(l, s);
     k->size = k->grouped ? s->images : chunk(s->group), k->count = s->images * k->gram.groups;
     k->items = k->grouped ? k->gram.groups : chunks(k->count, s->group);
-    mix_begin(&k->map);
+    map_begin(&k->map);
     const int passes = 1 + (maps ? k->gram.dy ? 2 : 1 : 0);
-    const int team =
-        sw_team_worth(passes * multiply_adds(s) + (double)solves * SOLVE_PRODUCTS * sets_of(l) *
-                                                      l->groups * s->group * s->group * s->group,
-                      threads);
+    const int used_threads = sw_useful_threads(passes * multiply_adds(s) +
+                                                   (double)solves * SOLVE_PRODUCTS * sets_of(l) *
+                                                       l->groups * s->group * s->group * s->group,
+                                               threads);
     k->sums = k->size * k->gram.segments, k->maps = maps ? k->size * k->map.segments : 0;
-    if (team == 1 || k->items >= WHOLE_ITEMS * team) {
-        sw_team_run(pairs_item, k, k->items, team);
+    if (used_threads == 1 || k->items >= ITEMS_A_THREAD * used_threads) {
+        sw_parallel_for(pipeline_item, k, k->items, used_threads);
         return 0;
     }
     k->done = calloc(k->items, sizeof *k->done);
     if (!k->done) return 1;
-    /* Enough for all threads, and to have something to do until the first item can be mapped; of a
-     * group of all images no more, for it has to stay in a cache. */
-    k->begun = k->grouped ? k->sums + team : (2 + team / k->sums) * k->sums;
+    /* Enough to occupy all threads until the first item can be mapped. No more where an item is a
+     * group of all images, for it has to stay in a cache. */
+    k->begun = k->grouped ? k->sums + used_threads : (2 + used_threads / k->sums) * k->sums;
     if (k->begun > k->items * k->sums) k->begun = k->items * k->sums;
-    sw_team_run(pairs_task, k, k->items * (k->sums + k->maps), team);
+    sw_parallel_for(pipeline_task, k, k->items * (k->sums + k->maps), used_threads);
     free(k->done);
     return 0;
 }
 
-struct there {
+struct forward_work {
     struct forward forward;
     const struct shape *s;
     const float *mean, *cov;
     float *batch_mean, *batch_cov; /* to be merged, or null */
 };
 
-static void there_item(void *context, long item) {
-    const struct there *k = context;
+static void forward_work_item(void *context, long item) {
+    const struct forward_work *k = context;
     const struct layer *l = k->forward.l;
-    if (!in_groups(l, k->s)) return forward_item((void *)&k->forward, item);
+    if (!groups_are_independent(l, k->s)) return forward_item((void *)&k->forward, item);
     if (k->batch_mean) merge(k->s, k->mean, k->cov, k->batch_mean, k->batch_cov, item);
     for (long n = 0; n < sets_of(l); n++) forward_item((void *)&k->forward, n * l->groups + item);
 }
 
 /* From x to y; `batch_mean` is null where there is no batch to merge. */
-static int forward_at_once(struct layer *l, const struct shape *s, const void *x,
-                           const float *shift, float *mean, float *cov, float *batch_mean,
-                           float *batch_cov, void *y, int threads) {
-    struct there small = {
+static int forward_pipeline(struct layer *l, const struct shape *s, const void *x,
+                            const float *shift, float *mean, float *cov, float *batch_mean,
+                            float *batch_cov, void *y, int threads) {
+    struct forward_work small = {
         .s = s, .mean = mean, .cov = cov, .batch_mean = batch_mean, .batch_cov = batch_cov};
-    struct pairs k = {.gram = gram_of_moments(x, shift, mean, cov, s),
-                      .map = mix_of_affine(x, l->a, l->b, l->shared, y, s)};
+    struct pipeline k = {.gram = gram_of_moments(x, shift, mean, cov, s),
+                         .map = map_of_affine(x, l->a, l->b, l->shared, y, s)};
     int failed = gram_begin(&k.gram) | forward_begin(&small.forward, l);
-    if (!failed) failed = pairs_run(&k, l, there_item, &small, 1, 1, threads);
+    if (!failed) failed = pipeline_run(&k, l, forward_work_item, &small, 1, 1, threads);
     gram_end(&k.gram);
     forward_end(&small.forward);
     return failed;
 }
 
-struct back {
+struct backward_work {
     struct backward backward;
     const struct shape *s;
 };
 
-/* The small algebra of an item, and what goes through its statistics. */
-static void back_item(void *context, long item) {
-    const struct back *both = context;
-    const struct backward *k = &both->backward;
+/* The small algebra of an item, and the gradient through its statistics. */
+static void backward_work_item(void *context, long item) {
+    const struct backward_work *work = context;
+    const struct backward *k = &work->backward;
     const struct layer *l = k->l;
-    const int grouped = in_groups(l, both->s);
+    const int grouped = groups_are_independent(l, work->s);
     const long first = grouped ? item : item * chunk(l->group), step = grouped ? l->groups : 1;
     const long end = grouped || first + chunk(l->group) > k->batch.count ? k->batch.count
                                                                          : first + chunk(l->group);
     for (long at = first; grouped && at < end; at += step) backward_item((void *)k, at);
     if (!grouped) backward_item((void *)k, item);
-    for (long at = first; at < end; at += step) spread_pair(k, at, 0);
-    if (grouped && l->share != 0) spread_batch(k, item);
+    for (long at = first; at < end; at += step) distribute_pair(k, at, 0);
+    if (grouped && l->share != 0) distribute_batch(k, item);
 }
 
-static int backward_at_once(struct layer *l, const struct shape *s, const void *dy, const void *x,
-                            float *m, float *sums, void *dx, int threads) {
-    struct back small = {.s = s};
-    struct pairs k = {.gram = gram_of_products(dy, x, l->shift, m, sums, s),
-                      .map =
-                          mix_of_combine(dy, x, l->a, 1, l->grad_b, l->grad_c, l->shared, dx, s)};
+static int backward_pipeline(struct layer *l, const struct shape *s, const void *dy, const void *x,
+                             float *m, float *sums, void *dx, int threads) {
+    struct backward_work small = {.s = s};
+    struct pipeline k = {
+        .gram = gram_of_products(dy, x, l->shift, m, sums, s),
+        .map = map_of_combine(dy, x, l->a, 1, l->grad_b, l->grad_c, l->shared, dx, s)};
     int failed = gram_begin(&k.gram) | backward_begin(&small.backward, l);
-    if (!failed) failed = pairs_run(&k, l, back_item, &small, dx != 0, 2, threads);
+    if (!failed) failed = pipeline_run(&k, l, backward_work_item, &small, dx != 0, 2, threads);
     if (!failed) parameter_gradients(&small.backward, 0, 0);
     gram_end(&k.gram);
     backward_end(&small.backward);

@@ -1,5 +1,5 @@
 """What every rank checks, run by `test_synchronised_layers` in all ranks at once: `python
-ranks_checks.py FOLDER RANKS BACKEND DEVICE RANK`.
+distributed_checks.py FOLDER RANKS BACKEND DEVICE RANK`.
 """
 
 import datetime
@@ -11,7 +11,16 @@ import traceback
 from pathlib import Path
 
 import torch
-from ranks_group import CLOSE, Everyones, Group, Mine, Shared, build, data, run
+from distributed_group import (
+    CLOSE,
+    GatherBatch,
+    Group,
+    SharedParameter,
+    SplitBatch,
+    build,
+    data,
+    run,
+)
 from torch import distributed as dist
 from torch import nn
 from torch.func import functional_call
@@ -40,24 +49,24 @@ KINDS = [name for name in WHITENING if name != "iw"]
 
 def equal_to_one_process(group, sizes, kind, layout=torch.contiguous_format, **given):
     """Outputs, running statistics and all gradients, over two updates."""
-    whole, layer = build(kind, **given), build(kind, process_group=group.handle, **given)
+    single, layer = build(kind, **given), build(kind, process_group=group.handle, **given)
     for step in range(2):
         x, dy = data(sum(sizes), layout=layout)
         x, dy = x + step, dy * (1 + step)
-        wanted_y, wanted_dx, wanted = run(whole, x, dy)
-        y, dx, found = run(layer, group.own(x, sizes), group.own(dy, sizes))
-        torch.testing.assert_close(y, group.own(wanted_y, sizes), **CLOSE)
-        torch.testing.assert_close(dx, group.own(wanted_dx, sizes), **CLOSE)
-        for name, gradient in found.items():
-            torch.testing.assert_close(group.summed(gradient), wanted[name], **CLOSE)
+        expected_y, expected_dx, expected_values = run(single, x, dy)
+        y, dx, grads = run(layer, group.own(x, sizes), group.own(dy, sizes))
+        torch.testing.assert_close(y, group.own(expected_y, sizes), **CLOSE)
+        torch.testing.assert_close(dx, group.own(expected_dx, sizes), **CLOSE)
+        for name, gradient in grads.items():
+            torch.testing.assert_close(group.summed(gradient), expected_values[name], **CLOSE)
         for name, buffer in layer.named_buffers():
-            torch.testing.assert_close(buffer, dict(whole.named_buffers())[name], **CLOSE)
+            torch.testing.assert_close(buffer, dict(single.named_buffers())[name], **CLOSE)
             everywhere = [torch.empty_like(buffer) for _ in range(group.size)]
             dist.all_gather(everywhere, buffer, group=group.handle)
             assert all(torch.equal(buffer, other) for other in everywhere), (
                 f"{name} differs between ranks"
             )
-        whole.zero_grad(), layer.zero_grad()
+        single.zero_grad(), layer.zero_grad()
     return layer
 
 
@@ -75,28 +84,28 @@ def check_layout_and_no_affine(group):
 def check_nothing_anywhere(group):
     layer = build("swb", process_group=group.handle)
     before = [b.clone() for b in layer.buffers()]
-    y, _, found = run(
+    y, _, grads = run(
         layer,
         torch.empty(0, 8, 3, 5, dtype=torch.float64),
         torch.empty(0, 8, 3, 5, dtype=torch.float64),
     )
     assert y.shape == (0, 8, 3, 5)
     assert all(torch.equal(a, b) for a, b in zip(before, layer.buffers(), strict=True))
-    assert all(not g.any() for g in found.values())
+    assert all(not g.any() for g in grads.values())
 
 
 def check_images_of_other_sizes(group):
     """The count is of pixels: 2 images of 3×5 on one rank and 1 of 6×5 on the other are 60 pixels,
     half of them each.
     """
-    layer, whole = build("bw", process_group=group.handle), build("bw")
+    layer, single = build("bw", process_group=group.handle), build("bw")
     x, _ = data(2)
     tall = x.transpose(0, 1).reshape(1, 8, 6, 5)
     mine = x if group.rank == 0 else tall * 2
     layer(mine)
-    whole(torch.cat([x, tall.reshape(8, 2, 3, 5).transpose(0, 1) * 2]))
-    torch.testing.assert_close(layer.running_cov, whole.running_cov, **CLOSE)
-    torch.testing.assert_close(layer.running_mean, whole.running_mean, **CLOSE)
+    single(torch.cat([x, tall.reshape(8, 2, 3, 5).transpose(0, 1) * 2]))
+    torch.testing.assert_close(layer.running_cov, single.running_cov, **CLOSE)
+    torch.testing.assert_close(layer.running_mean, single.running_mean, **CLOSE)
 
 
 def check_means_far_from_zero(group):
@@ -108,8 +117,8 @@ def check_means_far_from_zero(group):
     x, _ = data(8)
     x = (x + 1e4 + 10 * torch.arange(8).view(8, 1, 1, 1) // 6).float()
     y = layer(group.own(x, (6, 2)))
-    wanted = exact(x.double())
-    torch.testing.assert_close(y.double(), group.own(wanted, (6, 2)), rtol=0, atol=5e-3)
+    expected_values = exact(x.double())
+    torch.testing.assert_close(y.double(), group.own(expected_values, (6, 2)), rtol=0, atol=5e-3)
 
 
 def check_whatever_is_chosen(group):
@@ -119,10 +128,10 @@ def check_whatever_is_chosen(group):
     for kind, sizes in itertools.product(KINDS, ((6, 2), (1, 1), (0, 3))):
         exact, layer = build(kind), build(kind, process_group=group.handle, solver="auto").float()
         x, dy = data(sum(sizes), size=(6, 7))
-        wanted_y, wanted_dx, _ = run(exact, x, dy)
+        expected_y, expected_dx, _ = run(exact, x, dy)
         y, dx, _ = run(layer, group.own(x, sizes).float(), group.own(dy, sizes).float())
-        torch.testing.assert_close(y.double(), group.own(wanted_y, sizes), rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(dx.double(), group.own(wanted_dx, sizes), rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(y.double(), group.own(expected_y, sizes), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(dx.double(), group.own(expected_dx, sizes), rtol=1e-3, atol=1e-3)
         torch.testing.assert_close(
             layer.running_cov.double(), exact.running_cov, rtol=1e-4, atol=1e-4
         )
@@ -136,9 +145,11 @@ def check_eval_needs_nobody(group):
         alone, layer = build(kind).eval(), build(kind, process_group=group.handle).eval()
         if group.rank == 0:
             x, dy = data(3)
-            wanted, found = run(alone, x, dy), run(layer, x, dy)
+            expected_values, actual = run(alone, x, dy), run(layer, x, dy)
             for a, b in zip(
-                (*found[:2], *found[2].values()), (*wanted[:2], *wanted[2].values()), strict=True
+                (*actual[:2], *actual[2].values()),
+                (*expected_values[:2], *expected_values[2].values()),
+                strict=True,
             ):
                 assert torch.equal(a, b)
             names = [name for name, _ in layer.named_parameters()]
@@ -163,10 +174,11 @@ def check_gradcheck(group, sizes):
 
         def call(x, *parameters, layer=layer, names=names):
             shared = {
-                name: Shared.apply(p, group) for name, p in zip(names, parameters, strict=True)
+                name: SharedParameter.apply(p, group)
+                for name, p in zip(names, parameters, strict=True)
             }
-            return Everyones.apply(
-                functional_call(layer, shared, (Mine.apply(x, group, sizes),)), group, sizes
+            return GatherBatch.apply(
+                functional_call(layer, shared, (SplitBatch.apply(x, group, sizes),)), group, sizes
             )
 
         x, _ = data(sum(sizes), 4, size=(1, 3))
@@ -189,7 +201,7 @@ def network():
 
 def check_distributed_data_parallel(group, sizes):
     """Gradients are the mean over ranks of what one process gets from the summed loss."""
-    whole = network()
+    single = network()
     spread = DistributedDataParallel(
         convert_sync_whitening(network(), group.handle), process_group=group.handle
     )
@@ -198,30 +210,30 @@ def check_distributed_data_parallel(group, sizes):
         torch.randn(sum(sizes), 8, 4, 4, dtype=torch.float64),
     )
     for _ in range(2):
-        whole.zero_grad(), spread.zero_grad()
-        whole(x).backward(dy)
+        single.zero_grad(), spread.zero_grad()
+        single(x).backward(dy)
         spread(group.own(x, sizes)).backward(group.own(dy, sizes))
-        for one, other in zip(spread.module.parameters(), whole.parameters(), strict=True):
-            torch.testing.assert_close(one.grad * group.size, other.grad, **CLOSE)
-    for one, other in zip(spread.module.buffers(), whole.buffers(), strict=True):
-        torch.testing.assert_close(one, other, **CLOSE)
+        for item, other in zip(spread.module.parameters(), single.parameters(), strict=True):
+            torch.testing.assert_close(item.grad * group.size, other.grad, **CLOSE)
+    for item, other in zip(spread.module.buffers(), single.buffers(), strict=True):
+        torch.testing.assert_close(item, other, **CLOSE)
 
 
 def check_communication(group):
     """What the layers send is what the formula says: one gather forward, one sum backward, each."""
     model = convert_sync_whitening(network(), group.handle)
-    wanted = traffic(model, torch.float64)
-    assert [(one.gather_bytes, one.reduce_bytes) for one in wanted] == [
+    expected_values = traffic(model, torch.float64)
+    assert [(item.gather_bytes, item.reduce_bytes) for item in expected_values] == [
         ((8 * 5 + 1) * 8, 8 * 5 * 8)
     ] * 2
     x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
-    found = {one.metric: one.samples[0] for one in sent(lambda: model(x).sum().backward())}
-    assert found["communication_calls"] == 4
-    assert found["communication_bytes"] == sum(
-        one.gather_bytes + one.reduce_bytes for one in wanted
+    metrics = {item.metric: item.samples[0] for item in sent(lambda: model(x).sum().backward())}
+    assert metrics["communication_calls"] == 4
+    assert metrics["communication_bytes"] == sum(
+        item.gather_bytes + item.reduce_bytes for item in expected_values
     )
-    assert found["communication_s"] > 0
-    assert {one.metric: one.samples[0] for one in sent(lambda: model.eval()(x))}[
+    assert metrics["communication_s"] > 0
+    assert {item.metric: item.samples[0] for item in sent(lambda: model.eval()(x))}[
         "communication_calls"
     ] == 0
 
@@ -234,17 +246,17 @@ def check_the_default_group(everybody):
     assert model[0].process_group == "world"
     equal = build("swa")
     x, dy = data(8)
-    wanted = run(equal, x, dy)
-    found = run(model, everybody.own(x, (2, 2, 2, 2)), everybody.own(dy, (2, 2, 2, 2)))
-    torch.testing.assert_close(found[1], everybody.own(wanted[1], (2, 2, 2, 2)), **CLOSE)
+    expected_values = run(equal, x, dy)
+    actual = run(model, everybody.own(x, (2, 2, 2, 2)), everybody.own(dy, (2, 2, 2, 2)))
+    torch.testing.assert_close(actual[1], everybody.own(expected_values[1], (2, 2, 2, 2)), **CLOSE)
 
 
 def check_the_slowest(group):
     """All ranks come to know the same times."""
-    found = Spread(Case(model="resnet20", batch=4, world=4)).slowest(
+    slowest = Spread(Case(model="resnet20", batch=4, world=4)).slowest(
         {"up": 1.0 + group.rank, "down": -1.0 - group.rank}
     )
-    assert found == {"up": 4.0, "down": -1.0}
+    assert slowest == {"up": 4.0, "down": -1.0}
 
 
 CHECKS = {
@@ -283,16 +295,16 @@ def main(folder: str, world: int, backend: str, device: str, rank: int) -> None:
         timeout=datetime.timedelta(seconds=30),
     )
     groups = {size: Group(size) for size in (1, 2, 4) if size <= world}
-    found = {}
+    outcomes = {}
     for name, (size, check) in CHECKS.items():
         if rank < size <= world:
             try:
                 check(groups[size])
-                found[name] = ""
+                outcomes[name] = ""
             except Exception:  # noqa: BLE001  the test that reads it fails
-                found[name] = traceback.format_exc()
-            Path(folder, f"{rank}.json").write_text(json.dumps(found))
-            if found[name]:
+                outcomes[name] = traceback.format_exc()
+            Path(folder, f"{rank}.json").write_text(json.dumps(outcomes))
+            if outcomes[name]:
                 os._exit(1)
     dist.barrier()
     dist.destroy_process_group()

@@ -1,6 +1,7 @@
 """Layers launched on a driver that launches nothing (`fake_libcuda.c`): what a kernel is given by
-way of Triton's own dispatch and by way of `Launch.directly`. Run by `test_triton_launch.py` in a
-process of its own, with TRITON_LIBCUDA_PATH and LD_LIBRARY_PATH naming the folder of that driver.
+way of Triton's own dispatch and by way of `Launch.launch_with_addresses`. Run by
+`test_triton_launch.py` in a process of its own, with TRITON_LIBCUDA_PATH and LD_LIBRARY_PATH naming
+the folder of that driver.
 
 Prints a JSON object: Triton's version, whether it is one whose compiled kernels are called with
 addresses, and of each launch both sets of parameters and the microseconds of the host. Arguments:
@@ -73,7 +74,7 @@ def dispatched(norm: str, images: int, ways: tuple[bool, ...]) -> list[dict]:
 
     layer_config.multiprocessors = lambda device: MULTIPROCESSORS
     layer = norms.build(norm, CHANNELS, solver="polar-triton", kernels="triton")
-    x, dy, found = torch.randn(images, CHANNELS, 9, 8), torch.randn(images, CHANNELS, 9, 8), []
+    x, dy, launches = torch.randn(images, CHANNELS, 9, 8), torch.randn(images, CHANNELS, 9, 8), []
     running = None
     if layer.recipe.uses_batch:
         running = Running(layer.running_mean, layer.running_cov, layer.momentum)
@@ -81,8 +82,8 @@ def dispatched(norm: str, images: int, ways: tuple[bool, ...]) -> list[dict]:
     given = tuple(
         p if p is None else p.detach() for p in (layer.weight, layer.bias, *layer._logits())
     )
-    whole = function.whole_of(function.key_of(call, x, given))
-    kept = whole.form.kept.allocate(x)
+    plan = function.fused_plan(function.plan_key(call, x, given))
+    saved = plan.config.saved.allocate(x)
     names = ("gamma", "beta", "mean_logits", "cov_logits")
     tensors = {"x": x, "dy": dy, "y": torch.empty_like(x), "dx": torch.empty_like(x)}
     tensors |= dict(zip(names, given, strict=True))
@@ -93,26 +94,34 @@ def dispatched(norm: str, images: int, ways: tuple[bool, ...]) -> list[dict]:
     tensors |= {"running_mean": None, "running_cov": None}
     if running is not None:
         tensors |= {"running_mean": running.mean, "running_cov": running.cov}
-    for back in ways:
-        room = whole.form.back if back else whole.form.there
-        memory = room.allocate(x)
-        table = {**tensors, **whole.form.kept.tensors(kept), **room.tensors(memory)}
+    for is_backward in ways:
+        workspace = plan.config.backward_workspace if is_backward else plan.config.forward_workspace
+        memory = workspace.allocate(x)
+        table = {**tensors, **plan.config.saved.tensors(saved), **workspace.tensors(memory)}
         addresses = {name: None if t is None else t.data_ptr() for name, t in table.items()}
-        for one in whole.backward[True] if back else whole.forward:
-            one.plainly(table, aligned=True)
-            signature = [s for s in one.compiled.src.signature.values() if s != "constexpr"]
-            plain = SimpleNamespace(run=lambda one=one, table=table: one.plainly(table))
-            direct = SimpleNamespace(run=lambda one=one, at=addresses: one.directly(at, 0))
-            found.append(
+        for launch_item in plan.backward[True] if is_backward else plan.forward:
+            launch_item.launch_with_tensors(table, aligned=True)
+            signature = [s for s in launch_item.compiled.src.signature.values() if s != "constexpr"]
+            plain = SimpleNamespace(
+                run=lambda launch_item=launch_item, table=table: launch_item.launch_with_tensors(
+                    table
+                )
+            )
+            direct = SimpleNamespace(
+                run=lambda launch_item=launch_item, at=addresses: launch_item.launch_with_addresses(
+                    at, 0
+                )
+            )
+            launches.append(
                 {
-                    "kernel": one.kernel.__name__.removesuffix("_kernel"),
+                    "kernel": launch_item.kernel.__name__.removesuffix("_kernel"),
                     "plain": seen(plain.run, signature),
                     "direct": seen(direct.run, signature),
                     "plain_us": microseconds(plain.run),
                     "direct_us": microseconds(direct.run),
                 }
             )
-    return found
+    return launches
 
 
 def main() -> None:
@@ -121,9 +130,9 @@ def main() -> None:
     from swbench.norms.kernels.triton_kernels.launch import direct
 
     layers = {}
-    for asked in sys.argv[1:]:
-        norm, images, *only = asked.split(":")
-        layers[asked] = dispatched(norm, int(images), (False,) if only else (False, True))
+    for layer_spec in sys.argv[1:]:
+        norm, images, *only = layer_spec.split(":")
+        layers[layer_spec] = dispatched(norm, int(images), (False,) if only else (False, True))
     print(json.dumps({"triton": triton.__version__, "known": direct(), "layers": layers}))
 
 

@@ -1,9 +1,9 @@
-/* One call of a whitening layer, there or back. */
-#ifndef SW_WHOLE_H
-#define SW_WHOLE_H
+/* One call of a whole whitening layer, forward or backward. */
+#ifndef SW_FUSED_LAYER_H
+#define SW_FUSED_LAYER_H
 
-/* What all calls for inputs of one shape have in common. */
-struct whole {
+/* What all calls for inputs of one shape share. */
+struct fused_layer {
     long images, channels, pixels,
         centre; /* `centre`: the pixel of every image whose values serve as its shift */
     int group, channels_last, element; /* of enum element: of x, y and their gradients */
@@ -12,12 +12,12 @@ struct whole {
     float eps, fresh; /* the share of the new value in the running statistics */
 };
 
-/* What one call reads and writes; null is what the layer has not, or nobody asks for. */
+/* The tensors of one call; null where the layer has none, or a gradient is not wanted. */
 struct tensors {
     const void *x, *dy;
     void *y, *dx;
-    float *room; /* sw_workspace floats, written on the way there; on the way back all that is read
-                    beside x and dy */
+    float *workspace; /* sw_workspace floats, written by forward; backward reads it, x, dy and
+                       nothing else */
     float *running_mean, *running_cov;
     const float *gamma, *beta, *mean_logits, *cov_logits;
     float *grad_gamma, *grad_beta, *grad_mean_logits, *grad_cov_logits;
@@ -25,17 +25,17 @@ struct tensors {
 
 #define EXPORT __attribute__((visibility("default")))
 
-/* Floats of room that a call needs. */
-EXPORT long sw_workspace(const struct whole *);
+/* Floats of workspace that a call needs. */
+EXPORT long sw_workspace(const struct fused_layer *);
 
-/* Plain arguments, for a caller to whom filling a structure costs more than the call. Returns 1
- * when memory ran out, as the way back does. */
-EXPORT int sw_forward(const struct whole *, const void *x, void *y, float *room,
+/* Plain arguments: from Python, filling a structure would cost more than the call. Both return 1
+ * when memory ran out. */
+EXPORT int sw_forward(const struct fused_layer *, const void *x, void *y, float *workspace,
                       float *running_mean, float *running_cov, const float *gamma,
                       const float *beta, const float *mean_logits, const float *cov_logits,
                       int threads);
-EXPORT int sw_backward(const struct whole *, const void *dy, const void *x, float *room, void *dx,
-                       float *grad_gamma, float *grad_beta, float *grad_mean_logits,
+EXPORT int sw_backward(const struct fused_layer *, const void *dy, const void *x, float *workspace,
+                       void *dx, float *grad_gamma, float *grad_beta, float *grad_mean_logits,
                        float *grad_cov_logits, int threads);
 
 #endif

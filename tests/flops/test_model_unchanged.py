@@ -42,14 +42,14 @@ class PlainTensors(nn.Module):
         super().__init__()
         self.fc = nn.Linear(6, 6)
         self.scale = torch.ones(6)
-        self.kept = {"bias": [torch.zeros(6)], 3: (torch.ones(6),)}
+        self.cached = {"bias": [torch.zeros(6)], 3: (torch.ones(6),)}
         self.derived = self.fc.weight * 2
 
     def forward(self, x):
         self.scale = self.scale * 2
-        self.kept["bias"][0].add_(1)
-        self.kept[str(x.device)] = x
-        return functional.linear(x * self.scale, self.derived) + self.kept[3][0]
+        self.cached["bias"][0].add_(1)
+        self.cached[str(x.device)] = x
+        return functional.linear(x * self.scale, self.derived) + self.cached[3][0]
 
 
 class Cached(nn.Module):
@@ -171,7 +171,7 @@ def look_at(net):
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
 @pytest.mark.parametrize("mode", ["train", "eval"])
 @pytest.mark.parametrize("kind", MODELS)
-def test_a_count_changes_nothing(kind, mode):
+def test_counting_leaves_the_model_unchanged(kind, mode):
     net = MODELS[kind]()
     before = look_at(net)
     for rule in ("paper", "fvcore", "torch"):
@@ -182,7 +182,7 @@ def test_a_count_changes_nothing(kind, mode):
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
 @pytest.mark.parametrize("kind", MODELS)
-def test_a_count_that_fails_changes_nothing(kind):
+def test_a_failed_count_leaves_the_model_unchanged(kind):
     net = MODELS[kind]()
     list(net.modules())[-1].register_forward_hook(raising)
     net.register_forward_hook(raising)  # where the last one is not called
@@ -200,7 +200,7 @@ def test_a_hook_collects_from_the_copy():
     assert len(net.seen) == 1
 
 
-def test_the_input_is_what_it_was():
+def test_counting_leaves_the_input_unchanged():
     class Scales(nn.Module):
         def forward(self, x, named):
             return x.mul_(2) + named["y"].add_(1)
@@ -212,7 +212,7 @@ def test_the_input_is_what_it_was():
 
 
 @pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, torch.enable_grad])
-def test_grad_modes_and_the_total_do_not_depend_on_where_it_is_called(mode):
+def test_grad_mode_of_the_caller_does_not_affect_the_count(mode):
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 2))
     with mode():
         flags = torch.is_grad_enabled(), torch.is_inference_mode_enabled()

@@ -10,7 +10,7 @@ from swbench.norms.kernels.algebra import basis
 from swbench.norms.layers import SwitchWhiten2d
 from swbench.norms.recipe import Recipe
 from swbench.solvers import cuda_capture, jacobi
-from swbench.solvers.cuda_capture import capturing, outside_of_capture
+from swbench.solvers.cuda_capture import capturing, refuse_in_capture
 
 GPU = torch.device("cuda", 0)
 
@@ -23,15 +23,15 @@ def captured(monkeypatch):
 
 
 @pytest.mark.parametrize("now", [True, False])
-def test_only_a_gpu_captures(monkeypatch, now):
+def test_capturing_is_false_on_a_cpu(monkeypatch, now):
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: now)
     assert capturing(GPU) is now
     assert not capturing(torch.device("cpu"))
 
 
-def test_what_has_to_be_copied_is_refused_and_says_what_to_do(monkeypatch):
+def test_host_copies_in_a_capture_are_refused_with_a_remedy(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
-    outside_of_capture(torch.device("cpu"), "a table")
+    refuse_in_capture(torch.device("cpu"), "a table")
     with pytest.raises(
         RuntimeError,
         match=(
@@ -39,12 +39,12 @@ def test_what_has_to_be_copied_is_refused_and_says_what_to_do(monkeypatch):
             "make one call of this shape before"
         ),
     ):
-        outside_of_capture(GPU, "a table")
+        refuse_in_capture(GPU, "a table")
 
 
-def test_constants_are_made_once_and_not_kept_from_a_capture(request):
+def test_constants_are_cached_but_not_from_a_capture(request):
     mine, like = Recipe(("bw", "iw"), 4, 1e-5), torch.zeros(1, dtype=torch.float64)
-    algebra._KEPT.pop((mine, 2, like.dtype, like.device), None)
+    algebra._BASES.pop((mine, 2, like.dtype, like.device), None)
     request.getfixturevalue("captured")
     inside = basis(mine, 2, like)
     assert basis(mine, 2, like).eye is not inside.eye
@@ -54,7 +54,7 @@ def test_constants_are_made_once_and_not_kept_from_a_capture(request):
     assert all(torch.equal(a, b) for a, b in zip(first, inside, strict=True))
 
 
-def test_a_capture_finds_what_was_made_before_it(request):
+def test_constants_made_before_a_capture_are_used_in_it(request):
     mine, like = Recipe(("bw", "iw"), 4, 1e-5), torch.zeros(1)
     first, turn = basis(mine, 2, like), jacobi._turn(3)
     request.getfixturevalue("captured")
@@ -63,7 +63,7 @@ def test_a_capture_finds_what_was_made_before_it(request):
 
 
 @pytest.mark.usefixtures("captured")
-def test_line_ups_are_not_copied_in_a_capture():
+def test_rotation_orders_are_not_copied_in_a_capture():
     jacobi._turn.cache_clear()
     with pytest.raises(RuntimeError, match="the line-ups of the rotations cannot be copied"):
         jacobi._turn(5)
@@ -75,7 +75,7 @@ def test_a_compiled_layer_makes_its_constants_when_its_workspace_is_measured():
 
     layer = SwitchWhiten2d(8, 4, solver="eigh", kernels="torch", eps=0.0123)  # no other test's
     custom_ops.arguments(layer.described(), torch.randn(2, 8, 3, 3), *layer._tensors())
-    made = set(algebra._KEPT)
+    built = set(algebra._BASES)
     for images in (1, 2):
         layer(torch.randn(images, 8, 3, 3, requires_grad=True)).sum().backward()
-    assert set(algebra._KEPT) == made
+    assert set(algebra._BASES) == built

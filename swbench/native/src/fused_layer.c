@@ -4,26 +4,27 @@
 #include <string.h>
 
 #include "algebra.h"
-#include "table.h"
+#include "dispatch.h"
 #include "tensor.h"
-#include "whole.h"
+#include "fused_layer.h"
 
-static struct shape shape_of_whole(const struct whole *k) {
+static struct shape shape_of_fused(const struct fused_layer *k) {
     return (struct shape){k->images, k->channels,      k->pixels,
                           k->group,  k->channels_last, k->element};
 }
 
-/* Where in the room lies what is not in `struct layer`: the statistics, and the parameters as the
- * way there saw them. */
+/* Places in the workspace of what `struct layer` does not name: the statistics, and the parameters
+ * as they were in the forward pass. */
 struct parts {
     float *shift, *mean, *cov, *batch_mean, *batch_cov, *gamma, *mean_logits, *cov_logits;
 };
 
-/* The room's parts in order; with a null room the pointers are offsets from it and the end is the
- * number of floats. */
-static float *lay_out(const struct whole *k, float *room, struct layer *l, struct parts *p) {
-    const int alone = k->training && k->images == 1 && k->uses_batch,
-              images = alone || k->uses_image;
+/* Sets the pointers to the parts of the workspace, in order, and returns its end: minus
+ * `workspace`, the number of floats. */
+static float *lay_out(const struct fused_layer *k, float *workspace, struct layer *l,
+                      struct parts *p) {
+    const int single_image = k->training && k->images == 1 && k->uses_batch,
+              images = single_image || k->uses_image;
     const long vectors = k->channels, matrices = k->channels * k->group;
     *l = (struct layer){.statistics = k->statistics,
                         .kinds = k->kinds,
@@ -32,7 +33,7 @@ static float *lay_out(const struct whole *k, float *room, struct layer *l, struc
                         .group = k->group};
     l->shared = !images, l->eps = k->eps, l->per_pixel = 1.0 / k->pixels;
     l->share = k->training && k->uses_batch ? 1.0 / k->images : 0;
-    float *next = room;
+    float *next = workspace;
     const long sets = l->images;
 #define TAKE(count)                                                                                \
     next;                                                                                          \
@@ -54,7 +55,7 @@ static float *lay_out(const struct whole *k, float *room, struct layer *l, struc
     l->gamma = p->gamma, l->mean_logits = p->mean_logits, l->cov_logits = p->cov_logits;
     l->shift = p->shift;
     if (images) l->mean = p->mean, l->cov = p->cov;
-    if (k->uses_batch && !alone) l->batch_mean = p->batch_mean, l->batch_cov = p->batch_cov;
+    if (k->uses_batch && !single_image) l->batch_mean = p->batch_mean, l->batch_cov = p->batch_cov;
     return next;
 }
 
@@ -62,19 +63,19 @@ static void update(float *running, const float *value, float fresh, long count) 
     for (long i = 0; i < count; i++) running[i] += fresh * (value[i] - running[i]);
 }
 
-static void keep(float *kept, const float *given, float otherwise, long count) {
-    for (long i = 0; i < count; i++) kept[i] = given ? given[i] : otherwise;
+static void copy_or_fill(float *copy, const float *given, float otherwise, long count) {
+    for (long i = 0; i < count; i++) copy[i] = given ? given[i] : otherwise;
 }
 
-/* Returns 1 when memory ran out, as the way back does. */
-static int whole_forward(const struct whole *k, const struct tensors *t, int threads) {
+/* Returns 1 when memory ran out. */
+static int fused_forward(const struct fused_layer *k, const struct tensors *t, int threads) {
     struct layer l;
     struct parts p;
-    lay_out(k, t->room, &l, &p);
-    const struct shape s = shape_of_whole(k);
-    keep(p.gamma, t->gamma, 1, k->channels);
-    keep(p.mean_logits, t->mean_logits, 0, k->kinds);
-    keep(p.cov_logits, t->cov_logits, 0, k->kinds);
+    lay_out(k, t->workspace, &l, &p);
+    const struct shape s = shape_of_fused(k);
+    copy_or_fill(p.gamma, t->gamma, 1, k->channels);
+    copy_or_fill(p.mean_logits, t->mean_logits, 0, k->kinds);
+    copy_or_fill(p.cov_logits, t->cov_logits, 0, k->kinds);
     l.beta = t->beta;
     for (long n = 0; n < k->images; n++)
         for (long c = 0; c < k->channels; c++)
@@ -90,9 +91,9 @@ static int whole_forward(const struct whole *k, const struct tensors *t, int thr
         memcpy(p.batch_mean, t->running_mean, sizeof(float) * k->channels);
         memcpy(p.batch_cov, t->running_cov, sizeof(float) * k->channels * k->group);
     }
-    if (summed && (in_pairs(&l) || in_groups(&l, &s))) {
-        if (forward_at_once(&l, &s, t->x, p.shift, p.mean, p.cov, merged ? p.batch_mean : 0,
-                            p.batch_cov, t->y, threads))
+    if (summed && (pairs_are_independent(&l) || groups_are_independent(&l, &s))) {
+        if (forward_pipeline(&l, &s, t->x, p.shift, p.mean, p.cov, merged ? p.batch_mean : 0,
+                             p.batch_cov, t->y, threads))
             return 1;
     } else {
         if (summed && moments(t->x, p.shift, p.mean, p.cov, &s, threads)) return 1;
@@ -108,42 +109,43 @@ static int whole_forward(const struct whole *k, const struct tensors *t, int thr
     return 0;
 }
 
-static int whole_backward(const struct whole *k, const struct tensors *t, int threads) {
+static int fused_backward(const struct fused_layer *k, const struct tensors *t, int threads) {
     struct layer l;
     struct parts p;
-    lay_out(k, t->room, &l, &p);
-    const struct shape s = shape_of_whole(k);
+    lay_out(k, t->workspace, &l, &p);
+    const struct shape s = shape_of_fused(k);
     const long vectors = k->images * k->channels, matrices = vectors * k->group;
-    float *room = malloc(sizeof(float) * 2 * (vectors + matrices));
-    if (!room) return 1;
-    float *m = room, *sums = m + matrices;
+    float *scratch = malloc(sizeof(float) * 2 * (vectors + matrices));
+    if (!scratch) return 1;
+    float *m = scratch, *sums = m + matrices;
     l.grad_b = sums + vectors, l.grad_c = l.grad_b + matrices;
     l.m = m, l.s = sums, l.images = k->images;
     l.grad_gamma = t->grad_gamma, l.grad_beta = t->grad_beta,
     l.grad_mean_logits = t->grad_mean_logits, l.grad_cov_logits = t->grad_cov_logits;
-    const int through = k->uses_image || l.share != 0,
-              at_once = through &&
-                        (in_pairs(&l) ||
-                         in_groups(&l, &s)); /* whether a gradient flows through the statistics */
-    const int failed = at_once ? backward_at_once(&l, &s, t->dy, t->x, m, sums, t->dx, threads)
-                               : products(t->dy, t->x, p.shift, m, sums, &s, threads) ||
-                                     small_gradients(&l, threads);
-    if (!failed && !at_once && t->dx) {
-        if (through)
+    const int flows = k->uses_image || l.share != 0,
+              pipelined =
+                  flows && (pairs_are_independent(&l) ||
+                            groups_are_independent(
+                                &l, &s)); /* whether a gradient flows through the statistics */
+    const int failed = pipelined ? backward_pipeline(&l, &s, t->dy, t->x, m, sums, t->dx, threads)
+                                 : products(t->dy, t->x, p.shift, m, sums, &s, threads) ||
+                                       small_gradients(&l, threads);
+    if (!failed && !pipelined && t->dx) {
+        if (flows)
             combine(t->dy, t->x, l.a, 1, l.grad_b, l.grad_c, l.shared, t->dx, &s, threads);
         else {
-            struct mix map = mix_of_mapped_back(t->dy, l.a, l.shared, t->dx, &s);
-            mix_run(&map, threads);
+            struct affine_map map = map_of_transposed(t->dy, l.a, l.shared, t->dx, &s);
+            map_run(&map, threads);
         }
     }
-    free(room);
+    free(scratch);
     return failed;
 }
 
-/* Floats of room that a call needs. */
-static long whole_room(const struct whole *k) {
+/* Floats of workspace that a call needs. */
+static long fused_workspace_size(const struct fused_layer *k) {
     struct layer l;
     struct parts p;
-    float nothing = 0;
-    return lay_out(k, &nothing, &l, &p) - &nothing;
+    float start = 0;
+    return lay_out(k, &start, &l, &p) - &start;
 }

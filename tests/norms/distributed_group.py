@@ -50,7 +50,7 @@ def run(layer, x, dy):
     return y.detach(), x.grad, {name: p.grad for name, p in layer.named_parameters()}
 
 
-class Mine(torch.autograd.Function):
+class SplitBatch(torch.autograd.Function):
     """This rank's images of a batch that all ranks hold; the gradient is put together from all
     ranks.
     """
@@ -65,7 +65,7 @@ class Mine(torch.autograd.Function):
         return gathered(dx, ctx.group, ctx.sizes), None, None
 
 
-class Everyones(torch.autograd.Function):
+class GatherBatch(torch.autograd.Function):
     """The images of all ranks."""
 
     @staticmethod
@@ -78,7 +78,7 @@ class Everyones(torch.autograd.Function):
         return ctx.group.own(dy, ctx.sizes).clone(), None, None
 
 
-class Shared(torch.autograd.Function):
+class SharedParameter(torch.autograd.Function):
     """A parameter that all ranks use: its gradient is the sum of theirs."""
 
     @staticmethod
@@ -92,7 +92,7 @@ class Shared(torch.autograd.Function):
 
 
 def gathered(part, group, sizes):
-    whole = part.new_zeros(sum(sizes), *part.shape[1:])
+    full = part.new_zeros(sum(sizes), *part.shape[1:])
     start = sum(sizes[: group.rank])
-    whole[start : start + sizes[group.rank]] = part
-    return group.summed(whole)
+    full[start : start + sizes[group.rank]] = part
+    return group.summed(full)

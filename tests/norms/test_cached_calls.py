@@ -22,17 +22,19 @@ X = torch.randn(2, 8, 4, 5, generator=torch.Generator().manual_seed(0))
 
 def fresh(layer):
     """A layer with the same state that was never called."""
-    made = SwitchWhiten2d(8, 4, solver=layer.solver, kernels=layer.kernels, momentum=layer.momentum)
-    made.load_state_dict(layer.state_dict())
-    made.recipe = layer.recipe
-    return made.to(layer.weight.dtype).train(layer.training)
+    built = SwitchWhiten2d(
+        8, 4, solver=layer.solver, kernels=layer.kernels, momentum=layer.momentum
+    )
+    built.load_state_dict(layer.state_dict())
+    built.recipe = layer.recipe
+    return built.to(layer.weight.dtype).train(layer.training)
 
 
 def agrees(layer, x=X):
-    twin = fresh(layer)
-    assert torch.equal(layer(x), twin(x))
-    assert layer.chosen == twin.chosen
-    for mine, other in zip(layer.buffers(), twin.buffers(), strict=True):
+    reference = fresh(layer)
+    assert torch.equal(layer(x), reference(x))
+    assert layer.chosen == reference.chosen
+    for mine, other in zip(layer.buffers(), reference.buffers(), strict=True):
         assert torch.equal(mine, other)
 
 
@@ -84,9 +86,9 @@ def trace(layer):
 
 
 def compile_with_another(layer):
-    asked, layer.solver = layer.solver, "newton"
+    solver, layer.solver = layer.solver, "newton"
     torch.compile(layer, backend="eager")(X)
-    layer.solver = asked
+    layer.solver = solver
 
 
 CHANGES = {
@@ -120,7 +122,7 @@ CHANGES = {
 @pytest.mark.parametrize("train", [True, False], ids=["train", "eval"])
 @pytest.mark.parametrize("solver", ["auto", "eigh"])
 @pytest.mark.parametrize("change", CHANGES)
-def test_what_changes_counts_in_the_next_call(change, solver, train):
+def test_every_change_takes_effect_in_the_next_call(change, solver, train):
     layer = SwitchWhiten2d(8, 4, solver=solver).train(train)
     layer(X)
     CHANGES[change](layer)
@@ -129,12 +131,12 @@ def test_what_changes_counts_in_the_next_call(change, solver, train):
 
 
 def test_a_network_that_has_run_may_be_converted_to_ranks_and_back(monkeypatch):
-    def asked(group):
+    def refuse_call(group):
         raise LookupError(group)
 
     layer = SwitchWhiten2d(8, 4)
     layer(X)
-    monkeypatch.setattr(layers, "ranks_of", asked)
+    monkeypatch.setattr(layers, "ranks_of", refuse_call)
     layer(X)  # without a group there are no ranks to ask for
     convert_sync_whitening(layer)
     with pytest.raises(LookupError, match="world"):
@@ -143,7 +145,7 @@ def test_a_network_that_has_run_may_be_converted_to_ranks_and_back(monkeypatch):
     layer(X)
 
 
-def test_statistics_that_are_no_longer_contiguous_are_read_as_they_lie():
+def test_statistics_made_noncontiguous_are_read_correctly():
     layer = SwitchWhiten2d(8, 4).eval()
     factor = torch.randn(2, 4, 4, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -155,13 +157,13 @@ def test_statistics_that_are_no_longer_contiguous_are_read_as_they_lie():
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_statistics_that_change_their_dtype_in_place_are_read_as_what_they_are(dtype):
+def test_statistics_cast_in_place_are_read_correctly(dtype):
     layer = SwitchWhiten2d(8, 4).eval()
     with torch.no_grad():
-        want = layer(X)
+        expected = layer(X)
         for buffer in layer.buffers():
             buffer.data = buffer.data.to(dtype)
-        torch.testing.assert_close(layer(X), want)
+        torch.testing.assert_close(layer(X), expected)
 
 
 @pytest.mark.parametrize("name", ["running_mean", "running_cov"])
@@ -210,16 +212,16 @@ def test_a_shallow_copy_and_its_original_may_both_be_called():
     agrees(layer)
 
 
-def test_other_statistics_for_one_call_are_moved_and_the_layers_own_are_not():
+def test_functional_call_updates_only_the_given_statistics():
     layer = SwitchWhiten2d(8, 4)
     layer(X)
     before = {name: value.clone() for name, value in layer.named_buffers()}
     given = {name: value.clone().add_(0.5) for name, value in layer.named_buffers()}
-    kept = {name: value.clone() for name, value in given.items()}
+    before_call = {name: value.clone() for name, value in given.items()}
     torch.func.functional_call(layer, given, (X,))
     for name, value in layer.named_buffers():
         assert torch.equal(value, before[name])
-        assert not torch.equal(given[name], kept[name])
+        assert not torch.equal(given[name], before_call[name])
     agrees(layer)
 
 
@@ -237,15 +239,15 @@ def test_dtypes_and_layouts_may_alternate():
     agrees(layer.double(), X.double())
 
 
-def test_a_parametrised_weight_is_found():
+def test_a_parametrised_weight_is_used():
     class Doubled(torch.nn.Module):
         def forward(self, weight):
             return 2 * weight
 
     layer = BatchWhiten2d(8, 4)
-    want = 2 * layer(X)
+    expected = 2 * layer(X)
     parametrize.register_parametrization(layer, "weight", Doubled())
-    torch.testing.assert_close(layer(X), want)
+    torch.testing.assert_close(layer(X), expected)
 
 
 @pytest.mark.parametrize(
@@ -253,7 +255,7 @@ def test_a_parametrised_weight_is_found():
     [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))],
     ids=["deepcopy", "pickle"],
 )
-def test_a_copy_moves_statistics_of_its_own(copied):
+def test_a_copy_updates_its_own_statistics(copied):
     layer = SwitchWhiten2d(8, 4)
     layer(X)
     before, other = layer.running_mean.clone(), copied(layer)
@@ -277,7 +279,7 @@ def shrunk(layer):
     ],
     ids=["bfloat16", "float64", "meta", "shrunk"],
 )
-def test_parameters_changed_between_the_ways_leave_the_gradients_those_of_the_forward_pass(changed):
+def test_gradients_use_the_parameters_of_the_forward_pass(changed):
     """C writes as many float32 as the layer had; into a gradient made like a parameter of now it
     would write past the end, or elsewhere.
     """
@@ -289,15 +291,15 @@ def test_parameters_changed_between_the_ways_leave_the_gradients_those_of_the_fo
         X.clone().requires_grad_(),
     )
     inputs = [x, *layer.parameters()]
-    want = torch.autograd.grad(layer(x), inputs, dy)
+    expected = torch.autograd.grad(layer(x), inputs, dy)
     y = layer(x)
     changed(layer)
     y.backward(dy)
-    for leaf, gradient in zip(inputs, want, strict=True):
+    for leaf, gradient in zip(inputs, expected, strict=True):
         assert torch.equal(leaf.grad, gradient)
 
 
-def test_a_saved_tensor_that_comes_back_as_another_is_refused():
+def test_a_saved_tensor_unpacked_with_another_dtype_is_refused():
     if library.missing() is not None:
         pytest.skip(library.missing())
     layer = SwitchWhiten2d(8, 4, kernels="native")
@@ -333,40 +335,40 @@ def test_a_parametrised_parameter_is_computed_once_a_call():
 
 
 @pytest.mark.parametrize("grad", [True, False])
-def test_where_tensors_are_made_otherwise_a_kept_call_falls_back(grad):
+def test_a_cached_call_falls_back_under_other_tensor_modes(grad):
     class Marked(torch.Tensor):
         pass
 
     class Marking(torch.overrides.TorchFunctionMode):
         def __torch_function__(self, function, types, arguments=(), options=None):
-            made = function(*arguments, **options or {})
-            return made.as_subclass(Marked) if function is torch.empty_like else made
+            built = function(*arguments, **options or {})
+            return built.as_subclass(Marked) if function is torch.empty_like else built
 
     layer = SwitchWhiten2d(8, 4).eval()
-    want = layer(X)
+    expected = layer(X)
     with torch.set_grad_enabled(grad), Marking():
         y = layer(X)
-    torch.testing.assert_close(y.as_subclass(torch.Tensor), want)
+    torch.testing.assert_close(y.as_subclass(torch.Tensor), expected)
 
 
 # of torch's own making of dual tensors
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("called", [True, False])
 @pytest.mark.parametrize("grad", [True, False])
-def test_a_tangent_is_not_lost(grad, called):
+def test_forward_mode_tangents_are_propagated(grad, called):
     layer = SwitchWhiten2d(8, 4)
     if called:
         layer(X)
     other = copy.deepcopy(layer).double()
     step = 1e-6 * torch.ones_like(X).double().cumsum(-1)
-    want = (other(X.double() + step) - other(X.double() - step)) / 2e-6
+    expected = (other(X.double() + step) - other(X.double() - step)) / 2e-6
     with torch.set_grad_enabled(grad), forward_ad.dual_level():
         y = layer(forward_ad.make_dual(X, 1e6 * step.float()))
         tangent = forward_ad.unpack_dual(y).tangent
-    torch.testing.assert_close(tangent.double(), want, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(tangent.double(), expected, rtol=1e-3, atol=1e-3)
 
 
-def test_with_and_without_gradients_it_is_the_same():
+def test_results_are_the_same_with_and_without_gradients():
     layer = SwitchWhiten2d(8, 4).eval()
     with torch.no_grad():
         without = layer(X)
@@ -374,7 +376,7 @@ def test_with_and_without_gradients_it_is_the_same():
     assert torch.equal(layer(X), without)
 
 
-def test_a_layer_that_is_elsewhere_is_refused():
+def test_a_layer_on_another_device_is_refused():
     """Kernels get addresses: one of another device would end the process."""
     with pytest.raises(RuntimeError, match="the input is on cpu, tensors of the layer on meta"):
         BatchWhiten2d(8, 4).to("meta")(X)

@@ -11,19 +11,19 @@ from swbench.norms.kernels.algebra import Parameters
 from swbench.norms.statistics import Statistics, merge
 
 
-def test_merged_statistics_are_those_of_the_whole():
+def test_merged_statistics_equal_those_of_the_full_batch():
     x = torch.randn(3, 8, 4, 5, dtype=torch.float64) + 100 * torch.randn(
         3, 8, 1, 1, dtype=torch.float64
     )
     mean, cov = merge(*kernels_for(x).moments(x, x[:, :, 0, 0].contiguous(), 4))
     flat = x.transpose(0, 1).reshape(2, 4, -1)
     torch.testing.assert_close(mean, flat.mean(-1))
-    apart = flat - flat.mean(-1, keepdim=True)
-    torch.testing.assert_close(cov, apart @ apart.mT / 60)
+    deviation = flat - flat.mean(-1, keepdim=True)
+    torch.testing.assert_close(cov, deviation @ deviation.mT / 60)
 
 
 @pytest.mark.parametrize("sizes", [(1, 1), (1, 3)])
-def test_parts_of_a_batch_give_the_gradient_of_the_whole(make, sizes):
+def test_gradients_of_parts_equal_that_of_the_full_batch(make, sizes):
     layer, group = make(), 4
     if not layer.recipe.uses_batch:
         pytest.skip("takes nothing from the batch")
@@ -33,7 +33,7 @@ def test_parts_of_a_batch_give_the_gradient_of_the_whole(make, sizes):
         p.detach() if p is not None else None for p in (layer.weight, layer.bias, *layer._logits())
     ]
     y = layer(x)
-    wanted = torch.autograd.grad(y, x, dy)[0]
+    expected_values = torch.autograd.grad(y, x, dy)[0]
 
     kernels, solver = kernels_for(x), solvers.get("eigh")
     batch = merge(
@@ -63,6 +63,8 @@ def test_parts_of_a_batch_give_the_gradient_of_the_whole(make, sizes):
     for images, gradient in parts:
         part(images, gradient, record)
     total = tuple(a + b for a, b in zip(*seen, strict=True))
-    found = [part(images, gradient, lambda *_: total) for images, gradient in parts]
-    torch.testing.assert_close(torch.cat([f[0] for f in found]), y.detach(), rtol=1e-10, atol=1e-10)
-    torch.testing.assert_close(torch.cat([f[1] for f in found]), wanted, rtol=1e-10, atol=1e-10)
+    sums = [part(images, gradient, lambda *_: total) for images, gradient in parts]
+    torch.testing.assert_close(torch.cat([f[0] for f in sums]), y.detach(), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(
+        torch.cat([f[1] for f in sums]), expected_values, rtol=1e-10, atol=1e-10
+    )

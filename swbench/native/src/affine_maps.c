@@ -1,8 +1,8 @@
 /* y = A x + b and dx = Aᵀ dy + B x + c for every pixel: each tensor is read once, the result
  * written once. */
 #include "block.h"
-#include "table.h"
-#include "team.h"
+#include "dispatch.h"
+#include "threads.h"
 
 /* A tile of rows × (TV vectors of pixels) stays in registers. */
 #define TR (REGISTERS == 32 ? 8 : 4)
@@ -12,7 +12,7 @@
  * of three tensors. */
 #define WANTED_NUMBERS 32768
 
-struct mix {
+struct affine_map {
     struct shape s;
     const void *x, *dy; /* dy null for the affine map */
     const float *a, *b, *c;
@@ -58,8 +58,8 @@ INLINE void tile_product(const struct block *b, const int group, const int rows,
             store_as((void *)at(out, r * out_stride + v * VL, element), t[r][v], element);
 }
 
-INLINE void tile_write(const struct mix *k, const struct block *b, const int group, const int rows,
-                       const int across, int row, int p, const int element) {
+INLINE void tile_write(const struct affine_map *k, const struct block *b, const int group,
+                       const int rows, const int across, int row, int p, const int element) {
     const int bytes = bytes_of(element), width = across * VL,
               used = group - row < rows ? group - row : rows,
               lines = (TV * VL * bytes + LINE - 1) / LINE, part = row / rows;
@@ -83,8 +83,8 @@ INLINE void tile_write(const struct mix *k, const struct block *b, const int gro
     }
 }
 
-INLINE void rows_write(const struct mix *k, const struct block *b, const int group, const int rows,
-                       int row, const int element) {
+INLINE void rows_write(const struct affine_map *k, const struct block *b, const int group,
+                       const int rows, int row, const int element) {
     int p = 0;
     for (; p + (TV - 1) * VL < b->count; p += TV * VL)
         tile_write(k, b, group, rows, TV, row, p, element);
@@ -112,15 +112,15 @@ INLINE void pixels_product(const struct block *b, const float *const *from, long
             store_as((void *)at(out, p * out_stride + row + v * VL, element), t[p][v], element);
 }
 
-INLINE void pixels_write(const struct mix *k, const struct block *b, const int group,
-                         const int across, float *room, const int element) {
+INLINE void pixels_write(const struct affine_map *k, const struct block *b, const int group,
+                         const int across, float *scratch, const int element) {
     const void *given[2] = {k->dy ? k->dy : k->x, k->x};
     const float *from[2];
     long stride = element == FLOAT32 ? k->s.channels : group;
-    for (int s = 0; s < b->sources; s++, room += BLOCK * group) {
+    for (int s = 0; s < b->sources; s++, scratch += BLOCK * group) {
         const void *first = pixel_of(given[s], &k->s, b->n, b->g, b->first);
-        from[s] = element == FLOAT32 ? first : room;
-        if (element != FLOAT32) pixels_load(room, first, &k->s, group, b->count, 0, 0, element);
+        from[s] = element == FLOAT32 ? first : scratch;
+        if (element != FLOAT32) pixels_load(scratch, first, &k->s, group, b->count, 0, 0, element);
     }
     const void *out = b->out;
     const long out_stride = k->s.channels;
@@ -161,7 +161,7 @@ INLINE void coefficients(float *w, const float *matrix, const int group, int tra
 }
 
 /* `source`: 2G rows, `w`: two matrices, `bias`: a row, all padded. */
-INLINE void segment_product(const struct mix *k, long n, long g, long first, long last,
+INLINE void segment_product(const struct affine_map *k, long n, long g, long first, long last,
                             const int group, const int element, float *source, float *w,
                             float *bias) {
     const int rows = padded(group), terms = k->dy ? 2 * group : group;
@@ -199,8 +199,8 @@ INLINE void segment_product(const struct mix *k, long n, long g, long first, lon
 }
 
 #define SEGMENT_PRODUCT(name, most, group, element)                                                \
-    static __attribute__((noinline)) void name(const struct mix *k, long n, long g, long first,    \
-                                               long last) {                                        \
+    static __attribute__((noinline)) void name(const struct affine_map *k, long n, long g,         \
+                                               long first, long last) {                            \
         float source[2 * (most) * ROW] ALIGNED, w[2 * (most) * (most)] ALIGNED,                    \
             bias[most] ALIGNED;                                                                    \
         segment_product(k, n, g, first, last, group, element, source, w, bias);                    \
@@ -211,32 +211,32 @@ SEGMENT_PRODUCT(segment_product_16_float16, 16, 16, FLOAT16)
 SEGMENT_PRODUCT(segment_product_any, MAX_GROUP, k->s.group, k->s.element)
 #undef SEGMENT_PRODUCT
 
-static void mix_segment(const struct mix *k, long n, long g, long segment) {
+static void map_segment(const struct affine_map *k, long n, long g, long segment) {
     const long first = segment * k->segment,
                last = first + k->segment < k->s.pixels ? first + k->segment : k->s.pixels;
-    static void (*const of_16[])(const struct mix *, long, long, long, long) = {
+    static void (*const of_16[])(const struct affine_map *, long, long, long, long) = {
         segment_product_16, segment_product_16_bfloat16, segment_product_16_float16};
     (k->s.group == 16 ? of_16[k->s.element] : segment_product_any)(k, n, g, first, last);
 }
 
-static void mix_item(void *context, long index) {
-    const struct mix *k = context;
+static void map_item(void *context, long index) {
+    const struct affine_map *k = context;
     if (k->s.channels_last) { /* groups share the lines of their pixels */
         for (long g = 0; g < k->groups; g++)
-            mix_segment(k, index / k->segments, g, index % k->segments);
+            map_segment(k, index / k->segments, g, index % k->segments);
         return;
     }
-    mix_segment(k, index / k->segments / k->groups, index / k->segments % k->groups,
+    map_segment(k, index / k->segments / k->groups, index / k->segments % k->groups,
                 index % k->segments);
 }
 
 /* All of one group of one image, from the end, which was read last and may still be in the cache.
  */
-static void mix_pair(const struct mix *k, long n, long g) {
-    for (long segment = k->segments - 1; segment >= 0; segment--) mix_segment(k, n, g, segment);
+static void map_pair(const struct affine_map *k, long n, long g) {
+    for (long segment = k->segments - 1; segment >= 0; segment--) map_segment(k, n, g, segment);
 }
 
-static void mix_begin(struct mix *k) {
+static void map_begin(struct affine_map *k) {
     k->groups = k->s.channels / k->s.group;
     const long wanted = k->s.channels_last ? WANTED_NUMBERS / k->s.channels + 1 : WANTED_PIXELS,
                segments = (k->s.pixels + wanted - 1) / wanted;
@@ -245,46 +245,46 @@ static void mix_begin(struct mix *k) {
     k->segments = (k->s.pixels + k->segment - 1) / k->segment;
 }
 
-static void mix_run(struct mix *k, int threads) {
-    mix_begin(k);
-    sw_team_run(mix_item, k, k->s.images * (k->s.channels_last ? 1 : k->groups) * k->segments,
-                sw_team_worth(multiply_adds(&k->s) * (k->dy ? 2 : 1), threads));
+static void map_run(struct affine_map *k, int threads) {
+    map_begin(k);
+    sw_parallel_for(map_item, k, k->s.images * (k->s.channels_last ? 1 : k->groups) * k->segments,
+                    sw_useful_threads(multiply_adds(&k->s) * (k->dy ? 2 : 1), threads));
 }
 
-static struct mix mix_of_affine(const void *x, const float *a, const float *b, int shared, void *y,
-                                const struct shape *s) {
-    return (struct mix){.s = *s, .x = x, .a = a, .c = b, .y = y, .shared = shared};
+static struct affine_map map_of_affine(const void *x, const float *a, const float *b, int shared,
+                                       void *y, const struct shape *s) {
+    return (struct affine_map){.s = *s, .x = x, .a = a, .c = b, .y = y, .shared = shared};
 }
 
 /* dx = Aᵀ dy, where no gradient flows through the statistics. */
-static struct mix mix_of_mapped_back(const void *dy, const float *a, int shared, void *dx,
-                                     const struct shape *s) {
-    return (struct mix){
+static struct affine_map map_of_transposed(const void *dy, const float *a, int shared, void *dx,
+                                           const struct shape *s) {
+    return (struct affine_map){
         .s = *s, .x = dy, .a = a, .y = dx, .shared = shared, .transposed = 1, .unbiased = 1};
 }
 
-static struct mix mix_of_combine(const void *dy, const void *x, const float *a, int transposed,
-                                 const float *b, const float *c, int shared, void *dx,
-                                 const struct shape *s) {
-    return (struct mix){.s = *s,
-                        .x = x,
-                        .dy = dy,
-                        .a = a,
-                        .b = b,
-                        .c = c,
-                        .y = dx,
-                        .shared = shared,
-                        .transposed = transposed};
+static struct affine_map map_of_combine(const void *dy, const void *x, const float *a,
+                                        int transposed, const float *b, const float *c, int shared,
+                                        void *dx, const struct shape *s) {
+    return (struct affine_map){.s = *s,
+                               .x = x,
+                               .dy = dy,
+                               .a = a,
+                               .b = b,
+                               .c = c,
+                               .y = dx,
+                               .shared = shared,
+                               .transposed = transposed};
 }
 
 static void affine(const void *x, const float *a, const float *b, int shared, void *y,
                    const struct shape *s, int threads) {
-    struct mix k = mix_of_affine(x, a, b, shared, y, s);
-    mix_run(&k, threads);
+    struct affine_map k = map_of_affine(x, a, b, shared, y, s);
+    map_run(&k, threads);
 }
 
 static void combine(const void *dy, const void *x, const float *a, int transposed, const float *b,
                     const float *c, int shared, void *dx, const struct shape *s, int threads) {
-    struct mix k = mix_of_combine(dy, x, a, transposed, b, c, shared, dx, s);
-    mix_run(&k, threads);
+    struct affine_map k = map_of_combine(dy, x, a, transposed, b, c, shared, dx, s);
+    map_run(&k, threads);
 }

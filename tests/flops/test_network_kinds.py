@@ -56,7 +56,7 @@ def test_convolutions_and_linears_inside_inference_mode_count():
 
 
 @pytest.mark.parametrize("needs_values", [False, True])
-def test_attention_counts_alike_on_meta_and_for_real(needs_values):
+def test_attention_counts_the_same_on_meta_and_cpu(needs_values):
     def run(x):
         y = attention(x)
         return y * y.sum().item() if needs_values else y
@@ -70,7 +70,7 @@ def test_attention_counts_alike_on_meta_and_for_real(needs_values):
     assert (difference.calls, difference.counted, difference.ours) == (1, 0, ATTENTION // 2)
 
 
-def test_a_frozen_encoder_counts_alike_on_meta_and_for_real():
+def test_a_frozen_encoder_counts_the_same_on_meta_and_cpu():
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).requires_grad_(False)
 
     class Reads(nn.Module):
@@ -96,7 +96,7 @@ def test_products_of_integers_count():
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_dearer_branch_of_a_condition_counts_as_torch_counts_it():
+def test_the_more_expensive_branch_counts_as_in_torch():
     cheap, dear = nn.Linear(8, 8), nn.Linear(8, 32)
     run = lambda x: torch.cond(x.sum() > 0, lambda x: cheap(x), lambda x: dear(x)[:, :8], (x,))  # noqa: E731
     net = Of(run, cheap=cheap, dear=dear)
@@ -108,7 +108,7 @@ def test_the_dearer_branch_of_a_condition_counts_as_torch_counts_it():
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_loop_is_named_and_its_cost_stands_beside():
+def test_a_loop_is_named_with_its_cost():
     from torch._higher_order_ops import while_loop
 
     fc = nn.Linear(8, 8)
@@ -156,10 +156,10 @@ class Unused(nn.Module):
     def forward(self, x):
         y = self.a(x)
         self.b(y), self.norm(x)
-        lost, kept = torch.zeros_like(y), torch.zeros_like(y)
+        lost, copied = torch.zeros_like(y), torch.zeros_like(y)
         lost[:] = self.b(y)
-        kept[0] = self.a(y)[0]
-        return {"sum": [y + kept.detach()]}
+        copied[0] = self.a(y)[0]
+        return {"sum": [y + copied.detach()]}
 
 
 X = torch.rand(2, 4, 8)
@@ -236,7 +236,7 @@ def by_fvcore(net, xs):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("kind", FVCORE)
-def test_fvcore_gives_what_fvcore_gives(kind, training):
+def test_fvcore_rule_equals_fvcore(kind, training):
     net, *xs = FVCORE[kind]
     net.train(training)
     count = count_flops(net, tuple(xs), rule="fvcore")
@@ -246,7 +246,7 @@ def test_fvcore_gives_what_fvcore_gives(kind, training):
         assert difference.ours == BESIDE[kind]
 
 
-def test_what_fvcore_fails_on_is_named_and_stands_beside():
+def test_calls_that_fail_in_fvcore_are_listed():
     net = Of(lambda x: x @ x[0, 0])
     with pytest.raises(IndexError):
         by_fvcore(net, (X,))
@@ -257,7 +257,7 @@ def test_what_fvcore_fails_on_is_named_and_stands_beside():
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_script_function_is_as_opaque_as_to_fvcore():
+def test_a_script_function_is_opaque_as_in_fvcore():
     scripted = torch.jit.script(scripted_product)
     net = Of(lambda x: scripted(x))
     count = count_flops(net, X, rule="fvcore")
@@ -275,7 +275,7 @@ def scripted_product(x):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", FVCORE)
-def test_torch_gives_what_flop_counter_mode_gives_on_meta(kind):
+def test_torch_rule_equals_flop_counter_mode_on_meta(kind):
     net, *xs = FVCORE[kind]
     net.train()
     count = count_flops(net, tuple(xs), rule="torch")
@@ -315,7 +315,7 @@ def test_inputs_of_any_structure():
 @pytest.mark.parametrize(
     "wrong", ["3x224x224", 3.5, None, (), {1, 2}, (3, 0, 5), (3, -1)], ids=repr
 )
-def test_an_input_that_is_none_is_one_line(wrong):
+def test_an_invalid_input_is_refused_in_one_line(wrong):
     with pytest.raises(ValueError, match=r"input_size must be|at least 1") as caught:
         count_flops(nn.Linear(8, 2), wrong)
     assert "\n" not in str(caught.value)
@@ -339,7 +339,7 @@ def sparse():
 
 def nested():
     net = nn.Linear(8, 2)
-    net.kept = torch.nested.nested_tensor([torch.rand(2), torch.rand(3)])
+    net.copied = torch.nested.nested_tensor([torch.rand(2), torch.rand(3)])
     return net
 
 
@@ -354,23 +354,23 @@ def nested():
     ],
     ids=["quantised", "scripted", "sparse", "nested"],
 )
-def test_what_cannot_be_counted_is_one_line_with_its_place_and_remedy(make, what, remedy):
+def test_uncountable_models_are_refused_in_one_line_with_place_and_remedy(make, what, remedy):
     net = nn.Sequential(nn.ReLU(), make())
     with pytest.raises(NotCounted, match=f"{what}.*{remedy}") as caught:
         count_flops(net, (8,))
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_no_module_is_one_line():
+def test_a_model_that_is_no_module_is_refused_in_one_line():
     with pytest.raises(ValueError, match=r"model must be an nn.Module, not function"):
         count_flops(lambda x: x, (8,))
 
 
-def test_a_real_input_without_memory_is_one_line():
+def test_lack_of_memory_for_a_real_input_is_reported_in_one_line():
     net = Of(lambda x: x * x.sum().item())
     with pytest.raises(NotCounted, match=r"reads values.*count a smaller one"):
         count_flops(net, (3, 1_500_000, 1_500_000))
 
 
-def test_a_wrapper_over_devices_is_looked_into():
+def test_a_data_parallel_wrapper_is_unwrapped():
     assert count_flops(nn.DataParallel(nn.Linear(8, 2)), (8,)).by_layer == {"": 32}

@@ -1,13 +1,13 @@
-/* What one instruction set offers: the same functions, compiled once for each. */
-#ifndef SW_TABLE_H
-#define SW_TABLE_H
+/* The dispatch table of one instruction set: the same functions, compiled once for each. */
+#ifndef SW_DISPATCH_H
+#define SW_DISPATCH_H
 
 struct layer;
 struct shape;
 struct tensors;
-struct whole;
+struct fused_layer;
 
-struct table {
+struct dispatch {
     const char *name;
     int (*moments)(const void *x, const float *shift, float *mean, float *cov,
                    const struct shape *s, int threads);
@@ -23,11 +23,11 @@ struct table {
                                   float *grad_cov, long count, int group, int threads);
     int (*mix_and_solve)(struct layer *l, int threads);
     int (*small_gradients)(struct layer *l, int threads);
-    long (*room)(const struct whole *k);
-    int (*forward)(const struct whole *k, const struct tensors *t, int threads);
-    int (*backward)(const struct whole *k, const struct tensors *t, int threads);
+    long (*workspace_size)(const struct fused_layer *k);
+    int (*forward)(const struct fused_layer *k, const struct tensors *t, int threads);
+    int (*backward)(const struct fused_layer *k, const struct tensors *t, int threads);
 };
 
-extern const struct table sw_table_v4, sw_table_v3, sw_table_generic;
+extern const struct dispatch sw_dispatch_v4, sw_dispatch_v3, sw_dispatch_generic;
 
 #endif

@@ -1,5 +1,5 @@
-"""A copy of a model to run in its place, with tensors on the `meta` device or of its own: what runs
-on the copy leaves the model as it was.
+"""Copies of models, with tensors on the `meta` device or with copied values, so that running the
+copy does not change the model.
 """
 
 import contextlib
@@ -45,56 +45,56 @@ _CONSTANTS = frozenset(
 )
 """Shared by a copy: these never change, or (a Graph) nothing changes them while a model runs."""
 
-Stand = Callable[[Tensor], Tensor]
+TensorCopy = Callable[[Tensor], Tensor]
 
 
 def on_meta(tensor: Tensor) -> Tensor:
-    """A tensor of the shape, strides and type of `tensor` that takes no memory."""
+    """A tensor on `meta`, without memory, with the shape, strides and dtype of `tensor`."""
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
 
 
-def with_values(device: torch.device) -> Stand:
-    """What makes a copy of a tensor with its values; one on `meta`, which has none, gets values in
-    [0, 1) on `device`, the same in every call.
+def with_values(device: torch.device) -> TensorCopy:
+    """A function that copies a tensor with its values. One on `meta`, without values, gets values
+    in [0, 1) on `device`, the same in every call.
     """
     generator = torch.Generator(device).manual_seed(0)
 
-    def stand_in(tensor: Tensor) -> Tensor:
+    def copy_tensor(tensor: Tensor) -> Tensor:
         if not tensor.is_meta:
             return tensor.detach().clone()
         if not tensor.is_floating_point():
             return torch.zeros_like(tensor, device=device)
         return torch.rand(tensor.shape, dtype=tensor.dtype, device=device, generator=generator)
 
-    return stand_in
+    return copy_tensor
 
 
-class Twin:
-    """Copies a model and whatever hangs on it, each tensor by `stand_in`.
+class ModelCopier:
+    """Copies a model and everything attached to it, each tensor by `copy_tensor`.
 
     One object has one copy, however many paths lead to it: tied parameters stay tied. Copied are
     modules with all their attributes, hooks and caches, containers, objects, bound methods, and
-    functions with what they close over, so that a hook that collects features collects them
-    elsewhere. Shared are constants, functions without a closure, and objects that cannot be copied
-    (a lock, an open file, a process group). Raises NotCounted for what no rule can count.
+    closures, so that a hook that collects features collects them in a copy. Shared are constants,
+    functions without a closure, and objects that cannot be copied (a lock, an open file, a process
+    group). Raises NotCounted for modules and tensors that no rule can count.
     """
 
-    def __init__(self, stand_in: Stand) -> None:
-        self._stand_in = stand_in
+    def __init__(self, copy_tensor: TensorCopy) -> None:
+        self._copy_tensor = copy_tensor
         self._memo: dict[int, Any] = {}
         self._originals: list[Any] = []  # alive, so that no address is used twice
         self._place = ""
 
-    def again(self) -> "Twin":
-        """One that has copied nothing yet."""
-        return Twin(self._stand_in)
+    def fresh(self) -> "ModelCopier":
+        """A copier that has copied nothing yet."""
+        return ModelCopier(self._copy_tensor)
 
     def model(self, model: nn.Module) -> nn.Module:
         """The copy of `model`."""
         named = list(model.named_modules())
         for path, module in named:
             refuse(path, module)
-            self._keep(module, object.__new__(type(module)))
+            self._remember(module, object.__new__(type(module)))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of copying what torch or Python deprecates
             for path, module in named:
@@ -112,7 +112,7 @@ class Twin:
             return known
         if isinstance(thing, nn.Module):  # one that named_modules() does not reach
             refuse(self._place, thing)
-            self._keep(thing, object.__new__(type(thing)))
+            self._remember(thing, object.__new__(type(thing)))
             return self._fill(thing)
         if (method := _COPIES.get(kind)) is not None:
             return method(self, thing)
@@ -120,7 +120,7 @@ class Twin:
             return thing
         return self._tensor(thing) if isinstance(thing, Tensor) else self._object(thing)
 
-    def _keep(self, thing: Any, other: Any) -> Any:
+    def _remember(self, thing: Any, other: Any) -> Any:
         self._memo[id(thing)] = other
         self._originals.append(thing)
         return other
@@ -140,36 +140,36 @@ class Twin:
         _refuse_tensor(self._place, tensor)
         kind = type(tensor)
         if isinstance(tensor, UninitializedTensorMixin):
-            device = self._stand_in(torch.empty(0, device=tensor.device)).device
+            device = self._copy_tensor(torch.empty(0, device=tensor.device)).device
             options = {"device": device, "dtype": tensor.dtype}
             other = kind(requires_grad=tensor.requires_grad, **options)
-            return self._keep(tensor, other)
-        other = self._stand_in(tensor)
+            return self._remember(tensor, other)
+        other = self._copy_tensor(tensor)
         if kind is not Tensor:
             other = other.as_subclass(kind)
         if other.is_floating_point() or other.is_complex():
             other.requires_grad_(tensor.requires_grad)
-        self._keep(tensor, other)
+        self._remember(tensor, other)
         for name, value in vars(tensor).items():
             other.__dict__[name] = self(value)
         return other
 
     def _dict(self, thing: dict) -> dict:
-        other = self._keep(thing, type(thing)())
+        other = self._remember(thing, type(thing)())
         for name, value in thing.items():
             other[self(name)] = self(value)
         return other
 
     def _list(self, thing: list) -> list:
-        other = self._keep(thing, [])
+        other = self._remember(thing, [])
         other.extend(self(value) for value in thing)
         return other
 
     def _tuple(self, thing: tuple) -> tuple:
-        return self._keep(thing, tuple(self(value) for value in thing))
+        return self._remember(thing, tuple(self(value) for value in thing))
 
     def _method(self, thing: types.MethodType) -> types.MethodType:
-        return self._keep(thing, types.MethodType(thing.__func__, self(thing.__self__)))
+        return self._remember(thing, types.MethodType(thing.__func__, self(thing.__self__)))
 
     def _function(self, thing: types.FunctionType) -> types.FunctionType:
         if not thing.__closure__:
@@ -179,10 +179,10 @@ class Twin:
             thing.__code__, thing.__globals__, thing.__name__, thing.__defaults__, cells
         )
         other.__kwdefaults__, other.__qualname__ = thing.__kwdefaults__, thing.__qualname__
-        self._keep(thing, other)
-        for cell, own in zip(cells, thing.__closure__, strict=True):
+        self._remember(thing, other)
+        for cell, source in zip(cells, thing.__closure__, strict=True):
             with contextlib.suppress(ValueError):  # a name that has no value yet
-                cell.cell_contents = self(own.cell_contents)
+                cell.cell_contents = self(source.cell_contents)
         for name, value in vars(thing).items():
             other.__dict__[name] = self(value)
         return other
@@ -195,13 +195,13 @@ class Twin:
     def _generator(self, thing: torch.Generator) -> torch.Generator:
         other = torch.Generator(thing.device)
         other.set_state(thing.get_state())
-        return self._keep(thing, other)
+        return self._remember(thing, other)
 
     def _object(self, thing: Any) -> Any:
         before = len(self._originals)
         try:
             if hasattr(thing, "__deepcopy__"):
-                return self._keep(thing, thing.__deepcopy__(self._memo))
+                return self._remember(thing, thing.__deepcopy__(self._memo))
             reduced = thing.__reduce_ex__(4)
             if isinstance(reduced, str):
                 return thing
@@ -210,10 +210,10 @@ class Twin:
         except NotCounted:
             raise
         except Exception:  # noqa: BLE001  whatever refuses to be copied is shared
-            for lost in self._originals[before:]:
-                self._memo.pop(id(lost), None)
-            return self._keep(thing, thing)
-        return self._keep(thing, other)
+            for original in self._originals[before:]:
+                self._memo.pop(id(original), None)
+            return self._remember(thing, thing)
+        return self._remember(thing, other)
 
     def _part(self, thing: Any, _memo: dict) -> Any:
         if id(thing) not in self._memo:
@@ -222,29 +222,29 @@ class Twin:
 
 
 _COPIES: dict[type, Callable] = {
-    Tensor: Twin._tensor,
-    nn.Parameter: Twin._tensor,
-    dict: Twin._dict,
-    OrderedDict: Twin._dict,
-    list: Twin._list,
-    tuple: Twin._tuple,
-    types.MethodType: Twin._method,
-    types.FunctionType: Twin._function,
-    weakref.ref: Twin._reference,
-    torch.Generator: Twin._generator,
+    Tensor: ModelCopier._tensor,
+    nn.Parameter: ModelCopier._tensor,
+    dict: ModelCopier._dict,
+    OrderedDict: ModelCopier._dict,
+    list: ModelCopier._list,
+    tuple: ModelCopier._tuple,
+    types.MethodType: ModelCopier._method,
+    types.FunctionType: ModelCopier._function,
+    weakref.ref: ModelCopier._reference,
+    torch.Generator: ModelCopier._generator,
 }
 
 
 def refuse(path: str, module: nn.Module) -> None:
-    """Raises NotCounted for a module at `path` whose operations no trace shows."""
+    """Raises NotCounted for a module at `path` whose operations cannot be traced."""
     if isinstance(module, torch.jit.ScriptModule):
         raise NotCounted(
-            f"{_named(path, module)} is TorchScript, whose operations run outside of Python; "
+            f"{_describe(path, module)} is TorchScript, whose operations run outside of Python; "
             "count the nn.Module that it was made from"
         )
     if ".quantized" in type(module).__module__:
         raise NotCounted(
-            f"{_named(path, module)} is quantised, and no rule counts quantised operations; "
+            f"{_describe(path, module)} is quantised, and no rule counts quantised operations; "
             "count the floating-point model that it was made from"
         )
 
@@ -269,5 +269,5 @@ def _refuse_tensor(path: str, tensor: Tensor) -> None:
         )
 
 
-def _named(path: str, module: nn.Module) -> str:
+def _describe(path: str, module: nn.Module) -> str:
     return f"{path or 'the model'!r} ({type(module).__name__})"

@@ -28,14 +28,14 @@ RANKS = Path(__file__).parent / "sharded_training.py"
         lambda: SwitchWhiten2d(16, solver="eigh"),
     ],
 )
-def test_recomputed_activations_move_the_statistics_as_batch_norms(make, reentrant):
+def test_activation_checkpointing_updates_statistics_as_in_batch_norm(make, reentrant):
     """Twice, for the layer is called twice; gradients are the same."""
     layer, x = make(), torch.randn(2, 16, 5, 5, requires_grad=True)
     twice, recomputed = copy.deepcopy(layer), copy.deepcopy(layer)
-    (want,) = torch.autograd.grad(layer(x).sin().sum(), x)
+    (expected,) = torch.autograd.grad(layer(x).sin().sum(), x)
     twice(x), twice(x)
     checkpoint(recomputed, x, use_reentrant=reentrant).sin().sum().backward()
-    torch.testing.assert_close(x.grad, want)
+    torch.testing.assert_close(x.grad, expected)
     for one, other in zip(recomputed.buffers(), twice.buffers(), strict=True):
         assert torch.equal(one, other)
 
@@ -56,10 +56,10 @@ def test_two_ranks_train_the_same_under_ddp_and_fsdp2(tmp_path):
 @pytest.mark.parametrize("options", [{"track_running_stats": False}, {"momentum": None}])
 def test_settings_of_the_statistics_hold_in_a_compiled_layer(options):
     layer = nn.Sequential(SwitchWhiten2d(8, 4, **options))
-    twin, x = copy.deepcopy(layer), torch.randn(2, 8, 4, 4)
+    reference, x = copy.deepcopy(layer), torch.randn(2, 8, 4, 4)
     compiled = torch.compile(layer, backend="aot_eager")
     for mode in (True, True, False):
-        layer.train(mode), twin.train(mode)
-        torch.testing.assert_close(compiled(x), twin(x), rtol=1e-4, atol=1e-4)
-    for one, other in zip(layer.buffers(), twin.buffers(), strict=True):
+        layer.train(mode), reference.train(mode)
+        torch.testing.assert_close(compiled(x), reference(x), rtol=1e-4, atol=1e-4)
+    for one, other in zip(layer.buffers(), reference.buffers(), strict=True):
         torch.testing.assert_close(one, other)
