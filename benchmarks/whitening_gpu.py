@@ -1,16 +1,15 @@
 """What a whitening layer's kernels cost on a GPU, beside batch normalisation: `python
 benchmarks/whitening_gpu.py [--out FILE] [--device cuda] [--allow-busy]`.
 
-Four parts, each in windows of a millisecond (`swbench.probes.windows`), medians over rounds, ratios
-within rounds:
+Four parts, each in windows of a millisecond (`swbench.probes.event_windows`), medians over rounds,
+ratios within rounds:
 - `copy`: the bandwidth of a copy of 256 MiB, bytes read and written: the roofline.
 - `kernels`: each launch of a layer alone, in a graph, with the bytes it must move and the share of
-the copy's bandwidth that it reaches.
-  Tensors smaller than the L2 stay in it, so a share above 1 is no mistake; `small` kernels move
-      next to nothing, and only their time counts.
+  the copy's bandwidth that it reaches. Tensors smaller than the L2 stay in it, so a share above 1
+  is no mistake; `small` kernels move next to nothing, and only their time counts.
 - `layers`: BN and the whitening layers, forward and both ways, in graphs and eager.
 - `solves`: W of 72 and 2048 matrices of 16×16 in a graph, and batched cuSOLVER's eigh, which cannot
-be captured, eager.
+  be captured, eager.
 """
 
 # ruff: noqa: T201  a script: it is run by hand, and what it prints is its result
@@ -28,7 +27,7 @@ import torch
 from swbench import norms, solvers
 from swbench.clock.cuda import CudaGpu, gpu_for
 from swbench.errors import DeviceError
-from swbench.probes.windows import Windows
+from swbench.probes.event_windows import Windows
 from swbench.run import devices
 from swbench.solvers import spectra
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from swbench.probes.card import Card
+from swbench.probes.nvml import Card
 
 
 def usage() -> list[dict[str, Any]]:

@@ -16,8 +16,8 @@ from swbench.flops.rule import Count
 from swbench.flops.solver import solver_flops
 from swbench.flops.trace import Trace
 from swbench.models.folding import fold_norms
+from swbench.probes.case_network import inputs_of, network_of
 from swbench.probes.precision import element_type
-from swbench.probes.subject import inputs_of, network_of
 from swbench.result import Measurement
 
 FALLBACK = "eigh"

@@ -10,13 +10,13 @@ from torch import Tensor
 from swbench.case import BASELINE, CONTROL, TRAIN, Case
 from swbench.clock import EventStopwatch, Gpu, Stopwatch, stopwatch_for
 from swbench.models.outputs import floating
-from swbench.probes import modes, steady
-from swbench.probes.card import Card, card_of
+from swbench.probes import modes, sustained_load
+from swbench.probes.case_network import in_phase, inputs_of, network_of
+from swbench.probes.data_parallel import Spread
 from swbench.probes.memory import peak_allocated, told
+from swbench.probes.nvml import Card, card_of
 from swbench.probes.precision import arrange, element_type
-from swbench.probes.spread import Spread
 from swbench.probes.step import Step
-from swbench.probes.subject import in_phase, inputs_of, network_of
 from swbench.probes.workload import Unsupported
 from swbench.result import WALLS, Measurement
 
@@ -220,10 +220,10 @@ class NetworkWorkload:
         if (
             self._gpu is None
             or self._case.role == CONTROL
-            or not steady.LEAST_S.keys() & set(metrics)
+            or not sustained_load.LEAST_S.keys() & set(metrics)
         ):
             return []
-        return steady.observe(self._queue, self._iterations, self._gpu, self._card, metrics)
+        return sustained_load.observe(self._queue, self._iterations, self._gpu, self._card, metrics)
 
     def timings(self) -> list[Measurement]:
         """On a GPU the size of a block, and each iteration of the rounds (`forward_event_s`,

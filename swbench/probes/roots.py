@@ -9,12 +9,12 @@ from torch import Tensor
 
 from swbench.case import SolverCase
 from swbench.clock import Gpu, Stopwatch
+from swbench.probes.event_windows import Windows
+from swbench.probes.machine_peak import rates
 from swbench.probes.memory import told
 from swbench.probes.precision import arrange
-from swbench.probes.roof import rates
 from swbench.probes.root_accuracy import Oracle, root_accuracy
 from swbench.probes.solver import SEED, SolverWorkload, prepared, told_of
-from swbench.probes.windows import Windows
 from swbench.probes.workload import Workload
 from swbench.result import Measurement
 from swbench.solvers import spectra

@@ -8,10 +8,10 @@ from swbench import solvers
 from swbench.case import SolverCase, device_kind
 from swbench.clock import Gpu, Stopwatch, stopwatch_for
 from swbench.probes.accuracy import accuracy
+from swbench.probes.event_windows import Windows
 from swbench.probes.memory import told
 from swbench.probes.modes import refuse_waiting
 from swbench.probes.precision import arrange
-from swbench.probes.windows import Windows
 from swbench.probes.workload import Unsupported
 from swbench.result import Measurement
 from swbench.solvers import spectra
@@ -83,7 +83,7 @@ class SolverWorkload:
 
     The matrices are rounded to the dtype of the case before anything else, so that solver and
     oracle see the same ones. W and the gradient of the last call stay, and `finish` judges them. On
-    a GPU a call is a sample of windows (`swbench.probes.windows`).
+    a GPU a call is a sample of windows (`swbench.probes.event_windows`).
     """
 
     def __init__(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 
 from swbench.profile import operators
-from swbench.profile.marks import LAYER, PART, PHASE
+from swbench.profile.annotations import LAYER, PART, PHASE
 from swbench.profile.types import BACKWARD, FORWARD, NORM, PHASES, Part
 
 ENGINE, HARNESS, UNKNOWN, IDLE = (

@@ -24,9 +24,9 @@ from swbench.probes.network import NetworkWorkload
 from swbench.probes.precision import AMP, element_type
 from swbench.probes.workload import Unsupported
 from swbench.profile import operators
+from swbench.profile.annotations import PHASE, kind_of, marked, rows
 from swbench.profile.attribution import UNEVEN, Breakdown, break_down, parts_of
-from swbench.profile.marks import PHASE, kind_of, marked, rows
-from swbench.profile.roof import calibrate, higher
+from swbench.profile.calibration import calibrate, higher
 from swbench.profile.types import (
     BACKWARD,
     FORWARD,

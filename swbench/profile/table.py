@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from swbench.errors import printable
-from swbench.profile.flame import icicle
+from swbench.profile.icicle import icicle
 from swbench.profile.operators import OPERATORS
 from swbench.profile.types import BACKWARD, FORWARD, PHASES, REMAINDER, Layer, Profile
 

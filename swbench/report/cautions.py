@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from swbench.errors import printable
 from swbench.formatting import error, ratio, significant
-from swbench.report.measured import TIMES, Measured, MeasuredRun, is_control
+from swbench.report.run_summary import TIMES, Measured, MeasuredRun, is_control
 from swbench.result import FORWARD
 from swbench.stats.carry_over import CarryOver, carry_overs, corrected
 from swbench.stats.disturbance_rule import absences

@@ -23,7 +23,7 @@ from swbench.report.comparison import (
     Compared,
     Comparison,
 )
-from swbench.report.measured import Measured, MeasuredRun, is_control
+from swbench.report.run_summary import Measured, MeasuredRun, is_control
 from swbench.result import FAILURES, FORWARD, FORWARD_BACKWARD, OK
 from swbench.stats.estimators import replicate_value
 from swbench.stats.intervals import Interval

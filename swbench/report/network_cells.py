@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from swbench.case import BASELINE, TRAIN, device_kind
 from swbench.formatting import status_words
 from swbench.report.columns import SPANS
-from swbench.report.measured import Measured, Timing
+from swbench.report.run_summary import Measured, Timing
 from swbench.report.table import Cell
 from swbench.result import FORWARD, FORWARD_BACKWARD, OK
 

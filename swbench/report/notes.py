@@ -15,7 +15,7 @@ from swbench.formatting import ratio, status_words
 from swbench.plan import FASTER_HALF, Protocol
 from swbench.probes.disturbance import marked, marks, quietness
 from swbench.report.cautions import LETTERS, absence_words
-from swbench.report.measured import PENDING, Measured, MeasuredRun, is_control
+from swbench.report.run_summary import PENDING, Measured, MeasuredRun, is_control
 from swbench.result import BUDGET_SPENT, OK, OUT_OF_MEMORY, PAIRED
 from swbench.stats.samples import by_replicate, by_worker, disturbed
 from swbench.stats.stopping import Stopping

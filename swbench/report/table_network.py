@@ -10,7 +10,6 @@ from swbench.case import BASELINE, TRAIN, Case, device_kind
 from swbench.report import notes
 from swbench.report.cautions import cautions
 from swbench.report.columns import NETWORK_COLUMNS, PASSES, SLOTS, SPANS, panels
-from swbench.report.measured import Measured, MeasuredRun, is_control
 from swbench.report.network_cells import (
     METRIC,
     NOT_MEASURED,
@@ -19,7 +18,8 @@ from swbench.report.network_cells import (
     timing_cells,
 )
 from swbench.report.paper import HARDWARE, PaperTable
-from swbench.report.settings import DEVICES, Frame, Pairing, Setting, pairings
+from swbench.report.row_pairing import DEVICES, Frame, Pairing, Setting, pairings
+from swbench.report.run_summary import Measured, MeasuredRun, is_control
 from swbench.report.table import Cell, Row, Section, Table
 from swbench.result import OK
 from swbench.stats.intervals import Interval

@@ -10,7 +10,7 @@ from swbench.case import BASELINE, SolverCase, device_kind
 from swbench.formatting import number, status_words
 from swbench.report import notes
 from swbench.report.cautions import cautions
-from swbench.report.measured import Measured, MeasuredRun, Timing, is_control
+from swbench.report.run_summary import Measured, MeasuredRun, Timing, is_control
 from swbench.report.table import Cell, Column, Panel, Row, Section, Table
 from swbench.result import FORWARD, FORWARD_BACKWARD, OK
 from swbench.stats.verdict import UNSTABLE

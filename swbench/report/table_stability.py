@@ -13,7 +13,7 @@ from swbench.errors import printable
 from swbench.formatting import status_words
 from swbench.probes.hostile_inputs import INPUTS
 from swbench.report import notes
-from swbench.report.measured import PENDING, Measured, MeasuredRun
+from swbench.report.run_summary import PENDING, Measured, MeasuredRun
 from swbench.report.table import Cell, Column, Panel, Row, Section, Table
 from swbench.result import OK
 

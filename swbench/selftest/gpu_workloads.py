@@ -11,9 +11,9 @@ import torch
 from swbench.case import Case
 from swbench.clock import EventStopwatch, Gpu
 from swbench.clock.cuda import gpu_for
-from swbench.probes.card import Card, card_of
+from swbench.probes.event_windows import Windows
 from swbench.probes.network import NetworkWorkload
-from swbench.probes.windows import Windows
+from swbench.probes.nvml import Card, card_of
 from swbench.probes.workload import Unsupported
 from swbench.result import FORWARD, FORWARD_BACKWARD, Measurement
 from swbench.selftest.workloads import DELAY, TRUTH, known

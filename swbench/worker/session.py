@@ -13,7 +13,7 @@ from swbench.case import BASELINE
 from swbench.clock import Clock, HostClock
 from swbench.errors import DeviceError
 from swbench.probes import disturbance
-from swbench.probes.card import around
+from swbench.probes.nvml import around
 from swbench.probes.workload import Unsupported, Workload
 from swbench.result import CRASHED, FORWARD_BACKWARD, OUT_OF_MEMORY, UNSUPPORTED, Measurement, Round
 from swbench.worker.case_order import Order

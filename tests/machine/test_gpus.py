@@ -140,7 +140,7 @@ def test_a_busy_card_is_looked_at_with_nvml_open_all_the_while(asked):
 
 CARD = """
 import pynvml
-from swbench.probes.card import find
+from swbench.probes.nvml import find
 card = find(pynvml, {uuid!r})
 said = [card.utilisation(), card.power_w(), card.energy_j(), card.sm_hz(), card.thermal_s(),
         card.throttle_reasons(), list(card.processes()), card.notes]

@@ -23,7 +23,7 @@ from swbench.norms.communication import traffic
 from swbench.norms.layers import BatchWhiten2d, InstanceWhiten2d, SwitchWhiten2d
 from swbench.norms.sync_convert import convert_sync_whitening
 from swbench.probes.communication import sent
-from swbench.probes.spread import Spread
+from swbench.probes.data_parallel import Spread
 
 SPLITS = {
     "one": (8,),

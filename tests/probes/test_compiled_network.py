@@ -12,7 +12,7 @@ from torch import nn
 from swbench import norms
 from swbench.case import EVAL, FOLDED, TRAIN, Case
 from swbench.norms.layers import BatchWhiten2d
-from swbench.probes import modes, subject
+from swbench.probes import case_network, modes
 from swbench.probes.network import NetworkWorkload
 from swbench.probes.workload import Unsupported
 
@@ -45,7 +45,7 @@ def _quick(monkeypatch):
     """What torch.compile does, but for the code that inductor writes."""
     torch._dynamo.reset()
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
-    monkeypatch.setattr(subject.models, "build", small)
+    monkeypatch.setattr(case_network.models, "build", small)
     yield
     torch._dynamo.reset()
 

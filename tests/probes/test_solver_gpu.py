@@ -8,8 +8,8 @@ import pytest
 from fake_gpu import FakeGpu
 
 from swbench.case import SolverCase
+from swbench.probes.event_windows import MOST_CALLS, Flush
 from swbench.probes.solver import SolverWorkload
-from swbench.probes.windows import MOST_CALLS, Flush
 from swbench.probes.workload import Unsupported
 
 CASE = SolverCase(solver="polar", batch=3, group=4, device="cuda", threads=0)

@@ -11,9 +11,9 @@ from swbench.case import Case, SolverCase
 from swbench.errors import OptionError, ProfileFailed
 from swbench.probes.workload import Unsupported
 from swbench.profile import launch, worker
+from swbench.profile.calibration import calibrate
 from swbench.profile.launch import profile_case
 from swbench.profile.measure import measure
-from swbench.profile.roof import calibrate
 
 CASE = Case(
     model="resnet20", norm="swa", layers=5, solver="eigh", classes=10, image=(16, 16), batch=2

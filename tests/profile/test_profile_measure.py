@@ -9,9 +9,9 @@ from swbench.case import Case
 from swbench.errors import SchemaTooNew, StoreDamaged
 from swbench.norms.kernels.torch_ops import TorchBackend
 from swbench.profile import operators
+from swbench.profile.annotations import kind_of, marked, rows
 from swbench.profile.attribution import HARNESS, UNEVEN, UNKNOWN, break_down, parts_of
 from swbench.profile.launch import load, save
-from swbench.profile.marks import kind_of, marked, rows
 from swbench.profile.measure import _profiled, measure, quicker_half, remarks
 from swbench.profile.types import (
     BACKWARD,

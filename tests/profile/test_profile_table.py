@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from swbench.case import Case
-from swbench.profile.flame import icicle
+from swbench.profile.icicle import icicle
 from swbench.profile.table import as_text, render, roofline_rows
 from swbench.profile.types import (
     BACKWARD,

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from swbench import norms
-from swbench.profile.marks import rows
+from swbench.profile.annotations import rows
 from swbench.profile.types import BACKWARD, FORWARD, Layer, Part, Roof, Work
 from swbench.profile.work import work_by_layer
 from swbench.solvers.eigh import Eigh

@@ -9,7 +9,7 @@ from stored_runs import ENVIRONMENT, network_group, results_of, rounds_of, store
 
 from swbench.report import exporters
 from swbench.report.build import build_table
-from swbench.report.measured import MeasuredRun
+from swbench.report.run_summary import MeasuredRun
 
 DETAIL = "peak 78.10 GiB of 79.10 GiB; CUDA out of memory. Tried to allocate 20.00 GiB."
 OOM = "out_of_memory"

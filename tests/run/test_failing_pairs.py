@@ -8,7 +8,7 @@ import pytest
 from pairs import ALL_FINE, MODELS, SECONDS, Bench, by_row, plan, rounds_by_worker, statuses
 
 from swbench.case import BASELINE, CONTROL
-from swbench.report.measured import MeasuredRun
+from swbench.report.run_summary import MeasuredRun
 from swbench.result import CRASHED, OK
 from swbench.run import events
 

@@ -13,9 +13,9 @@ from fake_gpu import FakeGpu
 from fake_nvml import FakeNvml
 
 from swbench import store
-from swbench.probes.card import Card, find
+from swbench.probes.nvml import Card, find
 from swbench.report.build import build_table
-from swbench.report.raw import samples
+from swbench.report.long_samples import samples
 from swbench.result import FORWARD_BACKWARD
 from swbench.run import run
 from swbench.stats.samples import disturbed

@@ -13,8 +13,8 @@ from pairs import ALL_FINE, MODELS, SECONDS, Bench, by_row, plan, statuses
 from swbench import store
 from swbench.case import BASELINE, CONTROL
 from swbench.report.build import build_table
-from swbench.report.measured import MeasuredRun
-from swbench.report.raw import samples
+from swbench.report.long_samples import samples
+from swbench.report.run_summary import MeasuredRun
 from swbench.result import CRASHED, OK, OUT_OF_MEMORY
 from swbench.run import Interrupted, events, run
 from swbench.run.executor import SubprocessExecutor

@@ -13,7 +13,7 @@ from fake_gpu import FakeGpu
 from fake_nvml import FakeNvml
 
 from swbench.case import BASELINE, Case
-from swbench.probes.card import find
+from swbench.probes.nvml import find
 from swbench.run import run
 from swbench.selftest import FAILED, INCONCLUSIVE, PASSED, SKIPPED, gpu, selftest
 from swbench.selftest import gpu_workloads as selftest_gpu

@@ -6,8 +6,8 @@ from fake_gpu import FakeGpu
 from fake_nvml import FakeNvml
 
 from swbench.case import Case
-from swbench.probes.card import find
 from swbench.probes.network import NetworkWorkload
+from swbench.probes.nvml import find
 
 CASE = Case(
     model="resnet20",

@@ -6,9 +6,15 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 
+from swbench.report.escaping import spreadsheet
 from swbench.report.exporters import Exporter, Style
-from swbench.report.raw import CASE_FIELDS, OUTCOME_FIELDS, PLACE_FIELDS, SAMPLE_FIELDS, samples
-from swbench.report.safe import spreadsheet
+from swbench.report.long_samples import (
+    CASE_FIELDS,
+    OUTCOME_FIELDS,
+    PLACE_FIELDS,
+    SAMPLE_FIELDS,
+    samples,
+)
 from swbench.report.table import Table
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 
 from swbench.errors import OptionError
 from swbench.formatting import status_words
+from swbench.report.escaping import spreadsheet
 from swbench.report.exporters import Exporter, Style
-from swbench.report.safe import spreadsheet
 from swbench.report.table import Cell, Column, Table
 
 

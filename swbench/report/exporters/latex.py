@@ -5,9 +5,9 @@ be taken out and pasted.
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
+from swbench.report.escaping import latex
 from swbench.report.exporters import Exporter, Style
 from swbench.report.exporters.grid import Grid, grids
-from swbench.report.safe import latex
 from swbench.report.table import Table
 
 PREAMBLE = (

@@ -4,10 +4,10 @@ below.
 
 from collections.abc import Iterator, Sequence
 
+from swbench.report.escaping import markdown, plain
 from swbench.report.exporters import Exporter, Style
 from swbench.report.exporters.grid import Grid, grids
 from swbench.report.heat_map import heat_maps
-from swbench.report.safe import markdown, plain
 from swbench.report.table import Table
 
 

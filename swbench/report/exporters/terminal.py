@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from rich.cells import cell_len
 
+from swbench.report.escaping import plain
 from swbench.report.exporters import Exporter, Style
 from swbench.report.exporters.grid import Grid, grids
-from swbench.report.safe import plain
 from swbench.report.table import Cell, Row, Table
 
 CODES = {

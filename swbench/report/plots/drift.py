@@ -4,8 +4,8 @@ rule marks as disturbed.
 
 from statistics import median
 
-from swbench.report.measured import MeasuredRun
 from swbench.report.plots.style import MARKERS, PALETTE, figure, short, some, styled
+from swbench.report.run_summary import MeasuredRun
 from swbench.result import FORWARD, FORWARD_BACKWARD
 from swbench.stats.samples import by_replicate, disturbed
 

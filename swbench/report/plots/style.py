@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from swbench.formatting import exponent
-from swbench.report.safe import plain
+from swbench.report.escaping import plain
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#8C6D31")
 """Okabe and Ito, "Color universal design" (2008), without its yellow, which is lost on white; the

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 from swbench.formatting import ratio
-from swbench.report.safe import plain
+from swbench.report.escaping import plain
 from swbench.report.table import Cell, Section, Table
 
 MOST_ROWS = 24

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator
 from html import escape
 
+from swbench.report.escaping import plain
 from swbench.report.heat_map import HeatMap, heat_maps, reach
-from swbench.report.safe import plain
 from swbench.report.table import Table
 
 SHADES = 4

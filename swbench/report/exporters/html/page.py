@@ -15,11 +15,11 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
+from swbench.report.escaping import plain
 from swbench.report.exporters import Exporter, Style
 from swbench.report.exporters.grid import grids
 from swbench.report.exporters.html.chart import ratio_chart
 from swbench.report.exporters.html.heat import heat_tables
-from swbench.report.safe import plain
 from swbench.report.table import Column, Table
 
 

@@ -6,8 +6,8 @@ import pytest
 from fake_gpu import FakeGpu
 from fake_nvml import FakeNvml
 
-from swbench.probes import steady
-from swbench.probes.card import Card, around, find
+from swbench.probes import sustained_load
+from swbench.probes.nvml import Card, around, find
 from swbench.stats import disturbance_rule as marking
 
 UUID = FakeGpu.uuid
@@ -25,8 +25,10 @@ def ticks(number):
 def observe(nvml, metrics=("utilisation", "energy"), tick_s=0.05):
     gpu, card = FakeGpu(tick_s=tick_s), find(nvml, UUID)
     queued, wait = [], ticks(50)
-    sampler = steady.Sampler(card, lambda seconds: wait())
-    found = samples(steady.observe(lambda: queued.append(1), 4, gpu, card, metrics, sampler))
+    sampler = sustained_load.Sampler(card, lambda seconds: wait())
+    found = samples(
+        sustained_load.observe(lambda: queued.append(1), 4, gpu, card, metrics, sampler)
+    )
     return found, card, gpu, queued
 
 
@@ -81,16 +83,16 @@ def test_the_loop_lasts_ten_seconds_and_tells_how_many_readings_it_took():
     assert found["gpu_energy"][0] == pytest.approx(6000.0 / (4 * blocks), rel=0.02), (
         "one reading before, one after, over every iteration between"
     )
-    assert len(queued) - blocks == pytest.approx(steady.SETTLE_S / 0.05, abs=2)
+    assert len(queued) - blocks == pytest.approx(sustained_load.SETTLE_S / 0.05, abs=2)
     assert gpu.waits.count("event") == len(queued) - 2, "two blocks in flight, no more"
 
 
 def test_a_loop_that_fails_leaves_no_thread_behind():
     card = find(FakeNvml(), UUID)
-    sampler = steady.Sampler(card)
+    sampler = sustained_load.Sampler(card)
     turns = iter(range(30))
     with pytest.raises(StopIteration):
-        steady.observe(
+        sustained_load.observe(
             lambda: next(turns), 1, FakeGpu(tick_s=0.05), card, ("utilisation",), sampler
         )
     assert not sampler._thread.is_alive()

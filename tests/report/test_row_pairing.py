@@ -4,7 +4,7 @@ from stored_runs import network_group, results_of, rounds_of, stored
 
 from swbench.case import device_kind
 from swbench.report.build import build_table
-from swbench.report.settings import Setting, match
+from swbench.report.row_pairing import Setting, match
 
 
 def setting(batch, mode="eager", threads=0):

@@ -3,9 +3,9 @@
 import pytest
 from stored_runs import every_status
 
-from swbench.report import frame as module
-from swbench.report.frame import load_run
-from swbench.report.raw import COLUMNS
+from swbench.report import dataframe as module
+from swbench.report.dataframe import load_run
+from swbench.report.long_samples import COLUMNS
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from gpu_workload import CASE, build, measured
 
 from swbench.case import CONTROL
 from swbench.probes import network
-from swbench.probes.card import find
 from swbench.probes.network import NetworkWorkload
+from swbench.probes.nvml import find
 
 
 def test_utilisation_is_observed_of_every_row_but_the_control():

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from swbench.case import AnyCase, Case
-from swbench.report.safe import spreadsheet
+from swbench.report.escaping import spreadsheet
 from swbench.result import Result, Round
 from swbench.stats.samples import disturbed
 

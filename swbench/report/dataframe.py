@@ -19,7 +19,7 @@ def load_run(path: str | os.PathLike[str]) -> pandas.DataFrame:
     """
     import pandas
 
-    from swbench.report.raw import COLUMNS, samples
+    from swbench.report.long_samples import COLUMNS, samples
     from swbench.store import load
 
     rows = [

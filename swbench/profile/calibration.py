@@ -1,10 +1,10 @@
-"""The roof over a profile: the arithmetic rate and the bandwidth that this machine reaches now,
-with these threads and this dtype.
+"""Calibration of a profile's roof: the arithmetic rate and the bandwidth that this machine reaches
+now, with these threads and this dtype.
 """
 
 import torch
 
-from swbench.probes.roof import rates
+from swbench.probes.machine_peak import rates
 from swbench.profile.types import Roof
 
 
@@ -14,13 +14,15 @@ def calibrate(
     sides: tuple[int, ...] = (),
     copy_bytes: int | None = None,
 ) -> Roof:
-    """The roof for `dtype` on `device` with the present thread count (`swbench.probes.roof`)."""
+    """The roof for `dtype` on `device` with the present number of threads, measured by
+    `swbench.probes.machine_peak`.
+    """
     flops_per_s, bytes_per_s = rates(device, dtype, sides, copy_bytes)
     return Roof(flops_per_s=flops_per_s, bytes_per_s=bytes_per_s)
 
 
 def higher(one: Roof, other: Roof) -> Roof:
-    """The higher of both rates: what two calibrations, before and after, found possible."""
+    """The higher value of each rate from two calibrations, one before and one after the profile."""
     return Roof(
         flops_per_s=max(one.flops_per_s, other.flops_per_s),
         bytes_per_s=max(one.bytes_per_s, other.bytes_per_s),

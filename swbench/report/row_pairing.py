@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from swbench.case import BASELINE, EVAL, FOLDED, TRAIN, Case, device_kind
-from swbench.report.measured import Measured
+from swbench.report.run_summary import Measured
 
 DEVICES = ("cpu", "cuda")
 

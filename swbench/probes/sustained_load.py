@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from swbench.clock.events import Gpu
-from swbench.probes.card import Card
+from swbench.probes.nvml import Card
 from swbench.result import Measurement
 
 LEAST_S = {"utilisation": 10.0, "energy": 5.0}
