@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from swbench.probes.nvml import Card
+from swbench.probes.nvml import NvmlDevice
 
 
 def usage() -> list[dict[str, Any]]:
@@ -81,7 +81,7 @@ def missing() -> str | None:
 
 def _used(nvml: Any, index: int) -> dict[str, Any]:
     handle = nvml.nvmlDeviceGetHandleByIndex(index)
-    card = Card(nvml, handle)
+    device = NvmlDevice(nvml, handle)
     uuid, name = (
         text.decode() if isinstance(text, bytes) else text
         for text in (nvml.nvmlDeviceGetUUID(handle), nvml.nvmlDeviceGetName(handle))
@@ -89,9 +89,9 @@ def _used(nvml: Any, index: int) -> dict[str, Any]:
     return {
         "uuid": uuid,
         "name": name,
-        "utilisation": card.utilisation(),
-        "used_bytes": card.used_bytes(),
-        "processes": card.processes(),
+        "utilisation": device.utilisation(),
+        "used_bytes": device.used_bytes(),
+        "processes": device.processes(),
     }
 
 

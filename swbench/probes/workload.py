@@ -1,4 +1,6 @@
-"""What the engine times: one case, built once, called many times, read out at the end."""
+"""The contract between a run and what it times: one case, built once, called many times, read out
+at the end.
+"""
 
 from typing import Protocol
 
@@ -25,8 +27,8 @@ class Workload(Protocol):
     """
 
     chosen: dict[str, str]
-    """What was decided at run time: `solver` behind `auto`, `kernels` …; goes into the result as it
-    is.
+    """Decisions at run time, such as the `solver` that `auto` chose and the `kernels`; stored with
+    the result as they are.
     """
 
     def __init__(self, case: AnyCase) -> None:
@@ -41,8 +43,8 @@ class Workload(Protocol):
         """
 
     def finish(self) -> list[Measurement]:
-        """What is measured outside the timed calls, once, after the last of them: accuracy, memory
-        and such.
+        """Measurements outside the timed calls, once, after the last of them: accuracy, memory and
+        such.
         """
 
     # What else a workload may have and need not:

@@ -13,7 +13,7 @@ from swbench.clock import EventStopwatch, Gpu
 from swbench.clock.cuda import gpu_for
 from swbench.probes.event_windows import Windows
 from swbench.probes.network import NetworkWorkload
-from swbench.probes.nvml import Card, card_of
+from swbench.probes.nvml import NvmlDevice, nvml_device
 from swbench.probes.workload import Unsupported
 from swbench.result import FORWARD, FORWARD_BACKWARD, Measurement
 from swbench.selftest.workloads import DELAY, TRUTH, known
@@ -31,17 +31,17 @@ class CycleWorkload:
     that is by the clock NVML reads meanwhile, where it does.
     """
 
-    def __init__(self, case: Case, gpu: Gpu | None = None, card: Card | None = None) -> None:
+    def __init__(self, case: Case, gpu: Gpu | None = None, nvml: NvmlDevice | None = None) -> None:
         self._gpu = _gpu(case, gpu)
         self._cycles, self._watch = int(known(case, CYCLES)), EventStopwatch(self._gpu)
-        self._card = card or card_of(self._gpu.uuid)
+        self._nvml = nvml or nvml_device(self._gpu.uuid)
         self.chosen: dict[str, str] = {}
 
     def call(self) -> dict[str, float]:
         self._watch.start()
         self._gpu.spin(self._cycles)
         self._watch.mark("forward")
-        hz = self._card.sm_hz()  # while it counts
+        hz = self._nvml.sm_hz()  # while it counts
         return self._watch.read() | ({TRUTH: self._cycles / hz} if hz else {})
 
     def finish(self) -> list[Measurement]:
@@ -124,10 +124,10 @@ class DelayedGpuWorkload:
 
     memory = False
 
-    def __init__(self, case: Case, gpu: Gpu | None = None, card: Card | None = None) -> None:
+    def __init__(self, case: Case, gpu: Gpu | None = None, nvml: NvmlDevice | None = None) -> None:
         gpu = _gpu(case, gpu)
         self._share, self._watch = known(case, DELAY), _Delaying(gpu)
-        self._network = NetworkWorkload(replace(case, solver=None), self._watch, gpu, card)
+        self._network = NetworkWorkload(replace(case, solver=None), self._watch, gpu, nvml)
         self._network.memory = False
         self.chosen: dict[str, str] = {}
         self._gpu = gpu

@@ -138,17 +138,17 @@ def test_a_busy_card_is_looked_at_with_nvml_open_all_the_while(asked):
     assert opened == [1, 2, 1, 2, 1, 2, 1, 0]
 
 
-CARD = """
+DEVICE = """
 import pynvml
-from swbench.probes.nvml import find
-card = find(pynvml, {uuid!r})
-said = [card.utilisation(), card.power_w(), card.energy_j(), card.sm_hz(), card.thermal_s(),
-        card.throttle_reasons(), list(card.processes()), card.notes]
+from swbench.probes.nvml import device_with_uuid
+device = device_with_uuid(pynvml, {uuid!r})
+said = [device.utilisation(), device.power_w(), device.energy_j(), device.sm_hz(),
+        device.thermal_s(), device.throttle_reasons(), list(device.processes()), device.notes]
 """
 
 
 def test_a_mig_slice_has_its_readings_and_says_which_it_lacks(asked):
-    program = CARD.format(uuid="aaaaaaaa-2222-3333-4444-555555555555")
+    program = DEVICE.format(uuid="aaaaaaaa-2222-3333-4444-555555555555")
     said, _ = asked(program, MIG=1)
     assert said[:6] == [None, 70.0, None, 1.98e9, 2.0, 1]
     assert said[7][0].startswith("a MIG slice")
@@ -156,6 +156,6 @@ def test_a_mig_slice_has_its_readings_and_says_which_it_lacks(asked):
 
 
 def test_a_card_without_a_thermal_counter_is_read_all_the_same(asked):
-    said, _ = asked(CARD.format(uuid=UUID), FAIL="nvmlDeviceGetViolationStatus:3", UTILISATION=7)
+    said, _ = asked(DEVICE.format(uuid=UUID), FAIL="nvmlDeviceGetViolationStatus:3", UTILISATION=7)
     assert said[:6] == [0.07, 70.0, 12.345, 1.98e9, None, 1]
     assert said[7] == ["no thermal counter: Not Supported"]

@@ -22,8 +22,8 @@ from swbench.case import Case
 from swbench.norms.communication import traffic
 from swbench.norms.layers import BatchWhiten2d, InstanceWhiten2d, SwitchWhiten2d
 from swbench.norms.sync_convert import convert_sync_whitening
-from swbench.probes.communication import sent
-from swbench.probes.data_parallel import Spread
+from swbench.probes.communication import profiled_collectives
+from swbench.probes.data_parallel import DataParallel
 
 SPLITS = {
     "one": (8,),
@@ -215,13 +215,16 @@ def check_communication(group):
         ((8 * 5 + 1) * 8, 8 * 5 * 8)
     ] * 2
     x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
-    found = {one.metric: one.samples[0] for one in sent(lambda: model(x).sum().backward())}
+    found = {
+        one.metric: one.samples[0]
+        for one in profiled_collectives(lambda: model(x).sum().backward())
+    }
     assert found["communication_calls"] == 4
     assert found["communication_bytes"] == sum(
         one.gather_bytes + one.reduce_bytes for one in wanted
     )
     assert found["communication_s"] > 0
-    assert {one.metric: one.samples[0] for one in sent(lambda: model.eval()(x))}[
+    assert {one.metric: one.samples[0] for one in profiled_collectives(lambda: model.eval()(x))}[
         "communication_calls"
     ] == 0
 
@@ -241,7 +244,7 @@ def check_the_default_group(everybody):
 
 def check_the_slowest(group):
     """All ranks come to know the same times."""
-    found = Spread(Case(model="resnet20", batch=4, world=4)).slowest(
+    found = DataParallel(Case(model="resnet20", batch=4, world=4)).slowest(
         {"up": 1.0 + group.rank, "down": -1.0 - group.rank}
     )
     assert found == {"up": 4.0, "down": -1.0}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from swbench.probes.communication import account
+from swbench.probes.communication import collective_measurements
 
 
 class Event:
@@ -38,7 +38,7 @@ class Event:
 
 
 def accounted(events, kernels):
-    return {one.metric: one.samples[0] for one in account(events, kernels)}
+    return {one.metric: one.samples[0] for one in collective_measurements(events, kernels)}
 
 
 def test_gloos_collectives_are_timed_on_the_host_and_overlap_counts_once():

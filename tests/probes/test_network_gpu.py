@@ -54,14 +54,14 @@ class Alone:
     def __init__(self, case):
         self.case, self.steps = case, []
 
-    def model(self, model):
+    def wrap(self, model):
         return model
 
-    def own(self, batch):
+    def shard(self, batch):
         return batch[:1].clone()
 
-    def whole(self, own):
-        return self.case.batch, *own[1:]
+    def global_shape(self, shard_shape):
+        return self.case.batch, *shard_shape[1:]
 
     def slowest(self, sample):
         return sample | {FORWARD_BACKWARD_WALL: 0.012}
@@ -73,7 +73,7 @@ class Alone:
 
 
 def test_ranks_agree_on_the_size_of_a_block_and_each_has_its_own_images(monkeypatch):
-    monkeypatch.setattr(network, "Spread", Alone)
+    monkeypatch.setattr(network, "DataParallel", Alone)
     workload, _ = build(world=2, norm="bn", layers=0)
     found = measured(workload.finish())
     assert found["block_iterations"] == (5,)
@@ -93,7 +93,7 @@ def test_what_was_timed_can_be_read_out_alone():
 
 @pytest.mark.parametrize("mode", ["graph", "compile"])
 def test_several_processes_run_eager_only(monkeypatch, mode):
-    monkeypatch.setattr(network, "Spread", Alone)
+    monkeypatch.setattr(network, "DataParallel", Alone)
     with pytest.raises(Unsupported, match="2 processes run eager only"):
         build(world=2, mode=mode)
 
@@ -245,4 +245,4 @@ def test_the_arithmetic_is_that_of_the_case():
 def test_unknown_solvers_of_plugins_do_not_stop_a_graph():
     layer = torch.nn.Identity()
     layer.chosen = {"solver": "mine:steps=3"}
-    assert modes.waiting_solvers(layer) == ()
+    assert modes.synchronising_solvers(layer) == ()

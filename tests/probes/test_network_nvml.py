@@ -10,7 +10,7 @@ from gpu_workload import CASE, build, measured
 from swbench.case import CONTROL
 from swbench.probes import network
 from swbench.probes.network import NetworkWorkload
-from swbench.probes.nvml import find
+from swbench.probes.nvml import device_with_uuid
 
 
 def test_utilisation_is_observed_of_every_row_but_the_control():
@@ -23,8 +23,8 @@ def test_utilisation_is_observed_of_every_row_but_the_control():
 
 def test_what_nvml_does_not_tell_is_in_the_result_and_timings_are_as_before():
     gpu = FakeGpu(tick_s=0.5)
-    card = find(FakeNvml(fail={"nvmlDeviceGetPowerUsage": 0}), gpu.uuid)
-    workload = NetworkWorkload(CASE, gpu=gpu, card=card)
+    nvml = device_with_uuid(FakeNvml(fail={"nvmlDeviceGetPowerUsage": 0}), gpu.uuid)
+    workload = NetworkWorkload(CASE, gpu=gpu, nvml=nvml)
     assert "gpu_utilisation" in measured(workload.observe(("utilisation",)))
     assert workload.chosen["nvml"] == "no power: Unknown Error"
     assert workload.call()["forward_s"] == pytest.approx(0.5)
@@ -36,20 +36,22 @@ def test_what_nvml_does_not_tell_is_in_the_result_and_timings_are_as_before():
 )
 def test_other_programs_on_the_gpu_are_in_the_result_and_timings_are_as_before(pids, said):
     gpu = FakeGpu(tick_s=0.5)
-    card = find(
+    nvml = device_with_uuid(
         FakeNvml(
             nvmlDeviceGetComputeRunningProcesses=[type("Process", (), {"pid": pid}) for pid in pids]
         ),
         gpu.uuid,
     )
-    workload = NetworkWorkload(CASE, gpu=gpu, card=card)
+    workload = NetworkWorkload(CASE, gpu=gpu, nvml=nvml)
     assert workload.call()["forward_s"] == pytest.approx(0.5)
     workload.finish()
     assert workload.chosen.get("beside", "").partition("computed")[0] == (said or "")
 
 
 def test_a_machine_without_nvml_says_so_whatever_is_measured(monkeypatch):
-    monkeypatch.setattr(network, "card_of", lambda uuid: find(FakeNvml(fail={"nvmlInit": 0}), uuid))
+    monkeypatch.setattr(
+        network, "nvml_device", lambda uuid: device_with_uuid(FakeNvml(fail={"nvmlInit": 0}), uuid)
+    )
     workload = NetworkWorkload(CASE, gpu=FakeGpu(tick_s=0.5))
     assert workload.chosen["nvml"] == "no NVML: Unknown Error"
     assert workload.call()["forward_s"] == pytest.approx(0.5)

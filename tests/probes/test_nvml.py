@@ -7,7 +7,7 @@ from fake_gpu import FakeGpu
 from fake_nvml import FakeNvml
 
 from swbench.probes import sustained_load
-from swbench.probes.nvml import Card, around, find
+from swbench.probes.nvml import NvmlDevice, block_readings, device_with_uuid
 from swbench.stats import disturbance_rule as marking
 
 UUID = FakeGpu.uuid
@@ -23,56 +23,56 @@ def ticks(number):
 
 
 def observe(nvml, metrics=("utilisation", "energy"), tick_s=0.05):
-    gpu, card = FakeGpu(tick_s=tick_s), find(nvml, UUID)
+    gpu, device = FakeGpu(tick_s=tick_s), device_with_uuid(nvml, UUID)
     queued, wait = [], ticks(50)
-    sampler = sustained_load.Sampler(card, lambda seconds: wait())
+    sampler = sustained_load.Sampler(device, lambda seconds: wait())
     found = samples(
-        sustained_load.observe(lambda: queued.append(1), 4, gpu, card, metrics, sampler)
+        sustained_load.observe(lambda: queued.append(1), 4, gpu, device, metrics, sampler)
     )
-    return found, card, gpu, queued
+    return found, device, gpu, queued
 
 
 def test_units_are_si():
-    card = find(
+    device = device_with_uuid(
         FakeNvml(nvmlDeviceGetViolationStatus=type("V", (), {"violationTime": 2_000_000_000})), UUID
     )
     assert (
-        card.utilisation(),
-        card.power_w(),
-        card.energy_j(),
-        card.sm_hz(),
-        card.thermal_s(),
+        device.utilisation(),
+        device.power_w(),
+        device.energy_j(),
+        device.sm_hz(),
+        device.thermal_s(),
     ) == (0.4, 300.0, 6000.0, 1.98e9, 2.0)
-    assert card.notes == []
+    assert device.notes == []
 
 
 @pytest.mark.parametrize("uuid", [UUID, f"GPU-{UUID}"])
 def test_the_card_is_found_by_uuid(uuid):
-    assert find(FakeNvml(), uuid).power_w() == 300.0
+    assert device_with_uuid(FakeNvml(), uuid).power_w() == 300.0
 
 
 def test_another_uuid_is_another_card():
-    card = find(FakeNvml(), "99999999-0000-0000-0000-000000000000")
-    assert card.power_w() is None
-    assert len(card.notes) == 1
-    assert "Not Found" in card.notes[0]
+    device = device_with_uuid(FakeNvml(), "99999999-0000-0000-0000-000000000000")
+    assert device.power_w() is None
+    assert len(device.notes) == 1
+    assert "Not Found" in device.notes[0]
 
 
 def test_a_driver_without_nvml_is_one_line():
-    card = find(FakeNvml(fail={"nvmlInit": 0}), UUID)
-    assert (card.utilisation(), card.throttle_reasons(), card.processes()) == (None, None, ())
-    assert card.notes == ["no NVML: Unknown Error"]
+    device = device_with_uuid(FakeNvml(fail={"nvmlInit": 0}), UUID)
+    assert (device.utilisation(), device.throttle_reasons(), device.processes()) == (None, None, ())
+    assert device.notes == ["no NVML: Unknown Error"]
 
 
 def test_a_mig_slice_is_noted():
-    assert "MIG" in find(FakeNvml(uuids=(f"MIG-{UUID}",)), UUID).notes[0]
+    assert "MIG" in device_with_uuid(FakeNvml(uuids=(f"MIG-{UUID}",)), UUID).notes[0]
 
 
 def test_failing_on_the_third_call_keeps_two_readings_and_says_so_once():
-    found, card, _, _ = observe(FakeNvml(fail={"nvmlDeviceGetUtilizationRates": 2}))
+    found, device, _, _ = observe(FakeNvml(fail={"nvmlDeviceGetUtilizationRates": 2}))
     assert len(found["gpu_utilisation"]) == 2
     assert len(found["gpu_power"]) == 50
-    assert card.notes == ["no utilisation after 2 readings: Unknown Error"]
+    assert device.notes == ["no utilisation after 2 readings: Unknown Error"]
 
 
 def test_the_loop_lasts_ten_seconds_and_tells_how_many_readings_it_took():
@@ -88,12 +88,12 @@ def test_the_loop_lasts_ten_seconds_and_tells_how_many_readings_it_took():
 
 
 def test_a_loop_that_fails_leaves_no_thread_behind():
-    card = find(FakeNvml(), UUID)
-    sampler = sustained_load.Sampler(card)
+    device = device_with_uuid(FakeNvml(), UUID)
+    sampler = sustained_load.Sampler(device)
     turns = iter(range(30))
     with pytest.raises(StopIteration):
         sustained_load.observe(
-            lambda: next(turns), 1, FakeGpu(tick_s=0.05), card, ("utilisation",), sampler
+            lambda: next(turns), 1, FakeGpu(tick_s=0.05), device, ("utilisation",), sampler
         )
     assert not sampler._thread.is_alive()
 
@@ -105,10 +105,10 @@ def test_energy_alone_takes_five_seconds():
 
 
 def test_without_an_energy_counter_the_rest_is_measured():
-    found, card, _, _ = observe(FakeNvml(fail={"nvmlDeviceGetTotalEnergyConsumption": 0}))
+    found, device, _, _ = observe(FakeNvml(fail={"nvmlDeviceGetTotalEnergyConsumption": 0}))
     assert "gpu_energy" not in found
     assert found["gpu_utilisation"]
-    assert card.notes == ["no energy counter: Unknown Error"]
+    assert device.notes == ["no energy counter: Unknown Error"]
 
 
 def test_nothing_is_observed_that_was_not_asked_for():
@@ -117,8 +117,8 @@ def test_nothing_is_observed_that_was_not_asked_for():
 
 def block(wall_s=1.0, **answers):
     """The readings around a block of so many seconds of a card with these answers."""
-    card = find(FakeNvml(**answers), UUID)
-    return around(card.look(), card.look(), wall_s)
+    device = device_with_uuid(FakeNvml(**answers), UUID)
+    return block_readings(device.readings(), device.readings(), wall_s)
 
 
 def test_the_readings_of_both_ends_are_kept_as_they_are():
@@ -163,5 +163,5 @@ def test_what_nvml_stopped_saying_in_mid_block_is_left_out():
 
 
 def test_a_card_without_answers_reads_as_a_cpu():
-    card = Card(None, None, "no NVML")
-    assert card.look() == around(card.look(), card.look(), 1.0) == {}
+    device = NvmlDevice(None, None, "no NVML")
+    assert device.readings() == block_readings(device.readings(), device.readings(), 1.0) == {}

@@ -7,7 +7,7 @@ import torch
 
 from swbench.case import TEXTBOOK, TRAINING, StabilityCase
 from swbench.probes.hostile_inputs import INPUTS, SMALLEST, hostile_input
-from swbench.probes.stability import EPS, InputWorkload, TrainingWorkload, layer_of
+from swbench.probes.stability import EPS, InputWorkload, TrainingWorkload, build_layer
 from swbench.probes.stability_training import CHANCE, CLASSES, LAST, train
 
 WHITENING = ("bw", "iw", "swa", "swb")
@@ -79,7 +79,7 @@ def test_the_textbook_layer_is_the_layer(norm):
     x = hostile_input("ordinary", 3, 16, torch.float64, 1)
     dy, found = torch.randn_like(x), []
     for solver in (TEXTBOOK, "eigh"):
-        layer = layer_of(case(norm=norm, solver=solver), 32).double()
+        layer = build_layer(case(norm=norm, solver=solver), 32).double()
         leaf = x.clone().requires_grad_()
         y = layer(leaf)
         y.backward(dy)

@@ -13,7 +13,7 @@ from fake_gpu import FakeGpu
 from fake_nvml import FakeNvml
 
 from swbench.case import BASELINE, Case
-from swbench.probes.nvml import find
+from swbench.probes.nvml import device_with_uuid
 from swbench.run import run
 from swbench.selftest import FAILED, INCONCLUSIVE, PASSED, SKIPPED, gpu, selftest
 from swbench.selftest import gpu_workloads as selftest_gpu
@@ -41,7 +41,7 @@ def measuring(tmp_path):
     tick.
     """
 
-    def measuring(hz=NVML_HZ, theirs=1.0, nvml=True, only=""):
+    def measuring(hz=NVML_HZ, theirs=1.0, has_clock=True, only=""):
         def measure(plan, target):
             if only not in target:
                 raise Broken("not part of this test")
@@ -49,14 +49,16 @@ def measuring(tmp_path):
             device = FakeGpu(
                 script=(tick_s * math.exp(rng.gauss(0, 1e-4)) for _ in itertools.count()), hz=hz
             )
-            card = find(FakeNvml(fail={} if nvml else {"nvmlDeviceGetClockInfo": 0}), device.uuid)
+            nvml = device_with_uuid(
+                FakeNvml(fail={} if has_clock else {"nvmlDeviceGetClockInfo": 0}), device.uuid
+            )
             make = {
-                "CycleWorkload": lambda case: selftest_gpu.CycleWorkload(case, device, card),
+                "CycleWorkload": lambda case: selftest_gpu.CycleWorkload(case, device, nvml),
                 "ProductWorkload": lambda case: selftest_gpu.ProductWorkload(
                     case, device, lambda call: None if theirs is None else theirs * tick_s
                 ),
                 "DelayedGpuWorkload": lambda case: selftest_gpu.DelayedGpuWorkload(
-                    case, device, card
+                    case, device, nvml
                 ),
             }[target.removeprefix(gpu.ROOM)]
             writer = RunWriter.create(tmp_path, plan, {}, "selftest")
@@ -128,7 +130,7 @@ def test_our_windows_and_do_bench_read_in_turn_after_one_warm_up(monkeypatch):
 
 
 def test_without_nvmls_clock_the_count_is_inconclusive_with_a_remedy(measuring):
-    found = outcomes(measuring(nvml=False, only="Cycle"))["GPU: a known cycle count"]
+    found = outcomes(measuring(has_clock=False, only="Cycle"))["GPU: a known cycle count"]
     assert found.verdict == INCONCLUSIVE
     assert "nvidia-ml-py" in found.remedy
 
