@@ -49,7 +49,7 @@ def medians(
 
 def copy_bandwidth(gpu: CudaGpu, rounds: int) -> float:
     """Bytes a second of a copy on the device, read and written."""
-    a = torch.randn(COPY_BYTES // 4, device=gpu.place)
+    a = torch.randn(COPY_BYTES // 4, device=gpu.device)
     b = torch.empty_like(a)
     return (
         2
@@ -123,7 +123,7 @@ def kernels(
     """Every launch of SW^a and SW^b: µs, and the share of `bandwidth`."""
     layout = torch.channels_last if last else torch.contiguous_format
     x, dy = (
-        torch.randn(shape, device=gpu.place, dtype=dtype).contiguous(memory_format=layout)
+        torch.randn(shape, device=gpu.device, dtype=dtype).contiguous(memory_format=layout)
         for _ in range(2)
     )
     result = {}
@@ -144,9 +144,9 @@ def layers(
     gpu: CudaGpu, shape: tuple[int, ...], dtype: torch.dtype, rounds: int, graph: bool
 ) -> dict:
     """µs of BN and the whitening layers, forward and both ways, and ratios to BN."""
-    x, dy = (torch.randn(shape, device=gpu.place, dtype=dtype) for _ in range(2))
+    x, dy = (torch.randn(shape, device=gpu.device, dtype=dtype) for _ in range(2))
     made = {
-        name: norms.build(norm, shape[1]).to(gpu.place)
+        name: norms.build(norm, shape[1]).to(gpu.device)
         for name, norm in (
             ("bn", "bn"),
             ("bn again", "bn"),
@@ -187,7 +187,7 @@ def solves(gpu: CudaGpu, rounds: int) -> dict:
     """
     result = {}
     for count in (72, 2048):
-        cov = spectra.covariances("kappa=1e3", count, 16).float().to(gpu.place)
+        cov = spectra.covariances("kappa=1e3", count, 16).float().to(gpu.device)
         solver = solvers.get("polar-triton")
         w, saved = solver.forward(cov)
         times = medians(

@@ -10,9 +10,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from swbench.stats.disturbance_rule import marked, marks, quietness, severity
+from swbench.stats.disturbance_rule import exceeds_rule, marked_rounds, quietness, severity
 
-__all__ = ["Reader", "difference", "marked", "marks", "quietness", "read", "severity"]
+__all__ = ["Reader", "difference", "exceeds_rule", "marked_rounds", "quietness", "read", "severity"]
 
 GAUGES = ("frequency_hz",)
 """Readings that are a state, not a count. A difference holds the lower value and the share by which

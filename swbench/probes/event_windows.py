@@ -36,7 +36,7 @@ class Windows:
         self._flush = Flush(gpu) if cold else None
         self._runs: dict[str, tuple[Callable[[], None], int, int]] = {}
         for name, call in passes.items():
-            (gpu.aside if graph else lambda step: step())(
+            (gpu.run_on_capture_stream if graph else lambda step: step())(
                 lambda call=call: [call() for _ in range(3)]
             )
             self._runs[name] = self._window_size(name, call)
@@ -114,7 +114,7 @@ class Flush:
                 "flushed; use cache hot"
             )
         self._buffer = torch.randint(
-            1 << 20, (2 * gpu.cache_bytes // 4,), dtype=torch.int32, device=gpu.place
+            1 << 20, (2 * gpu.cache_bytes // 4,), dtype=torch.int32, device=gpu.device
         )
         self._sum = self._buffer.sum(dtype=torch.int64)
         self.times = 0

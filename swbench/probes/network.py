@@ -78,27 +78,28 @@ class NetworkWorkload:
         self._iterations, self._walls = 1, []
         self._settings = set_tf32(case.dtype, device)
         with oom_as_memory_error(gpu):
-            self._build(case, device if gpu is None else gpu.place)
+            self._build(case, device if gpu is None else gpu.device)
             if gpu is not None:
                 self._prepare(gpu)
 
-    def _build(self, case: Case, place: str) -> None:
+    def _build(self, case: Case, device: str) -> None:
         data_parallel = self._data_parallel
         dtype, layout = element_type(case.dtype), _LAYOUTS[case.layout]
         generator = torch.Generator().manual_seed(SEED)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(SEED)
             model = build_network(case, case.solver or "auto")
-        model = model.to(device=place, dtype=dtype, memory_format=layout).train()
+        model = model.to(device=device, dtype=dtype, memory_format=layout).train()
         self._inputs = tuple(
             (data_parallel.shard(tensor) if data_parallel else tensor).to(
-                device=place, memory_format=layout if tensor.dim() == 4 else torch.contiguous_format
+                device=device,
+                memory_format=layout if tensor.dim() == 4 else torch.contiguous_format,
             )
             for tensor in case_inputs(case, generator)
         )
         self._settings |= set_phase(model, case.phase, self._inputs)
         self._model = data_parallel.wrap(model) if data_parallel else model
-        self._step = Step(case, place, self._model, self._inputs)
+        self._step = Step(case, device, self._model, self._inputs)
         if case.mode == "compile":
             self._step.run = modes.Compiled(self._model)
         if self._step.trains:
@@ -133,7 +134,7 @@ class NetworkWorkload:
         graph = self._case.mode == "graph"
         if graph:
             modes.refuse_synchronising_solvers(modes.synchronising_solvers(self._model))
-        where = gpu.aside if graph else lambda step: step()
+        where = gpu.run_on_capture_stream if graph else lambda step: step()
         for _ in range(3 if graph else 1):
             where(self._step)
         self._model.zero_grad(set_to_none=True)

@@ -39,7 +39,7 @@ class RootWorkload:
         self._solver, self._watch, self._gpu = prepare_solver(case, stopwatch, gpu)
         self.chosen = solver_facts(self._solver, set_tf32(case.dtype, case.device))
         self._case = case
-        self._device = case.device if self._gpu is None else self._gpu.place
+        self._device = case.device if self._gpu is None else self._gpu.device
         self._covs = tuple(
             matrices(case.spectrum, case.batch, size, case.dtype, self._device)
             for size in case.sizes or (case.group,)

@@ -29,7 +29,7 @@ def prepare_solver(
     Unsupported where the solver does not take the case or the device is missing.
     """
     solver = solvers.get(_auto_choice(case) if case.solver == AUTO else case.solver)
-    reason = solver.available(case.device if gpu is None else gpu.place)
+    reason = solver.available(case.device if gpu is None else gpu.device)
     if reason is not None:
         raise Unsupported(reason)
     if case.dtype not in solver.dtypes:
@@ -99,7 +99,7 @@ class SolverWorkload:
         )
         settings = set_tf32(case.dtype, case.device)
         target = {
-            "device": case.device if gpu is None else gpu.place,
+            "device": case.device if gpu is None else gpu.device,
             "dtype": getattr(torch, case.dtype),
         }
         self._cov = (

@@ -28,7 +28,7 @@ from swbench.result import FAILURES, FORWARD, FORWARD_BACKWARD, OK
 from swbench.stats.estimators import replicate_value
 from swbench.stats.intervals import Interval
 from swbench.stats.samples import by_replicate, ratio_pairs, seconds
-from swbench.stats.two_runs import Difference, holm, judged
+from swbench.stats.two_runs import Difference, gate_verdict, holm
 from swbench.stats.verdict import verdict
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _gated(rows: Iterable[Compared], threshold: float) -> tuple[Compared, ...]:
 def _word(row: Compared, adjusted: float | None, threshold: float) -> str:
     if row.ratio is None:
         return FAILED if row.lost else NOT_COMPARABLE
-    return judged(row.ratio, row.verdict, adjusted, threshold) if row.gated else NOT_GATED
+    return gate_verdict(row.ratio, row.verdict, adjusted, threshold) if row.gated else NOT_GATED
 
 
 def _warnings(first: MeasuredRun, second: MeasuredRun) -> Iterable[str]:

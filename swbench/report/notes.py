@@ -13,7 +13,7 @@ from swbench.case import VARIANT, device_kind
 from swbench.errors import printable
 from swbench.formatting import ratio, status_words
 from swbench.plan import FASTER_HALF, Protocol
-from swbench.probes.disturbance import marked, marks, quietness
+from swbench.probes.disturbance import exceeds_rule, marked_rounds, quietness
 from swbench.report.cautions import LETTERS, absence_words
 from swbench.report.run_summary import PENDING, Measured, MeasuredRun, is_control
 from swbench.result import BUDGET_SPENT, OK, OUT_OF_MEMORY, PAIRED
@@ -173,10 +173,10 @@ def disturbance_note(measured: MeasuredRun) -> str | None:
     rounds = [one for group in measured.rounds.values() for one in group]
     if not rounds:
         return None
-    put_aside = sum(len(marks(disturbances)) for disturbances in _disturbances(measured))
+    marked_count = sum(len(marked_rounds(disturbances)) for disturbances in _disturbances(measured))
     said = (
-        f"Disturbed rounds (fixed rule, capped at 20 %): {put_aside} of {len(rounds)}, "
-        f"{100 * put_aside / len(rounds):.1f} %."
+        f"Disturbed rounds (fixed rule, capped at 20 %): {marked_count} of {len(rounds)}, "
+        f"{100 * marked_count / len(rounds):.1f} %."
     )
     absent = absence_words(measured)
     return (
@@ -211,12 +211,12 @@ def _throttled(measured: MeasuredRun) -> str:
     every = _blocks(measured)
     if not every:
         return ""
-    over, counted = sum(map(marked, every)), 0
+    over, counted = sum(map(exceeds_rule, every)), 0
     for group in measured.run.plan.groups:
         rounds = measured.rounds[group.name]
         found = disturbed(rounds, group.baseline_key)
         counted += sum(
-            marked(one.blocks[key])
+            exceeds_rule(one.blocks[key])
             for one in rounds
             for key in found[one.place]
             if key in one.blocks

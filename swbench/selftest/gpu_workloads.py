@@ -68,7 +68,7 @@ class ProductWorkload:
     ) -> None:
         gpu = _gpu(case, gpu)
         side = int(known(case, SIDE))
-        a, b = (torch.randn(side, side, device=gpu.place, dtype=torch.bfloat16) for _ in range(2))
+        a, b = (torch.randn(side, side, device=gpu.device, dtype=torch.bfloat16) for _ in range(2))
         out = torch.empty_like(a)
         self._product, self._reference = lambda: torch.mm(a, b, out=out), reference or do_bench_s
         self._windows = Windows(gpu, {"forward": self._product}, graph=False, cold=True)

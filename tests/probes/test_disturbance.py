@@ -6,7 +6,15 @@ import time
 
 import pytest
 
-from swbench.probes.disturbance import Reader, difference, marked, marks, quietness, read, severity
+from swbench.probes.disturbance import (
+    Reader,
+    difference,
+    exceeds_rule,
+    marked_rounds,
+    quietness,
+    read,
+    severity,
+)
 from swbench.stats.disturbance_rule import absences, block_marks, usual_idle
 
 
@@ -170,12 +178,12 @@ def test_a_reading_of_this_machine_has_counters_that_do_not_fall():
     ],
 )
 def test_a_round_is_marked_above_the_limits_and_not_at_them(readings, over):
-    assert marked({"wall_s": 1.0, **readings}) is over
+    assert exceeds_rule({"wall_s": 1.0, **readings}) is over
 
 
 def test_interrupts_never_mark_a_short_round():
-    assert not marked({"wall_s": 0.0015, "idle_s": 0.001})
-    assert marked({"wall_s": 0.0015, "idle_s": 0.0011})
+    assert not exceeds_rule({"wall_s": 0.0015, "idle_s": 0.001})
+    assert exceeds_rule({"wall_s": 0.0015, "idle_s": 0.0011})
 
 
 def rounds(idle_s, count, held_up_s=0.0, wall_s=1.0):
@@ -200,7 +208,7 @@ def rounds(idle_s, count, held_up_s=0.0, wall_s=1.0):
 def test_waiting_that_recurs_in_every_round_is_the_works_own(idle_s, held_up_s, over):
     """As much again as is usual is let pass; who waits most of the time is not judged."""
     found = rounds(idle_s, 10, held_up_s)
-    assert marks(found) == (frozenset({9}) if over else frozenset())
+    assert marked_rounds(found) == (frozenset({9}) if over else frozenset())
     assert absences(found) == (pytest.approx((held_up_s,)) if over else ())
     assert absences(rounds(idle_s, 10)) == ()
 
@@ -210,19 +218,19 @@ def test_a_round_in_which_the_worker_was_absent_is_marked_before_all_others():
     busy = [{**one, "involuntary_switches": 9000 + at} for at, one in enumerate(rounds(0.0, 10))]
     busy[3] |= {"wall_s": 1.3, "idle_s": 0.3, "involuntary_switches": 0}
     busy[4] |= {"wall_s": 4.0, "idle_s": 3.0, "involuntary_switches": 0}
-    assert marks(busy) == {3, 4}
-    assert marks([one for at, one in enumerate(busy) if at != 3] * 2) == {3, 12, 8}
+    assert marked_rounds(busy) == {3, 4}
+    assert marked_rounds([one for at, one in enumerate(busy) if at != 3] * 2) == {3, 12, 8}
 
 
 def test_one_of_two_rounds_is_told_from_the_other_though_none_may_be_marked():
     assert absences(rounds(0.0, 2, 3.0)) == (pytest.approx(3.0),)
-    assert marks(rounds(0.0, 2, 3.0)) == frozenset()
+    assert marked_rounds(rounds(0.0, 2, 3.0)) == frozenset()
     assert absences(rounds(0.3, 1, 3.0)) == ()
 
 
 def test_rounds_stored_without_the_reading_are_judged_as_they_were():
     old = [{"wall_s": 1.0, "steal_s": 0.01 * position} for position in range(10)]
-    assert marks(old) == {8, 9}
+    assert marked_rounds(old) == {8, 9}
     assert usual_idle(old) == 0
     assert absences(old) == ()
 
@@ -233,18 +241,18 @@ def test_a_suspend_is_told_beside_what_the_wall_clock_shows():
         assert absences([suspended, {"wall_s": 1.0, "idle_s": 0.0}]) == (
             pytest.approx(60 + idle_s),
         )
-        assert marked(suspended)
+        assert exceeds_rule(suspended)
 
 
 def test_one_stolen_tick_never_marks_a_short_round():
-    assert not marked({"wall_s": 0.02, "steal_s": 0.01})
+    assert not exceeds_rule({"wall_s": 0.02, "steal_s": 0.01})
 
 
 def test_marking_is_capped_at_a_fifth_and_takes_the_worst():
     noisy = [{"wall_s": 1.0, "steal_s": 0.1 + 0.01 * i} for i in range(10)]
-    assert marks(noisy) == {8, 9}
-    assert marks(noisy[:4]) == frozenset()
-    assert marks([{"wall_s": 1.0}] * 9 + noisy[:1]) == {9}
+    assert marked_rounds(noisy) == {8, 9}
+    assert marked_rounds(noisy[:4]) == frozenset()
+    assert marked_rounds([{"wall_s": 1.0}] * 9 + noisy[:1]) == {9}
 
 
 CALM, HOT = {"wall_s": 0.1}, {"wall_s": 0.1, "gpu_thermal_s": 0.05}

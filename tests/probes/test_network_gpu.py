@@ -134,7 +134,7 @@ def test_memory_is_the_peak_of_one_iteration():
 
 def test_graph_mode_replays_two_graphs():
     workload, gpu = build(mode="graph")
-    assert gpu.asides == 4, "three times to warm up, once for the peak of memory"
+    assert gpu.capture_stream_runs == 4, "three times to warm up, once for the peak of memory"
     forward, both = gpu.graphs
     before = forward.replays, both.replays
     found = workload.call()

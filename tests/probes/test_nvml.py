@@ -137,13 +137,13 @@ def test_the_readings_of_both_ends_are_kept_as_they_are():
         "gpu_thermal_s": 0.0,
         **bits,
     }
-    assert not marking.marked(found), "neither a lower clock nor the power cap is a harm"
+    assert not marking.exceeds_rule(found), "neither a lower clock nor the power cap is a harm"
 
 
 @pytest.mark.parametrize("seen", [(0x40, 0), (0, 0x40), (0x40, 0x40)])
 def test_a_throttle_at_either_end_marks_the_block(seen):
     reasons = iter(seen)
-    assert marking.marked(block(nvmlDeviceGetCurrentClocksEventReasons=lambda: next(reasons)))
+    assert marking.exceeds_rule(block(nvmlDeviceGetCurrentClocksEventReasons=lambda: next(reasons)))
 
 
 def test_a_throttle_in_mid_block_shows_in_the_counter_though_no_reading_saw_it():
@@ -153,7 +153,7 @@ def test_a_throttle_in_mid_block_shows_in_the_counter_though_no_reading_saw_it()
     )
     assert (found["gpu_throttle_reasons_before"], found["gpu_throttle_reasons_after"]) == (0.0, 0.0)
     assert found["gpu_thermal_s"] == pytest.approx(0.3)
-    assert marking.marked(found)
+    assert marking.exceeds_rule(found)
 
 
 def test_what_nvml_stopped_saying_in_mid_block_is_left_out():

@@ -60,7 +60,7 @@ def test_graphs_hold_the_calls():
     before = [graph.replays for graph in gpu.graphs]
     workload.call()
     assert all(graph.replays > n for graph, n in zip(gpu.graphs, before, strict=True))
-    assert gpu.asides == 2
+    assert gpu.capture_stream_runs == 2
     assert measured(workload)["gradient_error_worst"][0] < 1e-3
 
 

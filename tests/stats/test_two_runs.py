@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from swbench.stats.intervals import Interval
-from swbench.stats.two_runs import SAME, UNCLEAR, Difference, holm, judged
+from swbench.stats.two_runs import SAME, UNCLEAR, Difference, gate_verdict, holm
 from swbench.stats.verdict import FASTER, NO_DIFFERENCE, SLOWER, TOO_FEW, verdict
 
 A, B = [0.01, 0.03, 0.02, 0.05], [0.11, 0.09, 0.16]
@@ -105,9 +105,9 @@ NARROW = Interval(1.0, 0.999, 1.001, 0.95, 5)
 )
 def test_a_gates_word_at_its_edges(found, adjusted, threshold, word):
     floor = interval(0.998, 1.002)  # so 1.002 and below are noise
-    assert judged(found, verdict(found, floor), adjusted, threshold) == word
+    assert gate_verdict(found, verdict(found, floor), adjusted, threshold) == word
 
 
 def test_a_gate_calls_nothing_different_that_the_row_by_itself_does_not():
     for said in (NO_DIFFERENCE, TOO_FEW, ""):
-        assert judged(interval(1.06, 1.09), said, 1e-6, 0.05) == UNCLEAR
+        assert gate_verdict(interval(1.06, 1.09), said, 1e-6, 0.05) == UNCLEAR
