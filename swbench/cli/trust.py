@@ -46,7 +46,7 @@ def doctor(threads: int | None, results: str) -> int:
             console,
             check.status,
             check.name,
-            check.found + (f" Fix: {check.fix}" if check.fix else ""),
+            check.result + (f" Fix: {check.fix}" if check.fix else ""),
         )
     counts = {
         status: sum(check.status == status for check in checks) for status in ("ok", "warn", "bad")
@@ -102,7 +102,7 @@ def selftest(long_: bool, power: bool, devices: tuple[str, ...] | None, allow_bu
             console,
             outcome.verdict,
             outcome.name,
-            f"{outcome.found} (asked: {outcome.asked})"
+            f"{outcome.result} (expected: {outcome.expected})"
             + (f" {outcome.remedy}" if outcome.remedy else ""),
         )
     verdict = selftests.overall(outcomes)

@@ -152,7 +152,7 @@ def test_a_torch_that_does_not_load_is_recorded_as_an_error(monkeypatch):
         )
 
     monkeypatch.setattr(software.subprocess, "run", fails)
-    assert software.torch_facts_apart() == {"error": "ImportError: libgomp is missing"}
+    assert software.torch_facts_from_subprocess() == {"error": "ImportError: libgomp is missing"}
 
 
 def test_the_hash_of_the_sources_follows_their_content(tmp_path):

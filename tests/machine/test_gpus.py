@@ -76,7 +76,7 @@ def asked(library, tmp_path):
     return asked
 
 
-USAGE = "from swbench.machine import gpus\nsaid = [gpus.usage(), gpus.gpus(), gpus.missing()]"
+USAGE = "from swbench.machine import gpus\nsaid = [gpus.usage(), gpus.gpus(), gpus.no_gpu_reason()]"
 
 
 def test_a_card_is_told_in_si_units_and_nvml_is_shut_down_as_often_as_it_is_opened(asked):
@@ -110,7 +110,7 @@ def test_what_is_not_supported_is_none_and_the_rest_is_told(asked):
     [
         ({"FAIL": "nvmlDeviceGetCount_v2:999"}, "Unknown Error"),
         ({"FAIL": "nvmlInitWithFlags:999"}, "Unknown Error"),
-        ({"CARDS": 0}, "NVML sees no card"),
+        ({"CARDS": 0}, "NVML sees no GPU"),
     ],
 )
 def test_a_driver_that_fails_is_as_no_card_and_says_why(asked, machine, why):

@@ -30,7 +30,7 @@ class Ticks:
 
 @pytest.fixture(autouse=True)
 def peak(monkeypatch):
-    monkeypatch.setattr(roots, "reached", lambda device, dtype, stored, when: PEAK[when])
+    monkeypatch.setattr(roots, "peak_rates", lambda device, dtype, stored, when: PEAK[when])
 
 
 def workload(**fields):

@@ -8,7 +8,7 @@ import torch
 from swbench.case import TEXTBOOK, TRAINING, StabilityCase
 from swbench.probes.hostile_inputs import INPUTS, SMALLEST, hostile_input
 from swbench.probes.stability import EPS, InputWorkload, TrainingWorkload, build_layer
-from swbench.probes.stability_training import CHANCE, CLASSES, LAST, train
+from swbench.probes.stability_training import CHANCE, CLASSES, FINAL_STEPS, train
 
 WHITENING = ("bw", "iw", "swa", "swb")
 
@@ -182,10 +182,10 @@ def test_training_ends_at_a_loss_that_is_not_finite_and_where_the_network_raises
 def test_what_learns_nothing_is_broken_and_the_last_losses_count():
     task = training(seeds=1)._of(0)
     task.step = lambda: torch.tensor(CHANCE)
-    assert train(task, LAST).broken
-    losses = iter([CHANCE] * 5 + [0.5] * LAST)
+    assert train(task, FINAL_STEPS).broken
+    losses = iter([CHANCE] * 5 + [0.5] * FINAL_STEPS)
     task.step = lambda: torch.tensor(next(losses))
-    assert train(task, 5 + LAST) == (0.5, False, "")
+    assert train(task, 5 + FINAL_STEPS) == (0.5, False, "")
 
 
 def test_data_depend_on_the_seed_alone():

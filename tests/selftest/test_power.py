@@ -44,8 +44,11 @@ def test_the_rate_is_that_of_the_definitions(replicates):
     for delay in (0.0, 0.01, 0.03):
         assert found.rate(delay) == pytest.approx(by_numpy(replicates, delay), abs=0.06)
     assert by_numpy(replicates, found.smallest) == pytest.approx(0.9, abs=0.05)
-    assert found.wrong <= 0.05
-    assert power.power(normal_processes(), replicates).needed == found.needed, "the same each time"
+    assert found.false_positive_rate <= 0.05
+    assert (
+        power.power(normal_processes(), replicates).detection_thresholds
+        == found.detection_thresholds
+    ), "the same each time"
 
 
 def test_more_processes_see_less():
@@ -82,9 +85,9 @@ def measured(delay=lambda share: share, bias=1.0, replicates=16):
 def test_the_lines_say_time_smallest_difference_and_false_alarms():
     found = {one.name: one for one in power.judge_power(*measured())}
     assert {one.verdict for one in found.values()} == {PASSED}
-    first = found["power, 4 processes, 12 s"].found
+    first = found["power, 4 processes, 12 s"].result
     assert first.count("slower in 9 of 10 runs, and is wrong in") == 2
-    assert found["power, BN + 2% F"].found.startswith("called slower in")
+    assert found["power, BN + 2% F"].result.startswith("called slower in")
 
 
 def test_a_delay_that_is_not_found_as_promised_is_told():
@@ -105,4 +108,4 @@ def test_an_instrument_that_sees_what_is_not_there_fails(monkeypatch):
 
 def test_too_few_processes_say_so():
     (line,) = power.judge_power(*measured(replicates=3))
-    assert (line.verdict, line.found) == (INCONCLUSIVE, "3 processes")
+    assert (line.verdict, line.result) == (INCONCLUSIVE, "3 processes")

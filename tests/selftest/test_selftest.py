@@ -20,8 +20,8 @@ from swbench.selftest import (
     plans,
     selftest,
 )
-from swbench.selftest.measuring import Broken
-from swbench.selftest.workloads import DELAY, LENGTH, known
+from swbench.selftest.measuring import RunIncomplete
+from swbench.selftest.workloads import DELAY, LENGTH, known_value
 from swbench.stats.intervals import Interval
 
 
@@ -48,8 +48,8 @@ def instrument(between=0.003, bias=1.0, overhead_s=2e-7, backwards=False, stolen
                 for case in group.cases:
                     if target == plans.SPIN_TARGET:
                         samples[case.key] = {
-                            "true_s": known(case, LENGTH),
-                            "forward_s": known(case, LENGTH) * bias + overhead_s,
+                            "true_s": known_value(case, LENGTH),
+                            "forward_s": known_value(case, LENGTH) * bias + overhead_s,
                         }
                         continue
                     noise = (
@@ -57,7 +57,7 @@ def instrument(between=0.003, bias=1.0, overhead_s=2e-7, backwards=False, stolen
                         * math.exp(rng.gauss(0, 0.01))
                         * (bias if case.role != "baseline" else 1.0)
                     )
-                    forward = 0.02 * (1 + known(case, DELAY) / stolen) * noise
+                    forward = 0.02 * (1 + known_value(case, DELAY) / stolen) * noise
                     samples[case.key] = {
                         "forward_s": forward,
                         "forward_backward_s": forward * (0.5 if backwards else 3),
@@ -111,15 +111,15 @@ def test_a_biased_instrument_fails_where_it_is_biased():
 def test_a_noisy_machine_is_inconclusive_and_no_failure():
     found = outcomes(instrument(between=0.05))
     assert found["A/A F"].verdict == INCONCLUSIVE
-    assert "too noisy to tell" in found["F + 2 %"].found
-    assert "processes" in found["F + 2 %"].found
+    assert "too noisy to tell" in found["F + 2 %"].result
+    assert "processes" in found["F + 2 %"].result
     assert overall(list(found.values())) == INCONCLUSIVE
 
 
 def test_a_busy_machine_is_inconclusive_with_a_remedy_and_never_a_wrong_pass():
     found = outcomes(instrument(stolen=2.3))
     assert found["F + 5 %"].verdict == INCONCLUSIVE
-    assert "busy" in found["F + 5 %"].found
+    assert "busy" in found["F + 5 %"].result
     assert all(one.remedy for one in found.values() if one.verdict == INCONCLUSIVE)
     assert overall(list(found.values())) == INCONCLUSIVE
 
@@ -133,7 +133,7 @@ def test_a_heavy_stopwatch_and_broken_invariants_fail():
 
 def test_an_engine_that_does_not_finish_is_a_failed_outcome():
     def measure(plan, target):
-        raise Broken("crashed: signal 9")
+        raise RunIncomplete("crashed: signal 9")
 
     found = outcomes(measure)
     assert found["delays"] == Outcome(
@@ -184,7 +184,7 @@ def test_a_delay_under_contention_is_inconclusive(strict):
     )
     busy = judging.delayed("x", 0.05, interval, strict, around(1, 0.01), True, contended=2.3)
     assert busy.verdict == INCONCLUSIVE
-    assert "2.30 times its CPU time" in busy.found
+    assert "2.30 times its CPU time" in busy.result
     assert busy.remedy
 
 

@@ -17,7 +17,7 @@ from swbench.probes.nvml import device_with_uuid
 from swbench.run import run
 from swbench.selftest import FAILED, INCONCLUSIVE, PASSED, SKIPPED, gpu, selftest
 from swbench.selftest import gpu_workloads as selftest_gpu
-from swbench.selftest.measuring import Broken
+from swbench.selftest.measuring import RunIncomplete
 from swbench.stats.intervals import Interval
 from swbench.store import RunWriter, load
 
@@ -44,7 +44,7 @@ def measuring(tmp_path):
     def measuring(hz=NVML_HZ, theirs=1.0, has_clock=True, only=""):
         def measure(plan, target):
             if only not in target:
-                raise Broken("not part of this test")
+                raise RunIncomplete("not part of this test")
             rng, tick_s = random.Random(0), 1e-6 if target.endswith("CycleWorkload") else 0.02
             device = FakeGpu(
                 script=(tick_s * math.exp(rng.gauss(0, 1e-4)) for _ in itertools.count()), hz=hz
@@ -60,7 +60,7 @@ def measuring(tmp_path):
                 "DelayedGpuWorkload": lambda case: selftest_gpu.DelayedGpuWorkload(
                     case, device, nvml
                 ),
-            }[target.removeprefix(gpu.ROOM)]
+            }[target.removeprefix(gpu.WORKLOADS_MODULE)]
             writer = RunWriter.create(tmp_path, plan, {}, "selftest")
             run(plan, writer, FakeExecutor(make, device.clock), now=lambda: 0.0)
             return load(writer.path).rounds
@@ -86,7 +86,7 @@ def test_a_sound_clock_passes_everything(measuring):
         f"GPU: {short}"
         for short in ("A/A F", "A/A F+B", "F + 2 %", "F + 5 %", "F+B + 2 %", "F+B + 5 %")
     } <= set(found)
-    assert "1.05" in found["GPU: F+B + 5 %"].found
+    assert "1.05" in found["GPU: F+B + 5 %"].result
 
 
 def test_events_that_run_slow_are_found_by_the_cycles(measuring):
@@ -116,17 +116,17 @@ def test_our_windows_and_do_bench_read_in_turn_after_one_warm_up(monkeypatch):
         return 0.02
 
     work = selftest_gpu.ProductWorkload(case, device, reference)
-    sample, heat = work._windows.sample, work._heat
+    sample, heat = work._windows.sample, work._warm_clock
     monkeypatch.setattr(work._windows, "sample", lambda: order.append("ours") or sample())
-    monkeypatch.setattr(work, "_heat", lambda: order.append("heat") or heat())
+    monkeypatch.setattr(work, "_warm_clock", lambda: order.append("heat") or heat())
     before_s = device.clock.now()
     read = work.call()
     assert order[0] == "heat"
     assert order.count("heat") == 1
     turns = [frozenset(order[at : at + 2]) for at in range(1, len(order), 2)]
-    assert turns == [frozenset(("ours", "theirs"))] * selftest_gpu.TURNS
+    assert turns == [frozenset(("ours", "theirs"))] * selftest_gpu.READINGS
     assert read == pytest.approx({"forward_s": 0.02, selftest_gpu.TRUTH: 0.02})
-    assert device.clock.now() - before_s >= selftest_gpu.HEATING_S
+    assert device.clock.now() - before_s >= selftest_gpu.CLOCK_WARM_UP_S
 
 
 def test_without_nvmls_clock_the_count_is_inconclusive_with_a_remedy(measuring):
@@ -137,7 +137,7 @@ def test_without_nvmls_clock_the_count_is_inconclusive_with_a_remedy(measuring):
 
 def test_an_engine_that_does_not_finish_is_a_failed_outcome():
     def measure(plan, target):
-        raise Broken("out_of_memory: 80 GiB")
+        raise RunIncomplete("out_of_memory: 80 GiB")
 
     assert {one.verdict for one in gpu.checks(measure)} == {FAILED}
 
@@ -163,9 +163,9 @@ def test_a_a_is_within_a_per_cent_or_too_noisy_or_wrong(ratio, half, verdict):
 
 
 def test_scattered_readings_are_inconclusive():
-    assert gpu._near("x", [1.03] * 8, "wait").verdict == FAILED
-    assert gpu._near("x", [0.9, 0.95, 1.02, 1.03, 1.05, 1.2], "wait").verdict == INCONCLUSIVE
-    assert gpu._near("x", [], "wait").remedy == "wait"
+    assert gpu._near_one("x", [1.03] * 8, "wait").verdict == FAILED
+    assert gpu._near_one("x", [0.9, 0.95, 1.02, 1.03, 1.05, 1.2], "wait").verdict == INCONCLUSIVE
+    assert gpu._near_one("x", [], "wait").remedy == "wait"
 
 
 def test_the_checks_on_a_gpu_can_be_had_alone(monkeypatch):
@@ -176,7 +176,7 @@ def test_the_checks_on_a_gpu_can_be_had_alone(monkeypatch):
 
     def measure(plan, target):
         asked.append({case.device for group in plan.groups for case in group.cases})
-        raise Broken("nothing is measured here")
+        raise RunIncomplete("nothing is measured here")
 
     def never():
         raise AssertionError
@@ -196,10 +196,10 @@ def test_without_a_gpu_the_self_test_says_why_once(monkeypatch):
     monkeypatch.setattr(selftests, "replays", lambda runs, long: iter(()))
 
     def measure(plan, target):
-        raise Broken("nothing is measured here")
+        raise RunIncomplete("nothing is measured here")
 
-    found = list(selftest(measure=measure, no_gpu=lambda: "NVML sees no card"))
-    assert [(one.verdict, one.found) for one in found if one.name == "GPU"] == [
-        (SKIPPED, "NVML sees no card")
+    found = list(selftest(measure=measure, no_gpu=lambda: "NVML sees no GPU"))
+    assert [(one.verdict, one.result) for one in found if one.name == "GPU"] == [
+        (SKIPPED, "NVML sees no GPU")
     ]
     assert not [one for one in found if one.name.startswith("GPU:")]

@@ -15,9 +15,9 @@ from swbench.selftest.simulation import (
     Experiment,
     FakeClock,
     Machine,
-    of_one_process,
-    replay,
-    replay_stopping,
+    analyse_rounds_as_replicates,
+    simulate,
+    simulate_stopping,
 )
 from swbench.stats.intervals import log_ratio
 from swbench.stats.samples import pairs
@@ -35,12 +35,12 @@ def fixed(seed):
 @functools.cache
 def stopped(alpha: float):
     """300 runs that stop by themselves; the two tests that ask for the same ones share them."""
-    return replay_stopping(Experiment(), Stopping(0.03, alpha=alpha), runs=300)
+    return simulate_stopping(Experiment(), Stopping(0.03, alpha=alpha), runs=300)
 
 
 @pytest.mark.parametrize("ratio", [pytest.param(1.0, marks=pytest.mark.slow), 1.05])
 def test_a_fixed_number_of_replicates_covers_the_truth_without_bias(ratio):
-    found = replay(Experiment(ratio=ratio), runs=1000)
+    found = simulate(Experiment(ratio=ratio), runs=1000)
     assert abs(found.bias) <= 0.003
     assert 0.93 <= found.covered <= 0.97
 
@@ -58,13 +58,13 @@ def of_pooled_rounds(rounds, cell):
     return log_ratio([[pair] for replicate in replicates for pair in replicate])
 
 
-@pytest.mark.parametrize("analysis", [of_one_process, of_pooled_rounds])
+@pytest.mark.parametrize("analysis", [analyse_rounds_as_replicates, of_pooled_rounds])
 def test_taking_rounds_for_replicates_claims_too_much(analysis):
-    assert replay(Experiment(), runs=300, analysis=analysis).covered < 0.9
+    assert simulate(Experiment(), runs=300, analysis=analysis).covered < 0.9
 
 
 def test_rounds_in_a_fixed_order_are_biased_by_the_position_in_the_round():
-    assert abs(replay(Experiment(), runs=100, orders=fixed).bias) > 0.02
+    assert abs(simulate(Experiment(), runs=100, orders=fixed).bias) > 0.02
 
 
 def test_stopping_without_splitting_the_error_probability_would_cover_less():
@@ -73,7 +73,7 @@ def test_stopping_without_splitting_the_error_probability_would_cover_less():
 
 
 def test_a_still_machine_gives_the_ratio_exactly():
-    found = replay(Experiment(ratio=1.2, machine=STILL), runs=2)
+    found = simulate(Experiment(ratio=1.2, machine=STILL), runs=2)
     assert found.bias == pytest.approx(0.0, abs=1e-9)
     assert found.half_width == pytest.approx(0.0, abs=1e-9)
 

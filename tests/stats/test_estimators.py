@@ -210,13 +210,17 @@ def pooled_as_one(pairs):
     what share of their sample they are where the number of rounds is odd.
     """
     baseline, variant, control = zip(*pairs, strict=True)
-    return estimators._faster(variant) - estimators._faster((*baseline, *control))
+    return estimators._mean_log_of_faster_half(variant) - estimators._mean_log_of_faster_half(
+        (*baseline, *control)
+    )
 
 
 def unlike_shares(pairs):
     """The faster half of the variant, the fastest quarter of the baseline."""
     baseline, variant, _ = zip(*pairs, strict=True)
-    return estimators._faster(variant) - estimators._faster(sorted(baseline)[: len(baseline) // 2])
+    return estimators._mean_log_of_faster_half(variant) - estimators._mean_log_of_faster_half(
+        sorted(baseline)[: len(baseline) // 2]
+    )
 
 
 def faster_of_both(pairs):
