@@ -21,9 +21,9 @@ def calibrate(
     return Roof(flops_per_s=flops_per_s, bytes_per_s=bytes_per_s)
 
 
-def higher(one: Roof, other: Roof) -> Roof:
+def higher_rates(first: Roof, second: Roof) -> Roof:
     """The higher value of each rate from two calibrations, one before and one after the profile."""
     return Roof(
-        flops_per_s=max(one.flops_per_s, other.flops_per_s),
-        bytes_per_s=max(one.bytes_per_s, other.bytes_per_s),
+        flops_per_s=max(first.flops_per_s, second.flops_per_s),
+        bytes_per_s=max(first.bytes_per_s, second.bytes_per_s),
     )

@@ -9,10 +9,10 @@ from swbench.case import Case
 from swbench.errors import SchemaTooNew, StoreDamaged
 from swbench.norms.kernels.torch_ops import TorchBackend
 from swbench.profile import operators
-from swbench.profile.annotations import kind_of, marked, rows
+from swbench.profile.annotations import annotated, kind_of, profiled_modules
 from swbench.profile.attribution import HARNESS, UNEVEN, UNKNOWN, break_down, parts_of
 from swbench.profile.launch import load, save
-from swbench.profile.measure import _profiled, measure, quicker_half, remarks
+from swbench.profile.measure import _profile_call, measure, quicker_half, remarks
 from swbench.profile.types import (
     BACKWARD,
     CONV,
@@ -64,8 +64,8 @@ class Bare:
 
 
 def broken_down(model, x):
-    kinds = {path: kind_of(module) for path, module in rows(model).items()}
-    return break_down(_profiled(Bare(model, x)), kinds, "cpu")
+    kinds = {path: kind_of(module) for path, module in profiled_modules(model).items()}
+    return break_down(_profile_call(Bare(model, x)), kinds, "cpu")
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -181,7 +181,7 @@ class OwnNorm(nn.Module):
 
 def test_a_norm_of_ones_own_is_one_row():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), OwnNorm(), nn.ReLU(inplace=True))
-    assert list(rows(model)) == ["", "0", "1", "2"]
+    assert list(profiled_modules(model)) == ["", "0", "1", "2"]
     found = broken_down(model, torch.randn(1, 3, 8, 8))
     assert {operator for path, operator, _ in found.spent if path == "1"} == {
         operators.REST,
@@ -213,7 +213,7 @@ def test_a_fused_solve_and_uneven_calls_are_remarked():
 def test_marks_leave_nothing_behind():
     model = models.build("resnet20", "bw", 5)
     before = contract_methods()
-    with marked(model):
+    with annotated(model):
         assert not any(one is other for one, other in zip(before, contract_methods(), strict=True))
         with pytest.raises(ValueError, match="shape"):
             model.bn1(torch.zeros(3))
