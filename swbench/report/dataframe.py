@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 
 
 def load_run(path: str | os.PathLike[str]) -> pandas.DataFrame:
-    """Every sample of a stored run, one row a sample; `path` is the run's folder.
+    """Every sample of a stored run, a row for each; `path` is the run's folder.
 
-    Columns are those of the long CSV: what the case is, replicate, attempt and round, `metric`,
-    `unit` and `value` (SI), status, and whether the round is marked as disturbed. A cell that
-    failed before its first sample has one row without a metric. Raises StoreError if it cannot be
-    read.
+    The columns are those of the long CSV: fields of the case, replicate, attempt and round,
+    `metric`, `unit` and `value` (SI), status, and whether the round is marked as disturbed. A cell
+    that failed before its first sample has one row without a metric. Raises StoreError if the run
+    cannot be read.
     """
     import pandas
 

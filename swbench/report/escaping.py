@@ -1,4 +1,4 @@
-"""Names and messages from files, made harmless for the place they are shown in."""
+"""Escaping of names and messages from files, for each format that shows them."""
 
 from swbench.errors import printable
 
@@ -46,7 +46,7 @@ _LATEX = str.maketrans(
     }
 )
 _LATEX_LETTERS = frozenset(chr(code) for code in range(0xC0, 0x180)) - {"ĸ", "ŉ", "ſ"}
-"""Letters that the T1 font encoding has or composes; anything else is written by its code point, so
+"""Letters that the T1 font encoding has or composes. Any other is written as its code point, so
 that the document compiles.
 """
 

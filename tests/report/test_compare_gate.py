@@ -53,7 +53,7 @@ def test_seconds_are_gated_with_the_baseline_among_them():
         table1(), another([1.5, 1.5, 1.8, 1.875, 1.95]), differences=(), basis="seconds"
     )
     assert set(words(found).values()) == {"slower"}
-    assert found.judged == 8
+    assert found.gated_count == 8
 
 
 def twenty(seed, slower=1.0, rounds=4):
@@ -77,7 +77,7 @@ def test_one_row_of_twenty_that_differs_by_chance_does_not_fail_the_gate():
     alone = among_all = 0
     for seed in range(60):
         found = compare(twenty(2 * seed), twenty(2 * seed + 1), differences=())
-        assert found.judged == 20
+        assert found.gated_count == 20
         alone += any(row.gated and row.verdict in ("slower", "faster") for row in found.rows)
         among_all += any(row.gate in ("slower", "faster") for row in found.rows)
     assert alone >= 6
@@ -141,7 +141,7 @@ def test_a_baseline_that_b_lacks_leaves_every_row_missing():
         "ResNet50-SW^b",
     }
     assert {row.label for row in found.lost} == {"ResNet50-BN"}
-    assert found.judged == 0
+    assert found.gated_count == 0
 
 
 def test_times_that_are_not_a_number_are_never_called_the_same():

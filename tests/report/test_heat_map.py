@@ -65,14 +65,14 @@ def test_the_papers_times_stand_beside_training_alone():
 
 
 def test_it_is_drawn(table):
-    made = TABLE.load("settings")(table)
-    titles = [axis.get_title(loc="left") for axis in made.axes]
+    fig = TABLE.load("settings")(table)
+    titles = [axis.get_title(loc="left") for axis in fig.axes]
     assert titles[:3] == ["CPU F", "CPU F+B", "CPU peak memory"]
-    lines = [label.get_text() for label in made.axes[0].get_yticklabels()]
+    lines = [label.get_text() for label in fig.axes[0].get_yticklabels()]
     assert lines[0] == "float32, batch 1"
-    shown = {text.get_text().partition("\n")[0] for text in made.axes[0].texts}
+    shown = {text.get_text().partition("\n")[0] for text in fig.axes[0].texts}
     assert "–" in shown
-    assert len(made.axes[0].texts) == 4 * 5
+    assert len(fig.axes[0].texts) == 4 * 5
 
 
 def test_the_page_has_it_with_figures_that_need_no_colour(table):

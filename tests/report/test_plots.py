@@ -58,10 +58,10 @@ def sizes_run():
 
 def devices_run():
     """Batch 16 on 1, 2 and 4 processes, and 16 for each: the nth group takes n times as long."""
-    spread = [(16, 1), (16, 2), (32, 2), (16, 4), (64, 4)]
+    error_bars = [(16, 1), (16, 2), (32, 2), (16, 4), (64, 4)]
     groups = [
         network_group(name=f"cpu batch {batch} {world} processes", batch=batch, world=world)
-        for batch, world in spread
+        for batch, world in error_bars
     ]
     results = [result for group in groups for result in results_of(group)]
     rounds = [
@@ -129,10 +129,10 @@ def test_the_step_between_32_and_33_is_marked():
 
 
 def test_weak_and_strong_scaling_are_panels_of_their_own():
-    made = TABLE.load("devices")(build_table(devices_run()))
+    fig = TABLE.load("devices")(build_table(devices_run()))
     found = {
         axis.get_title(loc="left").partition(" (")[0]: axis.get_lines()[0]
-        for axis in made.axes
+        for axis in fig.axes
         if axis.get_visible()
     }
     assert set(found) == {"CPU, strong scaling, batch 16", "CPU, weak scaling, 16 images each"}
@@ -189,10 +189,10 @@ def settings_run(*settings):
 
 def panels_of(run):
     """The title of each panel of the heat map, and the ratios in it."""
-    made = TABLE.load("scaling")(build_table(run))
+    fig = TABLE.load("scaling")(build_table(run))
     return {
         axis.get_title(loc="left"): {text.get_text() for text in axis.texts}
-        for axis in made.axes
+        for axis in fig.axes
         if axis.get_title(loc="left")
     }
 
@@ -226,8 +226,8 @@ def test_more_panels_than_can_be_read_are_counted():
         for mode in ("eager", "graph", "compile")
         for dtype in ("float32", "bfloat16", "float16")
     ]
-    made = TABLE.load("scaling")(build_table(settings_run(*settings)))
-    assert "first 12 of 18 panels" in made.get_suptitle()
+    fig = TABLE.load("scaling")(build_table(settings_run(*settings)))
+    assert "first 12 of 18 panels" in fig.get_suptitle()
 
 
 def test_the_batch_that_fits_is_drawn_before_those_that_did_not_and_what_is_left_out_is_counted():
@@ -243,7 +243,7 @@ def test_the_batch_that_fits_is_drawn_before_those_that_did_not_and_what_is_left
             group, replicates=1, statuses={4: "out_of_memory"} if group is not groups[-1] else {}
         )
     ]
-    made = TABLE.load("drift")(
+    fig = TABLE.load("drift")(
         build_table(
             stored(
                 groups,
@@ -252,13 +252,13 @@ def test_the_batch_that_fits_is_drawn_before_those_that_did_not_and_what_is_left
             )
         )
     )
-    assert [axis.get_title(loc="left") for axis in made.axes] == [
+    assert [axis.get_title(loc="left") for axis in fig.axes] == [
         "cuda batch 2",
         "cuda batch 32",
         "cuda batch 16",
         "cuda batch 8",
     ]
-    assert "first 4 of 5 panels" in made.get_suptitle()
+    assert "first 4 of 5 panels" in fig.get_suptitle()
 
 
 def test_hostile_names_are_drawn_as_they_are(tmp_path):
@@ -309,8 +309,8 @@ def test_the_legend_of_the_drift_names_as_many_replicates_as_there_are_colours(r
         results_of(group, replicates=replicates),
         rounds_of(group, [1] * 5, replicates=replicates, rounds=5, disturbed={(0, 1)}),
     )
-    made = TABLE.load("drift")(build_table(stored([group], results, rounds)))
-    (legend,) = [axis.get_legend() for axis in made.axes]
+    fig = TABLE.load("drift")(build_table(stored([group], results, rounds)))
+    (legend,) = [axis.get_legend() for axis in fig.axes]
     assert [text.get_text() for text in legend.get_texts()] == [*named, "disturbed"]
 
 
@@ -322,12 +322,12 @@ def test_the_drift_of_a_paired_replicate_goes_forward_in_time():
         for one in rounds_of(group, [1] * 5, replicates=1)
     ]
     results = [replace(one, also=("b0",)) for one in results_of(group, replicates=1)]
-    made = TABLE.load("drift")(
+    fig = TABLE.load("drift")(
         build_table(stored([group], results, [*rounds_of(group, [1] * 5, replicates=1), *later]))
     )
     places = [
         list(line.get_xdata())
-        for axis in made.axes
+        for axis in fig.axes
         for line in axis.get_lines()
         if line.get_label().startswith("replicate")
     ]

@@ -4,11 +4,11 @@ from stored_runs import network_group, results_of, rounds_of, stored
 
 from swbench.case import device_kind
 from swbench.report.build import build_table
-from swbench.report.row_pairing import Setting, match
+from swbench.report.row_pairing import DeviceSetting, match
 
 
 def setting(batch, mode="eager", threads=0):
-    return Setting(batch, mode, threads, 1, 1, "cpu")
+    return DeviceSetting(batch, mode, threads, 1, 1, "cpu")
 
 
 def test_like_batches_go_together_and_the_rest_stands_alone():

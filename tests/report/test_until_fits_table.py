@@ -9,7 +9,7 @@ from stored_runs import ENVIRONMENT, network_group, results_of, rounds_of, store
 
 from swbench.report import exporters
 from swbench.report.build import build_table
-from swbench.report.run_summary import MeasuredRun
+from swbench.report.run_summary import RunSummary
 
 DETAIL = "peak 78.10 GiB of 79.10 GiB; CUDA out of memory. Tried to allocate 20.00 GiB."
 OOM = "out_of_memory"
@@ -75,7 +75,7 @@ def test_a_batch_that_was_not_needed_has_none():
     assert [section.title for section in table.sections] == ["713×713 px, float32; GPU batch 16"]
     assert not [note for note in table.notes if note.startswith("Batches")]
     assert not [warning for warning in table.warnings if "INTERRUPTED" in warning]
-    assert {cell.status for cell in MeasuredRun(run).cells} == {"ok"}
+    assert {cell.status for cell in RunSummary(run).cells} == {"ok"}
 
 
 def test_the_note_says_what_was_measured_in_whose_place():
@@ -135,9 +135,9 @@ def test_an_interrupted_run_waits_for_what_is_due_alone():
 def test_a_batch_given_up_after_one_replicate_is_not_called_unstable():
     protocol = replace(a_run(full=1).plan.protocol, target_ci=0.5)
     run = a_run(full=1, fields={"protocol": protocol})
-    assert not [cell for cell in MeasuredRun(run).cells if cell.unstable]
+    assert not [cell for cell in RunSummary(run).cells if cell.unstable]
     tight = a_run(full=1, fields={"protocol": replace(protocol, target_ci=1e-6)})
-    assert {cell.group.name for cell in MeasuredRun(tight).cells if cell.unstable} == {
+    assert {cell.group.name for cell in RunSummary(tight).cells if cell.unstable} == {
         "cuda batch 8 713x713"
     }
 

@@ -29,11 +29,11 @@ def _lines(table: Table) -> Iterator[str]:
     if table.warnings:
         yield ""
     yield from _heat_maps(table)
-    foremost = table.foremost
-    if foremost is None:
+    short_table = table.without_minor_rows
+    if short_table is None:
         yield from _sections(table)
     else:
-        yield from _sections(foremost)
+        yield from _sections(short_table)
         # GitHub folds this, and wants an empty line before what is Markdown again
         yield from ("<details>", f"<summary>All {len(table.rows)} rows</summary>", "")
         yield from _sections(table)
@@ -46,21 +46,24 @@ def _lines(table: Table) -> Iterator[str]:
 
 
 def _heat_maps(table: Table) -> Iterator[str]:
-    """All settings of a run at once: a table a pass, settings down and rows across."""
-    for one in heat_maps(table):
-        yield from (f"**{markdown(one.title)}, ratio to the baseline of the same setting**", "")
-        yield _line(["", *map(markdown, one.rows)])
-        yield "|" + "|".join([" --- ", *(" ---: " for _ in one.rows)]) + "|"
-        for setting in one.settings:
-            cells = (" ".join(one.texts(row, setting)) for row in one.rows)
+    """The heat maps of a run: a table for each pass, with settings as rows."""
+    for heat_map in heat_maps(table):
+        yield from (
+            f"**{markdown(heat_map.title)}, ratio to the baseline of the same setting**",
+            "",
+        )
+        yield _line(["", *map(markdown, heat_map.rows)])
+        yield "|" + "|".join([" --- ", *(" ---: " for _ in heat_map.rows)]) + "|"
+        for setting in heat_map.settings:
+            cells = (" ".join(heat_map.texts(row, setting)) for row in heat_map.rows)
             yield _line([markdown(setting), *cells])
         yield ""
 
 
 def _sections(table: Table) -> Iterator[str]:
-    for section, found in grids(table, details=True):
+    for section, section_grids in grids(table, details=True):
         yield from (f"### {markdown(section.title)}", "")
-        for grid in found:
+        for grid in section_grids:
             yield from (f"**{markdown(grid.panel.title)}**", "")
             yield from _pipe_table(grid)
             yield ""
@@ -76,7 +79,7 @@ def _pipe_table(grid: Grid) -> Iterator[str]:
 
 
 def _cell(text: str, column) -> str:
-    """Numbers come from this program and need no escapes, which would only make the source hard to
+    """Numbers come from this program and need no escapes, which would make the source hard to
     read.
     """
     return text if column.numeric else markdown(text)
