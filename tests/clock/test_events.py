@@ -31,7 +31,7 @@ def test_a_block_gives_means_and_waits_twice_whatever_its_length():
     )
 
 
-def test_every_window_is_kept_until_taken():
+def test_every_window_is_stored_until_take():
     watch = EventStopwatch(FakeGpu(script=stamps(0, 1, 3, 10, 12, 15)))
     assert block(watch, 2)["forward_s"] == pytest.approx(1.5)
     assert watch.take() == {
@@ -59,7 +59,7 @@ def test_events_out_of_order_are_a_failure_and_the_next_block_is_sound(script):
     assert len(watch.take()["forward"]) == 1
 
 
-def test_events_are_used_again():
+def test_events_are_reused():
     gpu = FakeGpu()
     made = []
     gpu.event = lambda make=gpu.event: made.append(make()) or made[-1]

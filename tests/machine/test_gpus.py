@@ -79,7 +79,7 @@ def asked(library, tmp_path):
 USAGE = "from swbench.machine import gpus\nsaid = [gpus.usage(), gpus.gpus(), gpus.no_gpu_reason()]"
 
 
-def test_a_card_is_told_in_si_units_and_nvml_is_shut_down_as_often_as_it_is_opened(asked):
+def test_a_gpu_is_recorded_in_si_units_and_nvml_is_shut_down_as_often_as_it_is_opened(asked):
     ((used,), (card,), missing), opened = asked(USAGE, UTILISATION=40, USED=3 << 30)
     assert used == {
         "uuid": f"GPU-{UUID}",
@@ -97,7 +97,7 @@ def test_a_card_is_told_in_si_units_and_nvml_is_shut_down_as_often_as_it_is_open
     assert opened[-1] == 0
 
 
-def test_what_is_not_supported_is_none_and_the_rest_is_told(asked):
+def test_unsupported_readings_are_none_and_the_rest_is_recorded(asked):
     ((used,), (card,), missing), _ = asked(USAGE, FAIL=EVERYTHING)
     assert (used["utilisation"], used["used_bytes"], used["processes"]) == (None, None, [])
     assert used["name"] == card["name"] == "NVIDIA H100"
@@ -113,7 +113,7 @@ def test_what_is_not_supported_is_none_and_the_rest_is_told(asked):
         ({"CARDS": 0}, "NVML sees no GPU"),
     ],
 )
-def test_a_driver_that_fails_is_as_no_card_and_says_why(asked, machine, why):
+def test_a_failing_driver_counts_as_no_gpu_with_its_reason(asked, machine, why):
     (used, cards, missing), opened = asked(USAGE, **machine)
     assert (used, cards, missing) == ([], [], why)
     assert "Init" in str(machine) or opened[-1] == 0
@@ -124,14 +124,14 @@ def test_a_foreign_process_is_refused_by_its_id(asked):
     assert said.startswith("--device cuda: 1 other process (pid 4711) on the NVIDIA H100; ")
 
 
-def test_an_idle_card_that_reads_100_per_cent_is_taken(asked):
+def test_an_idle_gpu_that_reads_100_per_cent_is_accepted(asked):
     assert asked(CHECK, UTILISATION=100)[0] == ["cuda"]
     assert asked(CHECK, UTILISATION=100, FAIL="nvmlDeviceGetComputeRunningProcesses_v3:3")[0] == [
         "cuda"
     ]
 
 
-def test_a_busy_card_is_looked_at_with_nvml_open_all_the_while(asked):
+def test_nvml_stays_open_while_a_busy_gpu_is_read(asked):
     """Without persistence mode each opening would load the driver anew, and read 100 % again."""
     said, opened = asked(CHECK, UTILISATION=100, USED=900 << 20)
     assert "something else at 100% on the NVIDIA H100" in said
@@ -147,7 +147,7 @@ said = [device.utilisation(), device.power_w(), device.energy_j(), device.sm_hz(
 """
 
 
-def test_a_mig_slice_has_its_readings_and_says_which_it_lacks(asked):
+def test_a_mig_slice_has_its_readings_and_notes_the_missing_ones(asked):
     program = DEVICE.format(uuid="aaaaaaaa-2222-3333-4444-555555555555")
     said, _ = asked(program, MIG=1)
     assert said[:6] == [None, 70.0, None, 1.98e9, 2.0, 1]
@@ -155,7 +155,7 @@ def test_a_mig_slice_has_its_readings_and_says_which_it_lacks(asked):
     assert [note for note in said[7] if note.startswith("no utilisation: Not Supported")]
 
 
-def test_a_card_without_a_thermal_counter_is_read_all_the_same(asked):
+def test_a_gpu_without_a_thermal_counter_has_its_other_readings(asked):
     said, _ = asked(DEVICE.format(uuid=UUID), FAIL="nvmlDeviceGetViolationStatus:3", UTILISATION=7)
     assert said[:6] == [0.07, 70.0, 12.345, 1.98e9, None, 1]
     assert said[7] == ["no thermal counter: Not Supported"]

@@ -77,7 +77,7 @@ def test_phases_and_autocast_are_one_graph_as_well(norm, phase, dtype):
         assert workload.chosen["folded"] == ("0 of 1 norms" if norm == "swa" else "1 of 1 norms")
 
 
-def test_a_row_says_what_ran_in_the_graph():
+def test_a_row_names_the_solver_and_kernels_of_the_graph():
     eager = NetworkWorkload(Case(norm="swa", layers=5, **CASE | {"mode": "eager"}))
     compiled = NetworkWorkload(Case(norm="swa", layers=5, **CASE))
     assert compiled.chosen == eager.chosen | {"compiled": "1 graph, 0 breaks"}
@@ -112,7 +112,7 @@ def test_compiling_while_timed_is_not_timed():
         workload.call()
 
 
-def test_a_network_that_keeps_compiling_is_unsupported():
+def test_a_network_that_never_stops_compiling_is_unsupported():
     run, lengths = modes.Compiled(nn.Hardtanh()), iter(range(2, 100))
     with pytest.raises(Unsupported, match="compiles again"):
         run.settle(lambda: run(torch.ones(next(lengths))))

@@ -74,7 +74,7 @@ SECOND = 1_000_000_000
         ([(SECOND // 4, 0), (0, 0)], 0.25),
     ],
 )
-def test_what_no_thread_ran_or_was_ready_in_is_idle(tmp_path, threads, active_s):
+def test_time_in_which_no_thread_ran_or_was_ready_is_idle(tmp_path, threads, active_s):
     """All that any one thread was active for is taken off; several may have been at once."""
     write(tmp_path, threads=[(0, 0)] * len(threads))
     reader = Reader(root=tmp_path)
@@ -98,7 +98,7 @@ def test_threads_that_began_or_ended_meanwhile_do_not_count(tmp_path):
     assert difference(before, after)["idle_s"] == pytest.approx(1.5)
 
 
-def test_a_suspend_is_what_boot_time_has_more_than_the_monotonic_clock(monkeypatch):
+def test_suspended_time_is_boot_time_beyond_the_monotonic_clock(monkeypatch):
     if not hasattr(time, "CLOCK_BOOTTIME"):
         pytest.skip("this system has no clock that goes on while it is suspended")
     before, real = read(), time.monotonic
@@ -205,7 +205,7 @@ def rounds(idle_s, count, held_up_s=0.0, wall_s=1.0):
         (0.9, 30.0, False),
     ],
 )
-def test_waiting_that_recurs_in_every_round_is_the_works_own(idle_s, held_up_s, over):
+def test_waiting_that_recurs_in_every_round_is_not_a_disturbance(idle_s, held_up_s, over):
     """As much again as is usual is let pass; who waits most of the time is not judged."""
     found = rounds(idle_s, 10, held_up_s)
     assert marked_rounds(found) == (frozenset({9}) if over else frozenset())
@@ -222,20 +222,20 @@ def test_a_round_in_which_the_worker_was_absent_is_marked_before_all_others():
     assert marked_rounds([one for at, one in enumerate(busy) if at != 3] * 2) == {3, 12, 8}
 
 
-def test_one_of_two_rounds_is_told_from_the_other_though_none_may_be_marked():
+def test_an_absence_in_one_of_two_rounds_is_detected_though_none_may_be_marked():
     assert absences(rounds(0.0, 2, 3.0)) == (pytest.approx(3.0),)
     assert marked_rounds(rounds(0.0, 2, 3.0)) == frozenset()
     assert absences(rounds(0.3, 1, 3.0)) == ()
 
 
-def test_rounds_stored_without_the_reading_are_judged_as_they_were():
+def test_rounds_stored_without_idle_time_are_judged_as_before():
     old = [{"wall_s": 1.0, "steal_s": 0.01 * position} for position in range(10)]
     assert marked_rounds(old) == {8, 9}
     assert usual_idle(old) == 0
     assert absences(old) == ()
 
 
-def test_a_suspend_is_told_beside_what_the_wall_clock_shows():
+def test_a_suspend_counts_beside_the_wall_time():
     for idle_s in (0.0, 0.01):
         suspended = {"wall_s": 1.0, "idle_s": idle_s, "suspended_s": 60.0}
         assert absences([suspended, {"wall_s": 1.0, "idle_s": 0.0}]) == (
@@ -308,7 +308,7 @@ def test_no_ratio_loses_more_than_a_fifth_of_its_pairs_though_blocks_of_both_hal
     )
 
 
-def test_a_block_that_is_throttled_beside_a_marked_one_of_the_baseline_costs_no_further_pair():
+def test_a_throttled_block_beside_a_marked_block_of_the_baseline_costs_no_further_pair():
     hot = {"base": (1,), "a": (1, 5), "b": ()}
     blocks = [
         {case: HOT if position in hot[case] else CALM for case in hot} for position in range(10)

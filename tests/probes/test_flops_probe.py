@@ -38,7 +38,7 @@ def test_bn_has_no_solver():
     assert "flops_solver" not in notes
 
 
-def test_what_stood_behind_auto_is_counted():
+def test_the_solver_that_auto_chose_is_counted():
     case = Case(model="resnet20", classes=10, image=(32, 32), norm="bw", layers=5, solver="auto")
     assert values(case)[0]["flops_solver"] == 10 * (11 * 16**3 + 16**2)
     assert "formula of eigh" in values(case, chosen={"solver": "eigh:floor=0.1"})[2]["flops_solver"]
@@ -123,7 +123,7 @@ def test_a_norm_without_a_cost_leaves_a_lower_bound_and_a_note(monkeypatch):
     assert notes["flops_paper"] == "not counted: tanh ×5, so the figure is a lower bound"
 
 
-def test_a_solver_that_needs_data_is_traced_as_eigh_and_says_so():
+def test_a_solver_that_needs_data_is_traced_as_eigh_with_a_note():
     case = Case(
         model="resnet20", classes=10, image=(32, 32), norm="bw", layers=5, solver="eigh-cpu"
     )

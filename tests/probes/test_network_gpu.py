@@ -81,7 +81,7 @@ def test_ranks_agree_on_the_size_of_a_block_and_each_has_its_own_images(monkeypa
     assert workload.chosen["backend"] == "gloo"
 
 
-def test_what_was_timed_can_be_read_out_alone():
+def test_timings_can_be_read_without_finish():
     workload, _ = build()
     workload.call()
     assert {name: len(samples) for name, samples in measured(workload.timings()).items()} == {
@@ -98,12 +98,12 @@ def test_several_processes_run_eager_only(monkeypatch, mode):
         build(world=2, mode=mode)
 
 
-def test_the_size_of_a_block_is_kept():
+def test_the_size_of_a_block_is_stored():
     workload, _ = build()
     assert measured(workload.finish())["block_iterations"] == (workload._iterations,) == (2,)
 
 
-def test_every_iteration_of_the_rounds_is_kept_and_none_of_the_warm_up():
+def test_every_iteration_of_the_rounds_is_stored_and_none_of_the_warm_up():
     workload, _ = build()
     workload.call()
     workload.warmed()
@@ -160,7 +160,9 @@ def test_the_capture_allocates_the_gradients():
 
 
 @pytest.mark.parametrize("solver", ["eigh", "svd-loop", "auto"])
-def test_a_solver_that_waits_for_the_host_is_no_part_of_a_graph(solver, monkeypatch, request):
+def test_a_solver_that_synchronises_with_the_host_is_refused_in_a_graph(
+    solver, monkeypatch, request
+):
     # what auto is on a GPU; on this fake's CPU it may be a solver that waits for nobody
     monkeypatch.setattr(choice, "choose", lambda *_: "eigh")
     resolve.runs_on.cache_clear()
@@ -171,7 +173,7 @@ def test_a_solver_that_waits_for_the_host_is_no_part_of_a_graph(solver, monkeypa
     assert not gpu.graphs
 
 
-def test_what_cannot_be_captured_is_unsupported_but_out_of_memory_stays_that():
+def test_a_failed_capture_is_unsupported_but_out_of_memory_stays_out_of_memory():
     with pytest.raises(Unsupported, match="cannot be captured"):
         build(
             FakeGpu(
@@ -208,7 +210,7 @@ def test_a_compiler_that_gives_up_is_unsupported(monkeypatch):
         build(mode="compile")
 
 
-def test_out_of_memory_in_backward_tells_the_peak_and_the_total(monkeypatch):
+def test_out_of_memory_in_backward_names_the_peak_and_the_total(monkeypatch):
     workload, _ = build()
 
     def fail(self, *args, **options):
@@ -222,7 +224,7 @@ def test_out_of_memory_in_backward_tells_the_peak_and_the_total(monkeypatch):
     assert detail == "peak 3.00 GiB of 4.00 GiB; CUDA out of memory. Tried to allocate 20.00 GiB."
 
 
-def test_a_clock_that_goes_back_is_a_crash_of_this_case():
+def test_a_clock_that_runs_backwards_crashes_its_case():
     workload, gpu = build()
     gpu._script = iter([0.0, -1.0])
     with pytest.raises(RuntimeError) as caught:

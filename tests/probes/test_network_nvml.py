@@ -21,7 +21,7 @@ def test_utilisation_is_observed_of_every_row_but_the_control():
     assert control.observe(("utilisation",)) == []
 
 
-def test_what_nvml_does_not_tell_is_in_the_result_and_timings_are_as_before():
+def test_missing_nvml_readings_are_recorded_and_timings_are_unchanged():
     gpu = FakeGpu(tick_s=0.5)
     nvml = device_with_uuid(FakeNvml(fail={"nvmlDeviceGetPowerUsage": 0}), gpu.uuid)
     workload = NetworkWorkload(CASE, gpu=gpu, nvml=nvml)
@@ -34,7 +34,7 @@ def test_what_nvml_does_not_tell_is_in_the_result_and_timings_are_as_before():
     ("pids", "said"),
     [((), None), ((7,), None), ((7, 8), "1 other process "), ((7, 8, 9), "2 other processes ")],
 )
-def test_other_programs_on_the_gpu_are_in_the_result_and_timings_are_as_before(pids, said):
+def test_other_programs_on_the_gpu_are_recorded_and_timings_are_unchanged(pids, said):
     gpu = FakeGpu(tick_s=0.5)
     nvml = device_with_uuid(
         FakeNvml(
@@ -48,7 +48,7 @@ def test_other_programs_on_the_gpu_are_in_the_result_and_timings_are_as_before(p
     assert workload.chosen.get("beside", "").partition("computed")[0] == (said or "")
 
 
-def test_a_machine_without_nvml_says_so_whatever_is_measured(monkeypatch):
+def test_a_machine_without_nvml_records_that_for_all_metrics(monkeypatch):
     monkeypatch.setattr(
         network, "nvml_device", lambda uuid: device_with_uuid(FakeNvml(fail={"nvmlInit": 0}), uuid)
     )

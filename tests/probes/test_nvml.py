@@ -47,11 +47,11 @@ def test_units_are_si():
 
 
 @pytest.mark.parametrize("uuid", [UUID, f"GPU-{UUID}"])
-def test_the_card_is_found_by_uuid(uuid):
+def test_the_device_is_matched_by_uuid(uuid):
     assert device_with_uuid(FakeNvml(), uuid).power_w() == 300.0
 
 
-def test_another_uuid_is_another_card():
+def test_an_unknown_uuid_has_no_readings_and_a_note():
     device = device_with_uuid(FakeNvml(), "99999999-0000-0000-0000-000000000000")
     assert device.power_w() is None
     assert len(device.notes) == 1
@@ -68,14 +68,14 @@ def test_a_mig_slice_is_noted():
     assert "MIG" in device_with_uuid(FakeNvml(uuids=(f"MIG-{UUID}",)), UUID).notes[0]
 
 
-def test_failing_on_the_third_call_keeps_two_readings_and_says_so_once():
+def test_failing_on_the_third_call_leaves_two_readings_and_one_note():
     found, device, _, _ = observe(FakeNvml(fail={"nvmlDeviceGetUtilizationRates": 2}))
     assert len(found["gpu_utilisation"]) == 2
     assert len(found["gpu_power"]) == 50
     assert device.notes == ["no utilisation after 2 readings: Unknown Error"]
 
 
-def test_the_loop_lasts_ten_seconds_and_tells_how_many_readings_it_took():
+def test_the_loop_lasts_ten_seconds_with_every_reading():
     found, _, gpu, queued = observe(FakeNvml())
     assert found["gpu_loop"][0] >= 10.0
     assert found["gpu_utilisation"] == (0.4,) * 50
@@ -111,7 +111,7 @@ def test_without_an_energy_counter_the_rest_is_measured():
     assert device.notes == ["no energy counter: Unknown Error"]
 
 
-def test_nothing_is_observed_that_was_not_asked_for():
+def test_only_requested_metrics_are_observed():
     assert observe(FakeNvml(), metrics=("time",))[0] == {}
 
 
@@ -121,7 +121,7 @@ def block(wall_s=1.0, **answers):
     return block_readings(device.readings(), device.readings(), wall_s)
 
 
-def test_the_readings_of_both_ends_are_kept_as_they_are():
+def test_the_readings_of_both_ends_are_stored_unchanged():
     held_ns, clocks = iter([10**9, 10**9]), iter([1980, 1200])
     found = block(
         0.25,
@@ -156,12 +156,12 @@ def test_a_throttle_in_mid_block_shows_in_the_counter_though_no_reading_saw_it()
     assert marking.exceeds_rule(found)
 
 
-def test_what_nvml_stopped_saying_in_mid_block_is_left_out():
+def test_a_reading_that_fails_in_mid_block_is_left_out():
     found = block(fail={"nvmlDeviceGetClockInfo": 1})
     assert "gpu_sm_hz_before" not in found
     assert "gpu_thermal_s" in found
 
 
-def test_a_card_without_answers_reads_as_a_cpu():
+def test_a_device_without_readings_gives_none_like_a_cpu():
     device = NvmlDevice(None, None, "no NVML")
     assert device.readings() == block_readings(device.readings(), device.readings(), 1.0) == {}

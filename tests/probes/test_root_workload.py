@@ -54,7 +54,7 @@ def test_only_the_forward_pass_is_timed():
 
 @pytest.mark.parametrize("root", [2, 4])
 @pytest.mark.parametrize("solver", ["eigh", "polar"])
-def test_a_root_is_judged_within_its_promise(solver, root):
+def test_a_root_keeps_its_promised_error(solver, root):
     found = measured(workload(solver=solver, root=root))
     (promised,) = found["promised_error"]
     assert 0 < found["w_error_median"][0] <= found["w_error_worst"][0] < promised
@@ -64,7 +64,7 @@ def test_a_root_is_judged_within_its_promise(solver, root):
 
 
 @pytest.mark.parametrize("root", [2, 4])
-def test_the_other_root_is_seen_in_every_figure(root, monkeypatch):
+def test_a_wrong_root_shows_in_every_error(root, monkeypatch):
     whole = Eigh.inverse_root
     monkeypatch.setattr(Eigh, "inverse_root", lambda self, cov, root: whole(self, cov, 6 - root))
     found = measured(workload(root=root))
@@ -73,7 +73,7 @@ def test_the_other_root_is_seen_in_every_figure(root, monkeypatch):
     assert found["root_residual_median"][0] > 1
 
 
-def test_a_mixed_batch_is_one_call_judged_as_a_whole(monkeypatch):
+def test_a_mixed_batch_is_one_call_with_one_accuracy(monkeypatch):
     found = measured(workload(sizes=(8, 16)))
     whole = Eigh.inverse_root
 
@@ -127,7 +127,7 @@ def test_two_solvers_share_the_matrices():
         ({"cache": "cold"}, "a cold cache needs a CUDA device"),
     ],
 )
-def test_what_cannot_run_here_is_unsupported_with_its_reason(fields, reason):
+def test_a_case_that_cannot_run_here_is_unsupported_with_its_reason(fields, reason):
     with pytest.raises(Unsupported, match=reason):
         workload(**fields)
 

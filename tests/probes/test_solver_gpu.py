@@ -34,7 +34,7 @@ def test_eager_windows_judge_the_outputs_they_timed():
     assert len(judged["forward_event_s"]) == 5, "windows are repeated until a sample takes 10 ms"
 
 
-def test_what_was_timed_can_be_read_out_alone():
+def test_timings_can_be_read_without_finish():
     workload, _ = build()
     workload.call()
     names = {one.metric for one in workload.timings()}
@@ -77,7 +77,7 @@ def test_a_cold_cache_is_flushed_before_every_call_and_that_is_verified():
     assert found["l2_flushes"][0] >= 2 * 5
 
 
-def test_a_flush_that_did_not_reach_the_memory_is_found_out():
+def test_a_flush_that_did_not_touch_the_buffer_is_an_error():
     flush = Flush(FakeGpu())
     assert flush._buffer.numel() * 4 == 2 * FakeGpu.cache_bytes
     flush()
@@ -94,7 +94,7 @@ def test_without_the_size_of_the_cache_cold_is_unsupported():
         build(gpu, cache="cold")
 
 
-def test_warm_up_is_not_kept():
+def test_warm_up_is_discarded():
     workload, _ = build()
     workload.call()
     workload.warmed()

@@ -40,7 +40,7 @@ def test_forward_and_forward_backward_come_from_one_call():
     assert workload().call() == {"forward_s": 1.0, "forward_backward_s": 2.0}
 
 
-def test_an_exact_solver_is_judged_within_its_promise():
+def test_an_exact_solver_keeps_its_promised_error():
     found = measured(workload())
     (promised,) = found["promised_error"]
     assert found["w_error_median"][0] <= found["w_error_worst"][0] < promised
@@ -124,7 +124,7 @@ def test_two_solvers_see_the_same_matrices():
         ({"solver": "svd:driver=gesvdj"}, "belongs to cuSOLVER"),
     ],
 )
-def test_what_cannot_run_here_is_unsupported_with_its_reason(fields, reason):
+def test_a_case_that_cannot_run_here_is_unsupported_with_its_reason(fields, reason):
     with pytest.raises(Unsupported, match=reason):
         workload(**fields)
 

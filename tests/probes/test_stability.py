@@ -48,7 +48,7 @@ def test_a_condition_number_is_the_one_in_the_name(power):
     assert SMALLEST >= 10 * EPS
 
 
-def test_inputs_are_what_their_names_say():
+def test_inputs_match_their_names():
     def named(name):
         return hostile_input(name, 4, 16, torch.float64, 0)
 
@@ -68,13 +68,13 @@ def test_inputs_are_what_their_names_say():
     assert (contrast[0] / contrast[1:]).tolist() == pytest.approx([1000] * 3, rel=0.2)
 
 
-def test_an_unknown_input_is_no_input():
+def test_an_unknown_input_raises_a_key_error():
     with pytest.raises(KeyError):
         hostile_input("kappa-1e5", 1, 16, torch.float32, 0)
 
 
 @pytest.mark.parametrize("norm", WHITENING)
-def test_the_textbook_layer_is_the_layer(norm):
+def test_the_textbook_layer_equals_the_layer(norm):
     """Where no eigenvalues meet, autograd through eigh is right, and in float64 both agree."""
     x = hostile_input("ordinary", 3, 16, torch.float64, 1)
     dy, found = torch.randn_like(x), []
@@ -126,7 +126,7 @@ def test_a_layer_that_raises_is_a_finding():
     assert found["y_nonfinite_share"] == found["parameters_nonfinite_share"] == (1.0,)
 
 
-def test_what_is_not_finite_has_no_error():
+def test_a_tensor_that_is_not_finite_has_no_error():
     found = measured(InputWorkload(case(solver="eigh:backward=paper", trial="dead")))
     assert found["y_error"][0] < 1e-3
     assert found["dx_error"] == ()
@@ -179,7 +179,7 @@ def test_training_ends_at_a_loss_that_is_not_finite_and_where_the_network_raises
     assert found.why.endswith("LinAlgError: eigh: the input is not finite")
 
 
-def test_what_learns_nothing_is_broken_and_the_last_losses_count():
+def test_training_that_learns_nothing_is_broken_by_its_last_losses():
     task = training(seeds=1)._of(0)
     task.step = lambda: torch.tensor(CHANCE)
     assert train(task, FINAL_STEPS).broken

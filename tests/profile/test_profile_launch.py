@@ -57,7 +57,7 @@ def raising(problem):
         (OptionError("too small"), "refused", "too small"),
     ],
 )
-def test_what_stops_a_profile_is_an_answer(monkeypatch, problem, status, detail):
+def test_an_error_while_profiling_is_answered_with_its_status(monkeypatch, problem, status, detail):
     monkeypatch.setattr("swbench.profile.measure.measure", raising(problem))
     found = worker.answer({"case": CASE.to_json(), "iterations": 1, "trace": None})
     assert found["status"] == status

@@ -157,7 +157,7 @@ def test_time_outside_the_model_is_named(profile):
     assert HARNESS in {layer.path for layer in profile.layers if layer.kind == REMAINDER}
 
 
-def test_what_medians_leave_over_is_a_remainder():
+def test_the_difference_to_the_medians_is_a_remainder():
     model, x = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True)), torch.randn(1, 3, 8, 8)
     calls = [broken_down(model, x) for _ in range(2)]
     for one in calls:
@@ -179,7 +179,7 @@ class OwnNorm(nn.Module):
         return 1
 
 
-def test_a_norm_of_ones_own_is_one_row():
+def test_a_users_norm_is_one_row():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), OwnNorm(), nn.ReLU(inplace=True))
     assert list(profiled_modules(model)) == ["", "0", "1", "2"]
     found = broken_down(model, torch.randn(1, 3, 8, 8))
@@ -210,7 +210,7 @@ def test_a_fused_solve_and_uneven_calls_are_remarked():
     assert "50%" in busy
 
 
-def test_marks_leave_nothing_behind():
+def test_annotations_are_removed_at_the_end():
     model = models.build("resnet20", "bw", 5)
     before = contract_methods()
     with annotated(model):

@@ -78,7 +78,7 @@ def profile():
 
 
 @pytest.mark.parametrize("width", [60, 80, 116, 200])
-def test_no_line_is_wider_than_asked(profile, width):
+def test_no_line_is_wider_than_the_width(profile, width):
     assert max(len(line) for line in render(profile, width).splitlines()) <= width
 
 

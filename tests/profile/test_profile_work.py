@@ -41,7 +41,7 @@ E, OUT, PIXELS = 2 * 32 * 64, 2 * 16 * 64, 2 * 64
         ("2", (0, 0), (2 * E, 3 * E)),
     ],
 )
-def test_work_is_what_the_shapes_say(found, path, flops, floats):
+def test_work_follows_from_the_shapes(found, path, flops, floats):
     work = found[0][path]
     assert tuple(one.flops for one in work) == flops
     assert tuple(one.traffic_bytes for one in work) == tuple(4 * n for n in floats)

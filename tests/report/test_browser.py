@@ -138,7 +138,7 @@ def test_a_request_would_be_seen(tmp_path):
     assert any("pixel.invalid" in url for url in asked)
 
 
-def test_even_a_foreign_picture_in_the_page_is_not_asked_for(tmp_path):
+def test_an_injected_image_is_not_requested(tmp_path):
     page = export(build_table(every_status()), "html").replace("</body>", f"{PIXEL}</body>")
     _, log, asked = browse(tmp_path, page, 1280)
     assert not any("pixel.invalid" in url for url in asked)

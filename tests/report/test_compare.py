@@ -28,7 +28,7 @@ def by_label(comparison, metric="forward_s"):
     return {row.label: row for row in comparison.rows if row.metric == metric}
 
 
-def test_a_slower_row_is_found_though_the_machine_was_slower_for_all():
+def test_a_slower_row_is_detected_though_the_machine_was_slower_for_all():
     found = by_label(compare(table1(), another([2, 2, 2.64, 2.5, 2.6]), differences=()))
     assert found["ResNet50-BW"].verdict == "slower"
     assert found["ResNet50-BW"].ratio.estimate == pytest.approx(1.1, rel=0.03)
@@ -53,7 +53,7 @@ def test_seconds_on_request():
     assert all(row.gated for row in found.values())
 
 
-def test_regressions_are_what_exceeds_the_threshold():
+def test_only_rows_above_the_threshold_are_regressions():
     run = another([1, 1, 1.32, 1.25, 1.3])
     assert {
         row.label for row in compare(table1(), run, differences=(), threshold=0.05).regressions
@@ -134,7 +134,7 @@ def test_a_comparison_is_written_by_every_exporter():
         assert "not comparable" in export(table, name)
 
 
-def test_a_regression_is_told_first():
+def test_a_regression_is_the_first_warning():
     table = comparison_table(
         compare(table1(), another([1, 1, 1.5, 1.25, 1.3]), differences=(), threshold=0.05)
     )
@@ -142,7 +142,7 @@ def test_a_regression_is_told_first():
     assert [row.label for row in table.rows if row.mark] == ["ResNet50-BW", "ResNet50-BW"]
 
 
-def test_a_cell_that_fails_in_b_is_no_silent_pass():
+def test_a_cell_that_fails_in_b_is_lost_and_the_first_warning():
     group = table1().plan.groups[0]
     second = stored(
         [group],
@@ -159,7 +159,7 @@ def test_a_cell_that_fails_in_b_is_no_silent_pass():
     )
 
 
-def test_a_cell_that_fails_in_some_replicates_of_b_is_compared_and_told():
+def test_a_cell_that_fails_in_some_replicates_of_b_is_compared_with_a_warning():
     group = table1().plan.groups[0]
     results = results_of(group, replicates=3)
     victim = group.cases[2].key
@@ -195,7 +195,7 @@ def test_a_cell_that_fails_in_some_replicates_of_b_is_compared_and_told():
     assert "crashed in 1 of 3 replicates of B" in export(table, "markdown")
 
 
-def test_a_comparison_says_what_its_runs_say_of_themselves():
+def test_a_comparison_shows_the_warnings_of_its_runs():
     run = dataclasses.replace(
         table1(), id="B", complete=False, warnings=("resumed although this had changed: code",)
     )
@@ -211,7 +211,7 @@ def test_a_comparison_says_what_its_runs_say_of_themselves():
     assert [warning.partition(":")[0] for warning in warnings] == ["QUICK", "INTERRUPTED", "B"]
 
 
-def test_beside_the_paper():
+def test_a_run_is_compared_with_the_paper():
     table = compare_paper(table1())
     flops = [
         row.cell("verdict").value for row in table.rows if "GFLOPs" in row.cell("quantity").value

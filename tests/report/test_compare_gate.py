@@ -27,7 +27,7 @@ def words(comparison, metric="forward_s"):
     return {row.label: row.gate for row in comparison.rows if row.metric == metric}
 
 
-def test_same_slower_faster_and_unclear_are_told_apart():
+def test_same_slower_faster_and_unclear_are_distinguished():
     steady = compare(table1(), another([1, 1, 1.2, 1.5, 1.0]), differences=(), threshold=0.05)
     assert words(steady) == {
         "ResNet50-BN": "not gated",
@@ -84,7 +84,7 @@ def test_one_row_of_twenty_that_differs_by_chance_does_not_fail_the_gate():
     assert among_all <= 3
 
 
-def test_a_row_that_only_chance_excuses_says_so():
+def test_a_row_that_is_unclear_by_chance_has_that_reason():
     for seed in range(60):
         found = compare(twenty(2 * seed), twenty(2 * seed + 1), differences=())
         excused = [row for row in found.rows if row.verdict == "slower" and row.gate == "unclear"]
@@ -110,7 +110,7 @@ def test_a_row_that_is_slower_fails_among_twenty():
     assert len(found.regressions) == 2
 
 
-def test_cells_that_failed_or_are_missing_in_b_have_their_words():
+def test_cells_that_failed_or_are_missing_in_b_have_their_gate_verdicts():
     group = table1().plan.groups[0]
     second = stored(
         [group],
@@ -164,7 +164,7 @@ def test_times_that_are_not_a_number_are_never_called_the_same():
     assert words(found)["ResNet50-SW^a"] == "same"
 
 
-def test_too_few_replicates_are_unclear_and_say_why():
+def test_too_few_replicates_are_unclear_with_that_reason():
     found = compare(table1(), another(FACTORS, replicates=1), differences=(), threshold=0.05)
     assert set(words(found).values()) == {"not gated", "unclear"}
     reasons = {row.label: row.cell("reason").value for row in comparison_table(found).rows}
@@ -196,7 +196,7 @@ def test_a_report_in_which_all_is_the_same_shows_no_row_unfolded():
     ]
 
 
-def test_columns_that_were_there_are_there_as_they_were():
+def test_existing_columns_keep_their_places():
     found = comparison_table(compare(table1(), another([1, 1, 1.2, 1.5, 1.3]), differences=()))
     header, *rows = export(found, "csv").splitlines()
     assert header.startswith(

@@ -39,7 +39,7 @@ def test_counting_chooses_nothing():
     assert not any("relu_" in note for note in table.notes)
 
 
-def test_what_a_rule_does_not_know_is_told_once_and_the_others_stand():
+def test_an_operation_that_a_rule_does_not_know_is_noted_once():
     table = build_table(run({"flops_paper": "not counted: the paper rule has no cost for silu"}))
     assert table.notes.count("GFLOPs not counted: the paper rule has no cost for silu.") == 1
     row = next(row for section in table.sections for row in section.rows)

@@ -80,7 +80,7 @@ def test_a_row_that_waits_for_the_host_is_called_launch_bound(table):
     assert "ResNet50-BN" not in note
 
 
-def test_what_the_device_told_has_its_number_of_samples(table):
+def test_device_readings_have_their_number_of_samples(table):
     swa = cells(table, 1)
     assert (swa["gpu_utilisation_percent"], swa["gpu_utilisation_samples"]) == (
         pytest.approx(40.0),
@@ -112,7 +112,7 @@ def compiled(device="cuda", mode="compile"):
 
 
 @pytest.mark.parametrize(("device", "span"), [("cpu", "cpu"), ("cuda", "gpu")])
-def test_what_compiling_took_has_a_panel_of_its_own(device, span):
+def test_the_time_of_compilation_has_a_panel_of_its_own(device, span):
     table = compiled(device)
     assert [row.cell(f"{span}_compile_s").value for row in table.rows] == [10.0, 40.0]
     shown = [panel for panel in table.panels if f"{span}_compile_s" in panel.columns]
@@ -130,7 +130,7 @@ def test_without_compiling_there_is_no_such_panel(table):
         assert one.rows[0].cell("gpu_compile_s").value is None
 
 
-def test_how_the_device_was_set_is_told_once_and_apart_from_the_solver(table):
+def test_settings_of_the_device_are_noted_once_and_not_with_the_solver(table):
     text = "\n".join(table.notes)
     assert "TF32 off, cuDNN benchmark off" in text
     assert text.count("no energy counter") == 1

@@ -44,7 +44,7 @@ def test_a_setting_is_a_line_and_a_row_a_column(table):
     assert memory.cell("ResNet50-SW^a", "float32, batch 1").value == pytest.approx(1.2)
 
 
-def test_a_folded_bn_is_a_row_beside_the_plain_one_and_says_that_nothing_goes_back(table):
+def test_a_folded_bn_is_a_row_beside_bn_without_a_backward_pass(table):
     section = next(one for one in table.sections if ", eval;" in one.title)
     assert [row.label for row in section.rows][:2] == ["ResNet50-BN", "ResNet50-BN (folded)"]
     assert [row.cell("phase").value for row in section.rows][:3] == [EVAL, FOLDED, EVAL]
@@ -54,7 +54,7 @@ def test_a_folded_bn_is_a_row_beside_the_plain_one_and_says_that_nothing_goes_ba
         assert row.cell("cpu_f_s").value is not None
 
 
-def test_the_papers_times_stand_beside_training_alone():
+def test_the_papers_times_stand_only_beside_training():
     table = build_table(settings_run(), paper_table("table1"))
     with_paper = [
         any(row.cell("paper_cpu_f_s").value is not None for row in section.rows)
@@ -64,7 +64,7 @@ def test_the_papers_times_stand_beside_training_alone():
     assert not with_paper[[", eval;" in one.title for one in table.sections].index(True)]
 
 
-def test_it_is_drawn(table):
+def test_the_heat_map_is_drawn(table):
     fig = TABLE.load("settings")(table)
     titles = [axis.get_title(loc="left") for axis in fig.axes]
     assert titles[:3] == ["CPU F", "CPU F+B", "CPU peak memory"]
@@ -75,7 +75,7 @@ def test_it_is_drawn(table):
     assert len(fig.axes[0].texts) == 4 * 5
 
 
-def test_the_page_has_it_with_figures_that_need_no_colour(table):
+def test_the_html_page_shows_the_heat_map_with_figures_in_its_cells(table):
     page = export([table], "html")
     assert "<h2>All settings</h2>" in page
     heat = page.partition("<h2>All settings</h2>")[2].partition("</section>")[0]
@@ -87,7 +87,7 @@ def test_the_page_has_it_with_figures_that_need_no_colour(table):
     assert "style=" not in heat
 
 
-def test_markdown_has_it_for_documents(table):
+def test_markdown_shows_the_heat_map(table):
     lines = export([table], "markdown").splitlines()
     start = lines.index("**CPU F, ratio to the baseline of the same setting**")
     assert lines[start + 2].count("|") == len(heat_maps(table)[0].rows) + 2

@@ -86,12 +86,12 @@ WITH_DATA = {
 }
 
 
-def test_each_plot_has_a_run_here():
+def test_each_plot_has_a_test_run():
     assert set(WITH_DATA) == set(TABLE.names())
 
 
 @pytest.mark.parametrize("name", WITH_DATA)
-def test_drawn_where_there_is_data(name, tmp_path):
+def test_a_plot_is_drawn_where_there_is_data(name, tmp_path):
     found = plot_files(build_table(WITH_DATA[name]()), tmp_path, only=[name])
     assert [path.name for path in found] == [f"{name}.png", f"{name}.svg"]
     assert found[0].read_bytes().startswith(b"\x89PNG")
@@ -146,7 +146,7 @@ def test_weak_and_strong_scaling_are_panels_of_their_own():
     )
 
 
-def test_a_heat_map_keeps_numbers_of_processes_apart():
+def test_numbers_of_processes_do_not_share_a_heat_map():
     row = [("swa", 7, "auto", "ResNet50-SW^a")]
     groups = [
         network_group(name=f"{batch} {world}", rows=row, batch=batch, world=world)
@@ -213,7 +213,7 @@ def test_a_heat_map_has_a_panel_for_each_setting(field, values, words):
         assert mine == [{f"{2 + place}.000"}] * 2
 
 
-def test_what_is_usual_and_alike_is_not_said_and_what_is_unusual_is():
+def test_a_title_names_unusual_settings_only():
     assert set(panels_of(settings_run({}))) == {"ResNet50-SW^a, GPU F", "ResNet50-SW^a, GPU F+B"}
     assert set(panels_of(settings_run({"mode": "graph", "device": "cuda:1"}))) == {
         f"ResNet50-SW^a\nGPU:1, graph: {letters}" for letters in ("F", "F+B")
@@ -230,7 +230,7 @@ def test_more_panels_than_can_be_read_are_counted():
     assert "first 12 of 18 panels" in fig.get_suptitle()
 
 
-def test_the_batch_that_fits_is_drawn_before_those_that_did_not_and_what_is_left_out_is_counted():
+def test_the_batch_that_fits_is_drawn_first_and_left_out_panels_are_counted():
     names = [f"cuda batch {batch}" for batch in (32, 16, 8, 4, 2)]
     groups = [
         replace(network_group(name, device="cuda", threads=0), fallback_of=before)
@@ -265,7 +265,7 @@ def test_hostile_names_are_drawn_as_they_are(tmp_path):
     assert plot_files(build_table(every_status()), tmp_path, formats=["png"])
 
 
-def test_nothing_to_draw_is_said():
+def test_nothing_to_draw_is_an_error():
     group = network_group()
     run = stored(
         [group],

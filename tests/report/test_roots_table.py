@@ -65,7 +65,7 @@ def test_a_time_below_the_floor_is_impossible_and_never_best():
     assert told.startswith("polar, kappa=1e3: impossible: below the")
 
 
-def test_nothing_is_said_of_a_gradient_that_was_not_asked_for():
+def test_a_suite_without_gradients_has_no_gradient_columns():
     text = export(table(), "table")
     assert "F+B" not in text
     assert "W g error" in text
@@ -80,5 +80,5 @@ def test_a_mixed_batch_is_named_and_its_matrices_counted():
 
 
 @pytest.mark.parametrize("format_", TABLE.names())
-def test_every_format_takes_it(format_):
+def test_every_format_shows_a_roots_table(format_):
     assert export(table(sizes=(8, 16)), format_)

@@ -11,7 +11,7 @@ def setting(batch, mode="eager", threads=0):
     return DeviceSetting(batch, mode, threads, 1, 1, "cpu")
 
 
-def test_like_batches_go_together_and_the_rest_stands_alone():
+def test_equal_batches_are_paired_and_the_rest_stands_alone():
     cpu, first, second = setting(1, threads=2), setting(1), setting(32)
     assert match([cpu], [first, second]) == [(cpu, first), (None, second)]
     assert match([cpu], [second, first]) == [(cpu, first), (None, second)]
@@ -22,7 +22,7 @@ def test_where_no_batch_is_shared_they_are_paired_in_order_as_in_table_2():
     assert match([cpu], [gpu, more]) == [(cpu, gpu), (None, more)]
 
 
-def test_one_device_alone():
+def test_settings_of_one_device_stand_alone():
     one = setting(1)
     assert match([one], []) == [(one, None)]
     assert match([], [one]) == [(None, one)]

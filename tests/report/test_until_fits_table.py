@@ -78,7 +78,7 @@ def test_a_batch_that_was_not_needed_has_none():
     assert {cell.status for cell in RunSummary(run).cells} == {"ok"}
 
 
-def test_the_note_says_what_was_measured_in_whose_place():
+def test_the_note_names_the_batch_measured_in_place_of_another():
     (note,) = [note for note in build_table(a_run(full=2)).notes if note.startswith("Batches")]
     assert (
         "cuda batch 16 713x713: 1 case out of memory, so cuda batch 8 713x713 takes its "
@@ -108,7 +108,7 @@ def test_the_note_is_true_of_a_batch_that_ran_out_late_and_of_the_last():
     )
 
 
-def test_that_no_batch_fits_is_said():
+def test_a_note_says_that_no_batch_fits():
     run = a_run(full=1)
     last = run.plan.groups[1]
     results = [
@@ -122,7 +122,7 @@ def test_that_no_batch_fits_is_said():
     )
 
 
-def test_an_interrupted_run_waits_for_what_is_due_alone():
+def test_an_interrupted_run_waits_only_for_groups_that_are_due():
     run = a_run(full=1, fields={"complete": False})
     kept = [one for one in run.results if one.group == "cuda batch 16 713x713"]
     run = replace(run, results=tuple(kept))

@@ -39,7 +39,7 @@ def by_numpy(replicates, delay, runs=20_000):
 
 
 @pytest.mark.parametrize("replicates", [4, 8])
-def test_the_rate_is_that_of_the_definitions(replicates):
+def test_the_rate_agrees_with_a_computation_by_definition(replicates):
     found = power.power(normal_processes(), replicates)
     for delay in (0.0, 0.01, 0.03):
         assert found.rate(delay) == pytest.approx(by_numpy(replicates, delay), abs=0.06)
@@ -51,7 +51,7 @@ def test_the_rate_is_that_of_the_definitions(replicates):
     ), "the same each time"
 
 
-def test_more_processes_see_less():
+def test_more_processes_detect_smaller_differences():
     found = [power.power(normal_processes(), count).smallest for count in (4, 8, 16)]
     assert found == sorted(found, reverse=True)
 
@@ -82,7 +82,7 @@ def measured(delay=lambda share: share, bias=1.0, replicates=16):
     return plan, rounds
 
 
-def test_the_lines_say_time_smallest_difference_and_false_alarms():
+def test_the_lines_show_time_smallest_difference_and_false_positives():
     found = {one.name: one for one in power.judge_power(*measured())}
     assert {one.verdict for one in found.values()} == {PASSED}
     first = found["power, 4 processes, 12 s"].result
@@ -90,13 +90,13 @@ def test_the_lines_say_time_smallest_difference_and_false_alarms():
     assert found["power, BN + 2% F"].result.startswith("called slower in")
 
 
-def test_a_delay_that_is_not_found_as_promised_is_told():
+def test_a_delay_that_is_detected_less_than_predicted_is_inconclusive():
     found = {one.name: one for one in power.judge_power(*measured(delay=lambda share: share / 4))}
     assert found["power, BN + 2% F"].verdict == INCONCLUSIVE
     assert found["power, BN + 2% F"].remedy
 
 
-def test_an_instrument_that_sees_what_is_not_there_fails(monkeypatch):
+def test_an_instrument_with_false_positives_fails(monkeypatch):
     narrow = lambda *args, **more: replace(  # noqa: E731
         found := log_ratio(*args, **more), low=found.estimate * 0.999, high=found.estimate * 1.001
     )
@@ -106,6 +106,6 @@ def test_an_instrument_that_sees_what_is_not_there_fails(monkeypatch):
     assert lines[0].verdict == FAILED
 
 
-def test_too_few_processes_say_so():
+def test_too_few_processes_are_inconclusive():
     (line,) = power.judge_power(*measured(replicates=3))
     assert (line.verdict, line.result) == (INCONCLUSIVE, "3 processes")

@@ -231,7 +231,7 @@ def test_a_spin_of_100_ms_may_be_off_by_220_microseconds(read, verdict):
     assert judging.spin(0.1, [(0.1, read)] * 3 + [(0.1, 9.0)]).verdict == verdict
 
 
-def test_plans_keep_every_case_apart():
+def test_every_case_of_a_plan_has_a_key_of_its_own():
     for plan in (plans.spins(), plans.delays()):
         keys = [case.key for case in plan.groups[0].cases]
         assert len(set(keys)) == len(keys) == len(plan.groups[0].rows)

@@ -89,7 +89,7 @@ def test_a_sound_clock_passes_everything(measuring):
     assert "1.05" in found["GPU: F+B + 5 %"].result
 
 
-def test_events_that_run_slow_are_found_by_the_cycles(measuring):
+def test_slow_events_fail_by_the_number_of_cycles(measuring):
     found = outcomes(measuring(hz=NVML_HZ / 1.03))
     assert found["GPU: a known cycle count"].verdict == FAILED
     assert found["GPU: F + 5 %"].verdict == PASSED  # the delay is calibrated by the same clock
@@ -106,7 +106,7 @@ def test_a_disagreement_with_do_bench_fails_and_no_triton_is_skipped(measuring):
     )
 
 
-def test_our_windows_and_do_bench_read_in_turn_after_one_warm_up(monkeypatch):
+def test_windows_and_do_bench_take_turns_after_one_warm_up(monkeypatch):
     """A card that is cold at first and slower once warm: both must read it warm."""
     order, device = [], FakeGpu(tick_s=0.02)
     case = Case(model="known", device="cuda", threads=0, solver="side=8", role=BASELINE)
@@ -168,7 +168,7 @@ def test_scattered_readings_are_inconclusive():
     assert gpu._near_one("x", [], "wait").remedy == "wait"
 
 
-def test_the_checks_on_a_gpu_can_be_had_alone(monkeypatch):
+def test_the_checks_on_a_gpu_can_run_alone(monkeypatch):
     from swbench import selftest as selftests
 
     monkeypatch.setattr(selftests, "replays", lambda runs, long: iter(()))
@@ -190,7 +190,7 @@ def test_the_checks_on_a_gpu_can_be_had_alone(monkeypatch):
     assert asked == [{"cpu"}] * 2
 
 
-def test_without_a_gpu_the_self_test_says_why_once(monkeypatch):
+def test_without_a_gpu_the_self_test_gives_the_reason_once(monkeypatch):
     from swbench import selftest as selftests
 
     monkeypatch.setattr(selftests, "replays", lambda runs, long: iter(()))

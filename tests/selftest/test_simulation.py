@@ -59,7 +59,7 @@ def of_pooled_rounds(rounds, cell):
 
 
 @pytest.mark.parametrize("analysis", [analyse_rounds_as_replicates, of_pooled_rounds])
-def test_taking_rounds_for_replicates_claims_too_much(analysis):
+def test_rounds_as_replicates_cover_too_little(analysis):
     assert simulate(Experiment(), runs=300, analysis=analysis).covered < 0.9
 
 
@@ -72,7 +72,7 @@ def test_stopping_without_splitting_the_error_probability_would_cover_less():
     assert naive < split
 
 
-def test_a_still_machine_gives_the_ratio_exactly():
+def test_a_machine_without_noise_gives_the_ratio_exactly():
     found = simulate(Experiment(ratio=1.2, machine=STILL), runs=2)
     assert found.bias == pytest.approx(0.0, abs=1e-9)
     assert found.half_width == pytest.approx(0.0, abs=1e-9)

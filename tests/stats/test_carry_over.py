@@ -60,14 +60,14 @@ def estimates(seeds, **how):
 
 @pytest.mark.parametrize("cases", [3, 5])
 @pytest.mark.parametrize("cost", [0.05, 0.5, -0.1])
-def test_a_planted_carry_over_is_found_as_large_as_it_is(cases, cost):
+def test_an_added_carry_over_is_estimated_at_its_size(cases, cost):
     found = [one.mean for one in estimates(range(20), cases=cases, costs={2: cost})]
     error = np.std(found, ddof=1) / math.sqrt(len(found))
     assert np.mean(found) == pytest.approx(cost, abs=3 * error)
     assert error < 0.005
 
 
-def test_what_the_baseline_costs_counts_the_other_way_and_what_all_cost_not_at_all():
+def test_the_baselines_carry_over_has_the_opposite_sign_and_a_common_one_cancels():
     found = carry_overs(made(1, costs={0: 0.2}), "case 0", METRIC)
     assert [one.mean for one in found] == pytest.approx([-0.2] * 4, abs=0.05)
     found = carry_overs(made(1, costs=dict.fromkeys(range(5), 0.2)), "case 0", METRIC)
@@ -128,11 +128,11 @@ def test_a_correction_touches_the_successors_alone():
 @pytest.mark.parametrize(
     "how", [{"cases": 2}, {"rounds": 5}, {"workers": 1}], ids=["two cases", "few rounds", "one"]
 )
-def test_where_the_orders_tell_too_little_nothing_is_said(how):
+def test_orders_that_do_not_identify_a_cost_give_none(how):
     assert carry_overs(made(1, **how), "case 0", METRIC) == ()
 
 
-def test_orders_that_never_change_tell_nothing():
+def test_orders_that_never_change_give_no_cost():
     workers = [
         [Round(**{**vars(one), "order": tuple(sorted(one.order))}) for one in worker]
         for worker in made(1, cases=4)

@@ -51,7 +51,7 @@ def test_the_faster_half_is_that_of_each_network_alone(rounds):
 
 
 @pytest.mark.parametrize("estimator", [MEDIAN, FASTER_HALF])
-def test_a_factor_is_found_to_the_last_digit(estimator):
+def test_a_factor_is_estimated_to_the_last_digit(estimator):
     pairs = drawn(1)
     slower = [(pair[0], 1.07 * pair[1], *pair[2:]) for pair in pairs]
     assert replicate_value(slower, estimator) - replicate_value(pairs, estimator) == (
@@ -59,7 +59,7 @@ def test_a_factor_is_found_to_the_last_digit(estimator):
     )
 
 
-def test_what_disturbs_the_slower_half_does_not_move_the_faster_half():
+def test_disturbances_of_the_slower_half_do_not_move_the_faster_half():
     pairs = [(1.0, 1.0 + 0.01 * k, 1.0) for k in range(10)]
     stopped = [(b, v if v < 1.05 else 3.0, c) for b, v, c in pairs]
     assert replicate_value(stopped, FASTER_HALF) == replicate_value(pairs, FASTER_HALF)
@@ -86,7 +86,7 @@ def rounds(*samples):
     ]
 
 
-def test_the_control_is_pooled_where_the_estimator_says_so_and_every_round_has_it():
+def test_the_control_is_pooled_by_pooling_estimators_if_every_round_has_it():
     full = rounds({"bn": 1.0, "again": 2.0, "sw": 3.0}, {"bn": 4.0, "again": 5.0, "sw": 6.0})
     both = ("bn", "again")
     assert ratio_pairs([full], both, "sw", FORWARD, FASTER_HALF) == [[(1, 3, 2), (4, 6, 5)]]
@@ -116,7 +116,7 @@ def measured(metric):
 
 
 @pytest.mark.parametrize("metric", [FORWARD, FORWARD_BACKWARD])
-def test_processes_scatter_by_what_a_pilot_reckons_with(metric):
+def test_processes_scatter_as_the_run_estimate_assumes(metric):
     told = []
     for processes in measured(metric).values():
         values = [replicate_value(process, FASTER_HALF) for process in processes]
@@ -148,7 +148,7 @@ def coverage(processes, runs=1000, replicates=8):
 
 
 @pytest.mark.parametrize("metric", [FORWARD, FORWARD_BACKWARD])
-def test_intervals_hold_the_truth_on_processes_that_were_measured(metric):
+def test_intervals_hold_the_truth_on_measured_processes(metric):
     shares = [coverage(processes) for processes in measured(metric).values()]
     assert len(shares) >= 5
     assert 0.93 <= statistics.fmean(shares) <= 0.97
@@ -191,7 +191,7 @@ def judged(processes, ratio, estimator=FASTER_HALF, runs=1000):
 
 
 @pytest.mark.parametrize("metric", [FORWARD, FORWARD_BACKWARD])
-def test_there_is_no_bias_on_rounds_that_were_measured(metric):
+def test_there_is_no_bias_on_measured_rounds(metric):
     processes = list(alike(metric))
     assert len(processes) == 60
     bias, covered = judged(processes, 1.01)
@@ -199,7 +199,7 @@ def test_there_is_no_bias_on_rounds_that_were_measured(metric):
     assert 0.93 <= covered <= 0.97
 
 
-def test_intervals_hold_the_truth_on_noise_that_was_made():
+def test_intervals_hold_the_truth_on_generated_noise():
     bias, covered = judged([drawn(seed, 13) for seed in range(4000)], 1.01)
     assert abs(bias) <= 0.001
     assert 0.93 <= covered <= 0.97
@@ -229,7 +229,7 @@ def faster_of_both(pairs):
 
 
 @pytest.mark.parametrize("wrong", [pooled_as_one, unlike_shares, faster_of_both])
-def test_a_biased_estimator_is_seen(monkeypatch, wrong):
+def test_a_biased_estimator_is_detected(monkeypatch, wrong):
     monkeypatch.setitem(estimators.ESTIMATORS, "wrong", wrong)
     bias, _ = judged([drawn(seed, 13) for seed in range(4000)], 1.0, "wrong")
     assert abs(bias) > 0.001

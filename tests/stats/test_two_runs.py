@@ -43,7 +43,7 @@ def test_replicates_that_agree_exactly_leave_no_doubt():
 
 
 @pytest.mark.parametrize("values", [[0.1], [0.1, math.nan], [0.1, math.inf]])
-def test_there_is_no_p_value_of_one_replicate_or_of_what_is_no_number(values):
+def test_there_is_no_p_value_of_one_replicate_or_of_values_that_are_not_finite(values):
     assert Difference(values, B).p_value is None
     assert Difference(B, values).p_value is None
 
