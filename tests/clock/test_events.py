@@ -22,11 +22,11 @@ def block(watch, windows):
 def test_a_block_gives_means_and_waits_twice_whatever_its_length():
     gpu = FakeGpu(tick_s=0.01)
     watch = EventStopwatch(gpu)
-    found = block(watch, 50)
+    readings = block(watch, 50)
     assert gpu.waits == ["device", "device"]
-    assert found["forward_s"] == pytest.approx(0.01)
-    assert found["forward_backward_s"] == pytest.approx(0.02)
-    assert found["forward_backward_wall_s"] == pytest.approx(0.03), (
+    assert readings["forward_s"] == pytest.approx(0.01)
+    assert readings["forward_backward_s"] == pytest.approx(0.02)
+    assert readings["forward_backward_wall_s"] == pytest.approx(0.03), (
         "the wall counts what lies between two windows"
     )
 
@@ -70,8 +70,8 @@ def test_events_are_reused():
 
 
 def test_forward_is_never_longer_than_both():
-    found = block(EventStopwatch(FakeGpu(script=iter([0.3, 0.0, 0.0, 0.1, 0.5, 0.2]))), 2)
-    assert found["forward_s"] <= found["forward_backward_s"]
+    readings = block(EventStopwatch(FakeGpu(script=iter([0.3, 0.0, 0.0, 0.1, 0.5, 0.2]))), 2)
+    assert readings["forward_s"] <= readings["forward_backward_s"]
 
 
 def kineto(name, start, end, device="CUDA", kind="kernel", mark=False):

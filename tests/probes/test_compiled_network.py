@@ -59,7 +59,11 @@ def test_a_network_is_one_graph(norm, layers):
     assert workload.chosen["compiled"] == "1 graph, 0 breaks", (
         "nothing was compiled while it was timed"
     )
-    (seconds,) = (one.samples for one in workload.finish() if one.metric == "compile_s")
+    (seconds,) = (
+        measurement.samples
+        for measurement in workload.finish()
+        if measurement.metric == "compile_s"
+    )
     assert seconds[0] > 0
 
 

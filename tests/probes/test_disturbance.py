@@ -270,16 +270,16 @@ def test_blocks_are_capped_at_a_fifth_of_a_case_and_the_worst_are_taken():
         {"a": {"wall_s": 0.1, "gpu_thermal_s": 0.01 * (1 + position)}, "b": CALM}
         for position in range(10)
     ]
-    found = block_marks([{"wall_s": 0.3}] * 10, hotter, "b")
-    assert [position for position, keys in enumerate(found) if keys] == [8, 9]
-    assert set().union(*found) == {"a"}
+    marked = block_marks([{"wall_s": 0.3}] * 10, hotter, "b")
+    assert [position for position, keys in enumerate(marked) if keys] == [8, 9]
+    assert set().union(*marked) == {"a"}
 
 
 def test_a_marked_round_takes_its_blocks_with_it_and_counts_for_the_cap():
     stolen = {"wall_s": 0.3, "steal_s": 0.2}
     blocks = [{"a": HOT, "b": CALM} for _ in range(10)]
-    found = block_marks([stolen] + [{"wall_s": 0.3}] * 9, blocks, "b")
-    assert [sorted(keys) for keys in found] == [["a", "b"], ["a"], *[[]] * 8]
+    marked = block_marks([stolen] + [{"wall_s": 0.3}] * 9, blocks, "b")
+    assert [sorted(keys) for keys in marked] == [["a", "b"], ["a"], *[[]] * 8]
     assert (
         block_marks([stolen] * 2 + [{"wall_s": 0.3}] * 8, blocks, "b")[2:] == (frozenset(),) * 8
     ), "the rounds have used the fifth up"
@@ -300,12 +300,12 @@ def test_no_ratio_loses_more_than_a_fifth_of_its_pairs_though_blocks_of_both_hal
         {"wall_s": 0.3, "steal_s": 0.2 if position == 9 and stolen else 0.0}
         for position in range(10)
     ]
-    found = block_marks(rounds, blocks, "base")
+    marked = block_marks(rounds, blocks, "base")
     for case in ("a", "b"):
-        assert sum(bool(keys & {"base", case}) for keys in found) == 2
-    assert [position for position, keys in enumerate(found) if "base" in keys and position < 9] == (
-        [1] if stolen else [1, 2]
-    )
+        assert sum(bool(keys & {"base", case}) for keys in marked) == 2
+    assert [
+        position for position, keys in enumerate(marked) if "base" in keys and position < 9
+    ] == ([1] if stolen else [1, 2])
 
 
 def test_a_throttled_block_beside_a_marked_block_of_the_baseline_costs_no_further_pair():
@@ -313,8 +313,8 @@ def test_a_throttled_block_beside_a_marked_block_of_the_baseline_costs_no_furthe
     blocks = [
         {case: HOT if position in hot[case] else CALM for case in hot} for position in range(10)
     ]
-    found = block_marks([{"wall_s": 0.3}] * 10, blocks, "base")
-    assert {position: keys for position, keys in enumerate(found) if keys} == {
+    marked = block_marks([{"wall_s": 0.3}] * 10, blocks, "base")
+    assert {position: keys for position, keys in enumerate(marked) if keys} == {
         1: {"base", "a"},
         5: {"a"},
     }

@@ -136,7 +136,10 @@ def test_in_eval_mode_one_forward_pass_is_timed_and_nothing_has_a_gradient(phase
     assert workload._step.forward().is_inference()
     assert all(parameter.grad is None for parameter in workload._model.parameters())
     assert all(torch.equal(before[name], v) for name, v in workload._model.named_buffers())
-    assert {one.metric for one in workload.finish()} >= {"parameter_bytes", "peak_bytes"}
+    assert {measurement.metric for measurement in workload.finish()} >= {
+        "parameter_bytes",
+        "peak_bytes",
+    }
 
 
 def test_running_statistics_in_eval_mode_are_those_of_the_input():

@@ -30,10 +30,10 @@ def _switches():
 def test_a_call_is_a_block_with_the_host_beside_the_events():
     workload, gpu = build()
     del gpu.waits[:]
-    found = workload.call()
-    assert set(found) == {"forward_s", "forward_backward_s", "forward_backward_wall_s"}
-    assert found["forward_s"] == pytest.approx(0.01)
-    assert found["forward_backward_s"] == pytest.approx(0.02)
+    seconds = workload.call()
+    assert set(seconds) == {"forward_s", "forward_backward_s", "forward_backward_wall_s"}
+    assert seconds["forward_s"] == pytest.approx(0.01)
+    assert seconds["forward_backward_s"] == pytest.approx(0.02)
     assert gpu.waits == ["device", "device"]
 
 
@@ -75,8 +75,8 @@ class Alone:
 def test_ranks_agree_on_the_size_of_a_block_and_each_has_its_own_images(monkeypatch):
     monkeypatch.setattr(network, "DataParallel", Alone)
     workload, _ = build(world=2, norm="bn", layers=0)
-    found = measured(workload.finish())
-    assert found["block_iterations"] == (5,)
+    samples = measured(workload.finish())
+    assert samples["block_iterations"] == (5,)
     assert len(workload._inputs[0]) == len(workload._step.cotangents[0]) == 1
     assert workload.chosen["backend"] == "gloo"
 
@@ -109,16 +109,16 @@ def test_every_iteration_of_the_rounds_is_stored_and_none_of_the_warm_up():
     workload.warmed()
     for _ in range(2):
         workload.call()
-    found = measured(workload.finish())
-    assert len(found["forward_event_s"]) == len(found["forward_backward_event_s"]) == 2 * 2
+    samples = measured(workload.finish())
+    assert len(samples["forward_event_s"]) == len(samples["forward_backward_event_s"]) == 2 * 2
 
 
 def test_busy_time_and_its_share_of_wall_time_are_measured():
     workload, _ = build(FakeGpu(tick_s=0.01, device_busy_s=0.03))
     workload.call()
-    found = measured(workload.finish())
-    assert found["gpu_busy_s"][0] == pytest.approx(0.015)
-    assert found["gpu_busy_share"][0] == pytest.approx(0.015 / 0.03)
+    samples = measured(workload.finish())
+    assert samples["gpu_busy_s"][0] == pytest.approx(0.015)
+    assert samples["gpu_busy_share"][0] == pytest.approx(0.015 / 0.03)
 
 
 def test_a_profiler_without_kernels_is_noted():
@@ -128,8 +128,8 @@ def test_a_profiler_without_kernels_is_noted():
 
 
 def test_memory_is_the_peak_of_one_iteration():
-    found = measured(build()[0].finish())
-    assert (found["peak_bytes"], found["peak_reserved_bytes"]) == ((1 << 20,), (2 << 20,))
+    samples = measured(build()[0].finish())
+    assert (samples["peak_bytes"], samples["peak_reserved_bytes"]) == ((1 << 20,), (2 << 20,))
 
 
 def test_graph_mode_replays_two_graphs():
@@ -137,9 +137,9 @@ def test_graph_mode_replays_two_graphs():
     assert gpu.capture_stream_runs == 4, "three times to warm up, once for the peak of memory"
     forward, both = gpu.graphs
     before = forward.replays, both.replays
-    found = workload.call()
+    seconds = workload.call()
     assert (forward.replays - before[0], both.replays - before[1]) == (workload._iterations,) * 2
-    assert set(found) == {
+    assert set(seconds) == {
         "forward_s",
         "forward_wall_s",
         "forward_backward_s",

@@ -15,8 +15,8 @@ from swbench.probes.nvml import device_with_uuid
 
 def test_utilisation_is_observed_of_every_row_but_the_control():
     workload, _ = build(FakeGpu(tick_s=0.5))
-    found = measured(workload.observe(("utilisation",)))
-    assert set(found["gpu_utilisation"]) == {0.4}
+    samples = measured(workload.observe(("utilisation",)))
+    assert set(samples["gpu_utilisation"]) == {0.4}
     control, _ = build(role=CONTROL)
     assert control.observe(("utilisation",)) == []
 

@@ -69,18 +69,18 @@ def test_a_mig_slice_is_noted():
 
 
 def test_failing_on_the_third_call_leaves_two_readings_and_one_note():
-    found, device, _, _ = observe(FakeNvml(fail={"nvmlDeviceGetUtilizationRates": 2}))
-    assert len(found["gpu_utilisation"]) == 2
-    assert len(found["gpu_power"]) == 50
+    samples, device, _, _ = observe(FakeNvml(fail={"nvmlDeviceGetUtilizationRates": 2}))
+    assert len(samples["gpu_utilisation"]) == 2
+    assert len(samples["gpu_power"]) == 50
     assert device.notes == ["no utilisation after 2 readings: Unknown Error"]
 
 
 def test_the_loop_lasts_ten_seconds_with_every_reading():
-    found, _, gpu, queued = observe(FakeNvml())
-    assert found["gpu_loop"][0] >= 10.0
-    assert found["gpu_utilisation"] == (0.4,) * 50
-    blocks = round(found["gpu_loop"][0] / 0.05)
-    assert found["gpu_energy"][0] == pytest.approx(6000.0 / (4 * blocks), rel=0.02), (
+    samples, _, gpu, queued = observe(FakeNvml())
+    assert samples["gpu_loop"][0] >= 10.0
+    assert samples["gpu_utilisation"] == (0.4,) * 50
+    blocks = round(samples["gpu_loop"][0] / 0.05)
+    assert samples["gpu_energy"][0] == pytest.approx(6000.0 / (4 * blocks), rel=0.02), (
         "one reading before, one after, over every iteration between"
     )
     assert len(queued) - blocks == pytest.approx(sustained_load.SETTLE_S / 0.05, abs=2)
@@ -99,15 +99,15 @@ def test_a_loop_that_fails_leaves_no_thread_behind():
 
 
 def test_energy_alone_takes_five_seconds():
-    found, _, _, _ = observe(FakeNvml(), metrics=("energy",))
-    assert 5.0 <= found["gpu_loop"][0] < 6.0
-    assert "gpu_utilisation" not in found
+    samples, _, _, _ = observe(FakeNvml(), metrics=("energy",))
+    assert 5.0 <= samples["gpu_loop"][0] < 6.0
+    assert "gpu_utilisation" not in samples
 
 
 def test_without_an_energy_counter_the_rest_is_measured():
-    found, device, _, _ = observe(FakeNvml(fail={"nvmlDeviceGetTotalEnergyConsumption": 0}))
-    assert "gpu_energy" not in found
-    assert found["gpu_utilisation"]
+    samples, device, _, _ = observe(FakeNvml(fail={"nvmlDeviceGetTotalEnergyConsumption": 0}))
+    assert "gpu_energy" not in samples
+    assert samples["gpu_utilisation"]
     assert device.notes == ["no energy counter: Unknown Error"]
 
 
@@ -123,21 +123,21 @@ def block(wall_s=1.0, **answers):
 
 def test_the_readings_of_both_ends_are_stored_unchanged():
     held_ns, clocks = iter([10**9, 10**9]), iter([1980, 1200])
-    found = block(
+    readings = block(
         0.25,
         nvmlDeviceGetCurrentClocksEventReasons=0x4,
         nvmlDeviceGetClockInfo=lambda: next(clocks),
         nvmlDeviceGetViolationStatus=lambda: type("V", (), {"violationTime": next(held_ns)}),
     )
     bits = {"gpu_throttle_reasons_before": 4.0, "gpu_throttle_reasons_after": 4.0}
-    assert found == {
+    assert readings == {
         "wall_s": 0.25,
         "gpu_sm_hz_before": 1.98e9,
         "gpu_sm_hz_after": 1.2e9,
         "gpu_thermal_s": 0.0,
         **bits,
     }
-    assert not marking.exceeds_rule(found), "neither a lower clock nor the power cap is a harm"
+    assert not marking.exceeds_rule(readings), "neither a lower clock nor the power cap is a harm"
 
 
 @pytest.mark.parametrize("seen", [(0x40, 0), (0, 0x40), (0x40, 0x40)])
@@ -148,18 +148,21 @@ def test_a_throttle_at_either_end_marks_the_block(seen):
 
 def test_a_throttle_in_mid_block_shows_in_the_counter_though_no_reading_saw_it():
     held_ns = iter([0, 300_000_000])
-    found = block(
+    readings = block(
         nvmlDeviceGetViolationStatus=lambda: type("V", (), {"violationTime": next(held_ns)})
     )
-    assert (found["gpu_throttle_reasons_before"], found["gpu_throttle_reasons_after"]) == (0.0, 0.0)
-    assert found["gpu_thermal_s"] == pytest.approx(0.3)
-    assert marking.exceeds_rule(found)
+    assert (readings["gpu_throttle_reasons_before"], readings["gpu_throttle_reasons_after"]) == (
+        0.0,
+        0.0,
+    )
+    assert readings["gpu_thermal_s"] == pytest.approx(0.3)
+    assert marking.exceeds_rule(readings)
 
 
 def test_a_reading_that_fails_in_mid_block_is_left_out():
-    found = block(fail={"nvmlDeviceGetClockInfo": 1})
-    assert "gpu_sm_hz_before" not in found
-    assert "gpu_thermal_s" in found
+    readings = block(fail={"nvmlDeviceGetClockInfo": 1})
+    assert "gpu_sm_hz_before" not in readings
+    assert "gpu_thermal_s" in readings
 
 
 def test_a_device_without_readings_gives_none_like_a_cpu():

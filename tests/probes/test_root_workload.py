@@ -39,7 +39,7 @@ def workload(**fields):
 
 def measured(load):
     load.call()
-    return {one.metric: one.samples for one in load.finish()}
+    return {measurement.metric: measurement.samples for measurement in load.finish()}
 
 
 def test_a_case_without_a_gradient_has_its_own_workload():
@@ -55,26 +55,26 @@ def test_only_the_forward_pass_is_timed():
 @pytest.mark.parametrize("root", [2, 4])
 @pytest.mark.parametrize("solver", ["eigh", "polar"])
 def test_a_root_keeps_its_promised_error(solver, root):
-    found = measured(workload(solver=solver, root=root))
-    (promised,) = found["promised_error"]
-    assert 0 < found["w_error_median"][0] <= found["w_error_worst"][0] < promised
-    assert found["preconditioned_error_worst"][0] < 1e-3
-    assert found["root_residual_worst"][0] < 0.1
-    assert found["w_nonfinite_share"] == (0.0,)
+    samples = measured(workload(solver=solver, root=root))
+    (promised,) = samples["promised_error"]
+    assert 0 < samples["w_error_median"][0] <= samples["w_error_worst"][0] < promised
+    assert samples["preconditioned_error_worst"][0] < 1e-3
+    assert samples["root_residual_worst"][0] < 0.1
+    assert samples["w_nonfinite_share"] == (0.0,)
 
 
 @pytest.mark.parametrize("root", [2, 4])
 def test_a_wrong_root_shows_in_every_error(root, monkeypatch):
     whole = Eigh.inverse_root
     monkeypatch.setattr(Eigh, "inverse_root", lambda self, cov, root: whole(self, cov, 6 - root))
-    found = measured(workload(root=root))
-    assert found["w_error_median"][0] > found["promised_error"][0]
-    assert found["preconditioned_error_median"][0] > 0.5
-    assert found["root_residual_median"][0] > 1
+    samples = measured(workload(root=root))
+    assert samples["w_error_median"][0] > samples["promised_error"][0]
+    assert samples["preconditioned_error_median"][0] > 0.5
+    assert samples["root_residual_median"][0] > 1
 
 
 def test_a_mixed_batch_is_one_call_with_one_accuracy(monkeypatch):
-    found = measured(workload(sizes=(8, 16)))
+    samples = measured(workload(sizes=(8, 16)))
     whole = Eigh.inverse_root
 
     def worse(self, cov, root):
@@ -84,10 +84,10 @@ def test_a_mixed_batch_is_one_call_with_one_accuracy(monkeypatch):
     monkeypatch.setattr(Eigh, "inverse_root", worse)
     load = workload(sizes=(8, 16))
     spoilt = measured(load)
-    assert [len(one) for one in load._roots] == [5, 5]
+    assert [len(root) for root in load._roots] == [5, 5]
     assert spoilt["w_error_worst"][0] == pytest.approx(0.5, rel=1e-2)
-    assert found["w_error_worst"][0] < 1e-2
-    assert found["flops"][0] == 5 * sum(Eigh().root_flops(size, 4) for size in (8, 16))
+    assert samples["w_error_worst"][0] < 1e-2
+    assert samples["flops"][0] == 5 * sum(Eigh().root_flops(size, 4) for size in (8, 16))
 
 
 def test_the_share_of_failed_matrices_is_measured(monkeypatch):
@@ -99,9 +99,9 @@ def test_the_share_of_failed_matrices_is_measured(monkeypatch):
         return x
 
     monkeypatch.setattr(Eigh, "inverse_root", spoilt)
-    found = measured(workload())
-    assert found["w_nonfinite_share"][0] == pytest.approx(0.2)
-    assert found["w_error_worst"][0] < 1e-2
+    samples = measured(workload())
+    assert samples["w_nonfinite_share"][0] == pytest.approx(0.2)
+    assert samples["w_error_worst"][0] < 1e-2
 
 
 def test_the_floor_is_work_over_the_machines_peak():

@@ -21,13 +21,16 @@ def build(gpu=None, **fields):
 
 
 def measured(workload):
-    return {one.metric: one.samples for one in workload.finish()}
+    return {measurement.metric: measurement.samples for measurement in workload.finish()}
 
 
 def test_eager_windows_judge_the_outputs_they_timed():
     workload, _ = build()
-    found = workload.call()
-    assert found == {"forward_s": pytest.approx(0.002), "forward_backward_s": pytest.approx(0.002)}
+    seconds = workload.call()
+    assert seconds == {
+        "forward_s": pytest.approx(0.002),
+        "forward_backward_s": pytest.approx(0.002),
+    }
     judged = measured(workload)
     assert judged["w_error_worst"][0] < 1e-3
     assert judged["forward_window_calls"] == (1,)
@@ -37,7 +40,7 @@ def test_eager_windows_judge_the_outputs_they_timed():
 def test_timings_can_be_read_without_finish():
     workload, _ = build()
     workload.call()
-    names = {one.metric for one in workload.timings()}
+    names = {measurement.metric for measurement in workload.timings()}
     assert names == {
         f"{of}_{what}"
         for of in ("forward", "forward_backward")
@@ -72,9 +75,9 @@ def test_a_solver_that_waits_is_unsupported_in_a_graph():
 def test_a_cold_cache_is_flushed_before_every_call_and_that_is_verified():
     workload, _ = build(cache="cold")
     workload.call()
-    found = measured(workload)
-    assert found["forward_window_calls"] == (1,)
-    assert found["l2_flushes"][0] >= 2 * 5
+    samples = measured(workload)
+    assert samples["forward_window_calls"] == (1,)
+    assert samples["l2_flushes"][0] >= 2 * 5
 
 
 def test_a_flush_that_did_not_touch_the_buffer_is_an_error():

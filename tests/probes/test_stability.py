@@ -19,7 +19,7 @@ def case(**fields):
 
 def measured(load):
     load.call()
-    return {one.metric: one.samples for one in load.finish()}
+    return {measurement.metric: measurement.samples for measurement in load.finish()}
 
 
 def covariance(x):
@@ -91,10 +91,10 @@ def test_the_textbook_layer_equals_the_layer(norm):
 @pytest.mark.parametrize(("norm", "solver"), [("bn", None), ("swb", "eigh"), ("iw", "newton5")])
 def test_an_ordinary_input_leaves_the_digits_of_the_dtype(norm, solver):
     for dtype, unit in (("float32", 6e-8), ("bfloat16", 4e-3), ("amp-float16", 5e-4)):
-        found = measured(InputWorkload(case(norm=norm, solver=solver, dtype=dtype)))
-        assert 0 < found["y_error"][0] < 20 * unit
-        assert 0 < found["dx_error"][0] < 20 * unit
-        shares = {name: value for name, value in found.items() if name.endswith("share")}
+        samples = measured(InputWorkload(case(norm=norm, solver=solver, dtype=dtype)))
+        assert 0 < samples["y_error"][0] < 20 * unit
+        assert 0 < samples["dx_error"][0] < 20 * unit
+        shares = {name: value for name, value in samples.items() if name.endswith("share")}
         assert len(shares) == 3
         assert set(shares.values()) == {(0.0,)}
 
@@ -113,24 +113,24 @@ def test_an_error_is_of_the_layer_in_float64():
             return 3 * dy
 
     load._layer.register_forward_hook(lambda module, given, y: Twice.apply(y))
-    found = measured(load)
-    assert found["y_error"][0] == pytest.approx(1, rel=1e-5)
-    assert found["dx_error"][0] == pytest.approx(2, rel=1e-5)
+    samples = measured(load)
+    assert samples["y_error"][0] == pytest.approx(1, rel=1e-5)
+    assert samples["dx_error"][0] == pytest.approx(2, rel=1e-5)
 
 
 def test_a_layer_that_raises_is_a_finding():
     load = InputWorkload(case(norm="bn", solver=None, trial="one-pixel"))
-    found = measured(load)
+    samples = measured(load)
     assert load.chosen["raised"].startswith("ValueError: Expected more than 1 value per channel")
-    assert found["y_error"] == found["dx_error"] == ()
-    assert found["y_nonfinite_share"] == found["parameters_nonfinite_share"] == (1.0,)
+    assert samples["y_error"] == samples["dx_error"] == ()
+    assert samples["y_nonfinite_share"] == samples["parameters_nonfinite_share"] == (1.0,)
 
 
 def test_a_tensor_that_is_not_finite_has_no_error():
-    found = measured(InputWorkload(case(solver="eigh:backward=paper", trial="dead")))
-    assert found["y_error"][0] < 1e-3
-    assert found["dx_error"] == ()
-    assert found["dx_nonfinite_share"][0] > 0
+    samples = measured(InputWorkload(case(solver="eigh:backward=paper", trial="dead")))
+    assert samples["y_error"][0] < 1e-3
+    assert samples["dx_error"] == ()
+    assert samples["dx_nonfinite_share"][0] > 0
 
 
 @pytest.mark.parametrize("norm", WHITENING)
@@ -139,9 +139,9 @@ def test_fewer_pixels_than_channels_leave_a_gradient(norm, solver):
     """It was off by 3 in an IW layer before the Lyapunov iteration reached the one eigenvalue that
     the many others, all ε, put out of its interval.
     """
-    found = measured(InputWorkload(case(norm=norm, solver=solver, trial="few-pixels")))
-    assert found["y_error"][0] < 1e-2
-    assert found["dx_error"][0] < 5e-2
+    samples = measured(InputWorkload(case(norm=norm, solver=solver, trial="few-pixels")))
+    assert samples["y_error"][0] < 1e-2
+    assert samples["dx_error"][0] < 5e-2
 
 
 def training(**fields):
@@ -154,14 +154,14 @@ def training(**fields):
 )
 def test_the_task_can_be_learnt(norm, solver, dtype):
     fields = {"dtype": dtype, "learning_rate": 1.0, "steps": 120, "seeds": 1}
-    found = measured(training(norm=norm, solver=solver, **fields))
-    assert found["broken"] == (0.0,)
-    assert found["final_loss"][0] < 0.7 * CHANCE
+    samples = measured(training(norm=norm, solver=solver, **fields))
+    assert samples["broken"] == (0.0,)
+    assert samples["final_loss"][0] < 0.7 * CHANCE
 
 
 def test_a_rate_that_is_too_high_breaks():
-    found = measured(training(norm="bn", solver=None, learning_rate=1e6))
-    assert found["broken"] == (1.0, 1.0)
+    samples = measured(training(norm="bn", solver=None, learning_rate=1e6))
+    assert samples["broken"] == (1.0, 1.0)
 
 
 def test_training_ends_at_a_loss_that_is_not_finite_and_where_the_network_raises():
@@ -174,9 +174,9 @@ def test_training_ends_at_a_loss_that_is_not_finite_and_where_the_network_raises
         raise torch.linalg.LinAlgError("eigh: the input is\nnot finite")
 
     task.step = fail
-    found = train(task, 3)
-    assert found.broken
-    assert found.why.endswith("LinAlgError: eigh: the input is not finite")
+    outcome = train(task, 3)
+    assert outcome.broken
+    assert outcome.why.endswith("LinAlgError: eigh: the input is not finite")
 
 
 def test_training_that_learns_nothing_is_broken_by_its_last_losses():

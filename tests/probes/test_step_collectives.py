@@ -54,7 +54,9 @@ def counted(tmp_path_factory):
 @pytest.mark.slow  # two processes that load torch: in `make ranks`
 @pytest.mark.parametrize("name", ranks.CASES)
 def test_a_real_step_of_two_ranks_makes_exactly_these_collectives(counted, name):
-    account = sorted([one.kind, one.nbytes] for one in step_collectives(ranks.CASES[name]))
+    account = sorted(
+        [collective.kind, collective.nbytes] for collective in step_collectives(ranks.CASES[name])
+    )
     assert [sorted(rank[name]) for rank in counted] == [account, account]
 
 
@@ -67,7 +69,7 @@ def test_a_layer_is_named_with_one_gather_and_one_reduce():
 
 def test_on_cuda_every_batch_normalisation_is_synchronised():
     bn = dataclasses.replace(ranks.CASES["bn"], device="cuda")
-    layers = [one for one in step_collectives(bn) if one.source != GRADIENTS]
+    layers = [collective for collective in step_collectives(bn) if collective.source != GRADIENTS]
     assert layers[:2] == [
         Collective("bn1", GATHER, (2 * 16 + 1) * 4),
         Collective("bn1", REDUCE, 2 * 16 * 4),

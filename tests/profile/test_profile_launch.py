@@ -22,10 +22,10 @@ CASE = Case(
 
 def test_a_fresh_process_gives_a_profile(tmp_path):
     trace = tmp_path / "t.json"
-    found = profile_case(Case(model="resnet20", classes=10, image=(8, 8)), 1, trace)
-    assert found.roof.flops_per_s > 0
-    assert found.roof.bytes_per_s > 0
-    assert found.environment["threads"] == "1"
+    profile = profile_case(Case(model="resnet20", classes=10, image=(8, 8)), 1, trace)
+    assert profile.roof.flops_per_s > 0
+    assert profile.roof.bytes_per_s > 0
+    assert profile.environment["threads"] == "1"
     assert json.loads(trace.read_text())["traceEvents"]
 
 
@@ -59,9 +59,9 @@ def raising(problem):
 )
 def test_an_error_while_profiling_is_answered_with_its_status(monkeypatch, problem, status, detail):
     monkeypatch.setattr("swbench.profile.measure.measure", raising(problem))
-    found = worker.answer({"case": CASE.to_json(), "iterations": 1, "trace": None})
-    assert found["status"] == status
-    assert detail in found["detail"]
+    answer = worker.answer({"case": CASE.to_json(), "iterations": 1, "trace": None})
+    assert answer["status"] == status
+    assert detail in answer["detail"]
 
 
 def test_calibration_finds_rates():

@@ -80,11 +80,11 @@ def test_shares_add_up_to_the_total(profile, phase):
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_every_nanosecond_of_one_call_is_attributed_once(phase):
-    found = broken_down(models.build("resnet20", "swb", 5), torch.randn(2, 3, 16, 16))
+    parts = broken_down(models.build("resnet20", "swb", 5), torch.randn(2, 3, 16, 16))
     assert sum(
-        spent.seconds for (_, _, of), spent in found.spent.items() if of == phase
-    ) == pytest.approx(found.total_s[phase], abs=1e-7)
-    assert min(spent.seconds for spent in found.spent.values()) >= 0
+        spent.seconds for (_, _, of), spent in parts.spent.items() if of == phase
+    ) == pytest.approx(parts.total_s[phase], abs=1e-7)
+    assert min(spent.seconds for spent in parts.spent.values()) >= 0
 
 
 def test_every_convolution_and_norm_has_time_in_both_phases(profile):
@@ -149,8 +149,8 @@ class Strange(torch.autograd.Function):
 
 
 def test_nodes_of_unknown_origin_are_a_named_remainder():
-    found = broken_down(nn.Sequential(nn.Conv2d(3, 4, 3), Leaky()), torch.randn(1, 3, 8, 8))
-    assert any(path == UNKNOWN and spent.seconds > 0 for (path, _, _), spent in found.spent.items())
+    parts = broken_down(nn.Sequential(nn.Conv2d(3, 4, 3), Leaky()), torch.randn(1, 3, 8, 8))
+    assert any(path == UNKNOWN and spent.seconds > 0 for (path, _, _), spent in parts.spent.items())
 
 
 def test_time_outside_the_model_is_named(profile):
@@ -182,8 +182,8 @@ class OwnNorm(nn.Module):
 def test_a_users_norm_is_one_row():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), OwnNorm(), nn.ReLU(inplace=True))
     assert list(profiled_modules(model)) == ["", "0", "1", "2"]
-    found = broken_down(model, torch.randn(1, 3, 8, 8))
-    assert {operator for path, operator, _ in found.spent if path == "1"} == {
+    parts = broken_down(model, torch.randn(1, 3, 8, 8))
+    assert {operator for path, operator, _ in parts.spent if path == "1"} == {
         operators.REST,
         operators.ACCUMULATION,
         operators.PYTHON,
@@ -193,7 +193,7 @@ def test_a_users_norm_is_one_row():
 def test_the_quicker_half_counts(profile):
     assert quicker_half([3.0, 1.0, 2.0]) == {1, 2}
     assert quicker_half([3.0]) == {0}
-    assert sum(one.used for one in profile.iterations) == 1
+    assert sum(iteration.used for iteration in profile.iterations) == 1
 
 
 def part(operator, seconds):

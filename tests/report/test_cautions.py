@@ -72,12 +72,12 @@ def test_no_more_than_six_cells_are_named():
     group = network_group(rows=[("swa", layers, "auto", f"row {layers}") for layers in range(9)])
     rounds = [
         dataclasses.replace(
-            one,
-            samples={key: dict.fromkeys(times, LOUD) for key, times in one.samples.items()}
-            if (one.replicate, one.index) == (0, 0)
-            else one.samples,
+            round_,
+            samples={key: dict.fromkeys(times, LOUD) for key, times in round_.samples.items()}
+            if (round_.replicate, round_.index) == (0, 0)
+            else round_.samples,
         )
-        for one in rounds_of(group, [1, 1, *[1.2] * 9], replicates=5, rounds=20)
+        for round_ in rounds_of(group, [1, 1, *[1.2] * 9], replicates=5, rounds=20)
     ]
     (note,) = notes(stored([group], results_of(group, replicates=5), rounds), "Mean and median")
     assert note.count("median 0.") == 6
@@ -110,15 +110,17 @@ def test_a_carry_over_gets_no_note_where_the_interval_is_much_wider():
     wide = long(cost=0.05)
     spread = [
         dataclasses.replace(
-            one,
+            round_,
             samples={
-                key: {metric: value * (1 + 0.2 * one.replicate) for metric, value in times.items()}
+                key: {
+                    metric: value * (1 + 0.2 * round_.replicate) for metric, value in times.items()
+                }
                 if key == group.cases[2].key
                 else times
-                for key, times in one.samples.items()
+                for key, times in round_.samples.items()
             },
         )
-        for one in wide.rounds
+        for round_ in wide.rounds
     ]
     assert notes(dataclasses.replace(wide, rounds=tuple(spread)), "Carry-over") == []
 

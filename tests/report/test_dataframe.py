@@ -20,7 +20,7 @@ def test_one_row_a_sample(frame):
     assert list(frame.columns) == list(COLUMNS)
     timed = frame[frame.metric == "forward_s"]
     assert len(timed) == sum(
-        "forward_s" in samples for one in run.rounds for samples in one.samples.values()
+        "forward_s" in samples for round_ in run.rounds for samples in round_.samples.values()
     )
     one = run.rounds[3]
     key = one.order[1]

@@ -36,7 +36,7 @@ def table():
         batch=32,
         threads=0,
     )
-    rounds = [wall(one, 0.05) for one in rounds_of(group, [1, 1, 4], noise=0.0)]
+    rounds = [wall(round_, 0.05) for round_ in rounds_of(group, [1, 1, 4], noise=0.0)]
 
     def told(busy_s):
         return [

@@ -45,7 +45,7 @@ def test_a_setting_is_a_line_and_a_row_a_column(table):
 
 
 def test_a_folded_bn_is_a_row_beside_bn_without_a_backward_pass(table):
-    section = next(one for one in table.sections if ", eval;" in one.title)
+    section = next(section for section in table.sections if ", eval;" in section.title)
     assert [row.label for row in section.rows][:2] == ["ResNet50-BN", "ResNet50-BN (folded)"]
     assert [row.cell("phase").value for row in section.rows][:3] == [EVAL, FOLDED, EVAL]
     assert section.rows[0].role == BASELINE
@@ -61,7 +61,7 @@ def test_the_papers_times_stand_only_beside_training():
         for section in table.sections
     ]
     assert with_paper[0]
-    assert not with_paper[[", eval;" in one.title for one in table.sections].index(True)]
+    assert not with_paper[[", eval;" in section.title for section in table.sections].index(True)]
 
 
 def test_the_heat_map_is_drawn(table):

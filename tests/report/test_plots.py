@@ -33,9 +33,9 @@ def scaling_run():
     ]
     results = [result for group in groups for result in results_of(group)]
     rounds = [
-        one
+        round_
         for index, group in enumerate(groups)
-        for one in rounds_of(group, [1, 1, 1.1, 1.2, 1.3 + index], seed=index)
+        for round_ in rounds_of(group, [1, 1, 1.1, 1.2, 1.3 + index], seed=index)
     ]
     return stored(groups, results, rounds)
 
@@ -43,9 +43,9 @@ def scaling_run():
 def sizes_run():
     groups = [solver_group(batch=batch, group=size) for batch in (1, 72) for size in (16, 32, 33)]
     rounds = [
-        one
+        round_
         for index, group in enumerate(groups)
-        for one in rounds_of(group, [1, 1, 5, 0.7, 0.5], base_s=1e-3 * (1 + index), seed=index)
+        for round_ in rounds_of(group, [1, 1, 5, 0.7, 0.5], base_s=1e-3 * (1 + index), seed=index)
     ]
     return stored(
         groups,
@@ -65,9 +65,9 @@ def devices_run():
     ]
     results = [result for group in groups for result in results_of(group)]
     rounds = [
-        one
+        round_
         for place, group in enumerate(groups, 1)
-        for one in rounds_of(group, [place] * 5, noise=0)
+        for round_ in rounds_of(group, [place] * 5, noise=0)
     ]
     return stored(groups, results, rounds)
 
@@ -92,10 +92,10 @@ def test_each_plot_has_a_test_run():
 
 @pytest.mark.parametrize("name", WITH_DATA)
 def test_a_plot_is_drawn_where_there_is_data(name, tmp_path):
-    found = plot_files(build_table(WITH_DATA[name]()), tmp_path, only=[name])
-    assert [path.name for path in found] == [f"{name}.png", f"{name}.svg"]
-    assert found[0].read_bytes().startswith(b"\x89PNG")
-    svg = found[1].read_text(encoding="utf-8")
+    paths = plot_files(build_table(WITH_DATA[name]()), tmp_path, only=[name])
+    assert [path.name for path in paths] == [f"{name}.png", f"{name}.svg"]
+    assert paths[0].read_bytes().startswith(b"\x89PNG")
+    svg = paths[1].read_text(encoding="utf-8")
     assert svg.count("<path") > 10
     assert "<script" not in svg
 
@@ -155,8 +155,8 @@ def test_numbers_of_processes_do_not_share_a_heat_map():
     ]
     run = stored(
         groups,
-        [one for group in groups for one in results_of(group)],
-        [one for group in groups for one in rounds_of(group, [1, 1, 2])],
+        [result for group in groups for result in results_of(group)],
+        [round_ for group in groups for round_ in rounds_of(group, [1, 1, 2])],
     )
     titles = [axis.get_title(loc="left") for axis in TABLE.load("scaling")(build_table(run)).axes]
     assert sorted("2 processes" in title for title in titles if title) == [False, False, True, True]
@@ -180,11 +180,11 @@ def settings_run(*settings):
         for batch, place, one in places
     ]
     rounds = [
-        one
+        round_
         for group, (_, place, _) in zip(groups, places, strict=True)
-        for one in rounds_of(group, [1, 1, 2 + place], noise=0)
+        for round_ in rounds_of(group, [1, 1, 2 + place], noise=0)
     ]
-    return stored(groups, [one for group in groups for one in results_of(group)], rounds)
+    return stored(groups, [result for group in groups for result in results_of(group)], rounds)
 
 
 def panels_of(run):
@@ -206,10 +206,10 @@ def panels_of(run):
     ],
 )
 def test_a_heat_map_has_a_panel_for_each_setting(field, values, words):
-    found = panels_of(settings_run(*({field: value} for value in values)))
-    assert len(found) == len(words) * 2, "F and F+B"
+    panels = panels_of(settings_run(*({field: value} for value in values)))
+    assert len(panels) == len(words) * 2, "F and F+B"
     for place, word in enumerate(words):
-        mine = [texts for title, texts in found.items() if f"GPU, {word}: " in title]
+        mine = [texts for title, texts in panels.items() if f"GPU, {word}: " in title]
         assert mine == [{f"{2 + place}.000"}] * 2
 
 
@@ -237,9 +237,9 @@ def test_the_batch_that_fits_is_drawn_first_and_left_out_panels_are_counted():
         for name, before in zip(names, [None, *names[:-1]], strict=True)
     ]
     results = [
-        one
+        result
         for group in groups
-        for one in results_of(
+        for result in results_of(
             group, replicates=1, statuses={4: "out_of_memory"} if group is not groups[-1] else {}
         )
     ]
@@ -248,7 +248,7 @@ def test_the_batch_that_fits_is_drawn_first_and_left_out_panels_are_counted():
             stored(
                 groups,
                 results,
-                [one for group in groups for one in rounds_of(group, [1] * 5, replicates=1)],
+                [round_ for group in groups for round_ in rounds_of(group, [1] * 5, replicates=1)],
             )
         )
     )
@@ -318,10 +318,10 @@ def test_the_drift_of_a_paired_replicate_goes_forward_in_time():
     """Its workers ran one after the other, each with rounds of the same numbers."""
     group = network_group()
     later = [
-        replace(one, attempt="b0", started=one.started + 50)
-        for one in rounds_of(group, [1] * 5, replicates=1)
+        replace(round_, attempt="b0", started=round_.started + 50)
+        for round_ in rounds_of(group, [1] * 5, replicates=1)
     ]
-    results = [replace(one, also=("b0",)) for one in results_of(group, replicates=1)]
+    results = [replace(result, also=("b0",)) for result in results_of(group, replicates=1)]
     fig = TABLE.load("drift")(
         build_table(stored([group], results, [*rounds_of(group, [1] * 5, replicates=1), *later]))
     )

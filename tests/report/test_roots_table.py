@@ -32,17 +32,19 @@ def table(**settings):
     )
     errors = {0: 1e-4, 1: 1e-4, 2: 1e-4, 3: 1e-4}
     results = [
-        replace(one, chosen={"exact": "yes"})
-        for one in results_of(
+        replace(result, chosen={"exact": "yes"})
+        for result in results_of(
             group, measurements={at: judged(error) for at, error in errors.items()}
         )
     ]
     rounds = [
         replace(
-            one,
-            samples={key: {"forward_s": found["forward_s"]} for key, found in one.samples.items()},
+            round_,
+            samples={
+                key: {"forward_s": found["forward_s"]} for key, found in round_.samples.items()
+            },
         )
-        for one in rounds_of(group, [1, 1, 0.05, 2], base_s=10 * FLOOR_S)
+        for round_ in rounds_of(group, [1, 1, 0.05, 2], base_s=10 * FLOOR_S)
     ]
     return build_table(
         stored([group], results, rounds, kind="solvers", metrics=("time", "accuracy"))

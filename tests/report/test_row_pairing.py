@@ -58,9 +58,9 @@ def test_two_gpus_are_two_sections():
         network_group(f"{device} batch 1", device=device, threads=0)
         for device in ("cuda:0", "cuda:1")
     ]
-    found = shown(*both)
-    assert list(found.values()) == [0.2, 0.4]
-    assert [title.rpartition(", ")[2] for title in found] == ["cuda:0", "cuda:1"]
+    text = shown(*both)
+    assert list(text.values()) == [0.2, 0.4]
+    assert [title.rpartition(", ")[2] for title in text] == ["cuda:0", "cuda:1"]
 
 
 def test_a_gpu_without_a_number_is_not_named():

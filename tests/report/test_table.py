@@ -141,19 +141,21 @@ def test_disturbed_rounds_are_counted_by_worker():
     pair, other = ([*group.cases[:2], one] for one in group.cases[2:4])
     rounds = [
         dataclasses.replace(
-            one, attempt=name, samples={case.key: one.samples[case.key] for case in cases}
+            round_, attempt=name, samples={case.key: round_.samples[case.key] for case in cases}
         )
         for name, cases, disturbed in (
             ("a0", pair, {(0, index) for index in range(5)}),
             ("b0", other, ()),
         )
-        for one in rounds_of(
+        for round_ in rounds_of(
             group, [1, 1, 1.2, 1.2, 1.3], replicates=1, rounds=5, disturbed=disturbed
         )
     ]
     results = [
-        dataclasses.replace(one, also=("b0",)) if one.case in (pair[0].key, pair[1].key) else one
-        for one in results_of(group, replicates=1)
+        dataclasses.replace(result, also=("b0",))
+        if result.case in (pair[0].key, pair[1].key)
+        else result
+        for result in results_of(group, replicates=1)
     ]
     results[3] = dataclasses.replace(results[3], attempt="b0")
     table = build_table(stored([group], results, rounds))
@@ -205,8 +207,8 @@ def test_planned_cells_without_a_result_are_not_finished():
 def test_a_cell_that_is_counted_but_not_yet_timed_is_not_finished():
     group = network_group()
     counted = [
-        dataclasses.replace(one, replicate=COUNTED)
-        for one in results_of(group, replicates=1, measurements={0: flops("bn")})
+        dataclasses.replace(result, replicate=COUNTED)
+        for result in results_of(group, replicates=1, measurements={0: flops("bn")})
     ]
     table = build_table(stored([group], counted, [], complete=False))
     assert (text(table, 0, "cpu_f_s"), text(table, 0, "gflops_paper")) == ("not finished", "4.143")
@@ -225,14 +227,18 @@ def test_several_solvers_give_a_row_each_and_the_baseline_one():
 
 
 def test_the_papers_times_stand_in_the_section_like_the_papers_only():
-    cpu, one, many = (
+    cpu, single, many = (
         network_group(),
         network_group(name="cuda 1", device="cuda", threads=0),
         network_group(name="cuda 32", device="cuda", threads=0, batch=32),
     )
-    rounds = [one for group in (cpu, one, many) for one in rounds_of(group, [1, 1, 1.2, 1.3, 1.4])]
+    rounds = [
+        round_
+        for group in (cpu, single, many)
+        for round_ in rounds_of(group, [1, 1, 1.2, 1.3, 1.4])
+    ]
     table = build_table(
-        stored([cpu, one, many], [r for g in (cpu, one, many) for r in results_of(g)], rounds)
+        stored([cpu, single, many], [r for g in (cpu, single, many) for r in results_of(g)], rounds)
     )
     assert [section.title.count("batch") for section in table.sections] == [2, 1]
     first, second = (section.rows[1] for section in table.sections)
@@ -287,7 +293,7 @@ def test_a_row_that_crashed_its_worker_does_not_fail_the_baseline_that_was_repea
     )
     results = [
         *results_of(group, statuses={2: "crashed"})[2::5],
-        *(one for one in results_of(group, attempt="b") if one.case != group.cases[2].key),
+        *(result for result in results_of(group, attempt="b") if result.case != group.cases[2].key),
     ]
     table = build_table(stored([group], results, rounds))
     assert text(table, 1, "ratio_cpu_f") == "crashed"

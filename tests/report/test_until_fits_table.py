@@ -124,7 +124,7 @@ def test_a_note_says_that_no_batch_fits():
 
 def test_an_interrupted_run_waits_only_for_groups_that_are_due():
     run = a_run(full=1, fields={"complete": False})
-    kept = [one for one in run.results if one.group == "cuda batch 16 713x713"]
+    kept = [result for result in run.results if result.group == "cuda batch 16 713x713"]
     run = replace(run, results=tuple(kept))
     table = build_table(run)
     assert [row.cell("status").value for row in table.sections[1].rows] == ["not finished"] * 4

@@ -40,14 +40,14 @@ def by_numpy(replicates, delay, runs=20_000):
 
 @pytest.mark.parametrize("replicates", [4, 8])
 def test_the_rate_agrees_with_a_computation_by_definition(replicates):
-    found = power.power(normal_processes(), replicates)
+    estimate = power.power(normal_processes(), replicates)
     for delay in (0.0, 0.01, 0.03):
-        assert found.rate(delay) == pytest.approx(by_numpy(replicates, delay), abs=0.06)
-    assert by_numpy(replicates, found.smallest) == pytest.approx(0.9, abs=0.05)
-    assert found.false_positive_rate <= 0.05
+        assert estimate.rate(delay) == pytest.approx(by_numpy(replicates, delay), abs=0.06)
+    assert by_numpy(replicates, estimate.smallest) == pytest.approx(0.9, abs=0.05)
+    assert estimate.false_positive_rate <= 0.05
     assert (
         power.power(normal_processes(), replicates).detection_thresholds
-        == found.detection_thresholds
+        == estimate.detection_thresholds
     ), "the same each time"
 
 
@@ -83,15 +83,18 @@ def measured(delay=lambda share: share, bias=1.0, replicates=16):
 
 
 def test_the_lines_show_time_smallest_difference_and_false_positives():
-    found = {one.name: one for one in power.judge_power(*measured())}
-    assert {one.verdict for one in found.values()} == {PASSED}
+    found = {outcome.name: outcome for outcome in power.judge_power(*measured())}
+    assert {outcome.verdict for outcome in found.values()} == {PASSED}
     first = found["power, 4 processes, 12 s"].result
     assert first.count("slower in 9 of 10 runs, and is wrong in") == 2
     assert found["power, BN + 2% F"].result.startswith("called slower in")
 
 
 def test_a_delay_that_is_detected_less_than_predicted_is_inconclusive():
-    found = {one.name: one for one in power.judge_power(*measured(delay=lambda share: share / 4))}
+    found = {
+        outcome.name: outcome
+        for outcome in power.judge_power(*measured(delay=lambda share: share / 4))
+    }
     assert found["power, BN + 2% F"].verdict == INCONCLUSIVE
     assert found["power, BN + 2% F"].remedy
 

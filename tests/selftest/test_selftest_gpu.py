@@ -71,28 +71,30 @@ def measuring(tmp_path):
 
 
 def outcomes(measure):
-    return {one.name: one for one in gpu.checks(measure)}
+    return {outcome.name: outcome for outcome in gpu.checks(measure)}
 
 
 def test_a_sound_clock_passes_everything(measuring):
-    found = outcomes(measuring())
-    assert {one.verdict for one in found.values()} == {PASSED}, found
+    outcomes_by_name = outcomes(measuring())
+    assert {outcome.verdict for outcome in outcomes_by_name.values()} == {PASSED}, outcomes_by_name
     assert {
         "GPU: a known cycle count",
         "GPU: events against the wall",
         "GPU: agreement with do_bench",
-    } <= set(found)
+    } <= set(outcomes_by_name)
     assert {
         f"GPU: {short}"
         for short in ("A/A F", "A/A F+B", "F + 2 %", "F + 5 %", "F+B + 2 %", "F+B + 5 %")
-    } <= set(found)
-    assert "1.05" in found["GPU: F+B + 5 %"].result
+    } <= set(outcomes_by_name)
+    assert "1.05" in outcomes_by_name["GPU: F+B + 5 %"].result
 
 
 def test_slow_events_fail_by_the_number_of_cycles(measuring):
-    found = outcomes(measuring(hz=NVML_HZ / 1.03))
-    assert found["GPU: a known cycle count"].verdict == FAILED
-    assert found["GPU: F + 5 %"].verdict == PASSED  # the delay is calibrated by the same clock
+    outcomes_by_name = outcomes(measuring(hz=NVML_HZ / 1.03))
+    assert outcomes_by_name["GPU: a known cycle count"].verdict == FAILED
+    assert (
+        outcomes_by_name["GPU: F + 5 %"].verdict == PASSED
+    )  # the delay is calibrated by the same clock
 
 
 def test_a_disagreement_with_do_bench_fails_and_no_triton_is_skipped(measuring):
@@ -139,7 +141,7 @@ def test_an_engine_that_does_not_finish_is_a_failed_outcome():
     def measure(plan, target):
         raise RunIncomplete("out_of_memory: 80 GiB")
 
-    assert {one.verdict for one in gpu.checks(measure)} == {FAILED}
+    assert {outcome.verdict for outcome in gpu.checks(measure)} == {FAILED}
 
 
 def around(ratio, half, confidence=0.95):
@@ -157,9 +159,9 @@ def around(ratio, half, confidence=0.95):
     ],
 )
 def test_a_a_is_within_a_per_cent_or_too_noisy_or_wrong(ratio, half, verdict):
-    found = gpu.same("A/A", around(ratio, half), around(ratio, 3 * half, 0.999))
-    assert found.verdict == verdict
-    assert bool(found.remedy) == (verdict == INCONCLUSIVE)
+    outcome = gpu.same("A/A", around(ratio, half), around(ratio, 3 * half, 0.999))
+    assert outcome.verdict == verdict
+    assert bool(outcome.remedy) == (verdict == INCONCLUSIVE)
 
 
 def test_scattered_readings_are_inconclusive():

@@ -40,9 +40,9 @@ def stopped(alpha: float):
 
 @pytest.mark.parametrize("ratio", [pytest.param(1.0, marks=pytest.mark.slow), 1.05])
 def test_a_fixed_number_of_replicates_covers_the_truth_without_bias(ratio):
-    found = simulate(Experiment(ratio=ratio), runs=1000)
-    assert abs(found.bias) <= 0.003
-    assert 0.93 <= found.covered <= 0.97
+    coverage = simulate(Experiment(ratio=ratio), runs=1000)
+    assert abs(coverage.bias) <= 0.003
+    assert 0.93 <= coverage.covered <= 0.97
 
 
 def test_optional_stopping_still_covers():
@@ -73,9 +73,9 @@ def test_stopping_without_splitting_the_error_probability_would_cover_less():
 
 
 def test_a_machine_without_noise_gives_the_ratio_exactly():
-    found = simulate(Experiment(ratio=1.2, machine=STILL), runs=2)
-    assert found.bias == pytest.approx(0.0, abs=1e-9)
-    assert found.half_width == pytest.approx(0.0, abs=1e-9)
+    coverage = simulate(Experiment(ratio=1.2, machine=STILL), runs=2)
+    assert coverage.bias == pytest.approx(0.0, abs=1e-9)
+    assert coverage.half_width == pytest.approx(0.0, abs=1e-9)
 
 
 def test_the_same_seed_gives_the_same_rounds():
@@ -131,9 +131,9 @@ def test_the_simulated_rounds_are_the_worker_s_own():
     Session(job, Cell, told.append, read=dict).run()
     rounds = [message for message in told if isinstance(message, Round)]
     cells = {case.key: case.model for case in cases}
-    assert [tuple(cells[case] for case in one.order) for one in rounds] == [
+    assert [tuple(cells[case] for case in round_.order) for round_ in rounds] == [
         one.order for one in expected
     ]
-    assert [{cells[case]: samples for case, samples in one.samples.items()} for one in rounds] == [
-        one.samples for one in expected
-    ]
+    assert [
+        {cells[case]: samples for case, samples in round_.samples.items()} for round_ in rounds
+    ] == [one.samples for one in expected]

@@ -88,6 +88,6 @@ def test_a_delayed_network_is_the_network_with_both_passes():
     workload = DelayedWorkload(
         Case(model="resnet20", classes=10, image=(32, 32), solver="delay=0.05")
     )
-    found = workload.call()
-    assert 0 < found[FORWARD] < found[FORWARD_BACKWARD]
+    seconds = workload.call()
+    assert 0 < seconds[FORWARD] < seconds[FORWARD_BACKWARD]
     assert workload.finish() == []

@@ -163,8 +163,8 @@ def alike(metric):
         run = store.load(ROOT / "results" / "reference" / name)
         for worker in by_worker(run.rounds).values():
             pairs = [
-                tuple(one.samples[key][metric] for key in run.plan.groups[0].baselines)
-                for one in worker
+                tuple(round_.samples[key][metric] for key in run.plan.groups[0].baselines)
+                for round_ in worker
             ]
             yield [
                 (*pair, choose.choice(later))
@@ -177,7 +177,9 @@ def simulated(processes, ratio, seed, replicates=8):
     draw, found = random.Random(seed), []
     for worker in draw.choices(processes, k=replicates):
         baseline, variant, control = draw.sample(range(3), 3)
-        found.append([(one[baseline], ratio * one[variant], one[control]) for one in worker])
+        found.append(
+            [(round_[baseline], ratio * round_[variant], round_[control]) for round_ in worker]
+        )
     return found
 
 
@@ -186,8 +188,8 @@ def judged(processes, ratio, estimator=FASTER_HALF, runs=1000):
     intervals = [
         log_ratio(simulated(processes, ratio, seed), estimator=estimator) for seed in range(runs)
     ]
-    bias = statistics.fmean(one.effect for one in intervals) - math.log(ratio)
-    return bias, sum(one.holds(ratio) for one in intervals) / runs
+    bias = statistics.fmean(interval.effect for interval in intervals) - math.log(ratio)
+    return bias, sum(interval.holds(ratio) for interval in intervals) / runs
 
 
 @pytest.mark.parametrize("metric", [FORWARD, FORWARD_BACKWARD])

@@ -16,13 +16,13 @@ A, B = [0.01, 0.03, 0.02, 0.05], [0.11, 0.09, 0.16]
 
 
 def test_interval_and_p_value_are_welchs():
-    found = stats.ttest_ind(B, A, equal_var=False)
-    low, high = found.confidence_interval(0.95)
+    welch_test = stats.ttest_ind(B, A, equal_var=False)
+    low, high = welch_test.confidence_interval(0.95)
     difference = Difference(A, B)
-    assert difference.p_value == pytest.approx(found.pvalue, rel=1e-9)
+    assert difference.p_value == pytest.approx(welch_test.pvalue, rel=1e-9)
     got = difference.interval(0.95)
     assert (math.log(got.low), math.log(got.high)) == pytest.approx((low, high))
-    assert Difference(B, A).p_value == pytest.approx(found.pvalue, rel=1e-9)
+    assert Difference(B, A).p_value == pytest.approx(welch_test.pvalue, rel=1e-9)
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.03, 0.2])
@@ -30,10 +30,12 @@ def test_interval_and_p_value_are_welchs():
 def test_the_p_value_is_below_alpha_where_the_interval_excludes_1(shift, confidence):
     rng = random.Random(5)
     for _ in range(50):
-        found = Difference(
+        difference = Difference(
             [rng.gauss(0, 0.03) for _ in range(4)], [rng.gauss(shift, 0.02) for _ in range(5)]
         )
-        assert (found.p_value < 1 - confidence) is not found.interval(confidence).holds(1.0)
+        assert (difference.p_value < 1 - confidence) is not difference.interval(confidence).holds(
+            1.0
+        )
 
 
 def test_replicates_that_agree_exactly_leave_no_doubt():
