@@ -24,8 +24,8 @@ def text(path: str, root: Path = ROOT) -> str | None:
 
 def chosen(value: str | None) -> str | None:
     """The bracketed word of a kernel choice such as `always [madvise] never`."""
-    found = re.search(r"\[(\S+)\]", value or "")
-    return found.group(1) if found else value
+    match = re.search(r"\[(\S+)\]", value or "")
+    return match.group(1) if match else value
 
 
 def cores(root: Path = ROOT) -> dict[str, Any]:
@@ -136,8 +136,8 @@ def memory(root: Path = ROOT) -> dict[str, Any]:
 
 def available_bytes(root: Path = ROOT) -> int | None:
     """Bytes of memory that are available now; None where the kernel does not say."""
-    found = re.search(r"^MemAvailable:\s+(\d+)", text("proc/meminfo", root) or "", re.MULTILINE)
-    return int(found.group(1)) * 1024 if found else None
+    match = re.search(r"^MemAvailable:\s+(\d+)", text("proc/meminfo", root) or "", re.MULTILINE)
+    return int(match.group(1)) * 1024 if match else None
 
 
 def processor(root: Path = ROOT) -> dict[str, Any]:
@@ -210,8 +210,8 @@ def now(root: Path = ROOT) -> dict[str, Any]:
     """The state at this moment: load, pressure over the last 10 s in per cent, available memory."""
     pressure = {}
     for kind in ("cpu", "memory", "io"):
-        found = re.search(r"some avg10=([\d.]+)", text(f"proc/pressure/{kind}", root) or "")
-        pressure[kind] = float(found.group(1)) if found else None
+        match = re.search(r"some avg10=([\d.]+)", text(f"proc/pressure/{kind}", root) or "")
+        pressure[kind] = float(match.group(1)) if match else None
     load = (text("proc/loadavg", root) or "").split()
     return {
         "load": float(load[0]) if load else None,

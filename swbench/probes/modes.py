@@ -77,7 +77,7 @@ def refuse_synchronising_solvers(names: tuple[str, ...]) -> None:
         name = names[0]
         raise Unsupported(
             f"synchronises with the host: solver {name!r} cannot be part of a CUDA "
-            "graph; choose --mode eager, or one that can such as polar"
+            "graph; use --mode eager, or another solver such as polar"
         )
 
 

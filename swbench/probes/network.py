@@ -52,12 +52,15 @@ class NetworkWorkload:
         nvml: NvmlDevice | None = None,
     ) -> None:
         if case.mode not in modes.MODES:
-            raise Unsupported(f"there is no mode {case.mode!r}; there is {', '.join(modes.MODES)}")
+            raise Unsupported(
+                f"there is no mode {case.mode!r}; use one of {', '.join(modes.MODES)}"
+            )
         if case.mode == "graph" and not case.device.startswith("cuda"):
             raise Unsupported(f"CUDA graphs need a CUDA device; on {case.device} use --mode eager")
         if case.world > 1 and case.phase != TRAIN:
             raise Unsupported(
-                f"{case.world} processes train, and phase {case.phase} does not; use --phase train"
+                f"{case.world} processes need a training step, and phase {case.phase} has none; "
+                "use --phase train"
             )
         data_parallel = self._data_parallel = DataParallel(case) if case.world > 1 else None
         if data_parallel and case.mode != "eager":
@@ -113,7 +116,8 @@ class NetworkWorkload:
             outputs = floating(self._step.forward(self._model))
         if not outputs:
             raise Unsupported(
-                f"{self._case.model} returns no floating-point tensor to go back from"
+                f"{self._case.model} returns no floating-point tensor, so it has no backward pass; "
+                "use --phase eval"
             )
         cotangents = [
             torch.randn(

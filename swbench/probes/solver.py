@@ -39,7 +39,8 @@ def prepare_solver(
     for size in case.sizes or (case.group,):
         if not solver.fits(size, case.dtype):
             raise Unsupported(
-                f"solver {solver.name!r} takes no {case.dtype} matrices of {size}×{size} itself"
+                f"solver {solver.name!r} does not solve {case.dtype} matrices of {size}×{size} "
+                "itself; choose another solver"
             )
     if case.root not in solver.roots:
         root_names = " and ".join(map(str, solver.roots))

@@ -70,7 +70,7 @@ class ProfiledWorkload(NetworkWorkload):
             )
         if case.dtype.startswith(AMP):
             raise Unsupported(
-                "under autocast a profile would take tensors for float32 that are not; profile "
+                "a profile counts the bytes of float32 tensors, which autocast narrows; profile "
                 f"with --dtype {case.dtype.removeprefix(AMP)}"
             )
         if case.device == "cpu" and case.threads:

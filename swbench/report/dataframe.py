@@ -27,7 +27,7 @@ def load_run(path: str | os.PathLike[str]) -> pandas.DataFrame:
         for case, place, sample, outcome in samples(load(os.fspath(path)))
     ]
     frame = pandas.DataFrame.from_records(rows, columns=list(COLUMNS))
-    whole = [
+    integer_columns = [
         "layers",
         "group_size",
         "classes",
@@ -38,8 +38,8 @@ def load_run(path: str | os.PathLike[str]) -> pandas.DataFrame:
         "world",
         "nodes",
     ]
-    whole += ["replicate", "round", "position"]
-    frame[whole] = frame[whole].astype("Int64")
+    integer_columns += ["replicate", "round", "position"]
+    frame[integer_columns] = frame[integer_columns].astype("Int64")
     frame["value"] = frame["value"].astype(float)
     frame["disturbed"] = frame["disturbed"].astype("boolean")
     return frame

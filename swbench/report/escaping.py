@@ -62,8 +62,8 @@ def spreadsheet(text: object) -> str:
     """Text that no spreadsheet takes for a formula: an apostrophe before a leading =, +, - or @,
     wherever white space hides it.
     """
-    shown = plain(text)
-    return f"'{shown}" if shown.lstrip().startswith(FORMULA) else shown
+    visible = plain(text)
+    return f"'{visible}" if visible.lstrip().startswith(FORMULA) else visible
 
 
 def markdown(text: object) -> str:
@@ -73,10 +73,10 @@ def markdown(text: object) -> str:
 
 def latex(text: object) -> str:
     """Text that LaTeX (pdfLaTeX, T1) sets as it is."""
-    shown = plain(text)
+    visible = plain(text)
     known = "".join(
         c if c.isascii() or c in _LATEX_LETTERS or ord(c) in _LATEX else f"[U+{ord(c):04X}]"
-        for c in shown
+        for c in visible
     )
     # twice, because matches do not overlap
     return known.translate(_LATEX).replace("--", "-{}-").replace("--", "-{}-")

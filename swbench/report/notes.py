@@ -240,14 +240,14 @@ def gpu_notes(cells: Iterable[MeasuredCell]) -> Iterable[str]:
     readings are missing; and for any device the graphs of torch.compile.
     """
     cells = list(cells)
-    shown = [cell for cell in cells if device_kind(cell.case.device) == "cuda"]
-    if any(cell.wall_s is not None for cell in shown):
+    gpu_cells = [cell for cell in cells if device_kind(cell.case.device) == "cuda"]
+    if any(cell.wall_s is not None for cell in gpu_cells):
         settings = {
             (
                 f"TF32 {cell.chosen['tf32']}, cuDNN benchmark "
                 f"{cell.chosen.get('cudnn_benchmark', 'off')}"
             ): None
-            for cell in shown
+            for cell in gpu_cells
             if "tf32" in cell.chosen
         }
         settings_text = (
@@ -259,22 +259,22 @@ def gpu_notes(cells: Iterable[MeasuredCell]) -> Iterable[str]:
         )
     if bound := [
         f"{cell.label} ({cell.group.name}) {100 * cell.busy_share:.0f} %"
-        for cell in shown
+        for cell in gpu_cells
         if cell.launch_bound
     ]:
         yield (
             "Launch-bound, kernels run for less than 90 % of the wall time: "
             f"{printable('; '.join(bound))}."
         )
-    if any(cell.values.get("gpu_utilisation") for cell in shown):
+    if any(cell.values.get("gpu_utilisation") for cell in gpu_cells):
         yield (
             "GPU utilisation is NVML's share of time with any kernel running, over a steady "
             "loop of 10 s; it says nothing of how much of the chip is used."
         )
     for key, words, described_cells in (
-        ("nvml", "NVML", shown),
-        ("beside", "GPU shared", shown),
-        ("busy", "Kernel time", shown),
+        ("nvml", "NVML", gpu_cells),
+        ("beside", "GPU shared", gpu_cells),
+        ("busy", "Kernel time", gpu_cells),
         ("compiled", "torch.compile", cells),
     ):
         texts = {cell.chosen[key]: None for cell in described_cells if cell.chosen.get(key)}

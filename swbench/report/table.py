@@ -171,11 +171,11 @@ class Table:
         """The table without its minor rows; None where it has none."""
         if not any(row.minor for row in self.rows):
             return None
-        kept = [
+        sections = [
             replace(section, rows=tuple(row for row in section.rows if not row.minor))
             for section in self.sections
         ]
-        return replace(self, sections=tuple(section for section in kept if section.rows))
+        return replace(self, sections=tuple(section for section in sections if section.rows))
 
     @property
     def rows(self) -> tuple[Row, ...]:

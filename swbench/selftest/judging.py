@@ -212,14 +212,14 @@ def invariants(rounds: Sequence[Round], threads: int) -> Outcome:
     )
 
 
-def coverage(name: str, found: Coverage, low: float, high: float) -> Outcome:
+def coverage(name: str, measured: Coverage, low: float, high: float) -> Outcome:
     """The outcome of simulated runs: a bias of at most 0.3 %, and coverage between `low` and
     `high`.
     """
-    passed = abs(found.bias) <= 0.003 and low <= found.covered <= high
+    passed = abs(measured.bias) <= 0.003 and low <= measured.covered <= high
     words = (
-        f"bias {100 * found.bias:+.2f} %, coverage {100 * found.covered:.1f} % of "
-        f"{found.runs} runs, {found.replicates:.3g} replicates each"
+        f"bias {100 * measured.bias:+.2f} %, coverage {100 * measured.covered:.1f} % of "
+        f"{measured.runs} runs, {measured.replicates:.3g} replicates each"
     )
     return Outcome(
         name,
@@ -229,14 +229,14 @@ def coverage(name: str, found: Coverage, low: float, high: float) -> Outcome:
     )
 
 
-def overconfident(name: str, found: Coverage) -> Outcome:
+def overconfident(name: str, measured: Coverage) -> Outcome:
     """The outcome of simulated runs with a wrong analysis, whose coverage must be too low: a
     simulation that does not show this proves nothing.
     """
-    passed = found.covered < 0.93
+    passed = measured.covered < 0.93
     return Outcome(
         name,
         PASSED if passed else FAILED,
-        f"coverage {100 * found.covered:.1f} % of {found.runs} runs",
+        f"coverage {100 * measured.covered:.1f} % of {measured.runs} runs",
         "below 93 %: processes differ, rounds do not tell",
     )

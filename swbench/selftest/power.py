@@ -147,11 +147,11 @@ def _detects_as_promised(name: str, promised: float, planted: Sequence[Times]) -
         effect, threshold = _effect_and_threshold(draw.choices(planted, k=FEW_PROCESSES))
         seen += effect > threshold
     rate = seen / RUNS
-    found = f"called slower in {rate:.0%} of runs of {FEW_PROCESSES} processes"
+    result = f"called slower in {rate:.0%} of runs of {FEW_PROCESSES} processes"
     expected = f"{promised:.0%}, as promised, within {100 * RATE_TOLERANCE:.0f} points"
     if abs(rate - promised) <= RATE_TOLERANCE:
-        return Outcome(name, PASSED, found, expected)
-    return Outcome(name, INCONCLUSIVE, found, expected, QUIET_REMEDY)
+        return Outcome(name, PASSED, result, expected)
+    return Outcome(name, INCONCLUSIVE, result, expected, QUIET_REMEDY)
 
 
 def _times(rounds: Sequence[Round], cases: Sequence[str], metric: str) -> Times:

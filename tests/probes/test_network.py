@@ -181,5 +181,5 @@ def test_under_autocast_parameters_stay_float32_and_convolutions_are_narrow(narr
 
 
 def test_a_phase_without_a_backward_pass_is_refused_for_several_processes():
-    with pytest.raises(Unsupported, match="phase eval does not; use --phase train"):
+    with pytest.raises(Unsupported, match="phase eval has none; use --phase train"):
         NetworkWorkload(dataclasses.replace(CASE, phase=EVAL, world=2))

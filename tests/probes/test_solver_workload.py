@@ -53,7 +53,7 @@ def test_an_exact_solver_keeps_its_promised_error():
 @pytest.mark.parametrize("fields", [{"group": 65}, {"dtype": "float64"}])
 def test_a_solver_that_would_hand_over_to_another_is_unsupported(fields, monkeypatch):
     monkeypatch.setattr(PolarNative, "available", lambda self, device: None)
-    with pytest.raises(Unsupported, match=r"'polar-native' takes no .* itself"):
+    with pytest.raises(Unsupported, match=r"'polar-native' does not solve .* itself"):
         workload(solver="polar-native", **fields)
 
 

@@ -25,7 +25,7 @@ class CsvTable(Exporter):
         kinds = dict.fromkeys(table.kind for table in tables)
         if len(kinds) > 1:
             raise OptionError(
-                f"one CSV cannot hold tables of {' and '.join(kinds)}; export them apart"
+                f"one CSV cannot hold tables of {' and '.join(kinds)}; export them separately"
             )
         if not tables:
             return ""

@@ -90,9 +90,9 @@ def _line(texts) -> str:
 
 
 def _code(text: str) -> str:
-    shown = plain(text)
-    fence = "`" * (1 + max((len(run) for run in _runs(shown)), default=0))
-    return f"{fence} {shown} {fence}" if "`" in shown else f"`{shown}`"
+    visible = plain(text)
+    fence = "`" * (1 + max((len(run) for run in _runs(visible)), default=0))
+    return f"{fence} {visible} {fence}" if "`" in visible else f"`{visible}`"
 
 
 def _runs(text: str) -> list[str]:

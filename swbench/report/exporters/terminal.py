@@ -112,13 +112,13 @@ def _row(
     styles: Sequence[str],
     colourise,
 ) -> str:
-    shown = []
+    fields = []
     for (text,), right_aligned, size, style in zip(texts, right, sizes, styles, strict=True):
         space = " " * (size - _text_width(text))
-        shown.append(
+        fields.append(
             space + colourise(text, style) if right_aligned else colourise(text, style) + space
         )
-    return "  ".join(shown)
+    return "  ".join(fields)
 
 
 def _style(row: Row, cell: Cell) -> str:

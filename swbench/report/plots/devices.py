@@ -29,16 +29,16 @@ def devices(table):
     panels = _panels(table)
     if not panels:
         return None
-    shown = list(panels.items())[:MOST_PANELS]
-    across = min(2, len(shown))
+    drawn_panels = list(panels.items())[:MOST_PANELS]
+    across = min(2, len(drawn_panels))
     fig, axes = figure(
-        -(-len(shown) // across),
+        -(-len(drawn_panels) // across),
         across,
         width=4.0 * across,
-        height=2.9 * -(-len(shown) // across) + 0.4,
+        height=2.9 * -(-len(drawn_panels) // across) + 0.4,
         title=table.title,
     )
-    for axis, ((device, title), rows) in zip(axes, shown, strict=False):
+    for axis, ((device, title), rows) in zip(axes, drawn_panels, strict=False):
         for place, (label, rates) in enumerate(rows.items()):
             worlds = sorted(rates)
             style = {
@@ -74,7 +74,7 @@ def devices(table):
         axis.set_xlabel("processes")
         axis.set_ylabel("images a second, F+B")
         axis.legend()
-    for axis in axes[len(shown) :]:
+    for axis in axes[len(drawn_panels) :]:
         axis.set_visible(False)
     return fig
 

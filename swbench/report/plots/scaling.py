@@ -46,20 +46,20 @@ def scaling(table):
     grids = {name: grid for name, grid in grids.items() if len(grid) > 1}
     if not grids:
         return None
-    shown = list(grids.items())[:MOST_PANELS]
-    across = min(2, len(shown))
-    down = -(-len(shown) // across)
+    drawn_panels = list(grids.items())[:MOST_PANELS]
+    across = min(2, len(drawn_panels))
+    down = -(-len(drawn_panels) // across)
     fig, axes = figure(
         down,
         across,
         width=3.5 * across + 0.8,
         height=2.5 * down + 0.6,
-        title=title_with_count(table.title, len(shown), len(grids)),
+        title=title_with_count(table.title, len(drawn_panels), len(grids)),
     )
     largest_distance = (
-        max(abs(math.log(value)) for _, grid in shown for value in grid.values()) or 1.0
+        max(abs(math.log(value)) for _, grid in drawn_panels for value in grid.values()) or 1.0
     )
-    for axis, ((label, device, letters), grid) in zip(axes, shown, strict=False):
+    for axis, ((label, device, letters), grid) in zip(axes, drawn_panels, strict=False):
         batches, heights = (sorted({sizes[index] for sizes in grid}) for index in (0, 1))
         values = [
             [
@@ -96,9 +96,9 @@ def scaling(table):
         axis.set_title(f"{shortened(label, 26)}{gap}{device}{end} {letters}")
         axis.set_xlabel("image, pixels")
         axis.set_ylabel("batch")
-    for axis in axes[len(shown) :]:
+    for axis in axes[len(drawn_panels) :]:
         axis.set_visible(False)
-    bar = fig.colorbar(image, ax=axes[: len(shown)], shrink=0.8, label="ratio to BN")
+    bar = fig.colorbar(image, ax=axes[: len(drawn_panels)], shrink=0.8, label="ratio to BN")
     marks = [-largest_distance, -largest_distance / 2, 0, largest_distance / 2, largest_distance]
     bar.set_ticks(marks, labels=[ratio(math.exp(mark)) for mark in marks])
     return fig

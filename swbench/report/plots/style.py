@@ -123,8 +123,8 @@ def title_with_count(title: str, shown: int, total: int) -> str:
 
 def shortened(text: str, length: int = 30) -> str:
     """A label no longer than `length`."""
-    shown = plain(text)
-    return shown if len(shown) <= length else f"{shown[: length - 1]}…"
+    visible = plain(text)
+    return visible if len(visible) <= length else f"{visible[: length - 1]}…"
 
 
 def error_bars(cell) -> tuple[float, float]:
