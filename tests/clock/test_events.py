@@ -1,6 +1,4 @@
-"""Events are read once a block, in whatever order they come out; a device whose clock goes back is
-not believed.
-"""
+"""Events are read once a block. Times that contradict the order of the events are an error."""
 
 from types import SimpleNamespace
 

@@ -236,10 +236,10 @@ def test_a_copy_inside_a_checkout_of_something_else_has_no_commit(tmp_path, monk
 
 def test_a_copy_without_history_has_the_commit_of_the_variable_and_its_own_sources(monkeypatch):
     monkeypatch.setenv("SWBENCH_COMMIT", "0123abc")
-    told = software.code()
-    assert told["commit"] != "0123abc" or told["dirty"] is None
+    code = software.code()
+    assert code["commit"] != "0123abc" or code["dirty"] is None
     monkeypatch.setattr(software, "_git", lambda *arguments: None)
     assert (software.code()["commit"], software.code()["dirty"]) == ("0123abc", None)
-    assert software.code()["sources"] == told["sources"]
+    assert software.code()["sources"] == code["sources"]
     monkeypatch.delenv("SWBENCH_COMMIT")
     assert software.code()["commit"] is None

@@ -1,4 +1,4 @@
-"""The account of what a profiler saw of collectives, on the host and as kernels."""
+"""Measurements of collectives from a profiler's events, on the host and as kernels."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from swbench.probes.communication import collective_measurements
 
 
 class Event:
-    """As torch's kineto events answer."""
+    """An event with the methods of torch's kineto events."""
 
     def __init__(self, name, start, duration, device="CPU", shapes=(), dtypes=()):
         self._name, self._start, self._duration, self._device, self._shapes, self._dtypes = (

@@ -1,5 +1,5 @@
-"""Mode compile: the whole network is one graph, compiled before the clock starts, each case apart
-from the others.
+"""Mode compile: the full network is one graph, compiled before the clock starts, and each case has
+a graph of its own.
 """
 
 import shutil
@@ -42,7 +42,7 @@ def small(model, *, norm, layers, solver, num_classes, group, placement, where):
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    """What torch.compile does, but for the code that inductor writes."""
+    """torch.compile without inductor's code generation."""
     torch._dynamo.reset()
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
     monkeypatch.setattr(case_network.models, "build", small)

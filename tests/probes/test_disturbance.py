@@ -75,7 +75,9 @@ SECOND = 1_000_000_000
     ],
 )
 def test_time_in_which_no_thread_ran_or_was_ready_is_idle(tmp_path, threads, active_s):
-    """All that any one thread was active for is taken off; several may have been at once."""
+    """The active time of the busiest thread is subtracted, because several may have been active at
+    once.
+    """
     write(tmp_path, threads=[(0, 0)] * len(threads))
     reader = Reader(root=tmp_path)
     before = reader.read()
@@ -206,7 +208,9 @@ def rounds(idle_s, count, held_up_s=0.0, wall_s=1.0):
     ],
 )
 def test_waiting_that_recurs_in_every_round_is_not_a_disturbance(idle_s, held_up_s, over):
-    """As much again as is usual is let pass; who waits most of the time is not judged."""
+    """Twice the usual idle time is allowed, and a worker that waits most of the time is not
+    judged.
+    """
     found = rounds(idle_s, 10, held_up_s)
     assert marked_rounds(found) == (frozenset({9}) if over else frozenset())
     assert absences(found) == (pytest.approx((held_up_s,)) if over else ())

@@ -115,14 +115,14 @@ def test_a_norm_without_a_cost_leaves_a_lower_bound_and_a_note(monkeypatch):
             solver="eigh:floor=0.25",
         )
     )
-    whole, _, _ = values(Case(model="resnet20", classes=10, image=(32, 32)))
+    all_counted, _, _ = values(Case(model="resnet20", classes=10, image=(32, 32)))
     # batch normalisation in eval mode costs 4 an element by one rule and 2 by the other
     lost = {
-        rule: whole[f"flops_{rule}"] - values_by_metric[f"flops_{rule}"]
+        rule: all_counted[f"flops_{rule}"] - values_by_metric[f"flops_{rule}"]
         for rule in ("paper", "fvcore")
     }
     assert lost["paper"] == 2 * lost["fvcore"] > 0
-    assert values_by_metric["flops_torch"] == whole["flops_torch"]
+    assert values_by_metric["flops_torch"] == all_counted["flops_torch"]
     assert notes["flops_paper"] == "not counted: tanh ×5, so the figure is a lower bound"
 
 

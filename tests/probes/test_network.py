@@ -151,8 +151,10 @@ def test_running_statistics_in_eval_mode_are_those_of_the_input():
 
 def test_every_foldable_norm_is_folded_and_recorded():
     workload = NetworkWorkload(dataclasses.replace(CASE, phase=FOLDED))
-    kept = [m for m in workload._model.modules() if isinstance(m, Whiten2d | torch.nn.BatchNorm2d)]
-    assert {type(m).__name__ for m in kept} == {"SwitchWhiten2d"}
+    norm_layers = [
+        m for m in workload._model.modules() if isinstance(m, Whiten2d | torch.nn.BatchNorm2d)
+    ]
+    assert {type(m).__name__ for m in norm_layers} == {"SwitchWhiten2d"}
     assert workload.chosen["folded"] == "14 of 19 norms"
     whitened = NetworkWorkload(dataclasses.replace(CASE, norm="bw", phase=FOLDED))
     assert whitened.chosen["folded"] == "19 of 19 norms"

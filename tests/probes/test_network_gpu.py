@@ -1,5 +1,5 @@
-"""A network on a GPU, with the GPU played by a fake: blocks, modes, memory, and what the device
-shows outside the rounds.
+"""A network on a fake GPU: blocks, modes, memory, and measurements of the device outside of
+rounds.
 """
 
 import pytest
@@ -22,9 +22,9 @@ OOM = torch.OutOfMemoryError(
 
 @pytest.fixture(autouse=True)
 def _switches():
-    kept = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    switches = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     yield
-    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = kept
+    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = switches
 
 
 def test_a_call_is_a_block_with_the_host_beside_the_events():
@@ -46,8 +46,8 @@ def test_blocks_last_long_enough(taken_s, expected):
     )
 
 
-class Alone:
-    """Stands for the place among ranks; the slowest takes half a block for each iteration."""
+class FakeRank:
+    """A fake rank without torch.distributed; the slowest rank takes 12 ms of wall time."""
 
     device, chosen = "cuda:1", {"backend": "gloo"}
 
@@ -73,7 +73,7 @@ class Alone:
 
 
 def test_ranks_agree_on_the_size_of_a_block_and_each_has_its_own_images(monkeypatch):
-    monkeypatch.setattr(network, "DataParallel", Alone)
+    monkeypatch.setattr(network, "DataParallel", FakeRank)
     workload, _ = build(world=2, norm="bn", layers=0)
     samples = measured(workload.finish())
     assert samples["block_iterations"] == (5,)
@@ -93,7 +93,7 @@ def test_timings_can_be_read_without_finish():
 
 @pytest.mark.parametrize("mode", ["graph", "compile"])
 def test_several_processes_run_eager_only(monkeypatch, mode):
-    monkeypatch.setattr(network, "DataParallel", Alone)
+    monkeypatch.setattr(network, "DataParallel", FakeRank)
     with pytest.raises(Unsupported, match="2 processes run eager only"):
         build(world=2, mode=mode)
 

@@ -1,5 +1,5 @@
-"""What a network's workload asks of NVML, and what it says where NVML does not answer: timings
-never depend on it.
+"""NVML's readings of a network's workload, and its notes where readings are missing. Timings never
+depend on NVML.
 """
 
 import pytest
@@ -31,10 +31,10 @@ def test_missing_nvml_readings_are_recorded_and_timings_are_unchanged():
 
 
 @pytest.mark.parametrize(
-    ("pids", "said"),
+    ("pids", "expected"),
     [((), None), ((7,), None), ((7, 8), "1 other process "), ((7, 8, 9), "2 other processes ")],
 )
-def test_other_programs_on_the_gpu_are_recorded_and_timings_are_unchanged(pids, said):
+def test_other_programs_on_the_gpu_are_recorded_and_timings_are_unchanged(pids, expected):
     gpu = FakeGpu(tick_s=0.5)
     nvml = device_with_uuid(
         FakeNvml(
@@ -45,7 +45,7 @@ def test_other_programs_on_the_gpu_are_recorded_and_timings_are_unchanged(pids, 
     workload = NetworkWorkload(CASE, gpu=gpu, nvml=nvml)
     assert workload.call()["forward_s"] == pytest.approx(0.5)
     workload.finish()
-    assert workload.chosen.get("beside", "").partition("computed")[0] == (said or "")
+    assert workload.chosen.get("beside", "").partition("computed")[0] == (expected or "")
 
 
 def test_a_machine_without_nvml_records_that_for_all_metrics(monkeypatch):

@@ -1,6 +1,4 @@
-"""NVML may be missing, silent, or fail at any moment: it is said in one line, and nothing else
-changes.
-"""
+"""NVML may be missing or fail at any moment: that gives one note, and changes nothing else."""
 
 import pytest
 from fake_gpu import FakeGpu
@@ -18,7 +16,7 @@ def samples(found):
 
 
 def ticks(number):
-    """A wait that lets a sampler read so often, without any time passing."""
+    """A wait function that lets a sampler read `number` times, without any time passing."""
     return iter([False] * (number - 1) + [True]).__next__
 
 
@@ -116,7 +114,7 @@ def test_only_requested_metrics_are_observed():
 
 
 def block(wall_s=1.0, **answers):
-    """The readings around a block of so many seconds of a card with these answers."""
+    """The readings of a block of `wall_s` seconds on a device with these answers."""
     device = device_with_uuid(FakeNvml(**answers), UUID)
     return block_readings(device.readings(), device.readings(), wall_s)
 

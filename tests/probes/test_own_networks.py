@@ -1,5 +1,5 @@
-"""Networks that return more than a tensor, or take other things than images, are measured as the
-rest.
+"""Networks that return several tensors, or take other inputs than images, are measured like all
+others.
 """
 
 from collections import namedtuple

@@ -1,4 +1,6 @@
-"""A root is timed forward alone, by the stopwatch, and judged by the outputs of its last call."""
+"""A root is timed forward only, by the stopwatch, and its accuracy is that of the last call's
+outputs.
+"""
 
 import pytest
 import torch
@@ -65,8 +67,10 @@ def test_a_root_keeps_its_promised_error(solver, root):
 
 @pytest.mark.parametrize("root", [2, 4])
 def test_a_wrong_root_shows_in_every_error(root, monkeypatch):
-    whole = Eigh.inverse_root
-    monkeypatch.setattr(Eigh, "inverse_root", lambda self, cov, root: whole(self, cov, 6 - root))
+    inverse_root = Eigh.inverse_root
+    monkeypatch.setattr(
+        Eigh, "inverse_root", lambda self, cov, root: inverse_root(self, cov, 6 - root)
+    )
     samples = measured(workload(root=root))
     assert samples["w_error_median"][0] > samples["promised_error"][0]
     assert samples["preconditioned_error_median"][0] > 0.5
@@ -75,10 +79,10 @@ def test_a_wrong_root_shows_in_every_error(root, monkeypatch):
 
 def test_a_mixed_batch_is_one_call_with_one_accuracy(monkeypatch):
     samples = measured(workload(sizes=(8, 16)))
-    whole = Eigh.inverse_root
+    inverse_root = Eigh.inverse_root
 
     def worse(self, cov, root):
-        x = whole(self, cov, root)
+        x = inverse_root(self, cov, root)
         return 1.5 * x if x.shape[-1] == 8 else x
 
     monkeypatch.setattr(Eigh, "inverse_root", worse)
@@ -91,10 +95,10 @@ def test_a_mixed_batch_is_one_call_with_one_accuracy(monkeypatch):
 
 
 def test_the_share_of_failed_matrices_is_measured(monkeypatch):
-    whole = Eigh.inverse_root
+    inverse_root = Eigh.inverse_root
 
     def spoilt(self, cov, root):
-        x = whole(self, cov, root)
+        x = inverse_root(self, cov, root)
         x[0, 0, 0] = torch.nan
         return x
 

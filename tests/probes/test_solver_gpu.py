@@ -1,5 +1,5 @@
-"""A solver on a GPU, with the GPU played by a fake: windows, graphs, cold caches, and accuracy from
-the outputs that were timed.
+"""A solver on a fake GPU: windows, graphs, cold caches, and accuracy of the outputs that were
+timed.
 """
 
 import dataclasses

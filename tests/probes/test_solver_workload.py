@@ -1,4 +1,4 @@
-"""A solver case is timed by the stopwatch, and judged by the outputs of its last call."""
+"""A solver case is timed by the stopwatch, and its accuracy is that of the last call's outputs."""
 
 import pytest
 import torch

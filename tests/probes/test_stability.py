@@ -1,5 +1,5 @@
-"""Layers under stress: inputs are what their names say, errors are against float64, and a layer
-that raises or trains to nothing is a finding.
+"""Layers under stress: inputs match their names, errors are against float64, and a layer that
+raises or learns nothing is a result.
 """
 
 import pytest
@@ -23,7 +23,7 @@ def measured(load):
 
 
 def covariance(x):
-    """Of every group of 16 channels over the whole batch."""
+    """Covariance of every group of 16 channels over the full batch."""
     columns = x.double().transpose(0, 1).reshape(-1, 16, x.numel() // x.shape[1])
     return torch.stack([torch.cov(each, correction=0) for each in columns])
 
@@ -75,7 +75,7 @@ def test_an_unknown_input_raises_a_key_error():
 
 @pytest.mark.parametrize("norm", WHITENING)
 def test_the_textbook_layer_equals_the_layer(norm):
-    """Where no eigenvalues meet, autograd through eigh is right, and in float64 both agree."""
+    """Where no eigenvalues are equal, autograd through eigh is exact, and in float64 both agree."""
     x = hostile_input("ordinary", 3, 16, torch.float64, 1)
     dy, found = torch.randn_like(x), []
     for solver in (TEXTBOOK, "eigh"):
@@ -100,7 +100,7 @@ def test_an_ordinary_input_leaves_the_digits_of_the_dtype(norm, solver):
 
 
 def test_an_error_is_of_the_layer_in_float64():
-    """Of one that doubles y and triples dx: 1 and 2."""
+    """The errors of a layer that doubles y and triples dx are 1 and 2."""
     load = InputWorkload(case(norm="bn", solver=None))
 
     class Twice(torch.autograd.Function):

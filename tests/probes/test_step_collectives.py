@@ -1,4 +1,4 @@
-"""The account of a training step's collectives equals what two ranks really send."""
+"""The calculated collectives of a training step equal those that two ranks really send."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ from swbench.probes.step_collectives import (
 
 @pytest.fixture(scope="module")
 def counted(tmp_path_factory):
-    """What each of two gloo ranks sent, by the name of the case."""
+    """The collectives of each of two gloo ranks, by the name of the case."""
     store = tmp_path_factory.mktemp("ranks") / "store"
     environ = {
         **os.environ,
@@ -43,12 +43,12 @@ def counted(tmp_path_factory):
         for rank in range(2)
     ]
     try:
-        said = [process.communicate(timeout=200)[0] for process in processes]
+        outputs = [process.communicate(timeout=200)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
             process.wait()
-    return [json.loads(one) for one in said]
+    return [json.loads(output) for output in outputs]
 
 
 @pytest.mark.slow  # two processes that load torch: in `make ranks`

@@ -1,4 +1,4 @@
-"""Attribution on events made up here: a GPU's kernels, and the backward pass in a thread of its
+"""Attribution of constructed events: a GPU's kernels, and a backward pass in a thread of its
 own.
 """
 

@@ -1,6 +1,4 @@
-"""A profile in a process of its own, the machine's rates that it is held against, and what stops
-one.
-"""
+"""A profile in a process of its own, the calibration of its roof, and errors while profiling."""
 
 import json
 

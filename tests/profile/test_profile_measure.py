@@ -48,7 +48,7 @@ def profile(measured):
 
 
 class Bare:
-    """A subject of any model."""
+    """A profiled workload of any model."""
 
     device = torch.device("cpu")
 
@@ -166,7 +166,7 @@ def test_the_difference_to_the_medians_is_a_remainder():
 
 
 class OwnNorm(nn.Module):
-    """A norm from elsewhere, made of modules."""
+    """A user's norm, made of modules."""
 
     def __init__(self):
         super().__init__()

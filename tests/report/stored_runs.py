@@ -1,4 +1,4 @@
-"""Builds stored runs in memory: what the store would load, without a store."""
+"""Stored runs in memory, as the store would load them."""
 
 import itertools
 import random
@@ -222,8 +222,8 @@ MARKDOWN = "a|b `c` **d** [e](javascript:alert(2)) 漢字"
 
 
 def every_status(**fields):
-    """A run with a row a status, an unstable row, disturbed rounds, names that attack each format,
-    and no GPU.
+    """A run with a row for each status, an unstable row, disturbed rounds, names that attack each
+    format, and no GPU.
     """
     rows = [
         ("bw", 7, "auto", "ResNet50-BW"),
@@ -401,7 +401,7 @@ _FACTORS = (1.0, 1.0, 1.1, 1.2, 0.9)
 
 
 def _without_backward(rounds):
-    """The rounds as of eval mode, which has no backward pass."""
+    """The rounds of eval mode, without a backward pass."""
     forward = ("forward_s", "forward_cpu_s")
     return [
         replace(

@@ -1,6 +1,4 @@
-"""Notes on figures that something has moved: means far from their medians, and rows that slow the
-next one down.
-"""
+"""Notes on biased figures: means far from their medians, and rows with carry-over."""
 
 import dataclasses
 import math
@@ -20,8 +18,8 @@ def notes(run, start):
 
 
 def long(*, cost=0.0, slow=0, noise=0.01, slow_s=LOUD, seed=0, metrics=("forward_s",)):
-    """Five replicates of twenty rounds, in which the third case costs the next one so much in
-    `metrics`, and in so many rounds the fourth one takes `slow_s`.
+    """Five replicates of twenty rounds. The third case slows the next one down by `cost` in
+    `metrics`, and the fourth takes `slow_s` in `slow` rounds.
     """
     group = network_group()
     rounds, victim, guilty = [], group.cases[3].key, group.cases[2].key
@@ -100,7 +98,7 @@ def test_a_carry_over_that_matters_is_noted_with_its_size_and_the_corrected_rati
 
 
 def test_a_carry_over_that_moves_no_ratio_visibly_gets_no_note():
-    """Of 0.2 % in rounds of five, 0.04 % of the ratio, though it is certain."""
+    """A significant carry-over of 0.2 % in rounds of five moves the ratio by 0.04 %."""
     assert notes(long(cost=0.002, noise=0.002), "Carry-over") == []
     assert notes(long(cost=0.02, noise=0.01), "Carry-over") != []
 

@@ -1,4 +1,4 @@
-"""Comparing runs: matching by key, intervals that hold the truth, verdicts, refusals and the
+"""Comparison of runs: matching by key, intervals that hold the truth, verdicts, refusals and the
 regression gate.
 """
 

@@ -1,5 +1,5 @@
-"""The gate of a comparison: its words for each row among all, what it lets pass, and the report for
-a pull request.
+"""The gate of a comparison: its verdict on each row among all, and the report for a pull
+request.
 """
 
 import dataclasses
@@ -70,9 +70,9 @@ def twenty(seed, slower=1.0, rounds=4):
 
 
 def test_one_row_of_twenty_that_differs_by_chance_does_not_fail_the_gate():
-    """Of 60 pairs of runs that are alike some have a row that is different by itself; the gate
-    calls none so in more than one pair of twenty. The passes of a made-up row go together, and all
-    rows share a baseline, or there would be more.
+    """Of 60 pairs of equal runs some have a row that differs by itself; the gate calls a row
+    different in at most one pair of twenty. There would be more if the passes of a row, and all
+    rows by their baseline, were not correlated.
     """
     alone = among_all = 0
     for seed in range(60):
@@ -222,7 +222,7 @@ def _records(table):
 
 
 def test_holm_counts_the_gated_rows_alone():
-    """The baseline's seconds, which gate nothing, cost the others no power."""
+    """The baseline's seconds, which are not gated, do not reduce the power for the other rows."""
     rng = random.Random(1)
     comparison = compare(table1(), another(FACTORS, seed=rng.random()), differences=())
     gated = sorted((row for row in comparison.rows if row.gated), key=lambda row: row.p)

@@ -1,5 +1,5 @@
-"""What counting has to say of its numbers is no choice made at run time; what it could not count is
-told once.
+"""Notes on counted operations are not choices at run time, and an operation that could not be
+counted is noted once.
 """
 
 from dataclasses import replace
@@ -13,7 +13,7 @@ from swbench.result import COUNTED, Measurement
 
 
 def run(notes, known=False):
-    """`known`: a metric with a note has its figure all the same."""
+    """A run with counting notes; with `known` a metric with a note has its figure too."""
     group = network_group()
     timed = results_of(group, chosen={"solver": "eigh"})
     norms = [case.norm for case in group.cases]

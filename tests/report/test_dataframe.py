@@ -1,4 +1,4 @@
-"""A run as a data frame: one row a sample, typed, failures included."""
+"""A run as a data frame: a typed row for each sample, failures included."""
 
 import pytest
 from stored_runs import every_status

@@ -1,4 +1,4 @@
-"""A GPU's three times side by side, what NVML and the allocator told, and the rows that wait for
+"""A GPU's three times side by side, the readings of NVML and the allocator, and rows that wait for
 the host.
 """
 
@@ -38,7 +38,7 @@ def table():
     )
     rounds = [wall(round_, 0.05) for round_ in rounds_of(group, [1, 1, 4], noise=0.0)]
 
-    def told(busy_s):
+    def device_measurements(busy_s):
         return [
             ("gpu_busy_s", "s", (busy_s,)),
             ("gpu_utilisation", "1", (0.3, 0.5)),
@@ -49,7 +49,11 @@ def table():
             ("block_iterations", "1", (4.0,)),
         ]
 
-    results = results_of(group, measurements={0: told(0.6), 2: told(0.9)}, chosen=CHOSEN)
+    results = results_of(
+        group,
+        measurements={0: device_measurements(0.6), 2: device_measurements(0.9)},
+        chosen=CHOSEN,
+    )
     return build_table(
         stored([group], results, rounds, environment={**ENVIRONMENT, "gpus": [{"name": "Fake"}]})
     )

@@ -1,5 +1,5 @@
-"""The heat map of a run's settings: every setting a line, every row a column, in the plot and on
-the page.
+"""The heat map of a run's settings, in the plot and on the page: a line for each setting, a column
+for each row.
 """
 
 import pytest

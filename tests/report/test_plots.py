@@ -1,4 +1,4 @@
-"""Every plot is drawn from a run that has its data, left out of one that has not, and safe and
+"""Every plot is drawn from a run with its data and left out without, and it is safe and
 reproducible.
 """
 

@@ -1,4 +1,4 @@
-"""The table of roots: forward alone, and a time that no machine could reach is marked."""
+"""The table of roots: forward only, and an impossible time is marked."""
 
 from dataclasses import replace
 
@@ -63,8 +63,8 @@ def test_a_time_below_the_floor_is_impossible_and_never_best():
     assert found["eigh"].cell("status").value == "ok"
     assert found["eigh"].cell("roof_share").value == pytest.approx(0.1, rel=0.1)
     assert found["eigh"].mark
-    (told,) = table().sections[0].notes
-    assert told.startswith("polar, kappa=1e3: impossible: below the")
+    (note,) = table().sections[0].notes
+    assert note.startswith("polar, kappa=1e3: impossible: below the")
 
 
 def test_a_suite_without_gradients_has_no_gradient_columns():

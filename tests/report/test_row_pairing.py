@@ -1,4 +1,4 @@
-"""Which CPU and GPU settings share a section."""
+"""The CPU and GPU settings that share a section."""
 
 from stored_runs import network_group, results_of, rounds_of, stored
 

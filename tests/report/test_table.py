@@ -1,4 +1,4 @@
-"""What a table holds: the supplement's rows and columns, statuses, the paper beside, several
+"""Contents of a table: the supplement's rows and columns, statuses, the paper's figures, several
 solvers, FLOPs alone.
 """
 
@@ -325,11 +325,11 @@ def test_solvers_by_size_with_the_best_exact_one_marked():
 
 def test_a_solver_that_breaks_its_promise_is_not_the_best():
     group = solver_group(("eigh", "polar"))
-    kept, broken = (
+    accurate, inaccurate = (
         [("w_error_worst", "1", (error,)), ("promised_error", "1", (1e-3,))]
         for error in (1e-4, 1e-2)
     )
-    results = results_of(group, measurements={0: kept, 2: broken}, chosen={"exact": "yes"})
+    results = results_of(group, measurements={0: accurate, 2: inaccurate}, chosen={"exact": "yes"})
     table = build_table(stored([group], results, rounds_of(group, [1, 1, 0.5]), kind="solvers"))
     assert [row.label for row in table.rows if row.mark] == ["eigh"]
     assert "W off by 0.010 where 1.0e-3 is allowed" in table.sections[0].notes[0]

@@ -1,5 +1,5 @@
-"""A run whose batches were tried from the largest down: every batch that was measured has its rows,
-and the note says why there are several.
+"""A run that tries batches from the largest down: every batch that was measured has its rows, and
+the note says why there are several.
 """
 
 from dataclasses import replace
@@ -124,8 +124,8 @@ def test_a_note_says_that_no_batch_fits():
 
 def test_an_interrupted_run_waits_only_for_groups_that_are_due():
     run = a_run(full=1, fields={"complete": False})
-    kept = [result for result in run.results if result.group == "cuda batch 16 713x713"]
-    run = replace(run, results=tuple(kept))
+    results_left = [result for result in run.results if result.group == "cuda batch 16 713x713"]
+    run = replace(run, results=tuple(results_left))
     table = build_table(run)
     assert [row.cell("status").value for row in table.sections[1].rows] == ["not finished"] * 4
     assert len(table.sections) == 2

@@ -1,5 +1,5 @@
-"""What a machine is said to see is what runs on it do see: against the t-test's own power where the
-noise is normal, and against delays that were planted.
+"""The predicted power equals that of runs: against the t-test's own power where the noise is
+normal, and against added delays.
 """
 
 import math
@@ -21,7 +21,7 @@ def few_lines(monkeypatch):
 
 
 def normal_processes(count=400):
-    """Three networks that are alike, one round a process, each normal on the log scale."""
+    """Three equal networks, one round a process, each normal on the log scale."""
     rng = np.random.default_rng(0)
     return [[tuple(row)] for row in np.exp(rng.normal(0, SPREAD, (count, 3))).tolist()]
 
@@ -57,7 +57,7 @@ def test_more_processes_detect_smaller_differences():
 
 
 def measured(delay=lambda share: share, bias=1.0, replicates=16):
-    """The rounds of the self-test's delays on a machine with noise in rounds alone."""
+    """The rounds of the self-test's delays on a machine with noise only within rounds."""
     plan, rng, rounds = plans.delays(), random.Random(3), []
     (group,) = plan.groups
     for replicate in range(replicates):

@@ -1,5 +1,5 @@
-"""The self-test judges a simulated instrument: a sound one passes, one that is biased, blind or
-broken does not.
+"""The self-test of a simulated instrument: a correct one passes; a biased, insensitive or broken
+one does not.
 """
 
 import math

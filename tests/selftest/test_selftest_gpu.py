@@ -1,5 +1,5 @@
-"""The GPU part of the self-test against a fake device: a sound clock passes, one that is wrong does
-not, and one that cannot be judged says what to do.
+"""The self-test on a fake GPU: a correct clock passes, a wrong one does not, and one that cannot be
+judged names a remedy.
 """
 
 import functools
@@ -109,7 +109,7 @@ def test_a_disagreement_with_do_bench_fails_and_no_triton_is_skipped(measuring):
 
 
 def test_windows_and_do_bench_take_turns_after_one_warm_up(monkeypatch):
-    """A card that is cold at first and slower once warm: both must read it warm."""
+    """A device is cold at first and slower once warm: both must time it warm."""
     order, device = [], FakeGpu(tick_s=0.02)
     case = Case(model="known", device="cuda", threads=0, solver="side=8", role=BASELINE)
 

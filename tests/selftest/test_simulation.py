@@ -1,4 +1,4 @@
-"""The protocol on simulated machines whose truth is known, and the analyses that fail there."""
+"""The protocol on simulated machines with a known true ratio, and analyses that fail there."""
 
 import functools
 import random
@@ -34,7 +34,7 @@ def fixed(seed):
 
 @functools.cache
 def stopped(alpha: float):
-    """300 runs that stop by themselves; the two tests that ask for the same ones share them."""
+    """300 runs with optional stopping, which two tests share."""
     return simulate_stopping(Experiment(), Stopping(0.03, alpha=alpha), runs=300)
 
 
@@ -53,7 +53,7 @@ def test_optional_stopping_still_covers():
 
 
 def of_pooled_rounds(rounds, cell):
-    """Takes the rounds of all processes for independent replicates."""
+    """A wrong analysis: the rounds of all processes as independent replicates."""
     replicates = pairs(rounds, BASELINE, cell, FORWARD)
     return log_ratio([[pair] for replicate in replicates for pair in replicate])
 
@@ -98,7 +98,7 @@ def test_the_simulated_rounds_are_the_worker_s_own():
     order with the same times.
     """
     experiment, seed = Experiment(rounds=4), 7
-    expected, told = experiment.replicate(seed, 2), []
+    expected, messages = experiment.replicate(seed, 2), []
     durations = iter([one.samples[cell]["forward_s"] for one in expected for cell in one.order])
 
     class Cell:
@@ -128,8 +128,8 @@ def test_the_simulated_rounds_are_the_worker_s_own():
         workloads={},
         log="",
     )
-    Session(job, Cell, told.append, read=dict).run()
-    rounds = [message for message in told if isinstance(message, Round)]
+    Session(job, Cell, messages.append, read=dict).run()
+    rounds = [message for message in messages if isinstance(message, Round)]
     cells = {case.key: case.model for case in cases}
     assert [tuple(cells[case] for case in round_.order) for round_ in rounds] == [
         one.order for one in expected

@@ -1,6 +1,4 @@
-"""What a case costs the next one, planted in made-up rounds and found again, and not found where
-there is none.
-"""
+"""Carry-over in generated rounds is estimated, and is not found where there is none."""
 
 import math
 import random
@@ -19,8 +17,8 @@ METRIC = "forward_s"
 
 
 def made(seed, *, cases=5, workers=5, rounds=20, costs=None, noise=0.05, spikes=0.05):
-    """Rounds in random orders: of a level, the process, noise, spikes, a slow first place, and what
-    the case before costs.
+    """Rounds in random orders, with effects of the level, the process, noise, spikes, a slow first
+    position and the carry-over of the case before.
     """
     rng, names = np.random.default_rng(seed), [f"case {number}" for number in range(cases)]
     found = []
@@ -49,7 +47,7 @@ def made(seed, *, cases=5, workers=5, rounds=20, costs=None, noise=0.05, spikes=
 
 
 def estimates(seeds, **how):
-    """What case 2 costs in each of so many runs."""
+    """The estimated carry-over of case 2 in each of several runs."""
     return [
         next(
             cost

@@ -1,5 +1,5 @@
-"""The estimators of a ratio: exact where the truth is simple, without bias and with honest
-intervals on noise that was made and on noise that was measured; and what a biased one would show.
+"""The estimators of a ratio: exact in simple cases, without bias and with correct coverage on
+generated and on measured noise; and the tests detect a biased one.
 """
 
 import functools
@@ -25,7 +25,7 @@ RUNS = ("20261123T041350Z_imagenet_amd-epyc", "20261123T010854Z_imagenet_amd-epy
 
 
 def drawn(seed, rounds=10, columns=3):
-    """Rounds of networks that are alike, on a machine that slows one call in three."""
+    """Rounds of equal networks, on a machine that slows one call in three."""
     rng = np.random.default_rng(seed)
     times = rng.lognormal(-3, 0.02, (rounds, columns)) * np.where(
         rng.random((rounds, columns)) < 1 / 3, rng.uniform(1, 1.4, (rounds, columns)), 1
@@ -102,7 +102,7 @@ def test_the_control_is_pooled_by_pooling_estimators_if_every_round_has_it():
 
 @functools.cache
 def measured(metric):
-    """Of every network in the committed runs but the baseline's, its pairs in each process."""
+    """The pairs in each process of every network in the committed runs, except the baseline."""
     found = {}
     for name in RUNS:
         run = store.load(ROOT / "results" / "reference" / name)
@@ -117,15 +117,15 @@ def measured(metric):
 
 @pytest.mark.parametrize("metric", [FORWARD, FORWARD_BACKWARD])
 def test_processes_scatter_as_the_run_estimate_assumes(metric):
-    told = []
+    scatters = []
     for processes in measured(metric).values():
         values = [replicate_value(process, FASTER_HALF) for process in processes]
         within = statistics.fmean(
             statistics.variance(math.log(variant / base) for base, variant, _ in process)
             for process in processes
         )
-        told.append(statistics.variance(values) / (within / 10))
-    assert math.sqrt(statistics.fmean(told)) == pytest.approx(
+        scatters.append(statistics.variance(values) / (within / 10))
+    assert math.sqrt(statistics.fmean(scatters)) == pytest.approx(
         estimators.SCATTER[FASTER_HALF], rel=0.15
     )
 
@@ -208,8 +208,8 @@ def test_intervals_hold_the_truth_on_generated_noise():
 
 
 def pooled_as_one(pairs):
-    """Takes baseline and control for one sample of twice the size, so that the halves differ in
-    what share of their sample they are where the number of rounds is odd.
+    """A biased estimator: baseline and control as one sample of twice the size, whose half is
+    another share of the sample where the number of rounds is odd.
     """
     baseline, variant, control = zip(*pairs, strict=True)
     return estimators._mean_log_of_faster_half(variant) - estimators._mean_log_of_faster_half(
@@ -218,7 +218,7 @@ def pooled_as_one(pairs):
 
 
 def unlike_shares(pairs):
-    """The faster half of the variant, the fastest quarter of the baseline."""
+    """A biased estimator: the faster half of the variant, the fastest quarter of the baseline."""
     baseline, variant, _ = zip(*pairs, strict=True)
     return estimators._mean_log_of_faster_half(variant) - estimators._mean_log_of_faster_half(
         sorted(baseline)[: len(baseline) // 2]
@@ -226,7 +226,7 @@ def unlike_shares(pairs):
 
 
 def faster_of_both(pairs):
-    """The faster of baseline and control in each round, which no single network is."""
+    """A biased estimator: the faster of baseline and control in each round."""
     return estimators.faster_half([(min(b, c), v) for b, v, c in pairs])
 
 

@@ -1,5 +1,5 @@
-"""Welch's test and Holm's correction against scipy and closed forms, and the words of a gate at
-their edges.
+"""Welch's test and Holm's correction against scipy and closed forms, and the gate's verdicts at
+their limits.
 """
 
 import math
@@ -111,5 +111,5 @@ def test_a_gates_word_at_its_edges(found, adjusted, threshold, word):
 
 
 def test_a_gate_calls_nothing_different_that_the_row_by_itself_does_not():
-    for said in (NO_DIFFERENCE, TOO_FEW, ""):
-        assert gate_verdict(interval(1.06, 1.09), said, 1e-6, 0.05) == UNCLEAR
+    for row_verdict in (NO_DIFFERENCE, TOO_FEW, ""):
+        assert gate_verdict(interval(1.06, 1.09), row_verdict, 1e-6, 0.05) == UNCLEAR
