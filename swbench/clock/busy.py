@@ -35,8 +35,8 @@ def union(spans: Iterable[tuple[int, int]]) -> int:
 def _is_work(event: Any) -> bool:
     if str(event.device_type()).rpartition(".")[2] == "CPU":
         return False
-    marks = getattr(event, "is_user_annotation", None)  # not in every torch since 2.6
-    if marks is not None and marks():
+    is_annotation = getattr(event, "is_user_annotation", None)  # not in every torch since 2.6
+    if is_annotation is not None and is_annotation():
         return False
     kind = getattr(event, "activity_type", None)
     return kind is None or str(kind()) not in NO_WORK

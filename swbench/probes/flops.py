@@ -114,7 +114,7 @@ def _traces(case: Case, notes: dict[str, str]) -> tuple[Trace, Trace, str]:
 
 
 def _record_traces(case: Case, solver: str) -> tuple[Trace, Trace]:
-    # matrices have to be computed to be folded away
+    # folding needs computed matrices
     with torch.device("cpu" if case.phase == FOLDED else "meta"):
         net = build_network(case, solver).to(element_type(case.dtype))
     if case.phase == FOLDED:

@@ -146,7 +146,7 @@ class NetworkWorkload:
         if graph:
             self._graphs = (modes.capture(gpu, self._step.forward),)
             if self._step.trains:
-                # so that the capture allocates the gradients, and every replay writes them anew
+                # so that the capture allocates the gradients, and every replay overwrites them
                 self._model.zero_grad(set_to_none=True)
                 self._graphs += (modes.capture(gpu, self._step),)
         self._iterations = modes.block_size(

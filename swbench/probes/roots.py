@@ -61,7 +61,7 @@ class RootWorkload:
         self._roots = tuple(self._solver.inverse_root(cov, self._case.root) for cov in self._covs)
 
     def warmed(self) -> None:
-        """What was timed so far was warm-up."""
+        """Discard the times so far: they were warm-up."""
         if self._windows is not None:
             self._windows.warmed()
 

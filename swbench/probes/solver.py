@@ -133,7 +133,7 @@ class SolverWorkload:
         self._w = w.detach()
 
     def warmed(self) -> None:
-        """What was timed so far was warm-up."""
+        """Discard the times so far: they were warm-up."""
         if self._windows is not None:
             self._windows.warmed()
 

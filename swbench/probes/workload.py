@@ -47,12 +47,11 @@ class Workload(Protocol):
         such.
         """
 
-    # What else a workload may have and need not:
-    # memory: bool                          whether `finish` is to measure memory, which is slow;
-    # set by the engine before the first call
-    # warmed() -> None                      warm-up is over; what was timed so far does not count
-    # timings() -> list[Measurement]        the part of `finish` that was timed in the rounds, such
-    # as every iteration of a block; asked in the place of
-    # `finish` where another process of the replicate has given the rest
-    # observe(metrics) -> list[Measurement] what needs a loop of seconds of its own (`utilisation`,
-    # `energy`), once a run, before `finish`
+    # Optional members of a workload:
+    # - `memory: bool`: whether `finish` measures memory, which is slow; set before the first call.
+    # - `warmed() -> None`: called after warm-up; the times so far do not count.
+    # - `timings() -> list[Measurement]`: the part of `finish` that the rounds timed, such as every
+    #   iteration of a block. It is called in place of `finish` where another process of the
+    #   replicate gives the rest.
+    # - `observe(metrics) -> list[Measurement]`: metrics that need seconds of sustained load
+    #   (`utilisation`, `energy`); called once a run, before `finish`.

@@ -162,8 +162,8 @@ class _Attribution:
             if parent.operator in (None, operators.HARNESS):
                 location = replace(parent, operator=self._operator(parent.path, name))
             if event.sequence_nr >= 0:
-                # An operation carries the number of the next node to be made, whether it makes one
-                # or not: the last to carry it did.
+                # An operation carries the number of the next node, whether it creates that node or
+                # not; the last operation with a number created its node.
                 self.owners[event.thread, event.sequence_nr] = (location.path, location.operator)
             return location
         return parent

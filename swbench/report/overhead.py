@@ -1,4 +1,4 @@
-"""How much of a run's time was spent measuring."""
+"""The share of a run's time that is measuring."""
 
 from collections.abc import Iterable
 

@@ -125,7 +125,9 @@ def comparison_table(comparison: Comparison) -> Table:
 
 
 def _summary(comparison: Comparison) -> str:
-    """How many cells are slower, unclear, the same and so on, gravest first."""
+    """A sentence with the numbers of cells that are slower, unclear, the same and so on, gravest
+    first.
+    """
     counts = [
         (len(comparison.lost), "failed in B"),
         (len(comparison.rows_with_gate(SLOWER)), "slower"),

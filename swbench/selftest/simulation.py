@@ -28,11 +28,11 @@ class Machine:
     """The disturbances of a simulated machine. Sizes are shares of a sample's time; the defaults
     are worse than the shared machines that were measured.
 
-    A process is slower or faster as a whole by `between_common` (which pairing cancels), and each
-    cell in it by an amount that makes ratios differ by `between` from process to process. The
-    machine slows by `drift` over a period, steps to `step` times its time and back about every
-    `step_every_s`, adds a spike to a share `spike_rate` of samples, and a cost that depends on the
-    position in the round.
+    All cells of a process share a factor of standard deviation `between_common` (which pairing
+    cancels), and each cell has one of its own that makes ratios differ by `between` from process to
+    process. The machine slows by `drift` over a period, steps to `step` times its time and back
+    about every `step_every_s`, adds a spike to a share `spike_rate` of samples, and a cost that
+    depends on the position in the round.
     """
 
     between: float = 0.03

@@ -30,8 +30,8 @@ number of steps; heuristics.
 
 @dataclass(frozen=True)
 class CarryOver:
-    """How much longer (log scale) a case takes after `case` than after the baseline. `values` holds
-    one estimate for each process.
+    """The additional time (log scale) of a case after `case`, compared with one after the baseline.
+    `values` holds one estimate for each process.
     """
 
     case: str

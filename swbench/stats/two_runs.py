@@ -69,8 +69,8 @@ class Difference:
 
     @property
     def p_value(self) -> float | None:
-        """How often two equal runs differ by as much or more, up or down; None where one of them
-        has a single replicate or a value that is not finite.
+        """The probability that two equal runs differ by as much or more, up or down; None where one
+        of them has a single replicate or a value that is not finite.
         """
         if self.replicates < 2 or not all(map(math.isfinite, (*self.a, *self.b))):
             return None

@@ -35,7 +35,7 @@ class JsonDocument(Exporter):
 
 
 def _dumps(value: Any) -> str:
-    # ASCII: a name may hold what turns the direction of writing
+    # ASCII, because a name may hold characters that change the direction of writing
     return json.dumps(value, allow_nan=False)
 
 

@@ -1,5 +1,5 @@
-r"""Tables in LaTeX with booktabs: a document that compiles as it is, whose table environments can
-be taken out and pasted.
+r"""Tables in LaTeX with booktabs: a document that compiles unchanged, and whose table environments
+can be copied into a paper.
 """
 
 from collections.abc import Iterator, Sequence

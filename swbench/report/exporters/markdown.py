@@ -34,7 +34,7 @@ def _lines(table: Table) -> Iterator[str]:
         yield from _sections(table)
     else:
         yield from _sections(short_table)
-        # GitHub folds this, and wants an empty line before what is Markdown again
+        # GitHub folds this, and needs an empty line before Markdown
         yield from ("<details>", f"<summary>All {len(table.rows)} rows</summary>", "")
         yield from _sections(table)
         yield from ("</details>", "")

@@ -80,7 +80,7 @@ def _lines(table: Table, width: int, colourise) -> Iterator[str]:
     for note in table.notes:
         yield from _paragraph(note, width, colourise, "dim")
     for name, text in table.footer:
-        # a command is never broken: it is there to be copied
+        # a command is never broken, so that it can be copied
         yield from _paragraph(
             f"{name}: {text}", 10**6 if name == "Reproduce" else width, colourise, "dim"
         )

@@ -101,7 +101,7 @@ def drift(table):
         replicate_handles = [
             (name, handle) for name, handle in handles.items() if name != DISTURBED_LABEL
         ]
-        # colours come again, and the order in time says which replicate it is
+        # colours repeat, and the order in time identifies the replicate
         if len(replicate_handles) > len(COLOURS):
             replicate_handles = [
                 (

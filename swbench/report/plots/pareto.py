@@ -13,7 +13,7 @@ from swbench.report.plots.style import (
 MOST_PANELS = 6
 
 FLOOR = 1e-17
-"""Where an error of exactly 0 is drawn."""
+"""The place on the axis for an error of exactly 0."""
 
 
 @styled
