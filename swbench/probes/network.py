@@ -169,7 +169,7 @@ class NetworkWorkload:
             | (self._data_parallel.chosen if self._data_parallel else {})
         )
         if isinstance(self._step.run, modes.Compiled):
-            chosen["compiled"] = self._step.run.chosen
+            chosen["compiled"] = self._step.run.words
         if self._nvml is not None and self._nvml.notes:
             chosen["nvml"] = "; ".join(self._nvml.notes)
         return chosen
