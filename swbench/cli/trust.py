@@ -46,7 +46,7 @@ def doctor(threads: int | None, results: str) -> int:
             console,
             check.status,
             check.name,
-            check.result + (f" Fix: {check.fix}" if check.fix else ""),
+            check.found + (f" Fix: {check.fix}" if check.fix else ""),
         )
     counts = {
         status: sum(check.status == status for check in checks) for status in ("ok", "warn", "bad")
