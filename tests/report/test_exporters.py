@@ -234,7 +234,7 @@ def test_several_tables_share_one_csv_header_but_not_of_two_kinds(tables):
 
     twice = rows_of(export([tables["table1"], tables["every-status"]], "csv"))
     assert len(twice) == 4 + 7
-    with pytest.raises(OptionError, match="apart"):
+    with pytest.raises(OptionError, match="separately"):
         export([tables["table1"], tables["solvers"]], "csv")
 
 
