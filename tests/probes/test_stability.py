@@ -165,7 +165,7 @@ def test_a_rate_that_is_too_high_breaks():
 
 
 def test_training_ends_at_a_loss_that_is_not_finite_and_where_the_network_raises():
-    task = training(seeds=1)._of(0)
+    task = training(seeds=1)._task_for(0)
     losses = iter([1.0, float("nan")])
     task.step = lambda: torch.tensor(next(losses))
     assert train(task, 3).broken
@@ -180,7 +180,7 @@ def test_training_ends_at_a_loss_that_is_not_finite_and_where_the_network_raises
 
 
 def test_training_that_learns_nothing_is_broken_by_its_last_losses():
-    task = training(seeds=1)._of(0)
+    task = training(seeds=1)._task_for(0)
     task.step = lambda: torch.tensor(CHANCE)
     assert train(task, FINAL_STEPS).broken
     losses = iter([CHANCE] * 5 + [0.5] * FINAL_STEPS)
@@ -190,7 +190,8 @@ def test_training_that_learns_nothing_is_broken_by_its_last_losses():
 
 def test_data_depend_on_the_seed_alone():
     (one, classes), (again, _), (other, _) = (
-        training(norm=norm)._of(seed).data() for norm, seed in (("bw", 0), ("iw", 0), ("bw", 1))
+        training(norm=norm)._task_for(seed).data()
+        for norm, seed in (("bw", 0), ("iw", 0), ("bw", 1))
     )
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
@@ -199,6 +200,6 @@ def test_data_depend_on_the_seed_alone():
 
 
 def test_float16_under_autocast_scales_gradients():
-    assert training(dtype="amp-float16")._of(0)._scaler.is_enabled()
-    assert not training(dtype="amp-bfloat16")._of(0)._scaler.is_enabled()
-    assert not training(dtype="float32")._of(0)._scaler.is_enabled()
+    assert training(dtype="amp-float16")._task_for(0)._scaler.is_enabled()
+    assert not training(dtype="amp-bfloat16")._task_for(0)._scaler.is_enabled()
+    assert not training(dtype="float32")._task_for(0)._scaler.is_enabled()
