@@ -176,7 +176,7 @@ def test_training_ends_at_a_loss_that_is_not_finite_and_where_the_network_raises
     task.step = fail
     outcome = train(task, 3)
     assert outcome.broken
-    assert outcome.why.endswith("LinAlgError: eigh: the input is not finite")
+    assert outcome.reason.endswith("LinAlgError: eigh: the input is not finite")
 
 
 def test_training_that_learns_nothing_is_broken_by_its_last_losses():
