@@ -63,7 +63,7 @@ class Gpu(Protocol):
         """
 
     def peak(self, step: Callable[[], object]) -> tuple[int, int]:
-        """Peak bytes (allocated, reserved from the driver) during `step`, beyond those before it."""
+        """Peak bytes (allocated, reserved by the driver) during `step` beyond those before it."""
 
     def busy_s(self, step: Callable[[], object]) -> float | None:
         """Seconds during which at least one kernel or copy of `step` ran; None where the profiler
@@ -74,7 +74,7 @@ class Gpu(Protocol):
         """Queue a kernel that counts so many of the device's cycles."""
 
     def memory(self) -> tuple[int, int]:
-        """(peak bytes that this process has allocated so far, bytes of the device)"""
+        """Peak bytes that this process has allocated so far, and the bytes of the device."""
 
 
 class EventStopwatch:
