@@ -1,16 +1,15 @@
 """What a whitening layer's kernels cost on a GPU, beside batch normalisation: `python
 benchmarks/whitening_gpu.py [--out FILE] [--device cuda] [--allow-busy]`.
 
-Four parts, each in windows of a millisecond (`swbench.probes.windows`), medians over rounds, ratios
-within rounds:
+Four parts, each in windows of a millisecond (`swbench.probes.event_windows`), medians over rounds,
+ratios within rounds:
 - `copy`: the bandwidth of a copy of 256 MiB, bytes read and written: the roofline.
 - `kernels`: each launch of a layer alone, in a graph, with the bytes it must move and the share of
-the copy's bandwidth that it reaches.
-  Tensors smaller than the L2 stay in it, so a share above 1 is no mistake; `small` kernels move
-      next to nothing, and only their time counts.
+  the copy's bandwidth that it reaches. Tensors smaller than the L2 stay in it, so a share above 1
+  is no mistake; `small` kernels move next to nothing, and only their time counts.
 - `layers`: BN and the whitening layers, forward and both ways, in graphs and eager.
 - `solves`: W of 72 and 2048 matrices of 16×16 in a graph, and batched cuSOLVER's eigh, which cannot
-be captured, eager.
+  be captured, eager.
 """
 
 # ruff: noqa: T201  a script: it is run by hand, and what it prints is its result
@@ -28,7 +27,7 @@ import torch
 from swbench import norms, solvers
 from swbench.clock.cuda import CudaGpu, gpu_for
 from swbench.errors import DeviceError
-from swbench.probes.windows import Windows
+from swbench.probes.event_windows import Windows
 from swbench.run import devices
 from swbench.solvers import spectra
 
@@ -50,7 +49,7 @@ def medians(
 
 def copy_bandwidth(gpu: CudaGpu, rounds: int) -> float:
     """Bytes a second of a copy on the device, read and written."""
-    a = torch.randn(COPY_BYTES // 4, device=gpu.place)
+    a = torch.randn(COPY_BYTES // 4, device=gpu.device)
     b = torch.empty_like(a)
     return (
         2
@@ -124,7 +123,7 @@ def kernels(
     """Every launch of SW^a and SW^b: µs, and the share of `bandwidth`."""
     layout = torch.channels_last if last else torch.contiguous_format
     x, dy = (
-        torch.randn(shape, device=gpu.place, dtype=dtype).contiguous(memory_format=layout)
+        torch.randn(shape, device=gpu.device, dtype=dtype).contiguous(memory_format=layout)
         for _ in range(2)
     )
     result = {}
@@ -145,9 +144,9 @@ def layers(
     gpu: CudaGpu, shape: tuple[int, ...], dtype: torch.dtype, rounds: int, graph: bool
 ) -> dict:
     """µs of BN and the whitening layers, forward and both ways, and ratios to BN."""
-    x, dy = (torch.randn(shape, device=gpu.place, dtype=dtype) for _ in range(2))
+    x, dy = (torch.randn(shape, device=gpu.device, dtype=dtype) for _ in range(2))
     made = {
-        name: norms.build(norm, shape[1]).to(gpu.place)
+        name: norms.build(norm, shape[1]).to(gpu.device)
         for name, norm in (
             ("bn", "bn"),
             ("bn again", "bn"),
@@ -188,7 +187,7 @@ def solves(gpu: CudaGpu, rounds: int) -> dict:
     """
     result = {}
     for count in (72, 2048):
-        cov = spectra.covariances("kappa=1e3", count, 16).float().to(gpu.place)
+        cov = spectra.covariances("kappa=1e3", count, 16).float().to(gpu.device)
         solver = solvers.get("polar-triton")
         w, saved = solver.forward(cov)
         times = medians(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from swbench.models.public import load_public
     from swbench.norms.layers import BatchWhiten2d, InstanceWhiten2d, SwitchWhiten2d
     from swbench.norms.tracking import update_statistics
-    from swbench.report.frame import load_run
+    from swbench.report.dataframe import load_run
     from swbench.solvers.functional import inverse_root, inverse_sqrt
 
 _ROOMS = ("flops", "models", "norms", "solvers")
@@ -29,7 +29,7 @@ _EXPORTS = {
     "inverse_sqrt": "swbench.solvers.functional",
     "load_public": "swbench.models.public",
     "count_flops": "swbench.flops.counter",
-    "load_run": "swbench.report.frame",
+    "load_run": "swbench.report.dataframe",
     "update_statistics": "swbench.norms.tracking",
 }
 

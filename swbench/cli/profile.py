@@ -77,7 +77,7 @@ def profile(
         )
     if case.dtype.startswith("amp-"):
         raise OptionError(
-            "under autocast a profile would take tensors for float32 that are not; profile with "
+            "a profile counts the bytes of float32 tensors, which autocast narrows; profile with "
             f"--dtype {case.dtype.removeprefix('amp-')}"
         )
     target = (

@@ -180,7 +180,7 @@ def compare(
     print_tables(comparison_table.comparison_table(found), format_)
     if not (fail or fail_unclear):
         return 0
-    if not found.judged and not found.lost:
+    if not found.gated_count and not found.lost:
         raise OptionError(
             f"--fail: no cell of {b.id} could be compared with {a.id}; measure the "
             "same suite with the same options and threads"

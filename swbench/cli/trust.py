@@ -102,7 +102,7 @@ def selftest(long_: bool, power: bool, devices: tuple[str, ...] | None, allow_bu
             console,
             outcome.verdict,
             outcome.name,
-            f"{outcome.found} (asked: {outcome.asked})"
+            f"{outcome.result} (expected: {outcome.expected})"
             + (f" {outcome.remedy}" if outcome.remedy else ""),
         )
     verdict = selftests.overall(outcomes)

@@ -1,4 +1,4 @@
-"""How one sample is taken: a clock, and a stopwatch that reads it at the end of each pass."""
+"""Timing of one sample: a clock, and a stopwatch that reads it at the end of each pass."""
 
 from swbench.clock.events import EventStopwatch, Gpu
 from swbench.clock.host import Clock, HostClock

@@ -17,9 +17,9 @@ class CudaGpu:
 
     def __init__(self, device: str) -> None:
         self.index = torch.device(device).index or 0
-        self.place, self.clock = f"cuda:{self.index}", HostClock()
+        self.device, self.clock = f"cuda:{self.index}", HostClock()
         torch.cuda.set_device(self.index)
-        self._side: torch.cuda.Stream | None = None
+        self._capture_stream: torch.cuda.Stream | None = None
         self._pool: object = None
 
     @property
@@ -38,26 +38,26 @@ class CudaGpu:
     def synchronise(self) -> None:
         torch.cuda.synchronize(self.index)
 
-    def aside(self, step: Callable[[], object]) -> None:
-        """On the very stream of the capture: autograd ties gradient accumulators to the stream of
-        the pass that made them.
+    def run_on_capture_stream(self, step: Callable[[], object]) -> None:
+        """Uses the same stream as the capture, because autograd binds gradient accumulators to the
+        stream of the pass that created them.
         """
-        side = self._stream()
-        side.wait_stream(torch.cuda.current_stream(self.index))
-        with torch.cuda.stream(side):
+        stream = self._get_capture_stream()
+        stream.wait_stream(torch.cuda.current_stream(self.index))
+        with torch.cuda.stream(stream):
             step()
-        torch.cuda.current_stream(self.index).wait_stream(side)
+        torch.cuda.current_stream(self.index).wait_stream(stream)
         self.synchronise()
 
     def capture(self, step: Callable[[], object]) -> Graph:
-        """All graphs of the process share one memory pool: no graph reads what another left there,
-        and networks then need the memory of the largest.
+        """All graphs of the process share one memory pool, because no graph reads another's
+        results. The networks together then need the memory of the largest.
         """
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
         self.synchronise()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream()):
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._get_capture_stream()):
             step()
         return graph
 
@@ -92,10 +92,10 @@ class CudaGpu:
             self.index
         ).total_memory
 
-    def _stream(self) -> torch.cuda.Stream:
-        if self._side is None:
-            self._side = torch.cuda.Stream(self.index)
-        return self._side
+    def _get_capture_stream(self) -> torch.cuda.Stream:
+        if self._capture_stream is None:
+            self._capture_stream = torch.cuda.Stream(self.index)
+        return self._capture_stream
 
 
 @functools.cache

@@ -1,5 +1,5 @@
-"""A stopwatch for one call of a network: started once, marked after each pass, read when nothing is
-timed any more.
+"""A stopwatch for one call of a network: started once, marked after each pass, and read after the
+call.
 """
 
 from typing import Protocol
@@ -8,7 +8,9 @@ from swbench.clock.host import Clock, HostClock
 
 
 class Stopwatch(Protocol):
-    """What a workload needs to time a call; a device with its own clock has its own."""
+    """The methods that a workload times a call with. A device with a clock of its own has a
+    stopwatch of its own.
+    """
 
     def start(self) -> None:
         """The call begins."""
@@ -29,28 +31,28 @@ class HostStopwatch:
         clock = clock or HostClock()
         self._now, self._cpu = clock.now, clock.cpu
         self._names: list[str] = []
-        self._wall: list[float] = []
-        self._busy: list[float] = []
+        self._wall_times: list[float] = []
+        self._cpu_times: list[float] = []
 
     def start(self) -> None:
         self._names.clear()
-        self._busy[:] = [self._cpu()]
+        self._cpu_times[:] = [self._cpu()]
         # wall time last here and first in `mark`: the reading of CPU time stays outside
-        self._wall[:] = [self._now()]
+        self._wall_times[:] = [self._now()]
 
     def mark(self, name: str) -> None:
-        self._wall.append(self._now())
-        self._busy.append(self._cpu())
+        self._wall_times.append(self._now())
+        self._cpu_times.append(self._cpu())
         self._names.append(name)
 
     def read(self) -> dict[str, float]:
-        found = {
-            f"{name}_s": wall - self._wall[0]
-            for name, wall in zip(self._names, self._wall[1:], strict=True)
+        seconds = {
+            f"{name}_s": wall_time - self._wall_times[0]
+            for name, wall_time in zip(self._names, self._wall_times[1:], strict=True)
         }
-        return found | {
-            f"{name}_cpu_s": busy - self._busy[0]
-            for name, busy in zip(self._names, self._busy[1:], strict=True)
+        return seconds | {
+            f"{name}_cpu_s": cpu_time - self._cpu_times[0]
+            for name, cpu_time in zip(self._names, self._cpu_times[1:], strict=True)
         }
 
 

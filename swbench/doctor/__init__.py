@@ -25,7 +25,7 @@ def examine(
     the native extension is not in use.
     """
     from swbench.machine.environment import record
-    from swbench.machine.gpus import missing
+    from swbench.machine.gpus import no_gpu_reason
 
     found = found if found is not None else record()
     folder = Path(results)
@@ -45,7 +45,7 @@ def examine(
         stack.torch(found),
         stack.openmp(found),
         stack.malloc(found),
-        stack.gpu(found, None if found["gpus"] else missing()),
+        stack.gpu(found, None if found["gpus"] else no_gpu_reason()),
         stack.triton(found),
     ]
     return [*checks, stack.native(native())] if native is not None else checks

@@ -82,7 +82,7 @@ def gpu(found: Mapping[str, Any], missing: str | None) -> Check:
         return Check(
             "GPU",
             WARN,
-            f"none: {missing or 'NVML sees no card'}",
+            f"none: {missing or 'NVML sees no GPU'}",
             ("the GPU columns stay empty; on a GPU machine install the driver and nvidia-ml-py"),
         )
     names = ", ".join(f"{card['name']} (driver {card['driver']})" for card in cards)

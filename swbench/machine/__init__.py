@@ -1,3 +1,3 @@
-"""What a run stands on, hardware and software: recorded, compared, and asked for by whoever needs a
-fact of this machine. Loading it imports no torch.
+"""Facts of this machine, hardware and software: recorded with every run, compared between runs, and
+read by other packages. Loading it imports no torch.
 """

@@ -1,5 +1,5 @@
-"""The environment record of a run: enough to explain why two runs differ, and to refuse to compare
-what cannot be compared.
+"""The environment record of a run. It explains why two runs differ, and which runs must not be
+compared.
 """
 
 import hashlib
@@ -48,43 +48,47 @@ RELEVANT = {
     "gpus.application_sm_hz": "GPU application clock (Hz)",
     "gpus.mig": "MIG",
 }
-"""Where to look in a record for what changes timings, and what to call it. Load, host, code and GPU
-UUIDs are recorded, but not compared.
+"""Paths in a record that change timings, with their names. Load, host, code and GPU UUIDs are
+recorded, but not compared.
 """
 
-LATER = ("torch.native",)
-"""Parts that the records of earlier versions lack: compared where both have them."""
+ADDED_LATER = ("torch.native",)
+"""Parts that records of earlier versions lack. They are compared only where both records have
+them.
+"""
 
 
 def record(torch_facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Everything recorded of an environment, JSON-ready.
+    """The record of this machine's environment, ready for JSON.
 
-    The parent of a run stays without torch: what only torch knows comes from `torch_facts`, which a
-    worker may supply, or else from a short process of its own (about two seconds).
+    The parent of a run does not load torch. Facts that only torch knows come from `torch_facts`,
+    which a worker may supply, or else from a short process (about two seconds).
     """
-    found = {
+    record_ = {
         "processor": hardware.processor(),
         "cores": hardware.cores(),
         "memory": hardware.memory(),
         "system": hardware.system(),
         "python": software.interpreter(),
         "packages": software.packages(),
-        "torch": dict(torch_facts) if torch_facts is not None else software.torch_facts_apart(),
+        "torch": dict(torch_facts)
+        if torch_facts is not None
+        else software.torch_facts_from_subprocess(),
         "variables": software.variables(),
         "allocator": software.allocator(),
         "gpus": gpus(),
         "code": software.code(),
         "now": hardware.now(),
     }
-    return {"label": label(found), **found}
+    return {"label": label(record_), **record_}
 
 
-def label(found: Mapping[str, Any]) -> str:
+def label(environment: Mapping[str, Any]) -> str:
     """A short name for the machine, for folder names: the GPU's model if there is one, else the
     CPU's (`amd-epyc-9555`, `h100-80gb-hbm3`).
     """
-    cards = found.get("gpus") or []
-    name = cards[0]["name"] if cards and cards[0].get("name") else found["processor"]["model"]
+    cards = environment.get("gpus") or []
+    name = cards[0]["name"] if cards and cards[0].get("name") else environment["processor"]["model"]
     name = re.sub(
         r"\((r|tm)\)|\b(cpu|processor|nvidia|tesla|geforce|gold|platinum|silver)\b|\b\d+-core\b|@.*|\bwith\b.*",
         " ",
@@ -95,20 +99,20 @@ def label(found: Mapping[str, Any]) -> str:
 
 
 OVERRULED = ("_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-"""Endings of variables that workers get anew: the case's thread count, and waiting threads
-asleep.
+"""Endings of variables that swbench sets for its workers: the number of threads, and sleep for
+waiting threads.
 """
 PLACES = ("_DIR", "_HOME", "_PATH", "_IFNAME", "VISIBLE_DEVICES", "SWBENCH_RESULTS")
-"""Endings of variables that say where things lie or which of several like cards is used; recorded,
-not compared.
+"""Endings of variables that hold paths, or that select one of several equal GPUs. They are
+recorded, but not compared.
 """
 
 
-def _at(found: Mapping[str, Any], path: str) -> Any:
-    """What is compared at a dotted path; of a list of mappings, the list of their values. None
+def _at(environment: Mapping[str, Any], path: str) -> Any:
+    """The value to compare at a dotted path, or the list of values from a list of mappings. None
     where a part is missing.
     """
-    value = _value(found, path)
+    value = _value(environment, path)
     if path == "variables":
         return (
             {name: value[name] for name in value if not name.endswith(OVERRULED + PLACES)}
@@ -121,54 +125,57 @@ def _at(found: Mapping[str, Any], path: str) -> Any:
     return value
 
 
-def _value(found: Mapping[str, Any], path: str) -> Any:
-    """What lies at a dotted path, whatever that is: a record may come from a file that somebody has
-    changed.
+def _value(environment: Mapping[str, Any], path: str) -> Any:
+    """The value at a dotted path, of any type, because a record may come from a file that was
+    edited.
     """
-    value: Any = found
+    value: Any = environment
     for part in path.split("."):
         if isinstance(value, Mapping):
             value = value.get(part)
         elif isinstance(value, list):
-            value = [one.get(part) for one in value if isinstance(one, Mapping)] or None
+            value = [item.get(part) for item in value if isinstance(item, Mapping)] or None
     return value
 
 
-def _known(found: Mapping[str, Any], path: str) -> bool:
-    return all(_value(found, part) is not None for part in LATER if path.startswith(part))
+def _known(environment: Mapping[str, Any], path: str) -> bool:
+    return all(
+        _value(environment, part) is not None for part in ADDED_LATER if path.startswith(part)
+    )
 
 
-def environment_id(found: Mapping[str, Any]) -> str:
+def environment_id(environment: Mapping[str, Any]) -> str:
     """12 hex digits over the parts that change timings: two records with the same id can be
     compared.
     """
     canonical = json.dumps(
-        {path: _at(found, path) for path in RELEVANT if _known(found, path)}, sort_keys=True
+        {path: _at(environment, path) for path in RELEVANT if _known(environment, path)},
+        sort_keys=True,
     )
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
 def unlike(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    """A line for each thing that changes timings and differs between two records; empty where they
-    can be compared.
+    """A line for each difference between two records that changes timings; empty where they can be
+    compared.
     """
     lines = []
     for path, name in RELEVANT.items():
         if not (_known(a, path) and _known(b, path)):
             continue
-        one, other = _at(a, path), _at(b, path)
-        if isinstance(one, Mapping) and isinstance(other, Mapping):
+        value_a, value_b = _at(a, path), _at(b, path)
+        if isinstance(value_a, Mapping) and isinstance(value_b, Mapping):
             lines += [
-                f"{key}: {_shown(one.get(key))} / {_shown(other.get(key))}"
-                for key in sorted({*one, *other})
-                if one.get(key) != other.get(key)
+                f"{key}: {_text(value_a.get(key))} / {_text(value_b.get(key))}"
+                for key in sorted({*value_a, *value_b})
+                if value_a.get(key) != value_b.get(key)
             ]
-        elif one != other:
-            lines.append(f"{name}: {_shown(one)} / {_shown(other)}")
+        elif value_a != value_b:
+            lines.append(f"{name}: {_text(value_a)} / {_text(value_b)}")
     return lines
 
 
-def _shown(value: Any) -> str:
+def _text(value: Any) -> str:
     if value is None:
         return "not set"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -4,22 +4,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from swbench.probes.card import Card
+from swbench.probes.nvml import NvmlDevice
 
 
 def usage() -> list[dict[str, Any]]:
-    """Each GPU's UUID, name, utilisation (a share), bytes of memory in use, and the ids of the
-    processes that compute on it, as far as NVML says. Empty as `gpus`.
+    """For each GPU its UUID, name, utilisation (a share), bytes of memory in use, and the ids of
+    the processes that compute on it; None for readings that NVML does not give. Empty where `gpus`
+    is.
     """
-    return _each(_used)
+    return _each(_usage)
 
 
 @contextmanager
-def kept_awake() -> Iterator[None]:
-    """NVML stays open, and with it the driver: without persistence mode it is loaded at each
-    `nvmlInit`, and a card that has just been woken reads as busy.
+def nvml_kept_open() -> Iterator[None]:
+    """A context in which NVML and so the driver stay loaded. Without persistence mode each
+    `nvmlInit` loads the driver, and a GPU reads as busy right after that.
     """
-    nvml = _opened()
+    nvml = _open_nvml()
     try:
         yield
     finally:
@@ -28,16 +29,16 @@ def kept_awake() -> Iterator[None]:
 
 
 def gpus() -> list[dict[str, Any]]:
-    """Each GPU's index, UUID, name, driver, memory, power limit, clocks and modes. Empty without
-    NVML, a driver or a card.
+    """For each GPU its index, UUID, name, driver, memory, power limit, clocks and modes. Empty
+    without NVML, a driver or a GPU.
 
     Devices are matched by UUID: NVML does not number them as CUDA_VISIBLE_DEVICES does.
     """
-    return _each(_one)
+    return _each(_facts)
 
 
 def _each(read: Callable[[Any, int], dict[str, Any]]) -> list[dict[str, Any]]:
-    nvml = _opened()
+    nvml = _open_nvml()
     if nvml is None:
         return []
     try:
@@ -48,8 +49,10 @@ def _each(read: Callable[[Any, int], dict[str, Any]]) -> list[dict[str, Any]]:
         nvml.nvmlShutdown()
 
 
-def _opened() -> Any:
-    """NVML, to be shut down as often as it is opened; None without the package or a driver."""
+def _open_nvml() -> Any:
+    """pynvml, initialised; the caller must shut it down once. None without the package or a
+    driver.
+    """
     try:
         import pynvml
     except ImportError:
@@ -61,8 +64,8 @@ def _opened() -> Any:
     return pynvml
 
 
-def missing() -> str | None:
-    """Why no GPU is seen, in words; None where there is one."""
+def no_gpu_reason() -> str | None:
+    """Why NVML sees no GPU, as text; None where it sees one."""
     try:
         import pynvml
     except ImportError:
@@ -72,16 +75,16 @@ def missing() -> str | None:
     except pynvml.NVMLError as error:
         return str(error)
     try:
-        return None if pynvml.nvmlDeviceGetCount() else "NVML sees no card"
+        return None if pynvml.nvmlDeviceGetCount() else "NVML sees no GPU"
     except pynvml.NVMLError as error:
         return str(error)
     finally:
         pynvml.nvmlShutdown()
 
 
-def _used(nvml: Any, index: int) -> dict[str, Any]:
+def _usage(nvml: Any, index: int) -> dict[str, Any]:
     handle = nvml.nvmlDeviceGetHandleByIndex(index)
-    card = Card(nvml, handle)
+    device = NvmlDevice(nvml, handle)
     uuid, name = (
         text.decode() if isinstance(text, bytes) else text
         for text in (nvml.nvmlDeviceGetUUID(handle), nvml.nvmlDeviceGetName(handle))
@@ -89,40 +92,41 @@ def _used(nvml: Any, index: int) -> dict[str, Any]:
     return {
         "uuid": uuid,
         "name": name,
-        "utilisation": card.utilisation(),
-        "used_bytes": card.used_bytes(),
-        "processes": card.processes(),
+        "utilisation": device.utilisation(),
+        "used_bytes": device.used_bytes(),
+        "processes": device.processes(),
     }
 
 
-def _one(nvml: Any, index: int) -> dict[str, Any]:
+def _facts(nvml: Any, index: int) -> dict[str, Any]:
     handle = nvml.nvmlDeviceGetHandleByIndex(index)
 
-    def ask(question: str, *arguments: Any) -> Any:
-        """The answer, None where this card or driver does not support the question."""
+    def query(question: str, *arguments: Any) -> Any:
+        """The value, or None where this GPU or driver does not support the query."""
         try:
-            answer = getattr(nvml, question)(handle, *arguments)
+            value = getattr(nvml, question)(handle, *arguments)
         except (nvml.NVMLError, AttributeError):
             return None
-        return answer.decode() if isinstance(answer, bytes) else answer
+        return value.decode() if isinstance(value, bytes) else value
 
-    held, power_mw, mig = (
-        ask("nvmlDeviceGetMemoryInfo"),
-        ask("nvmlDeviceGetPowerManagementLimit"),
-        ask("nvmlDeviceGetMigMode"),
+    memory, power_mw, mig = (
+        query("nvmlDeviceGetMemoryInfo"),
+        query("nvmlDeviceGetPowerManagementLimit"),
+        query("nvmlDeviceGetMigMode"),
     )
     driver = nvml.nvmlSystemGetDriverVersion()
     return {
         "index": index,
-        "uuid": ask("nvmlDeviceGetUUID"),
-        "name": ask("nvmlDeviceGetName"),
+        "uuid": query("nvmlDeviceGetUUID"),
+        "name": query("nvmlDeviceGetName"),
         "driver": driver.decode() if isinstance(driver, bytes) else driver,
-        "memory_bytes": held.total if held else None,
+        "memory_bytes": memory.total if memory else None,
         "power_limit_w": power_mw / 1000 if power_mw else None,
-        "max_sm_hz": (mhz := ask("nvmlDeviceGetMaxClockInfo", nvml.NVML_CLOCK_SM)) and mhz * 10**6,
-        "application_sm_hz": (mhz := ask("nvmlDeviceGetApplicationsClock", nvml.NVML_CLOCK_SM))
+        "max_sm_hz": (mhz := query("nvmlDeviceGetMaxClockInfo", nvml.NVML_CLOCK_SM))
         and mhz * 10**6,
-        "persistence": ask("nvmlDeviceGetPersistenceMode"),
-        "compute_mode": ask("nvmlDeviceGetComputeMode"),
+        "application_sm_hz": (mhz := query("nvmlDeviceGetApplicationsClock", nvml.NVML_CLOCK_SM))
+        and mhz * 10**6,
+        "persistence": query("nvmlDeviceGetPersistenceMode"),
+        "compute_mode": query("nvmlDeviceGetComputeMode"),
         "mig": mig[0] if mig else None,
     }

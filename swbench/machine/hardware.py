@@ -1,5 +1,5 @@
-"""What the kernel says of this machine: cores, caches, clocks, memory and limits, read from /proc
-and /sys without importing anything heavy.
+"""Hardware of this machine as the kernel reports it in /proc and /sys: cores, caches, clocks,
+memory and limits. It imports nothing large.
 """
 
 import hashlib
@@ -24,8 +24,8 @@ def text(path: str, root: Path = ROOT) -> str | None:
 
 def chosen(value: str | None) -> str | None:
     """The bracketed word of a kernel choice such as `always [madvise] never`."""
-    found = re.search(r"\[(\S+)\]", value or "")
-    return found.group(1) if found else value
+    match = re.search(r"\[(\S+)\]", value or "")
+    return match.group(1) if match else value
 
 
 def cores(root: Path = ROOT) -> dict[str, Any]:
@@ -58,8 +58,14 @@ def usable_cores(root: Path = ROOT) -> int:
 
     Two hyper-threads of a core share its arithmetic units, so they count once.
     """
-    found = cores(root)
-    return max(1, min(found["physical_allowed"], int(found["quota"] or found["physical_allowed"])))
+    cores_found = cores(root)
+    return max(
+        1,
+        min(
+            cores_found["physical_allowed"],
+            int(cores_found["quota"] or cores_found["physical_allowed"]),
+        ),
+    )
 
 
 def _cgroups(root: Path) -> dict[str, str]:
@@ -76,7 +82,7 @@ def _limits(file_v2: str, controller: str, file_v1: str, root: Path) -> list[str
     """The content of a limit file at every level from this process's cgroup up to the top, version
     2 first, else version 1.
     """
-    groups, found = _cgroups(root), []
+    groups, contents = _cgroups(root), []
     for base, group, file in (
         ("", groups.get("", ""), file_v2),
         (controller, groups.get(controller, ""), file_v1),
@@ -87,15 +93,15 @@ def _limits(file_v2: str, controller: str, file_v1: str, root: Path) -> list[str
                 "/".join(["sys/fs/cgroup", *([base] if base else []), *parts[:depth], file]), root
             )
             if value is not None:
-                found.append(value)
-    return found
+                contents.append(value)
+    return contents
 
 
 def quota(root: Path = ROOT) -> float | None:
     """CPU time in cores that the cgroups allow, the tightest of all levels; None where nothing
     limits it.
     """
-    found = []
+    quotas = []
     for value in _limits("cpu.max", "cpu", "cpu.cfs_quota_us", root):
         parts = value.split()
         if parts[0] not in ("max", "-1"):
@@ -104,8 +110,8 @@ def quota(root: Path = ROOT) -> float | None:
                 if len(parts) > 1
                 else text("sys/fs/cgroup/cpu/cpu.cfs_period_us", root) or "100000"
             )
-            found.append(int(parts[0]) / int(period))
-    return min(found, default=None)
+            quotas.append(int(parts[0]) / int(period))
+    return min(quotas, default=None)
 
 
 def memory(root: Path = ROOT) -> dict[str, Any]:
@@ -129,9 +135,9 @@ def memory(root: Path = ROOT) -> dict[str, Any]:
 
 
 def available_bytes(root: Path = ROOT) -> int | None:
-    """Bytes of memory that could be had now."""
-    found = re.search(r"^MemAvailable:\s+(\d+)", text("proc/meminfo", root) or "", re.MULTILINE)
-    return int(found.group(1)) * 1024 if found else None
+    """Bytes of memory that are available now; None where the kernel does not say."""
+    match = re.search(r"^MemAvailable:\s+(\d+)", text("proc/meminfo", root) or "", re.MULTILINE)
+    return int(match.group(1)) * 1024 if match else None
 
 
 def processor(root: Path = ROOT) -> dict[str, Any]:
@@ -163,7 +169,9 @@ def processor(root: Path = ROOT) -> dict[str, Any]:
 
 
 def features(root: Path = ROOT) -> frozenset[str]:
-    """What the processor can do, by the kernel's names; empty where the kernel does not say."""
+    """Instruction-set extensions of the processor, by the kernel's names; empty where the kernel
+    does not say.
+    """
     info = _first_core(root)
     return frozenset(info.get("flags", info.get("Features", "")).split())
 
@@ -183,7 +191,7 @@ def turbo(root: Path = ROOT) -> bool | None:
 
 
 def system(root: Path = ROOT) -> dict[str, Any]:
-    """Kernel, distribution, clock source, and a hash that tells two machines apart without naming
+    """Kernel, distribution, clock source, and a hash that distinguishes machines without naming
     them.
     """
     name = re.search(r'^PRETTY_NAME="?([^"\n]*)', text("etc/os-release", root) or "", re.MULTILINE)
@@ -199,13 +207,11 @@ def system(root: Path = ROOT) -> dict[str, Any]:
 
 
 def now(root: Path = ROOT) -> dict[str, Any]:
-    """What changes from minute to minute: load, pressure over the last 10 s in per cent, free
-    memory.
-    """
+    """The state at this moment: load, pressure over the last 10 s in per cent, available memory."""
     pressure = {}
     for kind in ("cpu", "memory", "io"):
-        found = re.search(r"some avg10=([\d.]+)", text(f"proc/pressure/{kind}", root) or "")
-        pressure[kind] = float(found.group(1)) if found else None
+        match = re.search(r"some avg10=([\d.]+)", text(f"proc/pressure/{kind}", root) or "")
+        pressure[kind] = float(match.group(1)) if match else None
     load = (text("proc/loadavg", root) or "").split()
     return {
         "load": float(load[0]) if load else None,

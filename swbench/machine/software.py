@@ -1,5 +1,5 @@
-"""The software a run stands on: interpreter, packages, torch's build, environment variables,
-allocator, and this project's own code.
+"""The software of a run: interpreter, packages, torch's build, environment variables, allocator,
+and this project's own code.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ VARIABLES += (
     "PYTHONOPTIMIZE",
     "SWBENCH_",
 )
-"""Beginnings of the names of environment variables that change timings."""
+"""Prefixes of the environment variables that change timings."""
 
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 
@@ -56,21 +56,21 @@ def interpreter() -> dict[str, str]:
 
 
 def packages() -> dict[str, str | None]:
-    """The installed version of each package that bears on timings, from its metadata: nothing is
+    """The installed version of each package that affects timings, from its metadata; nothing is
     imported.
     """
-    found = {}
+    versions = {}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+            versions[name] = None
+    return versions
 
 
 def variables() -> dict[str, str]:
-    """The environment variables that change timings, as they are set now; torchrun's own say only
-    which process this is.
+    """The environment variables that change timings, as they are set now. torchrun's own are left
+    out: they only identify the process.
     """
     return {
         name: value
@@ -80,8 +80,8 @@ def variables() -> dict[str, str]:
 
 
 def allocator() -> dict[str, str | None]:
-    """The C library and what replaces or tunes its malloc. A setting moved a ratio from 1.85 to
-    1.74, so it is part of what is measured.
+    """The C library, and the library and settings that replace or tune its malloc. A setting moved
+    a ratio from 1.85 to 1.74, so it is part of the environment.
     """
     library, version = platform.libc_ver()
     tuning = [
@@ -97,10 +97,10 @@ def allocator() -> dict[str, str | None]:
 
 
 def torch_facts() -> dict[str, Any]:
-    """What only torch itself can say: its build, BLAS, parallel back end, defaults, and the native
-    kernels that join it.
+    """Facts that only torch knows: its build, BLAS, parallel back end and defaults; and those of
+    the native kernels.
 
-    Imports torch; ask in a worker, or through `torch_facts_apart`.
+    It imports torch, so it is for workers; the parent calls `torch_facts_from_subprocess`.
     """
     import torch
 
@@ -136,7 +136,7 @@ def torch_facts() -> dict[str, Any]:
     }
 
 
-def torch_facts_apart(limit_s: float = 120.0) -> dict[str, Any]:
+def torch_facts_from_subprocess(limit_s: float = 120.0) -> dict[str, Any]:
     """`torch_facts` from a process of its own, so that the parent of a run never loads torch.
     `{"error": …}` where it fails.
     """
@@ -165,9 +165,9 @@ def torch_facts_apart(limit_s: float = 120.0) -> dict[str, Any]:
 
 
 def code() -> dict[str, Any]:
-    """Version of the project, git commit, whether the tree has changes, and a hash of its sources
-    that holds without git. Where git does not say, the commit is what SWBENCH_COMMIT says, for a
-    copy of the sources that was carried to a machine without their history.
+    """Version of the project, git commit, whether the tree has changes, and a hash of the sources
+    that needs no git. Without git the commit comes from SWBENCH_COMMIT, for copies of the sources
+    on machines without their history.
     """
     from swbench.version import __version__
 
@@ -192,7 +192,7 @@ def sources(root: Path = PACKAGE_ROOT) -> str:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says about the checkout this package lies in; None outside one."""
+    """The output of git in the checkout that holds this package; None outside of a checkout."""
     try:
         done = subprocess.run(
             ["git", "-C", str(PACKAGE_ROOT), *arguments],
@@ -207,8 +207,8 @@ def _git(*arguments: str) -> str | None:
 
 
 def _tracked() -> bool:
-    """Whether this package is git's. A copy in an environment may lie in a checkout of something
-    else.
+    """Whether git tracks this package. An installed copy may lie inside the checkout of another
+    project.
     """
     return _git("ls-files", "--error-unmatch", "--", "__init__.py") is not None
 

@@ -1,5 +1,5 @@
-"""What a spread network sends in one step, how long that takes, and how much of it hides behind
-computing. Never within timed rounds.
+"""Communication of a data-parallel network in one step: its bytes, its time, and how much of that
+overlaps with computation. Never measured within timed rounds.
 """
 
 import time
@@ -14,13 +14,12 @@ from swbench.clock.busy import union
 from swbench.result import Measurement
 
 PAIRS = 3
-"""Steps with and without communication, in turn; each row of a table adds as many to what it
-costs.
+"""Pairs of steps, one with and one without communication. Each row of a table costs as many more.
 """
 
 SIZES = (4, 1024, 16_384, 65_536, 262_144)
-"""Float32 numbers in the single collectives that are timed; heuristic, around what whitening layers
-send.
+"""Lengths (float32 elements) of the single collectives that are timed. Heuristic: around the sizes
+that whitening layers send.
 """
 
 REPEATS = 15
@@ -29,13 +28,14 @@ _BACKENDS, _KERNELS = ("gloo:", "nccl:"), "nccl"
 _BYTES = {"float": 4, "double": 8, "c10::Half": 2, "c10::BFloat16": 2}
 
 
-def sent(step: Callable[[], object]) -> list[Measurement]:
-    """Collectives of one `step`: how many, their bytes as given on this rank, and the time in which
-    any of them was under way.
+def profiled_collectives(step: Callable[[], object]) -> list[Measurement]:
+    """Collectives of one `step` as torch's profiler records them: `communication_calls`,
+    `communication_bytes` given on this rank, and `communication_s`, the time in which at least one
+    of them ran.
 
-    As torch's profiler records them; nothing where its record cannot be read. NCCL's are queued and
-    run later, so their time is that of its kernels, waiting for the other ranks included, and left
-    out where the profiler saw none.
+    The list is empty where the profiler's record cannot be read. NCCL queues its collectives and
+    runs them later, so their time is that of NCCL's kernels, which includes waiting for other
+    ranks. It is left out where the profiler saw no such kernel.
     """
     kernels = dist.get_backend() == "nccl"
     activities = [torch.profiler.ProfilerActivity.CPU] + (
@@ -48,36 +48,38 @@ def sent(step: Callable[[], object]) -> list[Measurement]:
         if kernels:
             torch.cuda.synchronize()
     try:
-        return account(profiler.profiler.kineto_results.events(), kernels)
+        return collective_measurements(profiler.profiler.kineto_results.events(), kernels)
     except AttributeError:  # not part of torch's stable interface
         return []
 
 
-def account(events: Iterable[Any], kernels: bool) -> list[Measurement]:
-    """What `sent` says of the profiler's `events`; `kernels` if collectives run as kernels on a
-    device.
+def collective_measurements(events: Iterable[Any], kernels: bool) -> list[Measurement]:
+    """The measurements of `profiled_collectives` from the profiler's `events`. `kernels` says that
+    collectives run as kernels on a device.
     """
-    hosted, placed = [], []
+    host_events, device_events = [], []
     for event in events:
-        (hosted if str(event.device_type()).rpartition(".")[2] == "CPU" else placed).append(event)
-    calls = [event for event in hosted if event.name().startswith(_BACKENDS)]
-    running = (
+        (
+            host_events if str(event.device_type()).rpartition(".")[2] == "CPU" else device_events
+        ).append(event)
+    calls = [event for event in host_events if event.name().startswith(_BACKENDS)]
+    timed_events = (
         [
             event
-            for event in placed
+            for event in device_events
             if event.name().startswith(_KERNELS) and not event.name().startswith(_BACKENDS)
         ]
         if kernels
         else calls
     )
-    found = [
+    measurements = [
         Measurement("communication_calls", "1", (float(len(calls)),)),
         Measurement("communication_bytes", "B", (float(sum(map(_bytes, calls))),)),
     ]
-    if calls and not running:
-        return found
-    spans = [(event.start_ns(), event.start_ns() + event.duration_ns()) for event in running]
-    return [*found, Measurement("communication_s", "s", (union(spans) * 1e-9,))]
+    if calls and not timed_events:
+        return measurements
+    spans = [(event.start_ns(), event.start_ns() + event.duration_ns()) for event in timed_events]
+    return [*measurements, Measurement("communication_s", "s", (union(spans) * 1e-9,))]
 
 
 def _bytes(event) -> int:
@@ -88,42 +90,47 @@ def _bytes(event) -> int:
     return total
 
 
-def exposed(
-    call: Callable[[], dict[str, float]], quiet: Callable[[], AbstractContextManager]
+def exposed_communication(
+    call: Callable[[], dict[str, float]],
+    without_communication: Callable[[], AbstractContextManager],
 ) -> list[Measurement]:
-    """Forward and backward of `call` as it is and with nothing sent, in turn: the difference is
-    communication that hides behind nothing.
+    """Seconds of forward and backward passes of `call`, with communication (`joint_…`) and without
+    (`alone_…`), in turn. The difference is communication that overlaps with no computation.
     """
-    joint, alone = [], []
+    joint_s, alone_s = [], []
     for _ in range(PAIRS):
-        joint.append(call()["forward_backward_s"])
-        with quiet():
-            alone.append(call()["forward_backward_s"])
+        joint_s.append(call()["forward_backward_s"])
+        with without_communication():
+            alone_s.append(call()["forward_backward_s"])
     return [
-        Measurement("joint_forward_backward_s", "s", tuple(joint)),
-        Measurement("alone_forward_backward_s", "s", tuple(alone)),
+        Measurement("joint_forward_backward_s", "s", tuple(joint_s)),
+        Measurement("alone_forward_backward_s", "s", tuple(alone_s)),
     ]
 
 
-def collectives(device: str) -> list[Measurement]:
-    """Seconds of single collectives of several sizes among all ranks: latency and bandwidth."""
-    found = []
+def timed_collectives(device: str) -> list[Measurement]:
+    """Seconds of single collectives of `SIZES` elements among all ranks, which show latency and
+    bandwidth.
+    """
+    measurements = []
     for kind in ("all_gather", "all_reduce"):
         sizes, times = [], []
-        for numbers in SIZES:
-            own = torch.ones(numbers, device=device)
-            parts = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+        for length in SIZES:
+            tensor = torch.ones(length, device=device)
+            gathered = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
             for repeat in range(REPEATS + 1):
                 dist.barrier()
                 started = time.perf_counter_ns()
-                dist.all_gather(parts, own) if kind == "all_gather" else dist.all_reduce(own)
-                if own.is_cuda:
-                    torch.cuda.synchronize(own.device)
+                dist.all_gather(gathered, tensor) if kind == "all_gather" else dist.all_reduce(
+                    tensor
+                )
+                if tensor.is_cuda:
+                    torch.cuda.synchronize(tensor.device)
                 if repeat:  # the first one sets up connections
-                    sizes.append(own.nbytes)
+                    sizes.append(tensor.nbytes)
                     times.append((time.perf_counter_ns() - started) * 1e-9)
-        found += [
+        measurements += [
             Measurement(f"{kind}_bytes", "B", tuple(map(float, sizes))),
             Measurement(f"{kind}_s", "s", tuple(times)),
         ]
-    return found
+    return measurements

@@ -1,4 +1,6 @@
-"""What else the machine did during a round: cumulative kernel counters read before and after it."""
+"""Readings of other activity on the machine during a round: cumulative kernel counters, read before
+and after it.
+"""
 
 import ctypes
 import os
@@ -8,21 +10,21 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from swbench.stats.disturbance_rule import marked, marks, quietness, severity
+from swbench.stats.disturbance_rule import exceeds_rule, marked_rounds, quietness, severity
 
-__all__ = ["Reader", "difference", "marked", "marks", "quietness", "read", "severity"]
+__all__ = ["Reader", "difference", "exceeds_rule", "marked_rounds", "quietness", "read", "severity"]
 
 GAUGES = ("frequency_hz",)
-"""Readings that are a state, not a count: a difference keeps the lower one and the share by which
+"""Readings that are a state, not a count. A difference holds the lower value and the share by which
 it fell.
 """
 
 ACTIVE = "active_s/"
-"""How the readings of a thread begin: the seconds for which it ran or was ready to."""
+"""Prefix of a thread's readings: the seconds for which it ran or was ready to run."""
 
 MOST_THREADS = 16
-"""Threads that are looked at: the main thread and those that started first. To leave one out only
-makes the time in which none was active look longer. Heuristic: 20 µs for 16.
+"""Number of threads that are read: the main thread and those that started first. Leaving one out
+only makes the time look longer in which no thread was active. Heuristic: 16 take 20 µs.
 """
 
 _PRESSURES = ("cpu", "memory", "io")
@@ -58,7 +60,7 @@ class Reader:
         anything.
         """
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        found = {
+        reading = {
             "wall_s": time.perf_counter(),
             "own_cpu_s": usage.ru_utime + usage.ru_stime,
             "involuntary_switches": float(usage.ru_nivcsw),
@@ -67,40 +69,40 @@ class Reader:
         if line := _read(self._stat):
             ticks = [int(column) for column in line.split(b"\n", 1)[0].split()[1:9]]
             if len(ticks) > _STEAL:
-                found["steal_s"] = ticks[_STEAL] * self._tick_s
-                found["busy_s"] = (
+                reading["steal_s"] = ticks[_STEAL] * self._tick_s
+                reading["busy_s"] = (
                     sum(ticks) - ticks[_STEAL] - sum(ticks[column] for column in _IDLE)
                 ) * self._tick_s
         if (line := _read(self._schedule)) and len(fields := line.split()) >= 2:
             # ready to run, but not running: Documentation/scheduler/sched-stats
-            found["queued_s"] = int(fields[1]) * 1e-9
+            reading["queued_s"] = int(fields[1]) * 1e-9
         for kind, fd in self._pressure.items():
             if (line := _read(fd)) and b"total=" in line:
-                found[f"pressure_{kind}_s"] = (
+                reading[f"pressure_{kind}_s"] = (
                     int(line.split(b"total=", 1)[1].split(None, 1)[0]) * 1e-6
                 )
         if line := _read(self._frequency_file()):
-            found["frequency_hz"] = int(line) * 1e3
+            reading["frequency_hz"] = int(line) * 1e3
         if _BOOT_TIME is not None:
             # the monotonic clock stands still while the machine is suspended
-            found["suspended_s"] = time.clock_gettime(_BOOT_TIME) - time.monotonic()
-        return found | self._active()
+            reading["suspended_s"] = time.clock_gettime(_BOOT_TIME) - time.monotonic()
+        return reading | self._active()
 
     def _active(self) -> dict[str, float]:
         """For each thread the seconds in which it ran or was ready to run."""
-        self._find_threads()
-        own, found = str(threading.get_native_id()), {}
+        self._open_new_threads()
+        own_id, reading = str(threading.get_native_id()), {}
         for thread, fd in list(self._threads.items()):
             fields = _read(fd).split()
             if len(fields) < 2:  # it has ended
                 os.close(self._threads.pop(thread))
                 continue
             # the kernel's own count of a thread that is running lags by up to a tick
-            ran_s = time.thread_time() if thread == own else int(fields[0]) * 1e-9
-            found[f"{ACTIVE}{thread}"] = ran_s + int(fields[1]) * 1e-9
-        return found
+            cpu_s = time.thread_time() if thread == own_id else int(fields[0]) * 1e-9
+            reading[f"{ACTIVE}{thread}"] = cpu_s + int(fields[1]) * 1e-9
+        return reading
 
-    def _find_threads(self) -> None:
+    def _open_new_threads(self) -> None:
         """Open the files of threads that are new."""
         if len(self._threads) >= MOST_THREADS:
             return
@@ -142,10 +144,11 @@ class Reader:
 
 
 def difference(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
-    """What happened between two readings; keys that only one of them has are left out.
+    """The change between two readings; keys that only one of them has are left out.
 
-    Of the threads' readings one is made, `idle_s`: the wall time in which none of them was active,
-    at most. It is that of the busiest one, for the others may have been active meanwhile.
+    The threads' readings become one, `idle_s`: the wall time less the active time of the busiest
+    thread. It is an upper bound of the time in which no thread was active, because the others may
+    have been active meanwhile.
     """
     both = [key for key in after if key in before]
     change = {
@@ -173,7 +176,7 @@ _reader: Reader | None = None
 
 
 def read() -> dict[str, float]:
-    """A reading by a reader of this process that stays open."""
+    """A reading by this process's own reader, which stays open."""
     global _reader
     if _reader is None or _reader.process != os.getpid():
         _reader = Reader()

@@ -1,4 +1,4 @@
-"""What a network costs on paper: FLOPs by every rule, the solver's share, parameters and activation
+"""Counted costs of a network: FLOPs by every rule, the solver's part, parameters and activation
 memory, all for one image.
 """
 
@@ -16,13 +16,13 @@ from swbench.flops.rule import Count
 from swbench.flops.solver import solver_flops
 from swbench.flops.trace import Trace
 from swbench.models.folding import fold_norms
+from swbench.probes.case_network import build_network, case_inputs
 from swbench.probes.precision import element_type
-from swbench.probes.subject import inputs_of, network_of
 from swbench.result import Measurement
 
 FALLBACK = "eigh"
-"""The solver that a network is traced with where its own cannot run without data, and the one that
-`auto` is counted as.
+"""The solver that traces a network whose own solver cannot run without data, and that counts for
+`auto`.
 """
 
 
@@ -32,13 +32,16 @@ def flops_measurements(
     """`flops_paper`, `flops_fvcore`, `flops_torch`, `flops_solver`, `parameters` and
     `peak_activation_bytes` of one image, and notes on them.
 
-    The rules count an inference pass (eval mode); `flops_fvcore_training` and
-    `flops_torch_training` count a training one, where they differ. `peak_activation_bytes` is what
-    autograd holds between the passes of a training step (`SavedTensors`). Batch, device and layout
-    of the case do not matter; its solver is the one in `chosen["solver"]` if that says what stood
-    behind `auto`. The notes, by metric, say what a rule leaves out; a figure without an operation
-    that the paper's rule does not know is a lower bound. Raises OptionError for an image too small
-    or a wrong count of layers, UnknownName.
+    The rules count an inference pass (eval mode). `flops_fvcore_training` and
+    `flops_torch_training` count a training pass, where that differs. `peak_activation_bytes` are
+    the bytes that autograd holds between the passes of a training step (`SavedTensors`).
+
+    Batch, device and layout of the case do not matter. `chosen["solver"]`, if given, names the
+    solver that `auto` chose. The notes, by metric, say which operations a rule leaves out. A figure
+    without an operation that the paper's rule does not know is a lower bound.
+
+    Raises OptionError for an image that is too small or a wrong number of layers, UnknownName for
+    an unknown model, norm or solver.
     """
     solver = (chosen or {}).get("solver") or case.solver or FALLBACK
     network = dataclasses.replace(
@@ -54,27 +57,27 @@ def flops_measurements(
         phase=FOLDED if case.phase == FOLDED else TRAIN_PHASE,
         solver=solver,
     )
-    measurements, notes = _measured(network)
+    measurements, notes = _count_case(network)
     return list(measurements), dict(notes)
 
 
 @lru_cache(maxsize=256)
-def _measured(case: Case) -> tuple[tuple[Measurement, ...], tuple[tuple[str, str], ...]]:
+def _count_case(case: Case) -> tuple[tuple[Measurement, ...], tuple[tuple[str, str], ...]]:
     models.check_image(case.model, case.image)
     notes = {"flops_paper": "rule inferred from the printed tables"}
     eval_trace, train_trace, traced = _traces(case, notes)
-    found = []
+    measurements = []
     for rule in flops.names():
         metric, counting = f"flops_{rule}", flops.get(rule)
         inference, training = counting.count(eval_trace), counting.count(train_trace)
-        found.append(_number(metric, inference.total))
+        measurements.append(_measurement(metric, inference.total))
         if training.total != inference.total:
-            found.append(_number(f"{metric}_training", training.total))
+            measurements.append(_measurement(f"{metric}_training", training.total))
         if inference.at_least:
             left = inference.remainder.removeprefix("without ")
             notes[metric] = f"not counted: {left}, so the figure is a lower bound"
         if rule != "paper":
-            notes[metric] = f"{inference.mode} mode{_left_out(inference)}" + (
+            notes[metric] = f"{inference.mode} mode{_uncounted_note(inference)}" + (
                 f"; traced with {traced}" if traced != case.solver else ""
             )
     cost = 0.0
@@ -88,43 +91,43 @@ def _measured(case: Case) -> tuple[tuple[Measurement, ...], tuple[tuple[str, str
         notes["flops_solver"] = (
             f"{matrices} matrices of {case.group}x{case.group}, by the formula of {counted}"
         )
-    found.append(_number("flops_solver", cost))
-    found.append(_number("parameters", train_trace.parameters))
-    found.append(_number("peak_activation_bytes", train_trace.saved_bytes, "B"))
+    measurements.append(_measurement("flops_solver", cost))
+    measurements.append(_measurement("parameters", train_trace.parameters))
+    measurements.append(_measurement("peak_activation_bytes", train_trace.saved_bytes, "B"))
     notes["peak_activation_bytes"] = (
         "held for the backward pass, by calculation; without parameters, gradients and temporaries"
     )
-    return tuple(found), tuple(notes.items())
+    return tuple(measurements), tuple(notes.items())
 
 
 def _traces(case: Case, notes: dict[str, str]) -> tuple[Trace, Trace, str]:
     """The traces in eval and in train mode, and the solver they were taken with."""
     try:
-        return *_walk(case, case.solver), case.solver
+        return *_record_traces(case, case.solver), case.solver
     except (NotImplementedError, RuntimeError) as problem:
         if case.norm == "bn" or case.solver == FALLBACK:
             raise
         notes["solver_trace"] = (
             f"{case.solver} cannot be traced without data ({str(problem).splitlines()[0][:80]})"
         )
-        return *_walk(case, FALLBACK), FALLBACK
+        return *_record_traces(case, FALLBACK), FALLBACK
 
 
-def _walk(case: Case, solver: str) -> tuple[Trace, Trace]:
-    # matrices have to be computed to be folded away
+def _record_traces(case: Case, solver: str) -> tuple[Trace, Trace]:
+    # folding needs computed matrices
     with torch.device("cpu" if case.phase == FOLDED else "meta"):
-        net = network_of(case, solver).to(element_type(case.dtype))
+        net = build_network(case, solver).to(element_type(case.dtype))
     if case.phase == FOLDED:
         fold_norms(net.eval())
-    given = inputs_of(case, torch.Generator())
+    given = case_inputs(case, torch.Generator())
     return record(net, given, EVAL), record(net, given, TRAIN)
 
 
-def _number(metric: str, value: float, unit: str = "1") -> Measurement:
+def _measurement(metric: str, value: float, unit: str = "1") -> Measurement:
     return Measurement(metric, unit, (float(value),))
 
 
-def _left_out(count: Count) -> str:
+def _uncounted_note(count: Count) -> str:
     names = ", ".join(
         f"{name.removeprefix('aten::')} ×{times}" for name, times in sorted(count.uncounted.items())
     )

@@ -1,4 +1,4 @@
-"""Named inputs on which normalisations are known to break, as tensors of one dtype."""
+"""Named inputs on which normalisations are known to break."""
 
 import math
 from typing import TYPE_CHECKING
@@ -21,10 +21,10 @@ INPUTS = {
     "constant": "every image constant, each another value",
     "outlier": "one image with 1000 times the contrast of all others",
 }
-"""Every input, with what is hostile about it."""
+"""Every input by name, with its difficulty in words."""
 
 CHANNELS_IN_GROUPS = 2
-"""Groups of channels in an input, so that one may be mistaken for the other."""
+"""Groups of channels in an input: two, so that a layer that confuses them fails."""
 
 SMALLEST = 1e-4
 """The smallest eigenvalue of the `kappa` inputs: ten times the ε of the layers, so that with ε the
@@ -35,9 +35,9 @@ condition number that a solver sees is within a tenth of the one in the name.
 def hostile_input(name: str, batch: int, group: int, dtype: "torch.dtype", seed: int) -> "Tensor":
     """The input called `name`, (N, 2G, H, W) in `dtype` on the CPU; the same for the same `seed`.
 
-    N is `batch` where the name does not say it. Where it does not either, an image has at least 8×8
-    and 2G pixels, and its channels exactly the covariance wanted, so that that of the batch has the
-    same condition number. Raises KeyError for a name that `INPUTS` does not have.
+    N is `batch`, and an image has at least 8×8 and 2G pixels, unless the name fixes them. The
+    channels of each image have exactly the wanted covariance, so that the batch's covariance has
+    the same condition number. Raises KeyError for a name that is not in `INPUTS`.
     """
     import torch
 

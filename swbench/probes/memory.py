@@ -9,11 +9,11 @@ from swbench.clock.events import Gpu
 
 
 def peak_allocated(call: Callable[[], object]) -> int | None:
-    """The most bytes that were allocated on the CPU at once during `call`, beyond those before it;
-    None where torch does not say.
+    """Peak of the bytes allocated on the CPU during `call`, beyond those before it; None where
+    torch's profiler does not say.
 
     The resident set of the process would not do: other cases share it, and freed pages stay in it.
-    Takes the profiler's record of every allocation, so it is nothing to be done while timing.
+    The profiler records every allocation, so this must not run while something is timed.
     """
     with torch.profiler.profile(
         activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True, acc_events=True
@@ -28,17 +28,17 @@ def peak_allocated(call: Callable[[], object]) -> int | None:
         )
     except AttributeError:  # not part of torch's stable interface
         return None
-    held = peak = 0
+    current_bytes = peak_bytes = 0
     for _, change in changes:
-        held += change
-        peak = max(peak, held)
-    return peak if changes else None
+        current_bytes += change
+        peak_bytes = max(peak_bytes, current_bytes)
+    return peak_bytes if changes else None
 
 
 @contextlib.contextmanager
-def told(gpu: Gpu | None) -> Iterator[None]:
-    """Turns torch's out-of-memory error into a MemoryError with the peak of this process and the
-    memory of the device, in GiB.
+def oom_as_memory_error(gpu: Gpu | None) -> Iterator[None]:
+    """A context that turns torch's out-of-memory error into a MemoryError which names this
+    process's peak and the device's memory in GiB. With `gpu` None the error passes unchanged.
     """
     try:
         yield

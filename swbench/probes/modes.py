@@ -1,5 +1,5 @@
-"""What modes other than eager need: graphs that no solver's wait for the host may enter, and a
-compiler that says what it left out.
+"""Modes other than eager: capture in CUDA graphs, which refuse solvers that synchronise with the
+host, and torch.compile, with its graph breaks counted.
 """
 
 import itertools
@@ -20,32 +20,32 @@ from swbench.result import WALLS
 MODES = ("eager", "graph", "compile")
 
 BLOCK_S = 0.05
-"""A block of iterations should last as long as this, so that its one wait for the device is less
-than 0.1 % of it; heuristic.
+"""Seconds that a block of iterations should last, so that its one wait for the device is less than
+0.1 % of it; heuristic.
 """
 
 MOST = 1000
 """Iterations in a block at most: the driver's queue holds about as many launches."""
 
-SETTLING = 5
-"""Iterations in which a compiler must have compiled all there is: the first both ways, another
-where a first call changed something.
+MOST_SETTLE_CALLS = 5
+"""Calls after which torch.compile must have compiled everything: the first call compiles both
+passes, and another where the first changed something.
 """
 
 
 def block_size(call: Callable[[], dict[str, float]]) -> int:
-    """How many iterations make a block, from up to three of one; fewer where they are as long as a
-    block.
+    """Iterations in a block, from up to three calls of one iteration; two calls suffice where they
+    last as long as a block.
     """
-    taken: list[float] = []
-    while len(taken) < 3 and sum(one >= BLOCK_S for one in taken) < 2:
-        found = call()
-        taken += [found[name] for name in WALLS if name in found]
-    return max(1, min(MOST, math.ceil(BLOCK_S / max(taken[-1], 1e-9))))
+    durations_s: list[float] = []
+    while len(durations_s) < 3 and sum(duration_s >= BLOCK_S for duration_s in durations_s) < 2:
+        sample = call()
+        durations_s += [sample[name] for name in WALLS if name in sample]
+    return max(1, min(MOST, math.ceil(BLOCK_S / max(durations_s[-1], 1e-9))))
 
 
-def waiting_solvers(model: nn.Module) -> tuple[str, ...]:
-    """The solvers that the layers of `model` chose and that wait for the host, by name."""
+def synchronising_solvers(model: nn.Module) -> tuple[str, ...]:
+    """Names of the solvers that the layers of `model` chose and that synchronise with the host."""
     names = [
         str(dict(getattr(module, "chosen", None) or {}).get("solver", "")).partition(":")[0]
         for module in model.modules()
@@ -58,8 +58,8 @@ def waiting_solvers(model: nn.Module) -> tuple[str, ...]:
 
 
 def capture(gpu: Gpu, step: Callable[[], object]) -> Graph:
-    """`step` as a graph. Raises Unsupported where it cannot be captured, because something in it
-    waits for the host, say.
+    """`step` as a CUDA graph. Raises Unsupported where it cannot be captured, for instance because
+    it synchronises with the host.
     """
     try:
         return gpu.capture(step)
@@ -71,34 +71,33 @@ def capture(gpu: Gpu, step: Callable[[], object]) -> Graph:
         ) from problem
 
 
-def refuse_waiting(names: tuple[str, ...]) -> None:
-    """Raises Unsupported if there is any name of a solver that waits for the host."""
+def refuse_synchronising_solvers(names: tuple[str, ...]) -> None:
+    """Raise Unsupported if `names`, of solvers that synchronise with the host, is not empty."""
     if names:
-        one = names[0]
+        name = names[0]
         raise Unsupported(
-            f"synchronises with the host: solver {one!r} cannot be part of a CUDA "
-            "graph; choose --mode eager, or one that can such as polar"
+            f"synchronises with the host: solver {name!r} cannot be part of a CUDA "
+            "graph; use --mode eager, or another solver such as polar"
         )
 
 
 class Compiled:
-    """`model` compiled by torch for fixed shapes; `words` say what came of it, `seconds` how long
-    that took.
+    """`model` compiled by torch.compile for fixed shapes. `words` count its graphs and breaks,
+    `seconds` is the time of compilation.
 
-    Every one is compiled apart from all others in this process: torch keeps what it compiled with
-    the code of a function, up to eight of them, and beyond that runs eagerly without a word in the
-    result.
+    Every instance has a code object of its own. torch caches what it compiled by code object, at
+    most eight entries each, and beyond that runs eagerly without saying so.
     """
 
     def __init__(self, model: nn.Module) -> None:
         def forward(*inputs: torch.Tensor) -> torch.Tensor:
             return model(*inputs)
 
-        code = forward.__code__.replace(co_name=f"forward_{next(_ORDINALS)}")
+        code = forward.__code__.replace(co_name=f"forward_{next(_FUNCTION_NUMBERS)}")
         self._run = torch.compile(
             FunctionType(code, forward.__globals__, closure=forward.__closure__), dynamic=False
         )
-        self._found = [0, 0]
+        self._compile_counts = [0, 0]
         self.seconds = 0.0
 
     def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
@@ -111,28 +110,31 @@ class Compiled:
                 ) from problem
             raise
 
-    def watched(self, work: Callable[[], Any]) -> tuple[Any, bool]:
-        """What `work` gives, and whether anything was compiled meanwhile, so that its time is not
+    def run_and_detect_compiling(self, work: Callable[[], Any]) -> tuple[Any, bool]:
+        """(the result of `work`, whether torch compiled anything meanwhile). If so, its time is not
         that of the compiled model.
         """
-        before, start = _counted(), time.perf_counter()
+        before, start = _compile_counters(), time.perf_counter()
         result = work()
-        new = [after - earlier for after, earlier in zip(_counted(), before, strict=True)]
-        if not any(new):
+        compiled = [
+            after - earlier for after, earlier in zip(_compile_counters(), before, strict=True)
+        ]
+        if not any(compiled):
             return result, False
-        self._found = [a + b for a, b in zip(self._found, new, strict=True)]
+        self._compile_counts = [a + b for a, b in zip(self._compile_counts, compiled, strict=True)]
         self.seconds += time.perf_counter() - start
         return result, True
 
     def settle(self, step: Callable[[], Any]) -> None:
-        """Call `step`, which runs the model both ways, until it compiles nothing more. Raises
-        Unsupported if it never does.
+        """Call `step`, which runs both passes, until nothing more is compiled. Raises Unsupported
+        where that takes more than `MOST_SETTLE_CALLS` calls.
         """
-        for _ in range(SETTLING):
-            if not self.watched(step)[1]:
+        for _ in range(MOST_SETTLE_CALLS):
+            if not self.run_and_detect_compiling(step)[1]:
                 return
         raise Unsupported(
-            f"torch.compile compiles anew in each of {SETTLING} iterations alike; use --mode eager"
+            f"torch.compile compiles again in each of {MOST_SETTLE_CALLS} equal iterations; "
+            "use --mode eager"
         )
 
     @property
@@ -140,19 +142,21 @@ class Compiled:
         """`2 graphs, 1 break`: where there are breaks, Python between the graphs still runs
         eagerly.
         """
-        graphs, breaks = self._found
+        graphs, breaks = self._compile_counts
         return (
             f"{graphs} graph{'' if graphs == 1 else 's'}, {breaks} "
             f"break{'' if breaks == 1 else 's'}"
         )
 
 
-_ORDINALS = itertools.count()
+_FUNCTION_NUMBERS = itertools.count()
 
 
-def _counted() -> tuple[int, int]:
-    """Graphs compiled and breaks between them, of all that this process compiled so far."""
+def _compile_counters() -> tuple[int, int]:
+    """(graphs, graph breaks) of everything that this process has compiled so far."""
     from torch._dynamo.utils import counters
 
-    found: Any = counters
-    return int(found["stats"].get("unique_graphs", 0)), int(sum(found["graph_break"].values()))
+    torch_counters: Any = counters
+    return int(torch_counters["stats"].get("unique_graphs", 0)), int(
+        sum(torch_counters["graph_break"].values())
+    )

@@ -1,5 +1,5 @@
-"""The arithmetic behind a case's dtype: what its tensors hold, and where a GPU may round products
-to TF32.
+"""The arithmetic of a case's dtype: the element type of its tensors, autocast, and where a GPU may
+round products to TF32.
 """
 
 import torch
@@ -9,34 +9,32 @@ from swbench.probes.workload import Unsupported
 TF32 = "tf32"
 
 AMP = "amp-"
-"""How the dtype of a case under autocast begins."""
+"""Prefix of a case's dtype under autocast."""
 
 
 def element_type(dtype: str) -> torch.dtype:
-    """The dtype of a case's parameters and inputs. `tf32` is a way to multiply, and its tensors are
-    float32; so are those that autocast makes narrower where it is right.
+    """The dtype of a case's parameters and inputs. It is float32 for `tf32`, which is a way to
+    multiply, and under autocast, which narrows tensors itself.
     """
     return torch.float32 if dtype == TF32 or dtype.startswith(AMP) else getattr(torch, dtype)
 
 
 def narrow_type(dtype: str) -> torch.dtype:
-    """The dtype in which convolutions hand tensors on: under autocast the one it is to."""
+    """The dtype of a convolution's output: under autocast the narrow dtype."""
     return element_type(dtype.removeprefix(AMP))
 
 
 def autocast(dtype: str, device: str) -> torch.autocast:
-    """Autocast as a case of that `dtype` has it on a device: to its narrow dtype, or switched
-    off.
-    """
+    """The autocast context of a case: to the narrow dtype that `dtype` names, or switched off."""
     amp = dtype.startswith(AMP)
     return torch.autocast(
         torch.device(device).type, dtype=narrow_type(dtype) if amp else None, enabled=amp
     )
 
 
-def arrange(dtype: str, device: str) -> dict[str, str]:
-    """Set this process's TF32 switches for a case, and say how they and cuDNN's search for the
-    quickest algorithm stand.
+def set_tf32(dtype: str, device: str) -> dict[str, str]:
+    """Set this process's TF32 switches for a case. Returns their state and that of cuDNN's search
+    for the quickest algorithm (`tf32`, `cudnn_benchmark`); empty on a CPU.
 
     float32 is float32 everywhere, as in the paper; torch's own default lets convolutions round to
     TF32, which is what `tf32` asks for. Matrix products stay in float32 even then: solvers do not

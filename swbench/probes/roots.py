@@ -1,5 +1,5 @@
-"""One solver on batches of matrices, forward alone: Σ^(-1/2) or Σ^(-1/4), its time, and the
-accuracy of the very outputs that were timed.
+"""One solver on batches of matrices, forward only: Σ^(-1/2) or Σ^(-1/4), its time, and the accuracy
+of the same outputs that were timed.
 """
 
 from functools import lru_cache
@@ -9,12 +9,12 @@ from torch import Tensor
 
 from swbench.case import SolverCase
 from swbench.clock import Gpu, Stopwatch
-from swbench.probes.memory import told
-from swbench.probes.precision import arrange
-from swbench.probes.roof import rates
+from swbench.probes.event_windows import Windows
+from swbench.probes.machine_peak import rates
+from swbench.probes.memory import oom_as_memory_error
+from swbench.probes.precision import set_tf32
 from swbench.probes.root_accuracy import Oracle, root_accuracy
-from swbench.probes.solver import SEED, SolverWorkload, prepared, told_of
-from swbench.probes.windows import Windows
+from swbench.probes.solver import SEED, SolverWorkload, prepare_solver, solver_facts
 from swbench.probes.workload import Workload
 from swbench.result import Measurement
 from swbench.solvers import spectra
@@ -26,30 +26,30 @@ def solver_workload(case: SolverCase) -> Workload:
 
 
 class RootWorkload:
-    """A batch of each size of a case. All workloads of a process with the same matrices share them,
-    for a batch may be most of the memory; no solver writes to what it is given.
+    """A batch of matrices of each size of a case. Workloads of a process that have the same
+    matrices share them, because a batch may take most of the memory; no solver writes to its input.
 
-    The matrices are rounded to the dtype of the case before anything else. The roots of the last
-    call stay, and `finish` judges them.
+    The matrices are rounded to the case's dtype first. `finish` measures the accuracy of the last
+    call's roots.
     """
 
     def __init__(
         self, case: SolverCase, stopwatch: Stopwatch | None = None, gpu: Gpu | None = None
     ) -> None:
-        self._solver, self._watch, self._gpu = prepared(case, stopwatch, gpu)
-        self.chosen = told_of(self._solver, arrange(case.dtype, case.device))
+        self._solver, self._watch, self._gpu = prepare_solver(case, stopwatch, gpu)
+        self.chosen = solver_facts(self._solver, set_tf32(case.dtype, case.device))
         self._case = case
-        self._device = case.device if self._gpu is None else self._gpu.place
+        self._device = case.device if self._gpu is None else self._gpu.device
         self._covs = tuple(
             matrices(case.spectrum, case.batch, size, case.dtype, self._device)
             for size in case.sizes or (case.group,)
         )
-        self._stored = sum(cov.numel() * cov.element_size() for cov in self._covs)
-        self._reached("before")
+        self._matrix_bytes = sum(cov.numel() * cov.element_size() for cov in self._covs)
+        self._peak_rates("before")
         self._roots: tuple[Tensor, ...] = ()
         self._windows: Windows | None = None
         if self._gpu is not None:
-            with told(self._gpu):
+            with oom_as_memory_error(self._gpu):
                 self._windows = Windows(
                     self._gpu,
                     {"forward": self._solve},
@@ -61,14 +61,14 @@ class RootWorkload:
         self._roots = tuple(self._solver.inverse_root(cov, self._case.root) for cov in self._covs)
 
     def warmed(self) -> None:
-        """What was timed so far was warm-up."""
+        """Discard the times so far: they were warm-up."""
         if self._windows is not None:
             self._windows.warmed()
 
     def call(self) -> dict[str, float]:
         """Seconds of one call for all sizes."""
         if self._windows is not None:
-            with told(self._gpu):
+            with oom_as_memory_error(self._gpu):
                 return self._windows.sample()
         self._roots = ()
         self._watch.start()
@@ -82,34 +82,42 @@ class RootWorkload:
 
     def finish(self) -> list[Measurement]:
         """Accuracy of the last call (`swbench.probes.root_accuracy`), `promised_error` of the worst
-        size in float32, `flops` of a call, `transferred_bytes` to the host and back, and `floor_s`:
-        the least time in which this machine could do what no call can do without. `timings` too.
+        size in float32, `flops` of a call, `transferred_bytes` to the host and back, and `floor_s`,
+        the least time in which this machine could do the work that every solver must do. `timings`
+        too.
         """
-        found = self.timings()
+        measurements = self.timings()
         if not self._roots:
-            return found
+            return measurements
         case, solver = self._case, self._solver
         sizes = [cov.shape[-1] for cov in self._covs]
         oracles = [
             oracle(case.spectrum, case.batch, size, case.dtype, self._device) for size in sizes
         ]
-        found += root_accuracy(oracles, self._covs, self._roots, case.root)
+        measurements += root_accuracy(oracles, self._covs, self._roots, case.root)
         if case.dtype == "float32" and solver.exact:
             kappa = spectra.kappa(case.spectrum)
             promised = max(solver.tolerance(kappa, size) for size in sizes)
-            found.append(Measurement("promised_error", "1", (promised,)))
+            measurements.append(Measurement("promised_error", "1", (promised,)))
         flops = case.batch * sum(solver.root_flops(size, case.root) for size in sizes)
-        least = case.batch * sum(solver.least_flops(size, case.root) for size in sizes)
+        least_flops_total = case.batch * sum(solver.least_flops(size, case.root) for size in sizes)
         flops_per_s, bytes_per_s = map(
-            max, zip(self._reached("before"), self._reached("after"), strict=True)
+            max, zip(self._peak_rates("before"), self._peak_rates("after"), strict=True)
         )
-        floor_s = max(least / flops_per_s, 2 * self._stored / bytes_per_s)
-        moved = sum(map(solver.transferred_bytes, self._covs))
-        found += [Measurement("flops", "1", (flops,)), Measurement("floor_s", "s", (floor_s,))]
-        return [*found, Measurement("transferred_bytes", "B", (float(moved),))] if moved else found
+        floor_s = max(least_flops_total / flops_per_s, 2 * self._matrix_bytes / bytes_per_s)
+        transferred = sum(map(solver.transferred_bytes, self._covs))
+        measurements += [
+            Measurement("flops", "1", (flops,)),
+            Measurement("floor_s", "s", (floor_s,)),
+        ]
+        return (
+            [*measurements, Measurement("transferred_bytes", "B", (float(transferred),))]
+            if transferred
+            else measurements
+        )
 
-    def _reached(self, when: str) -> tuple[float, float]:
-        return reached(str(self._device), self._case.dtype, self._stored, when)
+    def _peak_rates(self, when: str) -> tuple[float, float]:
+        return peak_rates(str(self._device), self._case.dtype, self._matrix_bytes, when)
 
 
 @lru_cache(maxsize=8)
@@ -121,15 +129,16 @@ def matrices(spectrum: str, batch: int, size: int, dtype: str, device: str) -> T
 
 @lru_cache(maxsize=8)
 def oracle(spectrum: str, batch: int, size: int, dtype: str, device: str) -> Oracle:
-    """What the roots of these matrices are judged against."""
+    """The float64 oracle of these matrices, one for each process."""
     return Oracle(matrices(spectrum, batch, size, dtype, device))
 
 
 @lru_cache(maxsize=8)
-def reached(device: str, dtype: str, stored: int, when: str) -> tuple[float, float]:
-    """FLOPs a second, and bytes a second in a copy of `stored` bytes, in caches or not as these.
+def peak_rates(device: str, dtype: str, matrix_bytes: int, when: str) -> tuple[float, float]:
+    """(FLOP/s, byte/s) of a product and of a copy of `matrix_bytes` bytes, which lies in the caches
+    if the matrices do.
 
-    Measured once a process `before` the rounds and once `after` them: what either found possible
-    is possible.
+    Each process measures them once `before` the rounds and once `after` them; the higher value
+    counts.
     """
-    return rates(torch.device(device), getattr(torch, dtype), copy_bytes=max(stored, 4096))
+    return rates(torch.device(device), getattr(torch, dtype), copy_bytes=max(matrix_bytes, 4096))

@@ -1,5 +1,5 @@
-"""A small classification task, with data made by code, whose network has two normalised layers in a
-row: what a layer does to training, and when it breaks.
+"""A small classification task with generated data, whose network has two normalised layers in a
+row. It shows what a layer does to training, and when training breaks.
 """
 
 import math
@@ -14,13 +14,13 @@ CLASSES, SIDE, COLOURS, PATCH = 8, 8, 3, 3
 """Classes, pixels a side, colours of an image, pixels a side of a filter of the first layer."""
 
 NOISE = 0.5
-"""Standard deviation of what is added to a pattern, whose own is 1."""
+"""Standard deviation of the noise that is added to a pattern of standard deviation 1."""
 
-LAST = 30
-"""Steps at the end whose mean is the final loss: one step's is that of a batch."""
+FINAL_STEPS = 30
+"""Steps at the end whose mean loss is the final loss; the loss of one step is that of one batch."""
 
 CHANCE = math.log(CLASSES)
-"""The loss of a network that takes all classes to be as likely."""
+"""The loss of a network that gives all classes the same probability."""
 
 LEARNT = 0.9
 """A network whose final loss is more than this share of `CHANCE` has learnt nothing. Heuristic:
@@ -97,7 +97,7 @@ class Task:
         return patches.to(self._like), classes.to(self._like.device)
 
     def parameters(self) -> list[Tensor]:
-        """All that is learnt."""
+        """All trainable parameters."""
         return [*self.network.parameters(), self.last]
 
     def _normal(self, *shape: int) -> Tensor:
@@ -116,37 +116,37 @@ class Filters(nn.Module):
         return (self.weight @ x.flatten(2)).view(len(x), -1, *x.shape[2:])
 
 
-class Trained(NamedTuple):
-    """The final loss (not finite where training ended before), whether training broke, and what it
-    broke of where that was an exception.
+class TrainingOutcome(NamedTuple):
+    """(final loss, whether training broke, the exception that broke it or ""). The loss is not
+    finite where training ended early.
     """
 
     loss: float
     broken: bool
-    why: str = ""
+    reason: str = ""
 
 
-def train(task: Task, steps: int) -> Trained:
+def train(task: Task, steps: int) -> TrainingOutcome:
     """Train for `steps` steps, or until a loss is not finite or the network raises.
 
     It broke where that happened, where a parameter is not finite in the end, or where the mean loss
-    of the last `LAST` steps is above `LEARNT` of that at chance.
+    of the last `FINAL_STEPS` steps is above `LEARNT` of that at chance.
     """
     losses = []
     try:
         for _ in range(steps):
             losses.append(task.step().item())
             if not math.isfinite(losses[-1]):
-                return Trained(math.nan, True)
+                return TrainingOutcome(math.nan, True)
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as problem:  # eigh raises for a covariance that is not finite
-        return Trained(math.nan, True, words_of(problem))
+        return TrainingOutcome(math.nan, True, exception_line(problem))
     finite = all(parameter.isfinite().all() for parameter in task.parameters())
-    final = sum(losses[-LAST:]) / len(losses[-LAST:])
-    return Trained(final, not finite or final > LEARNT * CHANCE)
+    final = sum(losses[-FINAL_STEPS:]) / len(losses[-FINAL_STEPS:])
+    return TrainingOutcome(final, not finite or final > LEARNT * CHANCE)
 
 
-def words_of(problem: Exception) -> str:
-    """An exception in a line."""
+def exception_line(problem: Exception) -> str:
+    """An exception in one line."""
     return f"{type(problem).__name__}: {' '.join(str(problem).split())[:200]}"

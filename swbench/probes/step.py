@@ -11,59 +11,58 @@ from swbench.clock import Stopwatch
 from swbench.models.outputs import floating
 from swbench.probes.precision import AMP, autocast
 
-FORWARD, BOTH = "forward", "forward_backward"
+FORWARD, FORWARD_BACKWARD = "forward", "forward_backward"
 
 
 class Step:
-    """What a call of a case does with `model` on `inputs`, run as `run` (the model itself, or
-    compiled).
+    """One call of a case: `model` on `inputs`, through `run` (the model itself, or compiled).
 
-    In phase `train` the forward pass, and the backward pass from `cotangents`, one for every
-    floating-point tensor of the output. The loss is the inner product with them: under autocast
-    they are what a loss scaler, which is outside of the timed region, would have made of smaller
-    ones. Autocast is around the forward pass, as torch's documentation has it. In the other phases
-    the forward pass under `torch.inference_mode`.
+    Phase `train` runs the forward pass, and the backward pass from `cotangents`, one for every
+    floating-point tensor of the output. The loss is the inner product with them. Under autocast
+    they stand for cotangents that a loss scaler, which is outside of the timed region, has scaled
+    up. Autocast covers the forward pass, as torch's documentation recommends. Other phases run the
+    forward pass under `torch.inference_mode`.
     """
 
     def __init__(
-        self, case: Case, place: str, model: nn.Module, inputs: tuple[Tensor, ...]
+        self, case: Case, device: str, model: nn.Module, inputs: tuple[Tensor, ...]
     ) -> None:
-        self._case, self._place, self._model, self.inputs = case, place, model, inputs
+        self._case, self._device, self._model, self.inputs = case, device, model, inputs
         self.run: Callable[..., Any] = model
         self.cotangents: tuple[Tensor, ...] = ()
         self.trains = case.phase == TRAIN
-        self._plain = self.trains and not case.dtype.startswith(AMP)
+        self._without_autocast = self.trains and not case.dtype.startswith(AMP)
 
     @property
     def passes(self) -> tuple[str, ...]:
         """The passes that `timed` marks, in order."""
-        return (FORWARD, BOTH) if self.trains else (FORWARD,)
+        return (FORWARD, FORWARD_BACKWARD) if self.trains else (FORWARD,)
 
     def forward(self, run: Callable[..., Any] | None = None) -> Any:
-        """The output; of `run` in the place of the step's own, if one is given."""
+        """The output of `run`, which defaults to the step's own."""
         run = run or self.run
-        if self._plain:
+        if self._without_autocast:
             return run(*self.inputs)
         with (
             torch.inference_mode(not self.trains),
-            autocast(self._case.dtype, self._place),
+            autocast(self._case.dtype, self._device),
         ):
             return run(*self.inputs)
 
     def backward(self, output: Any) -> None:
-        """The backward pass of everything in `output` that has one, from its cotangent."""
+        """The backward pass of every tensor in `output` that requires grad, from its cotangent."""
         if isinstance(output, Tensor):
             output.backward(self.cotangents[0])
             return
         pairs = [
-            (one, cotangent)
-            for one, cotangent in zip(floating(output), self.cotangents, strict=True)
-            if one.requires_grad
+            (tensor, cotangent)
+            for tensor, cotangent in zip(floating(output), self.cotangents, strict=True)
+            if tensor.requires_grad
         ]
         torch.autograd.backward(*zip(*pairs, strict=True))
 
-    def last(self) -> None:
-        """The passes without a clock, on gradients that are there already."""
+    def run_passes(self) -> None:
+        """The passes without a clock; gradients add up to those that exist already."""
         output = self.forward()
         if self.trains:
             self.backward(output)
@@ -71,7 +70,7 @@ class Step:
     def __call__(self) -> None:
         """One iteration without a clock."""
         self._model.zero_grad(set_to_none=True)
-        self.last()
+        self.run_passes()
 
     def timed(self, watch: Stopwatch) -> None:
         """One iteration, with a mark after each pass."""
@@ -81,4 +80,4 @@ class Step:
         watch.mark(FORWARD)
         if self.trains:
             self.backward(output)
-            watch.mark(BOTH)
+            watch.mark(FORWARD_BACKWARD)

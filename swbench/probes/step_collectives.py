@@ -73,24 +73,27 @@ def step_collectives(case: Case) -> tuple[Collective, ...]:
     convert_sync_whitening(model)
     if device_kind(case.device) == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    found = []
+    collectives = []
     for layer in traffic(model, element_type(case.dtype)):
-        found.append(Collective(layer.layer, GATHER, layer.gather_bytes))
-        found.append(Collective(layer.layer, REDUCE, layer.reduce_bytes))
-    return (*found, *(Collective(GRADIENTS, REDUCE, size) for size in bucket_bytes(gradients)))
+        collectives.append(Collective(layer.layer, GATHER, layer.gather_bytes))
+        collectives.append(Collective(layer.layer, REDUCE, layer.reduce_bytes))
+    return (
+        *collectives,
+        *(Collective(GRADIENTS, REDUCE, size) for size in bucket_bytes(gradients)),
+    )
 
 
 def bucket_bytes(gradients: Iterable[int]) -> list[int]:
-    """Bytes of DistributedDataParallel's buckets after its first step, for gradients of so many
-    bytes in the order of the backward pass.
+    """Bytes of DistributedDataParallel's buckets after its first step. `gradients` are the bytes of
+    each gradient in the order of the backward pass.
     """
-    found, filled, limit = [], 0, _FIRST_BUCKET_BYTES
+    sizes, filled, limit = [], 0, _FIRST_BUCKET_BYTES
     for nbytes in gradients:
         filled += nbytes
         if filled >= limit:
-            found.append(filled)
+            sizes.append(filled)
             filled, limit = 0, _BUCKET_BYTES
-    return [*found, filled] if filled else found
+    return [*sizes, filled] if filled else sizes
 
 
 def _backward(case: Case, device: str) -> tuple[nn.Module, list[int]]:

@@ -1,5 +1,5 @@
-"""Whitening layers as the paper's formulas read: every statistic in the input's own dtype, an
-eigendecomposition, and autograd for all of it. What the layers of `swbench.norms` are set beside.
+"""Whitening layers written as the paper's formulas: every statistic in the input's own dtype, an
+eigendecomposition, and autograd for all of it. A reference for the layers of `swbench.norms`.
 """
 
 import torch
@@ -35,7 +35,7 @@ class TextbookWhiten2d(nn.Module):
         eye = torch.eye(group, dtype=x.dtype, device=x.device)
         image, batch = _moments(of_image), _moments(of_batch)
         variance, centre = torch.var_mean(x, (1, 2, 3), correction=0, keepdim=True)
-        found = {
+        statistics = {
             "bw": batch,
             "iw": image,
             "bn": (batch[0], batch[1] * eye),
@@ -43,13 +43,13 @@ class TextbookWhiten2d(nn.Module):
             "ln": (centre, variance * eye),
         }
         mean = sum(
-            w * found[k][0] for w, k in zip(self.sw_mean_weight.softmax(0), names, strict=True)
+            w * statistics[k][0] for w, k in zip(self.sw_mean_weight.softmax(0), names, strict=True)
         )
         cov = sum(
-            w * found[k][1] for w, k in zip(self.sw_var_weight.softmax(0), names, strict=True)
+            w * statistics[k][1] for w, k in zip(self.sw_var_weight.softmax(0), names, strict=True)
         )
-        wide = torch.promote_types(cov.dtype, torch.float32)
-        lam, d = torch.linalg.eigh(symmetric(cov + self.recipe.eps * eye).to(wide))
+        solve_dtype = torch.promote_types(cov.dtype, torch.float32)
+        lam, d = torch.linalg.eigh(symmetric(cov + self.recipe.eps * eye).to(solve_dtype))
         w = ((d * lam.rsqrt().unsqueeze(-2)) @ d.mT).to(cov.dtype)
         y = (w @ (of_image - mean)).reshape(x.shape)
         return y * self.weight.view(-1, 1, 1) + self.bias.view(-1, 1, 1)
@@ -58,5 +58,5 @@ class TextbookWhiten2d(nn.Module):
 def _moments(groups: Tensor) -> tuple[Tensor, Tensor]:
     """Mean (…, G, 1) and biased covariance (…, G, G) over the pixels of (…, G, P)."""
     mean = groups.mean(-1, keepdim=True)
-    apart = groups - mean
-    return mean, apart @ apart.mT / groups.shape[-1]
+    centred = groups - mean
+    return mean, centred @ centred.mT / groups.shape[-1]

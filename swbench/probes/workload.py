@@ -1,4 +1,6 @@
-"""What the engine times: one case, built once, called many times, read out at the end."""
+"""The contract between a run and what it times: one case, built once, called many times, read out
+at the end.
+"""
 
 from typing import Protocol
 
@@ -25,8 +27,8 @@ class Workload(Protocol):
     """
 
     chosen: dict[str, str]
-    """What was decided at run time: `solver` behind `auto`, `kernels` …; goes into the result as it
-    is.
+    """Decisions at run time, such as the `solver` that `auto` chose and the `kernels`; stored with
+    the result as they are.
     """
 
     def __init__(self, case: AnyCase) -> None:
@@ -41,16 +43,15 @@ class Workload(Protocol):
         """
 
     def finish(self) -> list[Measurement]:
-        """What is measured outside the timed calls, once, after the last of them: accuracy, memory
-        and such.
+        """Measurements outside the timed calls, once, after the last of them: accuracy, memory and
+        such.
         """
 
-    # What else a workload may have and need not:
-    # memory: bool                          whether `finish` is to measure memory, which is slow;
-    # set by the engine before the first call
-    # warmed() -> None                      warm-up is over; what was timed so far does not count
-    # timings() -> list[Measurement]        the part of `finish` that was timed in the rounds, such
-    # as every iteration of a block; asked in the place of
-    # `finish` where another process of the replicate has given the rest
-    # observe(metrics) -> list[Measurement] what needs a loop of seconds of its own (`utilisation`,
-    # `energy`), once a run, before `finish`
+    # Optional members of a workload:
+    # - `memory: bool`: whether `finish` measures memory, which is slow; set before the first call.
+    # - `warmed() -> None`: called after warm-up; the times so far do not count.
+    # - `timings() -> list[Measurement]`: the part of `finish` that the rounds timed, such as every
+    #   iteration of a block. It is called in place of `finish` where another process of the
+    #   replicate gives the rest.
+    # - `observe(metrics) -> list[Measurement]`: metrics that need seconds of sustained load
+    #   (`utilisation`, `energy`); called once a run, before `finish`.

@@ -1,3 +1,3 @@
-"""Where the time of one case goes, by layer and by operator. Apart from timing: nothing here is
-ever stored with a run's samples.
+"""Profiles: the time of one case by layer and by operator. They are separate from timing, and never
+stored with a run's samples.
 """

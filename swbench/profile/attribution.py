@@ -1,5 +1,5 @@
-"""From the profiler's events to layers and operators: every nanosecond of a call goes to exactly
-one of them.
+"""Attribution of the profiler's events to layers and operators: every nanosecond of a call goes to
+exactly one layer and operator.
 """
 
 from collections import defaultdict
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 
 from swbench.profile import operators
-from swbench.profile.marks import LAYER, PART, PHASE
+from swbench.profile.annotations import LAYER, PART, PHASE
 from swbench.profile.types import BACKWARD, FORWARD, NORM, PHASES, Part
 
 ENGINE, HARNESS, UNKNOWN, IDLE = (
@@ -18,9 +18,9 @@ ENGINE, HARNESS, UNKNOWN, IDLE = (
     "(device idle)",
 )
 UNEVEN = "(uneven between calls)"
-"""Where time goes that belongs to no layer: autograd between two nodes, the call around the model,
-backward nodes of unknown origin, a GPU without work; and what the median call took beyond the sum
-of its parts' medians (other programs, mostly; it can come out negative).
+"""Names for time that belongs to no layer: autograd between two nodes, the call around the model,
+backward nodes of unknown origin, a GPU without work; and the difference between the median call and
+the sum of its parts' medians (mostly other programs; it can be negative).
 """
 
 _NODE = "autograd::engine::evaluate_function: "
@@ -28,8 +28,8 @@ _ACCUMULATE = "AccumulateGrad"
 
 
 @dataclass
-class Spent:
-    """What one (layer, operator, phase) took in one call, seconds."""
+class OperatorTime:
+    """Time of one (layer, operator, phase) in one call, in seconds."""
 
     seconds: float = 0.0
     host_s: float = 0.0
@@ -38,52 +38,68 @@ class Spent:
 
 @dataclass
 class Breakdown:
-    """One profiled call: wall time by phase, and what each (path, operator, phase) took of it."""
+    """One profiled call: its wall time by phase, and the part of each (path, operator, phase)."""
 
     total_s: dict[str, float] = field(default_factory=dict)
-    spent: dict[tuple[str, str, str], Spent] = field(default_factory=lambda: defaultdict(Spent))
+    spent: dict[tuple[str, str, str], OperatorTime] = field(
+        default_factory=lambda: defaultdict(OperatorTime)
+    )
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Location:
     phase: str | None = None
     path: str = HARNESS
     operator: str | None = None
 
 
 def parts_of(breakdowns: Sequence[Breakdown]) -> dict[str, tuple[Part, ...]]:
-    """Parts by layer over several calls: medians, because a call in which another program got in
-    would spoil the mean of a small layer.
+    """Parts by layer over several calls: medians, because a call that another program interrupts
+    would distort the mean of a small layer.
 
-    What the medians leave of the median call is a part of `UNEVEN`, so that the sum stays whole.
+    The difference between the median call and the sum of these medians is a part of `UNEVEN`, so
+    that all parts add up to the call.
     """
-    found: dict[str, list[Part]] = defaultdict(list)
-    rest = {phase: median(one.total_s[phase] for one in breakdowns) for phase in PHASES}
-    for path, operator, phase in dict.fromkeys(key for one in breakdowns for key in one.spent):
-        spent = [one.spent.get((path, operator, phase), Spent()) for one in breakdowns]
+    parts: dict[str, list[Part]] = defaultdict(list)
+    remainder_s = {
+        phase: median(breakdown.total_s[phase] for breakdown in breakdowns) for phase in PHASES
+    }
+    for path, operator, phase in dict.fromkeys(
+        key for breakdown in breakdowns for key in breakdown.spent
+    ):
+        times = [
+            breakdown.spent.get((path, operator, phase), OperatorTime()) for breakdown in breakdowns
+        ]
         seconds, host_s, launches = (
-            median(getattr(one, name) for one in spent)
+            median(getattr(time, name) for time in times)
             for name in ("seconds", "host_s", "launches")
         )
-        found[path].append(
+        parts[path].append(
             Part(phase=phase, operator=operator, seconds=seconds, host_s=host_s, launches=launches)
         )
-        rest[phase] -= seconds
-    found[UNEVEN] = [
-        Part(phase=phase, operator=operators.UNEVEN, seconds=rest[phase], host_s=0.0, launches=0)
+        remainder_s[phase] -= seconds
+    parts[UNEVEN] = [
+        Part(
+            phase=phase,
+            operator=operators.UNEVEN,
+            seconds=remainder_s[phase],
+            host_s=0.0,
+            launches=0,
+        )
         for phase in PHASES
     ]
-    return {path: tuple(parts) for path, parts in found.items()}
+    return {path: tuple(layer_parts) for path, layer_parts in parts.items()}
 
 
 def break_down(events: Iterable, kinds: dict[str, str], device: str) -> Breakdown:
     """The breakdown of one call from `torch.profiler`'s events (`FunctionEvent`). `kinds` maps the
     paths of layers to their kind.
 
-    Forward, an event belongs to the innermost module mark around it. Backward, an autograd node
-    belongs to the layer of the forward operation with its sequence number, and a gradient
-    accumulation to the node that ran before it. On a CPU the seconds are the events' own time; on a
-    GPU those of the kernels they launched, and what is missing to the wall time is `IDLE`.
+    In the forward pass an event belongs to the innermost module annotation around it. In the
+    backward pass an autograd node belongs to the layer of the forward operation with its sequence
+    number, and a gradient accumulation to the node that ran before it. On a CPU the seconds are the
+    events' own time. On a GPU they are those of the kernels that the events launched, and the rest
+    of the wall time is `IDLE`.
     """
     return _Attribution(kinds, device != "cpu").run(
         [e for e in events if str(e.device_type).endswith("CPU") and not e.is_async]
@@ -94,40 +110,42 @@ class _Attribution:
     def __init__(self, kinds: dict[str, str], on_device: bool) -> None:
         self.kinds, self.on_device = kinds, on_device
         self.owners: dict[tuple[int, int], tuple[str, str]] = {}
-        self.latest: dict[int, str] = {}
-        self.found = Breakdown(dict.fromkeys(PHASES, 0.0))
+        self.latest_path: dict[int, str] = {}
+        self.breakdown = Breakdown(dict.fromkeys(PHASES, 0.0))
 
     def run(self, events: list) -> Breakdown:
-        """Walk the events in the order in which they began: a forward operation comes before its
-        backward node.
+        """Attribute the events in the order of their start, so that a forward operation comes
+        before its backward node.
         """
-        places: dict[int, _Place] = {}
+        locations: dict[int, _Location] = {}
         for event in sorted(events, key=lambda e: (e.time_range.start, -e.time_range.end)):
             parent = (
-                places.get(id(event.cpu_parent), _Place())
+                locations.get(id(event.cpu_parent), _Location())
                 if event.cpu_parent is not None
-                else _Place()
+                else _Location()
             )
-            place = places[id(event)] = self._place(event, parent)
-            if place.phase is not None:
-                self._add(event, place)
+            location = locations[id(event)] = self._location(event, parent)
+            if location.phase is not None:
+                self._add_time(event, location)
         if self.on_device:
             for phase in PHASES:
                 busy = sum(
-                    spent.seconds for (_, _, of), spent in self.found.spent.items() if of == phase
+                    spent.seconds
+                    for (_, _, of), spent in self.breakdown.spent.items()
+                    if of == phase
                 )
-                self.found.spent[IDLE, operators.IDLE, phase].seconds = (
-                    self.found.total_s[phase] - busy
+                self.breakdown.spent[IDLE, operators.IDLE, phase].seconds = (
+                    self.breakdown.total_s[phase] - busy
                 )
-        return self.found
+        return self.breakdown
 
-    def _place(self, event, parent: _Place) -> _Place:
+    def _location(self, event, parent: _Location) -> _Location:
         name = event.name
         if name.startswith(PHASE):
             phase = name.removeprefix(PHASE)
-            self.found.total_s[phase] += event.time_range.elapsed_us() * 1e-6
+            self.breakdown.total_s[phase] += event.time_range.elapsed_us() * 1e-6
             backward = phase == BACKWARD
-            return _Place(
+            return _Location(
                 phase,
                 ENGINE if backward else HARNESS,
                 operators.ENGINE if backward else operators.HARNESS,
@@ -140,25 +158,25 @@ class _Attribution:
         if name.startswith(_NODE):
             return self._node(event, name.removeprefix(_NODE))
         if parent.phase == FORWARD:
-            place = parent
+            location = parent
             if parent.operator in (None, operators.HARNESS):
-                place = replace(parent, operator=self._operator(parent.path, name))
+                location = replace(parent, operator=self._operator(parent.path, name))
             if event.sequence_nr >= 0:
-                # An operation carries the number of the next node to be made, whether it makes one
-                # or not: the last to carry it did.
-                self.owners[event.thread, event.sequence_nr] = (place.path, place.operator)
-            return place
+                # An operation carries the number of the next node, whether it creates that node or
+                # not; the last operation with a number created its node.
+                self.owners[event.thread, event.sequence_nr] = (location.path, location.operator)
+            return location
         return parent
 
-    def _node(self, event, name: str) -> _Place:
+    def _node(self, event, name: str) -> _Location:
         if _ACCUMULATE in name:
-            path, operator = self.latest.get(event.thread, UNKNOWN), operators.ACCUMULATION
+            path, operator = self.latest_path.get(event.thread, UNKNOWN), operators.ACCUMULATION
         else:
             path, operator = self.owners.get(
                 (event.fwd_thread, event.sequence_nr), (UNKNOWN, operators.UNKNOWN)
             )
-            self.latest[event.thread] = path
-        return _Place(BACKWARD, path, operator)
+            self.latest_path[event.thread] = path
+        return _Location(BACKWARD, path, operator)
 
     def _operator(self, path: str, operation: str) -> str:
         operator = operators.operator_of(operation)
@@ -166,17 +184,17 @@ class _Attribution:
             return operators.FUSED if operator == operators.FUSED else operators.REST
         return operator
 
-    def _add(self, event, place: _Place) -> None:
-        operator = place.operator or operators.PYTHON
-        spent = self.found.spent[place.path, operator, place.phase]
+    def _add_time(self, event, location: _Location) -> None:
+        operator = location.operator or operators.PYTHON
+        operator_time = self.breakdown.spent[location.path, operator, location.phase]
         host_s = event.self_cpu_time_total * 1e-6
         kernels = (
             [kernel for kernel in event.kernels if kernel.name != event.name]
             if self.on_device
             else []
         )
-        spent.host_s += host_s
-        spent.launches += len(kernels)
-        spent.seconds += (
+        operator_time.host_s += host_s
+        operator_time.launches += len(kernels)
+        operator_time.seconds += (
             sum(kernel.duration for kernel in kernels) * 1e-6 if self.on_device else host_s
         )

@@ -1,4 +1,4 @@
-"""Profiling a case in a fresh process, and keeping what came out."""
+"""Profiling of a case in a fresh process, and the file of its profile."""
 
 import json
 import subprocess
@@ -25,13 +25,13 @@ def profile_case(
     limit_s: float = 600.0,
     plugins: Sequence[Plugin] = (),
 ) -> Profile:
-    """Where the time of one call of `case` goes, from the quicker half of `iterations` profiled
-    calls in a fresh process with the case's threads.
+    """The profile of one call of `case`, from the quicker half of `iterations` profiled calls in a
+    fresh process with the case's threads.
 
-    `trace`, if given, gets the timeline of the last call, for chrome://tracing or ui.perfetto.dev;
-    the process executes `plugins` first. Raises OptionError for a case or count that cannot be
-    profiled, ProfileFailed if the process ran out of memory, crashed, or took longer than
-    `limit_s`.
+    `trace`, if given, is the file for the timeline of the last call, for chrome://tracing or
+    ui.perfetto.dev. The process executes `plugins` first. Raises OptionError for a case or count
+    that cannot be profiled, ProfileFailed if the process ran out of memory, crashed, or took longer
+    than `limit_s` seconds.
     """
     if iterations < 1:
         raise OptionError(f"a profile needs at least 1 iteration, not {iterations}")
@@ -41,17 +41,17 @@ def profile_case(
             "row of a network suite"
         )
     with tempfile.TemporaryDirectory(prefix="swbench-profile-") as folder:
-        out = Path(folder) / PROFILE_FILE
-        wanted = str(trace.absolute()) if trace else None
+        result_path = Path(folder) / PROFILE_FILE
+        trace_path = str(trace.absolute()) if trace else None
         request = {
             "case": case.to_json(),
             "iterations": iterations,
-            "trace": wanted,
-            "out": str(out),
+            "trace": trace_path,
+            "out": str(result_path),
             "plugins": plugin_files.to_json(plugins),
         }
         try:
-            done = subprocess.run(
+            process = subprocess.run(
                 [sys.executable, "-P", "-m", "swbench.profile.worker"],
                 input=json.dumps(request),
                 # the profiler's own chatter
@@ -67,12 +67,15 @@ def profile_case(
                 f"profiling took longer than {limit_s:.0f} s; use fewer iterations or "
                 "a smaller batch"
             ) from None
-        if done.returncode or not out.exists():
-            last = next(
-                (line for line in reversed(done.stderr.splitlines()) if line.strip()), "no message"
+        if process.returncode or not result_path.exists():
+            last_line = next(
+                (line for line in reversed(process.stderr.splitlines()) if line.strip()),
+                "no message",
             )
-            raise ProfileFailed(f"the profiling process ended with code {done.returncode}: {last}")
-        answer = json.loads(out.read_text())
+            raise ProfileFailed(
+                f"the profiling process ended with code {process.returncode}: {last_line}"
+            )
+        answer = json.loads(result_path.read_text())
     if "profile" in answer:
         return Profile.from_json(answer["profile"])
     if answer["status"] in ("refused", "unsupported"):

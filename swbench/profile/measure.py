@@ -1,5 +1,5 @@
-"""Profiling one case in this process: pairs of an unprofiled and a profiled call, broken down and
-averaged.
+"""Profiling of one case in this process: pairs of an unprofiled and a profiled call, broken down by
+layer and operator.
 """
 
 import gc
@@ -24,9 +24,9 @@ from swbench.probes.network import NetworkWorkload
 from swbench.probes.precision import AMP, element_type
 from swbench.probes.workload import Unsupported
 from swbench.profile import operators
+from swbench.profile.annotations import PHASE, annotated, kind_of, profiled_modules
 from swbench.profile.attribution import UNEVEN, Breakdown, break_down, parts_of
-from swbench.profile.marks import PHASE, kind_of, marked, rows
-from swbench.profile.roof import calibrate, higher
+from swbench.profile.calibration import calibrate, higher_rates
 from swbench.profile.types import (
     BACKWARD,
     FORWARD,
@@ -42,16 +42,17 @@ from swbench.profile.work import work_by_layer
 
 WARM_UP_CALLS = 3
 UNEVEN_SHARE = 0.05
-"""Share of the time that may be uneven between calls without a remark; heuristic, about what an
-idle machine shows.
+"""Share of the time that may be uneven between calls without a remark. Heuristic: about that of an
+idle machine.
 """
 
 
-class Subject(NetworkWorkload):
-    """The very network, input and cotangent that a run of `case` times, called piecewise.
+class ProfiledWorkload(NetworkWorkload):
+    """The same network, inputs and cotangents that a run of `case` times, with each pass callable
+    by itself.
 
-    Raises Unsupported where the case is not run one operation at a time, DeviceError without its
-    device.
+    Raises Unsupported where the case does not run one operation at a time, DeviceError where its
+    device is missing.
     """
 
     def __init__(self, case: Case) -> None:
@@ -69,7 +70,7 @@ class Subject(NetworkWorkload):
             )
         if case.dtype.startswith(AMP):
             raise Unsupported(
-                "under autocast a profile would take tensors for float32 that are not; profile "
+                "a profile counts the bytes of float32 tensors, which autocast narrows; profile "
                 f"with --dtype {case.dtype.removeprefix(AMP)}"
             )
         if case.device == "cpu" and case.threads:
@@ -79,12 +80,12 @@ class Subject(NetworkWorkload):
 
     @property
     def model(self) -> nn.Module:
-        """In training mode."""
+        """The network, in training mode."""
         return self._model
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
-        """What it is called with."""
+        """The network's inputs."""
         return self._inputs
 
     def backward(self, output: Any) -> None:
@@ -92,7 +93,7 @@ class Subject(NetworkWorkload):
         self._step.backward(output)
 
     def wait(self) -> None:
-        """Until the device has done what it was given."""
+        """Wait until the device has finished all queued work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
 
@@ -103,46 +104,48 @@ def measure(
     trace: Path | None = None,
     calibration: Callable[..., Roof] = calibrate,
 ) -> Profile:
-    """The profile of `case` from the quicker half of `iterations` profiled calls, each next to an
-    unprofiled one; `trace` gets the timeline of the last.
+    """The profile of `case` from the quicker half of `iterations` profiled calls, each after an
+    unprofiled call. The timeline of the last one is written to `trace`, if given.
 
-    Meant for a process of its own, with the threads of the case in its environment:
-    `launch.profile_case` sees to that.
+    It needs a process of its own, with the case's threads in its environment, which
+    `launch.profile_case` provides.
     """
-    subject = Subject(case)
-    layers = rows(subject.model)
+    workload = ProfiledWorkload(case)
+    layers = profiled_modules(workload.model)
     kinds = {path: kind_of(module) for path, module in layers.items()}
     for _ in range(WARM_UP_CALLS):
-        _call(subject)
-    roof = calibration(subject.device, subject.dtype)
+        _call(workload)
+    roof = calibration(workload.device, workload.dtype)
     pairs: list[Iteration] = []
     breakdowns: list[Breakdown] = []
-    _profiled(subject)  # the profiler's own first time
+    _profile_call(workload)  # the profiler's own first time
     gc.collect()
     with uncollected():
         for index in range(iterations):
-            plain = _call(subject)
-            events = _profiled(subject, trace if index == iterations - 1 else None)
-            breakdowns.append(break_down(events, kinds, subject.device.type))
+            unprofiled = _call(workload)
+            events = _profile_call(workload, trace if index == iterations - 1 else None)
+            breakdowns.append(break_down(events, kinds, workload.device.type))
             total_s = breakdowns[-1].total_s
             pairs.append(
                 Iteration(
                     forward_s=total_s[FORWARD],
                     backward_s=total_s[BACKWARD],
-                    plain_forward_s=plain[0],
-                    plain_backward_s=plain[1],
+                    plain_forward_s=unprofiled[0],
+                    plain_backward_s=unprofiled[1],
                 )
             )
-    roof = higher(roof, calibration(subject.device, subject.dtype))
-    used = quicker_half([one.forward_s + one.backward_s for one in pairs])
-    parts = parts_of([breakdowns[i] for i in used])
+    roof = higher_rates(roof, calibration(workload.device, workload.dtype))
+    used_calls = quicker_half([iteration.forward_s + iteration.backward_s for iteration in pairs])
+    parts = parts_of([breakdowns[i] for i in used_calls])
     return Profile(
         case=case,
-        iterations=tuple(replace(one, used=i in used) for i, one in enumerate(pairs)),
-        layers=_layers(subject, layers, kinds, parts),
+        iterations=tuple(
+            replace(iteration, used=i in used_calls) for i, iteration in enumerate(pairs)
+        ),
+        layers=_layers(workload, layers, kinds, parts),
         roof=roof,
-        chosen=subject.chosen,
-        environment=_environment(subject),
+        chosen=workload.chosen,
+        environment=_environment(workload),
         remarks=remarks(kinds, parts),
     )
 
@@ -150,46 +153,49 @@ def measure(
 def quicker_half(seconds: list[float]) -> frozenset[int]:
     """The positions of the quicker half, at least one.
 
-    A profile says how a call is made up, not how long calls take: the calls that other programs
-    broke into say least about it.
+    A profile shows the composition of a call, not the time of calls. Calls that other programs
+    interrupted say least about it.
     """
     ranked = sorted(range(len(seconds)), key=seconds.__getitem__)
     return frozenset(ranked[: (len(seconds) + 1) // 2])
 
 
-def _call(subject: Subject) -> tuple[float, float]:
-    """One call: seconds forward and backward."""
-    subject.model.zero_grad(set_to_none=True)
-    subject.wait()
+def _call(workload: ProfiledWorkload) -> tuple[float, float]:
+    """One call; returns the seconds of (forward, backward)."""
+    workload.model.zero_grad(set_to_none=True)
+    workload.wait()
     start = perf_counter()
     with record_function(PHASE + FORWARD):
-        y = subject.model(*subject.inputs)
-        subject.wait()
+        y = workload.model(*workload.inputs)
+        workload.wait()
     middle = perf_counter()
     with record_function(PHASE + BACKWARD):
-        subject.backward(y)
-        subject.wait()
+        workload.backward(y)
+        workload.wait()
     return middle - start, perf_counter() - middle
 
 
-def _profiled(subject: Subject, trace: Path | None = None) -> list:
-    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (subject.device.type == "cuda")
-    with marked(subject.model), warnings.catch_warnings():
+def _profile_call(workload: ProfiledWorkload, trace: Path | None = None) -> list:
+    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (workload.device.type == "cuda")
+    with annotated(workload.model), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch versions differ in what the profiler deprecates
         with profile(activities=activities, acc_events=True) as profiler:
             with record_function("first"):
                 pass  # the first range of a session pays for its buffers
-            _call(subject)
+            _call(workload)
         if trace is not None:
             profiler.export_chrome_trace(str(trace))
         return list(profiler.events())
 
 
 def _layers(
-    subject: Subject, layers: dict, kinds: dict[str, str], parts: dict[str, tuple[Part, ...]]
+    workload: ProfiledWorkload,
+    layers: dict,
+    kinds: dict[str, str],
+    parts: dict[str, tuple[Part, ...]],
 ) -> tuple[Layer, ...]:
-    work, paper = work_by_layer(subject.model, subject.inputs, layers)
-    found = [
+    work, paper = work_by_layer(workload.model, workload.inputs, layers)
+    attributed = [
         Layer(
             path=path,
             kind=kinds[path],
@@ -202,19 +208,19 @@ def _layers(
         if path in parts
     ]
     return (
-        *found,
+        *attributed,
         *(
-            Layer(path=path, kind=REMAINDER, parts=some)
-            for path, some in parts.items()
+            Layer(path=path, kind=REMAINDER, parts=layer_parts)
+            for path, layer_parts in parts.items()
             if path not in layers
         ),
     )
 
 
-def _environment(subject: Subject) -> dict[str, str]:
-    on_gpu = subject.device.type == "cuda"
+def _environment(workload: ProfiledWorkload) -> dict[str, str]:
+    on_gpu = workload.device.type == "cuda"
     device = (
-        torch.cuda.get_device_name(subject.device)
+        torch.cuda.get_device_name(workload.device)
         if on_gpu
         else hardware.processor()["model"] or platform.machine()
     )
@@ -227,23 +233,26 @@ def _environment(subject: Subject) -> dict[str, str]:
 
 
 def remarks(kinds: dict[str, str], parts: dict[str, tuple[Part, ...]]) -> tuple[str, ...]:
-    """What a reader must know: a solve that cannot be told from the algebra around it, and calls
-    that were too unlike.
+    """Remarks for the reader: a solve that is part of the algebra around it, and calls that differ
+    too much.
     """
-    found = []
-    norms = {
-        part.operator for path, some in parts.items() if kinds.get(path) == NORM for part in some
+    lines = []
+    norm_operators = {
+        part.operator
+        for path, layer_parts in parts.items()
+        if kinds.get(path) == NORM
+        for part in layer_parts
     }
-    if operators.ALGEBRA in norms and operators.SOLVE not in norms:
-        found.append(
+    if operators.ALGEBRA in norm_operators and operators.SOLVE not in norm_operators:
+        lines.append(
             "The backend solves inside its small algebra, so `norm: algebra` holds the solve too."
         )
     share = sum(part.seconds for part in parts[UNEVEN]) / sum(
-        part.seconds for some in parts.values() for part in some
+        part.seconds for layer_parts in parts.values() for part in layer_parts
     )
     if share > UNEVEN_SHARE:
-        found.append(
+        lines.append(
             f"BUSY: {share:.0%} of the time is uneven between calls, so the machine was "
             "shared; profile again when it is quieter, or with more iterations."
         )
-    return tuple(found)
+    return tuple(lines)

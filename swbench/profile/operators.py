@@ -1,12 +1,12 @@
-"""Operators by name: what the operations of a network are called in a profile."""
+"""Names of a profile's operators, and the operator of each torch operation."""
 
 CONVOLUTION = "conv"
 MOMENTS, SOLVE, ALGEBRA, APPLY, FUSED, REST = (
     f"norm: {name}" for name in ("moments", "solve", "algebra", "apply", "fused", "rest")
 )
-"""Parts of a norm. Backward too: `moments` are the sums over pixels (Σ dy xᵀ, Σ dy), `apply` makes
-dx. `fused` is a norm that torch has as one operation; `rest` the operations of a norm outside all
-these: a whitening layer's between its kernels, BN's count of batches.
+"""Parts of a norm. In the backward pass `moments` are the sums over pixels (Σ dy xᵀ, Σ dy), and
+`apply` computes dx. `fused` is a norm that torch has as one operation. `rest` are a norm's other
+operations: a whitening layer's between its kernels, BN's count of batches.
 """
 
 LINEAR, ACTIVATION, ADDITION, POOLING, RESIZING, COPYING, ACCUMULATION, PYTHON, OTHER = (
@@ -24,7 +24,7 @@ LINEAR, ACTIVATION, ADDITION, POOLING, RESIZING, COPYING, ACCUMULATION, PYTHON, 
     )
 )
 """Everything else. `python` is time inside a module but in no operation; `gradient accumulation` is
-autograd handing a parameter its gradient.
+autograd adding a parameter's gradient.
 """
 
 ENGINE, HARNESS, UNKNOWN, IDLE, UNEVEN = (
@@ -43,7 +43,7 @@ OPERATORS = (
     *(LINEAR, ACTIVATION, ADDITION, POOLING, RESIZING, COPYING, ACCUMULATION, PYTHON, OTHER),
     *(ENGINE, HARNESS, UNKNOWN, IDLE, UNEVEN),
 )
-"""All of them, in the order of a table."""
+"""All operators, in the order of a table."""
 
 _WORDS = (
     (CONVOLUTION, ("conv",)),
@@ -58,8 +58,8 @@ _WORDS = (
 
 
 def operator_of(operation: str) -> str:
-    """The operator behind an operation's name, such as `aten::conv2d`; `OTHER` for one that the
-    list does not know.
+    """The operator of an operation's name, such as `aten::conv2d`; `OTHER` for a name that the list
+    does not know.
     """
     return next(
         (operator for operator, words in _WORDS if any(word in operation for word in words)), OTHER

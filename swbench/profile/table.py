@@ -1,5 +1,5 @@
-"""Tables of a profile, as text: by operator, and by layer with its arithmetic, traffic and share of
-roof.
+"""Tables of a profile as text: by operator, and by layer with FLOPs, traffic and share of the
+roofline.
 """
 
 import io
@@ -10,19 +10,19 @@ from rich.table import Table
 from rich.text import Text
 
 from swbench.errors import printable
-from swbench.profile.flame import icicle
+from swbench.profile.icicle import icicle
 from swbench.profile.operators import OPERATORS
 from swbench.profile.types import BACKWARD, FORWARD, PHASES, REMAINDER, Layer, Profile
 
 TOP = 20
-"""Layers shown unless told: those that take longest."""
+"""Default number of layers: those that take longest."""
 WIDE = 116
-"""Columns from which a layer's FLOPs and bytes are shown beside its intensity."""
+"""Width in characters from which a layer's FLOPs and bytes are shown beside its intensity."""
 MIN_LABEL = 22
-"""Columns that a label keeps when the table is squeezed: `layer3.0.downsample.0` and `(uneven
-between calls)` fit.
+"""Least width in characters of a label: `layer3.0.downsample.0` and `(uneven between calls)`
+fit.
 """
-NONE = "–"
+NO_VALUE = "–"
 
 
 def render(profile: Profile, width: int = 100, top: int | None = TOP, colour: bool = False) -> str:
@@ -56,7 +56,7 @@ def as_text(part: RenderableType, width: int = 100, colour: bool = False) -> str
 
 
 def heading(profile: Profile) -> str:
-    """What was profiled, how much profiling slowed it down, the roof, and the remarks."""
+    """The case, the slowdown by profiling, the roof, and the remarks."""
     case, roof = profile.case, profile.roof
     norm = f"{case.norm}-{case.layers}" if case.layers else case.norm
     chosen = "".join(f", {key} {value}" for key, value in profile.chosen.items())
@@ -93,18 +93,21 @@ def operator_table(profile: Profile) -> Table:
     """Time by operator: forward, backward, and the share of both."""
     table = _table("operator", "F\nms", "F\n%", "B\nms", "B\n%", "F+B\n%", left=1)
     table.add_column("")
-    found = {phase: profile.by_operator(phase) for phase in PHASES}
-    whole_s = profile.total_s()
+    by_phase = {phase: profile.by_operator(phase) for phase in PHASES}
+    total_s = profile.total_s()
     for operator in (
         *OPERATORS,
-        *sorted({key for some in found.values() for key in some} - set(OPERATORS)),
+        *sorted(
+            {key for operators_of_phase in by_phase.values() for key in operators_of_phase}
+            - set(OPERATORS)
+        ),
     ):
-        seconds = [found[phase].get(operator, 0.0) for phase in PHASES]
+        seconds = [by_phase[phase].get(operator, 0.0) for phase in PHASES]
         if any(seconds):
             table.add_row(
                 Text(printable(operator)),
                 *_times(profile, seconds),
-                "█" * round(20 * max(0.0, sum(seconds)) / whole_s),
+                "█" * round(20 * max(0.0, sum(seconds)) / total_s),
             )
     table.add_section()
     table.add_row("total", *_times(profile, [profile.total_s(phase) for phase in PHASES]), "")
@@ -112,7 +115,7 @@ def operator_table(profile: Profile) -> Table:
 
 
 def layer_table(profile: Profile, width: int = 100, top: int | None = TOP) -> Table:
-    """The layers that take longest, then what belongs to no layer, then the total."""
+    """The layers that take longest, then the time that belongs to no layer, then the total."""
     wide = width >= WIDE
     columns = [
         f"{phase}\n{name}"
@@ -123,8 +126,8 @@ def layer_table(profile: Profile, width: int = 100, top: int | None = TOP) -> Ta
     table = _table("layer", "kind", *times, *columns, left=2)
 
     def cells(seconds: list[float]) -> list[str]:
-        found = _times(profile, seconds)
-        return found if wide else [found[0], found[2], found[4]]
+        texts = _times(profile, seconds)
+        return texts if wide else [texts[0], texts[2], texts[4]]
 
     ranked = sorted(
         (layer for layer in profile.layers if layer.kind != REMAINDER),
@@ -140,8 +143,8 @@ def layer_table(profile: Profile, width: int = 100, top: int | None = TOP) -> Ta
             *work,
         )
     if hidden:
-        rest = [sum(layer.seconds(phase) for layer in hidden) for phase in PHASES]
-        table.add_row(f"({len(hidden)} more)", "", *cells(rest))
+        hidden_s = [sum(layer.seconds(phase) for layer in hidden) for phase in PHASES]
+        table.add_row(f"({len(hidden)} more)", "", *cells(hidden_s))
     table.add_section()
     for layer in profile.layers:
         if layer.kind == REMAINDER:
@@ -161,12 +164,12 @@ def number(value: float) -> str:
 def _table(*columns: str, left: int) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
     for i, name in enumerate(columns):
-        least = MIN_LABEL if i == 0 else 4 if i < left else 5 if name.endswith("%") else 6
+        min_width = MIN_LABEL if i == 0 else 4 if i < left else 5 if name.endswith("%") else 6
         table.add_column(
             name,
             justify="left" if i < left else "right",
             no_wrap=True,
-            min_width=least,
+            min_width=min_width,
             overflow="ellipsis" if i < left else "fold",
         )
     return table
@@ -174,27 +177,27 @@ def _table(*columns: str, left: int) -> Table:
 
 def _times(profile: Profile, seconds: list[float]) -> list[str]:
     cells = []
-    for phase, one in zip(PHASES, seconds, strict=True):
+    for phase, value_s in zip(PHASES, seconds, strict=True):
         total_s = profile.total_s(phase)
-        cells += [number(one * 1e3), f"{100 * one / total_s:.1f}" if total_s else NONE]
+        cells += [number(value_s * 1e3), f"{100 * value_s / total_s:.1f}" if total_s else NO_VALUE]
     return [*cells, f"{100 * sum(seconds) / profile.total_s():.1f}"]
 
 
 def _work(profile: Profile, layer: Layer, phase: str, wide: bool) -> list[str]:
     work, share = layer.work_in(phase), layer.share_of_roof(phase, profile.roof)
     if work is None:
-        return [NONE] * (4 if wide else 2)
+        return [NO_VALUE] * (4 if wide else 2)
     amounts = [number(work.flops * 1e-9), number(work.traffic_bytes * 1e-6)] if wide else []
     return [
         *amounts,
-        NONE if work.intensity is None else number(work.intensity),
-        NONE if share is None else f"{100 * share:.0f}",
+        NO_VALUE if work.intensity is None else number(work.intensity),
+        NO_VALUE if share is None else f"{100 * share:.0f}",
     ]
 
 
 def roofline_rows(profile: Profile) -> list[dict[str, str | float]]:
-    """One dictionary a layer and phase that has work and time: what a roofline plot draws, under
-    the roof in `profile.roof`.
+    """The points of a roofline plot under `profile.roof`: a dictionary for each layer and phase
+    with work and time.
     """
     rows = []
     for layer in profile.layers:

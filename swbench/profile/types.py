@@ -1,5 +1,5 @@
-"""What a profile says: seconds, arithmetic and traffic of every layer, forward and backward apart,
-beside this machine's roof.
+"""Types of a profile: seconds, FLOPs and traffic of every layer for each pass, and the peak rates
+of the machine.
 """
 
 import dataclasses
@@ -25,11 +25,11 @@ parentheses.
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """What one operator took within one layer and phase: the median over the calls used.
+    """Time of one operator within one layer and phase: the median over the calls used.
 
-    `seconds` is the operator's own time, nothing nested counted twice: of the host on a CPU, of the
-    device's kernels on a GPU. `host_s` is the host's own time in both cases (while profiled);
-    `launches` the kernels started on a GPU, 0 on a CPU.
+    `seconds` is the operator's own time, without nested operators: the host's on a CPU, that of the
+    kernels on a GPU. `host_s` is the host's own time in both cases (while profiled), `launches` the
+    number of kernels launched on a GPU, 0 on a CPU.
     """
 
     phase: str
@@ -57,8 +57,8 @@ class Work:
 
 @dataclass(frozen=True, kw_only=True)
 class Roof:
-    """What this machine reached in a short calibration with the case's threads and dtype: a large
-    product, and a copy too large for the caches.
+    """The peak rates of the roofline model, measured in a short calibration with the case's threads
+    and dtype: a large product, and a copy too large for the caches.
     """
 
     flops_per_s: float
@@ -93,8 +93,8 @@ class Layer:
         return next((work for work in self.work if work.phase == phase), None)
 
     def share_of_roof(self, phase: str, roof: Roof) -> float | None:
-        """Achieved over min(peak, intensity · bandwidth). Above 1 where the layer's data stay in a
-        cache; None without work or time.
+        """The achieved rate over min(peak, intensity · bandwidth). Above 1 where the layer's data
+        stay in a cache; None without work or time.
         """
         work, seconds = self.work_in(phase), self.seconds(phase)
         return roof.limit_s(work) / seconds if work and seconds > 0 and work.traffic_bytes else None
@@ -102,8 +102,8 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class Iteration:
-    """Wall time of one profiled call, and of the unprofiled call right before it, seconds. `used`:
-    whether the call is of the quicker half.
+    """Wall time in seconds of one profiled call, and of the unprofiled call right before it. `used`
+    says whether the call belongs to the quicker half.
     """
 
     forward_s: float
@@ -123,11 +123,11 @@ class Iteration:
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """Where the time of `case` goes. The layers' seconds of a phase, remainders included, add up to
-    `total_s` of it.
+    """The profile of `case`. The layers' seconds of a phase, with remainders, add up to `total_s`
+    of that phase.
 
-    `chosen` is what the layers decided at run time; `remarks` what a reader must know, one sentence
-    each.
+    `chosen` holds the layers' decisions at run time, `remarks` a sentence for each thing that a
+    reader must know.
     """
 
     case: Case
@@ -143,30 +143,30 @@ class Profile:
         medians.
         """
         return sum(
-            median(one.profiled_s(p) for one in self.iterations if one.used)
+            median(iteration.profiled_s(p) for iteration in self.iterations if iteration.used)
             for p in PHASES
             if phase in (None, p)
         )
 
     @property
     def overhead(self) -> float:
-        """What profiling added, as a share of the unprofiled time: the median over all pairs of
-        calls.
+        """The slowdown by profiling, as a share of the unprofiled time: the median over all pairs
+        of calls.
         """
         return (
             median(
-                sum(map(one.profiled_s, PHASES)) / sum(map(one.plain_s, PHASES))
-                for one in self.iterations
+                sum(map(iteration.profiled_s, PHASES)) / sum(map(iteration.plain_s, PHASES))
+                for iteration in self.iterations
             )
             - 1
         )
 
     def by_operator(self, phase: str) -> dict[str, float]:
         """Seconds of each operator in `phase`, over all layers."""
-        found: dict[str, float] = {}
+        seconds: dict[str, float] = {}
         for part in (part for layer in self.layers for part in layer.parts if part.phase == phase):
-            found[part.operator] = found.get(part.operator, 0.0) + part.seconds
-        return found
+            seconds[part.operator] = seconds.get(part.operator, 0.0) + part.seconds
+        return seconds
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready values of all fields, with the schema number."""
@@ -194,8 +194,8 @@ class Profile:
         try:
             return cls(
                 case=case_from_json(data["case"]),
-                iterations=tuple(Iteration(**one) for one in data["iterations"]),
-                layers=tuple(_layer(one) for one in data["layers"]),
+                iterations=tuple(Iteration(**entry) for entry in data["iterations"]),
+                layers=tuple(_layer(entry) for entry in data["layers"]),
                 roof=Roof(**data["roof"]),
                 chosen=data["chosen"],
                 environment=data["environment"],
@@ -207,7 +207,7 @@ class Profile:
 
 def _layer(data: dict[str, Any]) -> Layer:
     parts, work = (
-        tuple(Part(**one) for one in data["parts"]),
-        tuple(Work(**one) for one in data["work"]),
+        tuple(Part(**entry) for entry in data["parts"]),
+        tuple(Work(**entry) for entry in data["work"]),
     )
     return Layer(**{**data, "parts": parts, "work": work})

@@ -1,5 +1,5 @@
-"""What every layer has to compute and move, by calculation: FLOPs at two per multiply-add, and
-bytes read and written once a pass.
+"""The work of every layer, by calculation: FLOPs at two per multiply-add, and bytes read and
+written once a pass.
 """
 
 from collections import defaultdict
@@ -44,30 +44,30 @@ def work_by_layer(
     The shapes come from one recorded pass (`swbench.flops.recorder`), which computes nothing. A
     layer that only moves views has none.
     """
-    found: dict[str, list[float]] = defaultdict(lambda: [0.0] * 4)
-    whitened: dict[str, Shaped] = {}
-    products = 0
+    totals: dict[str, list[float]] = defaultdict(lambda: [0.0] * 4)
+    whitening_inputs: dict[str, Shaped] = {}
+    products_seen = 0
     trace = record(model, inputs, TRAIN)
     for op in trace.operations:
-        path = row_of(op.module, layers)
+        path = layer_path_of(op.module, layers)
         layer = layers.get(path)
         if isinstance(layer, Whiten2d):
             for t in op.inputs:
                 if len(t.shape) == 4 and t.shape[1] == layer.num_features:
-                    whitened.setdefault(path, t)
+                    whitening_inputs.setdefault(path, t)
             continue
-        multiplies = TorchRule().cost(op)
-        products += multiplies is not None
-        for i, value in enumerate(_operation(op, multiplies, first=products == 1)):
-            found[path][i] += value
-    for path, shape in whitened.items():
-        found[path] = list(whitening_work(layers[path], shape))
+        product_flops = TorchRule().cost(op)
+        products_seen += product_flops is not None
+        for i, value in enumerate(_operation_work(op, product_flops, first=products_seen == 1)):
+            totals[path][i] += value
+    for path, shape in whitening_inputs.items():
+        totals[path] = list(whitening_work(layers[path], shape))
     work = {
         path: (
             Work(phase=FORWARD, flops=f, traffic_bytes=fb),
             Work(phase=BACKWARD, flops=b, traffic_bytes=bb),
         )
-        for path, (f, fb, b, bb) in found.items()
+        for path, (f, fb, b, bb) in totals.items()
         if f or fb
     }
     return work, _paper(trace, layers)
@@ -77,17 +77,19 @@ def _paper(trace: Trace, layers: Mapping[str, nn.Module]) -> dict[str, int]:
     """Forward FLOPs by the paper's rule; nothing where it meets an operation that its tables do not
     show.
     """
-    found: dict[str, int] = defaultdict(int)
+    flops_by_layer: dict[str, int] = defaultdict(int)
     try:
         for path, flops in PaperRule().count(trace, strict=True).by_layer.items():
-            found[row_of(path, layers)] += flops
+            flops_by_layer[layer_path_of(path, layers)] += flops
     except NotCounted:
         return {}
-    return dict(found)
+    return dict(flops_by_layer)
 
 
-def row_of(path: str, layers: Mapping[str, object]) -> str:
-    """The row that a module belongs to: its own, or that of the nearest module around it."""
+def layer_path_of(path: str, layers: Mapping[str, object]) -> str:
+    """The path of the row that a module belongs to: its own, or that of the nearest module around
+    it.
+    """
     while path and path not in layers:
         path = path.rpartition(".")[0]
     return path
@@ -96,11 +98,11 @@ def row_of(path: str, layers: Mapping[str, object]) -> str:
 def whitening_work(layer: Whiten2d, x: Shaped) -> tuple[float, float, float, float]:
     """FLOPs and bytes forward, FLOPs and bytes backward, of a whitening layer on `x` (N, C, H, W).
 
-    Forward two reads of x and a write: second moments and y = A x + b, 2G multiply-adds an element
-    in all. Backward four reads and a write: Σ dy xᵀ and dx = Aᵀ dy + B x + c, 3G multiply-adds.
-    Beside them every G×G matrix is solved (`Solver.flops`; backward the four products of
-    Daleckii–Krein stand for all solvers), scaled and used. This is the least the closed form needs;
-    kernels may do more.
+    The forward pass takes two reads of x and a write: second moments and y = A x + b, 2G
+    multiply-adds an element in all. The backward pass takes four reads and a write: Σ dy xᵀ and dx
+    = Aᵀ dy + B x + c, 3G multiply-adds. In addition every G×G matrix is solved (`Solver.flops`; in
+    the backward pass the four products of Daleckii–Krein stand for all solvers), scaled and
+    applied. This is the least that the closed form needs; kernels may do more.
     """
     elements, group = x.numel, layer.num_pergroup
     images = x.shape[0] if layer.recipe.uses_image else 1
@@ -108,18 +110,18 @@ def whitening_work(layer: Whiten2d, x: Shaped) -> tuple[float, float, float, flo
     solver = (
         layer.solver if not isinstance(layer.solver, str) else solvers.get(layer.chosen["solver"])
     )
-    small = matrices * 3 * group**2
-    forward = (4 * group + 4) * elements + matrices * solver.flops(group) + small
-    backward = (6 * group + 4) * elements + matrices * 8 * group**3 + small
+    matrix_flops = matrices * 3 * group**2
+    forward = (4 * group + 4) * elements + matrices * solver.flops(group) + matrix_flops
+    backward = (6 * group + 4) * elements + matrices * 8 * group**3 + matrix_flops
     tensor, matrix = elements * x.dtype.itemsize, matrices * group**2 * _SMALL_BYTES
     return forward, 3 * tensor + 4 * matrix, backward, 5 * tensor + 6 * matrix
 
 
-def _operation(
-    op: Operation, multiplies: int | None, first: bool
+def _operation_work(
+    op: Operation, product_flops: int | None, first: bool
 ) -> tuple[float, float, float, float]:
-    """FLOPs and bytes forward, FLOPs and bytes backward. `first`: the product that meets the
-    network's input, whose gradient nobody asks for.
+    """FLOPs and bytes forward, FLOPs and bytes backward. `first` says that the product reads the
+    network's input, which needs no gradient.
     """
     read, written = _bytes(op.inputs), _bytes(op.outputs)
     if op.moves_only:
@@ -128,13 +130,13 @@ def _operation(
             if op.name in _COPIES
             else (0.0, 0.0, 0.0, 0.0)
         )
-    if multiplies is not None:
+    if product_flops is not None:
         # Each gradient (of the weight, of the input) reads the other operand and dy, and writes its
         # own.
         return (
-            multiplies,
+            product_flops,
             read + written,
-            multiplies * (1 if first else 2),
+            product_flops * (1 if first else 2),
             (read + written) * (1 if first else 2),
         )
     flops = COSTS[op.name](op) if op.name in COSTS else sum(t.numel for t in op.outputs)

@@ -1,5 +1,5 @@
-"""The process that profiles: reads a request from standard input, writes the profile or what went
-wrong to a file.
+"""The process that profiles: it reads a request from standard input, and writes the profile or an
+error to a file.
 """
 
 import json
@@ -19,7 +19,7 @@ def main() -> None:
 
 
 def answer(request: dict) -> dict:
-    """What is written to `out`. Mistakes of the user and lack of memory are answers too."""
+    """The answer for the file `out`. Mistakes of the user and lack of memory are answers too."""
     import torch
 
     from swbench.errors import SwbenchError

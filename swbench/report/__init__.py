@@ -1,3 +1,3 @@
-"""From stored results to tables, files, plots and verdicts. Nothing here measures, and nothing here
+"""Tables, files, plots and verdicts from stored results. Nothing here measures, and nothing here
 imports torch.
 """

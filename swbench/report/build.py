@@ -1,4 +1,4 @@
-"""From stored runs to their tables: the kind of suite decides which."""
+"""The table of a stored run, by the kind of its suite."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from swbench.store import StoredRun
 
 
 def stored_runs(folders: Sequence[Path], tell: Callable[[str], None]) -> list[StoredRun]:
-    """The runs in these folders. What a reader must know of their files is told, a line each."""
+    """The runs in these folders. `tell` gets a line for each warning about their files."""
     runs = [store.load(folder) for folder in folders]
     for run in runs:
         for warning in run.warnings:
@@ -23,11 +23,11 @@ def stored_runs(folders: Sequence[Path], tell: Callable[[str], None]) -> list[St
 
 
 def build_table(run: StoredRun, paper: PaperTable | None = None) -> Table:
-    """The table of a stored run, complete or not; `paper` defaults to the supplement's table that
-    the suite names, if it is at hand.
+    """The table of a stored run, complete or not. `paper` defaults to the supplement's table that
+    the suite names, if there is one.
 
-    Network suites give the supplement's rows and columns, solver suites a section a size, stability
-    suites one a dtype.
+    Network suites have the supplement's rows and columns, solver suites a section for each size,
+    stability suites a section for each dtype.
     """
     with uncollected():
         kinds = {case.kind for group in run.plan.groups for case in group.cases}

@@ -1,5 +1,5 @@
-"""The columns of a network table: their fixed order in CSV, and the panels in which people read
-them.
+"""The columns of a network table: their fixed order in CSV, and the panels of the formats for
+people.
 """
 
 from swbench.report.table import Column, Panel
@@ -105,36 +105,42 @@ NETWORK_COLUMNS = (
     Column("cpu_case", "CPU case"),
     Column("gpu_case", "GPU case"),
 )
-"""Every column, in CSV order, whatever a run measured. Add new ones directly before `suite` or
-after it: programs read the others by position.
+"""Every column, in CSV order, for every run. Add new ones directly before `suite` or after it,
+because programs read the others by position.
 """
 
 
 def panels(
-    *, baseline: str, solver: bool, paper: bool, timed: bool, counted: bool, have: frozenset[str]
+    *,
+    baseline: str,
+    solver: bool,
+    paper: bool,
+    timed: bool,
+    counted: bool,
+    filled_columns: frozenset[str],
 ) -> tuple[Panel, ...]:
-    """The panels to show: the supplement's table, ratios, operation counts, spread. `have` names
-    the columns that hold anything.
+    """The panels of a table: seconds as in the supplement, ratios, operation counts, dispersion.
+    `filled_columns` are the columns with a value in some row.
     """
     names = ("label", "layers", *(("solver",) if solver else ()))
-    found = []
+    panels_shown = []
     if timed:
         prefixes = ("", "paper_") if paper else ("",)
         seconds = [f"{prefix}{d}_{p}_s" for d, p in SLOTS for prefix in prefixes]
         ratios = [f"{prefix}ratio_{d}_{p}" for d, p in SLOTS for prefix in prefixes]
-        found.append(Panel("Seconds (mean)", (*names, "gflops_paper", *seconds, "status")))
-        found.append(Panel(f"Ratio to {baseline} [interval]", (*names, *ratios)))
+        panels_shown.append(Panel("Seconds (mean)", (*names, "gflops_paper", *seconds, "status")))
+        panels_shown.append(Panel(f"Ratio to {baseline} [interval]", (*names, *ratios)))
     if counted or not timed:
-        wanted = [
+        wanted_columns = [
             "gflops_solver",
             "parameters",
             "peak_activation_bytes",
             "cited_miou_ade20k_percent",
             "cited_miou_cityscapes_percent",
         ]
-        extra = [name for name in wanted if name in have]
+        shown_columns = [name for name in wanted_columns if name in filled_columns]
         status = () if timed else ("status",)
-        found.append(
+        panels_shown.append(
             Panel(
                 "GFLOPs an image, by the paper's rule (inferred), fvcore's and torch's",
                 (
@@ -143,13 +149,13 @@ def panels(
                     *(("paper_gflops",) if paper else ()),
                     "gflops_fvcore",
                     "gflops_torch",
-                    *extra,
+                    *shown_columns,
                     *status,
                 ),
             )
         )
-    if "gpu_fb_wall_s" in have:
-        wanted = [
+    if "gpu_fb_wall_s" in filled_columns:
+        wanted_columns = [
             "gpu_fb_s",
             "gpu_fb_wall_s",
             "gpu_fb_busy_s",
@@ -157,47 +163,47 @@ def panels(
             "gpu_bound",
             "gpu_block_iterations",
         ]
-        found.append(
+        panels_shown.append(
             Panel(
                 "GPU: events, host and kernels",
-                (*names, *(name for name in wanted if name in have)),
+                (*names, *(name for name in wanted_columns if name in filled_columns)),
             )
         )
-    wanted = [
+    wanted_columns = [
         "gpu_utilisation_percent",
         "gpu_utilisation_samples",
         "gpu_power_w",
         "gpu_sm_hz",
         "gpu_energy_j",
     ]
-    wanted += ["cpu_peak_bytes", "gpu_peak_bytes", "gpu_peak_reserved_bytes"]
-    if extra := [name for name in wanted if name in have]:
-        found.append(Panel("Device", (*names, *extra)))
-    if compiled := [f"{d}_compile_s" for d in SPANS if f"{d}_compile_s" in have]:
-        found.append(
+    wanted_columns += ["cpu_peak_bytes", "gpu_peak_bytes", "gpu_peak_reserved_bytes"]
+    if shown_columns := [name for name in wanted_columns if name in filled_columns]:
+        panels_shown.append(Panel("Device", (*names, *shown_columns)))
+    if compiled := [f"{d}_compile_s" for d in SPANS if f"{d}_compile_s" in filled_columns]:
+        panels_shown.append(
             Panel(
                 ("torch.compile: seconds until both passes were compiled, in no time above"),
                 (*names, *compiled),
             )
         )
     for d in SPANS:
-        if f"{d}_f_s" in have:
+        if f"{d}_f_s" in filled_columns:
             spread = [
                 f"{d}_{p}_{what}_s" for p in PASSES for what in ("low", "high", "median", "std")
             ]
-            found.append(
+            panels_shown.append(
                 Panel(
                     f"{SPANS[d]} seconds: interval of the mean, median, deviation",
                     (*names, *spread),
                     detail=True,
                 )
             )
-    if any(f"ratio_undisturbed_{d}_{p}" in have for d, p in SLOTS):
-        found.append(
+    if any(f"ratio_undisturbed_{d}_{p}" in filled_columns for d, p in SLOTS):
+        panels_shown.append(
             Panel(
                 f"Ratio to {baseline} without disturbed rounds",
                 (*names, *(f"ratio_undisturbed_{d}_{p}" for d, p in SLOTS)),
                 detail=True,
             )
         )
-    return tuple(found)
+    return tuple(panels_shown)

@@ -1,5 +1,5 @@
-"""Two runs side by side: cells matched by their key, the ratio between them with its interval, and
-a verdict a regression gate can use.
+"""Comparison of two runs: cells matched by their key, their ratio with its interval, and a verdict
+for a regression gate.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from swbench.case import BASELINE
 from swbench.errors import UnlikeEnvironments
 from swbench.plan import MEDIAN
-from swbench.report.cautions import absence_words
+from swbench.report.cautions import absence_text
 from swbench.report.comparison import (
     FAILED,
     NOT_COMPARABLE,
@@ -23,12 +23,12 @@ from swbench.report.comparison import (
     Compared,
     Comparison,
 )
-from swbench.report.measured import Measured, MeasuredRun, is_control
+from swbench.report.run_summary import MeasuredCell, RunSummary, is_control
 from swbench.result import FAILURES, FORWARD, FORWARD_BACKWARD, OK
 from swbench.stats.estimators import replicate_value
 from swbench.stats.intervals import Interval
 from swbench.stats.samples import by_replicate, ratio_pairs, seconds
-from swbench.stats.two_runs import Difference, holm, judged
+from swbench.stats.two_runs import Difference, gate_verdict, holm
 from swbench.stats.verdict import verdict
 
 if TYPE_CHECKING:
@@ -59,9 +59,9 @@ def compare(
             f"{a.id} and {b.id} come from unlike environments ({shown}). Say "
             "--cross-machine to compare their ratios all the same."
         )
-    first, second = MeasuredRun(a), MeasuredRun(b)
-    confidence = min(first.confidence, second.confidence)
-    rows = _gated(_rows(first, second, confidence, basis, bool(differences)), threshold)
+    run_a, run_b = RunSummary(a), RunSummary(b)
+    confidence = min(run_a.confidence, run_b.confidence)
+    rows = _with_gate_verdicts(_rows(run_a, run_b, confidence, basis, bool(differences)), threshold)
     return Comparison(
         a.id,
         b.id,
@@ -70,80 +70,84 @@ def compare(
         threshold,
         confidence,
         basis,
-        tuple(_warnings(first, second)),
+        tuple(_warnings(run_a, run_b)),
     )
 
 
-def _gated(rows: Iterable[Compared], threshold: float) -> tuple[Compared, ...]:
-    """The rows with what the gate says of each among all that count for it."""
+def _with_gate_verdicts(rows: Iterable[Compared], threshold: float) -> tuple[Compared, ...]:
+    """The rows with the gate's verdict on each, adjusted for the number of gated rows."""
     rows = list(rows)
     family = [index for index, row in enumerate(rows) if row.gated and row.p is not None]
     adjusted = dict(zip(family, holm([rows[index].p for index in family]), strict=True))
     return tuple(
-        replace(row, adjusted=adjusted.get(index), gate=_word(row, adjusted.get(index), threshold))
+        replace(
+            row,
+            adjusted=adjusted.get(index),
+            gate=_gate_verdict_of(row, adjusted.get(index), threshold),
+        )
         for index, row in enumerate(rows)
     )
 
 
-def _word(row: Compared, adjusted: float | None, threshold: float) -> str:
+def _gate_verdict_of(row: Compared, adjusted: float | None, threshold: float) -> str:
     if row.ratio is None:
         return FAILED if row.lost else NOT_COMPARABLE
-    return judged(row.ratio, row.verdict, adjusted, threshold) if row.gated else NOT_GATED
+    return gate_verdict(row.ratio, row.verdict, adjusted, threshold) if row.gated else NOT_GATED
 
 
-def _warnings(first: MeasuredRun, second: MeasuredRun) -> Iterable[str]:
-    """What a reader must know of either run before its figures."""
-    for measured in (first,) if first.run.id == second.run.id else (first, second):
-        run = measured.run
+def _warnings(run_a: RunSummary, run_b: RunSummary) -> Iterable[str]:
+    """Warnings about either run."""
+    for summary in (run_a,) if run_a.run.id == run_b.run.id else (run_a, run_b):
+        run = summary.run
         if run.plan.protocol.quick:
             yield f"QUICK: {run.id} is good for a look, not for a claim."
         if not run.complete:
             yield f"INTERRUPTED: {run.id} is not complete."
         yield from (f"{run.id}: {warning}" for warning in run.warnings)
-        if absent := absence_words(measured):
-            yield f"STOPPED: {run.id}: {absent}"
+        if absence := absence_text(summary):
+            yield f"STOPPED: {run.id}: {absence}"
 
 
 def _rows(
-    first: MeasuredRun, second: MeasuredRun, confidence: float, basis: str, unlike: bool
+    run_a: RunSummary, run_b: RunSummary, confidence: float, basis: str, unlike: bool
 ) -> Iterable[Compared]:
-    # of two estimators each would see another part of a skewed distribution
-    estimator = first.estimator if first.estimator == second.estimator else MEDIAN
-    ours = {cell.case.key: cell for cell in first.cells if not is_control(cell)}
-    theirs = {cell.case.key: cell for cell in second.cells if not is_control(cell)}
-    for key in dict.fromkeys([*ours, *theirs]):
-        one, other = ours.get(key), theirs.get(key)
-        chief = one or other
+    # two different estimators would describe different parts of a skewed distribution
+    estimator = run_a.estimator if run_a.estimator == run_b.estimator else MEDIAN
+    cells_a = {cell.case.key: cell for cell in run_a.cells if not is_control(cell)}
+    cells_b = {cell.case.key: cell for cell in run_b.cells if not is_control(cell)}
+    for key in dict.fromkeys([*cells_a, *cells_b]):
+        cell_a, cell_b = cells_a.get(key), cells_b.get(key)
+        cell = cell_a or cell_b
         timed = [
             metric
             for metric in (FORWARD, FORWARD_BACKWARD)
-            if any(cell is not None and metric in cell.times for cell in (one, other))
+            if any(cell is not None and metric in cell.times for cell in (cell_a, cell_b))
         ]
         for metric in timed or [FORWARD]:
-            plain = basis == SECONDS or chief.case.role == BASELINE
+            in_seconds = basis == SECONDS or cell.case.role == BASELINE
             row = {
-                "label": chief.label,
-                "group": chief.group.name,
+                "label": cell.label,
+                "group": cell.group.name,
                 "case": key,
                 "metric": metric,
-                "basis": SECONDS if plain else RELATIVE,
+                "basis": SECONDS if in_seconds else RELATIVE,
             }
-            counts = basis == SECONDS or not plain
-            timed_in_a = one is not None and metric in one.times
+            counts = basis == SECONDS or not in_seconds
+            timed_in_a = cell_a is not None and metric in cell_a.times
             logs: list[list[float]] = []
-            reason = _reason(one, other, metric, first, second) or (
-                "seconds of unlike machines" if plain and unlike else ""
+            reason = _reason(cell_a, cell_b, metric, run_a, run_b) or (
+                "seconds of unlike machines" if in_seconds and unlike else ""
             )
             lost = (
                 timed_in_a
-                and other is not None
-                and metric not in other.times
-                and other.status in FAILURES
+                and cell_b is not None
+                and metric not in cell_b.times
+                and cell_b.status in FAILURES
             )
             if not reason:
                 logs = [
-                    _logs(run, cell, metric, plain, estimator)
-                    for run, cell in ((first, one), (second, other))
+                    _log_values(run, cell, metric, in_seconds, estimator)
+                    for run, cell in ((run_a, cell_a), (run_b, cell_b))
                 ]
                 reason = "" if all(logs) else "no ratio to a baseline in one run"
             if reason:
@@ -159,29 +163,29 @@ def _rows(
                     missing=timed_in_a and counts and not lost and (not logs or bool(logs[0])),
                 )
                 continue
-            found = Difference(*logs)
-            ratio = found.interval(confidence)
+            difference = Difference(*logs)
+            ratio = difference.interval(confidence)
             yield Compared(
                 **row,
-                a=math.exp(statistics.fmean(found.a)),
-                b=math.exp(statistics.fmean(found.b)),
+                a=math.exp(statistics.fmean(difference.a)),
+                b=math.exp(statistics.fmean(difference.b)),
                 ratio=ratio,
-                verdict=verdict(ratio, _floor(first, second, one, other, metric)),
-                reason="; ".join(_partly(one, first) + _partly(other, second)),
+                verdict=verdict(ratio, _floor(run_a, run_b, cell_a, cell_b, metric)),
+                reason="; ".join(_partial_failure(cell_a, run_a) + _partial_failure(cell_b, run_b)),
                 gated=counts,
-                p=found.p_value,
+                p=difference.p_value,
             )
 
 
 def _reason(
-    one: Measured | None,
-    other: Measured | None,
+    cell_a: MeasuredCell | None,
+    cell_b: MeasuredCell | None,
     metric: str,
-    first: MeasuredRun,
-    second: MeasuredRun,
+    run_a: RunSummary,
+    run_b: RunSummary,
 ) -> str:
     """Why a cell cannot be compared; empty where it can."""
-    for cell, run in ((one, first), (other, second)):
+    for cell, run in ((cell_a, run_a), (cell_b, run_b)):
         if cell is None:
             return f"not in {run.run.id}"
         if metric not in cell.times:
@@ -192,8 +196,10 @@ def _reason(
     return ""
 
 
-def _partly(cell: Measured, run: MeasuredRun) -> list[str]:
-    """In how many replicates a cell failed that others have times of; empty where in none."""
+def _partial_failure(cell: MeasuredCell, run: RunSummary) -> list[str]:
+    """A text on the replicates in which a cell failed, though others have its times; empty where
+    there are none.
+    """
     if not cell.failed:
         return []
     return [
@@ -204,12 +210,14 @@ def _partly(cell: Measured, run: MeasuredRun) -> list[str]:
     ]
 
 
-def _logs(
-    run: MeasuredRun, cell: Measured, metric: str, plain: bool, estimator: str
+def _log_values(
+    run: RunSummary, cell: MeasuredCell, metric: str, in_seconds: bool, estimator: str
 ) -> list[float]:
-    """One value a replicate: the log-ratio to the baseline, or the median log of the seconds."""
+    """One value for each replicate: the log-ratio to the baseline, or the log of the median
+    seconds.
+    """
     rounds, key = run.rounds[cell.group.name], cell.case.key
-    if plain:
+    if in_seconds:
         return [
             math.log(statistics.median(samples))
             for samples in seconds(rounds, key, metric)
@@ -218,20 +226,20 @@ def _logs(
     if not any(case.role == BASELINE for case in cell.group.cases):
         return []
     return [
-        replicate_value(found, estimator)
-        for found in ratio_pairs(by_replicate(rounds), cell.group.baselines, key, metric, estimator)
-        if found
+        replicate_value(pairs, estimator)
+        for pairs in ratio_pairs(by_replicate(rounds), cell.group.baselines, key, metric, estimator)
+        if pairs
     ]
 
 
 def _floor(
-    first: MeasuredRun, second: MeasuredRun, one: Measured, other: Measured, metric: str
+    run_a: RunSummary, run_b: RunSummary, cell_a: MeasuredCell, cell_b: MeasuredCell, metric: str
 ) -> Interval | None:
     """The wider of the two runs' A/A intervals; None where neither has a control."""
-    found = [
-        run.noise.get((cell.group.name, metric)) for run, cell in ((first, one), (second, other))
+    intervals = [
+        run.noise.get((cell.group.name, metric)) for run, cell in ((run_a, cell_a), (run_b, cell_b))
     ]
-    known = [interval for interval in found if interval is not None]
+    known = [interval for interval in intervals if interval is not None]
     return max(known, key=lambda interval: interval.half_width) if known else None
 
 

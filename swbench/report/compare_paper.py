@@ -1,6 +1,4 @@
-"""A run beside the supplement: its FLOPs digit by digit, and its ratios to BN against the
-paper's.
-"""
+"""Comparison of a run with the supplement: its FLOPs digit by digit, and its ratios to BN."""
 
 from __future__ import annotations
 
@@ -32,12 +30,12 @@ SAME_DIGITS, OTHER_DIGITS = "equal as printed", "differs"
 
 
 def compare_paper(run: StoredRun) -> Table:
-    """A table of every figure that both have. Raises OptionError for a run whose suite names no
-    table of the paper.
+    """A table of every figure that run and supplement have in common. Raises OptionError for a run
+    whose suite names no table of the paper.
 
-    Seconds are not compared: the paper's are of other hardware. A ratio is called slower or faster
-    than the paper's only if its interval excludes the paper's figure, which is printed with three
-    digits and without an interval of its own.
+    Seconds are not compared, because the paper's hardware was another. A ratio is called slower or
+    faster than the paper's only if its interval excludes the paper's figure, which is printed with
+    three digits and without an interval.
     """
     paper = paper_table(run.plan.paper) if run.plan.paper else None
     if paper is None:
@@ -96,15 +94,17 @@ def _lines(row: Row, table: Table):
             "ours": ours,
             "paper": theirs,
         }
-        yield Row(row.label, {**base, **_judged(ours, theirs, table.meta["confidence"])}, row.role)
+        yield Row(
+            row.label, {**base, **_ratio_cells(ours, theirs, table.meta["confidence"])}, row.role
+        )
 
 
-def _judged(ours: Cell, theirs: Cell, confidence: float) -> dict[str, Cell]:
+def _ratio_cells(ours: Cell, theirs: Cell, confidence: float) -> dict[str, Cell]:
     if ours.value is None:
         return {"verdict": Cell(NOT_COMPARABLE)}
     low, high = (None if bound is None else bound / theirs.value for bound in (ours.low, ours.high))
-    found = Interval(ours.value / theirs.value, low, high, confidence, 0)
+    ratio = Interval(ours.value / theirs.value, low, high, confidence, 0)
     return {
-        "ours_over_paper": Cell(found.estimate, low, high),
-        "verdict": Cell(verdict(found, None)),
+        "ours_over_paper": Cell(ratio.estimate, low, high),
+        "verdict": Cell(verdict(ratio, None)),
     }

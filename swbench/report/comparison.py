@@ -1,4 +1,4 @@
-"""The result of comparing two runs: a row a cell and pass, and what the gate says of them all."""
+"""The result of comparing two runs: a row for each cell and pass, and the gate's verdicts."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from swbench.stats.verdict import SLOWER
 
 NOT_COMPARABLE, FAILED, NOT_GATED = "not comparable", "failed", "not gated"
 RELATIVE, SECONDS = "ratio", "seconds"
-"""What is compared: each run's ratio to its own baseline, in which the speed of the machine
-cancels, or plain seconds.
+"""The compared quantity: each run's ratio to its own baseline, in which the speed of the machine
+cancels, or seconds.
 """
 
 
 @dataclass(frozen=True)
 class Compared:
-    """One timing metric of one cell in both runs. `a` and `b` are what is divided (a ratio, or
-    seconds); `ratio` is B / A.
+    """One timing metric of one cell in both runs. `a` and `b` are the values in runs A and B
+    (ratios or seconds); `ratio` is B / A.
 
-    `reason` says why a cell is not comparable, or, of one that is, how many replicates failed and
-    are not in its figures. `gated` cells count for a regression; the baseline's seconds do not,
-    unless seconds are compared. `lost` cells were timed in A and failed in B.
+    `reason` says why a cell is not comparable, or how many replicates failed and are not in its
+    figures. `gated` cells count for a regression; the baseline's seconds do not, unless seconds are
+    compared. `lost` cells were timed in A and failed in B; `missing` cells were timed in A and
+    cannot be compared for another reason.
     """
 
     label: str
@@ -45,8 +46,8 @@ class Compared:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All cells of two runs; `differences` are those of their environments, `threshold` the growth
-    (0.05 for 5 %) that counts as a regression.
+    """All cells of two runs. `differences` are those of their environments, `threshold` is the
+    relative growth (0.05 for 5 %) that counts as a regression.
     """
 
     a: str
@@ -64,10 +65,8 @@ class Comparison:
         return tuple(row for row in self.rows if row.lost)
 
     @property
-    def partly(self) -> tuple[Compared, ...]:
-        """Cells that are compared by what is left of them: they failed in some replicates of either
-        run.
-        """
+    def partly_failed(self) -> tuple[Compared, ...]:
+        """Cells that are compared although they failed in some replicates of either run."""
         return tuple(row for row in self.rows if row.reason and row.verdict != NOT_COMPARABLE)
 
     @property
@@ -75,7 +74,7 @@ class Comparison:
         """Cells that the gate calls slower: beyond noise, chance among all rows, and the
         threshold.
         """
-        return self.called(SLOWER)
+        return self.rows_with_gate(SLOWER)
 
     @property
     def missing(self) -> tuple[Compared, ...]:
@@ -84,16 +83,14 @@ class Comparison:
 
     @property
     def undecided(self) -> tuple[Compared, ...]:
-        """Cells that are neither the same nor different as far as these runs can tell: unclear, or
-        missing.
-        """
-        return self.called(UNCLEAR) + self.missing
+        """Cells that these runs call neither the same nor different: unclear, or missing."""
+        return self.rows_with_gate(UNCLEAR) + self.missing
 
     @property
-    def judged(self) -> int:
-        """How many cells the gate judges together."""
+    def gated_count(self) -> int:
+        """The number of cells that the gate judges together."""
         return sum(row.gated for row in self.rows)
 
-    def called(self, word: str) -> tuple[Compared, ...]:
-        """The cells of which the gate says `word`."""
+    def rows_with_gate(self, word: str) -> tuple[Compared, ...]:
+        """The cells with the gate's verdict `word`."""
         return tuple(row for row in self.rows if row.gate == word)

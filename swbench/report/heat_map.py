@@ -1,5 +1,5 @@
-"""Ratios to the baseline over all settings of a run at once: rows by settings, a grid for each pass
-and one for peak memory. What the plot `settings`, the HTML page and Markdown show.
+"""Heat maps of the ratios to the baseline over all settings of a run: rows by settings, a grid for
+each pass and one for peak memory. The plot `settings`, the HTML page and Markdown show them.
 """
 
 import math
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from swbench.case import BASELINE, TRAIN, VARIANT
 from swbench.formatting import MISSING, interval, ratio
 from swbench.report.columns import PASSES, SPANS
-from swbench.report.table import NOTHING, Cell, Row, Section, Table
+from swbench.report.table import EMPTY_CELL, Cell, Row, Section, Table
 
 LEAST_REACH = math.log(1.05)
-"""The colours reach at least 5 % to each side: what is less than noise is pale. Heuristic."""
+"""Least range of the colours to each side of 1 (5 %), so that noise stays pale. Heuristic."""
 
 CONTROL = "identical BN"
 
@@ -21,12 +21,12 @@ USUAL = {
     "{d}_mode": ("eager",),
     "layout": ("contiguous",),
 }
-"""Columns that a setting is named by where they are not the usual."""
+"""Columns with their usual values; a setting's name holds those that differ."""
 
 
 @dataclass(frozen=True)
 class HeatMap:
-    """One grid: `cells` by row and setting, those that were not measured without a value."""
+    """One grid: `cells` by row and setting. A cell that was not measured has no value."""
 
     title: str
     rows: tuple[str, ...]
@@ -35,7 +35,7 @@ class HeatMap:
 
     def cell(self, row: str, setting: str) -> Cell:
         """The ratio of `row` in `setting`."""
-        return self.cells.get((row, setting), NOTHING)
+        return self.cells.get((row, setting), EMPTY_CELL)
 
     def texts(self, row: str, setting: str) -> tuple[str, ...]:
         """`1.012` and, where there is one, its interval `[1.003, 1.021]`; `–` where nothing was
@@ -48,28 +48,28 @@ class HeatMap:
         return (ratio(cell.value), *((interval(cell.low, cell.high, "ratio"),) if bounds else ()))
 
 
-def reach(maps: "tuple[HeatMap, ...]") -> float:
+def largest_distance(maps: "tuple[HeatMap, ...]") -> float:
     """The largest distance of a ratio from 1 on the logarithmic scale, which the colours span."""
-    found = [
+    distances = [
         abs(math.log(cell.value))
-        for one in maps
-        for cell in one.cells.values()
+        for heat_map in maps
+        for cell in heat_map.cells.values()
         if cell.value is not None and cell.value > 0
     ]
-    return max([LEAST_REACH, *found])
+    return max([LEAST_REACH, *distances])
 
 
 def heat_maps(table: Table) -> tuple[HeatMap, ...]:
-    """The grids of a network table; none unless it has two settings that differ in more than their
-    batch and image, which the plot `scaling` is for.
+    """The grids of a network table. There are none unless two settings differ in more than batch
+    and image, which the plot `scaling` shows.
     """
-    if table.kind != "network" or len({_kind(section) for section in table.sections}) < 2:
+    if table.kind != "network" or len({_setting_key(section) for section in table.sections}) < 2:
         return ()
     return tuple(
-        one
+        heat_map
         for device in SPANS
         for what, letters in (*PASSES.items(), ("memory", "peak memory"))
-        if (one := _grid(table, device, what, letters)) is not None
+        if (heat_map := _grid(table, device, what, letters)) is not None
     )
 
 
@@ -93,8 +93,8 @@ def _ratios(section: Section, device: str, what: str) -> list[tuple[str, Cell]]:
     rows = [row for row in section.rows if row.role == VARIANT]
     if what != "memory":
         name = f"ratio_{device}_{what}"
-        found = [(row.label, row.cell(name)) for row in rows]
-        return [*found, (CONTROL, section.control.get(name, NOTHING))]
+        ratios = [(row.label, row.cell(name)) for row in rows]
+        return [*ratios, (CONTROL, section.control.get(name, EMPTY_CELL))]
     name = f"{device}_peak_bytes"
     base = next((row.cell(name).value for row in section.rows if row.role == BASELINE), None)
     return [
@@ -104,28 +104,28 @@ def _ratios(section: Section, device: str, what: str) -> list[tuple[str, Cell]]:
     ]
 
 
-def _chief(section: Section) -> Row:
+def _baseline_row(section: Section) -> Row:
     return next((row for row in section.rows if row.role == BASELINE), section.rows[0])
 
 
-def _kind(section: Section) -> tuple:
-    row = _chief(section)
+def _setting_key(section: Section) -> tuple:
+    row = _baseline_row(section)
     columns = ("dtype", "layout", "phase", "cpu_mode", "gpu_mode")
     return tuple(row.cell(name).value for name in columns)
 
 
 def _names(table: Table, device: str) -> dict[int, str]:
-    """By the identity of a section its setting in words: what is not usual, and the batch and image
-    where there are several.
+    """The name of each section's setting, by `id` of the section: unusual values, and batch and
+    image where there are several.
     """
-    chiefs = {id(section): _chief(section) for section in table.sections}
+    baseline_rows = {id(section): _baseline_row(section) for section in table.sections}
     varying = [
         (name, word)
         for name, word in ((f"{device}_batch", "batch {}"), ("image", "{} px"))
-        if len({row.cell(name).value for row in chiefs.values()} - {None}) > 1
+        if len({row.cell(name).value for row in baseline_rows.values()} - {None}) > 1
     ]
-    found = {}
-    for section, row in chiefs.items():
+    names = {}
+    for section, row in baseline_rows.items():
         words = [str(row.cell("dtype").value)]
         for column, usual in USUAL.items():
             value = row.cell(column.format(d=device)).value
@@ -135,5 +135,5 @@ def _names(table: Table, device: str) -> dict[int, str]:
             for name, word in varying
             if row.cell(name).value is not None
         ]
-        found[section] = ", ".join(words)
-    return found
+        names[section] = ", ".join(words)
+    return names

@@ -1,4 +1,4 @@
-"""How much of a run's time was spent measuring."""
+"""The share of a run's time that is measuring."""
 
 from collections.abc import Iterable
 
@@ -7,30 +7,30 @@ from swbench.stats.samples import Worker, by_worker
 
 
 def timed_share(rounds: Iterable[Round], results: Iterable[Result] = ()) -> float | None:
-    """Sum of all timed regions of a run on a CPU over the time of each worker from its first round
-    on: start-up and warm-up are left out.
+    """The sum of all timed regions of a run on a CPU over the time of its workers, from the first
+    round on: start-up and warm-up are left out.
 
-    A worker lasts until its last result, where `results` holds any of it, so reading out counts as
-    overhead; else until the end of its last round. None without a round.
+    A worker's time ends with its last result, if `results` holds any, so that reading out counts as
+    overhead; else with its last round. None without a round.
     """
     workers = by_worker(rounds)
     timed_s = sum(
         call_s(samples)
-        for found in workers.values()
-        for one in found
-        for samples in one.samples.values()
+        for rounds_of_worker in workers.values()
+        for round_ in rounds_of_worker
+        for samples in round_.samples.values()
     )
     span_s = sum(end - start for start, end in spans(rounds, results))
     return timed_s / span_s if span_s > 0 else None
 
 
 def spans(rounds: Iterable[Round], results: Iterable[Result] = ()) -> list[tuple[float, float]]:
-    """When each worker was past its warm-up, as (start, end) in Unix time."""
+    """The time of each worker after its warm-up, as (start, end) in Unix time."""
     ended: dict[Worker, float] = {}
-    for one in results:
-        key = (one.group, one.replicate, one.attempt)
-        ended[key] = max(ended.get(key, 0.0), one.ended)
+    for result in results:
+        key = (result.group, result.replicate, result.attempt)
+        ended[key] = max(ended.get(key, 0.0), result.ended)
     return [
-        (found[0].started, max(found[-1].ended, ended.get(key, 0.0)))
-        for key, found in by_worker(rounds).items()
+        (worker_rounds[0].started, max(worker_rounds[-1].ended, ended.get(key, 0.0)))
+        for key, worker_rounds in by_worker(rounds).items()
     ]

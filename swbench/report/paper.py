@@ -1,4 +1,4 @@
-"""The supplement's own tables, as data: what the paper printed, to the digit."""
+"""The supplement's tables as data, to the printed digit."""
 
 import csv
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ SETTINGS = {
     "table1": {"title": "Table 1", "image": (224, 224), "cpu": 1, "cuda": 1},
     "table2": {"title": "Table 2", "image": (713, 713), "cpu": 1, "cuda": 16},
 }
-"""What the supplement measured at. GPU batch 1 in Table 1 is inferred: 0.353 s over 72 matrices is
-one 2019 GPU SVD each.
+"""Settings of the supplement's measurements. GPU batch 1 in Table 1 is inferred: 0.353 s over 72
+matrices is the time of a GPU SVD of 2019 for each.
 """
 
 HARDWARE = "Xeon E5-2682 v4 and Tesla V100, PyTorch of 2019"
@@ -22,7 +22,7 @@ HARDWARE = "Xeon E5-2682 v4 and Tesla V100, PyTorch of 2019"
 
 @dataclass(frozen=True)
 class PaperRow:
-    """One printed row: figures in seconds and 10⁹ operations, as the text that was printed."""
+    """One printed row: figures in seconds and 10⁹ operations, as printed text."""
 
     model: str
     norm: str
@@ -36,9 +36,7 @@ class PaperRow:
 
 @dataclass(frozen=True)
 class PaperTable:
-    """One table of the supplement. `rows` is empty where a run is to be shown without the paper's
-    figures.
-    """
+    """One table of the supplement. Empty `rows` stand for a table without the paper's figures."""
 
     name: str
     rows: tuple[PaperRow, ...] = ()
@@ -60,9 +58,7 @@ class PaperTable:
         return row.value(name) / base.value(name) if row and base else None
 
     def applies(self, image: tuple[int, int], device: str, batch: int | None) -> bool:
-        """Whether times at this image size and batch on this kind of device are what the paper
-        timed.
-        """
+        """Whether the paper timed this image size and batch on this kind of device."""
         setting = SETTINGS.get(self.name)
         return setting is not None and tuple(image) == setting["image"] and batch == setting[device]
 

@@ -1,5 +1,5 @@
-"""The one object that every exporter writes: numbers with their intervals and statuses, never text
-that was rounded on the way.
+"""The table that every exporter writes: numbers with their intervals and statuses, never rounded
+text.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ class Column:
 
 
 _MARKS = {NO_DIFFERENCE: NO_DIFFERENCE_MARK, NOT_RESOLVED: NOT_RESOLVED}
-"""What stands behind a ratio, by its verdict."""
+"""Marks after a ratio, by its verdict."""
 
 
 class Cell(NamedTuple):
     """A value in SI units with its interval; or, where `value` is None, the `status` that says why.
 
-    `printed` is the text of a figure that is quoted as its source prints it; `verdict` what an
-    interval means; `detail` a longer explanation; `at_least` says that the value is a lower bound.
+    `printed` is the text of a figure that is quoted as its source prints it, `verdict` the meaning
+    of an interval, `detail` a longer explanation. `at_least` says that the value is a lower bound.
     """
 
     value: float | int | str | None = None
@@ -69,30 +69,30 @@ class Cell(NamedTuple):
     at_least: bool = False
 
     def text(self, column: Column) -> str:
-        """What people read: `1.246 [1.231, 1.262]`, `≥ 0.385`, `no GPU`, `out of memory`."""
+        """The text for people: `1.246 [1.231, 1.262]`, `≥ 0.385`, `no GPU`, `out of memory`."""
         if self.printed:
             return self.printed
         if self.value is None:
             return status_words(self.status) if self.status else MISSING
         if not column.numeric:
             return str(self.value)
-        shown = f"{AT_LEAST_MARK} " * self.at_least + number(self.value, column.kind)
+        text = f"{AT_LEAST_MARK} " * self.at_least + number(self.value, column.kind)
         if column.bounds:
-            shown += (
+            text += (
                 f" {interval(self.low, self.high, column.kind)}"
                 if self.low is not None and self.high is not None
                 else " [no interval]"
             )
-        return f"{shown} {_MARKS[self.verdict]}" if self.verdict in _MARKS else shown
+        return f"{text} {_MARKS[self.verdict]}" if self.verdict in _MARKS else text
 
 
-NOTHING = Cell()
+EMPTY_CELL = Cell()
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One model and solver (or one solver): its cells by column name. `role` is the case's; `mark`
-    singles it out (`★` for the best); `minor` rows may be folded away where there are many.
+    """One model and solver (or one solver): its cells by column name. `role` is the case's, `mark`
+    a sign after its label (`★` for the best). Formats may fold `minor` rows away.
     """
 
     label: str
@@ -103,13 +103,13 @@ class Row:
 
     def cell(self, name: str) -> Cell:
         """The cell in the column called `name`; an empty one where the row has nothing there."""
-        return self.cells.get(name, NOTHING)
+        return self.cells.get(name, EMPTY_CELL)
 
 
 @dataclass(frozen=True)
 class Section:
-    """Rows under one setting (batch, image, device …), with what is to be said about them.
-    `control` holds the ratios of the baseline's identical twin, by column.
+    """Rows under one setting (batch, image, device …), with notes on them. `control` holds the
+    ratios of the control, by column.
     """
 
     title: str
@@ -120,8 +120,8 @@ class Section:
 
 @dataclass(frozen=True)
 class Panel:
-    """A choice of columns that is read together; human formats write one table a panel and section.
-    `detail`: left out where space is short.
+    """Columns that are read together; formats for people write one table for each panel and
+    section. A `detail` panel is left out where space is short.
     """
 
     title: str
@@ -131,7 +131,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Table:
-    """A run as people and programs read it.
+    """A run as a table, for people and programs.
 
     `warnings` come before everything else in every format; `notes` explain marks and sources;
     `footer` holds the environment, the command to reproduce the run and how quiet the machine was.
@@ -153,10 +153,10 @@ class Table:
 
     def column(self, name: str) -> Column:
         """The column called `name`. Raises KeyError if there is none."""
-        found = self._by_name.get(name)
-        if found is None:
+        column = self._by_name.get(name)
+        if column is None:
             raise KeyError(name)
-        return found
+        return column
 
     @property
     def _by_name(self) -> dict[str, Column]:
@@ -167,15 +167,15 @@ class Table:
         return index
 
     @property
-    def foremost(self) -> Table | None:
+    def without_minor_rows(self) -> Table | None:
         """The table without its minor rows; None where it has none."""
         if not any(row.minor for row in self.rows):
             return None
-        kept = [
+        sections = [
             replace(section, rows=tuple(row for row in section.rows if not row.minor))
             for section in self.sections
         ]
-        return replace(self, sections=tuple(section for section in kept if section.rows))
+        return replace(self, sections=tuple(section for section in sections if section.rows))
 
     @property
     def rows(self) -> tuple[Row, ...]:

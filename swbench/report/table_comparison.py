@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from swbench.formatting import number
 from swbench.report.comparison import NOT_COMPARABLE, NOT_GATED, SECONDS, Compared, Comparison
-from swbench.report.notes import LETTERS, count
-from swbench.report.table import NOTHING, Cell, Column, Panel, Row, Section, Table
+from swbench.report.notes import PASS_NAMES, count
+from swbench.report.table import EMPTY_CELL, Cell, Column, Panel, Row, Section, Table
 from swbench.stats.two_runs import SAME, UNCLEAR
 from swbench.stats.verdict import FASTER, SLOWER, TOO_FEW
 
@@ -34,36 +34,36 @@ def comparison_table(comparison: Comparison) -> Table:
     """One section a group, one row a cell and pass."""
     regressions = {(row.case, row.metric) for row in comparison.regressions}
     groups: dict[str, list[Row]] = {}
-    for one in comparison.rows:
-        seconds = one.basis == SECONDS
-        gone = not one.verdict or one.ratio is None
+    for row in comparison.rows:
+        seconds = row.basis == SECONDS
+        not_compared = not row.verdict or row.ratio is None
         cells = {
-            "label": Cell(one.label),
-            "pass": Cell(LETTERS.get(one.metric, one.metric)),
+            "label": Cell(row.label),
+            "pass": Cell(PASS_NAMES.get(row.metric, row.metric)),
             "basis": Cell("seconds" if seconds else "ratio"),
-            "a": NOTHING if gone else Cell(one.a, printed=_shown(one.a, seconds)),
-            "b": NOTHING if gone else Cell(one.b, printed=_shown(one.b, seconds)),
+            "a": EMPTY_CELL if not_compared else Cell(row.a, printed=_value_text(row.a, seconds)),
+            "b": EMPTY_CELL if not_compared else Cell(row.b, printed=_value_text(row.b, seconds)),
             "b_over_a": Cell(status="not comparable")
-            if gone
-            else Cell(one.ratio.estimate, one.ratio.low, one.ratio.high, verdict=one.gate),
-            "verdict": Cell(one.verdict),
-            "regression": Cell("yes" if (one.case, one.metric) in regressions else "no"),
-            "reason": Cell(_reason(one, comparison) or None),
-            "group": Cell(one.group),
-            "metric": Cell(one.metric),
+            if not_compared
+            else Cell(row.ratio.estimate, row.ratio.low, row.ratio.high, verdict=row.gate),
+            "verdict": Cell(row.verdict),
+            "regression": Cell("yes" if (row.case, row.metric) in regressions else "no"),
+            "reason": Cell(_reason(row, comparison) or None),
+            "group": Cell(row.group),
+            "metric": Cell(row.metric),
             "run_a": Cell(comparison.a),
             "run_b": Cell(comparison.b),
-            "case": Cell(one.case),
-            "gate": Cell(one.gate),
-            "p": Cell(one.p),
-            "p_holm": Cell(one.adjusted),
+            "case": Cell(row.case),
+            "gate": Cell(row.gate),
+            "p": Cell(row.p),
+            "p_holm": Cell(row.adjusted),
         }
-        groups.setdefault(one.group, []).append(
+        groups.setdefault(row.group, []).append(
             Row(
-                one.label,
+                row.label,
                 cells,
-                mark="▲" if (one.case, one.metric) in regressions else "",
-                minor=one.gate in (SAME, NOT_GATED),
+                mark="▲" if (row.case, row.metric) in regressions else "",
+                minor=row.gate in (SAME, NOT_GATED),
             )
         )
     warnings = (
@@ -81,19 +81,19 @@ def comparison_table(comparison: Comparison) -> Table:
             f"FAILED: {count(len(comparison.lost), 'cell')} of A ran out of "
             "memory, crashed or timed out in B."
         )
-    if comparison.partly:
+    if comparison.partly_failed:
         warnings.append(
-            f"PARTLY FAILED: {count(len(comparison.partly), 'cell')} compared "
+            f"PARTLY FAILED: {count(len(comparison.partly_failed), 'cell')} compared "
             "without the replicates that failed; the reasons stand beside them."
         )
     if (skipped := sum(row.verdict == NOT_COMPARABLE for row in comparison.rows)) and (
-        apart := skipped - len(comparison.lost)
+        skipped_only := skipped - len(comparison.lost)
     ):
         warnings.append(
-            f"{apart} of {count(len(comparison.rows), 'cell')} not compared; the "
+            f"{skipped_only} of {count(len(comparison.rows), 'cell')} not compared; the "
             "reasons stand beside them."
         )
-    if comparison.threshold and (unclear := len(comparison.called(UNCLEAR))):
+    if comparison.threshold and (unclear := len(comparison.rows_with_gate(UNCLEAR))):
         warnings.append(
             f"UNCLEAR: {count(unclear, 'cell')} neither within ±{100 * comparison.threshold:g} % "
             "nor called different; more replicates narrow the intervals."
@@ -125,37 +125,42 @@ def comparison_table(comparison: Comparison) -> Table:
 
 
 def _summary(comparison: Comparison) -> str:
-    """How many cells are slower, unclear, the same and so on, gravest first."""
+    """A sentence with the numbers of cells that are slower, unclear, the same and so on, gravest
+    first.
+    """
     counts = [
         (len(comparison.lost), "failed in B"),
-        (len(comparison.called(SLOWER)), "slower"),
+        (len(comparison.rows_with_gate(SLOWER)), "slower"),
         (len(comparison.missing), "missing in B"),
-        (len(comparison.called(UNCLEAR)), "unclear"),
-        (len(comparison.called(FASTER)), "faster"),
-        (len(comparison.called(SAME)), f"the same within ±{100 * comparison.threshold:g} %"),
+        (len(comparison.rows_with_gate(UNCLEAR)), "unclear"),
+        (len(comparison.rows_with_gate(FASTER)), "faster"),
+        (
+            len(comparison.rows_with_gate(SAME)),
+            f"the same within ±{100 * comparison.threshold:g} %",
+        ),
     ]
-    total = comparison.judged + len(comparison.lost) + len(comparison.missing)
-    said = ", ".join(f"{cells} {words}" for cells, words in counts if cells)
-    return f"Of {count(total, 'cell')} (rows and passes): {said or 'none compared'}."
+    total = comparison.gated_count + len(comparison.lost) + len(comparison.missing)
+    counts_text = ", ".join(f"{cells} {words}" for cells, words in counts if cells)
+    return f"Of {count(total, 'cell')} (rows and passes): {counts_text or 'none compared'}."
 
 
-def _reason(one: Compared, comparison: Comparison) -> str:
-    """The row's own reason; of one that only chance among so many keeps from being called
-    different, that.
+def _reason(row: Compared, comparison: Comparison) -> str:
+    """The row's own reason, and that of an unclear verdict: chance among so many rows, or too few
+    replicates.
     """
     chance = (
-        one.gate == UNCLEAR
-        and one.verdict in (SLOWER, FASTER)
-        and one.adjusted is not None
-        and one.adjusted >= 1.0 - comparison.confidence
+        row.gate == UNCLEAR
+        and row.verdict in (SLOWER, FASTER)
+        and row.adjusted is not None
+        and row.adjusted >= 1.0 - comparison.confidence
     )
     by_chance = (
-        f"one of {comparison.judged} may be so by chance (p = {number(one.adjusted, 'error')})"
+        f"one of {comparison.gated_count} may be so by chance (p = {number(row.adjusted, 'error')})"
         if chance
         else ""
     )
-    few = one.verdict if one.gate == UNCLEAR and one.verdict == TOO_FEW else ""
-    return "; ".join(text for text in (one.reason, by_chance, few) if text)
+    few = row.verdict if row.gate == UNCLEAR and row.verdict == TOO_FEW else ""
+    return "; ".join(text for text in (row.reason, by_chance, few) if text)
 
 
 def _notes(comparison: Comparison) -> Iterator[str]:
@@ -182,11 +187,11 @@ def _notes(comparison: Comparison) -> Iterator[str]:
     )
     beyond = f", and by more than {share}" if comparison.threshold else ""
     yield (
-        f"Gate: slower and faster are judged over all {comparison.judged} rows and passes "
+        f"Gate: slower and faster are judged over all {comparison.gated_count} rows and passes "
         f"together{beyond}: where nothing differs, the chance that any is called so is at most "
         f"{100 * (1 - comparison.confidence):g} % (Holm). {same} All else is unclear."
     )
 
 
-def _shown(value: float, seconds: bool) -> str:
+def _value_text(value: float, seconds: bool) -> str:
     return f"{number(value, 'seconds')} s" if seconds else number(value, "ratio")

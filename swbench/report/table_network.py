@@ -1,5 +1,5 @@
-"""Network suites as the supplement's tables: a row a model and solver, CPU and GPU side by side,
-the paper's figures beside ours.
+"""Tables of network suites, as in the supplement: a row for each model and solver, CPU and GPU side
+by side, the paper's figures beside ours.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from swbench.case import BASELINE, TRAIN, Case, device_kind
 from swbench.report import notes
 from swbench.report.cautions import cautions
 from swbench.report.columns import NETWORK_COLUMNS, PASSES, SLOTS, SPANS, panels
-from swbench.report.measured import Measured, MeasuredRun, is_control
 from swbench.report.network_cells import (
     METRIC,
     NOT_MEASURED,
@@ -19,7 +18,8 @@ from swbench.report.network_cells import (
     timing_cells,
 )
 from swbench.report.paper import HARDWARE, PaperTable
-from swbench.report.settings import DEVICES, Frame, Pairing, Setting, pairings
+from swbench.report.row_pairing import DEVICES, DeviceSetting, Pairing, SharedSetting, pairings
+from swbench.report.run_summary import MeasuredCell, RunSummary, is_control
 from swbench.report.table import Cell, Row, Section, Table
 from swbench.result import OK
 from swbench.stats.intervals import Interval
@@ -28,8 +28,8 @@ from swbench.stats.verdict import resolved
 NO_GPU, NOT_RUN = "no GPU", "not run"
 NOT_COUNTED = "not counted"
 FLOPS = ("flops", "flops_paper")
-"""How the notes of counting begin, and are called, where a rule knows no cost for an operation or a
-network cannot be traced at all.
+"""Names of the counting notes for an operation without a known cost, or a network that cannot be
+traced.
 """
 
 COUNTS = {
@@ -46,21 +46,21 @@ for SW, section C. Never measured here.
 
 
 def network_table(run, paper: PaperTable | None) -> Table:
-    """The table of a run of a network suite. `paper` is the supplement's table to set beside it;
-    None or an empty one for none.
+    """The table of a run of a network suite. `paper` is the supplement's table for comparison; None
+    or an empty one for none.
     """
-    measured = MeasuredRun(run)
-    builder = _Builder(measured, paper if paper is not None and paper.rows else None)
+    summary = RunSummary(run)
+    builder = _Builder(summary, paper if paper is not None and paper.rows else None)
     sections = builder.sections()
-    have = frozenset(
+    filled_columns = frozenset(
         name
         for section in sections
         for row in section.rows
         for name, cell in row.cells.items()
         if cell.value is not None
     )
-    timed = "time" in run.plan.metrics or any(cell.times for cell in measured.cells)
-    baseline = next((cell for cell in measured.cells if cell.case.role == BASELINE), None)
+    timed = "time" in run.plan.metrics or any(cell.times for cell in summary.cells)
+    baseline = next((cell for cell in summary.cells if cell.case.role == BASELINE), None)
     return Table(
         title=run.plan.title,
         kind="network",
@@ -75,17 +75,17 @@ def network_table(run, paper: PaperTable | None) -> Table:
             > 1,
             paper=builder.paper is not None,
             timed=timed,
-            counted=any(name in have for name in COUNTS),
-            have=have,
+            counted=any(name in filled_columns for name in COUNTS),
+            filled_columns=filled_columns,
         ),
         sections=sections,
-        warnings=notes.warnings_of(measured, no_gpu=builder.no_gpu and timed),
+        warnings=notes.warnings_of(summary, no_gpu=builder.no_gpu and timed),
         notes=tuple(builder.notes(timed)),
-        footer=notes.footer_of(measured),
+        footer=notes.footer_of(summary),
         meta={
             "quick": run.plan.protocol.quick,
             "complete": run.complete,
-            "confidence": measured.confidence,
+            "confidence": summary.confidence,
             "created": run.created,
         },
         source=run,
@@ -93,47 +93,52 @@ def network_table(run, paper: PaperTable | None) -> Table:
 
 
 def _resolve(cells: dict[str, Cell]) -> None:
-    """Mark the ratios whose interval holds the paper's as well as 1."""
+    """Set the verdict of ratios whose interval holds both the paper's ratio and 1."""
     for device, which in SLOTS:
         name = f"ratio_{device}_{which}"
         ours, theirs = cells.get(name), cells.get(f"paper_{name}")
         if ours is None or ours.low is None or theirs is None or theirs.value is None:
             continue
-        found = resolved(ours.verdict, ours.low, ours.high, theirs.value)
-        if found != ours.verdict:
-            cells[name] = ours._replace(verdict=found)
-            cells[f"verdict_{device}_{which}"] = Cell(found)
+        verdict = resolved(ours.verdict, ours.low, ours.high, theirs.value)
+        if verdict != ours.verdict:
+            cells[name] = ours._replace(verdict=verdict)
+            cells[f"verdict_{device}_{which}"] = Cell(verdict)
 
 
-def _baseline_name(cell: Measured | None) -> str:
+def _baseline_name(cell: MeasuredCell | None) -> str:
     return "baseline" if cell is None else "BN" if cell.case.norm == "bn" else cell.label
 
 
 class _Builder:
     """Rows and sections of one run."""
 
-    def __init__(self, measured: MeasuredRun, paper: PaperTable | None) -> None:
-        self.measured, self.run, self.paper = measured, measured.run, paper
-        self.cells = [cell for cell in measured.cells if not is_control(cell)]
+    def __init__(self, summary: RunSummary, paper: PaperTable | None) -> None:
+        self.summary, self.run, self.paper = summary, summary.run, paper
+        self.cells = [cell for cell in summary.cells if not is_control(cell)]
         self.no_gpu = not any(
             device_kind(cell.case.device) == "cuda" for cell in self.cells
         ) and not has_gpu(self.run.environment)
 
     def sections(self) -> tuple[Section, ...]:
         """One section a setting, rows in the order of the plan."""
-        by_place: dict[tuple[Frame, str, Setting | None], list[Measured]] = {}
+        by_setting: dict[tuple[SharedSetting, str, DeviceSetting | None], list[MeasuredCell]] = {}
         for cell in self.cells:
-            by_place.setdefault(
-                (Frame.of(cell), device_kind(cell.case.device), Setting.of(cell.case)), []
+            by_setting.setdefault(
+                (
+                    SharedSetting.of(cell),
+                    device_kind(cell.case.device),
+                    DeviceSetting.of(cell.case),
+                ),
+                [],
             ).append(cell)
-        found = []
-        for frame, pair in pairings(self.cells):
+        found_sections = []
+        for shared, pair in pairings(self.cells):
             cpu, gpu = (
-                _by_row(by_place.get((frame, device, setting), ()))
+                _by_row(by_setting.get((shared, device, setting), ()))
                 for device, setting in zip(DEVICES, pair, strict=True)
             )
             rows = tuple(
-                self._row(frame, pair, cpu.get(identity), gpu.get(identity))
+                self._row(shared, pair, cpu.get(identity), gpu.get(identity))
                 for identity in dict.fromkeys([*cpu, *gpu])
             )
             control = {
@@ -142,32 +147,38 @@ class _Builder:
                 for which, metric in METRIC.items()
                 if (noise := self._noise(cells.values(), metric)) is not None
             }
-            found.append(Section(self._title(frame, pair), rows, control=control))
-        return tuple(found)
+            found_sections.append(Section(self._title(shared, pair), rows, control=control))
+        return tuple(found_sections)
 
-    def _noise(self, cells: Iterable[Measured], metric: str) -> Interval | None:
+    def _noise(self, cells: Iterable[MeasuredCell], metric: str) -> Interval | None:
         """The A/A interval of the first group that has one."""
-        noise = self.measured.noise
+        noise = self.summary.noise
         keys = ((cell.group.name, metric) for cell in cells)
         return next((noise[key] for key in keys if key in noise), None)
 
-    def _title(self, frame: Frame, pair: Pairing) -> str:
+    def _title(self, shared: SharedSetting, pair: Pairing) -> str:
         devices = [
             f"{name} {setting.words()}"
             for name, setting in zip(SPANS.values(), pair, strict=True)
             if setting is not None
         ]
-        return f"{frame.words()}; {'; '.join(devices)}"
+        return f"{shared.words()}; {'; '.join(devices)}"
 
-    def _row(self, frame: Frame, pair: Pairing, cpu: Measured | None, gpu: Measured | None) -> Row:
-        chief = cpu if cpu is not None else gpu
-        case = chief.case
+    def _row(
+        self,
+        shared: SharedSetting,
+        pair: Pairing,
+        cpu: MeasuredCell | None,
+        gpu: MeasuredCell | None,
+    ) -> Row:
+        either = cpu if cpu is not None else gpu
+        case = either.case
         cells = {
             "model": Cell(case.model),
             "norm": Cell(case.norm),
             "layers": Cell(case.layers),
             "solver": Cell(case.solver),
-            "label": Cell(chief.label),
+            "label": Cell(either.label),
             "group_size": Cell(case.group if case.solver is not None else None),
             "image": Cell(f"{case.image[0]}x{case.image[1]}"),
             "dtype": Cell(case.dtype),
@@ -177,23 +188,27 @@ class _Builder:
             "run": Cell(self.run.id),
         }
         states = {}
-        for device, one, setting in zip(SPANS, (cpu, gpu), pair, strict=True):
-            states[device] = self._device(cells, device, one, setting)
-        cells |= self._counts([one for one in (cpu, gpu) if one is not None])
-        cells |= self._paper_cells(frame, pair, case)
+        for device, cell, setting in zip(SPANS, (cpu, gpu), pair, strict=True):
+            states[device] = self._device(cells, device, cell, setting)
+        cells |= self._counts([cell for cell in (cpu, gpu) if cell is not None])
+        cells |= self._paper_cells(shared, pair, case)
         _resolve(cells)
-        failed = [one for one in (cpu, gpu) if one is not None]
+        failed = [cell for cell in (cpu, gpu) if cell is not None]
         cells["status"] = Cell(row_status(failed))
         cells["detail"] = Cell(
-            "; ".join(" ".join(one.detail.split()) for one in failed if one.detail) or None
+            "; ".join(" ".join(cell.detail.split()) for cell in failed if cell.detail) or None
         )
-        return Row(chief.label, cells, role=case.role)
+        return Row(either.label, cells, role=case.role)
 
     def _device(
-        self, cells: dict[str, Cell], device: str, one: Measured | None, setting: Setting | None
+        self,
+        cells: dict[str, Cell],
+        device: str,
+        cell: MeasuredCell | None,
+        setting: DeviceSetting | None,
     ) -> str:
         """Fill in the columns of one device; returns its status."""
-        if one is None:
+        if cell is None:
             state = NO_GPU if device == "gpu" and self.no_gpu else NOT_RUN
             cells[f"{device}_status"] = Cell(state)
             for which in PASSES:
@@ -201,73 +216,76 @@ class _Builder:
             if setting is not None:
                 cells[f"{device}_batch"] = Cell(setting.batch)
             return state
-        cells[f"{device}_status"] = Cell(one.state)
-        cells[f"{device}_batch"] = Cell(one.case.batch)
-        cells[f"{device}_mode"] = Cell(one.case.mode)
+        cells[f"{device}_status"] = Cell(cell.state)
+        cells[f"{device}_batch"] = Cell(cell.case.batch)
+        cells[f"{device}_mode"] = Cell(cell.case.mode)
         cells[f"{device}_processes"], cells[f"{device}_nodes"] = (
-            Cell(one.case.world),
-            Cell(one.case.nodes),
+            Cell(cell.case.world),
+            Cell(cell.case.nodes),
         )
-        cells[f"{device}_case"] = Cell(one.case.key)
+        cells[f"{device}_case"] = Cell(cell.case.key)
         for what in ("solver", "kernels"):
-            if what in one.chosen:
-                cells[f"{device}_{what}_chosen"] = Cell(one.chosen[what])
+            if what in cell.chosen:
+                cells[f"{device}_{what}_chosen"] = Cell(cell.chosen[what])
         if device == "cpu":
-            cells["cpu_threads"] = Cell(one.case.threads)
+            cells["cpu_threads"] = Cell(cell.case.threads)
         else:
-            cells["gpu_device"] = Cell(one.case.device)
+            cells["gpu_device"] = Cell(cell.case.device)
         for which, metric in METRIC.items():
-            timing_cells(cells, device, which, one, one.times.get(metric))
-        device_cells(cells, device, one)
-        return one.state
+            timing_cells(cells, device, which, cell, cell.times.get(metric))
+        device_cells(cells, device, cell)
+        return cell.state
 
-    def _counts(self, cells: Sequence[Measured]) -> dict[str, Cell]:
-        found = {}
-        failed = next((one.status for one in cells if one.status != OK), NOT_MEASURED)
+    def _counts(self, cells: Sequence[MeasuredCell]) -> dict[str, Cell]:
+        count_cells = {}
+        failed = next((cell.status for cell in cells if cell.status != OK), NOT_MEASURED)
         for name, metric in COUNTS.items():
             value = next(
-                (one.value(metric) for one in cells if one.value(metric) is not None), None
+                (cell.value(metric) for cell in cells if cell.value(metric) is not None), None
             )
-            bounded = any(_lower_bound(one.counted, metric) for one in cells)
-            found[name] = (
+            bounded = any(_lower_bound(cell.counted, metric) for cell in cells)
+            count_cells[name] = (
                 Cell(status=failed) if value is None else Cell(value / 1e9, at_least=bounded)
             )
         for name in ("parameters", "peak_activation_bytes"):
-            value = next((one.value(name) for one in cells if one.value(name) is not None), None)
+            value = next((cell.value(name) for cell in cells if cell.value(name) is not None), None)
             if value is not None:
-                found[name] = Cell(value)
-        return found
+                count_cells[name] = Cell(value)
+        return count_cells
 
-    def _paper_cells(self, frame: Frame, pair: Pairing, case: Case) -> dict[str, Cell]:
+    def _paper_cells(self, shared: SharedSetting, pair: Pairing, case: Case) -> dict[str, Cell]:
         row = self.paper.row(case.norm, case.layers) if self.paper is not None else None
-        if row is None or frame.phase != TRAIN:  # its times are of training steps
+        if row is None or shared.phase != TRAIN:  # its times are of training steps
             return {}
-        found = {}
-        if self.paper.same_image(frame.image):
-            found["paper_gflops"] = Cell(row.value("gflops"), printed=row.printed["gflops"])
+        paper_cells = {}
+        if self.paper.same_image(shared.image):
+            paper_cells["paper_gflops"] = Cell(row.value("gflops"), printed=row.printed["gflops"])
         settings = dict(zip(SPANS, pair, strict=True))
         for device, which in SLOTS:
             setting = settings[device]
             batch = setting.batch if setting is not None else self._paper_batch(device, settings)
-            if not self.paper.applies(frame.image, "cuda" if device == "gpu" else "cpu", batch):
+            if not self.paper.applies(shared.image, "cuda" if device == "gpu" else "cpu", batch):
                 continue
             name = f"{device}_{which}_s"
-            found[f"paper_{name}"] = Cell(row.value(name), printed=row.printed[name])
+            paper_cells[f"paper_{name}"] = Cell(row.value(name), printed=row.printed[name])
             if case.role != BASELINE:
-                found[f"paper_ratio_{device}_{which}"] = Cell(
+                paper_cells[f"paper_ratio_{device}_{which}"] = Cell(
                     self.paper.ratio(case.norm, case.layers, name)
                 )
         if self.paper.name == "table2" and (case.norm, case.layers) in CITED_MIOU:
             ade, city = CITED_MIOU[case.norm, case.layers]
-            found["cited_miou_ade20k_percent"], found["cited_miou_cityscapes_percent"] = (
+            (
+                paper_cells["cited_miou_ade20k_percent"],
+                paper_cells["cited_miou_cityscapes_percent"],
+            ) = (
                 Cell(ade),
                 Cell(city),
             )
-        return found
+        return paper_cells
 
-    def _paper_batch(self, device: str, settings: dict[str, Setting | None]) -> int | None:
-        """The batch under which the paper's figure stands in a device's empty column: the paper's
-        own, in the section that is like the paper's.
+    def _paper_batch(self, device: str, settings: dict[str, DeviceSetting | None]) -> int | None:
+        """The batch for the paper's figures in a device's empty column: the paper's own, in the
+        section with the paper's batch on the other device.
         """
         from swbench.report.paper import SETTINGS
 
@@ -281,25 +299,25 @@ class _Builder:
         )
 
     def notes(self, timed: bool) -> Iterable[str]:
-        """What the marks and the sources mean."""
+        """The notes on marks and sources."""
         if timed:
-            yield notes.protocol_note(self.measured, paper=self.paper is not None)
+            yield notes.protocol_note(self.summary, paper=self.paper is not None)
             for text in (
-                notes.fitting_note(self.measured),
+                notes.fitting_note(self.summary),
                 notes.paired_note(self.cells),
-                notes.noise_note(self.measured),
-                notes.disturbance_note(self.measured),
+                notes.noise_note(self.summary),
+                notes.disturbance_note(self.summary),
             ):
                 if text:
                     yield text
-            yield from cautions(self.measured)
+            yield from cautions(self.summary)
         chosen = {}
         for cell in self.cells:
             if cell.chosen and cell.case.solver is not None:
                 words = ", ".join(
                     f"{what} {name}"
                     for what, name in cell.chosen.items()
-                    if what not in notes.TOLD_APART
+                    if what not in notes.REPORTED_ELSEWHERE
                 )
                 chosen.setdefault(f"{cell.case.solver} on {device_kind(cell.case.device)}: {words}")
         if chosen:
@@ -330,18 +348,18 @@ class _Builder:
 
 
 def _lower_bound(counted: Mapping[str, str], metric: str) -> bool:
-    """Whether the rule left operations out, so that the figure is only a lower bound."""
+    """Whether the rule left operations out, so that the figure is a lower bound."""
     return counted.get(metric, "").startswith(NOT_COUNTED)
 
 
-def _by_row(cells: Iterable[Measured]) -> dict[tuple, Measured]:
-    """Cells by what makes a row. A baseline that several groups share stands once, from the first
-    of them.
+def _by_row(cells: Iterable[MeasuredCell]) -> dict[tuple, MeasuredCell]:
+    """Cells by the fields that identify a row. A baseline that several groups share stands once,
+    from the first of them.
     """
-    found: dict[tuple, Measured] = {}
+    rows: dict[tuple, MeasuredCell] = {}
     for cell in cells:
         case = cell.case
-        found.setdefault(
+        rows.setdefault(
             (
                 case.model,
                 case.norm,
@@ -352,7 +370,7 @@ def _by_row(cells: Iterable[Measured]) -> dict[tuple, Measured]:
             ),
             cell,
         )
-    return found
+    return rows
 
 
 def has_gpu(environment) -> bool:

@@ -1,5 +1,5 @@
-"""Solver suites: a section a size, a row a solver and spectrum, with what it costs, how exactly it
-whitens and what it promised.
+"""Tables of solver suites: a section for each size, a row for each solver and spectrum, with its
+time, its errors and the error that it promises.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from swbench.case import BASELINE, SolverCase, device_kind
 from swbench.formatting import number, status_words
 from swbench.report import notes
 from swbench.report.cautions import cautions
-from swbench.report.measured import Measured, MeasuredRun, Timing, is_control
+from swbench.report.run_summary import MeasuredCell, RunSummary, Timing, is_control
 from swbench.report.table import Cell, Column, Panel, Row, Section, Table
 from swbench.result import FORWARD, FORWARD_BACKWARD, OK
 from swbench.stats.verdict import UNSTABLE
@@ -30,16 +30,16 @@ ERRORS = {
 """
 
 SCALARS = ("promised_error", "w_nonfinite_share", "gradient_nonfinite_share")
-"""Columns that are a metric of the same name, the worst of all replicates."""
+"""Columns with the worst value, over all replicates, of the metric of the same name."""
 
 IMPOSSIBLE, SLACK = "impossible", 1.2
-"""The status of a time below the machine's floor, and how far: the peak is itself measured, and on
-a shared machine was seen to be a tenth too low. Heuristic; what does not do its work, or is not
-waited for, is off by far more.
+"""Status of a time below the machine's floor, and the tolerance: the peak is itself measured, and
+was a tenth too low on a shared machine. Heuristic; a solver that does not do its work, or that is
+not waited for, is off by far more.
 """
 
 GRADIENT_SLACK = 10.0
-"""The default gradient is held to ten times what is promised of W."""
+"""Tolerance of the gradient's error, in units of the error promised for W."""
 
 BEST = "★"
 
@@ -102,13 +102,13 @@ COLUMNS = (
 
 def solver_table(run) -> Table:
     """The table of a run of a solver suite."""
-    measured = MeasuredRun(run)
-    cells = [cell for cell in measured.cells if not is_control(cell)]
-    by_size: dict[tuple, list[Measured]] = {}
+    summary = RunSummary(run)
+    cells = [cell for cell in summary.cells if not is_control(cell)]
+    by_size: dict[tuple, list[MeasuredCell]] = {}
     for cell in cells:
         by_size.setdefault(_size(cell.case), []).append(cell)
-    sections = tuple(_section(run, found) for found in by_size.values())
-    have = frozenset(
+    sections = tuple(_section(run, section_cells) for section_cells in by_size.values())
+    filled_columns = frozenset(
         name
         for section in sections
         for row in section.rows
@@ -121,49 +121,60 @@ def solver_table(run) -> Table:
         suite=run.plan.suite,
         run=run.id,
         columns=COLUMNS,
-        panels=_panels(have),
+        panels=_panels(filled_columns),
         sections=sections,
-        warnings=notes.warnings_of(measured, no_gpu=False),
-        notes=tuple(_notes(measured, sections)),
-        footer=notes.footer_of(measured),
+        warnings=notes.warnings_of(summary, no_gpu=False),
+        notes=tuple(_notes(summary, sections)),
+        footer=notes.footer_of(summary),
         meta={
             "quick": run.plan.protocol.quick,
             "complete": run.complete,
-            "confidence": measured.confidence,
+            "confidence": summary.confidence,
             "created": run.created,
         },
         source=run,
     )
 
 
-def _panels(have: frozenset[str]) -> tuple[Panel, ...]:
+def _panels(filled_columns: frozenset[str]) -> tuple[Panel, ...]:
     names = ("label", "spectrum")
     exactness = tuple(
         column.name
         for column in COLUMNS
-        if column.span in ("Exactness", "Gradient", "Root") and column.name in have
+        if column.span in ("Exactness", "Gradient", "Root") and column.name in filled_columns
     )
-    # where no row has a gradient it was not asked for
-    both = () if "f_s" in have and "fb_s" not in have else ("fb_per_matrix_s", "ratio_fb")
-    times = ("f_per_matrix_s", *both[:1], "ratio_f", *both[1:], "roof_share", "status")
-    found = [
+    # where no row has a gradient the suite does not ask for one
+    both_passes = (
+        ()
+        if "f_s" in filled_columns and "fb_s" not in filled_columns
+        else ("fb_per_matrix_s", "ratio_fb")
+    )
+    times = (
+        "f_per_matrix_s",
+        *both_passes[:1],
+        "ratio_f",
+        *both_passes[1:],
+        "roof_share",
+        "status",
+    )
+    panels = [
         Panel(
             "Time of one matrix, and ratio to eigh [interval]",
-            (*names, *(name for name in times if name != "roof_share" or name in have)),
+            (*names, *(name for name in times if name != "roof_share" or name in filled_columns)),
         )
     ]
     if exactness:
-        found.append(Panel("Exactness, against float64", (*names, *exactness, "exact")))
-    spread = tuple(f"{p}_{what}_s" for p in PASSES for what in ("low", "high", "median", "std"))
-    if "f_s" in have or "fb_s" in have:
-        found.append(
+        panels.append(Panel("Exactness, against float64", (*names, *exactness, "exact")))
+    deviations = tuple(f"{p}_{what}_s" for p in PASSES for what in ("low", "high", "median", "std"))
+    if "f_s" in filled_columns or "fb_s" in filled_columns:
+        panels.append(
             Panel(
                 "Seconds of the whole batch: mean, its interval, median, deviation",
-                (*names, "f_s", "fb_s", *spread),
+                (*names, "f_s", "fb_s", *deviations),
                 detail=True,
             )
         )
-    return tuple(found)
+    return tuple(panels)
 
 
 def _size(case: SolverCase) -> tuple:
@@ -173,7 +184,7 @@ def _size(case: SolverCase) -> tuple:
     )
 
 
-def _section(run, cells: list[Measured]) -> Section:
+def _section(run, cells: list[MeasuredCell]) -> Section:
     case = cells[0].case
     rows = [_row(run, cell) for cell in cells]
     best = {
@@ -189,17 +200,17 @@ def _section(run, cells: list[Measured]) -> Section:
     extras += [case.mode] if case.mode != "eager" else []
     extras += [f"{case.cache} cache"] if device_kind(case.device) == "cuda" else []
     faults = [(row, _faults(row)) for row in rows]
-    told = tuple(
-        f"{row.label}, {row.cell('spectrum').value}: {'; '.join(found)}."
-        for row, found in faults
-        if found
+    fault_notes = tuple(
+        f"{row.label}, {row.cell('spectrum').value}: {'; '.join(row_faults)}."
+        for row, row_faults in faults
+        if row_faults
     )
     extras = [f"p = {case.root}", *extras] if case.root != 2 or not case.gradient else extras
     group = f"each of G = {_sizes_of(case)}" if case.sizes else f"G = {case.group}"
     return Section(
         "; ".join([f"B = {case.batch}, {group}, {case.dtype}, {case.device}", *extras]),
         tuple(marked),
-        told,
+        fault_notes,
     )
 
 
@@ -207,7 +218,7 @@ def _sizes_of(case: SolverCase) -> str:
     return ", ".join(map(str, case.sizes))
 
 
-def _row(run, cell: Measured) -> Row:
+def _row(run, cell: MeasuredCell) -> Row:
     case = cell.case
     cells = {
         "solver": Cell(case.solver),
@@ -253,7 +264,7 @@ def _row(run, cell: Measured) -> Row:
 
 
 def _floor_cells(cells: dict[str, Cell], floor_s: float) -> None:
-    """The least time the machine could take, and the share of it in the time that was measured."""
+    """Fill in the least time that the machine could take, and its share of the measured time."""
     cells["floor_s"] = Cell(floor_s)
     if forward_s := cells["f_s"].value:
         cells["roof_share"] = Cell(floor_s / forward_s)
@@ -261,16 +272,18 @@ def _floor_cells(cells: dict[str, Cell], floor_s: float) -> None:
             cells["status"] = Cell(IMPOSSIBLE)
 
 
-def _timing_cells(cells: dict[str, Cell], which: str, one: Measured, timing: Timing | None) -> None:
+def _timing_cells(
+    cells: dict[str, Cell], which: str, cell: MeasuredCell, timing: Timing | None
+) -> None:
     names = (f"{which}_s", f"{which}_per_matrix_s", f"ratio_{which}")
-    if timing is None and which == "fb" and not one.case.gradient:
+    if timing is None and which == "fb" and not cell.case.gradient:
         return
     if timing is None:
-        state = "not measured" if one.status == OK else one.status
-        cells |= dict.fromkeys(names, Cell(status=state, detail=one.detail))
+        state = "not measured" if cell.status == OK else cell.status
+        cells |= dict.fromkeys(names, Cell(status=state, detail=cell.detail))
         return
     seconds = timing.absolute
-    batch = max(1, one.case.batch) * (len(one.case.sizes) or 1)
+    batch = max(1, cell.case.batch) * (len(cell.case.sizes) or 1)
     cells[names[0]] = Cell(seconds.mean, seconds.low, seconds.high)
     cells[names[1]] = Cell(
         seconds.mean / batch,
@@ -290,15 +303,13 @@ def _timing_cells(cells: dict[str, Cell], which: str, one: Measured, timing: Tim
     else:
         cells[names[2]] = (
             Cell(1.0, printed="1")
-            if one.case.role == BASELINE
-            else Cell(status="baseline failed" if one.status == OK else one.status)
+            if cell.case.role == BASELINE
+            else Cell(status="baseline failed" if cell.status == OK else cell.status)
         )
 
 
-def _worst_and_median(cell: Measured, metric: str) -> dict[str, float]:
-    """Worst and median over the batch: the worst of all replicates, and the largest of their
-    medians.
-    """
+def _worst_and_median(cell: MeasuredCell, metric: str) -> dict[str, float]:
+    """Worst and median over the batch, each the largest over all replicates."""
     return {
         name: max(values)
         for name in ("worst", "median")
@@ -307,10 +318,10 @@ def _worst_and_median(cell: Measured, metric: str) -> dict[str, float]:
 
 
 def _best(rows: Iterable[Row], spectrum: str) -> Row | None:
-    """The fastest row of a spectrum that is exact, all finite and within its promise: by F+B, or by
-    F where no row has F+B.
+    """The fastest row of a spectrum that is exact, finite and within its promised error: by F+B, or
+    by F where no row has F+B.
     """
-    sound = [row for row in rows if row.cell("spectrum").value == spectrum and _sound(row)]
+    sound = [row for row in rows if row.cell("spectrum").value == spectrum and _is_sound(row)]
     for name in ("fb_s", "f_s"):
         timed = [row for row in sound if row.cell(name).value is not None]
         if timed:
@@ -318,43 +329,45 @@ def _best(rows: Iterable[Row], spectrum: str) -> Row | None:
     return None
 
 
-def _sound(row: Row) -> bool:
+def _is_sound(row: Row) -> bool:
     exact = str(row.cell("exact").value or "yes").startswith("yes")
     return exact and row.cell("status").value in ("ok", UNSTABLE) and not _faults(row)
 
 
 def _faults(row: Row) -> list[str]:
-    """What a row's accuracy has to be blamed for."""
+    """Faults in a row's accuracy or time, as text."""
     promised = row.cell("promised_error").value
-    found = []
+    faults = []
     if row.cell("status").value == IMPOSSIBLE:
         floor = number(row.cell("floor_s").value, "seconds")
-        found.append(f"impossible: below the {floor} s that this machine's own peak allows")
+        faults.append(f"impossible: below the {floor} s that this machine's own peak allows")
     for what, stem, share, slack in (
         ("W", "w_error", "w_nonfinite_share", 1.0),
         ("gradient", "gradient_error", "gradient_nonfinite_share", GRADIENT_SLACK),
     ):
-        error, lost = row.cell(f"{stem}_worst").value, row.cell(share).value
-        if lost:
-            found.append(f"{what} not finite for {number(lost, 'share')} of the matrices")
+        error, nonfinite_share = row.cell(f"{stem}_worst").value, row.cell(share).value
+        if nonfinite_share:
+            faults.append(
+                f"{what} not finite for {number(nonfinite_share, 'share')} of the matrices"
+            )
         if promised is not None and error is not None and error > slack * promised:
-            found.append(
+            faults.append(
                 f"{what} off by {number(error, 'error')} where "
                 f"{number(slack * promised, 'error')} is allowed"
             )
-    return found
+    return faults
 
 
-def _notes(measured: MeasuredRun, sections: tuple[Section, ...]) -> Iterable[str]:
-    yield notes.protocol_note(measured)
+def _notes(summary: RunSummary, sections: tuple[Section, ...]) -> Iterable[str]:
+    yield notes.protocol_note(summary)
     for text in (
-        notes.paired_note(measured.cells),
-        notes.noise_note(measured),
-        notes.disturbance_note(measured),
+        notes.paired_note(summary.cells),
+        notes.noise_note(summary),
+        notes.disturbance_note(summary),
     ):
         if text:
             yield text
-    yield from cautions(measured)
+    yield from cautions(summary)
     if any(row.mark == BEST for section in sections for row in section.rows):
         yield (
             f"{BEST} marks the fastest exact solver (forward and backward, where both were "
@@ -372,7 +385,7 @@ def _notes(measured: MeasuredRun, sections: tuple[Section, ...]) -> Iterable[str
             "Not exact by design, so never marked: "
             f"{'; '.join(f'{label} ({why[3:].strip()})' for label, why in inexact.items())}."
         )
-    if any(cell.values.get("floor_s") for cell in measured.cells):
+    if any(cell.values.get("floor_s") for cell in summary.cells):
         yield (
             "W is Σ^(-1/p), g a gradient whose second moment is Σ. Floor / F is the share of the "
             "time in which this machine, at the peak it reached beside the run, could have done "

@@ -1,5 +1,5 @@
-"""Stability suites: a section a dtype, a row a layer and solver, with its errors on every hostile
-input, what became of training, and where it breaks.
+"""Tables of stability suites: a section for each dtype, a row for each layer and solver, with its
+errors on every hostile input, its training, and the inputs on which it breaks.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from swbench.errors import printable
 from swbench.formatting import status_words
 from swbench.probes.hostile_inputs import INPUTS
 from swbench.report import notes
-from swbench.report.measured import PENDING, Measured, MeasuredRun
+from swbench.report.run_summary import PENDING, MeasuredCell, RunSummary
 from swbench.report.table import Cell, Column, Panel, Row, Section, Table
 from swbench.result import OK
 
 if TYPE_CHECKING:
     from swbench.store import StoredRun
 
-LOST = 0.5
-"""An error above this leaves no digit, and counts as broken as what is not finite does."""
+NO_DIGIT_LEFT = 0.5
+"""Error above which no digit is correct: it counts as broken, like values that are not finite."""
 
 RAISED, NOT_FINITE = "raised", "not finite"
-"""Statuses of a layer's own, beside those of cells."""
+"""Statuses that only layers have, beside those of cells."""
 
 TENSORS = {"y": "y", "dx": "dx"}
 
@@ -63,14 +63,16 @@ COLUMNS = (
 
 def stability_table(run: StoredRun) -> Table:
     """The table of a run of a stability suite."""
-    measured = MeasuredRun(run)
-    found: dict[tuple, dict[tuple, dict[str, Measured]]] = {}
-    for cell in measured.cells:
+    summary = RunSummary(run)
+    rows_by_section: dict[tuple, dict[tuple, dict[str, MeasuredCell]]] = {}
+    for cell in summary.cells:
         case = cell.case
-        rows = found.setdefault((case.device, case.group, case.dtype), {})
+        rows = rows_by_section.setdefault((case.device, case.group, case.dtype), {})
         rows.setdefault((case.norm, case.solver), {})[case.trial] = cell
-    sections = tuple(_section(run, place, rows) for place, rows in found.items())
-    have = {
+    sections = tuple(
+        _section(run, section_key, rows) for section_key, rows in rows_by_section.items()
+    )
+    filled = {
         name
         for section in sections
         for row in section.rows
@@ -83,40 +85,46 @@ def stability_table(run: StoredRun) -> Table:
         suite=run.plan.suite,
         run=run.id,
         columns=COLUMNS,
-        panels=_panels(have),
+        panels=_panels(filled),
         sections=sections,
-        warnings=notes.warnings_of(measured, no_gpu=False),
-        notes=tuple(_notes(measured.cells)),
-        footer=notes.footer_of(measured),
+        warnings=notes.warnings_of(summary, no_gpu=False),
+        notes=tuple(_notes(summary.cells)),
+        footer=notes.footer_of(summary),
         meta={
             "quick": run.plan.protocol.quick,
             "complete": run.complete,
-            "confidence": measured.confidence,
+            "confidence": summary.confidence,
             "created": run.created,
         },
         source=run,
     )
 
 
-def _panels(have: set[str]) -> tuple[Panel, ...]:
+def _panels(filled: set[str]) -> tuple[Panel, ...]:
     training = ("final_loss", "final_loss_ratio", "broken_share")
-    found = [
+    panels = [
         Panel(
             "Where it breaks",
-            ("label", *(name for name in training if name in have), "breaks", "breaks_before_bn"),
+            ("label", *(name for name in training if name in filled), "breaks", "breaks_before_bn"),
         )
     ]
     for tensor in TENSORS:
-        columns = [name for name in (_column(each, tensor) for each in INPUTS) if name in have]
+        columns = [
+            name
+            for name in (_column(input_name, tensor) for input_name in INPUTS)
+            if name in filled
+        ]
         if columns:
-            found.append(Panel(f"Error of {tensor}, against float64", ("label", *columns)))
-    return tuple(found)
+            panels.append(Panel(f"Error of {tensor}, against float64", ("label", *columns)))
+    return tuple(panels)
 
 
 def _section(
-    run: StoredRun, place: tuple[str, int, str], rows: Mapping[tuple, Mapping[str, Measured]]
+    run: StoredRun,
+    section_key: tuple[str, int, str],
+    rows: Mapping[tuple, Mapping[str, MeasuredCell]],
 ) -> Section:
-    device, group, dtype = place
+    device, group, dtype = section_key
     bn = rows.get(("bn", None), {})
     shown = tuple(_row(run, cells, bn) for cells in rows.values())
     raised: dict[str, list[str]] = {}
@@ -124,15 +132,15 @@ def _section(
         for trial, cell in cells.items():
             if RAISED in cell.chosen:
                 raised.setdefault(cell.chosen[RAISED], []).append(f"{cell.label} on {trial}")
-    told = tuple(f"{printable(why)} — {', '.join(where)}." for why, where in raised.items())
-    return Section(f"{dtype}, G = {group}, {device}", shown, told)
+    raised_notes = tuple(f"{printable(why)} — {', '.join(where)}." for why, where in raised.items())
+    return Section(f"{dtype}, G = {group}, {device}", shown, raised_notes)
 
 
-def _row(run: StoredRun, cells: Mapping[str, Measured], bn: Mapping[str, Measured]) -> Row:
+def _row(run: StoredRun, cells: Mapping[str, MeasuredCell], bn: Mapping[str, MeasuredCell]) -> Row:
     any_cell = next(iter(cells.values()))
     case: StabilityCase = any_cell.case
     failed = [cell for cell in cells.values() if cell.status != OK]
-    found = {
+    row_cells = {
         "norm": Cell(case.norm),
         "solver": Cell(case.solver),
         "dtype": Cell(case.dtype),
@@ -147,21 +155,21 @@ def _row(run: StoredRun, cells: Mapping[str, Measured], bn: Mapping[str, Measure
     }
     for name in ("solver", "kernels"):
         if chosen := [cell.chosen[name] for cell in cells.values() if name in cell.chosen]:
-            found[f"{name}_chosen"] = Cell(chosen[0])
+            row_cells[f"{name}_chosen"] = Cell(chosen[0])
     for name in INPUTS:
         if name in cells:
-            found |= {_column(name, tensor): _error(cells[name], tensor) for tensor in TENSORS}
+            row_cells |= {_column(name, tensor): _error(cells[name], tensor) for tensor in TENSORS}
     if TRAINING in cells:
-        found |= _training(cells[TRAINING], bn.get(TRAINING))
-    breaks = {name: words for name in INPUTS if (words := _broken(cells.get(name)))}
-    before = [words for name, words in breaks.items() if not _broken(bn.get(name))]
+        row_cells |= _training(cells[TRAINING], bn.get(TRAINING))
+    breaks = {name: words for name in INPUTS if (words := _broken_words(cells.get(name)))}
+    before = [words for name, words in breaks.items() if not _broken_words(bn.get(name))]
     if any(name in cells for name in INPUTS):
-        found["breaks"] = Cell(", ".join(breaks.values()) or None)
-        found["breaks_before_bn"] = Cell(", ".join(before) or None)
-    return Row(any_cell.label, found, role=case.role)
+        row_cells["breaks"] = Cell(", ".join(breaks.values()) or None)
+        row_cells["breaks_before_bn"] = Cell(", ".join(before) or None)
+    return Row(any_cell.label, row_cells, role=case.role)
 
 
-def _error(cell: Measured, tensor: str) -> Cell:
+def _error(cell: MeasuredCell, tensor: str) -> Cell:
     if cell.status != OK:
         return Cell(status=cell.status, detail=cell.detail)
     if errors := cell.values.get(f"{tensor}_error"):
@@ -169,42 +177,42 @@ def _error(cell: Measured, tensor: str) -> Cell:
     return Cell(status=RAISED if RAISED in cell.chosen else NOT_FINITE)
 
 
-def _broken(cell: Measured | None) -> str:
-    """The name of an input with what is broken on it, y and all that follows, dx or the gradients
-    of parameters alone; empty where nothing is.
+def _broken_words(cell: MeasuredCell | None) -> str:
+    """The name of an input on which the layer breaks, with the broken tensor: none named for y, on
+    which all others depend, else dx or the gradients of parameters. Empty where nothing breaks.
     """
     if cell is None or cell.status != OK:
         return ""
     for tensor, words in (("y", ""), ("dx", " (dx)")):
         errors = cell.values.get(f"{tensor}_error")
-        if not errors or max(errors) > LOST:
+        if not errors or max(errors) > NO_DIGIT_LEFT:
             return f"{cell.case.trial}{words}"
-    lost = max(cell.values.get("parameters_nonfinite_share", (0.0,)))
-    return f"{cell.case.trial} (parameters)" if lost else ""
+    nonfinite_share = max(cell.values.get("parameters_nonfinite_share", (0.0,)))
+    return f"{cell.case.trial} (parameters)" if nonfinite_share else ""
 
 
-def _training(cell: Measured, bn: Measured | None) -> dict[str, Cell]:
+def _training(cell: MeasuredCell, bn: MeasuredCell | None) -> dict[str, Cell]:
     if cell.status != OK:
         return dict.fromkeys(("final_loss", "broken_share"), Cell(status=cell.status))
     broken = cell.values.get("broken", ())
-    found = {
+    training_cells = {
         "broken_share": Cell(sum(broken) / len(broken)) if broken else Cell(status=PENDING),
         "seeds": Cell(len(broken)),
         "final_loss": Cell(status="all broken"),
     }
     losses = _losses(cell)
     if losses:
-        found["final_loss"] = Cell(_mean(losses.values()))
+        training_cells["final_loss"] = Cell(_mean(losses.values()))
     both = losses.keys() & _losses(bn).keys() if bn is not None else ()
     if both:
         base = _losses(bn)
         ratio = _mean(losses[seed] for seed in both) / _mean(base[seed] for seed in both)
-        found["final_loss_ratio"] = Cell(ratio)
-    return found
+        training_cells["final_loss_ratio"] = Cell(ratio)
+    return training_cells
 
 
-def _losses(cell: Measured) -> dict[int, float]:
-    """The final loss by seed, of those that did not break."""
+def _losses(cell: MeasuredCell) -> dict[int, float]:
+    """The final loss of each seed that did not break."""
     pairs = zip(cell.values.get("final_loss", ()), cell.values.get("broken", ()), strict=False)
     return {
         seed: loss
@@ -214,15 +222,15 @@ def _losses(cell: Measured) -> dict[int, float]:
 
 
 def _mean(values: Iterable[float]) -> float:
-    found = list(values)
-    return sum(found) / len(found)
+    values_list = list(values)
+    return sum(values_list) / len(values_list)
 
 
-def _notes(cells: Sequence[Measured]) -> Iterable[str]:
+def _notes(cells: Sequence[MeasuredCell]) -> Iterable[str]:
     yield (
         "Errors are of the norm of all entries, against the same layer in float64 on the same "
-        f"input; above {LOST:g} no digit is left, which counts as broken, as does what is not "
-        "finite and what a layer raised for. A solver that is not exact by design is judged "
+        f"input; above {NO_DIGIT_LEFT:g} no digit is left, which counts as broken, as does what is "
+        "not finite and what a layer raised for. A solver that is not exact by design is judged "
         "against itself."
     )
     training = next((cell.case for cell in cells if cell.case.trial == TRAINING), None)

@@ -168,7 +168,7 @@ def _device(
             )
         else:
             why = (
-                f"there is no GPU on this machine ({gpus.missing() or 'torch sees none'}); "
+                f"there is no GPU on this machine ({gpus.no_gpu_reason() or 'torch sees none'}); "
                 "run where there is one"
             )
         raise DeviceError(f"--device {device}: {why}, or use --device cpu")
@@ -189,7 +189,7 @@ def _refuse_busy(
     cards: Callable[[], Sequence[Mapping[str, Any]]],
     pause: Callable[[float], None],
 ) -> None:
-    with gpus.kept_awake():
+    with gpus.nvml_kept_open():
         for look in range(LOOKS):
             if not (who := _others(one, cards)):
                 return

@@ -1,5 +1,5 @@
-"""Workloads on a GPU whose true time is known: a count of cycles, a product beside triton's
-do_bench, and a network with a known delay put in.
+"""Workloads on a GPU whose true time is known: a number of cycles, a product that triton's do_bench
+times too, and a network with a known delay.
 """
 
 import statistics
@@ -11,53 +11,53 @@ import torch
 from swbench.case import Case
 from swbench.clock import EventStopwatch, Gpu
 from swbench.clock.cuda import gpu_for
-from swbench.probes.card import Card, card_of
+from swbench.probes.event_windows import Windows
 from swbench.probes.network import NetworkWorkload
-from swbench.probes.windows import Windows
+from swbench.probes.nvml import NvmlDevice, nvml_device
 from swbench.probes.workload import Unsupported
 from swbench.result import FORWARD, FORWARD_BACKWARD, Measurement
-from swbench.selftest.workloads import DELAY, TRUTH, known
+from swbench.selftest.workloads import DELAY, TRUTH, known_value
 
 CYCLES, SIDE = "cycles", "side"
 
-CALIBRATING = 20_000_000
-"""Cycles by which the device's rate is read: about 10 ms at 2 GHz, long beside a launch, short
-beside a change of clocks.
+CALIBRATION_CYCLES = 20_000_000
+"""Cycles of the spin that calibrates the device's clock rate: about 10 ms at 2 GHz, long compared
+with a launch, short compared with a change of clocks.
 """
 
 
 class CycleWorkload:
-    """Counts a known number of cycles (`case.solver` says `cycles=20000000`), and tells how long
-    that is by the clock NVML reads meanwhile, where it does.
+    """Spins for a known number of cycles (`case.solver` is, for example, `cycles=20000000`), and
+    reports their true time by the clock that NVML reads meanwhile, if it does.
     """
 
-    def __init__(self, case: Case, gpu: Gpu | None = None, card: Card | None = None) -> None:
+    def __init__(self, case: Case, gpu: Gpu | None = None, nvml: NvmlDevice | None = None) -> None:
         self._gpu = _gpu(case, gpu)
-        self._cycles, self._watch = int(known(case, CYCLES)), EventStopwatch(self._gpu)
-        self._card = card or card_of(self._gpu.uuid)
+        self._cycles, self._watch = int(known_value(case, CYCLES)), EventStopwatch(self._gpu)
+        self._nvml = nvml or nvml_device(self._gpu.uuid)
         self.chosen: dict[str, str] = {}
 
     def call(self) -> dict[str, float]:
         self._watch.start()
         self._gpu.spin(self._cycles)
         self._watch.mark("forward")
-        hz = self._card.sm_hz()  # while it counts
+        hz = self._nvml.sm_hz()  # while it counts
         return self._watch.read() | ({TRUTH: self._cycles / hz} if hz else {})
 
     def finish(self) -> list[Measurement]:
         return []
 
 
-HEATING_S, TURNS = 0.3, 10
-"""How long products run before the first reading, so that the clock has come down to what the
-power cap allows; and how many readings of ours and of do_bench's take turns. Heuristic.
+CLOCK_WARM_UP_S, READINGS = 0.3, 10
+"""Seconds of products before the first reading, so that the clock has fallen to what the power cap
+allows; and the number of readings by swbench and by do_bench in turn. Heuristics.
 """
 
 
 class ProductWorkload:
-    """A product of two bfloat16 matrices of `side`×`side`, each after a flush of the L2, and what
-    triton's do_bench reads of the very same call. Both in turn, warm: one that began from idle
-    would be read at another clock.
+    """A product of two bfloat16 matrices of `side`×`side`, each after a flush of the L2, timed by
+    swbench and by triton's do_bench. The two take turns on a warm device, because the clock of an
+    idle device differs.
     """
 
     def __init__(
@@ -67,8 +67,8 @@ class ProductWorkload:
         reference: Callable[[Callable[[], object]], float | None] | None = None,
     ) -> None:
         gpu = _gpu(case, gpu)
-        side = int(known(case, SIDE))
-        a, b = (torch.randn(side, side, device=gpu.place, dtype=torch.bfloat16) for _ in range(2))
+        side = int(known_value(case, SIDE))
+        a, b = (torch.randn(side, side, device=gpu.device, dtype=torch.bfloat16) for _ in range(2))
         out = torch.empty_like(a)
         self._product, self._reference = lambda: torch.mm(a, b, out=out), reference or do_bench_s
         self._windows = Windows(gpu, {"forward": self._product}, graph=False, cold=True)
@@ -76,9 +76,9 @@ class ProductWorkload:
         self.chosen: dict[str, str] = {}
 
     def call(self) -> dict[str, float]:
-        self._heat()
+        self._warm_clock()
         ours, theirs = [], []
-        for turn in range(TURNS):
+        for turn in range(READINGS):
             readings = [
                 lambda: ours.append(self._windows.sample()[FORWARD]),
                 lambda: theirs.append(self._reference(self._product)),
@@ -88,15 +88,15 @@ class ProductWorkload:
         truth = {} if None in theirs else {TRUTH: statistics.median(theirs)}
         return {FORWARD: statistics.median(ours)} | truth
 
-    def _heat(self) -> None:
-        """Products one after the other for about `HEATING_S`."""
-        taken_s = 0.0
-        while taken_s < HEATING_S:
+    def _warm_clock(self) -> None:
+        """Run products one after the other for about `CLOCK_WARM_UP_S`."""
+        elapsed_s = 0.0
+        while elapsed_s < CLOCK_WARM_UP_S:
             self._watch.start()
-            for _ in range(TURNS):
+            for _ in range(READINGS):
                 self._product()
             self._watch.mark("heat")
-            taken_s += self._watch.read()["heat_s"]
+            elapsed_s += self._watch.read()["heat_s"]
         self._watch.take()
 
     def finish(self) -> list[Measurement]:
@@ -104,8 +104,9 @@ class ProductWorkload:
 
 
 def do_bench_s(call: Callable[[], object]) -> float | None:
-    """Median seconds of a call by triton's do_bench, which flushes the L2 too, in about 30 ms; None
-    without triton. Warm before, it is told to warm up no more than it must.
+    """Median seconds of a call by triton's do_bench, which flushes the L2 too, within about 30 ms;
+    None without triton. Its own warm-up is as short as possible, because the device is warm
+    already.
     """
     try:
         from triton.testing import do_bench
@@ -115,29 +116,29 @@ def do_bench_s(call: Callable[[], object]) -> float | None:
 
 
 class DelayedGpuWorkload:
-    """A network in blocks as everywhere on a GPU, of which the device counts cycles at the end of
-    every pass: a known share of what the pass takes.
+    """A network in blocks, as in every run on a GPU, with a spin at the end of every pass: a known
+    share of the pass's time.
 
-    What a pass takes, and how many cycles a second the device counts, is read once the network is
-    warm. `case.solver` says `delay=0.05`.
+    The times of the passes and the device's cycles a second are measured once the network is warm.
+    `case.solver` is, for example, `delay=0.05`.
     """
 
     memory = False
 
-    def __init__(self, case: Case, gpu: Gpu | None = None, card: Card | None = None) -> None:
+    def __init__(self, case: Case, gpu: Gpu | None = None, nvml: NvmlDevice | None = None) -> None:
         gpu = _gpu(case, gpu)
-        self._share, self._watch = known(case, DELAY), _Delaying(gpu)
-        self._network = NetworkWorkload(replace(case, solver=None), self._watch, gpu, card)
+        self._share, self._watch = known_value(case, DELAY), _DelayingStopwatch(gpu)
+        self._network = NetworkWorkload(replace(case, solver=None), self._watch, gpu, nvml)
         self._network.memory = False
         self.chosen: dict[str, str] = {}
         self._gpu = gpu
 
     def warmed(self) -> None:
-        """Choose the cycles, now that clocks and libraries are warm."""
+        """Choose the cycles of the spins, now that clocks and libraries are warm."""
         if self._share and not self._watch.cycles:
-            plain = [self._network.call() for _ in range(3)]
+            calls = [self._network.call() for _ in range(3)]
             forward_s, both_s = (
-                statistics.median([one[metric] for one in plain])
+                statistics.median([sample[metric] for sample in calls])
                 for metric in (FORWARD, FORWARD_BACKWARD)
             )
             hz = _rate_hz(self._gpu)
@@ -154,8 +155,8 @@ class DelayedGpuWorkload:
         return []
 
 
-class _Delaying(EventStopwatch):
-    """Has the device count the cycles of a pass before it is marked."""
+class _DelayingStopwatch(EventStopwatch):
+    """A stopwatch that queues the spin of a pass before the pass's mark."""
 
     def __init__(self, gpu: Gpu) -> None:
         super().__init__(gpu)
@@ -168,20 +169,20 @@ class _Delaying(EventStopwatch):
 
 
 def _rate_hz(gpu: Gpu) -> float:
-    """Cycles that the device counts a second, by its events: from two counts, so that what a launch
-    takes cancels.
+    """Cycles a second of the device, by its events. It comes from two numbers of cycles, so that
+    the time of a launch cancels.
     """
-    watch, taken = EventStopwatch(gpu), []
-    for cycles in (CALIBRATING, 2 * CALIBRATING) * 5:
+    watch, samples = EventStopwatch(gpu), []
+    for cycles in (CALIBRATION_CYCLES, 2 * CALIBRATION_CYCLES) * 5:
         watch.start()
         gpu.spin(cycles)
         watch.mark("forward")
-        taken.append(watch.read()[FORWARD])
-    return CALIBRATING / (statistics.median(taken[1::2]) - statistics.median(taken[::2]))
+        samples.append(watch.read()[FORWARD])
+    return CALIBRATION_CYCLES / (statistics.median(samples[1::2]) - statistics.median(samples[::2]))
 
 
-def _gpu(case: Case, given: Gpu | None) -> Gpu:
-    gpu = given or gpu_for(case.device)
+def _gpu(case: Case, gpu_or_none: Gpu | None) -> Gpu:
+    gpu = gpu_or_none or gpu_for(case.device)
     if gpu is None:
         raise Unsupported(f"torch sees no device {case.device!r} here")
     return gpu

@@ -16,13 +16,13 @@ Measure = Callable[[Plan, str], Sequence[Round]]
 Judge = Callable[[Plan, Sequence[Round]], Iterable[Outcome]]
 
 
-class Broken(Exception):
-    """The engine did not bring every cell home; the message says which and why."""
+class RunIncomplete(Exception):
+    """The engine did not measure every cell; the message says which cell failed, and why."""
 
 
 def measure(plan: Plan, target: str) -> Sequence[Round]:
-    """The rounds of `plan`, its cases built by the workload at `target`, as read back from the
-    disk. Raises Broken where a cell failed.
+    """The rounds of `plan`, read back from the disk; the workload class at `target` builds its
+    cases. Raises RunIncomplete where a cell failed.
     """
     with tempfile.TemporaryDirectory(prefix="swbench-selftest-") as folder:
         writer = RunWriter.create(folder, plan, {}, "selftest")
@@ -35,28 +35,30 @@ def measure(plan: Plan, target: str) -> Sequence[Round]:
                 for group in plan.groups
                 for case, row in zip(group.cases, group.rows, strict=True)
             }
-            raise Broken(
+            raise RunIncomplete(
                 f"{rows[failed.case]}, replicate {failed.replicate}: {failed.status}: "
                 f"{failed.detail}{_log(writer.path / 'logs')}"
             )
         return stored.rounds
 
 
-def judged(measure: Measure, checks: Iterable[tuple[str, Plan, str, Judge]]) -> Iterator[Outcome]:
-    """The outcomes of `checks` (name, plan, workload target, judge); what the engine could not
-    measure has failed.
+def outcomes_of(
+    measure: Measure, checks: Iterable[tuple[str, Plan, str, Judge]]
+) -> Iterator[Outcome]:
+    """The outcomes of `checks` (name, plan, workload target, judge). A check that the engine could
+    not measure has failed.
     """
     for name, plan, target, judge in checks:
         try:
             rounds = measure(plan, target)
-        except Broken as problem:
+        except RunIncomplete as problem:
             yield Outcome(name, FAILED, str(problem), "the engine measures every cell")
         else:
             yield from judge(plan, rounds)
 
 
 def _log(folder: Path) -> str:
-    """The last line that a worker left, as the folder is about to go."""
+    """The last line of the workers' logs, whose folder is about to be deleted."""
     lines = [
         line.strip()
         for path in sorted(folder.glob("*.log"))

@@ -1,5 +1,5 @@
-"""What the self-test measures: spins of known lengths, and a network against itself with delays of
-0, 2 and 5 % put in.
+"""Plans of the self-test: spins of known lengths, and a network against itself with added delays of
+0, 2 and 5 %.
 """
 
 from collections.abc import Sequence
@@ -24,8 +24,8 @@ processes knew a ratio to 0.2 % where the machine was quiet, and to 1 % by the m
 """
 
 IMAGE, BATCH = (16, 16), 1
-"""Small, so that many rounds fit into the time: they cost less than processes do, and each round
-differs by 40 % on a machine that is fought over.
+"""Small, so that many rounds fit into the time: they cost less than processes do, and on a
+contended machine rounds differ by 40 %.
 """
 
 BUDGET_S = 130.0
@@ -72,7 +72,7 @@ def delays(replicates: int = REPLICATES, rounds: int = ROUNDS, threads: int = 1)
 
 
 def delayed(name: str, network: Case, delays: Sequence[float]) -> Group:
-    """`network` as baseline, as control, and with each of `delays` put in."""
+    """`network` as baseline, as control, and with each of `delays` added."""
     shares = (0.0, 0.0, *delays)
     roles = (BASELINE, CONTROL, *(VARIANT for _ in delays))
     return Group(
@@ -86,7 +86,7 @@ def delayed(name: str, network: Case, delays: Sequence[float]) -> Group:
 
 
 def plan(suite: str, group: Group, protocol: Protocol) -> Plan:
-    """A plan of one group that is timed."""
+    """A plan that times one group."""
     return Plan(
         suite=suite,
         title=suite,

@@ -1,5 +1,5 @@
-"""What this machine can see: how often a run of so many processes finds a difference that is there,
-and one that is not, from the noise that the self-test measured.
+"""Statistical power on this machine: how often a run of so many processes detects a real
+difference, and how often a false one, from the noise that the self-test measured.
 """
 
 import itertools
@@ -11,27 +11,29 @@ from dataclasses import dataclass
 
 from swbench.plan import FASTER_HALF, Plan
 from swbench.result import FORWARD, FORWARD_BACKWARD, Round
-from swbench.selftest.judging import CALM, FAILED, INCONCLUSIVE, PASSED, Outcome
+from swbench.selftest.judging import FAILED, INCONCLUSIVE, PASSED, QUIET_REMEDY, Outcome
 from swbench.stats.estimators import Pair
 from swbench.stats.intervals import log_ratio
 from swbench.stats.samples import by_replicate
 
 PROCESSES = (4, 8, 16, 32)
 RUNS = 400
-"""Simulated runs a line: a rate of 5 % is known to 1 point, one of 90 % to 1.5."""
-
-FOUND_IN = 0.9
-MOST_WRONG = 0.075
-"""A sound instrument calls twins different in 5 % of runs at most; 400 runs show up to 2.5 points
-more by chance.
+"""Simulated runs for each line: they estimate a rate of 5 % to 1 point, a rate of 90 % to 1.5
+points.
 """
 
-FEW = 4
+DETECTED_IN = 0.9
+LARGEST_FALSE_RATE = 0.075
+"""Largest accepted rate of false differences. A correct instrument calls equal networks different
+in at most 5 % of runs; 400 runs show up to 2.5 points more by chance.
+"""
+
+FEW_PROCESSES = 4
 """Processes of the runs that are drawn from those with a planted delay."""
 
-CLOSE = 0.2
-"""How far the rate found for a planted delay may be from the promised one: both come from the same
-16 processes or so, whose draws overlap. Heuristic.
+RATE_TOLERANCE = 0.2
+"""Largest distance between the detection rate of an added delay and the predicted one. Both come
+from the same 16 processes or so, whose draws overlap. Heuristic.
 """
 
 Times = Sequence[tuple[float, ...]]
@@ -40,44 +42,48 @@ Times = Sequence[tuple[float, ...]]
 
 @dataclass(frozen=True)
 class Power:
-    """What runs of so many processes find. `needed` holds of each simulated run the log-ratio from
-    which on it would have called a variant slower; `wrong` is the share that called twins slower or
-    faster.
+    """Detections of simulated runs. `detection_thresholds` holds for each run the log-ratio above
+    which it would have called a variant slower; `false_positive_rate` is the share of runs that
+    called equal networks slower or faster.
     """
 
-    needed: tuple[float, ...]
-    wrong: float
+    detection_thresholds: tuple[float, ...]
+    false_positive_rate: float
 
     def rate(self, delay: float) -> float:
-        """The share of runs that call a delay of this share slower."""
-        return sum(one < math.log1p(delay) for one in self.needed) / len(self.needed)
+        """The share of runs that call a variant slower that takes `delay` (a share) longer."""
+        detected = [threshold < math.log1p(delay) for threshold in self.detection_thresholds]
+        return sum(detected) / len(detected)
 
     @property
     def smallest(self) -> float:
-        """The smallest delay, as a share, that 9 of 10 runs call slower."""
-        ordered = sorted(self.needed)
-        return math.expm1(max(0.0, ordered[math.ceil(FOUND_IN * len(ordered)) - 1]))
+        """The smallest delay, as a share, that 9 of 10 runs detect."""
+        ordered = sorted(self.detection_thresholds)
+        return math.expm1(max(0.0, ordered[math.ceil(DETECTED_IN * len(ordered)) - 1]))
 
 
 def power(processes: Sequence[Times], replicates: int, seed: int = 0) -> Power:
-    """From the rounds of `processes`, each with the times of three networks that are alike, by
-    simulated runs of `replicates` of them, drawn with replacement, the networks in random roles.
+    """The power of runs of `replicates` processes, by simulation: processes are drawn from
+    `processes` with replacement. Each process holds the times of three equal networks, which get
+    random roles.
     """
-    draw, needed, wrong = random.Random(f"{seed} {replicates}"), [], 0
+    draw, thresholds, false_positives = random.Random(f"{seed} {replicates}"), [], 0
     for _ in range(RUNS):
         drawn = []
         for process in draw.choices(processes, k=replicates):
             baseline, variant, control = draw.sample(range(3), 3)
-            drawn.append([(one[baseline], one[variant], one[control]) for one in process])
-        effect, least = _judged(drawn)
-        needed.append(least - effect)
-        wrong += abs(effect) > least
-    return Power(tuple(needed), wrong / RUNS)
+            drawn.append(
+                [(round_[baseline], round_[variant], round_[control]) for round_ in process]
+            )
+        effect, threshold = _effect_and_threshold(drawn)
+        thresholds.append(threshold - effect)
+        false_positives += abs(effect) > threshold
+    return Power(tuple(thresholds), false_positives / RUNS)
 
 
-def _judged(run: Sequence[Sequence[Pair]]) -> tuple[float, float]:
-    """The log-ratio of a run, and how large it would have to be to be called slower: beyond its own
-    half-width and that of the noise floor.
+def _effect_and_threshold(run: Sequence[Sequence[Pair]]) -> tuple[float, float]:
+    """The log-ratio of a run, and the log-ratio above which it would be called slower: its own
+    half-width or that of the noise floor, whichever is larger.
     """
     ratio = log_ratio(run, estimator=FASTER_HALF)
     twins = [[(baseline, control) for baseline, _, control in process] for process in run]
@@ -85,57 +91,71 @@ def _judged(run: Sequence[Sequence[Pair]]) -> tuple[float, float]:
 
 
 def judge_power(plan: Plan, rounds: Sequence[Round]) -> Iterator[Outcome]:
-    """A line a number of processes, and whether the promise holds for the delays that were planted.
-    The plan is that of the delays, whose first is none.
+    """An outcome for each number of processes, and one for each added delay: whether it is detected
+    as often as predicted. `plan` is that of the delays, the first of which is 0.
     """
     (group,) = plan.groups
     replicates = by_replicate(rounds)
-    if len(replicates) < FEW:
-        yield Outcome("power", INCONCLUSIVE, f"{len(replicates)} processes", f"{FEW}", CALM)
+    if len(replicates) < FEW_PROCESSES:
+        yield Outcome(
+            "power", INCONCLUSIVE, f"{len(replicates)} processes", f"{FEW_PROCESSES}", QUIET_REMEDY
+        )
         return
-    alike = [*group.baselines, group.cases[2].key]
-    each_s = _replicate_s(replicates)
+    equal_cases = [*group.baselines, group.cases[2].key]
+    replicate_s = _replicate_s(replicates)
     promised = {}
     for count in PROCESSES:
-        told, wrong = [], 0.0
-        for metric, short in ((FORWARD, "F"), (FORWARD_BACKWARD, "F+B")):
-            found = power([_times(one, alike, metric) for one in replicates], count)
-            promised[count, metric] = found
-            told.append(
-                f"{short} finds {100 * found.smallest:.2g} % slower in 9 of 10 runs, and is wrong "
-                f"in {100 * found.wrong:.1f} % of them"
+        parts, false_positives = [], 0.0
+        for metric, letters in ((FORWARD, "F"), (FORWARD_BACKWARD, "F+B")):
+            estimate = power(
+                [
+                    _times(rounds_of_replicate, equal_cases, metric)
+                    for rounds_of_replicate in replicates
+                ],
+                count,
             )
-            wrong = max(wrong, found.wrong)
+            promised[count, metric] = estimate
+            parts.append(
+                f"{letters} finds {100 * estimate.smallest:.2g} % slower in 9 of 10 runs, and is "
+                f"wrong in {100 * estimate.false_positive_rate:.1f} % of them"
+            )
+            false_positives = max(false_positives, estimate.false_positive_rate)
         yield Outcome(
-            f"power, {count} processes, {count * each_s:.0f} s",
-            PASSED if wrong <= MOST_WRONG else FAILED,
-            "; ".join(told),
-            f"wrong in at most {100 * MOST_WRONG:g} %",
+            f"power, {count} processes, {count * replicate_s:.0f} s",
+            PASSED if false_positives <= LARGEST_FALSE_RATE else FAILED,
+            "; ".join(parts),
+            f"wrong in at most {100 * LARGEST_FALSE_RATE:g} %",
         )
     for case, row in zip(group.cases[3:], group.rows[3:], strict=True):
-        for metric, short in ((FORWARD, "F"), (FORWARD_BACKWARD, "F+B")):
+        for metric, letters in ((FORWARD, "F"), (FORWARD_BACKWARD, "F+B")):
             keys = (group.baselines[0], case.key, group.baselines[1])
-            planted = [_times(one, keys, metric) for one in replicates]
+            planted = [
+                _times(rounds_of_replicate, keys, metric) for rounds_of_replicate in replicates
+            ]
             delay = float(case.solver.partition("=")[2])
-            yield _kept(f"power, {row} {short}", promised[FEW, metric].rate(delay), planted)
+            yield _detects_as_promised(
+                f"power, {row} {letters}", promised[FEW_PROCESSES, metric].rate(delay), planted
+            )
 
 
-def _kept(name: str, promised: float, planted: Sequence[Times]) -> Outcome:
-    """Whether runs of a few of the processes with a planted delay find it as often as promised."""
+def _detects_as_promised(name: str, promised: float, planted: Sequence[Times]) -> Outcome:
+    """The outcome for an added delay: whether runs of a few processes detect it as often as
+    predicted.
+    """
     draw, seen = random.Random(name), 0
     for _ in range(RUNS):
-        effect, least = _judged(draw.choices(planted, k=FEW))
-        seen += effect > least
+        effect, threshold = _effect_and_threshold(draw.choices(planted, k=FEW_PROCESSES))
+        seen += effect > threshold
     rate = seen / RUNS
-    found = f"called slower in {rate:.0%} of runs of {FEW} processes"
-    asked = f"{promised:.0%}, as promised, within {100 * CLOSE:.0f} points"
-    if abs(rate - promised) <= CLOSE:
-        return Outcome(name, PASSED, found, asked)
-    return Outcome(name, INCONCLUSIVE, found, asked, CALM)
+    result = f"called slower in {rate:.0%} of runs of {FEW_PROCESSES} processes"
+    expected = f"{promised:.0%}, as promised, within {100 * RATE_TOLERANCE:.0f} points"
+    if abs(rate - promised) <= RATE_TOLERANCE:
+        return Outcome(name, PASSED, result, expected)
+    return Outcome(name, INCONCLUSIVE, result, expected, QUIET_REMEDY)
 
 
 def _times(rounds: Sequence[Round], cases: Sequence[str], metric: str) -> Times:
-    return [tuple(one.samples[case][metric] for case in cases) for one in rounds]
+    return [tuple(round_.samples[case][metric] for case in cases) for round_ in rounds]
 
 
 def _replicate_s(replicates: Sequence[Sequence[Round]]) -> float:

@@ -1,5 +1,5 @@
-"""The instrument on a simulated machine where the truth is known: how far off the ratio is, and how
-often its interval covers it.
+"""Runs on a simulated machine with a known true ratio: the bias of the estimate, and the coverage
+of its interval.
 """
 
 import math
@@ -25,14 +25,14 @@ Draw = Callable[[Sequence[str]], Sequence[str]]
 
 @dataclass(frozen=True)
 class Machine:
-    """How a simulated machine spoils samples. Sizes are shares of a sample's time; the defaults are
-    worse than the shared machines measured.
+    """The disturbances of a simulated machine. Sizes are shares of a sample's time; the defaults
+    are worse than the shared machines that were measured.
 
-    A process is slower or faster as a whole by `between_common` (which pairing cancels), and each
-    cell in it by an amount that makes ratios differ by `between` from process to process. The
-    machine slows by `drift` over a period, steps to `step` times its time and back about every
-    `step_every_s`, adds a spike to a share `spike_rate` of samples, and a cost that depends on the
-    position in the round.
+    All cells of a process share a factor of standard deviation `between_common` (which pairing
+    cancels), and each cell has one of its own that makes ratios differ by `between` from process to
+    process. The machine slows by `drift` over a period, steps to `step` times its time and back
+    about every `step_every_s`, adds a spike to a share `spike_rate` of samples, and a cost that
+    depends on the position in the round.
     """
 
     between: float = 0.03
@@ -48,7 +48,7 @@ class Machine:
 
 
 class FakeClock:
-    """A clock that only moves when work is done on it, on a machine that drifts and steps."""
+    """A clock that advances only when work is done on it, on a machine that drifts and steps."""
 
     def __init__(self, machine: Machine, rng: random.Random) -> None:
         self.now = 0.0
@@ -64,22 +64,22 @@ class FakeClock:
         return drift * (self._machine.step if self._stepped else 1.0)
 
     def work(self, seconds: float) -> float:
-        """Do what takes `seconds` on the undisturbed machine; returns how long it took. A step may
-        fall into the middle of it.
+        """Do work that takes `seconds` on the undisturbed machine; returns how long it took. A step
+        may occur in the middle.
         """
-        start, left = self.now, seconds
+        start, remaining_s = self.now, seconds
         while True:
             slowness = self._slowness()
-            if self.now + left * slowness <= self._change:
-                self.now += left * slowness
+            if self.now + remaining_s * slowness <= self._change:
+                self.now += remaining_s * slowness
                 return self.now - start
-            left -= max(0.0, self._change - self.now) / slowness
+            remaining_s -= max(0.0, self._change - self.now) / slowness
             self.now, self._stepped = self._change, not self._stepped
             self._change += self._rng.expovariate(1 / self._machine.step_every_s)
 
 
 def worker_order(seed: str) -> Draw:
-    """What the worker itself orders its rounds by."""
+    """The order of rounds that the worker itself draws."""
     return Order(seed).draw
 
 
@@ -103,26 +103,27 @@ class Experiment:
         draw = orders(f"{seed}/replay/{replicate}")
         rng = random.Random(f"{seed} {replicate}")
         machine, clock = self.machine, FakeClock(self.machine, rng)
-        whole = rng.gauss(0, machine.between_common)
-        own = {
-            cell: math.exp(whole + rng.gauss(0, machine.between / math.sqrt(2))) for cell in CELLS
+        common_effect = rng.gauss(0, machine.between_common)
+        cell_effect = {
+            cell: math.exp(common_effect + rng.gauss(0, machine.between / math.sqrt(2)))
+            for cell in CELLS
         }
         work = {
-            cell: self.base_s * own[cell] * (self.ratio if cell == VARIANT else 1.0)
+            cell: self.base_s * cell_effect[cell] * (self.ratio if cell == VARIANT else 1.0)
             for cell in CELLS
         }
         rounds = []
         for index in range(self.rounds):
             sequence, samples, started = draw(CELLS), {}, clock.now
-            for slot, cell in enumerate(sequence):
-                taken = (
+            for position, cell in enumerate(sequence):
+                duration_s = (
                     work[cell]
                     * math.exp(rng.gauss(0, machine.noise))
-                    * (1 + machine.slots[min(slot, len(machine.slots) - 1)])
+                    * (1 + machine.slots[min(position, len(machine.slots) - 1)])
                 )
                 if rng.random() < machine.spike_rate:
-                    taken += work[cell] * rng.expovariate(1 / machine.spike)
-                samples[cell] = {FORWARD: clock.work(taken)}
+                    duration_s += work[cell] * rng.expovariate(1 / machine.spike)
+                samples[cell] = {FORWARD: clock.work(duration_s)}
             rounds.append(
                 Round(
                     group="replay",
@@ -139,8 +140,8 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Coverage:
-    """What many simulated runs found: the share of intervals that hold the truth, and the mean
-    error of the estimate (log scale).
+    """The results of many simulated runs: `covered`, the share of intervals that hold the true
+    ratio, and `bias`, the mean error of the estimate (log scale).
     """
 
     runs: int
@@ -154,7 +155,7 @@ Analysis = Callable[[Sequence[Round], str], Interval]
 """(rounds of a run, cell) -> the interval that is judged."""
 
 
-def of_processes(rounds: Sequence[Round], cell: str) -> Interval:
+def analyse_processes(rounds: Sequence[Round], cell: str) -> Interval:
     """The protocol's own analysis: the process is the replicate."""
     return log_ratio(_pairs(rounds, cell), estimator=FASTER_HALF)
 
@@ -163,40 +164,44 @@ def _pairs(rounds: Sequence[Round], cell: str) -> list[list[Pair]]:
     return ratio_pairs(by_replicate(rounds), (BASELINE, CONTROL), cell, FORWARD, FASTER_HALF)
 
 
-def of_one_process(rounds: Sequence[Round], cell: str) -> Interval:
-    """What this project does not do: take the rounds of the first process for independent
+def analyse_rounds_as_replicates(rounds: Sequence[Round], cell: str) -> Interval:
+    """A wrong analysis, for comparison: the rounds of the first process as independent
     replicates.
     """
-    first = pairs([one for one in rounds if one.replicate == 0], BASELINE, cell, FORWARD)[0]
+    first = pairs([round_ for round_ in rounds if round_.replicate == 0], BASELINE, cell, FORWARD)[
+        0
+    ]
     return log_ratio([[pair] for pair in first])
 
 
-def replay(
+def simulate(
     experiment: Experiment,
     *,
     runs: int,
     replicates: int = 5,
-    analysis: Analysis = of_processes,
+    analysis: Analysis = analyse_processes,
     orders: Callable[[str], Draw] = worker_order,
     seed: int = 0,
 ) -> Coverage:
-    """`runs` simulated runs of a fixed number of `replicates`."""
-    found = []
+    """The coverage of `runs` simulated runs of a fixed number of `replicates`."""
+    intervals = []
     for run in range(runs):
         rounds = [
-            one for k in range(replicates) for one in experiment.replicate(seed + run, k, orders)
+            round_
+            for k in range(replicates)
+            for round_ in experiment.replicate(seed + run, k, orders)
         ]
-        found.append(analysis(rounds, VARIANT))
-    return _coverage(found, experiment.ratio, replicates)
+        intervals.append(analysis(rounds, VARIANT))
+    return _coverage(intervals, experiment.ratio, replicates)
 
 
-def replay_stopping(
+def simulate_stopping(
     experiment: Experiment, stopping: Stopping, *, runs: int, seed: int = 0
 ) -> Coverage:
-    """`runs` simulated runs that end as `stopping` decides; the interval judged is the one it
-    stopped with.
+    """The coverage of `runs` simulated runs that end as `stopping` decides, by the interval at
+    which it stopped.
     """
-    found = []
+    intervals = []
     for run in range(runs):
         rounds: list[Round] = []
         for k in range(stopping.most):
@@ -205,17 +210,17 @@ def replay_stopping(
                 decision = stopping.decide({VARIANT: _pairs(rounds, VARIANT)}, FASTER_HALF)
                 if decision.stop:
                     break
-        found.append(decision.intervals[VARIANT])
+        intervals.append(decision.intervals[VARIANT])
     return _coverage(
-        found, experiment.ratio, statistics.fmean(interval.replicates for interval in found)
+        intervals, experiment.ratio, statistics.fmean(interval.replicates for interval in intervals)
     )
 
 
-def _coverage(found: Sequence[Interval], ratio: float, replicates: float) -> Coverage:
+def _coverage(intervals: Sequence[Interval], ratio: float, replicates: float) -> Coverage:
     return Coverage(
-        runs=len(found),
-        covered=sum(interval.holds(ratio) for interval in found) / len(found),
-        bias=statistics.fmean(interval.effect for interval in found) - math.log(ratio),
-        half_width=statistics.median(interval.half_width for interval in found),
+        runs=len(intervals),
+        covered=sum(interval.holds(ratio) for interval in intervals) / len(intervals),
+        bias=statistics.fmean(interval.effect for interval in intervals) - math.log(ratio),
+        half_width=statistics.median(interval.half_width for interval in intervals),
         replicates=replicates,
     )

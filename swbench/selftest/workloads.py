@@ -1,5 +1,5 @@
-"""Workloads whose true time is known, to measure the instrument with: a spin of a given length, and
-a network with a given delay put in.
+"""Workloads whose true time is known: a spin of a given length, and a network with a given
+delay.
 """
 
 import time
@@ -13,12 +13,12 @@ from swbench.result import Measurement
 LENGTH, DELAY = "length", "delay"
 
 TRUTH = "true_s"
-"""The metric beside `forward_s` under which a spin tells how long it really was."""
+"""The metric beside `forward_s` that holds the true length of a spin."""
 
 
-def known(case: Case, name: str) -> float:
-    """The value of `name=value` in the case's `solver` field, where self-tests keep what they know.
-    Raises ValueError without one.
+def known_value(case: Case, name: str) -> float:
+    """The value of `name=value` in the case's `solver` field, where self-tests store the true
+    value. Raises ValueError where the field holds another name.
     """
     key, _, value = (case.solver or "").partition("=")
     if key != name:
@@ -27,26 +27,26 @@ def known(case: Case, name: str) -> float:
 
 
 def monotonic_ns() -> int:
-    """A clock that is not the stopwatch's own reading of time, in nanoseconds."""
+    """A clock other than the stopwatch's, in nanoseconds."""
     return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
 
 
 def spin_until(end_ns: int, now_ns: Callable[[], int]) -> int:
-    """Hold the core until `now_ns` says at least `end_ns`; returns what it said."""
+    """Hold the core until `now_ns` returns at least `end_ns`; returns that reading."""
     while (now := now_ns()) < end_ns:
         pass
     return now
 
 
 class SpinWorkload:
-    """Holds the core for `length` seconds by a clock of its own, and tells how long that was: a
-    core taken away makes it longer.
+    """Holds the core for `length` seconds by a clock of its own, and reports how long that was,
+    because a core that is taken away makes it longer.
 
     A length of 0 is an empty call.
     """
 
     def __init__(self, case: Case, stopwatch: Stopwatch | None = None) -> None:
-        self._length_ns = round(known(case, LENGTH) * 1e9)
+        self._length_ns = round(known_value(case, LENGTH) * 1e9)
         self._watch = stopwatch or HostStopwatch()
         self.chosen: dict[str, str] = {}
 
@@ -54,8 +54,8 @@ class SpinWorkload:
         watch, true_ns = self._watch, 0
         watch.start()
         if self._length_ns:
-            begun = monotonic_ns()
-            true_ns = spin_until(begun + self._length_ns, monotonic_ns) - begun
+            start_ns = monotonic_ns()
+            true_ns = spin_until(start_ns + self._length_ns, monotonic_ns) - start_ns
         watch.mark("forward")
         return {**watch.read(), TRUTH: true_ns * 1e-9}
 
@@ -64,20 +64,20 @@ class SpinWorkload:
 
 
 class DelayedWorkload:
-    """A network of which every pass is followed by a spin of a given share of the CPU time that
-    this very pass took on this thread.
+    """A network whose every pass is followed by a spin for a given share of the CPU time that the
+    pass took on this thread.
 
-    Calibrated by the pass itself, the delay is exact whatever the machine's speed is just then. It
-    is counted in CPU time, because a spin by the wall clock from which the core is taken away
-    overshoots, and lengthened a busy machine's samples by 11 % in place of 5 %. Needs one thread.
-    `case.solver` says `delay=0.05`.
+    The pass itself calibrates the delay, so it is exact at any speed of the machine. It is CPU
+    time, because a spin by the wall clock overshoots when the core is taken away: on a busy machine
+    it lengthened samples by 11 % in place of 5 %. Needs one thread. `case.solver` is, for example,
+    `delay=0.05`.
     """
 
     def __init__(self, case: Case, stopwatch: Stopwatch | None = None) -> None:
         # loads torch, and the parent reads this module for its names
         from swbench.probes.network import NetworkWorkload
 
-        watch = Delaying(stopwatch or HostStopwatch(), known(case, DELAY))
+        watch = DelayingStopwatch(stopwatch or HostStopwatch(), known_value(case, DELAY))
         self._network = NetworkWorkload(replace(case, solver=None), watch)
         self.chosen: dict[str, str] = {}
 
@@ -88,23 +88,23 @@ class DelayedWorkload:
         return []
 
 
-class Delaying:
+class DelayingStopwatch:
     """A stopwatch that lets each pass last longer by `share` before it marks it."""
 
     def __init__(
         self, watch: Stopwatch, share: float, now_ns: Callable[[], int] = time.thread_time_ns
     ) -> None:
         self._watch, self._share, self._now_ns = watch, share, now_ns
-        self._begun_ns = 0
+        self._start_ns = 0
         self.read = watch.read
 
     def start(self) -> None:
         self._watch.start()
-        self._begun_ns = self._now_ns()
+        self._start_ns = self._now_ns()
 
     def mark(self, name: str) -> None:
         if self._share:
             now_ns = self._now_ns()
-            spin_until(now_ns + round(self._share * (now_ns - self._begun_ns)), self._now_ns)
+            spin_until(now_ns + round(self._share * (now_ns - self._start_ns)), self._now_ns)
         self._watch.mark(name)
-        self._begun_ns = self._now_ns()
+        self._start_ns = self._now_ns()

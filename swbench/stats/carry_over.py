@@ -1,4 +1,6 @@
-"""What a case costs the one that runs after it, estimated from the random orders of the rounds."""
+"""Carry-over: the cost of a case for the case that runs after it, estimated from the random orders
+of the rounds.
+"""
 
 from __future__ import annotations
 
@@ -16,20 +18,20 @@ if TYPE_CHECKING:
     import numpy as np
 
 LEAST_CASES, LEAST_ROUNDS = 3, 6
-"""With two cases each always follows the other, which tells nothing of either; with fewer rounds
-the orders say too little.
+"""Least numbers for an estimate. With two cases each always follows the other, which identifies
+neither cost; with fewer rounds the orders contain too little.
 """
 
 _CLIP, _STEPS = 2.0, 12
-"""Residuals beyond so many standard deviations pull no harder (Huber 1964), in so many steps;
-heuristics.
+"""Huber's clipping (1964): standard deviations beyond which a residual has no more weight, and the
+number of steps; heuristics.
 """
 
 
 @dataclass(frozen=True)
 class CarryOver:
-    """How much longer (log scale) a case takes after `case` than after the baseline: the mean over
-    processes, one value each, and how often chance alone makes it as large.
+    """The additional time (log scale) of a case after `case`, compared with one after the baseline.
+    `values` holds one estimate for each process.
     """
 
     case: str
@@ -48,7 +50,7 @@ class CarryOver:
 
     @property
     def p_value(self) -> float:
-        """Of a two-sided t-test of the mean against 0."""
+        """P-value of a two-sided t-test of the mean against 0."""
         # scipy.stats would cost a second at start-up
         from scipy.special import stdtr
 
@@ -60,65 +62,66 @@ class CarryOver:
 def carry_overs(
     workers: Sequence[Sequence[Round]], baseline: str, metric: str
 ) -> tuple[CarryOver, ...]:
-    """What each case but the baseline costs its successor, from the rounds of one group, a list a
-    worker process; `baseline` is a case key.
+    """The carry-over of each case but the baseline, from the rounds of one group, a list for each
+    worker process. `baseline` is a case key.
 
-    In each process the log of a time is taken to be a sum: of the round, the case, the position in
-    the round, and the case before it. Cases that fewer than two processes tell of are left out.
+    In each process the log of a time is modelled as the sum of effects of the round, the case, the
+    position in the round, and the case before it. Cases with estimates from fewer than two
+    processes are left out.
     """
-    found: dict[str, list[float]] = {}
+    costs: dict[str, list[float]] = {}
     for rounds in workers:
-        for case, value in _of_worker(rounds, baseline, metric).items():
-            found.setdefault(case, []).append(value)
+        for case, value in _worker_costs(rounds, baseline, metric).items():
+            costs.setdefault(case, []).append(value)
     return tuple(
-        CarryOver(case, metric, tuple(values)) for case, values in found.items() if len(values) > 1
+        CarryOver(case, metric, tuple(values)) for case, values in costs.items() if len(values) > 1
     )
 
 
 def corrected(rounds: Sequence[Round], metric: str, costs: Mapping[str, float]) -> list[Round]:
-    """The rounds as they would be if no case cost its successor anything: `costs` by case key, on
-    the log scale.
+    """The rounds without carry-over: each time is divided by exp(cost) of the case before it.
+    `costs` are on the log scale, by case key.
     """
-    found = []
-    for one in rounds:
-        before = dict(zip(one.order[1:], one.order, strict=False))
+    corrected_rounds = []
+    for round_ in rounds:
+        before = dict(zip(round_.order[1:], round_.order, strict=False))
         samples = {
             key: {**times, metric: times[metric] * math.exp(-costs[before[key]])}
             if metric in times and before.get(key) in costs
             else times
-            for key, times in one.samples.items()
+            for key, times in round_.samples.items()
         }
-        found.append(replace(one, samples=samples))
-    return found
+        corrected_rounds.append(replace(round_, samples=samples))
+    return corrected_rounds
 
 
-def _of_worker(rounds: Sequence[Round], baseline: str, metric: str) -> dict[str, float]:
+def _worker_costs(rounds: Sequence[Round], baseline: str, metric: str) -> dict[str, float]:
     import numpy as np
 
-    whole = [
-        one
-        for one in rounds
-        if all(one.samples.get(key, {}).get(metric, 0.0) > 0 for key in one.order)
+    complete = [
+        round_
+        for round_ in rounds
+        if all(round_.samples.get(key, {}).get(metric, 0.0) > 0 for key in round_.order)
     ]
-    kinds = Counter(frozenset(one.order) for one in whole)
+    kinds = Counter(frozenset(round_.order) for round_ in complete)
     cases = max(kinds, key=lambda kind: kinds[kind], default=frozenset())
-    whole = [one for one in whole if frozenset(one.order) == cases]
-    if baseline not in cases or len(cases) < LEAST_CASES or len(whole) < LEAST_ROUNDS:
+    complete = [round_ for round_ in complete if frozenset(round_.order) == cases]
+    if baseline not in cases or len(cases) < LEAST_CASES or len(complete) < LEAST_ROUNDS:
         return {}
     names = sorted(cases)
-    place = {case: position for position, case in enumerate(names)}
-    orders = np.array([[place[case] for case in one.order] for one in whole])
-    logs = np.log([[one.samples[case][metric] for case in one.order] for one in whole])
+    index = {case: position for position, case in enumerate(names)}
+    orders = np.array([[index[case] for case in round_.order] for round_ in complete])
+    logs = np.log([[round_.samples[case][metric] for case in round_.order] for round_ in complete])
     design = _design(orders, len(names))
-    solve = np.linalg.pinv(design.T @ design, rcond=1e-10, hermitian=True) @ design.T
+    solve_matrix = np.linalg.pinv(design.T @ design, rcond=1e-10, hermitian=True) @ design.T
     wanted = {
-        case: _contrast(place[case], place[baseline], len(names), design.shape[1])
+        case: _contrast(index[case], index[baseline], len(names), design.shape[1])
         for case in names
         if case != baseline
     }
-    # a contrast that the orders drawn do not show at all would come out as something else
-    shown = solve @ design
-    fitted = _robust(logs, design, solve)
+    # a contrast that the drawn orders do not identify would come out as another quantity
+    shown = solve_matrix @ design
+    fitted = _robust(logs, design, solve_matrix)
     return {
         case: float(contrast @ fitted)
         for case, contrast in wanted.items()
@@ -127,17 +130,17 @@ def _of_worker(rounds: Sequence[Round], baseline: str, metric: str) -> dict[str,
 
 
 def _design(orders: np.ndarray, cases: int) -> np.ndarray:
-    """A row a sample, with a column a case, a position and a predecessor, less the mean of its
-    round.
+    """The design matrix: a row for each sample, a column for each case, position and predecessor,
+    less the mean of its round.
     """
     import numpy as np
 
     rounds, size = orders.shape
     design = np.zeros((rounds, size, 3 * cases))
-    at = np.arange(rounds)[:, None], np.arange(size)[None, :]
-    design[(*at, orders)] = 1.0
-    design[(*at, cases + np.arange(size)[None, :])] = 1.0
-    design[at[0], at[1][:, 1:], 2 * cases + orders[:, :-1]] = 1.0
+    cell = np.arange(rounds)[:, None], np.arange(size)[None, :]
+    design[(*cell, orders)] = 1.0
+    design[(*cell, cases + np.arange(size)[None, :])] = 1.0
+    design[cell[0], cell[1][:, 1:], 2 * cases + orders[:, :-1]] = 1.0
     design -= design.mean(axis=1, keepdims=True)
     return design.reshape(rounds * size, 3 * cases)
 
@@ -150,18 +153,18 @@ def _contrast(case: int, baseline: int, cases: int, columns: int) -> np.ndarray:
     return contrast
 
 
-def _robust(logs: np.ndarray, design: np.ndarray, solve: np.ndarray) -> np.ndarray:
-    """Huber's estimate of the columns' coefficients, with a free level for each round, by pulling
-    in what lies far from the fit and fitting again.
+def _robust(logs: np.ndarray, design: np.ndarray, solve_matrix: np.ndarray) -> np.ndarray:
+    """Huber's estimate of the columns' coefficients, with a free level for each round: values far
+    from the fit are clipped, and the fit is repeated.
     """
     import numpy as np
 
-    pulled = logs
+    clipped = logs
     for _ in range(_STEPS):
-        level = pulled.mean(axis=1, keepdims=True)
-        coefficients = solve @ (pulled - level).reshape(-1)
+        level = clipped.mean(axis=1, keepdims=True)
+        coefficients = solve_matrix @ (clipped - level).reshape(-1)
         fit = level + (design @ coefficients).reshape(logs.shape)
         residuals = logs - fit
         limit = _CLIP * 1.4826 * np.median(np.abs(residuals))
-        pulled = fit + np.clip(residuals, -limit, limit)
+        clipped = fit + np.clip(residuals, -limit, limit)
     return coefficients

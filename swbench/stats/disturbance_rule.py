@@ -1,5 +1,5 @@
-"""The fixed rule that marks a round, or one block of GPU timing in it, as disturbed. It reads what
-the machine did, never how long a sample took.
+"""The fixed rule that marks a round, or one block of GPU timing in it, as disturbed. It reads the
+machine's counters, never how long a sample took.
 """
 
 from collections import Counter
@@ -8,12 +8,12 @@ from math import floor, inf
 from statistics import median_low
 
 CAP = 0.2
-"""At most this share of a worker's rounds is marked, and of the pairs of a ratio lost to blocks;
-where more exceed the rule, those that exceed it most.
+"""Largest share of a worker's rounds that is marked, and of a ratio's pairs that marked blocks
+cost. Where more exceed the rule, those that exceed it most are marked.
 """
 
 TICK_S = 0.01
-"""Grain of /proc/stat: one stolen tick may be a fraction of one."""
+"""Resolution of /proc/stat: a stolen tick may stand for a fraction of a tick."""
 
 ALLOWED_SHARE = {
     "steal_s": 0.02,
@@ -23,14 +23,14 @@ ALLOWED_SHARE = {
     "pressure_cpu_s": 0.5,
     "gpu_thermal_s": 0.01,
 }
-"""Share of the round's wall time that each may take; heuristics. 1 % off the core moves a sample by
-as much as two quiet processes differ. CPU pressure counts any task on the machine, and pairs taken
-with one thread held their ratio at 50 %, so only more than that counts.
+"""Share of the round's wall time that each reading may take; heuristics. 1 % off the core moves a
+sample by as much as two undisturbed processes differ. CPU pressure counts every task on the
+machine, and ratios measured with one thread did not move at 50 %, so only more than that counts.
 """
 
 SWITCHES_FREE, SWITCHES_PER_S = 5.0, 20.0
-"""Involuntary switches a round may have; kernel threads and timers alone cause a few a second.
-Heuristic.
+"""Involuntary context switches that a round may have; kernel threads and timers alone cause a few a
+second. Heuristic.
 """
 
 FREQUENCY_DROP = 0.05
@@ -39,17 +39,20 @@ Heuristic.
 """
 
 IDLE_SHARE, IDLE_FREE_S = 0.02, 1e-3
-"""Share of a round, and seconds, in which no thread of the worker need run or be ready to run,
-beyond what is usual for it: as with stolen time, and interrupts take some. Heuristics.
+"""Share of a round, and seconds, in which no thread of the worker may be active, beyond the
+worker's usual idle time. The share is that of stolen time; the seconds allow for interrupts.
+Heuristics.
 """
 
 WAITING = 0.5
-"""A worker none of whose threads is active for this share of its time waits for a device or for
-other ranks. How long it waits is how long its samples took, so it is not judged by that. Heuristic.
+"""Idle share from which a worker counts as waiting for a device or for other ranks. Its waiting
+time is part of its samples' time, so the rule does not judge it by that. Heuristic.
 """
 
 SUSPENDED_FREE_S = 0.01
-"""The clocks that a suspended machine shows by are read in turn; no suspend is as short as this."""
+"""Tolerance for the two clocks whose difference shows a suspend: they are read one after the other.
+No suspend is as short as this.
+"""
 
 HARMFUL_THROTTLING = 0x8 | 0x20 | 0x40 | 0x80
 """NVML clock-event bits: hardware slowdown, software thermal, hardware thermal, power brake. The
@@ -61,106 +64,118 @@ THROTTLE_READINGS = (
     "gpu_throttle_reasons_before",
     "gpu_throttle_reasons_after",
 )
-"""Joined for a round, as stores of schema 1 have it, and at both ends of a block."""
+"""Readings with throttle bits: of a round, in stores of schema 1, and at both ends of a block."""
 
 
 def usual_idle(disturbances: Iterable[Mapping[str, float]]) -> float:
-    """How many seconds none of a worker's threads is active for each that one is, as a rule: the
-    lower median over its rounds. 0 where it was not read, infinite where it waits most of its time.
+    """A worker's usual ratio of idle time (no thread active) to active time: the lower median over
+    its rounds. 0 where idle time was not read, infinite where the worker waits most of the time.
 
-    What waits in every round, for a second thread to wake or a device, is the work's own. What a
-    round has beyond that was taken from it.
+    Idle time that recurs in every round, such as waiting for a second thread or a device, belongs
+    to the work. Idle time beyond that is a disturbance.
     """
     shares = [
-        one["idle_s"] / one["wall_s"]
-        for one in disturbances
-        if "idle_s" in one and one.get("wall_s", 0.0) > 0
+        round_["idle_s"] / round_["wall_s"]
+        for round_ in disturbances
+        if "idle_s" in round_ and round_.get("wall_s", 0.0) > 0
     ]
     share = median_low(shares) if shares else 0.0
     return share / (1.0 - share) if share < WAITING else inf
 
 
-def absent_s(disturbance: Mapping[str, float], usual: float = 0.0) -> float:
-    """Seconds of a round in which its process did not run and was not to: stopped, frozen, or on a
-    core that the host took away.
+def absent_s(disturbance: Mapping[str, float], usual_ratio: float = 0.0) -> float:
+    """Seconds of a round in which its process should have run and did not: it was stopped or
+    frozen, or the host took the core away.
 
-    That is wall time in which no thread ran (CPU time) or was ready to (waiting in the run queue),
-    less the machine's waiting for disks and what is `usual`. Time of a suspend comes on top, for
-    the wall clock does not count it.
+    That is the wall time in which no thread ran (CPU time) or was ready to (run queue), less I/O
+    pressure and the idle time that `usual_ratio` predicts. Suspended time is added, because the
+    wall clock does not count it.
     """
-    return _taken_s(disturbance, usual) + disturbance.get("suspended_s", 0.0)
+    return _taken_s(disturbance, usual_ratio) + disturbance.get("suspended_s", 0.0)
 
 
-def severity(disturbance: Mapping[str, float], usual: float = 0.0) -> float:
-    """How far a round or a block exceeds the rule: the largest reading over what is allowed of it.
-    Above 1 is disturbed; missing readings count as 0. `usual` is the worker's `usual_idle`.
+def severity(disturbance: Mapping[str, float], usual_ratio: float = 0.0) -> float:
+    """By how much a round or a block exceeds the rule: the largest ratio of a reading to its limit.
+    Above 1 it is disturbed; missing readings count as 0. `usual_ratio` is the worker's
+    `usual_idle`.
     """
     wall_s = disturbance.get("wall_s", 0.0)
-    found = [0.0, _absence(disturbance, usual)]
+    excesses = [0.0, _absence(disturbance, usual_ratio)]
     if wall_s > 0:
         for key, share in ALLOWED_SHARE.items():
             if taken_s := disturbance.get(key):
-                found.append((taken_s - TICK_S if key == "steal_s" else taken_s) / (share * wall_s))
-        found.append(
+                excesses.append(
+                    (taken_s - TICK_S if key == "steal_s" else taken_s) / (share * wall_s)
+                )
+        excesses.append(
             disturbance.get("involuntary_switches", 0.0) / (SWITCHES_FREE + SWITCHES_PER_S * wall_s)
         )
-    found.append(2.0 * disturbance.get("major_faults", 0.0))
-    found.append(disturbance.get("frequency_drop", 0.0) / FREQUENCY_DROP)
-    found.append(2.0 if _throttled(disturbance) else 0.0)
-    return max(found)
+    excesses.append(2.0 * disturbance.get("major_faults", 0.0))
+    excesses.append(disturbance.get("frequency_drop", 0.0) / FREQUENCY_DROP)
+    excesses.append(2.0 if _throttled(disturbance) else 0.0)
+    return max(excesses)
 
 
-def _taken_s(disturbance: Mapping[str, float], usual: float) -> float:
-    if not usual < inf:
+def _taken_s(disturbance: Mapping[str, float], usual_ratio: float) -> float:
+    if not usual_ratio < inf:
         return 0.0
     idle_s = disturbance.get("idle_s", 0.0)
-    waited_s = usual * (disturbance.get("wall_s", 0.0) - idle_s)
+    waited_s = usual_ratio * (disturbance.get("wall_s", 0.0) - idle_s)
     return max(0.0, idle_s - waited_s - disturbance.get("pressure_io_s", 0.0))
 
 
-def _absence(disturbance: Mapping[str, float], usual: float) -> float:
-    """The process's absence over what is allowed: the share, and as much again as is usual."""
+def _absence(disturbance: Mapping[str, float], usual_ratio: float) -> float:
+    """The ratio of the process's absence to its limit, which is the allowed share plus the usual
+    idle time once more.
+    """
     wall_s, idle_s = disturbance.get("wall_s", 0.0), disturbance.get("idle_s", 0.0)
     suspended = disturbance.get("suspended_s", 0.0) / SUSPENDED_FREE_S
-    taken_s = _taken_s(disturbance, usual)
+    taken_s = _taken_s(disturbance, usual_ratio)
     if not taken_s:
         return suspended
-    return max(suspended, taken_s / (IDLE_SHARE * wall_s + usual * (wall_s - idle_s) + IDLE_FREE_S))
+    return max(
+        suspended, taken_s / (IDLE_SHARE * wall_s + usual_ratio * (wall_s - idle_s) + IDLE_FREE_S)
+    )
 
 
 def absences(disturbances: Sequence[Mapping[str, float]]) -> tuple[float, ...]:
-    """The seconds for which one worker was absent, of each of its rounds in which that alone
-    exceeds the rule.
+    """Seconds of absence of one worker, for each of its rounds in which the absence alone exceeds
+    the rule.
     """
-    usual = usual_idle(disturbances)
-    return tuple(absent_s(one, usual) for one in disturbances if _absence(one, usual) > 1.0)
+    usual_ratio = usual_idle(disturbances)
+    return tuple(
+        absent_s(round_, usual_ratio)
+        for round_ in disturbances
+        if _absence(round_, usual_ratio) > 1.0
+    )
 
 
 def _throttled(readings: Mapping[str, float]) -> bool:
     return any(int(readings.get(name, 0)) & HARMFUL_THROTTLING for name in THROTTLE_READINGS)
 
 
-def marked(disturbance: Mapping[str, float], usual: float = 0.0) -> bool:
-    """Whether the rule calls a round disturbed, before the cap. `usual` is the worker's
+def exceeds_rule(disturbance: Mapping[str, float], usual_ratio: float = 0.0) -> bool:
+    """Whether the rule calls a round disturbed, before the cap. `usual_ratio` is the worker's
     `usual_idle`.
     """
-    return severity(disturbance, usual) > 1.0
+    return severity(disturbance, usual_ratio) > 1.0
 
 
-def marks(disturbances: Sequence[Mapping[str, float]]) -> frozenset[int]:
-    """The positions of the marked rounds of one worker: those over the rule, at most `CAP` of them
-    all, the worst first.
+def marked_rounds(disturbances: Sequence[Mapping[str, float]]) -> frozenset[int]:
+    """The positions of the marked rounds of one worker: those that exceed the rule, the worst
+    first, at most a share of `CAP` of all rounds.
 
-    Rounds in which the worker was absent come before all others, for that time is in the samples
-    to the full, while many switches, say, cost little each.
+    Rounds in which the worker was absent come before all others, because the full absence is part
+    of the samples, while context switches, for example, cost little each.
     """
-    usual = usual_idle(disturbances)
-    found = [
-        (_absence(one, usual) > 1.0, severity(one, usual), position)
-        for position, one in enumerate(disturbances)
+    usual_ratio = usual_idle(disturbances)
+    judged_rounds = [
+        (_absence(round_, usual_ratio) > 1.0, severity(round_, usual_ratio), position)
+        for position, round_ in enumerate(disturbances)
     ]
     over = sorted(
-        (one for one in found if one[1] > 1.0), key=lambda one: (not one[0], -one[1], one[2])
+        (round_ for round_ in judged_rounds if round_[1] > 1.0),
+        key=lambda round_: (not round_[0], -round_[1], round_[2]),
     )
     return frozenset(position for *_, position in over[: floor(CAP * len(disturbances))])
 
@@ -171,68 +186,70 @@ def block_marks(
     baseline: str | None,
 ) -> tuple[frozenset[str], ...]:
     """For each round of one worker the cases whose block is marked, from the rounds' disturbances
-    and their readings by case.
+    and the blocks' readings by case.
 
-    In a marked round these are all that have readings. Of the other blocks those over the rule, the
-    worst first, as long as no ratio to `baseline` loses more than `CAP` of its pairs: a block of a
-    case costs that case's ratio a pair, one of the baseline every ratio.
+    In a marked round all cases with readings are marked. Of the other blocks those that exceed the
+    rule are marked, the worst first, as long as no ratio to `baseline` loses more than a share of
+    `CAP` of its pairs. A marked block of a case costs that case's ratio a pair; a marked block of
+    the baseline costs every ratio a pair.
     """
-    rounds = marks(disturbances)
-    found = [
+    rounds = marked_rounds(disturbances)
+    marked_cases = [
         set(readings) if position in rounds else set() for position, readings in enumerate(blocks)
     ]
-    lost = [set(keys) for keys in found]  # the cases whose pair of that round is spoilt
+    lost = [set(keys) for keys in marked_cases]  # the cases that lose their pair of that round
     compared = any(baseline in readings for readings in blocks)
     pairs = Counter(
         case for readings in blocks if baseline in readings or not compared for case in readings
     )
-    left = {
+    pairs_left = {
         case: floor(CAP * count) - sum(case in keys for keys in lost)
         for case, count in pairs.items()
     }
-    every = [
-        (severity(its), position, case)
+    candidates = [
+        (severity(block), position, case)
         for position, readings in enumerate(blocks)
         if position not in rounds
-        for case, its in readings.items()
+        for case, block in readings.items()
     ]
     for _, position, case in sorted(
-        (one for one in every if one[0] > 1.0), key=lambda one: (-one[0], *one[1:])
+        (excess for excess in candidates if excess[0] > 1.0),
+        key=lambda excess: (-excess[0], *excess[1:]),
     ):
         costs = (set(blocks[position]) if case == baseline else {case}) - lost[position]
-        if all(left.get(one, 0) > 0 for one in costs):
-            found[position].add(case)
+        if all(pairs_left.get(key, 0) > 0 for key in costs):
+            marked_cases[position].add(case)
             lost[position] |= costs
-            left.update({one: left[one] - 1 for one in costs})
-    return tuple(map(frozenset, found))
+            pairs_left.update({key: pairs_left[key] - 1 for key in costs})
+    return tuple(map(frozenset, marked_cases))
 
 
-def _over(worker: Sequence[Mapping[str, float]]) -> int:
-    """How many rounds of a worker exceed the rule."""
-    usual = usual_idle(worker)
-    return sum(marked(one, usual) for one in worker)
+def _rounds_over(worker: Sequence[Mapping[str, float]]) -> int:
+    """The number of a worker's rounds that exceed the rule."""
+    usual_ratio = usual_idle(worker)
+    return sum(exceeds_rule(round_, usual_ratio) for round_ in worker)
 
 
 def quietness(
     workers: Sequence[Sequence[Mapping[str, float]]], blocks: Iterable[Mapping[str, float]] = ()
 ) -> str:
-    """One line that says how quiet the machine was, from the disturbances of every round, a list a
-    worker, and the readings around every block.
+    """One line about how quiet the machine was. `workers` holds for each worker the disturbances of
+    its rounds, `blocks` the readings around every block.
     """
-    every = [one for worker in workers for one in worker]
-    wall_s = sum(one.get("wall_s", 0.0) for one in every)
+    rounds = [round_ for worker in workers for round_ in worker]
+    wall_s = sum(round_.get("wall_s", 0.0) for round_ in rounds)
     if not wall_s:
         return "machine: not observed"
-    exceeding = [(_over(worker), floor(CAP * len(worker))) for worker in workers]
-    over, put_aside = (
-        sum(found for found, _ in exceeding),
-        sum(min(found, most) for found, most in exceeding),
+    exceeding = [(_rounds_over(worker), floor(CAP * len(worker))) for worker in workers]
+    over, marked_count = (
+        sum(count for count, _ in exceeding),
+        sum(min(count, most) for count, most in exceeding),
     )
-    share = over / len(every)
+    share = over / len(rounds)
     word = "quiet" if share <= 0.05 else "somewhat disturbed" if share <= CAP else "busy"
     parts = [
-        f"machine {word}: {over} of {len(every)} rounds disturbed"
-        + (f", {put_aside} marked (at most {CAP:.0%})" if put_aside < over else "")
+        f"machine {word}: {over} of {len(rounds)} rounds disturbed"
+        + (f", {marked_count} marked (at most {CAP:.0%})" if marked_count < over else "")
     ]
     for key, label in (
         ("steal_s", "steal"),
@@ -240,17 +257,22 @@ def quietness(
         ("pressure_io_s", "I/O pressure"),
         ("queued_s", "waiting for a core"),
     ):
-        if any(key in one for one in every):
-            parts.append(f"{label} {100 * sum(one.get(key, 0.0) for one in every) / wall_s:.1f} %")
+        if any(key in round_ for round_ in rounds):
+            parts.append(
+                f"{label} {100 * sum(round_.get(key, 0.0) for round_ in rounds) / wall_s:.1f} %"
+            )
     if absent := [seconds for worker in workers for seconds in absences(worker)]:
         parts.append(f"not running in {len(absent)} rounds, up to {max(absent):.2g} s")
-    if any("busy_s" in one for one in every):
-        others = sum(one.get("busy_s", 0.0) - one.get("own_cpu_s", 0.0) for one in every) / wall_s
+    if any("busy_s" in round_ for round_ in rounds):
+        others = (
+            sum(round_.get("busy_s", 0.0) - round_.get("own_cpu_s", 0.0) for round_ in rounds)
+            / wall_s
+        )
         parts.append(f"other programs {max(0.0, others):.1f} cores")
     parts.append(
-        f"{sum(one.get('involuntary_switches', 0.0) for one in every) / wall_s:.1f} "
+        f"{sum(round_.get('involuntary_switches', 0.0) for round_ in rounds) / wall_s:.1f} "
         "involuntary switches/s"
     )
-    if any(map(marked, blocks)) or any(map(_throttled, every)):
+    if any(map(exceeds_rule, blocks)) or any(map(_throttled, rounds)):
         parts.append("GPU throttled")
     return ", ".join(parts)

@@ -1,5 +1,5 @@
-"""Estimators of a log-ratio: what the rounds of one process have to say, by the name that a run's
-protocol stores.
+"""Estimators of a log-ratio from the rounds of one process, by the name that a run's protocol
+stores.
 """
 
 import math
@@ -9,12 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from swbench.plan import FASTER_HALF, MEDIAN
 
 Pair = tuple[float, ...]
-"""(baseline seconds, variant seconds) of one round, and third the control's where it is pooled with
-the baseline; all of a process are alike.
+"""(baseline seconds, variant seconds) of one round; with the control's seconds as third where it is
+pooled with the baseline. All pairs of a process have the same length.
 """
 
-_FASTER = 0.5
-"""Of shares from 0.35 to 0.8 a half scatters least on the committed runs (docs/variance.md)."""
+_FASTER_SHARE = 0.5
+"""Share of the calls that `faster_half` uses. Of shares from 0.35 to 0.8, a half scatters least on
+the committed runs (docs/variance.md).
+"""
 
 
 def median(pairs: Sequence[Pair]) -> float:
@@ -23,19 +25,21 @@ def median(pairs: Sequence[Pair]) -> float:
 
 
 def faster_half(pairs: Sequence[Pair]) -> float:
-    """The mean log of the faster half of the variant's calls, less that of the baseline's; where
-    there is a control, less the mean of both.
+    """The mean log of the faster half of the variant's calls, less that of the baseline's; with a
+    control, less the mean of baseline and control.
 
-    What disturbs a call makes it longer, and disturbs the faster half least. Each network's half is
-    its own, of the same number of calls, so that networks that are alike differ by chance alone.
+    Disturbances make calls longer, so they affect the faster half least. Each network has a half of
+    its own with the same number of calls, so that equal networks differ by chance alone.
     """
     baseline, variant, *control = zip(*pairs, strict=True)
-    return _faster(variant) - statistics.fmean(map(_faster, (baseline, *control)))
+    return _mean_log_of_faster_half(variant) - statistics.fmean(
+        map(_mean_log_of_faster_half, (baseline, *control))
+    )
 
 
-def _faster(times: Sequence[float]) -> float:
+def _mean_log_of_faster_half(times: Sequence[float]) -> float:
     logs = sorted(map(math.log, times))
-    return statistics.fmean(logs[: math.ceil(_FASTER * len(logs))])
+    return statistics.fmean(logs[: math.ceil(_FASTER_SHARE * len(logs))])
 
 
 ESTIMATORS: Mapping[str, Callable[[Sequence[Pair]], float]] = {
@@ -43,13 +47,13 @@ ESTIMATORS: Mapping[str, Callable[[Sequence[Pair]], float]] = {
     FASTER_HALF: faster_half,
 }
 SCATTER: Mapping[str, float] = {MEDIAN: 1.2533, FASTER_HALF: 0.8}
-"""The standard error of an estimate from n rounds is so many times s/√n, with s the standard
-deviation of the within-round log-ratio: that of a median of normal values, and what processes
-differ by in committed runs (docs/variance.md).
+"""Standard error of an estimate from n rounds in units of s/√n, where s is the standard deviation
+of the within-round log-ratio: that of a median of normal values, and for `faster_half` the scatter
+between processes in committed runs (docs/variance.md).
 """
 
 POOLED = frozenset({FASTER_HALF})
-"""The estimators that take the control for a second baseline of every other case."""
+"""Estimators that use the control as a second baseline for every other case."""
 
 
 def replicate_value(pairs: Sequence[Pair], estimator: str = MEDIAN) -> float:

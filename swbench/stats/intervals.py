@@ -108,11 +108,11 @@ def deviation(values: Sequence[float], mean: float) -> float:
 def log_ratio(
     replicates: Sequence[Sequence[Pair]], confidence: float = 0.95, estimator: str = MEDIAN
 ) -> Interval:
-    """The ratio variant / baseline: mean over replicates of what the `estimator` makes of the
-    rounds of each, with a t-interval over replicates.
+    """The ratio variant / baseline: the mean over replicates of the `estimator`'s log-ratio of
+    each, with a t-interval over replicates.
 
-    `replicates[k]` holds the times of each round of process k; replicates without a round count for
-    nothing. Raises ValueError where no round is left at all.
+    `replicates[k]` holds the times of each round of process k; replicates without a round do not
+    count. Raises ValueError where no replicate has a round.
     """
     values = [replicate_value(pairs, estimator) for pairs in replicates if pairs]
     if not values:
@@ -134,25 +134,25 @@ def absolute(replicates: Sequence[Sequence[float]], confidence: float = 0.95) ->
     replicates differ little it is the plain t-interval. There is none where a replicate's mean is
     0. Raises ValueError where there is no sample.
     """
-    filled = [list(samples) for samples in replicates if samples]
-    every = [sample for samples in filled for sample in samples]
-    if not every:
+    nonempty = [list(samples) for samples in replicates if samples]
+    all_samples = [sample for samples in nonempty for sample in samples]
+    if not all_samples:
         raise ValueError("no sample in any replicate: there is nothing to average")
-    mean = statistics.fmean(every)
-    means = [statistics.fmean(samples) for samples in filled]
-    medians = list(map(statistics.median, filled))
-    half, of_median = (
+    mean = statistics.fmean(all_samples)
+    means = [statistics.fmean(samples) for samples in nonempty]
+    medians = list(map(statistics.median, nonempty))
+    half, median_half = (
         mean_interval(list(map(math.log, values)), confidence)[1] if min(values) > 0 else None
         for values in (means, medians)
     )
     return Absolute(
         mean=mean,
-        median=statistics.median(every),
-        std=deviation(every, mean) if len(every) > 1 else 0.0,
+        median=statistics.median(all_samples),
+        std=deviation(all_samples, mean) if len(all_samples) > 1 else 0.0,
         low=None if half is None else mean * math.exp(-half),
         high=None if half is None else mean * math.exp(half),
         confidence=confidence,
-        replicates=len(filled),
-        iterations=len(every),
-        median_half_width=of_median,
+        replicates=len(nonempty),
+        iterations=len(all_samples),
+        median_half_width=median_half,
     )

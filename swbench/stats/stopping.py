@@ -1,4 +1,4 @@
-"""Optional stopping by precision: looks after 4, 8, 16 and 32 replicates, with the error
+"""Optional stopping by precision: interim looks after 4, 8, 16 and 32 replicates, with the error
 probability split between them.
 """
 
@@ -16,7 +16,7 @@ ALPHA = 0.05
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether to stop, why, and per row the interval and whether it is as narrow as asked."""
+    """Whether to stop, why, and for each row the interval and whether it reached the target."""
 
     stop: bool
     reason: str
@@ -71,8 +71,8 @@ class Stopping:
     ) -> Decision:
         """Whether to stop now, from each row's replicates of pairs, by the run's `estimator`.
 
-        Rows are whatever the caller tells apart, a case and a metric for instance; a row without
-        any round has failed and is left out.
+        Rows have any hashable key, a case and a metric for instance. A row without any round has
+        failed and is left out.
         """
         rows = {row: replicates for row, replicates in replicates_by_row.items() if any(replicates)}
         intervals = {
@@ -82,22 +82,22 @@ class Stopping:
         reached = {
             row: interval.half_width <= self.target_ci for row, interval in intervals.items()
         }
-        # a replicate that failed for one row was run all the same
+        # a replicate that failed for one row counts for the others
         done = max(map(len, rows.values()), default=0)
         if not intervals:
             return Decision(True, "no row has a round to judge")
         widest = max(interval.half_width for interval in intervals.values())
-        found = (
+        width_text = (
             f"the widest interval is {precision(widest)}"
             if math.isfinite(widest)
             else "one replicate gives no interval"
         )
-        aim = f"after {done} replicates {found}, the target {precision(self.target_ci)}"
+        progress = f"after {done} replicates {width_text}, the target {precision(self.target_ci)}"
         if self.due(done) and all(reached.values()):
-            return Decision(True, f"target reached: {aim}", reached, intervals)
+            return Decision(True, f"target reached: {progress}", reached, intervals)
         if done >= self.most:
-            return Decision(True, f"most replicates done: {aim}", reached, intervals)
-        return Decision(False, f"going on: {aim}", reached, intervals)
+            return Decision(True, f"most replicates done: {progress}", reached, intervals)
+        return Decision(False, f"going on: {progress}", reached, intervals)
 
 
 def confidence_of(target_ci: float | None) -> float:

@@ -1,5 +1,5 @@
-"""Two runs judged: Welch's test of the difference of their replicates, Holm's correction over many
-such tests, and the words a gate has for each.
+"""Comparison of two runs: Welch's test of the difference of their replicates, Holm's correction
+over many such tests, and the verdicts of a regression gate.
 """
 
 import math
@@ -33,12 +33,12 @@ class Difference:
 
     @property
     def replicates(self) -> int:
-        """Those of the run that has fewer."""
+        """The number of replicates of the run that has fewer."""
         return min(len(self.a), len(self.b))
 
     @cached_property
     def _errors(self) -> tuple[float, float]:
-        """The squared standard error of either mean."""
+        """The squared standard errors of both means."""
         return tuple(statistics.variance(values) / len(values) for values in (self.a, self.b))
 
     @property
@@ -69,8 +69,8 @@ class Difference:
 
     @property
     def p_value(self) -> float | None:
-        """How often two equal runs differ by as much or more, up or down; None where one of them
-        has a single replicate or a value that is not finite.
+        """The probability that two equal runs differ by as much or more, up or down; None where one
+        of them has a single replicate or a value that is not finite.
         """
         if self.replicates < 2 or not all(map(math.isfinite, (*self.a, *self.b))):
             return None
@@ -83,33 +83,33 @@ class Difference:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values adjusted for their number: to call different what is below α here errs in any of
-    them with a probability of at most α, however they depend on each other.
+    """P-values adjusted for their number. Calling everything below α different errs in at least one
+    case with a probability of at most α, however the tests depend on each other.
 
     Holm, S. (1979), "A simple sequentially rejective multiple test procedure".
     """
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
-    adjusted, reached = [0.0] * len(p_values), 0.0
+    adjusted, running_max = [0.0] * len(p_values), 0.0
     for rank, index in enumerate(order):
-        reached = max(reached, min(1.0, (len(order) - rank) * p_values[index]))
-        adjusted[index] = reached
+        running_max = max(running_max, min(1.0, (len(order) - rank) * p_values[index]))
+        adjusted[index] = running_max
     return adjusted
 
 
-def judged(found: Interval, verdict: str, adjusted: float | None, threshold: float) -> str:
+def gate_verdict(interval: Interval, verdict: str, adjusted: float | None, threshold: float) -> str:
     """`same`, `slower`, `faster` or `unclear`, with a `threshold` of 0.05 for 5 %.
 
     `same`: the interval lies between 1 / (1 + threshold) and 1 + threshold, ends included. `slower`
-    and `faster`: so says the `verdict` of the row by itself (`stats.verdict`), the estimate lies
-    beyond the threshold, and the p-value `adjusted` by `holm` is below 1 - confidence. All else is
-    `unclear`, and so is a row without an interval, or with a bound that is not a number.
+    and `faster`: the row's own `verdict` (`stats.verdict`) says so, the estimate lies beyond the
+    threshold, and the p-value `adjusted` by `holm` is below 1 - confidence. Everything else is
+    `unclear`, also a row without an interval or with a bound that is not a number.
     """
-    if not found.known or adjusted is None:
+    if not interval.known or adjusted is None:
         return UNCLEAR
     most = 1.0 + threshold
-    if found.low >= 1.0 / most and found.high <= most:
+    if interval.low >= 1.0 / most and interval.high <= most:
         return SAME
-    beyond = {SLOWER: found.estimate > most, FASTER: found.estimate < 1.0 / most}
-    if beyond.get(verdict, False) and adjusted < 1.0 - found.confidence:
+    beyond = {SLOWER: interval.estimate > most, FASTER: interval.estimate < 1.0 / most}
+    if beyond.get(verdict, False) and adjusted < 1.0 - interval.confidence:
         return verdict
     return UNCLEAR

@@ -39,7 +39,7 @@ def resolved(verdict: str, low: float, high: float, expected: float) -> str:
 
 
 def unstable(interval: Interval, target_ci: float | None) -> bool:
-    """Whether the run asked for a half-width of `target_ci` (log scale) and this row's interval is
+    """Whether the run has a target half-width `target_ci` (log scale) and this row's interval is
     wider: after all replicates, a spent budget, or while the run is not finished.
     """
     return target_ci is not None and interval.half_width > target_ci

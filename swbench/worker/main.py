@@ -58,10 +58,10 @@ def looking(job: Job) -> Callable[[], Mapping[str, float]]:
     if device is None or "torch" not in sys.modules:
         return dict
     from swbench.clock.cuda import gpu_for
-    from swbench.probes.card import card_of
+    from swbench.probes.nvml import nvml_device
 
     gpu = gpu_for(device)
-    return dict if gpu is None else card_of(gpu.uuid).look
+    return dict if gpu is None else nvml_device(gpu.uuid).readings
 
 
 class Line:

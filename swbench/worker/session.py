@@ -13,7 +13,7 @@ from swbench.case import BASELINE
 from swbench.clock import Clock, HostClock
 from swbench.errors import DeviceError
 from swbench.probes import disturbance
-from swbench.probes.card import around
+from swbench.probes.nvml import block_readings
 from swbench.probes.workload import Unsupported, Workload
 from swbench.result import CRASHED, FORWARD_BACKWARD, OUT_OF_MEMORY, UNSUPPORTED, Measurement, Round
 from swbench.worker.case_order import Order
@@ -148,7 +148,7 @@ class Session:
         for case in order:
             self._guarded(case, "timing", block)
             last, seen = seen, self._look()
-            if case in spans_s and (readings := around(last, seen, spans_s[case])):
+            if case in spans_s and (readings := block_readings(last, seen, spans_s[case])):
                 blocks[case] = readings
         change = disturbance.difference(before, self._read())
         self._send(

@@ -1,6 +1,4 @@
-"""Events are read once a block, in whatever order they come out; a device whose clock goes back is
-not believed.
-"""
+"""Events are read once a block. Times that contradict the order of the events are an error."""
 
 from types import SimpleNamespace
 
@@ -22,16 +20,16 @@ def block(watch, windows):
 def test_a_block_gives_means_and_waits_twice_whatever_its_length():
     gpu = FakeGpu(tick_s=0.01)
     watch = EventStopwatch(gpu)
-    found = block(watch, 50)
+    readings = block(watch, 50)
     assert gpu.waits == ["device", "device"]
-    assert found["forward_s"] == pytest.approx(0.01)
-    assert found["forward_backward_s"] == pytest.approx(0.02)
-    assert found["forward_backward_wall_s"] == pytest.approx(0.03), (
+    assert readings["forward_s"] == pytest.approx(0.01)
+    assert readings["forward_backward_s"] == pytest.approx(0.02)
+    assert readings["forward_backward_wall_s"] == pytest.approx(0.03), (
         "the wall counts what lies between two windows"
     )
 
 
-def test_every_window_is_kept_until_taken():
+def test_every_window_is_stored_until_take():
     watch = EventStopwatch(FakeGpu(script=stamps(0, 1, 3, 10, 12, 15)))
     assert block(watch, 2)["forward_s"] == pytest.approx(1.5)
     assert watch.take() == {
@@ -59,7 +57,7 @@ def test_events_out_of_order_are_a_failure_and_the_next_block_is_sound(script):
     assert len(watch.take()["forward"]) == 1
 
 
-def test_events_are_used_again():
+def test_events_are_reused():
     gpu = FakeGpu()
     made = []
     gpu.event = lambda make=gpu.event: made.append(make()) or made[-1]
@@ -70,8 +68,8 @@ def test_events_are_used_again():
 
 
 def test_forward_is_never_longer_than_both():
-    found = block(EventStopwatch(FakeGpu(script=iter([0.3, 0.0, 0.0, 0.1, 0.5, 0.2]))), 2)
-    assert found["forward_s"] <= found["forward_backward_s"]
+    readings = block(EventStopwatch(FakeGpu(script=iter([0.3, 0.0, 0.0, 0.1, 0.5, 0.2]))), 2)
+    assert readings["forward_s"] <= readings["forward_backward_s"]
 
 
 def kineto(name, start, end, device="CUDA", kind="kernel", mark=False):

@@ -1,4 +1,4 @@
-"""A stopwatch reads spans from the start, on whatever clock it has."""
+"""A stopwatch reads spans from the start, on any clock."""
 
 from fake_clock import FakeClock, drifting, stepping
 

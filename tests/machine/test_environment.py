@@ -23,7 +23,7 @@ def changed(found, **paths):
     return other
 
 
-def test_a_record_survives_json_and_is_like_itself(found):
+def test_a_record_survives_json_and_does_not_differ_from_itself(found):
     again = json.loads(json.dumps(found))
     assert unlike(found, again) == []
     assert environment_id(found) == environment_id(again)
@@ -34,7 +34,7 @@ def test_every_compared_path_leads_somewhere(found):
     assert rooms <= set(found)
 
 
-def test_what_changes_timings_is_told_and_changes_the_id(found):
+def test_a_difference_that_changes_timings_is_listed_and_changes_the_id(found):
     other = changed(found, processor__model="Other CPU", packages__torch="9.9", cores__quota=1.5)
     assert unlike(found, other) == [
         f"CPU: {found['processor']['model']} / Other CPU",
@@ -44,7 +44,7 @@ def test_what_changes_timings_is_told_and_changes_the_id(found):
     assert environment_id(found) != environment_id(other)
 
 
-def test_variables_are_told_by_name_but_not_places_nor_what_a_case_decides(found):
+def test_variables_are_compared_by_name_except_paths_and_those_that_a_case_sets(found):
     variables = {
         "MALLOC_ARENA_MAX": "1",
         "OMP_WAIT_POLICY": "ACTIVE",
@@ -70,7 +70,7 @@ def test_load_host_and_code_do_not_matter(found):
     assert environment_id(found) == environment_id(other)
 
 
-def test_native_kernels_are_told_but_not_against_a_record_from_before_they_were_recorded(found):
+def test_native_kernels_are_compared_except_with_records_that_lack_them(found):
     other = changed(found, torch__native={"missing": "switched off"})
     assert unlike(found, other) == [
         "native kernels' instruction set: v4 / not set",
@@ -101,7 +101,7 @@ def test_another_gpu_makes_environments_unlike(found):
         {"memory": 7, "gpus": {}},
     ],
 )
-def test_a_record_that_somebody_changed_is_unlike_and_no_traceback(found, strange):
+def test_an_edited_record_is_unlike_without_a_traceback(found, strange):
     assert unlike(found, strange)
     assert environment_id(found) != environment_id(strange)
 
@@ -152,7 +152,7 @@ def test_a_torch_that_does_not_load_is_recorded_as_an_error(monkeypatch):
         )
 
     monkeypatch.setattr(software.subprocess, "run", fails)
-    assert software.torch_facts_apart() == {"error": "ImportError: libgomp is missing"}
+    assert software.torch_facts_from_subprocess() == {"error": "ImportError: libgomp is missing"}
 
 
 def test_the_hash_of_the_sources_follows_their_content(tmp_path):
@@ -234,12 +234,12 @@ def test_a_copy_inside_a_checkout_of_something_else_has_no_commit(tmp_path, monk
     assert len(software.code()["commit"]) == 40
 
 
-def test_a_copy_without_history_has_the_commit_it_is_told_and_its_own_sources(monkeypatch):
+def test_a_copy_without_history_has_the_commit_of_the_variable_and_its_own_sources(monkeypatch):
     monkeypatch.setenv("SWBENCH_COMMIT", "0123abc")
-    told = software.code()
-    assert told["commit"] != "0123abc" or told["dirty"] is None
+    code = software.code()
+    assert code["commit"] != "0123abc" or code["dirty"] is None
     monkeypatch.setattr(software, "_git", lambda *arguments: None)
     assert (software.code()["commit"], software.code()["dirty"]) == ("0123abc", None)
-    assert software.code()["sources"] == told["sources"]
+    assert software.code()["sources"] == code["sources"]
     monkeypatch.delenv("SWBENCH_COMMIT")
     assert software.code()["commit"] is None

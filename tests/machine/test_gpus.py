@@ -1,5 +1,5 @@
-"""GPUs as the real pynvml tells of them, on a library that answers as it is told to: what is not
-supported, what fails, who else is there, an idle card that reads 100 %, a MIG slice.
+"""GPUs through the real pynvml on a fake library: unsupported readings, failures, other processes,
+an idle GPU that reads 100 %, a MIG slice.
 """
 
 import json
@@ -24,11 +24,11 @@ ONE = {"name": "NVIDIA H100", "uuid": UUID, "bytes": 1 << 36}
 CHECK = f"""
 from swbench.errors import DeviceError
 from swbench.run import devices
-asked = {{"torch": "2.11.0", "cuda": "13.0", "said": [], "devices": [{ONE!r}]}}
+torch_devices = {{"torch": "2.11.0", "cuda": "13.0", "said": [], "devices": [{ONE!r}]}}
 try:
-    said = devices.check(("cuda",), ask=lambda: asked, pause=lambda seconds: None)
+    answers = devices.check(("cuda",), ask=lambda: torch_devices, pause=lambda seconds: None)
 except DeviceError as problem:
-    said = str(problem)
+    answers = str(problem)
 """
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="there is no C compiler")
@@ -44,12 +44,12 @@ def library(tmp_path_factory):
 
 
 @pytest.fixture
-def asked(library, tmp_path):
-    """`asked(program, UTILISATION=…)` -> what the program leaves in `said`, and how often NVML was
-    open after each init and shutdown.
+def run_with_fake_nvml(library, tmp_path):
+    """`run_with_fake_nvml(program, UTILISATION=…)` -> the program's `answers`, and how often NVML
+    was open after each init and shutdown.
     """
 
-    def asked(program, **machine):
+    def run_with_fake_nvml(program, **machine):
         log = tmp_path / "log"
         environment = {
             **os.environ,
@@ -59,7 +59,7 @@ def asked(library, tmp_path):
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         }
         done = subprocess.run(
-            [sys.executable, "-c", f"import json\n{program}\nprint(json.dumps(said))"],
+            [sys.executable, "-c", f"import json\n{program}\nprint(json.dumps(answers))"],
             env=environment,
             capture_output=True,
             text=True,
@@ -73,14 +73,18 @@ def asked(library, tmp_path):
             opened.append(open_now)
         return json.loads(done.stdout), opened
 
-    return asked
+    return run_with_fake_nvml
 
 
-USAGE = "from swbench.machine import gpus\nsaid = [gpus.usage(), gpus.gpus(), gpus.missing()]"
+USAGE = (
+    "from swbench.machine import gpus\nanswers = [gpus.usage(), gpus.gpus(), gpus.no_gpu_reason()]"
+)
 
 
-def test_a_card_is_told_in_si_units_and_nvml_is_shut_down_as_often_as_it_is_opened(asked):
-    ((used,), (card,), missing), opened = asked(USAGE, UTILISATION=40, USED=3 << 30)
+def test_a_gpu_is_recorded_in_si_units_and_nvml_is_shut_down_as_often_as_it_is_opened(
+    run_with_fake_nvml,
+):
+    ((used,), (card,), missing), opened = run_with_fake_nvml(USAGE, UTILISATION=40, USED=3 << 30)
     assert used == {
         "uuid": f"GPU-{UUID}",
         "name": "NVIDIA H100",
@@ -97,8 +101,8 @@ def test_a_card_is_told_in_si_units_and_nvml_is_shut_down_as_often_as_it_is_open
     assert opened[-1] == 0
 
 
-def test_what_is_not_supported_is_none_and_the_rest_is_told(asked):
-    ((used,), (card,), missing), _ = asked(USAGE, FAIL=EVERYTHING)
+def test_unsupported_readings_are_none_and_the_rest_is_recorded(run_with_fake_nvml):
+    ((used,), (card,), missing), _ = run_with_fake_nvml(USAGE, FAIL=EVERYTHING)
     assert (used["utilisation"], used["used_bytes"], used["processes"]) == (None, None, [])
     assert used["name"] == card["name"] == "NVIDIA H100"
     assert {card[name] for name in ("memory_bytes", "power_limit_w", "max_sm_hz", "mig")} == {None}
@@ -110,52 +114,54 @@ def test_what_is_not_supported_is_none_and_the_rest_is_told(asked):
     [
         ({"FAIL": "nvmlDeviceGetCount_v2:999"}, "Unknown Error"),
         ({"FAIL": "nvmlInitWithFlags:999"}, "Unknown Error"),
-        ({"CARDS": 0}, "NVML sees no card"),
+        ({"CARDS": 0}, "NVML sees no GPU"),
     ],
 )
-def test_a_driver_that_fails_is_as_no_card_and_says_why(asked, machine, why):
-    (used, cards, missing), opened = asked(USAGE, **machine)
+def test_a_failing_driver_counts_as_no_gpu_with_its_reason(run_with_fake_nvml, machine, why):
+    (used, cards, missing), opened = run_with_fake_nvml(USAGE, **machine)
     assert (used, cards, missing) == ([], [], why)
     assert "Init" in str(machine) or opened[-1] == 0
 
 
-def test_a_foreign_process_is_refused_by_its_id(asked):
-    said, _ = asked(CHECK, PID=4711)
-    assert said.startswith("--device cuda: 1 other process (pid 4711) on the NVIDIA H100; ")
+def test_a_foreign_process_is_refused_by_its_id(run_with_fake_nvml):
+    answers, _ = run_with_fake_nvml(CHECK, PID=4711)
+    assert answers.startswith("--device cuda: 1 other process (pid 4711) on the NVIDIA H100; ")
 
 
-def test_an_idle_card_that_reads_100_per_cent_is_taken(asked):
-    assert asked(CHECK, UTILISATION=100)[0] == ["cuda"]
-    assert asked(CHECK, UTILISATION=100, FAIL="nvmlDeviceGetComputeRunningProcesses_v3:3")[0] == [
-        "cuda"
-    ]
+def test_an_idle_gpu_that_reads_100_per_cent_is_accepted(run_with_fake_nvml):
+    assert run_with_fake_nvml(CHECK, UTILISATION=100)[0] == ["cuda"]
+    assert run_with_fake_nvml(
+        CHECK, UTILISATION=100, FAIL="nvmlDeviceGetComputeRunningProcesses_v3:3"
+    )[0] == ["cuda"]
 
 
-def test_a_busy_card_is_looked_at_with_nvml_open_all_the_while(asked):
+def test_nvml_stays_open_while_a_busy_gpu_is_read(run_with_fake_nvml):
     """Without persistence mode each opening would load the driver anew, and read 100 % again."""
-    said, opened = asked(CHECK, UTILISATION=100, USED=900 << 20)
-    assert "something else at 100% on the NVIDIA H100" in said
+    answers, opened = run_with_fake_nvml(CHECK, UTILISATION=100, USED=900 << 20)
+    assert "something else at 100% on the NVIDIA H100" in answers
     assert opened == [1, 2, 1, 2, 1, 2, 1, 0]
 
 
-CARD = """
+DEVICE = """
 import pynvml
-from swbench.probes.card import find
-card = find(pynvml, {uuid!r})
-said = [card.utilisation(), card.power_w(), card.energy_j(), card.sm_hz(), card.thermal_s(),
-        card.throttle_reasons(), list(card.processes()), card.notes]
+from swbench.probes.nvml import device_with_uuid
+device = device_with_uuid(pynvml, {uuid!r})
+answers = [device.utilisation(), device.power_w(), device.energy_j(), device.sm_hz(),
+        device.thermal_s(), device.throttle_reasons(), list(device.processes()), device.notes]
 """
 
 
-def test_a_mig_slice_has_its_readings_and_says_which_it_lacks(asked):
-    program = CARD.format(uuid="aaaaaaaa-2222-3333-4444-555555555555")
-    said, _ = asked(program, MIG=1)
-    assert said[:6] == [None, 70.0, None, 1.98e9, 2.0, 1]
-    assert said[7][0].startswith("a MIG slice")
-    assert [note for note in said[7] if note.startswith("no utilisation: Not Supported")]
+def test_a_mig_slice_has_its_readings_and_notes_the_missing_ones(run_with_fake_nvml):
+    program = DEVICE.format(uuid="aaaaaaaa-2222-3333-4444-555555555555")
+    answers, _ = run_with_fake_nvml(program, MIG=1)
+    assert answers[:6] == [None, 70.0, None, 1.98e9, 2.0, 1]
+    assert answers[7][0].startswith("a MIG slice")
+    assert [note for note in answers[7] if note.startswith("no utilisation: Not Supported")]
 
 
-def test_a_card_without_a_thermal_counter_is_read_all_the_same(asked):
-    said, _ = asked(CARD.format(uuid=UUID), FAIL="nvmlDeviceGetViolationStatus:3", UTILISATION=7)
-    assert said[:6] == [0.07, 70.0, 12.345, 1.98e9, None, 1]
-    assert said[7] == ["no thermal counter: Not Supported"]
+def test_a_gpu_without_a_thermal_counter_has_its_other_readings(run_with_fake_nvml):
+    answers, _ = run_with_fake_nvml(
+        DEVICE.format(uuid=UUID), FAIL="nvmlDeviceGetViolationStatus:3", UTILISATION=7
+    )
+    assert answers[:6] == [0.07, 70.0, 12.345, 1.98e9, None, 1]
+    assert answers[7] == ["no thermal counter: Not Supported"]

@@ -31,8 +31,8 @@ from swbench.case import Case
 from swbench.norms.communication import traffic
 from swbench.norms.layers import BatchWhiten2d, InstanceWhiten2d, SwitchWhiten2d
 from swbench.norms.sync_convert import convert_sync_whitening
-from swbench.probes.communication import sent
-from swbench.probes.spread import Spread
+from swbench.probes.communication import profiled_collectives
+from swbench.probes.data_parallel import DataParallel
 
 SPLITS = {
     "one": (8,),
@@ -227,15 +227,17 @@ def check_communication(group):
         ((8 * 5 + 1) * 8, 8 * 5 * 8)
     ] * 2
     x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
-    metrics = {item.metric: item.samples[0] for item in sent(lambda: model(x).sum().backward())}
+    metrics = {
+        item.metric: item.samples[0]
+        for item in profiled_collectives(lambda: model(x).sum().backward())
+    }
     assert metrics["communication_calls"] == 4
     assert metrics["communication_bytes"] == sum(
         item.gather_bytes + item.reduce_bytes for item in expected_values
     )
     assert metrics["communication_s"] > 0
-    assert {item.metric: item.samples[0] for item in sent(lambda: model.eval()(x))}[
-        "communication_calls"
-    ] == 0
+    evaluated = {item.metric: item.samples[0] for item in profiled_collectives(lambda: model.eval()(x))}
+    assert evaluated["communication_calls"] == 0
 
 
 def check_the_default_group(everybody):
@@ -253,7 +255,7 @@ def check_the_default_group(everybody):
 
 def check_the_slowest(group):
     """All ranks come to know the same times."""
-    slowest = Spread(Case(model="resnet20", batch=4, world=4)).slowest(
+    slowest = DataParallel(Case(model="resnet20", batch=4, world=4)).slowest(
         {"up": 1.0 + group.rank, "down": -1.0 - group.rank}
     )
     assert slowest == {"up": 4.0, "down": -1.0}

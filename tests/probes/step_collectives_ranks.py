@@ -26,7 +26,7 @@ _SIZES = {"float": 4, "c10::BFloat16": 2}
 
 
 def collectives(case):
-    """[kind, bytes] of each collective of one step, as torch's profiler saw them."""
+    """[kind, bytes] of each collective of one step, as torch's profiler records them."""
     workload = NetworkWorkload(case)
     for _ in range(2):  # in the second step the ranks agree on buckets
         workload.call()

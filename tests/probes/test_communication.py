@@ -1,12 +1,12 @@
-"""The account of what a profiler saw of collectives, on the host and as kernels."""
+"""Measurements of collectives from a profiler's events, on the host and as kernels."""
 
 import pytest
 
-from swbench.probes.communication import account
+from swbench.probes.communication import collective_measurements
 
 
 class Event:
-    """As torch's kineto events answer."""
+    """An event with the methods of torch's kineto events."""
 
     def __init__(self, name, start, duration, device="CPU", shapes=(), dtypes=()):
         self._name, self._start, self._duration, self._device, self._shapes, self._dtypes = (
@@ -38,7 +38,10 @@ class Event:
 
 
 def accounted(events, kernels):
-    return {one.metric: one.samples[0] for one in account(events, kernels)}
+    return {
+        measurement.metric: measurement.samples[0]
+        for measurement in collective_measurements(events, kernels)
+    }
 
 
 def test_gloos_collectives_are_timed_on_the_host_and_overlap_counts_once():
@@ -46,8 +49,8 @@ def test_gloos_collectives_are_timed_on_the_host_and_overlap_counts_once():
         Event("gloo:all_gather", 0, 100, shapes=[[3, 2], []], dtypes=["float", ""]),
         Event("gloo:all_reduce", 50, 100, shapes=[[4]], dtypes=["double"]),
     ]
-    found = accounted([*events, Event("aten::mm", 0, 900)], kernels=False)
-    assert found == {
+    measurements = accounted([*events, Event("aten::mm", 0, 900)], kernels=False)
+    assert measurements == {
         "communication_calls": 2,
         "communication_bytes": 56,
         "communication_s": pytest.approx(150e-9),
@@ -60,8 +63,8 @@ def test_nccls_are_timed_by_their_kernels_and_counted_on_the_host():
         Event("nccl:all_reduce", 10, 80, "CUDA"),
     ]
     kernel = Event("ncclDevKernel_AllReduce_Sum_f32_RING_LL(ncclDevComm*)", 20, 70, "CUDA")
-    found = accounted([*events, kernel, Event("void gemm", 0, 500, "CUDA")], kernels=True)
-    assert found == {
+    measurements = accounted([*events, kernel, Event("void gemm", 0, 500, "CUDA")], kernels=True)
+    assert measurements == {
         "communication_calls": 1,
         "communication_bytes": 16,
         "communication_s": pytest.approx(70e-9),

@@ -1,5 +1,5 @@
-"""Mode compile: the whole network is one graph, compiled before the clock starts, each case apart
-from the others.
+"""Mode compile: the full network is one graph, compiled before the clock starts, and each case has
+a graph of its own.
 """
 
 import shutil
@@ -12,7 +12,7 @@ from torch import nn
 from swbench import norms
 from swbench.case import EVAL, FOLDED, TRAIN, Case
 from swbench.norms.layers import BatchWhiten2d
-from swbench.probes import modes, subject
+from swbench.probes import case_network, modes
 from swbench.probes.network import NetworkWorkload
 from swbench.probes.workload import Unsupported
 
@@ -42,10 +42,10 @@ def small(model, *, norm, layers, solver, num_classes, group, placement, where):
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    """What torch.compile does, but for the code that inductor writes."""
+    """torch.compile without inductor's code generation."""
     torch._dynamo.reset()
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
-    monkeypatch.setattr(subject.models, "build", small)
+    monkeypatch.setattr(case_network.models, "build", small)
     yield
     torch._dynamo.reset()
 
@@ -59,7 +59,11 @@ def test_a_network_is_one_graph(norm, layers):
     assert workload.chosen["compiled"] == "1 graph, 0 breaks", (
         "nothing was compiled while it was timed"
     )
-    (seconds,) = (one.samples for one in workload.finish() if one.metric == "compile_s")
+    (seconds,) = (
+        measurement.samples
+        for measurement in workload.finish()
+        if measurement.metric == "compile_s"
+    )
     assert seconds[0] > 0
 
 
@@ -77,7 +81,7 @@ def test_phases_and_autocast_are_one_graph_as_well(norm, phase, dtype):
         assert workload.chosen["folded"] == ("0 of 1 norms" if norm == "swa" else "1 of 1 norms")
 
 
-def test_a_row_says_what_ran_in_the_graph():
+def test_a_row_names_the_solver_and_kernels_of_the_graph():
     eager = NetworkWorkload(Case(norm="swa", layers=5, **CASE | {"mode": "eager"}))
     compiled = NetworkWorkload(Case(norm="swa", layers=5, **CASE))
     assert compiled.chosen == eager.chosen | {"compiled": "1 graph, 0 breaks"}
@@ -108,13 +112,13 @@ def test_compiling_while_timed_is_not_timed():
     step = workload._step
     step.inputs = (step.inputs[0].repeat(2, 1, 1, 1),)
     step.cotangents = (step.cotangents[0].repeat(2, 1),)
-    with pytest.raises(Unsupported, match="compiled anew while it was timed"):
+    with pytest.raises(Unsupported, match="compiled again while it was timed"):
         workload.call()
 
 
-def test_a_network_that_keeps_compiling_is_unsupported():
+def test_a_network_that_never_stops_compiling_is_unsupported():
     run, lengths = modes.Compiled(nn.Hardtanh()), iter(range(2, 100))
-    with pytest.raises(Unsupported, match="compiles anew"):
+    with pytest.raises(Unsupported, match="compiles again"):
         run.settle(lambda: run(torch.ones(next(lengths))))
 
 

@@ -6,7 +6,15 @@ import time
 
 import pytest
 
-from swbench.probes.disturbance import Reader, difference, marked, marks, quietness, read, severity
+from swbench.probes.disturbance import (
+    Reader,
+    difference,
+    exceeds_rule,
+    marked_rounds,
+    quietness,
+    read,
+    severity,
+)
 from swbench.stats.disturbance_rule import absences, block_marks, usual_idle
 
 
@@ -66,8 +74,10 @@ SECOND = 1_000_000_000
         ([(SECOND // 4, 0), (0, 0)], 0.25),
     ],
 )
-def test_what_no_thread_ran_or_was_ready_in_is_idle(tmp_path, threads, active_s):
-    """All that any one thread was active for is taken off; several may have been at once."""
+def test_time_in_which_no_thread_ran_or_was_ready_is_idle(tmp_path, threads, active_s):
+    """The active time of the busiest thread is subtracted, because several may have been active at
+    once.
+    """
     write(tmp_path, threads=[(0, 0)] * len(threads))
     reader = Reader(root=tmp_path)
     before = reader.read()
@@ -90,7 +100,7 @@ def test_threads_that_began_or_ended_meanwhile_do_not_count(tmp_path):
     assert difference(before, after)["idle_s"] == pytest.approx(1.5)
 
 
-def test_a_suspend_is_what_boot_time_has_more_than_the_monotonic_clock(monkeypatch):
+def test_suspended_time_is_boot_time_beyond_the_monotonic_clock(monkeypatch):
     if not hasattr(time, "CLOCK_BOOTTIME"):
         pytest.skip("this system has no clock that goes on while it is suspended")
     before, real = read(), time.monotonic
@@ -170,12 +180,12 @@ def test_a_reading_of_this_machine_has_counters_that_do_not_fall():
     ],
 )
 def test_a_round_is_marked_above_the_limits_and_not_at_them(readings, over):
-    assert marked({"wall_s": 1.0, **readings}) is over
+    assert exceeds_rule({"wall_s": 1.0, **readings}) is over
 
 
 def test_interrupts_never_mark_a_short_round():
-    assert not marked({"wall_s": 0.0015, "idle_s": 0.001})
-    assert marked({"wall_s": 0.0015, "idle_s": 0.0011})
+    assert not exceeds_rule({"wall_s": 0.0015, "idle_s": 0.001})
+    assert exceeds_rule({"wall_s": 0.0015, "idle_s": 0.0011})
 
 
 def rounds(idle_s, count, held_up_s=0.0, wall_s=1.0):
@@ -197,10 +207,12 @@ def rounds(idle_s, count, held_up_s=0.0, wall_s=1.0):
         (0.9, 30.0, False),
     ],
 )
-def test_waiting_that_recurs_in_every_round_is_the_works_own(idle_s, held_up_s, over):
-    """As much again as is usual is let pass; who waits most of the time is not judged."""
+def test_waiting_that_recurs_in_every_round_is_not_a_disturbance(idle_s, held_up_s, over):
+    """Twice the usual idle time is allowed, and a worker that waits most of the time is not
+    judged.
+    """
     found = rounds(idle_s, 10, held_up_s)
-    assert marks(found) == (frozenset({9}) if over else frozenset())
+    assert marked_rounds(found) == (frozenset({9}) if over else frozenset())
     assert absences(found) == (pytest.approx((held_up_s,)) if over else ())
     assert absences(rounds(idle_s, 10)) == ()
 
@@ -210,41 +222,41 @@ def test_a_round_in_which_the_worker_was_absent_is_marked_before_all_others():
     busy = [{**one, "involuntary_switches": 9000 + at} for at, one in enumerate(rounds(0.0, 10))]
     busy[3] |= {"wall_s": 1.3, "idle_s": 0.3, "involuntary_switches": 0}
     busy[4] |= {"wall_s": 4.0, "idle_s": 3.0, "involuntary_switches": 0}
-    assert marks(busy) == {3, 4}
-    assert marks([one for at, one in enumerate(busy) if at != 3] * 2) == {3, 12, 8}
+    assert marked_rounds(busy) == {3, 4}
+    assert marked_rounds([one for at, one in enumerate(busy) if at != 3] * 2) == {3, 12, 8}
 
 
-def test_one_of_two_rounds_is_told_from_the_other_though_none_may_be_marked():
+def test_an_absence_in_one_of_two_rounds_is_detected_though_none_may_be_marked():
     assert absences(rounds(0.0, 2, 3.0)) == (pytest.approx(3.0),)
-    assert marks(rounds(0.0, 2, 3.0)) == frozenset()
+    assert marked_rounds(rounds(0.0, 2, 3.0)) == frozenset()
     assert absences(rounds(0.3, 1, 3.0)) == ()
 
 
-def test_rounds_stored_without_the_reading_are_judged_as_they_were():
+def test_rounds_stored_without_idle_time_are_judged_as_before():
     old = [{"wall_s": 1.0, "steal_s": 0.01 * position} for position in range(10)]
-    assert marks(old) == {8, 9}
+    assert marked_rounds(old) == {8, 9}
     assert usual_idle(old) == 0
     assert absences(old) == ()
 
 
-def test_a_suspend_is_told_beside_what_the_wall_clock_shows():
+def test_a_suspend_counts_beside_the_wall_time():
     for idle_s in (0.0, 0.01):
         suspended = {"wall_s": 1.0, "idle_s": idle_s, "suspended_s": 60.0}
         assert absences([suspended, {"wall_s": 1.0, "idle_s": 0.0}]) == (
             pytest.approx(60 + idle_s),
         )
-        assert marked(suspended)
+        assert exceeds_rule(suspended)
 
 
 def test_one_stolen_tick_never_marks_a_short_round():
-    assert not marked({"wall_s": 0.02, "steal_s": 0.01})
+    assert not exceeds_rule({"wall_s": 0.02, "steal_s": 0.01})
 
 
 def test_marking_is_capped_at_a_fifth_and_takes_the_worst():
     noisy = [{"wall_s": 1.0, "steal_s": 0.1 + 0.01 * i} for i in range(10)]
-    assert marks(noisy) == {8, 9}
-    assert marks(noisy[:4]) == frozenset()
-    assert marks([{"wall_s": 1.0}] * 9 + noisy[:1]) == {9}
+    assert marked_rounds(noisy) == {8, 9}
+    assert marked_rounds(noisy[:4]) == frozenset()
+    assert marked_rounds([{"wall_s": 1.0}] * 9 + noisy[:1]) == {9}
 
 
 CALM, HOT = {"wall_s": 0.1}, {"wall_s": 0.1, "gpu_thermal_s": 0.05}
@@ -262,16 +274,16 @@ def test_blocks_are_capped_at_a_fifth_of_a_case_and_the_worst_are_taken():
         {"a": {"wall_s": 0.1, "gpu_thermal_s": 0.01 * (1 + position)}, "b": CALM}
         for position in range(10)
     ]
-    found = block_marks([{"wall_s": 0.3}] * 10, hotter, "b")
-    assert [position for position, keys in enumerate(found) if keys] == [8, 9]
-    assert set().union(*found) == {"a"}
+    marked = block_marks([{"wall_s": 0.3}] * 10, hotter, "b")
+    assert [position for position, keys in enumerate(marked) if keys] == [8, 9]
+    assert set().union(*marked) == {"a"}
 
 
 def test_a_marked_round_takes_its_blocks_with_it_and_counts_for_the_cap():
     stolen = {"wall_s": 0.3, "steal_s": 0.2}
     blocks = [{"a": HOT, "b": CALM} for _ in range(10)]
-    found = block_marks([stolen] + [{"wall_s": 0.3}] * 9, blocks, "b")
-    assert [sorted(keys) for keys in found] == [["a", "b"], ["a"], *[[]] * 8]
+    marked = block_marks([stolen] + [{"wall_s": 0.3}] * 9, blocks, "b")
+    assert [sorted(keys) for keys in marked] == [["a", "b"], ["a"], *[[]] * 8]
     assert (
         block_marks([stolen] * 2 + [{"wall_s": 0.3}] * 8, blocks, "b")[2:] == (frozenset(),) * 8
     ), "the rounds have used the fifth up"
@@ -292,21 +304,21 @@ def test_no_ratio_loses_more_than_a_fifth_of_its_pairs_though_blocks_of_both_hal
         {"wall_s": 0.3, "steal_s": 0.2 if position == 9 and stolen else 0.0}
         for position in range(10)
     ]
-    found = block_marks(rounds, blocks, "base")
+    marked = block_marks(rounds, blocks, "base")
     for case in ("a", "b"):
-        assert sum(bool(keys & {"base", case}) for keys in found) == 2
-    assert [position for position, keys in enumerate(found) if "base" in keys and position < 9] == (
-        [1] if stolen else [1, 2]
-    )
+        assert sum(bool(keys & {"base", case}) for keys in marked) == 2
+    assert [
+        position for position, keys in enumerate(marked) if "base" in keys and position < 9
+    ] == ([1] if stolen else [1, 2])
 
 
-def test_a_block_that_is_throttled_beside_a_marked_one_of_the_baseline_costs_no_further_pair():
+def test_a_throttled_block_beside_a_marked_block_of_the_baseline_costs_no_further_pair():
     hot = {"base": (1,), "a": (1, 5), "b": ()}
     blocks = [
         {case: HOT if position in hot[case] else CALM for case in hot} for position in range(10)
     ]
-    found = block_marks([{"wall_s": 0.3}] * 10, blocks, "base")
-    assert {position: keys for position, keys in enumerate(found) if keys} == {
+    marked = block_marks([{"wall_s": 0.3}] * 10, blocks, "base")
+    assert {position: keys for position, keys in enumerate(marked) if keys} == {
         1: {"base", "a"},
         5: {"a"},
     }

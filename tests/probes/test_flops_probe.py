@@ -17,14 +17,14 @@ def values(case, **options):
 
 
 def test_a_row_of_table_1():
-    found, units, notes = values(
+    values_by_metric, units, notes = values(
         Case(model="resnet50", norm="swb", layers=7, solver="eigh", batch=32)
     )
-    assert found["flops_paper"] == 4_188_115_968
-    assert found["flops_solver"] == 72 * (11 * 16**3 + 16**2)
-    assert found["parameters"] == 25_557_032 + 7 * 2 * 5
-    assert found["flops_torch"] > 2 * 4_087_136_256
-    assert found["flops_fvcore"] < found["flops_fvcore_training"]
+    assert values_by_metric["flops_paper"] == 4_188_115_968
+    assert values_by_metric["flops_solver"] == 72 * (11 * 16**3 + 16**2)
+    assert values_by_metric["parameters"] == 25_557_032 + 7 * 2 * 5
+    assert values_by_metric["flops_torch"] > 2 * 4_087_136_256
+    assert values_by_metric["flops_fvcore"] < values_by_metric["flops_fvcore_training"]
     assert {units[metric] for metric in units if metric != "peak_activation_bytes"} == {"1"}
     assert units["peak_activation_bytes"] == "B"
     assert "inferred" in notes["flops_paper"]
@@ -33,12 +33,12 @@ def test_a_row_of_table_1():
 
 
 def test_bn_has_no_solver():
-    found, _, notes = values(Case(model="resnet20", classes=10, image=(32, 32)))
-    assert found["flops_solver"] == 0
+    values_by_metric, _, notes = values(Case(model="resnet20", classes=10, image=(32, 32)))
+    assert values_by_metric["flops_solver"] == 0
     assert "flops_solver" not in notes
 
 
-def test_what_stood_behind_auto_is_counted():
+def test_the_solver_that_auto_chose_is_counted():
     case = Case(model="resnet20", classes=10, image=(32, 32), norm="bw", layers=5, solver="auto")
     assert values(case)[0]["flops_solver"] == 10 * (11 * 16**3 + 16**2)
     assert "formula of eigh" in values(case, chosen={"solver": "eigh:floor=0.1"})[2]["flops_solver"]
@@ -46,7 +46,7 @@ def test_what_stood_behind_auto_is_counted():
 
 @pytest.mark.parametrize("norm", ["bn", "in", "iw", "bw", "swa"])
 def test_every_row_of_the_style_suite(norm):
-    found, _, _ = values(
+    values_by_metric, _, _ = values(
         Case(
             model="stylizer",
             image=(64, 64),
@@ -55,7 +55,7 @@ def test_every_row_of_the_style_suite(norm):
             solver="eigh",
         )
     )
-    assert found["flops_paper"] > 0
+    assert values_by_metric["flops_paper"] > 0
 
 
 def test_per_image_numbers_do_not_depend_on_batch_device_or_role():
@@ -105,7 +105,7 @@ def test_a_norm_without_a_cost_leaves_a_lower_bound_and_a_note(monkeypatch):
             return x.tanh()
 
     monkeypatch.setattr(norms, "build", lambda norm, channels, **options: Odd(channels))
-    found, _, notes = values(
+    values_by_metric, _, notes = values(
         Case(
             model="resnet20",
             classes=10,
@@ -115,21 +115,24 @@ def test_a_norm_without_a_cost_leaves_a_lower_bound_and_a_note(monkeypatch):
             solver="eigh:floor=0.25",
         )
     )
-    whole, _, _ = values(Case(model="resnet20", classes=10, image=(32, 32)))
+    all_counted, _, _ = values(Case(model="resnet20", classes=10, image=(32, 32)))
     # batch normalisation in eval mode costs 4 an element by one rule and 2 by the other
-    lost = {rule: whole[f"flops_{rule}"] - found[f"flops_{rule}"] for rule in ("paper", "fvcore")}
+    lost = {
+        rule: all_counted[f"flops_{rule}"] - values_by_metric[f"flops_{rule}"]
+        for rule in ("paper", "fvcore")
+    }
     assert lost["paper"] == 2 * lost["fvcore"] > 0
-    assert found["flops_torch"] == whole["flops_torch"]
+    assert values_by_metric["flops_torch"] == all_counted["flops_torch"]
     assert notes["flops_paper"] == "not counted: tanh ×5, so the figure is a lower bound"
 
 
-def test_a_solver_that_needs_data_is_traced_as_eigh_and_says_so():
+def test_a_solver_that_needs_data_is_traced_as_eigh_with_a_note():
     case = Case(
         model="resnet20", classes=10, image=(32, 32), norm="bw", layers=5, solver="eigh-cpu"
     )
-    found, _, notes = values(case)
+    values_by_metric, _, notes = values(case)
     assert (
-        found["flops_torch"]
+        values_by_metric["flops_torch"]
         == values(
             Case(model="resnet20", classes=10, image=(32, 32), norm="bw", layers=5, solver="eigh")
         )[0]["flops_torch"]

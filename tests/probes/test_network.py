@@ -95,7 +95,7 @@ def test_finish_measures_memory():
 
 
 @pytest.mark.parametrize("asked", [False, True])
-def test_a_worker_measures_memory_where_it_is_asked_for(asked):
+def test_a_worker_measures_memory_on_request(asked):
     job = Job(
         group="g",
         cases=(CASE,),
@@ -111,7 +111,7 @@ def test_a_worker_measures_memory_where_it_is_asked_for(asked):
     assert "parameter_bytes" in found
 
 
-def test_peak_memory_is_what_was_held_at_once():
+def test_peak_memory_is_the_most_bytes_allocated_at_once():
     def call():
         a = torch.zeros(1000, 1000)
         b = a + 1
@@ -136,7 +136,10 @@ def test_in_eval_mode_one_forward_pass_is_timed_and_nothing_has_a_gradient(phase
     assert workload._step.forward().is_inference()
     assert all(parameter.grad is None for parameter in workload._model.parameters())
     assert all(torch.equal(before[name], v) for name, v in workload._model.named_buffers())
-    assert {one.metric for one in workload.finish()} >= {"parameter_bytes", "peak_bytes"}
+    assert {measurement.metric for measurement in workload.finish()} >= {
+        "parameter_bytes",
+        "peak_bytes",
+    }
 
 
 def test_running_statistics_in_eval_mode_are_those_of_the_input():
@@ -146,10 +149,12 @@ def test_running_statistics_in_eval_mode_are_those_of_the_input():
     assert not torch.allclose(layer.running_cov, eye, atol=0.1)
 
 
-def test_all_that_can_be_folded_is_folded_and_said():
+def test_every_foldable_norm_is_folded_and_recorded():
     workload = NetworkWorkload(dataclasses.replace(CASE, phase=FOLDED))
-    kept = [m for m in workload._model.modules() if isinstance(m, Whiten2d | torch.nn.BatchNorm2d)]
-    assert {type(m).__name__ for m in kept} == {"SwitchWhiten2d"}
+    norm_layers = [
+        m for m in workload._model.modules() if isinstance(m, Whiten2d | torch.nn.BatchNorm2d)
+    ]
+    assert {type(m).__name__ for m in norm_layers} == {"SwitchWhiten2d"}
     assert workload.chosen["folded"] == "14 of 19 norms"
     whitened = NetworkWorkload(dataclasses.replace(CASE, norm="bw", phase=FOLDED))
     assert whitened.chosen["folded"] == "19 of 19 norms"
@@ -177,6 +182,6 @@ def test_under_autocast_parameters_stay_float32_and_convolutions_are_narrow(narr
         assert workload._step.cotangents[0].dtype == getattr(torch, narrow)
 
 
-def test_a_phase_without_a_backward_pass_is_not_spread():
-    with pytest.raises(Unsupported, match="phase eval does not; use --phase train"):
+def test_a_phase_without_a_backward_pass_is_refused_for_several_processes():
+    with pytest.raises(Unsupported, match="phase eval has none; use --phase train"):
         NetworkWorkload(dataclasses.replace(CASE, phase=EVAL, world=2))

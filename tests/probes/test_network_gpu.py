@@ -1,5 +1,5 @@
-"""A network on a GPU, with the GPU played by a fake: blocks, modes, memory, and what the device
-shows outside the rounds.
+"""A network on a fake GPU: blocks, modes, memory, and measurements of the device outside of
+rounds.
 """
 
 import pytest
@@ -22,18 +22,18 @@ OOM = torch.OutOfMemoryError(
 
 @pytest.fixture(autouse=True)
 def _switches():
-    kept = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    switches = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     yield
-    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = kept
+    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = switches
 
 
 def test_a_call_is_a_block_with_the_host_beside_the_events():
     workload, gpu = build()
     del gpu.waits[:]
-    found = workload.call()
-    assert set(found) == {"forward_s", "forward_backward_s", "forward_backward_wall_s"}
-    assert found["forward_s"] == pytest.approx(0.01)
-    assert found["forward_backward_s"] == pytest.approx(0.02)
+    seconds = workload.call()
+    assert set(seconds) == {"forward_s", "forward_backward_s", "forward_backward_wall_s"}
+    assert seconds["forward_s"] == pytest.approx(0.01)
+    assert seconds["forward_backward_s"] == pytest.approx(0.02)
     assert gpu.waits == ["device", "device"]
 
 
@@ -46,22 +46,22 @@ def test_blocks_last_long_enough(taken_s, expected):
     )
 
 
-class Alone:
-    """Stands for the place among ranks; the slowest takes half a block for each iteration."""
+class FakeRank:
+    """A fake rank without torch.distributed; the slowest rank takes 12 ms of wall time."""
 
     device, chosen = "cuda:1", {"backend": "gloo"}
 
     def __init__(self, case):
         self.case, self.steps = case, []
 
-    def model(self, model):
+    def wrap(self, model):
         return model
 
-    def own(self, batch):
+    def shard(self, batch):
         return batch[:1].clone()
 
-    def whole(self, own):
-        return self.case.batch, *own[1:]
+    def global_shape(self, shard_shape):
+        return self.case.batch, *shard_shape[1:]
 
     def slowest(self, sample):
         return sample | {FORWARD_BACKWARD_WALL: 0.012}
@@ -73,15 +73,15 @@ class Alone:
 
 
 def test_ranks_agree_on_the_size_of_a_block_and_each_has_its_own_images(monkeypatch):
-    monkeypatch.setattr(network, "Spread", Alone)
+    monkeypatch.setattr(network, "DataParallel", FakeRank)
     workload, _ = build(world=2, norm="bn", layers=0)
-    found = measured(workload.finish())
-    assert found["block_iterations"] == (5,)
+    samples = measured(workload.finish())
+    assert samples["block_iterations"] == (5,)
     assert len(workload._inputs[0]) == len(workload._step.cotangents[0]) == 1
     assert workload.chosen["backend"] == "gloo"
 
 
-def test_what_was_timed_can_be_read_out_alone():
+def test_timings_can_be_read_without_finish():
     workload, _ = build()
     workload.call()
     assert {name: len(samples) for name, samples in measured(workload.timings()).items()} == {
@@ -93,32 +93,32 @@ def test_what_was_timed_can_be_read_out_alone():
 
 @pytest.mark.parametrize("mode", ["graph", "compile"])
 def test_several_processes_run_eager_only(monkeypatch, mode):
-    monkeypatch.setattr(network, "Spread", Alone)
+    monkeypatch.setattr(network, "DataParallel", FakeRank)
     with pytest.raises(Unsupported, match="2 processes run eager only"):
         build(world=2, mode=mode)
 
 
-def test_the_size_of_a_block_is_kept():
+def test_the_size_of_a_block_is_stored():
     workload, _ = build()
     assert measured(workload.finish())["block_iterations"] == (workload._iterations,) == (2,)
 
 
-def test_every_iteration_of_the_rounds_is_kept_and_none_of_the_warm_up():
+def test_every_iteration_of_the_rounds_is_stored_and_none_of_the_warm_up():
     workload, _ = build()
     workload.call()
     workload.warmed()
     for _ in range(2):
         workload.call()
-    found = measured(workload.finish())
-    assert len(found["forward_event_s"]) == len(found["forward_backward_event_s"]) == 2 * 2
+    samples = measured(workload.finish())
+    assert len(samples["forward_event_s"]) == len(samples["forward_backward_event_s"]) == 2 * 2
 
 
 def test_busy_time_and_its_share_of_wall_time_are_measured():
     workload, _ = build(FakeGpu(tick_s=0.01, device_busy_s=0.03))
     workload.call()
-    found = measured(workload.finish())
-    assert found["gpu_busy_s"][0] == pytest.approx(0.015)
-    assert found["gpu_busy_share"][0] == pytest.approx(0.015 / 0.03)
+    samples = measured(workload.finish())
+    assert samples["gpu_busy_s"][0] == pytest.approx(0.015)
+    assert samples["gpu_busy_share"][0] == pytest.approx(0.015 / 0.03)
 
 
 def test_a_profiler_without_kernels_is_noted():
@@ -128,18 +128,18 @@ def test_a_profiler_without_kernels_is_noted():
 
 
 def test_memory_is_the_peak_of_one_iteration():
-    found = measured(build()[0].finish())
-    assert (found["peak_bytes"], found["peak_reserved_bytes"]) == ((1 << 20,), (2 << 20,))
+    samples = measured(build()[0].finish())
+    assert (samples["peak_bytes"], samples["peak_reserved_bytes"]) == ((1 << 20,), (2 << 20,))
 
 
 def test_graph_mode_replays_two_graphs():
     workload, gpu = build(mode="graph")
-    assert gpu.asides == 4, "three times to warm up, once for the peak of memory"
+    assert gpu.capture_stream_runs == 4, "three times to warm up, once for the peak of memory"
     forward, both = gpu.graphs
     before = forward.replays, both.replays
-    found = workload.call()
+    seconds = workload.call()
     assert (forward.replays - before[0], both.replays - before[1]) == (workload._iterations,) * 2
-    assert set(found) == {
+    assert set(seconds) == {
         "forward_s",
         "forward_wall_s",
         "forward_backward_s",
@@ -160,7 +160,9 @@ def test_the_capture_allocates_the_gradients():
 
 
 @pytest.mark.parametrize("solver", ["eigh", "svd-loop", "auto"])
-def test_a_solver_that_waits_for_the_host_is_no_part_of_a_graph(solver, monkeypatch, request):
+def test_a_solver_that_synchronises_with_the_host_is_refused_in_a_graph(
+    solver, monkeypatch, request
+):
     # what auto is on a GPU; on this fake's CPU it may be a solver that waits for nobody
     monkeypatch.setattr(choice, "choose", lambda *_: "eigh")
     resolve.resolve_cached.cache_clear()
@@ -171,7 +173,7 @@ def test_a_solver_that_waits_for_the_host_is_no_part_of_a_graph(solver, monkeypa
     assert not gpu.graphs
 
 
-def test_what_cannot_be_captured_is_unsupported_but_out_of_memory_stays_that():
+def test_a_failed_capture_is_unsupported_but_out_of_memory_stays_out_of_memory():
     with pytest.raises(Unsupported, match="cannot be captured"):
         build(
             FakeGpu(
@@ -208,7 +210,7 @@ def test_a_compiler_that_gives_up_is_unsupported(monkeypatch):
         build(mode="compile")
 
 
-def test_out_of_memory_in_backward_tells_the_peak_and_the_total(monkeypatch):
+def test_out_of_memory_in_backward_names_the_peak_and_the_total(monkeypatch):
     workload, _ = build()
 
     def fail(self, *args, **options):
@@ -222,7 +224,7 @@ def test_out_of_memory_in_backward_tells_the_peak_and_the_total(monkeypatch):
     assert detail == "peak 3.00 GiB of 4.00 GiB; CUDA out of memory. Tried to allocate 20.00 GiB."
 
 
-def test_a_clock_that_goes_back_is_a_crash_of_this_case():
+def test_a_clock_that_runs_backwards_crashes_its_case():
     workload, gpu = build()
     gpu._script = iter([0.0, -1.0])
     with pytest.raises(RuntimeError) as caught:
@@ -245,4 +247,4 @@ def test_the_arithmetic_is_that_of_the_case():
 def test_unknown_solvers_of_plugins_do_not_stop_a_graph():
     layer = torch.nn.Identity()
     layer.chosen = {"solver": "mine:steps=3"}
-    assert modes.waiting_solvers(layer) == ()
+    assert modes.synchronising_solvers(layer) == ()

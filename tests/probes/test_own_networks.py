@@ -1,5 +1,5 @@
-"""Networks that return more than a tensor, or take other things than images, are measured as the
-rest.
+"""Networks that return several tensors, or take other inputs than images, are measured like all
+others.
 """
 
 from collections import namedtuple
@@ -100,7 +100,7 @@ def test_a_network_takes_what_its_inputs_hook_makes(model_tables):
     models.add("own", lambda norm_at, n: swap_norms(Tokens(), norm_at), inputs=token_inputs)
     case = Case(model="own", dtype="float64", **CASE)
     workload = NetworkWorkload(case)
-    assert [one.dtype for one in workload._inputs] == [torch.int64, torch.float64]
+    assert [tensor.dtype for tensor in workload._inputs] == [torch.int64, torch.float64]
     assert workload._inputs[0].shape == (2, 4)
     workload.call()
     assert workload._model.embed.weight.grad is not None

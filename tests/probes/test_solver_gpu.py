@@ -1,5 +1,5 @@
-"""A solver on a GPU, with the GPU played by a fake: windows, graphs, cold caches, and accuracy from
-the outputs that were timed.
+"""A solver on a fake GPU: windows, graphs, cold caches, and accuracy of the outputs that were
+timed.
 """
 
 import dataclasses
@@ -8,8 +8,8 @@ import pytest
 from fake_gpu import FakeGpu
 
 from swbench.case import SolverCase
+from swbench.probes.event_windows import MOST_CALLS, Flush
 from swbench.probes.solver import SolverWorkload
-from swbench.probes.windows import MOST_CALLS, Flush
 from swbench.probes.workload import Unsupported
 
 CASE = SolverCase(solver="polar", batch=3, group=4, device="cuda", threads=0)
@@ -21,23 +21,26 @@ def build(gpu=None, **fields):
 
 
 def measured(workload):
-    return {one.metric: one.samples for one in workload.finish()}
+    return {measurement.metric: measurement.samples for measurement in workload.finish()}
 
 
 def test_eager_windows_judge_the_outputs_they_timed():
     workload, _ = build()
-    found = workload.call()
-    assert found == {"forward_s": pytest.approx(0.002), "forward_backward_s": pytest.approx(0.002)}
+    seconds = workload.call()
+    assert seconds == {
+        "forward_s": pytest.approx(0.002),
+        "forward_backward_s": pytest.approx(0.002),
+    }
     judged = measured(workload)
     assert judged["w_error_worst"][0] < 1e-3
     assert judged["forward_window_calls"] == (1,)
     assert len(judged["forward_event_s"]) == 5, "windows are repeated until a sample takes 10 ms"
 
 
-def test_what_was_timed_can_be_read_out_alone():
+def test_timings_can_be_read_without_finish():
     workload, _ = build()
     workload.call()
-    names = {one.metric for one in workload.timings()}
+    names = {measurement.metric for measurement in workload.timings()}
     assert names == {
         f"{of}_{what}"
         for of in ("forward", "forward_backward")
@@ -60,7 +63,7 @@ def test_graphs_hold_the_calls():
     before = [graph.replays for graph in gpu.graphs]
     workload.call()
     assert all(graph.replays > n for graph, n in zip(gpu.graphs, before, strict=True))
-    assert gpu.asides == 2
+    assert gpu.capture_stream_runs == 2
     assert measured(workload)["gradient_error_worst"][0] < 1e-3
 
 
@@ -72,12 +75,12 @@ def test_a_solver_that_waits_is_unsupported_in_a_graph():
 def test_a_cold_cache_is_flushed_before_every_call_and_that_is_verified():
     workload, _ = build(cache="cold")
     workload.call()
-    found = measured(workload)
-    assert found["forward_window_calls"] == (1,)
-    assert found["l2_flushes"][0] >= 2 * 5
+    samples = measured(workload)
+    assert samples["forward_window_calls"] == (1,)
+    assert samples["l2_flushes"][0] >= 2 * 5
 
 
-def test_a_flush_that_did_not_reach_the_memory_is_found_out():
+def test_a_flush_that_did_not_touch_the_buffer_is_an_error():
     flush = Flush(FakeGpu())
     assert flush._buffer.numel() * 4 == 2 * FakeGpu.cache_bytes
     flush()
@@ -94,7 +97,7 @@ def test_without_the_size_of_the_cache_cold_is_unsupported():
         build(gpu, cache="cold")
 
 
-def test_warm_up_is_not_kept():
+def test_warm_up_is_discarded():
     workload, _ = build()
     workload.call()
     workload.warmed()

@@ -1,5 +1,5 @@
-"""Layers under stress: inputs are what their names say, errors are against float64, and a layer
-that raises or trains to nothing is a finding.
+"""Layers under stress: inputs match their names, errors are against float64, and a layer that
+raises or learns nothing is a result.
 """
 
 import pytest
@@ -7,8 +7,8 @@ import torch
 
 from swbench.case import TEXTBOOK, TRAINING, StabilityCase
 from swbench.probes.hostile_inputs import INPUTS, SMALLEST, hostile_input
-from swbench.probes.stability import EPS, InputWorkload, TrainingWorkload, layer_of
-from swbench.probes.stability_training import CHANCE, CLASSES, LAST, train
+from swbench.probes.stability import EPS, InputWorkload, TrainingWorkload, build_layer
+from swbench.probes.stability_training import CHANCE, CLASSES, FINAL_STEPS, train
 
 WHITENING = ("bw", "iw", "swa", "swb")
 
@@ -19,11 +19,11 @@ def case(**fields):
 
 def measured(load):
     load.call()
-    return {one.metric: one.samples for one in load.finish()}
+    return {measurement.metric: measurement.samples for measurement in load.finish()}
 
 
 def covariance(x):
-    """Of every group of 16 channels over the whole batch."""
+    """Covariance of every group of 16 channels over the full batch."""
     columns = x.double().transpose(0, 1).reshape(-1, 16, x.numel() // x.shape[1])
     return torch.stack([torch.cov(each, correction=0) for each in columns])
 
@@ -48,7 +48,7 @@ def test_a_condition_number_is_the_one_in_the_name(power):
     assert SMALLEST >= 10 * EPS
 
 
-def test_inputs_are_what_their_names_say():
+def test_inputs_match_their_names():
     def named(name):
         return hostile_input(name, 4, 16, torch.float64, 0)
 
@@ -68,18 +68,18 @@ def test_inputs_are_what_their_names_say():
     assert (contrast[0] / contrast[1:]).tolist() == pytest.approx([1000] * 3, rel=0.2)
 
 
-def test_an_unknown_input_is_no_input():
+def test_an_unknown_input_raises_a_key_error():
     with pytest.raises(KeyError):
         hostile_input("kappa-1e5", 1, 16, torch.float32, 0)
 
 
 @pytest.mark.parametrize("norm", WHITENING)
-def test_the_textbook_layer_is_the_layer(norm):
-    """Where no eigenvalues meet, autograd through eigh is right, and in float64 both agree."""
+def test_the_textbook_layer_equals_the_layer(norm):
+    """Where no eigenvalues are equal, autograd through eigh is exact, and in float64 both agree."""
     x = hostile_input("ordinary", 3, 16, torch.float64, 1)
     dy, found = torch.randn_like(x), []
     for solver in (TEXTBOOK, "eigh"):
-        layer = layer_of(case(norm=norm, solver=solver), 32).double()
+        layer = build_layer(case(norm=norm, solver=solver), 32).double()
         leaf = x.clone().requires_grad_()
         y = layer(leaf)
         y.backward(dy)
@@ -91,16 +91,16 @@ def test_the_textbook_layer_is_the_layer(norm):
 @pytest.mark.parametrize(("norm", "solver"), [("bn", None), ("swb", "eigh"), ("iw", "newton5")])
 def test_an_ordinary_input_leaves_the_digits_of_the_dtype(norm, solver):
     for dtype, unit in (("float32", 6e-8), ("bfloat16", 4e-3), ("amp-float16", 5e-4)):
-        found = measured(InputWorkload(case(norm=norm, solver=solver, dtype=dtype)))
-        assert 0 < found["y_error"][0] < 20 * unit
-        assert 0 < found["dx_error"][0] < 20 * unit
-        shares = {name: value for name, value in found.items() if name.endswith("share")}
+        samples = measured(InputWorkload(case(norm=norm, solver=solver, dtype=dtype)))
+        assert 0 < samples["y_error"][0] < 20 * unit
+        assert 0 < samples["dx_error"][0] < 20 * unit
+        shares = {name: value for name, value in samples.items() if name.endswith("share")}
         assert len(shares) == 3
         assert set(shares.values()) == {(0.0,)}
 
 
 def test_an_error_is_of_the_layer_in_float64():
-    """Of one that doubles y and triples dx: 1 and 2."""
+    """The errors of a layer that doubles y and triples dx are 1 and 2."""
     load = InputWorkload(case(norm="bn", solver=None))
 
     class Twice(torch.autograd.Function):
@@ -113,24 +113,24 @@ def test_an_error_is_of_the_layer_in_float64():
             return 3 * dy
 
     load._layer.register_forward_hook(lambda module, given, y: Twice.apply(y))
-    found = measured(load)
-    assert found["y_error"][0] == pytest.approx(1, rel=1e-5)
-    assert found["dx_error"][0] == pytest.approx(2, rel=1e-5)
+    samples = measured(load)
+    assert samples["y_error"][0] == pytest.approx(1, rel=1e-5)
+    assert samples["dx_error"][0] == pytest.approx(2, rel=1e-5)
 
 
 def test_a_layer_that_raises_is_a_finding():
     load = InputWorkload(case(norm="bn", solver=None, trial="one-pixel"))
-    found = measured(load)
+    samples = measured(load)
     assert load.chosen["raised"].startswith("ValueError: Expected more than 1 value per channel")
-    assert found["y_error"] == found["dx_error"] == ()
-    assert found["y_nonfinite_share"] == found["parameters_nonfinite_share"] == (1.0,)
+    assert samples["y_error"] == samples["dx_error"] == ()
+    assert samples["y_nonfinite_share"] == samples["parameters_nonfinite_share"] == (1.0,)
 
 
-def test_what_is_not_finite_has_no_error():
-    found = measured(InputWorkload(case(solver="eigh:backward=paper", trial="dead")))
-    assert found["y_error"][0] < 1e-3
-    assert found["dx_error"] == ()
-    assert found["dx_nonfinite_share"][0] > 0
+def test_a_tensor_that_is_not_finite_has_no_error():
+    samples = measured(InputWorkload(case(solver="eigh:backward=paper", trial="dead")))
+    assert samples["y_error"][0] < 1e-3
+    assert samples["dx_error"] == ()
+    assert samples["dx_nonfinite_share"][0] > 0
 
 
 @pytest.mark.parametrize("norm", WHITENING)
@@ -139,9 +139,9 @@ def test_fewer_pixels_than_channels_leave_a_gradient(norm, solver):
     """It was off by 3 in an IW layer before the Lyapunov iteration reached the one eigenvalue that
     the many others, all ε, put out of its interval.
     """
-    found = measured(InputWorkload(case(norm=norm, solver=solver, trial="few-pixels")))
-    assert found["y_error"][0] < 1e-2
-    assert found["dx_error"][0] < 5e-2
+    samples = measured(InputWorkload(case(norm=norm, solver=solver, trial="few-pixels")))
+    assert samples["y_error"][0] < 1e-2
+    assert samples["dx_error"][0] < 5e-2
 
 
 def training(**fields):
@@ -154,18 +154,18 @@ def training(**fields):
 )
 def test_the_task_can_be_learnt(norm, solver, dtype):
     fields = {"dtype": dtype, "learning_rate": 1.0, "steps": 120, "seeds": 1}
-    found = measured(training(norm=norm, solver=solver, **fields))
-    assert found["broken"] == (0.0,)
-    assert found["final_loss"][0] < 0.7 * CHANCE
+    samples = measured(training(norm=norm, solver=solver, **fields))
+    assert samples["broken"] == (0.0,)
+    assert samples["final_loss"][0] < 0.7 * CHANCE
 
 
 def test_a_rate_that_is_too_high_breaks():
-    found = measured(training(norm="bn", solver=None, learning_rate=1e6))
-    assert found["broken"] == (1.0, 1.0)
+    samples = measured(training(norm="bn", solver=None, learning_rate=1e6))
+    assert samples["broken"] == (1.0, 1.0)
 
 
 def test_training_ends_at_a_loss_that_is_not_finite_and_where_the_network_raises():
-    task = training(seeds=1)._of(0)
+    task = training(seeds=1)._task_for(0)
     losses = iter([1.0, float("nan")])
     task.step = lambda: torch.tensor(next(losses))
     assert train(task, 3).broken
@@ -174,23 +174,24 @@ def test_training_ends_at_a_loss_that_is_not_finite_and_where_the_network_raises
         raise torch.linalg.LinAlgError("eigh: the input is\nnot finite")
 
     task.step = fail
-    found = train(task, 3)
-    assert found.broken
-    assert found.why.endswith("LinAlgError: eigh: the input is not finite")
+    outcome = train(task, 3)
+    assert outcome.broken
+    assert outcome.reason.endswith("LinAlgError: eigh: the input is not finite")
 
 
-def test_what_learns_nothing_is_broken_and_the_last_losses_count():
-    task = training(seeds=1)._of(0)
+def test_training_that_learns_nothing_is_broken_by_its_last_losses():
+    task = training(seeds=1)._task_for(0)
     task.step = lambda: torch.tensor(CHANCE)
-    assert train(task, LAST).broken
-    losses = iter([CHANCE] * 5 + [0.5] * LAST)
+    assert train(task, FINAL_STEPS).broken
+    losses = iter([CHANCE] * 5 + [0.5] * FINAL_STEPS)
     task.step = lambda: torch.tensor(next(losses))
-    assert train(task, 5 + LAST) == (0.5, False, "")
+    assert train(task, 5 + FINAL_STEPS) == (0.5, False, "")
 
 
 def test_data_depend_on_the_seed_alone():
     (one, classes), (again, _), (other, _) = (
-        training(norm=norm)._of(seed).data() for norm, seed in (("bw", 0), ("iw", 0), ("bw", 1))
+        training(norm=norm)._task_for(seed).data()
+        for norm, seed in (("bw", 0), ("iw", 0), ("bw", 1))
     )
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
@@ -199,6 +200,6 @@ def test_data_depend_on_the_seed_alone():
 
 
 def test_float16_under_autocast_scales_gradients():
-    assert training(dtype="amp-float16")._of(0)._scaler.is_enabled()
-    assert not training(dtype="amp-bfloat16")._of(0)._scaler.is_enabled()
-    assert not training(dtype="float32")._of(0)._scaler.is_enabled()
+    assert training(dtype="amp-float16")._task_for(0)._scaler.is_enabled()
+    assert not training(dtype="amp-bfloat16")._task_for(0)._scaler.is_enabled()
+    assert not training(dtype="float32")._task_for(0)._scaler.is_enabled()

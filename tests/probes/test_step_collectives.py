@@ -1,4 +1,4 @@
-"""The account of a training step's collectives equals what two ranks really send."""
+"""The calculated collectives of a training step equal those that two ranks really send."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ from swbench.probes.step_collectives import (
 
 @pytest.fixture(scope="module")
 def counted(tmp_path_factory):
-    """What each of two gloo ranks sent, by the name of the case."""
+    """The collectives of each of two gloo ranks, by the name of the case."""
     store = tmp_path_factory.mktemp("ranks") / "store"
     environ = {
         **os.environ,
@@ -43,18 +43,20 @@ def counted(tmp_path_factory):
         for rank in range(2)
     ]
     try:
-        said = [process.communicate(timeout=200)[0] for process in processes]
+        outputs = [process.communicate(timeout=200)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
             process.wait()
-    return [json.loads(one) for one in said]
+    return [json.loads(output) for output in outputs]
 
 
 @pytest.mark.slow  # two processes that load torch: in `make ranks`
 @pytest.mark.parametrize("name", ranks.CASES)
 def test_a_real_step_of_two_ranks_makes_exactly_these_collectives(counted, name):
-    account = sorted([one.kind, one.nbytes] for one in step_collectives(ranks.CASES[name]))
+    account = sorted(
+        [collective.kind, collective.nbytes] for collective in step_collectives(ranks.CASES[name])
+    )
     assert [sorted(rank[name]) for rank in counted] == [account, account]
 
 
@@ -67,7 +69,7 @@ def test_a_layer_is_named_with_one_gather_and_one_reduce():
 
 def test_on_cuda_every_batch_normalisation_is_synchronised():
     bn = dataclasses.replace(ranks.CASES["bn"], device="cuda")
-    layers = [one for one in step_collectives(bn) if one.source != GRADIENTS]
+    layers = [collective for collective in step_collectives(bn) if collective.source != GRADIENTS]
     assert layers[:2] == [
         Collective("bn1", GATHER, (2 * 16 + 1) * 4),
         Collective("bn1", REDUCE, 2 * 16 * 4),

@@ -1,4 +1,4 @@
-"""Attribution on events made up here: a GPU's kernels, and the backward pass in a thread of its
+"""Attribution of constructed events: a GPU's kernels, and a backward pass in a thread of its
 own.
 """
 
@@ -95,8 +95,8 @@ def gpu_events():
 
 @pytest.fixture
 def seconds():
-    found = break_down(gpu_events(), {"conv": CONV, "norm": NORM}, "cuda")
-    return {key: spent.seconds * 1e6 for key, spent in found.spent.items() if spent.seconds}
+    breakdown = break_down(gpu_events(), {"conv": CONV, "norm": NORM}, "cuda")
+    return {key: spent.seconds * 1e6 for key, spent in breakdown.spent.items() if spent.seconds}
 
 
 def test_kernels_go_to_the_layer_that_launched_them(seconds):
@@ -122,5 +122,5 @@ def test_an_operation_that_made_no_node_does_not_own_one():
     forward = events[0]
     # carries the number of the node that the convolution makes
     early = Event("aten::empty", 0.5, 0.6, forward, sequence_nr=5)
-    found = break_down([*events, early], {"conv": CONV, "norm": NORM}, "cuda")
-    assert found.spent["conv", operators.CONVOLUTION, BACKWARD].seconds == pytest.approx(60e-6)
+    breakdown = break_down([*events, early], {"conv": CONV, "norm": NORM}, "cuda")
+    assert breakdown.spent["conv", operators.CONVOLUTION, BACKWARD].seconds == pytest.approx(60e-6)

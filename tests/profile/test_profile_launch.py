@@ -1,6 +1,4 @@
-"""A profile in a process of its own, the machine's rates that it is held against, and what stops
-one.
-"""
+"""A profile in a process of its own, the calibration of its roof, and errors while profiling."""
 
 import json
 
@@ -11,9 +9,9 @@ from swbench.case import Case, SolverCase
 from swbench.errors import OptionError, ProfileFailed
 from swbench.probes.workload import Unsupported
 from swbench.profile import launch, worker
+from swbench.profile.calibration import calibrate
 from swbench.profile.launch import profile_case
 from swbench.profile.measure import measure
-from swbench.profile.roof import calibrate
 
 CASE = Case(
     model="resnet20", norm="swa", layers=5, solver="eigh", classes=10, image=(16, 16), batch=2
@@ -22,10 +20,10 @@ CASE = Case(
 
 def test_a_fresh_process_gives_a_profile(tmp_path):
     trace = tmp_path / "t.json"
-    found = profile_case(Case(model="resnet20", classes=10, image=(8, 8)), 1, trace)
-    assert found.roof.flops_per_s > 0
-    assert found.roof.bytes_per_s > 0
-    assert found.environment["threads"] == "1"
+    profile = profile_case(Case(model="resnet20", classes=10, image=(8, 8)), 1, trace)
+    assert profile.roof.flops_per_s > 0
+    assert profile.roof.bytes_per_s > 0
+    assert profile.environment["threads"] == "1"
     assert json.loads(trace.read_text())["traceEvents"]
 
 
@@ -57,11 +55,11 @@ def raising(problem):
         (OptionError("too small"), "refused", "too small"),
     ],
 )
-def test_what_stops_a_profile_is_an_answer(monkeypatch, problem, status, detail):
+def test_an_error_while_profiling_is_answered_with_its_status(monkeypatch, problem, status, detail):
     monkeypatch.setattr("swbench.profile.measure.measure", raising(problem))
-    found = worker.answer({"case": CASE.to_json(), "iterations": 1, "trace": None})
-    assert found["status"] == status
-    assert detail in found["detail"]
+    answer = worker.answer({"case": CASE.to_json(), "iterations": 1, "trace": None})
+    assert answer["status"] == status
+    assert detail in answer["detail"]
 
 
 def test_calibration_finds_rates():

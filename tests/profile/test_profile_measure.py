@@ -9,10 +9,10 @@ from swbench.case import Case
 from swbench.errors import SchemaTooNew, StoreDamaged
 from swbench.norms.kernels.torch_ops import TorchBackend
 from swbench.profile import operators
+from swbench.profile.annotations import annotated, kind_of, profiled_modules
 from swbench.profile.attribution import HARNESS, UNEVEN, UNKNOWN, break_down, parts_of
 from swbench.profile.launch import load, save
-from swbench.profile.marks import kind_of, marked, rows
-from swbench.profile.measure import _profiled, measure, quicker_half, remarks
+from swbench.profile.measure import _profile_call, measure, quicker_half, remarks
 from swbench.profile.types import (
     BACKWARD,
     CONV,
@@ -48,7 +48,7 @@ def profile(measured):
 
 
 class Bare:
-    """A subject of any model."""
+    """A profiled workload of any model."""
 
     device = torch.device("cpu")
 
@@ -64,8 +64,8 @@ class Bare:
 
 
 def broken_down(model, x):
-    kinds = {path: kind_of(module) for path, module in rows(model).items()}
-    return break_down(_profiled(Bare(model, x)), kinds, "cpu")
+    kinds = {path: kind_of(module) for path, module in profiled_modules(model).items()}
+    return break_down(_profile_call(Bare(model, x)), kinds, "cpu")
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -80,11 +80,11 @@ def test_shares_add_up_to_the_total(profile, phase):
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_every_nanosecond_of_one_call_is_attributed_once(phase):
-    found = broken_down(models.build("resnet20", "swb", 5), torch.randn(2, 3, 16, 16))
+    parts = broken_down(models.build("resnet20", "swb", 5), torch.randn(2, 3, 16, 16))
     assert sum(
-        spent.seconds for (_, _, of), spent in found.spent.items() if of == phase
-    ) == pytest.approx(found.total_s[phase], abs=1e-7)
-    assert min(spent.seconds for spent in found.spent.values()) >= 0
+        spent.seconds for (_, _, of), spent in parts.spent.items() if of == phase
+    ) == pytest.approx(parts.total_s[phase], abs=1e-7)
+    assert min(spent.seconds for spent in parts.spent.values()) >= 0
 
 
 def test_every_convolution_and_norm_has_time_in_both_phases(profile):
@@ -149,15 +149,15 @@ class Strange(torch.autograd.Function):
 
 
 def test_nodes_of_unknown_origin_are_a_named_remainder():
-    found = broken_down(nn.Sequential(nn.Conv2d(3, 4, 3), Leaky()), torch.randn(1, 3, 8, 8))
-    assert any(path == UNKNOWN and spent.seconds > 0 for (path, _, _), spent in found.spent.items())
+    parts = broken_down(nn.Sequential(nn.Conv2d(3, 4, 3), Leaky()), torch.randn(1, 3, 8, 8))
+    assert any(path == UNKNOWN and spent.seconds > 0 for (path, _, _), spent in parts.spent.items())
 
 
 def test_time_outside_the_model_is_named(profile):
     assert HARNESS in {layer.path for layer in profile.layers if layer.kind == REMAINDER}
 
 
-def test_what_medians_leave_over_is_a_remainder():
+def test_the_difference_to_the_medians_is_a_remainder():
     model, x = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True)), torch.randn(1, 3, 8, 8)
     calls = [broken_down(model, x) for _ in range(2)]
     for one in calls:
@@ -166,7 +166,7 @@ def test_what_medians_leave_over_is_a_remainder():
 
 
 class OwnNorm(nn.Module):
-    """A norm from elsewhere, made of modules."""
+    """A user's norm, made of modules."""
 
     def __init__(self):
         super().__init__()
@@ -179,11 +179,11 @@ class OwnNorm(nn.Module):
         return 1
 
 
-def test_a_norm_of_ones_own_is_one_row():
+def test_a_users_norm_is_one_row():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), OwnNorm(), nn.ReLU(inplace=True))
-    assert list(rows(model)) == ["", "0", "1", "2"]
-    found = broken_down(model, torch.randn(1, 3, 8, 8))
-    assert {operator for path, operator, _ in found.spent if path == "1"} == {
+    assert list(profiled_modules(model)) == ["", "0", "1", "2"]
+    parts = broken_down(model, torch.randn(1, 3, 8, 8))
+    assert {operator for path, operator, _ in parts.spent if path == "1"} == {
         operators.REST,
         operators.ACCUMULATION,
         operators.PYTHON,
@@ -193,7 +193,7 @@ def test_a_norm_of_ones_own_is_one_row():
 def test_the_quicker_half_counts(profile):
     assert quicker_half([3.0, 1.0, 2.0]) == {1, 2}
     assert quicker_half([3.0]) == {0}
-    assert sum(one.used for one in profile.iterations) == 1
+    assert sum(iteration.used for iteration in profile.iterations) == 1
 
 
 def part(operator, seconds):
@@ -210,10 +210,10 @@ def test_a_fused_solve_and_uneven_calls_are_remarked():
     assert "50%" in busy
 
 
-def test_marks_leave_nothing_behind():
+def test_annotations_are_removed_at_the_end():
     model = models.build("resnet20", "bw", 5)
     before = contract_methods()
-    with marked(model):
+    with annotated(model):
         assert not any(one is other for one, other in zip(before, contract_methods(), strict=True))
         with pytest.raises(ValueError, match="shape"):
             model.bn1(torch.zeros(3))

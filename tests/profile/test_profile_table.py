@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from swbench.case import Case
-from swbench.profile.flame import icicle
+from swbench.profile.icicle import icicle
 from swbench.profile.table import as_text, render, roofline_rows
 from swbench.profile.types import (
     BACKWARD,
@@ -78,7 +78,7 @@ def profile():
 
 
 @pytest.mark.parametrize("width", [60, 80, 116, 200])
-def test_no_line_is_wider_than_asked(profile, width):
+def test_no_line_is_wider_than_the_width(profile, width):
     assert max(len(line) for line in render(profile, width).splitlines()) <= width
 
 
@@ -150,11 +150,14 @@ def test_the_text_is_coloured_only_on_request(profile):
 
 
 def test_roofline_rows(profile):
-    rows = roofline_rows(profile)
-    assert [(row["layer"], row["phase"]) for row in rows] == [("stem", FORWARD), ("stem", BACKWARD)]
-    assert rows[0]["intensity_flops_per_byte"] == 20
-    assert rows[0]["flops_per_s"] == pytest.approx(5e10)
-    assert rows[0]["share_of_roof"] == pytest.approx(0.5)
+    profiled_modules = roofline_rows(profile)
+    assert [(row["layer"], row["phase"]) for row in profiled_modules] == [
+        ("stem", FORWARD),
+        ("stem", BACKWARD),
+    ]
+    assert profiled_modules[0]["intensity_flops_per_byte"] == 20
+    assert profiled_modules[0]["flops_per_s"] == pytest.approx(5e10)
+    assert profiled_modules[0]["share_of_roof"] == pytest.approx(0.5)
 
 
 def test_rendering_imports_no_torch():

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from swbench import norms
-from swbench.profile.marks import rows
+from swbench.profile.annotations import profiled_modules
 from swbench.profile.types import BACKWARD, FORWARD, Layer, Part, Roof, Work
 from swbench.profile.work import work_by_layer
 from swbench.solvers.eigh import Eigh
@@ -20,7 +20,7 @@ def found():
     )
     x = torch.randn(2, 3, 8, 8)
     model(x)
-    return work_by_layer(model, (x,), rows(model))
+    return work_by_layer(model, (x,), profiled_modules(model))
 
 
 E, OUT, PIXELS = 2 * 32 * 64, 2 * 16 * 64, 2 * 64
@@ -41,7 +41,7 @@ E, OUT, PIXELS = 2 * 32 * 64, 2 * 16 * 64, 2 * 64
         ("2", (0, 0), (2 * E, 3 * E)),
     ],
 )
-def test_work_is_what_the_shapes_say(found, path, flops, floats):
+def test_work_follows_from_the_shapes(found, path, flops, floats):
     work = found[0][path]
     assert tuple(one.flops for one in work) == flops
     assert tuple(one.traffic_bytes for one in work) == tuple(4 * n for n in floats)
@@ -63,7 +63,7 @@ def test_forward_flops_by_the_papers_rule_are_given_by_layer(found):
 
 def test_a_network_the_paper_has_no_rule_for_has_no_paper_flops():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid())
-    work, paper = work_by_layer(model, (torch.randn(1, 3, 8, 8),), rows(model))
+    work, paper = work_by_layer(model, (torch.randn(1, 3, 8, 8),), profiled_modules(model))
     assert paper == {}
     assert work["0"][0].flops > 0
 

@@ -1,4 +1,4 @@
-"""Builds stored runs in memory: what the store would load, without a store."""
+"""Stored runs in memory, as the store would load them."""
 
 import itertools
 import random
@@ -148,7 +148,9 @@ def results_of(
                 attempt=f"{attempt}{replicate}",
                 status=status,
                 detail=details.get(position, "") if status != "ok" else "",
-                measurements=tuple(Measurement(*one) for one in measurements.get(position, ())),
+                measurements=tuple(
+                    Measurement(*measurement) for measurement in measurements.get(position, ())
+                ),
                 chosen=dict(chosen or {}) if getattr(case, "solver", None) else {},
                 started=1_700_000_000.0,
             )
@@ -220,8 +222,8 @@ MARKDOWN = "a|b `c` **d** [e](javascript:alert(2)) 漢字"
 
 
 def every_status(**fields):
-    """A run with a row a status, an unstable row, disturbed rounds, names that attack each format,
-    and no GPU.
+    """A run with a row for each status, an unstable row, disturbed rounds, names that attack each
+    format, and no GPU.
     """
     rows = [
         ("bw", 7, "auto", "ResNet50-BW"),
@@ -399,17 +401,17 @@ _FACTORS = (1.0, 1.0, 1.1, 1.2, 0.9)
 
 
 def _without_backward(rounds):
-    """The rounds as of eval mode, which has no backward pass."""
+    """The rounds of eval mode, without a backward pass."""
     forward = ("forward_s", "forward_cpu_s")
     return [
         replace(
-            one,
+            round_,
             samples={
                 case: {name: value for name, value in sample.items() if name in forward}
-                for case, sample in one.samples.items()
+                for case, sample in round_.samples.items()
             },
         )
-        for one in rounds
+        for round_ in rounds
     ]
 
 
@@ -437,9 +439,11 @@ def settings_run():
         index: (("peak_bytes", "B", (1e8 * factor,)),) for index, factor in enumerate(_FACTORS)
     }
     rounds = [
-        one for seed, group in enumerate(trained) for one in rounds_of(group, _FACTORS, seed=seed)
+        round_
+        for seed, group in enumerate(trained)
+        for round_ in rounds_of(group, _FACTORS, seed=seed)
     ]
     group = _eval_group()
     rounds += _without_backward(rounds_of(group, (1.0, 1.0, 0.8, 1.1, 1.2, 0.9), seed=9))
-    results = [one for group in trained for one in results_of(group, measurements=peaks)]
+    results = [result for group in trained for result in results_of(group, measurements=peaks)]
     return stored([*trained, group], [*results, *results_of(group)], rounds)

@@ -1,5 +1,5 @@
-"""The page in a real browser: nothing is asked of the network, nothing is written to the console, a
-click sorts. Skipped without Chromium.
+"""The page in a real browser: no network requests, no console messages, and sorting by a click.
+Skipped without Chromium.
 """
 
 import base64
@@ -52,8 +52,8 @@ document.body.innerHTML = ""; document.body.textContent = JSON.stringify(found);
 
 
 def browse(tmp_path, page, width):
-    """(the page's document after its scripts have run, what the browser logged, the addresses it
-    asked for).
+    """(the page's document after its scripts have run, the browser's log, the addresses that it
+    requested).
     """
     (tmp_path / "page.html").write_text(page, encoding="utf-8")
     own = [
@@ -90,8 +90,8 @@ def browse(tmp_path, page, width):
 
 
 def opened(tmp_path, width):
-    """What the page says of itself after a few clicks, and the browser's log. The probe is let in
-    by its hash, as the page's own script is.
+    """The page's report on itself after a few clicks, and the browser's log. The policy allows the
+    probe by its hash, like the page's own script.
     """
     page = export(build_table(every_status()), "html")
     digest = base64.b64encode(hashlib.sha256(PROBE.encode()).digest()).decode()
@@ -138,7 +138,7 @@ def test_a_request_would_be_seen(tmp_path):
     assert any("pixel.invalid" in url for url in asked)
 
 
-def test_even_a_foreign_picture_in_the_page_is_not_asked_for(tmp_path):
+def test_an_injected_image_is_not_requested(tmp_path):
     page = export(build_table(every_status()), "html").replace("</body>", f"{PIXEL}</body>")
     _, log, asked = browse(tmp_path, page, 1280)
     assert not any("pixel.invalid" in url for url in asked)

@@ -1,6 +1,4 @@
-"""Notes on figures that something has moved: means far from their medians, and rows that slow the
-next one down.
-"""
+"""Notes on biased figures: means far from their medians, and rows with carry-over."""
 
 import dataclasses
 import math
@@ -20,8 +18,8 @@ def notes(run, start):
 
 
 def long(*, cost=0.0, slow=0, noise=0.01, slow_s=LOUD, seed=0, metrics=("forward_s",)):
-    """Five replicates of twenty rounds, in which the third case costs the next one so much in
-    `metrics`, and in so many rounds the fourth one takes `slow_s`.
+    """Five replicates of twenty rounds. The third case slows the next one down by `cost` in
+    `metrics`, and the fourth takes `slow_s` in `slow` rounds.
     """
     group = network_group()
     rounds, victim, guilty = [], group.cases[3].key, group.cases[2].key
@@ -44,7 +42,7 @@ def long(*, cost=0.0, slow=0, noise=0.01, slow_s=LOUD, seed=0, metrics=("forward
     return stored([group], results_of(group, replicates=5), rounds)
 
 
-def test_a_mean_that_one_round_moved_is_told_beside_its_median():
+def test_a_mean_that_one_round_moved_is_noted_with_its_median():
     (note,) = notes(long(slow=1), "Mean and median")
     assert "ResNet50-SW^a (cpu batch 1 224x224) F mean 0.27" in note
     assert ", median 0.2" in note
@@ -56,12 +54,12 @@ def test_a_mean_that_one_round_moved_is_told_beside_its_median():
     )
 
 
-def test_means_beside_their_medians_are_told_nothing_of():
+def test_means_near_their_medians_get_no_note():
     assert notes(long(), "Mean and median") == []
     assert notes(table1(), "Mean and median") == []
 
 
-def test_samples_that_are_all_alike_are_not_skewed_by_rounding():
+def test_equal_samples_are_not_skewed_by_rounding():
     for value in (0.1, 0.7, 1 / 3):
         assert not absolute([[value] * 3, [value] * 7]).skewed
     assert absolute([[0.1] * 3, [0.1] * 6 + [0.11]]).skewed
@@ -72,19 +70,19 @@ def test_no_more_than_six_cells_are_named():
     group = network_group(rows=[("swa", layers, "auto", f"row {layers}") for layers in range(9)])
     rounds = [
         dataclasses.replace(
-            one,
-            samples={key: dict.fromkeys(times, LOUD) for key, times in one.samples.items()}
-            if (one.replicate, one.index) == (0, 0)
-            else one.samples,
+            round_,
+            samples={key: dict.fromkeys(times, LOUD) for key, times in round_.samples.items()}
+            if (round_.replicate, round_.index) == (0, 0)
+            else round_.samples,
         )
-        for one in rounds_of(group, [1, 1, *[1.2] * 9], replicates=5, rounds=20)
+        for round_ in rounds_of(group, [1, 1, *[1.2] * 9], replicates=5, rounds=20)
     ]
     (note,) = notes(stored([group], results_of(group, replicates=5), rounds), "Mean and median")
     assert note.count("median 0.") == 6
     assert "; and 14 more." in note
 
 
-def test_a_carry_over_that_matters_is_told_with_its_size_and_the_right_ratio():
+def test_a_carry_over_that_matters_is_noted_with_its_size_and_the_corrected_ratio():
     run = long(cost=0.05, noise=0.03)
     (note,) = notes(run, "Carry-over")
     assert "after ResNet50-BW (cpu batch 1 224x224) F the next takes 5 % longer" in note
@@ -99,29 +97,31 @@ def test_a_carry_over_that_matters_is_told_with_its_size_and_the_right_ratio():
         assert "Carry-over" in export(build_table(run), name)
 
 
-def test_a_carry_over_that_moves_no_ratio_by_what_can_be_seen_is_not_told():
-    """Of 0.2 % in rounds of five, 0.04 % of the ratio, though it is certain."""
+def test_a_carry_over_that_moves_no_ratio_visibly_gets_no_note():
+    """A significant carry-over of 0.2 % in rounds of five moves the ratio by 0.04 %."""
     assert notes(long(cost=0.002, noise=0.002), "Carry-over") == []
     assert notes(long(cost=0.02, noise=0.01), "Carry-over") != []
 
 
-def test_a_carry_over_is_not_told_where_the_interval_is_much_wider():
+def test_a_carry_over_gets_no_note_where_the_interval_is_much_wider():
     group = network_group()
     wide = long(cost=0.05)
     spread = [
         dataclasses.replace(
-            one,
+            round_,
             samples={
-                key: {metric: value * (1 + 0.2 * one.replicate) for metric, value in times.items()}
+                key: {
+                    metric: value * (1 + 0.2 * round_.replicate) for metric, value in times.items()
+                }
                 if key == group.cases[2].key
                 else times
-                for key, times in one.samples.items()
+                for key, times in round_.samples.items()
             },
         )
-        for one in wide.rounds
+        for round_ in wide.rounds
     ]
     assert notes(dataclasses.replace(wide, rounds=tuple(spread)), "Carry-over") == []
 
 
-def test_runs_without_carry_over_say_nothing():
+def test_runs_without_carry_over_get_no_note():
     assert [notes(long(seed=seed), "Carry-over") for seed in range(20)] == [[]] * 20

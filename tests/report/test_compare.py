@@ -1,4 +1,4 @@
-"""Comparing runs: matching by key, intervals that hold the truth, verdicts, refusals and the
+"""Comparison of runs: matching by key, intervals that hold the truth, verdicts, refusals and the
 regression gate.
 """
 
@@ -28,15 +28,15 @@ def by_label(comparison, metric="forward_s"):
     return {row.label: row for row in comparison.rows if row.metric == metric}
 
 
-def test_a_slower_row_is_found_though_the_machine_was_slower_for_all():
-    found = by_label(compare(table1(), another([2, 2, 2.64, 2.5, 2.6]), differences=()))
-    assert found["ResNet50-BW"].verdict == "slower"
-    assert found["ResNet50-BW"].ratio.estimate == pytest.approx(1.1, rel=0.03)
-    assert found["ResNet50-BW"].ratio.holds(1.1)
-    assert found["ResNet50-SW^a"].verdict == "no difference seen"
-    assert found["ResNet50-BN"].basis == "seconds"
-    assert found["ResNet50-BN"].ratio.estimate == pytest.approx(2, rel=0.03)
-    assert not found["ResNet50-BN"].gated
+def test_a_slower_row_is_detected_though_the_machine_was_slower_for_all():
+    rows_by_label = by_label(compare(table1(), another([2, 2, 2.64, 2.5, 2.6]), differences=()))
+    assert rows_by_label["ResNet50-BW"].verdict == "slower"
+    assert rows_by_label["ResNet50-BW"].ratio.estimate == pytest.approx(1.1, rel=0.03)
+    assert rows_by_label["ResNet50-BW"].ratio.holds(1.1)
+    assert rows_by_label["ResNet50-SW^a"].verdict == "no difference seen"
+    assert rows_by_label["ResNet50-BN"].basis == "seconds"
+    assert rows_by_label["ResNet50-BN"].ratio.estimate == pytest.approx(2, rel=0.03)
+    assert not rows_by_label["ResNet50-BN"].gated
 
 
 def test_the_same_run_shows_no_difference():
@@ -46,14 +46,14 @@ def test_the_same_run_shows_no_difference():
 
 
 def test_seconds_on_request():
-    found = by_label(
+    rows_by_label = by_label(
         compare(table1(), another([2, 2, 2.4, 2.5, 2.6]), differences=(), basis="seconds")
     )
-    assert {row.verdict for row in found.values()} == {"slower"}
-    assert all(row.gated for row in found.values())
+    assert {row.verdict for row in rows_by_label.values()} == {"slower"}
+    assert all(row.gated for row in rows_by_label.values())
 
 
-def test_regressions_are_what_exceeds_the_threshold():
+def test_only_rows_above_the_threshold_are_regressions():
     run = another([1, 1, 1.32, 1.25, 1.3])
     assert {
         row.label for row in compare(table1(), run, differences=(), threshold=0.05).regressions
@@ -65,7 +65,7 @@ def test_regressions_are_what_exceeds_the_threshold():
 def test_unlike_environments_are_refused_and_allowed_for_ratios_alone():
     with pytest.raises(UnlikeEnvironments, match=r"CPU: a / b.*--cross-machine"):
         compare(table1(), another([1, 1, 1.2, 1.25, 1.3]), differences=["CPU: a / b"])
-    found = by_label(
+    rows_by_label = by_label(
         compare(
             table1(),
             another([1, 1, 1.2, 1.25, 1.3]),
@@ -73,8 +73,8 @@ def test_unlike_environments_are_refused_and_allowed_for_ratios_alone():
             cross_machine=True,
         )
     )
-    assert found["ResNet50-BN"].verdict == "not comparable"
-    assert found["ResNet50-BW"].verdict == "no difference seen"
+    assert rows_by_label["ResNet50-BN"].verdict == "not comparable"
+    assert rows_by_label["ResNet50-BW"].verdict == "no difference seen"
 
 
 def test_cells_that_one_run_lacks_or_failed_are_not_comparable():
@@ -85,20 +85,20 @@ def test_cells_that_one_run_lacks_or_failed_are_not_comparable():
         results_of(other, statuses={2: "out_of_memory"}),
         rounds_of(other, [1, 1, None, 1.1]),
     )
-    found = by_label(compare(run, second, differences=()))
-    assert found["ResNet50-SW^a"].reason.startswith("not in")
-    assert found["ResNet50-IW"].reason.startswith("not in")
-    assert found["ResNet50-BW"].reason.startswith("out of memory in")
-    assert {row.verdict for label, row in found.items() if label != "ResNet50-BN"} == {
+    rows_by_label = by_label(compare(run, second, differences=()))
+    assert rows_by_label["ResNet50-SW^a"].reason.startswith("not in")
+    assert rows_by_label["ResNet50-IW"].reason.startswith("not in")
+    assert rows_by_label["ResNet50-BW"].reason.startswith("out of memory in")
+    assert {row.verdict for label, row in rows_by_label.items() if label != "ResNet50-BN"} == {
         "not comparable"
     }
 
 
 def test_one_replicate_gives_no_verdict():
     run = another([1, 1, 1.2, 1.25, 1.3], replicates=1)
-    found = by_label(compare(table1(), run, differences=()))
-    assert found["ResNet50-BW"].verdict == "too few replicates"
-    assert found["ResNet50-BW"].ratio.low is None
+    rows_by_label = by_label(compare(table1(), run, differences=()))
+    assert rows_by_label["ResNet50-BW"].verdict == "too few replicates"
+    assert rows_by_label["ResNet50-BW"].ratio.low is None
 
 
 def test_welchs_interval_covers_the_truth():
@@ -106,8 +106,8 @@ def test_welchs_interval_covers_the_truth():
     inside = 0
     for _ in range(400):
         a, b = [rng.gauss(0, 0.02) for _ in range(5)], [rng.gauss(0.05, 0.06) for _ in range(4)]
-        found = welch(a, b, 0.95)
-        inside += found.low <= 2.718281828**0.05 <= found.high
+        interval = welch(a, b, 0.95)
+        inside += interval.low <= 2.718281828**0.05 <= interval.high
     assert 0.925 <= inside / 400 <= 0.985
 
 
@@ -134,7 +134,7 @@ def test_a_comparison_is_written_by_every_exporter():
         assert "not comparable" in export(table, name)
 
 
-def test_a_regression_is_told_first():
+def test_a_regression_is_the_first_warning():
     table = comparison_table(
         compare(table1(), another([1, 1, 1.5, 1.25, 1.3]), differences=(), threshold=0.05)
     )
@@ -142,7 +142,7 @@ def test_a_regression_is_told_first():
     assert [row.label for row in table.rows if row.mark] == ["ResNet50-BW", "ResNet50-BW"]
 
 
-def test_a_cell_that_fails_in_b_is_no_silent_pass():
+def test_a_cell_that_fails_in_b_is_lost_and_the_first_warning():
     group = table1().plan.groups[0]
     second = stored(
         [group],
@@ -159,34 +159,34 @@ def test_a_cell_that_fails_in_b_is_no_silent_pass():
     )
 
 
-def test_a_cell_that_fails_in_some_replicates_of_b_is_compared_and_told():
+def test_a_cell_that_fails_in_some_replicates_of_b_is_compared_with_a_warning():
     group = table1().plan.groups[0]
     results = results_of(group, replicates=3)
     victim = group.cases[2].key
     results = [
-        dataclasses.replace(one, status="crashed")
-        if (one.case, one.replicate) == (victim, 1)
-        else one
-        for one in results
+        dataclasses.replace(result, status="crashed")
+        if (result.case, result.replicate) == (victim, 1)
+        else result
+        for result in results
     ]
     rounds = rounds_of(group, [1, 1, 1.2, 1.25, 1.3])
     rounds = [
         dataclasses.replace(
-            one,
+            round_,
             samples={
                 key: samples
-                for key, samples in one.samples.items()
-                if (key, one.replicate) != (victim, 1)
+                for key, samples in round_.samples.items()
+                if (key, round_.replicate) != (victim, 1)
             },
         )
-        for one in rounds
+        for round_ in rounds
     ]
     second = dataclasses.replace(stored([group], results, rounds), id="B")
     comparison = compare(table1(), second, differences=())
-    found = by_label(comparison)
-    assert found["ResNet50-BW"].reason == "crashed in 1 of 3 replicates of B"
-    assert found["ResNet50-BW"].verdict == "no difference seen"
-    assert found["ResNet50-SW^a"].reason == ""
+    rows_by_label = by_label(comparison)
+    assert rows_by_label["ResNet50-BW"].reason == "crashed in 1 of 3 replicates of B"
+    assert rows_by_label["ResNet50-BW"].verdict == "no difference seen"
+    assert rows_by_label["ResNet50-SW^a"].reason == ""
     table = comparison_table(comparison)
     assert (
         "PARTLY FAILED: 2 cells compared without the replicates that failed; the reasons "
@@ -195,7 +195,7 @@ def test_a_cell_that_fails_in_some_replicates_of_b_is_compared_and_told():
     assert "crashed in 1 of 3 replicates of B" in export(table, "markdown")
 
 
-def test_a_comparison_says_what_its_runs_say_of_themselves():
+def test_a_comparison_shows_the_warnings_of_its_runs():
     run = dataclasses.replace(
         table1(), id="B", complete=False, warnings=("resumed although this had changed: code",)
     )
@@ -211,7 +211,7 @@ def test_a_comparison_says_what_its_runs_say_of_themselves():
     assert [warning.partition(":")[0] for warning in warnings] == ["QUICK", "INTERRUPTED", "B"]
 
 
-def test_beside_the_paper():
+def test_a_run_is_compared_with_the_paper():
     table = compare_paper(table1())
     flops = [
         row.cell("verdict").value for row in table.rows if "GFLOPs" in row.cell("quantity").value

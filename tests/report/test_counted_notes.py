@@ -1,5 +1,5 @@
-"""What counting has to say of its numbers is no choice made at run time; what it could not count is
-told once.
+"""Notes on counted operations are not choices at run time, and an operation that could not be
+counted is noted once.
 """
 
 from dataclasses import replace
@@ -13,7 +13,7 @@ from swbench.result import COUNTED, Measurement
 
 
 def run(notes, known=False):
-    """`known`: a metric with a note has its figure all the same."""
+    """A run with counting notes; with `known` a metric with a note has its figure too."""
     group = network_group()
     timed = results_of(group, chosen={"solver": "eigh"})
     norms = [case.norm for case in group.cases]
@@ -39,7 +39,7 @@ def test_counting_chooses_nothing():
     assert not any("relu_" in note for note in table.notes)
 
 
-def test_what_a_rule_does_not_know_is_told_once_and_the_others_stand():
+def test_an_operation_that_a_rule_does_not_know_is_noted_once():
     table = build_table(run({"flops_paper": "not counted: the paper rule has no cost for silu"}))
     assert table.notes.count("GFLOPs not counted: the paper rule has no cost for silu.") == 1
     row = next(row for section in table.sections for row in section.rows)

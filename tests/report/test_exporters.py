@@ -234,15 +234,15 @@ def test_several_tables_share_one_csv_header_but_not_of_two_kinds(tables):
 
     twice = rows_of(export([tables["table1"], tables["every-status"]], "csv"))
     assert len(twice) == 4 + 7
-    with pytest.raises(OptionError, match="apart"):
+    with pytest.raises(OptionError, match="separately"):
         export([tables["table1"], tables["solvers"]], "csv")
 
 
-def test_files_are_written_whole_and_their_folder_is_made(tables, tmp_path):
-    found = export_files(tables["table1"], ["markdown", "csv", "html"], tmp_path / "a" / "b")
-    assert [path.name for path in found] == ["table.md", "table.csv", "table.html", "samples.csv"]
+def test_files_are_written_completely_into_a_new_folder(tables, tmp_path):
+    paths = export_files(tables["table1"], ["markdown", "csv", "html"], tmp_path / "a" / "b")
+    assert [path.name for path in paths] == ["table.md", "table.csv", "table.html", "samples.csv"]
     assert sorted(path.name for path in (tmp_path / "a" / "b").iterdir()) == sorted(
-        path.name for path in found
+        path.name for path in paths
     )
     assert (tmp_path / "a" / "b" / "table.csv").read_text() == export(tables["table1"], "csv")
 

@@ -1,4 +1,4 @@
-"""A GPU's three times side by side, what NVML and the allocator told, and the rows that wait for
+"""A GPU's three times side by side, the readings of NVML and the allocator, and rows that wait for
 the host.
 """
 
@@ -36,9 +36,9 @@ def table():
         batch=32,
         threads=0,
     )
-    rounds = [wall(one, 0.05) for one in rounds_of(group, [1, 1, 4], noise=0.0)]
+    rounds = [wall(round_, 0.05) for round_ in rounds_of(group, [1, 1, 4], noise=0.0)]
 
-    def told(busy_s):
+    def device_measurements(busy_s):
         return [
             ("gpu_busy_s", "s", (busy_s,)),
             ("gpu_utilisation", "1", (0.3, 0.5)),
@@ -49,7 +49,11 @@ def table():
             ("block_iterations", "1", (4.0,)),
         ]
 
-    results = results_of(group, measurements={0: told(0.6), 2: told(0.9)}, chosen=CHOSEN)
+    results = results_of(
+        group,
+        measurements={0: device_measurements(0.6), 2: device_measurements(0.9)},
+        chosen=CHOSEN,
+    )
     return build_table(
         stored([group], results, rounds, environment={**ENVIRONMENT, "gpus": [{"name": "Fake"}]})
     )
@@ -80,7 +84,7 @@ def test_a_row_that_waits_for_the_host_is_called_launch_bound(table):
     assert "ResNet50-BN" not in note
 
 
-def test_what_the_device_told_has_its_number_of_samples(table):
+def test_device_readings_have_their_number_of_samples(table):
     swa = cells(table, 1)
     assert (swa["gpu_utilisation_percent"], swa["gpu_utilisation_samples"]) == (
         pytest.approx(40.0),
@@ -112,7 +116,7 @@ def compiled(device="cuda", mode="compile"):
 
 
 @pytest.mark.parametrize(("device", "span"), [("cpu", "cpu"), ("cuda", "gpu")])
-def test_what_compiling_took_has_a_panel_of_its_own(device, span):
+def test_the_time_of_compilation_has_a_panel_of_its_own(device, span):
     table = compiled(device)
     assert [row.cell(f"{span}_compile_s").value for row in table.rows] == [10.0, 40.0]
     shown = [panel for panel in table.panels if f"{span}_compile_s" in panel.columns]
@@ -130,7 +134,7 @@ def test_without_compiling_there_is_no_such_panel(table):
         assert one.rows[0].cell("gpu_compile_s").value is None
 
 
-def test_how_the_device_was_set_is_told_once_and_apart_from_the_solver(table):
+def test_settings_of_the_device_are_noted_once_and_not_with_the_solver(table):
     text = "\n".join(table.notes)
     assert "TF32 off, cuDNN benchmark off" in text
     assert text.count("no energy counter") == 1

@@ -1,5 +1,5 @@
-"""The heat map of a run's settings: every setting a line, every row a column, in the plot and on
-the page.
+"""The heat map of a run's settings, in the plot and on the page: a line for each setting, a column
+for each row.
 """
 
 import pytest
@@ -44,8 +44,8 @@ def test_a_setting_is_a_line_and_a_row_a_column(table):
     assert memory.cell("ResNet50-SW^a", "float32, batch 1").value == pytest.approx(1.2)
 
 
-def test_a_folded_bn_is_a_row_beside_the_plain_one_and_says_that_nothing_goes_back(table):
-    section = next(one for one in table.sections if ", eval;" in one.title)
+def test_a_folded_bn_is_a_row_beside_bn_without_a_backward_pass(table):
+    section = next(section for section in table.sections if ", eval;" in section.title)
     assert [row.label for row in section.rows][:2] == ["ResNet50-BN", "ResNet50-BN (folded)"]
     assert [row.cell("phase").value for row in section.rows][:3] == [EVAL, FOLDED, EVAL]
     assert section.rows[0].role == BASELINE
@@ -54,28 +54,28 @@ def test_a_folded_bn_is_a_row_beside_the_plain_one_and_says_that_nothing_goes_ba
         assert row.cell("cpu_f_s").value is not None
 
 
-def test_the_papers_times_stand_beside_training_alone():
+def test_the_papers_times_stand_only_beside_training():
     table = build_table(settings_run(), paper_table("table1"))
     with_paper = [
         any(row.cell("paper_cpu_f_s").value is not None for row in section.rows)
         for section in table.sections
     ]
     assert with_paper[0]
-    assert not with_paper[[", eval;" in one.title for one in table.sections].index(True)]
+    assert not with_paper[[", eval;" in section.title for section in table.sections].index(True)]
 
 
-def test_it_is_drawn(table):
-    made = TABLE.load("settings")(table)
-    titles = [axis.get_title(loc="left") for axis in made.axes]
+def test_the_heat_map_is_drawn(table):
+    fig = TABLE.load("settings")(table)
+    titles = [axis.get_title(loc="left") for axis in fig.axes]
     assert titles[:3] == ["CPU F", "CPU F+B", "CPU peak memory"]
-    lines = [label.get_text() for label in made.axes[0].get_yticklabels()]
+    lines = [label.get_text() for label in fig.axes[0].get_yticklabels()]
     assert lines[0] == "float32, batch 1"
-    shown = {text.get_text().partition("\n")[0] for text in made.axes[0].texts}
+    shown = {text.get_text().partition("\n")[0] for text in fig.axes[0].texts}
     assert "–" in shown
-    assert len(made.axes[0].texts) == 4 * 5
+    assert len(fig.axes[0].texts) == 4 * 5
 
 
-def test_the_page_has_it_with_figures_that_need_no_colour(table):
+def test_the_html_page_shows_the_heat_map_with_figures_in_its_cells(table):
     page = export([table], "html")
     assert "<h2>All settings</h2>" in page
     heat = page.partition("<h2>All settings</h2>")[2].partition("</section>")[0]
@@ -87,7 +87,7 @@ def test_the_page_has_it_with_figures_that_need_no_colour(table):
     assert "style=" not in heat
 
 
-def test_markdown_has_it_for_documents(table):
+def test_markdown_shows_the_heat_map(table):
     lines = export([table], "markdown").splitlines()
     start = lines.index("**CPU F, ratio to the baseline of the same setting**")
     assert lines[start + 2].count("|") == len(heat_maps(table)[0].rows) + 2

@@ -29,7 +29,7 @@ def test_the_cpu_time_of_two_threads_is_no_time_on_the_wall():
     assert timed_share([one(0, 10.0)]) <= 1
 
 
-def test_what_lies_between_two_workers_does_not_count():
+def test_time_between_two_workers_does_not_count():
     assert timed_share([one(0, 10.0), one(0, 500.0, attempt="b")]) == pytest.approx(0.9)
 
 
@@ -44,5 +44,5 @@ def test_reading_out_counts_where_its_end_is_known():
     assert spans([one(0, 10.0)], ended) == [(10.0, 11.5)]
 
 
-def test_no_round_no_share():
+def test_a_run_without_rounds_has_no_timed_share():
     assert timed_share([]) is None

@@ -1,4 +1,4 @@
-"""Every plot is drawn from a run that has its data, left out of one that has not, and safe and
+"""Every plot is drawn from a run with its data and left out without, and it is safe and
 reproducible.
 """
 
@@ -33,9 +33,9 @@ def scaling_run():
     ]
     results = [result for group in groups for result in results_of(group)]
     rounds = [
-        one
+        round_
         for index, group in enumerate(groups)
-        for one in rounds_of(group, [1, 1, 1.1, 1.2, 1.3 + index], seed=index)
+        for round_ in rounds_of(group, [1, 1, 1.1, 1.2, 1.3 + index], seed=index)
     ]
     return stored(groups, results, rounds)
 
@@ -43,9 +43,9 @@ def scaling_run():
 def sizes_run():
     groups = [solver_group(batch=batch, group=size) for batch in (1, 72) for size in (16, 32, 33)]
     rounds = [
-        one
+        round_
         for index, group in enumerate(groups)
-        for one in rounds_of(group, [1, 1, 5, 0.7, 0.5], base_s=1e-3 * (1 + index), seed=index)
+        for round_ in rounds_of(group, [1, 1, 5, 0.7, 0.5], base_s=1e-3 * (1 + index), seed=index)
     ]
     return stored(
         groups,
@@ -58,16 +58,16 @@ def sizes_run():
 
 def devices_run():
     """Batch 16 on 1, 2 and 4 processes, and 16 for each: the nth group takes n times as long."""
-    spread = [(16, 1), (16, 2), (32, 2), (16, 4), (64, 4)]
+    error_bars = [(16, 1), (16, 2), (32, 2), (16, 4), (64, 4)]
     groups = [
         network_group(name=f"cpu batch {batch} {world} processes", batch=batch, world=world)
-        for batch, world in spread
+        for batch, world in error_bars
     ]
     results = [result for group in groups for result in results_of(group)]
     rounds = [
-        one
+        round_
         for place, group in enumerate(groups, 1)
-        for one in rounds_of(group, [place] * 5, noise=0)
+        for round_ in rounds_of(group, [place] * 5, noise=0)
     ]
     return stored(groups, results, rounds)
 
@@ -86,16 +86,16 @@ WITH_DATA = {
 }
 
 
-def test_each_plot_has_a_run_here():
+def test_each_plot_has_a_test_run():
     assert set(WITH_DATA) == set(TABLE.names())
 
 
 @pytest.mark.parametrize("name", WITH_DATA)
-def test_drawn_where_there_is_data(name, tmp_path):
-    found = plot_files(build_table(WITH_DATA[name]()), tmp_path, only=[name])
-    assert [path.name for path in found] == [f"{name}.png", f"{name}.svg"]
-    assert found[0].read_bytes().startswith(b"\x89PNG")
-    svg = found[1].read_text(encoding="utf-8")
+def test_a_plot_is_drawn_where_there_is_data(name, tmp_path):
+    paths = plot_files(build_table(WITH_DATA[name]()), tmp_path, only=[name])
+    assert [path.name for path in paths] == [f"{name}.png", f"{name}.svg"]
+    assert paths[0].read_bytes().startswith(b"\x89PNG")
+    svg = paths[1].read_text(encoding="utf-8")
     assert svg.count("<path") > 10
     assert "<script" not in svg
 
@@ -129,10 +129,10 @@ def test_the_step_between_32_and_33_is_marked():
 
 
 def test_weak_and_strong_scaling_are_panels_of_their_own():
-    made = TABLE.load("devices")(build_table(devices_run()))
+    fig = TABLE.load("devices")(build_table(devices_run()))
     found = {
         axis.get_title(loc="left").partition(" (")[0]: axis.get_lines()[0]
-        for axis in made.axes
+        for axis in fig.axes
         if axis.get_visible()
     }
     assert set(found) == {"CPU, strong scaling, batch 16", "CPU, weak scaling, 16 images each"}
@@ -146,7 +146,7 @@ def test_weak_and_strong_scaling_are_panels_of_their_own():
     )
 
 
-def test_a_heat_map_keeps_numbers_of_processes_apart():
+def test_numbers_of_processes_do_not_share_a_heat_map():
     row = [("swa", 7, "auto", "ResNet50-SW^a")]
     groups = [
         network_group(name=f"{batch} {world}", rows=row, batch=batch, world=world)
@@ -155,8 +155,8 @@ def test_a_heat_map_keeps_numbers_of_processes_apart():
     ]
     run = stored(
         groups,
-        [one for group in groups for one in results_of(group)],
-        [one for group in groups for one in rounds_of(group, [1, 1, 2])],
+        [result for group in groups for result in results_of(group)],
+        [round_ for group in groups for round_ in rounds_of(group, [1, 1, 2])],
     )
     titles = [axis.get_title(loc="left") for axis in TABLE.load("scaling")(build_table(run)).axes]
     assert sorted("2 processes" in title for title in titles if title) == [False, False, True, True]
@@ -180,19 +180,19 @@ def settings_run(*settings):
         for batch, place, one in places
     ]
     rounds = [
-        one
+        round_
         for group, (_, place, _) in zip(groups, places, strict=True)
-        for one in rounds_of(group, [1, 1, 2 + place], noise=0)
+        for round_ in rounds_of(group, [1, 1, 2 + place], noise=0)
     ]
-    return stored(groups, [one for group in groups for one in results_of(group)], rounds)
+    return stored(groups, [result for group in groups for result in results_of(group)], rounds)
 
 
 def panels_of(run):
     """The title of each panel of the heat map, and the ratios in it."""
-    made = TABLE.load("scaling")(build_table(run))
+    fig = TABLE.load("scaling")(build_table(run))
     return {
         axis.get_title(loc="left"): {text.get_text() for text in axis.texts}
-        for axis in made.axes
+        for axis in fig.axes
         if axis.get_title(loc="left")
     }
 
@@ -206,14 +206,14 @@ def panels_of(run):
     ],
 )
 def test_a_heat_map_has_a_panel_for_each_setting(field, values, words):
-    found = panels_of(settings_run(*({field: value} for value in values)))
-    assert len(found) == len(words) * 2, "F and F+B"
+    panels = panels_of(settings_run(*({field: value} for value in values)))
+    assert len(panels) == len(words) * 2, "F and F+B"
     for place, word in enumerate(words):
-        mine = [texts for title, texts in found.items() if f"GPU, {word}: " in title]
+        mine = [texts for title, texts in panels.items() if f"GPU, {word}: " in title]
         assert mine == [{f"{2 + place}.000"}] * 2
 
 
-def test_what_is_usual_and_alike_is_not_said_and_what_is_unusual_is():
+def test_a_title_names_unusual_settings_only():
     assert set(panels_of(settings_run({}))) == {"ResNet50-SW^a, GPU F", "ResNet50-SW^a, GPU F+B"}
     assert set(panels_of(settings_run({"mode": "graph", "device": "cuda:1"}))) == {
         f"ResNet50-SW^a\nGPU:1, graph: {letters}" for letters in ("F", "F+B")
@@ -226,46 +226,46 @@ def test_more_panels_than_can_be_read_are_counted():
         for mode in ("eager", "graph", "compile")
         for dtype in ("float32", "bfloat16", "float16")
     ]
-    made = TABLE.load("scaling")(build_table(settings_run(*settings)))
-    assert "first 12 of 18 panels" in made.get_suptitle()
+    fig = TABLE.load("scaling")(build_table(settings_run(*settings)))
+    assert "first 12 of 18 panels" in fig.get_suptitle()
 
 
-def test_the_batch_that_fits_is_drawn_before_those_that_did_not_and_what_is_left_out_is_counted():
+def test_the_batch_that_fits_is_drawn_first_and_left_out_panels_are_counted():
     names = [f"cuda batch {batch}" for batch in (32, 16, 8, 4, 2)]
     groups = [
         replace(network_group(name, device="cuda", threads=0), fallback_of=before)
         for name, before in zip(names, [None, *names[:-1]], strict=True)
     ]
     results = [
-        one
+        result
         for group in groups
-        for one in results_of(
+        for result in results_of(
             group, replicates=1, statuses={4: "out_of_memory"} if group is not groups[-1] else {}
         )
     ]
-    made = TABLE.load("drift")(
+    fig = TABLE.load("drift")(
         build_table(
             stored(
                 groups,
                 results,
-                [one for group in groups for one in rounds_of(group, [1] * 5, replicates=1)],
+                [round_ for group in groups for round_ in rounds_of(group, [1] * 5, replicates=1)],
             )
         )
     )
-    assert [axis.get_title(loc="left") for axis in made.axes] == [
+    assert [axis.get_title(loc="left") for axis in fig.axes] == [
         "cuda batch 2",
         "cuda batch 32",
         "cuda batch 16",
         "cuda batch 8",
     ]
-    assert "first 4 of 5 panels" in made.get_suptitle()
+    assert "first 4 of 5 panels" in fig.get_suptitle()
 
 
 def test_hostile_names_are_drawn_as_they_are(tmp_path):
     assert plot_files(build_table(every_status()), tmp_path, formats=["png"])
 
 
-def test_nothing_to_draw_is_said():
+def test_nothing_to_draw_is_an_error():
     group = network_group()
     run = stored(
         [group],
@@ -309,8 +309,8 @@ def test_the_legend_of_the_drift_names_as_many_replicates_as_there_are_colours(r
         results_of(group, replicates=replicates),
         rounds_of(group, [1] * 5, replicates=replicates, rounds=5, disturbed={(0, 1)}),
     )
-    made = TABLE.load("drift")(build_table(stored([group], results, rounds)))
-    (legend,) = [axis.get_legend() for axis in made.axes]
+    fig = TABLE.load("drift")(build_table(stored([group], results, rounds)))
+    (legend,) = [axis.get_legend() for axis in fig.axes]
     assert [text.get_text() for text in legend.get_texts()] == [*named, "disturbed"]
 
 
@@ -318,16 +318,16 @@ def test_the_drift_of_a_paired_replicate_goes_forward_in_time():
     """Its workers ran one after the other, each with rounds of the same numbers."""
     group = network_group()
     later = [
-        replace(one, attempt="b0", started=one.started + 50)
-        for one in rounds_of(group, [1] * 5, replicates=1)
+        replace(round_, attempt="b0", started=round_.started + 50)
+        for round_ in rounds_of(group, [1] * 5, replicates=1)
     ]
-    results = [replace(one, also=("b0",)) for one in results_of(group, replicates=1)]
-    made = TABLE.load("drift")(
+    results = [replace(result, also=("b0",)) for result in results_of(group, replicates=1)]
+    fig = TABLE.load("drift")(
         build_table(stored([group], results, [*rounds_of(group, [1] * 5, replicates=1), *later]))
     )
     places = [
         list(line.get_xdata())
-        for axis in made.axes
+        for axis in fig.axes
         for line in axis.get_lines()
         if line.get_label().startswith("replicate")
     ]

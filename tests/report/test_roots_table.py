@@ -1,4 +1,4 @@
-"""The table of roots: forward alone, and a time that no machine could reach is marked."""
+"""The table of roots: forward only, and an impossible time is marked."""
 
 from dataclasses import replace
 
@@ -32,17 +32,19 @@ def table(**settings):
     )
     errors = {0: 1e-4, 1: 1e-4, 2: 1e-4, 3: 1e-4}
     results = [
-        replace(one, chosen={"exact": "yes"})
-        for one in results_of(
+        replace(result, chosen={"exact": "yes"})
+        for result in results_of(
             group, measurements={at: judged(error) for at, error in errors.items()}
         )
     ]
     rounds = [
         replace(
-            one,
-            samples={key: {"forward_s": found["forward_s"]} for key, found in one.samples.items()},
+            round_,
+            samples={
+                key: {"forward_s": found["forward_s"]} for key, found in round_.samples.items()
+            },
         )
-        for one in rounds_of(group, [1, 1, 0.05, 2], base_s=10 * FLOOR_S)
+        for round_ in rounds_of(group, [1, 1, 0.05, 2], base_s=10 * FLOOR_S)
     ]
     return build_table(
         stored([group], results, rounds, kind="solvers", metrics=("time", "accuracy"))
@@ -61,11 +63,11 @@ def test_a_time_below_the_floor_is_impossible_and_never_best():
     assert found["eigh"].cell("status").value == "ok"
     assert found["eigh"].cell("roof_share").value == pytest.approx(0.1, rel=0.1)
     assert found["eigh"].mark
-    (told,) = table().sections[0].notes
-    assert told.startswith("polar, kappa=1e3: impossible: below the")
+    (note,) = table().sections[0].notes
+    assert note.startswith("polar, kappa=1e3: impossible: below the")
 
 
-def test_nothing_is_said_of_a_gradient_that_was_not_asked_for():
+def test_a_suite_without_gradients_has_no_gradient_columns():
     text = export(table(), "table")
     assert "F+B" not in text
     assert "W g error" in text
@@ -80,5 +82,5 @@ def test_a_mixed_batch_is_named_and_its_matrices_counted():
 
 
 @pytest.mark.parametrize("format_", TABLE.names())
-def test_every_format_takes_it(format_):
+def test_every_format_shows_a_roots_table(format_):
     assert export(table(sizes=(8, 16)), format_)

@@ -1,4 +1,4 @@
-"""What a table holds: the supplement's rows and columns, statuses, the paper beside, several
+"""Contents of a table: the supplement's rows and columns, statuses, the paper's figures, several
 solvers, FLOPs alone.
 """
 
@@ -61,7 +61,7 @@ def test_rows_and_columns_of_table_1():
     assert table.rows[0].cell("ratio_cpu_f").value == 1
 
 
-def test_without_a_gpu_its_columns_say_so_and_keep_the_papers_figures():
+def test_without_a_gpu_its_columns_show_that_and_the_papers_figures():
     table = build_table(table1())
     assert {
         text(table, row, f"{prefix}gpu_{p}{suffix}")
@@ -75,7 +75,7 @@ def test_without_a_gpu_its_columns_say_so_and_keep_the_papers_figures():
     assert any(warning.startswith("No GPU here") for warning in table.warnings)
 
 
-def test_a_gpu_that_was_not_asked_for_is_not_called_missing():
+def test_a_gpu_that_the_run_does_not_use_is_not_called_missing():
     table = build_table(table1(environment={"gpus": [{"name": "X"}]}))
     assert text(table, 1, "gpu_f_s") == "not run"
     assert not any("No GPU" in warning for warning in table.warnings)
@@ -101,7 +101,7 @@ def test_every_failure_prints_its_status_and_its_cause():
     assert sum("crashed" in warning for warning in table.warnings) == 2
 
 
-def test_a_control_that_failed_is_told_though_it_has_no_row():
+def test_a_failed_control_is_a_warning_though_it_has_no_row():
     group = network_group()
     run = stored(
         [group],
@@ -123,7 +123,7 @@ def test_warnings_come_gravest_first():
     assert text(table, 1, "status") == "UNSTABLE"
 
 
-def test_disturbed_rounds_are_counted_and_left_out_beside():
+def test_disturbed_rounds_are_counted_and_ratios_without_them_are_shown():
     table = build_table(every_status())
     assert any("2 of 15, 13.3 %" in note for note in table.notes)
     with_all, without = (
@@ -141,19 +141,21 @@ def test_disturbed_rounds_are_counted_by_worker():
     pair, other = ([*group.cases[:2], one] for one in group.cases[2:4])
     rounds = [
         dataclasses.replace(
-            one, attempt=name, samples={case.key: one.samples[case.key] for case in cases}
+            round_, attempt=name, samples={case.key: round_.samples[case.key] for case in cases}
         )
         for name, cases, disturbed in (
             ("a0", pair, {(0, index) for index in range(5)}),
             ("b0", other, ()),
         )
-        for one in rounds_of(
+        for round_ in rounds_of(
             group, [1, 1, 1.2, 1.2, 1.3], replicates=1, rounds=5, disturbed=disturbed
         )
     ]
     results = [
-        dataclasses.replace(one, also=("b0",)) if one.case in (pair[0].key, pair[1].key) else one
-        for one in results_of(group, replicates=1)
+        dataclasses.replace(result, also=("b0",))
+        if result.case in (pair[0].key, pair[1].key)
+        else result
+        for result in results_of(group, replicates=1)
     ]
     results[3] = dataclasses.replace(results[3], attempt="b0")
     table = build_table(stored([group], results, rounds))
@@ -161,7 +163,7 @@ def test_disturbed_rounds_are_counted_by_worker():
     assert any("5 of 10 rounds disturbed, 1 marked" in text for _, text in table.footer)
 
 
-def test_the_noise_floor_is_told_and_a_smaller_difference_is_none():
+def test_the_noise_floor_is_noted_and_a_smaller_difference_is_none():
     group = network_group()
     run = stored([group], results_of(group), rounds_of(group, [1, 1, 1.0, 1.0, 2.0]))
     table = build_table(run)
@@ -205,8 +207,8 @@ def test_planned_cells_without_a_result_are_not_finished():
 def test_a_cell_that_is_counted_but_not_yet_timed_is_not_finished():
     group = network_group()
     counted = [
-        dataclasses.replace(one, replicate=COUNTED)
-        for one in results_of(group, replicates=1, measurements={0: flops("bn")})
+        dataclasses.replace(result, replicate=COUNTED)
+        for result in results_of(group, replicates=1, measurements={0: flops("bn")})
     ]
     table = build_table(stored([group], counted, [], complete=False))
     assert (text(table, 0, "cpu_f_s"), text(table, 0, "gflops_paper")) == ("not finished", "4.143")
@@ -225,14 +227,18 @@ def test_several_solvers_give_a_row_each_and_the_baseline_one():
 
 
 def test_the_papers_times_stand_in_the_section_like_the_papers_only():
-    cpu, one, many = (
+    cpu, single, many = (
         network_group(),
         network_group(name="cuda 1", device="cuda", threads=0),
         network_group(name="cuda 32", device="cuda", threads=0, batch=32),
     )
-    rounds = [one for group in (cpu, one, many) for one in rounds_of(group, [1, 1, 1.2, 1.3, 1.4])]
+    rounds = [
+        round_
+        for group in (cpu, single, many)
+        for round_ in rounds_of(group, [1, 1, 1.2, 1.3, 1.4])
+    ]
     table = build_table(
-        stored([cpu, one, many], [r for g in (cpu, one, many) for r in results_of(g)], rounds)
+        stored([cpu, single, many], [r for g in (cpu, single, many) for r in results_of(g)], rounds)
     )
     assert [section.title.count("batch") for section in table.sections] == [2, 1]
     first, second = (section.rows[1] for section in table.sections)
@@ -249,7 +255,7 @@ def test_without_the_papers_file_the_table_goes_without_its_columns():
     assert table.rows[1].cell("paper_cpu_f_s").value is None
 
 
-def test_table_2_cites_the_miou_for_sw_and_says_so():
+def test_table_2_cites_the_miou_for_sw_with_a_note():
     rows = [
         ("swa", 7, "auto", "SW^a 7"),
         ("swa", 14, "auto", "SW^a 14"),
@@ -268,7 +274,7 @@ def test_table_2_cites_the_miou_for_sw_and_says_so():
     assert any("cited" in note for note in table.notes)
 
 
-def test_a_failed_baseline_leaves_seconds_and_says_why_there_is_no_ratio():
+def test_a_failed_baseline_leaves_seconds_with_the_reason_for_no_ratio():
     group = network_group()
     run = stored(
         [group],
@@ -280,14 +286,14 @@ def test_a_failed_baseline_leaves_seconds_and_says_why_there_is_no_ratio():
     assert text(table, 1, "ratio_cpu_f") == "baseline failed"
 
 
-def test_a_row_that_took_its_worker_down_does_not_blame_the_baseline_that_ran_again():
+def test_a_row_that_crashed_its_worker_does_not_fail_the_baseline_that_was_repeated():
     group = network_group()
     rounds = rounds_of(group, [None, None, 1.2, None, None], rounds=1) + rounds_of(
         group, [1, 1, None, 1.3, 1.4], attempt="b"
     )
     results = [
         *results_of(group, statuses={2: "crashed"})[2::5],
-        *(one for one in results_of(group, attempt="b") if one.case != group.cases[2].key),
+        *(result for result in results_of(group, attempt="b") if result.case != group.cases[2].key),
     ]
     table = build_table(stored([group], results, rounds))
     assert text(table, 1, "ratio_cpu_f") == "crashed"
@@ -319,11 +325,11 @@ def test_solvers_by_size_with_the_best_exact_one_marked():
 
 def test_a_solver_that_breaks_its_promise_is_not_the_best():
     group = solver_group(("eigh", "polar"))
-    kept, broken = (
+    accurate, inaccurate = (
         [("w_error_worst", "1", (error,)), ("promised_error", "1", (1e-3,))]
         for error in (1e-4, 1e-2)
     )
-    results = results_of(group, measurements={0: kept, 2: broken}, chosen={"exact": "yes"})
+    results = results_of(group, measurements={0: accurate, 2: inaccurate}, chosen={"exact": "yes"})
     table = build_table(stored([group], results, rounds_of(group, [1, 1, 0.5]), kind="solvers"))
     assert [row.label for row in table.rows if row.mark] == ["eigh"]
     assert "W off by 0.010 where 1.0e-3 is allowed" in table.sections[0].notes[0]
@@ -345,7 +351,7 @@ def test_rendering_imports_neither_torch_nor_pandas_nor_matplotlib():
     assert done.stdout.strip() == "[]"
 
 
-def test_a_run_that_its_budget_ended_says_so():
+def test_a_run_that_its_budget_ended_has_a_warning():
     table = build_table(
         table1(header={"reason": "budget spent"}, protocol=Protocol(iterations=20, replicates=5))
     )
@@ -358,7 +364,7 @@ def test_a_run_that_its_budget_ended_says_so():
     assert not any("BUDGET" in warning for warning in build_table(table1()).warnings)
 
 
-def test_with_a_target_the_budget_is_told_beside_what_stopping_allows():
+def test_with_a_target_the_budget_warning_names_the_limit_of_stopping():
     protocol = Protocol(iterations=20, replicates=2, target_ci=0.01)
     table = build_table(table1(header={"reason": "budget spent"}, protocol=protocol))
     assert any(
@@ -367,7 +373,7 @@ def test_with_a_target_the_budget_is_told_beside_what_stopping_allows():
     )
 
 
-def test_the_command_that_repeats_a_run_names_what_its_allocator_was_tuned_by():
+def test_the_command_that_repeats_a_run_sets_its_allocators_variables():
     tuned = {
         "variables": {"MALLOC_MMAP_MAX_": "0", "LD_PRELOAD": "/opt/a b.so", "OMP_NUM_THREADS": "2"}
     }

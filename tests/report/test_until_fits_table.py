@@ -1,5 +1,5 @@
-"""A run whose batches were tried from the largest down: every batch that was measured has its rows,
-and the note says why there are several.
+"""A run that tries batches from the largest down: every batch that was measured has its rows, and
+the note says why there are several.
 """
 
 from dataclasses import replace
@@ -9,7 +9,7 @@ from stored_runs import ENVIRONMENT, network_group, results_of, rounds_of, store
 
 from swbench.report import exporters
 from swbench.report.build import build_table
-from swbench.report.measured import MeasuredRun
+from swbench.report.run_summary import RunSummary
 
 DETAIL = "peak 78.10 GiB of 79.10 GiB; CUDA out of memory. Tried to allocate 20.00 GiB."
 OOM = "out_of_memory"
@@ -75,10 +75,10 @@ def test_a_batch_that_was_not_needed_has_none():
     assert [section.title for section in table.sections] == ["713×713 px, float32; GPU batch 16"]
     assert not [note for note in table.notes if note.startswith("Batches")]
     assert not [warning for warning in table.warnings if "INTERRUPTED" in warning]
-    assert {cell.status for cell in MeasuredRun(run).cells} == {"ok"}
+    assert {cell.status for cell in RunSummary(run).cells} == {"ok"}
 
 
-def test_the_note_says_what_was_measured_in_whose_place():
+def test_the_note_names_the_batch_measured_in_place_of_another():
     (note,) = [note for note in build_table(a_run(full=2)).notes if note.startswith("Batches")]
     assert (
         "cuda batch 16 713x713: 1 case out of memory, so cuda batch 8 713x713 takes its "
@@ -108,7 +108,7 @@ def test_the_note_is_true_of_a_batch_that_ran_out_late_and_of_the_last():
     )
 
 
-def test_that_no_batch_fits_is_said():
+def test_a_note_says_that_no_batch_fits():
     run = a_run(full=1)
     last = run.plan.groups[1]
     results = [
@@ -122,10 +122,10 @@ def test_that_no_batch_fits_is_said():
     )
 
 
-def test_an_interrupted_run_waits_for_what_is_due_alone():
+def test_an_interrupted_run_waits_only_for_groups_that_are_due():
     run = a_run(full=1, fields={"complete": False})
-    kept = [one for one in run.results if one.group == "cuda batch 16 713x713"]
-    run = replace(run, results=tuple(kept))
+    results_left = [result for result in run.results if result.group == "cuda batch 16 713x713"]
+    run = replace(run, results=tuple(results_left))
     table = build_table(run)
     assert [row.cell("status").value for row in table.sections[1].rows] == ["not finished"] * 4
     assert len(table.sections) == 2
@@ -135,9 +135,9 @@ def test_an_interrupted_run_waits_for_what_is_due_alone():
 def test_a_batch_given_up_after_one_replicate_is_not_called_unstable():
     protocol = replace(a_run(full=1).plan.protocol, target_ci=0.5)
     run = a_run(full=1, fields={"protocol": protocol})
-    assert not [cell for cell in MeasuredRun(run).cells if cell.unstable]
+    assert not [cell for cell in RunSummary(run).cells if cell.unstable]
     tight = a_run(full=1, fields={"protocol": replace(protocol, target_ci=1e-6)})
-    assert {cell.group.name for cell in MeasuredRun(tight).cells if cell.unstable} == {
+    assert {cell.group.name for cell in RunSummary(tight).cells if cell.unstable} == {
         "cuda batch 8 713x713"
     }
 

@@ -8,7 +8,7 @@ import pytest
 from pairs import ALL_FINE, MODELS, SECONDS, Bench, by_row, plan, rounds_by_worker, statuses
 
 from swbench.case import BASELINE, CONTROL
-from swbench.report.measured import MeasuredRun
+from swbench.report.run_summary import RunSummary
 from swbench.result import CRASHED, OK
 from swbench.run import events
 
@@ -41,7 +41,7 @@ def test_a_baseline_that_died_in_one_pair_is_measured_anew_for_every_row(bench):
         crashes=lambda case: bench.pairing and case.role == BASELINE and len(bench.jobs) == 4,
     )
     assert by_row(found)["BN"].status == CRASHED
-    cells = {cell.label: cell for cell in MeasuredRun(found).cells}
+    cells = {cell.label: cell for cell in RunSummary(found).cells}
     for model in MODELS:
         assert cells[model].times["forward_backward_s"].ratio.estimate == pytest.approx(
             SECONDS[model]
@@ -105,7 +105,7 @@ def test_where_the_baseline_of_a_pair_fails_what_was_measured_is_kept_with_its_r
             bench.pairing and case.role == BASELINE and calls == 3 and len(bench.jobs) == 4
         ),
     )
-    cells = {cell.label: cell for cell in MeasuredRun(found).cells}
+    cells = {cell.label: cell for cell in RunSummary(found).cells}
     assert cells["BN"].status == CRASHED
     cut, *others = sorted(
         MODELS, key=lambda model: cells[model].times["forward_backward_s"].absolute.iterations
@@ -123,7 +123,7 @@ def test_a_baseline_that_fails_before_a_whole_round_leaves_its_pair_to_a_fresh_o
         3,
         raises=lambda case, calls: bench.pairing and case.role == BASELINE and len(bench.jobs) == 4,
     )
-    cells = {cell.label: cell for cell in MeasuredRun(found).cells}
+    cells = {cell.label: cell for cell in RunSummary(found).cells}
     assert {cells[model].times["forward_backward_s"].absolute.iterations for model in MODELS} == {6}
     assert all(cells[model].times["forward_backward_s"].ratio for model in MODELS)
 

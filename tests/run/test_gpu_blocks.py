@@ -13,9 +13,9 @@ from fake_gpu import FakeGpu
 from fake_nvml import FakeNvml
 
 from swbench import store
-from swbench.probes.card import Card, find
+from swbench.probes.nvml import NvmlDevice, device_with_uuid
 from swbench.report.build import build_table
-from swbench.report.raw import samples
+from swbench.report.long_samples import samples
 from swbench.result import FORWARD_BACKWARD
 from swbench.run import run
 from swbench.stats.samples import disturbed
@@ -31,7 +31,7 @@ class Hot:
     def __init__(self, seen=False):
         self.clock = FakeClock()
         self.held_ns, self.reasons, self._seen = 0, 0, seen
-        self.card = find(
+        self.nvml = device_with_uuid(
             FakeNvml(
                 nvmlDeviceGetViolationStatus=lambda: SimpleNamespace(violationTime=self.held_ns),
                 nvmlDeviceGetCurrentClocksEventReasons=lambda: self.reasons,
@@ -75,7 +75,7 @@ def plan():
 def measured(tmp_path, hot, look=None):
     made = plan()
     writer = store.RunWriter.create(tmp_path, made, {"label": "box"}, "test")
-    run(made, writer, FakeExecutor(hot.workload, hot.clock, look or hot.card.look))
+    run(made, writer, FakeExecutor(hot.workload, hot.clock, look or hot.nvml.readings))
     return store.load(writer.path)
 
 
@@ -150,7 +150,7 @@ def test_the_line_on_the_machine_says_that_the_card_was_throttled(tmp_path, seen
 
 
 def test_a_card_that_says_nothing_leaves_rounds_as_on_a_cpu(tmp_path):
-    found = measured(tmp_path, Hot(), Card(None, None, "no NVML").look)
+    found = measured(tmp_path, Hot(), NvmlDevice(None, None, "no NVML").readings)
     assert all(one.blocks == {} for one in found.rounds)
     assert not [note for note in build_table(found).notes if "GPU blocks" in note]
     assert all(

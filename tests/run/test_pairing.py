@@ -13,8 +13,8 @@ from pairs import ALL_FINE, MODELS, SECONDS, Bench, by_row, plan, statuses
 from swbench import store
 from swbench.case import BASELINE, CONTROL
 from swbench.report.build import build_table
-from swbench.report.measured import MeasuredRun
-from swbench.report.raw import samples
+from swbench.report.long_samples import samples
+from swbench.report.run_summary import RunSummary
 from swbench.result import CRASHED, OK, OUT_OF_MEMORY
 from swbench.run import Interrupted, events, run
 from swbench.run.executor import SubprocessExecutor
@@ -36,7 +36,7 @@ def test_every_row_is_measured_where_it_fits_beside_the_baseline(bench, device, 
     for replicate in range(2):
         assert statuses(found, replicate) == ALL_FINE
     assert not [event for event in bench.heard if isinstance(event, events.CellFailed)]
-    cells = {cell.label: cell for cell in MeasuredRun(found).cells}
+    cells = {cell.label: cell for cell in RunSummary(found).cells}
     for model in MODELS:
         timing = cells[model].times["forward_backward_s"]
         assert timing.ratio.estimate == pytest.approx(SECONDS[model])
@@ -127,7 +127,7 @@ def test_the_control_gives_way_where_only_two_fit(bench):
     found = bench(plan(), 2)
     assert statuses(found) == ALL_FINE
     assert (BASELINE, CONTROL) in bench.models(), "which shows the noise floor"
-    assert MeasuredRun(found).noise
+    assert RunSummary(found).noise
     pairs = [models for models in bench.models() if len(models) == 2]
     assert {(BASELINE, model) for model in MODELS} < set(pairs)
 

@@ -1,5 +1,5 @@
-"""What a machine is said to see is what runs on it do see: against the t-test's own power where the
-noise is normal, and against delays that were planted.
+"""The predicted power equals that of runs: against the t-test's own power where the noise is
+normal, and against added delays.
 """
 
 import math
@@ -21,7 +21,7 @@ def few_lines(monkeypatch):
 
 
 def normal_processes(count=400):
-    """Three networks that are alike, one round a process, each normal on the log scale."""
+    """Three equal networks, one round a process, each normal on the log scale."""
     rng = np.random.default_rng(0)
     return [[tuple(row)] for row in np.exp(rng.normal(0, SPREAD, (count, 3))).tolist()]
 
@@ -39,22 +39,25 @@ def by_numpy(replicates, delay, runs=20_000):
 
 
 @pytest.mark.parametrize("replicates", [4, 8])
-def test_the_rate_is_that_of_the_definitions(replicates):
-    found = power.power(normal_processes(), replicates)
+def test_the_rate_agrees_with_a_computation_by_definition(replicates):
+    estimate = power.power(normal_processes(), replicates)
     for delay in (0.0, 0.01, 0.03):
-        assert found.rate(delay) == pytest.approx(by_numpy(replicates, delay), abs=0.06)
-    assert by_numpy(replicates, found.smallest) == pytest.approx(0.9, abs=0.05)
-    assert found.wrong <= 0.05
-    assert power.power(normal_processes(), replicates).needed == found.needed, "the same each time"
+        assert estimate.rate(delay) == pytest.approx(by_numpy(replicates, delay), abs=0.06)
+    assert by_numpy(replicates, estimate.smallest) == pytest.approx(0.9, abs=0.05)
+    assert estimate.false_positive_rate <= 0.05
+    assert (
+        power.power(normal_processes(), replicates).detection_thresholds
+        == estimate.detection_thresholds
+    ), "the same each time"
 
 
-def test_more_processes_see_less():
+def test_more_processes_detect_smaller_differences():
     found = [power.power(normal_processes(), count).smallest for count in (4, 8, 16)]
     assert found == sorted(found, reverse=True)
 
 
 def measured(delay=lambda share: share, bias=1.0, replicates=16):
-    """The rounds of the self-test's delays on a machine with noise in rounds alone."""
+    """The rounds of the self-test's delays on a machine with noise only within rounds."""
     plan, rng, rounds = plans.delays(), random.Random(3), []
     (group,) = plan.groups
     for replicate in range(replicates):
@@ -79,21 +82,24 @@ def measured(delay=lambda share: share, bias=1.0, replicates=16):
     return plan, rounds
 
 
-def test_the_lines_say_time_smallest_difference_and_false_alarms():
-    found = {one.name: one for one in power.judge_power(*measured())}
-    assert {one.verdict for one in found.values()} == {PASSED}
-    first = found["power, 4 processes, 12 s"].found
+def test_the_lines_show_time_smallest_difference_and_false_positives():
+    found = {outcome.name: outcome for outcome in power.judge_power(*measured())}
+    assert {outcome.verdict for outcome in found.values()} == {PASSED}
+    first = found["power, 4 processes, 12 s"].result
     assert first.count("slower in 9 of 10 runs, and is wrong in") == 2
-    assert found["power, BN + 2% F"].found.startswith("called slower in")
+    assert found["power, BN + 2% F"].result.startswith("called slower in")
 
 
-def test_a_delay_that_is_not_found_as_promised_is_told():
-    found = {one.name: one for one in power.judge_power(*measured(delay=lambda share: share / 4))}
+def test_a_delay_that_is_detected_less_than_predicted_is_inconclusive():
+    found = {
+        outcome.name: outcome
+        for outcome in power.judge_power(*measured(delay=lambda share: share / 4))
+    }
     assert found["power, BN + 2% F"].verdict == INCONCLUSIVE
     assert found["power, BN + 2% F"].remedy
 
 
-def test_an_instrument_that_sees_what_is_not_there_fails(monkeypatch):
+def test_an_instrument_with_false_positives_fails(monkeypatch):
     narrow = lambda *args, **more: replace(  # noqa: E731
         found := log_ratio(*args, **more), low=found.estimate * 0.999, high=found.estimate * 1.001
     )
@@ -103,6 +109,6 @@ def test_an_instrument_that_sees_what_is_not_there_fails(monkeypatch):
     assert lines[0].verdict == FAILED
 
 
-def test_too_few_processes_say_so():
+def test_too_few_processes_are_inconclusive():
     (line,) = power.judge_power(*measured(replicates=3))
-    assert (line.verdict, line.found) == (INCONCLUSIVE, "3 processes")
+    assert (line.verdict, line.result) == (INCONCLUSIVE, "3 processes")

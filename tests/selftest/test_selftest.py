@@ -1,5 +1,5 @@
-"""The self-test judges a simulated instrument: a sound one passes, one that is biased, blind or
-broken does not.
+"""The self-test of a simulated instrument: a correct one passes; a biased, insensitive or broken
+one does not.
 """
 
 import math
@@ -20,8 +20,8 @@ from swbench.selftest import (
     plans,
     selftest,
 )
-from swbench.selftest.measuring import Broken
-from swbench.selftest.workloads import DELAY, LENGTH, known
+from swbench.selftest.measuring import RunIncomplete
+from swbench.selftest.workloads import DELAY, LENGTH, known_value
 from swbench.stats.intervals import Interval
 
 
@@ -48,8 +48,8 @@ def instrument(between=0.003, bias=1.0, overhead_s=2e-7, backwards=False, stolen
                 for case in group.cases:
                     if target == plans.SPIN_TARGET:
                         samples[case.key] = {
-                            "true_s": known(case, LENGTH),
-                            "forward_s": known(case, LENGTH) * bias + overhead_s,
+                            "true_s": known_value(case, LENGTH),
+                            "forward_s": known_value(case, LENGTH) * bias + overhead_s,
                         }
                         continue
                     noise = (
@@ -57,7 +57,7 @@ def instrument(between=0.003, bias=1.0, overhead_s=2e-7, backwards=False, stolen
                         * math.exp(rng.gauss(0, 0.01))
                         * (bias if case.role != "baseline" else 1.0)
                     )
-                    forward = 0.02 * (1 + known(case, DELAY) / stolen) * noise
+                    forward = 0.02 * (1 + known_value(case, DELAY) / stolen) * noise
                     samples[case.key] = {
                         "forward_s": forward,
                         "forward_backward_s": forward * (0.5 if backwards else 3),
@@ -86,9 +86,11 @@ def outcomes(measure):
 
 
 def test_a_sound_instrument_passes_everything():
-    found = outcomes(instrument())
-    assert {outcome.verdict for outcome in found.values()} == {PASSED, SKIPPED}, found
-    assert overall(list(found.values())) == PASSED
+    outcomes_by_name = outcomes(instrument())
+    assert {outcome.verdict for outcome in outcomes_by_name.values()} == {PASSED, SKIPPED}, (
+        outcomes_by_name
+    )
+    assert overall(list(outcomes_by_name.values())) == PASSED
     assert {
         "A/A F",
         "A/A F+B",
@@ -98,45 +100,47 @@ def test_a_sound_instrument_passes_everything():
         "spin of 500 ms",
         "overhead a sample",
         "invariants",
-    } <= set(found)
+    } <= set(outcomes_by_name)
 
 
 def test_a_biased_instrument_fails_where_it_is_biased():
-    found = outcomes(instrument(bias=1.02))
+    outcomes_by_name = outcomes(instrument(bias=1.02))
     for name in ("A/A F", "F + 0 %", "F+B + 5 %", "spin of 20 ms"):
-        assert found[name].verdict == FAILED, found[name]
-    assert overall(list(found.values())) == FAILED
+        assert outcomes_by_name[name].verdict == FAILED, outcomes_by_name[name]
+    assert overall(list(outcomes_by_name.values())) == FAILED
 
 
 def test_a_noisy_machine_is_inconclusive_and_no_failure():
-    found = outcomes(instrument(between=0.05))
-    assert found["A/A F"].verdict == INCONCLUSIVE
-    assert "too noisy to tell" in found["F + 2 %"].found
-    assert "processes" in found["F + 2 %"].found
-    assert overall(list(found.values())) == INCONCLUSIVE
+    outcomes_by_name = outcomes(instrument(between=0.05))
+    assert outcomes_by_name["A/A F"].verdict == INCONCLUSIVE
+    assert "too noisy to tell" in outcomes_by_name["F + 2 %"].result
+    assert "processes" in outcomes_by_name["F + 2 %"].result
+    assert overall(list(outcomes_by_name.values())) == INCONCLUSIVE
 
 
 def test_a_busy_machine_is_inconclusive_with_a_remedy_and_never_a_wrong_pass():
-    found = outcomes(instrument(stolen=2.3))
-    assert found["F + 5 %"].verdict == INCONCLUSIVE
-    assert "busy" in found["F + 5 %"].found
-    assert all(one.remedy for one in found.values() if one.verdict == INCONCLUSIVE)
-    assert overall(list(found.values())) == INCONCLUSIVE
+    outcomes_by_name = outcomes(instrument(stolen=2.3))
+    assert outcomes_by_name["F + 5 %"].verdict == INCONCLUSIVE
+    assert "busy" in outcomes_by_name["F + 5 %"].result
+    assert all(
+        outcome.remedy for outcome in outcomes_by_name.values() if outcome.verdict == INCONCLUSIVE
+    )
+    assert overall(list(outcomes_by_name.values())) == INCONCLUSIVE
 
 
 def test_a_heavy_stopwatch_and_broken_invariants_fail():
-    found = outcomes(instrument(overhead_s=5e-5, backwards=True))
-    assert found["overhead a sample"].verdict == FAILED
-    assert found["spin of 5 ms"].verdict == FAILED
-    assert found["invariants"].verdict == FAILED
+    outcomes_by_name = outcomes(instrument(overhead_s=5e-5, backwards=True))
+    assert outcomes_by_name["overhead a sample"].verdict == FAILED
+    assert outcomes_by_name["spin of 5 ms"].verdict == FAILED
+    assert outcomes_by_name["invariants"].verdict == FAILED
 
 
 def test_an_engine_that_does_not_finish_is_a_failed_outcome():
     def measure(plan, target):
-        raise Broken("crashed: signal 9")
+        raise RunIncomplete("crashed: signal 9")
 
-    found = outcomes(measure)
-    assert found["delays"] == Outcome(
+    outcomes_by_name = outcomes(measure)
+    assert outcomes_by_name["delays"] == Outcome(
         "delays", FAILED, "crashed: signal 9", "the engine measures every cell"
     )
 
@@ -168,11 +172,11 @@ def test_a_delay_is_seen_or_excused_by_noise(interval, floor, must_see, verdict)
 
 def test_a_delay_that_is_seen_but_hardly_measured_is_no_pass():
     """1.09 [1.02, 1.17] is slower, and holds 1.05; it would hold 1.02 and 1.15 as well."""
-    found = judging.delayed(
+    outcome = judging.delayed(
         "x", 0.05, around(1.09, 0.066), around(1.09, 0.2, 0.999), around(1, 0.01), must_see=True
     )
-    assert found.verdict == INCONCLUSIVE
-    assert "doctor" in found.remedy
+    assert outcome.verdict == INCONCLUSIVE
+    assert "doctor" in outcome.remedy
 
 
 @pytest.mark.parametrize("strict", [around(1.02, 0.01, 0.999), around(1.05, 0.01, 0.999)])
@@ -184,7 +188,7 @@ def test_a_delay_under_contention_is_inconclusive(strict):
     )
     busy = judging.delayed("x", 0.05, interval, strict, around(1, 0.01), True, contended=2.3)
     assert busy.verdict == INCONCLUSIVE
-    assert "2.30 times its CPU time" in busy.found
+    assert "2.30 times its CPU time" in busy.result
     assert busy.remedy
 
 
@@ -231,7 +235,7 @@ def test_a_spin_of_100_ms_may_be_off_by_220_microseconds(read, verdict):
     assert judging.spin(0.1, [(0.1, read)] * 3 + [(0.1, 9.0)]).verdict == verdict
 
 
-def test_plans_keep_every_case_apart():
+def test_every_case_of_a_plan_has_a_key_of_its_own():
     for plan in (plans.spins(), plans.delays()):
         keys = [case.key for case in plan.groups[0].cases]
         assert len(set(keys)) == len(keys) == len(plan.groups[0].rows)

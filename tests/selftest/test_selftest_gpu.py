@@ -1,5 +1,5 @@
-"""The GPU part of the self-test against a fake device: a sound clock passes, one that is wrong does
-not, and one that cannot be judged says what to do.
+"""The self-test on a fake GPU: a correct clock passes, a wrong one does not, and one that cannot be
+judged names a remedy.
 """
 
 import functools
@@ -13,11 +13,11 @@ from fake_gpu import FakeGpu
 from fake_nvml import FakeNvml
 
 from swbench.case import BASELINE, Case
-from swbench.probes.card import find
+from swbench.probes.nvml import device_with_uuid
 from swbench.run import run
 from swbench.selftest import FAILED, INCONCLUSIVE, PASSED, SKIPPED, gpu, selftest
 from swbench.selftest import gpu_workloads as selftest_gpu
-from swbench.selftest.measuring import Broken
+from swbench.selftest.measuring import RunIncomplete
 from swbench.stats.intervals import Interval
 from swbench.store import RunWriter, load
 
@@ -41,24 +41,26 @@ def measuring(tmp_path):
     tick.
     """
 
-    def measuring(hz=NVML_HZ, theirs=1.0, nvml=True, only=""):
+    def measuring(hz=NVML_HZ, theirs=1.0, has_clock=True, only=""):
         def measure(plan, target):
             if only not in target:
-                raise Broken("not part of this test")
+                raise RunIncomplete("not part of this test")
             rng, tick_s = random.Random(0), 1e-6 if target.endswith("CycleWorkload") else 0.02
             device = FakeGpu(
                 script=(tick_s * math.exp(rng.gauss(0, 1e-4)) for _ in itertools.count()), hz=hz
             )
-            card = find(FakeNvml(fail={} if nvml else {"nvmlDeviceGetClockInfo": 0}), device.uuid)
+            nvml = device_with_uuid(
+                FakeNvml(fail={} if has_clock else {"nvmlDeviceGetClockInfo": 0}), device.uuid
+            )
             make = {
-                "CycleWorkload": lambda case: selftest_gpu.CycleWorkload(case, device, card),
+                "CycleWorkload": lambda case: selftest_gpu.CycleWorkload(case, device, nvml),
                 "ProductWorkload": lambda case: selftest_gpu.ProductWorkload(
                     case, device, lambda call: None if theirs is None else theirs * tick_s
                 ),
                 "DelayedGpuWorkload": lambda case: selftest_gpu.DelayedGpuWorkload(
-                    case, device, card
+                    case, device, nvml
                 ),
-            }[target.removeprefix(gpu.ROOM)]
+            }[target.removeprefix(gpu.WORKLOADS_MODULE)]
             writer = RunWriter.create(tmp_path, plan, {}, "selftest")
             run(plan, writer, FakeExecutor(make, device.clock), now=lambda: 0.0)
             return load(writer.path).rounds
@@ -69,28 +71,30 @@ def measuring(tmp_path):
 
 
 def outcomes(measure):
-    return {one.name: one for one in gpu.checks(measure)}
+    return {outcome.name: outcome for outcome in gpu.checks(measure)}
 
 
 def test_a_sound_clock_passes_everything(measuring):
-    found = outcomes(measuring())
-    assert {one.verdict for one in found.values()} == {PASSED}, found
+    outcomes_by_name = outcomes(measuring())
+    assert {outcome.verdict for outcome in outcomes_by_name.values()} == {PASSED}, outcomes_by_name
     assert {
         "GPU: a known cycle count",
         "GPU: events against the wall",
         "GPU: agreement with do_bench",
-    } <= set(found)
+    } <= set(outcomes_by_name)
     assert {
         f"GPU: {short}"
         for short in ("A/A F", "A/A F+B", "F + 2 %", "F + 5 %", "F+B + 2 %", "F+B + 5 %")
-    } <= set(found)
-    assert "1.05" in found["GPU: F+B + 5 %"].found
+    } <= set(outcomes_by_name)
+    assert "1.05" in outcomes_by_name["GPU: F+B + 5 %"].result
 
 
-def test_events_that_run_slow_are_found_by_the_cycles(measuring):
-    found = outcomes(measuring(hz=NVML_HZ / 1.03))
-    assert found["GPU: a known cycle count"].verdict == FAILED
-    assert found["GPU: F + 5 %"].verdict == PASSED  # the delay is calibrated by the same clock
+def test_slow_events_fail_by_the_number_of_cycles(measuring):
+    outcomes_by_name = outcomes(measuring(hz=NVML_HZ / 1.03))
+    assert outcomes_by_name["GPU: a known cycle count"].verdict == FAILED
+    assert (
+        outcomes_by_name["GPU: F + 5 %"].verdict == PASSED
+    )  # the delay is calibrated by the same clock
 
 
 def test_a_disagreement_with_do_bench_fails_and_no_triton_is_skipped(measuring):
@@ -104,8 +108,8 @@ def test_a_disagreement_with_do_bench_fails_and_no_triton_is_skipped(measuring):
     )
 
 
-def test_our_windows_and_do_bench_read_in_turn_after_one_warm_up(monkeypatch):
-    """A card that is cold at first and slower once warm: both must read it warm."""
+def test_windows_and_do_bench_take_turns_after_one_warm_up(monkeypatch):
+    """A device is cold at first and slower once warm: both must time it warm."""
     order, device = [], FakeGpu(tick_s=0.02)
     case = Case(model="known", device="cuda", threads=0, solver="side=8", role=BASELINE)
 
@@ -114,30 +118,30 @@ def test_our_windows_and_do_bench_read_in_turn_after_one_warm_up(monkeypatch):
         return 0.02
 
     work = selftest_gpu.ProductWorkload(case, device, reference)
-    sample, heat = work._windows.sample, work._heat
+    sample, heat = work._windows.sample, work._warm_clock
     monkeypatch.setattr(work._windows, "sample", lambda: order.append("ours") or sample())
-    monkeypatch.setattr(work, "_heat", lambda: order.append("heat") or heat())
+    monkeypatch.setattr(work, "_warm_clock", lambda: order.append("heat") or heat())
     before_s = device.clock.now()
     read = work.call()
     assert order[0] == "heat"
     assert order.count("heat") == 1
     turns = [frozenset(order[at : at + 2]) for at in range(1, len(order), 2)]
-    assert turns == [frozenset(("ours", "theirs"))] * selftest_gpu.TURNS
+    assert turns == [frozenset(("ours", "theirs"))] * selftest_gpu.READINGS
     assert read == pytest.approx({"forward_s": 0.02, selftest_gpu.TRUTH: 0.02})
-    assert device.clock.now() - before_s >= selftest_gpu.HEATING_S
+    assert device.clock.now() - before_s >= selftest_gpu.CLOCK_WARM_UP_S
 
 
 def test_without_nvmls_clock_the_count_is_inconclusive_with_a_remedy(measuring):
-    found = outcomes(measuring(nvml=False, only="Cycle"))["GPU: a known cycle count"]
+    found = outcomes(measuring(has_clock=False, only="Cycle"))["GPU: a known cycle count"]
     assert found.verdict == INCONCLUSIVE
     assert "nvidia-ml-py" in found.remedy
 
 
 def test_an_engine_that_does_not_finish_is_a_failed_outcome():
     def measure(plan, target):
-        raise Broken("out_of_memory: 80 GiB")
+        raise RunIncomplete("out_of_memory: 80 GiB")
 
-    assert {one.verdict for one in gpu.checks(measure)} == {FAILED}
+    assert {outcome.verdict for outcome in gpu.checks(measure)} == {FAILED}
 
 
 def around(ratio, half, confidence=0.95):
@@ -155,18 +159,18 @@ def around(ratio, half, confidence=0.95):
     ],
 )
 def test_a_a_is_within_a_per_cent_or_too_noisy_or_wrong(ratio, half, verdict):
-    found = gpu.same("A/A", around(ratio, half), around(ratio, 3 * half, 0.999))
-    assert found.verdict == verdict
-    assert bool(found.remedy) == (verdict == INCONCLUSIVE)
+    outcome = gpu.same("A/A", around(ratio, half), around(ratio, 3 * half, 0.999))
+    assert outcome.verdict == verdict
+    assert bool(outcome.remedy) == (verdict == INCONCLUSIVE)
 
 
 def test_scattered_readings_are_inconclusive():
-    assert gpu._near("x", [1.03] * 8, "wait").verdict == FAILED
-    assert gpu._near("x", [0.9, 0.95, 1.02, 1.03, 1.05, 1.2], "wait").verdict == INCONCLUSIVE
-    assert gpu._near("x", [], "wait").remedy == "wait"
+    assert gpu._near_one("x", [1.03] * 8, "wait").verdict == FAILED
+    assert gpu._near_one("x", [0.9, 0.95, 1.02, 1.03, 1.05, 1.2], "wait").verdict == INCONCLUSIVE
+    assert gpu._near_one("x", [], "wait").remedy == "wait"
 
 
-def test_the_checks_on_a_gpu_can_be_had_alone(monkeypatch):
+def test_the_checks_on_a_gpu_can_run_alone(monkeypatch):
     from swbench import selftest as selftests
 
     monkeypatch.setattr(selftests, "replays", lambda runs, long: iter(()))
@@ -174,7 +178,7 @@ def test_the_checks_on_a_gpu_can_be_had_alone(monkeypatch):
 
     def measure(plan, target):
         asked.append({case.device for group in plan.groups for case in group.cases})
-        raise Broken("nothing is measured here")
+        raise RunIncomplete("nothing is measured here")
 
     def never():
         raise AssertionError
@@ -188,16 +192,16 @@ def test_the_checks_on_a_gpu_can_be_had_alone(monkeypatch):
     assert asked == [{"cpu"}] * 2
 
 
-def test_without_a_gpu_the_self_test_says_why_once(monkeypatch):
+def test_without_a_gpu_the_self_test_gives_the_reason_once(monkeypatch):
     from swbench import selftest as selftests
 
     monkeypatch.setattr(selftests, "replays", lambda runs, long: iter(()))
 
     def measure(plan, target):
-        raise Broken("nothing is measured here")
+        raise RunIncomplete("nothing is measured here")
 
-    found = list(selftest(measure=measure, no_gpu=lambda: "NVML sees no card"))
-    assert [(one.verdict, one.found) for one in found if one.name == "GPU"] == [
-        (SKIPPED, "NVML sees no card")
+    found = list(selftest(measure=measure, no_gpu=lambda: "NVML sees no GPU"))
+    assert [(one.verdict, one.result) for one in found if one.name == "GPU"] == [
+        (SKIPPED, "NVML sees no GPU")
     ]
     assert not [one for one in found if one.name.startswith("GPU:")]

@@ -1,4 +1,4 @@
-"""The protocol on simulated machines whose truth is known, and the analyses that fail there."""
+"""The protocol on simulated machines with a known true ratio, and analyses that fail there."""
 
 import functools
 import random
@@ -15,9 +15,9 @@ from swbench.selftest.simulation import (
     Experiment,
     FakeClock,
     Machine,
-    of_one_process,
-    replay,
-    replay_stopping,
+    analyse_rounds_as_replicates,
+    simulate,
+    simulate_stopping,
 )
 from swbench.stats.intervals import log_ratio
 from swbench.stats.samples import pairs
@@ -34,15 +34,15 @@ def fixed(seed):
 
 @functools.cache
 def stopped(alpha: float):
-    """300 runs that stop by themselves; the two tests that ask for the same ones share them."""
-    return replay_stopping(Experiment(), Stopping(0.03, alpha=alpha), runs=300)
+    """300 runs with optional stopping, which two tests share."""
+    return simulate_stopping(Experiment(), Stopping(0.03, alpha=alpha), runs=300)
 
 
 @pytest.mark.parametrize("ratio", [pytest.param(1.0, marks=pytest.mark.slow), 1.05])
 def test_a_fixed_number_of_replicates_covers_the_truth_without_bias(ratio):
-    found = replay(Experiment(ratio=ratio), runs=1000)
-    assert abs(found.bias) <= 0.003
-    assert 0.93 <= found.covered <= 0.97
+    coverage = simulate(Experiment(ratio=ratio), runs=1000)
+    assert abs(coverage.bias) <= 0.003
+    assert 0.93 <= coverage.covered <= 0.97
 
 
 def test_optional_stopping_still_covers():
@@ -53,18 +53,18 @@ def test_optional_stopping_still_covers():
 
 
 def of_pooled_rounds(rounds, cell):
-    """Takes the rounds of all processes for independent replicates."""
+    """A wrong analysis: the rounds of all processes as independent replicates."""
     replicates = pairs(rounds, BASELINE, cell, FORWARD)
     return log_ratio([[pair] for replicate in replicates for pair in replicate])
 
 
-@pytest.mark.parametrize("analysis", [of_one_process, of_pooled_rounds])
-def test_taking_rounds_for_replicates_claims_too_much(analysis):
-    assert replay(Experiment(), runs=300, analysis=analysis).covered < 0.9
+@pytest.mark.parametrize("analysis", [analyse_rounds_as_replicates, of_pooled_rounds])
+def test_rounds_as_replicates_cover_too_little(analysis):
+    assert simulate(Experiment(), runs=300, analysis=analysis).covered < 0.9
 
 
 def test_rounds_in_a_fixed_order_are_biased_by_the_position_in_the_round():
-    assert abs(replay(Experiment(), runs=100, orders=fixed).bias) > 0.02
+    assert abs(simulate(Experiment(), runs=100, orders=fixed).bias) > 0.02
 
 
 def test_stopping_without_splitting_the_error_probability_would_cover_less():
@@ -72,10 +72,10 @@ def test_stopping_without_splitting_the_error_probability_would_cover_less():
     assert naive < split
 
 
-def test_a_still_machine_gives_the_ratio_exactly():
-    found = replay(Experiment(ratio=1.2, machine=STILL), runs=2)
-    assert found.bias == pytest.approx(0.0, abs=1e-9)
-    assert found.half_width == pytest.approx(0.0, abs=1e-9)
+def test_a_machine_without_noise_gives_the_ratio_exactly():
+    coverage = simulate(Experiment(ratio=1.2, machine=STILL), runs=2)
+    assert coverage.bias == pytest.approx(0.0, abs=1e-9)
+    assert coverage.half_width == pytest.approx(0.0, abs=1e-9)
 
 
 def test_the_same_seed_gives_the_same_rounds():
@@ -98,7 +98,7 @@ def test_the_simulated_rounds_are_the_worker_s_own():
     order with the same times.
     """
     experiment, seed = Experiment(rounds=4), 7
-    expected, told = experiment.replicate(seed, 2), []
+    expected, messages = experiment.replicate(seed, 2), []
     durations = iter([one.samples[cell]["forward_s"] for one in expected for cell in one.order])
 
     class Cell:
@@ -128,12 +128,12 @@ def test_the_simulated_rounds_are_the_worker_s_own():
         workloads={},
         log="",
     )
-    Session(job, Cell, told.append, read=dict).run()
-    rounds = [message for message in told if isinstance(message, Round)]
+    Session(job, Cell, messages.append, read=dict).run()
+    rounds = [message for message in messages if isinstance(message, Round)]
     cells = {case.key: case.model for case in cases}
-    assert [tuple(cells[case] for case in one.order) for one in rounds] == [
+    assert [tuple(cells[case] for case in round_.order) for round_ in rounds] == [
         one.order for one in expected
     ]
-    assert [{cells[case]: samples for case, samples in one.samples.items()} for one in rounds] == [
-        one.samples for one in expected
-    ]
+    assert [
+        {cells[case]: samples for case, samples in round_.samples.items()} for round_ in rounds
+    ] == [one.samples for one in expected]

@@ -2,7 +2,13 @@ import pytest
 
 from swbench.case import Case
 from swbench.result import FORWARD, FORWARD_BACKWARD
-from swbench.selftest.workloads import TRUTH, DelayedWorkload, Delaying, SpinWorkload, known
+from swbench.selftest.workloads import (
+    TRUTH,
+    DelayedWorkload,
+    DelayingStopwatch,
+    SpinWorkload,
+    known_value,
+)
 
 
 class Watch:
@@ -22,9 +28,9 @@ class Watch:
 
 
 def test_a_cases_solver_field_holds_the_known_value():
-    assert known(Case(model="spin", solver="length=0.005"), "length") == 0.005
+    assert known_value(Case(model="spin", solver="length=0.005"), "length") == 0.005
     with pytest.raises(ValueError, match="length="):
-        known(Case(model="spin", solver="eigh"), "length")
+        known_value(Case(model="spin", solver="eigh"), "length")
 
 
 @pytest.mark.parametrize("length", ["0", "0.0001"])
@@ -58,7 +64,7 @@ def test_each_pass_is_longer_by_its_share():
         def mark(self, name):
             marked.append(tape.now_ns)
 
-    watch = Delaying(Marks(), 0.05, tape.read)
+    watch = DelayingStopwatch(Marks(), 0.05, tape.read)
     watch.start()
     tape.now_ns += 10_000_000
     watch.mark("forward")
@@ -71,7 +77,7 @@ def test_each_pass_is_longer_by_its_share():
 
 def test_no_delay_reads_no_clock_before_the_mark():
     tape = Tape()
-    watch = Delaying(Watch(), 0.0, tape.read)
+    watch = DelayingStopwatch(Watch(), 0.0, tape.read)
     watch.start()
     watch.mark("forward")
     assert tape.now_ns == 2000
@@ -82,6 +88,6 @@ def test_a_delayed_network_is_the_network_with_both_passes():
     workload = DelayedWorkload(
         Case(model="resnet20", classes=10, image=(32, 32), solver="delay=0.05")
     )
-    found = workload.call()
-    assert 0 < found[FORWARD] < found[FORWARD_BACKWARD]
+    seconds = workload.call()
+    assert 0 < seconds[FORWARD] < seconds[FORWARD_BACKWARD]
     assert workload.finish() == []

@@ -1,6 +1,4 @@
-"""What a case costs the next one, planted in made-up rounds and found again, and not found where
-there is none.
-"""
+"""Carry-over in generated rounds is estimated, and is not found where there is none."""
 
 import math
 import random
@@ -19,8 +17,8 @@ METRIC = "forward_s"
 
 
 def made(seed, *, cases=5, workers=5, rounds=20, costs=None, noise=0.05, spikes=0.05):
-    """Rounds in random orders: of a level, the process, noise, spikes, a slow first place, and what
-    the case before costs.
+    """Rounds in random orders, with effects of the level, the process, noise, spikes, a slow first
+    position and the carry-over of the case before.
     """
     rng, names = np.random.default_rng(seed), [f"case {number}" for number in range(cases)]
     found = []
@@ -49,10 +47,12 @@ def made(seed, *, cases=5, workers=5, rounds=20, costs=None, noise=0.05, spikes=
 
 
 def estimates(seeds, **how):
-    """What case 2 costs in each of so many runs."""
+    """The estimated carry-over of case 2 in each of several runs."""
     return [
         next(
-            one for one in carry_overs(made(seed, **how), "case 0", METRIC) if one.case == "case 2"
+            cost
+            for cost in carry_overs(made(seed, **how), "case 0", METRIC)
+            if cost.case == "case 2"
         )
         for seed in seeds
     ]
@@ -60,18 +60,18 @@ def estimates(seeds, **how):
 
 @pytest.mark.parametrize("cases", [3, 5])
 @pytest.mark.parametrize("cost", [0.05, 0.5, -0.1])
-def test_a_planted_carry_over_is_found_as_large_as_it_is(cases, cost):
+def test_an_added_carry_over_is_estimated_at_its_size(cases, cost):
     found = [one.mean for one in estimates(range(20), cases=cases, costs={2: cost})]
     error = np.std(found, ddof=1) / math.sqrt(len(found))
     assert np.mean(found) == pytest.approx(cost, abs=3 * error)
     assert error < 0.005
 
 
-def test_what_the_baseline_costs_counts_the_other_way_and_what_all_cost_not_at_all():
-    found = carry_overs(made(1, costs={0: 0.2}), "case 0", METRIC)
-    assert [one.mean for one in found] == pytest.approx([-0.2] * 4, abs=0.05)
-    found = carry_overs(made(1, costs=dict.fromkeys(range(5), 0.2)), "case 0", METRIC)
-    assert [one.mean for one in found] == pytest.approx([0.0] * 4, abs=0.05)
+def test_the_baselines_carry_over_has_the_opposite_sign_and_a_common_one_cancels():
+    costs = carry_overs(made(1, costs={0: 0.2}), "case 0", METRIC)
+    assert [one.mean for one in costs] == pytest.approx([-0.2] * 4, abs=0.05)
+    costs = carry_overs(made(1, costs=dict.fromkeys(range(5), 0.2)), "case 0", METRIC)
+    assert [one.mean for one in costs] == pytest.approx([0.0] * 4, abs=0.05)
 
 
 def test_of_runs_without_carry_over_no_more_than_a_twentieth_show_one():
@@ -79,7 +79,7 @@ def test_of_runs_without_carry_over_no_more_than_a_twentieth_show_one():
     deviations more are 13.
     """
     wrong = sum(
-        min(holm([one.p_value for one in carry_overs(made(seed, cases=4), "case 0", METRIC)]))
+        min(holm([cost.p_value for cost in carry_overs(made(seed, cases=4), "case 0", METRIC)]))
         < 0.05
         for seed in range(120)
     )
@@ -90,9 +90,9 @@ def test_a_machine_that_drifts_steps_and_slows_the_first_place_shows_none():
     wrong = 0
     for seed in range(60):
         workers = [Experiment().replicate(seed, worker) for worker in range(5)]
-        found = carry_overs(workers, BASELINE, METRIC)
-        assert {one.case for one in found} == {CONTROL, VARIANT}
-        wrong += min(holm([one.p_value for one in found])) < 0.05
+        costs = carry_overs(workers, BASELINE, METRIC)
+        assert {one.case for one in costs} == {CONTROL, VARIANT}
+        wrong += min(holm([one.p_value for one in costs])) < 0.05
     assert wrong <= 8, "60 runs at 5 % are 3, and three standard deviations more"
     assert len(CELLS) == 3
 
@@ -103,9 +103,9 @@ def test_a_carry_over_moves_the_ratio_and_the_correction_moves_it_back():
     for seed in range(40):
         workers = made(seed, costs={2: 0.05})
         (cost,) = (
-            one.mean for one in carry_overs(workers, "case 0", METRIC) if one.case == "case 2"
+            cost.mean for cost in carry_overs(workers, "case 0", METRIC) if cost.case == "case 2"
         )
-        rounds = [one for worker in workers for one in worker]
+        rounds = [round_ for worker in workers for round_ in worker]
         better = corrected(rounds, METRIC, {"case 2": cost})
         plain.append(log_ratio(pairs(rounds, "case 0", "case 2", METRIC)).effect)
         right.append(log_ratio(pairs(better, "case 0", "case 2", METRIC)).effect)
@@ -128,13 +128,13 @@ def test_a_correction_touches_the_successors_alone():
 @pytest.mark.parametrize(
     "how", [{"cases": 2}, {"rounds": 5}, {"workers": 1}], ids=["two cases", "few rounds", "one"]
 )
-def test_where_the_orders_tell_too_little_nothing_is_said(how):
+def test_orders_that_do_not_identify_a_cost_give_none(how):
     assert carry_overs(made(1, **how), "case 0", METRIC) == ()
 
 
-def test_orders_that_never_change_tell_nothing():
+def test_orders_that_never_change_give_no_cost():
     workers = [
-        [Round(**{**vars(one), "order": tuple(sorted(one.order))}) for one in worker]
+        [Round(**{**vars(round_), "order": tuple(sorted(round_.order))}) for round_ in worker]
         for worker in made(1, cases=4)
     ]
     assert carry_overs(workers, "case 0", METRIC) == ()
@@ -144,17 +144,22 @@ def test_rounds_in_which_a_case_failed_are_left_out():
     workers = made(4, costs={2: 0.3})
     spoilt = [
         [
-            Round(**{**vars(one), "samples": {key: one.samples[key] for key in one.order[1:]}})
-            if one.index % 3 == 0
-            else one
-            for one in worker
+            Round(
+                **{
+                    **vars(round_),
+                    "samples": {key: round_.samples[key] for key in round_.order[1:]},
+                }
+            )
+            if round_.index % 3 == 0
+            else round_
+            for round_ in worker
         ]
         for worker in workers
     ]
-    rest = [[one for one in worker if one.index % 3] for worker in workers]
-    found = carry_overs(spoilt, "case 0", METRIC)
-    assert found == carry_overs(rest, "case 0", METRIC)
-    assert found
+    rest = [[round_ for round_ in worker if round_.index % 3] for worker in workers]
+    costs = carry_overs(spoilt, "case 0", METRIC)
+    assert costs == carry_overs(rest, "case 0", METRIC)
+    assert costs
     assert carry_overs(workers, "another", METRIC) == ()
     assert carry_overs(workers, "case 0", "another") == ()
 

@@ -1,5 +1,5 @@
-"""The estimators of a ratio: exact where the truth is simple, without bias and with honest
-intervals on noise that was made and on noise that was measured; and what a biased one would show.
+"""The estimators of a ratio: exact in simple cases, without bias and with correct coverage on
+generated and on measured noise; and the tests detect a biased one.
 """
 
 import functools
@@ -25,7 +25,7 @@ RUNS = ("20261123T041350Z_imagenet_amd-epyc", "20261123T010854Z_imagenet_amd-epy
 
 
 def drawn(seed, rounds=10, columns=3):
-    """Rounds of networks that are alike, on a machine that slows one call in three."""
+    """Rounds of equal networks, on a machine that slows one call in three."""
     rng = np.random.default_rng(seed)
     times = rng.lognormal(-3, 0.02, (rounds, columns)) * np.where(
         rng.random((rounds, columns)) < 1 / 3, rng.uniform(1, 1.4, (rounds, columns)), 1
@@ -51,7 +51,7 @@ def test_the_faster_half_is_that_of_each_network_alone(rounds):
 
 
 @pytest.mark.parametrize("estimator", [MEDIAN, FASTER_HALF])
-def test_a_factor_is_found_to_the_last_digit(estimator):
+def test_a_factor_is_estimated_to_the_last_digit(estimator):
     pairs = drawn(1)
     slower = [(pair[0], 1.07 * pair[1], *pair[2:]) for pair in pairs]
     assert replicate_value(slower, estimator) - replicate_value(pairs, estimator) == (
@@ -59,7 +59,7 @@ def test_a_factor_is_found_to_the_last_digit(estimator):
     )
 
 
-def test_what_disturbs_the_slower_half_does_not_move_the_faster_half():
+def test_disturbances_of_the_slower_half_do_not_move_the_faster_half():
     pairs = [(1.0, 1.0 + 0.01 * k, 1.0) for k in range(10)]
     stopped = [(b, v if v < 1.05 else 3.0, c) for b, v, c in pairs]
     assert replicate_value(stopped, FASTER_HALF) == replicate_value(pairs, FASTER_HALF)
@@ -86,7 +86,7 @@ def rounds(*samples):
     ]
 
 
-def test_the_control_is_pooled_where_the_estimator_says_so_and_every_round_has_it():
+def test_the_control_is_pooled_by_pooling_estimators_if_every_round_has_it():
     full = rounds({"bn": 1.0, "again": 2.0, "sw": 3.0}, {"bn": 4.0, "again": 5.0, "sw": 6.0})
     both = ("bn", "again")
     assert ratio_pairs([full], both, "sw", FORWARD, FASTER_HALF) == [[(1, 3, 2), (4, 6, 5)]]
@@ -102,7 +102,7 @@ def test_the_control_is_pooled_where_the_estimator_says_so_and_every_round_has_i
 
 @functools.cache
 def measured(metric):
-    """Of every network in the committed runs but the baseline's, its pairs in each process."""
+    """The pairs in each process of every network in the committed runs, except the baseline."""
     found = {}
     for name in RUNS:
         run = store.load(ROOT / "results" / "reference" / name)
@@ -116,16 +116,16 @@ def measured(metric):
 
 
 @pytest.mark.parametrize("metric", [FORWARD, FORWARD_BACKWARD])
-def test_processes_scatter_by_what_a_pilot_reckons_with(metric):
-    told = []
+def test_processes_scatter_as_the_run_estimate_assumes(metric):
+    scatters = []
     for processes in measured(metric).values():
         values = [replicate_value(process, FASTER_HALF) for process in processes]
         within = statistics.fmean(
             statistics.variance(math.log(variant / base) for base, variant, _ in process)
             for process in processes
         )
-        told.append(statistics.variance(values) / (within / 10))
-    assert math.sqrt(statistics.fmean(told)) == pytest.approx(
+        scatters.append(statistics.variance(values) / (within / 10))
+    assert math.sqrt(statistics.fmean(scatters)) == pytest.approx(
         estimators.SCATTER[FASTER_HALF], rel=0.15
     )
 
@@ -148,7 +148,7 @@ def coverage(processes, runs=1000, replicates=8):
 
 
 @pytest.mark.parametrize("metric", [FORWARD, FORWARD_BACKWARD])
-def test_intervals_hold_the_truth_on_processes_that_were_measured(metric):
+def test_intervals_hold_the_truth_on_measured_processes(metric):
     shares = [coverage(processes) for processes in measured(metric).values()]
     assert len(shares) >= 5
     assert 0.93 <= statistics.fmean(shares) <= 0.97
@@ -163,8 +163,8 @@ def alike(metric):
         run = store.load(ROOT / "results" / "reference" / name)
         for worker in by_worker(run.rounds).values():
             pairs = [
-                tuple(one.samples[key][metric] for key in run.plan.groups[0].baselines)
-                for one in worker
+                tuple(round_.samples[key][metric] for key in run.plan.groups[0].baselines)
+                for round_ in worker
             ]
             yield [
                 (*pair, choose.choice(later))
@@ -177,7 +177,9 @@ def simulated(processes, ratio, seed, replicates=8):
     draw, found = random.Random(seed), []
     for worker in draw.choices(processes, k=replicates):
         baseline, variant, control = draw.sample(range(3), 3)
-        found.append([(one[baseline], ratio * one[variant], one[control]) for one in worker])
+        found.append(
+            [(round_[baseline], ratio * round_[variant], round_[control]) for round_ in worker]
+        )
     return found
 
 
@@ -186,12 +188,12 @@ def judged(processes, ratio, estimator=FASTER_HALF, runs=1000):
     intervals = [
         log_ratio(simulated(processes, ratio, seed), estimator=estimator) for seed in range(runs)
     ]
-    bias = statistics.fmean(one.effect for one in intervals) - math.log(ratio)
-    return bias, sum(one.holds(ratio) for one in intervals) / runs
+    bias = statistics.fmean(interval.effect for interval in intervals) - math.log(ratio)
+    return bias, sum(interval.holds(ratio) for interval in intervals) / runs
 
 
 @pytest.mark.parametrize("metric", [FORWARD, FORWARD_BACKWARD])
-def test_there_is_no_bias_on_rounds_that_were_measured(metric):
+def test_there_is_no_bias_on_measured_rounds(metric):
     processes = list(alike(metric))
     assert len(processes) == 60
     bias, covered = judged(processes, 1.01)
@@ -199,33 +201,37 @@ def test_there_is_no_bias_on_rounds_that_were_measured(metric):
     assert 0.93 <= covered <= 0.97
 
 
-def test_intervals_hold_the_truth_on_noise_that_was_made():
+def test_intervals_hold_the_truth_on_generated_noise():
     bias, covered = judged([drawn(seed, 13) for seed in range(4000)], 1.01)
     assert abs(bias) <= 0.001
     assert 0.93 <= covered <= 0.97
 
 
 def pooled_as_one(pairs):
-    """Takes baseline and control for one sample of twice the size, so that the halves differ in
-    what share of their sample they are where the number of rounds is odd.
+    """A biased estimator: baseline and control as one sample of twice the size, whose half is
+    another share of the sample where the number of rounds is odd.
     """
     baseline, variant, control = zip(*pairs, strict=True)
-    return estimators._faster(variant) - estimators._faster((*baseline, *control))
+    return estimators._mean_log_of_faster_half(variant) - estimators._mean_log_of_faster_half(
+        (*baseline, *control)
+    )
 
 
 def unlike_shares(pairs):
-    """The faster half of the variant, the fastest quarter of the baseline."""
+    """A biased estimator: the faster half of the variant, the fastest quarter of the baseline."""
     baseline, variant, _ = zip(*pairs, strict=True)
-    return estimators._faster(variant) - estimators._faster(sorted(baseline)[: len(baseline) // 2])
+    return estimators._mean_log_of_faster_half(variant) - estimators._mean_log_of_faster_half(
+        sorted(baseline)[: len(baseline) // 2]
+    )
 
 
 def faster_of_both(pairs):
-    """The faster of baseline and control in each round, which no single network is."""
+    """A biased estimator: the faster of baseline and control in each round."""
     return estimators.faster_half([(min(b, c), v) for b, v, c in pairs])
 
 
 @pytest.mark.parametrize("wrong", [pooled_as_one, unlike_shares, faster_of_both])
-def test_a_biased_estimator_is_seen(monkeypatch, wrong):
+def test_a_biased_estimator_is_detected(monkeypatch, wrong):
     monkeypatch.setitem(estimators.ESTIMATORS, "wrong", wrong)
     bias, _ = judged([drawn(seed, 13) for seed in range(4000)], 1.0, "wrong")
     assert abs(bias) > 0.001

@@ -131,7 +131,7 @@ QUIET = interval(0.99, 1.01)
 
 
 @pytest.mark.parametrize(
-    ("found", "floor", "said"),
+    ("interval", "floor", "expected"),
     [
         (interval(1.03, 1.07), QUIET, SLOWER),
         (interval(0.90, 0.95), QUIET, FASTER),
@@ -147,8 +147,8 @@ QUIET = interval(0.99, 1.01)
         (interval(1.03, 1.07), Interval(1.0, None, None, 0.95, 1), TOO_FEW),
     ],
 )
-def test_verdicts(found, floor, said):
-    assert verdict(found, floor) == said
+def test_verdicts(interval, floor, expected):
+    assert verdict(interval, floor) == expected
 
 
 def test_a_row_is_unstable_only_where_a_target_was_missed():
@@ -206,19 +206,19 @@ def test_the_noise_floor_is_the_control_against_the_baseline():
 
 def test_undisturbed_drops_the_marked_rounds_and_at_most_a_fifth_of_a_replicate():
     stolen = {"wall_s": 1.0, "steal_s": 0.5}
-    kept = undisturbed(
+    remaining = undisturbed(
         rounds(
             lambda k, i: stolen if (k, i) in {(0, 3), (1, 0), (1, 1), (1, 2)} else {"wall_s": 1.0}
         ),
         BN.key,
     )
-    assert sorted((one.replicate, one.index) for one in kept) == [
+    assert sorted((round_.replicate, round_.index) for round_ in remaining) == [
         (0, i) for i in range(10) if i != 3
     ] + [(1, i) for i in range(2, 10)]
 
 
 def test_a_row_that_is_paired_loses_at_most_a_fifth_of_its_own_rounds():
-    """A worker each for two pairs, one of which was disturbed: its row must not pay for both."""
+    """Two pairs with a worker each, one of which was disturbed: only its own row loses rounds."""
     stolen, calm = {"wall_s": 1.0, "steal_s": 0.5}, {"wall_s": 1.0}
     other = dataclasses.replace(SWA, layers=7)
     taken = [
@@ -229,17 +229,22 @@ def test_a_row_that_is_paired_loses_at_most_a_fifth_of_its_own_rounds():
             index=i,
             order=(),
             samples={key: {"forward_s": 1.0} for key in (BN.key, row.key)},
-            disturbance=found,
+            disturbance=disturbance,
         )
-        for attempt, row, found in (("a", SWA, calm), ("b", other, stolen))
+        for attempt, row, disturbance in (("a", SWA, calm), ("b", other, stolen))
         for i in range(10)
     ]
-    kept = undisturbed(taken, BN.key)
-    assert [len(pairs(kept, BN.key, row.key, "forward_s")[0]) for row in (SWA, other)] == [10, 8]
+    remaining = undisturbed(taken, BN.key)
+    assert [len(pairs(remaining, BN.key, row.key, "forward_s")[0]) for row in (SWA, other)] == [
+        10,
+        8,
+    ]
 
 
 def test_the_noise_floor_of_pairs_is_of_one_process_a_replicate():
-    """As each row's ratio is: two processes that err to either side would show no noise."""
+    """Each row's ratio comes from one process too; the median of two processes would show too
+    little noise.
+    """
     group = Group(name="g", cases=(BN, TWIN), rows=("BN", "BN again"))
     taken = [
         Round(

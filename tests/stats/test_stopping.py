@@ -16,7 +16,7 @@ def test_it_stops_at_a_look_once_every_row_is_narrow(replicates):
     assert decision.reached == {"bw": True, "swa": True}
 
 
-def test_one_wide_row_keeps_the_run_going():
+def test_one_wide_row_prevents_stopping():
     decision = Stopping(0.01).decide({"bw": steady(8), "swa": steady(8, 0.1)})
     assert not decision.stop
     assert decision.reached == {"bw": True, "swa": False}
@@ -27,7 +27,7 @@ def test_it_never_stops_for_precision_between_looks(replicates):
     assert not Stopping(0.01).decide({"bw": steady(replicates)}).stop
 
 
-def test_after_the_last_look_it_stops_and_says_what_was_not_reached():
+def test_after_the_last_look_it_stops_and_names_the_rows_above_the_target():
     decision = Stopping(0.01).decide({"bw": steady(32, 0.5)})
     assert decision.stop
     assert decision.reached == {"bw": False}
@@ -61,7 +61,7 @@ def test_the_looks():
         {"target_ci": 0.01, "looks": (1, 4)},
     ],
 )
-def test_nonsense_is_refused(bad):
+def test_invalid_targets_and_looks_are_refused(bad):
     with pytest.raises(ValueError, match="looks"):
         Stopping(**bad)
 

@@ -1,5 +1,5 @@
-"""Welch's test and Holm's correction against scipy and closed forms, and the words of a gate at
-their edges.
+"""Welch's test and Holm's correction against scipy and closed forms, and the gate's verdicts at
+their limits.
 """
 
 import math
@@ -9,20 +9,20 @@ import pytest
 from scipy import stats
 
 from swbench.stats.intervals import Interval
-from swbench.stats.two_runs import SAME, UNCLEAR, Difference, holm, judged
+from swbench.stats.two_runs import SAME, UNCLEAR, Difference, gate_verdict, holm
 from swbench.stats.verdict import FASTER, NO_DIFFERENCE, SLOWER, TOO_FEW, verdict
 
 A, B = [0.01, 0.03, 0.02, 0.05], [0.11, 0.09, 0.16]
 
 
 def test_interval_and_p_value_are_welchs():
-    found = stats.ttest_ind(B, A, equal_var=False)
-    low, high = found.confidence_interval(0.95)
+    welch_test = stats.ttest_ind(B, A, equal_var=False)
+    low, high = welch_test.confidence_interval(0.95)
     difference = Difference(A, B)
-    assert difference.p_value == pytest.approx(found.pvalue, rel=1e-9)
+    assert difference.p_value == pytest.approx(welch_test.pvalue, rel=1e-9)
     got = difference.interval(0.95)
     assert (math.log(got.low), math.log(got.high)) == pytest.approx((low, high))
-    assert Difference(B, A).p_value == pytest.approx(found.pvalue, rel=1e-9)
+    assert Difference(B, A).p_value == pytest.approx(welch_test.pvalue, rel=1e-9)
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.03, 0.2])
@@ -30,10 +30,12 @@ def test_interval_and_p_value_are_welchs():
 def test_the_p_value_is_below_alpha_where_the_interval_excludes_1(shift, confidence):
     rng = random.Random(5)
     for _ in range(50):
-        found = Difference(
+        difference = Difference(
             [rng.gauss(0, 0.03) for _ in range(4)], [rng.gauss(shift, 0.02) for _ in range(5)]
         )
-        assert (found.p_value < 1 - confidence) is not found.interval(confidence).holds(1.0)
+        assert (difference.p_value < 1 - confidence) is not difference.interval(confidence).holds(
+            1.0
+        )
 
 
 def test_replicates_that_agree_exactly_leave_no_doubt():
@@ -43,7 +45,7 @@ def test_replicates_that_agree_exactly_leave_no_doubt():
 
 
 @pytest.mark.parametrize("values", [[0.1], [0.1, math.nan], [0.1, math.inf]])
-def test_there_is_no_p_value_of_one_replicate_or_of_what_is_no_number(values):
+def test_there_is_no_p_value_of_one_replicate_or_of_values_that_are_not_finite(values):
     assert Difference(values, B).p_value is None
     assert Difference(B, values).p_value is None
 
@@ -105,9 +107,9 @@ NARROW = Interval(1.0, 0.999, 1.001, 0.95, 5)
 )
 def test_a_gates_word_at_its_edges(found, adjusted, threshold, word):
     floor = interval(0.998, 1.002)  # so 1.002 and below are noise
-    assert judged(found, verdict(found, floor), adjusted, threshold) == word
+    assert gate_verdict(found, verdict(found, floor), adjusted, threshold) == word
 
 
 def test_a_gate_calls_nothing_different_that_the_row_by_itself_does_not():
-    for said in (NO_DIFFERENCE, TOO_FEW, ""):
-        assert judged(interval(1.06, 1.09), said, 1e-6, 0.05) == UNCLEAR
+    for row_verdict in (NO_DIFFERENCE, TOO_FEW, ""):
+        assert gate_verdict(interval(1.06, 1.09), row_verdict, 1e-6, 0.05) == UNCLEAR

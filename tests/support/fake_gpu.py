@@ -42,7 +42,7 @@ class FakeGpu:
     event.
     """
 
-    place = "cpu"
+    device = "cpu"
     uuid = "11111111-2222-3333-4444-555555555555"
     cache_bytes = 4096
 
@@ -59,7 +59,7 @@ class FakeGpu:
         self.device_busy_s, self._fails = device_busy_s, fails or {}
         self.waits: list[str] = []
         self.graphs: list[FakeGraph] = []
-        self.asides = 0
+        self.capture_stream_runs = 0
         self._hz, self._spun_s = hz, 0.0
 
     def reach(self) -> float:
@@ -76,8 +76,8 @@ class FakeGpu:
     def synchronise(self) -> None:
         self.waits.append("device")
 
-    def aside(self, step: Callable[[], object]) -> None:
-        self.asides += 1
+    def run_on_capture_stream(self, step: Callable[[], object]) -> None:
+        self.capture_stream_runs += 1
         step()
 
     def capture(self, step: Callable[[], object]) -> FakeGraph:

@@ -6,8 +6,8 @@ from fake_gpu import FakeGpu
 from fake_nvml import FakeNvml
 
 from swbench.case import Case
-from swbench.probes.card import find
 from swbench.probes.network import NetworkWorkload
+from swbench.probes.nvml import device_with_uuid
 
 CASE = Case(
     model="resnet20",
@@ -27,7 +27,7 @@ def build(gpu=None, **fields):
     """The workload of `CASE` with other `fields`, and its GPU."""
     gpu = gpu or FakeGpu(tick_s=0.01)
     return NetworkWorkload(
-        dataclasses.replace(CASE, **fields), gpu=gpu, card=find(FakeNvml(), gpu.uuid)
+        dataclasses.replace(CASE, **fields), gpu=gpu, nvml=device_with_uuid(FakeNvml(), gpu.uuid)
     ), gpu
 
 

@@ -25,8 +25,8 @@ TABLE = Registry(
 
 @dataclass(frozen=True)
 class Style:
-    """What a terminal can show: `width` in characters and whether it has colours. Formats that are
-    files ignore it.
+    """The abilities of a terminal: `width` in characters, and `colour`. Formats for files ignore
+    it.
     """
 
     width: int = 120
@@ -34,8 +34,8 @@ class Style:
 
 
 class Exporter:
-    """One format: `write(tables, style) -> str`, the whole document, and `filename`, what it is
-    called in a folder of exports.
+    """One format: `write(tables, style) -> str` gives the complete document, `filename` is its name
+    in a folder of exports.
     """
 
     filename: str
@@ -68,11 +68,12 @@ def export(
 def export_files(
     table: Table | Iterable[Table], formats: Iterable[str], directory: str | os.PathLike
 ) -> list[Path]:
-    """Write one file a format into `directory` (made if need be) and return their paths.
+    """Write one file for each format into `directory`, which is created if needed, and return their
+    paths.
 
-    `csv` writes the table and, as `csv-long`, every raw sample. A file appears whole or not at all.
-    Raises StoreError where the folder cannot be written, UnknownName for a format before anything
-    is written.
+    `csv` writes the table and, as `csv-long`, every sample. A file appears complete or not at all.
+    Raises StoreError where the folder cannot be written, and UnknownName for an unknown format
+    before anything is written.
     """
     wanted = dict.fromkeys(TABLE.check(name) for name in formats)
     if "csv" in wanted:

@@ -1,14 +1,18 @@
-"""Every raw sample of a run as CSV, one line a sample: what spreadsheets and data frames start
-from.
-"""
+"""Every sample of a run as CSV, one line each, for spreadsheets and data frames."""
 
 import csv
 import io
 from collections.abc import Iterable, Sequence
 
+from swbench.report.escaping import spreadsheet
 from swbench.report.exporters import Exporter, Style
-from swbench.report.raw import CASE_FIELDS, OUTCOME_FIELDS, PLACE_FIELDS, SAMPLE_FIELDS, samples
-from swbench.report.safe import spreadsheet
+from swbench.report.long_samples import (
+    CASE_FIELDS,
+    OUTCOME_FIELDS,
+    PLACE_FIELDS,
+    SAMPLE_FIELDS,
+    samples,
+)
 from swbench.report.table import Table
 
 
@@ -20,20 +24,18 @@ class CsvLong(Exporter):
     filename = "samples.csv"
 
     def write(self, tables: Sequence[Table], style: Style) -> str:
-        """The samples of all tables. Raises ValueError for a table that was not made from a stored
-        run.
-        """
+        """The samples of all tables. Raises ValueError for a table without a stored run."""
         lines = [_line((*CASE_FIELDS, *PLACE_FIELDS, *SAMPLE_FIELDS, *OUTCOME_FIELDS))]
         texts: dict[int, str] = {}
 
         def fixed(values: tuple) -> str:
-            """The text of values that thousands of lines share, made once: `samples` hands out the
+            """The text of values that thousands of lines share, computed once: `samples` yields the
             same tuple each time.
             """
-            found = texts.get(id(values))
-            if found is None:
-                found = texts[id(values)] = _line(map(_text, values))
-            return found
+            text = texts.get(id(values))
+            if text is None:
+                text = texts[id(values)] = _line(map(_text, values))
+            return text
 
         for table in tables:
             if table.source is None:
@@ -41,8 +43,8 @@ class CsvLong(Exporter):
                     f"{table.title!r} holds no samples: it was not made from a stored run"
                 )
             # keeps every shared tuple alive, so that its id stays its own
-            kept = list(samples(table.source))
-            for case, place, (position, metric, unit, value), outcome in kept:
+            all_samples = list(samples(table.source))
+            for case, place, (position, metric, unit, value), outcome in all_samples:
                 shown = "" if value is None else repr(value)
                 number = "" if position is None else position
                 lines.append(

@@ -1,5 +1,5 @@
-"""The table as CSV: fixed columns, units in their names, one row a model and solver, numbers in
-full precision.
+"""The table as CSV: fixed columns with units in their names, a row for each model and solver,
+numbers in full precision.
 """
 
 import csv
@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 
 from swbench.errors import OptionError
 from swbench.formatting import status_words
+from swbench.report.escaping import spreadsheet
 from swbench.report.exporters import Exporter, Style
-from swbench.report.safe import spreadsheet
 from swbench.report.table import Cell, Column, Table
 
 
@@ -25,7 +25,7 @@ class CsvTable(Exporter):
         kinds = dict.fromkeys(table.kind for table in tables)
         if len(kinds) > 1:
             raise OptionError(
-                f"one CSV cannot hold tables of {' and '.join(kinds)}; export them apart"
+                f"one CSV cannot hold tables of {' and '.join(kinds)}; export them separately"
             )
         if not tables:
             return ""
@@ -54,9 +54,7 @@ def header(columns: Iterable[Column]) -> list[str]:
 
 
 def texts(cell: Cell, column: Column) -> list[str]:
-    """The value as it is stored; the status where a measured column has no value; empty where there
-    is nothing to say.
-    """
+    """The stored value; the status where a needed column has no value; else empty."""
     if cell.value is None:
         first = spreadsheet(status_words(cell.status)) if column.needed and cell.status else ""
     else:

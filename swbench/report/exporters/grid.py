@@ -1,5 +1,5 @@
-"""A section seen through a panel: the texts of one table as people read it. Every format for people
-is written from these.
+"""Grids, the texts of one section's columns of one panel, from which every format for people is
+written.
 """
 
 from collections.abc import Iterator
@@ -10,8 +10,8 @@ from swbench.report.table import Cell, Column, Panel, Row, Section, Table
 
 @dataclass(frozen=True)
 class Grid:
-    """One table to set: its columns and, for every row, the cells in the same order and their texts
-    as people read them; the label carries the row's mark.
+    """One printed table: its columns and, for every row, the cells in the same order with their
+    texts. The label's text ends with the row's mark.
     """
 
     panel: Panel
@@ -20,20 +20,20 @@ class Grid:
     rows: tuple[tuple[Row, tuple[Cell, ...]], ...]
     texts: tuple[tuple[str, ...], ...]
 
-    def only(self, names: tuple[str, ...]) -> "Grid":
-        """The same grid with fewer columns."""
-        keep = [index for index, column in enumerate(self.columns) if column.name in names]
+    def with_columns(self, names: tuple[str, ...]) -> "Grid":
+        """The grid with only the columns in `names`."""
+        indices = [index for index, column in enumerate(self.columns) if column.name in names]
         return Grid(
             self.panel,
             self.section,
-            tuple(self.columns[index] for index in keep),
-            tuple((row, tuple(cells[index] for index in keep)) for row, cells in self.rows),
-            tuple(tuple(texts[index] for index in keep) for texts in self.texts),
+            tuple(self.columns[index] for index in indices),
+            tuple((row, tuple(cells[index] for index in indices)) for row, cells in self.rows),
+            tuple(tuple(texts[index] for index in indices) for texts in self.texts),
         )
 
 
 def grid(table: Table, section: Section, panel: Panel) -> Grid:
-    """`section` through `panel`."""
+    """The grid of the columns of `panel` in `section`."""
     columns = tuple(table.column(name) for name in panel.columns)
     rows = tuple((row, tuple(row.cell(column.name) for column in columns)) for row in section.rows)
     texts = tuple(
@@ -49,7 +49,7 @@ def _text(row: Row, cell: Cell, column: Column) -> str:
 
 
 def grids(table: Table, *, details: bool) -> Iterator[tuple[Section, list[Grid]]]:
-    """Every section with its panels, those marked as details on request only."""
+    """Every section with its panels' grids; panels marked as details only with `details`."""
     panels = [panel for panel in table.panels if details or not panel.detail]
     for section in table.sections:
         yield section, [grid(table, section, panel) for panel in panels]

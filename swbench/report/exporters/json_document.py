@@ -18,8 +18,8 @@ SCHEMA = 1
 
 
 class JsonDocument(Exporter):
-    """`{"schema": 1, "tables": […]}`; strict JSON, so a number that is not finite is null and its
-    text says which.
+    """`{"schema": 1, "tables": […]}`. It is strict JSON: a number that is not finite is null, and
+    its text names the value.
     """
 
     filename = "table.json"
@@ -35,7 +35,7 @@ class JsonDocument(Exporter):
 
 
 def _dumps(value: Any) -> str:
-    # ASCII: a name may hold what turns the direction of writing
+    # ASCII, because a name may hold characters that change the direction of writing
     return json.dumps(value, allow_nan=False)
 
 
@@ -48,8 +48,8 @@ def schema() -> dict[str, Any]:
 
 
 def _table(table: Table) -> Iterator[str]:
-    """A table with a line for each of its rows: a file of ten thousand rows can still be read, and
-    its changes compared.
+    """A table with a line for each of its rows, so that people can read and diff a file of ten
+    thousand rows.
     """
     head = {
         "title": table.title,
@@ -88,7 +88,7 @@ def _table(table: Table) -> Iterator[str]:
 
 
 def _cells(row: Row, table: Table) -> dict[str, Any]:
-    """Every cell that says anything."""
+    """Every cell with a value or a status."""
     return {
         name: _cell(cell, table.column(name))
         for name, cell in row.cells.items()
@@ -97,15 +97,15 @@ def _cells(row: Row, table: Table) -> dict[str, Any]:
 
 
 def _cell(cell: Cell, column: Column) -> dict[str, Any]:
-    """`value` and `text` always; the rest where there is any."""
-    found: dict[str, Any] = {"value": _finite(cell.value), "text": cell.text(column)}
+    """`value` and `text`, and those of the other fields that are set."""
+    fields: dict[str, Any] = {"value": _finite(cell.value), "text": cell.text(column)}
     for name in ("low", "high", "status", "verdict", "detail"):
         value = getattr(cell, name)
         if value not in (None, ""):
-            found[name] = _finite(value)
+            fields[name] = _finite(value)
     if cell.at_least:
-        found["at_least"] = True
-    return found
+        fields["at_least"] = True
+    return fields
 
 
 def _finite(value: Any) -> Any:

@@ -1,13 +1,13 @@
-r"""Tables in LaTeX with booktabs: a document that compiles as it is, whose table environments can
-be taken out and pasted.
+r"""Tables in LaTeX with booktabs: a document that compiles unchanged, and whose table environments
+can be copied into a paper.
 """
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
+from swbench.report.escaping import latex
 from swbench.report.exporters import Exporter, Style
 from swbench.report.exporters.grid import Grid, grids
-from swbench.report.safe import latex
 from swbench.report.table import Table
 
 PREAMBLE = (
@@ -45,8 +45,8 @@ def _lines(table: Table) -> Iterator[str]:
     yield rf"\section*{{{latex(table.title)}}}"
     for warning in table.warnings:
         yield rf"\noindent\textbf{{{latex(warning)}}}\par"
-    for section, found in grids(table, details=True):
-        for grid in found:
+    for section, section_grids in grids(table, details=True):
+        for grid in section_grids:
             yield from _table(grid, latex(f"{section.title}. {grid.panel.title}."))
         for note in section.notes:
             yield rf"\noindent {latex(note)}\par"
@@ -76,7 +76,7 @@ def _table(grid: Grid, caption: str) -> Iterator[str]:
 
 
 def _spans(grid: Grid) -> Iterator[str]:
-    """The line with CPU and GPU over the columns that belong to them."""
+    """The line with CPU and GPU above their columns."""
     if not any(column.span for column in grid.columns):
         return
     cells, rules, place = [], [], 1
@@ -93,7 +93,7 @@ def _spans(grid: Grid) -> Iterator[str]:
 
 
 def _header(column) -> str:
-    """The header without the device that stands above it."""
+    """The header without the device, which the line above names."""
     return column.header.removeprefix(f"{column.span} ") if column.span else column.header
 
 

@@ -4,10 +4,10 @@ below.
 
 from collections.abc import Iterator, Sequence
 
+from swbench.report.escaping import markdown, plain
 from swbench.report.exporters import Exporter, Style
 from swbench.report.exporters.grid import Grid, grids
 from swbench.report.heat_map import heat_maps
-from swbench.report.safe import markdown, plain
 from swbench.report.table import Table
 
 
@@ -29,12 +29,12 @@ def _lines(table: Table) -> Iterator[str]:
     if table.warnings:
         yield ""
     yield from _heat_maps(table)
-    foremost = table.foremost
-    if foremost is None:
+    short_table = table.without_minor_rows
+    if short_table is None:
         yield from _sections(table)
     else:
-        yield from _sections(foremost)
-        # GitHub folds this, and wants an empty line before what is Markdown again
+        yield from _sections(short_table)
+        # GitHub folds this, and needs an empty line before Markdown
         yield from ("<details>", f"<summary>All {len(table.rows)} rows</summary>", "")
         yield from _sections(table)
         yield from ("</details>", "")
@@ -46,21 +46,24 @@ def _lines(table: Table) -> Iterator[str]:
 
 
 def _heat_maps(table: Table) -> Iterator[str]:
-    """All settings of a run at once: a table a pass, settings down and rows across."""
-    for one in heat_maps(table):
-        yield from (f"**{markdown(one.title)}, ratio to the baseline of the same setting**", "")
-        yield _line(["", *map(markdown, one.rows)])
-        yield "|" + "|".join([" --- ", *(" ---: " for _ in one.rows)]) + "|"
-        for setting in one.settings:
-            cells = (" ".join(one.texts(row, setting)) for row in one.rows)
+    """The heat maps of a run: a table for each pass, with settings as rows."""
+    for heat_map in heat_maps(table):
+        yield from (
+            f"**{markdown(heat_map.title)}, ratio to the baseline of the same setting**",
+            "",
+        )
+        yield _line(["", *map(markdown, heat_map.rows)])
+        yield "|" + "|".join([" --- ", *(" ---: " for _ in heat_map.rows)]) + "|"
+        for setting in heat_map.settings:
+            cells = (" ".join(heat_map.texts(row, setting)) for row in heat_map.rows)
             yield _line([markdown(setting), *cells])
         yield ""
 
 
 def _sections(table: Table) -> Iterator[str]:
-    for section, found in grids(table, details=True):
+    for section, section_grids in grids(table, details=True):
         yield from (f"### {markdown(section.title)}", "")
-        for grid in found:
+        for grid in section_grids:
             yield from (f"**{markdown(grid.panel.title)}**", "")
             yield from _pipe_table(grid)
             yield ""
@@ -76,7 +79,7 @@ def _pipe_table(grid: Grid) -> Iterator[str]:
 
 
 def _cell(text: str, column) -> str:
-    """Numbers come from this program and need no escapes, which would only make the source hard to
+    """Numbers come from this program and need no escapes, which would make the source hard to
     read.
     """
     return text if column.numeric else markdown(text)
@@ -87,9 +90,9 @@ def _line(texts) -> str:
 
 
 def _code(text: str) -> str:
-    shown = plain(text)
-    fence = "`" * (1 + max((len(run) for run in _runs(shown)), default=0))
-    return f"{fence} {shown} {fence}" if "`" in shown else f"`{shown}`"
+    visible = plain(text)
+    fence = "`" * (1 + max((len(run) for run in _runs(visible)), default=0))
+    return f"{fence} {visible} {fence}" if "`" in visible else f"`{visible}`"
 
 
 def _runs(text: str) -> list[str]:

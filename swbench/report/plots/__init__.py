@@ -1,5 +1,5 @@
-"""Plots of stored runs by name, as PNG and SVG. matplotlib is imported when one is drawn, not
-before.
+"""Plots of stored runs by name, as PNG and SVG. matplotlib is imported only when a plot is
+drawn.
 """
 
 import os
@@ -24,8 +24,8 @@ TABLE = Registry(
         "drift": "swbench.report.plots.drift:drift",
     },
 )
-"""Name -> `draw(table) -> Figure | None`; None where the run holds nothing for it. The roofline is
-drawn from a profile, not from a run.
+"""Name -> `draw(table) -> Figure | None`; None where the run has no data for the plot. The roofline
+is drawn from a profile, not from a run.
 """
 
 FORMATS = ("png", "svg")

@@ -1,39 +1,47 @@
-"""Images a second over the number of processes: a panel a device and a kind of scaling, a line a
-row, and what perfect scaling would be.
+"""Images a second over the number of processes: a panel for each device and kind of scaling, a line
+for each row, and perfect scaling.
 """
 
 from matplotlib.ticker import NullLocator
 
 from swbench.report.columns import SPANS
-from swbench.report.plots.style import LINES, MARKERS, PALETTE, figure, logarithmic, short, styled
+from swbench.report.plots.style import (
+    LINES,
+    MARKERS,
+    PALETTE,
+    figure,
+    logarithmic,
+    shortened,
+    styled,
+)
 
-MOST = 6
+MOST_PANELS = 6
 """Panels."""
 
 
 @styled
 def devices(table):
-    """None unless some row was measured on two numbers of processes at least, with the same batch
-    or the same batch for each.
+    """None unless some row was measured with at least two numbers of processes, at the same batch
+    in all or the same batch for each.
     """
     if table.kind != "network":
         return None
     panels = _panels(table)
     if not panels:
         return None
-    shown = list(panels.items())[:MOST]
-    across = min(2, len(shown))
-    made, axes = figure(
-        -(-len(shown) // across),
+    drawn_panels = list(panels.items())[:MOST_PANELS]
+    across = min(2, len(drawn_panels))
+    fig, axes = figure(
+        -(-len(drawn_panels) // across),
         across,
         width=4.0 * across,
-        height=2.9 * -(-len(shown) // across) + 0.4,
+        height=2.9 * -(-len(drawn_panels) // across) + 0.4,
         title=table.title,
     )
-    for axis, ((device, title), rows) in zip(axes, shown, strict=False):
+    for axis, ((device, title), rows) in zip(axes, drawn_panels, strict=False):
         for place, (label, rates) in enumerate(rows.items()):
             worlds = sorted(rates)
-            look = {
+            style = {
                 "color": PALETTE[place % len(PALETTE)],
                 "marker": MARKERS[place % len(MARKERS)],
                 "linestyle": LINES[place % len(LINES)],
@@ -41,10 +49,10 @@ def devices(table):
             axis.plot(
                 worlds,
                 [rates[world] for world in worlds],
-                label=short(label, 26),
+                label=shortened(label, 26),
                 markersize=5,
                 linewidth=1.3,
-                **look,
+                **style,
             )
         worlds, first = (
             sorted({world for rates in rows.values() for world in rates}),
@@ -66,16 +74,16 @@ def devices(table):
         axis.set_xlabel("processes")
         axis.set_ylabel("images a second, F+B")
         axis.legend()
-    for axis in axes[len(shown) :]:
+    for axis in axes[len(drawn_panels) :]:
         axis.set_visible(False)
-    return made
+    return fig
 
 
 def _panels(table) -> dict[tuple[str, str], dict[str, dict[int, float]]]:
-    """(device, scaling) -> row -> processes -> images a second; only what has two numbers of
-    processes at least.
+    """(device, scaling) -> row -> processes -> images a second; only rows with at least two numbers
+    of processes.
     """
-    found: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
+    rates: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
     for row in table.rows:
         for device, name in SPANS.items():
             seconds, world, batch = (
@@ -99,11 +107,11 @@ def _panels(table) -> dict[tuple[str, str], dict[str, dict[int, float]]]:
                 else []
             )
             for title in titles:
-                found.setdefault((name, title), {}).setdefault(row.label, {})[world] = (
+                rates.setdefault((name, title), {}).setdefault(row.label, {})[world] = (
                     batch / seconds
                 )
-    kept = {
+    scaled = {
         panel: {label: rates for label, rates in rows.items() if len(rates) > 1}
-        for panel, rows in found.items()
+        for panel, rows in rates.items()
     }
-    return {panel: rows for panel, rows in kept.items() if rows}
+    return {panel: rows for panel, rows in scaled.items() if rows}

@@ -1,33 +1,41 @@
-"""Solvers by error and time: what is to the left of and below everything else is worth having."""
+"""Solvers by error and time. Those on the Pareto front, to the left and below, are worth using."""
 
-from swbench.report.plots.style import MARKERS, PALETTE, figure, logarithmic, short, some, styled
+from swbench.report.plots.style import (
+    MARKERS,
+    PALETTE,
+    figure,
+    logarithmic,
+    shortened,
+    styled,
+    title_with_count,
+)
 
-MOST = 6
+MOST_PANELS = 6
 
 FLOOR = 1e-17
-"""Where an error of exactly 0 is drawn."""
+"""The place on the axis for an error of exactly 0."""
 
 
 @styled
 def pareto(table):
-    """A panel a size: time of F+B a matrix (of F where that is all) against the worst relative
-    error of W, one marker a solver; None without accuracy.
+    """A panel for each size: time of F+B for a matrix (of F where there is no F+B) against the
+    worst relative error of W, a marker for each solver. None without accuracy.
     """
     if table.kind != "solver":
         return None
     panels = [(section, points) for section in table.sections if (points := _points(section))]
     if not panels:
         return None
-    found, panels = len(panels), panels[:MOST]
+    panel_count, panels = len(panels), panels[:MOST_PANELS]
     solvers = list(dict.fromkeys(row.label for _, points in panels for row in points))
     across = min(2, len(panels))
     down = -(-len(panels) // across)
-    made, axes = figure(
+    fig, axes = figure(
         down,
         across,
         width=3.6 * across + 1.5,
         height=3.0 * down + 0.6,
-        title=some(table.title, len(panels), found),
+        title=title_with_count(table.title, len(panels), panel_count),
         sharey=True,
     )
     for axis, (section, points) in zip(axes, panels, strict=False):
@@ -42,7 +50,7 @@ def pareto(table):
                 markerfacecolor=PALETTE[index % len(PALETTE)] if exact else "none",
                 markersize=9 if row.mark else 6.5,
                 markeredgewidth=1.3,
-                label=short(row.label, 24) + ("" if exact else " (not exact)"),
+                label=shortened(row.label, 24) + ("" if exact else " (not exact)"),
             )
         front = _front(points)
         axis.plot(
@@ -53,7 +61,7 @@ def pareto(table):
             zorder=1,
         )
         logarithmic(axis, "x", "y")
-        axis.set_title(short(section.title, 52))
+        axis.set_title(shortened(section.title, 52))
         both = any(row.cell("fb_per_matrix_s").value is not None for row in points)
         axis.set_xlabel("F+B, µs a matrix" if both else "F, µs a matrix")
     for axis in axes[len(panels) :]:
@@ -64,8 +72,8 @@ def pareto(table):
     for axis in axes[: len(panels)]:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    made.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize=8)
-    return made
+    fig.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize=8)
+    return fig
 
 
 def _time(row):
@@ -83,11 +91,11 @@ def _points(section):
 
 def _front(points):
     """The exact rows that no exact row beats in both time and error, fastest first."""
-    best, found = float("inf"), []
+    best, front = float("inf"), []
     for row in sorted(
         (row for row in points if str(row.cell("exact").value).startswith("yes")), key=_time
     ):
         if row.cell("w_error_worst").value < best:
             best = row.cell("w_error_worst").value
-            found.append(row)
-    return found
+            front.append(row)
+    return front

@@ -10,26 +10,26 @@ from swbench.report.plots.style import (
     HATCHES,
     PALETTE,
     PAPER,
+    device_title,
+    error_bars,
     figure,
     logarithmic,
-    short,
-    some,
-    spread,
+    shortened,
     styled,
-    where,
+    title_with_count,
 )
 
 LOG_ABOVE = 4.0
-"""Ratios beyond this are drawn on a logarithmic axis: a GPU's 50 would flatten a CPU's 1.2."""
+"""Ratio above which the axis is logarithmic: on a linear one a GPU's 50 would hide a CPU's 1.2."""
 
 BAR = 0.36
-MOST = 6
+MOST_PANELS = 6
 """Axes in one figure."""
 
 
 @styled
 def ratios(table):
-    """A panel a section and device that has ratios; None for other tables."""
+    """A panel for each section and device with ratios; None for other tables."""
     if table.kind != "network":
         return None
     panels = []
@@ -45,19 +45,19 @@ def ratios(table):
                 panels.append((section, device, rows[:20]))
     if not panels:
         return None
-    found, panels = len(panels), panels[:MOST]
+    panel_count, panels = len(panels), panels[:MOST_PANELS]
     heights = [0.5 + 0.5 * len(rows) for _, _, rows in panels]
-    made, axes = figure(
+    fig, axes = figure(
         len(panels),
         1,
         width=6.6,
         height=0.9 + sum(heights) + 0.35 * len(panels),
-        title=some(table.title, len(panels), found),
+        title=title_with_count(table.title, len(panels), panel_count),
         height_ratios=heights,
     )
     for axis, (section, device, rows) in zip(axes, panels, strict=True):
         _panel(axis, section, device, rows, table)
-    return made
+    return fig
 
 
 def _panel(axis, section, device, rows, table):
@@ -70,7 +70,7 @@ def _panel(axis, section, device, rows, table):
         known = [(y, cell) for y, cell in zip(at, cells, strict=True) if cell.value is not None]
         colour, hatch = PALETTE[place], HATCHES[place]
         if known:
-            below, above = zip(*(spread(cell) for _, cell in known), strict=True)
+            below, above = zip(*(error_bars(cell) for _, cell in known), strict=True)
             bars = axis.barh(
                 [y for y, _ in known],
                 [cell.value - 1 for _, cell in known],
@@ -106,13 +106,13 @@ def _panel(axis, section, device, rows, table):
         axis.set_xlim(min(ends) / 1.1, max(ends) * 1.15)
         logarithmic(axis, "x")
     else:
-        room = 0.04 * (max(ends) - min(ends)) + 0.005
-        axis.set_xlim(min(ends) - room, max(ends) + room)
+        margin = 0.04 * (max(ends) - min(ends)) + 0.005
+        axis.set_xlim(min(ends) - margin, max(ends) + margin)
     axis.axvline(1, color="#333333", linewidth=1)
     axis.set_yticks(range(len(rows)), [_name(row) for row in rows])
     axis.invert_yaxis()
     axis.grid(False, axis="y")
-    axis.set_title(short(where(section.title, SPANS[device]), 90))
+    axis.set_title(shortened(device_title(section.title, SPANS[device]), 90))
     axis.set_xlabel("time relative to BN, with interval (1 = the same time)")
     if paper:
         handles.append(Line2D([], [], label="paper", **PAPER))
@@ -122,7 +122,7 @@ def _panel(axis, section, device, rows, table):
 def _name(row) -> str:
     layers = row.cell("layers").value
     return (
-        short(row.label)
+        shortened(row.label)
         if not layers or f"{layers} layers" in row.label
-        else f"{short(row.label, 26)}, {layers}"
+        else f"{shortened(row.label, 26)}, {layers}"
     )

@@ -1,9 +1,9 @@
-"""Layers against the roof of a machine: which are held by memory and which by arithmetic."""
+"""Layers in the roofline model of a machine: which are bound by memory and which by arithmetic."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from swbench.report.plots.style import MARKERS, PALETTE, figure, logarithmic, short, styled
+from swbench.report.plots.style import MARKERS, PALETTE, figure, logarithmic, shortened, styled
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def roofline(
         raise ValueError(
             "a roofline needs at least one layer with operations, bytes and time above zero"
         )
-    made, (axis,) = figure(1, 1, width=6.4, height=3.8, title=title)
+    fig, (axis,) = figure(1, 1, width=6.4, height=3.8, title=title)
     ridge = peak_flops_s / peak_bytes_s
     low = min([ridge, *(point.intensity for point in drawn)]) / 2
     high = max([ridge, *(point.intensity for point in drawn)]) * 2
@@ -70,27 +70,31 @@ def roofline(
     )
     longest = max(point.seconds for point in drawn)
     for index, kind in enumerate(dict.fromkeys(point.kind for point in drawn)):
-        found = [point for point in drawn if point.kind == kind]
-        sizes = [14 + 120 * point.seconds / longest for point in found]
+        points_of_kind = [point for point in drawn if point.kind == kind]
+        sizes = [14 + 120 * point.seconds / longest for point in points_of_kind]
         axis.scatter(
-            [point.intensity for point in found],
-            [point.flops / point.seconds / 1e9 for point in found],
+            [point.intensity for point in points_of_kind],
+            [point.flops / point.seconds / 1e9 for point in points_of_kind],
             sizes,
             color=PALETTE[index % len(PALETTE)],
             marker=MARKERS[index % len(MARKERS)],
             alpha=0.75,
             edgecolor="white",
             linewidth=0.5,
-            label=short(kind),
+            label=shortened(kind),
         )
     for point in sorted(drawn, key=lambda point: -point.seconds)[:5]:
         where = (point.intensity, point.flops / point.seconds / 1e9)
         axis.annotate(
-            short(point.name, 24), where, xytext=(5, -9), textcoords="offset points", fontsize=7.5
+            shortened(point.name, 24),
+            where,
+            xytext=(5, -9),
+            textcoords="offset points",
+            fontsize=7.5,
         )
     axis.set_xlim(low, high)
     logarithmic(axis, "x", "y")
     axis.set_xlabel("operations a byte")
     axis.set_ylabel("GFLOP/s reached")
     axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), title="area: time", title_fontsize=8)
-    return made
+    return fig

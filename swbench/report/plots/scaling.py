@@ -1,18 +1,18 @@
-"""Ratio to the baseline over batch and image size as a heat map, a panel a row, pass and setting:
-what differs in more than these two shares no panel.
+"""Ratio to the baseline over batch and image size as heat maps: a panel for each row, pass and
+setting.
 """
 
 import math
 
 from swbench.formatting import ratio
 from swbench.report.columns import PASSES, SPANS
-from swbench.report.plots.style import figure, short, some, styled
+from swbench.report.plots.style import figure, shortened, styled, title_with_count
 
-MOST = 12
+MOST_PANELS = 12
 """Panels in one figure."""
 
 SHORT, NEW_LINE = 8, "\n"
-"""A setting of more letters than these has a line of its own in the title."""
+"""A setting with more characters than these has a line of its own in the title."""
 
 USUAL = {
     "{d}_mode": "eager",
@@ -20,17 +20,17 @@ USUAL = {
     "layout": "contiguous",
     "phase": "train",
 }
-"""Columns of a setting beside the device, and what is not named in a title where the whole table
-has it.
+"""Columns of a setting besides the device, with the values that a title does not name where the
+full table has them.
 """
 
 
 @styled
 def scaling(table):
-    """None unless some row was measured at two batches or two sizes at least."""
+    """None unless some row was measured at two or more batches or image sizes."""
     if table.kind != "network":
         return None
-    grids, named = {}, _differing(table)
+    grids, named_columns = {}, _differing(table)
     for row in table.rows:
         if row.role != "variant":
             continue
@@ -39,26 +39,28 @@ def scaling(table):
                 cell = row.cell(f"ratio_{device}_{which}")
                 if cell.value is not None:
                     height = int(str(row.cell("image").value).partition("x")[0])
-                    place = row.label, _setting(row, device, named), letters
-                    grids.setdefault(place, {})[row.cell(f"{device}_batch").value, height] = (
+                    panel_key = row.label, _setting(row, device, named_columns), letters
+                    grids.setdefault(panel_key, {})[row.cell(f"{device}_batch").value, height] = (
                         cell.value
                     )
     grids = {name: grid for name, grid in grids.items() if len(grid) > 1}
     if not grids:
         return None
-    shown = list(grids.items())[:MOST]
-    across = min(2, len(shown))
-    down = -(-len(shown) // across)
-    made, axes = figure(
+    drawn_panels = list(grids.items())[:MOST_PANELS]
+    across = min(2, len(drawn_panels))
+    down = -(-len(drawn_panels) // across)
+    fig, axes = figure(
         down,
         across,
         width=3.5 * across + 0.8,
         height=2.5 * down + 0.6,
-        title=some(table.title, len(shown), len(grids)),
+        title=title_with_count(table.title, len(drawn_panels), len(grids)),
     )
-    reach = max(abs(math.log(value)) for _, grid in shown for value in grid.values()) or 1.0
-    for axis, ((label, device, letters), grid) in zip(axes, shown, strict=False):
-        batches, heights = (sorted({place[index] for place in grid}) for index in (0, 1))
+    largest_distance = (
+        max(abs(math.log(value)) for _, grid in drawn_panels for value in grid.values()) or 1.0
+    )
+    for axis, ((label, device, letters), grid) in zip(axes, drawn_panels, strict=False):
+        batches, heights = (sorted({sizes[index] for sizes in grid}) for index in (0, 1))
         values = [
             [
                 math.log(grid[batch, height]) if (batch, height) in grid else math.nan
@@ -67,12 +69,17 @@ def scaling(table):
             for batch in batches
         ]
         image = axis.imshow(
-            values, cmap="PuOr_r", vmin=-reach, vmax=reach, origin="lower", aspect="auto"
+            values,
+            cmap="PuOr_r",
+            vmin=-largest_distance,
+            vmax=largest_distance,
+            origin="lower",
+            aspect="auto",
         )
         for y, batch in enumerate(batches):
             for x, height in enumerate(heights):
                 text = ratio(grid[batch, height]) if (batch, height) in grid else "–"
-                dark = (batch, height) in grid and abs(values[y][x]) > 0.6 * reach
+                dark = (batch, height) in grid and abs(values[y][x]) > 0.6 * largest_distance
                 axis.text(
                     x,
                     y,
@@ -86,31 +93,33 @@ def scaling(table):
         axis.set_yticks(range(len(batches)), [str(batch) for batch in batches])
         axis.grid(False)
         gap, end = ", " if len(device) <= SHORT else NEW_LINE, ":" if "," in device else ""
-        axis.set_title(f"{short(label, 26)}{gap}{device}{end} {letters}")
+        axis.set_title(f"{shortened(label, 26)}{gap}{device}{end} {letters}")
         axis.set_xlabel("image, pixels")
         axis.set_ylabel("batch")
-    for axis in axes[len(shown) :]:
+    for axis in axes[len(drawn_panels) :]:
         axis.set_visible(False)
-    bar = made.colorbar(image, ax=axes[: len(shown)], shrink=0.8, label="ratio to BN")
-    marks = [-reach, -reach / 2, 0, reach / 2, reach]
+    bar = fig.colorbar(image, ax=axes[: len(drawn_panels)], shrink=0.8, label="ratio to BN")
+    marks = [-largest_distance, -largest_distance / 2, 0, largest_distance / 2, largest_distance]
     bar.set_ticks(marks, labels=[ratio(math.exp(mark)) for mark in marks])
-    return made
+    return fig
 
 
 def _differing(table):
-    """The columns of `USUAL` that have several values in the table, or one that is not the
-    usual.
-    """
-    found = {}
+    """The columns of `USUAL` with several values in the table, or with an unusual one."""
+    values_by_column = {}
     for row in table.rows:
         for device in SPANS:
             if row.cell(f"{device}_batch").value is not None:
                 for column in USUAL:
-                    found.setdefault(column, set()).add(row.cell(column.format(d=device)).value)
-    return [column for column, values in found.items() if values - {None} != {USUAL[column]}]
+                    values_by_column.setdefault(column, set()).add(
+                        row.cell(column.format(d=device)).value
+                    )
+    return [
+        column for column, values in values_by_column.items() if values - {None} != {USUAL[column]}
+    ]
 
 
-def _setting(row, device, named):
+def _setting(row, device, named_columns):
     """Device, mode, dtype, layout and processes of a row in words; rows that share a panel share
     all of them.
     """
@@ -120,6 +129,6 @@ def _setting(row, device, named):
     )
     words = [
         SPANS[device] + which.removeprefix("cuda"),
-        *(str(row.cell(column.format(d=device)).value) for column in named),
+        *(str(row.cell(column.format(d=device)).value) for column in named_columns),
     ]
     return ", ".join(words + ([f"{world} processes"] if world > 1 else []))

@@ -1,4 +1,4 @@
-"""Time of one matrix against the number of matrices and against their size: where batching pays,
+"""Time of one matrix over the number of matrices and over their size. It shows where batching pays,
 and where a library changes its method.
 """
 
@@ -10,15 +10,15 @@ from swbench.report.plots.style import (
     PALETTE,
     figure,
     logarithmic,
-    short,
-    some,
+    shortened,
     styled,
+    title_with_count,
 )
 
-MOST = 4
+MOST_PANELS = 4
 CLIFF = (32, 33)
-"""cuSOLVER's batched Jacobi takes matrices of up to 32; beyond, they are solved one after the
-other.
+"""Sizes between which cuSOLVER changes its method: its batched Jacobi takes up to 32×32, and solves
+larger matrices one after the other.
 """
 
 
@@ -59,17 +59,17 @@ def _draw(table, along, fixed, label, letter):
     ]
     if not panels:
         return None
-    found, panels = len(panels), panels[:MOST]
+    panel_count, panels = len(panels), panels[:MOST_PANELS]
     solvers = list(dict.fromkeys(solver for _, lines in panels for solver, _ in lines))
     across = min(2, len(panels))
     down = -(-len(panels) // across)
     shown = spectra[0]  # time hardly depends on the spectrum; one line a solver can be read
-    made, axes = figure(
+    fig, axes = figure(
         down,
         across,
         width=3.6 * across + 1.5,
         height=3.0 * down + 0.6,
-        title=some(f"{table.title}; {shown}", len(panels), found),
+        title=title_with_count(f"{table.title}; {shown}", len(panels), panel_count),
         sharey=True,
     )
     for axis, (place, lines) in zip(axes, panels, strict=False):
@@ -90,12 +90,12 @@ def _draw(table, along, fixed, label, letter):
                 [points[x] for x in at],
                 marker=MARKERS[index % len(MARKERS)],
                 markersize=4.5,
-                label=short(solver, 24),
+                label=shortened(solver, 24),
                 **style,
             )
         axis.set_xscale("log")
         logarithmic(axis, "y")
-        axis.xaxis.set_major_locator(FixedLocator(_apart(sorted(ticks))))
+        axis.xaxis.set_major_locator(FixedLocator(_readable_ticks(sorted(ticks))))
         axis.xaxis.set_minor_locator(NullLocator())
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         if along == "group_size" and ticks.issuperset(CLIFF):
@@ -115,16 +115,16 @@ def _draw(table, along, fixed, label, letter):
     for axis in axes[: len(panels)]:
         for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
             handles.setdefault(name, handle)
-    made.legend(handles.values(), handles.keys(), loc="outside right upper")
-    return made
+    fig.legend(handles.values(), handles.keys(), loc="outside right upper")
+    return fig
 
 
-def _apart(ticks):
-    """Ticks whose labels do not run into each other on a logarithmic axis; 33 gives way to 32,
-    which the band marks.
+def _readable_ticks(ticks):
+    """Ticks whose labels do not overlap on a logarithmic axis. 33 is left out beside 32, because
+    the band marks it.
     """
-    kept = []
+    shown_ticks = []
     for tick in ticks:
-        if not kept or tick / kept[-1] > 1.2:
-            kept.append(tick)
-    return kept
+        if not shown_ticks or tick / shown_ticks[-1] > 1.2:
+            shown_ticks.append(tick)
+    return shown_ticks

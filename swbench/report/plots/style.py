@@ -1,4 +1,4 @@
-"""One look for all plots: a palette that colour-blind readers can tell apart, with markers and
+"""The style of all plots: a palette that colour-blind readers can distinguish, with markers and
 hatches for print without colour.
 """
 
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from swbench.formatting import exponent
-from swbench.report.safe import plain
+from swbench.report.escaping import plain
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#8C6D31")
 """Okabe and Ito, "Color universal design" (2008), without its yellow, which is lost on white; the
@@ -59,7 +59,7 @@ file.
 
 
 def styled(draw: Callable) -> Callable:
-    """Draw in this style, whatever the program around has set."""
+    """A decorator that draws in this style, whatever matplotlib settings the program has."""
 
     @wraps(draw)
     def inside(*arguments, **keywords):
@@ -73,22 +73,22 @@ def figure(
     rows: int, columns: int, *, width: float, height: float, title: str = "", **keywords
 ) -> tuple[Figure, list[Axes]]:
     """A figure of `width` by `height` inches with rows × columns axes, in reading order."""
-    made = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(made)
-    axes = made.subplots(rows, columns, squeeze=False, **keywords)
+    fig = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(fig)
+    axes = fig.subplots(rows, columns, squeeze=False, **keywords)
     if title:
-        made.suptitle(plain(title), x=0.01, ha="left", fontsize=10.5, fontweight="bold")
-    return made, list(axes.flat)
+        fig.suptitle(plain(title), x=0.01, ha="left", fontsize=10.5, fontweight="bold")
+    return fig, list(axes.flat)
 
 
-def write(made: Figure, path: Path) -> Path:
-    """Save as PNG (200 dots an inch) or SVG by the name's ending; the file appears whole or not at
-    all.
+def write(fig: Figure, path: Path) -> Path:
+    """Save as PNG (200 dots an inch) or SVG, by the name's ending. The file appears complete or not
+    at all.
     """
     part = path.with_name(f".{os.getpid()}.{path.name}")
     metadata = {"Date": None} if path.suffix == ".svg" else {"Software": "swbench"}
     with rc_context(SETTINGS):
-        made.savefig(part, dpi=200, metadata=metadata)
+        fig.savefig(part, dpi=200, metadata=metadata)
     os.replace(part, path)
     return path
 
@@ -110,26 +110,26 @@ def logarithmic(axis: Axes, *directions: str) -> None:
         ruler.set_minor_formatter(NullFormatter())
 
 
-def where(title: str, device: str) -> str:
-    """The title of a section without what it says of the other device."""
+def device_title(title: str, device: str) -> str:
+    """The title of a section without the other device's part."""
     parts = plain(title).split("; ")
     return "; ".join(part for part in parts if part is parts[0] or part.startswith(device))
 
 
-def some(title: str, shown: int, found: int) -> str:
-    """The title, with how many panels of all are drawn where they are too many to be read."""
-    return title if shown == found else f"{title} (first {shown} of {found} panels)"
+def title_with_count(title: str, shown: int, total: int) -> str:
+    """The title, with the number of drawn panels where there are too many for one figure."""
+    return title if shown == total else f"{title} (first {shown} of {total} panels)"
 
 
-def short(text: str, length: int = 30) -> str:
+def shortened(text: str, length: int = 30) -> str:
     """A label no longer than `length`."""
-    shown = plain(text)
-    return shown if len(shown) <= length else f"{shown[: length - 1]}…"
+    visible = plain(text)
+    return visible if len(visible) <= length else f"{visible[: length - 1]}…"
 
 
-def spread(cell) -> tuple[float, float]:
-    """How far the interval of a cell reaches below and above its value; zeros where there is
-    none.
+def error_bars(cell) -> tuple[float, float]:
+    """(distance of the interval's lower bound, of its upper bound) from the value; zeros without an
+    interval.
     """
     return (
         (0.0, 0.0)

@@ -1,27 +1,25 @@
-"""Absolute seconds with the paper's figures, and how a training step splits into its forward and
-its backward pass.
-"""
+"""Seconds with the paper's figures, and the forward and backward parts of a training step."""
 
 from matplotlib.lines import Line2D
 
 from swbench.formatting import significant
 from swbench.report.columns import PASSES, SPANS
-from swbench.report.plots.ratios import MOST
+from swbench.report.plots.ratios import MOST_PANELS
 from swbench.report.plots.style import (
     ERROR,
     HATCHES,
     PALETTE,
     PAPER,
+    device_title,
+    error_bars,
     figure,
-    short,
-    spread,
+    shortened,
     styled,
-    where,
 )
 
 
 def _panels(table):
-    found = []
+    panels = []
     for section in table.sections if table.kind == "network" else ():
         for device in SPANS:
             rows = [
@@ -31,20 +29,20 @@ def _panels(table):
                 or row.cell(f"{device}_fb_s").value is not None
             ]
             if rows:
-                found.append((section, device, rows[:20]))
-    return found[:MOST]
+                panels.append((section, device, rows[:20]))
+    return panels[:MOST_PANELS]
 
 
 @styled
 def times(table):
-    """Mean seconds of F and F+B a row with the interval of the mean; None where nothing was
+    """Mean seconds of F and F+B for each row, with the interval of the mean; None where nothing was
     timed.
     """
     panels = _panels(table)
     if not panels:
         return None
     heights = [0.5 + 0.5 * len(rows) for _, _, rows in panels]
-    made, axes = figure(
+    fig, axes = figure(
         len(panels),
         1,
         width=6.6,
@@ -62,7 +60,7 @@ def times(table):
                 if row.cell(name).value is not None
             ]
             if known:
-                below, above = zip(*(spread(row.cell(name)) for _, row in known), strict=True)
+                below, above = zip(*(error_bars(row.cell(name)) for _, row in known), strict=True)
                 values = [row.cell(name).value for _, row in known]
                 colour, hatch = PALETTE[place], HATCHES[place]
                 handles.append(
@@ -86,22 +84,22 @@ def times(table):
                     paper = True
         if paper:
             handles.append(Line2D([], [], label="paper\n(its hardware)", **PAPER))
-        _dress(axis, rows, section, device, handles)
-    return made
+        _finish_axis(axis, rows, section, device, handles)
+    return fig
 
 
 @styled
 def passes(table):
     """F and B = F+B - F stacked, with the share of F; None where no row has both."""
     panels = [
-        (section, device, _both(device, rows))
+        (section, device, _rows_with_both_passes(device, rows))
         for section, device, rows in _panels(table)
-        if _both(device, rows)
+        if _rows_with_both_passes(device, rows)
     ]
     if not panels:
         return None
     heights = [0.5 + 0.34 * len(rows) for _, _, rows in panels]
-    made, axes = figure(
+    fig, axes = figure(
         len(panels),
         1,
         width=6.6,
@@ -110,38 +108,38 @@ def passes(table):
         height_ratios=heights,
     )
     for axis, (section, device, rows) in zip(axes, panels, strict=True):
-        forward = [row.cell(f"{device}_f_s").value for row in rows]
-        whole = [row.cell(f"{device}_fb_s").value for row in rows]
-        backward = [both - first for first, both in zip(forward, whole, strict=True)]
+        forward_s = [row.cell(f"{device}_f_s").value for row in rows]
+        both_s = [row.cell(f"{device}_fb_s").value for row in rows]
+        backward_s = [fb_s - f_s for f_s, fb_s in zip(forward_s, both_s, strict=True)]
         style = {"height": 0.6, "edgecolor": "white", "alpha": 0.85}
         handles = [
             axis.barh(
-                range(len(rows)), forward, color=PALETTE[0], hatch=HATCHES[0], label="F", **style
+                range(len(rows)), forward_s, color=PALETTE[0], hatch=HATCHES[0], label="F", **style
             ),
             axis.barh(
                 range(len(rows)),
-                backward,
-                left=forward,
+                backward_s,
+                left=forward_s,
                 color=PALETTE[1],
                 hatch=HATCHES[1],
                 label="B",
                 **style,
             ),
         ]
-        for index, (first, both) in enumerate(zip(forward, whole, strict=True)):
+        for index, (f_s, fb_s) in enumerate(zip(forward_s, both_s, strict=True)):
             axis.text(
-                both,
+                fb_s,
                 index,
-                f" {significant(both, 3)} s, F {100 * first / both:.0f} %",
+                f" {significant(fb_s, 3)} s, F {100 * f_s / fb_s:.0f} %",
                 va="center",
                 fontsize=8,
             )
-        axis.set_xlim(0, 1.25 * max(whole))
-        _dress(axis, rows, section, device, handles)
-    return made
+        axis.set_xlim(0, 1.25 * max(both_s))
+        _finish_axis(axis, rows, section, device, handles)
+    return fig
 
 
-def _both(device, rows):
+def _rows_with_both_passes(device, rows):
     return [
         row
         for row in rows
@@ -150,10 +148,10 @@ def _both(device, rows):
     ]
 
 
-def _dress(axis, rows, section, device, handles):
-    axis.set_yticks(range(len(rows)), [short(row.label) for row in rows])
+def _finish_axis(axis, rows, section, device, handles):
+    axis.set_yticks(range(len(rows)), [shortened(row.label) for row in rows])
     axis.invert_yaxis()
     axis.grid(False, axis="y")
-    axis.set_title(short(where(section.title, SPANS[device]), 90))
+    axis.set_title(shortened(device_title(section.title, SPANS[device]), 90))
     axis.set_xlabel("seconds")
     axis.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0))

@@ -1,5 +1,5 @@
-"""A run as one HTML file that works offline: its style, script and drawings are inside, and it asks
-the network for nothing.
+"""A run as one HTML file that works offline: it contains its style, script and drawings, and makes
+no network requests.
 """
 
 from swbench.report.exporters.html.page import HTML

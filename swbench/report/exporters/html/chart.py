@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from html import escape
 
 from swbench.formatting import ratio
-from swbench.report.safe import plain
+from swbench.report.escaping import plain
 from swbench.report.table import Cell, Section, Table
 
 MOST_ROWS = 24
-"""Rows a chart shows; more would not be read."""
+"""Largest number of rows in a chart; more would not be legible."""
 
 LINE, TOP, LABELS, PLOT, RIGHT = 22, 14, 176, 280, 14
 """Pixels: height of a line, of the head, width of the labels, of the plot, of the margin at the
@@ -66,13 +66,15 @@ def _figure(marks: list[_Mark]) -> Iterator[str]:
     ]
     low, high = min(ends), max(ends)
     low, high = low - 0.06 * (high - low) - 0.01, high + 0.06 * (high - low) + 0.01
-    wide = high / max(low, 1e-9) > 8  # decades: a linear axis would crush what is near 1
-    if wide:
+    logarithmic = high / max(low, 1e-9) > 8  # decades: a linear axis would crush what is near 1
+    if logarithmic:
         low, high = min(ends) / 1.15, max(ends) * 1.15
 
     def x(value: float) -> float:
         share = (
-            math.log(value / low) / math.log(high / low) if wide else (value - low) / (high - low)
+            math.log(value / low) / math.log(high / low)
+            if logarithmic
+            else (value - low) / (high - low)
         )
         return LABELS + PLOT * share
 
@@ -83,7 +85,7 @@ def _figure(marks: list[_Mark]) -> Iterator[str]:
         f'<figure><svg viewBox="0 0 {width} {height}" role="img" aria-label="Ratios to the '
         'baseline">'
     )
-    for tick in _ticks(low, high, wide):
+    for tick in _ticks(low, high, logarithmic):
         yield (
             f'<line class="grid" x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="{TOP - 6}" '
             f'y2="{height - 22}"/>'
@@ -93,7 +95,7 @@ def _figure(marks: list[_Mark]) -> Iterator[str]:
     for index, mark in enumerate(marks):
         y = TOP + LINE * index + LINE / 2
         name = escape(plain(f"{mark.label} {mark.which}"))
-        short = escape(_short(plain(mark.label), 22 - len(mark.which)) + f" {mark.which}")
+        short = escape(_shortened(plain(mark.label), 22 - len(mark.which)) + f" {mark.which}")
         yield f'<text class="name" x="{LABELS - 10}" y="{y + 4:.1f}">{short}</text>'
         if mark.cell.low and mark.cell.high:
             yield (
@@ -115,12 +117,12 @@ def _figure(marks: list[_Mark]) -> Iterator[str]:
     )
 
 
-def _short(text: str, length: int) -> str:
+def _shortened(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
-def _ticks(low: float, high: float, wide: bool) -> list[float]:
-    if wide:
+def _ticks(low: float, high: float, logarithmic: bool) -> list[float]:
+    if logarithmic:
         return [
             m * 10.0**p
             for p in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)

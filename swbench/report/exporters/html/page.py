@@ -15,18 +15,16 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
+from swbench.report.escaping import plain
 from swbench.report.exporters import Exporter, Style
 from swbench.report.exporters.grid import grids
 from swbench.report.exporters.html.chart import ratio_chart
 from swbench.report.exporters.html.heat import heat_tables
-from swbench.report.safe import plain
 from swbench.report.table import Column, Table
 
 
 class Html(Exporter):
-    """One file. Its security policy allows the one script and the one style that it carries, by
-    hash, and no request at all.
-    """
+    """One file. Its security policy allows its own script and style, by hash, and no requests."""
 
     filename = "table.html"
 
@@ -64,7 +62,7 @@ def _asset(name: str) -> str:
 
 
 def _text(value: Any) -> Markup:
-    """Any text on the page: control characters shown, markup escaped."""
+    """Text for the page, with control characters made visible and markup escaped."""
     return value if isinstance(value, Markup) else Markup(escape(plain(value)))
 
 
@@ -80,9 +78,11 @@ def _about(table: Table) -> str:
 
 
 def _spans(columns: Iterable[Column]) -> Iterator[tuple[bool, str, int]]:
-    """Neighbours of one span: whether they name rows, the span, how many they are."""
-    for (names_rows, span), some in groupby(columns, lambda one: (one.name == "label", one.span)):
-        yield names_rows, span, len(list(some))
+    """Neighbouring columns of one span, as (whether they name rows, span, number of columns)."""
+    for (names_rows, span), neighbours in groupby(
+        columns, lambda column: (column.name == "label", column.span)
+    ):
+        yield names_rows, span, len(list(neighbours))
 
 
 HTML = Html()

@@ -1,17 +1,17 @@
-"""Which CPU and GPU settings share a section."""
+"""The CPU and GPU settings that share a section."""
 
 from stored_runs import network_group, results_of, rounds_of, stored
 
 from swbench.case import device_kind
 from swbench.report.build import build_table
-from swbench.report.settings import Setting, match
+from swbench.report.row_pairing import DeviceSetting, match
 
 
 def setting(batch, mode="eager", threads=0):
-    return Setting(batch, mode, threads, 1, 1, "cpu")
+    return DeviceSetting(batch, mode, threads, 1, 1, "cpu")
 
 
-def test_like_batches_go_together_and_the_rest_stands_alone():
+def test_equal_batches_are_paired_and_the_rest_stands_alone():
     cpu, first, second = setting(1, threads=2), setting(1), setting(32)
     assert match([cpu], [first, second]) == [(cpu, first), (None, second)]
     assert match([cpu], [second, first]) == [(cpu, first), (None, second)]
@@ -22,7 +22,7 @@ def test_where_no_batch_is_shared_they_are_paired_in_order_as_in_table_2():
     assert match([cpu], [gpu, more]) == [(cpu, gpu), (None, more)]
 
 
-def test_one_device_alone():
+def test_settings_of_one_device_stand_alone():
     one = setting(1)
     assert match([one], []) == [(one, None)]
     assert match([], [one]) == [(None, one)]
@@ -58,9 +58,9 @@ def test_two_gpus_are_two_sections():
         network_group(f"{device} batch 1", device=device, threads=0)
         for device in ("cuda:0", "cuda:1")
     ]
-    found = shown(*both)
-    assert list(found.values()) == [0.2, 0.4]
-    assert [title.rpartition(", ")[2] for title in found] == ["cuda:0", "cuda:1"]
+    text = shown(*both)
+    assert list(text.values()) == [0.2, 0.4]
+    assert [title.rpartition(", ")[2] for title in text] == ["cuda:0", "cuda:1"]
 
 
 def test_a_gpu_without_a_number_is_not_named():

@@ -1,4 +1,4 @@
-"""Names and messages from files, made harmless for the place they are shown in."""
+"""Escaping of names and messages from files, for each format that shows them."""
 
 from swbench.errors import printable
 
@@ -46,7 +46,7 @@ _LATEX = str.maketrans(
     }
 )
 _LATEX_LETTERS = frozenset(chr(code) for code in range(0xC0, 0x180)) - {"ĸ", "ŉ", "ſ"}
-"""Letters that the T1 font encoding has or composes; anything else is written by its code point, so
+"""Letters that the T1 font encoding has or composes. Any other is written as its code point, so
 that the document compiles.
 """
 
@@ -62,8 +62,8 @@ def spreadsheet(text: object) -> str:
     """Text that no spreadsheet takes for a formula: an apostrophe before a leading =, +, - or @,
     wherever white space hides it.
     """
-    shown = plain(text)
-    return f"'{shown}" if shown.lstrip().startswith(FORMULA) else shown
+    visible = plain(text)
+    return f"'{visible}" if visible.lstrip().startswith(FORMULA) else visible
 
 
 def markdown(text: object) -> str:
@@ -73,10 +73,10 @@ def markdown(text: object) -> str:
 
 def latex(text: object) -> str:
     """Text that LaTeX (pdfLaTeX, T1) sets as it is."""
-    shown = plain(text)
+    visible = plain(text)
     known = "".join(
         c if c.isascii() or c in _LATEX_LETTERS or ord(c) in _LATEX else f"[U+{ord(c):04X}]"
-        for c in shown
+        for c in visible
     )
     # twice, because matches do not overlap
     return known.translate(_LATEX).replace("--", "-{}-").replace("--", "-{}-")

@@ -14,17 +14,17 @@ DEPTH = 3
 """Levels of modules: stage, block, layer."""
 
 LEGIBLE = 5
-"""Cells from which a label is written."""
+"""Least width in characters of a cell with a label."""
 
 FILLS = {CONV: "-", NORM: "#", OTHER: " ", REMAINDER: "."}
-"""What a cell is filled with, so that kinds differ without colour."""
+"""Fill characters of the cells, so that kinds differ without colour."""
 STYLES = {
     CONV: Style(bgcolor="#0072b2", color="white"),
     NORM: Style(bgcolor="#e69f00", color="black"),
     OTHER: Style(bgcolor="#b0b0b0", color="black"),
     REMAINDER: Style(bgcolor="#606060", color="white"),
 }
-"""Colours that stay apart for colour-blind readers (Okabe and Ito 2008)."""
+"""Colours that colour-blind readers can distinguish (Okabe and Ito 2008)."""
 LEGEND = "- conv   # norm   blank other   . no layer"
 
 
@@ -41,8 +41,8 @@ class _Node:
 
 
 def icicle(profile: Profile, width: int = 100) -> Text:
-    """Both phases at one scale, each as a bar with `DEPTH` rows below; a module too short for a
-    column is left out of the picture only.
+    """Both phases at one scale, each with `DEPTH` rows. A module too short for a character is left
+    out of the picture, but not of the times.
     """
     longest = max(profile.total_s(phase) for phase in PHASES)
     drawing = Text(no_wrap=True)
@@ -91,7 +91,7 @@ def _row(root: _Node, depth: int, scale: float) -> Text:
 
 
 def _cut(node: _Node, depth: int, level: int = 0):
-    """The nodes at `depth`, leaves above it, and the own time of what lies above, in forward
+    """The nodes at `depth`, the leaves above it, and nodes above for their own time, in forward
     order.
     """
     if level == depth or not node.children:

@@ -12,7 +12,7 @@ from swbench.norms.tracking import update_statistics
 from swbench.probes.precision import element_type
 
 
-def network_of(case: Case, solver: str) -> nn.Module:
+def build_network(case: Case, solver: str) -> nn.Module:
     """The network, freshly initialised in float32 on the default device."""
     return models.build(
         case.model,
@@ -26,10 +26,12 @@ def network_of(case: Case, solver: str) -> nn.Module:
     )
 
 
-def in_phase(model: nn.Module, phase: str, inputs: tuple[Tensor, ...]) -> dict[str, str]:
-    """Put `model`, in place, into the mode in which a case of that `phase` calls it; what is to be
-    told of it. In eval mode its running statistics are those of `inputs`, where it can be trained
-    on them: of a fresh network they would be those of no data, which iterations in SW notice.
+def set_phase(model: nn.Module, phase: str, inputs: tuple[Tensor, ...]) -> dict[str, str]:
+    """Put `model`, in place, into the mode in which a case of that `phase` calls it. Returns what
+    to record of it under `chosen`.
+
+    In eval mode its running statistics become those of `inputs`, if it can be trained on them. A
+    fresh network's statistics are those of no data, which iterative solvers are sensitive to.
     """
     if phase == TRAIN:
         return {}
@@ -40,10 +42,10 @@ def in_phase(model: nn.Module, phase: str, inputs: tuple[Tensor, ...]) -> dict[s
     return {"folded": fold_norms(model)} if phase == FOLDED else {}
 
 
-def inputs_of(case: Case, generator: torch.Generator) -> tuple[Tensor, ...]:
-    """Its inputs, on the CPU; those of floating point in the case's dtype."""
+def case_inputs(case: Case, generator: torch.Generator) -> tuple[Tensor, ...]:
+    """The inputs of a case, on the CPU; floating-point inputs in the case's dtype."""
     dtype = element_type(case.dtype)
     return tuple(
-        one.to(dtype) if one.is_floating_point() else one
-        for one in models.inputs(case.model, case.batch, case.image, generator)
+        tensor.to(dtype) if tensor.is_floating_point() else tensor
+        for tensor in models.inputs(case.model, case.batch, case.image, generator)
     )

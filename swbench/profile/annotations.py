@@ -1,5 +1,5 @@
-"""Marks in the profiler's timeline: which module and which part of a whitening layer is at work.
-Installed for profiled calls only.
+"""Annotations in the profiler's timeline that name the running module and the part of a whitening
+layer. They are installed for profiled calls only.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from swbench.solvers.base import Solver
 PREFIX = "swbench/"
 LAYER, PART, PHASE = (f"{PREFIX}{name}/" for name in ("layer", "part", "phase"))
 
-_KERNELS = {
+_PASS_OPERATORS = {
     "moments": operators.MOMENTS,
     "products": operators.MOMENTS,
     "affine": operators.APPLY,
@@ -28,9 +28,9 @@ _KERNELS = {
     "mix_and_solve": operators.ALGEBRA,
     "small_gradients": operators.ALGEBRA,
 }
-_SOLVERS = {"forward": operators.SOLVE, "gradient": operators.SOLVE}
-"""Methods of the two contracts -> the operator they are. The solver runs inside the algebra, and
-what is nested counts for itself alone.
+_SOLVER_OPERATORS = {"forward": operators.SOLVE, "gradient": operators.SOLVE}
+"""Methods of the two contracts -> their operator. The solver runs inside the algebra, and nested
+time counts only for the inner operator.
 """
 
 
@@ -40,46 +40,46 @@ def kind_of(module: nn.Module) -> str:
     """
     if isinstance(module, _ConvNd):
         return CONV
-    normal = isinstance(module, (_NormBase, nn.GroupNorm, nn.LayerNorm, Whiten2d))
-    return NORM if normal or hasattr(module, "paper_flops") else OTHER
+    is_norm = isinstance(module, (_NormBase, nn.GroupNorm, nn.LayerNorm, Whiten2d))
+    return NORM if is_norm or hasattr(module, "paper_flops") else OTHER
 
 
-def rows(model: nn.Module) -> dict[str, nn.Module]:
-    """The modules of `model` that get a row, by path: all of them, but nothing inside a norm, which
-    is one row.
+def profiled_modules(model: nn.Module) -> dict[str, nn.Module]:
+    """The modules of `model` that get a row, by path: all modules, except those inside a norm,
+    which is one row.
     """
-    found: dict[str, nn.Module] = {}
-    within: tuple[str, ...] = ()
+    modules: dict[str, nn.Module] = {}
+    norm_prefixes: tuple[str, ...] = ()
     for path, module in model.named_modules():
-        if not path.startswith(within):
-            found[path] = module
+        if not path.startswith(norm_prefixes):
+            modules[path] = module
             if kind_of(module) == NORM:
-                within += (f"{path}." if path else "",)
-    return found
+                norm_prefixes += (f"{path}." if path else "",)
+    return modules
 
 
 @contextlib.contextmanager
-def marked(model: nn.Module) -> Iterator[None]:
-    """While it lasts, every module, backend and solver announces itself to the profiler. Numbers
-    do not change; nothing stays behind.
+def annotated(model: nn.Module) -> Iterator[None]:
+    """A context in which every module, backend and solver annotates itself in the profiler. It does
+    not change results, and it removes its hooks at the end.
 
-    No hook touches a backward pass: those break modules that work in place. Native kernels, called
-    past torch, show as the time of the mark around them.
+    There are no backward hooks, because they break modules that work in place. Native kernels,
+    which torch does not see, show as the time of the annotation around them.
     """
     with contextlib.ExitStack() as stack:
-        for path, module in rows(model).items():
-            _mark_module(stack, module, LAYER + path)
-        for contract, methods in ((Passes, _KERNELS), (Solver, _SOLVERS)):
+        for path, module in profiled_modules(model).items():
+            _annotate_module(stack, module, LAYER + path)
+        for contract, methods in ((Passes, _PASS_OPERATORS), (Solver, _SOLVER_OPERATORS)):
             for cls in (contract, *_descendants(contract)):
                 for method in methods.keys() & vars(cls).keys():
                     original = vars(cls)[method]
                     if not getattr(original, "__isabstractmethod__", False):
-                        setattr(cls, method, _announced(original, PART + methods[method]))
+                        setattr(cls, method, _annotate_method(original, PART + methods[method]))
                         stack.callback(setattr, cls, method, original)
         yield
 
 
-def _mark_module(stack: contextlib.ExitStack, module: nn.Module, name: str) -> None:
+def _annotate_module(stack: contextlib.ExitStack, module: nn.Module, name: str) -> None:
     open_ranges: list[record_function] = []
 
     def enter(_module: nn.Module, _inputs: tuple) -> None:
@@ -93,7 +93,7 @@ def _mark_module(stack: contextlib.ExitStack, module: nn.Module, name: str) -> N
     stack.callback(module.register_forward_hook(leave, always_call=True).remove)
 
 
-def _announced(method: Callable, name: str) -> Callable:
+def _annotate_method(method: Callable, name: str) -> Callable:
     @functools.wraps(method)
     def call(*args, **kwargs):
         with record_function(name):

@@ -1,11 +1,11 @@
-"""A run as a data frame: one row a sample, typed, failures included."""
+"""A run as a data frame: a typed row for each sample, failures included."""
 
 import pytest
 from stored_runs import every_status
 
-from swbench.report import frame as module
-from swbench.report.frame import load_run
-from swbench.report.raw import COLUMNS
+from swbench.report import dataframe as module
+from swbench.report.dataframe import load_run
+from swbench.report.long_samples import COLUMNS
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def test_one_row_a_sample(frame):
     assert list(frame.columns) == list(COLUMNS)
     timed = frame[frame.metric == "forward_s"]
     assert len(timed) == sum(
-        "forward_s" in samples for one in run.rounds for samples in one.samples.values()
+        "forward_s" in samples for round_ in run.rounds for samples in round_.samples.values()
     )
     one = run.rounds[3]
     key = one.order[1]

@@ -1,4 +1,4 @@
-"""A network and its batch on one of several ranks: synchronised normalisation and data-parallel
+"""A network and its batch on one rank of several: synchronised normalisation and data-parallel
 gradients.
 """
 
@@ -24,21 +24,22 @@ _BUFFERS = (
     if "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
     else "broadcast_buffers"
 )
-"""What turns off sending rank 0's buffers to all before each forward pass, by torch's version:
-synchronised statistics are alike already.
+"""The argument, by torch's version, that turns off the broadcast of rank 0's buffers before each
+forward pass. Synchronised statistics are equal on all ranks already.
 """
 
 
-class Spread:
-    """The place of this rank among those that a case is spread over.
+class DataParallel:
+    """One rank of a case with several processes: its shard of the batch, its copy of the model, and
+    the times of all ranks.
 
-    Raises Unsupported where torch.distributed does not run with as many ranks as the case wants, or
-    some would have no image.
+    Raises Unsupported where torch.distributed does not run with `case.world` ranks, or where a rank
+    would have no image.
     """
 
     def __init__(self, case: Case) -> None:
-        started = distributed.is_available() and distributed.is_initialized()
-        if not started or distributed.get_world_size() != case.world:
+        initialised = distributed.is_available() and distributed.is_initialized()
+        if not initialised or distributed.get_world_size() != case.world:
             raise Unsupported(
                 f"a case of {case.world} processes needs as many ranks of "
                 f"torch.distributed; run it with --nproc {case.world}"
@@ -62,22 +63,22 @@ class Spread:
             case.batch // case.world + (rank < case.batch % case.world)
             for rank in range(case.world)
         ]
-        self._batch, self._own = (
+        self._batch, self._shard = (
             case.batch,
             slice(sum(sizes[: self.rank]), sum(sizes[: self.rank + 1])),
         )
 
-    def own(self, batch: Tensor) -> Tensor:
-        """The images of this rank, a copy."""
-        return batch[self._own].clone(memory_format=torch.preserve_format)
+    def shard(self, batch: Tensor) -> Tensor:
+        """A copy of this rank's images from `batch`, (N, …)."""
+        return batch[self._shard].clone(memory_format=torch.preserve_format)
 
-    def whole(self, own: torch.Size) -> tuple[int, ...]:
-        """The shape of the whole batch's output from that of this rank's."""
-        return self._batch, *own[1:]
+    def global_shape(self, shard_shape: torch.Size) -> tuple[int, ...]:
+        """The shape of the full batch's output, from `shard_shape` of this rank's output."""
+        return self._batch, *shard_shape[1:]
 
-    def model(self, model: nn.Module) -> nn.Module:
-        """`model` with statistics of the whole batch, wherever the device allows it, and gradients
-        averaged over ranks.
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """`model` with statistics of the full batch, where the device allows it, and with gradients
+        averaged over ranks (DistributedDataParallel).
         """
         model = convert_sync_whitening(model)
         if self._on_gpu:
@@ -87,17 +88,17 @@ class Spread:
         return self._model
 
     def slowest(self, sample: dict[str, float]) -> dict[str, float]:
-        """The largest of each time over ranks, so that all decide alike what follows from it. Every
-        rank must ask, with the same metrics.
+        """The largest value of each time over all ranks, so that every rank decides the same from
+        it. A collective: every rank must call it with the same metrics.
         """
         times = torch.tensor(list(sample.values()), dtype=torch.float64, device=self.device)
         distributed.all_reduce(times, op=distributed.ReduceOp.MAX)
         return dict(zip(sample, times.tolist(), strict=True))
 
     @contextmanager
-    def quiet(self) -> Iterator[None]:
-        """The same model, with nothing sent: each rank's own batch statistics, no gradient
-        averaged. SyncBatchNorm still communicates.
+    def without_communication(self) -> Iterator[None]:
+        """A context in which the model sends nothing: statistics are those of the rank's own
+        images, and gradients are not averaged. SyncBatchNorm still communicates.
         """
         layers = [
             (layer, layer.process_group)
@@ -120,22 +121,25 @@ class Spread:
         dtype: torch.dtype,
         collectives: bool,
     ) -> list[Measurement]:
-        """The account of communication: analytic bytes by layer, counted calls and bytes, times
-        with and without; single `collectives` if asked for.
+        """Measurements of communication: bytes by layer from the shapes, calls and bytes as the
+        profiler counts them, times with and without communication, and with `collectives` the times
+        of single collectives.
 
-        `call` is timed (on a GPU, a block), `step` is one iteration.
+        `call` is a timed call (on a GPU, a block), `step` one iteration.
         """
         layers = traffic(self._model, dtype)
-        found = [
-            Measurement("gather_bytes", "B", tuple(float(one.gather_bytes) for one in layers)),
-            Measurement("reduce_bytes", "B", tuple(float(one.reduce_bytes) for one in layers)),
+        measurements = [
+            Measurement("gather_bytes", "B", tuple(float(layer.gather_bytes) for layer in layers)),
+            Measurement("reduce_bytes", "B", tuple(float(layer.reduce_bytes) for layer in layers)),
         ]
-        found += communication.sent(step) + communication.exposed(call, self.quiet)
-        return found + (communication.collectives(self.device) if collectives else [])
+        measurements += communication.profiled_collectives(
+            step
+        ) + communication.exposed_communication(call, self.without_communication)
+        return measurements + (communication.timed_collectives(self.device) if collectives else [])
 
     @property
     def chosen(self) -> dict[str, str]:
-        """The normalisation that stands for BN, and what ranks communicate by."""
+        """The normalisation in place of BN, and the backend of torch.distributed."""
         if not self._on_gpu:
             return {
                 "batch_norm": (
@@ -143,5 +147,9 @@ class Spread:
                 ),
                 "backend": distributed.get_backend(),
             }
-        unseen = "utilisation and energy are not observed of several processes"
-        return {"batch_norm": "SyncBatchNorm", "backend": distributed.get_backend(), "nvml": unseen}
+        nvml_note = "utilisation and energy are not observed of several processes"
+        return {
+            "batch_norm": "SyncBatchNorm",
+            "backend": distributed.get_backend(),
+            "nvml": nvml_note,
+        }

@@ -1,5 +1,5 @@
-"""Microseconds on a GPU: windows of so many calls that an event's grain does not matter, with the
-L2 cache hot, or flushed before each call.
+"""Timing of microseconds on a GPU: windows of so many calls that an event's resolution does not
+matter, with the L2 cache hot, or flushed before each call.
 """
 
 import math
@@ -13,8 +13,8 @@ from swbench.probes.workload import Unsupported
 from swbench.result import Measurement
 
 WINDOW_S = 1e-3
-"""A window lasts at least this long: an event's grain is half a microsecond, a graph's launch
-several.
+"""Least length of a window: an event's resolution is half a microsecond, and the launch of a graph
+takes several.
 """
 
 SAMPLE_S, MOST_WINDOWS = 0.01, 20
@@ -27,8 +27,8 @@ Passes = dict[str, Callable[[], object]]
 
 
 class Windows:
-    """Times each of `passes` (name to one call of it) in turn: captured in graphs if `graph`, each
-    call after a flush of the L2 if `cold`.
+    """Times each of `passes` (name → callable) in turn. With `graph` they are captured in CUDA
+    graphs; with `cold` the L2 is flushed before each call.
     """
 
     def __init__(self, gpu: Gpu, passes: Passes, *, graph: bool, cold: bool) -> None:
@@ -36,10 +36,10 @@ class Windows:
         self._flush = Flush(gpu) if cold else None
         self._runs: dict[str, tuple[Callable[[], None], int, int]] = {}
         for name, call in passes.items():
-            (gpu.aside if graph else lambda step: step())(
+            (gpu.run_on_capture_stream if graph else lambda step: step())(
                 lambda call=call: [call() for _ in range(3)]
             )
-            self._runs[name] = self._sized(name, call)
+            self._runs[name] = self._window_size(name, call)
         self.warmed()
 
     def warmed(self) -> None:
@@ -48,31 +48,33 @@ class Windows:
 
     def sample(self) -> dict[str, float]:
         """Seconds of one call of each pass: the mean over its windows."""
-        found = {}
+        samples_s = {}
         for name, (run, calls, windows) in self._runs.items():
-            found[f"{name}_s"] = self._timed(name, run, calls, windows)
-        return found
+            samples_s[f"{name}_s"] = self._timed(name, run, calls, windows)
+        return samples_s
 
     def finish(self) -> list[Measurement]:
-        """Every window (`<pass>_event_s`, for one call), the calls in a window, and `l2_flushes`
-        where there were any.
+        """The seconds of every window (`<pass>_event_s`, for one call), the calls in a window
+        (`<pass>_window_calls`), and `l2_flushes` where the L2 was flushed.
         """
-        found = [
+        measurements = [
             Measurement(f"{name}_event_s", "s", tuple(values))
             for name, values in self._watch.take().items()
         ]
-        found += [
+        measurements += [
             Measurement(f"{name}_window_calls", "1", (float(calls),))
             for name, (_, calls, _) in self._runs.items()
         ]
         return (
-            found
+            measurements
             if self._flush is None
-            else [*found, Measurement("l2_flushes", "1", (float(self._flush.verified()),))]
+            else [*measurements, Measurement("l2_flushes", "1", (float(self._flush.verified()),))]
         )
 
-    def _sized(self, name: str, call: Callable[[], object]) -> tuple[Callable[[], None], int, int]:
-        """A window of `call`, how many calls it has, and how many windows make a sample."""
+    def _window_size(
+        self, name: str, call: Callable[[], object]
+    ) -> tuple[Callable[[], None], int, int]:
+        """(a window of `call`, the calls in it, the windows in a sample)."""
         calls, most = 1, 1 if self._flush else MOST_CALLS
         while True:
             run = self._window(call, calls)
@@ -101,8 +103,8 @@ class Windows:
 
 
 class Flush:
-    """Reads and writes a buffer of twice the L2, so that nothing else stays in it. Raises
-    Unsupported where the size of the L2 is not known.
+    """Reads and writes a buffer of twice the size of the L2, so that nothing else stays in it.
+    Raises Unsupported where torch does not know the size of the L2.
     """
 
     def __init__(self, gpu: Gpu) -> None:
@@ -112,7 +114,7 @@ class Flush:
                 "flushed; use cache hot"
             )
         self._buffer = torch.randint(
-            1 << 20, (2 * gpu.cache_bytes // 4,), dtype=torch.int32, device=gpu.place
+            1 << 20, (2 * gpu.cache_bytes // 4,), dtype=torch.int32, device=gpu.device
         )
         self._sum = self._buffer.sum(dtype=torch.int64)
         self.times = 0
@@ -122,8 +124,8 @@ class Flush:
         self.times += 1
 
     def verified(self) -> int:
-        """How often all of the buffer was touched. Raises RuntimeError where that is not as often
-        as it was asked to be.
+        """The number of times that the full buffer was touched. Raises RuntimeError where that
+        differs from the number of calls.
         """
         touched = int((self._buffer.sum(dtype=torch.int64) - self._sum).item())
         if touched != self.times * self._buffer.numel():

@@ -1,4 +1,4 @@
-"""Every raw sample of a stored run with all that is known of it, in the order of the store."""
+"""Every sample of a stored run with its case, place and outcome, in the order of the store."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from swbench.case import AnyCase, Case
-from swbench.report.safe import spreadsheet
+from swbench.report.escaping import spreadsheet
 from swbench.result import Result, Round
 from swbench.stats.samples import disturbed
 
@@ -51,15 +51,15 @@ PLACE_FIELDS = ("replicate", "attempt", "round", "started_unix_s", "disturbed")
 SAMPLE_FIELDS = ("position", "metric", "unit", "value")
 OUTCOME_FIELDS = ("status", "detail", "solver_chosen", "kernels_chosen")
 COLUMNS = (*CASE_FIELDS, *PLACE_FIELDS, *SAMPLE_FIELDS, *OUTCOME_FIELDS)
-"""`value` is in SI units as `unit` says; `round` and `position` (in the round's order) are empty
-for what is measured once a replicate; `disturbed` is the fixed rule's mark of the round, or of the
-block of GPU timing.
+"""Columns of the long format. `value` is in SI units, named by `unit`. `round` and `position` (in
+the round's order) are empty for values that are measured once a replicate. `disturbed` is the fixed
+rule's mark on the round, or on the block of GPU timing.
 """
 
 
 class Sample(NamedTuple):
-    """One sample: four tuples of values in the order of the field names above. Samples that agree
-    in one of them share the tuple.
+    """One sample: four tuples of values in the order of the field names above. Samples with an
+    equal tuple share it.
     """
 
     case: tuple
@@ -69,8 +69,8 @@ class Sample(NamedTuple):
 
 
 def samples(run: StoredRun) -> Iterator[Sample]:
-    """Rounds first, then what was measured outside them; a cell that failed before its first sample
-    comes once, without a metric.
+    """All samples: first those of rounds, then those measured outside of rounds. A cell that failed
+    before its first sample comes once, without a metric.
     """
     fixed = {
         (group.name, case.key): _case(run, group.name, case, label)
@@ -78,56 +78,64 @@ def samples(run: StoredRun) -> Iterator[Sample]:
         for case, label in zip(group.cases, group.rows, strict=True)
     }
     outcomes = {
-        (one.group, one.replicate, attempt, one.case): _outcome(one)
-        for one in run.results
-        for attempt in one.attempts
+        (result.group, result.replicate, attempt, result.case): _outcome(result)
+        for result in run.results
+        for attempt in result.attempts
     }
     baselines = {group.name: group.baseline_key for group in run.plan.groups}
     seen = set()
     taken: dict[tuple[str, int], list[Round]] = {}
-    for one in run.rounds:
-        taken.setdefault((one.group, one.replicate), []).append(one)
+    for round_ in run.rounds:
+        taken.setdefault((round_.group, round_.replicate), []).append(round_)
     for (group, _), rounds in taken.items():
         marked = disturbed(rounds, baselines[group])
-        for one in rounds:
+        for round_ in rounds:
             places = [
-                (one.replicate, one.attempt, one.index, one.started, mark) for mark in (False, True)
+                (round_.replicate, round_.attempt, round_.index, round_.started, mark)
+                for mark in (False, True)
             ]
-            for position, key in enumerate(one.order):
-                found = one.samples.get(key)
-                if not found:
+            for position, key in enumerate(round_.order):
+                metrics = round_.samples.get(key)
+                if not metrics:
                     continue
-                cell = (group, one.replicate, key)
+                cell = (group, round_.replicate, key)
                 seen.add(cell)
-                seen.update((*cell, metric) for metric in found)
+                seen.update((*cell, metric) for metric in metrics)
                 place, outcome = (
-                    places[key in marked[one.place]],
-                    outcomes[(group, one.replicate, one.attempt, key)],
+                    places[key in marked[round_.place]],
+                    outcomes[(group, round_.replicate, round_.attempt, key)],
                 )
-                for metric, value in found.items():
+                for metric, value in metrics.items():
                     yield Sample(
-                        fixed[group, key], place, (position, _name(metric), "s", value), outcome
+                        fixed[group, key],
+                        place,
+                        (position, _metric_name(metric), "s", value),
+                        outcome,
                     )
     for result in run.results:
         cell = (result.group, result.replicate, result.case)
         place = (result.replicate, result.attempt, None, result.started, None)
-        rest = [one for one in result.measurements if (*cell, one.metric) not in seen]
-        for measurement in rest:
+        once_measured = [
+            measurement
+            for measurement in result.measurements
+            if (*cell, measurement.metric) not in seen
+        ]
+        for measurement in once_measured:
             for value in measurement.samples:
                 yield Sample(
                     fixed[result.group, result.case],
                     place,
-                    (None, _name(measurement.metric), measurement.unit, value),
+                    (None, _metric_name(measurement.metric), measurement.unit, value),
                     _outcome(result),
                 )
-        if not rest and cell not in seen:
+        if not once_measured and cell not in seen:
             yield Sample(
                 fixed[result.group, result.case], place, (None, "", "", None), _outcome(result)
             )
 
 
-def _name(metric: str) -> str:
-    """A metric's name, which comes from a file, as one harmless word."""
+def _metric_name(metric: str) -> str:
+    """A metric's name, which comes from a file, as one word without special characters."""
     return (
         metric if metric.isidentifier() else spreadsheet(metric).replace(",", " ").replace('"', " ")
     )
@@ -135,7 +143,7 @@ def _name(metric: str) -> str:
 
 def _case(run: StoredRun, group: str, case: AnyCase, label: str) -> tuple:
     height, width = case.image if isinstance(case, Case) else (None, None)
-    known = {
+    values = {
         "run": run.id,
         "suite": run.plan.suite,
         "group": group,
@@ -144,9 +152,9 @@ def _case(run: StoredRun, group: str, case: AnyCase, label: str) -> tuple:
         "group_size": case.group,
         "sizes": " ".join(map(str, getattr(case, "sizes", ()))) or None,
     }
-    known |= {"image_height": height, "image_width": width}
+    values |= {"image_height": height, "image_width": width}
     return tuple(
-        known[name] if name in known else getattr(case, name, None) for name in CASE_FIELDS
+        values[name] if name in values else getattr(case, name, None) for name in CASE_FIELDS
     )
 
 

@@ -8,14 +8,14 @@ from time import perf_counter
 import torch
 
 PRODUCT_SIDES = {"cpu": (512, 1024), "cuda": (4096, 8192)}
-"""Sides of the square products; heuristic: the larger reaches the peak of many cores, the smaller
-fits between two interruptions of one.
+"""Sizes of the square matrices that are multiplied. Heuristic: the larger reaches the peak of many
+cores, the smaller fits between two interruptions of a core.
 """
 COPY_BYTES = {"cpu": 128 << 20, "cuda": 1 << 30}
 """Buffer of the copy, several times most last-level caches; heuristic."""
 WINDOW_S = 0.25
-"""Each rate is the best call within this window, and at least 3 calls: the roof is what the machine
-can do, not what it does on average.
+"""Seconds in which each rate takes its best call, of at least 3: a peak is what the machine can do,
+not its average.
 """
 
 
@@ -25,14 +25,17 @@ def rates(
     sides: tuple[int, ...] = (),
     copy_bytes: int | None = None,
 ) -> tuple[float, float]:
-    """FLOPs and bytes a second for `dtype` on `device` with the present thread count: of a product
-    of matrices, and of a copy of `copy_bytes`, read and written. Takes about a second.
+    """(FLOP/s, byte/s) for `dtype` on `device` with the present number of threads: of a product of
+    square matrices of `sides`, and of a copy of `copy_bytes`, read and written. Takes about a
+    second.
     """
-    reached = [_product_rate(side, device, dtype) for side in sides or PRODUCT_SIDES[device.type]]
+    product_rates = [
+        _product_rate(side, device, dtype) for side in sides or PRODUCT_SIDES[device.type]
+    ]
     source = torch.ones((copy_bytes or COPY_BYTES[device.type]) // 4, device=device)
     target = torch.zeros_like(source)
     copy_s = _best_s(lambda: target.copy_(source), device)
-    return max(reached), 2 * source.numel() * 4 / copy_s
+    return max(product_rates), 2 * source.numel() * 4 / copy_s
 
 
 def _product_rate(side: int, device: torch.device, dtype: torch.dtype) -> float:

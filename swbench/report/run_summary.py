@@ -1,5 +1,5 @@
-"""What a run measured, cell by cell: statuses, seconds, ratios to the baseline, and everything that
-is measured once a case.
+"""Summary of a run, cell by cell: statuses, seconds, ratios to the baseline, and values that are
+measured once a case.
 """
 
 from __future__ import annotations
@@ -38,36 +38,36 @@ Replicates = list[list[Round]]
 """The rounds of one group, a list a replicate."""
 
 PENDING = "not finished"
-"""The status of a planned cell that no replicate has sealed yet."""
+"""Status of a planned cell that no replicate has sealed yet."""
 
 
 BUSY_ENOUGH = 0.9
-"""Below this share of kernels in the wall time a GPU waits for its host: launch-bound
+"""Share of kernels in the wall time below which a GPU waits for its host: launch-bound
 (docs/measuring-gpu.md).
 """
 
 
 @dataclass(frozen=True)
 class Timing:
-    """One timing metric of one cell. `ratio` is to the group's baseline, `quiet` the same without
-    disturbed rounds and blocks (None where none was marked).
+    """One timing metric of one cell. `ratio` is the ratio to the group's baseline, `undisturbed`
+    the same without disturbed rounds and blocks (None where none was marked).
     """
 
     absolute: Absolute
     ratio: Interval | None
-    quiet: Interval | None
+    undisturbed: Interval | None
     verdict: str
     unstable: bool
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredCell:
     """One case of one group.
 
-    `chosen` is what was decided at run time, `counted` what counting has to say of its numbers.
-    `status` is the worst of its replicates, `failed` of `replicates` are not ok; `values` holds the
+    `chosen` holds the decisions at run time, `counted` the notes on counted operations. `status` is
+    the worst of its replicates, of which `failed` of `replicates` are not ok. `values` holds the
     samples of every metric that is not a time of a round, over all replicates. `wall_s` is the
-    host's mean wall time of an iteration, beside the events of a GPU.
+    host's mean wall time of an iteration, which is measured beside a GPU's events.
     """
 
     group: Group
@@ -90,7 +90,7 @@ class Measured:
 
     @property
     def busy_share(self) -> float | None:
-        """The share of an iteration's wall time for which a kernel ran; None where it was not
+        """The share of an iteration's wall time in which a kernel ran; None where it was not
         measured.
         """
         busy_s = _mean(self.values.get("gpu_busy_s", ()))
@@ -103,26 +103,26 @@ class Measured:
 
     @property
     def unstable(self) -> bool:
-        """Whether a ratio is wider than the run asked for."""
+        """Whether a ratio's interval is wider than the run's target."""
         return any(timing.unstable for timing in self.times.values())
 
     @property
     def state(self) -> str:
-        """The status with UNSTABLE in the place of `ok` where that holds."""
+        """The status; `UNSTABLE` in place of `ok` for an unstable cell."""
         return UNSTABLE if self.status == OK and self.unstable else self.status
 
 
-class MeasuredRun:
-    """Everything a run measured. Rounds count only when the replicate they belong to was sealed."""
+class RunSummary:
+    """The summary of a stored run. Rounds count only if their replicate was sealed."""
 
     def __init__(self, run: StoredRun) -> None:
         self.run = run
         self.confidence = confidence_of(run.plan.protocol.target_ci)
         self.estimator = run.plan.protocol.estimator
-        out = ran_out(run.results)
-        self.groups, self.given_up = run.plan.due(out), run.plan.given_up(out)
-        """The groups that were measured or are still to be, and of these those that did not fit, so
-        that another was measured in their place.
+        out_of_memory = ran_out(run.results)
+        self.groups, self.given_up = run.plan.due(out_of_memory), run.plan.given_up(out_of_memory)
+        """The groups that were measured or are still to be, and those of them that did not fit the
+        memory, so that another batch was measured in their place.
         """
         self._results: dict[tuple[str, str], list[Result]] = defaultdict(list)
         sealed = set()
@@ -130,35 +130,39 @@ class MeasuredRun:
             self._results[result.group, result.case].append(result)
             sealed.update((result.group, result.replicate, attempt) for attempt in result.attempts)
         self.rounds: dict[str, list[Round]] = defaultdict(list)
-        for one in run.rounds:
-            if (one.group, one.replicate, one.attempt) in sealed:
-                self.rounds[one.group].append(one)
+        for round_ in run.rounds:
+            if (round_.group, round_.replicate, round_.attempt) in sealed:
+                self.rounds[round_.group].append(round_)
 
     @cached_property
-    def cells(self) -> tuple[Measured, ...]:
+    def cells(self) -> tuple[MeasuredCell, ...]:
         """Every planned case of every group that is due, in the order of the plan."""
         return tuple(cell for group in self.groups for cell in self._cells(group))
 
     @cached_property
     def noise(self) -> dict[tuple[str, str], Interval]:
         """The A/A interval by group and metric, where the group has a control that was measured."""
-        found = {
+        intervals = {
             (group.name, metric): self._noise(group, metric)
             for group in self.groups
             for metric in TIMES
         }
-        return {key: interval for key, interval in found.items() if interval is not None}
+        return {key: interval for key, interval in intervals.items() if interval is not None}
 
     def _noise(self, group: Group, metric: str) -> Interval | None:
         if group.baseline_key is None:
             return None
         return noise_floor(self.rounds[group.name], group, metric, self.confidence, self.estimator)
 
-    def _cells(self, group: Group) -> Iterable[Measured]:
+    def _cells(self, group: Group) -> Iterable[MeasuredCell]:
         baseline = group.baseline_key
         rounds = by_replicate(self.rounds[group.name])
-        quiet = undisturbed(self.rounds[group.name], baseline)
-        calm = by_replicate(quiet) if _samples(quiet) < _samples(self.rounds[group.name]) else None
+        undisturbed_rounds = undisturbed(self.rounds[group.name], baseline)
+        undisturbed_by_replicate = (
+            by_replicate(undisturbed_rounds)
+            if _sample_count(undisturbed_rounds) < _sample_count(self.rounds[group.name])
+            else None
+        )
         for case, label in zip(group.cases, group.rows, strict=True):
             key = case.key
             results = self._results.get((group.name, key), [])
@@ -173,13 +177,16 @@ class MeasuredRun:
                 {
                     name: value
                     for result in reversed(results)
-                    if (result.replicate == COUNTED) == of_count
-                    for name, value in _told(result)
+                    if (result.replicate == COUNTED) == from_counting
+                    for name, value in _decisions(result)
                 }
-                for of_count in (False, True)
+                for from_counting in (False, True)
             )
-            times = {metric: self._timing(group, rounds, calm, key, metric) for metric in TIMES}
-            yield Measured(
+            times = {
+                metric: self._timing(group, rounds, undisturbed_by_replicate, key, metric)
+                for metric in TIMES
+            }
+            yield MeasuredCell(
                 group=group,
                 case=case,
                 label=label,
@@ -193,10 +200,10 @@ class MeasuredRun:
                 times={metric: timing for metric, timing in times.items() if timing is not None},
                 wall_s=_mean(
                     [
-                        one
+                        wall_s
                         for name in WALLS
                         for samples in seconds_of(rounds, key, name)
-                        for one in samples
+                        for wall_s in samples
                     ]
                 ),
             )
@@ -205,21 +212,25 @@ class MeasuredRun:
         self,
         group: Group,
         rounds: Replicates,
-        calm: Replicates | None,
+        undisturbed_by_replicate: Replicates | None,
         key: str,
         metric: str,
     ) -> Timing | None:
         samples = seconds_of(rounds, key, metric)
         if not any(samples):
             return None
-        ratio = without = None
+        ratio = undisturbed_ratio = None
         if group.baseline_key not in (None, key):
             ratio = self._ratio(rounds, group, key, metric)
-            without = self._ratio(calm, group, key, metric) if calm is not None else None
+            undisturbed_ratio = (
+                self._ratio(undisturbed_by_replicate, group, key, metric)
+                if undisturbed_by_replicate is not None
+                else None
+            )
         return Timing(
             absolute=absolute(samples, self.confidence),
             ratio=ratio,
-            quiet=without,
+            undisturbed=undisturbed_ratio,
             verdict=verdict(ratio, self.noise.get((group.name, metric)))
             if ratio is not None
             else "",
@@ -229,40 +240,40 @@ class MeasuredRun:
         )
 
     def _ratio(self, rounds: Replicates, group: Group, key: str, metric: str) -> Interval | None:
-        found = ratio_pairs(rounds, group.baselines, key, metric, self.estimator)
-        return log_ratio(found, self.confidence, self.estimator) if any(found) else None
+        pairs = ratio_pairs(rounds, group.baselines, key, metric, self.estimator)
+        return log_ratio(pairs, self.confidence, self.estimator) if any(pairs) else None
 
 
 def worst(results: Iterable[Result]) -> tuple[str, str, int]:
     """(status, detail, number of failed replicates) of one cell: `ok` only if every replicate is;
     `not finished` if there is none.
     """
-    found = list(results)
-    failures = [result for result in found if result.status != OK]
-    if not found:
+    result_list = list(results)
+    failures = [result for result in result_list if result.status != OK]
+    if not result_list:
         return PENDING, "", 0
     if not failures:
         return OK, "", 0
-    order = {status: place for place, status in enumerate(STATUSES)}
-    chief = max(failures, key=lambda result: order.get(result.status, len(order)))
-    return chief.status, chief.detail, len(failures)
+    order = {status: rank for rank, status in enumerate(STATUSES)}
+    gravest = max(failures, key=lambda result: order.get(result.status, len(order)))
+    return gravest.status, gravest.detail, len(failures)
 
 
 def merged(results: Iterable[Result]) -> dict[str, tuple[float, ...]]:
     """Samples by metric over all replicates, without the times that the rounds hold."""
-    found: dict[str, tuple[float, ...]] = {}
+    samples: dict[str, tuple[float, ...]] = {}
     for result in results:
         for measurement in result.measurements:
             if measurement.metric not in TIMES:
-                found[measurement.metric] = found.get(measurement.metric, ()) + tuple(
+                samples[measurement.metric] = samples.get(measurement.metric, ()) + tuple(
                     measurement.samples
                 )
-    return found
+    return samples
 
 
-def _told(result: Result) -> Iterable[tuple[str, str]]:
-    """What was decided at run time; that a case was to be paired, which the engine remembers of
-    every one, only where that came to a measurement.
+def _decisions(result: Result) -> Iterable[tuple[str, str]]:
+    """The decisions at run time. `PAIRED`, which the engine stores with every paired case, counts
+    only if the case was measured.
     """
     return [
         (name, value)
@@ -271,16 +282,14 @@ def _told(result: Result) -> Iterable[tuple[str, str]]:
     ]
 
 
-def _samples(rounds: Iterable[Round]) -> int:
-    return sum(len(one.samples) for one in rounds)
+def _sample_count(rounds: Iterable[Round]) -> int:
+    return sum(len(round_.samples) for round_ in rounds)
 
 
 def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def is_control(cell: Measured) -> bool:
-    """Whether the cell is the baseline's twin, which shows the noise floor and is no row of a
-    table.
-    """
+def is_control(cell: MeasuredCell) -> bool:
+    """Whether the cell is the control, which shows the noise floor and has no row in a table."""
     return cell.case.role == CONTROL

@@ -5,27 +5,27 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from swbench.clock.events import Gpu
-from swbench.probes.card import Card
+from swbench.probes.nvml import NvmlDevice
 from swbench.result import Measurement
 
 LEAST_S = {"utilisation": 10.0, "energy": 5.0}
-"""How long the loop lasts for each metric: NVML averages utilisation over up to a second, and
+"""Seconds that the loop lasts for each metric. NVML averages utilisation over up to a second, and
 counts energy in steps of up to 0.1 s.
 """
 
 SETTLE_S = 1.0
-"""What runs before the first reading: NVML's longest window."""
+"""Seconds of load before the first reading: NVML's longest window."""
 
 PERIOD_S = 0.2
-"""Between readings; a shorter one would read the same window twice."""
+"""Seconds between readings; a shorter period would read the same window twice."""
 
 
 class Sampler:
-    """Reads a card from a thread of its own: readings between iterations would always fall on the
-    same part of one.
+    """Reads `device` from a thread of its own. Readings between iterations would always fall on the
+    same part of an iteration.
 
-    NVML's calls let other threads run. `wait` (of seconds, true when it is time to stop) stands for
-    the passing of time in tests.
+    NVML's calls let other threads run. `wait`, given in tests, takes seconds and returns true when
+    it is time to stop.
     """
 
     UNITS: ClassVar[dict[str, str]] = {
@@ -34,8 +34,8 @@ class Sampler:
         "gpu_sm_clock": "Hz",
     }
 
-    def __init__(self, card: Card, wait: Callable[[float], bool] | None = None) -> None:
-        self._questions = (card.utilisation, card.power_w, card.sm_hz)
+    def __init__(self, device: NvmlDevice, wait: Callable[[float], bool] | None = None) -> None:
+        self._readings = (device.utilisation, device.power_w, device.sm_hz)
         self._stop = threading.Event()
         self._wait = wait or self._stop.wait
         self._samples: dict[str, list[float]] = {name: [] for name in self.UNITS}
@@ -46,7 +46,7 @@ class Sampler:
         self._thread.start()
 
     def stop(self) -> list[Measurement]:
-        """Everything that was read; a question NVML never answered is left out."""
+        """All readings, as measurements; those that NVML never gave are left out."""
         self._stop.set()
         self._thread.join()
         return [
@@ -57,9 +57,9 @@ class Sampler:
 
     def _run(self) -> None:
         while True:
-            for kept, question in zip(self._samples.values(), self._questions, strict=True):
-                if (value := question()) is not None:
-                    kept.append(value)
+            for samples, reading in zip(self._samples.values(), self._readings, strict=True):
+                if (value := reading()) is not None:
+                    samples.append(value)
             if self._wait(PERIOD_S):
                 return
 
@@ -68,12 +68,12 @@ def observe(
     queue: Callable[[], None],
     iterations: int,
     gpu: Gpu,
-    card: Card,
+    device: NvmlDevice,
     metrics: tuple[str, ...],
     sampler: Sampler | None = None,
 ) -> list[Measurement]:
     """Samples of `gpu_utilisation` (a share), `gpu_power` (W) and `gpu_sm_clock` (Hz), and
-    `gpu_energy` (J an iteration), as far as `metrics` asks.
+    `gpu_energy` (J an iteration), for the names in `metrics`.
 
     `queue` gives the device `iterations` iterations without waiting. At most two blocks are in
     flight: the host waits for the one before last, so the device has no gap and the queue no end.
@@ -82,42 +82,44 @@ def observe(
     wanted = [LEAST_S[metric] for metric in metrics if metric in LEAST_S]
     if not wanted:
         return []
-    now, loop, sampler = gpu.clock.now, _Loop(queue, gpu), sampler or Sampler(card)
-    began = now()
-    while now() - began < SETTLE_S:
-        loop.turn()
+    now, loop, sampler = gpu.clock.now, _BlockLoop(queue, gpu), sampler or Sampler(device)
+    start_s = now()
+    while now() - start_s < SETTLE_S:
+        loop.queue_block()
     gpu.synchronise()
-    before_j, began, turns = card.energy_j(), now(), loop.turns
+    before_j, start_s, blocks = device.energy_j(), now(), loop.blocks
     sampler.start()
     try:
-        while now() - began < max(wanted):
-            loop.turn()
+        while now() - start_s < max(wanted):
+            loop.queue_block()
         gpu.synchronise()
-        took_s, after_j = now() - began, card.energy_j()
+        loop_s, after_j = now() - start_s, device.energy_j()
     finally:
-        found = sampler.stop()
+        measurements = sampler.stop()
     if "utilisation" not in metrics:
-        found = [one for one in found if one.metric != "gpu_utilisation"]
+        measurements = [
+            measurement for measurement in measurements if measurement.metric != "gpu_utilisation"
+        ]
     if before_j is not None and after_j is not None:
-        found.append(
+        measurements.append(
             Measurement(
-                "gpu_energy", "J", ((after_j - before_j) / ((loop.turns - turns) * iterations),)
+                "gpu_energy", "J", ((after_j - before_j) / ((loop.blocks - blocks) * iterations),)
             )
         )
-    return [*found, Measurement("gpu_loop", "s", (took_s,))]
+    return [*measurements, Measurement("gpu_loop", "s", (loop_s,))]
 
 
-class _Loop:
-    """Block after block, waiting for the one before last."""
+class _BlockLoop:
+    """Blocks in a row, each queued when the block before the previous one has ended."""
 
     def __init__(self, queue: Callable[[], None], gpu: Gpu) -> None:
         self._queue, self._ends = queue, [gpu.event(), gpu.event()]
-        self.turns = 0
+        self.blocks = 0
 
-    def turn(self) -> None:
-        end = self._ends[self.turns % 2]
-        if self.turns >= 2:
+    def queue_block(self) -> None:
+        end = self._ends[self.blocks % 2]
+        if self.blocks >= 2:
             end.synchronize()
         self._queue()
         end.record()
-        self.turns += 1
+        self.blocks += 1

@@ -10,16 +10,16 @@ if TYPE_CHECKING:
 
 
 def load_run(path: str | os.PathLike[str]) -> pandas.DataFrame:
-    """Every sample of a stored run, one row a sample; `path` is the run's folder.
+    """Every sample of a stored run, a row for each; `path` is the run's folder.
 
-    Columns are those of the long CSV: what the case is, replicate, attempt and round, `metric`,
-    `unit` and `value` (SI), status, and whether the round is marked as disturbed. A cell that
-    failed before its first sample has one row without a metric. Raises StoreError if it cannot be
-    read.
+    The columns are those of the long CSV: fields of the case, replicate, attempt and round,
+    `metric`, `unit` and `value` (SI), status, and whether the round is marked as disturbed. A cell
+    that failed before its first sample has one row without a metric. Raises StoreError if the run
+    cannot be read.
     """
     import pandas
 
-    from swbench.report.raw import COLUMNS, samples
+    from swbench.report.long_samples import COLUMNS, samples
     from swbench.store import load
 
     rows = [
@@ -27,7 +27,7 @@ def load_run(path: str | os.PathLike[str]) -> pandas.DataFrame:
         for case, place, sample, outcome in samples(load(os.fspath(path)))
     ]
     frame = pandas.DataFrame.from_records(rows, columns=list(COLUMNS))
-    whole = [
+    integer_columns = [
         "layers",
         "group_size",
         "classes",
@@ -38,8 +38,8 @@ def load_run(path: str | os.PathLike[str]) -> pandas.DataFrame:
         "world",
         "nodes",
     ]
-    whole += ["replicate", "round", "position"]
-    frame[whole] = frame[whole].astype("Int64")
+    integer_columns += ["replicate", "round", "position"]
+    frame[integer_columns] = frame[integer_columns].astype("Int64")
     frame["value"] = frame["value"].astype(float)
     frame["disturbed"] = frame["disturbed"].astype("boolean")
     return frame
