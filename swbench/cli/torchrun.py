@@ -117,7 +117,7 @@ def _follow(here: Place, options: Mapping[str, Any]) -> int:
         given += suite.permission(model)
     loaded = plugin_files.digests(given)
     return follower.follow(
-        rendezvous.Meeting().join(
+        rendezvous.Rendezvous().join(
             node=here.node,
             processes=here.local_world,
             environment=environment.record(),

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from swbench.plugins import Plugin
-from swbench.ranks.nodes import Nodes, Share
+from swbench.ranks.nodes import JobOnNodes, Nodes
 from swbench.result import CRASHED, OUT_OF_MEMORY, TIMED_OUT
 from swbench.store.files import cannot
-from swbench.worker import exit_reason as death
+from swbench.worker import exit_reason
 from swbench.worker.job import EXIT_OUT_OF_MEMORY, Ending, Job
 from swbench.worker.messages import Again, End, Message, decode
 from swbench.worker.process import Garbage, WorkerProcess, environment
@@ -69,10 +69,10 @@ class SubprocessExecutor:
         self._nodes = nodes or Nodes({}, {})
 
     def run(self, job: Job, on_message: Callable[[Message], None]) -> Ending:
-        kills = death.out_of_memory_kills()
+        kills = exit_reason.oom_kills()
         log = self._logs / job.log
         _make(log)
-        share = self._nodes.begin(job, self._plugins) if job.nodes > 1 else Share({}, {})
+        share = self._nodes.begin(job, self._plugins) if job.nodes > 1 else JobOnNodes({}, {})
         with WorkerProcess(
             job,
             log,
@@ -86,13 +86,13 @@ class SubprocessExecutor:
             if ending.ok and log.stat().st_size == 0:
                 log.unlink()
             elif not ending.ok:
-                share.keep_logs(log)
+                share.save_logs(log)
         return ending
 
     def _listen(
         self,
         worker: WorkerProcess,
-        share: Share,
+        share: JobOnNodes,
         job: Job,
         on_message: Callable[[Message], None],
         kills: int,
@@ -109,8 +109,8 @@ class SubprocessExecutor:
                     return _died(worker, job, kills)
                 message = decode(line, job)
             except (Garbage, ValueError) as problem:
-                said = f" ({str(problem)[:200] or 'bytes without end'}); it was ended{_see(job)}"
-                return _failed(worker, CRASHED, "the worker wrote what is no message", said)
+                detail = f" ({str(problem)[:200] or 'bytes without end'}); it was ended{_see(job)}"
+                return _failed(worker, CRASHED, "the worker wrote what is no message", detail)
             on_message(message)
             worker.acknowledge()
             if isinstance(message, End | Again):
@@ -129,7 +129,7 @@ def _make(log: Path) -> None:
         raise cannot("write", log, problem) from problem
 
 
-def _next_line(worker: WorkerProcess, share: Share, limit_s: float) -> bytes | None:
+def _next_line(worker: WorkerProcess, share: JobOnNodes, limit_s: float) -> bytes | None:
     """The next line; None once whatever the worker does has taken longer than `limit_s`, or ranks
     on another node have failed.
     """
@@ -165,10 +165,10 @@ def _died(worker: WorkerProcess, job: Job, kills: int) -> Ending:
     if code is None:
         went_on = f" and went on; it was ended{_see(job)}"
         return _failed(worker, CRASHED, "the worker closed its pipe", went_on)
-    if code == -signal.SIGKILL and death.out_of_memory_kills() > kills:
+    if code == -signal.SIGKILL and exit_reason.oom_kills() > kills:
         return _failed(worker, OUT_OF_MEMORY, _BY_KERNEL)
-    last = "" if code < 0 and job.world == 1 else _in_brackets(death.last_words(worker.log))
-    return _failed(worker, _status(code), death.how(code), last + _see(job))
+    last = "" if code < 0 and job.world == 1 else _in_brackets(exit_reason.last_line(worker.log))
+    return _failed(worker, _status(code), exit_reason.describe(code), last + _see(job))
 
 
 def _failed_there(worker: WorkerProcess, job: Job, report: Mapping[str, Any]) -> Ending:
@@ -176,9 +176,9 @@ def _failed_there(worker: WorkerProcess, job: Job, report: Mapping[str, Any]) ->
     code, node = int(report["code"]), report["node"]
     if report.get("no_memory"):
         return _failed(worker, OUT_OF_MEMORY, f"{_BY_KERNEL} on node {node}")
-    said = _in_brackets(f"node {node}: {report.get('said') or 'no word'}")
+    detail = _in_brackets(f"node {node}: {report.get('last_line') or 'no output'}")
     log = Path(job.log).with_suffix(f".node{node}.log")
-    return _failed(worker, _status(code), death.how(code), f"{said}; see logs/{log}")
+    return _failed(worker, _status(code), exit_reason.describe(code), f"{detail}; see logs/{log}")
 
 
 _BY_KERNEL = "killed by the kernel, which was out of memory,"
@@ -188,8 +188,8 @@ def _status(code: int) -> str:
     return OUT_OF_MEMORY if code == EXIT_OUT_OF_MEMORY else CRASHED
 
 
-def _in_brackets(said: str) -> str:
-    return f" ({said})" if said else ""
+def _in_brackets(text: str) -> str:
+    return f" ({text})" if text else ""
 
 
 def _see(job: Job) -> str:

@@ -5,7 +5,7 @@ import signal
 from pathlib import Path
 
 
-def how(code: int) -> str:
+def describe(code: int) -> str:
     """An exit status (negative for a signal) in words."""
     return f"killed by {_name(-code)}" if code < 0 else f"exit status {code}"
 
@@ -17,7 +17,7 @@ def _name(number: int) -> str:
         return f"signal {number}"
 
 
-def last_words(log: Path) -> str:
+def last_line(log: Path) -> str:
     """The last line of a log, bounded."""
     try:
         with open(log, "rb") as file:
@@ -28,7 +28,7 @@ def last_words(log: Path) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "")[:300]
 
 
-def out_of_memory_kills() -> int:
+def oom_kills() -> int:
     """How many processes the kernel has killed for memory, on this machine and in this control
     group; 0 where it does not say.
     """

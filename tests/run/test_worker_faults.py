@@ -19,8 +19,8 @@ from swbench import store
 from swbench.errors import StoreError
 from swbench.result import CRASHED, OK, OUT_OF_MEMORY, TIMED_OUT, UNSUPPORTED
 from swbench.run import Interrupted, SubprocessExecutor, run
-from swbench.run import executor as executing
-from swbench.worker import exit_reason as death
+from swbench.run import executor as executor_module
+from swbench.worker import exit_reason
 
 HERE = str(Path(fakes.__file__).parent)
 
@@ -119,7 +119,7 @@ def test_an_unsupported_case_is_no_failure(tmp_path):
 def test_a_fault_is_a_status_with_its_cause_and_the_others_run_on(
     tmp_path, model, status, detail, monkeypatch
 ):
-    monkeypatch.setattr(executing, "_EXIT_S", 0.5)
+    monkeypatch.setattr(executor_module, "_EXIT_S", 0.5)
     ended, found = measure(tmp_path, fakes.plan(model, "good", replicates=1, iterations=2))
     assert [one.status for one in found.results] == [OK, OK, status, OK]
     assert detail in found.results[2].detail
@@ -137,7 +137,7 @@ def test_where_a_sandbox_refuses_handles_of_processes_workers_start_and_are_seen
         raise OSError(error, os.strerror(error))
 
     monkeypatch.setattr(os, "pidfd_open", refused)
-    monkeypatch.setattr(executing, "_EXIT_S", 0.5)
+    monkeypatch.setattr(executor_module, "_EXIT_S", 0.5)
     models = ("3:orphan", "3:close", "good")
     ended, found = measure(tmp_path, fakes.plan(*models, replicates=1, iterations=2))
     assert [one.status for one in found.results] == [OK, OK, CRASHED, CRASHED, OK]
@@ -149,7 +149,7 @@ def test_where_a_sandbox_refuses_handles_of_processes_workers_start_and_are_seen
 
 @pytest.mark.parametrize("model", ["3:deadlock", "1:stopped"])
 def test_a_deadlock_ends_at_the_limit_with_its_stack(tmp_path, model, monkeypatch):
-    monkeypatch.setattr(executing, "_DUMP_S", 1.0)
+    monkeypatch.setattr(executor_module, "_DUMP_S", 1.0)
     _, found = measure(tmp_path, fakes.plan(model, replicates=1, iterations=2, case_limit_s=1.5))
     assert [one.status for one in found.results] == [OK, OK, TIMED_OUT]
     assert "over the limit of 1.5 s while" in found.results[2].detail
@@ -194,7 +194,7 @@ def test_a_worker_that_cannot_start_fails_every_cell_once(tmp_path):
 def test_a_kill_by_the_kernel_for_memory_is_told_apart(tmp_path, monkeypatch):
     # together, then without the control, then the control alone with the baseline
     counts = iter([5, 6, 6, 7, 7])
-    monkeypatch.setattr(death, "out_of_memory_kills", lambda: next(counts))
+    monkeypatch.setattr(exit_reason, "oom_kills", lambda: next(counts))
     _, found = measure(tmp_path, fakes.plan("3:killed", replicates=1, iterations=1, warmup_calls=2))
     assert found.results[2].status == OUT_OF_MEMORY
     assert "killed by the kernel" in found.results[2].detail
