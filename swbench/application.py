@@ -20,7 +20,7 @@ from swbench.run import Interrupted, SubprocessExecutor, devices, events, run
 from swbench.run.counting import count
 from swbench.suite import Options, Suite
 
-Tell = Callable[[str], None]
+Notify = Callable[[str], None]
 """Takes a line that the user should read, such as a warning."""
 
 Show = Callable[[Sequence[store.StoredRun]], None]
@@ -73,36 +73,36 @@ class Loaded:
     asked: Mapping[str, Any]
 
 
-def measure(request: Request, *, tell: Tell, show: Show, watch: Watch) -> list[store.StoredRun]:
+def measure(request: Request, *, notify: Notify, show: Show, watch: Watch) -> list[store.StoredRun]:
     """Measure the suites of `request` one after the other, show their tables together and return
     their runs. Everything is checked before the first is measured.
     """
-    loaded = load(request, tell)
+    loaded = load(request, notify)
     plans = plan(loaded)
     here, folders = None, []
     for name, one in zip(loaded.suites, plans, strict=True):
-        before = newest(request, loaded, one, tell)
+        before = newest(request, loaded, one, notify)
         if before is not None and before.complete:
             folders.append(before.path)
             continue
-        here = here or describe(request, loaded, tell)
+        here = here or describe(request, loaded, notify)
         if before is not None:
-            tell(f"going on with {before.path}")
+            notify(f"going on with {before.path}")
         writer = open_run(request, loaded, name, one, before, here)
         try:
             with writer, watch([later.suite for later in plans[len(folders) + 1 :]]) as display:
                 display.say(f"results: {writer.path}")
                 measure_one(writer, loaded.plugins, request.nodes, display)
         except StoreError:
-            rescue(writer, tell, show)
+            rescue(writer, notify, show)
             raise
         folders.append(writer.path)
-    runs = stored_runs(folders, tell)
+    runs = stored_runs(folders, notify)
     show(runs)
     return runs
 
 
-def load(request: Request, tell: Tell) -> Loaded:
+def load(request: Request, notify: Notify) -> Loaded:
     """Execute the plugins, read the suites, check the options and the devices."""
     plugins = plugin_files.load(request.plugins)
     names = tuple(dict.fromkeys(request.suites))
@@ -131,7 +131,7 @@ def load(request: Request, tell: Tell) -> Loaded:
                 options.devices,
                 allow_busy=request.allow_busy or request.dry_run,
                 processes=min(processes, options.per_node or processes),
-                tell=tell if request.allow_busy else lambda text: None,
+                notify=notify if request.allow_busy else lambda text: None,
             ),
         )
     return Loaded(plugins, suites, options, asked)
@@ -156,40 +156,40 @@ def plan(loaded: Loaded) -> list[Plan]:
     return plans
 
 
-def newest(request: Request, loaded: Loaded, one: Plan, tell: Tell) -> store.Summary | None:
+def newest(request: Request, loaded: Loaded, one: Plan, notify: Notify) -> store.Summary | None:
     """The run to go on with: the newest of the suite with these options, if that was asked for.
     Where a new one is started although one is unfinished, that is said.
     """
     found = store.newest(request.results, one.suite, loaded.asked)
     if found is not None and not request.resume:
         if not found.complete and not store.held(found.path):
-            tell(
+            notify(
                 f"an unfinished run of {one.suite} with these options is in {found.path}; --resume "
                 "would go on with it; this starts anew"
             )
         return None
     if found is not None and found.complete:
-        tell(f"the newest run of {one.suite} with these options is complete: {found.path}")
+        notify(f"the newest run of {one.suite} with these options is complete: {found.path}")
     elif found is None and request.resume:
         runs = (run for run in reversed(store.runs(request.results)) if run.suite == one.suite)
         other = next((run for run in runs if not (run.complete or store.held(run.path))), None)
         if other is not None:
-            tell(
+            notify(
                 f"an unfinished run of {one.suite} with other options is in {other.path}; "
                 f"`{other.command} --resume` would go on with it; this starts anew"
             )
     return found
 
 
-def describe(request: Request, loaded: Loaded, tell: Tell) -> dict[str, Any]:
+def describe(request: Request, loaded: Loaded, notify: Notify) -> dict[str, Any]:
     """The environment of this node, with what differs on the others."""
     here, nodes = environment.record(), request.nodes
     unlike = nodes.compare(here, loaded.plugins, anyway=request.anyway) if nodes else {}
     for node, lines in unlike.items():
-        tell(f"node {node} differs from node 0: {'; '.join(lines)}")
+        notify(f"node {node} differs from node 0: {'; '.join(lines)}")
     torch = here.get("torch", {})
     if missing := torch.get("native", {}).get("missing"):
-        tell(f"{missing}; on a CPU torch's operations stand in for them")
+        notify(f"{missing}; on a CPU torch's operations stand in for them")
     said = {str(node): lines for node, lines in unlike.items()}
     return {**here, "nodes": said} if unlike else here
 
@@ -259,7 +259,7 @@ def count_or_discard(
         raise
 
 
-def rescue(writer: store.RunWriter, tell: Tell, show: Show) -> None:
+def rescue(writer: store.RunWriter, notify: Notify, show: Show) -> None:
     """Where a run cannot be written any more: show what was measured if its folder cannot be read
     either.
     """
@@ -267,7 +267,7 @@ def rescue(writer: store.RunWriter, tell: Tell, show: Show) -> None:
         store.load(writer.path)
     except StoreError:
         if writer.results:
-            tell("what was measured is in no folder any more, so here it is:")
+            notify("what was measured is in no folder any more, so here it is:")
             show([writer.snapshot()])
 
 

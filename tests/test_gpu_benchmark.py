@@ -270,7 +270,7 @@ def test_the_layer_alone_refuses_a_shared_gpu_too_and_says_beside_whom_it_measur
     assert said[0] == [
         (
             "whitening_gpu.py: --device cuda: 1 other process (pid 4) on the H100; "
-            "wait for the end of it, or measure beside it with --allow-busy"
+            "wait until it ends, or measure beside it with --allow-busy"
         )
     ]
     assert said[1] == [

@@ -15,7 +15,7 @@ from swbench import program
 from swbench.cli.completion import VARIABLE, suites
 from swbench.cli.lazy import native, software, suite
 from swbench.cli.signals import orderly
-from swbench.cli.streams import drop, tell
+from swbench.cli.streams import drop, notify
 from swbench.errors import SwbenchError, near_miss, printable
 from swbench.garbage import uncollected
 from swbench.version import __version__
@@ -222,5 +222,5 @@ def _refuse(message: str, code: int) -> int:
         sys.stdout.flush()
     except OSError:  # a full disk behind it, which may be what the message says
         drop(sys.stdout)
-    tell(*message.split("\n"))
+    notify(*message.split("\n"))
     return code

@@ -19,7 +19,7 @@ from swbench.cli.lazy import (
     suite,
 )
 from swbench.cli.options import plugin_option, results_option
-from swbench.cli.streams import tell
+from swbench.cli.streams import notify
 from swbench.errors import OptionError, StoreError, printable
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def list_(
             if kind == "runs" and not lines:
                 if os.path.isfile(results):
                     raise StoreError(run_folders.none(results))
-                tell(run_folders.none(results))
+                notify(run_folders.none(results))
 
 
 def _models() -> Iterator[str]:

@@ -16,7 +16,7 @@ from swbench.cli.lazy import (
     tables,
 )
 from swbench.cli.options import CommaList, Percent, results_option
-from swbench.cli.streams import tell
+from swbench.cli.streams import notify
 from swbench.cli.tables import exit_code, print_runs, print_tables
 from swbench.errors import OptionError, printable
 
@@ -37,7 +37,7 @@ REGRESSION = 1
 def show(refs: tuple[str, ...], format_: str, results: str) -> int:
     """Print the table of stored runs again."""
     exporters.TABLE.check(format_)
-    runs = tables.stored_runs([store.find(results, ref) for ref in refs], tell)
+    runs = tables.stored_runs([store.find(results, ref) for ref in refs], notify)
     print_runs(runs, format_)
     return exit_code(runs)
 

@@ -13,7 +13,7 @@ from swbench import program
 from swbench.cli import completion, torchrun
 from swbench.cli.lazy import application, exporters, progress
 from swbench.cli.options import plugin_option, results_option, suite_options
-from swbench.cli.streams import tell
+from swbench.cli.streams import notify
 from swbench.cli.tables import exit_code, print_runs
 from swbench.errors import OptionError, printable
 from swbench.suite.options import Options
@@ -72,12 +72,12 @@ def _measure(*, format_: str, **wanted: Any) -> int:
     given = {one.name: wanted.pop(one.name) for one in fields(Options) if one.name in wanted}
     request = application.Request(given=given, **wanted)
     if request.dry_run:
-        for plan in application.plan(application.load(request, tell)):
+        for plan in application.plan(application.load(request, notify)):
             _announce(plan)
         return 0
     runs = application.measure(
         request,
-        tell=tell,
+        notify=notify,
         show=partial(print_runs, format_=format_),
         watch=lambda then: progress.Display(then=then),
     )

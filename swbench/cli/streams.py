@@ -75,7 +75,7 @@ def _plain(name: str) -> codecs.CodecInfo | None:
     )
 
 
-def tell(*lines: object) -> None:
+def notify(*lines: object) -> None:
     """`lines` on stderr, whatever is in the names they mention. A stderr that takes nothing any
     more stops nothing.
     """

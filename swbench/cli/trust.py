@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from swbench.cli.lazy import devices_here, doctor_checks, native, selftests, suite
 from swbench.cli.options import CommaList, results_option
-from swbench.cli.streams import tell
+from swbench.cli.streams import notify
 from swbench.errors import OptionError
 
 FAILED = 1
@@ -92,7 +92,7 @@ def selftest(long_: bool, power: bool, devices: tuple[str, ...] | None, allow_bu
                 f"it, or leave {flag} out"
             )
     found = devices_here.check(
-        suite.Options.of(devices=devices).devices, allow_busy=allow_busy, tell=tell
+        suite.Options.of(devices=devices).devices, allow_busy=allow_busy, notify=notify
     )
     console = Console(file=sys.stdout, highlight=False)
     outcomes = []

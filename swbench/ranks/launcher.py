@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 
 from swbench.worker.job import Job
-from swbench.worker.main import prepare, tie_to
+from swbench.worker.main import die_with_parent, prepare
 
 _INHERITED = (
     "RANK",
@@ -34,10 +34,10 @@ def main() -> None:
     go to the job's log.
     """
     order = read_order()
-    for name in ("report", "ack", "page"):
+    for name in ("report", "ack", "heartbeat"):
         # rank 0 opens them through /proc; a rank that outlives the others must not hold them open
         os.set_inheritable(order[name], False)
-    tie_to(order["parent"])
+    die_with_parent(order["parent"])
     prepare()
     for name in [
         name

@@ -9,16 +9,16 @@ from swbench import plugins
 from swbench.machine.hardware import usable_cores
 from swbench.ranks.launcher import read_order
 from swbench.ranks.rank_group import RankGroup, RankGroupWorkload
-from swbench.worker.heartbeat import Page
+from swbench.worker.heartbeat import Heartbeat
 from swbench.worker.job import Job
-from swbench.worker.main import Line, looking, prepare, run, tie_to, workloads
+from swbench.worker.main import MessageChannel, die_with_parent, gpu_reader, prepare, run, workloads
 from swbench.worker.session import Session
 
 
 def main() -> None:
     """Join the rank group; rank 0 runs the session, the others follow it."""
     launcher = os.getppid()
-    tie_to(launcher)
+    die_with_parent(launcher)
     prepare()
     order = read_order()
     job = Job.from_json(order["job"])
@@ -36,15 +36,15 @@ def main() -> None:
         return
     handles = [
         _reopen(launcher, order[name], mode)
-        for name, mode in (("report", os.O_WRONLY), ("ack", os.O_RDONLY), ("page", os.O_RDWR))
+        for name, mode in (("report", os.O_WRONLY), ("ack", os.O_RDONLY), ("heartbeat", os.O_RDWR))
     ]
-    page = Page(handles[2])
+    heartbeat = Heartbeat(handles[2])
     Session(
         job,
         lambda case: RankGroupWorkload(job.cases.index(case), rank_group),
-        Line(*handles[:2]).send,
-        page.begin,
-        look=looking(job),
+        MessageChannel(*handles[:2]).send,
+        heartbeat.begin,
+        look=gpu_reader(job),
     ).run()
     rank_group.end()
 

@@ -1,4 +1,4 @@
-"""How a process that did not end as it should has died, in words."""
+"""The reason why a process ended unexpectedly, in words."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ def _name(number: int) -> str:
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log, bounded."""
+    """The last line of a log that is not empty, at most 300 characters; empty without a log."""
     try:
         with open(log, "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - 2000))
@@ -29,14 +29,14 @@ def last_line(log: Path) -> str:
 
 
 def oom_kills() -> int:
-    """How many processes the kernel has killed for memory, on this machine and in this control
-    group; 0 where it does not say.
+    """The number of processes that the kernel's out-of-memory killer has ended, on this machine and
+    in this control group; 0 where the kernel does not report it.
     """
-    found = 0
+    kills = 0
     for path in ("/proc/vmstat", "/sys/fs/cgroup/memory.events"):
         try:
             lines = Path(path).read_text(encoding="ascii").splitlines()
         except OSError:
             continue
-        found += sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
-    return found
+        kills += sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
+    return kills

@@ -37,7 +37,7 @@ def register():
     devices.torch_devices = lambda: {
         "torch": "2.11.0",
         "cuda": "13.0",
-        "said": [],
+        "warnings": [],
         "devices": [{"name": "Fake", "uuid": FakeGpu.uuid, "bytes": 1 << 32}],
     }
     devices.PAUSE_S = 0.0

@@ -60,8 +60,8 @@ def test_a_signal_before_anything_runs_is_one_line(capfd, monkeypatch, number, c
 
 def test_counting_ends_with_the_run_that_asked_for_it():
     code = (
-        "import sys; from swbench.worker.main import tie_to; print('tied', flush=True); "
-        "tie_to(int(sys.argv[1])); print('on', flush=True); sys.stdin.read()"
+        "import sys; from swbench.worker.main import die_with_parent; print('tied', flush=True); "
+        "die_with_parent(int(sys.argv[1])); print('on', flush=True); sys.stdin.read()"
     )
     script = (
         f"import os, subprocess, sys; subprocess.Popen([sys.executable, '-c', {code!r}, "

@@ -24,9 +24,9 @@ ONE = {"name": "NVIDIA H100", "uuid": UUID, "bytes": 1 << 36}
 CHECK = f"""
 from swbench.errors import DeviceError
 from swbench.run import devices
-asked = {{"torch": "2.11.0", "cuda": "13.0", "said": [], "devices": [{ONE!r}]}}
+asked = {{"torch": "2.11.0", "cuda": "13.0", "warnings": [], "devices": [{ONE!r}]}}
 try:
-    said = devices.check(("cuda",), ask=lambda: asked, pause=lambda seconds: None)
+    said = devices.check(("cuda",), query_torch=lambda: asked, pause=lambda seconds: None)
 except DeviceError as problem:
     said = str(problem)
 """

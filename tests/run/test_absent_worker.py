@@ -54,7 +54,7 @@ def is_marked(found, least_s):
 
 
 @pytest.mark.parametrize(("act", "least_s"), [("stop_briefly", 0.3), ("stop_long", 3.0)])
-def test_a_round_in_which_its_worker_was_stopped_is_marked_and_said(tmp_path, act, least_s):
+def test_round_with_a_stopped_worker_is_marked_and_reported(tmp_path, act, least_s):
     found = measured(tmp_path, act)
     away = is_marked(found, least_s)
     said = (
@@ -94,11 +94,11 @@ def freezer(monkeypatch):
     folder.rmdir()
 
 
-def test_a_round_in_which_its_worker_was_frozen_is_marked(tmp_path, freezer):
+def test_round_with_a_frozen_worker_is_marked(tmp_path, freezer):
     is_marked(measured(tmp_path, "freeze"), 0.3)
 
 
-def test_nothing_is_said_where_nothing_was_away(tmp_path):
+def test_undisturbed_run_has_no_note_on_stopped_workers(tmp_path):
     found = measured(tmp_path, "print")
     assert all("idle_s" in one.disturbance for one in found.rounds)
     away = absences([one.disturbance for one in found.rounds])

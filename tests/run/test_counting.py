@@ -31,7 +31,7 @@ def counted(tmp_path, monkeypatch):
     return counted
 
 
-def test_batches_and_devices_are_counted_once_and_sizes_apart(counted):
+def test_counts_are_shared_by_batches_and_devices_but_not_by_image_sizes(counted):
     plan = suite.expand(suite.load("scaling"), devices=["cpu", "cuda"], modes=["eager", "graph"])
     asked, results = counted(plan)
     assert asked == [224, 448, 713]
@@ -43,14 +43,14 @@ def test_batches_and_devices_are_counted_once_and_sizes_apart(counted):
     assert all(one.samples(FLOPS) == (images[one.case],) for one in results)
 
 
-def test_dtypes_are_counted_apart_for_activations_depend_on_them(counted):
+def test_dtypes_are_counted_separately(counted):
     assert counted(suite.expand(suite.load("imagenet"), dtypes=["float32", "bfloat16"]))[0] == [
         224,
         224,
     ]
 
 
-def test_a_fallback_waits_until_it_is_due(counted):
+def test_fallback_is_not_counted_before_it_is_due(counted):
     plan = suite.expand(suite.load("cityscapes"), devices=["cuda"])
     asked, results = counted(plan)
     assert asked == [713]

@@ -11,7 +11,7 @@ from fake_executor import FakeExecutor
 from swbench import store
 from swbench.result import COUNTED, FLOPS, Measurement, Result
 from swbench.run import Interrupted, events, run
-from swbench.run.eta import Outlook
+from swbench.run.eta import EtaEstimator
 
 START_S = 5.0
 
@@ -43,7 +43,7 @@ def measure(tmp_path):
 
     def measure(plan, counted=(), fits=1000):
         clock, told, heard = FakeClock(), [], []
-        outlook = Outlook(clock.now)
+        outlook = EtaEstimator(clock.now)
         writer = store.RunWriter.create(tmp_path, plan, {}, "")
         for group in counted:
             seal = [
@@ -58,16 +58,16 @@ def measure(tmp_path):
             ]
             writer.seal(seal)
 
-        def hear(event):
+        def update(event):
             heard.append(event)
-            if (found := outlook.hear(event)) is not None:
+            if (found := outlook.update(event)) is not None:
                 told.append((sum(isinstance(one, events.RoundDone) for one in heard), found))
 
         run(
             plan,
             writer,
             FakeExecutor(lambda case: Sized(case, clock, fits), clock),
-            hear,
+            update,
             now=clock.now,
         )
         return told, clock.now()
@@ -75,7 +75,7 @@ def measure(tmp_path):
     return measure
 
 
-def test_two_groups_one_twenty_times_the_other(measure):
+def test_estimate_scales_a_group_twenty_times_larger_by_flops(measure):
     plan = fakes.plan(
         "a", groups=20, replicates=2, iterations=20, warmup_calls=3, warmup_s=2.0, warmup_cap_s=6.0
     )
@@ -88,13 +88,13 @@ def test_two_groups_one_twenty_times_the_other(measure):
     assert early.scaled == (plan.groups[1].name,)
     assert early.seconds == pytest.approx(took_s, rel=0.05)
     assert later == 10 + 2  # two long rounds are enough
-    assert (final.scaled, final.unseen) == ((), ())
+    assert (final.scaled, final.without_rounds) == ((), ())
     assert final.seconds == pytest.approx(took_s, rel=0.01)
 
 
-def test_without_flops_the_first_estimate_says_what_it_lacks(measure):
+def test_first_estimate_without_flops_names_the_missing_groups(measure):
     told, took_s = measure(fakes.plan("a", groups=2, replicates=2, iterations=10))
-    assert [found.unseen for _, found in told] == [("cpu batch 2",), ()]
+    assert [found.without_rounds for _, found in told] == [("cpu batch 2",), ()]
     assert told[-1][1].seconds == pytest.approx(took_s, rel=0.01)
 
 
@@ -112,11 +112,14 @@ def test_the_first_estimate_from_a_fallback_scales_what_was_counted(measure):
     )
     plan = dataclasses.replace(plan, groups=(first, second, other))
     told, took_s = measure(plan, counted=(first, other), fits=8)
-    assert [(found.scaled, found.unseen) for _, found in told] == [((other.name,), ()), ((), ())]
+    assert [(found.scaled, found.without_rounds) for _, found in told] == [
+        ((other.name,), ()),
+        ((), ()),
+    ]
     assert told[0][1].seconds == pytest.approx(took_s, rel=0.05)
 
 
-def test_a_run_with_few_rounds_is_told_nothing(measure):
+def test_run_with_few_rounds_gets_no_estimate(measure):
     assert measure(fakes.plan("a", replicates=1, iterations=2))[0] == []
 
 
@@ -129,10 +132,10 @@ class Told:
     """The estimates that a run's events give, with the replicate in which each came."""
 
     def __init__(self, bench):
-        self._bench, self._outlook, self.estimates = bench, Outlook(bench.gpu.clock.now), []
+        self._bench, self._outlook, self.estimates = bench, EtaEstimator(bench.gpu.clock.now), []
 
     def __call__(self, event):
-        if (found := self._outlook.hear(event)) is not None:
+        if (found := self._outlook.update(event)) is not None:
             self.estimates.append((getattr(event, "replicate", None), found))
 
 

@@ -18,7 +18,7 @@ def bench(tmp_path):
     return Bench(tmp_path)
 
 
-def test_a_baseline_that_dies_in_a_pair_is_told_and_keeps_what_it_had(bench):
+def test_baseline_that_crashes_in_a_pair_is_reported_and_keeps_its_results(bench):
     died = []
 
     def crashes(case):
@@ -34,7 +34,7 @@ def test_a_baseline_that_dies_in_a_pair_is_told_and_keeps_what_it_had(bench):
     assert [cells[model].status for model in MODELS] == [OK] * 3, "its own death is nobody else's"
 
 
-def test_a_baseline_that_died_in_one_pair_is_measured_anew_for_every_row(bench):
+def test_baseline_that_crashed_in_one_pair_is_measured_again_for_every_row(bench):
     found = bench(
         plan(replicates=1),
         3,
@@ -50,7 +50,7 @@ def test_a_baseline_that_died_in_one_pair_is_measured_anew_for_every_row(bench):
     assert [event.row for event in bench.heard if isinstance(event, events.CellFailed)] == ["BN"]
 
 
-def test_a_baseline_that_dies_in_every_pair_costs_two_workers_a_replicate(bench):
+def test_baseline_that_crashes_in_every_pair_is_tried_twice_a_replicate(bench):
     found = bench(plan(), 3, crashes=lambda case: bench.pairing and case.role == BASELINE)
     for replicate in range(2):
         assert statuses(found, replicate) == {**ALL_FINE, "BN": CRASHED}
@@ -63,7 +63,7 @@ def test_a_baseline_that_dies_in_every_pair_costs_two_workers_a_replicate(bench)
     assert (MODELS[-1],) in bench.models(), "it has no ratio, and its worker to itself"
 
 
-def test_on_a_cpu_nothing_is_timed_of_a_pair_in_which_one_half_has_no_memory(bench):
+def test_on_a_cpu_a_pair_with_one_case_out_of_memory_is_not_timed(bench):
     """Whichever is built last has none; beside a control that had none the others go on."""
     taken = []
     for seed in range(6):
@@ -78,7 +78,7 @@ def test_on_a_cpu_nothing_is_timed_of_a_pair_in_which_one_half_has_no_memory(ben
 
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
-def test_where_the_case_of_a_pair_fails_its_rounds_end_and_its_record_stays(bench, device):
+def test_failed_case_of_a_pair_ends_its_rounds_and_keeps_its_record(bench, device):
     found = bench(
         plan(device, replicates=1),
         3,
@@ -97,7 +97,7 @@ def test_where_the_case_of_a_pair_fails_its_rounds_end_and_its_record_stays(benc
 
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
-def test_where_the_baseline_of_a_pair_fails_what_was_measured_is_kept_with_its_ratio(bench, device):
+def test_failed_baseline_of_a_pair_keeps_the_measured_rounds_and_ratio(bench, device):
     found = bench(
         plan(device, replicates=1),
         3,
@@ -117,7 +117,7 @@ def test_where_the_baseline_of_a_pair_fails_what_was_measured_is_kept_with_its_r
         assert timing.ratio.estimate == pytest.approx(SECONDS[model])
 
 
-def test_a_baseline_that_fails_before_a_whole_round_leaves_its_pair_to_a_fresh_one(bench):
+def test_baseline_that_fails_before_a_complete_round_is_replaced_by_a_fresh_one(bench):
     found = bench(
         plan(replicates=1),
         3,
@@ -129,9 +129,7 @@ def test_a_baseline_that_fails_before_a_whole_round_leaves_its_pair_to_a_fresh_o
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_whatever_fails_every_row_is_decided_and_has_a_ratio_if_it_and_the_baseline_are_fine(
-    bench, seed
-):
+def test_every_row_gets_a_status_and_a_ratio_where_it_and_the_baseline_succeed(bench, seed):
     rng = random.Random(seed)
     device, room = rng.choice(("cpu", "cuda")), rng.choice((2, 3, 3, 4, 5))
     needs = {model: rng.choice((1, 1, 1, 2, 4)) for model in ("good", *MODELS)}

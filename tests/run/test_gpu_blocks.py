@@ -95,7 +95,7 @@ def test_every_block_of_a_stored_round_has_its_own_readings(found):
         )
 
 
-def test_a_throttle_in_mid_block_marks_that_block_of_its_round_and_no_other(found):
+def test_throttling_within_a_block_marks_only_that_block(found):
     hot = found.plan.groups[0].cases[3].key
     for replicate in range(2):
         rounds = [one for one in found.rounds if one.replicate == replicate]
@@ -106,7 +106,7 @@ def test_a_throttle_in_mid_block_marks_that_block_of_its_round_and_no_other(foun
         assert [one.blocks[hot]["gpu_thermal_s"] for one in rounds[:4]] == [0.0] * 4
 
 
-def test_the_next_block_is_marked_too_where_it_began_throttled(tmp_path):
+def test_block_that_starts_throttled_is_marked(tmp_path):
     found = measured(tmp_path, Hot(seen=True))
     hot, one = found.plan.groups[0].cases[3].key, found.rounds[4]
     at = one.order.index(hot)
@@ -115,7 +115,7 @@ def test_the_next_block_is_marked_too_where_it_began_throttled(tmp_path):
     )
 
 
-def test_only_the_pair_with_the_throttled_block_is_left_out_of_the_ratio_without_disturbed(found):
+def test_ratio_without_disturbed_omits_only_the_pair_with_the_throttled_block(found):
     table = build_table(found)
     rows = {row.label: row for row in table.rows}
     assert [
@@ -132,7 +132,7 @@ def test_only_the_pair_with_the_throttled_block_is_left_out_of_the_ratio_without
 
 
 @pytest.mark.parametrize(("seen", "blocks"), [(False, True), (True, True), (True, False)])
-def test_the_line_on_the_machine_says_that_the_card_was_throttled(tmp_path, seen, blocks):
+def test_machine_line_reports_a_throttled_gpu(tmp_path, seen, blocks):
     """By the driver's count alone, or by a reading at the end of a block; not without the readings
     around blocks.
     """
@@ -149,7 +149,7 @@ def test_the_line_on_the_machine_says_that_the_card_was_throttled(tmp_path, seen
     assert line.endswith(", GPU throttled") is blocks
 
 
-def test_a_card_that_says_nothing_leaves_rounds_as_on_a_cpu(tmp_path):
+def test_gpu_without_readings_leaves_rounds_without_blocks(tmp_path):
     found = measured(tmp_path, Hot(), Card(None, None, "no NVML").look)
     assert all(one.blocks == {} for one in found.rounds)
     assert not [note for note in build_table(found).notes if "GPU blocks" in note]

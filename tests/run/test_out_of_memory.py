@@ -50,7 +50,7 @@ def measured(tmp_path, made, executor):
 
 
 @pytest.mark.parametrize("stage", ["build", "1", "4", "finish"])
-def test_out_of_memory_restarts_the_others_clean(tmp_path, stage):
+def test_out_of_memory_restarts_the_others_in_a_fresh_worker(tmp_path, stage):
     made = on_gpu(f"{stage}:memory", "good")
     executor = FakeExecutor(Tiny)
     results, rounds = measured(tmp_path, made, executor)
@@ -68,7 +68,7 @@ def test_out_of_memory_restarts_the_others_clean(tmp_path, stage):
         ] * 2
 
 
-def test_on_a_cpu_the_worker_goes_on(tmp_path):
+def test_out_of_memory_on_a_cpu_keeps_the_worker(tmp_path):
     executor = FakeExecutor(Tiny)
     made = plan("build:memory", "good", replicates=1)
     results, _ = measured(tmp_path, made, executor)
@@ -83,7 +83,7 @@ def test_on_a_cpu_the_worker_goes_on(tmp_path):
     )
 
 
-def test_a_real_worker_restarts_too_and_a_killed_one_is_told_from_it(tmp_path):
+def test_real_worker_restarts_and_is_distinguished_from_a_killed_one(tmp_path):
     made = on_gpu("2:memory", "3:killed", "good", replicates=1)
     executor = SubprocessExecutor(tmp_path / "logs", paths=[HERE])
     results, _ = measured(tmp_path, made, executor)
@@ -109,7 +109,7 @@ class Observing(Tiny):
         return []
 
 
-def test_slow_metrics_are_observed_once_a_run_before_anything_is_read_out(tmp_path, monkeypatch):
+def test_slow_metrics_are_observed_once_a_run_before_finish(tmp_path, monkeypatch):
     monkeypatch.setattr(Observing, "seen", [])
     made = on_gpu(metrics=("time", "utilisation"))
     results, _ = measured(tmp_path, made, FakeExecutor(Observing))
@@ -126,7 +126,7 @@ def test_slow_metrics_are_observed_once_a_run_before_anything_is_read_out(tmp_pa
     ] == [1, 0]
 
 
-def test_memory_is_asked_for_once_a_run_and_by_its_metric_alone(tmp_path):
+def test_memory_is_measured_once_a_run_if_its_metric_is_requested(tmp_path):
     def asked(*metrics):
         executor = FakeExecutor(Tiny)
         measured(tmp_path, on_gpu(metrics=metrics), executor)
@@ -136,7 +136,7 @@ def test_memory_is_asked_for_once_a_run_and_by_its_metric_alone(tmp_path):
     assert asked("time") == [(), ()]
 
 
-def test_what_is_not_asked_for_is_not_observed(tmp_path, monkeypatch):
+def test_metrics_that_are_not_requested_are_not_observed(tmp_path, monkeypatch):
     monkeypatch.setattr(Observing, "seen", [])
     measured(tmp_path, on_gpu(), FakeExecutor(Observing))
     assert not [one for one in Observing.seen if isinstance(one, tuple)]
@@ -145,5 +145,5 @@ def test_what_is_not_asked_for_is_not_observed(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "text", ["cuDNN error: CUDNN_STATUS_ALLOC_FAILED", "CUDA error: out of memory"]
 )
-def test_cudas_libraries_have_their_own_words_for_it(text):
+def test_memory_errors_of_cuda_libraries_are_out_of_memory(text):
     assert cause(RuntimeError(text))[0] == OUT_OF_MEMORY

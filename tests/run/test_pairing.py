@@ -30,7 +30,7 @@ def bench(tmp_path):
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
 @pytest.mark.parametrize("room", [2, 3, 4, 5])
-def test_every_row_is_measured_where_it_fits_beside_the_baseline(bench, device, room, seed):
+def test_every_row_that_fits_beside_the_baseline_is_measured(bench, device, room, seed):
     """Whatever is built last is what runs out; `seed` draws that order."""
     found = bench(plan(device, seed=seed), room)
     for replicate in range(2):
@@ -63,7 +63,7 @@ def test_real_workers_are_paired_and_a_baseline_is_read_out_in_one_of_them(tmp_p
     ), "two values in one process"
 
 
-def test_only_the_case_that_ran_out_is_set_apart_and_from_the_start_the_next_time(bench):
+def test_only_the_case_out_of_memory_is_isolated_and_from_the_start_in_later_replicates(bench):
     found = bench(plan(replicates=3), 4)
     first = bench.models()[:3]
     (apart,) = {
@@ -78,11 +78,13 @@ def test_only_the_case_that_ran_out_is_set_apart_and_from_the_start_the_next_tim
     ]
     assert bench.models()[3:] == [(BASELINE, CONTROL, *others), (BASELINE, CONTROL, apart)] * 2
     assert [
-        (event.row, event.replicate) for event in bench.heard if isinstance(event, events.SetApart)
+        (event.row, event.replicate)
+        for event in bench.heard
+        if isinstance(event, events.CaseIsolated)
     ] == [(apart, 0)]
 
 
-def test_the_baseline_has_its_samples_of_every_worker_and_each_pair_is_of_one_round(bench):
+def test_baseline_has_samples_of_every_worker_and_pairs_share_a_round(bench):
     found = bench(plan(), 3)
     cells = by_row(found)
     workers = {one.attempt for one in found.rounds if one.replicate == 0}
@@ -103,7 +105,7 @@ def test_the_baseline_has_its_samples_of_every_worker_and_each_pair_is_of_one_ro
     }
 
 
-def test_what_is_not_timed_is_read_out_of_a_baseline_once_a_replicate(bench):
+def test_untimed_metrics_of_the_baseline_are_read_once_a_replicate(bench):
     made = dataclasses.replace(plan(), metrics=("time", "utilisation"))
     found = bench(made, 3)
     assert Counter(bench.observed) == {BASELINE: 1, CONTROL: 1, **dict.fromkeys(MODELS, 1)}, (
@@ -123,7 +125,7 @@ def test_what_is_not_timed_is_read_out_of_a_baseline_once_a_replicate(bench):
     assert by_row(found)["BN"].chosen["solver"] == "fake"
 
 
-def test_the_control_gives_way_where_only_two_fit(bench):
+def test_control_is_dropped_where_only_two_cases_fit(bench):
     found = bench(plan(), 2)
     assert statuses(found) == ALL_FINE
     assert (BASELINE, CONTROL) in bench.models(), "which shows the noise floor"
@@ -134,9 +136,7 @@ def test_the_control_gives_way_where_only_two_fit(bench):
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
-def test_a_control_that_gave_way_is_told_stored_and_not_tried_beside_that_row_again(
-    bench, device, seed
-):
+def test_dropped_control_is_reported_stored_and_not_retried_with_that_row(bench, device, seed):
     """Of one row, which is a pair from the start, as of several."""
     # on a CPU some may be left with the baseline alone as it is
     for models in (("a",), MODELS) if device == "cuda" else (("a",),):
@@ -154,17 +154,15 @@ def test_a_control_that_gave_way_is_told_stored_and_not_tried_beside_that_row_ag
             (BASELINE, CONTROL),
         ]
         assert by_row(found, 1)["BN (control)"].chosen["paired"] == "one by one"
-        assert {event.replicate for event in bench.heard if isinstance(event, events.SetApart)} == {
-            0
-        }
+        assert {
+            event.replicate for event in bench.heard if isinstance(event, events.CaseIsolated)
+        } == {0}
         assert any(note.startswith("Paired one by one") for note in build_table(found).notes)
 
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
-def test_a_row_that_does_not_fit_beside_the_baseline_is_out_of_memory_and_no_other(
-    bench, device, seed
-):
+def test_only_the_row_that_does_not_fit_beside_the_baseline_is_out_of_memory(bench, device, seed):
     found = bench(plan(device, seed=seed), 7, needs={"b": 7})
     assert statuses(found) == {**ALL_FINE, "b": OUT_OF_MEMORY}
     (told,) = {event.row for event in bench.heard if isinstance(event, events.CellFailed)}
@@ -172,7 +170,7 @@ def test_a_row_that_does_not_fit_beside_the_baseline_is_out_of_memory_and_no_oth
     assert "out of memory. Tried to allocate" in by_row(found)["b"].detail
 
 
-def test_on_a_cpu_the_others_go_on_and_no_round_of_a_failed_pair_counts_twice(bench):
+def test_on_a_cpu_other_cases_go_on_and_rounds_of_a_failed_pair_count_once(bench):
     found = bench(plan("cpu", replicates=1, seed=1), 7, needs={"b": 7})
     assert {
         row: len(one.samples("forward_s")) for row, one in by_row(found).items() if one.status == OK
@@ -185,7 +183,7 @@ def test_a_baseline_that_fits_nowhere_is_out_of_memory_itself(bench, seed):
     assert statuses(found)["BN"] == OUT_OF_MEMORY
 
 
-def test_nothing_fits(bench):
+def test_every_case_is_out_of_memory_where_none_fits(bench):
     found = bench(plan(), 0)
     assert set(statuses(found).values()) == {OUT_OF_MEMORY}
     assert len(bench.jobs) == 2 * 5, "what fails with the device to itself is not tried again"
@@ -208,7 +206,7 @@ def test_a_smaller_batch_is_not_tried_where_every_row_fits_in_pairs(bench):
 
 
 @pytest.mark.parametrize("stop_at", [3, 14, 24, 31, 33, 40, 46])
-def test_a_run_that_was_stopped_goes_on_with_the_same_pairs(bench, stop_at):
+def test_resumed_run_measures_the_same_pairs(bench, stop_at):
     def stop(event):
         if len(bench.heard) == stop_at:
             raise KeyboardInterrupt
@@ -234,7 +232,7 @@ def test_the_table_names_the_rows_that_were_paired(bench):
     assert not [note for note in build_table(bench(plan(), 5)).notes if note.startswith("Paired")]
 
 
-def test_a_row_that_did_not_fit_in_its_pair_either_is_not_called_paired(bench):
+def test_row_out_of_memory_in_its_pair_is_not_labelled_paired(bench):
     (note,) = [
         note
         for note in build_table(bench(plan(), 3, needs={"b": 3})).notes

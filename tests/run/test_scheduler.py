@@ -105,7 +105,7 @@ def test_every_round_has_every_case_in_an_order_that_a_seed_repeats(bench):
     assert [one.order for one in bench.writer.rounds] != orders[0]
 
 
-def test_samples_are_what_the_clock_said(bench):
+def test_samples_equal_the_clock_readings(bench):
     plan = fakes.plan("a", replicates=1, iterations=3)
     bench.run(plan, seconds=lambda case, call: call + (0.5 if case.model == "a" else 0.0))
     found = store.load(bench.writer.path)
@@ -113,7 +113,7 @@ def test_samples_are_what_the_clock_said(bench):
     assert found.results[2].samples("forward_s") == (3.5, 4.5, 5.5)
 
 
-def test_a_death_costs_one_case_and_starts_the_others_again(bench):
+def test_crash_fails_one_case_and_restarts_the_others(bench):
     plan = fakes.plan("a", "b", replicates=1, iterations=4)
     status = bench.run(plan, dies=lambda case, call: case.model == "a" and call == 4)
     assert [len(job.cases) for job in bench.executor.jobs] == [4, 3]
@@ -125,12 +125,12 @@ def test_a_death_costs_one_case_and_starts_the_others_again(bench):
     assert (failed.row, failed.status, failed.detail) == ("a", CRASHED, "killed by SIGSEGV")
 
 
-def test_a_baseline_that_dies_leaves_the_others_their_times(bench):
+def test_crashed_baseline_leaves_the_times_of_the_others(bench):
     bench.run(fakes.plan("a", replicates=1), dies=lambda case, call: case.role == "baseline")
     assert [one.status for one in store.load(bench.writer.path).results] == [CRASHED, OK, OK]
 
 
-def test_events_tell_the_whole_story(bench):
+def test_events_of_a_run_come_in_order(bench):
     bench.run(fakes.plan("a", replicates=2, iterations=4))
     assert [type(event).__name__ for event in bench.heard] == [
         "RunStarted",
@@ -185,7 +185,7 @@ def test_a_budget_ends_the_run_before_the_next_replicate(bench):
     assert store.load(bench.writer.path).complete
 
 
-def test_a_resumed_run_has_what_is_left_of_its_budget(bench, tmp_path):
+def test_resumed_run_has_the_rest_of_its_budget(bench, tmp_path):
     """Earlier lives: a sealed replicate of 12 s, and rounds of 6 s by a worker that was killed."""
     plan = fakes.plan("a", replicates=5, budget_s=27.0)
     (group,) = plan.groups
@@ -222,7 +222,7 @@ def test_a_resumed_run_has_what_is_left_of_its_budget(bench, tmp_path):
     assert [job.replicate for job in bench.executor.jobs] == [1]
 
 
-def test_optional_stopping_settles_each_group_by_itself(bench):
+def test_optional_stopping_decides_for_each_group_separately(bench):
     def seconds(case, call):
         return 1.0 + (
             0.3 * (len(bench.executor.jobs) % 4) if case.batch == 2 and case.model == "a" else 0.0
@@ -240,7 +240,7 @@ def test_optional_stopping_settles_each_group_by_itself(bench):
     assert status.reason == "all replicates done"
 
 
-def test_stopping_judges_the_samples_that_the_report_shows(bench):
+def test_stopping_uses_the_samples_that_the_report_shows(bench):
     """A variant that takes its worker down twice leaves rounds beside a baseline that is measured
     again: neither may count them.
     """
@@ -269,7 +269,7 @@ def test_stopping_judges_the_samples_that_the_report_shows(bench):
     assert [len(one) for one in judged[group.cases[2].key, "forward_s"]] == [0, 0, 4]
 
 
-def test_a_run_whose_groups_all_reach_their_target_says_so(bench):
+def test_run_whose_groups_all_reach_their_target_reports_it(bench):
     status = bench.run(
         fakes.plan("a", groups=2, replicates=1, target_ci=0.01),
         stopping=Stopping(0.01, looks=(2, 6)),
@@ -296,7 +296,7 @@ def test_a_settled_group_stays_settled_when_resumed(bench):
     assert len(store.load(bench.writer.path).results) == 6
 
 
-def test_a_slow_disk_is_told_once(bench, monkeypatch):
+def test_slow_disk_is_reported_once(bench, monkeypatch):
     plan = fakes.plan("a", replicates=3)
     synced = os.fsync
 
@@ -312,6 +312,6 @@ def test_a_slow_disk_is_told_once(bench, monkeypatch):
     assert len(store.load(bench.writer.path).results) == 9
 
 
-def test_a_fast_disk_is_not_worth_a_word(bench):
+def test_fast_disk_is_not_reported(bench):
     bench.run(fakes.plan("a"))
     assert bench.of(events.DiskSlow) == []

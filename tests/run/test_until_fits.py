@@ -13,7 +13,7 @@ from swbench import store
 from swbench.case import BASELINE, CONTROL, VARIANT
 from swbench.result import COUNTED, CRASHED, FLOPS, OK, OUT_OF_MEMORY, Measurement, Result
 from swbench.run import Interrupted, events, run
-from swbench.run.eta import Outlook
+from swbench.run.eta import EtaEstimator
 from swbench.stats.stopping import Stopping
 
 BATCHES = (16, 8, 4)
@@ -63,16 +63,16 @@ def measure(tmp_path):
     class Bench:
         def __call__(self, plan, full, writer=None, on_event=lambda event: None, **options):
             clock = FakeClock()
-            self.heard, self.told, outlook = [], [], Outlook(clock.now)
+            self.heard, self.told, outlook = [], [], EtaEstimator(clock.now)
 
-            def hear(event):
+            def update(event):
                 self.heard.append(event)
-                self.told += [found] if (found := outlook.hear(event)) is not None else []
+                self.told += [found] if (found := outlook.update(event)) is not None else []
                 on_event(event)
 
             self.executor = FakeExecutor(lambda case: Card(case, clock, full), clock)
             self.writer = writer or store.RunWriter.create(tmp_path, plan, {}, "")
-            status = run(plan, self.writer, self.executor, hear, now=clock.now, **options)
+            status = run(plan, self.writer, self.executor, update, now=clock.now, **options)
             return status, store.load(self.writer.path)
 
     return Bench()
@@ -94,14 +94,14 @@ FITS = [OK] * 4
 LACKS_B = [OK, OK, OK, OUT_OF_MEMORY]
 
 
-def test_what_fits_at_once_is_measured_alone(measure):
+def test_largest_batch_that_fits_is_the_only_one_measured(measure):
     status, found = measure(plan(), lambda case: False)
     assert statuses(found) == {("cuda batch 16", 0): FITS, ("cuda batch 16", 1): FITS}
     assert (status.exit_code, status.reason, found.complete) == (0, "all replicates done", True)
     assert not [one for one in measure.heard if isinstance(one, events.FallingBack)]
 
 
-def test_one_variant_that_does_not_fit_sends_all_to_the_next_batch(measure):
+def test_one_variant_out_of_memory_makes_the_next_batch_due(measure):
     status, found = measure(plan(), variant_b_above(8))
     assert statuses(found) == {
         ("cuda batch 16", 0): LACKS_B,
@@ -122,7 +122,7 @@ def test_one_variant_that_does_not_fit_sends_all_to_the_next_batch(measure):
     )
 
 
-def test_two_batches_that_do_not_fit(measure):
+def test_third_batch_is_measured_where_two_do_not_fit(measure):
     _, found = measure(plan(), variant_b_above(4))
     expected = {
         ("cuda batch 16", 0): LACKS_B,
@@ -154,7 +154,7 @@ def test_baseline_and_control_must_fit_as_well(measure, role):
     ]
 
 
-def test_a_crash_is_not_for_want_of_memory(measure):
+def test_crash_makes_no_fallback_due(measure):
     class Crash(Exception):
         pass
 
@@ -166,12 +166,12 @@ def test_a_crash_is_not_for_want_of_memory(measure):
     assert statuses(found) == {
         ("cuda batch 16", number): [OK, OK, CRASHED, OK] for number in range(2)
     }
-    assert measure.told[0].perhaps == ("cuda batch 8", "cuda batch 4"), (
+    assert measure.told[0].fallbacks == ("cuda batch 8", "cuda batch 4"), (
         "nor does the estimate take it for that"
     )
 
 
-def test_a_late_replicate_without_memory_is_followed_by_the_whole_fallback(measure):
+def test_late_out_of_memory_is_followed_by_every_replicate_of_the_fallback(measure):
     seen = []
 
     def late(case):
@@ -218,7 +218,7 @@ def test_a_fallback_that_is_due_late_begins_with_its_first_replicate(measure, la
 
 
 @pytest.mark.parametrize("stop_at", range(1, 38, 2))
-def test_a_run_that_was_stopped_anywhere_goes_on_to_the_same_cells(measure, stop_at):
+def test_run_stopped_anywhere_resumes_to_the_same_cells(measure, stop_at):
     whole = statuses(measure(plan(), variant_b_above(4))[1])
     count = 0
 
@@ -257,23 +257,23 @@ def test_resume_is_refused_where_other_batches_would_be_tried(measure):
         store.resume(measure.writer.path, every, {})
 
 
-def test_the_estimate_says_what_is_measured_only_perhaps(measure):
+def test_estimate_names_the_fallbacks(measure):
     measure(plan(iterations=10, replicates=2, warmup_calls=1), lambda case: False)
     (told,) = measure.told
-    assert told.perhaps == ("cuda batch 8", "cuda batch 4")
+    assert told.fallbacks == ("cuda batch 8", "cuda batch 4")
     assert told.line().endswith("; cuda batch 8, cuda batch 4 only if memory runs out before")
 
 
 def test_the_estimate_is_of_the_batch_that_fits(measure):
     measure(plan(iterations=10, replicates=2, warmup_calls=1), variant_b_above(8))
     (told,) = measure.told
-    assert told.perhaps == ("cuda batch 4",)
+    assert told.fallbacks == ("cuda batch 4",)
     assert told.seconds == pytest.approx(2 * 4 * 8 * (1 + 5)), (
         "two replicates of a warm-up and five rounds, of four cases at eight seconds"
     )
 
 
-def test_optional_stopping_asks_the_batch_that_fits(measure):
+def test_optional_stopping_uses_the_batch_that_fits(measure):
     settled, found = measure(plan(iterations=8, target_ci=0.5), variant_b_above(8))
     assert settled.reason == "precise enough"
     assert [one.group for one in measure.heard if isinstance(one, events.GroupSettled)] == [

@@ -92,7 +92,7 @@ CAUSES = [
 ]
 
 
-def test_what_a_worker_survives_is_a_status_and_the_others_go_on_in_it(tmp_path):
+def test_survivable_failure_is_a_status_and_the_others_go_on_in_the_worker(tmp_path):
     ended, found = measure(
         tmp_path,
         fakes.plan(*(model for model, _, _ in SURVIVED), "good", replicates=1, iterations=2),
@@ -110,13 +110,13 @@ def test_what_a_worker_survives_is_a_status_and_the_others_go_on_in_it(tmp_path)
     assert [len(one.samples("forward_s")) for one in found.results if one.status == OK] == [2, 2, 2]
 
 
-def test_an_unsupported_case_is_no_failure(tmp_path):
+def test_unsupported_case_does_not_fail_the_run(tmp_path):
     ended, found = measure(tmp_path, fakes.plan("build:unsupported", replicates=1, iterations=1))
     assert (found.results[2].status, ended.exit_code) == (UNSUPPORTED, 0)
 
 
 @pytest.mark.parametrize(("model", "status", "detail"), CAUSES)
-def test_a_fault_is_a_status_with_its_cause_and_the_others_run_on(
+def test_fault_is_a_status_with_its_cause_and_the_others_run(
     tmp_path, model, status, detail, monkeypatch
 ):
     monkeypatch.setattr(executor_module, "_EXIT_S", 0.5)
@@ -130,9 +130,7 @@ def test_a_fault_is_a_status_with_its_cause_and_the_others_run_on(
 
 
 @pytest.mark.parametrize("error", [errno.ENOSYS, errno.EPERM])
-def test_where_a_sandbox_refuses_handles_of_processes_workers_start_and_are_seen_to_end(
-    tmp_path, error, monkeypatch
-):
+def test_workers_run_and_end_without_pidfd(tmp_path, error, monkeypatch):
     def refused(pid):
         raise OSError(error, os.strerror(error))
 
@@ -158,7 +156,7 @@ def test_a_deadlock_ends_at_the_limit_with_its_stack(tmp_path, model, monkeypatc
     assert not psutil.Process().children(recursive=True)
 
 
-def test_a_library_that_prints_harms_nothing(tmp_path):
+def test_library_that_prints_writes_to_the_log(tmp_path):
     status, found = measure(tmp_path, fakes.plan("3:print", replicates=1, iterations=2))
     assert {one.status for one in found.results} == {OK}
     assert status.exit_code == 0
@@ -169,7 +167,7 @@ def test_a_library_that_prints_harms_nothing(tmp_path):
     ]
 
 
-def test_a_segfault_leaves_its_stack_in_the_log(tmp_path):
+def test_segfault_writes_its_stack_to_the_log(tmp_path):
     _, found = measure(tmp_path, fakes.plan("3:segfault", replicates=1, iterations=2))
     assert (
         f"logs/{next((found.path / 'logs').glob(f'*{found.results[2].attempt}.log')).name}"
@@ -191,7 +189,7 @@ def test_a_worker_that_cannot_start_fails_every_cell_once(tmp_path):
     assert "ModuleNotFoundError: No module named 'no_such_module'" in writer.results[0].detail
 
 
-def test_a_kill_by_the_kernel_for_memory_is_told_apart(tmp_path, monkeypatch):
+def test_oom_kill_is_distinguished_from_other_kills(tmp_path, monkeypatch):
     # together, then without the control, then the control alone with the baseline
     counts = iter([5, 6, 6, 7, 7])
     monkeypatch.setattr(exit_reason, "oom_kills", lambda: next(counts))
@@ -219,13 +217,13 @@ def small_group(monkeypatch):
     folder.rmdir()
 
 
-def test_a_kill_by_the_kernel_for_memory_for_real(tmp_path, small_group):
+def test_real_oom_kill_is_out_of_memory(tmp_path, small_group):
     _, found = measure(tmp_path, fakes.plan("3:hog", replicates=1, iterations=1, warmup_calls=2))
     assert [one.status for one in found.results] == [OK, OK, OUT_OF_MEMORY]
     assert "killed by the kernel" in found.results[2].detail
 
 
-def test_logs_are_not_written_to_a_folder_that_was_removed(tmp_path):
+def test_removed_run_folder_is_not_created_again_for_logs(tmp_path):
     plan = fakes.plan("good", replicates=1, iterations=1)
     writer = store.RunWriter.create(tmp_path / "runs", plan, {}, "test")
     shutil.rmtree(tmp_path / "runs")

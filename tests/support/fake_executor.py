@@ -9,7 +9,7 @@ from swbench.clock import Clock
 from swbench.probes.workload import Workload
 from swbench.result import CRASHED
 from swbench.worker.job import Ending, Job
-from swbench.worker.messages import Again, End, Message, decode, encode
+from swbench.worker.messages import End, Message, RestartNeeded, decode, encode
 from swbench.worker.session import Session
 
 
@@ -41,12 +41,12 @@ class FakeExecutor:
         self.jobs.append(job)
         running: list[str | None] = [None]
         ended: list[bool] = []
-        again: list[bool] = []
+        restart: list[bool] = []
 
         def send(message: Message) -> None:
             message = decode(encode(message), job)
             ended.append(isinstance(message, End))
-            again.append(isinstance(message, Again))
+            restart.append(isinstance(message, RestartNeeded))
             on_message(message)
 
         def begin(case: str | None, stage: str) -> None:
@@ -61,7 +61,7 @@ class FakeExecutor:
                 begin,
                 self._clock,
                 read=dict,
-                collects=False,
+                manage_gc=False,
                 look=self._look,
             ).run()
         except Dies as death:
@@ -71,4 +71,4 @@ class FakeExecutor:
                 status=death.status,
                 detail=death.detail,
             )
-        return Ending(ok=ended[-1], again=again[-1])
+        return Ending(ok=ended[-1], restart=restart[-1])
