@@ -66,8 +66,8 @@ def list_(
                 click.echo(f"  {printable(line)}" if kind is None else printable(line))
             if kind == "runs" and not lines:
                 if os.path.isfile(results):
-                    raise StoreError(run_folders.none(results))
-                notify(run_folders.none(results))
+                    raise StoreError(run_folders.no_runs(results))
+                notify(run_folders.no_runs(results))
 
 
 def _models() -> Iterator[str]:

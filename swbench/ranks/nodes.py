@@ -16,7 +16,7 @@ from swbench.machine.environment import unlike
 from swbench.plugins import Plugin, digests, to_json
 from swbench.ranks.connection import Connection, ConnectionLost
 from swbench.ranks.rendezvous import JOIN_S, Rendezvous
-from swbench.store.files import write_whole
+from swbench.store.files import write_atomic
 from swbench.worker.job import Job
 
 _STOP_S = 40.0
@@ -194,7 +194,7 @@ class JobOnNodes:
         """
         for node, report in self._reports.items():
             if text := str(report.get("log") or ""):
-                write_whole(log.with_suffix(f".node{node}.log"), text)
+                write_atomic(log.with_suffix(f".node{node}.log"), text)
 
 
 @contextmanager

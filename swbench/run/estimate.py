@@ -1,4 +1,4 @@
-"""An estimate of a run's time and of the width of its intervals, from a few rounds of each group."""
+"""An estimate of a run's time and interval widths, from a few rounds of each group."""
 
 import math
 import statistics

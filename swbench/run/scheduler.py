@@ -285,7 +285,7 @@ class _Run:
         replicate, empty where it failed. Empty for a group without a baseline.
         """
         baseline, estimator = group.baseline_key, self._plan.protocol.estimator
-        rounds = self._writer.owned(group.name)
+        rounds = self._writer.sealed_rounds(group.name)
         by_replicate = [
             [round_ for round_ in rounds if round_.replicate == number]
             for number in range(replicates)

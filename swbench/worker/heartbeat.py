@@ -1,4 +1,4 @@
-"""Memory that worker and parent share: the worker writes what it is doing, which wakes no process."""
+"""Memory shared by worker and parent: the worker writes what it does and wakes no process."""
 
 import mmap
 import os

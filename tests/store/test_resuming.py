@@ -31,7 +31,7 @@ def test_a_second_writer_is_refused_with_the_pid_of_the_first(written):
     store.resume(written).close()
 
 
-def test_resuming_keeps_what_is_sealed_and_drops_what_is_not(written):
+def test_resume_keeps_sealed_cells_and_drops_the_rest(written):
     with store.resume(
         written, runs.plan(), {**runs.ENVIRONMENT, "now": {"load": 7.0}}, command="again"
     ) as writer:
@@ -52,7 +52,7 @@ def test_resuming_keeps_what_is_sealed_and_drops_what_is_not(written):
         ({}, "swbench/solvers/eigh.py changed"),
     ],
 )
-def test_a_change_refuses_resumption_unless_anyway(written, change, message, monkeypatch):
+def test_resume_is_refused_after_a_change_unless_anyway(written, change, message, monkeypatch):
     if not change:
         changed = {**fingerprint.code(), "solvers/eigh.py": "0"}
         monkeypatch.setattr(fingerprint, "code", lambda: changed)
@@ -62,7 +62,7 @@ def test_a_change_refuses_resumption_unless_anyway(written, change, message, mon
     assert message in store.load(written).warnings[0]
 
 
-def test_a_run_of_an_earlier_schema_goes_on_in_this_one_and_keeps_what_it_had(tmp_path):
+def test_resumed_run_of_an_earlier_schema_keeps_its_lines(tmp_path):
     path = tmp_path / "old"
     shutil.copytree(Path(__file__).parent / "schema-1", path)
     header = json.loads((path / "run.json").read_text())
@@ -80,7 +80,7 @@ def test_a_run_of_an_earlier_schema_goes_on_in_this_one_and_keeps_what_it_had(tm
     assert [bool(one.blocks) for one in found.rounds] == [False] * 9 + [True] * 3
 
 
-def test_an_unfinished_run_of_schema_2_goes_on_and_keeps_every_cell_and_sample(tmp_path):
+def test_resumed_run_of_schema_2_keeps_every_cell_and_sample(tmp_path):
     """Stored by the version that wrote schema 2: cells measured in pairs, a cell that crashed after
     one round, a group without memory, and a round of a replicate that was not sealed.
     """
@@ -115,7 +115,7 @@ def test_an_unfinished_run_of_schema_2_goes_on_and_keeps_every_cell_and_sample(t
     ]
 
 
-def test_a_run_that_is_written_is_held(written):
+def test_run_that_is_being_written_is_held(written):
     assert not store.held(written)
     with store.resume(written):
         assert store.held(written)

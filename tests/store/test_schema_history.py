@@ -15,7 +15,7 @@ from swbench.store import folder
 SAMPLES = sorted(Path(__file__).parent.glob("schema-*"))
 
 
-def test_every_schema_has_its_sample():
+def test_every_schema_has_a_sample_run():
     assert [path.name for path in SAMPLES] == [
         f"schema-{number}" for number in range(1, folder.SCHEMA + 1)
     ]
@@ -64,7 +64,7 @@ def test_an_old_run_loads_with_every_sample_and_prints(path):
     assert exporters.export(build_table(found), "csv").count("\n") == 1 + 4
 
 
-def test_this_version_writes_what_the_newest_sample_holds(tmp_path):
+def test_newest_sample_has_the_format_that_is_written(tmp_path):
     plan = runs.plan()
     with store.RunWriter.create(tmp_path, plan, runs.ENVIRONMENT, "") as writer:
         for group in (0, 1):
