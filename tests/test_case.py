@@ -48,7 +48,7 @@ def test_every_field_changes_the_key():
     assert len(keys | {CASE.key}) == len(other) + 1
 
 
-def test_a_field_that_came_later_leaves_old_keys_as_they_were():
+def test_added_fields_leave_old_keys_unchanged():
     assert not {"nodes", "phase"} & CASE.to_json().keys()
     assert CASE.key == "3bf5724bd69651f1"
     spread = dataclasses.replace(CASE, world=8, nodes=2)
@@ -61,7 +61,7 @@ def test_an_unknown_field_is_refused():
         case_from_json({**CASE.to_json(), "colour": "red"})
 
 
-def test_a_plan_survives_json():
+def test_plan_json_round_trip():
     group = Group(name="cpu", cases=(CASE,), rows=("SW^a",))
     plan = Plan(
         suite="s",

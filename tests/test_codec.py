@@ -33,13 +33,13 @@ class Outer:
 OUTER = Outer(name="ä", inner=(Inner(kind_of="b", pair=(1, -2)),), times={"x": 1.5}, limit=2.0)
 
 
-def test_what_is_written_is_read_back():
+def test_encode_and_read_round_trip():
     assert codec.read(codec.parse(codec.encode(OUTER)), Outer) == OUTER
     assert codec.read(codec.parse(codec.encode(CASE)), AnyCase) == CASE
     assert codec.read({"name": "n", "inner": [], "times": {}}, Outer).limit is None
 
 
-def test_whole_numbers_stay_whole_where_a_float_is_due():
+def test_whole_number_in_a_float_field_stays_an_int():
     found = codec.read({"x": 3, "y": 0.5}, dict[str, float])
     assert found == {"x": 3, "y": 0.5}
     assert type(found["x"]) is int
@@ -77,7 +77,7 @@ def test_infinities_are_text_in_measurements_and_refused_elsewhere():
         ({"colour": "red"}, "an? Outer has no field 'colour'"),
     ],
 )
-def test_what_has_another_type_is_refused_by_its_field(change, message):
+def test_wrong_type_is_refused_with_its_field(change, message):
     fields = codec.parse(codec.encode(OUTER)) | change
     with pytest.raises(ValueError, match=message):
         codec.read(fields, Outer)
@@ -100,6 +100,6 @@ def test_what_has_another_type_is_refused_by_its_field(change, message):
         (None, dict[str, Any]),
     ],
 )
-def test_other_values_are_refused(value, hint):
+def test_invalid_values_are_refused(value, hint):
     with pytest.raises(ValueError, match=r"is not|no field|argument"):
         codec.read(value, hint)

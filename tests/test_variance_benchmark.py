@@ -17,24 +17,24 @@ def made(process, call, rounds=12, shared=0.0, processes=400, cases=3):
     return found
 
 
-def test_without_a_part_of_the_process_the_rounds_explain_all():
+def test_rounds_explain_all_variance_without_a_process_component():
     one = variance.parts(made(process=0.0, call=0.05), baseline=0)
     assert one.ratio == pytest.approx(0.05 * np.sqrt(2), rel=0.03)
     assert one.replicate == pytest.approx(one.floor, rel=0.1)
 
 
-def test_the_part_of_the_process_is_found():
+def test_process_component_is_estimated():
     one = variance.parts(made(process=0.03, call=0.02), baseline=0)
     assert one.process == pytest.approx(0.03, rel=0.1)
 
 
-def test_what_the_calls_of_a_round_share_is_told_and_cancels():
+def test_component_shared_by_a_round_is_estimated_and_cancels():
     one = variance.parts(made(process=0.0, call=0.02, shared=0.06), baseline=0)
     assert one.shared == pytest.approx(0.9, abs=0.03)
     assert one.ratio == pytest.approx(0.02 * np.sqrt(2), rel=0.03)
 
 
-def test_outliers_widen_one_deviation_and_not_the_other():
+def test_outliers_widen_only_the_standard_deviation():
     rounds = made(process=0.0, call=0.02, processes=50)
     for one in rounds:
         one[3, 1] *= 2

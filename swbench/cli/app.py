@@ -17,7 +17,7 @@ from swbench.cli.lazy import native, software, suite
 from swbench.cli.signals import orderly
 from swbench.cli.streams import drop, notify
 from swbench.errors import SwbenchError, near_miss, printable
-from swbench.garbage import uncollected
+from swbench.gc_control import gc_disabled
 from swbench.version import __version__
 
 COMMANDS = {
@@ -86,7 +86,7 @@ class _Commands(click.Group):
         if name in READING:
             # many small objects and no cycles: collecting them doubles the time a large store takes
             # to load
-            ctx.with_resource(uncollected())
+            ctx.with_resource(gc_disabled())
         return getattr(importlib.import_module(module), attribute)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

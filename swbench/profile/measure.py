@@ -18,7 +18,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from swbench.case import TRAIN, Case
 from swbench.clock import HostStopwatch
 from swbench.errors import DeviceError
-from swbench.garbage import uncollected
+from swbench.gc_control import gc_disabled
 from swbench.machine import hardware
 from swbench.probes.network import NetworkWorkload
 from swbench.probes.precision import AMP, element_type
@@ -119,7 +119,7 @@ def measure(
     breakdowns: list[Breakdown] = []
     _profiled(subject)  # the profiler's own first time
     gc.collect()
-    with uncollected():
+    with gc_disabled():
         for index in range(iterations):
             plain = _call(subject)
             events = _profiled(subject, trace if index == iterations - 1 else None)

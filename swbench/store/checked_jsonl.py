@@ -75,7 +75,7 @@ class Appender:
     """A file that grows by complete lines. A failed write is undone by truncating the file."""
 
     def __init__(self, path: Path, complete_bytes: int | None = None) -> None:
-        """Open or create the file and truncate it to `complete_bytes` if given. Raises StoreError."""
+        """Open or create the file; truncate it to `complete_bytes` if given. Raises StoreError."""
         self.path = path
         try:
             self._handle = open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)

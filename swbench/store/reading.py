@@ -11,7 +11,7 @@ from typing import Any
 from swbench import codec
 from swbench.codec import Count
 from swbench.errors import StoreDamaged, StoreError
-from swbench.garbage import uncollected
+from swbench.gc_control import gc_disabled
 from swbench.plan import Plan
 from swbench.result import COUNTED, Measurement, Result, Round
 from swbench.store import folder
@@ -131,7 +131,7 @@ def plan_of(path: Path, header: dict[str, Any]) -> Plan:
 
 def read_content(path: Path, plan: Plan) -> Content:
     """The content of the two line files. Raises StoreError where they cannot be read at all."""
-    with uncollected():
+    with gc_disabled():
         return _content(path, plan)
 
 

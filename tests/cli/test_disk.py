@@ -125,7 +125,7 @@ def test_a_folder_removed_during_the_run_is_said_and_its_cells_printed(place, st
     assert ended.returncode == 2
     assert "Traceback" not in err
     assert "The run folder is gone, and with it" in err
-    assert "what was measured is in no folder any more, so here it is" in err
+    assert "the results folder is gone; this is what was measured" in err
     rows = out.splitlines()
     assert [row.split(",")[1] for row in rows[1:]] == ["bn", "bn", "swa"] or len(rows) >= 3
     assert not (place / "results").exists(), "a folder that was removed is not made again"

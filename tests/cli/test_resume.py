@@ -199,8 +199,8 @@ def test_resuming_with_other_options_says_that_it_starts_anew_and_what_is_left_u
     code, _, err = bench("run", "tiny.toml", "--resume")
     assert code == 0
     assert (
-        f"with other options is in results/{before.id}; `{before.command} --resume` would "
-        "go on with it; this starts anew"
+        f"with other options is in results/{before.id}; this starts a new one; "
+        f"`{before.command} --resume` would go on with it"
     ) in err
     assert not store.load(before.path).complete
     assert len(store.runs(place / "results")) == 2
