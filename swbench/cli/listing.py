@@ -1,4 +1,6 @@
-"""`list`: what there is, without importing torch unless details of the models are asked for."""
+"""`list`: suites, models, norms, solvers, probes and runs. It imports torch only for details of the
+models.
+"""
 
 import os
 import time
@@ -48,7 +50,7 @@ def list_(
 ) -> None:
     """List suites, models, norms, solvers, probes (what can be measured) or runs."""
     plugin_files.load(plugins)
-    sites.refuse_alone(model, where, images)
+    sites.require_model(model, where, images)
     if model and kind != "models":
         raise OptionError("--model shows the norms of a network in `list models -v`")
     for each in (kind,) if kind else KINDS:

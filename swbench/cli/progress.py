@@ -1,5 +1,5 @@
-"""The live view on stderr: what runs, how far, how long still. Drawn between timed regions only,
-and not at all without a terminal.
+"""The progress bar on stderr: what runs, how far it is, and the time left. It is drawn only between
+timed regions, and only on a terminal.
 """
 
 import math
@@ -18,12 +18,12 @@ from swbench.run import events
 from swbench.run.eta import EtaEstimator
 
 LONG_S = 60.0
-"""From here on a run is long enough for the user to be told."""
+"""Expected seconds of a run from which the user gets an estimate."""
 
 
 class Display:
-    """Turns engine events into a progress bar. It never refreshes by itself: a thread that draws
-    would disturb what is being timed.
+    """Turns the events of a run into a progress bar. It never refreshes by itself: a thread that
+    draws would disturb timings.
     """
 
     def __init__(self, console: Console | None = None, then: Sequence[str] = ()) -> None:
@@ -62,9 +62,7 @@ class Display:
         self._bar.stop()
 
     def __call__(self, event: events.Event) -> None:
-        """Show one event of the engine; for a long run also how long it will take, and what
-        precision it will buy.
-        """
+        """Show one event; for a long run also the estimate of its time and precision."""
         expected = self._eta.update(event)
         if expected is not None and expected.seconds >= LONG_S:
             self.say(
@@ -87,8 +85,7 @@ class Display:
                 unseen = {
                     (round_.group, round_.replicate, round_.index, key) for key in round_.samples
                 } - self._seen
-                # a worker that begins again does the same once more, and so does a baseline in one
-                # more pair
+                # a restarted worker repeats rounds, and so does a baseline in another pair
                 self._seen |= unseen
                 self._done_samples[round_.group] += len(unseen)
                 self._bar.update(self._task, completed=self._done_rounds(self._started))
@@ -99,7 +96,7 @@ class Display:
                 if event.group not in self._started.plan.given_up(
                     self._ran_out | ran_out(event.results)
                 ):
-                    # with the share of cases that failed
+                    # this counts failed cases as well
                     self._done_samples[event.group] = self._sealed_samples(
                         self._started, event.group
                     )
@@ -111,7 +108,7 @@ class Display:
             case events.CaseIsolated():
                 self.say(
                     f"{event.row} ({event.group}) does not fit the memory beside the "
-                    "others: it is measured one by one with the baseline"
+                    "others: it is measured in a worker of its own with the baseline"
                 )
             case events.DiskSlow():
                 took = (
@@ -133,12 +130,12 @@ class Display:
                 self.say(f"{event.group}: {event.reason} after {event.replicates} replicates")
 
     def _sealed_samples(self, run: events.RunStarted, name: str) -> int:
-        """Samples of a group's sealed replicates, where no case failed."""
+        """The number of samples in a group's sealed replicates, if no case failed."""
         return self._sealed[name] * run.plan.protocol.rounds * _cases(run)[name]
 
     def _done_rounds(self, run: events.RunStarted, names: Collection[str] | None = None) -> float:
-        """Rounds that are done of the groups with these names, or of all. Each case has its share
-        of a round, so that a pair is a part of one.
+        """The number of completed rounds of the groups with these names, or of all. A pair counts
+        as the fraction of a round that its cases make up.
         """
         cases = _cases(run)
         return sum(
@@ -148,8 +145,8 @@ class Display:
         )
 
     def _total(self, run: events.RunStarted) -> float:
-        """Rounds of the whole run, as far as is known: of a group that does not fit those that were
-        done before it showed.
+        """The number of rounds of the run, as far as is known. A group that does not fit counts
+        with the rounds that it completed.
         """
         given_up = self._done_rounds(run, run.plan.given_up(self._ran_out))
         return given_up + run.plan.protocol.rounds * run.replicates * len(

@@ -1,6 +1,4 @@
-"""`show`, `export`, `plot`, `compare`: everything that reads stored runs. None of it imports
-torch.
-"""
+"""`show`, `export`, `plot` and `compare`, which read stored runs. They import no torch."""
 
 import click
 
@@ -169,7 +167,7 @@ def compare(
     b = store.load(store.find(results, second))
     differences = environment.unlike(a.environment, b.environment)
     basis = comparison.SECONDS if seconds else comparison.RELATIVE
-    found = comparison.compare(
+    comparison_ = comparison.compare(
         a,
         b,
         differences=differences,
@@ -177,13 +175,13 @@ def compare(
         threshold=threshold or 0.0,
         basis=basis,
     )
-    print_tables(comparison_table.comparison_table(found), format_)
+    print_tables(comparison_table.comparison_table(comparison_), format_)
     if not (fail or fail_unclear):
         return 0
-    if not found.judged and not found.lost:
+    if not comparison_.judged and not comparison_.lost:
         raise OptionError(
             f"--fail: no cell of {b.id} could be compared with {a.id}; measure the "
             "same suite with the same options and threads"
         )
-    failed = found.regressions or found.lost
-    return REGRESSION if failed or (fail_unclear and found.undecided) else 0
+    failed = comparison_.regressions or comparison_.lost
+    return REGRESSION if failed or (fail_unclear and comparison_.undecided) else 0

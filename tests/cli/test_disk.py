@@ -146,7 +146,7 @@ def test_a_full_disk_behind_stdout_is_one_line(place, arguments):
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         (
-            "bench.py: the system refused: No space left on device; make room or "
+            "bench.py: the system refused: No space left on device; free space or "
             "give permission there, then try again"
         )
     ]

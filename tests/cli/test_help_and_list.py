@@ -131,7 +131,7 @@ def test_windows_is_refused_in_one_line(monkeypatch, capsys):
     assert ended.value.code == 2
     assert capsys.readouterr() == (
         "",
-        "swbench: it runs on Linux; on Windows install and run it inside WSL\n",
+        "swbench: it needs Linux; on Windows install and run it inside WSL\n",
     )
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from swbench.cli.profile import profile
-from swbench.cli.run import repeating, run
+from swbench.cli.run import repeat_command, run
 from swbench.suite import schema
 from swbench.suite.options import Options, Selection, declared
 
@@ -35,7 +35,7 @@ from swbench.suite.options import Options, Selection, declared
 )
 def test_one_suite_is_named_and_values_are_kept(monkeypatch, typed, name, names, kept):
     monkeypatch.setattr("sys.argv", ["bench.py", *typed.split()])
-    assert repeating(name, names) == f"python bench.py {kept}"
+    assert repeat_command(name, names) == f"python bench.py {kept}"
 
 
 @pytest.mark.parametrize(("command", "kind"), [(run, Options), (profile, Selection)])

@@ -11,14 +11,14 @@ import threading
 import pytest
 
 from swbench.cli import app
-from swbench.cli.signals import GRACE_S, Signalled, orderly
+from swbench.cli.signals import GRACE_S, Signalled, orderly_shutdown
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_raises_once_and_again_only_after_the_grace(number):
     clock = iter([100.0, 100.0 + GRACE_S / 2, 101.0 + GRACE_S, 101.0 + GRACE_S])
     before = signal.getsignal(number)
-    with orderly(lambda: next(clock)):
+    with orderly_shutdown(lambda: next(clock)):
         with pytest.raises(Signalled) as raised:
             signal.raise_signal(number)
         assert raised.value.number == number
@@ -31,7 +31,7 @@ def test_a_signal_raises_once_and_again_only_after_the_grace(number):
 def test_what_is_ignored_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with orderly():
+        with orderly_shutdown():
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
             signal.raise_signal(signal.SIGHUP)
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN

@@ -3,7 +3,7 @@
 import pytest
 
 from swbench.cli import torchrun
-from swbench.cli.torchrun import place, spread, under
+from swbench.cli.torchrun import place, run_under_torchrun, set_world_sizes
 from swbench.errors import NodeLost, OptionError, SwbenchError
 from swbench.ranks import nodes as leading
 
@@ -22,7 +22,7 @@ def environ(rank, world, local=None):
 
 def spread_over(world, local=None, asked=None):
     options = {"worlds": asked}
-    spread(options, place(environ(0, world, local)))
+    set_world_sizes(options, place(environ(0, world, local)))
     return options["worlds"], options["per_node"]
 
 
@@ -32,21 +32,23 @@ def never(nodes):
 
 def test_without_torchrun_nothing_changes():
     options = {"worlds": None}
-    assert under(options, lambda nodes: 7 if nodes is None else 0, {"RANK": "3"}) == 7
+    assert run_under_torchrun(options, lambda nodes: 7 if nodes is None else 0, {"RANK": "3"}) == 7
     assert options == {"worlds": None}
 
 
 def test_rank_0_measures_with_as_many_processes_as_torchrun_was_asked_for():
     options = {"worlds": None}
-    assert under(options, lambda nodes: 7, environ(0, 8)) == 7
+    assert run_under_torchrun(options, lambda nodes: 7, environ(0, 8)) == 7
     assert options == {"worlds": (8,), "per_node": None}
-    assert under({"worlds": None}, never, environ(3, 8)) == 0
+    assert run_under_torchrun({"worlds": None}, never, environ(3, 8)) == 0
 
 
 def test_on_each_other_node_one_process_follows_and_the_rest_have_nothing_to_do(monkeypatch):
     monkeypatch.setattr(torchrun, "_follow", lambda here, plugins: here.node)
-    assert under({"plugins": ()}, never, environ(4, 8, 4)) == 1
-    assert [under({"plugins": ()}, never, environ(rank, 8, 4)) for rank in (1, 3, 5, 7)] == [0] * 4
+    assert run_under_torchrun({"plugins": ()}, never, environ(4, 8, 4)) == 1
+    assert [
+        run_under_torchrun({"plugins": ()}, never, environ(rank, 8, 4)) for rank in (1, 3, 5, 7)
+    ] == [0] * 4
 
 
 def test_the_processes_of_all_nodes_are_those_of_the_cases_on_as_few_nodes_as_hold_them():
@@ -81,7 +83,7 @@ def led(monkeypatch, nodes, result):
         return result
 
     monkeypatch.setattr(leading.Nodes, "gather", lambda count, processes: nodes)
-    return under({"worlds": None}, measure, environ(0, 8, 4))
+    return run_under_torchrun({"worlds": None}, measure, environ(0, 8, 4))
 
 
 @pytest.mark.parametrize("code", [0, 3])

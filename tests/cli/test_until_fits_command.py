@@ -5,7 +5,7 @@ with.
 import pytest
 
 from swbench import store
-from swbench.cli.run import repeating
+from swbench.cli.run import repeat_command
 
 
 def run():
@@ -109,6 +109,6 @@ def test_the_command_that_a_table_gives_keeps_the_flag(monkeypatch):
         "sys.argv", ["bench.py", "run", "--until-fits", "imagenet", "cityscapes", "--batch", "4,2"]
     )
     assert (
-        repeating("cityscapes", ["imagenet", "cityscapes"])
+        repeat_command("cityscapes", ["imagenet", "cityscapes"])
         == "python bench.py run --until-fits cityscapes --batch 4,2"
     )

@@ -65,7 +65,7 @@ def test_healthy_machine_has_no_fix():
 
 
 @pytest.mark.parametrize(
-    ("check", "found", "status", "word"),
+    ("check", "environment", "status", "word"),
     [
         (lambda f: cores.threads(f, 5), HEALTHY, BAD, "--threads 4"),
         (lambda f: cores.threads(f, None), HEALTHY, WARN, "--threads 1"),
@@ -111,11 +111,11 @@ def test_healthy_machine_has_no_fix():
         (lambda f: stack.native("no compiler"), HEALTHY, WARN, "slower"),
     ],
 )
-def test_each_problem_is_reported_with_its_fix(check, found, status, word):
-    said = check(found)
-    assert said.status == status
-    assert word in said.fix
-    assert said.found
+def test_each_problem_is_reported_with_its_fix(check, environment, status, word):
+    result = check(environment)
+    assert result.status == status
+    assert word in result.fix
+    assert result.finding
 
 
 @pytest.mark.parametrize(

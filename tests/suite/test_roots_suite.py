@@ -20,13 +20,13 @@ def plan(more="", **options):
     return suite.expand(parse(TEXT + more, "text", "text"), **options)
 
 
-def test_a_suite_that_says_nothing_has_the_square_root_with_its_gradient():
+def test_default_root_is_the_square_root_with_its_gradient():
     (case, *_) = plan().groups[0].cases
     assert (case.root, case.gradient, case.sizes) == (2, True, ())
     assert not {"root", "gradient", "sizes"} & case.to_json().keys()
 
 
-def test_each_root_has_groups_of_its_own_and_the_fourth_no_gradient():
+def test_each_root_has_separate_groups_and_the_fourth_no_gradient():
     found = plan(roots=[2, 4]).groups
     assert [group.name for group in found] == [
         "cpu 3x8x8 kappa=1e3",
@@ -43,13 +43,13 @@ def test_each_root_has_groups_of_its_own_and_the_fourth_no_gradient():
     assert len({case.key for group in found for case in group.cases}) == 12
 
 
-def test_forward_alone_is_another_case():
+def test_forward_only_changes_the_key():
     with_gradient, without = plan().groups[0].cases[0], plan("gradient = false").groups[0].cases[0]
     assert not without.gradient
     assert with_gradient.key != without.key
 
 
-def test_a_mixed_batch_is_one_more_case_unless_sizes_were_given():
+def test_mixed_batch_is_one_more_group_unless_sizes_were_given():
     found = plan("mixed = [8, 16]").groups
     assert [group.cases[0].sizes for group in found] == [(), (), (8, 16)]
     assert found[2].name == "cpu 3x8x8+3x16x16 kappa=1e3"
@@ -66,7 +66,7 @@ def test_another_root_is_refused(root):
 
 
 @pytest.mark.parametrize("name", ["cifar", "stability"])
-def test_roots_mean_nothing_elsewhere(name):
+def test_root_is_refused_for_other_suites(name):
     with pytest.raises(OptionError, match="--root means nothing"):
         suite.expand(suite.load(name), roots=[4])
 

@@ -29,7 +29,7 @@ def expand(**options):
     return suite.expand(parse(TEXT, "mine", "mine.toml"), **options)
 
 
-def test_an_input_is_a_group_of_all_dtypes_and_training_one_of_each_and_norm():
+def test_each_input_is_a_group_and_each_dtype_and_norm_of_the_training():
     plan = expand()
     assert [group.name for group in plan.groups] == [
         "cpu G=16 dead",
@@ -68,15 +68,15 @@ def test_options_narrow_it():
         ({"metrics": ("time",)}, "--metrics means nothing"),
         ({"spectra": ["identity"]}, "--spectrum means nothing"),
         ({"dtypes": ["float64"]}, "--dtype float64 means nothing.*choose of float32, bfloat16"),
-        ({"only": ["swb"]}, "--only swb matches nothing.*There is: in, bw, swa"),
+        ({"only": ["swb"]}, "--only swb matches nothing.*Known: in, bw, swa"),
     ],
 )
-def test_options_that_mean_nothing_are_refused(options, message):
+def test_options_that_do_not_apply_to_stability_are_refused(options, message):
     with pytest.raises(OptionError, match=message):
         expand(**options)
 
 
-def test_solvers_have_no_autocast():
+def test_autocast_is_refused_for_solvers():
     with pytest.raises(OptionError, match="--dtype amp-float16 means nothing for a suite"):
         suite.expand(suite.load("solvers"), dtypes=["amp-float16"])
 
@@ -96,6 +96,6 @@ def test_mistakes_are_named(text, message):
         parse(text, "mine", "mine.toml")
 
 
-def test_nothing_to_train_for_is_no_group():
+def test_training_without_steps_has_no_group():
     plan = suite.expand(parse(TEXT.replace("seeds = 5", "seeds = 0"), "mine", "mine.toml"))
     assert [group.cases[0].trial for group in plan.groups] == ["dead", "large"]

@@ -1,4 +1,4 @@
-"""`doctor` and `selftest`: whether to believe what this machine measures."""
+"""The commands `doctor` and `selftest`, which check whether this machine measures correctly."""
 
 import sys
 
@@ -46,7 +46,7 @@ def doctor(threads: int | None, results: str) -> int:
             console,
             check.status,
             check.name,
-            check.found + (f" Fix: {check.fix}" if check.fix else ""),
+            check.finding + (f" Fix: {check.fix}" if check.fix else ""),
         )
     counts = {
         status: sum(check.status == status for check in checks) for status in ("ok", "warn", "bad")
@@ -91,12 +91,14 @@ def selftest(long_: bool, power: bool, devices: tuple[str, ...] | None, allow_bu
                 f"{flag} {what}, and --device {','.join(devices)} leaves the CPU out; add cpu to "
                 f"it, or leave {flag} out"
             )
-    found = devices_here.check(
+    devices_found = devices_here.check(
         suite.Options.of(devices=devices).devices, allow_busy=allow_busy, notify=notify
     )
     console = Console(file=sys.stdout, highlight=False)
     outcomes = []
-    for outcome in selftests.selftest(long_, power=power, devices=found if devices else None):
+    for outcome in selftests.selftest(
+        long_, power=power, devices=devices_found if devices else None
+    ):
         outcomes.append(outcome)
         _line(
             console,
