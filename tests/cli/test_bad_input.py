@@ -123,7 +123,7 @@ def refused(place, bench):
         ("show /", "/ is a folder, but holds no run (run.json is missing)"),
     ],
 )
-def test_a_wrong_command_line_is_one_line(refused, arguments, said):
+def test_wrong_command_line_is_refused_in_one_line(refused, arguments, said):
     err = refused(*arguments.split())
     assert said in err
     if "nowhere.toml" not in arguments:
@@ -156,7 +156,7 @@ norm = "bn"
 """
 
 
-def test_everything_wrong_with_a_suite_is_said_at_once(place, refused):
+def test_every_problem_of_a_suite_is_reported_at_once(place, refused):
     (place / "wrong.toml").write_text(EVERYTHING)
     said = refused("run", "wrong.toml").split("\n  ")
     assert said[0] == "wrong.toml: 12 problems, nothing was run:"
@@ -199,7 +199,7 @@ def test_everything_wrong_with_a_suite_is_said_at_once(place, refused):
         ({"TOP": "x = 1\x00"}, "not TOML"),
     ],
 )
-def test_a_suite_with_one_mistake(place, refused, changes, said):
+def test_suite_with_one_mistake_is_refused_with_its_key(place, refused, changes, said):
     text = BASE
     for name in ("NETWORK", "ROW", "TOP"):
         text = text.replace(name, changes.get(name, ""))
@@ -209,7 +209,7 @@ def test_a_suite_with_one_mistake(place, refused, changes, said):
     assert said in problem
 
 
-def test_an_image_too_small_for_the_network(place, refused):
+def test_image_too_small_for_the_network_is_refused(place, refused):
     (place / "wrong.toml").write_text(
         BASE.replace("[224, 224]", "[8, 8]")
         .replace("NETWORK", "")
@@ -221,7 +221,7 @@ def test_an_image_too_small_for_the_network(place, refused):
     )
 
 
-def test_a_hundred_megabytes_are_not_read(place, refused):
+def test_suite_of_a_hundred_megabytes_is_refused_unread(place, refused):
     with open(place / "wrong.toml", "wb") as file:
         file.truncate(100 * 10**6)
     assert "larger than 200,000 bytes; a suite is a page of text" in refused("run", "wrong.toml")
@@ -235,12 +235,12 @@ def test_a_hundred_megabytes_are_not_read(place, refused):
         (b"", "schema is missing"),
     ],
 )
-def test_bytes_that_are_no_suite(place, refused, content, said):
+def test_invalid_bytes_are_refused(place, refused, content, said):
     (place / "wrong.toml").write_bytes(content)
     assert said in refused("run", "wrong.toml")
 
 
-def test_a_folder_for_a_suite(place, refused):
+def test_folder_in_place_of_a_suite_is_refused(place, refused):
     (place / "wrong.toml").mkdir()
     assert "cannot be read: Is a directory" in refused("run", "wrong.toml")
 
@@ -262,11 +262,11 @@ def test_a_folder_for_a_suite(place, refused):
         ["list", ESCAPE],
     ],
 )
-def test_names_do_not_drive_the_terminal(refused, arguments):
+def test_control_characters_of_arguments_are_escaped(refused, arguments):
     assert "x1b[2J" in refused(*arguments) or "printable" in refused(*arguments)
 
 
-def test_names_from_files_do_not_drive_the_terminal(place, bench):
+def test_control_characters_from_files_are_escaped(place, bench):
     (place / f"{ESCAPE}.toml").write_text((place / "tiny.toml").read_text())
     for arguments in (
         ["check", f"{ESCAPE}.toml"],
@@ -281,7 +281,7 @@ def test_names_from_files_do_not_drive_the_terminal(place, bench):
         assert "\x1b" not in out + err
 
 
-def test_runs_are_listed_with_their_state(place, bench):
+def test_list_runs_prints_the_state_of_each(place, bench):
     plan = suite.expand(suite.load("tiny.toml"))
     with (
         store.RunWriter.create("results", plan, {}, "") as unfinished,
@@ -310,7 +310,7 @@ def test_a_network_that_cannot_be_built_leaves_no_run(place, bench, monkeypatch)
     assert list((place / "results").iterdir()) == []
 
 
-def test_bench_py_itself_says_one_line(place):
+def test_bench_py_prints_one_line_for_a_mistake(place):
     script = Path(__file__).parents[2] / "bench.py"
     environ = {**os.environ, "PYTHONPATH": str(script.parent)}
     done = subprocess.run(

@@ -62,7 +62,7 @@ def whole(path):
     return True
 
 
-def test_a_disk_that_fills_up_keeps_what_was_measured(place, mounted, start, bench):
+def test_full_disk_keeps_the_sealed_cells(place, mounted, start, bench):
     folder = mounted("size=256k")
     ended = start("run", "tiny.toml", act="2 3:fill")
     out, err = ended.communicate(timeout=60)
@@ -83,7 +83,7 @@ def test_a_disk_that_fills_up_keeps_what_was_measured(place, mounted, start, ben
 
 
 @pytest.mark.parametrize("free", [0, 4, 8, 16])
-def test_a_disk_too_small_to_begin_on_holds_nothing_afterwards(place, mounted, bench, free):
+def test_disk_too_small_for_a_run_is_left_empty(place, mounted, bench, free):
     folder = mounted("size=64k")
     with open(folder / "filler", "wb", buffering=0) as filler:
         filler.write(b"x" * 1024 * (64 - free))
@@ -93,7 +93,7 @@ def test_a_disk_too_small_to_begin_on_holds_nothing_afterwards(place, mounted, b
     assert [one.name for one in folder.iterdir()] == ["filler"]
 
 
-def test_a_read_only_folder_is_said_before_anything_runs(place, mounted, bench):
+def test_read_only_folder_is_refused_before_anything_runs(place, mounted, bench):
     mounted("ro")
     code, out, err = bench("run", "tiny.toml")
     assert (code, out) == (2, "")
@@ -104,7 +104,7 @@ def test_a_read_only_folder_is_said_before_anything_runs(place, mounted, bench):
 @pytest.mark.skipif(
     os.geteuid() == 0, reason="root may write anywhere; the read-only mount stands for it"
 )
-def test_a_folder_without_permission_is_said_before_anything_runs(place, bench):
+def test_folder_without_permission_is_refused_before_anything_runs(place, bench):
     (place / "results").mkdir(mode=0o500)
     code, out, err = bench("run", "tiny.toml")
     assert (code, out) == (2, "")
@@ -112,14 +112,14 @@ def test_a_folder_without_permission_is_said_before_anything_runs(place, bench):
 
 
 @pytest.mark.parametrize("results", ["tiny.toml", "tiny.toml/below", "/proc/nothing"])
-def test_a_place_that_is_no_folder(bench, results):
+def test_results_path_that_is_no_folder_is_refused(bench, results):
     code, out, err = bench("run", "tiny.toml", "--results", results)
     assert (code, out) == (2, "")
     assert "--results" in err
 
 
 @pytest.mark.parametrize("act", ["2 3:remove", "2 finish:remove", "2 build:remove"])
-def test_a_folder_removed_during_the_run_is_said_and_its_cells_printed(place, start, act):
+def test_folder_removed_during_the_run_is_reported_and_its_cells_printed(place, start, act):
     ended = start("run", "tiny.toml", "--format", "csv", act=act)
     out, err = ended.communicate(timeout=60)
     assert ended.returncode == 2
@@ -152,7 +152,7 @@ def test_a_full_disk_behind_stdout_is_one_line(place, arguments):
     ]
 
 
-def test_a_reader_that_goes_away_is_no_fault(place):
+def test_closed_reader_of_stdout_exits_with_0(place):
     read_end, write_end = os.pipe()
     os.close(read_end)
     done = subprocess.run(
@@ -206,7 +206,7 @@ def test_a_stream_that_is_closed_or_full_does_not_change_the_exit_code(
 
 
 @pytest.mark.parametrize("redirection", CLOSED)
-def test_no_file_of_a_run_takes_the_place_of_a_closed_stream(place, redirection):
+def test_closed_stream_gets_no_file_of_a_run(place, redirection):
     assert ends(redirection, "run", "tiny.toml").returncode == 0
     (path,) = (path for path in Path("results").iterdir() if path.is_dir())
     assert whole(path)

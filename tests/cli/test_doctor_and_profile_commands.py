@@ -10,7 +10,7 @@ import pytest
     importlib.util.find_spec("swbench.native") is None,
     reason="the native kernels are not part of this checkout",
 )
-def test_doctor_says_what_it_found_and_sums_up(ask):
+def test_doctor_prints_findings_and_counts(ask):
     said = ask("doctor", "--threads", "1")
     assert said.code == 0
     *_, last = said.out.splitlines()
@@ -18,7 +18,7 @@ def test_doctor_says_what_it_found_and_sums_up(ask):
     assert sum(int(part.split()[0]) for part in last.split(", ")) == len(said.out.splitlines()) - 1
 
 
-def test_profile_prints_shares_and_keeps_a_timeline_apart_from_the_runs(ask, tmp_path):
+def test_profile_prints_shares_and_writes_a_timeline_outside_the_runs(ask, tmp_path):
     said = ask(
         "profile",
         "cifar",

@@ -10,9 +10,7 @@ def run(bench, *options):
     return code, found.name
 
 
-def test_the_gate_fails_for_a_cell_that_failed_and_refuses_where_nothing_can_be_compared(
-    bench, monkeypatch
-):
+def test_fail_exits_with_1_for_a_failed_cell_and_2_without_comparable_cells(bench, monkeypatch):
     whole, other = run(bench, "--threads", "1")[1], run(bench, "--threads", "2")[1]
     # workers are counted over all runs: the third run's first
     monkeypatch.setenv("TINY_ACT", "5 1:raise")

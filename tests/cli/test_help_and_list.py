@@ -33,7 +33,7 @@ sys.exit(f"imported {{heavy}}" if heavy else code)
         ["run", "imagenet", "--dry-run", "--threads", "1"],
     ],
 )
-def test_asking_imports_nothing_heavy(arguments, tmp_path):
+def test_list_and_help_import_no_torch(arguments, tmp_path):
     program = ASK.format(arguments=arguments)
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -62,7 +62,7 @@ def test_commands_defer_imports_in_one_place():
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself(ask, command):
+def test_every_command_has_help(ask, command):
     said = ask(command, "--help")
     assert said.code == 0
     assert said.out.startswith(f"Usage: bench.py {command}")
@@ -81,7 +81,7 @@ def test_list_names_everything(ask, results):
         assert f"  {name}" in said.out
 
 
-def test_probes_are_the_metrics_with_a_word_each(ask):
+def test_list_probes_describes_every_metric(ask):
     lines = ask("list", "probes").out.splitlines()
     assert [line.split()[0] for line in lines] == list(METRICS)
     assert all(len(line.split()) > 4 for line in lines)
@@ -94,7 +94,7 @@ def test_runs_are_listed_with_date_suite_and_state(ask, results):
     assert second.endswith("imagenet  unfinished")
 
 
-def test_a_run_from_elsewhere_cannot_drive_the_terminal(ask, results):
+def test_control_characters_of_a_listed_run_are_escaped(ask, results):
     run = sorted(results.iterdir())[0] / "run.json"
     run.write_text(
         run.read_text()
@@ -107,7 +107,7 @@ def test_a_run_from_elsewhere_cannot_drive_the_terminal(ask, results):
     assert "at no date" in said.out
 
 
-def test_a_folder_without_runs_lists_none_and_says_how_to_make_one(ask):
+def test_list_runs_of_an_empty_folder_hints_how_to_make_one(ask):
     said = ask("list", "runs", "--results", "nowhere")
     assert (said.code, said.out) == (0, "")
     assert said.err == (
@@ -116,7 +116,7 @@ def test_a_folder_without_runs_lists_none_and_says_how_to_make_one(ask):
     assert ask("list", "suites").err == ""
 
 
-def test_without_a_command_the_help_is_as_readable_as_when_asked_for(ask):
+def test_help_without_a_command_equals_help_option(ask):
     said = ask()
     assert (said.code, said.out) == (2, "")
     assert said.err == ask("--help").out
@@ -135,20 +135,20 @@ def test_windows_is_refused_in_one_line(monkeypatch, capsys):
     )
 
 
-def test_version_tells_torch_and_the_kernels(ask, monkeypatch):
+def test_version_names_torch_and_the_kernels(ask, monkeypatch):
     assert ask("--version").out.startswith(f"swbench {swbench.__version__}, torch ")
     monkeypatch.setenv("SWBENCH_NATIVE", "off")
     assert "no native kernels (" in ask("--version").out
 
 
-def test_results_are_where_the_environment_says(ask, results, monkeypatch):
+def test_results_folder_comes_from_the_environment_variable(ask, results, monkeypatch):
     monkeypatch.setenv("SWBENCH_RESULTS", str(results.rename(results.with_name("elsewhere"))))
     assert len(ask("list", "runs").out.splitlines()) == 2
     assert ask("list", "runs", "--results", "nowhere").out == ""
     assert "env var: SWBENCH_RESULTS" in ask("show", "--help").out
 
 
-def test_a_file_in_place_of_results_is_said(ask, tmp_path):
+def test_file_in_place_of_results_is_refused(ask, tmp_path):
     (tmp_path / "results").touch()
     said = "results is a file, not a folder of runs; choose another with --results"
     for words in (["list", "runs"], ["show", "latest"]):
@@ -157,7 +157,7 @@ def test_a_file_in_place_of_results_is_said(ask, tmp_path):
 
 
 @pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="nobody may write there, root neither")
-def test_a_current_directory_that_cannot_be_written_is_said(ask, monkeypatch):
+def test_unwritable_current_directory_is_refused(ask, monkeypatch):
     monkeypatch.chdir("/sys/kernel")
     said = ask("run", "imagenet", "--metrics", "flops")
     assert (said.code, said.out) == (2, "")
@@ -166,7 +166,7 @@ def test_a_current_directory_that_cannot_be_written_is_said(ask, monkeypatch):
     assert len(said.err.splitlines()) == 1
 
 
-def test_neither_home_nor_user_is_needed(tmp_path):
+def test_run_without_home_and_user(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "swbench", "list"],
         cwd=tmp_path,

@@ -4,7 +4,7 @@ import stored_on_disk
 from stored_runs import table1
 
 
-def test_each_layer_and_the_gradients_are_accounted_for(ask):
+def test_predict_lists_each_layer_and_the_gradients(ask):
     code, out, err = ask("predict", "scaling-devices", "--nproc", "4")
     assert (code, err) == (0, "")
     (block,) = (one for one in out.split("\n\n") if one.startswith("ResNet20-BW "))
@@ -14,7 +14,7 @@ def test_each_layer_and_the_gradients_are_accounted_for(ask):
     assert lines[-1][1] == "12"
 
 
-def test_a_latency_and_a_bandwidth_turn_into_seconds(ask):
+def test_predict_gives_seconds_for_latency_and_bandwidth(ask):
     link = ("--latency", "1ms", "--bandwidth", "8Gbit/s")
     code, out, _ = ask("predict", "scaling-devices", "--nproc", "1024", *link)
     assert code == 0
@@ -23,7 +23,7 @@ def test_a_latency_and_a_bandwidth_turn_into_seconds(ask):
     assert first.split()[3:] == ["0.0311", "…", "3.07"]
 
 
-def test_a_stored_run_is_accounted_for_by_its_networks(ask, tmp_path):
+def test_predict_reads_the_networks_of_a_stored_run(ask, tmp_path):
     stored_on_disk.store(tmp_path / "results", table1())
     code, out, err = ask("predict", "latest")
     assert (code, err) == (0, "")
@@ -31,7 +31,7 @@ def test_a_stored_run_is_accounted_for_by_its_networks(ask, tmp_path):
     assert headings == ["ResNet50-BN", "ResNet50-BW", "ResNet50-SW^a", "ResNet50-SW^b"]
 
 
-def test_half_a_link_no_unit_one_rank_and_solvers_are_refused(ask):
+def test_predict_refuses_incomplete_links_missing_units_one_rank_and_solvers(ask):
     for arguments, told in (
         (("scaling-devices", "--latency", "5us"), "give both or neither"),
         (("scaling-devices", "--latency", "5", "--bandwidth", "1GB/s"), "one of ns, us"),

@@ -73,7 +73,7 @@ def falling_back(plan):
     return events.FallingBack(group=plan.groups[0].name, fallback=plan.groups[1].name)
 
 
-def test_the_time_left_is_by_the_pace_of_the_whole_run_warm_up_included(plan, tmp_path):
+def test_time_left_is_by_the_average_pace_with_warm_up(plan, tmp_path):
     display, clock = Display(Console(file=io.StringIO(), force_terminal=True)), [0.0]
     display._bar.get_time = lambda: clock[0]
     with display:
@@ -88,7 +88,7 @@ def test_the_time_left_is_by_the_pace_of_the_whole_run_warm_up_included(plan, tm
 
 
 @pytest.mark.parametrize("tried", [(), (0,), (0, 1)])
-def test_a_batch_that_is_given_up_counts_by_what_was_done_of_it(plan, bar, tried):
+def test_given_up_batch_counts_with_its_completed_rounds(plan, bar, tried):
     """Nothing, where no case had memory; all of a replicate, where others had; more, where memory
     ran out late.
     """
@@ -98,7 +98,7 @@ def test_a_batch_that_is_given_up_counts_by_what_was_done_of_it(plan, bar, tried
     assert found[-1] == (2 * len(tried) + 4, 2 * len(tried) + 4)
 
 
-def test_what_earlier_lives_of_the_run_did_is_done(plan, bar):
+def test_rounds_before_a_resume_count_as_done(plan, bar):
     late = bar([*rounds(plan, 0, (1,)), falling_back(plan)], **{"cpu batch 1": 1})
     assert (late[0], late[-1]) == ((2, 4), (4, 8))
     over = bar(
@@ -131,7 +131,7 @@ def done(plan, replicate, results=()):
     )
 
 
-def test_the_bar_moves_in_every_pair_and_never_too_far(bar, plan):
+def test_bar_advances_in_every_pair_and_not_beyond_its_total(bar, plan):
     """Four cases: the baseline, its control and a pair each for the other two; baseline and control
     count once.
     """
@@ -151,13 +151,13 @@ def test_the_bar_moves_in_every_pair_and_never_too_far(bar, plan):
     assert found == [0, 0.75, 1.5, 1.75, 2, 2]
 
 
-def test_a_case_that_failed_leaves_no_gap(bar, plan):
+def test_failed_case_counts_as_done(bar, plan):
     assert [completed for completed, _ in bar([one_round(plan, (0, 1), 0, "a"), done(plan, 0)])][
         -1
     ] == 2
 
 
-def test_a_batch_that_did_not_fit_is_not_counted_whole(bar, plan):
+def test_batch_out_of_memory_counts_only_its_completed_rounds(bar, plan):
     out = (
         Result(
             case=plan.groups[0].cases[2].key,

@@ -18,7 +18,7 @@ def one_line(said, code=2):
     return said.err
 
 
-def test_show_prints_the_table_and_says_that_a_cell_failed(ask, results):
+def test_show_prints_the_table_and_exits_with_3_for_a_failed_cell(ask, results):
     said = ask("show", "latest")
     assert said.code == 3
     assert "out of memory" in said.out
@@ -29,7 +29,7 @@ def test_show_prints_the_table_and_says_that_a_cell_failed(ask, results):
 
 
 @pytest.mark.parametrize("ref", ["latest", "nothing"])
-def test_a_command_that_reads_leaves_the_garbage_collector_as_it_was(ask, results, ref):
+def test_reading_command_restores_the_garbage_collector(ask, results, ref):
     assert gc.isenabled()
     try:
         ask("show", ref)
@@ -45,13 +45,13 @@ def test_several_runs_are_one_document(ask, results):
     assert len(json.loads(said.out)["tables"]) == 2
 
 
-def test_a_path_an_id_and_the_start_of_an_id_name_the_same_run(ask, results):
+def test_path_id_and_start_of_an_id_name_the_same_run(ask, results):
     path = sorted(results.iterdir())[0]
     shown = {ask("show", ref, "--format", "csv").out for ref in (str(path), path.name)}
     assert len(shown) == 1
 
 
-def test_a_file_of_a_run_is_told_from_the_run(ask, results):
+def test_file_of_a_run_is_refused_with_its_folder(ask, results):
     path = sorted(results.iterdir())[0] / "run.json"
     assert (
         one_line(ask("show", str(path)))
@@ -59,7 +59,7 @@ def test_a_file_of_a_run_is_told_from_the_run(ask, results):
     )
 
 
-def test_a_damaged_line_names_the_call_that_reads_the_rest(ask, results):
+def test_damaged_line_names_the_salvage_call(ask, results):
     path = sorted(results.iterdir())[0]
     with open(path / "rounds.jsonl", "a") as lines:
         lines.write("[]\n")
@@ -84,13 +84,13 @@ def test_export_writes_every_format(ask, results):
     }
 
 
-def test_plot_draws_what_the_run_has(ask, results):
+def test_plot_draws_the_plots_that_fit_the_run(ask, results):
     said = ask("plot", "latest", "--only", "ratios", "--format", "png")
     assert said.code == 0
     assert said.out.strip().endswith("exports/ratios.png")
 
 
-def test_compare_gates_a_regression(ask, tmp_path):
+def test_compare_fail_exits_with_1_for_a_regression(ask, tmp_path):
     group = network_group()
     slow = stored([group], results_of(group), rounds_of(group, [1, 1, 1.2, 1.25, 1.9], seed=1))
     a, b = (str(store(tmp_path / "results", run)) for run in (table1(), slow))
@@ -102,7 +102,7 @@ def test_compare_gates_a_regression(ask, tmp_path):
     assert ask("compare", a, b, "--fail", "--threshold", "90%").code == 0
 
 
-def test_compare_sets_a_run_beside_the_paper(ask, results):
+def test_compare_paper_prints_run_and_paper(ask, results):
     first = sorted(path.name for path in results.iterdir())[0]
     said = ask("compare", first, "paper")
     assert said.code == 0
@@ -159,7 +159,7 @@ def test_a_mistake_is_a_line_with_its_remedy_and_exit_code_2(ask, results, argum
     assert said.err.count("\n") == 1 or arguments[0] == "check"
 
 
-def test_the_gate_for_what_is_unclear(ask, tmp_path):
+def test_fail_unclear_exits_with_1_for_an_unclear_cell(ask, tmp_path):
     group = network_group()
     runs = {
         "noisy": rounds_of(group, [1, 1, 1.2, 1.25, 1.3], seed=1, noise=0.2),
@@ -186,7 +186,7 @@ def test_the_gate_for_what_is_unclear(ask, tmp_path):
     assert "--fail-unclear needs a --threshold, such as 5%" in said
 
 
-def test_a_cell_that_b_lacks_fails_the_gate_for_what_is_unclear_alone(ask, tmp_path):
+def test_missing_cell_fails_only_fail_unclear(ask, tmp_path):
     group = network_group()
     fewer = network_group(rows=[("bw", 7, "auto", "ResNet50-BW")])
     lacking = stored([fewer], results_of(fewer), rounds_of(fewer, [1, 1, 1.2]))

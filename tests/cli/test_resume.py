@@ -44,9 +44,7 @@ def whole(place):
         ("2 2:hangup", 129, "by SIGHUP"),
     ],
 )
-def test_a_signal_ends_a_run_in_order_and_resume_completes_it(
-    place, start, bench, whole, act, code, by
-):
+def test_signal_shuts_a_run_down_and_resume_completes_it(place, start, bench, whole, act, code, by):
     ended = start("run", "tiny.toml", act=act)
     out, err = ended.communicate(timeout=60)
     assert (ended.returncode, out) == (code, "")
@@ -152,7 +150,7 @@ def test_a_change_is_refused_by_name_and_recorded_with_anyway(
         ("image = [[32, 32]]", "image = [[32, 32]]\nbatch = [1, 64]", "the suite has 3 new cases"),
     ],
 )
-def test_a_run_goes_on_by_its_own_plan(whole, unfinished, bench, line, now, said):
+def test_resumed_run_keeps_its_own_plan(whole, unfinished, bench, line, now, said):
     text = (unfinished / "tiny.toml").read_text()
     assert text.count(line) == 1
     (unfinished / "tiny.toml").write_text(text.replace(line, now))
@@ -168,19 +166,19 @@ def test_a_run_goes_on_by_its_own_plan(whole, unfinished, bench, line, now, said
     )
 
 
-def test_the_same_environment_keeps_its_id(unfinished, bench):
+def test_equal_environment_keeps_its_id_on_resume(unfinished, bench):
     assert bench("run", "tiny.toml", "--resume")[0] == 0
     assert len({one.environment for one in run(unfinished).results}) == 1
 
 
-def test_a_second_process_is_refused_with_the_pid_of_the_first(unfinished, bench):
+def test_second_writer_process_is_refused_with_the_pid_of_the_first(unfinished, bench):
     with store.resume(run(unfinished).path):
         code, _, err = bench("run", "tiny.toml", "--resume")
     assert code == 2
     assert re.search(rf"is being written by process {psutil.Process().pid};", err)
 
 
-def test_ctrl_c_while_nothing_runs_yet(place, bench, monkeypatch):
+def test_ctrl_c_before_a_worker_runs_exits_with_130(place, bench, monkeypatch):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
@@ -190,7 +188,7 @@ def test_ctrl_c_while_nothing_runs_yet(place, bench, monkeypatch):
     assert "0 finished cells are kept" in err
 
 
-def test_resuming_with_other_options_says_that_it_starts_anew_and_what_is_left_unfinished(
+def test_resume_with_other_options_names_the_unfinished_run_and_starts_a_new_one(
     place, start, bench
 ):
     ended = start("run", "tiny.toml", "--threads", "1", act="2 2:interrupt")
@@ -206,7 +204,7 @@ def test_resuming_with_other_options_says_that_it_starts_anew_and_what_is_left_u
     assert len(store.runs(place / "results")) == 2
 
 
-def test_resuming_where_there_is_nothing_starts_without_a_remark(place, bench):
+def test_resume_without_an_unfinished_run_prints_no_note(place, bench):
     code, _, err = bench("run", "tiny.toml", "--resume")
     assert code == 0
     assert "unfinished" not in err

@@ -23,7 +23,7 @@ warmup_cap_s = 0
 """
 
 
-def test_a_run_is_shown_exported_and_taken_up_again(bench, place):
+def test_run_of_a_model_is_shown_exported_and_resumed(bench, place):
     (place / "own.toml").write_text(SUITE)
     words = ("run", "own.toml", "--device", "cpu", "--root", "2,4", "--format", "csv")
     code, out, _ = bench(*words)

@@ -33,13 +33,13 @@ from swbench.suite.options import Options, Selection, declared
         ("run imagenet --seed=3 cifar", "imagenet", ["imagenet", "cifar"], "run imagenet --seed=3"),
     ],
 )
-def test_one_suite_is_named_and_values_are_kept(monkeypatch, typed, name, names, kept):
+def test_repeat_command_names_one_suite_and_keeps_values(monkeypatch, typed, name, names, kept):
     monkeypatch.setattr("sys.argv", ["bench.py", *typed.split()])
     assert repeat_command(name, names) == f"python bench.py {kept}"
 
 
 @pytest.mark.parametrize(("command", "kind"), [(run, Options), (profile, Selection)])
-def test_a_command_has_every_option_that_is_declared(command, kind):
+def test_command_has_every_declared_option(command, kind):
     flags = {flag for one in command.params for flag in one.opts}
     assert {one.flag for one in declared(kind)} <= flags
 

@@ -108,7 +108,7 @@ def cluster(place):
     return lambda ranks=1, act="", static=False: Cluster(place, ranks, act, static)
 
 
-def test_one_row_is_printed_by_the_first_node_alone_with_samples_of_all_ranks(cluster):
+def test_only_the_first_node_prints_the_row_with_samples_of_all_ranks(cluster):
     both = cluster()
     both.run("--replicates", "1", "--iterations", "2")
     assert both.codes == [0, 0], both.err
@@ -134,7 +134,7 @@ def test_one_row_is_printed_by_the_first_node_alone_with_samples_of_all_ranks(cl
 
 @pytest.mark.slow
 @pytest.mark.parametrize("static", [False, True], ids=["c10d", "static"])
-def test_two_ranks_a_node_measure_as_four_on_one(cluster, static):
+def test_two_ranks_on_each_node_measure_the_cases_of_four_on_one(cluster, static):
     both = cluster(ranks=2, static=static)
     both.run()
     assert both.codes == [0, 0], both.err
@@ -152,7 +152,7 @@ def test_two_ranks_a_node_measure_as_four_on_one(cluster, static):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1, 2, 3])
-def test_a_rank_killed_on_either_node_is_a_crash_and_the_rest_is_measured(cluster, rank):
+def test_rank_killed_on_any_node_is_a_crash_and_the_rest_is_measured(cluster, rank):
     both = cluster(ranks=2, act=f"4 3@{rank}:killed")
     both.run()
     found = both.stored
@@ -169,7 +169,7 @@ def test_a_rank_killed_on_either_node_is_a_crash_and_the_rest_is_measured(cluste
 
 
 @pytest.mark.slow
-def test_a_rank_that_is_stuck_on_the_other_node_is_timed_out_and_both_nodes_leave_their_stacks(
+def test_stuck_rank_on_the_other_node_times_out_and_both_nodes_write_stacks(
     cluster,
 ):
     both = cluster(act="2 3@1:deadlock")
@@ -184,7 +184,7 @@ def test_a_rank_that_is_stuck_on_the_other_node_is_timed_out_and_both_nodes_leav
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("rank", "told"), [(1, "node 1 is gone"), (0, "node 0 is gone")])
-def test_a_node_whose_process_is_killed_ends_the_run_everywhere(cluster, rank, told):
+def test_killed_node_process_ends_the_run_on_all_nodes(cluster, rank, told):
     both = cluster(act=f"2 3@{rank}:kill_node")
     both.run()
     assert both.codes == [1, 1]
@@ -197,7 +197,7 @@ def test_a_node_whose_process_is_killed_ends_the_run_everywhere(cluster, rank, t
 
 
 @pytest.mark.slow
-def test_a_mistake_is_said_once_and_ends_all_nodes(cluster):
+def test_mistake_is_printed_once_and_ends_all_nodes(cluster):
     both = cluster()
     both.run("--only", "nothing")
     assert both.codes == [1, 1]

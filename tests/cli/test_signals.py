@@ -15,7 +15,7 @@ from swbench.cli.signals import GRACE_S, Signalled, orderly_shutdown
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_raises_once_and_again_only_after_the_grace(number):
+def test_signal_raises_once_within_the_grace_period(number):
     clock = iter([100.0, 100.0 + GRACE_S / 2, 101.0 + GRACE_S, 101.0 + GRACE_S])
     before = signal.getsignal(number)
     with orderly_shutdown(lambda: next(clock)):
@@ -28,7 +28,7 @@ def test_a_signal_raises_once_and_again_only_after_the_grace(number):
     assert signal.getsignal(number) is before
 
 
-def test_what_is_ignored_stays_ignored():
+def test_ignored_signal_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with orderly_shutdown():
@@ -58,7 +58,7 @@ def test_a_signal_before_anything_runs_is_one_line(capfd, monkeypatch, number, c
     assert capfd.readouterr().err.strip() == "bench.py: interrupted"
 
 
-def test_counting_ends_with_the_run_that_asked_for_it():
+def test_counting_process_ends_with_its_run():
     code = (
         "import sys; from swbench.worker.main import die_with_parent; print('tied', flush=True); "
         "die_with_parent(int(sys.argv[1])); print('on', flush=True); sys.stdin.read()"

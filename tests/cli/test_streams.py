@@ -45,7 +45,7 @@ def test_a_table_is_shown_in_a_narrow_locale(results, tmp_path, form):
         assert answer(place, *words, to=tmp_path / "shown") == (code, out, err)
 
 
-def test_a_stream_that_holds_some_signs_keeps_those(results):
+def test_encodable_signs_are_not_replaced(results):
     code, out, err = answer(results.parent, "show", "latest", PYTHONIOENCODING="latin-1")
     assert (code, err) == (3, b"")
     assert "×" in out.decode("latin-1")
@@ -53,14 +53,14 @@ def test_a_stream_that_holds_some_signs_keeps_those(results):
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["list"], ["compare", "é"]])
-def test_what_click_writes_is_ascii_too(tmp_path, arguments):
+def test_output_of_click_is_ascii_in_a_narrow_locale(tmp_path, arguments):
     code, out, err = answer(tmp_path, *arguments)
     assert code == (2 if arguments[0] == "compare" else 0)
     assert (out + err).isascii()
     assert b"..." in out or "--help" not in arguments
 
 
-def test_stand_ins():
+def test_stand_in_replaces_signs_letters_and_digits():
     assert stand_in("Σ^(-1/2) ≈ 1 ± 2 µs, 3–4, κ·λ², é ĉ, ½, ‖W‖ᵀ, 10⁻⁵") == (
         "Sigma^(-1/2) ~ 1 +- 2 us, 3-4, kappa*lambda2, e c, 1/2, ||W||T, 10-5"
     )

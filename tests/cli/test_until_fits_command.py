@@ -26,7 +26,7 @@ FOURS = {("4", 0): LACKS, ("2", 0): WHOLE, ("2", 1): WHOLE}
 TRIED = ("run", "tiny.toml", "--device", "cpu", "--batch", "4,2,1", "--until-fits")
 
 
-def test_a_dry_run_says_what_may_be_measured(bench):
+def test_dry_run_names_fallback_batches(bench):
     code, out, _ = bench(*TRIED, "--dry-run")
     assert code == 0
     groups = [line.strip() for line in out.splitlines() if line.startswith("  cpu")]
@@ -54,14 +54,14 @@ def test_the_largest_batch_that_fits_is_measured_and_shown(bench, monkeypatch):
     assert "is complete" in err
 
 
-def test_what_fits_is_measured_alone_and_ends_well(bench):
+def test_batch_that_fits_is_measured_alone_and_exits_with_0(bench):
     code, out, _ = bench(*TRIED)
     assert (code, set(cells(run()))) == (0, {("4", 0), ("4", 1)})
     assert "CPU batch 2" not in out
 
 
 @pytest.mark.parametrize("worker", [1, 2, 3])
-def test_a_killed_run_goes_on_to_the_same_cells(start, bench, monkeypatch, worker):
+def test_killed_run_resumes_to_the_same_cells(start, bench, monkeypatch, worker):
     """The first worker has the batch that does not fit, the second and third the one that does."""
     monkeypatch.setenv("TINY_FITS", "2")
     start(*TRIED, act=f"{worker} 2:kill_parent").communicate(timeout=60)
@@ -74,7 +74,7 @@ def test_a_killed_run_goes_on_to_the_same_cells(start, bench, monkeypatch, worke
     assert run().results[: len(before.results)] == before.results
 
 
-def test_a_suite_may_ask_for_it_and_the_command_line_say_otherwise(bench, place, monkeypatch):
+def test_every_batch_overrides_until_fits_of_a_suite(bench, place, monkeypatch):
     monkeypatch.setenv("TINY_FITS", "2")
     text = (place / "tiny.toml").read_text()
     (place / "tiny.toml").write_text(
@@ -104,7 +104,7 @@ def test_a_profile_is_of_the_largest_batch(bench, monkeypatch):
     assert [case.batch for case in asked] == [16]
 
 
-def test_the_command_that_a_table_gives_keeps_the_flag(monkeypatch):
+def test_reproduce_command_keeps_the_flag(monkeypatch):
     monkeypatch.setattr(
         "sys.argv", ["bench.py", "run", "--until-fits", "imagenet", "cityscapes", "--batch", "4,2"]
     )

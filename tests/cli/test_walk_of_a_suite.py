@@ -117,12 +117,12 @@ def trace(bench):
     return found
 
 
-def test_the_way_is_told():
+def test_way_counts_steps_and_returns():
     stacks = [["a", "b", "b", "c"], ["a", "b", "d"], ["a", "b", "d", "c"]]
     assert way(stacks) == (["a", "b", "c", "b", "d", "c"], 1, 1)
 
 
-def test_a_suites_name_comes_to_its_table_through_few_files(trace):
+def test_walk_from_a_suite_to_its_table_enters_few_files(trace):
     assert trace.stages.keys() == STAGES.keys(), "a stage was not reached, or is somewhere else"
     steps, back, returns = way(list(trace.stages.values()))
     files = list(dict.fromkeys(steps))
@@ -137,7 +137,7 @@ def test_a_suites_name_comes_to_its_table_through_few_files(trace):
     assert back <= 12, told
 
 
-def test_the_document_names_every_file_of_the_way(trace):
+def test_architecture_names_every_file_of_the_walk(trace):
     text = (Path(PACKAGE).parent / "docs" / "architecture.md").read_text()
     for file in dict.fromkeys(way(list(trace.stages.values()))[0]):
         assert f"`{file}`" in text, f"docs/architecture.md does not mention {file}"
