@@ -90,7 +90,7 @@ class Round:
     started: float = 0.0
 
     @property
-    def position(self) -> tuple[int, str, int]:
+    def place(self) -> tuple[int, str, int]:
         """Identifies the round in its group: replicate, worker run and index."""
         return self.replicate, self.attempt, self.index
 

@@ -93,7 +93,7 @@ def session(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["gpu.py", *arguments])
         code = gpu.main()
         capsys.readouterr()
-        assert sorted(one.name for one in out.iterdir()) == ["session.tar.xz", "summary.txt"]
+        assert sorted(path.name for path in out.iterdir()) == ["session.tar.xz", "summary.txt"]
         with tarfile.open(out / "session.tar.xz") as packed:
             texts = {
                 one.name: packed.extractfile(one).read().decode(errors="replace")
@@ -197,7 +197,7 @@ def test_an_archive_is_cut_into_pieces_that_come_back_and_leaves_out_the_largest
     (results / "b.txt").unlink()
     (results / "a.txt").write_text("short\n")
     assert [one.name for one in archive.rewrite(results, out)] == ["session.tar.xz"]
-    assert sorted(one.name for one in out.iterdir()) == ["session.tar.xz", "summary.txt"]
+    assert sorted(path.name for path in out.iterdir()) == ["session.tar.xz", "summary.txt"]
 
 
 def test_carried_wheels_are_installed_outside_and_found(tmp_path, monkeypatch):

@@ -36,8 +36,8 @@ def test_component_shared_by_a_round_is_estimated_and_cancels():
 
 def test_outliers_widen_only_the_standard_deviation():
     rounds = made(process=0.0, call=0.02, processes=50)
-    for one in rounds:
-        one[3, 1] *= 2
+    for round_ in rounds:
+        round_[3, 1] *= 2
     found = variance.parts(rounds, baseline=0)
     assert found.ratio > 3 * found.ratio_middle
 

@@ -76,10 +76,14 @@ def test_full_disk_keeps_the_sealed_cells(place, mounted, start, bench):
     assert len(kept) >= 3
     (folder / "filler").unlink()
     assert bench("run", "tiny.toml", "--resume")[0] == 0
-    found = store.load(path)
-    assert found.complete
-    assert found.results[: len(kept)] == kept
-    assert len({(one.case, one.replicate) for one in found.results}) == len(found.results) == 6
+    stored = store.load(path)
+    assert stored.complete
+    assert stored.results[: len(kept)] == kept
+    assert (
+        len({(result.case, result.replicate) for result in stored.results})
+        == len(stored.results)
+        == 6
+    )
 
 
 @pytest.mark.parametrize("free", [0, 4, 8, 16])
@@ -90,7 +94,7 @@ def test_disk_too_small_for_a_run_is_left_empty(place, mounted, bench, free):
     code, out, err = bench("run", "tiny.toml")
     assert (code, out) == (2, "")
     assert "No space left on device; free some space" in err
-    assert [one.name for one in folder.iterdir()] == ["filler"]
+    assert [path.name for path in folder.iterdir()] == ["filler"]
 
 
 def test_read_only_folder_is_refused_before_anything_runs(place, mounted, bench):

@@ -82,12 +82,12 @@ def test_batch_too_large_is_out_of_memory_and_the_next_is_measured(bench, latest
     assert done.returncode == 3, done.stderr
     run = latest()
     swa = [
-        (one.group, one.status)
-        for one in run.results
-        if one.case in {group.cases[2].key for group in run.plan.groups}
+        (result.group, result.status)
+        for result in run.results
+        if result.case in {group.cases[2].key for group in run.plan.groups}
     ]
     assert swa == [("cuda batch 4 8x8", "out_of_memory"), ("cuda batch 2 8x8", "ok")]
-    (full,) = [one for one in run.results if one.status == "out_of_memory"]
+    (full,) = [result for result in run.results if result.status == "out_of_memory"]
     assert full.detail == (
         "peak 3.00 GiB of 4.00 GiB; CUDA out of memory. Tried to allocate 20.00 GiB."
     )
@@ -108,14 +108,14 @@ def test_shared_gpu_is_refused_or_reported_and_short_dtypes_are_accepted(bench, 
     assert "measured beside it" in done.stderr
     run = latest()
     assert {case.dtype for case in run.plan.groups[0].cases} == {"bfloat16"}
-    assert {one.chosen["tf32"] for one in run.results} == {"off"}
+    assert {result.chosen["tf32"] for result in run.results} == {"off"}
     assert "nvidia-ml-py is not installed" in done.stdout
 
 
 def test_worker_killed_by_a_signal_fails_only_its_case(bench, latest):
     done = bench(killed="swa")
     assert done.returncode == 3
-    assert [one.status for one in latest().results] == ["ok", "ok", "crashed"]
+    assert [result.status for result in latest().results] == ["ok", "ok", "crashed"]
     assert "killed by SIGSEGV" in done.stdout
 
 

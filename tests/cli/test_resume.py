@@ -20,7 +20,7 @@ def run(folder):
 
 
 def cells(found):
-    return sorted((one.case, one.replicate) for one in found.results)
+    return sorted((result.case, result.replicate) for result in found.results)
 
 
 @pytest.fixture
@@ -53,9 +53,9 @@ def test_signal_shuts_a_run_down_and_resume_completes_it(place, start, bench, wh
     assert "3 finished cells are kept" in err
     assert "--resume" in err
     assert not [
-        one
-        for one in psutil.process_iter(["environ"])
-        if str(place / "workers") in str(one.info["environ"])
+        process
+        for process in psutil.process_iter(["environ"])
+        if str(place / "workers") in str(process.info["environ"])
     ]
     before = run(place)
     assert not before.complete
@@ -161,14 +161,14 @@ def test_resumed_run_keeps_its_own_plan(whole, unfinished, bench, line, now, sai
     after = run(unfinished)
     assert (after.complete, after.plan) == (True, plan)
     assert cells(after) == whole
-    assert {len(one.samples("forward_s")) for one in after.results} == {2}, (
+    assert {len(result.samples("forward_s")) for result in after.results} == {2}, (
         "four rounds over two replicates"
     )
 
 
 def test_equal_environment_keeps_its_id_on_resume(unfinished, bench):
     assert bench("run", "tiny.toml", "--resume")[0] == 0
-    assert len({one.environment for one in run(unfinished).results}) == 1
+    assert len({result.environment for result in run(unfinished).results}) == 1
 
 
 def test_second_writer_process_is_refused_with_the_pid_of_the_first(unfinished, bench):

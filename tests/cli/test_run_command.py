@@ -40,7 +40,7 @@ def test_repeat_command_names_one_suite_and_keeps_values(monkeypatch, typed, nam
 
 @pytest.mark.parametrize(("command", "kind"), [(run, Options), (profile, Selection)])
 def test_command_has_every_declared_option(command, kind):
-    flags = {flag for one in command.params for flag in one.opts}
+    flags = {flag for param in command.params for flag in param.opts}
     assert {one.flag for one in declared(kind)} <= flags
 
 

@@ -123,11 +123,11 @@ def test_only_the_first_node_prints_the_row_with_samples_of_all_ranks(cluster):
     assert {(case.world, case.nodes) for group in found.plan.groups for case in group.cases} == {
         (2, 2)
     }
-    assert {one.status for one in found.results} == {OK}
-    for one in found.rounds:
+    assert {result.status for result in found.results} == {OK}
+    for round_ in found.rounds:
         assert all(
             {"forward_s", "forward_s_rank0", "forward_s_rank1"} <= set(metrics)
-            for metrics in one.samples.values()
+            for metrics in round_.samples.values()
         )
     assert not both.left
 
@@ -139,12 +139,12 @@ def test_two_ranks_on_each_node_measure_the_cases_of_four_on_one(cluster, static
     both.run()
     assert both.codes == [0, 0], both.err
     found = both.stored
-    assert {one.status for one in found.results} == {OK}
-    assert {one.replicate for one in found.results} == {0, 1}
+    assert {result.status for result in found.results} == {OK}
+    assert {result.replicate for result in found.results} == {0, 1}
     assert all(
         f"forward_s_rank{rank}" in metrics
-        for one in found.rounds
-        for metrics in one.samples.values()
+        for round_ in found.rounds
+        for metrics in round_.samples.values()
         for rank in range(4)
     )
     assert not both.left
@@ -157,8 +157,8 @@ def test_rank_killed_on_any_node_is_a_crash_and_the_rest_is_measured(cluster, ra
     both.run()
     found = both.stored
     assert found.complete
-    assert sorted({one.status for one in found.results}) == [CRASHED, OK]
-    (crashed,) = [one for one in found.results if one.status == CRASHED]
+    assert sorted({result.status for result in found.results}) == [CRASHED, OK]
+    (crashed,) = [result for result in found.results if result.status == CRASHED]
     assert "killed by SIGKILL while timing" in crashed.detail
     assert f"rank {rank}: killed by SIGKILL" in crashed.detail
     assert ("node 1: " in crashed.detail) == (rank >= 2)
@@ -175,7 +175,7 @@ def test_stuck_rank_on_the_other_node_times_out_and_both_nodes_write_stacks(
     both = cluster(act="2 3@1:deadlock")
     both.run("--case-limit", "8s")
     found = both.stored
-    assert [one.status for one in found.results if one.status != OK] == ["timed_out"]
+    assert [result.status for result in found.results if result.status != OK] == ["timed_out"]
     assert found.complete
     logs = {log.name: log.read_text() for log in (found.path / "logs").iterdir()}
     assert any("_deadlock" in text for name, text in logs.items() if name.endswith(".node1.log"))

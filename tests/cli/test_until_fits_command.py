@@ -15,8 +15,8 @@ def run():
 
 def cells(found):
     made = {}
-    for one in found.results:
-        made.setdefault((one.group.split()[2], one.replicate), []).append(one.status)
+    for result in found.results:
+        made.setdefault((result.group.split()[2], result.replicate), []).append(result.status)
     return made
 
 

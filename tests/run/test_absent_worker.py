@@ -47,7 +47,7 @@ def is_marked(found, least_s):
     assert len(rounds) == ROUNDS
     marks = disturbed(rounds, found.plan.groups[0].baseline_key)
     assert marks[rounds[CALL - 3].place] == frozenset(rounds[0].samples)
-    away = absences([one.disturbance for one in rounds])
+    away = absences([round_.disturbance for round_ in rounds])
     waited_s = rounds[CALL - 3].disturbance.get("pressure_io_s", 0.0)  # anybody's, for a disk
     assert max(away) + waited_s >= 0.95 * least_s
     return away
@@ -100,6 +100,6 @@ def test_round_with_a_frozen_worker_is_marked(tmp_path, freezer):
 
 def test_undisturbed_run_has_no_note_on_stopped_workers(tmp_path):
     found = measured(tmp_path, "print")
-    assert all("idle_s" in one.disturbance for one in found.rounds)
-    away = absences([one.disturbance for one in found.rounds])
+    assert all("idle_s" in round_.disturbance for round_ in found.rounds)
+    away = absences([round_.disturbance for round_ in found.rounds])
     assert not [seconds for seconds in away if seconds > 0.1]

@@ -35,12 +35,12 @@ def test_counts_are_shared_by_batches_and_devices_but_not_by_image_sizes(counted
     plan = suite.expand(suite.load("scaling"), devices=["cpu", "cuda"], modes=["eager", "graph"])
     asked, results = counted(plan)
     assert asked == [224, 448, 713]
-    assert [one.case for one in results] == [
+    assert [result.case for result in results] == [
         case.key for group in plan.groups for case in group.cases
     ]
-    assert {one.replicate for one in results} == {COUNTED}
+    assert {result.replicate for result in results} == {COUNTED}
     images = {case.key: case.image[0] for group in plan.groups for case in group.cases}
-    assert all(one.samples(FLOPS) == (images[one.case],) for one in results)
+    assert all(result.samples(FLOPS) == (images[result.case],) for result in results)
 
 
 def test_dtypes_are_counted_separately(counted):
@@ -54,4 +54,4 @@ def test_fallback_is_not_counted_before_it_is_due(counted):
     plan = suite.expand(suite.load("cityscapes"), devices=["cuda"])
     asked, results = counted(plan)
     assert asked == [713]
-    assert {one.group for one in results} == {plan.groups[0].name}
+    assert {result.group for result in results} == {plan.groups[0].name}

@@ -160,8 +160,8 @@ def test_estimate_names_groups_without_a_round():
 def test_group_without_a_baseline_has_a_time_and_no_interval():
     alone = Group(name="g", cases=(SWA,), rows=("SW",))
     without_rounds = Group(name="other", cases=(BN,), rows=("BN",))
-    found = estimate(
+    expected = estimate(
         rounds(replicates=2), plan((alone, without_rounds)), work={SWA.key: 2.0, BN.key: 1.0}
     )
-    assert found.half_width == 0
-    assert found.scaled == ("other",)
+    assert expected.half_width == 0
+    assert expected.scaled == ("other",)

@@ -61,7 +61,7 @@ def measure(tmp_path):
         def update(event):
             heard.append(event)
             if (found := outlook.update(event)) is not None:
-                told.append((sum(isinstance(one, events.RoundDone) for one in heard), found))
+                told.append((sum(isinstance(event, events.RoundDone) for event in heard), found))
 
         run(
             plan,

@@ -71,7 +71,7 @@ def test_on_a_cpu_a_pair_with_one_case_out_of_memory_is_not_timed(bench):
         assert statuses(found) == ALL_FINE
         pairs = rounds_by_worker(bench)[1:]
         taken += pairs
-        assert len({one.attempt for one in found.rounds} - {bench.jobs[0].attempt}) == sum(
+        assert len({round_.attempt for round_ in found.rounds} - {bench.jobs[0].attempt}) == sum(
             map(bool, pairs)
         ), "all that was timed belongs to a result"
     assert set(taken) == {0, 6}
@@ -148,7 +148,7 @@ def test_every_row_gets_a_status_and_a_ratio_where_it_and_the_baseline_succeed(b
         for model in MODELS:
             if cells[model].status == cells["BN"].status == OK:
                 assert any(
-                    {cells["BN"].case, cells[model].case} <= one.samples.keys()
-                    for one in found.rounds
-                    if one.replicate == replicate
+                    {cells["BN"].case, cells[model].case} <= round_.samples.keys()
+                    for round_ in found.rounds
+                    if round_.replicate == replicate
                 )

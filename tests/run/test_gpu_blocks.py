@@ -85,12 +85,12 @@ def found(tmp_path):
 
 
 def test_every_block_of_a_stored_round_has_its_own_readings(found):
-    for one in found.rounds:
-        assert one.blocks.keys() == one.samples.keys()
-        for key, readings in one.blocks.items():
-            assert readings["wall_s"] == pytest.approx(one.samples[key][FORWARD_BACKWARD])
+    for round_ in found.rounds:
+        assert round_.blocks.keys() == round_.samples.keys()
+        for key, readings in round_.blocks.items():
+            assert readings["wall_s"] == pytest.approx(round_.samples[key][FORWARD_BACKWARD])
             assert readings["gpu_sm_hz_before"] == readings["gpu_sm_hz_after"] == 1.98e9
-        assert not [name for name in one.disturbance if name.startswith("gpu")], (
+        assert not [name for name in round_.disturbance if name.startswith("gpu")], (
             "nothing is joined for the round"
         )
 
@@ -98,12 +98,12 @@ def test_every_block_of_a_stored_round_has_its_own_readings(found):
 def test_throttling_within_a_block_marks_only_that_block(found):
     hot = found.plan.groups[0].cases[3].key
     for replicate in range(2):
-        rounds = [one for one in found.rounds if one.replicate == replicate]
+        rounds = [round_ for round_ in found.rounds if round_.replicate == replicate]
         assert disturbed(rounds, found.plan.groups[0].baseline_key) == {
-            one.place: frozenset({hot} if one.index == 4 else ()) for one in rounds
+            round_.place: frozenset({hot} if round_.index == 4 else ()) for round_ in rounds
         }
         assert rounds[4].blocks[hot]["gpu_thermal_s"] == pytest.approx(0.2)
-        assert [one.blocks[hot]["gpu_thermal_s"] for one in rounds[:4]] == [0.0] * 4
+        assert [round_.blocks[hot]["gpu_thermal_s"] for round_ in rounds[:4]] == [0.0] * 4
 
 
 def test_block_that_starts_throttled_is_marked(tmp_path):
@@ -138,8 +138,10 @@ def test_machine_line_reports_a_throttled_gpu(tmp_path, seen, blocks):
     """
     found = measured(tmp_path, Hot(seen))
     rounds = tuple(
-        dataclasses.replace(one, disturbance={"wall_s": 1.0}, blocks=one.blocks if blocks else {})
-        for one in found.rounds
+        dataclasses.replace(
+            round_, disturbance={"wall_s": 1.0}, blocks=round_.blocks if blocks else {}
+        )
+        for round_ in found.rounds
     )
     (line,) = [
         text
@@ -151,7 +153,7 @@ def test_machine_line_reports_a_throttled_gpu(tmp_path, seen, blocks):
 
 def test_gpu_without_readings_leaves_rounds_without_blocks(tmp_path):
     found = measured(tmp_path, Hot(), Card(None, None, "no NVML").look)
-    assert all(one.blocks == {} for one in found.rounds)
+    assert all(round_.blocks == {} for round_ in found.rounds)
     assert not [note for note in build_table(found).notes if "GPU blocks" in note]
     assert all(
         b'"blocks":{},' in line for line in (found.path / "rounds.jsonl").read_bytes().splitlines()

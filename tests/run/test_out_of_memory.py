@@ -46,7 +46,9 @@ class Writer:
 def measured(tmp_path, made, executor):
     with Writer(tmp_path, made) as writer:
         run(made, writer, executor, workloads=TARGETS)
-        return {(one.case, one.replicate): one for one in writer.results}, list(writer.rounds)
+        return {(result.case, result.replicate): result for result in writer.results}, list(
+            writer.rounds
+        )
 
 
 @pytest.mark.parametrize("stage", ["build", "1", "4", "finish"])
@@ -62,7 +64,7 @@ def test_out_of_memory_restarts_the_others_in_a_fresh_worker(tmp_path, stage):
         assert found[2].attempt not in found[0].attempts, (
             "what it left behind bears on no other case"
         )
-        whole = [one for one in rounds if one.attempt == found[3].attempt]
+        whole = [round_ for round_ in rounds if round_.attempt == found[3].attempt]
         assert [sorted(one.samples) for one in whole] == [
             sorted(made.groups[0].cases[case].key for case in (0, 1, 3))
         ] * 2

@@ -43,7 +43,7 @@ def test_every_row_that_fits_beside_the_baseline_is_measured(bench, device, room
         assert timing.absolute.iterations == 6
         assert timing.verdict == "slower"
     assert (len(bench.jobs) == 2) == (room == 5), "one worker a replicate where all fit"
-    assert any("paired" in one.chosen for one in found.results) == (room < 5)
+    assert any("paired" in result.chosen for result in found.results) == (room < 5)
 
 
 def test_real_workers_are_paired_and_a_baseline_is_read_out_in_one_of_them(tmp_path):
@@ -56,7 +56,7 @@ def test_real_workers_are_paired_and_a_baseline_is_read_out_in_one_of_them(tmp_p
         workloads={"network": "pairs:Crowded"},
     )
     cells = by_row(store.load(writer.path))
-    assert {one.status for one in cells.values()} == {OK}
+    assert {cell.status for cell in cells.values()} == {OK}
     assert len(cells["BN"].attempts) > 1
     assert {row: len(one.samples("error")) for row, one in cells.items()} == dict.fromkeys(
         cells, 2
@@ -87,10 +87,10 @@ def test_only_the_case_out_of_memory_is_isolated_and_from_the_start_in_later_rep
 def test_baseline_has_samples_of_every_worker_and_pairs_share_a_round(bench):
     found = bench(plan(), 3)
     cells = by_row(found)
-    workers = {one.attempt for one in found.rounds if one.replicate == 0}
+    workers = {round_.attempt for round_ in found.rounds if round_.replicate == 0}
     assert set(cells["BN"].attempts) == set(cells["BN (control)"].attempts) == workers
-    for one in found.rounds:
-        models = [case.model for case in found.plan.groups[0].cases if case.key in one.samples]
+    for round_ in found.rounds:
+        models = [case.model for case in found.plan.groups[0].cases if case.key in round_.samples]
         assert models[:2] == ["good", "good"]
         assert len(models) == 3
     assert len(cells["BN"].samples("forward_s")) == 3 * len(workers)
@@ -111,8 +111,8 @@ def test_untimed_metrics_of_the_baseline_are_read_once_a_replicate(bench):
     assert Counter(bench.observed) == {BASELINE: 1, CONTROL: 1, **dict.fromkeys(MODELS, 1)}, (
         "in the first replicate alone"
     )
-    for one in found.results:
-        assert len(one.samples("peak_bytes")) == 1
+    for result in found.results:
+        assert len(result.samples("peak_bytes")) == 1
     found = bench(
         made,
         3,
@@ -201,7 +201,7 @@ def test_a_smaller_batch_is_not_tried_where_every_row_fits_in_pairs(bench):
         ),
     )
     found = bench(made, 3)
-    assert {one.group for one in found.results} == {group.name}
+    assert {result.group for result in found.results} == {group.name}
     assert not [event for event in bench.heard if isinstance(event, events.FallingBack)]
 
 
@@ -215,11 +215,11 @@ def test_resumed_run_measures_the_same_pairs(bench, stop_at):
     with pytest.raises(Interrupted):
         bench(plan(), 3, on_event=stop)
     found = bench(plan(), 3, writer=store.resume(bench.writer.path, plan(), {}))
-    assert [(one.case, one.replicate, one.status, one.chosen) for one in found.results] == [
-        (one.case, one.replicate, one.status, one.chosen) for one in whole.results
-    ]
-    assert [len(one.samples("forward_s")) for one in found.results] == [
-        len(one.samples("forward_s")) for one in whole.results
+    assert [
+        (result.case, result.replicate, result.status, result.chosen) for result in found.results
+    ] == [(result.case, result.replicate, result.status, result.chosen) for result in whole.results]
+    assert [len(result.samples("forward_s")) for result in found.results] == [
+        len(result.samples("forward_s")) for result in whole.results
     ]
 
 

@@ -95,31 +95,31 @@ def test_every_round_has_every_case_in_an_order_that_a_seed_repeats(bench):
     orders = []
     for _ in range(2):
         bench.run(plan)
-        orders.append([one.order for one in bench.writer.rounds])
+        orders.append([round_.order for round_ in bench.writer.rounds])
     assert orders[0] == orders[1]
     assert len(set(orders[0])) > 10
     assert {frozenset(order) for order in orders[0]} == {
         frozenset(case.key for case in plan.groups[0].cases)
     }
     bench.run(fakes.plan("a", "b", replicates=1, iterations=50, seed=1))
-    assert [one.order for one in bench.writer.rounds] != orders[0]
+    assert [round_.order for round_ in bench.writer.rounds] != orders[0]
 
 
 def test_samples_equal_the_clock_readings(bench):
     plan = fakes.plan("a", replicates=1, iterations=3)
     bench.run(plan, seconds=lambda case, call: call + (0.5 if case.model == "a" else 0.0))
-    found = store.load(bench.writer.path)
-    assert found.results[0].samples("forward_s") == (3.0, 4.0, 5.0)
-    assert found.results[2].samples("forward_s") == (3.5, 4.5, 5.5)
+    stored = store.load(bench.writer.path)
+    assert stored.results[0].samples("forward_s") == (3.0, 4.0, 5.0)
+    assert stored.results[2].samples("forward_s") == (3.5, 4.5, 5.5)
 
 
 def test_crash_fails_one_case_and_restarts_the_others(bench):
     plan = fakes.plan("a", "b", replicates=1, iterations=4)
     status = bench.run(plan, dies=lambda case, call: case.model == "a" and call == 4)
     assert [len(job.cases) for job in bench.executor.jobs] == [4, 3]
-    found = store.load(bench.writer.path)
-    assert [one.status for one in found.results] == [OK, OK, CRASHED, OK]
-    assert [len(one.samples("forward_s")) for one in found.results] == [4, 4, 1, 4]
+    stored = store.load(bench.writer.path)
+    assert [result.status for result in stored.results] == [OK, OK, CRASHED, OK]
+    assert [len(result.samples("forward_s")) for result in stored.results] == [4, 4, 1, 4]
     assert status.failed == 1
     (failed,) = bench.of(events.CellFailed)
     assert (failed.row, failed.status, failed.detail) == ("a", CRASHED, "killed by SIGSEGV")
@@ -127,7 +127,7 @@ def test_crash_fails_one_case_and_restarts_the_others(bench):
 
 def test_crashed_baseline_leaves_the_times_of_the_others(bench):
     bench.run(fakes.plan("a", replicates=1), dies=lambda case, call: case.role == "baseline")
-    assert [one.status for one in store.load(bench.writer.path).results] == [CRASHED, OK, OK]
+    assert [result.status for result in store.load(bench.writer.path).results] == [CRASHED, OK, OK]
 
 
 def test_events_of_a_run_come_in_order(bench):
@@ -157,12 +157,12 @@ def test_an_interrupted_run_resumes_to_the_same_cells(bench, stop_at):
     bench.run(plan, writer=store.resume(bench.writer.path, plan, {}))
     whole = store.load(bench.writer.path)
     assert whole.complete
-    assert [(one.group, one.replicate) for one in whole.results[::3]] == [
+    assert [(result.group, result.replicate) for result in whole.results[::3]] == [
         (group.name, number) for number in range(2) for group in plan.groups
     ]
     assert len(whole.results) == 12
     assert whole.results[: len(kept.results)] == kept.results
-    assert all(len(one.samples("forward_s")) == 2 for one in whole.results)
+    assert all(len(result.samples("forward_s")) == 2 for result in whole.results)
     assert len(bench.executor.jobs) == 4 - len(kept.results) // 3
 
 

@@ -81,8 +81,8 @@ def measure(tmp_path):
 def statuses(found):
     """(group, replicate) -> the status of each case, in the order of the group."""
     made = {}
-    for one in found.results:
-        made.setdefault((one.group, one.replicate), []).append(one.status)
+    for result in found.results:
+        made.setdefault((result.group, result.replicate), []).append(result.status)
     return made
 
 
@@ -98,7 +98,7 @@ def test_largest_batch_that_fits_is_the_only_one_measured(measure):
     status, found = measure(plan(), lambda case: False)
     assert statuses(found) == {("cuda batch 16", 0): FITS, ("cuda batch 16", 1): FITS}
     assert (status.exit_code, status.reason, found.complete) == (0, "all replicates done", True)
-    assert not [one for one in measure.heard if isinstance(one, events.FallingBack)]
+    assert not [event for event in measure.heard if isinstance(event, events.FallingBack)]
 
 
 def test_one_variant_out_of_memory_makes_the_next_batch_due(measure):
@@ -109,11 +109,13 @@ def test_one_variant_out_of_memory_makes_the_next_batch_due(measure):
         ("cuda batch 8", 1): FITS,
     }
     assert status.exit_code == 3, "a case out of memory is told by the exit code, as ever"
-    (failed,) = [one for one in found.results if one.status == OUT_OF_MEMORY]
+    (failed,) = [result for result in found.results if result.status == OUT_OF_MEMORY]
     assert failed.detail == DETAIL
     assert failed.case == found.plan.groups[0].cases[3].key
     assert [
-        (one.group, one.fallback) for one in measure.heard if isinstance(one, events.FallingBack)
+        (event.group, event.fallback)
+        for event in measure.heard
+        if isinstance(event, events.FallingBack)
     ] == [("cuda batch 16", "cuda batch 8")]
     jobs = [[case.model for case in job.cases] for job in measure.executor.jobs]
     assert jobs[0] == jobs[-2] == jobs[-1] == ["good", "good", "a", "b"]
@@ -131,7 +133,7 @@ def test_third_batch_is_measured_where_two_do_not_fit(measure):
         ("cuda batch 4", 1): FITS,
     }
     assert statuses(found) == expected
-    assert len({one.case for one in found.results}) == 12, "each batch is a case of its own"
+    assert len({result.case for result in found.results}) == 12, "each batch is a case of its own"
 
 
 def test_where_no_batch_fits_the_last_gets_all_its_replicates(measure):
@@ -209,7 +211,7 @@ def test_a_fallback_that_is_due_late_begins_with_its_first_replicate(measure, la
         range(late + 1)
     )
     assert [number for group, number in statuses(found) if group == "cuda batch 8"] == [0, 1, 2, 3]
-    (settled,) = [one for one in measure.heard if isinstance(one, events.GroupSettled)]
+    (settled,) = [event for event in measure.heard if isinstance(event, events.GroupSettled)]
     assert (settled.group, settled.replicates) == ("cuda batch 8", 4)
     assert looked == [[[True] * 4] * 6], (
         "one look, of three rows and two passes, at replicates that are all there"
@@ -239,7 +241,9 @@ def test_run_stopped_anywhere_resumes_to_the_same_cells(measure, stop_at):
     assert list(statuses(found)) == list(whole), "and in the same order"
     assert found.results[: len(kept.results)] == kept.results
     begun = measure.heard[0]
-    assert begun.ran_out == {one.group for one in kept.results if one.status == OUT_OF_MEMORY}
+    assert begun.ran_out == {
+        result.group for result in kept.results if result.status == OUT_OF_MEMORY
+    }
 
 
 def test_resume_is_refused_where_other_batches_would_be_tried(measure):
@@ -276,7 +280,7 @@ def test_the_estimate_is_of_the_batch_that_fits(measure):
 def test_optional_stopping_uses_the_batch_that_fits(measure):
     settled, found = measure(plan(iterations=8, target_ci=0.5), variant_b_above(8))
     assert settled.reason == "precise enough"
-    assert [one.group for one in measure.heard if isinstance(one, events.GroupSettled)] == [
+    assert [event.group for event in measure.heard if isinstance(event, events.GroupSettled)] == [
         "cuda batch 8"
     ]
     assert [number for group, number in statuses(found) if group == "cuda batch 16"] == [0]
@@ -300,5 +304,9 @@ def test_a_fallback_has_the_counts_of_the_batch_before_it(measure, tmp_path):
         ]
     )
     _, found = measure(made, variant_b_above(8), writer=writer)
-    known = {(one.group, one.samples(FLOPS)) for one in found.results if one.replicate == COUNTED}
+    known = {
+        (result.group, result.samples(FLOPS))
+        for result in found.results
+        if result.replicate == COUNTED
+    }
     assert known == {("cuda batch 16", (7.0,)), ("cuda batch 8", (7.0,))}

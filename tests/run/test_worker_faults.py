@@ -48,21 +48,21 @@ def test_a_run_without_faults_measures_every_cell(tmp_path):
     status, found = measure(tmp_path, plan)
     assert (status.exit_code, found.complete) == (0, True)
     assert len(found.results) == 2 * 2 * 3
-    assert {one.status for one in found.results} == {OK}
-    assert [len(one.samples("forward_s")) for one in found.results] == [2] * 12
+    assert {result.status for result in found.results} == {OK}
+    assert [len(result.samples("forward_s")) for result in found.results] == [2] * 12
     assert found.results[0].chosen == {"solver": "fake", "threads": "1"}
-    assert len({one.samples("error")[1] for one in found.results}) == 4, (
+    assert len({result.samples("error")[1] for result in found.results}) == 4, (
         "a fresh process for every group and replicate"
     )
-    assert [(one.group, one.replicate) for one in found.results[::3]] == [
+    assert [(result.group, result.replicate) for result in found.results[::3]] == [
         ("cpu batch 1", 0),
         ("cpu batch 2", 0),
         ("cpu batch 1", 1),
         ("cpu batch 2", 1),
     ]
-    assert {frozenset(one.samples) for one in found.rounds if one.group == "cpu batch 1"} == {
-        frozenset(case.key for case in plan.groups[0].cases)
-    }
+    assert {
+        frozenset(round_.samples) for round_ in found.rounds if round_.group == "cpu batch 1"
+    } == {frozenset(case.key for case in plan.groups[0].cases)}
     assert not list((found.path / "logs").iterdir())
     assert "steal_s" in found.rounds[0].disturbance or "wall_s" in found.rounds[0].disturbance
 
@@ -97,7 +97,7 @@ def test_survivable_failure_is_a_status_and_the_others_go_on_in_the_worker(tmp_p
         tmp_path,
         fakes.plan(*(model for model, _, _ in SURVIVED), "good", replicates=1, iterations=2),
     )
-    assert [one.status for one in found.results] == [
+    assert [result.status for result in found.results] == [
         OK,
         OK,
         *(status for _, status, _ in SURVIVED),
@@ -106,8 +106,10 @@ def test_survivable_failure_is_a_status_and_the_others_go_on_in_the_worker(tmp_p
     for one, (_, _, detail) in zip(found.results[2:], SURVIVED, strict=False):
         assert detail in one.detail
     assert ended.exit_code == 3
-    assert len({one.attempt for one in found.results if one.status != OUT_OF_MEMORY}) == 1
-    assert [len(one.samples("forward_s")) for one in found.results if one.status == OK] == [2, 2, 2]
+    assert len({result.attempt for result in found.results if result.status != OUT_OF_MEMORY}) == 1
+    assert [
+        len(result.samples("forward_s")) for result in found.results if result.status == OK
+    ] == [2, 2, 2]
 
 
 def test_unsupported_case_does_not_fail_the_run(tmp_path):
@@ -121,10 +123,12 @@ def test_fault_is_a_status_with_its_cause_and_the_others_run(
 ):
     monkeypatch.setattr(executor_module, "_EXIT_S", 0.5)
     ended, found = measure(tmp_path, fakes.plan(model, "good", replicates=1, iterations=2))
-    assert [one.status for one in found.results] == [OK, OK, status, OK]
+    assert [result.status for result in found.results] == [OK, OK, status, OK]
     assert detail in found.results[2].detail
     assert ended.exit_code == 3
-    assert [len(one.samples("forward_s")) for one in found.results if one.status == OK] == [2, 2, 2]
+    assert [
+        len(result.samples("forward_s")) for result in found.results if result.status == OK
+    ] == [2, 2, 2]
     assert found.complete
     assert not psutil.Process().children(recursive=True)
 
@@ -138,7 +142,7 @@ def test_workers_run_and_end_without_pidfd(tmp_path, error, monkeypatch):
     monkeypatch.setattr(executor_module, "_EXIT_S", 0.5)
     models = ("3:orphan", "3:close", "good")
     ended, found = measure(tmp_path, fakes.plan(*models, replicates=1, iterations=2))
-    assert [one.status for one in found.results] == [OK, OK, CRASHED, CRASHED, OK]
+    assert [result.status for result in found.results] == [OK, OK, CRASHED, CRASHED, OK]
     assert "killed by SIGKILL while timing" in found.results[2].detail
     assert "closed its pipe while timing" in found.results[3].detail
     assert ended.exit_code == 3
@@ -149,7 +153,7 @@ def test_workers_run_and_end_without_pidfd(tmp_path, error, monkeypatch):
 def test_a_deadlock_ends_at_the_limit_with_its_stack(tmp_path, model, monkeypatch):
     monkeypatch.setattr(executor_module, "_DUMP_S", 1.0)
     _, found = measure(tmp_path, fakes.plan(model, replicates=1, iterations=2, case_limit_s=1.5))
-    assert [one.status for one in found.results] == [OK, OK, TIMED_OUT]
+    assert [result.status for result in found.results] == [OK, OK, TIMED_OUT]
     assert "over the limit of 1.5 s while" in found.results[2].detail
     if "deadlock" in model:
         assert "_deadlock" in log_of(found, found.results[2])
@@ -158,7 +162,7 @@ def test_a_deadlock_ends_at_the_limit_with_its_stack(tmp_path, model, monkeypatc
 
 def test_library_that_prints_writes_to_the_log(tmp_path):
     status, found = measure(tmp_path, fakes.plan("3:print", replicates=1, iterations=2))
-    assert {one.status for one in found.results} == {OK}
+    assert {result.status for result in found.results} == {OK}
     assert status.exit_code == 0
     assert sorted(log_of(found, found.results[0]).split("\n")) == [
         "",
@@ -219,7 +223,7 @@ def small_group(monkeypatch):
 
 def test_real_oom_kill_is_out_of_memory(tmp_path, small_group):
     _, found = measure(tmp_path, fakes.plan("3:hog", replicates=1, iterations=1, warmup_calls=2))
-    assert [one.status for one in found.results] == [OK, OK, OUT_OF_MEMORY]
+    assert [result.status for result in found.results] == [OK, OK, OUT_OF_MEMORY]
     assert "killed by the kernel" in found.results[2].detail
 
 

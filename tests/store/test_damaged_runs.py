@@ -35,14 +35,14 @@ def test_incomplete_seal_is_left_out(written, cut):
     path = written / "cells.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:cut]))
-    found = store.load(written)
-    assert found.results == found.rounds == ()
-    assert f"its {cut} cells were left out" in found.warnings[0]
+    stored = store.load(written)
+    assert stored.results == stored.rounds == ()
+    assert f"its {cut} cells were left out" in stored.warnings[0]
     with store.resume(written) as writer:
         assert path.read_bytes() == b""
         runs.fill(writer, writer.plan, attempt="c")
-    assert [one.attempt for one in store.load(written).results] == ["c"] * 3
-    assert {one.attempt for one in store.load(written).rounds} == {"c"}
+    assert [result.attempt for result in store.load(written).results] == ["c"] * 3
+    assert {round_.attempt for round_ in store.load(written).rounds} == {"c"}
 
 
 @pytest.mark.parametrize(
@@ -147,6 +147,6 @@ def test_run_truncated_anywhere_is_readable(tmp_path):
             pass
         child.kill()
         child.wait()
-    found = store.load(path)
-    assert len(found.results) % 3 == 0
-    assert len(found.rounds) == len(found.results)
+    stored = store.load(path)
+    assert len(stored.results) % 3 == 0
+    assert len(stored.rounds) == len(stored.results)

@@ -37,7 +37,7 @@ def test_resume_keeps_sealed_cells_and_drops_the_rest(written):
     ) as writer:
         assert [writer.sealed(group.name, 0) for group in writer.plan.groups] == [True, False]
         runs.fill(writer, writer.plan, group=1, attempt="c")
-    assert {one.attempt for one in store.load(written).rounds} == {"a", "c"}
+    assert {round_.attempt for round_ in store.load(written).rounds} == {"a", "c"}
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_resumed_run_of_an_earlier_schema_keeps_its_lines(tmp_path):
     header, found = json.loads((path / "run.json").read_text()), store.load(path)
     assert (header["schema"], header["needs"]) == (3, swbench.__version__)
     assert (path / "rounds.jsonl").read_bytes().startswith(b"".join(lines[:9]))
-    assert [bool(one.blocks) for one in found.rounds] == [False] * 9 + [True] * 3
+    assert [bool(round_.blocks) for round_ in found.rounds] == [False] * 9 + [True] * 3
 
 
 def test_resumed_run_of_schema_2_keeps_every_cell_and_sample(tmp_path):
@@ -87,15 +87,15 @@ def test_resumed_run_of_schema_2_keeps_every_cell_and_sample(tmp_path):
     path = tmp_path / "old"
     shutil.copytree(Path(__file__).parent / "unfinished-schema-2", path)
     before = store.load(path)
-    assert [one.status for one in before.results] == (
+    assert [result.status for result in before.results] == (
         ["ok"] * 8 + ["crashed"] + ["out_of_memory"] * 3
     )
-    assert [len(one.samples("forward_s")) for one in before.results] == (
+    assert [len(result.samples("forward_s")) for result in before.results] == (
         [0] * 3 + [6, 3, 3] + [3, 3, 1] + [0] * 3
     )
     assert before.results[3].also == ("b",)
     assert before.results[8].samples("forward_s") == (2.1,)
-    assert sum(bool(one.blocks) for one in before.rounds) == 10
+    assert sum(bool(round_.blocks) for round_ in before.rounds) == 10
     with pytest.raises(ResumeRefused, match=r"began otherwise: .* go on with --resume --anyway"):
         store.resume(path)
     with store.resume(path, anyway=True) as writer:
@@ -109,8 +109,8 @@ def test_resumed_run_of_schema_2_keeps_every_cell_and_sample(tmp_path):
     after = store.load(path)
     assert after.results[:12] == before.results
     assert after.rounds[:10] == before.rounds
-    assert {one.attempt for one in after.rounds[10:]} == {"new"}
-    assert [one.samples("forward_s") for one in after.results[12:]] == [
+    assert {round_.attempt for round_ in after.rounds[10:]} == {"new"}
+    assert [result.samples("forward_s") for result in after.results[12:]] == [
         (0.1 + position,) * 3 for position in range(3)
     ]
 

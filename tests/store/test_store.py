@@ -19,19 +19,19 @@ from swbench.errors import StoreDamaged, StoreError, UnknownName
 
 def test_run_round_trip(written):
     plan = runs.plan()
-    found = store.load(written)
-    assert found.plan == plan
-    assert found.rounds == tuple(runs.one_round(plan, index=index) for index in range(3))
-    assert (found.complete, found.command, found.environment, found.warnings) == (
+    stored = store.load(written)
+    assert stored.plan == plan
+    assert stored.rounds == tuple(runs.one_round(plan, index=index) for index in range(3))
+    assert (stored.complete, stored.command, stored.environment, stored.warnings) == (
         False,
         "run tiny",
         runs.ENVIRONMENT,
         (),
     )
-    assert [one.case for one in found.results] == [case.key for case in plan.groups[0].cases]
-    assert found.results[1].samples("forward_s") == (1.1, 1.1, 1.1)
-    assert found.results[1].samples("peak_bytes") == (5.0,)
-    assert found.results[1].samples("error") == (float("inf"),)
+    assert [result.case for result in stored.results] == [case.key for case in plan.groups[0].cases]
+    assert stored.results[1].samples("forward_s") == (1.1, 1.1, 1.1)
+    assert stored.results[1].samples("peak_bytes") == (5.0,)
+    assert stored.results[1].samples("error") == (float("inf"),)
     assert (written / "suite.toml").read_text() == "x = 1"
     assert all(json.loads(line)[1] for line in (written / "rounds.jsonl").read_text().splitlines())
 
@@ -74,9 +74,9 @@ def test_the_samples_of_a_failed_attempt_stay_with_the_cell_that_failed(tmp_path
             writer.add_round(runs.one_round(plan, attempt="second", index=index))
         first, second = runs.results(plan, attempt="first"), runs.results(plan, attempt="second")
         writer.seal([second[0], second[1], first[2]])
-    found = store.load(writer.path)
-    assert [len(one.samples("forward_s")) for one in found.results] == [3, 3, 1]
-    assert [set(one.samples) for one in found.rounds] == [{keys[2]}, *[set(keys[:2])] * 3]
+    stored = store.load(writer.path)
+    assert [len(result.samples("forward_s")) for result in stored.results] == [3, 3, 1]
+    assert [set(round_.samples) for round_ in stored.rounds] == [{keys[2]}, *[set(keys[:2])] * 3]
 
 
 def test_full_disk_raises_at_once_and_leaves_complete_lines(tmp_path):

@@ -51,11 +51,11 @@ def read(written, name, content):
     for salvage in (False, True):
         try:
             with promptly():
-                found = store.load(path, salvage=salvage)
+                stored = store.load(path, salvage=salvage)
         except StoreError as problem:
             assert str(problem).isprintable()  # noqa: PT017
         else:
-            assert len(found.results) <= 6
+            assert len(stored.results) <= 6
     store.runs(path.parent)
 
 

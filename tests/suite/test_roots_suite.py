@@ -73,9 +73,9 @@ def test_root_is_refused_for_other_suites(name):
 
 def test_the_suite_roots_is_forward_alone_and_has_no_easy_spectrum():
     loaded = suite.load("roots")
-    found = suite.expand(loaded)
-    assert {case.root for group in found.groups for case in group.cases} == {2, 4}
-    assert not any(case.gradient for group in found.groups for case in group.cases)
+    plan = suite.expand(loaded)
+    assert {case.root for group in plan.groups for case in group.cases} == {2, 4}
+    assert not any(case.gradient for group in plan.groups for case in group.cases)
     assert "identity" not in loaded.base["spectrum"] + loaded.full["spectrum"]
     full = suite.expand(loaded, full=True)
     assert (1024, 64) in {(case.group, case.batch) for group in full.groups for case in group.cases}

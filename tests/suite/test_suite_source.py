@@ -32,11 +32,11 @@ def problems(text: str) -> tuple[str, ...]:
 
 
 def test_a_good_suite_has_its_defaults():
-    found = parse(GOOD, "x", "x.toml")
-    assert found.title == "x"
-    assert found.base["solver"] == ("auto",)
-    assert found.base["batch"] == (1,)
-    assert [row["norm"] for row in found.rows] == ["bn", "swa"]
+    suite_ = parse(GOOD, "x", "x.toml")
+    assert suite_.title == "x"
+    assert suite_.base["solver"] == ("auto",)
+    assert suite_.base["batch"] == (1,)
+    assert [row["norm"] for row in suite_.rows] == ["bn", "swa"]
 
 
 def test_every_problem_is_named_at_once():

@@ -123,7 +123,7 @@ class Bench:
 def by_row(found, replicate=0):
     (group,) = found.plan.groups
     rows = dict(zip((case.key for case in group.cases), group.rows, strict=True))
-    return {rows[one.case]: one for one in found.results if one.replicate == replicate}
+    return {rows[result.case]: result for result in found.results if result.replicate == replicate}
 
 
 def statuses(found, replicate=0):

@@ -64,12 +64,12 @@ def live(results: Path, counts: Path, point: tuple[str, str, int, bool]) -> None
     environ = {"TORTURE_COUNTS": str(counts)}
     if what in STAGES:
         environ["TORTURE"] = f"{what} {at} {'worker' if victim == 'worker' else 'parent'}"
-    found = store.runs(results)
-    if found and found[-1].complete:
+    runs = store.runs(results)
+    if runs and runs[-1].complete:
         return  # killed between its last rename and its end: the command would print it
     writer = (
-        store.resume(found[-1].path, PLAN, {})
-        if found
+        store.resume(runs[-1].path, PLAN, {})
+        if runs
         else store.RunWriter.create(results, PLAN, {}, "torture")
     )
     run(
@@ -199,10 +199,10 @@ class Torture:
         """How many workers of a run were killed, by what its cells say."""
         return len(
             {
-                one.attempt
+                result.attempt
                 for found in store.runs(results)
-                for one in store.load(found.path).results
-                if one.status == CRASHED
+                for result in store.load(found.path).results
+                if result.status == CRASHED
             }
         )
 
@@ -211,19 +211,19 @@ class Torture:
         if not runs:
             return kept, None
         assert len(runs) == 1
-        found = store.load(runs[0].path)
-        now = {(one.case, one.replicate): one for one in found.results}
-        self.found["doubled"] += len(found.results) - len(now)
+        stored = store.load(runs[0].path)
+        now = {(result.case, result.replicate): result for result in stored.results}
+        self.found["doubled"] += len(stored.results) - len(now)
         self.found["lost"] += len(set(kept) - set(now))
         self.found["altered"] += sum(
             now[cell] != result for cell, result in kept.items() if cell in now
         )
-        for one in found.results:
-            whole = one.status == OK and len(one.samples("forward_s")) == 2
-            assert whole or (worker_kills and "SIGKILL" in one.detail), one
+        for result in stored.results:
+            whole = result.status == OK and len(result.samples("forward_s")) == 2
+            assert whole or (worker_kills and "SIGKILL" in result.detail), result
         for name in ("run.json", "environment.json"):
             self.found["half_written"] += not (runs[0].path / name).read_text().endswith("}\n")
-        return now, found
+        return now, stored
 
 
 def main(points: int, seed: int, folder: Path) -> None:
