@@ -73,7 +73,7 @@ def stored(folder, slower=1.5, status="ok", complete=True):
                     )
                 )
             ends = [status if (case, replicate) == (SWA, 1) else "ok" for case in GROUP.cases]
-            found = {
+            record = {
                 "group": "g",
                 "replicate": replicate,
                 "attempt": "a",
@@ -81,7 +81,7 @@ def stored(folder, slower=1.5, status="ok", complete=True):
             }
             writer.seal(
                 [
-                    Result(case=case.key, status=end, **found)
+                    Result(case=case.key, status=end, **record)
                     for case, end in zip(GROUP.cases, ends, strict=True)
                 ]
             )
@@ -160,8 +160,11 @@ def test_acceptance_without_runs_is_one_line(tmp_path, monkeypatch, capsys, runs
         ],
     )
     assert aa.main() == 2
-    said = capsys.readouterr()
-    assert (said.out, said.err) == ("", f"aa.py: --runs {runs} measures nothing; give 1 or more\n")
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == (
+        "",
+        f"aa.py: --runs {runs} measures nothing; give 1 or more\n",
+    )
     assert not list(tmp_path.iterdir())
 
 

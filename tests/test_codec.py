@@ -40,16 +40,16 @@ def test_encode_and_read_round_trip():
 
 
 def test_whole_number_in_a_float_field_stays_an_int():
-    found = codec.read({"x": 3, "y": 0.5}, dict[str, float])
-    assert found == {"x": 3, "y": 0.5}
-    assert type(found["x"]) is int
+    values = codec.read({"x": 3, "y": 0.5}, dict[str, float])
+    assert values == {"x": 3, "y": 0.5}
+    assert type(values["x"]) is int
 
 
 def test_infinities_are_text_in_measurements_and_refused_elsewhere():
-    one = Measurement("error", "1", (math.inf, -math.inf, 1.0))
-    text = codec.encode(one)
+    measurement = Measurement("error", "1", (math.inf, -math.inf, 1.0))
+    text = codec.encode(measurement)
     assert json.loads(text) == ["error", "1", ["inf", "-inf", 1.0]]
-    assert codec.read(codec.parse(text), Measurement) == one
+    assert codec.read(codec.parse(text), Measurement) == measurement
     for value in ("inf", math.inf, math.nan):
         with pytest.raises(ValueError, match="is not a finite number"):
             codec.read(value, float)

@@ -48,21 +48,21 @@ def arguments(name):
 def test_a_step_plans_something_for_its_device(name, capsys):
     for words in arguments(name):
         assert start([*words, "--dry-run"]) == 0
-        said = capsys.readouterr().out
+        output = capsys.readouterr().out
         here, elsewhere = ("cpu", "cuda") if name == "threads" else ("cuda", "cpu")
-        assert here in said
-        assert elsewhere not in said
+        assert here in output
+        assert elsewhere not in output
 
 
 def test_the_graph_step_measures_the_claim(capsys):
     """What `auto` takes, of the layers the claim is about, at its three batches."""
     (words,) = arguments("graph")
     start([*words, "--dry-run"])
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert {"swa", "swb"} <= set(words[words.index("--only") + 1].split(","))
-    assert [f"cuda batch {batch} " in said for batch in (1, 16, 32)] == [True] * 3
-    assert "[auto]" in said
-    assert "graph" in said
+    assert [f"cuda batch {batch} " in output for batch in (1, 16, 32)] == [True] * 3
+    assert "[auto]" in output
+    assert "graph" in output
 
 
 def test_every_solver_that_runs_on_a_gpu_is_in_the_suite_and_both_triton_ones_in_the_step(capsys):
@@ -262,18 +262,18 @@ def test_the_layer_alone_refuses_a_shared_gpu_too_and_says_beside_whom_it_measur
 ):
     layer = script("whitening_gpu")
     monkeypatch.setattr(layer, "gpu_for", lambda device: None)
-    said = []
+    output = []
     for arguments in ([], ["--allow-busy"]):
         monkeypatch.setattr(sys, "argv", ["whitening_gpu.py", *arguments])
         assert layer.main() == 2
-        said.append(capsys.readouterr().err.splitlines())
-    assert said[0] == [
+        output.append(capsys.readouterr().err.splitlines())
+    assert output[0] == [
         (
             "whitening_gpu.py: --device cuda: 1 other process (pid 4) on the H100; "
             "wait until it ends, or measure beside it with --allow-busy"
         )
     ]
-    assert said[1] == [
+    assert output[1] == [
         (
             "whitening_gpu.py: --device cuda: 1 other process (pid 4) on the H100; measured beside "
             "it, as --allow-busy says"

@@ -225,8 +225,8 @@ def test_carried_wheels_are_installed_outside_and_found(tmp_path, monkeypatch):
 
 
 def test_a_ratio_is_proven_by_its_interval_alone():
-    def verdict(*found):
-        return claims._under("at most 1.05", list(found), 1.05)[0]
+    def verdict(*results):
+        return claims._under("at most 1.05", list(results), 1.05)[0]
 
     assert verdict(("a", 1.02, 1.0, 1.04), ("b", 1.03, 1.01, 1.05)) == claims.PROVEN
     assert verdict(("a", 1.02, 1.0, 1.06)) == claims.OPEN

@@ -97,5 +97,5 @@ def test_a_worker_refuses_a_file_that_was_edited_since(tmp_path):
 
 
 def test_digest_of_a_plugin_has_no_path(tmp_path):
-    (found,) = plugins.load([written(tmp_path, COUNTING)])
-    assert plugins.digests([found]) == {"plugin plugin_of_a_test.py": found.digest}
+    (plugin,) = plugins.load([written(tmp_path, COUNTING)])
+    assert plugins.digests([plugin]) == {"plugin plugin_of_a_test.py": plugin.digest}

@@ -33,9 +33,9 @@ def stylize(tmp_path, capsys):
     torch.use_deterministic_algorithms(before)
 
 
-def refused(said, *words):
-    """Whether `said` is one line that holds every one of `words`."""
-    code, lines = said
+def refused(captured, *words):
+    """Whether `captured` is one line that holds every one of `words`."""
+    code, lines = captured
     return code == 2 and len(lines) == 1 and all(word in lines[0] for word in words)
 
 

@@ -160,9 +160,9 @@ class WorkerProcess:
             poll.register(self._pid_handle, select.POLLIN)
         while True:
             if (end := self._buffer.find(b"\n")) >= 0:
-                found = bytes(self._buffer[:end])
+                line = bytes(self._buffer[:end])
                 del self._buffer[: end + 1]
-                return found
+                return line
             if len(self._buffer) > LONGEST_LINE:
                 raise MalformedOutput
             left_s = max(0.0, until - time.monotonic())

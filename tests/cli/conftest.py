@@ -1,5 +1,5 @@
 """The command line on tiny suites whose workloads take no time: `bench` in this process, `start` in
-one of its own; `ask` in an empty folder.
+one of its own; `invoke` in an empty folder.
 """
 
 import os
@@ -102,8 +102,8 @@ def start(place):
 
 
 @pytest.fixture
-def ask(capfd, tmp_path, monkeypatch):
-    """`ask("show", "latest")` -> code, out, err of the real thing, in an empty folder."""
+def invoke(capfd, tmp_path, monkeypatch):
+    """`invoke("show", "latest")` -> code, out and err of the real command, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     capfd.readouterr()
 

@@ -31,7 +31,7 @@ def refused(place, bench):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ("imagnet", "'imagnet' is neither a command nor a suite. Did you mean 'imagenet'?"),
         ("run imagnet", "no suite is called 'imagnet'. Did you mean 'imagenet'?"),
@@ -123,9 +123,9 @@ def refused(place, bench):
         ("show /", "/ is a folder, but holds no run (run.json is missing)"),
     ],
 )
-def test_wrong_command_line_is_refused_in_one_line(refused, arguments, said):
+def test_wrong_command_line_is_refused_in_one_line(refused, arguments, message):
     err = refused(*arguments.split())
-    assert said in err
+    assert message in err
     if "nowhere.toml" not in arguments:
         assert "\n" not in err
 
@@ -158,8 +158,8 @@ norm = "bn"
 
 def test_every_problem_of_a_suite_is_reported_at_once(place, refused):
     (place / "wrong.toml").write_text(EVERYTHING)
-    said = refused("run", "wrong.toml").split("\n  ")
-    assert said[0] == "wrong.toml: 12 problems, nothing was run:"
+    message = refused("run", "wrong.toml").split("\n  ")
+    assert message[0] == "wrong.toml: 12 problems, nothing was run:"
     for part in [
         "colour: no such key",
         "network.modell: no such key. Did you mean 'model'?",
@@ -174,11 +174,11 @@ def test_every_problem_of_a_suite_is_reported_at_once(place, refused):
         "rows[1].norm: 'swx' is not known. Did you mean 'swa'?",
         "row: no such table. Did you mean 'rows'?",
     ]:
-        assert any(one.startswith(part) for one in said), part
+        assert any(line.startswith(part) for line in message), part
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"ROW": ", group = 7"}, "rows[0]: groups of 7 channels do not divide the 64 channels"),
         ({"NETWORK": ", group = 0"}, "network.group must be at least 1 (channels a group), not 0"),
@@ -199,14 +199,14 @@ def test_every_problem_of_a_suite_is_reported_at_once(place, refused):
         ({"TOP": "x = 1\x00"}, "not TOML"),
     ],
 )
-def test_suite_with_one_mistake_is_refused_with_its_key(place, refused, changes, said):
+def test_suite_with_one_mistake_is_refused_with_its_key(place, refused, changes, message):
     text = BASE
     for name in ("NETWORK", "ROW", "TOP"):
         text = text.replace(name, changes.get(name, ""))
     (place / "wrong.toml").write_text(text)
     first, problem = refused("run", "wrong.toml").split("\n  ")
     assert first == "wrong.toml: 1 problem, nothing was run:"
-    assert said in problem
+    assert message in problem
 
 
 def test_image_too_small_for_the_network_is_refused(place, refused):
@@ -228,16 +228,16 @@ def test_suite_of_a_hundred_megabytes_is_refused_unread(place, refused):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"schema = 1\n\xff", "line 2 is not UTF-8 (byte 0xff)"),
         (b"\xef\xbb\xbf", "schema is missing"),
         (b"", "schema is missing"),
     ],
 )
-def test_invalid_bytes_are_refused(place, refused, content, said):
+def test_invalid_bytes_are_refused(place, refused, content, message):
     (place / "wrong.toml").write_bytes(content)
-    assert said in refused("run", "wrong.toml")
+    assert message in refused("run", "wrong.toml")
 
 
 def test_folder_in_place_of_a_suite_is_refused(place, refused):

@@ -116,9 +116,9 @@ def test_fish_completes_lists(environ, tmp_path):
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_every_shell_has_a_completion_script(ask, shell):
-    said = ask("completion", shell)
-    assert (said.code, said.err) == (0, "")
-    assert VARIABLE in said.out
-    assert "%(" not in said.out
-    assert 'string split ","' not in said.out, "it cuts a list at its first comma"
+def test_every_shell_has_a_completion_script(invoke, shell):
+    result = invoke("completion", shell)
+    assert (result.code, result.err) == (0, "")
+    assert VARIABLE in result.out
+    assert "%(" not in result.out
+    assert 'string split ","' not in result.out, "it cuts a list at its first comma"

@@ -54,7 +54,7 @@ def mounted(place):
 
 def whole(path):
     """Every file that a run folder has under a final name is whole."""
-    assert {one.name for one in path.iterdir()} <= RUN_FILES
+    assert {entry.name for entry in path.iterdir()} <= RUN_FILES
     for name in ("run.json", "environment.json"):
         json.loads((path / name).read_text())
     for name in ("rounds.jsonl", "cells.jsonl"):

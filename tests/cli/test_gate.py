@@ -6,8 +6,8 @@ from pathlib import Path
 def run(bench, *options):
     before = set(Path("results").glob("*"))
     code, _, _ = bench("run", "tiny.toml", "--format", "csv", *options)
-    (found,) = set(Path("results").glob("*")) - before
-    return code, found.name
+    (folder,) = set(Path("results").glob("*")) - before
+    return code, folder.name
 
 
 def test_fail_exits_with_1_for_a_failed_cell_and_2_without_comparable_cells(bench, monkeypatch):

@@ -30,8 +30,8 @@ def bar(plan, tmp_path):
     `sealed` of its keywords.
     """
 
-    def bar(heard, ran_out=frozenset(), plan=plan, **sealed):
-        display, found = Display(Console(file=io.StringIO(), force_terminal=True)), []
+    def bar(received_events, ran_out=frozenset(), plan=plan, **sealed):
+        display, updates = Display(Console(file=io.StringIO(), force_terminal=True)), []
         begun = events.RunStarted(
             plan=plan,
             path=tmp_path,
@@ -40,11 +40,11 @@ def bar(plan, tmp_path):
             ran_out=ran_out,
         )
         with display:
-            for event in (begun, *heard):
+            for event in (begun, *received_events):
                 display(event)
                 (task,) = display._bar.tasks
-                found.append((task.completed, task.total))
-        return found
+                updates.append((task.completed, task.total))
+        return updates
 
     return bar
 
@@ -92,10 +92,10 @@ def test_given_up_batch_counts_with_its_completed_rounds(plan, bar, tried):
     """Nothing, where no case had memory; all of a replicate, where others had; more, where memory
     ran out late.
     """
-    found = bar([*rounds(plan, 0, tried), falling_back(plan), *rounds(plan, 1, (0, 1))])
-    assert all(done <= total for done, total in found)
-    assert found[0] == (0, 4)
-    assert found[-1] == (2 * len(tried) + 4, 2 * len(tried) + 4)
+    updates = bar([*rounds(plan, 0, tried), falling_back(plan), *rounds(plan, 1, (0, 1))])
+    assert all(done <= total for done, total in updates)
+    assert updates[0] == (0, 4)
+    assert updates[-1] == (2 * len(tried) + 4, 2 * len(tried) + 4)
 
 
 def test_rounds_before_a_resume_count_as_done(plan, bar):
@@ -142,13 +142,13 @@ def test_bar_advances_in_every_pair_and_not_beyond_its_total(bar, plan):
         rows=(*group.rows, "b"),
     )
     plan = dataclasses.replace(plan, groups=(wide, *rest))
-    heard = [
+    received_events = [
         one_round(plan, cases, index, attempt)
         for attempt, cases in (("a", (0, 1, 2)), ("b", (0, 1, 3)))
         for index in range(2)
     ]
-    found = [completed for completed, _ in bar([*heard, done(plan, 0)], plan=plan)]
-    assert found == [0, 0.75, 1.5, 1.75, 2, 2]
+    updates = [completed for completed, _ in bar([*received_events, done(plan, 0)], plan=plan)]
+    assert updates == [0, 0.75, 1.5, 1.75, 2, 2]
 
 
 def test_failed_case_counts_as_done(bar, plan):
@@ -167,5 +167,5 @@ def test_batch_out_of_memory_counts_only_its_completed_rounds(bar, plan):
             status=OUT_OF_MEMORY,
         ),
     )
-    found = bar([one_round(plan, (0, 1, 2), 0, "a"), done(plan, 0, out), falling_back(plan)])
-    assert (found[-2], found[-1]) == ((1, 4), (1, 5))
+    updates = bar([one_round(plan, (0, 1, 2), 0, "a"), done(plan, 0, out), falling_back(plan)])
+    assert (updates[-2], updates[-1]) == ((1, 4), (1, 5))

@@ -19,8 +19,8 @@ def run(folder):
     return store.load(summary.path)
 
 
-def cells(found):
-    return sorted((result.case, result.replicate) for result in found.results)
+def cells(stored):
+    return sorted((result.case, result.replicate) for result in stored.results)
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_other_options_are_another_run(unfinished, bench):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ("suite", "protocol.iterations was 4 and is 6"),
         ("code", "swbench/solvers/eigh.py changed"),
@@ -116,7 +116,7 @@ def test_other_options_are_another_run(unfinished, bench):
     ],
 )
 def test_a_change_is_refused_by_name_and_recorded_with_anyway(
-    unfinished, bench, monkeypatch, change, said
+    unfinished, bench, monkeypatch, change, message
 ):
     if change == "suite":
         text = (unfinished / "tiny.toml").read_text()
@@ -131,33 +131,33 @@ def test_a_change_is_refused_by_name_and_recorded_with_anyway(
     before = (run(unfinished).path / "run.json").read_bytes()
     code, out, err = bench("run", "tiny.toml", "--resume")
     assert (code, out) == (2, "")
-    assert said in err
+    assert message in err
     assert "OMP_NUM_THREADS" not in err
     assert "--anyway" in err
     assert (run(unfinished).path / "run.json").read_bytes() == before
 
     code, _, err = bench("run", "tiny.toml", "--resume", "--anyway")
     assert code == 0
-    assert said in err, "the record is told with every table"
-    assert run(unfinished).header["resumed"][0]["changes"] == [said]
+    assert message in err, "the record is told with every table"
+    assert run(unfinished).header["resumed"][0]["changes"] == [message]
 
 
 @pytest.mark.parametrize(
-    ("line", "now", "said"),
+    ("line", "now", "message"),
     [
         ("iterations = 4", "iterations = 6", "protocol.iterations was 4 and is 6"),
         ("replicates = 2", "replicates = 4", "protocol.replicates was 2 and is 4"),
         ("image = [[32, 32]]", "image = [[32, 32]]\nbatch = [1, 64]", "the suite has 3 new cases"),
     ],
 )
-def test_resumed_run_keeps_its_own_plan(whole, unfinished, bench, line, now, said):
+def test_resumed_run_keeps_its_own_plan(whole, unfinished, bench, line, now, message):
     text = (unfinished / "tiny.toml").read_text()
     assert text.count(line) == 1
     (unfinished / "tiny.toml").write_text(text.replace(line, now))
     plan = run(unfinished).plan
     code, _, err = bench("run", "tiny.toml", "--resume", "--anyway")
     assert code == 0
-    assert said in err
+    assert message in err
     after = run(unfinished)
     assert (after.complete, after.plan) == (True, plan)
     assert cells(after) == whole

@@ -41,10 +41,10 @@ def test_repeat_command_names_one_suite_and_keeps_values(monkeypatch, typed, nam
 @pytest.mark.parametrize(("command", "kind"), [(run, Options), (profile, Selection)])
 def test_command_has_every_declared_option(command, kind):
     flags = {flag for param in command.params for flag in param.opts}
-    assert {one.flag for one in declared(kind)} <= flags
+    assert {option.flag for option in declared(kind)} <= flags
 
 
 def test_an_option_that_replaces_a_value_names_a_key_of_suites():
     keys = {f"base.{key}" for key in (*schema.network_keys(), *schema.solver_keys())}
     keys |= {f"protocol.{key}" for key in schema.PROTOCOL}
-    assert {one.overrides for one in declared(Options)} - {""} <= keys
+    assert {option.overrides for option in declared(Options)} - {""} <= keys

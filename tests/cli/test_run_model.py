@@ -168,13 +168,13 @@ def test_timms_resnet50_at_the_supplements_sites_is_the_imagenet_suites_network(
     ]
     for metric in ("flops_paper", "flops_torch", "flops_solver", "parameters"):
         assert counted[0][metric] == counted[1][metric], metric
-    one = models.build("resnet50", norm, layers).double()
+    network = models.build("resnet50", norm, layers).double()
     other = models.build("timm:resnet50", norm, layers, where=theirs.where).double()
-    other.load_state_dict(one.state_dict())
+    other.load_state_dict(network.state_dict())
     x = torch.randn(2, 3, 64, 64, dtype=torch.float64)
     # the suite's layers have the paper's momentum, timm's norms their own: statistics then differ
     for mode in (False, True):
-        a, b = one.train(mode)(x), other.train(mode)(x)
+        a, b = network.train(mode)(x), other.train(mode)(x)
         assert torch.allclose(a, b, rtol=1e-10, atol=1e-10 * a.abs().max().item())
 
 

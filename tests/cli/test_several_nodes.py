@@ -70,7 +70,7 @@ class Cluster:
             for number in range(2)
         ]
         try:
-            said = [node.communicate(timeout=LIMIT_S) for node in nodes]
+            outputs = [node.communicate(timeout=LIMIT_S) for node in nodes]
         finally:
             for process in [
                 *nodes,
@@ -79,24 +79,24 @@ class Cluster:
                 process.kill()
         self.codes, self.out, self.err = (
             [node.returncode for node in nodes],
-            [out for out, _ in said],
-            "".join(err for _, err in said),
+            [out for out, _ in outputs],
+            "".join(err for _, err in outputs),
         )
         _, self.left = psutil.wait_procs(self._ours(), timeout=10)
 
     def _ours(self):
         """Processes that a node started and that are not gone yet."""
-        found = []
+        stored = []
         for process in psutil.process_iter():
             try:
                 if (
                     process.environ().get("SWBENCH_TEST") == str(self.place)
                     and process.pid != os.getpid()
                 ):
-                    found.append(process)
+                    stored.append(process)
             except psutil.Error:
                 continue
-        return found
+        return stored
 
     @property
     def stored(self):
@@ -114,17 +114,17 @@ def test_only_the_first_node_prints_the_row_with_samples_of_all_ranks(cluster):
     assert both.codes == [0, 0], both.err
     assert sorted(map(bool, both.out)) == [False, True]
     assert "2 processes on 2 nodes" in "".join(both.out)
-    found = both.stored
-    assert found.complete
-    assert found.command == (
+    stored = both.stored
+    assert stored.complete
+    assert stored.command == (
         "torchrun --nnodes 2 --nproc-per-node 1 bench.py run tiny.toml --batch "
         "8 --replicates 1 --iterations 2"
     )
-    assert {(case.world, case.nodes) for group in found.plan.groups for case in group.cases} == {
+    assert {(case.world, case.nodes) for group in stored.plan.groups for case in group.cases} == {
         (2, 2)
     }
-    assert {result.status for result in found.results} == {OK}
-    for round_ in found.rounds:
+    assert {result.status for result in stored.results} == {OK}
+    for round_ in stored.rounds:
         assert all(
             {"forward_s", "forward_s_rank0", "forward_s_rank1"} <= set(metrics)
             for metrics in round_.samples.values()
@@ -138,12 +138,12 @@ def test_two_ranks_on_each_node_measure_the_cases_of_four_on_one(cluster, static
     both = cluster(ranks=2, static=static)
     both.run()
     assert both.codes == [0, 0], both.err
-    found = both.stored
-    assert {result.status for result in found.results} == {OK}
-    assert {result.replicate for result in found.results} == {0, 1}
+    stored = both.stored
+    assert {result.status for result in stored.results} == {OK}
+    assert {result.replicate for result in stored.results} == {0, 1}
     assert all(
         f"forward_s_rank{rank}" in metrics
-        for round_ in found.rounds
+        for round_ in stored.rounds
         for metrics in round_.samples.values()
         for rank in range(4)
     )
@@ -155,10 +155,10 @@ def test_two_ranks_on_each_node_measure_the_cases_of_four_on_one(cluster, static
 def test_rank_killed_on_any_node_is_a_crash_and_the_rest_is_measured(cluster, rank):
     both = cluster(ranks=2, act=f"4 3@{rank}:killed")
     both.run()
-    found = both.stored
-    assert found.complete
-    assert sorted({result.status for result in found.results}) == [CRASHED, OK]
-    (crashed,) = [result for result in found.results if result.status == CRASHED]
+    stored = both.stored
+    assert stored.complete
+    assert sorted({result.status for result in stored.results}) == [CRASHED, OK]
+    (crashed,) = [result for result in stored.results if result.status == CRASHED]
     assert "killed by SIGKILL while timing" in crashed.detail
     assert f"rank {rank}: killed by SIGKILL" in crashed.detail
     assert ("node 1: " in crashed.detail) == (rank >= 2)
@@ -174,21 +174,21 @@ def test_stuck_rank_on_the_other_node_times_out_and_both_nodes_write_stacks(
 ):
     both = cluster(act="2 3@1:deadlock")
     both.run("--case-limit", "8s")
-    found = both.stored
-    assert [result.status for result in found.results if result.status != OK] == ["timed_out"]
-    assert found.complete
-    logs = {log.name: log.read_text() for log in (found.path / "logs").iterdir()}
+    stored = both.stored
+    assert [result.status for result in stored.results if result.status != OK] == ["timed_out"]
+    assert stored.complete
+    logs = {log.name: log.read_text() for log in (stored.path / "logs").iterdir()}
     assert any("_deadlock" in text for name, text in logs.items() if name.endswith(".node1.log"))
     assert not both.left
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("rank", "told"), [(1, "node 1 is gone"), (0, "node 0 is gone")])
-def test_killed_node_process_ends_the_run_on_all_nodes(cluster, rank, told):
+@pytest.mark.parametrize(("rank", "message"), [(1, "node 1 is gone"), (0, "node 0 is gone")])
+def test_killed_node_process_ends_the_run_on_all_nodes(cluster, rank, message):
     both = cluster(act=f"2 3@{rank}:kill_node")
     both.run()
     assert both.codes == [1, 1]
-    assert told in both.err
+    assert message in both.err
     assert "--resume" in both.err or rank == 0
     assert not both.stored.complete
     # torchrun may print a traceback of its own; ours would name a file of ours

@@ -40,11 +40,11 @@ def test_ignored_signal_stays_ignored():
 
 
 def test_another_thread_handles_no_signals():
-    found = []
-    thread = threading.Thread(target=lambda: found.append(app.start(["list", "norms"])))
+    received = []
+    thread = threading.Thread(target=lambda: received.append(app.start(["list", "norms"])))
     thread.start()
     thread.join()
-    assert found == [0]
+    assert received == [0]
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,8 @@ def environ(rank, world, local=None):
     return {"TORCHELASTIC_RUN_ID": "x", **{name: str(value) for name, value in given.items()}}
 
 
-def spread_over(world, local=None, asked=None):
-    options = {"worlds": asked}
+def spread_over(world, local=None, worlds=None):
+    options = {"worlds": worlds}
     set_world_sizes(options, place(environ(0, world, local)))
     return options["worlds"], options["per_node"]
 
@@ -111,15 +111,15 @@ def test_lost_node_is_named_when_torchrun_ends_the_first(monkeypatch):
 
 
 def test_nproc_may_be_lower_than_torchruns_but_not_higher():
-    assert spread_over(2, asked=(1, 2)) == ((1, 2), None)
+    assert spread_over(2, worlds=(1, 2)) == ((1, 2), None)
     with pytest.raises(OptionError, match="more than the 2 processes"):
-        spread_over(2, asked=(4,))
+        spread_over(2, worlds=(4,))
 
 
 @pytest.mark.parametrize("world", [0, -3])
 def test_nproc_0_is_refused_in_one_line(world):
     with pytest.raises(OptionError, match=f"--nproc must be at least 1 .*not {world}$"):
-        spread_over(4, asked=(1, world))
+        spread_over(4, worlds=(1, world))
 
 
 def test_nproc_that_nodes_cannot_share_equally_is_refused():

@@ -13,9 +13,9 @@ def run():
     return store.load(summary.path)
 
 
-def cells(found):
+def cells(stored):
     made = {}
-    for result in found.results:
+    for result in stored.results:
         made.setdefault((result.group.split()[2], result.replicate), []).append(result.status)
     return made
 
@@ -93,15 +93,15 @@ def test_every_batch_overrides_until_fits_of_a_suite(bench, place, monkeypatch):
 def test_a_profile_is_of_the_largest_batch(bench, monkeypatch):
     from swbench.profile import launch
 
-    asked = []
+    profiled = []
 
     def profile_case(case, *_, **__):
-        asked.append(case)
+        profiled.append(case)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(launch, "profile_case", profile_case)
     bench("profile", "cityscapes", "--device", "cuda", "--only", "swa-7")
-    assert [case.batch for case in asked] == [16]
+    assert [case.batch for case in profiled] == [16]
 
 
 def test_reproduce_command_keeps_the_flag(monkeypatch):

@@ -110,11 +110,11 @@ def test_the_tag_of_the_wheel_is_that_of_its_library(built):
 def test_installed_distribution_is_imported(installed):
     _, python, work = installed
     program = "import swbench, sys; print(swbench.__file__); print(*sys.path, sep='\\n')"
-    told = subprocess.run(
+    paths = subprocess.run(
         [python, "-c", program], cwd=work, env=clean(), capture_output=True, text=True, check=True
     ).stdout.splitlines()
-    assert Path(told[0]).is_relative_to(python.parents[1])
-    assert str(ROOT) not in told[1:]
+    assert Path(paths[0]).is_relative_to(python.parents[1])
+    assert str(ROOT) not in paths[1:]
 
 
 def test_installed_package_runs_a_suite(installed, swbench):

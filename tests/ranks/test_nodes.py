@@ -43,7 +43,7 @@ def test_messages_arrive_complete_and_in_order():
         assert other.wait(0.01) is None
 
 
-@pytest.mark.parametrize("said", [b"[1]\n", b"no json\n", b"\xff\n"])
+@pytest.mark.parametrize("data", [b"[1]\n", b"no json\n", b"\xff\n"])
 def test_line_that_is_no_json_object_raises_connection_lost(data):
     with connected_pair() as (first, other):
         first._socket.sendall(data)

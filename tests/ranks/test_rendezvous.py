@@ -109,7 +109,7 @@ def test_node_joins_at_once_behind_thirty_silent_foreign_connections(
 
 
 @pytest.mark.parametrize(
-    "said",
+    "data",
     [
         b'{"node": 1, "processes": 4}\n',
         b"GET / HTTP/1.1\r\n\r\n",

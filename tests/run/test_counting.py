@@ -14,10 +14,10 @@ def counted(tmp_path, monkeypatch):
     """`counted(plan)` -> the heights that were really counted, and the results, whose FLOPs are the
     height of the image.
     """
-    asked = []
+    counted_sizes = []
 
     def elsewhere(cases, plugins):
-        asked.append(cases[0].image[0])
+        counted_sizes.append(cases[0].image[0])
         return [
             {"measurements": [(FLOPS, "1", [float(case.image[0])])], "notes": {}} for case in cases
         ]
@@ -26,15 +26,15 @@ def counted(tmp_path, monkeypatch):
         monkeypatch.setattr(counting, "_elsewhere", elsewhere)
         with store.RunWriter.create(tmp_path, plan, {}, "") as writer:
             counting.count(plan, writer)
-            return asked, list(writer.results)
+            return counted_sizes, list(writer.results)
 
     return counted
 
 
 def test_counts_are_shared_by_batches_and_devices_but_not_by_image_sizes(counted):
     plan = suite.expand(suite.load("scaling"), devices=["cpu", "cuda"], modes=["eager", "graph"])
-    asked, results = counted(plan)
-    assert asked == [224, 448, 713]
+    counted_sizes, results = counted(plan)
+    assert counted_sizes == [224, 448, 713]
     assert [result.case for result in results] == [
         case.key for group in plan.groups for case in group.cases
     ]
@@ -52,6 +52,6 @@ def test_dtypes_are_counted_separately(counted):
 
 def test_fallback_is_not_counted_before_it_is_due(counted):
     plan = suite.expand(suite.load("cityscapes"), devices=["cuda"])
-    asked, results = counted(plan)
-    assert asked == [713]
+    counted_sizes, results = counted(plan)
+    assert counted_sizes == [713]
     assert {result.group for result in results} == {plan.groups[0].name}

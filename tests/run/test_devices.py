@@ -26,12 +26,12 @@ def card(**fields):
 CARDS = (card(),)
 
 
-def check(asked, torch_report=ONE, cards=CARDS, **options):
+def check(requested, torch_report=ONE, cards=CARDS, **options):
     queries = []
     pauses = []
     try:
         return devices.check(
-            asked,
+            requested,
             query_torch=lambda: torch_report,
             gpu_usage=lambda: queries.append(1) or cards,
             pause=pauses.append,
@@ -57,7 +57,7 @@ def test_cpu_is_accepted_without_querying_torch():
 
 
 @pytest.mark.parametrize(
-    ("asked", "found", "cards", "expected"),
+    ("requested", "torch_report", "cards", "expected"),
     [
         ("cuda", CPU_ONLY, (), "built without CUDA; install a CUDA build of torch"),
         ("cuda", NONE, (), "there is no GPU on this machine"),
@@ -76,11 +76,13 @@ def test_cpu_is_accepted_without_querying_torch():
         ),
     ],
 )
-def test_each_reason_is_one_line_with_a_remedy(monkeypatch, asked, found, cards, expected):
+def test_each_reason_is_one_line_with_a_remedy(
+    monkeypatch, requested, torch_report, cards, expected
+):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     with pytest.raises(DeviceError, match=expected) as caught:
-        check((asked,), found, cards)
-    assert str(caught.value).startswith(f"--device {asked}: ")
+        check((requested,), torch_report, cards)
+    assert str(caught.value).startswith(f"--device {requested}: ")
     assert "\n" not in str(caught.value)
     assert "use --device" in str(caught.value)
 
@@ -168,11 +170,11 @@ def test_missing_gpu_exits_with_2_and_writes_nothing(tmp_path, monkeypatch, caps
 def test_self_test_of_a_missing_gpu_exits_with_2(monkeypatch, capsys):
     monkeypatch.setattr(devices, "torch_devices", lambda: ONE)
     monkeypatch.setattr(devices.gpus, "usage", lambda: CARDS)
-    for asked, expected in (
+    for requested, expected in (
         ("cuda:3", "there is one GPU, cuda:0 (H100); use --device cuda"),
         ("gpu", "no device is called 'gpu'"),
     ):
-        assert start(["selftest", "--device", asked]) == 2
+        assert start(["selftest", "--device", requested]) == 2
         captured = capsys.readouterr()
         assert captured.out == ""
         assert captured.err.count("\n") == 1
@@ -209,7 +211,7 @@ def test_dry_run_shows_a_plan_for_a_missing_gpu(capsys):
 
 
 @pytest.mark.parametrize(
-    ("dtypes", "asked", "features", "refused"),
+    ("dtypes", "requested", "features", "refused"),
     [
         (("amp-float16",), None, {"avx2", "avx512f"}, True),
         (("amp-float16",), ("cpu", "cuda"), {"asimd"}, True),
@@ -221,9 +223,9 @@ def test_dry_run_shows_a_plan_for_a_missing_gpu(capsys):
         (None, None, {"avx2"}, False),
     ],
 )
-def test_autocast_to_a_dtype_that_the_cpu_lacks_is_refused(dtypes, asked, features, refused):
+def test_autocast_to_a_dtype_that_the_cpu_lacks_is_refused(dtypes, requested, features, refused):
     def call():
-        devices.check_autocast(dtypes, asked, lambda: frozenset(features))
+        devices.check_autocast(dtypes, requested, lambda: frozenset(features))
 
     if not refused:
         call()

@@ -42,8 +42,8 @@ def measure(tmp_path):
     """
 
     def measure(plan, counted=(), fits=1000):
-        clock, told, heard = FakeClock(), [], []
-        outlook = EtaEstimator(clock.now)
+        clock, estimates, received_events = FakeClock(), [], []
+        eta_estimator = EtaEstimator(clock.now)
         writer = store.RunWriter.create(tmp_path, plan, {}, "")
         for group in counted:
             seal = [
@@ -59,9 +59,14 @@ def measure(tmp_path):
             writer.seal(seal)
 
         def update(event):
-            heard.append(event)
-            if (found := outlook.update(event)) is not None:
-                told.append((sum(isinstance(event, events.RoundDone) for event in heard), found))
+            received_events.append(event)
+            if (expected := eta_estimator.update(event)) is not None:
+                estimates.append(
+                    (
+                        sum(isinstance(event, events.RoundDone) for event in received_events),
+                        expected,
+                    )
+                )
 
         run(
             plan,
@@ -70,7 +75,7 @@ def measure(tmp_path):
             update,
             now=clock.now,
         )
-        return told, clock.now()
+        return estimates, clock.now()
 
     return measure
 
@@ -82,8 +87,8 @@ def test_estimate_scales_a_group_twenty_times_larger_by_flops(measure):
     plan = type(plan).from_json(
         {**plan.to_json(), "groups": [plan.groups[0].to_json(), plan.groups[19].to_json()]}
     )
-    told, took_s = measure(plan, counted=plan.groups)
-    (after, early), (later, final) = told
+    estimates, took_s = measure(plan, counted=plan.groups)
+    (after, early), (later, final) = estimates
     assert after == 3
     assert early.scaled == (plan.groups[1].name,)
     assert early.seconds == pytest.approx(took_s, rel=0.05)
@@ -93,9 +98,9 @@ def test_estimate_scales_a_group_twenty_times_larger_by_flops(measure):
 
 
 def test_first_estimate_without_flops_names_the_missing_groups(measure):
-    told, took_s = measure(fakes.plan("a", groups=2, replicates=2, iterations=10))
-    assert [found.without_rounds for _, found in told] == [("cpu batch 2",), ()]
-    assert told[-1][1].seconds == pytest.approx(took_s, rel=0.01)
+    estimates, took_s = measure(fakes.plan("a", groups=2, replicates=2, iterations=10))
+    assert [expected.without_rounds for _, expected in estimates] == [("cpu batch 2",), ()]
+    assert estimates[-1][1].seconds == pytest.approx(took_s, rel=0.01)
 
 
 def test_the_first_estimate_from_a_fallback_scales_what_was_counted(measure):
@@ -111,12 +116,12 @@ def test_the_first_estimate_from_a_fallback_scales_what_was_counted(measure):
         plan.groups[1],
     )
     plan = dataclasses.replace(plan, groups=(first, second, other))
-    told, took_s = measure(plan, counted=(first, other), fits=8)
-    assert [(found.scaled, found.without_rounds) for _, found in told] == [
+    estimates, took_s = measure(plan, counted=(first, other), fits=8)
+    assert [(expected.scaled, expected.without_rounds) for _, expected in estimates] == [
         ((other.name,), ()),
         ((), ()),
     ]
-    assert told[0][1].seconds == pytest.approx(took_s, rel=0.05)
+    assert estimates[0][1].seconds == pytest.approx(took_s, rel=0.05)
 
 
 def test_run_with_few_rounds_gets_no_estimate(measure):
@@ -128,25 +133,25 @@ def bench(tmp_path):
     return pairs.Bench(tmp_path)
 
 
-class Told:
+class EstimateRecorder:
     """The estimates that a run's events give, with the replicate in which each came."""
 
     def __init__(self, bench):
-        self._bench, self._outlook, self.estimates = bench, EtaEstimator(bench.gpu.clock.now), []
+        self._bench, self._eta, self.estimates = bench, EtaEstimator(bench.gpu.clock.now), []
 
     def __call__(self, event):
-        if (found := self._outlook.update(event)) is not None:
-            self.estimates.append((getattr(event, "replicate", None), found))
+        if (expected := self._eta.update(event)) is not None:
+            self.estimates.append((getattr(event, "replicate", None), expected))
 
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
-@pytest.mark.parametrize("room", [2, 3, 4])
-def test_the_estimate_of_a_run_counts_every_pair(bench, device, room):
-    told, began = Told(bench), bench.gpu.clock.now()
-    bench(pairs.plan(device, replicates=4, iterations=80), room, on_event=told)
-    ((replicate, found),) = told.estimates
+@pytest.mark.parametrize("capacity_bytes", [2, 3, 4])
+def test_the_estimate_of_a_run_counts_every_pair(bench, device, capacity_bytes):
+    estimates, began = EstimateRecorder(bench), bench.gpu.clock.now()
+    bench(pairs.plan(device, replicates=4, iterations=80), capacity_bytes, on_event=estimates)
+    ((replicate, expected),) = estimates.estimates
     assert replicate == 0
-    assert found.seconds == pytest.approx(bench.gpu.clock.now() - began, rel=0.1)
+    assert expected.seconds == pytest.approx(bench.gpu.clock.now() - began, rel=0.1)
 
 
 def test_the_estimate_of_a_run_that_goes_on_counts_every_pair(bench):
@@ -159,8 +164,8 @@ def test_the_estimate_of_a_run_that_goes_on_counts_every_pair(bench):
     began = bench.gpu.clock.now()
     with pytest.raises(Interrupted):
         bench(made, 3, on_event=stop)
-    told = Told(bench)
-    bench(made, 3, writer=store.resume(bench.writer.path, made, {}), on_event=told)
-    ((replicate, found),) = told.estimates
+    estimates = EstimateRecorder(bench)
+    bench(made, 3, writer=store.resume(bench.writer.path, made, {}), on_event=estimates)
+    ((replicate, expected),) = estimates.estimates
     assert replicate == 1
-    assert found.seconds == pytest.approx(bench.gpu.clock.now() - began, rel=0.1)
+    assert expected.seconds == pytest.approx(bench.gpu.clock.now() - began, rel=0.1)

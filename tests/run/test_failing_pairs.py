@@ -26,34 +26,36 @@ def test_baseline_that_crashes_in_a_pair_is_reported_and_keeps_its_results(bench
         died.append(fatal)
         return fatal
 
-    found = bench(plan(replicates=1), 3, crashes=crashes)
+    stored = bench(plan(replicates=1), 3, crashes=crashes)
     assert any(died)
-    cells = by_row(found)
+    cells = by_row(stored)
     assert cells["BN"].status == CRASHED
     assert cells["BN"].also
     assert [cells[model].status for model in MODELS] == [OK] * 3, "its own death is nobody else's"
 
 
 def test_baseline_that_crashed_in_one_pair_is_measured_again_for_every_row(bench):
-    found = bench(
+    stored = bench(
         plan(replicates=1),
         3,
         crashes=lambda case: bench.pairing and case.role == BASELINE and len(bench.jobs) == 4,
     )
-    assert by_row(found)["BN"].status == CRASHED
-    cells = {cell.label: cell for cell in MeasuredRun(found).cells}
+    assert by_row(stored)["BN"].status == CRASHED
+    cells = {cell.label: cell for cell in MeasuredRun(stored).cells}
     for model in MODELS:
         assert cells[model].times["forward_backward_s"].ratio.estimate == pytest.approx(
             SECONDS[model]
         )
         assert cells[model].times["forward_backward_s"].absolute.iterations == 6
-    assert [event.row for event in bench.heard if isinstance(event, events.CellFailed)] == ["BN"]
+    assert [
+        event.row for event in bench.received_events if isinstance(event, events.CellFailed)
+    ] == ["BN"]
 
 
 def test_baseline_that_crashes_in_every_pair_is_tried_twice_a_replicate(bench):
-    found = bench(plan(), 3, crashes=lambda case: bench.pairing and case.role == BASELINE)
+    stored = bench(plan(), 3, crashes=lambda case: bench.pairing and case.role == BASELINE)
     for replicate in range(2):
-        assert statuses(found, replicate) == {**ALL_FINE, "BN": CRASHED}
+        assert statuses(stored, replicate) == {**ALL_FINE, "BN": CRASHED}
         pairs = [
             models
             for job, models in zip(bench.jobs, bench.models(), strict=True)
@@ -67,11 +69,11 @@ def test_on_a_cpu_a_pair_with_one_case_out_of_memory_is_not_timed(bench):
     """Whichever is built last has none; beside a control that had none the others go on."""
     taken = []
     for seed in range(6):
-        found = bench(plan("cpu", replicates=1, seed=seed), 2)
-        assert statuses(found) == ALL_FINE
+        stored = bench(plan("cpu", replicates=1, seed=seed), 2)
+        assert statuses(stored) == ALL_FINE
         pairs = rounds_by_worker(bench)[1:]
         taken += pairs
-        assert len({round_.attempt for round_ in found.rounds} - {bench.jobs[0].attempt}) == sum(
+        assert len({round_.attempt for round_ in stored.rounds} - {bench.jobs[0].attempt}) == sum(
             map(bool, pairs)
         ), "all that was timed belongs to a result"
     assert set(taken) == {0, 6}
@@ -79,13 +81,13 @@ def test_on_a_cpu_a_pair_with_one_case_out_of_memory_is_not_timed(bench):
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
 def test_failed_case_of_a_pair_ends_its_rounds_and_keeps_its_record(bench, device):
-    found = bench(
+    stored = bench(
         plan(device, replicates=1),
         3,
         raises=lambda case, calls: bench.pairing and case.model == "a" and calls == 3,
     )
-    cells = by_row(found)
-    assert {row: one.status for row, one in cells.items()} == {**ALL_FINE, "a": CRASHED}
+    cells = by_row(stored)
+    assert {row: result.status for row, result in cells.items()} == {**ALL_FINE, "a": CRASHED}
     assert len(cells["a"].samples("forward_s")) == 2
     assert (
         dict(zip(bench.models(), rounds_by_worker(bench), strict=True))[BASELINE, CONTROL, "a"] == 3
@@ -98,14 +100,14 @@ def test_failed_case_of_a_pair_ends_its_rounds_and_keeps_its_record(bench, devic
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
 def test_failed_baseline_of_a_pair_keeps_the_measured_rounds_and_ratio(bench, device):
-    found = bench(
+    stored = bench(
         plan(device, replicates=1),
         3,
         raises=lambda case, calls: (
             bench.pairing and case.role == BASELINE and calls == 3 and len(bench.jobs) == 4
         ),
     )
-    cells = {cell.label: cell for cell in MeasuredRun(found).cells}
+    cells = {cell.label: cell for cell in MeasuredRun(stored).cells}
     assert cells["BN"].status == CRASHED
     cut, *others = sorted(
         MODELS, key=lambda model: cells[model].times["forward_backward_s"].absolute.iterations
@@ -118,12 +120,12 @@ def test_failed_baseline_of_a_pair_keeps_the_measured_rounds_and_ratio(bench, de
 
 
 def test_baseline_that_fails_before_a_complete_round_is_replaced_by_a_fresh_one(bench):
-    found = bench(
+    stored = bench(
         plan(replicates=1),
         3,
         raises=lambda case, calls: bench.pairing and case.role == BASELINE and len(bench.jobs) == 4,
     )
-    cells = {cell.label: cell for cell in MeasuredRun(found).cells}
+    cells = {cell.label: cell for cell in MeasuredRun(stored).cells}
     assert {cells[model].times["forward_backward_s"].absolute.iterations for model in MODELS} == {6}
     assert all(cells[model].times["forward_backward_s"].ratio for model in MODELS)
 
@@ -131,24 +133,24 @@ def test_baseline_that_fails_before_a_complete_round_is_replaced_by_a_fresh_one(
 @pytest.mark.parametrize("seed", range(60))
 def test_every_row_gets_a_status_and_a_ratio_where_it_and_the_baseline_succeed(bench, seed):
     rng = random.Random(seed)
-    device, room = rng.choice(("cpu", "cuda")), rng.choice((2, 3, 3, 4, 5))
+    device, capacity_bytes = rng.choice(("cpu", "cuda")), rng.choice((2, 3, 3, 4, 5))
     needs = {model: rng.choice((1, 1, 1, 2, 4)) for model in ("good", *MODELS)}
     dies, fails = rng.choice((0, 0.002, 0.02)), rng.choice((0, 0.01, 0.1))
-    found = bench(
+    stored = bench(
         plan(device, seed=seed),
-        room,
+        capacity_bytes,
         needs=needs,
         crashes=lambda case: rng.random() < dies,
         raises=lambda case, calls: rng.random() < fails,
     )
-    assert len(found.results) == 2 * len(ALL_FINE)
+    assert len(stored.results) == 2 * len(ALL_FINE)
     assert len(bench.jobs) < 2 * 12
     for replicate in range(2):
-        cells = by_row(found, replicate)
+        cells = by_row(stored, replicate)
         for model in MODELS:
             if cells[model].status == cells["BN"].status == OK:
                 assert any(
                     {cells["BN"].case, cells[model].case} <= round_.samples.keys()
-                    for round_ in found.rounds
+                    for round_ in stored.rounds
                     if round_.replicate == replicate
                 )

@@ -80,12 +80,12 @@ def measured(tmp_path, hot, look=None):
 
 
 @pytest.fixture
-def found(tmp_path):
+def stored(tmp_path):
     return measured(tmp_path, Hot())
 
 
-def test_every_block_of_a_stored_round_has_its_own_readings(found):
-    for round_ in found.rounds:
+def test_every_block_of_a_stored_round_has_its_own_readings(stored):
+    for round_ in stored.rounds:
         assert round_.blocks.keys() == round_.samples.keys()
         for key, readings in round_.blocks.items():
             assert readings["wall_s"] == pytest.approx(round_.samples[key][FORWARD_BACKWARD])
@@ -95,11 +95,11 @@ def test_every_block_of_a_stored_round_has_its_own_readings(found):
         )
 
 
-def test_throttling_within_a_block_marks_only_that_block(found):
-    hot = found.plan.groups[0].cases[3].key
+def test_throttling_within_a_block_marks_only_that_block(stored):
+    hot = stored.plan.groups[0].cases[3].key
     for replicate in range(2):
-        rounds = [round_ for round_ in found.rounds if round_.replicate == replicate]
-        assert disturbed(rounds, found.plan.groups[0].baseline_key) == {
+        rounds = [round_ for round_ in stored.rounds if round_.replicate == replicate]
+        assert disturbed(rounds, stored.plan.groups[0].baseline_key) == {
             round_.place: frozenset({hot} if round_.index == 4 else ()) for round_ in rounds
         }
         assert rounds[4].blocks[hot]["gpu_thermal_s"] == pytest.approx(0.2)
@@ -107,16 +107,16 @@ def test_throttling_within_a_block_marks_only_that_block(found):
 
 
 def test_block_that_starts_throttled_is_marked(tmp_path):
-    found = measured(tmp_path, Hot(seen=True))
-    hot, one = found.plan.groups[0].cases[3].key, found.rounds[4]
+    stored = measured(tmp_path, Hot(seen=True))
+    hot, one = stored.plan.groups[0].cases[3].key, stored.rounds[4]
     at = one.order.index(hot)
-    assert disturbed(found.rounds[:ROUNDS], found.plan.groups[0].baseline_key)[one.place] == set(
+    assert disturbed(stored.rounds[:ROUNDS], stored.plan.groups[0].baseline_key)[one.place] == set(
         one.order[at : at + 2]
     )
 
 
-def test_ratio_without_disturbed_omits_only_the_pair_with_the_throttled_block(found):
-    table = build_table(found)
+def test_ratio_without_disturbed_omits_only_the_pair_with_the_throttled_block(stored):
+    table = build_table(stored)
     rows = {row.label: row for row in table.rows}
     assert [
         rows[name].cell("ratio_undisturbed_gpu_fb").value for name in ("a", "b")
@@ -126,7 +126,7 @@ def test_ratio_without_disturbed_omits_only_the_pair_with_the_throttled_block(fo
         "0 of 20, 0.0 %. GPU blocks throttled: 2 of 80, 2 marked (at most 20 % of the pairs "
         "of a ratio)."
     ) in note
-    assert sum(sample.place[-1] is True for sample in samples(found)) == 2 * 2, (
+    assert sum(sample.place[-1] is True for sample in samples(stored)) == 2 * 2, (
         "one block of two metrics in each replicate"
     )
 
@@ -136,25 +136,25 @@ def test_machine_line_reports_a_throttled_gpu(tmp_path, seen, blocks):
     """By the driver's count alone, or by a reading at the end of a block; not without the readings
     around blocks.
     """
-    found = measured(tmp_path, Hot(seen))
+    stored = measured(tmp_path, Hot(seen))
     rounds = tuple(
         dataclasses.replace(
             round_, disturbance={"wall_s": 1.0}, blocks=round_.blocks if blocks else {}
         )
-        for round_ in found.rounds
+        for round_ in stored.rounds
     )
     (line,) = [
         text
-        for name, text in build_table(dataclasses.replace(found, rounds=rounds)).footer
+        for name, text in build_table(dataclasses.replace(stored, rounds=rounds)).footer
         if name == "Machine"
     ]
     assert line.endswith(", GPU throttled") is blocks
 
 
 def test_gpu_without_readings_leaves_rounds_without_blocks(tmp_path):
-    found = measured(tmp_path, Hot(), Card(None, None, "no NVML").look)
-    assert all(round_.blocks == {} for round_ in found.rounds)
-    assert not [note for note in build_table(found).notes if "GPU blocks" in note]
+    stored = measured(tmp_path, Hot(), Card(None, None, "no NVML").look)
+    assert all(round_.blocks == {} for round_ in stored.rounds)
+    assert not [note for note in build_table(stored).notes if "GPU blocks" in note]
     assert all(
-        b'"blocks":{},' in line for line in (found.path / "rounds.jsonl").read_bytes().splitlines()
+        b'"blocks":{},' in line for line in (stored.path / "rounds.jsonl").read_bytes().splitlines()
     )

@@ -58,14 +58,14 @@ def test_out_of_memory_restarts_the_others_in_a_fresh_worker(tmp_path, stage):
     results, rounds = measured(tmp_path, made, executor)
     assert [len(job.cases) for job in executor.jobs][:2] == [4, 3]
     for replicate in range(2):
-        found = [results[case.key, replicate] for case in made.groups[0].cases]
-        assert [one.status for one in found] == [OK, OK, OUT_OF_MEMORY, OK]
-        assert found[0].attempts == found[1].attempts == found[3].attempts
-        assert found[2].attempt not in found[0].attempts, (
+        in_order = [results[case.key, replicate] for case in made.groups[0].cases]
+        assert [item.status for item in in_order] == [OK, OK, OUT_OF_MEMORY, OK]
+        assert in_order[0].attempts == in_order[1].attempts == in_order[3].attempts
+        assert in_order[2].attempt not in in_order[0].attempts, (
             "what it left behind bears on no other case"
         )
-        whole = [round_ for round_ in rounds if round_.attempt == found[3].attempt]
-        assert [sorted(one.samples) for one in whole] == [
+        whole = [round_ for round_ in rounds if round_.attempt == in_order[3].attempt]
+        assert [sorted(item.samples) for item in whole] == [
             sorted(made.groups[0].cases[case].key for case in (0, 1, 3))
         ] * 2
 
@@ -89,9 +89,9 @@ def test_real_worker_restarts_and_is_distinguished_from_a_killed_one(tmp_path):
     made = on_gpu("2:memory", "3:killed", "good", replicates=1)
     executor = SubprocessExecutor(tmp_path / "logs", paths=[HERE])
     results, _ = measured(tmp_path, made, executor)
-    found = [results[case.key, 0] for case in made.groups[0].cases]
-    assert [one.status for one in found] == [OK, OK, OUT_OF_MEMORY, CRASHED, OK]
-    assert "SIGKILL" in found[3].detail
+    in_order = [results[case.key, 0] for case in made.groups[0].cases]
+    assert [item.status for item in in_order] == [OK, OK, OUT_OF_MEMORY, CRASHED, OK]
+    assert "SIGKILL" in in_order[3].detail
 
 
 class Observing(Tiny):
@@ -129,19 +129,19 @@ def test_slow_metrics_are_observed_once_a_run_before_finish(tmp_path, monkeypatc
 
 
 def test_memory_is_measured_once_a_run_if_its_metric_is_requested(tmp_path):
-    def asked(*metrics):
+    def observed_metrics(*metrics):
         executor = FakeExecutor(Tiny)
         measured(tmp_path, on_gpu(metrics=metrics), executor)
         return [job.observe for job in executor.jobs]
 
-    assert asked("time", "memory") == [("memory",), ()]
-    assert asked("time") == [(), ()]
+    assert observed_metrics("time", "memory") == [("memory",), ()]
+    assert observed_metrics("time") == [(), ()]
 
 
 def test_metrics_that_are_not_requested_are_not_observed(tmp_path, monkeypatch):
     monkeypatch.setattr(Observing, "seen", [])
     measured(tmp_path, on_gpu(), FakeExecutor(Observing))
-    assert not [one for one in Observing.seen if isinstance(one, tuple)]
+    assert not [item for item in Observing.seen if isinstance(item, tuple)]
 
 
 @pytest.mark.parametrize(

@@ -29,21 +29,21 @@ def bench(tmp_path):
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
-@pytest.mark.parametrize("room", [2, 3, 4, 5])
-def test_every_row_that_fits_beside_the_baseline_is_measured(bench, device, room, seed):
+@pytest.mark.parametrize("capacity_bytes", [2, 3, 4, 5])
+def test_every_row_that_fits_beside_the_baseline_is_measured(bench, device, capacity_bytes, seed):
     """Whatever is built last is what runs out; `seed` draws that order."""
-    found = bench(plan(device, seed=seed), room)
+    stored = bench(plan(device, seed=seed), capacity_bytes)
     for replicate in range(2):
-        assert statuses(found, replicate) == ALL_FINE
-    assert not [event for event in bench.heard if isinstance(event, events.CellFailed)]
-    cells = {cell.label: cell for cell in MeasuredRun(found).cells}
+        assert statuses(stored, replicate) == ALL_FINE
+    assert not [event for event in bench.received_events if isinstance(event, events.CellFailed)]
+    cells = {cell.label: cell for cell in MeasuredRun(stored).cells}
     for model in MODELS:
         timing = cells[model].times["forward_backward_s"]
         assert timing.ratio.estimate == pytest.approx(SECONDS[model])
         assert timing.absolute.iterations == 6
         assert timing.verdict == "slower"
-    assert (len(bench.jobs) == 2) == (room == 5), "one worker a replicate where all fit"
-    assert any("paired" in result.chosen for result in found.results) == (room < 5)
+    assert (len(bench.jobs) == 2) == (capacity_bytes == 5), "one worker a replicate where all fit"
+    assert any("paired" in result.chosen for result in stored.results) == (capacity_bytes < 5)
 
 
 def test_real_workers_are_paired_and_a_baseline_is_read_out_in_one_of_them(tmp_path):
@@ -58,16 +58,16 @@ def test_real_workers_are_paired_and_a_baseline_is_read_out_in_one_of_them(tmp_p
     cells = by_row(store.load(writer.path))
     assert {cell.status for cell in cells.values()} == {OK}
     assert len(cells["BN"].attempts) > 1
-    assert {row: len(one.samples("error")) for row, one in cells.items()} == dict.fromkeys(
+    assert {row: len(result.samples("error")) for row, result in cells.items()} == dict.fromkeys(
         cells, 2
     ), "two values in one process"
 
 
 def test_only_the_case_out_of_memory_is_isolated_and_from_the_start_in_later_replicates(bench):
-    found = bench(plan(replicates=3), 4)
+    stored = bench(plan(replicates=3), 4)
     first = bench.models()[:3]
     (apart,) = {
-        row for row, one in by_row(found).items() if one.chosen.get("paired") == "one by one"
+        row for row, result in by_row(stored).items() if result.chosen.get("paired") == "one by one"
     }
     assert apart in MODELS, "the seed is chosen so"
     others = tuple(model for model in MODELS if model != apart)
@@ -79,18 +79,18 @@ def test_only_the_case_out_of_memory_is_isolated_and_from_the_start_in_later_rep
     assert bench.models()[3:] == [(BASELINE, CONTROL, *others), (BASELINE, CONTROL, apart)] * 2
     assert [
         (event.row, event.replicate)
-        for event in bench.heard
+        for event in bench.received_events
         if isinstance(event, events.CaseIsolated)
     ] == [(apart, 0)]
 
 
 def test_baseline_has_samples_of_every_worker_and_pairs_share_a_round(bench):
-    found = bench(plan(), 3)
-    cells = by_row(found)
-    workers = {round_.attempt for round_ in found.rounds if round_.replicate == 0}
+    stored = bench(plan(), 3)
+    cells = by_row(stored)
+    workers = {round_.attempt for round_ in stored.rounds if round_.replicate == 0}
     assert set(cells["BN"].attempts) == set(cells["BN (control)"].attempts) == workers
-    for round_ in found.rounds:
-        models = [case.model for case in found.plan.groups[0].cases if case.key in round_.samples]
+    for round_ in stored.rounds:
+        models = [case.model for case in stored.plan.groups[0].cases if case.key in round_.samples]
         assert models[:2] == ["good", "good"]
         assert len(models) == 3
     assert len(cells["BN"].samples("forward_s")) == 3 * len(workers)
@@ -98,7 +98,7 @@ def test_baseline_has_samples_of_every_worker_and_pairs_share_a_round(bench):
         "nothing that was timed is dropped"
     )
     assert Counter(
-        sample.case[3] for sample in samples(found) if sample.sample[1] == "forward_s"
+        sample.case[3] for sample in samples(stored) if sample.sample[1] == "forward_s"
     ) == {
         **dict.fromkeys(("BN", "BN (control)"), 2 * 9),
         **dict.fromkeys(MODELS, 2 * 3),
@@ -107,29 +107,29 @@ def test_baseline_has_samples_of_every_worker_and_pairs_share_a_round(bench):
 
 def test_untimed_metrics_of_the_baseline_are_read_once_a_replicate(bench):
     made = dataclasses.replace(plan(), metrics=("time", "utilisation"))
-    found = bench(made, 3)
+    stored = bench(made, 3)
     assert Counter(bench.observed) == {BASELINE: 1, CONTROL: 1, **dict.fromkeys(MODELS, 1)}, (
         "in the first replicate alone"
     )
-    for result in found.results:
+    for result in stored.results:
         assert len(result.samples("peak_bytes")) == 1
-    found = bench(
+    stored = bench(
         made,
         3,
         crashes=lambda case: bench.pairing and case.role == BASELINE and len(bench.jobs) == 4,
     )
-    assert by_row(found)["BN"].status == CRASHED
+    assert by_row(stored)["BN"].status == CRASHED
     assert {
-        row: len(one.samples("gpu_utilisation")) for row, one in by_row(found).items()
+        row: len(result.samples("gpu_utilisation")) for row, result in by_row(stored).items()
     } == dict.fromkeys(ALL_FINE, 1), "of one that died as well"
-    assert by_row(found)["BN"].chosen["solver"] == "fake"
+    assert by_row(stored)["BN"].chosen["solver"] == "fake"
 
 
 def test_control_is_dropped_where_only_two_cases_fit(bench):
-    found = bench(plan(), 2)
-    assert statuses(found) == ALL_FINE
+    stored = bench(plan(), 2)
+    assert statuses(stored) == ALL_FINE
     assert (BASELINE, CONTROL) in bench.models(), "which shows the noise floor"
-    assert MeasuredRun(found).noise
+    assert MeasuredRun(stored).noise
     pairs = [models for models in bench.models() if len(models) == 2]
     assert {(BASELINE, model) for model in MODELS} < set(pairs)
 
@@ -140,9 +140,9 @@ def test_dropped_control_is_reported_stored_and_not_retried_with_that_row(bench,
     """Of one row, which is a pair from the start, as of several."""
     # on a CPU some may be left with the baseline alone as it is
     for models in (("a",), MODELS) if device == "cuda" else (("a",),):
-        found = bench(plan(device, models=models, seed=seed), 2)
+        stored = bench(plan(device, models=models, seed=seed), 2)
         for replicate in range(2):
-            assert {by_row(found, replicate)[model].chosen["paired"] for model in models} == {
+            assert {by_row(stored, replicate)[model].chosen["paired"] for model in models} == {
                 "one by one, without the control"
             }
         assert [
@@ -153,39 +153,45 @@ def test_dropped_control_is_reported_stored_and_not_retried_with_that_row(bench,
             *((BASELINE, model) for model in models),
             (BASELINE, CONTROL),
         ]
-        assert by_row(found, 1)["BN (control)"].chosen["paired"] == "one by one"
+        assert by_row(stored, 1)["BN (control)"].chosen["paired"] == "one by one"
         assert {
-            event.replicate for event in bench.heard if isinstance(event, events.CaseIsolated)
+            event.replicate
+            for event in bench.received_events
+            if isinstance(event, events.CaseIsolated)
         } == {0}
-        assert any(note.startswith("Paired one by one") for note in build_table(found).notes)
+        assert any(note.startswith("Paired one by one") for note in build_table(stored).notes)
 
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
 def test_only_the_row_that_does_not_fit_beside_the_baseline_is_out_of_memory(bench, device, seed):
-    found = bench(plan(device, seed=seed), 7, needs={"b": 7})
-    assert statuses(found) == {**ALL_FINE, "b": OUT_OF_MEMORY}
-    (told,) = {event.row for event in bench.heard if isinstance(event, events.CellFailed)}
-    assert told == "b"
-    assert "out of memory. Tried to allocate" in by_row(found)["b"].detail
+    stored = bench(plan(device, seed=seed), 7, needs={"b": 7})
+    assert statuses(stored) == {**ALL_FINE, "b": OUT_OF_MEMORY}
+    (failed_row,) = {
+        event.row for event in bench.received_events if isinstance(event, events.CellFailed)
+    }
+    assert failed_row == "b"
+    assert "out of memory. Tried to allocate" in by_row(stored)["b"].detail
 
 
 def test_on_a_cpu_other_cases_go_on_and_rounds_of_a_failed_pair_count_once(bench):
-    found = bench(plan("cpu", replicates=1, seed=1), 7, needs={"b": 7})
+    stored = bench(plan("cpu", replicates=1, seed=1), 7, needs={"b": 7})
     assert {
-        row: len(one.samples("forward_s")) for row, one in by_row(found).items() if one.status == OK
+        row: len(result.samples("forward_s"))
+        for row, result in by_row(stored).items()
+        if result.status == OK
     } == dict.fromkeys(ALL_FINE.keys() - {"b"}, 6)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_baseline_that_fits_nowhere_is_out_of_memory_itself(bench, seed):
-    found = bench(plan(seed=seed), 4, needs={"good": 9})
-    assert statuses(found)["BN"] == OUT_OF_MEMORY
+    stored = bench(plan(seed=seed), 4, needs={"good": 9})
+    assert statuses(stored)["BN"] == OUT_OF_MEMORY
 
 
 def test_every_case_is_out_of_memory_where_none_fits(bench):
-    found = bench(plan(), 0)
-    assert set(statuses(found).values()) == {OUT_OF_MEMORY}
+    stored = bench(plan(), 0)
+    assert set(statuses(stored).values()) == {OUT_OF_MEMORY}
     assert len(bench.jobs) == 2 * 5, "what fails with the device to itself is not tried again"
 
 
@@ -200,25 +206,25 @@ def test_a_smaller_batch_is_not_tried_where_every_row_fits_in_pairs(bench):
             dataclasses.replace(group, name="smaller", cases=smaller, fallback_of=group.name),
         ),
     )
-    found = bench(made, 3)
-    assert {result.group for result in found.results} == {group.name}
-    assert not [event for event in bench.heard if isinstance(event, events.FallingBack)]
+    stored = bench(made, 3)
+    assert {result.group for result in stored.results} == {group.name}
+    assert not [event for event in bench.received_events if isinstance(event, events.FallingBack)]
 
 
 @pytest.mark.parametrize("stop_at", [3, 14, 24, 31, 33, 40, 46])
 def test_resumed_run_measures_the_same_pairs(bench, stop_at):
     def stop(event):
-        if len(bench.heard) == stop_at:
+        if len(bench.received_events) == stop_at:
             raise KeyboardInterrupt
 
     whole = bench(plan(), 3)
     with pytest.raises(Interrupted):
         bench(plan(), 3, on_event=stop)
-    found = bench(plan(), 3, writer=store.resume(bench.writer.path, plan(), {}))
+    stored = bench(plan(), 3, writer=store.resume(bench.writer.path, plan(), {}))
     assert [
-        (result.case, result.replicate, result.status, result.chosen) for result in found.results
+        (result.case, result.replicate, result.status, result.chosen) for result in stored.results
     ] == [(result.case, result.replicate, result.status, result.chosen) for result in whole.results]
-    assert [len(result.samples("forward_s")) for result in found.results] == [
+    assert [len(result.samples("forward_s")) for result in stored.results] == [
         len(result.samples("forward_s")) for result in whole.results
     ]
 

@@ -7,7 +7,7 @@ import os
 import fakes
 import pytest
 from fake_clock import FakeClock
-from fake_executor import Dies, FakeExecutor
+from fake_executor import FakeExecutor, WorkerDied
 
 from swbench import store
 from swbench.errors import StoreError
@@ -29,7 +29,7 @@ class Scripted:
     def call(self):
         self._calls += 1
         if self._dies(self._case, self._calls):
-            raise Dies
+            raise WorkerDied
         started = self._clock.now()
         self._clock.advance(self._seconds(self._case, self._calls))
         return {
@@ -47,7 +47,7 @@ def bench(tmp_path):
 
     class Bench:
         clock = FakeClock()
-        heard: list
+        received_events: list
 
         def run(
             self,
@@ -58,7 +58,7 @@ def bench(tmp_path):
             on_event=None,
             **options,
         ):
-            self.heard = []
+            self.received_events = []
             self.writer = writer or store.RunWriter.create(tmp_path, plan, {}, "")
             self.executor = FakeExecutor(
                 lambda case: Scripted(case, self.clock, seconds, dies), self.clock
@@ -67,13 +67,13 @@ def bench(tmp_path):
                 plan,
                 self.writer,
                 self.executor,
-                on_event or self.heard.append,
+                on_event or self.received_events.append,
                 now=self.clock.now,
                 **options,
             )
 
         def of(self, kind):
-            return [event for event in self.heard if isinstance(event, kind)]
+            return [event for event in self.received_events if isinstance(event, kind)]
 
     return Bench()
 
@@ -132,7 +132,7 @@ def test_crashed_baseline_leaves_the_times_of_the_others(bench):
 
 def test_events_of_a_run_come_in_order(bench):
     bench.run(fakes.plan("a", replicates=2, iterations=4))
-    assert [type(event).__name__ for event in bench.heard] == [
+    assert [type(event).__name__ for event in bench.received_events] == [
         "RunStarted",
         *(["ReplicateStarted"] + ["WarmupDone"] * 3 + ["RoundDone"] * 2 + ["ReplicateDone"]) * 2,
         "RunDone",
@@ -261,9 +261,9 @@ def test_stopping_uses_the_samples_that_the_report_shows(bench):
     )
     (judged,) = seen
     run, (group,) = store.load(bench.writer.path), plan.groups
-    for (key, metric), found in judged.items():
-        assert len(found) == 3
-        assert [one for one in found if one] == [
+    for (key, metric), replicate_pairs in judged.items():
+        assert len(replicate_pairs) == 3
+        assert [one for one in replicate_pairs if one] == [
             one for one in pairs(run.rounds, group.baseline.key, key, metric) if one
         ]
     assert [len(one) for one in judged[group.cases[2].key, "forward_s"]] == [0, 0, 4]
@@ -306,9 +306,9 @@ def test_slow_disk_is_reported_once(bench, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", slowly)
     assert bench.run(plan).failed == 0
-    (told,) = bench.of(events.DiskSlow)
+    (event,) = bench.of(events.DiskSlow)
     # the rounds, then the cells
-    assert told == events.DiskSlow(path=bench.writer.path, seconds=6.0)
+    assert event == events.DiskSlow(path=bench.writer.path, seconds=6.0)
     assert len(store.load(bench.writer.path).results) == 9
 
 

@@ -38,33 +38,33 @@ def measure(tmp_path, plan, on_event=lambda event: None):
     return status, store.load(writer.path)
 
 
-def log_of(found, result) -> str:
-    (log,) = (found.path / "logs").glob(f"*{result.attempt}.log")
+def log_of(stored, result) -> str:
+    (log,) = (stored.path / "logs").glob(f"*{result.attempt}.log")
     return log.read_text(errors="replace")
 
 
 def test_a_run_without_faults_measures_every_cell(tmp_path):
     plan = fakes.plan("good", groups=2)
-    status, found = measure(tmp_path, plan)
-    assert (status.exit_code, found.complete) == (0, True)
-    assert len(found.results) == 2 * 2 * 3
-    assert {result.status for result in found.results} == {OK}
-    assert [len(result.samples("forward_s")) for result in found.results] == [2] * 12
-    assert found.results[0].chosen == {"solver": "fake", "threads": "1"}
-    assert len({result.samples("error")[1] for result in found.results}) == 4, (
+    status, stored = measure(tmp_path, plan)
+    assert (status.exit_code, stored.complete) == (0, True)
+    assert len(stored.results) == 2 * 2 * 3
+    assert {result.status for result in stored.results} == {OK}
+    assert [len(result.samples("forward_s")) for result in stored.results] == [2] * 12
+    assert stored.results[0].chosen == {"solver": "fake", "threads": "1"}
+    assert len({result.samples("error")[1] for result in stored.results}) == 4, (
         "a fresh process for every group and replicate"
     )
-    assert [(result.group, result.replicate) for result in found.results[::3]] == [
+    assert [(result.group, result.replicate) for result in stored.results[::3]] == [
         ("cpu batch 1", 0),
         ("cpu batch 2", 0),
         ("cpu batch 1", 1),
         ("cpu batch 2", 1),
     ]
     assert {
-        frozenset(round_.samples) for round_ in found.rounds if round_.group == "cpu batch 1"
+        frozenset(round_.samples) for round_ in stored.rounds if round_.group == "cpu batch 1"
     } == {frozenset(case.key for case in plan.groups[0].cases)}
-    assert not list((found.path / "logs").iterdir())
-    assert "steal_s" in found.rounds[0].disturbance or "wall_s" in found.rounds[0].disturbance
+    assert not list((stored.path / "logs").iterdir())
+    assert "steal_s" in stored.rounds[0].disturbance or "wall_s" in stored.rounds[0].disturbance
 
 
 SURVIVED = [
@@ -93,28 +93,28 @@ CAUSES = [
 
 
 def test_survivable_failure_is_a_status_and_the_others_go_on_in_the_worker(tmp_path):
-    ended, found = measure(
+    ended, stored = measure(
         tmp_path,
         fakes.plan(*(model for model, _, _ in SURVIVED), "good", replicates=1, iterations=2),
     )
-    assert [result.status for result in found.results] == [
+    assert [result.status for result in stored.results] == [
         OK,
         OK,
         *(status for _, status, _ in SURVIVED),
         OK,
     ]
-    for one, (_, _, detail) in zip(found.results[2:], SURVIVED, strict=False):
-        assert detail in one.detail
+    for result, (_, _, detail) in zip(stored.results[2:], SURVIVED, strict=False):
+        assert detail in result.detail
     assert ended.exit_code == 3
-    assert len({result.attempt for result in found.results if result.status != OUT_OF_MEMORY}) == 1
+    assert len({result.attempt for result in stored.results if result.status != OUT_OF_MEMORY}) == 1
     assert [
-        len(result.samples("forward_s")) for result in found.results if result.status == OK
+        len(result.samples("forward_s")) for result in stored.results if result.status == OK
     ] == [2, 2, 2]
 
 
 def test_unsupported_case_does_not_fail_the_run(tmp_path):
-    ended, found = measure(tmp_path, fakes.plan("build:unsupported", replicates=1, iterations=1))
-    assert (found.results[2].status, ended.exit_code) == (UNSUPPORTED, 0)
+    ended, stored = measure(tmp_path, fakes.plan("build:unsupported", replicates=1, iterations=1))
+    assert (stored.results[2].status, ended.exit_code) == (UNSUPPORTED, 0)
 
 
 @pytest.mark.parametrize(("model", "status", "detail"), CAUSES)
@@ -122,14 +122,14 @@ def test_fault_is_a_status_with_its_cause_and_the_others_run(
     tmp_path, model, status, detail, monkeypatch
 ):
     monkeypatch.setattr(executor_module, "_EXIT_S", 0.5)
-    ended, found = measure(tmp_path, fakes.plan(model, "good", replicates=1, iterations=2))
-    assert [result.status for result in found.results] == [OK, OK, status, OK]
-    assert detail in found.results[2].detail
+    ended, stored = measure(tmp_path, fakes.plan(model, "good", replicates=1, iterations=2))
+    assert [result.status for result in stored.results] == [OK, OK, status, OK]
+    assert detail in stored.results[2].detail
     assert ended.exit_code == 3
     assert [
-        len(result.samples("forward_s")) for result in found.results if result.status == OK
+        len(result.samples("forward_s")) for result in stored.results if result.status == OK
     ] == [2, 2, 2]
-    assert found.complete
+    assert stored.complete
     assert not psutil.Process().children(recursive=True)
 
 
@@ -141,10 +141,10 @@ def test_workers_run_and_end_without_pidfd(tmp_path, error, monkeypatch):
     monkeypatch.setattr(os, "pidfd_open", refused)
     monkeypatch.setattr(executor_module, "_EXIT_S", 0.5)
     models = ("3:orphan", "3:close", "good")
-    ended, found = measure(tmp_path, fakes.plan(*models, replicates=1, iterations=2))
-    assert [result.status for result in found.results] == [OK, OK, CRASHED, CRASHED, OK]
-    assert "killed by SIGKILL while timing" in found.results[2].detail
-    assert "closed its pipe while timing" in found.results[3].detail
+    ended, stored = measure(tmp_path, fakes.plan(*models, replicates=1, iterations=2))
+    assert [result.status for result in stored.results] == [OK, OK, CRASHED, CRASHED, OK]
+    assert "killed by SIGKILL while timing" in stored.results[2].detail
+    assert "closed its pipe while timing" in stored.results[3].detail
     assert ended.exit_code == 3
     assert not psutil.Process().children(recursive=True)
 
@@ -152,19 +152,19 @@ def test_workers_run_and_end_without_pidfd(tmp_path, error, monkeypatch):
 @pytest.mark.parametrize("model", ["3:deadlock", "1:stopped"])
 def test_a_deadlock_ends_at_the_limit_with_its_stack(tmp_path, model, monkeypatch):
     monkeypatch.setattr(executor_module, "_DUMP_S", 1.0)
-    _, found = measure(tmp_path, fakes.plan(model, replicates=1, iterations=2, case_limit_s=1.5))
-    assert [result.status for result in found.results] == [OK, OK, TIMED_OUT]
-    assert "over the limit of 1.5 s while" in found.results[2].detail
+    _, stored = measure(tmp_path, fakes.plan(model, replicates=1, iterations=2, case_limit_s=1.5))
+    assert [result.status for result in stored.results] == [OK, OK, TIMED_OUT]
+    assert "over the limit of 1.5 s while" in stored.results[2].detail
     if "deadlock" in model:
-        assert "_deadlock" in log_of(found, found.results[2])
+        assert "_deadlock" in log_of(stored, stored.results[2])
     assert not psutil.Process().children(recursive=True)
 
 
 def test_library_that_prints_writes_to_the_log(tmp_path):
-    status, found = measure(tmp_path, fakes.plan("3:print", replicates=1, iterations=2))
-    assert {result.status for result in found.results} == {OK}
+    status, stored = measure(tmp_path, fakes.plan("3:print", replicates=1, iterations=2))
+    assert {result.status for result in stored.results} == {OK}
     assert status.exit_code == 0
-    assert sorted(log_of(found, found.results[0]).split("\n")) == [
+    assert sorted(log_of(stored, stored.results[0]).split("\n")) == [
         "",
         "and a warning",
         "hello from a library",
@@ -172,12 +172,12 @@ def test_library_that_prints_writes_to_the_log(tmp_path):
 
 
 def test_segfault_writes_its_stack_to_the_log(tmp_path):
-    _, found = measure(tmp_path, fakes.plan("3:segfault", replicates=1, iterations=2))
+    _, stored = measure(tmp_path, fakes.plan("3:segfault", replicates=1, iterations=2))
     assert (
-        f"logs/{next((found.path / 'logs').glob(f'*{found.results[2].attempt}.log')).name}"
-        in found.results[2].detail
+        f"logs/{next((stored.path / 'logs').glob(f'*{stored.results[2].attempt}.log')).name}"
+        in stored.results[2].detail
     )
-    assert "_segfault" in log_of(found, found.results[2])
+    assert "_segfault" in log_of(stored, stored.results[2])
 
 
 def test_a_worker_that_cannot_start_fails_every_cell_once(tmp_path):
@@ -197,9 +197,11 @@ def test_oom_kill_is_distinguished_from_other_kills(tmp_path, monkeypatch):
     # together, then without the control, then the control alone with the baseline
     counts = iter([5, 6, 6, 7, 7])
     monkeypatch.setattr(exit_reason, "oom_kills", lambda: next(counts))
-    _, found = measure(tmp_path, fakes.plan("3:killed", replicates=1, iterations=1, warmup_calls=2))
-    assert found.results[2].status == OUT_OF_MEMORY
-    assert "killed by the kernel" in found.results[2].detail
+    _, stored = measure(
+        tmp_path, fakes.plan("3:killed", replicates=1, iterations=1, warmup_calls=2)
+    )
+    assert stored.results[2].status == OUT_OF_MEMORY
+    assert "killed by the kernel" in stored.results[2].detail
 
 
 @pytest.fixture
@@ -222,9 +224,9 @@ def small_group(monkeypatch):
 
 
 def test_real_oom_kill_is_out_of_memory(tmp_path, small_group):
-    _, found = measure(tmp_path, fakes.plan("3:hog", replicates=1, iterations=1, warmup_calls=2))
-    assert [result.status for result in found.results] == [OK, OK, OUT_OF_MEMORY]
-    assert "killed by the kernel" in found.results[2].detail
+    _, stored = measure(tmp_path, fakes.plan("3:hog", replicates=1, iterations=1, warmup_calls=2))
+    assert [result.status for result in stored.results] == [OK, OK, OUT_OF_MEMORY]
+    assert "killed by the kernel" in stored.results[2].detail
 
 
 def test_removed_run_folder_is_not_created_again_for_logs(tmp_path):

@@ -74,10 +74,10 @@ def test_resumed_run_of_an_earlier_schema_keeps_its_lines(tmp_path):
     with store.resume(path, anyway=True) as writer:
         runs.fill(writer, writer.plan, group=1, replicate=1, attempt="new")
         writer.finish()
-    header, found = json.loads((path / "run.json").read_text()), store.load(path)
+    header, stored = json.loads((path / "run.json").read_text()), store.load(path)
     assert (header["schema"], header["needs"]) == (3, swbench.__version__)
     assert (path / "rounds.jsonl").read_bytes().startswith(b"".join(lines[:9]))
-    assert [bool(round_.blocks) for round_ in found.rounds] == [False] * 9 + [True] * 3
+    assert [bool(round_.blocks) for round_ in stored.rounds] == [False] * 9 + [True] * 3
 
 
 def test_resumed_run_of_schema_2_keeps_every_cell_and_sample(tmp_path):

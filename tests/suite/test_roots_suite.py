@@ -27,20 +27,20 @@ def test_default_root_is_the_square_root_with_its_gradient():
 
 
 def test_each_root_has_separate_groups_and_the_fourth_no_gradient():
-    found = plan(roots=[2, 4]).groups
-    assert [group.name for group in found] == [
+    groups = plan(roots=[2, 4]).groups
+    assert [group.name for group in groups] == [
         "cpu 3x8x8 kappa=1e3",
         "cpu 3x16x16 kappa=1e3",
         "cpu 3x8x8 kappa=1e3 p=4",
         "cpu 3x16x16 kappa=1e3 p=4",
     ]
-    assert [(group.cases[0].root, group.cases[0].gradient) for group in found] == [
+    assert [(group.cases[0].root, group.cases[0].gradient) for group in groups] == [
         (2, True),
         (2, True),
         (4, False),
         (4, False),
     ]
-    assert len({case.key for group in found for case in group.cases}) == 12
+    assert len({case.key for group in groups for case in group.cases}) == 12
 
 
 def test_forward_only_changes_the_key():
@@ -50,10 +50,10 @@ def test_forward_only_changes_the_key():
 
 
 def test_mixed_batch_is_one_more_group_unless_sizes_were_given():
-    found = plan("mixed = [8, 16]").groups
-    assert [group.cases[0].sizes for group in found] == [(), (), (8, 16)]
-    assert found[2].name == "cpu 3x8x8+3x16x16 kappa=1e3"
-    assert found[2].cases[0].group == 16
+    groups = plan("mixed = [8, 16]").groups
+    assert [group.cases[0].sizes for group in groups] == [(), (), (8, 16)]
+    assert groups[2].name == "cpu 3x8x8+3x16x16 kappa=1e3"
+    assert groups[2].cases[0].group == 16
     assert [group.cases[0].sizes for group in plan("mixed = [8, 16]", groups=[4]).groups] == [()]
 
 

@@ -44,7 +44,7 @@ def test_every_problem_is_named_at_once():
         "[[224, 224]]",
         ("[[0, 224], 7]\nsolvr = 1\nbatch = [1000000000]\ngroup = nan\nclasses = true"),
     )
-    found = problems(
+    messages = problems(
         bad + ('solver = "egih"\n[protocol]\niterations = 0\nwarmup_s = inf\nreplicates = 1e9\n')
     )
     parts = [
@@ -64,7 +64,7 @@ def test_every_problem_is_named_at_once():
         "rows[1].solver: no solver is called 'egih'. Did you mean 'eigh'?",
     ]
     assert [
-        next((part for part in parts if problem.startswith(part)), problem) for problem in found
+        next((part for part in parts if problem.startswith(part)), problem) for problem in messages
     ] == parts
 
 

@@ -1,6 +1,4 @@
-"""An executor for tests and the selftest: the same session, in this process, on whatever clock it
-is given.
-"""
+"""An executor for tests: the same session, in this process, on any clock."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,9 +11,9 @@ from swbench.worker.messages import End, Message, RestartNeeded, decode, encode
 from swbench.worker.session import Session
 
 
-class Dies(BaseException):
-    """Raised by a workload to act the death of its process; `status` and `detail` are what the
-    parent would find.
+class WorkerDied(BaseException):
+    """Raised by a workload to simulate a crash of its process; `status` and `detail` are those that
+    the parent would report.
     """
 
     def __init__(self, status: str = CRASHED, detail: str = "killed by SIGSEGV") -> None:
@@ -24,8 +22,8 @@ class Dies(BaseException):
 
 
 class FakeExecutor:
-    """Runs jobs here. `make` builds a workload from a case, `look` is what the session sees of a
-    GPU; `jobs` keeps every job it was given.
+    """Runs jobs in this process. `make` builds a workload from a case, `look` reads the state of a
+    GPU, and `jobs` holds every job that was run.
     """
 
     def __init__(
@@ -64,11 +62,11 @@ class FakeExecutor:
                 manage_gc=False,
                 look=self._look,
             ).run()
-        except Dies as death:
+        except WorkerDied as crash:
             return Ending(
                 ok=False,
                 culprit=running[0],
-                status=death.status,
-                detail=death.detail,
+                status=crash.status,
+                detail=crash.detail,
             )
         return Ending(ok=ended[-1], restart=restart[-1])

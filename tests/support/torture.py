@@ -187,11 +187,11 @@ class Torture:
                 died += 1
                 worker_kills = crashed
                 self.kills[f"{point[0]} at {point[1]}"] += 1
-            kept, found = self._read(results, kept, worker_kills)
+            kept, stored = self._read(results, kept, worker_kills)
             if code == 0:
                 break
-        self.found["missing"] += len(CELLS - set(kept)) + (not found.complete)
-        self.found["crashed_cells"] += sum(one.status != OK for one in kept.values())
+        self.found["missing"] += len(CELLS - set(kept)) + (not stored.complete)
+        self.found["crashed_cells"] += sum(result.status != OK for result in kept.values())
         shutil.rmtree(results.parent)
         return died
 
