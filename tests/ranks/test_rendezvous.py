@@ -174,7 +174,7 @@ class NoHandles:
         return self._server.accept()
 
 
-@pytest.mark.parametrize(("times", "tried", "met"), [(3, 4, [1]), (10**9, 1, [])])
+@pytest.mark.parametrize(("times", "tried", "expected"), [(3, 4, [1]), (10**9, 1, [])])
 def test_accept_is_retried_until_a_file_descriptor_is_free(monkeypatch, times, tried, expected):
     """Where there never is one, the attempts rest instead of spinning."""
     monkeypatch.setattr(rendezvous, "_POLL_S", 0.01 if expected else 0.3)
