@@ -100,7 +100,7 @@ def live(run: store.StoredRun, path: Path, share: float = 0.6) -> Path:
     }
     clock = [min(begun.values())]
     display._bar.get_time = lambda: clock[0]
-    display._outlook = EtaEstimator(lambda: clock[0])
+    display._eta = EtaEstimator(lambda: clock[0])
     protocol = run.plan.protocol
     console.print(Text.assemble(("$ ", "bold green"), run.command))
     display.say(f"results: results/{run.id}")

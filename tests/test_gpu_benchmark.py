@@ -235,7 +235,7 @@ def shared(monkeypatch):
     from swbench.run import devices
 
     one = {"name": "H100", "uuid": "1-2", "bytes": 1 << 36}
-    monkeypatch.setattr(devices, "PAUSE_S", 0.0)
+    monkeypatch.setattr(devices, "BUSY_PAUSE_S", 0.0)
     monkeypatch.setattr(
         devices, "torch_devices", lambda: {"torch": "2.11.0", "cuda": "13.0", "devices": [one]}
     )

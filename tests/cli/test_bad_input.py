@@ -303,7 +303,7 @@ def test_a_network_that_cannot_be_built_leaves_no_run(place, bench, monkeypatch)
     def refuse(cases, plugins):
         raise SwbenchError("resnet20 cannot be counted: no")
 
-    monkeypatch.setattr(counting, "_elsewhere", refuse)
+    monkeypatch.setattr(counting, "_count_in_subprocess", refuse)
     code, out, err = bench("run", "tiny.toml", "--metrics", "flops,time")
     assert (code, out) == (2, "")
     assert err.splitlines()[-1] == "bench.py: resnet20 cannot be counted: no"

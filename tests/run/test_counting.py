@@ -23,7 +23,7 @@ def counted(tmp_path, monkeypatch):
         ]
 
     def counted(plan):
-        monkeypatch.setattr(counting, "_elsewhere", elsewhere)
+        monkeypatch.setattr(counting, "_count_in_subprocess", elsewhere)
         with store.RunWriter.create(tmp_path, plan, {}, "") as writer:
             counting.count(plan, writer)
             return counted_sizes, list(writer.results)

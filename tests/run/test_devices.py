@@ -193,7 +193,7 @@ def test_the_self_test_on_a_shared_gpu_is_refused_unless_allowed(monkeypatch, ca
             checked.append(devices) or [selftest.Outcome("a", selftest.PASSED, "1", "1")]
         ),
     )
-    monkeypatch.setattr(devices, "PAUSE_S", 0.0)
+    monkeypatch.setattr(devices, "BUSY_PAUSE_S", 0.0)
     monkeypatch.setattr(devices, "torch_devices", lambda: ONE)
     monkeypatch.setattr(devices.gpus, "usage", lambda: (card(processes=(4,)),))
     assert start(["selftest", *device]) == 2
