@@ -66,13 +66,13 @@ class Request:
 @dataclass(frozen=True)
 class Loaded:
     """The loaded plugins and suites of a request, and its checked options, with the devices to
-    measure on. `asked` holds the options that were given, by which a run is found again.
+    measure on. `given_options` holds the options that were given, by which a run is found again.
     """
 
     plugins: tuple[Plugin | NamedModel, ...]
     suites: dict[str, Suite]
     options: Options
-    asked: Mapping[str, Any]
+    given_options: Mapping[str, Any]
 
 
 def measure(request: Request, *, notify: Notify, show: Show, watch: Watch) -> list[store.StoredRun]:
@@ -113,8 +113,8 @@ def load(request: Request, notify: Notify) -> Loaded:
             _require_plugins(request.results, name)
     suites = {name: suite.load(name) for name in names}
     options = Options.of(**request.given)
-    asked = options.asked()
-    asked |= {"plugins": [plugin.name for plugin in plugins]} if plugins else {}
+    given_options = options.as_given()
+    given_options |= {"plugins": [plugin.name for plugin in plugins]} if plugins else {}
     _check_model_or_suites(options, names)
     if options.model is not None:
         plugins += suite.permission(options.model)
@@ -136,7 +136,7 @@ def load(request: Request, notify: Notify) -> Loaded:
                 notify=notify if request.allow_busy else lambda text: None,
             ),
         )
-    return Loaded(plugins, suites, options, asked)
+    return Loaded(plugins, suites, options, given_options)
 
 
 def _check_model_or_suites(options: Options, names: Sequence[str]) -> None:
@@ -162,7 +162,7 @@ def newest(request: Request, loaded: Loaded, plan: Plan, notify: Notify) -> stor
     """The run to resume: the newest of the suite with these options, or None without `resume`.
     Notifies where a new run is started although one is unfinished.
     """
-    previous = store.newest(request.results, plan.suite, loaded.asked)
+    previous = store.newest(request.results, plan.suite, loaded.given_options)
     if previous is not None and not request.resume:
         if not previous.complete and not store.held(previous.path):
             notify(
@@ -223,7 +223,7 @@ def open_run(
         environment_record,
         command,
         suite_text=loaded.suites[name].text,
-        options=loaded.asked,
+        options=loaded.given_options,
         plugins=digests,
     )
 

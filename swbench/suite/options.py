@@ -264,7 +264,7 @@ class Options(Selection):
             )
         return options
 
-    def asked(self) -> dict[str, Any]:
+    def as_given(self) -> dict[str, Any]:
         """The options that were given, by name, without those left to the suite. `--resume` finds a
         run by them.
         """

@@ -285,14 +285,14 @@ def test_list_runs_prints_the_state_of_each(place, bench):
     plan = suite.expand(suite.load("tiny.toml"))
     with (
         store.RunWriter.create("results", plan, {}, "") as unfinished,
-        store.RunWriter.create("results", plan, {}, "") as whole,
+        store.RunWriter.create("results", plan, {}, "") as complete,
     ):
-        whole.finish()
+        complete.finish()
     code, out, err = bench("list", "runs")
     assert (code, err) == (0, "")
     assert [(line.split()[0], line.split()[-1]) for line in out.splitlines()] == [
         (unfinished.id, "unfinished"),
-        (whole.id, "complete"),
+        (complete.id, "complete"),
     ]
 
 

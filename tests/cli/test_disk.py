@@ -52,7 +52,7 @@ def mounted(place):
         subprocess.run(["umount", "-l", folder], check=True)
 
 
-def whole(path):
+def files_are_complete(path):
     """Every file that a run folder has under a final name is whole."""
     assert {entry.name for entry in path.iterdir()} <= RUN_FILES
     for name in ("run.json", "environment.json"):
@@ -70,15 +70,15 @@ def test_full_disk_keeps_the_sealed_cells(place, mounted, start, bench):
     assert "Traceback" not in err
     assert "No space left on device; free some space" in err.splitlines()[-1]
     (path,) = (path for path in folder.iterdir() if path.is_dir())
-    assert whole(path)
-    kept = store.load(path).results
-    assert f"{len(kept)} finished cells and " in err
-    assert len(kept) >= 3
+    assert files_are_complete(path)
+    stored_results = store.load(path).results
+    assert f"{len(stored_results)} finished cells and " in err
+    assert len(stored_results) >= 3
     (folder / "filler").unlink()
     assert bench("run", "tiny.toml", "--resume")[0] == 0
     stored = store.load(path)
     assert stored.complete
-    assert stored.results[: len(kept)] == kept
+    assert stored.results[: len(stored_results)] == stored_results
     assert (
         len({(result.case, result.replicate) for result in stored.results})
         == len(stored.results)
@@ -213,5 +213,5 @@ def test_a_stream_that_is_closed_or_full_does_not_change_the_exit_code(
 def test_closed_stream_gets_no_file_of_a_run(place, redirection):
     assert ends(redirection, "run", "tiny.toml").returncode == 0
     (path,) = (path for path in Path("results").iterdir() if path.is_dir())
-    assert whole(path)
+    assert files_are_complete(path)
     assert store.load(path).complete

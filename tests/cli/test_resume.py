@@ -24,7 +24,7 @@ def cells(stored):
 
 
 @pytest.fixture
-def whole(place):
+def expected_cells(place):
     """The cells of the plan, each of which an undisturbed run measures once a replicate."""
     plan = suite.expand(suite.load(place / "tiny.toml"))
     return sorted(
@@ -44,7 +44,9 @@ def whole(place):
         ("2 2:hangup", 129, "by SIGHUP"),
     ],
 )
-def test_signal_shuts_a_run_down_and_resume_completes_it(place, start, bench, whole, act, code, by):
+def test_signal_shuts_a_run_down_and_resume_completes_it(
+    place, start, bench, expected_cells, act, code, by
+):
     ended = start("run", "tiny.toml", act=act)
     out, err = ended.communicate(timeout=60)
     assert (ended.returncode, out) == (code, "")
@@ -65,19 +67,19 @@ def test_signal_shuts_a_run_down_and_resume_completes_it(place, start, bench, wh
     assert "going on with" in err
     after = run(place)
     assert after.complete
-    assert cells(after) == whole
+    assert cells(after) == expected_cells
     assert after.results[: len(before.results)] == before.results
     assert len((place / "workers").read_bytes()) == 3, (
         "two workers, then one for the replicate that was missing"
     )
 
-    again, table, err = bench("run", "tiny.toml", "--resume")
-    assert (again, table) == (0, out)
+    second_code, table, err = bench("run", "tiny.toml", "--resume")
+    assert (second_code, table) == (0, out)
     assert "is complete" in err
     assert len((place / "workers").read_bytes()) == 3
 
 
-def test_a_run_whose_parent_was_killed_resumes(place, start, bench, whole):
+def test_a_run_whose_parent_was_killed_resumes(place, start, bench, expected_cells):
     ended = start("run", "tiny.toml", act="2 3:kill_parent")
     ended.communicate(timeout=60)
     assert ended.returncode == -signal.SIGKILL
@@ -86,12 +88,12 @@ def test_a_run_whose_parent_was_killed_resumes(place, start, bench, whole):
     assert re.search(r"an unfinished run of tiny .*--resume", err)
     store.find("results", "latest").rename("elsewhere")
     assert bench("run", "tiny.toml", "--resume")[0] == 0
-    assert cells(run(place)) == whole
+    assert cells(run(place)) == expected_cells
 
 
-def test_resume_without_a_run_starts_one(place, bench, whole):
+def test_resume_without_a_run_starts_one(place, bench, expected_cells):
     assert bench("run", "tiny.toml", "--resume")[0] == 0
-    assert cells(run(place)) == whole
+    assert cells(run(place)) == expected_cells
 
 
 @pytest.fixture
@@ -150,7 +152,7 @@ def test_a_change_is_refused_by_name_and_recorded_with_anyway(
         ("image = [[32, 32]]", "image = [[32, 32]]\nbatch = [1, 64]", "the suite has 3 new cases"),
     ],
 )
-def test_resumed_run_keeps_its_own_plan(whole, unfinished, bench, line, now, message):
+def test_resumed_run_keeps_its_own_plan(expected_cells, unfinished, bench, line, now, message):
     text = (unfinished / "tiny.toml").read_text()
     assert text.count(line) == 1
     (unfinished / "tiny.toml").write_text(text.replace(line, now))
@@ -160,7 +162,7 @@ def test_resumed_run_keeps_its_own_plan(whole, unfinished, bench, line, now, mes
     assert message in err
     after = run(unfinished)
     assert (after.complete, after.plan) == (True, plan)
-    assert cells(after) == whole
+    assert cells(after) == expected_cells
     assert {len(result.samples("forward_s")) for result in after.results} == {2}, (
         "four rounds over two replicates"
     )

@@ -49,8 +49,8 @@ def test_the_largest_batch_that_fits_is_measured_and_shown(bench, monkeypatch):
     assert "not finished" not in out
     code, shown, _ = bench("show", "latest")
     assert (code, shown) == (code, out)
-    again, table, err = bench(*TRIED, "--resume")
-    assert (again, table) == (3, out)
+    second_code, table, err = bench(*TRIED, "--resume")
+    assert (second_code, table) == (3, out)
     assert "is complete" in err
 
 

@@ -19,15 +19,15 @@ def bench(tmp_path):
 
 
 def test_baseline_that_crashes_in_a_pair_is_reported_and_keeps_its_results(bench):
-    died = []
+    crashed_calls = []
 
     def crashes(case):
         fatal = bench.pairing and case.role == BASELINE and len(bench.jobs) == 4
-        died.append(fatal)
+        crashed_calls.append(fatal)
         return fatal
 
     stored = bench(plan(replicates=1), 3, crashes=crashes)
-    assert any(died)
+    assert any(crashed_calls)
     cells = by_row(stored)
     assert cells["BN"].status == CRASHED
     assert cells["BN"].also
@@ -135,13 +135,13 @@ def test_every_row_gets_a_status_and_a_ratio_where_it_and_the_baseline_succeed(b
     rng = random.Random(seed)
     device, capacity_bytes = rng.choice(("cpu", "cuda")), rng.choice((2, 3, 3, 4, 5))
     needs = {model: rng.choice((1, 1, 1, 2, 4)) for model in ("good", *MODELS)}
-    dies, fails = rng.choice((0, 0.002, 0.02)), rng.choice((0, 0.01, 0.1))
+    crash_rate, error_rate = rng.choice((0, 0.002, 0.02)), rng.choice((0, 0.01, 0.1))
     stored = bench(
         plan(device, seed=seed),
         capacity_bytes,
         needs=needs,
-        crashes=lambda case: rng.random() < dies,
-        raises=lambda case, calls: rng.random() < fails,
+        crashes=lambda case: rng.random() < crash_rate,
+        raises=lambda case, calls: rng.random() < error_rate,
     )
     assert len(stored.results) == 2 * len(ALL_FINE)
     assert len(bench.jobs) < 2 * 12

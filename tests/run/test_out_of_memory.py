@@ -64,8 +64,8 @@ def test_out_of_memory_restarts_the_others_in_a_fresh_worker(tmp_path, stage):
         assert in_order[2].attempt not in in_order[0].attempts, (
             "what it left behind bears on no other case"
         )
-        whole = [round_ for round_ in rounds if round_.attempt == in_order[3].attempt]
-        assert [sorted(item.samples) for item in whole] == [
+        attempt_rounds = [round_ for round_ in rounds if round_.attempt == in_order[3].attempt]
+        assert [sorted(item.samples) for item in attempt_rounds] == [
             sorted(made.groups[0].cases[case].key for case in (0, 1, 3))
         ] * 2
 

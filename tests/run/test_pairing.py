@@ -66,22 +66,22 @@ def test_real_workers_are_paired_and_a_baseline_is_read_out_in_one_of_them(tmp_p
 def test_only_the_case_out_of_memory_is_isolated_and_from_the_start_in_later_replicates(bench):
     stored = bench(plan(replicates=3), 4)
     first = bench.models()[:3]
-    (apart,) = {
+    (isolated,) = {
         row for row, result in by_row(stored).items() if result.chosen.get("paired") == "one by one"
     }
-    assert apart in MODELS, "the seed is chosen so"
-    others = tuple(model for model in MODELS if model != apart)
+    assert isolated in MODELS, "the seed is chosen so"
+    others = tuple(model for model in MODELS if model != isolated)
     assert first == [
         (BASELINE, CONTROL, *MODELS),
         (BASELINE, CONTROL, *others),
-        (BASELINE, CONTROL, apart),
+        (BASELINE, CONTROL, isolated),
     ]
-    assert bench.models()[3:] == [(BASELINE, CONTROL, *others), (BASELINE, CONTROL, apart)] * 2
+    assert bench.models()[3:] == [(BASELINE, CONTROL, *others), (BASELINE, CONTROL, isolated)] * 2
     assert [
         (event.row, event.replicate)
         for event in bench.received_events
         if isinstance(event, events.CaseIsolated)
-    ] == [(apart, 0)]
+    ] == [(isolated, 0)]
 
 
 def test_baseline_has_samples_of_every_worker_and_pairs_share_a_round(bench):
@@ -217,15 +217,18 @@ def test_resumed_run_measures_the_same_pairs(bench, stop_at):
         if len(bench.received_events) == stop_at:
             raise KeyboardInterrupt
 
-    whole = bench(plan(), 3)
+    uninterrupted = bench(plan(), 3)
     with pytest.raises(Interrupted):
         bench(plan(), 3, on_event=stop)
     stored = bench(plan(), 3, writer=store.resume(bench.writer.path, plan(), {}))
     assert [
         (result.case, result.replicate, result.status, result.chosen) for result in stored.results
-    ] == [(result.case, result.replicate, result.status, result.chosen) for result in whole.results]
+    ] == [
+        (result.case, result.replicate, result.status, result.chosen)
+        for result in uninterrupted.results
+    ]
     assert [len(result.samples("forward_s")) for result in stored.results] == [
-        len(result.samples("forward_s")) for result in whole.results
+        len(result.samples("forward_s")) for result in uninterrupted.results
     ]
 
 

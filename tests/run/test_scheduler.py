@@ -153,17 +153,17 @@ def test_an_interrupted_run_resumes_to_the_same_cells(bench, stop_at):
 
     with pytest.raises(Interrupted, match="--resume"):
         bench.run(plan, on_event=interrupt)
-    kept = store.load(bench.writer.path)
+    interrupted_run = store.load(bench.writer.path)
     bench.run(plan, writer=store.resume(bench.writer.path, plan, {}))
-    whole = store.load(bench.writer.path)
-    assert whole.complete
-    assert [(result.group, result.replicate) for result in whole.results[::3]] == [
+    complete_run = store.load(bench.writer.path)
+    assert complete_run.complete
+    assert [(result.group, result.replicate) for result in complete_run.results[::3]] == [
         (group.name, number) for number in range(2) for group in plan.groups
     ]
-    assert len(whole.results) == 12
-    assert whole.results[: len(kept.results)] == kept.results
-    assert all(len(result.samples("forward_s")) == 2 for result in whole.results)
-    assert len(bench.executor.jobs) == 4 - len(kept.results) // 3
+    assert len(complete_run.results) == 12
+    assert complete_run.results[: len(interrupted_run.results)] == interrupted_run.results
+    assert all(len(result.samples("forward_s")) == 2 for result in complete_run.results)
+    assert len(bench.executor.jobs) == 4 - len(interrupted_run.results) // 3
 
 
 def test_a_store_that_fails_ends_the_run_at_once(bench, monkeypatch):

@@ -223,7 +223,7 @@ def test_a_fallback_that_is_due_late_begins_with_its_first_replicate(measure, la
 
 @pytest.mark.parametrize("stop_at", range(1, 38, 2))
 def test_run_stopped_anywhere_resumes_to_the_same_cells(measure, stop_at):
-    whole = statuses(measure(plan(), variant_b_above(4))[1])
+    complete_statuses = statuses(measure(plan(), variant_b_above(4))[1])
     count = 0
 
     def stop(event):
@@ -234,17 +234,17 @@ def test_run_stopped_anywhere_resumes_to_the_same_cells(measure, stop_at):
 
     with pytest.raises(Interrupted, match="--resume"):
         measure(plan(), variant_b_above(4), on_event=stop)
-    kept = store.load(measure.writer.path)
-    assert not kept.complete
+    interrupted_run = store.load(measure.writer.path)
+    assert not interrupted_run.complete
     _, stored = measure(
         plan(), variant_b_above(4), writer=store.resume(measure.writer.path, plan(), {})
     )
-    assert statuses(stored) == whole
-    assert list(statuses(stored)) == list(whole), "and in the same order"
-    assert stored.results[: len(kept.results)] == kept.results
+    assert statuses(stored) == complete_statuses
+    assert list(statuses(stored)) == list(complete_statuses), "and in the same order"
+    assert stored.results[: len(interrupted_run.results)] == interrupted_run.results
     begun = measure.received_events[0]
     assert begun.ran_out == {
-        result.group for result in kept.results if result.status == OUT_OF_MEMORY
+        result.group for result in interrupted_run.results if result.status == OUT_OF_MEMORY
     }
 
 
