@@ -102,7 +102,9 @@ def _load(file: str | Plugin) -> Plugin:
     given = file.path if isinstance(file, Plugin) else file
     path = Path(given).absolute()
     if path.suffix != ".py" or not path.is_file():
-        raise OptionError(f"--plugin {given}: there is no such Python file")
+        raise OptionError(
+            f"--plugin {given}: there is no such Python file; give the path of a .py file"
+        )
     source = _source(path, given)
     plugin = Plugin(str(path), hashlib.sha256(source).hexdigest()[:12])
     if isinstance(file, Plugin) and file != plugin:
@@ -114,7 +116,9 @@ def _load(file: str | Plugin) -> Plugin:
         _execute(path, source, given)
         _loaded[plugin.path] = plugin
     elif previous != plugin:
-        raise OptionError(f"--plugin {given}: the file was edited since this process executed it")
+        raise OptionError(
+            f"--plugin {given}: the file was edited since this process executed it; start again"
+        )
     return plugin
 
 

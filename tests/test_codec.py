@@ -1,4 +1,4 @@
-"""What is written is read back as its type, and what has another type is refused by its field."""
+"""The codec: values round-trip, and a value of another type is refused by its field."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""No search for garbage inside, and the collector as it was found afterwards."""
+"""`gc_disabled` turns the garbage collector off and restores it."""
 
 import gc
 

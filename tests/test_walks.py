@@ -1,4 +1,4 @@
-"""How far a reader has to walk to follow a call through the project's files.
+"""The number of files that a reader enters to follow a call through the project.
 
 What is traced is a real call. A walk lists the files in the order in which their functions are
 entered; functions that are entered one after the other in one file are one stay. Going back to a

@@ -34,7 +34,7 @@ def _line(console: Console, verdict: str, name: str, rest: str) -> None:
 @click.option(
     "--threads",
     type=click.IntRange(1, 4096),
-    help="The threads that are meant.  [default: the physical cores allowed]",
+    help="The intended number of threads.  [default: the physical cores allowed]",
 )
 @results_option
 def doctor(threads: int | None, results: str) -> int:
@@ -69,7 +69,7 @@ def _native() -> str | None:
 @click.option(
     "--power",
     is_flag=True,
-    help="Say also how small a difference runs of this machine find, and how often they are wrong.",
+    help="Report also how small a difference runs here detect, and how often they are wrong.",
 )
 @click.option(
     "--device",

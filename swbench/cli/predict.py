@@ -110,7 +110,9 @@ def _networks(plan: Plan) -> dict[str, Case]:
     for group in plan.groups:
         for case, row in zip(group.cases, group.rows, strict=True):
             if case.kind != Case.kind:
-                raise OptionError(f"{plan.suite} measures solvers, which send nothing")
+                raise OptionError(
+                    f"{plan.suite} measures solvers, which send nothing; choose a network suite"
+                )
             if case.role != CONTROL:
                 heading = f"{row} ({case.model}, {case.dtype}, {device_kind(case.device)})"
                 networks.setdefault(heading, case)

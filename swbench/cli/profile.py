@@ -59,25 +59,25 @@ def profile(
     ]
     if given.get("phases") and set(given["phases"]) != {case_kinds.TRAIN}:
         raise OptionError(
-            "a profile is of a training step, forward and backward; leave --phase out, or choose "
+            "a profile covers a training step, forward and backward; leave --phase out, or choose "
             "--phase train"
         )
     chosen = [(case, row) for case, row in rows if case.role == case_kinds.VARIANT] or rows[:1]
     if len(chosen) != 1:
         raise OptionError(
-            f"a profile is of one row, and this names {len(chosen)}: "
+            f"a profile covers one row, and these options select {len(chosen)}: "
             f"{', '.join(row for _, row in chosen[:8])}; narrow it with --only or "
             "--batch"
         )
     case, row = chosen[0]
     if case.kind != case_kinds.Case.kind:
         raise OptionError(
-            f"a profile is of a network, and {plan.suite} measures solvers; choose "
+            f"a profile needs a network, and {plan.suite} measures solvers; choose "
             "a row of a network suite"
         )
     if case.dtype.startswith("amp-"):
         raise OptionError(
-            "under autocast a profile would take tensors for float32 that are not; profile with "
+            "under autocast a profile would count low-precision tensors as float32; profile with "
             f"--dtype {case.dtype.removeprefix('amp-')}"
         )
     target = (

@@ -154,8 +154,8 @@ def compare(
     if second == "paper":
         if fail or fail_unclear or threshold or seconds:
             raise OptionError(
-                "the paper's hardware is another: --fail, --fail-unclear, --threshold and "
-                "--seconds mean nothing against it"
+                "--fail, --fail-unclear, --threshold and --seconds do not apply to a comparison "
+                "with the paper, whose hardware differs; leave them out"
             )
         print_tables(paper_comparison.compare_paper(a), format_)
         return 0

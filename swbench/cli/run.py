@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 @click.option(
     "--allow-busy", is_flag=True, help="Measure on a GPU that another program uses as well."
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be measured, and stop.")
+@click.option("--dry-run", is_flag=True, help="Print what would be measured, and stop.")
 @plugin_option
 def run(suites: tuple[str, ...], **options: Any) -> int:
     """Measure SUITE (a name from `list suites`, or a TOML file) and print its table."""
@@ -62,8 +62,7 @@ def run(suites: tuple[str, ...], **options: Any) -> int:
         and (torchrun_place is None or torchrun_place.nodes == 1)
     ):
         raise OptionError(
-            "--anyway only means something with --resume or over several nodes; "
-            "add --resume, or leave --anyway out"
+            "--anyway needs --resume or several nodes; add --resume, or leave --anyway out"
         )
     commands = {name: repeat_command(name, suites) for name in suites or (model,)}
     return torchrun.run_under_torchrun(

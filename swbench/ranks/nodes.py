@@ -51,8 +51,8 @@ class Nodes:
         if len(connections) < count - 1:
             cls(connections, hellos).end(NodeLost.exit_code)
             raise NodeLost(
-                f"{len(connections) + 1} of {count} nodes came within {JOIN_S:g} s; see what "
-                "torchrun says on the others"
+                f"{len(connections) + 1} of {count} nodes joined within {JOIN_S:g} s; read "
+                "torchrun's output on the others"
             )
         if mismatched := [
             node for node, hello in hellos.items() if hello.get("processes") != processes
@@ -93,7 +93,7 @@ class Nodes:
             others = f" (so do {len(differences) - 1} other nodes)" if len(differences) > 1 else ""
             raise UnlikeEnvironments(
                 f"node {node} differs from node 0{others}: "
-                f"{'; '.join(lines[:4])}{more}. Make them alike, or measure with "
+                f"{'; '.join(lines[:4])}{more}. Make them equal, or measure with "
                 "--anyway"
             )
         return differences

@@ -114,7 +114,7 @@ class SubprocessExecutor:
                 detail = (
                     f" ({str(problem)[:200] or 'bytes without end'}); it was ended{_log_hint(job)}"
                 )
-                return _failed(worker, CRASHED, "the worker wrote what is no message", detail)
+                return _failed(worker, CRASHED, "the worker wrote an invalid message", detail)
             on_message(message)
             worker.acknowledge()
             if isinstance(message, End | RestartNeeded):

@@ -27,7 +27,7 @@ class Lock:
             writer = f"process {holder}" if holder.isdigit() else "another process"
             raise StoreBusy(
                 f"run {folder.name} is being written by {writer}; wait until it ends, or "
-                "start a run of its own"
+                "start a new one without --resume"
             ) from None
         try:
             os.ftruncate(self._handle, 0)

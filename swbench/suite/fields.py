@@ -72,7 +72,7 @@ class Field:
         if not value:
             problems.append(f"{path} is an empty list; give at least one value")
         if len(value) > LONGEST_LIST:
-            problems.append(f"{path} has {len(value)} entries; at most {LONGEST_LIST} are taken")
+            problems.append(f"{path} has {len(value)} entries; at most {LONGEST_LIST} are allowed")
             return ()
         entries = [
             self.read_one(entry, f"{path}[{index}]", problems) for index, entry in enumerate(value)

@@ -108,7 +108,7 @@ def _grid(base: dict[str, Any], rows: Rows, options: Options) -> Iterator[Group]
         ):
             if world > 1 and phase != TRAIN:
                 raise OptionError(
-                    f"--phase {phase} is of one process, and --nproc {world} spreads a training "
+                    f"--phase {phase} runs in one process, and --nproc {world} needs a training "
                     "step; choose --phase train or --nproc 1"
                 )
             batch *= world if weak else 1

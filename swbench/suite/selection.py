@@ -40,7 +40,7 @@ def refuse_option(name: str, value: object, kind: str) -> None:
     not apply to.
     """
     if value:
-        raise OptionError(f"{name} means nothing for a suite of kind {kind!r}")
+        raise OptionError(f"{name} does not apply to a suite of kind {kind!r}; leave it out")
 
 
 def check_dtypes(options: Options, known: Sequence[str], kind: str) -> None:
@@ -48,7 +48,7 @@ def check_dtypes(options: Options, known: Sequence[str], kind: str) -> None:
     for dtype in options.dtypes or ():
         if dtype not in known:
             raise OptionError(
-                f"--dtype {dtype} means nothing for a suite of kind {kind!r}; choose of "
+                f"--dtype {dtype} does not apply to a suite of kind {kind!r}; choose from "
                 f"{', '.join(known)}"
             )
 

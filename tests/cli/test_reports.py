@@ -129,12 +129,12 @@ def test_unlike_machines_are_refused(invoke, tmp_path):
         (["plot", "latest", "--only", "ratio"], "Did you mean 'ratios'"),
         (["plot", "latest", "--format", "jpeg"], "png or svg"),
         (["compare", "latest", "latest", "--threshold", "1000%"], "share between 0 and 100 %"),
-        (["compare", "latest", "paper", "--fail"], "mean nothing against it"),
+        (["compare", "latest", "paper", "--fail"], "do not apply to a comparison with the paper"),
         (["imagnet"], "Did you mean 'imagenet'"),
         (["list", "modles"], "modles"),
         (["show", "latest", "--no-such-option"], "--no-such-option"),
         (["check", "nowhere.toml"], "cannot be read"),
-        (["profile", "imagenet", "--only", "sw*", "--threads", "1"], "a profile is of one row"),
+        (["profile", "imagenet", "--only", "sw*", "--threads", "1"], "a profile covers one row"),
         (
             [
                 "profile",

@@ -1,4 +1,4 @@
-"""What a stream cannot hold is written in ASCII, whatever writes it, and changes no exit code."""
+"""Characters that a stream cannot encode are written in ASCII, and change no exit code."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Which of torchrun's processes measures, and with how many ranks on how many nodes."""
+"""Under torchrun: the process that measures, and its numbers of ranks and nodes."""
 
 import pytest
 

@@ -209,7 +209,7 @@ def test_gather_names_how_many_nodes_joined_before_the_timeout(store, join, monk
     nodes.end(0)
     PrefixStore("swbench/x/0", store).delete_key("node1")
     monkeypatch.setattr(nodes_module, "JOIN_S", 0.1)
-    with pytest.raises(NodeLost, match=r"1 of 3 nodes came within 0\.1 s"):
+    with pytest.raises(NodeLost, match=r"1 of 3 nodes joined within 0\.1 s"):
         Nodes.gather(3, 2, environ(store.port, 0))
 
 

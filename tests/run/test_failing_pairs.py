@@ -1,5 +1,5 @@
-"""Where a half of a pair fails: what is timed no more, what is kept, and that the rows after it
-have their ratios.
+"""Pairs of which one case fails: timing of the pair ends, its earlier results are stored, and the
+rows after it get their ratios.
 """
 
 import random

@@ -75,7 +75,7 @@ SURVIVED = [
     ("1:leave", CRASHED, "SystemExit: 5 (while warming up)"),
     ("finish:raise", CRASHED, "(while finishing)"),
 ]
-"""What takes no worker down."""
+"""Acts of a case that leave its worker running."""
 
 CAUSES = [
     ("3:full", OUT_OF_MEMORY, "no memory left"),

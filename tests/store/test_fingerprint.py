@@ -1,4 +1,4 @@
-"""What a run's timings depend on is in its fingerprint."""
+"""The fingerprint of a run covers the code that its timings depend on."""
 
 from swbench.store import fingerprint
 

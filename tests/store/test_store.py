@@ -1,4 +1,4 @@
-"""What is written comes back, under its name; where it cannot be written that is said at once."""
+"""Stored runs load with everything that was written; failed writes raise at once."""
 
 import gc
 import json

@@ -108,9 +108,9 @@ def test_a_suite_without_settings_takes_phases_and_autocast_from_options():
     ("name", "options", "message"),
     [
         ("imagenet", {"metrics": ["time", "energy"]}, "--metrics energy needs a backward pass"),
-        ("imagenet", {"worlds": [2], "batches": [2]}, "--phase eval is of one process"),
-        ("solvers", {}, "--phase means nothing for a suite of kind 'solvers'"),
-        ("stability", {}, "--phase means nothing for a suite of kind 'stability'"),
+        ("imagenet", {"worlds": [2], "batches": [2]}, "--phase eval runs in one process"),
+        ("solvers", {}, "--phase does not apply to a suite of kind 'solvers'"),
+        ("stability", {}, "--phase does not apply to a suite of kind 'stability'"),
     ],
 )
 def test_eval_phase_is_refused_where_it_does_not_apply(name, options, message):

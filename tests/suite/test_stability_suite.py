@@ -1,4 +1,4 @@
-"""Stability suites: from the table to groups of layers, and the options that mean nothing there."""
+"""Stability suites: from the table to groups of layers, and the options that do not apply."""
 
 import pytest
 
@@ -61,13 +61,13 @@ def test_options_narrow_it():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"modes": ["graph"]}, "--mode means nothing for a suite of kind 'stability'"),
-        ({"batches": [4]}, "--batch means nothing"),
-        ({"replicates": 2}, "--replicates means nothing"),
-        ({"target_ci": 0.01}, "--target-ci means nothing"),
-        ({"metrics": ("time",)}, "--metrics means nothing"),
-        ({"spectra": ["identity"]}, "--spectrum means nothing"),
-        ({"dtypes": ["float64"]}, "--dtype float64 means nothing.*choose of float32, bfloat16"),
+        ({"modes": ["graph"]}, "--mode does not apply to a suite of kind 'stability'"),
+        ({"batches": [4]}, "--batch does not apply"),
+        ({"replicates": 2}, "--replicates does not apply"),
+        ({"target_ci": 0.01}, "--target-ci does not apply"),
+        ({"metrics": ("time",)}, "--metrics does not apply"),
+        ({"spectra": ["identity"]}, "--spectrum does not apply"),
+        ({"dtypes": ["float64"]}, "--dtype float64 does not apply.*choose from float32, bfloat16"),
         ({"only": ["swb"]}, "--only swb matches nothing.*Known: in, bw, swa"),
     ],
 )
@@ -77,7 +77,7 @@ def test_options_that_do_not_apply_to_stability_are_refused(options, message):
 
 
 def test_autocast_is_refused_for_solvers():
-    with pytest.raises(OptionError, match="--dtype amp-float16 means nothing for a suite"):
+    with pytest.raises(OptionError, match="--dtype amp-float16 does not apply to a suite"):
         suite.expand(suite.load("solvers"), dtypes=["amp-float16"])
 
 

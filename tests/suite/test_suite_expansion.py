@@ -87,7 +87,7 @@ def test_protocol_comes_from_suite_quick_and_options(imagenet):
         ({"budget_s": -1.0}, "--budget must be at least 0"),
         ({"only": ["swab"]}, "Did you mean 'swa-7'.*Known: bn, bw-7, swa-7, swb-7"),
         ({"solvers": ["egih"]}, "Did you mean 'eigh'"),
-        ({"spectra": ["identity"]}, "--spectrum means nothing"),
+        ({"spectra": ["identity"]}, "--spectrum does not apply"),
     ],
 )
 def test_invalid_options_are_refused_with_name_and_value(imagenet, options, message):

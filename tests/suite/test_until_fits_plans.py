@@ -84,7 +84,7 @@ def test_the_option_goes_before_the_suite(tries):
 
 def test_contradicting_options_are_refused(tries):
     with pytest.raises(
-        OptionError, match="--until-fits means nothing for a suite of kind 'solvers'"
+        OptionError, match="--until-fits does not apply to a suite of kind 'solvers'"
     ):
         suite.expand(suite.load("solvers"), which_batches="until-fits")
     with pytest.raises(OptionError, match="Known: until-fits, every-batch"):

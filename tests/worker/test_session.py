@@ -1,4 +1,4 @@
-"""Warm-up, messages, the shared page: the small parts of the engine."""
+"""Warm-up, messages, heartbeat and session of a worker."""
 
 import json
 import math
