@@ -92,7 +92,7 @@ def test_full_disk_raises_at_once_and_leaves_complete_lines(tmp_path):
             StoreError,
             match=(
                 r"rounds\.jsonl.*choose another folder.*3 finished cells and 3 rounds "
-                r"are kept; go on with --resume"
+                r"are stored; go on with --resume"
             ),
         ):
             writer.add_round(runs.one_round(plan, index=3))
