@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 
-class Said(NamedTuple):
+class CommandResult(NamedTuple):
     """What a command answered."""
 
     code: int

@@ -13,18 +13,18 @@ ESCAPE = "\x1b[2J"
 
 
 @pytest.fixture
-def refused(place, bench):
+def refused(workdir, bench):
     """`refused("run", …)` -> what is said; nothing on stdout, no results, nothing that drives the
     terminal.
     """
 
     def command(*arguments):
-        before = {path.name for path in place.iterdir()}
+        before = {path.name for path in workdir.iterdir()}
         code, out, err = bench(*arguments)
         assert (code, out) == (2, "")
         assert err.startswith("bench.py: ")
         assert all(line.isprintable() for line in err.splitlines())
-        assert {path.name for path in place.iterdir()} == before
+        assert {path.name for path in workdir.iterdir()} == before
         return err.removeprefix("bench.py: ").rstrip("\n")
 
     return command
@@ -156,8 +156,8 @@ norm = "bn"
 """
 
 
-def test_every_problem_of_a_suite_is_reported_at_once(place, refused):
-    (place / "wrong.toml").write_text(EVERYTHING)
+def test_every_problem_of_a_suite_is_reported_at_once(workdir, refused):
+    (workdir / "wrong.toml").write_text(EVERYTHING)
     message = refused("run", "wrong.toml").split("\n  ")
     assert message[0] == "wrong.toml: 12 problems, nothing was run:"
     for part in [
@@ -199,18 +199,18 @@ def test_every_problem_of_a_suite_is_reported_at_once(place, refused):
         ({"TOP": "x = 1\x00"}, "not TOML"),
     ],
 )
-def test_suite_with_one_mistake_is_refused_with_its_key(place, refused, changes, message):
+def test_suite_with_one_mistake_is_refused_with_its_key(workdir, refused, changes, message):
     text = BASE
     for name in ("NETWORK", "ROW", "TOP"):
         text = text.replace(name, changes.get(name, ""))
-    (place / "wrong.toml").write_text(text)
+    (workdir / "wrong.toml").write_text(text)
     first, problem = refused("run", "wrong.toml").split("\n  ")
     assert first == "wrong.toml: 1 problem, nothing was run:"
     assert message in problem
 
 
-def test_image_too_small_for_the_network_is_refused(place, refused):
-    (place / "wrong.toml").write_text(
+def test_image_too_small_for_the_network_is_refused(workdir, refused):
+    (workdir / "wrong.toml").write_text(
         BASE.replace("[224, 224]", "[8, 8]")
         .replace("NETWORK", "")
         .replace("ROW", "")
@@ -221,8 +221,8 @@ def test_image_too_small_for_the_network_is_refused(place, refused):
     )
 
 
-def test_suite_of_a_hundred_megabytes_is_refused_unread(place, refused):
-    with open(place / "wrong.toml", "wb") as file:
+def test_suite_of_a_hundred_megabytes_is_refused_unread(workdir, refused):
+    with open(workdir / "wrong.toml", "wb") as file:
         file.truncate(100 * 10**6)
     assert "larger than 200,000 bytes; a suite is a page of text" in refused("run", "wrong.toml")
 
@@ -235,13 +235,13 @@ def test_suite_of_a_hundred_megabytes_is_refused_unread(place, refused):
         (b"", "schema is missing"),
     ],
 )
-def test_invalid_bytes_are_refused(place, refused, content, message):
-    (place / "wrong.toml").write_bytes(content)
+def test_invalid_bytes_are_refused(workdir, refused, content, message):
+    (workdir / "wrong.toml").write_bytes(content)
     assert message in refused("run", "wrong.toml")
 
 
-def test_folder_in_place_of_a_suite_is_refused(place, refused):
-    (place / "wrong.toml").mkdir()
+def test_folder_in_place_of_a_suite_is_refused(workdir, refused):
+    (workdir / "wrong.toml").mkdir()
     assert "cannot be read: Is a directory" in refused("run", "wrong.toml")
 
 
@@ -266,8 +266,8 @@ def test_control_characters_of_arguments_are_escaped(refused, arguments):
     assert "x1b[2J" in refused(*arguments) or "printable" in refused(*arguments)
 
 
-def test_control_characters_from_files_are_escaped(place, bench):
-    (place / f"{ESCAPE}.toml").write_text((place / "tiny.toml").read_text())
+def test_control_characters_from_files_are_escaped(workdir, bench):
+    (workdir / f"{ESCAPE}.toml").write_text((workdir / "tiny.toml").read_text())
     for arguments in (
         ["check", f"{ESCAPE}.toml"],
         ["run", f"{ESCAPE}.toml", "--dry-run"],
@@ -281,7 +281,7 @@ def test_control_characters_from_files_are_escaped(place, bench):
         assert "\x1b" not in out + err
 
 
-def test_list_runs_prints_the_state_of_each(place, bench):
+def test_list_runs_prints_the_state_of_each(workdir, bench):
     plan = suite.expand(suite.load("tiny.toml"))
     with (
         store.RunWriter.create("results", plan, {}, "") as unfinished,
@@ -296,7 +296,7 @@ def test_list_runs_prints_the_state_of_each(place, bench):
     ]
 
 
-def test_a_network_that_cannot_be_built_leaves_no_run(place, bench, monkeypatch):
+def test_a_network_that_cannot_be_built_leaves_no_run(workdir, bench, monkeypatch):
     from swbench.errors import SwbenchError
     from swbench.run import counting
 
@@ -307,10 +307,10 @@ def test_a_network_that_cannot_be_built_leaves_no_run(place, bench, monkeypatch)
     code, out, err = bench("run", "tiny.toml", "--metrics", "flops,time")
     assert (code, out) == (2, "")
     assert err.splitlines()[-1] == "bench.py: resnet20 cannot be counted: no"
-    assert list((place / "results").iterdir()) == []
+    assert list((workdir / "results").iterdir()) == []
 
 
-def test_bench_py_prints_one_line_for_a_mistake(place):
+def test_bench_py_prints_one_line_for_a_mistake(workdir):
     script = Path(__file__).parents[2] / "bench.py"
     environ = {**os.environ, "PYTHONPATH": str(script.parent)}
     done = subprocess.run(

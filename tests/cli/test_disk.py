@@ -27,12 +27,12 @@ RUN_FILES = {
 
 
 @pytest.fixture
-def mounted(place):
+def mounted(workdir):
     """`mounted(options)` -> `results` as a small file system of its own. Only root may mount."""
     made = []
 
     def mount(options):
-        folder = place / "results"
+        folder = workdir / "results"
         folder.mkdir(exist_ok=True)
         done = subprocess.run(
             ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder],
@@ -62,7 +62,7 @@ def files_are_complete(path):
     return True
 
 
-def test_full_disk_keeps_the_sealed_cells(place, mounted, start, bench):
+def test_full_disk_keeps_the_sealed_cells(workdir, mounted, start, bench):
     folder = mounted("size=256k")
     ended = start("run", "tiny.toml", act="2 3:fill")
     out, err = ended.communicate(timeout=60)
@@ -87,7 +87,7 @@ def test_full_disk_keeps_the_sealed_cells(place, mounted, start, bench):
 
 
 @pytest.mark.parametrize("free", [0, 4, 8, 16])
-def test_disk_too_small_for_a_run_is_left_empty(place, mounted, bench, free):
+def test_disk_too_small_for_a_run_is_left_empty(workdir, mounted, bench, free):
     folder = mounted("size=64k")
     with open(folder / "filler", "wb", buffering=0) as filler:
         filler.write(b"x" * 1024 * (64 - free))
@@ -97,19 +97,19 @@ def test_disk_too_small_for_a_run_is_left_empty(place, mounted, bench, free):
     assert [path.name for path in folder.iterdir()] == ["filler"]
 
 
-def test_read_only_folder_is_refused_before_anything_runs(place, mounted, bench):
+def test_read_only_folder_is_refused_before_anything_runs(workdir, mounted, bench):
     mounted("ro")
     code, out, err = bench("run", "tiny.toml")
     assert (code, out) == (2, "")
     assert "it is mounted read-only; choose another folder with --results" in err
-    assert not (place / "workers").exists()
+    assert not (workdir / "workers").exists()
 
 
 @pytest.mark.skipif(
     os.geteuid() == 0, reason="root may write anywhere; the read-only mount stands for it"
 )
-def test_folder_without_permission_is_refused_before_anything_runs(place, bench):
-    (place / "results").mkdir(mode=0o500)
+def test_folder_without_permission_is_refused_before_anything_runs(workdir, bench):
+    (workdir / "results").mkdir(mode=0o500)
     code, out, err = bench("run", "tiny.toml")
     assert (code, out) == (2, "")
     assert "it may not be written by this user; choose another folder with --results" in err
@@ -123,7 +123,7 @@ def test_results_path_that_is_no_folder_is_refused(bench, results):
 
 
 @pytest.mark.parametrize("act", ["2 3:remove", "2 finish:remove", "2 build:remove"])
-def test_folder_removed_during_the_run_is_reported_and_its_cells_printed(place, start, act):
+def test_folder_removed_during_the_run_is_reported_and_its_cells_printed(workdir, start, act):
     ended = start("run", "tiny.toml", "--format", "csv", act=act)
     out, err = ended.communicate(timeout=60)
     assert ended.returncode == 2
@@ -132,11 +132,11 @@ def test_folder_removed_during_the_run_is_reported_and_its_cells_printed(place, 
     assert "the results folder is gone; this is what was measured" in err
     rows = out.splitlines()
     assert [row.split(",")[1] for row in rows[1:]] == ["bn", "bn", "swa"] or len(rows) >= 3
-    assert not (place / "results").exists(), "a folder that was removed is not made again"
+    assert not (workdir / "results").exists(), "a folder that was removed is not made again"
 
 
 @pytest.mark.parametrize("arguments", [["show", "latest"], ["list"]])
-def test_a_full_disk_behind_stdout_is_one_line(place, arguments):
+def test_a_full_disk_behind_stdout_is_one_line(workdir, arguments):
     plan = suite.expand(suite.load("tiny.toml"))
     store.RunWriter.create("results", plan, {}, "").close()
     with open("/dev/full", "w") as full:
@@ -156,7 +156,7 @@ def test_a_full_disk_behind_stdout_is_one_line(place, arguments):
     ]
 
 
-def test_closed_reader_of_stdout_exits_with_0(place):
+def test_closed_reader_of_stdout_exits_with_0(workdir):
     read_end, write_end = os.pipe()
     os.close(read_end)
     done = subprocess.run(
@@ -200,7 +200,7 @@ def ends(redirection, *arguments):
 )
 @pytest.mark.parametrize("redirection", [*CLOSED, "2>/dev/full"])
 def test_a_stream_that_is_closed_or_full_does_not_change_the_exit_code(
-    place, arguments, code, redirection
+    workdir, arguments, code, redirection
 ):
     with store.RunWriter.create("results", suite.expand(suite.load("tiny.toml")), {}, "") as writer:
         writer.finish()
@@ -210,7 +210,7 @@ def test_a_stream_that_is_closed_or_full_does_not_change_the_exit_code(
 
 
 @pytest.mark.parametrize("redirection", CLOSED)
-def test_closed_stream_gets_no_file_of_a_run(place, redirection):
+def test_closed_stream_gets_no_file_of_a_run(workdir, redirection):
     assert ends(redirection, "run", "tiny.toml").returncode == 0
     (path,) = (path for path in Path("results").iterdir() if path.is_dir())
     assert files_are_complete(path)

@@ -49,8 +49,8 @@ def bar(plan, tmp_path):
     return bar
 
 
-def rounds(plan, place, replicates):
-    group = plan.groups[place]
+def rounds(plan, index, replicates):
+    group = plan.groups[index]
     samples = {case.key: {"forward_s": 1.0} for case in group.cases}
     places = [(replicate, index) for replicate in replicates for index in range(2)]
     return [

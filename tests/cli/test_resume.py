@@ -24,9 +24,9 @@ def cells(stored):
 
 
 @pytest.fixture
-def expected_cells(place):
+def expected_cells(workdir):
     """The cells of the plan, each of which an undisturbed run measures once a replicate."""
-    plan = suite.expand(suite.load(place / "tiny.toml"))
+    plan = suite.expand(suite.load(workdir / "tiny.toml"))
     return sorted(
         (case.key, number)
         for group in plan.groups
@@ -45,7 +45,7 @@ def expected_cells(place):
     ],
 )
 def test_signal_shuts_a_run_down_and_resume_completes_it(
-    place, start, bench, expected_cells, act, code, by
+    workdir, start, bench, expected_cells, act, code, by
 ):
     ended = start("run", "tiny.toml", act=act)
     out, err = ended.communicate(timeout=60)
@@ -57,29 +57,29 @@ def test_signal_shuts_a_run_down_and_resume_completes_it(
     assert not [
         process
         for process in psutil.process_iter(["environ"])
-        if str(place / "workers") in str(process.info["environ"])
+        if str(workdir / "workers") in str(process.info["environ"])
     ]
-    before = run(place)
+    before = run(workdir)
     assert not before.complete
 
     code, out, err = bench("run", "tiny.toml", "--resume")
     assert code == 0
     assert "going on with" in err
-    after = run(place)
+    after = run(workdir)
     assert after.complete
     assert cells(after) == expected_cells
     assert after.results[: len(before.results)] == before.results
-    assert len((place / "workers").read_bytes()) == 3, (
+    assert len((workdir / "workers").read_bytes()) == 3, (
         "two workers, then one for the replicate that was missing"
     )
 
     second_code, table, err = bench("run", "tiny.toml", "--resume")
     assert (second_code, table) == (0, out)
     assert "is complete" in err
-    assert len((place / "workers").read_bytes()) == 3
+    assert len((workdir / "workers").read_bytes()) == 3
 
 
-def test_a_run_whose_parent_was_killed_resumes(place, start, bench, expected_cells):
+def test_a_run_whose_parent_was_killed_resumes(workdir, start, bench, expected_cells):
     ended = start("run", "tiny.toml", act="2 3:kill_parent")
     ended.communicate(timeout=60)
     assert ended.returncode == -signal.SIGKILL
@@ -88,19 +88,19 @@ def test_a_run_whose_parent_was_killed_resumes(place, start, bench, expected_cel
     assert re.search(r"an unfinished run of tiny .*--resume", err)
     store.find("results", "latest").rename("elsewhere")
     assert bench("run", "tiny.toml", "--resume")[0] == 0
-    assert cells(run(place)) == expected_cells
+    assert cells(run(workdir)) == expected_cells
 
 
-def test_resume_without_a_run_starts_one(place, bench, expected_cells):
+def test_resume_without_a_run_starts_one(workdir, bench, expected_cells):
     assert bench("run", "tiny.toml", "--resume")[0] == 0
-    assert cells(run(place)) == expected_cells
+    assert cells(run(workdir)) == expected_cells
 
 
 @pytest.fixture
-def unfinished(place, start):
+def unfinished(workdir, start):
     """A run with one of two replicates."""
     start("run", "tiny.toml", act="2 2:interrupt").communicate(timeout=60)
-    return place
+    return workdir
 
 
 def test_other_options_are_another_run(unfinished, bench):
@@ -180,7 +180,7 @@ def test_second_writer_process_is_refused_with_the_pid_of_the_first(unfinished, 
     assert re.search(rf"is being written by process {psutil.Process().pid};", err)
 
 
-def test_ctrl_c_before_a_worker_runs_exits_with_130(place, bench, monkeypatch):
+def test_ctrl_c_before_a_worker_runs_exits_with_130(workdir, bench, monkeypatch):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
@@ -191,11 +191,11 @@ def test_ctrl_c_before_a_worker_runs_exits_with_130(place, bench, monkeypatch):
 
 
 def test_resume_with_other_options_names_the_unfinished_run_and_starts_a_new_one(
-    place, start, bench
+    workdir, start, bench
 ):
     ended = start("run", "tiny.toml", "--threads", "1", act="2 2:interrupt")
     ended.communicate(timeout=60)
-    before = run(place)
+    before = run(workdir)
     code, _, err = bench("run", "tiny.toml", "--resume")
     assert code == 0
     assert (
@@ -203,10 +203,10 @@ def test_resume_with_other_options_names_the_unfinished_run_and_starts_a_new_one
         f"`{before.command} --resume` would go on with it"
     ) in err
     assert not store.load(before.path).complete
-    assert len(store.runs(place / "results")) == 2
+    assert len(store.runs(workdir / "results")) == 2
 
 
-def test_resume_without_an_unfinished_run_prints_no_note(place, bench):
+def test_resume_without_an_unfinished_run_prints_no_note(workdir, bench):
     code, _, err = bench("run", "tiny.toml", "--resume")
     assert code == 0
     assert "unfinished" not in err

@@ -23,14 +23,14 @@ class Cluster:
     and who was left over.
     """
 
-    def __init__(self, place, ranks, act, static):
-        self.place, self.ranks, self.static = place, ranks, static
+    def __init__(self, workdir, ranks, act, static):
+        self.workdir, self.ranks, self.static = workdir, ranks, static
         self.environ = {
             **os.environ,
             "TINY_ACT": act,
             "OMP_NUM_THREADS": "1",
             "GLOO_SOCKET_IFNAME": "lo",
-            "SWBENCH_TEST": str(place),
+            "SWBENCH_TEST": str(workdir),
         }
 
     def run(self, *options):
@@ -61,7 +61,7 @@ class Cluster:
             subprocess.Popen(
                 [*launch, "--node-rank", str(number), *bench],
                 env=self.environ,
-                cwd=self.place,
+                cwd=self.workdir,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -90,7 +90,7 @@ class Cluster:
         for process in psutil.process_iter():
             try:
                 if (
-                    process.environ().get("SWBENCH_TEST") == str(self.place)
+                    process.environ().get("SWBENCH_TEST") == str(self.workdir)
                     and process.pid != os.getpid()
                 ):
                     stored.append(process)
@@ -100,12 +100,12 @@ class Cluster:
 
     @property
     def stored(self):
-        return store.load(store.find(self.place / "results", "latest"))
+        return store.load(store.find(self.workdir / "results", "latest"))
 
 
 @pytest.fixture
-def cluster(place):
-    return lambda ranks=1, act="", static=False: Cluster(place, ranks, act, static)
+def cluster(workdir):
+    return lambda ranks=1, act="", static=False: Cluster(workdir, ranks, act, static)
 
 
 def test_only_the_first_node_prints_the_row_with_samples_of_all_ranks(cluster):

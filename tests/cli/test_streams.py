@@ -12,14 +12,14 @@ NARROW = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 PROGRAM = [sys.executable, "-m", "swbench"]
 
 
-def answer(place, *arguments, to=None, **environ):
+def answer(workdir, *arguments, to=None, **environ):
     """What the command line writes into a pipe or, with `to`, into that file: code, stdout,
     stderr, as bytes.
     """
     out = open(to, "wb") if to else subprocess.PIPE  # noqa: SIM115  closed below
     done = subprocess.run(
         [*PROGRAM, *arguments],
-        cwd=place,
+        cwd=workdir,
         env={**os.environ, **NARROW, **environ},
         stdout=out,
         stderr=subprocess.PIPE,
@@ -32,9 +32,9 @@ def answer(place, *arguments, to=None, **environ):
 
 @pytest.mark.parametrize("form", ["table", "csv", "latex", "json", "html"])
 def test_a_table_is_shown_in_a_narrow_locale(results, tmp_path, form):
-    words, place = ["show", "latest", "--format", form], results.parent
-    wide = answer(place, *words, PYTHONUTF8="1")
-    code, out, err = answer(place, *words)
+    words, workdir = ["show", "latest", "--format", form], results.parent
+    wide = answer(workdir, *words, PYTHONUTF8="1")
+    code, out, err = answer(workdir, *words)
     assert code == wide[0] == 3, "the run has failed cells"
     assert (out + err).isascii()
     assert b"Traceback" not in err
@@ -42,7 +42,7 @@ def test_a_table_is_shown_in_a_narrow_locale(results, tmp_path, form):
     if form == "table":
         assert "≈" in wide[1].decode()
         assert out.decode() == stand_in(wide[1].decode())
-        assert answer(place, *words, to=tmp_path / "shown") == (code, out, err)
+        assert answer(workdir, *words, to=tmp_path / "shown") == (code, out, err)
 
 
 def test_encodable_signs_are_not_replaced(results):

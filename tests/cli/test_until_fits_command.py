@@ -74,10 +74,10 @@ def test_killed_run_resumes_to_the_same_cells(start, bench, monkeypatch, worker)
     assert run().results[: len(before.results)] == before.results
 
 
-def test_every_batch_overrides_until_fits_of_a_suite(bench, place, monkeypatch):
+def test_every_batch_overrides_until_fits_of_a_suite(bench, workdir, monkeypatch):
     monkeypatch.setenv("TINY_FITS", "2")
-    text = (place / "tiny.toml").read_text()
-    (place / "tiny.toml").write_text(
+    text = (workdir / "tiny.toml").read_text()
+    (workdir / "tiny.toml").write_text(
         text.replace("[protocol]", "batch = [4, 2, 1]\nuntil_fits = true\n[protocol]")
     )
     assert bench("run", "tiny.toml")[0] == 3

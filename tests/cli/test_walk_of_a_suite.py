@@ -89,11 +89,11 @@ def way(stacks: list[list[str]]) -> tuple[list[str], int, int]:
     for stack in stacks:
         pairs = zip(before, stack, strict=False)
         shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
-        for place in range(max(0, shared - 1), len(stack)):
-            file = stack[place]
+        for index in range(max(0, shared - 1), len(stack)):
+            file = stack[index]
             if steps and file == steps[-1]:
                 continue
-            if file in stack[: max(place, shared)]:
+            if file in stack[: max(index, shared)]:
                 back += 1
             elif file in steps:
                 returns += 1
