@@ -74,7 +74,7 @@ def test_plugin_on_the_import_path_is_accepted(tmp_path, monkeypatch):
         (COUNTING, "plugin_of_a_test.txt", "no such Python file"),
     ],
 )
-def test_what_is_wrong_is_one_line(tmp_path, text, name, words):
+def test_invalid_plugin_is_refused_in_one_line(tmp_path, text, name, words):
     path = written(tmp_path, text, name)
     with pytest.raises(OptionError, match=words) as raised:
         plugins.load([path])

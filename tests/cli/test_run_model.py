@@ -203,7 +203,7 @@ NET = "nets_of_a_test:Net"
         ([], "Missing argument 'SUITE…'"),
     ],
 )
-def test_what_is_wrong_is_one_line(arguments, words, tmp_path, monkeypatch, capfd):
+def test_invalid_network_is_refused_in_one_line(arguments, words, tmp_path, monkeypatch, capfd):
     from swbench.cli.app import start
 
     folder_with_nets(tmp_path)

@@ -36,7 +36,7 @@ def test_without_torchrun_options_are_unchanged():
     assert options == {"worlds": None}
 
 
-def test_rank_0_measures_with_as_many_processes_as_torchrun_was_asked_for():
+def test_rank_0_measures_with_torchruns_number_of_processes():
     options = {"worlds": None}
     assert run_under_torchrun(options, lambda nodes: 7, environ(0, 8)) == 7
     assert options == {"worlds": (8,), "per_node": None}

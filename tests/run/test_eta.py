@@ -146,7 +146,7 @@ class EstimateRecorder:
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
 @pytest.mark.parametrize("capacity_bytes", [2, 3, 4])
-def test_the_estimate_of_a_run_counts_every_pair(bench, device, capacity_bytes):
+def test_estimate_includes_every_pair(bench, device, capacity_bytes):
     estimates, began = EstimateRecorder(bench), bench.gpu.clock.now()
     bench(pairs.plan(device, replicates=4, iterations=80), capacity_bytes, on_event=estimates)
     ((replicate, expected),) = estimates.estimates
@@ -154,7 +154,7 @@ def test_the_estimate_of_a_run_counts_every_pair(bench, device, capacity_bytes):
     assert expected.seconds == pytest.approx(bench.gpu.clock.now() - began, rel=0.1)
 
 
-def test_the_estimate_of_a_run_that_goes_on_counts_every_pair(bench):
+def test_estimate_of_a_resumed_run_includes_every_pair(bench):
     made = pairs.plan(replicates=4, iterations=80)
 
     def stop(event):

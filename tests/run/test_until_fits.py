@@ -136,7 +136,7 @@ def test_third_batch_is_measured_where_two_do_not_fit(measure):
     assert len({result.case for result in stored.results}) == 12, "each batch is a case of its own"
 
 
-def test_where_no_batch_fits_the_last_gets_all_its_replicates(measure):
+def test_smallest_batch_gets_all_replicates_where_none_fits(measure):
     status, stored = measure(plan(), variant_b_above(1))
     last = {("cuda batch 4", 0): LACKS_B, ("cuda batch 4", 1): LACKS_B}
     assert statuses(stored) == {("cuda batch 16", 0): LACKS_B, ("cuda batch 8", 0): LACKS_B} | last

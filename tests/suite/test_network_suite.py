@@ -62,7 +62,7 @@ def test_eval_groups_have_a_folded_bn():
     assert len({case.key for case in group.cases}) == len(group.cases)
 
 
-def test_where_norms_are_folded_that_is_the_baseline():
+def test_folded_bn_is_the_baseline_of_folded_groups():
     (group,) = suite.expand(suite.load("imagenet"), phases=["folded"]).groups
     assert {case.phase for case in group.cases} == {FOLDED}
     assert len(group.cases) == 5

@@ -78,7 +78,7 @@ def test_every_problem_is_named_at_once():
         ("layers = 2", "rows[1].norm is missing"),
     ],
 )
-def test_rows_are_checked_as_a_whole(row, problem):
+def test_keys_of_a_row_are_checked_against_each_other(row, problem):
     assert problem in " ".join(problems(GOOD.replace('norm = "swa"\nlayers = 7', row)))
 
 
