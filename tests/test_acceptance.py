@@ -1,5 +1,5 @@
-"""The scripts that show that two runs agree, and that nothing is seen where nothing is: what they
-start, judge and keep.
+"""The acceptance scripts, which show that two runs agree and that equal networks show no
+difference: their commands, verdicts and files.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""A case is identified by all of its fields, and survives JSON."""
+"""A case is identified by all of its fields, and round-trips through JSON."""
 
 import dataclasses
 import json

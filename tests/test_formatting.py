@@ -1,4 +1,4 @@
-"""One way to write each kind of number."""
+"""One format for each kind of number."""
 
 import math
 

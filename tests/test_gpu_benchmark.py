@@ -1,6 +1,4 @@
-"""Every step of the GPU benchmark is made of commands that the command line takes, says what it
-writes, and is over in time.
-"""
+"""The GPU benchmark: every step consists of valid commands, lists its outputs, and ends in time."""
 
 import importlib.util
 import json

@@ -1,5 +1,5 @@
-"""The half hour on a GPU, rehearsed from end to end: programs that stand in for the real ones, a
-fault in every step, and what comes back of it.
+"""A rehearsal of the GPU session from end to end: stand-in programs, a fault in every step, and the
+files it returns.
 """
 
 import importlib.util

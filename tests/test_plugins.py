@@ -1,4 +1,4 @@
-"""A plugin is executed once, from the bytes that were hashed, and whatever is wrong with one is a
+"""A plugin is executed once, from the bytes that were hashed, and an invalid one is refused in one
 line.
 """
 

@@ -1,4 +1,4 @@
-"""Hints name the command that was typed."""
+"""Hints name the command that started the program."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""Names are looked up lazily, and a wrong one names its nearest neighbour."""
+"""Names are imported on first use, and an unknown one suggests its nearest neighbour."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""The variance study finds the parts that were put into made rounds."""
+"""The variance study estimates the components of synthetic rounds."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Runs that were built in memory, written to a results folder; and what a command answered."""
+"""Writes runs that were built in memory to a results folder, and holds the output of a command."""
 
 from pathlib import Path
 from typing import NamedTuple

@@ -1,5 +1,5 @@
-"""A disk that is full, read-only, gone or slow: said at once, what was measured is kept or printed,
-nothing half-written under a final name.
+"""A disk that is full, read-only, removed or slow: the error comes at once, measured results are
+stored or printed, and no file is incomplete under its final name.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""`doctor` and `profile` through the command line, on the smallest thing there is."""
+"""`doctor` and `profile` on the command line, on the smallest network."""
 
 import importlib.util
 import json

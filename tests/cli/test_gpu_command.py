@@ -1,4 +1,4 @@
-"""The command line on a fake GPU, with real workers: what is measured, told and refused, from
+"""The command line on a fake GPU, with real workers: measurements, messages and refusals, from
 `--device cuda` to the table.
 """
 

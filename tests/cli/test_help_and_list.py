@@ -1,4 +1,4 @@
-"""Asking what there is answers at once: nothing heavy is imported."""
+"""`list` and the help answer at once, without importing torch."""
 
 import ast
 import subprocess

@@ -1,5 +1,5 @@
-"""`--plugin` end to end: the user's own model, norm and solver in every process, and never by
-anything but the flag.
+"""`--plugin` end to end: the user's own model, norm and solver in every process, and only by the
+flag.
 """
 
 import json

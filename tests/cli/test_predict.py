@@ -1,4 +1,4 @@
-"""`predict` accounts for the collectives of a suite's or a run's networks."""
+"""`predict` lists the collectives of a suite's or a run's networks."""
 
 import stored_on_disk
 from stored_runs import table1

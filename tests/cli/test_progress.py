@@ -1,5 +1,5 @@
-"""The bar: how many rounds there are, and how many of them are done, whatever turns out on the
-way.
+"""The progress bar: the number of rounds, and how many are done, as failures and fallbacks change
+them.
 """
 
 import dataclasses

@@ -1,5 +1,5 @@
-"""`--resume` by the command line: what was measured stays, only what is missing runs, and what
-changed is said.
+"""`--resume` on the command line: sealed cells stay, only missing ones are measured, and changes
+are named.
 """
 
 import re

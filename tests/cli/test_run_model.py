@@ -1,5 +1,5 @@
-"""`run --model`: somebody's own network is measured without a suite, imported in every process
-because the command line names it, and by nothing else.
+"""`run --model`: a user's own network is measured without a suite. Processes import it only because
+the command line names it.
 """
 
 import json

@@ -1,5 +1,5 @@
-"""Signals end a command once: further ones within the grace change nothing, later ones end an
-ending that hangs.
+"""A signal shuts a command down once: further ones within the grace period are ignored, and later
+ones end a shutdown that hangs.
 """
 
 import os

@@ -1,6 +1,4 @@
-"""`--until-fits` by the command line: what a dry run says, what is measured, shown and gone on
-with.
-"""
+"""`--until-fits` on the command line: the dry run, the measured batches, the table and resuming."""
 
 import pytest
 

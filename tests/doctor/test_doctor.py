@@ -1,4 +1,4 @@
-"""Every check of the doctor, on records made up to be healthy or sick in one respect."""
+"""Every check of the doctor, on environment records with at most one problem."""
 
 import copy
 

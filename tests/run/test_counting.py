@@ -1,6 +1,4 @@
-"""Counting is done once for all groups of which the counts cannot differ, and its results are each
-group's own.
-"""
+"""Groups that need equal counts are counted once, and each group gets its own results."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A device that is not here is one line that says why and what to do, before anything is
+"""A missing or busy device is refused in one line with cause and remedy, before anything is
 written.
 """
 

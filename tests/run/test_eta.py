@@ -1,4 +1,4 @@
-"""The estimate against what a run then takes, on fake time."""
+"""The estimate of a run compared with the time it takes, on a fake clock."""
 
 import dataclasses
 

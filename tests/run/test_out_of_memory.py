@@ -1,4 +1,4 @@
-"""On a GPU a case that runs out of memory costs the others a new worker and nothing else."""
+"""On a GPU a case that runs out of memory costs the others only a new worker."""
 
 import dataclasses
 from pathlib import Path

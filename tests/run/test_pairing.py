@@ -1,6 +1,4 @@
-"""Where a group does not fit the memory together, what does not is paired with the baseline, one
-case at a time.
-"""
+"""Cases that do not fit the memory together are measured with the baseline, one at a time."""
 
 import dataclasses
 from collections import Counter

@@ -1,5 +1,5 @@
-"""The order of replicates, what is run again after a death, resuming, budget and stopping; all in
-this process, on fake time.
+"""The order of replicates, restarts after a crash, resuming, budget and stopping; in this process,
+on a fake clock.
 """
 
 import os

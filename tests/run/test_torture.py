@@ -1,5 +1,5 @@
-"""A run is killed at random points of its parent's and its workers' lives: no finished cell is
-lost, none doubled, the cells are those of a quiet run.
+"""Runs that are killed at random points of their parent and workers: no finished cell is lost or
+doubled, and the cells equal those of an undisturbed run.
 """
 
 import json

@@ -1,5 +1,5 @@
-"""Batches from the largest down: every one that runs out of memory keeps its cells, and the first
-at which every case fits is measured whole.
+"""Batches from the largest down: each that runs out of memory keeps its cells, and the first at
+which every case fits gets all its replicates.
 """
 
 import dataclasses

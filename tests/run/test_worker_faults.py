@@ -1,6 +1,4 @@
-"""Every way a worker can go wrong, made to happen: the case has a status with its cause, the others
-have their samples.
-"""
+"""Every fault of a worker: the case gets a status with its cause, the others their samples."""
 
 import errno
 import os

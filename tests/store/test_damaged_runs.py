@@ -1,4 +1,4 @@
-"""Torn lines are recovered, damaged ones named by number, and what was never written by a run is
+"""Torn lines are recovered, damaged lines are named by number, and content that no run writes is
 refused.
 """
 

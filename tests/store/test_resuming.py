@@ -1,4 +1,4 @@
-"""One writer a run; what is sealed stays, and a change refuses a resumption by name."""
+"""A run has one writer; resuming keeps sealed cells, and a change refuses it by name."""
 
 import json
 import shutil

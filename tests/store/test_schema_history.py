@@ -1,6 +1,4 @@
-"""A run of every schema there has been, as it was written then, loads for ever. These files are
-never rewritten.
-"""
+"""A sample run of every schema, as it was written then, loads. These files are never rewritten."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Whatever is in a results folder, reading it ends in a run or in one message."""
+"""Reading any content of a results folder ends in a run or in one message."""
 
 import json
 

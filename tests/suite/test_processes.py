@@ -1,4 +1,4 @@
-"""Batches spread over processes: weak and strong scaling, and batches that are too small."""
+"""Batches that several processes share: weak and strong scaling, and batches that are too small."""
 
 import pytest
 

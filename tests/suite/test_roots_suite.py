@@ -1,4 +1,4 @@
-"""`--root`, forward alone, and a mixed batch, in the plan of a solver suite."""
+"""`--root`, forward only, and a mixed batch, in the plan of a solver suite."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Whatever is in a suite file, reading it ends in a plan or in one readable message."""
+"""Reading any suite file ends in a plan or in one readable message."""
 
 from fuzzing import cases, promptly
 from hypothesis import given

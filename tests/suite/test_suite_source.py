@@ -1,5 +1,5 @@
-"""A suite file is checked whole: every problem at once, with its key path and the nearest known
-name.
+"""A suite file is checked completely: every problem at once, with its key path and the nearest
+known name.
 """
 
 import subprocess

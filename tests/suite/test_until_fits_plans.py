@@ -1,6 +1,4 @@
-"""Batches that are tried from the largest down: which groups stand in for which, and who
-decides.
-"""
+"""Batches that are tried from the largest down: which groups are fallbacks of which."""
 
 import pytest
 
