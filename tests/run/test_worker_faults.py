@@ -85,7 +85,7 @@ CAUSES = [
     ("3:orphan", CRASHED, "killed by SIGKILL while timing"),
     ("3:garbage", CRASHED, "no message"),
     ("3:lie", CRASHED, "a case that is not in the job"),
-    ("3:flood", CRASHED, "no message"),
+    ("3:flood", CRASHED, "an invalid message"),
     ("3:close", CRASHED, "closed its pipe while timing"),
 ]
 
