@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from swbench.worker.main import tie_to
+from swbench.worker.main import die_with_parent
 
 
 @contextlib.contextmanager
@@ -37,7 +37,7 @@ def competing(wanted: bool) -> Iterator[int | None]:
 
 def _compete(parent: int) -> None:
     """Arithmetic and memory traffic, until the parent ends, however it does."""
-    tie_to(parent)
+    die_with_parent(parent)
     block = bytearray(8 << 20)
     while True:
         block = bytes(byte ^ 1 for byte in block[:4096]) + block[4096:]

@@ -229,7 +229,7 @@ def main() -> int:
         devices.check(
             (given.device,),
             allow_busy=given.allow_busy,
-            tell=lambda text: print(f"whitening_gpu.py: {text}", file=sys.stderr),
+            notify=lambda text: print(f"whitening_gpu.py: {text}", file=sys.stderr),
         )
     except DeviceError as problem:
         print(f"whitening_gpu.py: {problem}", file=sys.stderr)

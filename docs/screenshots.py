@@ -29,7 +29,7 @@ from swbench.report import exporters, plots  # noqa: E402
 from swbench.report.build import build_table  # noqa: E402
 from swbench.result import COUNTED  # noqa: E402
 from swbench.run import events  # noqa: E402
-from swbench.run.eta import Outlook  # noqa: E402
+from swbench.run.eta import EtaEstimator  # noqa: E402
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
@@ -100,7 +100,7 @@ def live(run: store.StoredRun, path: Path, share: float = 0.6) -> Path:
     }
     clock = [min(begun.values())]
     display._bar.get_time = lambda: clock[0]
-    display._outlook = Outlook(lambda: clock[0])
+    display._eta = EtaEstimator(lambda: clock[0])
     protocol = run.plan.protocol
     console.print(Text.assemble(("$ ", "bold green"), run.command))
     display.say(f"results: results/{run.id}")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from swbench.report.dataframe import load_run
     from swbench.solvers.functional import inverse_root, inverse_sqrt
 
-_ROOMS = ("flops", "models", "norms", "solvers")
+_PACKAGES = ("flops", "models", "norms", "solvers")
 _EXPORTS = {
     "BatchWhiten2d": "swbench.norms.layers",
     "InstanceWhiten2d": "swbench.norms.layers",
@@ -59,7 +59,7 @@ if not TYPE_CHECKING:  # for a type checker a module with it has any name at all
         """Import the public names on first use, so that `import swbench` and `swbench list` start
         without torch.
         """
-        if name in _ROOMS:
+        if name in _PACKAGES:
             return importlib.import_module(f"swbench.{name}")
         if name in _EXPORTS:
             return getattr(importlib.import_module(_EXPORTS[name]), name)

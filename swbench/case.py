@@ -1,6 +1,6 @@
-"""What is measured: one `Case` (a network), `SolverCase` (a batch of small matrices) or
-`StabilityCase` (a layer on a hostile input, or in training), identified by a hash of all its
-fields.
+"""Cases, the things that are measured: a `Case` (a network), `SolverCase` (a batch of small
+matrices) or `StabilityCase` (a layer on a hostile input, or in training). A hash of all fields
+identifies a case.
 """
 
 import dataclasses
@@ -13,13 +13,13 @@ from typing import Any, ClassVar
 from swbench import codec
 
 BASELINE, CONTROL, VARIANT = "baseline", "control", "variant"
-"""Roles in a group: what others are divided by, its identical twin that shows the noise floor, and
-everything else.
+"""Roles in a group: the case that others are divided by, its identical twin that shows the noise
+floor, and all others.
 """
 
 TRAIN, EVAL, FOLDED = "train", "eval", "folded"
-"""What is timed of a network: a training step; one forward pass in eval mode, without gradients;
-or that of the network whose norms are folded into the convolutions before them, where they can be.
+"""Phases of a network that are timed: a training step; one forward pass in eval mode without
+gradients; the same with norms folded into the convolutions before them, where they can be.
 """
 
 
@@ -28,7 +28,7 @@ _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 @cache
 def _names(cls: type) -> tuple[str, ...]:
-    """The fields of a case, looked up once: a large run has ten thousand cases."""
+    """The names of a case's fields, cached: a large run has ten thousand cases."""
     return tuple(field.name for field in dataclasses.fields(cls))
 
 
@@ -36,20 +36,20 @@ class _Keyed:
     """Hashing and JSON shared by all kinds of case."""
 
     kind: ClassVar[str]
-    _later: ClassVar[dict[str, Any]] = {}
-    """Fields that runs were stored without, and what these meant: so that their cases keep their
-    keys.
+    _added_fields: ClassVar[dict[str, Any]] = {}
+    """Fields that older runs were stored without, and the values that these stand for, so that
+    their cases keep their keys.
     """
 
     def to_json(self) -> dict[str, Any]:
-        """All fields and the kind, as JSON-ready values; a field of `_later` only where it is not
-        what it was before there was one.
+        """All fields and the kind, as JSON-ready values; a field of `_added_fields` only where it
+        differs from the older value.
         """
-        found = {"kind": self.kind, **{name: getattr(self, name) for name in _names(type(self))}}
-        for name, before in self._later.items():
-            if found[name] == before:
-                del found[name]
-        return found
+        fields = {"kind": self.kind, **{name: getattr(self, name) for name in _names(type(self))}}
+        for name, default in self._added_fields.items():
+            if fields[name] == default:
+                del fields[name]
+        return fields
 
     @cached_property
     def key(self) -> str:
@@ -61,17 +61,17 @@ class _Keyed:
 class Case(_Keyed):
     """One network under one setting.
 
-    `image` is (height, width) in pixels; `layers` the number of sites that carry `norm`, all others
-    carry batch normalisation, in the placement called `placement` or where `where` chooses them;
-    `solver` a solver spec such as `auto`, `eigh` or
-    `eigh:backward=paper`, None where nothing is whitened; `threads` the intra-op threads on a CPU,
-    0 on a GPU; `world` the number of processes the batch is spread over, `nodes` the machines they
-    are on, as many on each. `dtype` is one of torch's names, `tf32`, or `amp-` and a name: autocast
-    to that, with parameters in float32. `phase` is `TRAIN`, `EVAL` or `FOLDED`.
+    `image` is (height, width) in pixels. `layers` is the number of sites that carry `norm`, chosen
+    by the `placement` of that name or by the terms `where`; all other sites carry batch
+    normalisation. `solver` is a solver spec such as `auto`, `eigh` or `eigh:backward=paper`, None
+    where nothing is whitened. `threads` are the intra-op threads on a CPU, 0 on a GPU. `world` is
+    the number of processes that share the batch, on `nodes` machines with equally many on each.
+    `dtype` is one of torch's names, `tf32`, or `amp-` and a name: autocast to that, with parameters
+    in float32. `phase` is `TRAIN`, `EVAL` or `FOLDED`.
     """
 
     kind: ClassVar[str] = "network"
-    _later: ClassVar[dict[str, Any]] = {
+    _added_fields: ClassVar[dict[str, Any]] = {
         "nodes": 1,
         "placement": "default",
         "where": None,
@@ -109,7 +109,7 @@ class SolverCase(_Keyed):
     """
 
     kind: ClassVar[str] = "solver"
-    _later: ClassVar[dict[str, Any]] = {"root": 2, "gradient": True, "sizes": ()}
+    _added_fields: ClassVar[dict[str, Any]] = {"root": 2, "gradient": True, "sizes": ()}
     solver: str
     batch: int
     group: int = 16
@@ -126,10 +126,10 @@ class SolverCase(_Keyed):
 
 
 TEXTBOOK = "textbook"
-"""In the place of a solver: the whole layer as the paper's formulas read, by eigh and autograd."""
+"""Stands for a solver: the complete layer by the paper's formulas, with eigh and autograd."""
 
 TRAINING = "training"
-"""In the place of an input: the training of a small network."""
+"""Stands for an input: the training of a small network."""
 
 
 @dataclass(frozen=True, kw_only=True)

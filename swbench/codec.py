@@ -1,5 +1,5 @@
-"""JSON of dataclasses, by the names of their fields: what a worker sends, what is stored, and what
-a worker is told. Nothing that is read is believed until every value has the type of its field.
+"""JSON of dataclasses, by the names of their fields, for the messages between parent and worker and
+for stored lines. Reading checks every value against the type of its field.
 """
 
 import dataclasses
@@ -15,12 +15,12 @@ Count = NewType("Count", int)
 """A whole number that is not negative."""
 
 AnyFloat = NewType("AnyFloat", float)
-"""A float that may also be infinite or not a number, which JSON can say only as text."""
+"""A float that may also be infinite or NaN, which JSON can express only as text."""
 
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 LARGEST = 2**63 - 1
-"""JSON's whole numbers have no end, and one of 400 digits is no float."""
+"""Largest accepted whole number: JSON's are unlimited, and one of 400 digits is no float."""
 
 
 def any_float(value: float) -> float | str:
@@ -60,24 +60,24 @@ def parse(text: bytes) -> Any:
 
 
 def read(value: Any, hint: Any) -> Any:
-    """A parsed `value` as the type `hint`, checked all the way down. Raises ValueError, which names
-    the field.
+    """A parsed `value` as the type `hint`, checked recursively. Raises ValueError, which names the
+    field.
 
-    Floats must be finite, and may be whole numbers; `Count` and `AnyFloat` are as they say. A
-    dataclass is an object without unknown fields, or a list where its fields go by their places; a
-    union of dataclasses is told apart by `kind`.
+    Floats must be finite and may be whole numbers, except `AnyFloat`; a `Count` must not be
+    negative. A dataclass is an object without unknown fields, or a list with the values of its
+    fields in order. A member of a union of dataclasses is chosen by its `kind`.
     """
     return _reader(hint)(value)
 
 
 @cache
 def _reader(hint: Any) -> Callable[[Any], Any]:
-    """What reads one type, made once: a plan of ten thousand cases asks a quarter of a million
-    times.
+    """The function that reads one type, cached: a plan of ten thousand cases needs it a quarter of
+    a million times.
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if hint in _PLAIN:
-        return _PLAIN[hint]
+    if hint in _READERS:
+        return _READERS[hint]
     if dataclasses.is_dataclass(hint):
         hints = typing.get_type_hints(hint)
         fields = {field.name: _reader(hints[field.name]) for field in dataclasses.fields(hint)}
@@ -86,9 +86,9 @@ def _reader(hint: Any) -> Callable[[Any], Any]:
         return partial(_choice, arguments)
     if origin in (typing.Union, types.UnionType):
         if type(None) in arguments:
-            (one,) = (_reader(one) for one in arguments if one is not type(None))
-            return lambda value: None if value is None else one(value)
-        return partial(_kind, {one.kind: _reader(one) for one in arguments})
+            (read_member,) = (_reader(hint) for hint in arguments if hint is not type(None))
+            return lambda value: None if value is None else read_member(value)
+        return partial(_kind, {member.kind: _reader(member) for member in arguments})
     if origin is dict:
         return partial(_dict, _reader(arguments[1]))
     if origin is tuple and arguments[-1] is not Ellipsis:
@@ -96,33 +96,33 @@ def _reader(hint: Any) -> Callable[[Any], Any]:
     return partial(_list, origin, _reader(arguments[0]))
 
 
-def _wrong(value: Any, wanted: str) -> ValueError:
+def _type_error(value: Any, expected: str) -> ValueError:
     shown = repr(value) if type(value) in (str, float, bool) else f"a {type(value).__name__}"
-    return ValueError(f"{shown[:60]} is not {wanted}")
+    return ValueError(f"{shown[:60]} is not {expected}")
 
 
-def _typed(kind: type, value: Any) -> Any:
+def _exact_type(kind: type, value: Any) -> Any:
     if type(value) is not kind:
-        raise _wrong(value, f"of type {kind.__name__}")
+        raise _type_error(value, f"of type {kind.__name__}")
     return value
 
 
-def _listed(value: Any) -> Sequence[Any]:
-    """A list, or a tuple of what `to_json` made and no text was made of."""
+def _as_list(value: Any) -> Sequence[Any]:
+    """`value` if it is a list, or a tuple (from `to_json`, before it becomes text)."""
     if type(value) is not list and type(value) is not tuple:
-        raise _wrong(value, "a list")
+        raise _type_error(value, "a list")
     return value
 
 
-def _whole(value: Any) -> int:
+def _integer(value: Any) -> int:
     if type(value) is not int or abs(value) > LARGEST:
-        raise _wrong(value, "a whole number")
+        raise _type_error(value, "a whole number")
     return value
 
 
 def _count(value: Any) -> int:
     if type(value) is not int or not 0 <= value <= LARGEST:
-        raise _wrong(value, "a count")
+        raise _type_error(value, "a count")
     return value
 
 
@@ -131,7 +131,7 @@ def _float(value: Any) -> float:
         return value
     if type(value) is int and abs(value) <= LARGEST:
         return value
-    raise _wrong(value, "a finite number")
+    raise _type_error(value, "a finite number")
 
 
 def _any_float(value: Any) -> float:
@@ -139,12 +139,12 @@ def _any_float(value: Any) -> float:
 
 
 def _finite(numbers: Collection[Any]) -> bool:
-    """Whether a sum tells of all at once that they are finite floats; that of some is infinite."""
+    """Whether all are finite floats, by their sum: fast, but False where finite values overflow."""
     return set(map(type, numbers)) == {float} and math.isfinite(sum(numbers))
 
 
 def _floats_by_name(value: Any) -> dict[str, float]:
-    numbers = _typed(dict, value).values()
+    numbers = _exact_type(dict, value).values()
     if not _finite(numbers):
         for number in numbers:
             _float(number)
@@ -152,61 +152,68 @@ def _floats_by_name(value: Any) -> dict[str, float]:
 
 
 def _any_floats(value: Any) -> tuple[float, ...]:
-    return tuple(value if _finite(_listed(value)) else map(_any_float, value))
+    return tuple(value if _finite(_as_list(value)) else map(_any_float, value))
 
 
-def _dict(one: Callable[[Any], Any], value: Any) -> dict[str, Any]:
-    return {name: one(kid) for name, kid in _typed(dict, value).items()}
+def _dict(read_item: Callable[[Any], Any], value: Any) -> dict[str, Any]:
+    return {name: read_item(item) for name, item in _exact_type(dict, value).items()}
 
 
-def _list(made: Callable[[Any], Any], one: Callable[[Any], Any], value: Any) -> Any:
-    return made([one(kid) for kid in _listed(value)])
+def _list(make: Callable[[Any], Any], read_item: Callable[[Any], Any], value: Any) -> Any:
+    return make([read_item(item) for item in _as_list(value)])
 
 
 def _row(readers: Sequence[Callable[[Any], Any]], value: Any) -> tuple[Any, ...]:
-    return tuple([one(kid) for one, kid in zip(readers, _listed(value), strict=True)])
+    return tuple(
+        [read_item(item) for read_item, item in zip(readers, _as_list(value), strict=True)]
+    )
 
 
 def _choice(choices: Sequence[str], value: Any) -> str:
     if value not in choices:
-        raise _wrong(value, f"one of {', '.join(choices)}")
+        raise _type_error(value, f"one of {', '.join(choices)}")
     return value
 
 
 def _kind(readers: Mapping[str, Callable[[Any], Any]], value: Any) -> Any:
-    fields = dict(_typed(dict, value))
+    fields = dict(_exact_type(dict, value))
     return readers[_choice(tuple(readers), fields.pop("kind", None))](fields)
 
 
 def _dataclass(cls: type, readers: Mapping[str, Callable[[Any], Any]], value: Any) -> Any:
     try:
         if type(value) is list or type(value) is tuple:
-            return cls(*[one(kid) for one, kid in zip(readers.values(), value, strict=True)])
-        return cls(**{name: readers[name](kid) for name, kid in _typed(dict, value).items()})
+            return cls(
+                *[
+                    read_field(item)
+                    for read_field, item in zip(readers.values(), value, strict=True)
+                ]
+            )
+        return cls(**{name: readers[name](item) for name, item in _exact_type(dict, value).items()})
     except KeyError as unknown:
         raise ValueError(f"a {cls.__name__} has no field {unknown}") from None
     except TypeError as problem:  # a field without a default is missing
         raise ValueError(str(problem)) from None
     except ValueError as problem:
         named = dict(value if type(value) is dict else zip(readers, value, strict=False))
-        raise ValueError(f"{_at_fault(readers, named)}{problem}") from None
+        raise ValueError(f"{_failing_field(readers, named)}{problem}") from None
 
 
-def _at_fault(readers: Mapping[str, Callable[[Any], Any]], fields: Mapping[str, Any]) -> str:
+def _failing_field(readers: Mapping[str, Callable[[Any], Any]], fields: Mapping[str, Any]) -> str:
     """The name of the field that cannot be read."""
-    for name, kid in fields.items():
+    for name, item in fields.items():
         try:
-            readers[name](kid)
+            readers[name](item)
         except ValueError:
             return f"{name}: "
     return ""
 
 
-_PLAIN: dict[Any, Callable[[Any], Any]] = {
+_READERS: dict[Any, Callable[[Any], Any]] = {
     Any: lambda value: value,
-    str: partial(_typed, str),
-    bool: partial(_typed, bool),
-    int: _whole,
+    str: partial(_exact_type, str),
+    bool: partial(_exact_type, bool),
+    int: _integer,
     Count: _count,
     float: _float,
     AnyFloat: _any_float,

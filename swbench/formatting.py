@@ -1,4 +1,4 @@
-"""How every number is written: one rule a kind of quantity, used by all exporters, so that their
+"""Formats of all numbers: one rule for each kind of quantity, used by all exporters, so that their
 figures agree to the last digit.
 """
 
@@ -8,9 +8,7 @@ from collections.abc import Callable
 from swbench.errors import printable
 
 MISSING = "–"
-"""What stands where there is nothing to say, the paper's figure for a row it does not have, for
-instance.
-"""
+"""Placeholder of a missing value, such as the paper's figure for a row that it does not have."""
 
 NO_DIFFERENCE_MARK, AT_LEAST_MARK = "≈", "≥"
 
@@ -99,7 +97,7 @@ STATUS_WORDS = {
 
 
 def status_words(status: str) -> str:
-    """A status as a reader sees it; those this version does not know are shown as they are, control
+    """The words of a status; one that this version does not know is shown as it is, with control
     characters escaped.
     """
     return STATUS_WORDS.get(status, printable(status))

@@ -1,6 +1,4 @@
-"""What a run will do: groups of cases that share their rounds, and the protocol by which they are
-measured.
-"""
+"""A run's plan: groups of cases that share their rounds, and the protocol that measures them."""
 
 import dataclasses
 import math
@@ -17,14 +15,14 @@ MEDIAN, FASTER_HALF = "median", "faster-half"
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """How a run measures (docs/measuring.md).
+    """The measuring protocol of a run (docs/measuring.md).
 
-    `iterations` rounds in all are spread over `replicates` fresh worker processes; warm-up lasts at
-    least `warmup_calls` calls and `warmup_s` seconds, then until two windows agree
-    (`worker.warmup`), at most `warmup_cap_s`. `target_ci` (a half-width on the log-ratio) turns on
-    optional stopping and `budget_s` ends it; `case_limit_s` is the longest a worker may stay
-    silent. `estimator` names what makes a ratio of a process's rounds (`stats.estimators`); runs
-    that were stored before there was a choice took the median.
+    `iterations` rounds in all are divided among `replicates` fresh worker processes. A warm-up
+    lasts at least `warmup_calls` calls and `warmup_s` seconds, then until two windows agree
+    (`worker.warmup`), at most `warmup_cap_s` seconds. `target_ci` (a half-width on the log-ratio)
+    turns on optional stopping, and `budget_s` seconds end it. `case_limit_s` is the longest time in
+    seconds without a message of the worker. `estimator` names the estimator of a ratio from one
+    process's rounds (`stats.estimators`); older runs, stored without it, used the median.
     """
 
     iterations: int = 100
@@ -60,12 +58,12 @@ says QUICK.
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Cases that run in the same rounds of the same worker; the one whose role is `baseline` is
-    what the others are divided by.
+    """Cases that run in the same rounds of the same worker; the others are divided by the one whose
+    role is `baseline`.
 
-    `name` is unique in a plan and readable (`cpu batch 1 224x224`). `rows` gives each case, by
-    position, the label its table shows. `fallback_of` names the group before it in the plan, of a
-    larger batch and else the same, without whose running out of memory this one is not measured.
+    `name` is unique in a plan and readable (`cpu batch 1 224x224`). `rows` holds, by position, the
+    label of each case in the table. `fallback_of` names an earlier group of the plan that differs
+    only in its larger batch: this group is measured only if that one runs out of memory.
     """
 
     name: str
@@ -99,12 +97,12 @@ class Group:
         """JSON-ready values of all fields; `fallback_of` only where there is one, as in runs that
         were stored before there was any.
         """
-        found = {
+        data = {
             "name": self.name,
             "cases": [case.to_json() for case in self.cases],
             "rows": list(self.rows),
         }
-        return found | ({"fallback_of": self.fallback_of} if self.fallback_of is not None else {})
+        return data | ({"fallback_of": self.fallback_of} if self.fallback_of is not None else {})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,28 +120,28 @@ class Plan:
     paper: str | None = None
 
     def due(self, ran_out: Container[str]) -> tuple[Group, ...]:
-        """The groups to measure, as far as is known: all but the fallbacks of groups that are not
-        in `ran_out`, which names those that ran out of memory.
+        """The groups to measure, as far as is known: all but the fallbacks of groups that have not
+        run out of memory. `ran_out` names those that have.
         """
-        found: dict[str, Group] = {}
+        groups: dict[str, Group] = {}
         for group in self.groups:
             if group.fallback_of is None or (
-                group.fallback_of in found and group.fallback_of in ran_out
+                group.fallback_of in groups and group.fallback_of in ran_out
             ):
-                found[group.name] = group
-        return tuple(found.values())
+                groups[group.name] = group
+        return tuple(groups.values())
 
     def given_up(self, ran_out: Container[str]) -> frozenset[str]:
-        """The groups in whose place a fallback is measured: one replicate has shown that they do
-        not fit, and they get no further one.
+        """The groups that a fallback replaces: one replicate has shown that they do not fit, and
+        they get no further one.
         """
         return frozenset(
             group.fallback_of for group in self.due(ran_out) if group.fallback_of is not None
         )
 
     def lasting(self, ran_out: Container[str]) -> tuple[Group, ...]:
-        """The groups that get every replicate they need, as far as is known: those that are due and
-        not given up.
+        """The groups that get all their replicates, as far as is known: those that are due and not
+        given up.
         """
         given_up = self.given_up(ran_out)
         return tuple(group for group in self.due(ran_out) if group.name not in given_up)

@@ -1,8 +1,8 @@
-"""`--plugin FILE`: the user's own models, norms and solvers. The file is executed, which is why
-nothing but that flag ever names one. `--model timm:NAME`: a network to import, likewise.
+"""Plugins: files with models, norms and solvers of the user's own (`--plugin FILE`), and networks
+to import by name (`--model timm:NAME`).
 
-Neither a suite, nor a stored plan, nor the environment can: the command line hands its files and
-names to the processes that it starts.
+A plugin is executed, so only the command line can name one, never a suite, a stored plan or the
+environment. The command line hands files and names to the processes that it starts.
 """
 
 import hashlib
@@ -32,8 +32,8 @@ class Plugin:
 
 @dataclass(frozen=True)
 class NamedModel:
-    """A network that `--model` named (`timm:resnet50`), and with it leave to import it: `digest` is
-    the version of its package, or the hash of its module.
+    """A network that `--model` named (`timm:resnet50`), which permits its import. `digest` is the
+    version of its package, or the hash of its module.
     """
 
     name: str
@@ -41,21 +41,21 @@ class NamedModel:
 
 
 _loaded: dict[str, Plugin] = {}
-"""By absolute path: a file that was executed is not executed again."""
+"""Executed files by absolute path; none is executed twice."""
 
 _models: dict[str, NamedModel] = {}
-"""By name: the networks that this process may import."""
+"""Networks that this process may import, by name."""
 
 
 def load(given: Iterable[str | Plugin | NamedModel]) -> tuple[Plugin | NamedModel, ...]:
     """Execute each file as a module of its own name and call its `register()`, which adds to the
-    tables; give leave to import each network that the command line named.
+    tables; permit the import of each network that the command line named.
 
     A `Plugin` stands for the file as it was, so that a worker refuses one that has been edited
     since. Raises OptionError for a file that is not there, is not Python, has no `register`, fails,
     has changed, or whose name is a module's already.
     """
-    return tuple(_allow(one) if isinstance(one, NamedModel) else _load(one) for one in given)
+    return tuple(_permit(item) if isinstance(item, NamedModel) else _load(item) for item in given)
 
 
 def named_model(name: str) -> NamedModel | None:
@@ -64,8 +64,8 @@ def named_model(name: str) -> NamedModel | None:
 
 
 def digests(plugins: Iterable[Plugin | NamedModel]) -> dict[str, str]:
-    """What a run keeps of its plugins and named networks: never where they are, only what they
-    were.
+    """The digests of plugins and named networks by kind and name, as a run stores them, without
+    their paths.
     """
     return {
         f"{'model' if isinstance(plugin, NamedModel) else 'plugin'} {plugin.name}": plugin.digest
@@ -86,14 +86,14 @@ def to_json(plugins: Iterable[Plugin | NamedModel]) -> list[dict[str, str]]:
 def from_json(data: Iterable[Mapping[str, str]]) -> tuple[Plugin | NamedModel, ...]:
     """What `to_json` wrote; nothing is executed or imported."""
     return tuple(
-        NamedModel(one["model"], one["digest"])
-        if "model" in one
-        else Plugin(one["path"], one["digest"])
-        for one in data
+        NamedModel(entry["model"], entry["digest"])
+        if "model" in entry
+        else Plugin(entry["path"], entry["digest"])
+        for entry in data
     )
 
 
-def _allow(model: NamedModel) -> NamedModel:
+def _permit(model: NamedModel) -> NamedModel:
     _models[model.name] = model
     return model
 
@@ -102,19 +102,23 @@ def _load(file: str | Plugin) -> Plugin:
     given = file.path if isinstance(file, Plugin) else file
     path = Path(given).absolute()
     if path.suffix != ".py" or not path.is_file():
-        raise OptionError(f"--plugin {given}: there is no such Python file")
+        raise OptionError(
+            f"--plugin {given}: there is no such Python file; give the path of a .py file"
+        )
     source = _source(path, given)
     plugin = Plugin(str(path), hashlib.sha256(source).hexdigest()[:12])
     if isinstance(file, Plugin) and file != plugin:
         raise OptionError(
             f"--plugin {given}: the file was edited since the run began; start a new run"
         )
-    before = _loaded.get(plugin.path)
-    if before is None:
+    previous = _loaded.get(plugin.path)
+    if previous is None:
         _execute(path, source, given)
         _loaded[plugin.path] = plugin
-    elif before != plugin:
-        raise OptionError(f"--plugin {given}: the file was edited since this process executed it")
+    elif previous != plugin:
+        raise OptionError(
+            f"--plugin {given}: the file was edited since this process executed it; start again"
+        )
     return plugin
 
 
@@ -126,14 +130,14 @@ def _source(path: Path, given: str) -> bytes:
 
 
 def _execute(path: Path, source: bytes, given: str) -> None:
-    """Run the very bytes that were hashed."""
+    """Execute the bytes that were hashed, and call `register()`."""
     name = path.stem
     if not name.isidentifier():
         raise OptionError(
             f"--plugin {given}: {name!r} cannot be the name of a module; rename "
             "the file with letters, digits and _ alone"
         )
-    if name in sys.modules or _elsewhere(name, path):
+    if name in sys.modules or _shadowed(name, path):
         raise OptionError(
             f"--plugin {given}: a module called {name!r} is installed already; rename the file"
         )
@@ -148,28 +152,28 @@ def _execute(path: Path, source: bytes, given: str) -> None:
         register()
     except (Exception, SystemExit) as problem:
         sys.modules.pop(name, None)
-        raise OptionError(f"--plugin {given}: {_cause(problem, path)}") from problem
+        raise OptionError(f"--plugin {given}: {_error_text(problem, path)}") from problem
 
 
-def _elsewhere(name: str, path: Path) -> bool:
-    """Whether an import of that name would find something other than the file itself."""
-    found = importlib.util.find_spec(name)
-    return found is not None and (
-        found.origin is None or Path(found.origin).resolve() != path.resolve()
+def _shadowed(name: str, path: Path) -> bool:
+    """Whether an import of that name would import something other than the file itself."""
+    spec = importlib.util.find_spec(name)
+    return spec is not None and (
+        spec.origin is None or Path(spec.origin).resolve() != path.resolve()
     )
 
 
-def _cause(problem: BaseException, path: Path) -> str:
-    """What a plugin raised, with the last of its own lines that ran."""
-    words = " ".join(str(problem).split())[:300]
+def _error_text(problem: BaseException, path: Path) -> str:
+    """The exception of a plugin in words, with the last of its own lines that ran."""
+    message = " ".join(str(problem).split())[:300]
     if isinstance(problem, OptionError):
-        return words
+        return message
     if isinstance(problem, SyntaxError):
         return f"line {problem.lineno}: {problem.msg}"
-    lines, at = [], problem.__traceback__
-    while at is not None:
-        if at.tb_frame.f_code.co_filename == str(path):
-            lines.append(at.tb_lineno)
-        at = at.tb_next
+    lines, traceback = [], problem.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_code.co_filename == str(path):
+            lines.append(traceback.tb_lineno)
+        traceback = traceback.tb_next
     where = f"line {lines[-1]}: " if lines else ""
-    return f"{where}{type(problem).__name__}{f': {words}' if words else ''}"
+    return f"{where}{type(problem).__name__}{f': {message}' if message else ''}"

@@ -1,4 +1,4 @@
-"""How the command line was started, for hints that a user can type again."""
+"""The command that started this program, for hints that a user can copy."""
 
 import sys
 from pathlib import Path
@@ -7,14 +7,14 @@ NAME = "swbench"
 
 
 def words() -> tuple[str, ...]:
-    """The words that were typed to start this program: `swbench`, `python -m swbench` or
-    `python bench.py`. Where Python code started it, those that work here.
+    """The words that start this program: `swbench`, `python -m swbench` or `python bench.py`, as
+    they were typed. Where Python code started it, a form that works here.
     """
-    started = Path(sys.argv[0] if sys.argv else "")
-    if started.parts[-2:] == (NAME, "__main__.py"):
+    argv0 = Path(sys.argv[0] if sys.argv else "")
+    if argv0.parts[-2:] == (NAME, "__main__.py"):
         return ("python", "-m", NAME)
     script = Path(__file__).parents[1] / "bench.py"
-    if started.name == script.name or (started.name != NAME and script.is_file()):
+    if argv0.name == script.name or (argv0.name != NAME and script.is_file()):
         return ("python", "bench.py")
     return (NAME,)
 

@@ -1,4 +1,4 @@
-"""Name tables: a name stands for a `module:attribute`, imported only when somebody asks for it."""
+"""Registries: tables from names to `module:attribute`, imported on first use."""
 
 import pkgutil
 import re
@@ -36,12 +36,11 @@ class Registry(Mapping[str, str]):
         return self._objects[name] if name in self._objects else pkgutil.resolve_name(target)
 
     def add(self, name: str, target: Any) -> None:
-        """Register anything callable, or its `module:attribute`, under a new name: what a plugin
-        does.
+        """Register a callable, or its `module:attribute`, under a new name, as a plugin does.
 
-        A function made in a loop, a partial and a lambda will do: another process finds it again by
-        executing the plugin. Raises ValueError if the name is taken, is not a word of letters,
-        digits, `-`, `_` and `.`, or the target cannot be called.
+        Closures, partials and lambdas are accepted: another process gets them by executing the
+        plugin. Raises ValueError if the name is taken, is not a word of letters, digits, `-`, `_`
+        and `.`, or the target cannot be called.
         """
         if name in self._table:
             raise ValueError(f"{self.kind} {name!r} is registered already, as {self._table[name]}")
@@ -71,7 +70,7 @@ class Registry(Mapping[str, str]):
 
 
 def _address(target: Any) -> str:
-    """Where `target` is defined, as well as it can say."""
+    """`module:attribute` of `target`, or of its type where it has none."""
     module = getattr(target, "__module__", None) or type(target).__module__
     attribute = getattr(target, "__qualname__", None) or type(target).__qualname__
     return f"{module}:{attribute}"

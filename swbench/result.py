@@ -1,6 +1,4 @@
-"""What came out: raw samples, never rounded, trimmed or converted, with the status of the cell they
-belong to.
-"""
+"""Results: raw samples, never rounded, trimmed or converted, with the status of their cell."""
 
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
@@ -18,41 +16,39 @@ FAILURES = (OUT_OF_MEMORY, CRASHED, TIMED_OUT)
 """Statuses that make a run exit with 3; an unsupported cell does not."""
 
 BUDGET_SPENT = "budget spent"
-"""Why a run ended whose `--budget` was up before all replicates were done."""
+"""Reason of a run that ended because its `--budget` was spent."""
 
 PAIRED, ONE_BY_ONE, WITHOUT_CONTROL = "paired", "one by one", "one by one, without the control"
-"""What `chosen` says of a case that did not fit the memory together with all others and was
-measured beside the baseline and its control, or that alone.
+"""Key and values in `chosen` of a case that did not fit the memory together with all others, and
+was measured with the baseline and its control, or with the baseline alone.
 """
 
 COUNTED = -1
-"""The replicate number of results that are counted once a case instead of timed."""
+"""Replicate number of results that are counted, once for each case, instead of timed."""
 
 FLOPS = "flops_paper"
 """Operations of one image by the rule of the paper's tables."""
 
 FORWARD, FORWARD_BACKWARD = "forward_s", "forward_backward_s"
 """Time of one call, from its start to the end of the forward pass and to the end of the backward
-pass: the host's wall clock on a CPU, the mean over a block of iterations by the device's own events
-on a GPU (docs/measuring-gpu.md).
+pass: by the host's wall clock on a CPU, and on a GPU the mean over a block of iterations by device
+events (docs/measuring-gpu.md).
 """
 
 FORWARD_BACKWARD_WALL = "forward_backward_wall_s"
 """Host wall time of a block of iterations on a GPU, divided by their number."""
 
 WALLS = ("forward_wall_s", FORWARD_BACKWARD_WALL)
-"""The same by the last pass of the iterations: in eval mode that is the forward one."""
+"""Metrics of the same time, by the last pass of an iteration; in eval mode that is the forward
+pass.
+"""
 
 CPU_TIME = "_cpu_s"
-"""How metrics end that count the seconds of all threads together, which is more than passes on the
-wall.
-"""
+"""Suffix of metrics that add up the CPU seconds of all threads, which can exceed wall time."""
 
 
 def call_s(samples: Mapping[str, float]) -> float:
-    """Seconds on the wall of one call: its longest time, for F lies within F+B. 0 without a
-    sample.
-    """
+    """Wall seconds of one call: its longest time, for F lies within F+B. 0 without a sample."""
     return max(
         (value for metric, value in samples.items() if not metric.endswith(CPU_TIME)), default=0.0
     )
@@ -78,9 +74,9 @@ class Round:
     """One round: every case of a group once, in `order`; `samples` maps case key to metric to
     seconds.
 
-    `disturbance` holds what the machine did meanwhile (steal, pressure, involuntary switches …) as
-    raw readings, and `blocks` maps case key to the readings around its block of GPU timing
-    (`probes.card.around`); `started` is Unix time.
+    `disturbance` holds raw readings of the machine over the round (steal, pressure, involuntary
+    switches …), and `blocks` maps case key to the readings around its block of GPU timing
+    (`probes.card.around`). `started` is Unix time.
     """
 
     group: str
@@ -95,13 +91,13 @@ class Round:
 
     @property
     def place(self) -> tuple[int, str, int]:
-        """What tells it from the others of its group: replicate, worker run and index."""
+        """Identifies the round in its group: replicate, worker run and index."""
         return self.replicate, self.attempt, self.index
 
     @property
     def ended(self) -> float:
-        """Unix time of its end: the start plus the wall time of its readings, or the sum of its
-        calls where these lack it.
+        """Unix time of its end: the start plus the wall time of its readings, or plus the sum of
+        its calls where the readings lack it.
         """
         wall_s = self.disturbance.get("wall_s")
         return self.started + (
@@ -118,11 +114,11 @@ class Round:
 class Result:
     """One cell and replicate, sealed when the replicate ended.
 
-    `detail` says why where `status` is not `ok`; `chosen` what was decided at run time (the solver
-    behind `auto`, the kernels); `attempt` names the worker run, so that rounds of a killed one are
-    told apart; `also` names further ones of the same replicate whose rounds hold samples of this
-    cell: a baseline is measured anew beside every case that is paired with it alone. Times are Unix
-    times.
+    `detail` gives the cause where `status` is not `ok`. `chosen` holds the choices at run time (the
+    solver behind `auto`, the kernels). `attempt` names the worker run, so that rounds of a killed
+    worker are recognised. `also` names further worker runs of the same replicate whose rounds hold
+    samples of this cell: a baseline is measured again beside every case that is paired with it.
+    Times are Unix times.
     """
 
     case: str
@@ -150,9 +146,9 @@ class Result:
 
 def paired(results: Iterable[Result]) -> dict[str, str]:
     """The keys of the cases that are measured one by one, and how."""
-    return {one.case: one.chosen[PAIRED] for one in results if PAIRED in one.chosen}
+    return {result.case: result.chosen[PAIRED] for result in results if PAIRED in result.chosen}
 
 
 def ran_out(results: Iterable[Result]) -> frozenset[str]:
     """The names of the groups of which a cell ran out of memory."""
-    return frozenset(one.group for one in results if one.status == OUT_OF_MEMORY)
+    return frozenset(result.group for result in results if result.status == OUT_OF_MEMORY)

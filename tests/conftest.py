@@ -40,7 +40,7 @@ def seeded():
 
 @pytest.fixture
 def model_tables():
-    """What a test registers with `models.add` is gone after it."""
+    """Removes after the test what it has registered with `models.add`."""
     from swbench import models
     from swbench.models import sites
 

@@ -1,5 +1,5 @@
-"""How much to fuzz, and what counts as a hang. `SWBENCH_FUZZ` is the number of generated inputs for
-each loader.
+"""Settings of the fuzz tests, and the time limit of one input. `SWBENCH_FUZZ` is the number of
+generated inputs for each loader.
 """
 
 import os

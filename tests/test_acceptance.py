@@ -1,5 +1,5 @@
-"""The scripts that show that two runs agree, and that nothing is seen where nothing is: what they
-start, judge and keep.
+"""The acceptance scripts, which show that two runs agree and that equal networks show no
+difference: their commands, verdicts and files.
 """
 
 import os
@@ -73,7 +73,7 @@ def stored(folder, slower=1.5, status="ok", complete=True):
                     )
                 )
             ends = [status if (case, replicate) == (SWA, 1) else "ok" for case in GROUP.cases]
-            found = {
+            record = {
                 "group": "g",
                 "replicate": replicate,
                 "attempt": "a",
@@ -81,7 +81,7 @@ def stored(folder, slower=1.5, status="ok", complete=True):
             }
             writer.seal(
                 [
-                    Result(case=case.key, status=end, **found)
+                    Result(case=case.key, status=end, **record)
                     for case, end in zip(GROUP.cases, ends, strict=True)
                 ]
             )
@@ -95,7 +95,7 @@ def measures(monkeypatch):
     monkeypatch.setattr(observed, "COMMAND", (sys.executable, "-c", "pass"))
 
 
-def test_the_commands_are_those_of_the_command_line(monkeypatch, tmp_path, capsys):
+def test_acceptance_commands_are_valid_command_lines(monkeypatch, tmp_path, capsys):
     for script in (agreement, aa):
         taken = []
         monkeypatch.setattr(
@@ -122,7 +122,7 @@ def test_a_complete_run_is_not_measured_again(tmp_path, measures, monkeypatch):
 
 
 @pytest.mark.parametrize("status", ["out_of_memory", "crashed", "timed_out"])
-def test_a_run_with_a_failed_cell_has_its_account(tmp_path, monkeypatch, capsys, status):
+def test_run_with_a_failed_cell_has_a_report(tmp_path, monkeypatch, capsys, status):
     monkeypatch.setattr(observed, "COMMAND", (sys.executable, "-c", "raise SystemExit(3)"))
     stored(tmp_path, status=status)
     run, account = observed.bench(["s"], tmp_path)
@@ -135,7 +135,7 @@ def test_a_run_with_a_failed_cell_has_its_account(tmp_path, monkeypatch, capsys,
     ]
 
 
-def test_a_run_that_ended_early_has_no_account(tmp_path, monkeypatch):
+def test_run_that_ended_early_has_no_report(tmp_path, monkeypatch):
     monkeypatch.setattr(observed, "COMMAND", (sys.executable, "-c", "raise SystemExit(3)"))
     stored(tmp_path, complete=False)
     with pytest.raises(SystemExit, match="3"):
@@ -144,7 +144,7 @@ def test_a_run_that_ended_early_has_no_account(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("runs", ["0", "-2"])
-def test_no_runs_are_a_mistake_in_one_line(tmp_path, monkeypatch, capsys, runs):
+def test_acceptance_without_runs_is_one_line(tmp_path, monkeypatch, capsys, runs):
     monkeypatch.setattr(
         sys,
         "argv",
@@ -160,12 +160,15 @@ def test_no_runs_are_a_mistake_in_one_line(tmp_path, monkeypatch, capsys, runs):
         ],
     )
     assert aa.main() == 2
-    said = capsys.readouterr()
-    assert (said.out, said.err) == ("", f"aa.py: --runs {runs} measures nothing; give 1 or more\n")
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == (
+        "",
+        f"aa.py: --runs {runs} measures nothing; give 1 or more\n",
+    )
     assert not list(tmp_path.iterdir())
 
 
-def test_the_share_of_time_that_is_timed_is_found_and_judged(tmp_path, measures):
+def test_timed_share_is_measured_and_judged(tmp_path, measures):
     stored(tmp_path, slower=2.0)
     run, account = observed.bench(["s"], tmp_path)
     assert account.timed_share == pytest.approx(0.8)
@@ -195,7 +198,7 @@ def test_cells_that_differ_or_are_in_one_run_only_do_not_agree(tmp_path, measure
     assert agreement.faults(missing, []) == ["SW forward_s: the runs do not agree"]
 
 
-def test_both_scripts_write_what_backs_the_claim(tmp_path, measures, monkeypatch, capsys):
+def test_both_scripts_write_the_evidence_of_the_claim(tmp_path, measures, monkeypatch, capsys):
     for number in (1, 2):
         stored(tmp_path / f"run-{number}", slower=1.9)
     for script, more in ((agreement, []), (aa, ["--runs", "2"])):
@@ -228,7 +231,7 @@ def test_an_interval_that_misses_one_or_is_unknown_is_not_counted():
     ) == {"a": 1, "b": 1}
 
 
-def test_the_parents_cpu_counts_within_the_spans_alone():
+def test_parent_cpu_time_counts_only_within_spans():
     # busy before and after, a hundredth of a core in between
     looks = [(0.0, 0.0), (10.0, 2.0), (20.0, 2.1), (30.0, 5.0)]
     assert observed.share_within(looks, [(10.0, 20.0)]) == pytest.approx(0.01)
@@ -239,7 +242,7 @@ def test_the_parents_cpu_counts_within_the_spans_alone():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel ends it, on Linux")
-def test_the_load_ends_with_the_script_even_when_that_is_killed(tmp_path):
+def test_load_ends_with_the_script_when_that_is_killed(tmp_path):
     program = (
         "import sys, time; from neighbour import competing\nif __name__ == '__main__':\n with "
         "competing(True) as pid: print(pid, flush=True); sys.stdin.read()"

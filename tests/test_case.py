@@ -1,4 +1,4 @@
-"""A case is identified by all of its fields, and survives JSON."""
+"""A case is identified by all of its fields, and round-trips through JSON."""
 
 import dataclasses
 import json
@@ -48,12 +48,12 @@ def test_every_field_changes_the_key():
     assert len(keys | {CASE.key}) == len(other) + 1
 
 
-def test_a_field_that_came_later_leaves_old_keys_as_they_were():
+def test_added_fields_leave_old_keys_unchanged():
     assert not {"nodes", "phase"} & CASE.to_json().keys()
     assert CASE.key == "3bf5724bd69651f1"
-    spread = dataclasses.replace(CASE, world=8, nodes=2)
-    assert case_from_json(json.loads(json.dumps(spread.to_json()))) == spread
-    assert spread.key != dataclasses.replace(CASE, world=8).key
+    spread_cases = dataclasses.replace(CASE, world=8, nodes=2)
+    assert case_from_json(json.loads(json.dumps(spread_cases.to_json()))) == spread_cases
+    assert spread_cases.key != dataclasses.replace(CASE, world=8).key
 
 
 def test_an_unknown_field_is_refused():
@@ -61,7 +61,7 @@ def test_an_unknown_field_is_refused():
         case_from_json({**CASE.to_json(), "colour": "red"})
 
 
-def test_a_plan_survives_json():
+def test_plan_json_round_trip():
     group = Group(name="cpu", cases=(CASE,), rows=("SW^a",))
     plan = Plan(
         suite="s",
@@ -71,9 +71,9 @@ def test_a_plan_survives_json():
         metrics=("time",),
         protocol=Protocol(iterations=7, replicates=2),
     )
-    again = Plan.from_json(json.loads(json.dumps(plan.to_json())))
-    assert again == plan
-    assert again.protocol.rounds == 4
+    restored = Plan.from_json(json.loads(json.dumps(plan.to_json())))
+    assert restored == plan
+    assert restored.protocol.rounds == 4
 
 
 def test_old_solver_cases_keep_their_keys():

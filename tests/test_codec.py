@@ -1,4 +1,4 @@
-"""What is written is read back as its type, and what has another type is refused by its field."""
+"""The codec: values round-trip, and a value of another type is refused by its field."""
 
 import json
 import math
@@ -33,23 +33,23 @@ class Outer:
 OUTER = Outer(name="ä", inner=(Inner(kind_of="b", pair=(1, -2)),), times={"x": 1.5}, limit=2.0)
 
 
-def test_what_is_written_is_read_back():
+def test_encode_and_read_round_trip():
     assert codec.read(codec.parse(codec.encode(OUTER)), Outer) == OUTER
     assert codec.read(codec.parse(codec.encode(CASE)), AnyCase) == CASE
     assert codec.read({"name": "n", "inner": [], "times": {}}, Outer).limit is None
 
 
-def test_whole_numbers_stay_whole_where_a_float_is_due():
-    found = codec.read({"x": 3, "y": 0.5}, dict[str, float])
-    assert found == {"x": 3, "y": 0.5}
-    assert type(found["x"]) is int
+def test_whole_number_in_a_float_field_stays_an_int():
+    values = codec.read({"x": 3, "y": 0.5}, dict[str, float])
+    assert values == {"x": 3, "y": 0.5}
+    assert type(values["x"]) is int
 
 
 def test_infinities_are_text_in_measurements_and_refused_elsewhere():
-    one = Measurement("error", "1", (math.inf, -math.inf, 1.0))
-    text = codec.encode(one)
+    measurement = Measurement("error", "1", (math.inf, -math.inf, 1.0))
+    text = codec.encode(measurement)
     assert json.loads(text) == ["error", "1", ["inf", "-inf", 1.0]]
-    assert codec.read(codec.parse(text), Measurement) == one
+    assert codec.read(codec.parse(text), Measurement) == measurement
     for value in ("inf", math.inf, math.nan):
         with pytest.raises(ValueError, match="is not a finite number"):
             codec.read(value, float)
@@ -77,7 +77,7 @@ def test_infinities_are_text_in_measurements_and_refused_elsewhere():
         ({"colour": "red"}, "an? Outer has no field 'colour'"),
     ],
 )
-def test_what_has_another_type_is_refused_by_its_field(change, message):
+def test_wrong_type_is_refused_with_its_field(change, message):
     fields = codec.parse(codec.encode(OUTER)) | change
     with pytest.raises(ValueError, match=message):
         codec.read(fields, Outer)
@@ -100,6 +100,6 @@ def test_what_has_another_type_is_refused_by_its_field(change, message):
         (None, dict[str, Any]),
     ],
 )
-def test_other_values_are_refused(value, hint):
+def test_invalid_values_are_refused(value, hint):
     with pytest.raises(ValueError, match=r"is not|no field|argument"):
         codec.read(value, hint)

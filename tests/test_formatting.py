@@ -1,4 +1,4 @@
-"""One way to write each kind of number."""
+"""One format for each kind of number."""
 
 import math
 
@@ -36,11 +36,11 @@ from swbench.formatting import FORMATS, exponent, number, precision, significant
         (7.0, "count", "7"),
     ],
 )
-def test_as_printed(value, kind, text):
+def test_number_is_formatted_by_its_kind(value, kind, text):
     assert number(value, kind) == text
 
 
-def test_every_kind_writes_zero_and_what_is_not_finite():
+def test_every_kind_formats_zero_and_nonfinite_values():
     for kind in FORMATS:
         assert float(number(0.0, kind).removesuffix(" %")) == 0
         assert number(math.nan, kind) == "nan"
@@ -53,7 +53,7 @@ def test_significant_digits_keep_the_value(value):
     assert float(exponent(value)) == pytest.approx(value, rel=6e-2)
 
 
-def test_unknown_statuses_are_shown_but_cannot_drive_the_terminal():
+def test_unknown_status_is_shown_without_control_characters():
     assert status_words("out_of_memory") == "out of memory"
     assert status_words("new\x1b[2J") == "new\\x1b[2J"
 

@@ -1,6 +1,4 @@
-"""Every step of the GPU benchmark is made of commands that the command line takes, says what it
-writes, and is over in time.
-"""
+"""The GPU benchmark: every step consists of valid commands, lists its outputs, and ends in time."""
 
 import importlib.util
 import json
@@ -45,27 +43,27 @@ def arguments(name):
 
 
 @pytest.mark.parametrize("name", [name for name in gpu.STEPS if arguments(name)])
-def test_a_step_plans_something_for_its_device(name, capsys):
+def test_every_step_plans_cases_for_its_device(name, capsys):
     for words in arguments(name):
         assert start([*words, "--dry-run"]) == 0
-        said = capsys.readouterr().out
+        output = capsys.readouterr().out
         here, elsewhere = ("cpu", "cuda") if name == "threads" else ("cuda", "cpu")
-        assert here in said
-        assert elsewhere not in said
+        assert here in output
+        assert elsewhere not in output
 
 
-def test_the_graph_step_measures_the_claim(capsys):
+def test_graph_step_measures_the_claimed_layers(capsys):
     """What `auto` takes, of the layers the claim is about, at its three batches."""
     (words,) = arguments("graph")
     start([*words, "--dry-run"])
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert {"swa", "swb"} <= set(words[words.index("--only") + 1].split(","))
-    assert [f"cuda batch {batch} " in said for batch in (1, 16, 32)] == [True] * 3
-    assert "[auto]" in said
-    assert "graph" in said
+    assert [f"cuda batch {batch} " in output for batch in (1, 16, 32)] == [True] * 3
+    assert "[auto]" in output
+    assert "graph" in output
 
 
-def test_every_solver_that_runs_on_a_gpu_is_in_the_suite_and_both_triton_ones_in_the_step(capsys):
+def test_gpu_suite_has_every_gpu_solver_and_the_step_both_triton_solvers(capsys):
     with open(ROOT / "suites" / "solvers.toml", "rb") as file:
         suite = tomllib.load(file)
     listed = {spec.partition(":")[0] for spec in suite["full"]["solver"]["cuda"]}
@@ -77,7 +75,7 @@ def test_every_solver_that_runs_on_a_gpu_is_in_the_suite_and_both_triton_ones_in
     assert {"polar-triton", "jacobi-triton"} <= set(words[words.index("--solver") + 1].split(","))
 
 
-def test_hot_and_cold_graph_and_eager_are_planned_for_a_gpu_alone(capsys):
+def test_caches_and_modes_are_planned_only_for_a_gpu(capsys):
     (words,) = arguments("solvers")
     start([*words[:-2], "--device", "cpu,cuda", "--dry-run"])
     groups = [
@@ -101,7 +99,7 @@ def steps(tmp_path, monkeypatch, capsys):
     return steps
 
 
-def test_a_dry_run_prints_each_command_and_what_it_would_write_and_writes_nothing(steps, tmp_path):
+def test_dry_run_prints_commands_and_outputs_and_writes_nothing(steps, tmp_path):
     code, out = steps("--dry-run")
     assert code == 0
     lines = out.splitlines()
@@ -117,7 +115,7 @@ def test_a_dry_run_prints_each_command_and_what_it_would_write_and_writes_nothin
     assert not list(tmp_path.iterdir())
 
 
-def test_the_order_is_that_of_worth_and_every_part_fits_ten_minutes():
+def test_steps_come_in_order_of_worth_and_each_fits_ten_minutes():
     assert list(gpu.STEPS)[:5] == ["facts", "warm", "correct", "layer", "graph"]
     parts = [step.part for step in gpu.STEPS.values()]
     assert parts == sorted(parts)
@@ -134,7 +132,7 @@ def test_the_order_is_that_of_worth_and_every_part_fits_ten_minutes():
     )
 
 
-def test_table_2_goes_down_from_the_papers_batch(capsys):
+def test_table_2_tries_smaller_batches_than_the_papers(capsys):
     start([*arguments("table2")[0], "--dry-run"])
     groups = [
         line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith("  cuda")
@@ -182,7 +180,7 @@ def runs(tmp_path):
     return tmp_path / "runs"
 
 
-def test_a_step_that_takes_too_long_is_stopped_and_its_run_is_shown(step, runs):
+def test_step_over_its_limit_is_stopped_and_its_run_is_shown(step, runs):
     code, (first, stopped, show) = step("measures", "--results", str(runs))
     assert code == running.STOPPED
     assert json.loads(first) == ["measures", "--results", str(runs)]
@@ -190,12 +188,12 @@ def test_a_step_that_takes_too_long_is_stopped_and_its_run_is_shown(step, runs):
     assert json.loads(show) == ["show", "2_new", "--results", str(runs)]
 
 
-def test_the_run_of_an_earlier_step_is_not_shown_as_that_of_one_that_has_none(step, runs):
+def test_step_without_a_run_shows_no_earlier_run(step, runs):
     code, lines = step("imagenet", "--results", str(runs))
     assert (code, lines[1:]) == (running.STOPPED, ["stopped after 1 s"])
 
 
-def test_a_table_that_does_not_come_is_not_waited_for(step, runs, monkeypatch):
+def test_show_that_hangs_is_stopped(step, runs, monkeypatch):
     monkeypatch.setattr(running, "SHOW_S", 1.0)
     (runs / "slow").touch()
     code, lines = step("measures", "--results", str(runs))
@@ -204,12 +202,12 @@ def test_a_table_that_does_not_come_is_not_waited_for(step, runs, monkeypatch):
     assert lines[-1].endswith(f"show 2_new --results {runs} prints it")
 
 
-def test_the_code_of_a_step_that_ended_by_itself_is_its_own(step):
+def test_step_that_ends_in_time_keeps_its_exit_code(step):
     assert step("fails", limit_s=0)[0] == 3
     assert step("dies", limit_s=0)[0] == 128 + 9, "a death by a signal is no success"
 
 
-def test_the_worst_step_gives_the_exit_code(steps, monkeypatch, tmp_path):
+def test_exit_code_is_that_of_the_worst_step(steps, monkeypatch, tmp_path):
     monkeypatch.setattr(gpu, "_no_device", lambda device, allow_busy: 0)
     codes = {"table1": 0, "table2": 3, "scaling": running.STOPPED}
 
@@ -235,14 +233,14 @@ def shared(monkeypatch):
     from swbench.run import devices
 
     one = {"name": "H100", "uuid": "1-2", "bytes": 1 << 36}
-    monkeypatch.setattr(devices, "PAUSE_S", 0.0)
+    monkeypatch.setattr(devices, "BUSY_PAUSE_S", 0.0)
     monkeypatch.setattr(
         devices, "torch_devices", lambda: {"torch": "2.11.0", "cuda": "13.0", "devices": [one]}
     )
     monkeypatch.setattr(devices.gpus, "usage", lambda: [{"uuid": "GPU-1-2", "processes": (4,)}])
 
 
-def test_a_shared_gpu_is_refused_unless_allowed_and_then_by_every_step(steps, shared, capsys):
+def test_shared_gpu_is_refused_and_allow_busy_reaches_every_step(steps, shared, capsys):
     assert gpu._no_device("cuda", True) == 0
     assert capsys.readouterr().err == ""
     assert gpu._no_device("cuda", False) == 2
@@ -257,23 +255,23 @@ def test_a_shared_gpu_is_refused_unless_allowed_and_then_by_every_step(steps, sh
     assert all(" --allow-busy" in line for line in on_it)
 
 
-def test_the_layer_alone_refuses_a_shared_gpu_too_and_says_beside_whom_it_measures(
+def test_layer_benchmark_refuses_a_shared_gpu_or_names_the_other_process(
     shared, monkeypatch, capsys
 ):
     layer = script("whitening_gpu")
     monkeypatch.setattr(layer, "gpu_for", lambda device: None)
-    said = []
+    output = []
     for arguments in ([], ["--allow-busy"]):
         monkeypatch.setattr(sys, "argv", ["whitening_gpu.py", *arguments])
         assert layer.main() == 2
-        said.append(capsys.readouterr().err.splitlines())
-    assert said[0] == [
+        output.append(capsys.readouterr().err.splitlines())
+    assert output[0] == [
         (
             "whitening_gpu.py: --device cuda: 1 other process (pid 4) on the H100; "
-            "wait for the end of it, or measure beside it with --allow-busy"
+            "wait until it ends, or measure beside it with --allow-busy"
         )
     ]
-    assert said[1] == [
+    assert output[1] == [
         (
             "whitening_gpu.py: --device cuda: 1 other process (pid 4) on the H100; measured beside "
             "it, as --allow-busy says"
@@ -282,7 +280,7 @@ def test_the_layer_alone_refuses_a_shared_gpu_too_and_says_beside_whom_it_measur
     ]
 
 
-def test_make_hands_its_arguments_on():
+def test_make_passes_its_arguments_on():
     if shutil.which("make") is None:
         pytest.skip("make is not installed")
     words = ["make", "--no-print-directory", "--dry-run", "gpu", "ARGS=--allow-busy --steps table1"]
@@ -299,7 +297,7 @@ def test_make_hands_its_arguments_on():
     )
 
 
-def test_without_a_gpu_it_is_one_line(steps, monkeypatch, tmp_path):
+def test_gpu_benchmark_without_a_gpu_is_one_line(steps, monkeypatch, tmp_path):
     from swbench.run import devices
 
     monkeypatch.setattr(

@@ -1,5 +1,5 @@
-"""The half hour on a GPU, rehearsed from end to end: programs that stand in for the real ones, a
-fault in every step, and what comes back of it.
+"""A rehearsal of the GPU session from end to end: stand-in programs, a fault in every step, and the
+files it returns.
 """
 
 import importlib.util
@@ -93,7 +93,7 @@ def session(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["gpu.py", *arguments])
         code = gpu.main()
         capsys.readouterr()
-        assert sorted(one.name for one in out.iterdir()) == ["session.tar.xz", "summary.txt"]
+        assert sorted(path.name for path in out.iterdir()) == ["session.tar.xz", "summary.txt"]
         with tarfile.open(out / "session.tar.xz") as packed:
             texts = {
                 one.name: packed.extractfile(one).read().decode(errors="replace")
@@ -109,7 +109,7 @@ def lines_of(summary, word):
     return [line for line in summary.splitlines() if line.startswith(word)]
 
 
-def test_a_session_without_faults_proves_every_claim_and_brings_everything_back(session):
+def test_session_without_faults_proves_every_claim_and_returns_every_file(session):
     code, summary, texts = session()
     assert code == 0
     assert {f"{name}.txt" for name in gpu.STEPS} <= set(texts)
@@ -122,7 +122,7 @@ def test_a_session_without_faults_proves_every_claim_and_brings_everything_back(
 
 
 @pytest.mark.parametrize("name", steps.STEPS)
-def test_a_fault_in_a_step_costs_that_step_alone(session, name):
+def test_fault_in_a_step_fails_only_that_step(session, name):
     """Its neighbours run, what it printed comes back, and nothing that it was to show is taken for
     shown.
     """
@@ -140,7 +140,7 @@ def test_a_fault_in_a_step_costs_that_step_alone(session, name):
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_where_every_step_has_a_fault_nothing_is_proven_that_needs_its_result(session, fault):
+def test_claims_of_failed_steps_are_not_proven(session, fault):
     wanted = ["correct", "layer", "graph", "selftest"]
     _, summary, _ = session("--steps", ",".join(wanted), faults=dict.fromkeys(wanted, fault))
     proven = " ".join(lines_of(summary, "proven"))
@@ -150,7 +150,7 @@ def test_where_every_step_has_a_fault_nothing_is_proven_that_needs_its_result(se
         assert proven == ""
 
 
-def test_a_package_that_is_missing_leaves_its_steps_out_and_the_rest_runs(session):
+def test_missing_package_skips_only_the_steps_that_need_it(session):
     code, summary, texts = session("--part", "1", without=["triton"])
     assert code == 0
     assert "triton is missing" in lines_of(summary, "correct")[0]
@@ -159,13 +159,13 @@ def test_a_package_that_is_missing_leaves_its_steps_out_and_the_rest_runs(sessio
     assert "warm.txt" not in texts
 
 
-def test_without_torch_nothing_begins(session, tmp_path):
+def test_session_without_torch_does_not_start(session, tmp_path):
     with pytest.raises(FileNotFoundError):
         session(without=["torch"])
     assert not (tmp_path / "gpu").exists()
 
 
-def test_the_copies_of_the_suites_can_be_planned_and_warm_up_briefly(tmp_path, capsys):
+def test_copies_of_the_suites_expand_with_a_short_warm_up(tmp_path, capsys):
     copies = shortened.copies(tmp_path / "suites")
     assert {"imagenet", "cityscapes", "paper-2019", "scaling", "solvers"} == set(copies)
     for path in copies.values():
@@ -174,9 +174,7 @@ def test_the_copies_of_the_suites_can_be_planned_and_warm_up_briefly(tmp_path, c
         assert "cuda" in capsys.readouterr().out
 
 
-def test_an_archive_is_cut_into_pieces_that_come_back_and_leaves_out_the_largest(
-    tmp_path, monkeypatch
-):
+def test_archive_is_split_into_pieces_without_the_largest_files(tmp_path, monkeypatch):
     assert (archive.MOST_PIECES + 1, archive.PIECE_BYTES <= 16 * 2**20) == (8, True)
     monkeypatch.setattr(archive, "PIECE_BYTES", 20_000)
     results, out = tmp_path / "gpu", tmp_path / "out"
@@ -197,10 +195,10 @@ def test_an_archive_is_cut_into_pieces_that_come_back_and_leaves_out_the_largest
     (results / "b.txt").unlink()
     (results / "a.txt").write_text("short\n")
     assert [one.name for one in archive.rewrite(results, out)] == ["session.tar.xz"]
-    assert sorted(one.name for one in out.iterdir()) == ["session.tar.xz", "summary.txt"]
+    assert sorted(path.name for path in out.iterdir()) == ["session.tar.xz", "summary.txt"]
 
 
-def test_carried_wheels_are_installed_outside_and_found(tmp_path, monkeypatch):
+def test_carried_wheels_are_installed_outside_the_checkout_and_imported(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "")
     monkeypatch.setattr(sys, "path", list(sys.path))
     wheels = tmp_path / "wheels"
@@ -224,9 +222,9 @@ def test_carried_wheels_are_installed_outside_and_found(tmp_path, monkeypatch):
     assert carried.report(lacking)[0].startswith("missing never_carried (ModuleNotFoundError")
 
 
-def test_a_ratio_is_proven_by_its_interval_alone():
-    def verdict(*found):
-        return claims._under("at most 1.05", list(found), 1.05)[0]
+def test_ratio_claim_is_decided_by_its_interval():
+    def verdict(*results):
+        return claims._under("at most 1.05", list(results), 1.05)[0]
 
     assert verdict(("a", 1.02, 1.0, 1.04), ("b", 1.03, 1.01, 1.05)) == claims.PROVEN
     assert verdict(("a", 1.02, 1.0, 1.06)) == claims.OPEN
@@ -235,7 +233,7 @@ def test_a_ratio_is_proven_by_its_interval_alone():
     assert verdict() == claims.OPEN
 
 
-def test_tests_that_were_all_skipped_prove_nothing(tmp_path):
+def test_skipped_tests_prove_no_claim(tmp_path):
     (tmp_path / "threads.txt").write_text("12 skipped in 1.0s\n")
     assert claims._tested("claim", "threads", {"threads": 0}, tmp_path)[0] == claims.OPEN
     (tmp_path / "threads.txt").write_text("11 passed, 1 skipped in 1.0s\n")
@@ -243,7 +241,7 @@ def test_tests_that_were_all_skipped_prove_nothing(tmp_path):
     assert claims._tested("claim", "threads", {"threads": 1}, tmp_path)[0] == claims.REFUTED
 
 
-def test_the_noise_floor_of_a_table_is_read_as_the_table_writes_it():
+def test_noise_floor_is_parsed_from_the_table():
     note = (
         "Noise floor (the baseline against its identical twin): cpu batch 1 224x224 F 0.997 "
         "[0.955, 1.041]; cuda batch 16 713x713 F+B 0.990 [0.965, 1.016]; cuda batch 1 9x9 F 1.002. "
@@ -255,6 +253,6 @@ def test_the_noise_floor_of_a_table_is_read_as_the_table_writes_it():
     ]
 
 
-def test_a_program_that_is_not_there_is_a_line_and_exit_127(tmp_path):
+def test_missing_program_is_one_line_and_exit_127(tmp_path):
     assert running.step([["no-such-program-here"]], tmp_path / "text", 5.0) == 127
     assert "No such file" in (tmp_path / "text").read_text()

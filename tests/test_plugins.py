@@ -1,4 +1,4 @@
-"""A plugin is executed once, from the bytes that were hashed, and whatever is wrong with one is a
+"""A plugin is executed once, from the bytes that were hashed, and an invalid one is refused in one
 line.
 """
 
@@ -32,19 +32,19 @@ def written(tmp_path, text, name="plugin_of_a_test.py"):
     return str(path)
 
 
-def test_a_file_is_executed_once(tmp_path, monkeypatch):
+def test_plugin_is_executed_once(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "times_run", 0, raising=False)
     path = written(tmp_path, COUNTING)
     assert plugins.load([path]) == plugins.load([path])
     assert sys.times_run == 1
 
 
-def test_its_classes_can_be_found_again_by_module_and_name(tmp_path):
+def test_classes_of_a_plugin_resolve_by_module_and_name(tmp_path):
     plugins.load([written(tmp_path, "class A: pass\ndef register(): pass\n")])
     assert sys.modules["plugin_of_a_test"].A.__module__ == "plugin_of_a_test"
 
 
-def test_it_may_lie_where_python_would_find_it_by_itself(tmp_path, monkeypatch):
+def test_plugin_on_the_import_path_is_accepted(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     assert plugins.load([written(tmp_path, COUNTING)])[0].name == "plugin_of_a_test.py"
 
@@ -74,7 +74,7 @@ def test_it_may_lie_where_python_would_find_it_by_itself(tmp_path, monkeypatch):
         (COUNTING, "plugin_of_a_test.txt", "no such Python file"),
     ],
 )
-def test_what_is_wrong_is_one_line(tmp_path, text, name, words):
+def test_invalid_plugin_is_refused_in_one_line(tmp_path, text, name, words):
     path = written(tmp_path, text, name)
     with pytest.raises(OptionError, match=words) as raised:
         plugins.load([path])
@@ -82,7 +82,7 @@ def test_what_is_wrong_is_one_line(tmp_path, text, name, words):
     assert "plugin_of_a_test" not in sys.modules
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_missing_plugin_is_refused_with_its_path(tmp_path):
     with pytest.raises(OptionError, match=r"nowhere\.py: there is no such Python file"):
         plugins.load([str(tmp_path / "nowhere.py")])
 
@@ -96,6 +96,6 @@ def test_a_worker_refuses_a_file_that_was_edited_since(tmp_path):
         plugins.load(then)
 
 
-def test_the_digest_of_a_run_says_nothing_of_where_the_file_lies(tmp_path):
-    (found,) = plugins.load([written(tmp_path, COUNTING)])
-    assert plugins.digests([found]) == {"plugin plugin_of_a_test.py": found.digest}
+def test_digest_of_a_plugin_has_no_path(tmp_path):
+    (plugin,) = plugins.load([written(tmp_path, COUNTING)])
+    assert plugins.digests([plugin]) == {"plugin plugin_of_a_test.py": plugin.digest}

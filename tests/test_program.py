@@ -1,4 +1,4 @@
-"""Hints name the command that was typed."""
+"""Hints name the command that started the program."""
 
 import shutil
 import subprocess
@@ -30,7 +30,7 @@ def test_a_command_is_named_as_it_was_typed(monkeypatch, started, command, name,
     assert " ".join(program.after_torchrun()) == after_torchrun
 
 
-def test_where_no_command_started_it_the_hint_is_one_that_works_there(monkeypatch, tmp_path):
+def test_hint_works_where_python_code_started_the_program(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", ["-c"])
     assert (ROOT / program.words()[1]).is_file()
     monkeypatch.setattr(program, "__file__", str(tmp_path / "site-packages/swbench/program.py"))
@@ -38,7 +38,7 @@ def test_where_no_command_started_it_the_hint_is_one_that_works_there(monkeypatc
 
 
 @pytest.mark.parametrize("words", [["bench.py"], ["-m", "swbench"]])
-def test_the_whole_program_is_the_same_however_it_is_started(tmp_path, words):
+def test_every_way_to_start_the_program_prints_the_same(tmp_path, words):
     shutil.copy(ROOT / "bench.py", tmp_path)
     done = subprocess.run(
         [sys.executable, *words, "show", "latest"],

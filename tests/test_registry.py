@@ -1,4 +1,4 @@
-"""Names are looked up lazily, and a wrong one names its nearest neighbour."""
+"""Names are imported on first use, and an unknown one suggests its nearest neighbour."""
 
 from functools import partial
 
@@ -20,7 +20,7 @@ def test_load_resolves_the_target():
     assert TABLE.load("apple") is json.loads
 
 
-def test_a_wrong_name_is_answered_with_the_nearest():
+def test_unknown_name_suggests_the_nearest():
     with pytest.raises(UnknownName, match=r"no fruit is called 'aple'.*Did you mean 'apple'"):
         TABLE.load("aple")
 
@@ -30,7 +30,7 @@ def test_a_taken_name_cannot_be_registered_again():
         TABLE.add("pear", "json:dumps")
 
 
-def test_a_class_is_registered_by_where_it_is_defined():
+def test_class_is_registered_by_module_and_qualname():
     from collections import OrderedDict
 
     table = Registry("fruit", {})
@@ -39,7 +39,7 @@ def test_a_class_is_registered_by_where_it_is_defined():
     assert table.load("plum") is OrderedDict
 
 
-def test_closures_partials_and_lambdas_are_registered_as_they_are():
+def test_closures_partials_and_lambdas_are_registered_as_objects():
     table, made = Registry("fruit", {}), {}
     for name in ("fig", "date"):
 
@@ -63,12 +63,12 @@ def test_closures_partials_and_lambdas_are_registered_as_they_are():
         ("x:y", "json:dumps"),
     ],
 )
-def test_what_cannot_be_called_or_named_is_not_registered(name, target):
+def test_target_that_is_not_callable_or_name_that_is_invalid_is_refused(name, target):
     with pytest.raises(ValueError, match="cannot be"):
         Registry("fruit", {}).add(name, target)
 
 
-def test_among_equally_near_names_the_first_of_the_table_is_meant():
+def test_first_of_equally_near_names_is_suggested():
     assert (
         near_miss("resnet5O", ("resnet50", "resnet20", "resnet56")) == " Did you mean 'resnet50'?"
     )

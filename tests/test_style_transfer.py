@@ -33,9 +33,9 @@ def stylize(tmp_path, capsys):
     torch.use_deterministic_algorithms(before)
 
 
-def refused(said, *words):
-    """Whether `said` is one line that holds every one of `words`."""
-    code, lines = said
+def refused(captured, *words):
+    """Whether `captured` is one line that holds every one of `words`."""
+    code, lines = captured
     return code == 2 and len(lines) == 1 and all(word in lines[0] for word in words)
 
 
@@ -85,7 +85,7 @@ def test_gram_matrices_are_those_of_a_float64_loop():
     torch.testing.assert_close(features.gram(x).double(), expected / 60, rtol=1e-5, atol=1e-7)
 
 
-def test_losses_are_zero_where_there_is_nothing_to_change_and_one_without_features():
+def test_losses_are_zero_for_equal_images_and_one_without_features():
     style = images.texture(SIDE)
     losses = training.Losses(features.RandomFeatures(0), style)
     content, style_loss, variation = losses(style[None], style[None])
@@ -96,7 +96,7 @@ def test_losses_are_zero_where_there_is_nothing_to_change_and_one_without_featur
     assert losses(grey, style[None])[2].item() == 0
 
 
-def test_a_change_of_one_layer_of_the_style_is_told_by_its_relative_size():
+def test_style_loss_is_the_relative_change_of_each_layer():
     class Doubling(nn.Module):
         def forward(self, x):
             return [x, x], x
@@ -125,7 +125,7 @@ def test_the_shapes_are_those_of_torchvisions_vgg16():
     assert sum(int(np.prod(shape)) for shape in shapes.values()) == 14_714_688
 
 
-def test_vgg_features_are_those_of_its_layers_one_by_one(state, tmp_path):
+def test_vgg_features_equal_those_of_its_single_layers(state, tmp_path):
     torch.save(state, tmp_path / "vgg16.pth")
     extractor = features.vgg16(tmp_path / "vgg16.pth")
     x = torch.rand(1, 3, SIDE, SIDE)
@@ -146,7 +146,7 @@ def test_vgg_features_are_those_of_its_layers_one_by_one(state, tmp_path):
     assert not any(parameter.requires_grad for parameter in extractor.parameters())
 
 
-def test_a_run_with_vgg_features_says_so(state, tmp_path, stylize):
+def test_run_with_vgg_features_records_it(state, tmp_path, stylize):
     torch.save(state, tmp_path / "vgg16.pth")
     code, lines = stylize("--norms", "in", "--features", tmp_path / "vgg16.pth")
     assert code == 0
@@ -222,14 +222,14 @@ def test_images_of_every_8_bit_mode_are_read_as_rgb(mode, tmp_path):
         assert torch.equal(read[0], read[1])
 
 
-def test_an_image_is_turned_as_its_exif_says(tmp_path):
+def test_image_is_rotated_by_its_exif_orientation(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # Orientation: a quarter turn
     picture("RGB").save(tmp_path / "turned.jpg", exif=exif)
     assert images.read(tmp_path / "turned.jpg", SIDE).shape == (3, 53, 44)
 
 
-def test_the_ends_of_a_very_long_image_are_cut_off(tmp_path):
+def test_very_long_image_is_cropped(tmp_path):
     picture("RGB", (5000, 10)).save(tmp_path / "long.png")
     assert images.read(tmp_path / "long.png", SIDE).shape == (3, 44, 88)
     picture("RGB", (1, 1)).save(tmp_path / "dot.png")
@@ -256,7 +256,7 @@ BAD = {
 
 @pytest.mark.parametrize("kind", BAD)
 @pytest.mark.parametrize("place", [(), ("--style",)], ids=["content", "style"])
-def test_a_bad_image_is_one_line(kind, place, tmp_path, stylize):
+def test_invalid_image_is_refused_in_one_line(kind, place, tmp_path, stylize):
     make, words = BAD[kind]
     make(tmp_path / "bad.jpg")
     assert refused(stylize(*place, tmp_path / "bad.jpg"), words, "bad.jpg")
@@ -281,13 +281,13 @@ def test_a_bad_image_is_one_line(kind, place, tmp_path, stylize):
         (["--learning-rate", "1e30", "--norms", "bn"], ["bn: the loss is", "try --learning-rate"]),
     ],
 )
-def test_a_wrong_option_is_one_line(arguments, words, stylize):
+def test_invalid_option_is_refused_in_one_line(arguments, words, stylize):
     code, lines = stylize(*arguments)
     assert refused((code, lines[-1:]), *words)
     assert len([line for line in lines if line.startswith("error")]) == 1
 
 
-def test_a_stop_from_the_keyboard_is_one_line(stylize, monkeypatch):
+def test_ctrl_c_is_one_line(stylize, monkeypatch):
     def stop(*arguments):
         raise KeyboardInterrupt
 
@@ -301,7 +301,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, stylize):
     assert refused(stylize(), "out cannot be written", "-o")
 
 
-def test_same_seed_same_pictures_and_a_stopped_run_is_taken_up(tmp_path, stylize):
+def test_equal_seeds_give_equal_pictures_and_a_stopped_run_resumes(tmp_path, stylize):
     def written(folder):
         return {path.name: path.read_bytes() for path in (tmp_path / folder).glob("*-*.png")} | {
             "losses": (tmp_path / folder / "losses.csv").read_bytes()
@@ -343,7 +343,7 @@ def test_samples_without_scikit_learn_are_one_line(stylize, monkeypatch):
     assert refused(stylize(), "need sklearn", "pip install scikit-learn")
 
 
-def test_one_image_alone_is_kept_out_of_training_and_named_beside_the_samples(tmp_path, stylize):
+def test_validation_image_is_not_trained_on_and_is_named_beside_the_samples(tmp_path, stylize):
     picture("LA").save(tmp_path / "$mine$.png")
     code, lines = stylize("--norms", "in", tmp_path / "$mine$.png")
     assert code == 0

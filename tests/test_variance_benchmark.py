@@ -1,4 +1,4 @@
-"""The variance study finds the parts that were put into made rounds."""
+"""The variance study estimates the components of synthetic rounds."""
 
 import numpy as np
 import pytest
@@ -9,37 +9,37 @@ from benchmarks import variance
 
 def made(process, call, rounds=12, shared=0.0, processes=400, cases=3):
     rng = np.random.default_rng(1)
-    found = []
+    components = []
     for _ in range(processes):
         own = rng.normal(0, process / np.sqrt(2), cases)
         common = rng.normal(0, shared, (rounds, 1))
-        found.append(np.exp(own + common + rng.normal(0, call, (rounds, cases))))
-    return found
+        components.append(np.exp(own + common + rng.normal(0, call, (rounds, cases))))
+    return components
 
 
-def test_without_a_part_of_the_process_the_rounds_explain_all():
-    one = variance.parts(made(process=0.0, call=0.05), baseline=0)
-    assert one.ratio == pytest.approx(0.05 * np.sqrt(2), rel=0.03)
-    assert one.replicate == pytest.approx(one.floor, rel=0.1)
+def test_rounds_explain_all_variance_without_a_process_component():
+    components = variance.parts(made(process=0.0, call=0.05), baseline=0)
+    assert components.ratio == pytest.approx(0.05 * np.sqrt(2), rel=0.03)
+    assert components.replicate == pytest.approx(components.floor, rel=0.1)
 
 
-def test_the_part_of_the_process_is_found():
-    one = variance.parts(made(process=0.03, call=0.02), baseline=0)
-    assert one.process == pytest.approx(0.03, rel=0.1)
+def test_process_component_is_estimated():
+    components = variance.parts(made(process=0.03, call=0.02), baseline=0)
+    assert components.process == pytest.approx(0.03, rel=0.1)
 
 
-def test_what_the_calls_of_a_round_share_is_told_and_cancels():
-    one = variance.parts(made(process=0.0, call=0.02, shared=0.06), baseline=0)
-    assert one.shared == pytest.approx(0.9, abs=0.03)
-    assert one.ratio == pytest.approx(0.02 * np.sqrt(2), rel=0.03)
+def test_component_shared_by_a_round_is_estimated_and_cancels():
+    components = variance.parts(made(process=0.0, call=0.02, shared=0.06), baseline=0)
+    assert components.shared == pytest.approx(0.9, abs=0.03)
+    assert components.ratio == pytest.approx(0.02 * np.sqrt(2), rel=0.03)
 
 
-def test_outliers_widen_one_deviation_and_not_the_other():
+def test_outliers_widen_only_the_standard_deviation():
     rounds = made(process=0.0, call=0.02, processes=50)
-    for one in rounds:
-        one[3, 1] *= 2
-    found = variance.parts(rounds, baseline=0)
-    assert found.ratio > 3 * found.ratio_middle
+    for round_ in rounds:
+        round_[3, 1] *= 2
+    components = variance.parts(rounds, baseline=0)
+    assert components.ratio > 3 * components.ratio_middle
 
 
 def test_a_replayed_half_width_is_that_of_the_t_interval():

@@ -1,4 +1,4 @@
-"""How far a reader has to walk to follow a call through the project's files.
+"""The number of files that a reader enters to follow a call through the project.
 
 What is traced is a real call. A walk lists the files in the order in which their functions are
 entered; functions that are entered one after the other in one file are one stay. Going back to a
@@ -65,7 +65,7 @@ def forward_and_backward(layer: torch.nn.Module) -> tuple[list[str], int]:
     return list(dict.fromkeys(files + more)), returns + others
 
 
-def test_returns_are_counted(tmp_path):
+def test_walk_counts_returns_to_a_file(tmp_path):
     namespace: dict[str, Callable] = {}
     for name, text in {
         "a": "def start():\n    b(); b(); c(); b(); helper()\ndef helper(): pass",
@@ -77,7 +77,7 @@ def test_returns_are_counted(tmp_path):
 
 
 @pytest.mark.parametrize("kernels", ["native", "torch"])
-def test_the_walk_of_x_to_its_gradient(kernels):
+def test_walk_from_x_to_its_gradient_enters_few_files(kernels):
     if library.missing() is not None:
         pytest.skip(library.missing())
     layer = SwitchWhiten2d(64, kernels=kernels)

@@ -1,4 +1,4 @@
-"""The command line: the only place that prints, parses arguments and exits."""
+"""The command line: the only package that prints, parses arguments and exits."""
 
 import sys
 
@@ -11,20 +11,20 @@ def main() -> None:
         sys.exit(_refused_on_windows())
     try:
         from swbench.cli.app import start
-        from swbench.cli.signals import ignore
-        from swbench.cli.streams import hold_everything, open_closed, settle
+        from swbench.cli.signals import ignore_signals
+        from swbench.cli.streams import flush_stderr, install_stand_ins, open_missing_streams
 
-        open_closed()
-        hold_everything()
+        open_missing_streams()
+        install_stand_ins()
         code = start(sys.argv[1:])
-        ignore()
-        settle()
+        ignore_signals()
+        flush_stderr()
     except KeyboardInterrupt:  # before `start` could listen, or after it
         code = 130
     sys.exit(code)
 
 
 def _refused_on_windows() -> int:
-    """Workers are started, watched and ended by means of Unix; on Windows its Linux has them."""
-    print("swbench: it runs on Linux; on Windows install and run it inside WSL", file=sys.stderr)
+    """Workers need Unix system calls, which Windows has inside WSL. Returns the exit code."""
+    print("swbench: it needs Linux; on Windows install and run it inside WSL", file=sys.stderr)
     return 2

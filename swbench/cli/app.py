@@ -1,6 +1,4 @@
-"""The command table, and the one place where a mistake becomes a line on stderr and an exit
-code.
-"""
+"""The command table, and the place where errors become a line on stderr and an exit code."""
 
 import importlib
 import os
@@ -14,10 +12,10 @@ from click.shell_completion import CompletionItem
 from swbench import program
 from swbench.cli.completion import VARIABLE, suites
 from swbench.cli.lazy import native, software, suite
-from swbench.cli.signals import orderly
-from swbench.cli.streams import drop, tell
+from swbench.cli.signals import orderly_shutdown
+from swbench.cli.streams import discard, notify
 from swbench.errors import SwbenchError, near_miss, printable
-from swbench.garbage import uncollected
+from swbench.gc_control import gc_disabled
 from swbench.version import __version__
 
 COMMANDS = {
@@ -53,7 +51,7 @@ COMMANDS = {
         "Show where the time of one row of SUITE goes: `profile imagenet --only swa-7`.",
     ),
     "doctor": (
-        "swbench.cli.trust:doctor",
+        "swbench.cli.doctor_commands:doctor",
         "Say what this machine can measure, what would spoil it, and the fix for each.",
     ),
     "completion": (
@@ -61,11 +59,11 @@ COMMANDS = {
         "Print what makes bash, zsh or fish complete commands, options, suites, solvers and runs.",
     ),
     "selftest": (
-        "swbench.cli.trust:selftest",
+        "swbench.cli.doctor_commands:selftest",
         "Let the instrument measure things of known size, before a table is believed.",
     ),
 }
-"""Name -> where the command is, and what it does. Its module is imported when it is used."""
+"""Commands by name: `module:attribute`, imported on first use, and the line of the help."""
 
 READING = ("show", "export", "compare")
 """Commands that load results, print and end."""
@@ -74,7 +72,9 @@ MISTAKE = 2
 
 
 class _Commands(click.Group):
-    """Commands are imported when used; a first word that is no command names a suite to run."""
+    """The group of commands, imported on first use. A first word that is no command names a suite
+    to run.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -84,13 +84,13 @@ class _Commands(click.Group):
             return None
         module, _, attribute = COMMANDS[name][0].partition(":")
         if name in READING:
-            # many small objects and no cycles: collecting them doubles the time a large store takes
-            # to load
-            ctx.with_resource(uncollected())
+            # many small objects without cycles: collecting would double the time to load a large
+            # run
+            ctx.with_resource(gc_disabled())
         return getattr(importlib.import_module(module), attribute)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The table's own words, so that `--help` imports no command."""
+        """Format the texts of `COMMANDS`, so that `--help` imports no command."""
         limit = formatter.width - 6 - max(map(len, COMMANDS))
         with formatter.section("Commands"):
             formatter.write_dl(
@@ -101,7 +101,7 @@ class _Commands(click.Group):
             )
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Commands by the table, suites by name, options of the group, or files."""
+        """Completions of commands, suites, options of the group, or files."""
         commands = [
             CompletionItem(name, help=words)
             for name, (_, words) in COMMANDS.items()
@@ -109,19 +109,26 @@ class _Commands(click.Group):
         ]
         if incomplete.startswith("-"):
             return click.Command.shell_complete(self, ctx, incomplete)
-        found = suites(ctx, self.params[0], incomplete)
-        return [*commands, *(one for one in found if one.type == "plain" or not commands)]
+        completions = suites(ctx, self.params[0], incomplete)
+        return [
+            *commands,
+            *(
+                completion
+                for completion in completions
+                if completion.type == "plain" or not commands
+            ),
+        ]
 
     def invoke(self, ctx: click.Context) -> int:
         try:
             return super().invoke(ctx)
         except BrokenPipeError:  # click would exit with 1, which is a regression's code
-            drop(sys.stdout)
+            discard(sys.stdout)
             return 0
 
     def resolve_command(self, ctx: click.Context, args: list[str]):
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            if ctx.resilient_parsing:  # at a tab, which refuses nothing
+            if ctx.resilient_parsing:  # during completion, which refuses nothing
                 pass
             elif args[0] not in suite.names() and not os.path.exists(args[0]):
                 known = [*COMMANDS, *suite.names()]
@@ -135,7 +142,7 @@ class _Commands(click.Group):
 
 
 def _version(ctx: click.Context) -> None:
-    torch = f"torch {found}" if (found := software.packages()["torch"]) else "no torch"
+    torch = f"torch {version}" if (version := software.packages()["torch"]) else "no torch"
     click.echo(f"{program.NAME} {__version__}, {torch}, {native.summary()}")
     ctx.exit()
 
@@ -168,10 +175,10 @@ def group(ctx: click.Context) -> int | None:
 
 
 def start(arguments: Sequence[str]) -> int:
-    """Run the command line on `arguments` and return the exit code. Nothing but a defect of swbench
-    itself raises.
+    """Run the command line on `arguments` and return the exit code. Only a defect of swbench itself
+    raises.
     """
-    with orderly():
+    with orderly_shutdown():
         try:
             code = (
                 group.main(
@@ -182,45 +189,45 @@ def start(arguments: Sequence[str]) -> int:
                 )
                 or 0
             )
-            sys.stdout.flush()  # here, where a full disk behind it can still be told
+            sys.stdout.flush()  # here, where a full disk behind it can still be reported
             return code
         except SwbenchError as problem:
             return _refuse(str(problem), problem.exit_code)
         except click.ClickException as problem:
-            said = problem.format_message().replace("\n", " ").rstrip(".")
-            stop = "" if said.endswith("?") else "."
+            message = problem.format_message().replace("\n", " ").rstrip(".")
+            full_stop = "" if message.endswith("?") else "."
             hint = (
-                f"{stop} See: {problem.ctx.command_path} --help"
+                f"{full_stop} See: {problem.ctx.command_path} --help"
                 if isinstance(problem, click.UsageError) and problem.ctx
                 else ""
             )
-            return _refuse(said + hint, MISTAKE)
+            return _refuse(message + hint, MISTAKE)
         except (KeyboardInterrupt, click.Abort) as problem:
             return _refuse(
                 "interrupted", 128 + getattr(problem.__cause__ or problem, "number", signal.SIGINT)
             )
-        except BrokenPipeError:  # the reader of our table went away, as `head` does
-            drop(sys.stdout)
+        except BrokenPipeError:  # the reader of the table has ended, as `head` does
+            discard(sys.stdout)
             return 0
         except OSError as problem:
             return _refuse(
                 (
-                    f"the system refused: {_told(problem)}; make room or give permission "
+                    f"the system refused: {_os_error_text(problem)}; free space or give permission "
                     "there, then try again"
                 ),
                 MISTAKE,
             )
 
 
-def _told(problem: OSError) -> str:
+def _os_error_text(problem: OSError) -> str:
     return f"{problem.strerror or problem}{f' ({problem.filename})' if problem.filename else ''}"
 
 
 def _refuse(message: str, code: int) -> int:
-    """Say `message` on stderr, whatever is in the names it mentions; returns `code`."""
+    """Print `message` on stderr, with control characters escaped; returns `code`."""
     try:
         sys.stdout.flush()
-    except OSError:  # a full disk behind it, which may be what the message says
-        drop(sys.stdout)
-    tell(*message.split("\n"))
+    except OSError:  # a full disk behind it, perhaps the one that the message is about
+        discard(sys.stdout)
+    notify(*message.split("\n"))
     return code

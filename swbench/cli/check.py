@@ -1,5 +1,5 @@
-"""`check`: is this suite file right, and where do its norms go? Every problem at once, and nothing
-is run.
+"""`check`: checks suite files, and shows where their norms go. It reports every problem at once and
+runs nothing.
 """
 
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def check(
     replace; or show the norms of the network that --model names.
     """
     plugin_files.load(plugins)
-    sites.refuse_alone(model, where, images)
+    sites.require_model(model, where, images)
     if not files and model is None:
         raise click.UsageError("Missing argument 'FILE…'", click.get_current_context())
     for file in files:
@@ -51,7 +51,7 @@ def check(
 
 
 def _sites(plan: "Plan") -> Iterator[str]:
-    """Those of each placement of a network suite, once, for its first image size."""
+    """The lines on the sites of each placement of a network suite, for its first image size."""
     if plan.kind != "network":
         return
     shown: set[tuple] = set()

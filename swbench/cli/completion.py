@@ -1,5 +1,5 @@
-"""Shell completion: `completion SHELL` prints what a shell reads once; from then on it starts the
-program at each tab, with `VARIABLE` set, and reads what may stand there. It imports no torch.
+"""Shell completion: `completion SHELL` prints a script for the shell. At each tab the shell then
+starts the program with `VARIABLE` set, and reads the completions. It imports no torch.
 """
 
 from collections.abc import Callable, Iterable
@@ -25,29 +25,31 @@ SHELLS = {"bash": BashComplete, "zsh": ZshComplete, "fish": _Fish}
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
-def among(words: Callable[[click.Context], Iterable[str]], *, listed: bool = False) -> Completer:
-    """Completes a parameter by those `words` that begin like what is there; where none does, by
-    files. With `listed` the parameter is a list, and its last entry is completed.
+def complete_from(
+    words: Callable[[click.Context], Iterable[str]], *, listed: bool = False
+) -> Completer:
+    """A completer that offers those `words` that begin with the typed text, or files where none
+    does. With `listed` the parameter is a list, and its last entry is completed.
     """
 
     def complete(
         ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        before, comma, begun = incomplete.rpartition(",") if listed else ("", "", incomplete)
-        found = [
+        before, comma, prefix = incomplete.rpartition(",") if listed else ("", "", incomplete)
+        completions = [
             CompletionItem(f"{before}{comma}{word}")
             for word in words(ctx)
-            if word.startswith(begun)
+            if word.startswith(prefix)
         ]
-        return found or ([] if listed else [CompletionItem(incomplete, type="file")])
+        return completions or ([] if listed else [CompletionItem(incomplete, type="file")])
 
     return complete
 
 
 def of_option(flag: str, choices: Iterable[str] | None, *, listed: bool) -> Completer | None:
-    """How the value of an option of suites is completed; None where nothing is known of it."""
+    """The completer of the value of an option of suites; None where its values are not known."""
     words = _OF_OPTIONS.get(flag) or ((lambda ctx: choices) if choices else None)
-    return among(words, listed=listed) if words else None
+    return complete_from(words, listed=listed) if words else None
 
 
 def _suites(ctx: click.Context) -> Iterable[str]:
@@ -55,8 +57,8 @@ def _suites(ctx: click.Context) -> Iterable[str]:
 
 
 def _runs(ctx: click.Context) -> Iterable[str]:
-    found = [one.id for one in store.runs(ctx.params.get("results") or "results")]
-    return ["latest", *reversed(found)] if found else ()
+    ids = [run.id for run in store.runs(ctx.params.get("results") or "results")]
+    return ["latest", *reversed(ids)] if ids else ()
 
 
 def _solvers(ctx: click.Context) -> Iterable[str]:
@@ -73,10 +75,10 @@ def _formats(ctx: click.Context) -> Iterable[str]:
 
 _OF_OPTIONS = {"--solver": _solvers, "--only": _norms, "--device": lambda ctx: ("cpu", "cuda")}
 
-suites, runs = among(_suites), among(_runs)
-suites_or_runs = among(lambda ctx: (*_suites(ctx), *_runs(ctx)))
-runs_or_paper = among(lambda ctx: (*_runs(ctx), "paper"))
-format_, formats = among(_formats), among(_formats, listed=True)
+suites, runs = complete_from(_suites), complete_from(_runs)
+suites_or_runs = complete_from(lambda ctx: (*_suites(ctx), *_runs(ctx)))
+runs_or_paper = complete_from(lambda ctx: (*_runs(ctx), "paper"))
+format_, formats = complete_from(_formats), complete_from(_formats, listed=True)
 
 
 @click.command("completion")

@@ -1,5 +1,5 @@
-"""What commands need beside click. Each of these modules is imported when one of its attributes is
-first asked for, so that the command line answers at once. No command defers an import elsewhere.
+"""The modules that commands need beside click. Each is imported when one of its attributes is first
+used, so that the command line starts at once. No command defers an import elsewhere.
 """
 
 from importlib import import_module
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class _Module:
-    """Stands for a module that is not imported yet."""
+    """A module that is imported when one of its attributes is first used."""
 
     def __init__(self, name: str) -> None:
         self._name = name

@@ -1,4 +1,6 @@
-"""`list`: what there is, without importing torch unless details of the models are asked for."""
+"""`list`: suites, models, norms, solvers, probes and runs. It imports torch only for details of the
+models.
+"""
 
 import os
 import time
@@ -19,7 +21,7 @@ from swbench.cli.lazy import (
     suite,
 )
 from swbench.cli.options import plugin_option, results_option
-from swbench.cli.streams import tell
+from swbench.cli.streams import notify
 from swbench.errors import OptionError, StoreError, printable
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ def list_(
 ) -> None:
     """List suites, models, norms, solvers, probes (what can be measured) or runs."""
     plugin_files.load(plugins)
-    sites.refuse_alone(model, where, images)
+    sites.require_model(model, where, images)
     if model and kind != "models":
         raise OptionError("--model shows the norms of a network in `list models -v`")
     for each in (kind,) if kind else KINDS:
@@ -66,8 +68,8 @@ def list_(
                 click.echo(f"  {printable(line)}" if kind is None else printable(line))
             if kind == "runs" and not lines:
                 if os.path.isfile(results):
-                    raise StoreError(run_folders.none(results))
-                tell(run_folders.none(results))
+                    raise StoreError(run_folders.no_runs(results))
+                notify(run_folders.no_runs(results))
 
 
 def _models() -> Iterator[str]:

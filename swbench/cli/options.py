@@ -1,5 +1,5 @@
-"""The options of a suite as those of a command, and command-line values that are more than a word:
-lists, percentages, durations.
+"""The options of a suite as click options, and types of command-line values: lists, percentages,
+durations.
 """
 
 import math
@@ -17,7 +17,7 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class CommaList(click.ParamType):
-    """`a,b,c`: several values in one word. `convert_one` turns each into what is wanted."""
+    """`a,b,c`: several values in one word, each converted by `kind`."""
 
     name = "a,b,…"
 
@@ -131,16 +131,16 @@ class ImageList(CommaList):
     ) -> tuple[list[int], ...]:
         if isinstance(value, tuple):
             return value
-        found: list[list[int]] = []
+        sizes: list[list[int]] = []
         for part in super().convert(value, param, ctx):
             match = re.fullmatch(r"(\d{1,9})(?:x(\d{1,9}))?", part)
             if not match:
                 self.fail(f"{part!r} must be pixels such as 224 or 224x160", param, ctx)
-            found.append([int(match[1]), int(match[2] or match[1])])
-        return tuple(found)
+            sizes.append([int(match[1]), int(match[2] or match[1])])
+        return tuple(sizes)
 
 
-_WRITTEN = {
+_PARAM_TYPES = {
     "dtypes": DtypeList(),
     "duration": Duration(),
     "images": ImageList(),
@@ -150,48 +150,54 @@ _WRITTEN = {
 
 
 def suite_options(kind: type[Selection]) -> Callable[[Any], Any]:
-    """A decorator that gives a command the options of `kind`: `Selection`, or `Options` for those
-    that say how to measure as well.
+    """A decorator that gives a command the options of `kind`: `Selection`, or `Options`, which adds
+    those of the protocol.
     """
 
     def decorate(command: Any) -> Any:
-        for one in reversed(tuple(declared(kind))):
-            command = _click_option(one)(command)
+        for option in reversed(tuple(declared(kind))):
+            command = _click_option(option)(command)
         return command
 
     return decorate
 
 
-def _click_option(one: Option) -> Callable[[Any], Any]:
-    if one.choice:
+def _click_option(option: Option) -> Callable[[Any], Any]:
+    if option.choice:
         return click.option(
-            one.flag, is_flag=True, expose_value=False, callback=_choosing(one), help=one.help
+            option.flag,
+            is_flag=True,
+            expose_value=False,
+            callback=_choice_callback(option),
+            help=option.help,
         )
-    if one.check is None:
-        return click.option(one.flag, one.name, is_flag=True, help=one.help)
-    kind = CommaList(one.check.kind) if one.check.many else one.check.kind
+    if option.check is None:
+        return click.option(option.flag, option.name, is_flag=True, help=option.help)
+    kind = CommaList(option.check.kind) if option.check.many else option.check.kind
     return click.option(
-        one.flag,
-        one.name,
-        type=_WRITTEN.get(one.written, kind),
-        help=one.help,
+        option.flag,
+        option.name,
+        type=_PARAM_TYPES.get(option.written, kind),
+        help=option.help,
         shell_complete=completion.of_option(
-            one.flag, one.check.choices, listed=bool(one.check.many)
+            option.flag, option.check.choices, listed=bool(option.check.many)
         ),
     )
 
 
-def _choosing(one: Option) -> Callable[[click.Context, click.Parameter, bool], None]:
-    """Sets `one.name` to its choice. click would take the last of two such flags without a word."""
+def _choice_callback(option: Option) -> Callable[[click.Context, click.Parameter, bool], None]:
+    """A callback that sets `option.name` to its choice, and refuses a second such flag, which click
+    would accept silently.
+    """
 
     def choose(ctx: click.Context, param: click.Parameter, given: bool) -> None:
-        before = ctx.params.setdefault(one.name, None)
-        if given and before is not None:
+        previous = ctx.params.setdefault(option.name, None)
+        if given and previous is not None:
             raise OptionError(
                 "--until-fits and --every-batch contradict each other; leave one of them out"
             )
         if given:
-            ctx.params[one.name] = one.choice
+            ctx.params[option.name] = option.choice
 
     return choose
 
@@ -203,8 +209,8 @@ plugin_option = click.option(
     metavar="FILE",
     help="A Python file that adds models, norms or solvers. It is executed.",
 )
-"""For every command that builds, checks or lists what a plugin may add. No file is executed for any
-other reason.
+"""The option of every command that builds, checks or lists what a plugin may add. A file is
+executed for no other reason.
 """
 
 results_option = click.option(
@@ -215,4 +221,4 @@ results_option = click.option(
     show_envvar=True,
     help="Folder that holds the runs.",
 )
-"""For every command that reads or writes runs."""
+"""The option of every command that reads or writes runs."""

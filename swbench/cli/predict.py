@@ -1,5 +1,5 @@
-"""`predict`: what the ranks of a training step hand to torch.distributed, layer by layer, and the
-time that a latency and a bandwidth imply for it.
+"""`predict`: the collectives of a training step, layer by layer, and the time that a latency and a
+bandwidth imply for them.
 """
 
 import re
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Quantity(click.ParamType):
-    """A number with one of `units`, which say what they are in SI units: `5us`, `25GB/s`."""
+    """A number with one of `units`, which map to SI units: `5us`, `25GB/s`."""
 
     def __init__(self, name: str, units: Mapping[str, float]) -> None:
         self.name, self._units = name, units
@@ -105,16 +105,18 @@ def _plan(ref: str, results: str, devices: tuple[str, ...] | None) -> Plan:
 
 
 def _networks(plan: Plan) -> dict[str, Case]:
-    """One case of each network of `plan`, by what is said of it. Raises OptionError for solvers."""
-    found: dict[str, Case] = {}
+    """One case of each network of `plan`, by its heading. Raises OptionError for solvers."""
+    networks: dict[str, Case] = {}
     for group in plan.groups:
         for case, row in zip(group.cases, group.rows, strict=True):
             if case.kind != Case.kind:
-                raise OptionError(f"{plan.suite} measures solvers, which send nothing")
+                raise OptionError(
+                    f"{plan.suite} measures solvers, which send nothing; choose a network suite"
+                )
             if case.role != CONTROL:
                 heading = f"{row} ({case.model}, {case.dtype}, {device_kind(case.device)})"
-                found.setdefault(heading, case)
-    return found
+                networks.setdefault(heading, case)
+    return networks
 
 
 def _echo(
@@ -124,17 +126,18 @@ def _echo(
     link: tuple[float, float] | None,
 ) -> None:
     by_source: dict[str, list[Collective]] = {}
-    for one in collectives:
-        by_source.setdefault(one.source, []).append(one)
+    for collective in collectives:
+        by_source.setdefault(collective.source, []).append(collective)
     columns = "".join(f"{f'{world} ranks':>24}" for world in worlds)
     click.echo(f"\n{heading:48}{'calls':>8}{'bytes':>14}{columns}")
-    for source, own in (*by_source.items(), ("all", collectives)):
-        cells = "".join(f"{_cell(own, world, link):>24}" for world in worlds)
-        click.echo(f"  {source:46}{len(own):>8}{sum(one.nbytes for one in own):>14,}{cells}")
+    for source, source_collectives in (*by_source.items(), ("all", collectives)):
+        cells = "".join(f"{_cell(source_collectives, world, link):>24}" for world in worlds)
+        nbytes = sum(collective.nbytes for collective in source_collectives)
+        click.echo(f"  {source:46}{len(source_collectives):>8}{nbytes:>14,}{cells}")
 
 
 def _cell(collectives: Sequence["Collective"], world: int, link: tuple[float, float] | None) -> str:
     if link is None:
-        return f"{sum(one.sent_bytes(world) for one in collectives):,.0f}"
-    times = [one.seconds(world, *link) for one in collectives]
+        return f"{sum(collective.sent_bytes(world) for collective in collectives):,.0f}"
+    times = [collective.seconds(world, *link) for collective in collectives]
     return f"{sum(tree for tree, _ in times):.3g} … {sum(ring for _, ring in times):.3g}"

@@ -1,5 +1,5 @@
 """`profile`: where the time of one row of a suite goes. A profile is never a timing result, and is
-kept apart from the runs.
+stored separately from the runs.
 """
 
 import shutil
@@ -59,25 +59,25 @@ def profile(
     ]
     if given.get("phases") and set(given["phases"]) != {case_kinds.TRAIN}:
         raise OptionError(
-            "a profile is of a training step, forward and backward; leave --phase out, or choose "
+            "a profile covers a training step, forward and backward; leave --phase out, or choose "
             "--phase train"
         )
     chosen = [(case, row) for case, row in rows if case.role == case_kinds.VARIANT] or rows[:1]
     if len(chosen) != 1:
         raise OptionError(
-            f"a profile is of one row, and this names {len(chosen)}: "
+            f"a profile covers one row, and these options select {len(chosen)}: "
             f"{', '.join(row for _, row in chosen[:8])}; narrow it with --only or "
             "--batch"
         )
     case, row = chosen[0]
     if case.kind != case_kinds.Case.kind:
         raise OptionError(
-            f"a profile is of a network, and {plan.suite} measures solvers; choose "
+            f"a profile needs a network, and {plan.suite} measures solvers; choose "
             "a row of a network suite"
         )
     if case.dtype.startswith("amp-"):
         raise OptionError(
-            "a profile counts the bytes of float32 tensors, which autocast narrows; profile with "
+            "under autocast a profile would count low-precision tensors as float32; profile with "
             f"--dtype {case.dtype.removeprefix('amp-')}"
         )
     target = (
@@ -87,37 +87,40 @@ def profile(
         / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}_{plan.suite}_{case.norm}-{case.layers}"
     )
     target.mkdir(parents=True, exist_ok=True)
-    found = launch.profile_case(case, iterations, target / launch.TRACE_FILE, plugins=loaded)
+    result = launch.profile_case(case, iterations, target / launch.TRACE_FILE, plugins=loaded)
     width = shutil.get_terminal_size((140, 24)).columns
-    sys.stdout.write(f"{row}\n" + profile_table.render(found, width, top, sys.stdout.isatty()))
-    drawn = _roofline(found, row, target)
+    sys.stdout.write(f"{row}\n" + profile_table.render(result, width, top, sys.stdout.isatty()))
+    roofline_note = _roofline(result, row, target)
     print(
         (
-            f"profile: {launch.save(found, target)}; timeline: {target / launch.TRACE_FILE} "
-            f"(open it in ui.perfetto.dev){drawn}"
+            f"profile: {launch.save(result, target)}; timeline: {target / launch.TRACE_FILE} "
+            f"(open it in ui.perfetto.dev){roofline_note}"
         ),
         file=sys.stderr,
     )
     return 0
 
 
-def _roofline(found: "Profile", row: str, target: Path) -> str:
-    """Draw every layer and pass under the machine's roof; returns what to say of it."""
+def _roofline(profile: "Profile", row: str, target: Path) -> str:
+    """Draw the roofline plot of every layer and pass; returns a note with its path."""
     points = [
         roofline.Point(
-            f"{one['layer']} {one['phase']}",
-            one["kind"],
-            one["flops"],
-            one["bytes"],
-            one["seconds"],
+            f"{row_['layer']} {row_['phase']}",
+            row_["kind"],
+            row_["flops"],
+            row_["bytes"],
+            row_["seconds"],
         )
-        for one in profile_table.roofline_rows(found)
+        for row_ in profile_table.roofline_rows(profile)
     ]
     if not any(point.flops > 0 for point in points):
         return ""
-    drawn = roofline.roofline(
-        points, peak_flops_s=found.roof.flops_per_s, peak_bytes_s=found.roof.bytes_per_s, title=row
+    figure = roofline.roofline(
+        points,
+        peak_flops_s=profile.roof.flops_per_s,
+        peak_bytes_s=profile.roof.bytes_per_s,
+        title=row,
     )
     for ending in ("png", "svg"):
-        plot_style.write(drawn, target / f"roofline.{ending}")
+        plot_style.write(figure, target / f"roofline.{ending}")
     return f"; roofline: {target / 'roofline.png'}"

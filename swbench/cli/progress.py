@@ -1,5 +1,5 @@
-"""The live view on stderr: what runs, how far, how long still. Drawn between timed regions only,
-and not at all without a terminal.
+"""The progress bar on stderr: what runs, how far it is, and the time left. It is drawn only between
+timed regions, and only on a terminal.
 """
 
 import math
@@ -15,15 +15,15 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from swbench.errors import printable
 from swbench.result import ran_out
 from swbench.run import events
-from swbench.run.eta import Outlook
+from swbench.run.eta import EtaEstimator
 
 LONG_S = 60.0
-"""From here on a run is long enough for the user to be told."""
+"""Expected seconds of a run from which the user gets an estimate."""
 
 
 class Display:
-    """Turns engine events into a progress bar. It never refreshes by itself: a thread that draws
-    would disturb what is being timed.
+    """Turns the events of a run into a progress bar. It never refreshes by itself: a thread that
+    draws would disturb timings.
     """
 
     def __init__(self, console: Console | None = None, then: Sequence[str] = ()) -> None:
@@ -44,11 +44,11 @@ class Display:
             disable=not self.console.is_terminal,
         )
         self._task: Any = None
-        self._outlook, self._then = Outlook(), ", ".join(then)
-        self._begun: events.RunStarted | None = None
+        self._eta, self._later_suites = EtaEstimator(), ", ".join(then)
+        self._started: events.RunStarted | None = None
         self._ran_out: set[str] = set()
         self._sealed: Counter[str] = Counter()
-        self._taken: Counter[str] = Counter()
+        self._done_samples: Counter[str] = Counter()
         self._seen: set[tuple[str, int, int, str]] = set()
 
     def __enter__(self) -> "Display":
@@ -62,49 +62,53 @@ class Display:
         self._bar.stop()
 
     def __call__(self, event: events.Event) -> None:
-        """Show one event of the engine; for a long run also how long it will take, and what
-        precision it will buy.
-        """
-        expected = self._outlook.hear(event)
+        """Show one event; for a long run also the estimate of its time and precision."""
+        expected = self._eta.update(event)
         if expected is not None and expected.seconds >= LONG_S:
-            self.say(expected.line() + (f"; {self._then} not included" if self._then else ""))
+            self.say(
+                expected.line()
+                + (f"; {self._later_suites} not included" if self._later_suites else "")
+            )
         match event:
             case events.RunStarted():
-                self._begun, self._ran_out = event, set(event.ran_out)
+                self._started, self._ran_out = event, set(event.ran_out)
                 self._seen, self._sealed = set(), Counter(event.sealed)
-                self._taken = Counter({name: self._whole(event, name) for name in event.sealed})
+                self._done_samples = Counter(
+                    {name: self._sealed_samples(event, name) for name in event.sealed}
+                )
                 self._task = self._bar.add_task(event.plan.suite, total=self._total(event), note="")
-                self._bar.update(self._task, completed=self._done(event))
+                self._bar.update(self._task, completed=self._done_rounds(event))
             case events.ReplicateStarted():
                 self._note(f"{event.group}, replicate {event.replicate + 1}: warming up")
-            case events.RoundDone() if self._begun is not None:
-                one = event.round
-                new = {
-                    (one.group, one.replicate, one.index, key) for key in one.samples
+            case events.RoundDone() if self._started is not None:
+                round_ = event.round
+                unseen = {
+                    (round_.group, round_.replicate, round_.index, key) for key in round_.samples
                 } - self._seen
-                # a worker that begins again does the same once more, and so does a baseline in one
-                # more pair
-                self._seen |= new
-                self._taken[one.group] += len(new)
-                self._bar.update(self._task, completed=self._done(self._begun))
-                self._note(f"{one.group}, replicate {one.replicate + 1}")
-            case events.ReplicateDone() if self._begun is not None:
+                # a restarted worker repeats rounds, and so does a baseline in another pair
+                self._seen |= unseen
+                self._done_samples[round_.group] += len(unseen)
+                self._bar.update(self._task, completed=self._done_rounds(self._started))
+                self._note(f"{round_.group}, replicate {round_.replicate + 1}")
+            case events.ReplicateDone() if self._started is not None:
                 self._sealed[event.group] += 1
                 self._seen.clear()
-                if event.group not in self._begun.plan.given_up(
+                if event.group not in self._started.plan.given_up(
                     self._ran_out | ran_out(event.results)
                 ):
-                    # with the share of cases that failed
-                    self._taken[event.group] = self._whole(self._begun, event.group)
-                    self._bar.update(self._task, completed=self._done(self._begun))
+                    # this counts failed cases as well
+                    self._done_samples[event.group] = self._sealed_samples(
+                        self._started, event.group
+                    )
+                    self._bar.update(self._task, completed=self._done_rounds(self._started))
             case events.CellFailed():
                 self.say(
                     f"{event.row} ({event.group}): {event.status.replace('_', ' ')}: {event.detail}"
                 )
-            case events.SetApart():
+            case events.CaseIsolated():
                 self.say(
                     f"{event.row} ({event.group}) does not fit the memory beside the "
-                    "others: it is measured one by one with the baseline"
+                    "others: it is measured in a worker of its own with the baseline"
                 )
             case events.DiskSlow():
                 took = (
@@ -115,9 +119,9 @@ class Display:
                     f"{took}; times are not affected, but the run takes longer; choose a "
                     "faster one with --results"
                 )
-            case events.FallingBack() if self._begun is not None:
+            case events.FallingBack() if self._started is not None:
                 self._ran_out.add(event.group)
-                self._bar.update(self._task, total=self._total(self._begun))
+                self._bar.update(self._task, total=self._total(self._started))
                 self.say(
                     f"{event.group} does not fit the memory, so {event.fallback} is "
                     "measured in its place"
@@ -125,26 +129,26 @@ class Display:
             case events.GroupSettled():
                 self.say(f"{event.group}: {event.reason} after {event.replicates} replicates")
 
-    def _whole(self, run: events.RunStarted, name: str) -> int:
-        """Samples of a group's sealed replicates, where no case failed."""
+    def _sealed_samples(self, run: events.RunStarted, name: str) -> int:
+        """The number of samples in a group's sealed replicates, if no case failed."""
         return self._sealed[name] * run.plan.protocol.rounds * _cases(run)[name]
 
-    def _done(self, run: events.RunStarted, names: Collection[str] | None = None) -> float:
-        """Rounds that are done of the groups with these names, or of all. Each case has its share
-        of a round, so that a pair is a part of one.
+    def _done_rounds(self, run: events.RunStarted, names: Collection[str] | None = None) -> float:
+        """The number of completed rounds of the groups with these names, or of all. A pair counts
+        as the fraction of a round that its cases make up.
         """
         cases = _cases(run)
         return sum(
             taken / cases[name]
-            for name, taken in self._taken.items()
+            for name, taken in self._done_samples.items()
             if names is None or name in names
         )
 
     def _total(self, run: events.RunStarted) -> float:
-        """Rounds of the whole run, as far as is known: of a group that does not fit those that were
-        done before it showed.
+        """The number of rounds of the run, as far as is known. A group that does not fit counts
+        with the rounds that it completed.
         """
-        given_up = self._done(run, run.plan.given_up(self._ran_out))
+        given_up = self._done_rounds(run, run.plan.given_up(self._ran_out))
         return given_up + run.plan.protocol.rounds * run.replicates * len(
             run.plan.lasting(self._ran_out)
         )

@@ -1,6 +1,4 @@
-"""`show`, `export`, `plot`, `compare`: everything that reads stored runs. None of it imports
-torch.
-"""
+"""`show`, `export`, `plot` and `compare`, which read stored runs. They import no torch."""
 
 import click
 
@@ -16,7 +14,7 @@ from swbench.cli.lazy import (
     tables,
 )
 from swbench.cli.options import CommaList, Percent, results_option
-from swbench.cli.streams import tell
+from swbench.cli.streams import notify
 from swbench.cli.tables import exit_code, print_runs, print_tables
 from swbench.errors import OptionError, printable
 
@@ -37,7 +35,7 @@ REGRESSION = 1
 def show(refs: tuple[str, ...], format_: str, results: str) -> int:
     """Print the table of stored runs again."""
     exporters.TABLE.check(format_)
-    runs = tables.stored_runs([store.find(results, ref) for ref in refs], tell)
+    runs = tables.stored_runs([store.find(results, ref) for ref in refs], notify)
     print_runs(runs, format_)
     return exit_code(runs)
 
@@ -156,8 +154,8 @@ def compare(
     if second == "paper":
         if fail or fail_unclear or threshold or seconds:
             raise OptionError(
-                "the paper's hardware is another: --fail, --fail-unclear, --threshold and "
-                "--seconds mean nothing against it"
+                "--fail, --fail-unclear, --threshold and --seconds do not apply to a comparison "
+                "with the paper, whose hardware differs; leave them out"
             )
         print_tables(paper_comparison.compare_paper(a), format_)
         return 0
@@ -169,7 +167,7 @@ def compare(
     b = store.load(store.find(results, second))
     differences = environment.unlike(a.environment, b.environment)
     basis = comparison.SECONDS if seconds else comparison.RELATIVE
-    found = comparison.compare(
+    comparison_ = comparison.compare(
         a,
         b,
         differences=differences,
@@ -177,13 +175,13 @@ def compare(
         threshold=threshold or 0.0,
         basis=basis,
     )
-    print_tables(comparison_table.comparison_table(found), format_)
+    print_tables(comparison_table.comparison_table(comparison_), format_)
     if not (fail or fail_unclear):
         return 0
-    if not found.gated_count and not found.lost:
+    if not comparison_.gated_count and not comparison_.lost:
         raise OptionError(
             f"--fail: no cell of {b.id} could be compared with {a.id}; measure the "
             "same suite with the same options and threads"
         )
-    failed = found.regressions or found.lost
-    return REGRESSION if failed or (fail_unclear and found.undecided) else 0
+    failed = comparison_.regressions or comparison_.lost
+    return REGRESSION if failed or (fail_unclear and comparison_.undecided) else 0

@@ -1,4 +1,4 @@
-"""`run`: suites in, results on disk, a table on stdout."""
+"""`run`: measures suites, stores the results and prints their tables."""
 
 import shlex
 import sys
@@ -13,7 +13,7 @@ from swbench import program
 from swbench.cli import completion, torchrun
 from swbench.cli.lazy import application, exporters, progress
 from swbench.cli.options import plugin_option, results_option, suite_options
-from swbench.cli.streams import tell
+from swbench.cli.streams import notify
 from swbench.cli.tables import exit_code, print_runs
 from swbench.errors import OptionError, printable
 from swbench.suite.options import Options
@@ -48,71 +48,81 @@ if TYPE_CHECKING:
 @click.option(
     "--allow-busy", is_flag=True, help="Measure on a GPU that another program uses as well."
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be measured, and stop.")
+@click.option("--dry-run", is_flag=True, help="Print what would be measured, and stop.")
 @plugin_option
 def run(suites: tuple[str, ...], **options: Any) -> int:
     """Measure SUITE (a name from `list suites`, or a TOML file) and print its table."""
     model = options["model"]
     if not suites and model is None:
         raise click.UsageError("Missing argument 'SUITE…'", click.get_current_context())
-    here = torchrun.place()
-    if options["anyway"] and not options["resume"] and (here is None or here.nodes == 1):
+    torchrun_place = torchrun.place()
+    if (
+        options["anyway"]
+        and not options["resume"]
+        and (torchrun_place is None or torchrun_place.nodes == 1)
+    ):
         raise OptionError(
-            "--anyway only means something with --resume or over several nodes; "
-            "add --resume, or leave --anyway out"
+            "--anyway needs --resume or several nodes; add --resume, or leave --anyway out"
         )
-    commands = {name: repeating(name, suites) for name in suites or (model,)}
-    return torchrun.under(
+    commands = {name: repeat_command(name, suites) for name in suites or (model,)}
+    return torchrun.run_under_torchrun(
         options, lambda nodes: _measure(suites=suites, commands=commands, nodes=nodes, **options)
     )
 
 
 def _measure(*, format_: str, **wanted: Any) -> int:
     exporters.TABLE.check(format_)
-    given = {one.name: wanted.pop(one.name) for one in fields(Options) if one.name in wanted}
+    given = {
+        option.name: wanted.pop(option.name) for option in fields(Options) if option.name in wanted
+    }
     request = application.Request(given=given, **wanted)
     if request.dry_run:
-        for plan in application.plan(application.load(request, tell)):
-            _announce(plan)
+        for plan in application.plan(application.load(request, notify)):
+            _print_plan(plan)
         return 0
     runs = application.measure(
         request,
-        tell=tell,
+        notify=notify,
         show=partial(print_runs, format_=format_),
         watch=lambda then: progress.Display(then=then),
     )
     return exit_code(runs)
 
 
-def repeating(name: str, names: Sequence[str]) -> str:
-    """What the user typed, with the suite `name` alone where several `names` were
-    typed.
-    """
+def repeat_command(name: str, names: Sequence[str]) -> str:
+    """The command that the user typed, with only the suite `name` of several `names`."""
     typed = sys.argv[1:]
     # the word after an option without a value may be a suite
-    flags = [flag for one in run.params if getattr(one, "is_flag", False) for flag in one.opts]
+    flags = [
+        flag for param in run.params if getattr(param, "is_flag", False) for flag in param.opts
+    ]
     values = {
-        place
-        for place, word in enumerate(typed, 1)
+        index
+        for index, word in enumerate(typed, 1)
         if word.startswith("-") and word not in flags and "=" not in word
     }
-    kept = [
+    words = [
         word
-        for place, word in enumerate(typed)
-        if place in values
+        for index, word in enumerate(typed)
+        if index in values
         or (word not in ("--resume", "--anyway") and (word == name or word not in names))
     ]
-    here = torchrun.place()
-    if here and here.nodes > 1:
-        launcher = ["--nnodes", str(here.nodes), "--nproc-per-node", str(here.local_world)]
-        return shlex.join(["torchrun", *launcher, *program.after_torchrun(), *kept])
-    if here and "--nproc" not in typed:
-        kept += ["--nproc", str(here.world)]
-    return shlex.join([*program.words(), *kept])
+    torchrun_place = torchrun.place()
+    if torchrun_place and torchrun_place.nodes > 1:
+        launcher = [
+            "--nnodes",
+            str(torchrun_place.nodes),
+            "--nproc-per-node",
+            str(torchrun_place.local_world),
+        ]
+        return shlex.join(["torchrun", *launcher, *program.after_torchrun(), *words])
+    if torchrun_place and "--nproc" not in typed:
+        words += ["--nproc", str(torchrun_place.world)]
+    return shlex.join([*program.words(), *words])
 
 
-def _announce(plan: "Plan") -> None:
-    """What a run would do, on stdout."""
+def _print_plan(plan: "Plan") -> None:
+    """Print the plan of a run on stdout."""
     protocol = plan.protocol
     rounds = f"{protocol.replicates} replicates of {protocol.rounds} rounds"
     print(

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: each ends a command in order, once, however often it comes."""
+"""Signals: Ctrl-C, SIGTERM and SIGHUP each shut a command down in order, even if repeated."""
 
 import signal
 import threading
@@ -9,7 +9,7 @@ from types import FrameType
 from typing import Any
 
 GRACE_S = 5.0
-"""For so long after the first signal further ones change nothing: the ending that it set off takes
+"""Seconds after the first signal in which further ones are ignored: the shutdown takes
 milliseconds. Heuristic.
 """
 
@@ -19,8 +19,8 @@ ENDING = tuple(
 
 
 class Signalled(KeyboardInterrupt):
-    """Raised in the main thread where a signal asks the process to end. It passes wherever Ctrl-C
-    passes.
+    """Raised in the main thread by a signal that ends the process; a KeyboardInterrupt, so that it
+    is handled like Ctrl-C.
     """
 
     def __init__(self, number: int) -> None:
@@ -29,34 +29,34 @@ class Signalled(KeyboardInterrupt):
 
 
 @contextmanager
-def orderly(now: Callable[[], float] = time.monotonic) -> Iterator[None]:
-    """Within it the signals of `ENDING` raise `Signalled`, and those that follow within `GRACE_S`
-    do not cut the ending short.
+def orderly_shutdown(now: Callable[[], float] = time.monotonic) -> Iterator[None]:
+    """Inside, the signals of `ENDING` raise `Signalled`; those that follow within `GRACE_S` are
+    ignored.
 
     A signal that is ignored stays ignored (SIGHUP under nohup). Does nothing outside the main
     thread, where signals cannot be handled.
     """
-    first: list[float] = []
+    first_time: list[float] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if first and now() - first[0] < GRACE_S:
+        if first_time and now() - first_time[0] < GRACE_S:
             return
-        first[:] = [now()]
+        first_time[:] = [now()]
         raise Signalled(number)
 
-    before: dict[int, Any] = {}
+    previous: dict[int, Any] = {}
     try:
         if threading.current_thread() is threading.main_thread():
             for number in ENDING:
                 if signal.getsignal(number) not in (signal.SIG_IGN, None):
-                    before[number] = signal.signal(number, handle)
+                    previous[number] = signal.signal(number, handle)
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 
-def ignore() -> None:
-    """From here on the process only ends: a signal would add a traceback and nothing else."""
+def ignore_signals() -> None:
+    """Ignore the signals of `ENDING` while the process exits: one would only add a traceback."""
     for number in ENDING:
         signal.signal(number, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""The sites of a network as lines: what `check` and `list models -v` show of them."""
+"""The sites of a network as lines of text, for `check` and `list models -v`."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,11 +17,11 @@ DEFAULT_IMAGE = (224, 224)
 _IMAGES = {"resnet50-seg": (713, 713), "stylizer": (256, 256)} | {
     f"resnet{depth}": (32, 32) for depth in (20, 32, 44, 56, 110)
 }
-"""The image sizes the paper uses, where they are not 224×224."""
+"""The paper's image sizes that are not 224×224."""
 
 
 def model_options(command: Any) -> Any:
-    """The options that name a network and its sites, for a command that shows these."""
+    """A decorator that gives a command the options that name a network and its sites."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
@@ -66,26 +66,26 @@ def of_placement(
     """The sites of one placement of a network in the table of models."""
     size = image or image_of(model)
     sites = model_sites.describe(model, layers, size, group, kind=kind)
-    what = f"{model}: {layers} whitened convolutions"
-    what += "" if kind == "default" else f" ({kind} placement)"
-    yield from table(what, sites, size, group)
+    title = f"{model}: {layers} whitened convolutions"
+    title += "" if kind == "default" else f" ({kind} placement)"
+    yield from table(title, sites, size, group)
 
 
 def image_of(model: str) -> tuple[int, int]:
-    """(height, width) where nobody says."""
+    """The default (height, width) of a model."""
     return _IMAGES.get(model, DEFAULT_IMAGE)
 
 
 def table(
-    what: str, sites: "Sequence[WhitenedSite]", image: tuple[int, int], group: int
+    title: str, sites: "Sequence[WhitenedSite]", image: tuple[int, int], group: int
 ) -> Iterator[str]:
-    """A line for all `sites`, and one for each: its channels, map and matrices of an image."""
-    divided = [site for site in sites if site.site.channels % group == 0]
-    matrices = sum(site.matrices for site in divided)
-    apart = len(sites) - len(divided)
-    undivided = f", {apart} of them not divided by {group}" if apart else ""
+    """A line on all `sites`, and one on each: its channels, map size and matrices of an image."""
+    divisible = [site for site in sites if site.site.channels % group == 0]
+    matrices = sum(site.matrices for site in divisible)
+    undivided_count = len(sites) - len(divisible)
+    undivided = f", {undivided_count} of them not divided by {group}" if undivided_count else ""
     yield (
-        f"  {what}{undivided}, {matrices} matrices of {group}x{group} an image of "
+        f"  {title}{undivided}, {matrices} matrices of {group}x{group} an image of "
         f"{image[0]}x{image[1]}"
     )
     yield "    conv  stage block  channels       map  matrices  path"
@@ -98,7 +98,7 @@ def table(
         )
 
 
-def refuse_alone(model: str | None, where: str | None, images: Any) -> None:
-    """Raise OptionError for what needs --model and has none."""
+def require_model(model: str | None, where: str | None, images: Any) -> None:
+    """Raises OptionError where --where or --image is given without --model."""
     if model is None and (where or images):
         raise OptionError(f"{'--where' if where else '--image'} needs --model")

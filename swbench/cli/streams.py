@@ -1,5 +1,5 @@
-"""The standard streams: remarks on stderr, and streams that are closed, full, left by their reader
-or of an encoding that holds less than the tables say.
+"""The standard streams: messages on stderr, and streams that are closed, full, without a reader, or
+whose encoding lacks characters of the tables.
 """
 
 import codecs
@@ -14,9 +14,9 @@ from swbench import program
 from swbench.errors import printable
 
 
-def open_closed() -> None:
-    """Open the standard streams that the process was started without, on nothing: a file of a run
-    would take their place, and get what is meant for them.
+def open_missing_streams() -> None:
+    """Open missing standard streams on /dev/null. Otherwise a file of a run would get their
+    descriptor, and their output.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -26,12 +26,12 @@ def open_closed() -> None:
 _SIGNS = "≈ ± × · ⊙ √ ∂ … ≤ ≥ → ← – − ⁻ ‖ µ μ § ½ ¼ ⟨ ⟩ ─ ━ │ ├ └ █ ★ ●"
 _ASCII = "~ +- x * * sqrt d ... <= >= -> <- - - - || u u section 1/2 1/4 < > - - | + + # * o"
 STAND_INS = str.maketrans(dict(zip(_SIGNS.split(), _ASCII.split(), strict=True)))
-"""ASCII for the signs that tables, notes and the help use."""
+"""ASCII replacements of the signs in tables, notes and the help."""
 
 
 def stand_in(text: str) -> str:
-    """`text` in ASCII: signs by `STAND_INS`, Greek letters by name, letters without their accents
-    and figures without their height; the rest as Python writes it.
+    """`text` in ASCII: signs by `STAND_INS`, Greek letters by name, letters without accents, raised
+    and lowered digits as plain ones; the rest as Python escapes it.
     """
     return "".join(map(_ascii, text.translate(STAND_INS)))
 
@@ -45,8 +45,8 @@ def _ascii(character: str) -> str:
     return plain or ("" if unicodedata.combining(character) else ascii(character)[1:-1])
 
 
-def hold_everything() -> None:
-    """From here on what stdout and stderr cannot encode is written as `stand_in` says."""
+def install_stand_ins() -> None:
+    """Write characters that stdout and stderr cannot encode as `stand_in` replaces them."""
     codecs.register_error("stand-in", _replaced)
     codecs.register(_plain)
     for stream in (sys.stdout, sys.stderr):
@@ -62,7 +62,9 @@ def _replaced(error: UnicodeError) -> tuple[str, int]:
 
 
 def _plain(name: str) -> codecs.CodecInfo | None:
-    """ASCII by another name: click takes a stream of that name for a mistake and writes UTF-8."""
+    """A codec of ASCII under another name: click takes an ASCII stream for a misconfiguration and
+    writes UTF-8.
+    """
     if name != "plain":
         return None
     same = codecs.lookup("ascii")
@@ -75,26 +77,24 @@ def _plain(name: str) -> codecs.CodecInfo | None:
     )
 
 
-def tell(*lines: object) -> None:
-    """`lines` on stderr, whatever is in the names they mention. A stderr that takes nothing any
-    more stops nothing.
-    """
-    said = "\n".join(map(printable, lines))
+def notify(*lines: object) -> None:
+    """Print `lines` on stderr, with control characters escaped. An error of stderr is ignored."""
+    text = "\n".join(map(printable, lines))
     with contextlib.suppress(OSError):
-        print(f"{program.words()[-1]}: {said}", file=sys.stderr)
+        print(f"{program.words()[-1]}: {text}", file=sys.stderr)
 
 
-def drop(stream: TextIO) -> None:
-    """Nothing that `stream` has still to write goes anywhere, nor can fail."""
+def discard(stream: TextIO) -> None:
+    """Redirect `stream` to /dev/null, so that its buffered output is lost and cannot fail."""
     with contextlib.suppress(OSError, ValueError):  # ValueError: closed, or no file at all
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def settle() -> None:
-    """Write what stderr still holds, or drop it: Python tries again at the very end, and a failure
-    there would take the place of the exit code.
+def flush_stderr() -> None:
+    """Flush stderr, or discard its buffer: a failure at Python's own flush would replace the exit
+    code.
     """
     try:
         sys.stderr.flush()
     except (OSError, ValueError):
-        drop(sys.stderr)
+        discard(sys.stderr)

@@ -1,5 +1,5 @@
-"""Running under torchrun: the first of its processes measures, prints and stores; one on every
-other machine starts the ranks there.
+"""Runs under torchrun: the first of its processes measures, prints and stores; one on every other
+machine starts the ranks there.
 """
 
 import os
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 class Place(NamedTuple):
-    """Where a process is among those that torchrun started: its rank, how many there are, how many
-    of them on this machine, which machine of how many.
+    """The position of a process under torchrun: its rank, the numbers of processes in all and on
+    this machine, its rank on this machine, and the number of this machine and of all.
     """
 
     rank: int
@@ -28,7 +28,7 @@ class Place(NamedTuple):
 
 
 def place(environ: Mapping[str, str] = os.environ) -> Place | None:
-    """Where torchrun put this process; None where it was not started by torchrun."""
+    """The position of this process under torchrun; None where torchrun did not start it."""
     if "TORCHELASTIC_RUN_ID" not in environ:
         return None
     return Place(
@@ -46,58 +46,60 @@ def place(environ: Mapping[str, str] = os.environ) -> Place | None:
     )
 
 
-def under(
+def run_under_torchrun(
     options: dict[str, Any],
     measure: Callable[["Nodes | None"], int],
     environ: Mapping[str, str] = os.environ,
 ) -> int:
-    """The exit status of this process, by its place: one measures, with the other nodes if there
-    are any; one on each of these follows it.
+    """Run this process by its position and return its exit status: one process measures, with the
+    other nodes if there are any, and one on each of these follows it.
 
-    The others have nothing to do: torchrun's own processes cannot be the ranks, which are started
-    afresh for every replicate.
+    The others exit at once: torchrun's own processes cannot be the ranks, which are started afresh
+    for every replicate.
     """
-    here = place(environ)
-    if here is None:
+    torchrun_place = place(environ)
+    if torchrun_place is None:
         return measure(None)
-    if here.local_rank > 0:
+    if torchrun_place.local_rank > 0:
         return 0
-    if here.node > 0:
-        return _follow(here, options)
-    if here.nodes == 1:
-        spread(options, here)
+    if torchrun_place.node > 0:
+        return _follow(torchrun_place, options)
+    if torchrun_place.nodes == 1:
+        set_world_sizes(options, torchrun_place)
         return measure(None)
-    return _lead(here, options, measure)
+    return _lead(torchrun_place, options, measure)
 
 
-def spread(options: dict[str, Any], here: Place) -> None:
-    """Let torchrun's number of processes be that of the cases, unless `options` name one, on as few
+def set_world_sizes(options: dict[str, Any], torchrun_place: Place) -> None:
+    """Set the number of processes of the cases to torchrun's, unless `options` name one, on as few
     nodes as hold it.
 
-    Raises OptionError for none, for more processes than torchrun was given, and for numbers that
-    the nodes cannot share equally.
+    Raises OptionError for numbers below 1, above torchrun's, and for those that the nodes cannot
+    share equally.
     """
-    options["worlds"] = options["worlds"] or (here.world,)
-    options["per_node"] = here.local_world if here.nodes > 1 else None
+    options["worlds"] = options["worlds"] or (torchrun_place.world,)
+    options["per_node"] = torchrun_place.local_world if torchrun_place.nodes > 1 else None
     for world in options["worlds"]:
         if world < 1:
             raise OptionError(f"--nproc must be at least 1 (processes), not {world}")
-        if world > here.world:
+        if world > torchrun_place.world:
             raise OptionError(
-                f"--nproc {world} is more than the {here.world} processes of torchrun; "
+                f"--nproc {world} is more than the {torchrun_place.world} processes of torchrun; "
                 "give torchrun --nproc-per-node as many"
             )
-        if world % (nodes := -(-world // here.local_world)):
+        if world % (nodes := -(-world // torchrun_place.local_world)):
             raise OptionError(
                 f"--nproc {world} cannot be shared equally by {nodes} nodes of "
-                f"{here.local_world} processes; choose a multiple of {nodes}"
+                f"{torchrun_place.local_world} processes; choose a multiple of {nodes}"
             )
 
 
-def _lead(here: Place, options: dict[str, Any], measure: Callable[["Nodes | None"], int]) -> int:
-    nodes, code = node_group.Nodes.gather(here.nodes, here.local_world), 1
+def _lead(
+    torchrun_place: Place, options: dict[str, Any], measure: Callable[["Nodes | None"], int]
+) -> int:
+    nodes, code = node_group.Nodes.gather(torchrun_place.nodes, torchrun_place.local_world), 1
     try:
-        spread(options, here)
+        set_world_sizes(options, torchrun_place)
         code = measure(nodes)
     except (SwbenchError, KeyboardInterrupt) as problem:
         code = getattr(problem, "exit_code", 128 + getattr(problem, "number", signal.SIGINT))
@@ -111,16 +113,16 @@ def _lead(here: Place, options: dict[str, Any], measure: Callable[["Nodes | None
     return code
 
 
-def _follow(here: Place, options: Mapping[str, Any]) -> int:
-    given = plugin_files.load(options["plugins"])
+def _follow(torchrun_place: Place, options: Mapping[str, Any]) -> int:
+    plugins = plugin_files.load(options["plugins"])
     if model := options.get("model"):
-        given += suite.permission(model)
-    loaded = plugin_files.digests(given)
+        plugins += suite.permission(model)
+    digests = plugin_files.digests(plugins)
     return follower.follow(
-        rendezvous.Meeting().join(
-            node=here.node,
-            processes=here.local_world,
+        rendezvous.Rendezvous().join(
+            node=torchrun_place.node,
+            processes=torchrun_place.local_world,
             environment=environment.record(),
-            plugins=loaded,
+            plugins=digests,
         )
     )

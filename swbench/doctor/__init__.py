@@ -1,4 +1,4 @@
-"""The doctor: what this machine can measure, what would spoil it, and the fix for each."""
+"""The doctor: checks of what this machine can measure and what would disturb it, with fixes."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,41 +11,41 @@ __all__ = ["BAD", "OK", "WARN", "Check", "examine"]
 
 
 def examine(
-    found: Mapping[str, Any] | None = None,
+    environment: Mapping[str, Any] | None = None,
     *,
     results: str | Path = "results",
     threads: int | None = None,
     native: Callable[[], str | None] | None = None,
 ) -> list[Check]:
-    """Every check, in a fixed order. Takes about two seconds, most of them to load torch in a
-    process of its own.
+    """Run every check, in a fixed order. Takes about two seconds, mostly to load torch in a
+    subprocess.
 
-    `found` is an environment record (taken now by default), `results` the folder runs are written
-    to, `threads` the thread count that is meant (default: what a run would take), `native` says why
-    the native extension is not in use.
+    `environment` is an environment record (by default a new one), `results` the folder of the runs,
+    and `threads` the intended number of threads (by default that of a run). `native` returns why
+    the native extension is not in use, or None.
     """
     from swbench.machine.environment import record
     from swbench.machine.gpus import no_gpu_reason
 
-    found = found if found is not None else record()
+    environment = environment if environment is not None else record()
     folder = Path(results)
     checks = [
-        cores.threads(found, threads),
-        cores.quota(found),
-        cores.load(found),
-        cores.pressure(found),
-        cores.governor(found),
-        cores.turbo(found),
-        cores.numa(found),
-        cores.memory(found),
-        clocks.source(found),
+        cores.threads(environment, threads),
+        cores.quota(environment),
+        cores.load(environment),
+        cores.pressure(environment),
+        cores.governor(environment),
+        cores.turbo(environment),
+        cores.numa(environment),
+        cores.memory(environment),
+        clocks.source(environment),
         clocks.counter(clocks.clock_grain()),
         storage.space(folder),
         storage.sync(folder),
-        stack.torch(found),
-        stack.openmp(found),
-        stack.malloc(found),
-        stack.gpu(found, None if found["gpus"] else no_gpu_reason()),
-        stack.triton(found),
+        stack.torch(environment),
+        stack.openmp(environment),
+        stack.malloc(environment),
+        stack.gpu(environment, None if environment["gpus"] else no_gpu_reason()),
+        stack.triton(environment),
     ]
     return [*checks, stack.native(native())] if native is not None else checks

@@ -1,4 +1,4 @@
-"""What one check of the doctor says."""
+"""The result of one check of the doctor."""
 
 from dataclasses import dataclass
 
@@ -8,11 +8,11 @@ STATUSES = (OK, WARN, BAD)
 
 @dataclass(frozen=True)
 class Check:
-    """`status` is `ok`, `warn` (timings get noisier) or `bad` (they would mislead, or cannot be
-    taken); `fix` is empty where there is nothing to do.
+    """The finding of a check. `status` is `ok`, `warn` (timings get noisier) or `bad` (timings
+    would mislead, or are impossible); `fix` is empty where there is nothing to do.
     """
 
     name: str
     status: str
-    found: str
+    finding: str
     fix: str = ""

@@ -9,27 +9,26 @@ from typing import Any
 from swbench.doctor.check import BAD, OK, WARN, Check
 
 FAST_SOURCES = ("tsc", "kvm-clock", "hyperv_clocksource_tsc_page", "arch_sys_counter", "timebase")
-"""Clock sources that are read without entering the kernel; hpet and acpi_pm cost a microsecond or
-more.
+"""Clock sources that are read without a system call; hpet and acpi_pm cost a microsecond or more.
 """
 
 SLOW_READ_NS, COARSE_NS = 500, 1000
-"""A read or a grain above these is over 0.02 % of a 5 ms sample."""
+"""Largest good cost of a read, and smallest step of the clock: 0.02 % of a 5 ms sample."""
 
 
 def clock_grain(
     now_ns: Callable[[], int] = time.perf_counter_ns, reads: int = 2000
 ) -> tuple[float, int]:
-    """Median nanoseconds between consecutive reads, and the smallest step seen."""
+    """Median nanoseconds between consecutive reads, and the smallest step that is not 0."""
     stamps = [now_ns() for _ in range(reads)]
     steps = [after - before for before, after in itertools.pairwise(stamps)]
-    moved = [step for step in steps if step > 0]
-    return statistics.median(steps), min(moved, default=0)
+    nonzero = [step for step in steps if step > 0]
+    return statistics.median(steps), min(nonzero, default=0)
 
 
-def source(found: Mapping[str, Any]) -> Check:
+def source(environment: Mapping[str, Any]) -> Check:
     """The kernel's clock source."""
-    name = found["system"]["clocksource"]
+    name = environment["system"]["clocksource"]
     if name is None:
         return Check("clock source", OK, "not reported by this system")
     if name in FAST_SOURCES:

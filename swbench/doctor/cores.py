@@ -1,6 +1,4 @@
-"""Checks of what shares or throttles the cores: threads, quota, affinity, load, pressure, governor,
-turbo, memory.
-"""
+"""Checks of the cores and the memory: threads, quota, load, pressure, governor, turbo, NUMA."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,21 +9,21 @@ from swbench.doctor.check import BAD, OK, WARN, Check
 GIB = 1 << 30
 
 BUSY_SHARE = 0.5
-"""Load in cores, as a share of the cores allowed, above which somebody else is at work. Heuristic:
-one busy neighbour on two cores.
+"""Load, as a share of the cores allowed, above which other programs disturb a run. Heuristic: one
+busy core of two.
 """
 PRESSURE_PERCENT = {"cpu": 10.0, "memory": 1.0, "io": 5.0}
-"""Share of the last 10 s with a task waiting. CPU: heuristic; with one thread pairs held at 50 %,
-with all cores they do not.
+"""Percent of the last 10 s in which a task waited. CPU: heuristic; with one thread, ratios were
+stable at 50 %, with all cores they were not.
 """
 
 
-def threads(found: Mapping[str, Any], wanted: int | None) -> Check:
+def threads(environment: Mapping[str, Any], requested: int | None) -> Check:
     """Threads against the physical cores and the quota this process has."""
-    cores = found["cores"]
+    cores = environment["cores"]
     physical, quota, logical = cores["physical_allowed"], cores["quota"], len(cores["allowed"])
     most = max(1, min(physical, int(quota or physical)))
-    count = wanted or most
+    count = requested or most
     words = (
         f"{count} threads on {physical} physical cores ({logical} logical allowed of "
         f"{cores['logical']})"
@@ -51,9 +49,9 @@ def threads(found: Mapping[str, Any], wanted: int | None) -> Check:
     return Check("threads", OK, words)
 
 
-def quota(found: Mapping[str, Any]) -> Check:
+def quota(environment: Mapping[str, Any]) -> Check:
     """The cgroup limit on CPU time."""
-    limit, physical = found["cores"]["quota"], found["cores"]["physical_allowed"]
+    limit, physical = environment["cores"]["quota"], environment["cores"]["physical_allowed"]
     if limit is None:
         return Check("cgroup CPU limit", OK, "none")
     if limit < 1:
@@ -73,11 +71,11 @@ def quota(found: Mapping[str, Any]) -> Check:
     return Check("cgroup CPU limit", OK, f"{limit:.3g} cores")
 
 
-def load(found: Mapping[str, Any]) -> Check:
+def load(environment: Mapping[str, Any]) -> Check:
     """The load average of the last minute."""
-    value, cores = found["now"]["load"], len(found["cores"]["allowed"])
+    value, cores = environment["now"]["load"], len(environment["cores"]["allowed"])
     if value is None:
-        return Check("load", WARN, "the kernel does not say", "")
+        return Check("load", WARN, "the kernel does not report it", "")
     status = OK if value <= BUSY_SHARE * cores else WARN if value <= 1.5 * cores else BAD
     fix = (
         ""
@@ -87,10 +85,12 @@ def load(found: Mapping[str, Any]) -> Check:
     return Check("load", status, f"{value:.2f} on {cores} cores over the last minute", fix)
 
 
-def pressure(found: Mapping[str, Any]) -> Check:
+def pressure(environment: Mapping[str, Any]) -> Check:
     """Pressure stall information: how long tasks waited for CPU, memory and I/O."""
     shares = {
-        kind: share for kind, share in found["now"]["pressure_percent"].items() if share is not None
+        kind: share
+        for kind, share in environment["now"]["pressure_percent"].items()
+        if share is not None
     }
     if not shares:
         return Check(
@@ -111,13 +111,13 @@ def pressure(found: Mapping[str, Any]) -> Check:
     )
 
 
-def governor(found: Mapping[str, Any]) -> Check:
+def governor(environment: Mapping[str, Any]) -> Check:
     """The frequency governor."""
-    value, driver = found["processor"]["governor"], found["processor"]["driver"]
+    value, driver = environment["processor"]["governor"], environment["processor"]["driver"]
     if value is None:
         where = (
             "not visible from a virtual machine"
-            if found["processor"]["virtual"]
+            if environment["processor"]["virtual"]
             else "no frequency scaling"
         )
         return Check("governor", OK, where)
@@ -128,9 +128,9 @@ def governor(found: Mapping[str, Any]) -> Check:
     )
 
 
-def turbo(found: Mapping[str, Any]) -> Check:
-    """Turbo: pairing cancels slow changes of the clock, absolute times keep them."""
-    value, driver = found["processor"]["turbo"], found["processor"]["driver"] or ""
+def turbo(environment: Mapping[str, Any]) -> Check:
+    """Turbo: it changes absolute times; pairing cancels slow changes of the frequency."""
+    value, driver = environment["processor"]["turbo"], environment["processor"]["driver"] or ""
     if value is None:
         return Check("turbo", OK, "not visible here")
     if not value:
@@ -148,9 +148,9 @@ def turbo(found: Mapping[str, Any]) -> Check:
     )
 
 
-def numa(found: Mapping[str, Any]) -> Check:
-    """Memory nodes: a process that wanders between them changes speed."""
-    nodes = found["cores"]["numa_nodes"]
+def numa(environment: Mapping[str, Any]) -> Check:
+    """NUMA nodes: a process that migrates between them changes its speed."""
+    nodes = environment["cores"]["numa_nodes"]
     if nodes <= 1:
         return Check("memory nodes", OK, "1")
     return Check(
@@ -161,12 +161,12 @@ def numa(found: Mapping[str, Any]) -> Check:
     )
 
 
-def memory(found: Mapping[str, Any]) -> Check:
-    """Memory that is free now, and swap that could hide its end."""
-    free, held = found["now"]["available_bytes"], found["memory"]
+def memory(environment: Mapping[str, Any]) -> Check:
+    """Free memory, within the cgroup's limit."""
+    free, limits = environment["now"]["available_bytes"], environment["memory"]
     if free is None:
-        return Check("memory", WARN, "the kernel does not say")
-    limit = held["limit_bytes"]
+        return Check("memory", WARN, "the kernel does not report it")
+    limit = limits["limit_bytes"]
     words = f"{free / GIB:.1f} GiB available" + (
         f", cgroup limit {limit / GIB:.1f} GiB" if limit else ""
     )

@@ -8,9 +8,9 @@ from typing import Any
 from swbench.doctor.check import BAD, OK, WARN, Check
 
 
-def torch(found: Mapping[str, Any]) -> Check:
+def torch(environment: Mapping[str, Any]) -> Check:
     """Whether torch loads, and how it was built."""
-    facts = found["torch"]
+    facts = environment["torch"]
     if "error" in facts:
         return Check("torch", BAD, facts["error"], "pip install 'torch>=2.6'")
     words = (
@@ -39,9 +39,9 @@ def torch(found: Mapping[str, Any]) -> Check:
     return Check("torch", OK, words)
 
 
-def openmp(found: Mapping[str, Any]) -> Check:
+def openmp(environment: Mapping[str, Any]) -> Check:
     """The wait policy of idle OpenMP threads."""
-    policy = found["variables"].get("OMP_WAIT_POLICY")
+    policy = environment["variables"].get("OMP_WAIT_POLICY")
     words = (
         "PASSIVE in every worker: threads that spin would take the core from those that "
         "work, up to 12×"
@@ -56,9 +56,9 @@ def openmp(found: Mapping[str, Any]) -> Check:
     return Check("OpenMP wait policy", OK, words)
 
 
-def malloc(found: Mapping[str, Any]) -> Check:
-    """The allocator: part of what is measured."""
-    facts = found["allocator"]
+def malloc(environment: Mapping[str, Any]) -> Check:
+    """The allocator, whose time is part of every measurement."""
+    facts = environment["allocator"]
     words = ", ".join(
         part
         for part in (facts["library"] or "unknown C library", facts["preload"], facts["tuning"])
@@ -75,29 +75,29 @@ def malloc(found: Mapping[str, Any]) -> Check:
     )
 
 
-def gpu(found: Mapping[str, Any], missing: str | None) -> Check:
-    """The GPUs, and what would spoil their timings. `missing` says why there is none."""
-    cards = found["gpus"]
-    if not cards:
+def gpu(environment: Mapping[str, Any], missing: str | None) -> Check:
+    """The GPUs, and what would disturb their timings. `missing` says why there is none."""
+    gpus = environment["gpus"]
+    if not gpus:
         return Check(
             "GPU",
             WARN,
-            f"none: {missing or 'NVML sees no GPU'}",
+            f"none: {missing or 'NVML reports no GPU'}",
             ("the GPU columns stay empty; on a GPU machine install the driver and nvidia-ml-py"),
         )
-    names = ", ".join(f"{card['name']} (driver {card['driver']})" for card in cards)
-    if found["torch"].get("cuda") is None:
+    names = ", ".join(f"{gpu_info['name']} (driver {gpu_info['driver']})" for gpu_info in gpus)
+    if environment["torch"].get("cuda") is None:
         return Check(
             "GPU", WARN, f"{names}, but this torch is built without CUDA", "install torch for CUDA"
         )
-    if any(card["mig"] for card in cards):
+    if any(gpu_info["mig"] for gpu_info in gpus):
         return Check(
             "GPU",
             WARN,
             f"{names}, cut into MIG slices",
             ("neighbours on other slices share its clock and power: watch the noise floor"),
         )
-    if any(card["persistence"] == 0 for card in cards):
+    if any(gpu_info["persistence"] == 0 for gpu_info in gpus):
         return Check(
             "GPU",
             WARN,
@@ -107,18 +107,18 @@ def gpu(found: Mapping[str, Any], missing: str | None) -> Check:
     return Check("GPU", OK, names)
 
 
-def triton(found: Mapping[str, Any]) -> Check:
+def triton(environment: Mapping[str, Any]) -> Check:
     """Triton, which the GPU kernels need."""
-    version = found["packages"]["triton"]
+    version = environment["packages"]["triton"]
     if version:
         return Check(
             "Triton",
             OK,
             version
-            if found["gpus"]
+            if environment["gpus"]
             else f"{version}, without a GPU only its interpreter is of use",
         )
-    if found["gpus"]:
+    if environment["gpus"]:
         return Check(
             "Triton",
             WARN,

@@ -11,8 +11,8 @@ from swbench.doctor.check import BAD, OK, WARN, Check
 
 LEAST_BYTES, ENOUGH_BYTES = 100 << 20, 1 << 30
 SLOW_FSYNC_S = 0.1
-"""A cell is sealed with an fsync when a replicate ends; slower than this, the disk is busy with
-somebody else's writes. Heuristic.
+"""Seconds of an fsync above which the disk counts as busy with other writes: each replicate ends
+with one. Heuristic.
 """
 
 
@@ -22,7 +22,7 @@ def nearest(folder: Path) -> Path:
 
 
 def space(folder: Path) -> Check:
-    """Free space where results go."""
+    """Free space for results in `folder`."""
     free = shutil.disk_usage(nearest(folder)).free
     words = f"{free / (1 << 30):.1f} GiB free for {folder}"
     if free < LEAST_BYTES:
@@ -39,21 +39,21 @@ def sync_time(folder: Path, writes: int = 5) -> float:
     """Median seconds of appending 4 KiB and fsync in `folder`. Raises OSError where nothing can be
     written.
     """
-    taken = []
+    times_s = []
     with tempfile.TemporaryFile(dir=nearest(folder)) as file:
         for _ in range(writes):
-            start = time.perf_counter()
+            started = time.perf_counter()
             file.write(b"x" * 4096)
             file.flush()
             os.fsync(file.fileno())
-            taken.append(time.perf_counter() - start)
-    return statistics.median(taken)
+            times_s.append(time.perf_counter() - started)
+    return statistics.median(times_s)
 
 
 def sync(folder: Path) -> Check:
-    """Speed of fsync where results go."""
+    """Time of an fsync in `folder`."""
     try:
-        taken = sync_time(folder)
+        fsync_s = sync_time(folder)
     except OSError as error:
         return Check(
             "disk sync",
@@ -61,11 +61,11 @@ def sync(folder: Path) -> Check:
             f"cannot write in {nearest(folder)}: {error.strerror}",
             "give --results a folder that can be written",
         )
-    if taken > SLOW_FSYNC_S:
+    if fsync_s > SLOW_FSYNC_S:
         return Check(
             "disk sync",
             WARN,
-            f"fsync takes {1000 * taken:.0f} ms",
+            f"fsync takes {1000 * fsync_s:.0f} ms",
             ("put --results on a local disk: a slow one disturbs the rounds that follow"),
         )
-    return Check("disk sync", OK, f"fsync takes {1000 * taken:.1f} ms")
+    return Check("disk sync", OK, f"fsync takes {1000 * fsync_s:.1f} ms")

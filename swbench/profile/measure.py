@@ -18,7 +18,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from swbench.case import TRAIN, Case
 from swbench.clock import HostStopwatch
 from swbench.errors import DeviceError
-from swbench.garbage import uncollected
+from swbench.gc_control import gc_disabled
 from swbench.machine import hardware
 from swbench.probes.network import NetworkWorkload
 from swbench.probes.precision import AMP, element_type
@@ -120,7 +120,7 @@ def measure(
     breakdowns: list[Breakdown] = []
     _profile_call(workload)  # the profiler's own first time
     gc.collect()
-    with uncollected():
+    with gc_disabled():
         for index in range(iterations):
             unprofiled = _call(workload)
             events = _profile_call(workload, trace if index == iterations - 1 else None)

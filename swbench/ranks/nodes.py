@@ -1,5 +1,5 @@
-"""The other machines of a run, as the first one sees them: it says what their ranks measure next
-and learns how these end.
+"""The other nodes of a run, as the first one drives them: it starts and stops their ranks and reads
+their reports.
 """
 
 import os
@@ -14,55 +14,56 @@ from typing import Any
 from swbench.errors import NodeLost, UnlikeEnvironments
 from swbench.machine.environment import unlike
 from swbench.plugins import Plugin, digests, to_json
-from swbench.ranks.connection import Link, Lost
-from swbench.ranks.rendezvous import JOIN_S, Meeting
-from swbench.store.files import write_whole
+from swbench.ranks.connection import Connection, ConnectionLost
+from swbench.ranks.rendezvous import JOIN_S, Rendezvous
+from swbench.store.files import write_atomic
 from swbench.worker.job import Job
 
 _STOP_S = 40.0
-"""How long a node may take to end its ranks, dumps of their stacks included; heuristic."""
+"""Timeout for a node to end its ranks, stack dumps included; heuristic."""
 
 
 class Nodes:
-    """Links to the followers. Node 0 is this one; the others are numbered as torchrun numbers
-    them.
-    """
+    """Connections to the followers. Node 0 is this one; the others have torchrun's numbers."""
 
     def __init__(
         self,
-        links: Mapping[int, Link],
+        connections: Mapping[int, Connection],
         hellos: Mapping[int, Mapping[str, Any]],
         host: str = "localhost",
     ) -> None:
-        """`hellos` are what the nodes said of themselves, `host` is where their ranks find this
-        one.
+        """`hellos` hold by node its first message, and `host` is the address of this node for the
+        others' ranks.
         """
-        self._links, self._hellos, self._host = dict(links), dict(hellos), host
+        self._connections, self._hellos, self._host = dict(connections), dict(hellos), host
 
     @classmethod
     def gather(cls, count: int, processes: int, environ: Mapping[str, str] = os.environ) -> "Nodes":
-        """Wait for `count` - 1 followers of as many `processes` each. Raises NodeLost where one
-        does not come.
+        """Wait for `count` - 1 followers of `processes` processes each. Raises NodeLost where one
+        does not join in time, UnlikeEnvironments where their numbers of processes differ.
         """
-        meeting = Meeting(environ)  # which holds the store where torchrun does not
-        host, here = meeting.gather(range(1, count), time.monotonic() + JOIN_S)
-        links, hellos = (
-            {node: link for node, (link, _) in here.items()},
-            {node: hello for node, (_, hello) in here.items()},
+        rendezvous = Rendezvous(environ)  # it holds the store where torchrun does not
+        host, joined = rendezvous.gather(range(1, count), time.monotonic() + JOIN_S)
+        connections, hellos = (
+            {node: connection for node, (connection, _) in joined.items()},
+            {node: hello for node, (_, hello) in joined.items()},
         )
-        if len(links) < count - 1:
-            cls(links, hellos).end(NodeLost.exit_code)
+        if len(connections) < count - 1:
+            cls(connections, hellos).end(NodeLost.exit_code)
             raise NodeLost(
-                f"{len(links) + 1} of {count} nodes came within {JOIN_S:g} s; see what "
-                "torchrun says on the others"
+                f"{len(connections) + 1} of {count} nodes joined within {JOIN_S:g} s; read "
+                "torchrun's output on the others"
             )
-        if odd := [node for node, hello in hellos.items() if hello.get("processes") != processes]:
-            cls(links, hellos).end(2)
+        if mismatched := [
+            node for node, hello in hellos.items() if hello.get("processes") != processes
+        ]:
+            cls(connections, hellos).end(2)
             raise UnlikeEnvironments(
-                f"node {odd[0]} has {hellos[odd[0]].get('processes')} processes and node 0 "
+                f"node {mismatched[0]} has {hellos[mismatched[0]].get('processes')} processes and "
+                "node 0 "
                 f"{processes}; give all the same --nproc-per-node"
             )
-        return cls(links, hellos, host)
+        return cls(connections, hellos, host)
 
     def compare(
         self,
@@ -71,45 +72,49 @@ class Nodes:
         *,
         anyway: bool = False,
     ) -> dict[int, list[str]]:
-        """What differs from this node, by node, as far as it changes timings. Raises
-        UnlikeEnvironments for any unless `anyway`.
+        """The differences from this node that change timings, by node. Raises UnlikeEnvironments
+        where there are any, unless `anyway`.
         """
-        found = {}
+        differences = {}
         for node, hello in sorted(self._hellos.items()):
             other = hello.get("environment") or {}
             lines = unlike(environment, other)
-            codes = [(one.get("code") or {}) for one in (environment, other)]
+            codes = [(record.get("code") or {}) for record in (environment, other)]
             if codes[0].get("sources") != codes[1].get("sources"):
                 versions = [str(code.get("commit") or code.get("sources"))[:12] for code in codes]
                 lines.insert(0, f"swbench's sources: {' / '.join(versions)}")
             if hello.get("plugins") != digests(plugins):
                 lines.insert(0, "what --plugin and --model name")
             if lines:
-                found[node] = lines
-        if found and not anyway:
-            node, lines = next(iter(found.items()))
+                differences[node] = lines
+        if differences and not anyway:
+            node, lines = next(iter(differences.items()))
             more = f" … and {len(lines) - 4} more" if len(lines) > 4 else ""
-            others = f" (so do {len(found) - 1} other nodes)" if len(found) > 1 else ""
+            others = f" (so do {len(differences) - 1} other nodes)" if len(differences) > 1 else ""
             raise UnlikeEnvironments(
                 f"node {node} differs from node 0{others}: "
-                f"{'; '.join(lines[:4])}{more}. Make them alike, or measure with "
+                f"{'; '.join(lines[:4])}{more}. Make them equal, or measure with "
                 "--anyway"
             )
-        return found
+        return differences
 
-    def begin(self, job: Job, plugins: Sequence[Plugin] = ()) -> "Share":
-        """Have the other nodes of `job` start their ranks. Raises NodeLost."""
-        with socket.create_server(("", 0)) as free:
-            port = free.getsockname()[1]
+    def begin(self, job: Job, plugins: Sequence[Plugin] = ()) -> "JobOnNodes":
+        """Start the ranks of `job` on its other nodes. Raises NodeLost."""
+        with socket.create_server(("", 0)) as server:
+            port = server.getsockname()[1]
         host = f"[{self._host}]" if ":" in self._host else self._host
         place = {"nodes": job.nodes, "endpoint": f"{host}:{port}", "run_id": uuid.uuid4().hex}
-        share = Share(
-            {node: link for node, link in self._links.items() if node < job.nodes},
+        share = JobOnNodes(
+            {
+                node: connection
+                for node, connection in self._connections.items()
+                if node < job.nodes
+            },
             {**place, "node": 0},
         )
-        for node, link in share.links.items():
-            with _speaking_to(node):
-                link.send(
+        for node, connection in share.connections.items():
+            with _naming_node(node):
+                connection.send(
                     do="start",
                     job=job.to_json(),
                     plugins=to_json(plugins),
@@ -118,43 +123,44 @@ class Nodes:
         return share
 
     def lost(self) -> str:
-        """Which node is gone, in words; empty where none is."""
+        """Which node is lost and why, in words; empty where none is."""
         return next(
-            (_gone(node, why) for node, link in self._links.items() if (why := link.gone())), ""
+            (
+                _loss_message(node, why)
+                for node, connection in self._connections.items()
+                if (why := connection.loss_reason())
+            ),
+            "",
         )
 
     def end(self, code: int) -> None:
-        """Let the followers go, each with the exit status of the run, and wait until they have
-        heard of it.
-        """
-        for link in self._links.values():
+        """End every follower with `code`, the exit status of the run, and wait for its answer."""
+        for connection in self._connections.values():
             try:
-                link.send(do="end", code=code)
-                while not (link.wait(_STOP_S) or {"ended": True}).get("ended"):
+                connection.send(do="end", code=code)
+                while not (connection.wait(_STOP_S) or {"ended": True}).get("ended"):
                     pass  # a report that nobody waits for any more
-            except Lost:
+            except ConnectionLost:
                 pass  # its connection closed: it has gone
-            link.close()
+            connection.close()
 
 
-class Share:
-    """What the other nodes do of one job. `place` is what this node's launcher has to know."""
+class JobOnNodes:
+    """One job on the other nodes. `place` holds the launcher arguments of this node."""
 
-    def __init__(self, links: Mapping[int, Link], place: Mapping[str, Any]) -> None:
-        self.links, self.place = links, place
+    def __init__(self, connections: Mapping[int, Connection], place: Mapping[str, Any]) -> None:
+        self.connections, self.place = connections, place
         self._reports: dict[int, dict[str, Any]] = {}
 
-    def handles(self) -> list[Link]:
-        """What becomes readable when a node has something to say or is lost."""
-        return list(self.links.values())
+    def handles(self) -> list[Connection]:
+        """The connections, which become readable when a node reports or is lost."""
+        return list(self.connections.values())
 
     def failed(self) -> dict[str, Any] | None:
-        """The report of the first node whose ranks have failed by themselves; None where none has.
-        Raises NodeLost.
-        """
-        for node, link in self.links.items():
-            with _speaking_to(node):
-                if (message := link.take()) is not None:
+        """The report of the lowest node whose ranks have failed, or None. Raises NodeLost."""
+        for node, connection in self.connections.items():
+            with _naming_node(node):
+                if (message := connection.receive_nowait()) is not None:
                     self._reports[node] = message
         return next(
             (
@@ -166,39 +172,39 @@ class Share:
         )
 
     def stop(self, grace_s: float, *, dump: bool = False) -> None:
-        """End the ranks of all nodes, after `grace_s` in which they may end by themselves; `dump`
-        has them write their stacks first. Raises NodeLost.
+        """Stop the ranks of all nodes after `grace_s` seconds, in which they may end by themselves;
+        with `dump` they write their stacks first. Raises NodeLost.
         """
-        for node, link in self.links.items():
-            with _speaking_to(node):
-                link.send(do="stop", grace_s=grace_s, dump=dump)
-        for node, link in self.links.items():
-            with _speaking_to(node):
+        for node, connection in self.connections.items():
+            with _naming_node(node):
+                connection.send(do="stop", grace_s=grace_s, dump=dump)
+        for node, connection in self.connections.items():
+            with _naming_node(node):
                 if (
                     node not in self._reports
-                    and (message := link.wait(grace_s + _STOP_S)) is not None
+                    and (message := connection.wait(grace_s + _STOP_S)) is not None
                 ):
                     self._reports[node] = message
             if node not in self._reports:
                 raise NodeLost(f"node {node} did not end its ranks within {grace_s + _STOP_S:g} s")
 
-    def keep_logs(self, log: Path) -> None:
-        """Beside this node's `log`, what the ranks of the others wrote, a file a node that has
-        anything to say. Raises StoreError.
+    def save_logs(self, log: Path) -> None:
+        """Write the logs of the other nodes beside this node's `log`, one file for each that is not
+        empty. Raises StoreError.
         """
         for node, report in self._reports.items():
             if text := str(report.get("log") or ""):
-                write_whole(log.with_suffix(f".node{node}.log"), text)
+                write_atomic(log.with_suffix(f".node{node}.log"), text)
 
 
 @contextmanager
-def _speaking_to(node: int) -> Iterator[None]:
-    """Within it, a link that is lost is the end of the run, and the message names the node."""
+def _naming_node(node: int) -> Iterator[None]:
+    """Turn a ConnectionLost inside into the NodeLost that names the node."""
     try:
         yield
-    except Lost as problem:
-        raise NodeLost(_gone(node, str(problem))) from None
+    except ConnectionLost as problem:
+        raise NodeLost(_loss_message(node, str(problem))) from None
 
 
-def _gone(node: int, why: str) -> str:
+def _loss_message(node: int, why: str) -> str:
     return f"node {node} is gone ({why}; torchrun there may say why)"

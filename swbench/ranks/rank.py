@@ -8,17 +8,17 @@ import sys
 from swbench import plugins
 from swbench.machine.hardware import usable_cores
 from swbench.ranks.launcher import read_order
-from swbench.ranks.rank_group import Crew, Led
-from swbench.worker.heartbeat import Page
+from swbench.ranks.rank_group import RankGroup, RankGroupWorkload
+from swbench.worker.heartbeat import Heartbeat
 from swbench.worker.job import Job
-from swbench.worker.main import Line, looking, prepare, run, tie_to, workloads
+from swbench.worker.main import MessageChannel, die_with_parent, gpu_reader, prepare, run, workloads
 from swbench.worker.session import Session
 
 
 def main() -> None:
-    """Join the others, then lead the session or follow it."""
+    """Join the rank group; rank 0 runs the session, the others follow it."""
     launcher = os.getppid()
-    tie_to(launcher)
+    die_with_parent(launcher)
     prepare()
     order = read_order()
     job = Job.from_json(order["job"])
@@ -28,27 +28,29 @@ def main() -> None:
         sys.modules["torch"].set_num_threads(
             job.threads or max(1, usable_cores() * job.nodes // job.world)
         )
-    crew = Crew.join(job.cases, lambda case: classes[case.kind](case), job.protocol.case_limit_s)
-    if crew.rank:
-        crew.follow()
+    rank_group = RankGroup.join(
+        job.cases, lambda case: classes[case.kind](case), job.protocol.case_limit_s
+    )
+    if rank_group.rank:
+        rank_group.follow()
         return
     handles = [
-        _taken(launcher, order[name], mode)
-        for name, mode in (("report", os.O_WRONLY), ("ack", os.O_RDONLY), ("page", os.O_RDWR))
+        _reopen(launcher, order[name], mode)
+        for name, mode in (("report", os.O_WRONLY), ("ack", os.O_RDONLY), ("heartbeat", os.O_RDWR))
     ]
-    page = Page(handles[2])
+    heartbeat = Heartbeat(handles[2])
     Session(
         job,
-        lambda case: Led(job.cases.index(case), crew),
-        Line(*handles[:2]).send,
-        page.begin,
-        look=looking(job),
+        lambda case: RankGroupWorkload(job.cases.index(case), rank_group),
+        MessageChannel(*handles[:2]).send,
+        heartbeat.begin,
+        look=gpu_reader(job),
     ).run()
-    crew.end()
+    rank_group.end()
 
 
-def _taken(launcher: int, handle: int, mode: int) -> int:
-    """A descriptor of the launcher's, opened again here: torch's launcher passes none on."""
+def _reopen(launcher: int, handle: int, mode: int) -> int:
+    """The launcher's descriptor, reopened here: torch's launcher passes no descriptors on."""
     return os.open(f"/proc/{launcher}/fd/{handle}", mode | os.O_CLOEXEC)
 
 

@@ -1,5 +1,5 @@
-"""The ranks of a job in step: rank 0 says what all do next, and learns from each how it went. None
-of it happens while a call is timed.
+"""The ranks of a job in step: rank 0 sends every action to all ranks and collects their outcomes.
+Nothing is exchanged while a call is timed.
 """
 
 import gc
@@ -18,30 +18,30 @@ from swbench.worker.job import EXIT_CRASHED, EXIT_OUT_OF_MEMORY
 from swbench.worker.session import cause
 
 _GRACE_S = 5.0
-"""How long a rank that failed waits for the others to come to the same end before it takes them for
-stuck in a collective; heuristic.
+"""How long a rank that failed waits for the others before it takes them for stuck in a collective;
+heuristic.
 """
 
 _FOREVER = timedelta(days=30)
-"""The parent of the launcher watches the time."""
+"""No timeout: the parent of the launcher enforces the time limit."""
 
 PER_RANK = "{}_rank{}"
-"""The metric under which the sample of one rank is kept, beside the slowest rank's under the
-metric's own name.
+"""Name of the metric that holds one rank's samples; the metric's own name holds the slowest
+rank's.
 """
 
 Outcome = dict[str, Any]
 
 
 class RankFailed(Exception):
-    """A case failed on a rank, and all ranks came to know; the message names the rank and the
+    """A case failed on a rank, and all ranks have dropped it; the message names the rank and the
     cause.
     """
 
 
-class Crew:
-    """The ranks, as one of them sees them. `make` builds the workload of a case on this rank;
-    `grace_s` is as `_GRACE_S`.
+class RankGroup:
+    """The group of ranks, from this rank's side. `make` builds the workload of a case on this rank;
+    `grace_s` is the wait of `_GRACE_S`.
     """
 
     def __init__(
@@ -62,12 +62,12 @@ class Crew:
     @classmethod
     def join(
         cls, cases: Sequence[AnyCase], make: Callable[[Any], Workload], limit_s: float
-    ) -> "Crew":
+    ) -> "RankGroup":
         """Start torch.distributed among the ranks that the launcher started: NCCL for cases on
         CUDA, gloo for those on a CPU.
 
-        `limit_s` is the parent's time limit for a case: a rank that fails alone says so well
-        before.
+        `limit_s` is the parent's time limit for a case: a rank that fails alone must report it
+        well before.
         """
         import torch
         from torch import distributed as dist
@@ -96,7 +96,7 @@ class Crew:
         )
         control = dist.new_group(backend="gloo", timeout=timedelta(days=1))
         return cls(
-            dist.PrefixStore("crew", store),
+            dist.PrefixStore("ranks", store),
             lambda: dist.barrier(group=control),
             rank,
             world,
@@ -106,8 +106,8 @@ class Crew:
         )
 
     def step(self, action: str, case: int) -> list[Outcome]:
-        """On rank 0: have all ranks do `action` (build, warmed, call, finish, timings) on a case;
-        what each says. Raises what a failure stands for.
+        """On rank 0: run `action` (build, warmed, call, finish, timings) for a case on all ranks;
+        returns the outcome of each. Raises Unsupported, MemoryError or RankFailed where one failed.
         """
         self._store.set(f"{self._count}/todo", json.dumps([action, case]))
         failed, outcomes = self._do(action, case)
@@ -123,7 +123,7 @@ class Crew:
         )
 
     def follow(self) -> None:
-        """On the other ranks: do what rank 0 says until it says that this is the end."""
+        """On the other ranks: run the actions of rank 0 until it ends them."""
         while True:
             key = f"{self._count}/todo"
             self._store.wait([key], _FOREVER)
@@ -133,7 +133,7 @@ class Crew:
             self._do(action, case)
 
     def end(self) -> None:
-        """On rank 0: let the others go."""
+        """On rank 0: end the other ranks."""
         self._store.set(f"{self._count}/todo", json.dumps(["end", 0]))
 
     def _do(self, action: str, case: int) -> tuple[tuple[str, str] | None, list[Outcome]]:
@@ -175,31 +175,34 @@ class Crew:
 
     def _read_out(self, case: int, read: Callable[[], list[Measurement]]) -> Outcome:
         workload = self._ready[case]
-        found = [(one.metric, one.unit, list(map(float, one.samples))) for one in read()]
+        measurements = [
+            (measurement.metric, measurement.unit, list(map(float, measurement.samples)))
+            for measurement in read()
+        ]
         return {
-            "measurements": found,
+            "measurements": measurements,
             "chosen": {str(name): str(value) for name, value in workload.chosen.items()},
         }
 
     def _exchange(self, outcome: Outcome) -> tuple[tuple[str, str] | None, list[Outcome]]:
-        """Every rank tells rank 0 how it went, and rank 0 tells every rank whether anybody
-        failed.
+        """Send this rank's outcome to rank 0, and receive from it whether any rank failed. Returns
+        the failure or None and, on rank 0, the outcomes of all.
         """
         store, count = self._store, self._count
         self._count += 1
         store.set(f"{count}/{self.rank}", json.dumps(outcome))
-        patience = self._grace if "failed" in outcome else _FOREVER
+        timeout = self._grace if "failed" in outcome else _FOREVER
         keys, verdict = [f"{count}/{rank}" for rank in range(self.world)], f"{count}/verdict"
         try:
-            store.wait([verdict] if self.rank else keys, patience)
+            store.wait([verdict] if self.rank else keys, timeout)
         except RuntimeError:  # torch's store errors are all of this kind
             if "failed" not in outcome:
                 raise
-            _leave(*outcome["failed"])
+            _exit_with_cause(*outcome["failed"])
         outcomes = []
         if self.rank == 0:
             outcomes = [json.loads(value) for value in store.multi_get(keys)]
-            failures = [one["failed"] for one in outcomes if "failed" in one]
+            failures = [outcome["failed"] for outcome in outcomes if "failed" in outcome]
             store.set(verdict, json.dumps(failures[:1]))
             for key in (
                 f"{count - 2}/{name}"
@@ -211,22 +214,22 @@ class Crew:
         return (tuple(failed[0]) if failed else None), outcomes
 
 
-class Led:
-    """One case on all ranks, as the session on rank 0 sees it: times are the slowest rank's, and
-    each rank's are kept beside them.
+class RankGroupWorkload:
+    """The workload of one case on all ranks, for the session on rank 0. Its times are the slowest
+    rank's; the times of each rank have metrics of their own.
     """
 
-    def __init__(self, case: int, crew: Crew) -> None:
-        self._case, self._crew = case, crew
+    def __init__(self, case: int, rank_group: RankGroup) -> None:
+        self._case, self._rank_group = case, rank_group
         self.chosen: dict[str, str] = {}
-        crew.step("build", case)
+        rank_group.step("build", case)
 
     def warmed(self) -> None:
-        """What any rank timed so far was warm-up."""
-        self._crew.step("warmed", self._case)
+        """End the warm-up on every rank."""
+        self._rank_group.step("warmed", self._case)
 
     def call(self) -> dict[str, float]:
-        each = [outcome["samples"] for outcome in self._crew.step("call", self._case)]
+        each = [outcome["samples"] for outcome in self._rank_group.step("call", self._case)]
         slowest = {metric: max(samples[metric] for samples in each) for metric in each[0]}
         return slowest | {
             PER_RANK.format(metric, rank): value
@@ -235,33 +238,31 @@ class Led:
         }
 
     def finish(self) -> list[Measurement]:
-        """What rank 0 measured, and under each metric's name and number what the other ranks
-        did.
-        """
+        """The measurements of rank 0, and those of the other ranks under `PER_RANK`."""
         return self._read_out("finish")
 
     def timings(self) -> list[Measurement]:
-        """As `finish`, of what was timed alone."""
+        """As `finish`, but only of what was timed."""
         return self._read_out("timings")
 
     def _read_out(self, action: str) -> list[Measurement]:
-        outcomes = self._crew.step(action, self._case)
+        outcomes = self._rank_group.step(action, self._case)
         self.chosen = outcomes[0]["chosen"]
-        found = [
+        measurements = [
             Measurement(metric, unit, tuple(samples))
             for metric, unit, samples in outcomes[0]["measurements"]
         ]
         for rank, outcome in enumerate(outcomes[1:], 1):
-            found += [
+            measurements += [
                 Measurement(PER_RANK.format(metric, rank), unit, tuple(samples))
                 for metric, unit, samples in outcome["measurements"]
             ]
-        return found
+        return measurements
 
 
-def _leave(status: str, detail: str) -> None:
-    """End this rank, and through the launcher all others, with the cause where the launcher finds
-    it.
+def _exit_with_cause(status: str, detail: str) -> None:
+    """Exit this rank, and through the launcher all others; the cause goes to the file that the
+    launcher reads.
     """
     if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):
         report = {

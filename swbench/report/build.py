@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from swbench import store
-from swbench.garbage import uncollected
+from swbench.gc_control import gc_disabled
 from swbench.report.paper import PaperTable, paper_table
 from swbench.report.table import Table
 from swbench.report.table_network import network_table
@@ -29,7 +29,7 @@ def build_table(run: StoredRun, paper: PaperTable | None = None) -> Table:
     Network suites have the supplement's rows and columns, solver suites a section for each size,
     stability suites a section for each dtype.
     """
-    with uncollected():
+    with gc_disabled():
         kinds = {case.kind for group in run.plan.groups for case in group.cases}
         if "solver" in kinds:
             return solver_table(run)

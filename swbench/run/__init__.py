@@ -1,5 +1,5 @@
-"""The engine: a scheduler that runs a plan, executors that run one replicate in a fresh process,
-and the worker inside it.
+"""Running a plan: the scheduler, and the executor that runs each replicate in a fresh worker
+process.
 """
 
 from swbench.run.executor import Executor, SubprocessExecutor

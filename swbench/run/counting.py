@@ -1,5 +1,5 @@
-"""Counting a plan's FLOPs, parameters and activations, in a process of its own so that the parent
-of a run stays without torch.
+"""Counts a plan's FLOPs, parameters and activations in a subprocess, so that the parent of a run
+stays without torch.
 """
 
 import dataclasses
@@ -18,14 +18,14 @@ from swbench.plan import Plan
 from swbench.plugins import Plugin
 from swbench.result import COUNTED, Measurement, Result
 from swbench.store import RunWriter
-from swbench.worker.main import tie_to
+from swbench.worker.main import die_with_parent
 from swbench.worker.process import environment
 
 LIMIT_S = 600.0
-"""Counting takes seconds; a process that needs this long hangs."""
+"""Timeout of a count, which takes seconds; heuristic."""
 
 
-_NO_MATTER = {
+_IRRELEVANT = {
     "batch": 1,
     "device": "cpu",
     "mode": "eager",
@@ -34,71 +34,73 @@ _NO_MATTER = {
     "world": 1,
     "nodes": 1,
 }
-"""What the counts of one image do not depend on (`swbench.probes.flops.flops_measurements`)."""
+"""The fields that the counts of one image do not depend on
+(`swbench.probes.flops.flops_measurements`), with the value each is replaced by.
+"""
 
 
 def count(plan: Plan, writer: RunWriter, plugins: Sequence[Plugin] = ()) -> None:
-    """Seal what can be counted of every network case of `plan` that has not been counted yet, as
-    replicate `COUNTED`.
+    """Seal the counts of every network case of `plan` that has none yet, as replicate `COUNTED`.
 
-    A fallback for want of memory is left to the scheduler, which gives it the counts of the group
-    before it once it is due. The process that counts executes `plugins` first. What a rule cannot
-    count, such as an operation in a model of the user's own, is a note on the result. Groups that
-    differ in nothing a count depends on are counted once. Raises SwbenchError where a case cannot
-    be built at all (an image too small, say), before anything was timed.
+    The process that counts executes `plugins` first. Groups that need equal counts are counted
+    once. An operation that a rule cannot count, in a model of the user's own say, becomes a note on
+    the result. The scheduler gives a fallback batch the counts of the group it replaces. Raises
+    SwbenchError where a case cannot be built at all (an image too small, say).
     """
-    known: dict[tuple[Case, ...], list[dict[str, Any]]] = {}
+    counts_by_cases: dict[tuple[Case, ...], list[dict[str, Any]]] = {}
     for group in plan.groups:
         if group.fallback_of is not None or writer.sealed(group.name, COUNTED):
             continue
         cases = [case for case in group.cases if isinstance(case, Case)]
         if len(cases) == len(group.cases):
             started = time.time()
-            alike = tuple(_alike(case) for case in cases)
-            counted = known[alike] = known.get(alike) or _elsewhere(cases, plugins)
+            reduced = tuple(_reduced(case) for case in cases)
+            all_counts = counts_by_cases[reduced] = counts_by_cases.get(
+                reduced
+            ) or _count_in_subprocess(cases, plugins)
             writer.seal(
                 [
-                    _result(case, group.name, one, writer, started)
-                    for case, one in zip(cases, counted, strict=True)
+                    _result(case, group.name, counts, writer, started)
+                    for case, counts in zip(cases, all_counts, strict=True)
                 ]
             )
 
 
-def _alike(case: Case) -> Case:
-    """`case` without what its counts do not depend on: of its phase, all but that norms are
-    folded.
+def _reduced(case: Case) -> Case:
+    """`case` reduced to the fields that its counts depend on; of the phase that is only whether
+    norms are folded.
     """
     phase = FOLDED if case.phase == FOLDED else TRAIN
-    return dataclasses.replace(case, **_NO_MATTER, phase=phase)
+    return dataclasses.replace(case, **_IRRELEVANT, phase=phase)
 
 
 def _result(
-    case: Case, group: str, counted: dict[str, Any], writer: RunWriter, started: float
+    case: Case, group: str, counts: dict[str, Any], writer: RunWriter, started: float
 ) -> Result:
-    measured = tuple(
+    measurements = tuple(
         Measurement(metric, unit, tuple(samples))
-        for metric, unit, samples in counted["measurements"]
+        for metric, unit, samples in counts["measurements"]
     )
     return Result(
         case=case.key,
         group=group,
         replicate=COUNTED,
         attempt="counted",
-        measurements=measured,
-        chosen=counted["notes"],
+        measurements=measurements,
+        chosen=counts["notes"],
         environment=writer.environment_id,
         started=started,
         ended=time.time(),
     )
 
 
-def _elsewhere(cases: list[Case], plugins: Sequence[Plugin]) -> list[dict[str, Any]]:
+def _count_in_subprocess(cases: list[Case], plugins: Sequence[Plugin]) -> list[dict[str, Any]]:
     job = json.dumps(
         {"cases": [case.to_json() for case in cases], "plugins": plugin_files.to_json(plugins)}
     )
     try:
         command = [sys.executable, "-P", "-m", __name__, str(os.getpid())]
-        done = subprocess.run(
+        completed = subprocess.run(
             command,
             input=job,
             env=environment(threads=1),
@@ -113,18 +115,18 @@ def _elsewhere(cases: list[Case], plugins: Sequence[Plugin]) -> list[dict[str, A
             f"counting {cases[0].model} took longer than {LIMIT_S:.0f} s; leave "
             "flops out of --metrics"
         ) from None
-    lines = done.stdout.splitlines()
+    lines = completed.stdout.splitlines()
     answer = (
         json.loads(lines[-1])
-        if done.returncode == 0 and lines
-        else {"refused": (done.stderr.splitlines() or ["no output"])[-1]}
+        if completed.returncode == 0 and lines
+        else {"refused": (completed.stderr.splitlines() or ["no output"])[-1]}
     )
     if "refused" in answer:
         raise SwbenchError(f"{cases[0].model} cannot be counted: {answer['refused']}")
     return answer["cells"]
 
 
-def _answer(job: dict[str, Any]) -> dict[str, Any]:
+def _count_cases(job: dict[str, Any]) -> dict[str, Any]:
     from swbench.probes.flops import flops_measurements
 
     cells = []
@@ -157,5 +159,5 @@ def _answer(job: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    tie_to(int(sys.argv[1]))
-    sys.stdout.write(json.dumps(_answer(json.load(sys.stdin))) + "\n")
+    die_with_parent(int(sys.argv[1]))
+    sys.stdout.write(json.dumps(_count_cases(json.load(sys.stdin))) + "\n")

@@ -1,5 +1,5 @@
-"""Whether the devices asked for are here and free, said in one line before anything is measured or
-written.
+"""The check of the requested devices, before anything is measured or written: they exist, torch can
+use them, and no other program does.
 """
 
 import json
@@ -17,19 +17,17 @@ from swbench.machine import gpus, hardware
 from swbench.machine.software import PACKAGE_ROOT
 
 BUSY_SHARE = 0.1
-"""Utilisation by others from which a GPU counts as busy. Heuristic: a desktop's screen is below
-it.
+"""Utilisation by others from which a GPU counts as busy. Heuristic: a desktop stays below it."""
+
+IDLE_BYTES = 64 * 2**20
+"""Memory in use below which a GPU counts as idle whatever its utilisation: a CUDA context alone
+takes some hundred MiB, and an idle GPU can read 100 % after its driver was loaded or errors were
+corrected. Heuristic.
 """
 
-HELD_BYTES = 64 * 2**20
-"""Memory in use below which nobody computes on a GPU, whatever its utilisation reads: a CUDA
-context alone takes some hundred MiB, and a card whose driver was just loaded, or that had errors
-corrected, can read 100 % while it idles. Heuristic.
-"""
-
-LOOKS, PAUSE_S = 3, 1.0
-"""How often a busy GPU is looked at again, and the pause: NVML averages over up to a second, and a
-run may just have ended.
+BUSY_CHECKS, BUSY_PAUSE_S = 3, 1.0
+"""Number of checks of a busy GPU and the seconds between them: NVML averages over up to a second,
+and a run may just have ended.
 """
 
 FLOAT16 = frozenset({"avx512_fp16", "amx_fp16", "avx10_2", "asimdhp"})
@@ -38,64 +36,67 @@ FLOAT16 = frozenset({"avx512_fp16", "amx_fp16", "avx10_2", "asimdhp"})
 _PROGRAM = """
 import json, sys, warnings
 import torch
-with warnings.catch_warnings(record=True) as said:
+with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-found = [torch.cuda.get_device_properties(index) for index in range(count)]
+properties = [torch.cuda.get_device_properties(index) for index in range(count)]
 json.dump({
     "torch": torch.__version__,
     "cuda": torch.version.cuda,
-    "said": [str(one.message) for one in said],
+    "warnings": [str(warning.message) for warning in caught],
     "devices": [
-        {"name": one.name, "uuid": str(getattr(one, "uuid", "")), "bytes": one.total_memory}
-        for one in found
+        {"name": gpu.name, "uuid": str(getattr(gpu, "uuid", "")), "bytes": gpu.total_memory}
+        for gpu in properties
     ],
 }, sys.stdout)
 """
 
 
 def check(
-    asked: Sequence[str] | None,
+    requested: Sequence[str] | None,
     *,
     allow_busy: bool = False,
     processes: int = 1,
-    ask: Callable[[], Mapping[str, Any]] | None = None,
-    cards: Callable[[], Sequence[Mapping[str, Any]]] | None = None,
+    query_torch: Callable[[], Mapping[str, Any]] | None = None,
+    gpu_usage: Callable[[], Sequence[Mapping[str, Any]]] | None = None,
     pause: Callable[[float], None] = time.sleep,
-    tell: Callable[[str], None] = lambda text: None,
+    notify: Callable[[str], None] = lambda text: None,
 ) -> tuple[str, ...]:
-    """The devices to measure on: those asked for, or else the CPU and, where torch can use one, a
+    """The devices to measure on: those `requested`, or else the CPU and, where torch can use one, a
     GPU.
 
-    Raises DeviceError where a device asked for is not here, saying whether it is torch's build, the
-    driver or the number that is wrong, and where another program uses a GPU that would be measured;
-    with `allow_busy` that is only told, by `tell`. `cuda` stands for as many GPUs as there are
-    `processes`. `ask`, `cards` and `pause` stand for the outside in tests.
+    Raises DeviceError where a device does not exist (the message says whether torch's build, the
+    driver or the index is wrong), and where another program uses its GPU. With `allow_busy` the
+    latter only calls `notify`. `cuda` stands for as many GPUs as there are `processes`. Tests
+    replace `query_torch`, `gpu_usage` and `pause`.
     """
-    ask, cards = ask or torch_devices, cards or gpus.usage
-    if asked is None:
-        found = ask() if _maybe_a_gpu(cards) else {"devices": []}
-        devices: tuple[str, ...] = ("cpu", "cuda") if found["devices"] else ("cpu",)
+    query_torch, gpu_usage = query_torch or torch_devices, gpu_usage or gpus.usage
+    if requested is None:
+        report = query_torch() if _may_have_gpu(gpu_usage) else {"devices": []}
+        devices: tuple[str, ...] = ("cpu", "cuda") if report["devices"] else ("cpu",)
     else:
-        devices = tuple(dict.fromkeys(asked))
-        found = (
-            ask() if any(device_kind(device) == "cuda" for device in devices) else {"devices": []}
+        devices = tuple(dict.fromkeys(requested))
+        report = (
+            query_torch()
+            if any(device_kind(device) == "cuda" for device in devices)
+            else {"devices": []}
         )
     for device in devices:
         if device_kind(device) == "cuda":
-            used = {device: _device(device, found, cards)}
+            devices_used = {device: _device_info(device, report, gpu_usage)}
             if device == "cuda" and processes > 1:
-                used = {
-                    f"cuda:{index}": one for index, one in enumerate(found["devices"][:processes])
+                devices_used = {
+                    f"cuda:{index}": info
+                    for index, info in enumerate(report["devices"][:processes])
                 }
-            for name, one in used.items():
-                if allow_busy and (who := _others(one, cards)):
-                    tell(
-                        f"--device {name}: {who} on the {one['name']}; measured beside it, as "
+            for name, info in devices_used.items():
+                if allow_busy and (users := _other_users(info, gpu_usage)):
+                    notify(
+                        f"--device {name}: {users} on the {info['name']}; measured beside it, as "
                         "--allow-busy says"
                     )
                 elif not allow_busy:
-                    _refuse_busy(name, one, cards, pause)
+                    _refuse_busy(name, info, gpu_usage, pause)
     return devices
 
 
@@ -104,13 +105,13 @@ def check_autocast(
     devices: Sequence[str] | None,
     features: Callable[[], frozenset[str]] | None = None,
 ) -> None:
-    """Raises OptionError where networks are to be timed under autocast to float16 on a CPU without
-    arithmetic in it, which would time conversions. bfloat16 is the upper half of a float32 and
-    needs none; it is what autocast takes on a CPU unless told otherwise.
+    """Raises OptionError for autocast to float16 on a CPU without float16 arithmetic, which would
+    time conversions. bfloat16, autocast's default on a CPU, needs no arithmetic of its own: it is
+    the upper half of a float32.
     """
-    known = (features or hardware.features)()
-    lacking = known and not known & FLOAT16
-    if lacking and "amp-float16" in (dtypes or ()) and "cpu" in (devices or ("cpu",)):
+    cpu_features = (features or hardware.features)()
+    no_float16 = cpu_features and not cpu_features & FLOAT16
+    if no_float16 and "amp-float16" in (dtypes or ()) and "cpu" in (devices or ("cpu",)):
         raise OptionError(
             "--dtype amp-float16: this CPU has no arithmetic in float16; choose --dtype "
             "amp-bfloat16, or --device cuda"
@@ -118,14 +119,14 @@ def check_autocast(
 
 
 def torch_devices(limit_s: float = 120.0) -> dict[str, Any]:
-    """The CUDA devices that torch sees, by a process of its own: this one stays without torch.
-    Raises DeviceError where that does not start.
+    """The CUDA devices that torch sees, read in a subprocess: this process stays without torch.
+    Raises DeviceError where the subprocess fails or takes longer than `limit_s` seconds.
     """
     paths = os.pathsep.join(
         path for path in (str(PACKAGE_ROOT.parent), os.environ.get("PYTHONPATH")) if path
     )
     try:
-        done = subprocess.run(
+        completed = subprocess.run(
             [sys.executable, "-c", _PROGRAM],
             capture_output=True,
             text=True,
@@ -135,36 +136,38 @@ def torch_devices(limit_s: float = 120.0) -> dict[str, Any]:
         )
     except subprocess.TimeoutExpired:
         raise DeviceError(
-            f"torch did not say within {limit_s:.0f} s which GPUs it sees; use --device cpu"
+            f"torch did not report its GPUs within {limit_s:.0f} s; use --device cpu"
         ) from None
-    lines = done.stdout.splitlines()
-    if done.returncode or not lines:
-        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        raise DeviceError(
-            f"torch could not say which GPUs it sees ({last[:300]}); use --device cpu"
-        )
+    lines = completed.stdout.splitlines()
+    if completed.returncode or not lines:
+        last_line = (completed.stderr.strip().splitlines() or ["no output"])[-1]
+        raise DeviceError(f"torch could not report its GPUs ({last_line[:300]}); use --device cpu")
     return json.loads(lines[-1])
 
 
-def _device(
-    device: str, found: Mapping[str, Any], cards: Callable[[], Sequence[Mapping[str, Any]]]
+def _device_info(
+    device: str, report: Mapping[str, Any], gpu_usage: Callable[[], Sequence[Mapping[str, Any]]]
 ) -> Mapping[str, Any]:
-    """What torch says of `device`. Raises DeviceError where it is not there."""
-    devices = found["devices"]
-    if not found.get("cuda"):
+    """Torch's properties of `device`. Raises DeviceError where it does not exist."""
+    devices = report["devices"]
+    if not report.get("cuda"):
         raise DeviceError(
-            f"--device {device}: this torch ({found.get('torch')}) is built "
+            f"--device {device}: this torch ({report.get('torch')}) is built "
             "without CUDA; install a CUDA build of torch, or use --device cpu"
         )
     if not devices:
-        seen = [str(card.get("name") or "a GPU") for card in cards()]
+        names = [str(usage.get("name") or "a GPU") for usage in gpu_usage()]
         if hidden := os.environ.get("CUDA_VISIBLE_DEVICES"):
             why = f"CUDA_VISIBLE_DEVICES={hidden!r} leaves none; unset it"
-        elif seen:
-            said = f" ({' '.join(found['said'][0].split())[:200]})" if found.get("said") else ""
+        elif names:
+            warning = (
+                f" ({' '.join(report['warnings'][0].split())[:200]})"
+                if report.get("warnings")
+                else ""
+            )
             why = (
-                f"torch {found['torch']} for CUDA {found['cuda']} cannot use the {seen[0]} "
-                f"that is here{said}; update the driver"
+                f"torch {report['torch']} for CUDA {report['cuda']} cannot use the {names[0]} "
+                f"that is here{warning}; update the driver"
             )
         else:
             why = (
@@ -174,55 +177,59 @@ def _device(
         raise DeviceError(f"--device {device}: {why}, or use --device cpu")
     index = int(device.partition(":")[2] or 0)
     if index >= len(devices):
-        have = ", ".join(f"cuda:{number} ({one['name']})" for number, one in enumerate(devices))
+        available = ", ".join(
+            f"cuda:{number} ({info['name']})" for number, info in enumerate(devices)
+        )
         raise DeviceError(
             f"--device {device}: there "
             f"{'is one GPU' if len(devices) == 1 else f'are {len(devices)} GPUs'}, "
-            f"{have}; use --device cuda"
+            f"{available}; use --device cuda"
         )
     return devices[index]
 
 
 def _refuse_busy(
     device: str,
-    one: Mapping[str, Any],
-    cards: Callable[[], Sequence[Mapping[str, Any]]],
+    info: Mapping[str, Any],
+    gpu_usage: Callable[[], Sequence[Mapping[str, Any]]],
     pause: Callable[[float], None],
 ) -> None:
     with gpus.nvml_kept_open():
-        for look in range(LOOKS):
-            if not (who := _others(one, cards)):
+        for attempt in range(BUSY_CHECKS):
+            if not (users := _other_users(info, gpu_usage)):
                 return
-            if look + 1 < LOOKS:
-                pause(PAUSE_S)
+            if attempt + 1 < BUSY_CHECKS:
+                pause(BUSY_PAUSE_S)
     raise DeviceError(
-        f"--device {device}: {who} on the {one['name']}; wait for the end of it, "
+        f"--device {device}: {users} on the {info['name']}; wait until it ends, "
         "or measure beside it with --allow-busy"
     )
 
 
-def _others(one: Mapping[str, Any], cards: Callable[[], Sequence[Mapping[str, Any]]]) -> str:
-    """Who else uses a GPU, in words; empty where nobody does or NVML does not say.
+def _other_users(
+    info: Mapping[str, Any], gpu_usage: Callable[[], Sequence[Mapping[str, Any]]]
+) -> str:
+    """The other users of a GPU, in words; empty where there are none or NVML does not report them.
 
-    In a container NVML may list no process of others: their utilisation counts then, but only
-    beside memory that is in use, or where NVML does not tell how much is.
+    In a container NVML may list no process of others. Then their utilisation counts, if memory is
+    in use or NVML does not report how much is.
     """
-    mine = (
-        next((card for card in cards() if str(card.get("uuid", "")).endswith(one["uuid"])), {})
-        if one["uuid"]
+    usage = (
+        next((card for card in gpu_usage() if str(card.get("uuid", "")).endswith(info["uuid"])), {})
+        if info["uuid"]
         else {}
     )
-    others, share = mine.get("processes") or (), mine.get("utilisation") or 0.0
+    others, share = usage.get("processes") or (), usage.get("utilisation") or 0.0
     if others:
         return (
             f"{len(others)} other process{'' if len(others) == 1 else 'es'} (pid "
             f"{', '.join(map(str, others))})"
         )
-    used = mine.get("used_bytes")
-    held = used is None or used >= HELD_BYTES
-    return f"something else at {share:.0%}" if share >= BUSY_SHARE and held else ""
+    used = usage.get("used_bytes")
+    memory_in_use = used is None or used >= IDLE_BYTES
+    return f"something else at {share:.0%}" if share >= BUSY_SHARE and memory_in_use else ""
 
 
-def _maybe_a_gpu(cards: Callable[[], Sequence[Mapping[str, Any]]]) -> bool:
-    """Whether it is worth two seconds to ask torch."""
-    return bool(cards()) or Path("/dev/nvidia0").exists()
+def _may_have_gpu(gpu_usage: Callable[[], Sequence[Mapping[str, Any]]]) -> bool:
+    """Whether there may be a GPU, so that it is worth two seconds to query torch."""
+    return bool(gpu_usage()) or Path("/dev/nvidia0").exists()

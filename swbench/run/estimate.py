@@ -1,6 +1,4 @@
-"""Before a long run: how long it will take and how narrow its intervals will be, from a few rounds
-of each group.
-"""
+"""An estimate of a run's time and interval widths, from a few rounds of each group."""
 
 import math
 import statistics
@@ -17,7 +15,7 @@ from swbench.stats.samples import by_replicate, ratio_pairs
 from swbench.stats.stopping import Stopping, confidence_of
 from swbench.worker.warmup import WINDOW
 
-BETWEEN = 0.003
+BETWEEN_PROCESSES_SD = 0.003
 """Standard deviation of a log-ratio from process to process beyond what their rounds explain,
 assumed until four processes have run. Heuristic: 0 to 0.6 % in docs/variance.md.
 """
@@ -27,21 +25,21 @@ ENOUGH_REPLICATES = 4
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run is expected to take and to buy. `half_width` is that of the widest row's interval
-    (log scale), infinite for one replicate.
+    """The expected time of a run in seconds and the half-width of its widest interval (log scale;
+    infinite for one replicate).
 
-    `scaled` names groups that had no pilot round, and whose time is that of others scaled by their
-    FLOPs; `unseen` those that are in neither figure, and `perhaps` those that are not because they
-    are only measured where a larger batch runs out of memory.
+    `scaled` names groups without a round yet, whose time is scaled by FLOPs from that of others.
+    `without_rounds` names groups that neither figure includes, and `fallbacks` those that are
+    measured only where a larger batch runs out of memory.
     """
 
     seconds: float
     half_width: float
     replicates: int
     rounds: int
-    unseen: tuple[str, ...] = ()
+    without_rounds: tuple[str, ...] = ()
     scaled: tuple[str, ...] = ()
-    perhaps: tuple[str, ...] = ()
+    fallbacks: tuple[str, ...] = ()
 
     def line(self) -> str:
         """The estimate in one line."""
@@ -50,12 +48,14 @@ class Estimate:
             if math.isfinite(self.half_width)
             else "no intervals from one replicate"
         )
-        guessed = f"; the time of {_names(self.scaled)} scaled by FLOPs" if self.scaled else ""
-        left_out = f"; without {_names(self.unseen)}" if self.unseen else ""
-        perhaps = f"; {_names(self.perhaps)} only if memory runs out before" if self.perhaps else ""
+        scaled = f"; the time of {_names(self.scaled)} scaled by FLOPs" if self.scaled else ""
+        missing = f"; without {_names(self.without_rounds)}" if self.without_rounds else ""
+        fallbacks_text = (
+            f"; {_names(self.fallbacks)} only if memory runs out before" if self.fallbacks else ""
+        )
         return (
             f"about {_duration(self.seconds)} for {self.replicates} replicates of "
-            f"{self.rounds} rounds; {precision}{guessed}{left_out}{perhaps}"
+            f"{self.rounds} rounds; {precision}{scaled}{missing}{fallbacks_text}"
         )
 
 
@@ -68,98 +68,106 @@ def _names(groups: Sequence[str]) -> str:
 
 
 def estimate(
-    pilot: Iterable[Round],
+    rounds: Iterable[Round],
     plan: Plan,
     *,
     startup_s: float = 0.0,
     before_s: Mapping[str, float] | None = None,
-    whole_s: Mapping[str, float] | None = None,
+    replicate_s: Mapping[str, float] | None = None,
     work: Mapping[str, float] | None = None,
     ran_out: Collection[str] = (),
 ) -> Estimate:
-    """Time and expected half-width of `plan` from `pilot` rounds, which may be of some groups only.
+    """Time and expected half-width of `plan`, from `rounds` of some or all of its groups.
 
-    `before_s` is what a worker of each group spent before its first round; where it is not known,
-    `startup_s` is what one spends before its first call, and its warm-up is reckoned by the
-    protocol. `whole_s` is what a replicate takes of groups that have several workers for it. `work`
-    holds the FLOPs of a call by case key: by them the time of a group without a round is scaled
-    from groups on the same kind of device with as many threads. Of groups that are in `ran_out` and
-    have a fallback, and of fallbacks that are not due, nothing is reckoned.
+    All times are in seconds, by group name. `before_s` is the time of a worker before its first
+    round; where it is missing, it is `startup_s` before the first call plus a warm-up by the
+    protocol. `replicate_s` is the time of a replicate that takes several workers. `work` holds the
+    FLOPs of a call by case key: the time of a group without a round is scaled by them from groups
+    on the same kind of device with as many threads. Groups in `ran_out` that have a fallback, and
+    fallbacks that are not due, are left out.
 
-    Within a process the standard error of n rounds is c·s/√n, with c the estimator's `SCATTER`;
-    between processes the log-ratios spread by `BETWEEN`, or, once four have run, by what they show.
-    The half-width of K replicates is t·√(between² + within²)/√K. With a target, K is the first look
-    expected to reach it. Raises ValueError where no group of the plan has a pilot round.
+    Within a process the standard error of n rounds is c·s/√n, with c the estimator's `SCATTER`.
+    Between processes the standard deviation of the log-ratio is `BETWEEN_PROCESSES_SD`, or its
+    estimate once four have run. The half-width of K replicates is t·√(between² + within²)/√K. With
+    a target, K is the first look expected to reach it. Raises ValueError where no group of the plan
+    has a round.
     """
     groups, due = plan.lasting(ran_out), {group.name for group in plan.due(ran_out)}
-    seen = {group.name: [] for group in groups}
-    for one in pilot:
-        if one.group in seen:
-            seen[one.group].append(one)
-    known = [(group, seen[group.name]) for group in groups if seen[group.name]]
+    rounds_by_group = {group.name: [] for group in groups}
+    for round_ in rounds:
+        if round_.group in rounds_by_group:
+            rounds_by_group[round_.group].append(round_)
+    known = [
+        (group, rounds_by_group[group.name]) for group in groups if rounds_by_group[group.name]
+    ]
     if not known:
-        raise ValueError("a pilot needs at least one round of one group of the plan")
+        raise ValueError("an estimate needs a round of at least one group of the plan")
     protocol = plan.protocol
-    spread = max((_spread(group, rounds, protocol) for group, rounds in known), default=0.0)
-    replicates = _replicates(spread, protocol)
+    dispersion = max((_dispersion(group, rounds, protocol) for group, rounds in known), default=0.0)
+    replicates = _replicates(dispersion, protocol)
     calls = {group.name: _calls(rounds) for group, rounds in known}
     for group in groups:
         if group.name not in calls and (scaled := _scaled(group, known, work or {})):
             calls[group.name] = scaled
     rounds_s = {
-        group.name: statistics.median([one.ended - one.started for one in rounds])
+        group.name: statistics.median([round_.ended - round_.started for round_ in rounds])
         for group, rounds in known
     }
     before_s = {
-        name: startup_s + _warm_up_s(found.values(), protocol) for name, found in calls.items()
+        name: startup_s + _warm_up_s(seconds_by_case.values(), protocol)
+        for name, seconds_by_case in calls.items()
     } | dict(before_s or {})
-    each_s = {
-        name: before_s[name] + protocol.rounds * rounds_s.get(name, sum(found.values()))
-        for name, found in calls.items()
-    } | dict(whole_s or {})
+    group_s = {
+        name: before_s[name] + protocol.rounds * rounds_s.get(name, sum(seconds_by_case.values()))
+        for name, seconds_by_case in calls.items()
+    } | dict(replicate_s or {})
     return Estimate(
-        seconds=replicates * sum(each_s.values()),
-        half_width=_half_width(spread, replicates, protocol),
+        seconds=replicates * sum(group_s.values()),
+        half_width=_half_width(dispersion, replicates, protocol),
         replicates=replicates,
         rounds=protocol.rounds,
-        unseen=tuple(name for name in seen if name not in calls),
-        scaled=tuple(name for name, rounds in seen.items() if name in calls and not rounds),
-        perhaps=tuple(group.name for group in plan.groups if group.name not in due),
+        without_rounds=tuple(name for name in rounds_by_group if name not in calls),
+        scaled=tuple(
+            name for name, rounds in rounds_by_group.items() if name in calls and not rounds
+        ),
+        fallbacks=tuple(group.name for group in plan.groups if group.name not in due),
     )
 
 
-def _half_width(spread: float, replicates: int, protocol: Protocol) -> float:
+def _half_width(dispersion: float, replicates: int, protocol: Protocol) -> float:
     if replicates < 2:
         return math.inf
     return (
         t_quantile(confidence_of(protocol.target_ci), replicates - 1)
-        * spread
+        * dispersion
         / math.sqrt(replicates)
     )
 
 
-def _replicates(spread: float, protocol: Protocol) -> int:
+def _replicates(dispersion: float, protocol: Protocol) -> int:
     if protocol.target_ci is None:
         return protocol.replicates
     stopping = Stopping(protocol.target_ci)
     return next(
-        (k for k in stopping.looks if _half_width(spread, k, protocol) <= protocol.target_ci),
+        (k for k in stopping.looks if _half_width(dispersion, k, protocol) <= protocol.target_ci),
         stopping.most,
     )
 
 
 def _calls(rounds: Sequence[Round]) -> dict[str, float]:
-    """Seconds of one call of each case, as they share the time of a round: on a GPU a call is a
-    block of iterations, of which the samples are the mean.
+    """Seconds of one call of each case, scaled so that they add up to the time of a round: on a GPU
+    a call is a block of iterations, and a sample is the mean over it.
     """
     longest = {
-        key: statistics.median([call_s(one.samples[key]) for one in rounds if one.samples.get(key)])
-        for key in {key for one in rounds for key in one.samples}
+        key: statistics.median(
+            [call_s(round_.samples[key]) for round_ in rounds if round_.samples.get(key)]
+        )
+        for key in {key for round_ in rounds for key in round_.samples}
     }
     shares = [
-        (one.ended - one.started) / sum_s
-        for one in rounds
-        if (sum_s := sum(map(call_s, one.samples.values()))) > 0
+        (round_.ended - round_.started) / sum_s
+        for round_ in rounds
+        if (sum_s := sum(map(call_s, round_.samples.values()))) > 0
     ]
     return (
         {key: value * statistics.median(shares) for key, value in longest.items()}
@@ -174,33 +182,40 @@ def _scaled(
     """Seconds of one call of each case, by its FLOPs and the seconds that a FLOP took in groups of
     the same kind; empty where either is not known.
     """
-    spent_s = done = 0.0
+    spent_s = flops = 0.0
     for other, rounds in known:
-        if _place(other.cases[0]) == _place(group.cases[0]):
-            found = {key: value for key, value in _calls(rounds).items() if key in work}
-            spent_s, done = spent_s + sum(found.values()), done + sum(work[key] for key in found)
-    if not done or any(case.key not in work for case in group.cases):
+        if _device_and_threads(other.cases[0]) == _device_and_threads(group.cases[0]):
+            call_times = {key: value for key, value in _calls(rounds).items() if key in work}
+            spent_s, flops = (
+                spent_s + sum(call_times.values()),
+                flops + sum(work[key] for key in call_times),
+            )
+    if not flops or any(case.key not in work for case in group.cases):
         return {}
-    return {case.key: work[case.key] * spent_s / done for case in group.cases}
+    return {case.key: work[case.key] * spent_s / flops for case in group.cases}
 
 
-def _place(case: AnyCase) -> tuple[str, int]:
+def _device_and_threads(case: AnyCase) -> tuple[str, int]:
     return device_kind(case.device), case.threads
 
 
 def _warm_up_s(calls: Iterable[float], protocol: Protocol) -> float:
-    """Seconds until cases that take so long a call are warm: as many calls and seconds as are
-    asked, and two windows that agree, unless the cap comes first.
+    """Seconds of the warm-up of cases with these seconds per call: the calls and seconds of the
+    protocol, and two windows that agree, unless the cap comes first.
     """
     cap_s = max(protocol.warmup_cap_s, protocol.warmup_s)
     return sum(
-        max(protocol.warmup_calls * one_s, protocol.warmup_s, min(2 * WINDOW * one_s, cap_s))
-        for one_s in calls
+        max(
+            protocol.warmup_calls * call_time_s,
+            protocol.warmup_s,
+            min(2 * WINDOW * call_time_s, cap_s),
+        )
+        for call_time_s in calls
     )
 
 
-def _spread(group: Group, rounds: Sequence[Round], protocol: Protocol) -> float:
-    """The widest row's standard deviation of a replicate's value."""
+def _dispersion(group: Group, rounds: Sequence[Round], protocol: Protocol) -> float:
+    """The standard deviation of a replicate's log-ratio, of the row in which it is largest."""
     if not group.baselines:
         return 0.0
     grouped, estimator, widest = by_replicate(rounds), protocol.estimator, 0.0
@@ -208,15 +223,19 @@ def _spread(group: Group, rounds: Sequence[Round], protocol: Protocol) -> float:
         for metric in (FORWARD, FORWARD_BACKWARD):
             if case.role == BASELINE:
                 continue
-            found = ratio_pairs(grouped, group.baselines, case.key, metric, estimator)
-            replicates = [one for one in found if one]
+            pairs = ratio_pairs(grouped, group.baselines, case.key, metric, estimator)
+            replicates = [replicate_pairs for replicate_pairs in pairs if replicate_pairs]
             if len(replicates) >= ENOUGH_REPLICATES:
-                values = [replicate_value(one, estimator) for one in replicates]
+                values = [
+                    replicate_value(replicate_pairs, estimator) for replicate_pairs in replicates
+                ]
                 widest = max(widest, statistics.stdev(values))
             elif replicates:
                 logs = [math.log(variant / base) for base, variant, *_ in max(replicates, key=len)]
                 within = SCATTER[estimator] * (statistics.stdev(logs) if len(logs) > 1 else 0.0)
-                widest = max(widest, math.hypot(BETWEEN, within / math.sqrt(protocol.rounds)))
+                widest = max(
+                    widest, math.hypot(BETWEEN_PROCESSES_SD, within / math.sqrt(protocol.rounds))
+                )
     return widest
 
 

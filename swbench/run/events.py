@@ -1,5 +1,5 @@
-"""What a progress display is told, always while no timed region runs: the worker waits until the
-handler has returned.
+"""The events of a run, for a progress display. No timed region runs meanwhile: the worker waits
+until the handler has returned.
 """
 
 from collections.abc import Mapping
@@ -12,8 +12,8 @@ from swbench.result import Result, Round
 
 @dataclass(frozen=True, kw_only=True)
 class RunStarted:
-    """The run begins; of each group so many replicates as `sealed` says are there already, of at
-    most `replicates`; `ran_out` names those that did not fit.
+    """The run begins. `sealed` holds by group the number of replicates that are stored already, of
+    at most `replicates`; `ran_out` names the groups that ran out of memory.
 
     `work` holds the FLOPs of a call by case key, of the cases whose operations are counted.
     """
@@ -28,9 +28,7 @@ class RunStarted:
 
 @dataclass(frozen=True, kw_only=True)
 class ReplicateStarted:
-    """A fresh worker begins; a second one for the same replicate follows where a case took the
-    first one down.
-    """
+    """A fresh worker begins. The same replicate gets a further one where a case ended the first."""
 
     group: str
     replicate: int
@@ -70,9 +68,9 @@ class CellFailed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SetApart:
-    """A case did not fit the memory beside the others, and is measured with the baseline (and its
-    control) alone from here on; `row` is its label.
+class CaseIsolated:
+    """A case did not fit the memory beside the others. From here on it is measured with the
+    baseline (and its control) alone; `row` is its label.
     """
 
     group: str
@@ -96,7 +94,7 @@ class ReplicateDone:
 
 @dataclass(frozen=True, kw_only=True)
 class DiskSlow:
-    """Storing a replicate took `seconds`; said once a run, of the disk that holds `path`."""
+    """Storing a replicate took `seconds` on the disk that holds `path`; emitted once a run."""
 
     path: Path
     seconds: float
@@ -104,7 +102,7 @@ class DiskSlow:
 
 @dataclass(frozen=True, kw_only=True)
 class GroupSettled:
-    """Optional stopping: the group needs no more replicates, for this reason."""
+    """Optional stopping: the group needs no more replicates, because of `reason`."""
 
     group: str
     replicates: int
@@ -113,8 +111,8 @@ class GroupSettled:
 
 @dataclass(frozen=True, kw_only=True)
 class FallingBack:
-    """A group ran out of memory: it gets no further replicate, and `fallback`, a smaller batch of
-    the same, is measured in its place.
+    """A group ran out of memory and gets no further replicate. `fallback`, the same with a smaller
+    batch, is measured in its place.
     """
 
     group: str
@@ -123,7 +121,7 @@ class FallingBack:
 
 @dataclass(frozen=True, kw_only=True)
 class RunDone:
-    """The run is complete; `failed` of its cells are not ok nor unsupported."""
+    """The run is complete; `failed` of its cells are neither ok nor unsupported."""
 
     reason: str
     failed: int
@@ -135,7 +133,7 @@ Event = (
     | WarmupDone
     | RoundDone
     | CellFailed
-    | SetApart
+    | CaseIsolated
     | ReplicateDone
     | DiskSlow
     | GroupSettled

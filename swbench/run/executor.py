@@ -1,4 +1,4 @@
-"""Running one job in a fresh process, and saying how it ended whatever it does."""
+"""The executor: it runs one job in a fresh process and reports how the process ended."""
 
 import contextlib
 import signal
@@ -7,24 +7,24 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from swbench.plugins import Plugin
-from swbench.ranks.nodes import Nodes, Share
+from swbench.ranks.nodes import JobOnNodes, Nodes
 from swbench.result import CRASHED, OUT_OF_MEMORY, TIMED_OUT
 from swbench.store.files import cannot
-from swbench.worker import exit_reason as death
+from swbench.worker import exit_reason
 from swbench.worker.job import EXIT_OUT_OF_MEMORY, Ending, Job
-from swbench.worker.messages import Again, End, Message, decode
-from swbench.worker.process import Garbage, WorkerProcess, environment
+from swbench.worker.messages import End, Message, RestartNeeded, decode
+from swbench.worker.process import MalformedOutput, WorkerProcess, environment
 
 _DUMP_S = 5.0
-"""How long a worker over its time limit has to write its stacks to the log; heuristic."""
+"""Timeout for a worker over its time limit to write its stacks to the log; heuristic."""
 
 _EXIT_S = 10.0
-"""How long a worker that is done may take to exit; heuristic."""
+"""Timeout for a worker that is done to exit; heuristic."""
 
 
 _START_S = 120.0
-"""The least that is granted to start and import, whatever the limit a case; heuristic: torch from a
-cold network disk takes a minute.
+"""Shortest time limit of a worker's start and imports, whatever the limit of a case. Heuristic:
+torch from a cold network disk takes a minute.
 """
 
 
@@ -32,11 +32,11 @@ class Executor(Protocol):
     """Runs jobs one at a time."""
 
     def run(self, job: Job, on_message: Callable[[Message], None]) -> Ending:
-        """Run a job to its end. The worker waits while `on_message` deals with what it sent.
+        """Run a job to its end. The worker waits while `on_message` handles its message.
 
-        Nothing of it runs on this node when this returns or raises, and nothing on any other when
-        this returns. Where it raises, other nodes end their ranks when they hear that the run is
-        over (`Nodes.end`), or find this node gone.
+        When this returns, nothing of the job runs on any node. When it raises, nothing of it runs
+        on this node, and other nodes end their ranks when the run ends (`Nodes.end`) or this node
+        is lost.
         """
 
 
@@ -57,7 +57,7 @@ class SubprocessExecutor:
         """`paths` go in front of the worker's import path; `environ` adds to its environment;
         `plugins` are files that it executes first.
 
-        `nodes` are those of cases that are spread over several; where one of them is lost, `run`
+        `nodes` are the other machines, for cases that run on several; where one is lost, `run`
         raises NodeLost.
         """
         self._logs, self._paths, self._environ, self._plugins = (
@@ -69,30 +69,32 @@ class SubprocessExecutor:
         self._nodes = nodes or Nodes({}, {})
 
     def run(self, job: Job, on_message: Callable[[Message], None]) -> Ending:
-        kills = death.out_of_memory_kills()
+        kills = exit_reason.oom_kills()
         log = self._logs / job.log
-        _make(log)
-        share = self._nodes.begin(job, self._plugins) if job.nodes > 1 else Share({}, {})
+        _create_log(log)
+        job_on_nodes = (
+            self._nodes.begin(job, self._plugins) if job.nodes > 1 else JobOnNodes({}, {})
+        )
         with WorkerProcess(
             job,
             log,
             environment(job.threads, self._paths) | self._environ,
             self._plugins,
-            share.place,
+            job_on_nodes.place,
         ) as worker:
-            ending = self._listen(worker, share, job, on_message, kills)
-        share.stop(_EXIT_S if ending.ok else 0.0, dump=ending.status == TIMED_OUT)
+            ending = self._listen(worker, job_on_nodes, job, on_message, kills)
+        job_on_nodes.stop(_EXIT_S if ending.ok else 0.0, dump=ending.status == TIMED_OUT)
         with contextlib.suppress(FileNotFoundError):
             if ending.ok and log.stat().st_size == 0:
                 log.unlink()
             elif not ending.ok:
-                share.keep_logs(log)
+                job_on_nodes.save_logs(log)
         return ending
 
     def _listen(
         self,
         worker: WorkerProcess,
-        share: Share,
+        job_on_nodes: JobOnNodes,
         job: Job,
         on_message: Callable[[Message], None],
         kills: int,
@@ -100,27 +102,31 @@ class SubprocessExecutor:
         limit_s = job.protocol.case_limit_s
         while True:
             try:
-                line = _next_line(worker, share, limit_s)
-                if line is None and (report := share.failed()):
-                    return _failed_there(worker, job, report)
+                line = _next_line(worker, job_on_nodes, limit_s)
+                if line is None and (report := job_on_nodes.failed()):
+                    return _failed_on_node(worker, job, report)
                 if line is None:
                     return _timed_out(worker, job, limit_s)
                 if not line:
                     return _died(worker, job, kills)
                 message = decode(line, job)
-            except (Garbage, ValueError) as problem:
-                said = f" ({str(problem)[:200] or 'bytes without end'}); it was ended{_see(job)}"
-                return _failed(worker, CRASHED, "the worker wrote what is no message", said)
+            except (MalformedOutput, ValueError) as problem:
+                detail = (
+                    f" ({str(problem)[:200] or 'bytes without end'}); it was ended{_log_hint(job)}"
+                )
+                return _failed(worker, CRASHED, "the worker wrote an invalid message", detail)
             on_message(message)
             worker.acknowledge()
-            if isinstance(message, End | Again):
+            if isinstance(message, End | RestartNeeded):
                 worker.wait(_EXIT_S)
-                return Ending(ok=isinstance(message, End), again=isinstance(message, Again))
+                return Ending(
+                    ok=isinstance(message, End), restart=isinstance(message, RestartNeeded)
+                )
 
 
-def _make(log: Path) -> None:
-    """An empty log, in the folder of a run that is still there: one that was removed is not made
-    again. Raises StoreError.
+def _create_log(log: Path) -> None:
+    """Create an empty log. The run's folder must exist: one that was removed is not created again.
+    Raises StoreError.
     """
     try:
         log.parent.mkdir(exist_ok=True)
@@ -129,32 +135,32 @@ def _make(log: Path) -> None:
         raise cannot("write", log, problem) from problem
 
 
-def _next_line(worker: WorkerProcess, share: Share, limit_s: float) -> bytes | None:
-    """The next line; None once whatever the worker does has taken longer than `limit_s`, or ranks
-    on another node have failed.
+def _next_line(worker: WorkerProcess, job_on_nodes: JobOnNodes, limit_s: float) -> bytes | None:
+    """The worker's next line; None where its current stage has taken longer than `limit_s` seconds,
+    or ranks on another node have failed.
     """
     while True:
-        line = worker.line(max(0.0, _left(worker, limit_s)), share.handles())
-        if line is not None or share.failed() or _left(worker, limit_s) <= 0:
+        line = worker.line(max(0.0, _time_left_s(worker, limit_s)), job_on_nodes.handles())
+        if line is not None or job_on_nodes.failed() or _time_left_s(worker, limit_s) <= 0:
             return line
 
 
-def _left(worker: WorkerProcess, limit_s: float) -> float:
-    """Seconds that what the worker is doing may still take."""
-    _, stage, running_s = worker.page.read()
+def _time_left_s(worker: WorkerProcess, limit_s: float) -> float:
+    """Seconds that the worker's current stage may still take."""
+    _, stage, running_s = worker.heartbeat.read()
     return (max(limit_s, _START_S) if stage == "starting" else limit_s) - running_s
 
 
-def _failed(worker: WorkerProcess, status: str, what: str, more: str = "") -> Ending:
-    """An ending for which the case that was running is to blame: what happened, at which stage."""
-    case, stage, _ = worker.page.read()
-    return Ending(ok=False, culprit=case, status=status, detail=f"{what} while {stage}{more}")
+def _failed(worker: WorkerProcess, status: str, reason: str, suffix: str = "") -> Ending:
+    """The ending of a worker whose running case failed: the reason, and at which stage."""
+    case, stage, _ = worker.heartbeat.read()
+    return Ending(ok=False, culprit=case, status=status, detail=f"{reason} while {stage}{suffix}")
 
 
 def _timed_out(worker: WorkerProcess, job: Job, limit_s: float) -> Ending:
-    what = f"over the limit of {limit_s:g} s"
-    ending = _failed(worker, TIMED_OUT, what, f"; stacks in logs/{job.log}")
-    # its fault handler writes every thread's stack to the log, then it dies
+    reason = f"over the limit of {limit_s:g} s"
+    ending = _failed(worker, TIMED_OUT, reason, f"; stacks in logs/{job.log}")
+    # on SIGABRT its fault handler writes every thread's stack to the log
     worker.signal(signal.SIGABRT)
     worker.wait(_DUMP_S)
     return ending
@@ -163,22 +169,24 @@ def _timed_out(worker: WorkerProcess, job: Job, limit_s: float) -> Ending:
 def _died(worker: WorkerProcess, job: Job, kills: int) -> Ending:
     code = worker.wait(_EXIT_S)
     if code is None:
-        went_on = f" and went on; it was ended{_see(job)}"
+        went_on = f" and went on; it was ended{_log_hint(job)}"
         return _failed(worker, CRASHED, "the worker closed its pipe", went_on)
-    if code == -signal.SIGKILL and death.out_of_memory_kills() > kills:
+    if code == -signal.SIGKILL and exit_reason.oom_kills() > kills:
         return _failed(worker, OUT_OF_MEMORY, _BY_KERNEL)
-    last = "" if code < 0 and job.world == 1 else _in_brackets(death.last_words(worker.log))
-    return _failed(worker, _status(code), death.how(code), last + _see(job))
+    last_output = (
+        "" if code < 0 and job.world == 1 else _parenthesised(exit_reason.last_line(worker.log))
+    )
+    return _failed(worker, _status(code), exit_reason.describe(code), last_output + _log_hint(job))
 
 
-def _failed_there(worker: WorkerProcess, job: Job, report: Mapping[str, Any]) -> Ending:
-    """As `_died`, of the ranks of another node."""
+def _failed_on_node(worker: WorkerProcess, job: Job, report: Mapping[str, Any]) -> Ending:
+    """The ending of a worker whose ranks on another node have failed."""
     code, node = int(report["code"]), report["node"]
     if report.get("no_memory"):
         return _failed(worker, OUT_OF_MEMORY, f"{_BY_KERNEL} on node {node}")
-    said = _in_brackets(f"node {node}: {report.get('said') or 'no word'}")
+    detail = _parenthesised(f"node {node}: {report.get('last_line') or 'no output'}")
     log = Path(job.log).with_suffix(f".node{node}.log")
-    return _failed(worker, _status(code), death.how(code), f"{said}; see logs/{log}")
+    return _failed(worker, _status(code), exit_reason.describe(code), f"{detail}; see logs/{log}")
 
 
 _BY_KERNEL = "killed by the kernel, which was out of memory,"
@@ -188,9 +196,9 @@ def _status(code: int) -> str:
     return OUT_OF_MEMORY if code == EXIT_OUT_OF_MEMORY else CRASHED
 
 
-def _in_brackets(said: str) -> str:
-    return f" ({said})" if said else ""
+def _parenthesised(text: str) -> str:
+    return f" ({text})" if text else ""
 
 
-def _see(job: Job) -> str:
+def _log_hint(job: Job) -> str:
     return f"; see logs/{job.log}"

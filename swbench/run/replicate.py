@@ -23,29 +23,29 @@ from swbench.result import (
 )
 from swbench.run import events
 from swbench.run.executor import Executor
-from swbench.run.worker_run import Attempt
+from swbench.run.worker_run import WorkerRun
 from swbench.store import RunWriter
 from swbench.worker.job import Ending, Job
 
 OBSERVED = ("utilisation", "energy", "memory")
-"""Metrics measured once a run: a steady loop of seconds tells the first two, and a profiled call
-the third, which is the same in every process.
+"""Metrics that are measured once a run: the first two take a loop of seconds, the third a profiled
+call, whose result is equal in every process.
 """
 
 
-DEATHS = 2
-"""After as many crashes or time limits in a replicate a baseline or control is not tried again.
-Heuristic: one may be chance, and each may cost the limit.
+MAX_CRASHES = 2
+"""Crashes or timeouts in a replicate after which a baseline or control is not retried. Heuristic:
+one may be chance, and each may take the time limit.
 """
 
 
 class Replicate:
-    """Runs a group's cases in one worker; where a case takes the worker down, the others run again,
-    from the start, in a fresh one.
+    """Runs a group's cases in one worker. Where a case ends the worker, the others start afresh in
+    a new one.
 
-    A case that runs out of memory beside others is set apart: it gets a worker of its own with the
-    baseline and its control, or where these three do not fit with the baseline alone. Where it is
-    the baseline that does, all are set apart. A case for which there is no memory even then is
+    A case that runs out of memory beside others is isolated: it gets a worker of its own with the
+    baseline and its control, or with the baseline alone where the three do not fit. Where the
+    baseline runs out of memory, all cases are isolated. A case that does not fit even then is
     `out_of_memory`.
     """
 
@@ -59,117 +59,121 @@ class Replicate:
         on_event: Callable[[events.Event], None],
         workloads: dict[str, str] | None = None,
         metrics: tuple[str, ...] = (),
-        apart: Mapping[str, str] = MappingProxyType({}),
+        isolated: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """`metrics` are those of the plan; the slow ones among them are observed in the first
-        replicate alone.
+        """`metrics` are those of the plan; the slow ones among them are observed only in the first
+        replicate.
 
-        `apart` are the keys of cases that were set apart in another replicate, and are from the
-        start in this one, with what `chosen` says of it.
+        `isolated` maps the keys of cases that were isolated in an earlier replicate to the note in
+        their `chosen`; they are isolated from the start in this one.
         """
         self._group, self._number, self._protocol = group, number, protocol
-        self._writer, self._executor, self._tell = writer, executor, on_event
+        self._writer, self._executor, self._emit = writer, executor, on_event
         self._workloads = workloads or dict(WORKLOADS)
         self._observe = tuple(metric for metric in OBSERVED if metric in metrics and number == 0)
         self._rows = {case.key: row for case, row in zip(group.cases, group.rows, strict=True)}
         self._results: dict[str, Result] = {}
-        self._apart = dict(apart)
-        self._now: Attempt
+        self._isolated = dict(isolated)
+        self._worker_run: WorkerRun
         self._single: AnyCase | None = None
-        self._gone: set[str] = set()
+        self._dropped: set[str] = set()
         self._read_out: set[str] = set()
-        self._deaths: Counter[str] = Counter()
-        self._over = False
+        self._crashes: Counter[str] = Counter()
+        self._pair_over = False
 
     def run(self) -> tuple[Result, ...]:
         """The result of every case, in the order of the group; not sealed yet."""
         cases = self._group.cases
-        if any(case.role == BASELINE and case.key in self._apart for case in cases):
-            # also one that had failed before: without a baseline it would have no ratio
-            self._set_apart(cases)
-        together = [case for case in cases if case.key not in self._apart]
-        if not self._apart or _compared(together):
-            self._measure(together)
+        if any(case.role == BASELINE and case.key in self._isolated for case in cases):
+            # a case whose baseline is isolated would have no ratio
+            self._mark_isolated(cases)
+        fitting = [case for case in cases if case.key not in self._isolated]
+        if not self._isolated or _count_comparisons(fitting):
+            self._measure(fitting)
         if any(case.role == BASELINE for case in cases):
-            # last, for it is beside every other
+            # the control last, for it is measured beside every other case
             for case in sorted(cases, key=lambda case: case.role == CONTROL):
                 if case.role != BASELINE and case.key not in self._results:
-                    if case.role == CONTROL and self._apart:
-                        self._set_apart([case])
+                    if case.role == CONTROL and self._isolated:
+                        self._mark_isolated([case])
                     self._pair(case)
         self._measure([case for case in cases if case.key not in self._results])
         return tuple(self._results[case.key] for case in cases)
 
     def _pair(self, single: AnyCase) -> None:
-        """Measure one case with what it is compared with; whichever of these runs out of memory, it
+        """Measure one case with its baseline and control. Whichever of them runs out of memory, it
         is `single` that does not fit.
 
-        Where the baseline dies the next worker has a fresh one, until that is no use; then `single`
-        has its worker to itself, and no ratio.
+        Where the baseline crashes, the next worker has a fresh one, up to `MAX_CRASHES` times; then
+        `single` is measured alone, without a ratio.
         """
-        without = self._apart.get(single.key) == WITHOUT_CONTROL
-        for roles in ((BASELINE,),) if without else ((BASELINE, CONTROL), (BASELINE,)):
-            self._over = False
-            while single.key not in self._results and not self._over:
-                company = [
-                    one.role for one in self._group.cases if one.role in roles and self._sound(one)
+        without_control = self._isolated.get(single.key) == WITHOUT_CONTROL
+        for roles in ((BASELINE,),) if without_control else ((BASELINE, CONTROL), (BASELINE,)):
+            self._pair_over = False
+            while single.key not in self._results and not self._pair_over:
+                partner_roles = [
+                    other.role
+                    for other in self._group.cases
+                    if other.role in roles and self._worth_retrying(other)
                 ]
-                beside = company if BASELINE in company else ()
-                self._attempt(
-                    [one for one in self._group.cases if one is single or one.role in beside],
+                roles_beside = partner_roles if BASELINE in partner_roles else ()
+                self._run_worker(
+                    [
+                        other
+                        for other in self._group.cases
+                        if other is single or other.role in roles_beside
+                    ],
                     single,
                 )
 
-    def _measure(self, left: list[AnyCase]) -> None:
-        """Worker after worker until each of the cases has a result or is set apart, or what is left
-        of them is one pair.
-        """
-        while left and _compared(left) != 1:
-            if self._attempt(left).ok:
+    def _measure(self, remaining: list[AnyCase]) -> None:
+        """Run workers until every case has a result or is isolated, or one pair is left."""
+        while remaining and _count_comparisons(remaining) != 1:
+            if self._run_worker(remaining).ok:
                 break
-            left = [case for case in left if case.key not in self._gone]
+            remaining = [case for case in remaining if case.key not in self._dropped]
 
-    def _attempt(self, cases: list[AnyCase], single: AnyCase | None = None) -> Ending:
-        """One worker, whose failures are told and whose results are kept; `single` is the case that
-        a pair is measured for.
+    def _run_worker(self, cases: list[AnyCase], single: AnyCase | None = None) -> Ending:
+        """Run one worker on `cases`, emit its failures and store its results. `single` is the case
+        for which a pair is measured.
         """
-        paired, name = single is not None and single.key in self._apart, uuid.uuid4().hex[:8]
+        is_pair, attempt = single is not None and single.key in self._isolated, uuid.uuid4().hex[:8]
         group = re.sub(r"[^A-Za-z0-9]+", "-", self._group.name)[:60]
         job = Job(
             group=self._group.name,
             cases=tuple(cases),
             replicate=self._number,
-            attempt=name,
+            attempt=attempt,
             protocol=self._protocol,
             workloads=self._workloads,
             observe=self._observe,
             pair=tuple(
-                case.key for case in cases if paired and (case is single or case.role == BASELINE)
+                case.key for case in cases if is_pair and (case is single or case.role == BASELINE)
             ),
-            known=tuple(case.key for case in cases if case.key in self._read_out),
-            log=f"{group}-r{self._number}-{name}.log",
+            read_out=tuple(case.key for case in cases if case.key in self._read_out),
+            log=f"{group}-r{self._number}-{attempt}.log",
         )
-        self._single, self._gone = single, set()
-        self._now = Attempt(
+        self._single, self._dropped = single, set()
+        self._worker_run = WorkerRun(
             job,
             self._writer,
-            self._tell,
+            self._emit,
             lambda case, failed: self._fail(
                 case, failed.status, failed.detail, alone=failed.beside == 0
             ),
         )
-        ending = self._now.run(self._executor)
+        ending = self._worker_run.run(self._executor)
         if ending.ok:
-            self._keep()
-        elif not (ending.again and self._gone):
-            self._blame(ending)
+            self._store_results()
+        elif not (ending.restart and self._dropped):
+            self._fail_culprit(ending)
         return ending
 
-    def _blame(self, ending: Ending) -> None:
-        """A worker that ended unasked: the case that it was running has failed, or all, for a fresh
-        worker would go the same way.
+    def _fail_culprit(self, ending: Ending) -> None:
+        """Record the failure of a worker that ended unexpectedly: of the case that was running, or
+        of all cases if none was, for a fresh worker would fail in the same way.
         """
-        cases = self._now.job.by_key
+        cases = self._worker_run.job.by_key
         if ending.culprit in cases:
             self._fail(cases[ending.culprit], ending.status, ending.detail)
             return
@@ -180,55 +184,64 @@ class Replicate:
                 ending.detail or "the worker ended itself without a cause",
             )
 
-    def _keep(self) -> None:
-        """The results of a worker that did all it was asked to.
+    def _store_results(self) -> None:
+        """Store the results of a worker that completed its job.
 
-        Of a pair whose case failed for good only what adds to other results: a baseline or control
-        without any is yet to be measured beside a case that lasts.
+        Of a pair whose case has failed, only results that add to earlier ones are stored: a
+        baseline or control without any will be measured beside another case.
         """
-        job = self._now.job
-        found = {key: result for key, result in self._now.measured.items() if key not in self._gone}
-        if job.pair and self._single.key in self._gone:
+        job = self._worker_run.job
+        results = {
+            key: result
+            for key, result in self._worker_run.measured.items()
+            if key not in self._dropped
+        }
+        if job.pair and self._single.key in self._dropped:
             failed = self._results.get(self._single.key)
-            found = {
+            results = {
                 key: result
-                for key, result in found.items()
+                for key, result in results.items()
                 if key in self._results and failed is not None and failed.attempt == job.attempt
             }
-        for key, result in found.items():
+        for key, result in results.items():
             self._results[key] = (
-                joined(self._results[key], self._labelled(result))
+                merged(self._results[key], self._with_pairing(result))
                 if key in self._results
-                else self._labelled(result)
+                else self._with_pairing(result)
             )
-        self._read_out |= found.keys()
+        self._read_out |= results.keys()
 
     def _fail(self, case: AnyCase, status: str, detail: str, alone: bool = False) -> None:
-        """A case cannot go on; `alone` says that no other was held in the worker."""
-        if case.key in self._gone:
+        """Handle the failure of a case; `alone` says that the worker held no other."""
+        if case.key in self._dropped:
             return
-        self._gone.add(case.key)
+        self._dropped.add(case.key)
         if status == OUT_OF_MEMORY and not alone and self._single is not None:
-            self._over = True
-            if any(one.role == CONTROL and one is not self._single for one in self._now.job.cases):
-                self._leave_control(detail)
+            self._pair_over = True
+            if any(
+                other.role == CONTROL and other is not self._single
+                for other in self._worker_run.job.cases
+            ):
+                self._drop_control(detail)
                 return
             if case is not self._single:
                 case, detail = (
                     self._single,
                     f"no memory for {self._rows[case.key]} beside it: {detail}",
                 )
-                self._gone.add(case.key)
-        elif status == OUT_OF_MEMORY and not alone and _compared(self._now.job.cases):
-            self._part(case, detail)
+                self._dropped.add(case.key)
+        elif (
+            status == OUT_OF_MEMORY and not alone and _count_comparisons(self._worker_run.job.cases)
+        ):
+            self._isolate(case, detail)
             return
-        self._deaths[case.key] += 1
-        result = self._labelled(self._now.result(case.key, status=status, detail=detail))
+        self._crashes[case.key] += 1
+        result = self._with_pairing(self._worker_run.result(case.key, status=status, detail=detail))
         self._results[case.key] = (
-            joined(result, self._results[case.key]) if case.key in self._results else result
+            merged(result, self._results[case.key]) if case.key in self._results else result
         )
         row = self._rows[case.key]
-        self._tell(
+        self._emit(
             events.CellFailed(
                 group=self._group.name,
                 replicate=self._number,
@@ -239,29 +252,27 @@ class Replicate:
             )
         )
 
-    def _part(self, case: AnyCase, detail: str) -> None:
-        """Set a case apart, or all of this worker's where it is the one that they are compared
-        with.
+    def _isolate(self, case: AnyCase, detail: str) -> None:
+        """Isolate a case, or all cases of this worker where it is their baseline."""
+        cases = self._worker_run.job.cases if case.role == BASELINE else [case]
+        self._dropped |= {other.key for other in cases}
+        self._mark_isolated(cases)
+        self._emit_isolated(case, detail)
+
+    def _drop_control(self, detail: str) -> None:
+        """Measure the case of a pair without the control from here on, which may fit. A case that
+        was not isolated yet is isolated by this.
         """
-        parted = self._now.job.cases if case.role == BASELINE else [case]
-        self._gone |= {one.key for one in parted}
-        self._set_apart(parted)
-        self._tell_apart(case, detail)
+        if self._single.key not in self._isolated:
+            self._emit_isolated(self._single, detail)
+        self._isolated[self._single.key] = WITHOUT_CONTROL
 
-    def _leave_control(self, detail: str) -> None:
-        """Without the control a pair may fit. Where the three are all there is, this is what sets
-        its case apart.
-        """
-        if self._single.key not in self._apart:
-            self._tell_apart(self._single, detail)
-        self._apart[self._single.key] = WITHOUT_CONTROL
+    def _mark_isolated(self, cases: Iterable[AnyCase]) -> None:
+        self._isolated = {case.key: ONE_BY_ONE for case in cases} | self._isolated
 
-    def _set_apart(self, cases: Iterable[AnyCase]) -> None:
-        self._apart = {case.key: ONE_BY_ONE for case in cases} | self._apart
-
-    def _tell_apart(self, case: AnyCase, detail: str) -> None:
-        self._tell(
-            events.SetApart(
+    def _emit_isolated(self, case: AnyCase, detail: str) -> None:
+        self._emit(
+            events.CaseIsolated(
                 group=self._group.name,
                 replicate=self._number,
                 case=case.key,
@@ -270,45 +281,47 @@ class Replicate:
             )
         )
 
-    def _sound(self, case: AnyCase) -> bool:
-        """Whether a further worker with this case may have its samples: it has not failed, or not
-        of what must happen again, and not often.
+    def _worth_retrying(self, case: AnyCase) -> bool:
+        """Whether another worker may get samples of this case: it has not failed, or it crashed or
+        timed out fewer than `MAX_CRASHES` times.
         """
         status = self._results[case.key].status if case.key in self._results else OK
-        return status == OK or (status in (CRASHED, TIMED_OUT) and self._deaths[case.key] < DEATHS)
+        return status == OK or (
+            status in (CRASHED, TIMED_OUT) and self._crashes[case.key] < MAX_CRASHES
+        )
 
-    def _labelled(self, result: Result) -> Result:
-        """With the word that it was set apart, where it was, for later replicates to know."""
+    def _with_pairing(self, result: Result) -> Result:
+        """The result with a note in `chosen` where its case is isolated, for later replicates."""
         return (
-            replace(result, chosen={**result.chosen, PAIRED: self._apart[result.case]})
-            if result.case in self._apart
+            replace(result, chosen={**result.chosen, PAIRED: self._isolated[result.case]})
+            if result.case in self._isolated
             else result
         )
 
 
-def _compared(cases: Iterable[AnyCase]) -> int:
-    """How many of the cases have a baseline among them to be compared with; the control, which
-    shows the noise, is none.
-    """
+def _count_comparisons(cases: Iterable[AnyCase]) -> int:
+    """The number of cases, without the control, that are compared with a baseline among them."""
     roles = [case.role for case in cases]
     return sum(role not in (BASELINE, CONTROL) for role in roles) if BASELINE in roles else 0
 
 
-def joined(one: Result, other: Result) -> Result:
-    """`one` with the worker runs and the samples of `other`, of the same case and replicate; its
+def merged(first: Result, second: Result) -> Result:
+    """`first` with the worker runs and the samples of `second`, of the same case and replicate; its
     status and times are kept, and what it chose comes first.
     """
-    samples = {measured.metric: measured for measured in one.measurements}
-    for measured in other.measurements:
-        before = samples.get(measured.metric)
-        samples[measured.metric] = (
-            Measurement(measured.metric, measured.unit, (*before.samples, *measured.samples))
-            if before
-            else measured
+    samples = {measurement.metric: measurement for measurement in first.measurements}
+    for measurement in second.measurements:
+        earlier = samples.get(measurement.metric)
+        samples[measurement.metric] = (
+            Measurement(
+                measurement.metric, measurement.unit, (*earlier.samples, *measurement.samples)
+            )
+            if earlier
+            else measurement
         )
     return replace(
-        one,
-        also=(*one.also, *other.attempts),
+        first,
+        also=(*first.also, *second.attempts),
         measurements=tuple(samples.values()),
-        chosen={**other.chosen, **one.chosen},
+        chosen={**second.chosen, **first.chosen},
     )

@@ -1,5 +1,5 @@
-"""Running a plan: replicate 0 of every group, then replicate 1 …, so that an interrupted run has
-something of everything and drift spreads.
+"""The scheduler: it runs replicate 0 of every group, then replicate 1 …, so that an interrupted run
+has results of every group and drift affects all groups.
 """
 
 import dataclasses
@@ -31,8 +31,8 @@ from swbench.stats.stopping import Stopping
 from swbench.store import RunWriter
 
 SLOW_S = 2.0
-"""Storing a replicate, a few kilobytes and two syncs, takes milliseconds; what takes longer than
-this is worth a word. Heuristic.
+"""Seconds of storing a replicate above which the user is warned: a few kilobytes and two syncs
+usually take milliseconds. Heuristic.
 """
 
 
@@ -45,23 +45,23 @@ class Interrupted(SwbenchError):
 
     @classmethod
     def after(cls, problem: KeyboardInterrupt, writer: RunWriter) -> "Interrupted":
-        """The run of `writer` was stopped by `problem`, which names its signal in `number` where it
-        was not Ctrl-C.
+        """The error for a run of `writer` that `problem` stopped; its `number` is the signal where
+        that was not Ctrl-C.
         """
         number = getattr(problem, "number", signal.SIGINT)
         by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
-        kept = (
+        note = (
             f"{len(writer.results)} finished cells are kept in {writer.path}; the same "
             "command with --resume goes on from there"
         )
-        found = cls(f"interrupted{by}: {kept}")
-        found.exit_code = 128 + number
-        return found
+        interrupted = cls(f"interrupted{by}: {note}")
+        interrupted.exit_code = 128 + number
+        return interrupted
 
 
 @dataclass(frozen=True)
 class RunStatus:
-    """How a run ended: why it stopped, and how many of its cells failed."""
+    """The end of a run: why it stopped, and how many of its cells failed."""
 
     reason: str
     failed: int
@@ -82,7 +82,7 @@ def run(
     workloads: dict[str, str] | None = None,
     now: Callable[[], float] = time.monotonic,
 ) -> RunStatus:
-    """Measure whatever of `plan` is not sealed yet, seal each replicate as it ends, and finish the
+    """Measure every replicate of `plan` that is not sealed, seal each as it ends, and finish the
     run.
 
     `stopping` (made from the plan's `target_ci` where not given) ends groups that are precise
@@ -97,17 +97,17 @@ class _Run:
     """The state of one run."""
 
     def __init__(self, plan, writer, executor, on_event, stopping, workloads, now) -> None:
-        self._plan, self._writer, self._executor, self._tell = plan, writer, executor, on_event
+        self._plan, self._writer, self._executor, self._emit = plan, writer, executor, on_event
         self._workloads, self._now = workloads, now
         target = plan.protocol.target_ci
         self._stopping = stopping or (Stopping(target) if target is not None else None)
         self._started = now()
         self._settled: set[str] = set()
         self._precise: set[str] = set()
-        self._told_slow = False
+        self._slow_disk_reported = False
         self._ran_out = set(ran_out(writer.results))
         self._open = {group.name for group in plan.lasting(self._ran_out)}
-        self._apart = paired(writer.results)
+        self._isolated = paired(writer.results)
 
     @property
     def _replicates(self) -> int:
@@ -120,10 +120,14 @@ class _Run:
             for group in self._plan.groups
         }
         try:
-            done = {"sealed": sealed, "ran_out": frozenset(self._ran_out), "work": self._work()}
-            self._tell(
+            state = {
+                "sealed": sealed,
+                "ran_out": frozenset(self._ran_out),
+                "work": self._flops_per_call(),
+            }
+            self._emit(
                 events.RunStarted(
-                    plan=self._plan, path=writer.path, replicates=self._replicates, **done
+                    plan=self._plan, path=writer.path, replicates=self._replicates, **state
                 )
             )
             reason = self._measure()
@@ -132,37 +136,45 @@ class _Run:
             raise Interrupted.after(problem, writer) from None
         finally:
             writer.close()
-        failed = sum(one.status in FAILURES for one in writer.results)
-        self._tell(events.RunDone(reason=reason, failed=failed))
+        failed = sum(result.status in FAILURES for result in writer.results)
+        self._emit(events.RunDone(reason=reason, failed=failed))
         return RunStatus(reason, failed)
 
-    def _work(self) -> dict[str, float]:
-        """The FLOPs of a call of each case whose operations were counted, or those of an image of
-        the group that it is a fallback of.
+    def _flops_per_call(self) -> dict[str, float]:
+        """The FLOPs of a call by case key. A fallback has those of the group it replaces, scaled by
+        its batch.
         """
         batches = {case.key: case.batch for group in self._plan.groups for case in group.cases}
         counted = {
-            one.case: one.samples(FLOPS) for one in self._writer.results if one.replicate == COUNTED
+            result.case: result.samples(FLOPS)
+            for result in self._writer.results
+            if result.replicate == COUNTED
         }
         for group in self._plan.groups:
-            for old, new in self._alike(group).items():
+            for old, new in self._replaced_keys(group).items():
                 counted.setdefault(new, counted.get(old, ()))
-        return {key: found[0] * batches[key] for key, found in counted.items() if found}
+        return {
+            key: flops_per_image[0] * batches[key]
+            for key, flops_per_image in counted.items()
+            if flops_per_image
+        }
 
-    def _alike(self, group: Group) -> dict[str, str]:
-        """The cases of the group in whose place a fallback is measured, with the fallback's own;
-        empty for another group, or where the rows differ.
+    def _replaced_keys(self, group: Group) -> dict[str, str]:
+        """For a fallback, the keys of the cases that it replaces, mapped to its own; empty for
+        another group, or where the rows differ.
         """
-        before = next((one for one in self._plan.groups if one.name == group.fallback_of), None)
+        before = next(
+            (other for other in self._plan.groups if other.name == group.fallback_of), None
+        )
         if before is None or before.rows != group.rows:
             return {}
         return {old.key: new.key for old, new in zip(before.cases, group.cases, strict=True)}
 
     def _measure(self) -> str:
         budget_s = self._plan.protocol.budget_s
-        for group, number in self._missing():
-            began = self._now()
-            if budget_s is not None and self._writer.spent_s + began - self._started >= budget_s:
+        for group, number in self._pending():
+            started = self._now()
+            if budget_s is not None and self._writer.spent_s + started - self._started >= budget_s:
                 return BUDGET_SPENT
             self._inherit_counts(group)
             protocol, metrics = self._plan.protocol, self._plan.metrics
@@ -172,20 +184,20 @@ class _Run:
                 protocol,
                 self._writer,
                 self._executor,
-                self._tell,
+                self._emit,
                 self._workloads,
                 metrics,
-                self._apart,
+                self._isolated,
             )
             results = replicate.run()
-            self._apart |= paired(results)
+            self._isolated |= paired(results)
             self._seal(results)
-            self._tell(
+            self._emit(
                 events.ReplicateDone(
                     group=group.name,
                     replicate=number,
                     results=results,
-                    elapsed_s=self._now() - began,
+                    elapsed_s=self._now() - started,
                 )
             )
             self._fall_back(group, results)
@@ -196,28 +208,24 @@ class _Run:
         )
 
     def _fall_back(self, group: Group, results: Sequence[Result]) -> None:
-        """Where a group has just run out of memory for the first time, a fallback of it is due from
-        here on.
-        """
+        """Make the fallback of a group due when the group runs out of memory for the first time."""
         if group.name in self._ran_out or not ran_out(results):
             return
         self._ran_out.add(group.name)
         self._open = {group.name for group in self._plan.lasting(self._ran_out)}
         for other in self._plan.groups:
             if other.fallback_of == group.name:
-                self._tell(events.FallingBack(group=group.name, fallback=other.name))
+                self._emit(events.FallingBack(group=group.name, fallback=other.name))
 
     def _inherit_counts(self, group: Group) -> None:
-        """A fallback has the operations an image of the group in whose place it is measured, which
-        were counted before the run.
-        """
-        keys = self._alike(group)
+        """Seal for a fallback the counts of the group it replaces: per image they are equal."""
+        keys = self._replaced_keys(group)
         if not keys or self._writer.sealed(group.name, COUNTED):
             return
         counted = {
-            one.case: one
-            for one in self._writer.results
-            if one.replicate == COUNTED and one.group == group.fallback_of
+            result.case: result
+            for result in self._writer.results
+            if result.replicate == COUNTED and result.group == group.fallback_of
         }
         if counted.keys() == keys.keys():
             self._writer.seal(
@@ -228,22 +236,22 @@ class _Run:
             )
 
     def _seal(self, results: Sequence[Result]) -> None:
-        """Store a replicate, and say so where the disk takes long: it delays the run, though not
-        what is timed.
+        """Store a replicate, and emit `DiskSlow` once where that takes long. It delays the run, but
+        no timed region.
         """
-        began = self._now()
+        started = self._now()
         self._writer.seal(results)
-        taken_s = self._now() - began
-        if taken_s > SLOW_S and not self._told_slow:
-            self._told_slow = True
-            self._tell(events.DiskSlow(path=self._writer.path, seconds=taken_s))
+        elapsed_s = self._now() - started
+        if elapsed_s > SLOW_S and not self._slow_disk_reported:
+            self._slow_disk_reported = True
+            self._emit(events.DiskSlow(path=self._writer.path, seconds=elapsed_s))
 
-    def _missing(self) -> Iterator[tuple[Group, int]]:
-        """Replicate-major: what is not sealed, of the groups that still need replicates.
+    def _pending(self) -> Iterator[tuple[Group, int]]:
+        """Group and number of every replicate to measure, replicate-major.
 
-        Where a group has run out of memory all begins again at replicate 0, which its fallback
-        needs first: what is measured in the first replicate alone would be missing otherwise, and
-        looks count the replicates up to a number. Looks that come again are at the same samples.
+        When a group runs out of memory, the iteration starts over at replicate 0, which the
+        fallback needs first: some metrics are measured only in the first replicate, and a look
+        needs all replicates up to its number. Repeated looks see the same samples.
         """
         begun = None
         while begun != self._open:
@@ -255,10 +263,10 @@ class _Run:
                     yield group, number
                 if group.name not in self._open:
                     break
-                self._look(group, number + 1)
+                self._check_stopping(group, number + 1)
 
-    def _look(self, group: Group, replicates: int) -> None:
-        """Ask, at the looks that were fixed beforehand, whether a group needs more replicates."""
+    def _check_stopping(self, group: Group, replicates: int) -> None:
+        """Decide, at the looks fixed beforehand, whether a group needs more replicates."""
         if self._stopping is None or not self._stopping.due(replicates):
             return
         decision = self._stopping.decide(
@@ -268,20 +276,25 @@ class _Run:
             self._settled.add(group.name)
             if decision.reached and all(decision.reached.values()):
                 self._precise.add(group.name)
-            self._tell(
+            self._emit(
                 events.GroupSettled(group=group.name, replicates=replicates, reason=decision.reason)
             )
 
     def _pairs(self, group: Group, replicates: int) -> dict[tuple[str, str], list[list[Pair]]]:
-        """Per case and metric, the pairs that the report will find, a list for each replicate, of
-        one that failed an empty one; nothing in a group without a baseline.
+        """By case and metric, the pairs of samples that the report will use: one list for each
+        replicate, empty where it failed. Empty for a group without a baseline.
         """
         baseline, estimator = group.baseline_key, self._plan.protocol.estimator
-        rounds = self._writer.owned(group.name)
-        each = [[one for one in rounds if one.replicate == number] for number in range(replicates)]
+        rounds = self._writer.sealed_rounds(group.name)
+        by_replicate = [
+            [round_ for round_ in rounds if round_.replicate == number]
+            for number in range(replicates)
+        ]
         return {
-            (case.key, m): ratio_pairs(each, group.baselines, case.key, m, estimator)
+            (case.key, metric): ratio_pairs(
+                by_replicate, group.baselines, case.key, metric, estimator
+            )
             for case in group.cases
             if baseline not in (None, case.key)
-            for m in (FORWARD, FORWARD_BACKWARD)
+            for metric in (FORWARD, FORWARD_BACKWARD)
         }

@@ -1,5 +1,5 @@
-"""One worker of a replicate as its parent hears it: rounds go to the disk as they come, and what is
-read out becomes results.
+"""One worker of a replicate, from the parent's side: its rounds are stored as they arrive, and its
+measurements become results.
 """
 
 import time
@@ -14,26 +14,26 @@ from swbench.worker.job import Ending, Job
 from swbench.worker.messages import Failed, Measured, Message, Warm
 
 
-class Attempt:
-    """Runs a job. `on_failed` hears of each case that cannot go on, at once; `measured` holds the
-    results of those that were read out, by key.
+class WorkerRun:
+    """Runs a job. `on_failed` is called at once for each case that fails; `measured` holds by key
+    the results of the cases that were read out.
     """
 
     def __init__(
         self,
         job: Job,
         writer: RunWriter,
-        tell: Callable[[events.Event], None],
+        emit: Callable[[events.Event], None],
         on_failed: Callable[[AnyCase, Failed], None],
     ) -> None:
-        self.job, self._writer, self._tell, self._on_failed = job, writer, tell, on_failed
+        self.job, self._writer, self._emit, self._on_failed = job, writer, emit, on_failed
         self._started = time.time()
         self.measured: dict[str, Result] = {}
 
     def run(self, executor: Executor) -> Ending:
-        """The worker from its start to its end."""
+        """Run the worker to its end."""
         job = self.job
-        self._tell(
+        self._emit(
             events.ReplicateStarted(
                 group=job.group,
                 replicate=job.replicate,
@@ -41,10 +41,10 @@ class Attempt:
                 cases=tuple(job.by_key),
             )
         )
-        return executor.run(job, self._hear)
+        return executor.run(job, self._handle)
 
     def result(self, case: str, **fields: object) -> Result:
-        """What this worker has to say of the case with this key, now."""
+        """A result of this worker for the case with this key, as of now."""
         job = self.job
         return Result(
             case=case,
@@ -57,11 +57,11 @@ class Attempt:
             **fields,
         )
 
-    def _hear(self, message: Message) -> None:
+    def _handle(self, message: Message) -> None:
         job = self.job
         if isinstance(message, Round):
             self._writer.add_round(message)
-            self._tell(events.RoundDone(round=message, rounds=job.protocol.rounds))
+            self._emit(events.RoundDone(round=message, rounds=job.protocol.rounds))
         elif isinstance(message, Failed):
             self._on_failed(job.by_key[message.case], message)
         elif isinstance(message, Measured):
@@ -69,7 +69,7 @@ class Attempt:
                 message.case, measurements=message.measurements, chosen=message.chosen
             )
         elif isinstance(message, Warm):
-            self._tell(
+            self._emit(
                 events.WarmupDone(
                     group=job.group,
                     replicate=job.replicate,

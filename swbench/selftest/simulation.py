@@ -14,7 +14,7 @@ from swbench.stats.estimators import Pair
 from swbench.stats.intervals import Interval, log_ratio
 from swbench.stats.samples import by_replicate, pairs, ratio_pairs
 from swbench.stats.stopping import Stopping
-from swbench.worker.case_order import Order
+from swbench.worker.case_order import CaseOrder
 
 BASELINE, CONTROL, VARIANT = "baseline", "control", "variant"
 CELLS = (BASELINE, CONTROL, VARIANT)
@@ -80,7 +80,7 @@ class FakeClock:
 
 def worker_order(seed: str) -> Draw:
     """The order of rounds that the worker itself draws."""
-    return Order(seed).draw
+    return CaseOrder(seed).draw
 
 
 @dataclass(frozen=True)

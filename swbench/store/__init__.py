@@ -1,11 +1,11 @@
-"""Runs on disk: every sample the moment it exists, append only, checked line by line, resumable.
-Nothing here imports torch.
+"""Runs on disk: each sample is stored as soon as it exists, append-only, with a checksum for each
+line; a run can be resumed. Nothing here imports torch.
 
 results/<utc>_<suite>_<machine>/
-    run.json           what was asked for, by which version and code, and whether it is complete
-        (written whole, renamed into place)
+    run.json           plan, options, version and code, and whether it is complete (written
+        atomically)
     suite.toml         the suite file as it was read          environment.json   the machine
-        (likewise)
+        (atomically)
     rounds.jsonl       one line a round, appended as it happens
     cells.jsonl        one line a cell and replicate, all of a replicate's lines at once and synced
     lock               held by the process that writes        logs/   exports/
@@ -16,7 +16,7 @@ Format history (schema in run.json):
        round before; a cell that was measured in several workers of one replicate names the others
        (`also`)
     3  a round has the names of its fields and the keys of its cases, as cells have always had them
-       and as workers tell it; before, one letter for a field, positions in the plan for cases, and
+       and as workers send it; before, one letter for a field, positions in the plan for cases, and
        tables for values (`old_schemas`)
 A run that is resumed gets the schema of the version that goes on with it. Its older lines stay as
 they are: each line is read by the schema it was written in.

@@ -1,6 +1,4 @@
-"""JSON lines that know whether they are what was written: `["crc32", {…}]`, still JSON for any
-other reader.
-"""
+"""JSON lines with a checksum, `["crc32", {…}]`, which any JSON reader can read."""
 
 import os
 import zlib
@@ -11,11 +9,11 @@ from typing import Any
 
 from swbench import codec
 from swbench.errors import StoreError
-from swbench.store.files import cannot, open_inside, read_bytes
+from swbench.store.files import cannot, open_regular, read_bytes
 
 LARGEST_FILE = 4 * 2**30
 LARGEST_LINE = 16 * 2**20
-_HEAD = 12  # ["1234abcd",
+_PREFIX_BYTES = 12  # ["1234abcd",
 
 
 def encode(record: Any) -> bytes:
@@ -28,10 +26,10 @@ def decode(line: bytes) -> dict[str, Any]:
     """The record in a line without its newline. Raises ValueError where it is not what `encode`
     wrote.
     """
-    body = line[_HEAD:-1]
+    body = line[_PREFIX_BYTES:-1]
     if (
         len(line) > LARGEST_LINE
-        or line[:_HEAD] != b'["%08x",' % zlib.crc32(body)
+        or line[:_PREFIX_BYTES] != b'["%08x",' % zlib.crc32(body)
         or line[-1:] != b"]"
     ):
         raise ValueError("its checksum does not match")
@@ -43,13 +41,13 @@ def decode(line: bytes) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Scan:
-    """What a file holds: records with their line numbers from 1, the damaged lines, and where the
-    last whole line ends.
+    """The content of a file: records and damaged lines with their line numbers from 1, and the
+    offsets at which lines end. `complete_bytes` is the end of the last complete line.
     """
 
     records: tuple[tuple[int, dict[str, Any]], ...]
     damaged: tuple[tuple[int, str], ...]
-    whole_bytes: int
+    complete_bytes: int
     torn_bytes: int
     ends: tuple[int, ...]
 
@@ -59,37 +57,37 @@ def scan(path: Path) -> Scan:
     counted in `torn_bytes`.
     """
     data = read_bytes(path, LARGEST_FILE) if path.exists() or path.is_symlink() else b""
-    whole = data.rfind(b"\n") + 1
+    complete_bytes = data.rfind(b"\n") + 1
     records, damaged, ends, end = [], [], [], 0
-    for number, line in enumerate(data[:whole].split(b"\n")[:-1], start=1):
+    for number, line in enumerate(data[:complete_bytes].split(b"\n")[:-1], start=1):
         end += len(line) + 1
         ends.append(end)
         try:
             records.append((number, decode(line)))
         except ValueError as problem:
             damaged.append((number, str(problem)))
-    return Scan(tuple(records), tuple(damaged), whole, len(data) - whole, tuple(ends))
+    return Scan(
+        tuple(records), tuple(damaged), complete_bytes, len(data) - complete_bytes, tuple(ends)
+    )
 
 
 class Appender:
-    """A file that only grows, by whole lines. After a failed write the part of a line that got
-    through is taken back.
-    """
+    """A file that grows by complete lines. A failed write is undone by truncating the file."""
 
-    def __init__(self, path: Path, whole_bytes: int | None = None) -> None:
-        """Open or make the file; cut it at `whole_bytes` where given. Raises StoreError."""
+    def __init__(self, path: Path, complete_bytes: int | None = None) -> None:
+        """Open or create the file; truncate it to `complete_bytes` if given. Raises StoreError."""
         self.path = path
         try:
-            self._handle = open_inside(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            if whole_bytes is not None:
-                os.ftruncate(self._handle, whole_bytes)
+            self._handle = open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            if complete_bytes is not None:
+                os.ftruncate(self._handle, complete_bytes)
             self._size = os.fstat(self._handle).st_size
         except OSError as problem:
             raise cannot("write", path, problem) from problem
 
     def append(self, records: Sequence[Any], *, sync: bool = False) -> None:
-        """Write lines with one call, and wait for the disk where `sync`. Raises StoreError; then
-        none of the lines is there.
+        """Write lines with one call; with `sync` wait for the disk. Raises StoreError, and then
+        leaves none of the lines.
         """
         data = b"".join(encode(record) for record in records)
         try:
@@ -101,7 +99,7 @@ class Appender:
             if sync:
                 os.fsync(self._handle)
         except OSError as problem:
-            self._take_back()
+            self._truncate()
             raise cannot("write", self.path, problem) from problem
         self._size += len(data)
 
@@ -118,7 +116,7 @@ class Appender:
             os.close(self._handle)
             self._handle = -1
 
-    def _take_back(self) -> None:
+    def _truncate(self) -> None:
         try:
             os.ftruncate(self._handle, self._size)
         except OSError as problem:

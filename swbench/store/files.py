@@ -1,6 +1,4 @@
-"""Files that are whole or absent, and reading that follows no link out of the folder and takes no
-more than its limit.
-"""
+"""Atomic writes, and reads of regular files, limited in size, that follow no symbolic link."""
 
 import errno
 import json
@@ -43,9 +41,9 @@ def cannot(verb: str, path: Path, problem: OSError) -> StoreError:
     return StoreError(f"cannot {verb} {path}: {problem.strerror or problem}; {remedy}")
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write `text` so that `path` holds either its old content or all of the new one, whatever
-    happens. Raises StoreError.
+def write_atomic(path: Path, text: str) -> None:
+    """Write `text` atomically: `path` holds either its old content or all of the new one. Raises
+    StoreError.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -69,8 +67,8 @@ def sync_folder(path: Path) -> None:
         os.close(handle)
 
 
-def open_inside(path: Path, flags: int = os.O_RDONLY) -> int:
-    """A descriptor of a plain file, never of what a link points to. Raises OSError."""
+def open_regular(path: Path, flags: int = os.O_RDONLY) -> int:
+    """A descriptor of a regular file, never of a symbolic link's target. Raises OSError."""
     handle = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
@@ -78,19 +76,19 @@ def open_inside(path: Path, flags: int = os.O_RDONLY) -> int:
     return handle
 
 
-def read_bytes(path: Path, most: int) -> bytes:
-    """The content of a plain file. Raises StoreError where it cannot be read or is larger than
-    `most` bytes.
+def read_bytes(path: Path, limit_bytes: int) -> bytes:
+    """The content of a regular file. Raises StoreError where it cannot be read or is larger than
+    `limit_bytes` bytes.
     """
     try:
-        with os.fdopen(open_inside(path), "rb") as file:
-            data = file.read(most + 1)
+        with os.fdopen(open_regular(path), "rb") as file:
+            data = file.read(limit_bytes + 1)
     except OSError as problem:
         if problem.errno == errno.ELOOP:
             raise StoreError(f"{path} is a link; a run folder holds its own files") from None
         raise StoreError(f"cannot read {path}: {problem.strerror or problem}") from None
-    if len(data) > most:
-        raise StoreError(f"{path} is larger than {most:,} bytes, which no run writes")
+    if len(data) > limit_bytes:
+        raise StoreError(f"{path} is larger than {limit_bytes:,} bytes, which no run writes")
     return data
 
 
@@ -108,5 +106,5 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, data: dict[str, Any]) -> None:
-    """Write an object as readable JSON, whole or not at all. Raises StoreError."""
-    write_whole(path, json.dumps(data, indent=1, ensure_ascii=False, default=str) + "\n")
+    """Write an object as readable JSON, atomically. Raises StoreError."""
+    write_atomic(path, json.dumps(data, indent=1, ensure_ascii=False, default=str) + "\n")

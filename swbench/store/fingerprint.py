@@ -1,4 +1,4 @@
-"""The code that is timed: it must stay the same for a run to go on."""
+"""A fingerprint of the timed code, which must not change for a run to be resumed."""
 
 import hashlib
 from collections.abc import Mapping
@@ -20,8 +20,8 @@ TIMED = (
     "ranks",
     "run",
 )
-"""The parts of the package whose code runs in a worker. Reports and the command line may change
-between a run and its resumption.
+"""The parts of the package whose code runs in a worker. Other parts may change before a run is
+resumed.
 """
 
 _SUFFIXES = {".py", ".c", ".cpp", ".h", ".cu", ".csv"}
@@ -30,7 +30,7 @@ _SUFFIXES = {".py", ".c", ".cpp", ".h", ".cu", ".csv"}
 def code() -> dict[str, str]:
     """A short hash of every source file that a worker may run, by its path in the package."""
     package = Path(__file__).resolve().parents[1]
-    found = {}
+    hashes = {}
     for part in TIMED:
         top = package / part
         files = (
@@ -39,14 +39,14 @@ def code() -> dict[str, str]:
             else sorted(path for path in top.rglob("*") if path.suffix in _SUFFIXES)
         )
         for path in files:
-            found[path.relative_to(package).as_posix()] = hashlib.sha256(
+            hashes[path.relative_to(package).as_posix()] = hashlib.sha256(
                 path.read_bytes()
             ).hexdigest()[:12]
-    return found
+    return hashes
 
 
 def code_changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    """Source files that differ, by name."""
+    """One line for each source file that differs."""
     names = sorted(set(before) | set(after))
     return [
         (

@@ -1,4 +1,4 @@
-"""Run folders: their names, finding one, listing them all."""
+"""Run folders: how they are named, found and listed."""
 
 import os
 import re
@@ -32,12 +32,12 @@ HEADER = {
     "code": dict[str, str],
     "plan": dict[str, Any],
 }
-"""What run.json holds beside `schema` and the version."""
+"""The fields of run.json beside `schema` and the version, with their types."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a listing shows of a run without reading its samples; `created` is Unix time."""
+    """The facts of a run that a listing shows, without its samples; `created` is Unix time."""
 
     path: Path
     id: str
@@ -50,11 +50,11 @@ class Summary:
 
 
 def make(results: Path, suite: str, machine: str) -> Path:
-    """A new, empty run folder that no other run has; `machine` says in a word what it runs on.
-    Raises StoreError where it cannot be made.
+    """Create a new, empty run folder. `machine` is the machine's label in the name. Raises
+    StoreError where it cannot be created.
     """
-    machine = _plain(machine) or "machine"
-    name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}_{_plain(suite) or 'suite'}_{machine}"
+    machine = _slug(machine) or "machine"
+    name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}_{_slug(suite) or 'suite'}_{machine}"
     try:
         results.mkdir(parents=True, exist_ok=True)
         for attempt in range(1, 1000):
@@ -69,7 +69,7 @@ def make(results: Path, suite: str, machine: str) -> Path:
     except OSError as problem:
         raise cannot("write results to", results, problem) from problem
     raise StoreError(
-        f"{results} has a thousand runs of this second; choose another folder with --results"
+        f"{results} has a thousand runs from this second; choose another folder with --results"
     )
 
 
@@ -81,7 +81,7 @@ def find(results: str | Path, ref: str | Path) -> Path:
     known = [summary.id for summary in runs(results)]
     if text == "latest":
         if not known:
-            raise StoreError(none(results))
+            raise StoreError(no_runs(results))
         return results / known[-1]
     if text in known:
         return results / text
@@ -97,8 +97,8 @@ def find(results: str | Path, ref: str | Path) -> Path:
     raise UnknownName("run", text, known[-20:], str(results))
 
 
-def none(results: str | Path) -> str:
-    """What to say where a results folder has no run."""
+def no_runs(results: str | Path) -> str:
+    """The message for a results folder without a run."""
     if Path(results).is_file():
         return f"{results} is a file, not a folder of runs; choose another with --results"
     return f"there is no run in {results} yet; `{program.command()} imagenet` makes one"
@@ -108,7 +108,7 @@ def runs(results: str | Path) -> tuple[Summary, ...]:
     """Every run in a results folder, oldest first; folders that hold no readable run are left
     out.
     """
-    found = []
+    summaries = []
     try:
         entries = [
             Path(entry.path) for entry in os.scandir(results) if entry.is_dir(follow_symlinks=False)
@@ -117,10 +117,10 @@ def runs(results: str | Path) -> tuple[Summary, ...]:
         return ()
     for path in entries:
         try:
-            found.append(summary(path))
+            summaries.append(summary(path))
         except StoreError:
             continue
-    return tuple(sorted(found, key=lambda one: (one.created, one.id)))
+    return tuple(sorted(summaries, key=lambda summary: (summary.created, summary.id)))
 
 
 def newest(results: str | Path, suite: str, options: Mapping[str, Any]) -> Summary | None:
@@ -130,16 +130,16 @@ def newest(results: str | Path, suite: str, options: Mapping[str, Any]) -> Summa
     wanted = _comparable(options)
     return next(
         (
-            one
-            for one in reversed(runs(results))
-            if one.suite == suite and _comparable(one.options) == wanted
+            summary
+            for summary in reversed(runs(results))
+            if summary.suite == suite and _comparable(summary.options) == wanted
         ),
         None,
     )
 
 
 def header(path: Path) -> dict[str, Any]:
-    """What run.json says. Raises StoreError, SchemaTooNew where a later version wrote it."""
+    """The content of run.json. Raises StoreError, SchemaTooNew where a later version wrote it."""
     if not (path / RUN).exists():
         raise StoreError(f"{path} holds no run ({RUN} is missing)")
     data = read_json(path / RUN)
@@ -191,8 +191,8 @@ def _comparable(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _listed(value: Any) -> Any:
     """`value` as JSON gives it back: lists for tuples, however nested."""
-    return [_listed(one) for one in value] if isinstance(value, tuple | list) else value
+    return [_listed(item) for item in value] if isinstance(value, tuple | list) else value
 
 
-def _plain(text: str) -> str:
+def _slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9.-]+", "-", text).strip("-.")[:40]

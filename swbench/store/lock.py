@@ -1,11 +1,11 @@
-"""One writer a run: a lock that the kernel lets go of when its process ends, however it ends."""
+"""The lock of a run folder, for a single writer. The kernel releases it when the process ends."""
 
 import fcntl
 import os
 from pathlib import Path
 
 from swbench.errors import StoreBusy
-from swbench.store.files import cannot, open_inside
+from swbench.store.files import cannot, open_regular
 
 
 class Lock:
@@ -16,7 +16,7 @@ class Lock:
     def __init__(self, folder: Path) -> None:
         path = folder / "lock"
         try:
-            self._handle = open_inside(path, os.O_RDWR | os.O_CREAT)
+            self._handle = open_regular(path, os.O_RDWR | os.O_CREAT)
         except OSError as problem:
             raise cannot("lock", path, problem) from problem
         try:
@@ -24,10 +24,10 @@ class Lock:
         except OSError:
             holder = os.pread(self._handle, 32, 0).decode("ascii", "replace").strip()
             os.close(self._handle)
-            who = f"process {holder}" if holder.isdigit() else "another process"
+            writer = f"process {holder}" if holder.isdigit() else "another process"
             raise StoreBusy(
-                f"run {folder.name} is being written by {who}; wait until it ends, or "
-                "start a run of its own"
+                f"run {folder.name} is being written by {writer}; wait until it ends, or "
+                "start a new one without --resume"
             ) from None
         try:
             os.ftruncate(self._handle, 0)
@@ -44,9 +44,9 @@ class Lock:
 
 
 def held(folder: Path) -> bool:
-    """Whether a process is writing the run in `folder`; False where nobody can tell."""
+    """Whether a process is writing the run in `folder`; False where that cannot be determined."""
     try:
-        handle = open_inside(folder / "lock")
+        handle = open_regular(folder / "lock")
     except OSError:
         return False
     try:

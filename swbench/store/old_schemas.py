@@ -1,6 +1,6 @@
-"""Lines of schemas 1 and 2 as today's types have their fields. Cells differ in nothing. A round
-named its fields by one letter and its group and cases by their positions in the plan, and held
-values in tables whose rows were in its order.
+"""Converts lines of schemas 1 and 2 to the current fields. Cells are equal in all schemas. A round
+named its fields by one letter and its group and cases by their positions in the plan, and held its
+values in tables with a row for each case, in its order.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,8 +11,8 @@ Groups = Sequence[tuple[str, Sequence[str]]]
 
 
 def round_fields(record: Mapping[str, Any], groups: Groups) -> Mapping[str, Any]:
-    """The fields of a round in a record of any schema. They are not checked, but positions are.
-    Raises ValueError, KeyError, IndexError, TypeError or AttributeError for what is no round.
+    """The fields of a round in a record of any schema. Only positions are checked. Raises
+    ValueError, KeyError, IndexError, TypeError or AttributeError for a record that is no round.
     """
     if "g" not in record:
         return record

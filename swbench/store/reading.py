@@ -1,5 +1,5 @@
-"""Reading a run back: sealed cells with the samples of their rounds, everything checked, nothing
-skipped in silence.
+"""Reads a stored run: sealed cells with the samples of their rounds. Everything is checked, and
+nothing is skipped silently.
 """
 
 from collections import defaultdict
@@ -11,7 +11,7 @@ from typing import Any
 from swbench import codec
 from swbench.codec import Count
 from swbench.errors import StoreDamaged, StoreError
-from swbench.garbage import uncollected
+from swbench.gc_control import gc_disabled
 from swbench.plan import Plan
 from swbench.result import COUNTED, Measurement, Result, Round
 from swbench.store import folder
@@ -19,19 +19,19 @@ from swbench.store.checked_jsonl import Scan, scan
 from swbench.store.files import read_json
 from swbench.store.old_schemas import round_fields
 
-_PLACE = tuple[Count, Count]
-"""Where a cell is in its seal: its place, and how many there are."""
+_POSITION = tuple[Count, Count]
+"""Position of a cell in its seal, and the number of cells in the seal."""
 
-_WRONG = (ValueError, KeyError, IndexError, TypeError, AttributeError)
+_MALFORMED = (ValueError, KeyError, IndexError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True)
 class StoredRun:
     """A run as it is on disk.
 
-    `results` are the sealed cells; each carries the samples of its rounds as measurements, in the
-    order they were taken, before what was measured outside the rounds. `rounds` are those of sealed
-    replicates. `warnings` say what was torn or left out.
+    `results` are the sealed cells. The measurements of each begin with the samples of its rounds,
+    in the order they were taken; those taken outside the rounds follow. `rounds` are those of
+    sealed replicates. `warnings` name what was torn or left out.
     """
 
     path: Path
@@ -49,13 +49,13 @@ class StoredRun:
 
 @dataclass(frozen=True)
 class Content:
-    """The two line files as read: what they hold, what is wrong with them and where their good part
-    ends. `taken` are all rounds, of killed workers too.
+    """The content of the two line files: sealed results and their rounds, all rounds (those of
+    killed workers too), problems, and the offsets at which the intact parts end.
     """
 
     results: tuple[Result, ...]
     rounds: tuple[Round, ...]
-    taken: tuple[Round, ...]
+    all_rounds: tuple[Round, ...]
     damaged: tuple[str, ...]
     torn: tuple[str, ...]
     rounds_bytes: int
@@ -63,23 +63,25 @@ class Content:
 
     @property
     def spent_s(self) -> float:
-        """Seconds that workers have been at work over all lives of the run, from the start of each
-        to the last that is stored of it; what a worker did that was killed before its first round
-        is not known, and does not count.
+        """Total seconds of the run's workers, resumed parts included: of each from its start to its
+        last stored round or cell. A worker that was killed before its first round does not count.
         """
-        seen: dict[tuple[str, int, str], tuple[float, float]] = {}
-        for one in (*(one for one in self.results if one.replicate != COUNTED), *self.taken):
-            key = (one.group, one.replicate, one.attempt)
-            start, end = seen.get(key, (one.started, one.ended))
-            seen[key] = (min(start, one.started), max(end, one.ended))
-        return sum(max(0.0, end - start) for start, end in seen.values())
+        spans: dict[tuple[str, int, str], tuple[float, float]] = {}
+        for item in (
+            *(item for item in self.results if item.replicate != COUNTED),
+            *self.all_rounds,
+        ):
+            key = (item.group, item.replicate, item.attempt)
+            start, end = spans.get(key, (item.started, item.ended))
+            spans[key] = (min(start, item.started), max(end, item.ended))
+        return sum(max(0.0, end - start) for start, end in spans.values())
 
 
 def load(path: str | Path, *, salvage: bool = False) -> StoredRun:
     """The run in a folder. It may be unfinished, or being written.
 
-    Raises StoreError where it is no run, SchemaTooNew, and StoreDamaged for a damaged line, which
-    it names; `salvage` leaves such lines out and says so in `warnings`.
+    Raises StoreError where the folder is no run, SchemaTooNew, and StoreDamaged, which names the
+    line, for a damaged one. `salvage` leaves damaged lines out and names them in `warnings`.
     """
     path = Path(path)
     header = folder.header(path)
@@ -90,7 +92,7 @@ def load(path: str | Path, *, salvage: bool = False) -> StoredRun:
             "take the file from a copy, or read the other lines in Python with "
             "swbench.store.load(folder, salvage=True)"
         )
-        raise StoreDamaged(f"{content.damaged[0]}{_more(content.damaged)}; {remedy}")
+        raise StoreDamaged(f"{content.damaged[0]}{_more_lines(content.damaged)}; {remedy}")
     warnings = [*(f"left out: {problem}" for problem in content.damaged), *content.torn]
     for resumed in header["resumed"]:
         if resumed.get("changes"):
@@ -128,10 +130,8 @@ def plan_of(path: Path, header: dict[str, Any]) -> Plan:
 
 
 def read_content(path: Path, plan: Plan) -> Content:
-    """Everything in the two line files that belongs to a sealed cell. Raises StoreError where they
-    cannot be read at all.
-    """
-    with uncollected():
+    """The content of the two line files. Raises StoreError where they cannot be read at all."""
+    with gc_disabled():
         return _content(path, plan)
 
 
@@ -142,132 +142,138 @@ def keys_by_group(plan: Plan) -> dict[str, dict[str, None]]:
 
 def _content(path: Path, plan: Plan) -> Content:
     keys = keys_by_group(plan)
-    groups = [(name, tuple(of)) for name, of in keys.items()]
+    groups = [(name, tuple(cases)) for name, cases in keys.items()]
     # cells first: a run being written adds its rounds before the cells that seal them
     cells, rounds = scan(path / folder.CELLS), scan(path / folder.ROUNDS)
     damaged = [
         f"{path / name} line {number} is damaged: {why}"
-        for name, found in _both(cells, rounds)
-        for number, why in found.damaged
+        for name, scan_result in _files(cells, rounds)
+        for number, why in scan_result.damaged
     ]
     results, cells_bytes, torn = _seals(path, cells, keys, damaged)
     torn += [
-        f"{path / name}: the torn last line ({found.torn_bytes} bytes) was left out"
-        for name, found in _both(cells, rounds)
-        if found.torn_bytes
+        f"{path / name}: the torn last line ({scan_result.torn_bytes} bytes) was left out"
+        for name, scan_result in _files(cells, rounds)
+        if scan_result.torn_bytes
     ]
-    taken = []
+    all_rounds = []
     for number, record in rounds.records:
         try:
-            one = codec.read(round_fields(record, groups), Round)
-            one.check(keys[one.group].keys())
-            taken.append(one)
-        except _WRONG as problem:
+            round_ = codec.read(round_fields(record, groups), Round)
+            round_.check(keys[round_.group].keys())
+            all_rounds.append(round_)
+        except _MALFORMED as problem:
             damaged.append(f"{path / folder.ROUNDS} line {number} is damaged: {problem}")
-    kept = owned(results, taken)
+    sealed = sealed_rounds(results, all_rounds)
     return Content(
-        results=with_samples(results, kept),
-        rounds=tuple(kept),
-        taken=tuple(taken),
+        results=with_samples(results, sealed),
+        rounds=tuple(sealed),
+        all_rounds=tuple(all_rounds),
         damaged=tuple(damaged),
         torn=tuple(torn),
-        rounds_bytes=rounds.whole_bytes,
+        rounds_bytes=rounds.complete_bytes,
         cells_bytes=cells_bytes,
     )
 
 
-def _both(cells: Scan, rounds: Scan) -> tuple[tuple[str, Scan], ...]:
+def _files(cells: Scan, rounds: Scan) -> tuple[tuple[str, Scan], ...]:
     return ((folder.CELLS, cells), (folder.ROUNDS, rounds))
 
 
 def _seals(
     path: Path, cells: Scan, keys: Mapping[str, Container[str]], damaged: list[str]
 ) -> tuple[list[Result], int, list[str]]:
-    """The results whose whole seal is there, where the last whole seal ends, and what is said of an
-    unfinished one.
+    """The results of complete seals, the offset at which the last complete seal ends, and a warning
+    about an incomplete one. Adds to `damaged`.
     """
     name = path / folder.CELLS
     sealed: list[tuple[int, Result]] = []
-    part: list[tuple[int, Result]] = []
-    good = 0
+    open_seal: list[tuple[int, Result]] = []
+    sealed_bytes = 0
     for number, record in cells.records:
         try:
-            position, of = codec.read(record.pop("seal"), _PLACE)
-            one = codec.read(record, Result)
-            if position >= of or one.case not in keys[one.group] or one.replicate < COUNTED:
+            position, seal_size = codec.read(record.pop("seal"), _POSITION)
+            result = codec.read(record, Result)
+            if (
+                position >= seal_size
+                or result.case not in keys[result.group]
+                or result.replicate < COUNTED
+            ):
                 raise ValueError("its place in the seal or in the plan")
-        except _WRONG as problem:
+        except _MALFORMED as problem:
             damaged.append(f"{name} line {number} is damaged: {problem!r}")
             continue
-        # a seal before it that has no end lost it to a damaged line, which is named
+        # a seal without an end lost it to a damaged line, which `damaged` names
         if position == 0:
-            sealed += part
-            part = []
-        part.append((number, one))
-        if position == of - 1:
-            sealed += part
-            part, good = [], cells.ends[number - 1]
+            sealed += open_seal
+            open_seal = []
+        open_seal.append((number, result))
+        if position == seal_size - 1:
+            sealed += open_seal
+            open_seal, sealed_bytes = [], cells.ends[number - 1]
     results: dict[tuple[str, int], Result] = {}
-    for number, one in sealed:
-        if (one.case, one.replicate) in results:
+    for number, result in sealed:
+        if (result.case, result.replicate) in results:
             damaged.append(f"{name} line {number} is damaged: it seals a cell a second time")
         else:
-            results[one.case, one.replicate] = one
+            results[result.case, result.replicate] = result
     torn = (
-        [f"{name}: the last replicate was not sealed; its {len(part)} cells were left out"]
-        if part
+        [f"{name}: the last replicate was not sealed; its {len(open_seal)} cells were left out"]
+        if open_seal
         else []
     )
-    return list(results.values()), good if part else cells.whole_bytes, torn
+    return list(results.values()), sealed_bytes if open_seal else cells.complete_bytes, torn
 
 
-def owned(results: Sequence[Result], rounds: Iterable[Round]) -> list[Round]:
-    """The rounds that belong to sealed cells, each with the samples of those cells alone."""
-    owners = {(one.case, one.replicate): one.attempts for one in results}
-    kept = []
-    for one in rounds:
+def sealed_rounds(results: Sequence[Result], rounds: Iterable[Round]) -> list[Round]:
+    """The rounds that belong to sealed cells, each with only the samples of those cells."""
+    owners = {(result.case, result.replicate): result.attempts for result in results}
+    sealed = []
+    for round_ in rounds:
         samples = {
             key: value
-            for key, value in one.samples.items()
-            if one.attempt in owners.get((key, one.replicate), ())
+            for key, value in round_.samples.items()
+            if round_.attempt in owners.get((key, round_.replicate), ())
         }
-        if samples and len(samples) == len(one.samples):
-            kept.append(one)
+        if samples and len(samples) == len(round_.samples):
+            sealed.append(round_)
         elif samples:
-            kept.append(
+            sealed.append(
                 replace(
-                    one,
+                    round_,
                     samples=samples,
-                    blocks={key: value for key, value in one.blocks.items() if key in samples},
+                    blocks={key: value for key, value in round_.blocks.items() if key in samples},
                 )
             )
-    return kept
+    return sealed
 
 
 def with_samples(results: Sequence[Result], rounds: Iterable[Round]) -> tuple[Result, ...]:
-    """Cells as they were sealed, now with the samples of their rounds in front of what was measured
-    outside them.
-    """
+    """Sealed cells with the samples of their rounds prepended to their measurements."""
     series: dict[tuple[str, int], list[dict[str, float]]] = defaultdict(list)
-    for one in rounds:
-        for key, samples in one.samples.items():
-            series[key, one.replicate].append(samples)
-    timed = {cell: _by_metric(taken) for cell, taken in series.items()}
+    for round_ in rounds:
+        for key, samples in round_.samples.items():
+            series[key, round_.replicate].append(samples)
+    timed = {cell: _by_metric(samples_of_rounds) for cell, samples_of_rounds in series.items()}
     return tuple(
-        Result(**{**vars(one), "measurements": timed[cell] + one.measurements})
-        if (cell := (one.case, one.replicate)) in timed
-        else one
-        for one in results
+        Result(**{**vars(result), "measurements": timed[cell] + result.measurements})
+        if (cell := (result.case, result.replicate)) in timed
+        else result
+        for result in results
     )
 
 
-def _by_metric(taken: Sequence[dict[str, float]]) -> tuple[Measurement, ...]:
-    metrics = dict.fromkeys(metric for samples in taken for metric in samples)
+def _by_metric(samples_of_rounds: Sequence[dict[str, float]]) -> tuple[Measurement, ...]:
+    metrics = dict.fromkeys(metric for samples in samples_of_rounds for metric in samples)
     return tuple(
-        Measurement(metric, "s", tuple([samples[metric] for samples in taken if metric in samples]))
+        Measurement(
+            metric,
+            "s",
+            tuple([samples[metric] for samples in samples_of_rounds if metric in samples]),
+        )
         for metric in metrics
     )
 
 
-def _more(problems: tuple[str, ...]) -> str:
+def _more_lines(problems: tuple[str, ...]) -> str:
     return f" (and {len(problems) - 1} more lines)" if len(problems) > 1 else ""

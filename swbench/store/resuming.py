@@ -1,4 +1,4 @@
-"""Going on with an unfinished run, if nothing changed that its timings depend on."""
+"""Resumes an unfinished run, if nothing has changed that its timings depend on."""
 
 import time
 from collections.abc import Mapping
@@ -26,13 +26,14 @@ def resume(
     command: str = "",
     plugins: Mapping[str, str] | None = None,
 ) -> RunWriter:
-    """A writer for an unfinished run; torn lines are cut off, and what is not sealed is to be
-    measured again.
+    """A writer for an unfinished run. Torn lines are cut off, and replicates that are not sealed
+    will be measured again.
 
-    The run goes on by its own plan. Raises ResumeRefused, naming what changed, where `plan` (what
-    the same command would run now), the timed code, `plugins` (name -> digest) or `environment` (in
-    what changes timings) differ from the run's; `anyway` goes on and records the changes. Raises
-    StoreBusy while another process writes it, StoreDamaged, StoreError where it is complete.
+    The run keeps its own plan. Raises ResumeRefused, which names the changes, where `plan` (that of
+    the same command now), the timed code, `plugins` (name -> digest) or `environment` (as far as it
+    changes timings) differ from the run's; `anyway` goes on and records the changes. Raises
+    StoreBusy while another process writes the run, StoreDamaged, and StoreError where it is
+    complete.
     """
     path = Path(path)
     folder.header(path)
@@ -57,8 +58,9 @@ def _resume(path, lock, plan, environment, anyway, command, plugins) -> RunWrite
     if changes and not anyway:
         more = f" … and {len(changes) - 8} more" if len(changes) > 8 else ""
         raise ResumeRefused(
-            f"run {path.name} began otherwise: {'; '.join(changes[:8])}{more}. "
-            "Start anew, or go on with --resume --anyway, which records it"
+            f"run {path.name} cannot be resumed, for it began otherwise: "
+            f"{'; '.join(changes[:8])}{more}. "
+            "Start a new run, or go on with --resume --anyway, which records the changes"
         )
     content = read_content(path, stored)
     if content.damaged:
@@ -82,25 +84,25 @@ def _resume(path, lock, plan, environment, anyway, command, plugins) -> RunWrite
     return writer
 
 
-def _plan_changes(stored: Plan, now: Plan) -> list[str]:
-    """How two plans differ, in words."""
-    if stored == now:
+def _plan_changes(stored: Plan, requested: Plan) -> list[str]:
+    """The differences of two plans, in words; empty where they are equal."""
+    if stored == requested:
         return []
-    old, new = stored.to_json(), now.to_json()
-    found = [
+    old, new = stored.to_json(), requested.to_json()
+    changes = [
         f"protocol.{name} was {value} and is {new['protocol'].get(name)}"
         for name, value in old["protocol"].items()
         if value != new["protocol"].get(name)
     ]
-    cases = [{case.key for group in plan.groups for case in group.cases} for plan in (stored, now)]
-    if gone := len(cases[0] - cases[1]):
-        found.append(f"{gone} of its cases are no longer in the suite")
+    cases = [
+        {case.key for group in plan.groups for case in group.cases} for plan in (stored, requested)
+    ]
+    if removed := len(cases[0] - cases[1]):
+        changes.append(f"{removed} of its cases are no longer in the suite")
     if added := len(cases[1] - cases[0]):
-        found.append(f"the suite has {added} new cases")
+        changes.append(f"the suite has {added} new cases")
     if [group.fallback_of for group in stored.groups] != [
-        group.fallback_of for group in now.groups
+        group.fallback_of for group in requested.groups
     ]:
-        found.append(
-            "which batches are measured only where a larger one does not fit is not what it was"
-        )
-    return found or ["the suite's title, rows or metrics changed"]
+        changes.append("other batches are measured only where a larger one does not fit")
+    return changes or ["the suite's title, rows or metrics changed"]

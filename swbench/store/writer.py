@@ -1,5 +1,5 @@
-"""Writing a run: rounds as they happen, a replicate's cells all at once, every failure said with
-what was kept.
+"""The writer of a run: it appends each round as it happens and a replicate's cells together. An
+error names what is stored.
 """
 
 import shutil
@@ -15,9 +15,9 @@ from swbench.plan import Plan
 from swbench.result import Result, Round
 from swbench.store import fingerprint, folder
 from swbench.store.checked_jsonl import Appender
-from swbench.store.files import write_json, write_whole
+from swbench.store.files import write_atomic, write_json
 from swbench.store.lock import Lock
-from swbench.store.reading import Content, StoredRun, keys_by_group, owned, with_samples
+from swbench.store.reading import Content, StoredRun, keys_by_group, sealed_rounds, with_samples
 from swbench.version import __version__
 
 
@@ -33,8 +33,8 @@ class RunWriter:
         lock: Lock,
         content: Content | None,
     ) -> None:
-        """For `create` and `resume`. `content` is what the folder holds already; `spent_s` says how
-        long that took to measure.
+        """For `create` and `resume`. `content` is that of the folder, and `spent_s` the seconds
+        that it took to measure.
         """
         self.path, self.plan, self.header = path, plan, header
         self.environment_id, self._environment = environment_id(environment), dict(environment)
@@ -89,7 +89,7 @@ class RunWriter:
             "plan": plan.to_json(),
         }
         try:
-            write_whole(path / folder.SUITE, suite_text)
+            write_atomic(path / folder.SUITE, suite_text)
             write_json(path / folder.ENVIRONMENT, dict(environment))
             writer = cls(path, header, plan, environment, lock, None)
             write_json(path / folder.RUN, header)  # last: a folder is a run once it has this
@@ -107,51 +107,50 @@ class RunWriter:
         """Whether every case of that group has its result for that replicate."""
         return self._sealed[group, replicate] >= self._keys[group].keys()
 
-    def add_round(self, one: Round) -> None:
-        """Append a round. Raises StoreError, saying what is kept, and ValueError for a group or
-        case that is not in the plan or a time that is not finite.
+    def add_round(self, round_: Round) -> None:
+        """Append a round. Raises StoreError, which names what is stored, and ValueError for a group
+        or case that is not in the plan or a time that is not finite.
         """
-        one.check(self._of(one.group).keys())
-        self._kept(self._rounds.append, [one])
-        self.rounds.append(one)
+        round_.check(self._keys_of(round_.group).keys())
+        self._guarded_write(self._rounds.append, [round_])
+        self.rounds.append(round_)
 
     def seal(self, results: Sequence[Result]) -> None:
-        """Append the cells of a group's replicate together, on the disk when this returns. Raises
-        StoreError, saying what is kept.
+        """Append the cells of a group's replicate together; they are on the disk when this returns.
+        Raises StoreError, which names what is stored.
 
         Samples that are in rounds are not repeated in the cells.
         """
-        for one in results:
-            if one.case not in self._of(one.group):
-                raise ValueError(f"case {one.case} of group {one.group!r} is not in the plan")
+        for result in results:
+            if result.case not in self._keys_of(result.group):
+                raise ValueError(f"case {result.case} of group {result.group!r} is not in the plan")
         records = [
-            {"seal": [position, len(results)], **vars(one)} for position, one in enumerate(results)
+            {"seal": [position, len(results)], **vars(result)}
+            for position, result in enumerate(results)
         ]
-        self._kept(self._rounds.sync)
-        self._kept(self._cells.append, records, sync=True)
+        self._guarded_write(self._rounds.sync)
+        self._guarded_write(self._cells.append, records, sync=True)
         self.results.extend(results)
         self._count(results)
 
     def finish(self, reason: str = "all replicates done") -> None:
-        """Say that the run is complete, and why it ended; then close."""
+        """Mark the run as complete, with the reason why it ended; then close."""
         self.header.update(complete=True, ended=time.time(), reason=reason)
-        self._kept(write_json, self.path / folder.RUN, self.header)
+        self._guarded_write(write_json, self.path / folder.RUN, self.header)
         self.close()
 
-    def owned(self, group: str) -> list[Round]:
-        """The rounds of a group as `load` would give them back now: those of sealed cells, each
-        with the samples of those cells alone.
+    def sealed_rounds(self, group: str) -> list[Round]:
+        """The rounds of a group as `load` would return them now: those of sealed cells, each with
+        only the samples of those cells.
         """
-        return owned(
-            [one for one in self.results if one.group == group],
-            [one for one in self.rounds if one.group == group],
+        return sealed_rounds(
+            [item for item in self.results if item.group == group],
+            [item for item in self.rounds if item.group == group],
         )
 
     def snapshot(self) -> StoredRun:
-        """The run as `load` would give it back now; for where its folder cannot be read any
-        more.
-        """
-        rounds = owned(self.results, self.rounds)
+        """The run as `load` would return it now, for when its folder cannot be read any more."""
+        rounds = sealed_rounds(self.results, self.rounds)
         return StoredRun(
             path=self.path,
             id=self.id,
@@ -178,9 +177,7 @@ class RunWriter:
         self._lock.release()
 
     def discard(self) -> None:
-        """Close, and remove the run: for one that turned out to be impossible before anything was
-        measured.
-        """
+        """Close and remove the run: for one that proved impossible before anything was measured."""
         self.close()
         shutil.rmtree(self.path, ignore_errors=True)
 
@@ -190,25 +187,25 @@ class RunWriter:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _of(self, group: str) -> dict[str, None]:
+    def _keys_of(self, group: str) -> dict[str, None]:
         if group not in self._keys:
             raise ValueError(f"group {group!r} is not in the plan")
         return self._keys[group]
 
     def _count(self, results: Sequence[Result]) -> None:
-        for one in results:
-            self._sealed[one.group, one.replicate].add(one.case)
+        for result in results:
+            self._sealed[result.group, result.replicate].add(result.case)
 
-    def _kept(self, write: Any, *arguments: Any, **options: Any) -> None:
+    def _guarded_write(self, write: Any, *arguments: Any, **options: Any) -> None:
         try:
             write(*arguments, **options)
         except StoreError as problem:
-            raise StoreError(f"{problem}. {self._left()}") from problem
+            raise StoreError(f"{problem}. {self._stored_note()}") from problem
 
-    def _left(self) -> str:
+    def _stored_note(self) -> str:
         if not (self.path / folder.RUN).exists():
             return f"The run folder is gone, and with it {len(self.results)} finished cells"
         return (
-            f"{len(self.results)} finished cells and {len(self.rounds)} rounds are kept; go "
+            f"{len(self.results)} finished cells and {len(self.rounds)} rounds are stored; go "
             "on with --resume once that is done"
         )

@@ -1,11 +1,11 @@
-"""Suites: TOML files that name what is measured, checked as a whole, and turned into a plan.
-Nothing here imports torch, but for a suite of a network that the command line names.
+"""Suites: TOML files that name the cases to measure, checked as a whole and expanded to a plan.
+Nothing here imports torch, except for a network that the command line names.
 """
 
 from importlib import import_module
 from typing import Any
 
-_PLACES = {
+_MODULES = {
     "Options": "options",
     "Suite": "source",
     "expand": "expansion",
@@ -20,7 +20,7 @@ __all__ = ["Options", "Suite", "expand", "folder", "load", "names", "permission"
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is here on first use: a help text needs the options and not the rest."""
-    if name not in _PLACES:
+    """Import the public names on first use: a help text needs only the options."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

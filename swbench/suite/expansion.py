@@ -1,5 +1,5 @@
-"""From a suite and the options to a plan: every combination of the lists, grouped so that a group's
-cases share their rounds.
+"""Expands a suite and the options to a plan: every combination of the lists, in groups whose cases
+share their rounds.
 """
 
 import itertools
@@ -26,11 +26,11 @@ from swbench.suite.selection import (
     check_dtypes,
     devices_of,
     on_device,
-    refuse,
-    some,
+    refuse_option,
+    require_match,
     threads_of,
     too_many,
-    unusual,
+    unless_default,
 )
 from swbench.suite.source import Suite
 
@@ -39,20 +39,20 @@ METRICS = {
     "solvers": ("time", "accuracy"),
     "stability": ("stability",),
 }
-"""What a suite measures that does not say."""
+"""Default metrics by kind of suite."""
 
 SOLVER_BASELINES = {"graph": "newton5"}
-"""What other solvers are divided by, where it is not `eigh`: that waits for the host, so no CUDA
-graph can hold it.
+"""Baseline by mode where it is not `eigh`, which waits for the host and cannot be captured in a
+CUDA graph.
 """
 
 
 def expand(suite: Suite, options: Options | None = None, **given: Any) -> Plan:
-    """The plan of `suite` under `options`, which may also be given one by one (`devices=["cpu"]`,
+    """The plan of `suite` under `options`, which may also be given as keywords (`devices=["cpu"]`,
     `only=["swa*"]` …).
 
-    Without `devices`, everything on the CPU. Raises OptionError where the options leave nothing to
-    run or more than can be meant.
+    Without `devices` all cases are on the CPU. Raises OptionError where the options leave no case
+    or more than `MOST_CASES`.
     """
     options = options or Options.of(**given)
     build = {"network": network.groups, "solvers": _solvers, "stability": stability.groups}[
@@ -81,29 +81,29 @@ def expand(suite: Suite, options: Options | None = None, **given: Any) -> Plan:
 
 
 def _nothing(suite: Suite, options: Options) -> str:
-    """Why the options leave nothing of the suite, and what would."""
-    asked, base = ", ".join(options.devices or ("cpu",)), options.over("base", suite.base)
+    """The message for options that leave nothing of the suite, with a remedy."""
+    devices, base = ", ".join(options.devices or ("cpu",)), options.over("base", suite.base)
     if not any(device_kind(device) in base["device"] for device in options.devices or ("cpu",)):
         return (
-            f"suite {suite.name!r} is not for {asked}; choose --device "
+            f"suite {suite.name!r} is not for {devices}; choose --device "
             f"{' or '.join(base['device'])}"
         )
     if not devices_of(base, options):
-        return f"suite {suite.name!r} has no batch for {asked}; give one with --batch"
+        return f"suite {suite.name!r} has no batch for {devices}; give one with --batch"
     if suite.kind == "network" and options.worlds:
         fewest = min(options.worlds)
         return (
-            f"no batch of suite {suite.name!r} on {asked} has an image for each of {fewest} "
+            f"no batch of suite {suite.name!r} on {devices} has an image for each of {fewest} "
             f"processes; give one with --batch {fewest} or more"
         )
     return (
-        f"suite {suite.name!r} has nothing for {asked} in mode "
+        f"suite {suite.name!r} has nothing for {devices} in mode "
         f"{', '.join(base['mode'])}; choose another --mode or --device"
     )
 
 
 def _check_backward(metrics: Iterable[str], groups: Iterable[Group]) -> None:
-    """Raises OptionError where a metric needs a backward pass that a phase does not take."""
+    """Raises OptionError where a metric needs a backward pass and a phase has none."""
     needs = [name for name in metrics if name in schema.NEEDS_BACKWARD]
     without = next(
         (
@@ -125,11 +125,13 @@ def _protocol(suite: Suite, options: Options) -> Protocol:
     quick = QUICK if suite.kind != "stability" else {"quick": True}
     values = options.over("protocol", {**suite.protocol, **(quick if options.quick else {})})
     values["estimator"] = FASTER_HALF
-    asked = Protocol(**values)
-    # only one of the two was given: every replicate has at least one round
-    if asked.iterations < asked.replicates:
+    protocol = Protocol(**values)
+    # where only one of the two was given, adapt the other: a replicate has at least one round
+    if protocol.iterations < protocol.replicates:
         values["replicates" if options.iterations else "iterations"] = (
-            min(asked.iterations, asked.replicates) if options.iterations else asked.replicates
+            min(protocol.iterations, protocol.replicates)
+            if options.iterations
+            else protocol.replicates
         )
     return Protocol(**values)
 
@@ -137,11 +139,11 @@ def _protocol(suite: Suite, options: Options) -> Protocol:
 def _solvers(suite: Suite, options: Options) -> Iterator[Group]:
     base = options.over("base", {**suite.base, **(suite.full if options.full else {})})
     check_dtypes(options, schema.SOLVER_DTYPES, "solvers")
-    refuse("--phase", options.phases, "solvers")
-    refuse("--layout", options.layouts, "solvers")
-    refuse("--image", options.images, "solvers")
-    refuse(f"--{options.which_batches}", options.which_batches, "solvers")
-    refuse("--nproc", options.worlds, "solvers")
+    refuse_option("--phase", options.phases, "solvers")
+    refuse_option("--layout", options.layouts, "solvers")
+    refuse_option("--image", options.images, "solvers")
+    refuse_option(f"--{options.which_batches}", options.which_batches, "solvers")
+    refuse_option("--nproc", options.worlds, "solvers")
     for device in devices_of(base, options):
         listed = options.solvers or on_device(base["solver"], device) or solvers.names()
         chosen = [
@@ -149,7 +151,7 @@ def _solvers(suite: Suite, options: Options) -> Iterator[Group]:
             for spec in listed
             if not options.only or any(fnmatchcase(spec, glob) for glob in options.only)
         ]
-        chosen = some(chosen, options, list(listed))
+        chosen = require_match(chosen, options, list(listed))
         on_gpu = device_kind(device) == "cuda"
         caches = base["cache"] if on_gpu else ("hot",)
         sweep = (
@@ -184,10 +186,10 @@ def _solvers(suite: Suite, options: Options) -> Iterator[Group]:
             cases += [SolverCase(solver=spec, **shared) for spec in chosen if spec != first]
             name = (
                 f"{device} {'+'.join(f'{batch}x{size}x{size}' for size in sizes)} {spectrum}"
-                + unusual(f"p={root}", "p=2")
-                + unusual(dtype, "float32")
-                + unusual(mode, "eager")
-                + unusual(cache, "hot")
+                + unless_default(f"p={root}", "p=2")
+                + unless_default(dtype, "float32")
+                + unless_default(mode, "eager")
+                + unless_default(cache, "hot")
             )
             yield Group(
                 name=name,
@@ -197,6 +199,8 @@ def _solvers(suite: Suite, options: Options) -> Iterator[Group]:
 
 
 def _sizes(base: dict[str, Any], options: Options) -> list[tuple[int, ...]]:
-    """Each size by itself, and those of the mixed batch together unless `--group` was given."""
+    """The tuples of sizes in one case: each size alone, and unless `--group` was given those of the
+    mixed batch together.
+    """
     alone = [(size,) for size in options.groups or base["group"]]
     return alone if options.groups or not base["mixed"] else [*alone, tuple(base["mixed"])]

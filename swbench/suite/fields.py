@@ -1,5 +1,5 @@
-"""Declarative checks of a suite's tables: a `Field` a key, and every problem collected with its key
-path.
+"""Declarative checks of a suite's tables: one `Field` for each key. Every problem is collected with
+its key path.
 """
 
 import math
@@ -12,19 +12,20 @@ from swbench.errors import near_miss
 Problems = list[str]
 
 LONGEST_LIST = 1000
-"""Entries a list in a suite may have; a heuristic far above any real suite."""
+"""Most entries of a list in a suite; a heuristic far above any real suite."""
 
 _ARTICLE = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Field:
-    """What one key may hold.
+    """The allowed values of one key.
 
-    `kind` is bool, int, float, str, or `pair` for [height, width]; `many` makes it a list of those
-    (at least one, no value twice), and `by_device` also accepts a table of such lists, one a
-    device. Numbers lie in [`low`, `high`]; they and texts are one of `choices` where there are any;
-    texts pass `check`, which returns what is wrong with them or None.
+    `kind` is bool, int, float, str, or `pair` for [height, width]. `many` makes the value a list of
+    those (at least one, no value twice), and `by_device` also accepts a table with such a list for
+    each device. Numbers must lie in [`low`, `high`]; numbers and texts must be one of `choices`
+    where there are any. `check` takes a text and returns a problem or None. `why` explains the
+    bounds in messages.
     """
 
     kind: Any
@@ -39,17 +40,17 @@ class Field:
     why: str = ""
 
     def read(self, value: Any, path: str, problems: Problems) -> Any:
-        """`value` as Python data (lists become tuples), or the default after adding to `problems`
-        what is wrong with it.
+        """`value` as Python data (lists become tuples), or the default after adding its problems
+        to `problems`.
         """
         before = len(problems)
         if self.by_device and isinstance(value, dict):
-            found = self._devices(value, path, problems)
+            result = self._devices(value, path, problems)
         elif self.many:
-            found = self._list(value, path, problems)
+            result = self._list(value, path, problems)
         else:
-            found = self.one(value, path, problems)
-        return found if len(problems) == before else self.default
+            result = self.read_one(value, path, problems)
+        return result if len(problems) == before else self.default
 
     def _devices(self, value: dict[str, Any], path: str, problems: Problems) -> dict[str, Any]:
         if not value:
@@ -66,34 +67,39 @@ class Field:
 
     def _list(self, value: Any, path: str, problems: Problems) -> tuple[Any, ...]:
         if not isinstance(value, list):
-            problems.append(f"{path} must be a list, not {_shown(value)}")
+            problems.append(f"{path} must be a list, not {_value_text(value)}")
             return ()
         if not value:
-            problems.append(f"{path} is an empty list; nothing would be measured")
+            problems.append(f"{path} is an empty list; give at least one value")
         if len(value) > LONGEST_LIST:
-            problems.append(f"{path} has {len(value)} entries; at most {LONGEST_LIST} are taken")
+            problems.append(f"{path} has {len(value)} entries; at most {LONGEST_LIST} are allowed")
             return ()
-        found = [self.one(entry, f"{path}[{index}]", problems) for index, entry in enumerate(value)]
-        for index, entry in enumerate(found):
-            if entry is not None and entry in found[:index]:
-                problems.append(f"{path}[{index}]: {_shown(entry)} is there twice")
-        return tuple(found)
+        entries = [
+            self.read_one(entry, f"{path}[{index}]", problems) for index, entry in enumerate(value)
+        ]
+        for index, entry in enumerate(entries):
+            if entry is not None and entry in entries[:index]:
+                problems.append(f"{path}[{index}]: {_value_text(entry)} occurs twice")
+        return tuple(entries)
 
-    def one(self, value: Any, path: str, problems: Problems) -> Any:
+    def read_one(self, value: Any, path: str, problems: Problems) -> Any:
         """A single value of this kind, or None after adding to `problems`."""
         if self.kind == "pair":
             if not isinstance(value, list) or len(value) != 2:
-                problems.append(f"{path} must be [height, width] in pixels, not {_shown(value)}")
+                problems.append(
+                    f"{path} must be [height, width] in pixels, not {_value_text(value)}"
+                )
                 return None
             side = replace(self, kind=int, many=False)
             pair = tuple(
-                side.one(entry, f"{path}[{index}]", problems) for index, entry in enumerate(value)
+                side.read_one(entry, f"{path}[{index}]", problems)
+                for index, entry in enumerate(value)
             )
             return None if None in pair else pair
         if self.kind is float and type(value) is int:
             value = float(value) if abs(value) < 2**53 else math.inf
         if type(value) is not self.kind:
-            problems.append(f"{path} must be {_ARTICLE[self.kind]}, not {_shown(value)}")
+            problems.append(f"{path} must be {_ARTICLE[self.kind]}, not {_value_text(value)}")
             return None
         problem = (
             self._bounds(value)
@@ -110,14 +116,14 @@ class Field:
     def _bounds(self, value: float) -> str | None:
         if self.choices and value not in self.choices:
             why = f" ({self.why})" if self.why else ""
-            return f" must be {' or '.join(map(str, self.choices))}{why}, not {_shown(value)}"
+            return f" must be {' or '.join(map(str, self.choices))}{why}, not {_value_text(value)}"
         if not math.isfinite(value):
             return f" must be a finite number, not {value}"
         why = f" ({self.why})" if self.why else ""
         if self.low is not None and value < self.low:
-            return f" must be at least {_number(self.low)}{why}, not {_shown(value)}"
+            return f" must be at least {_bound_text(self.low)}{why}, not {_value_text(value)}"
         if self.high is not None and value > self.high:
-            return f" must be at most {_number(self.high)}{why}, not {_shown(value)}"
+            return f" must be at most {_bound_text(self.high)}{why}, not {_value_text(value)}"
         return None
 
     def _text(self, value: str) -> str | None:
@@ -142,7 +148,7 @@ def read_table(
     `problems`.
     """
     if not isinstance(table, dict):
-        problems.append(f"{path} must be a table, not {_shown(table)}")
+        problems.append(f"{path} must be a table, not {_value_text(table)}")
         return {name: field.default for name, field in fields.items()}
     prefix = f"{path}." if path else ""
     for name in table:
@@ -160,11 +166,11 @@ def read_table(
     }
 
 
-def _number(bound: float) -> str:
+def _bound_text(bound: float) -> str:
     return f"{bound:,}" if isinstance(bound, int) else f"{bound:g}"
 
 
-def _shown(value: Any) -> str:
+def _value_text(value: Any) -> str:
     if isinstance(value, dict | list | tuple):
         return (
             "a table"

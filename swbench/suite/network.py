@@ -1,4 +1,4 @@
-"""From a network suite and the options to its groups: every row under every setting."""
+"""Expands a network suite, under the options, to groups: every row under every setting."""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -18,19 +18,17 @@ from swbench.suite.selection import (
     check_dtypes,
     devices_of,
     on_device,
-    refuse,
-    some,
+    refuse_option,
+    require_match,
     threads_of,
     too_many,
-    unusual,
+    unless_default,
 )
 from swbench.suite.source import Suite
 
 
 class _Row(NamedTuple):
-    """A row of a suite: its label, the fields of its case, and the names that `--only` knows it
-    by.
-    """
+    """A row of a suite: its label, the fields of its case, and the names that `--only` matches."""
 
     label: str
     fields: dict[str, Any]
@@ -45,12 +43,14 @@ def _matches(row: _Row, globs: Iterable[str]) -> bool:
 
 
 def groups(suite: Suite, options: Options) -> Iterator[Group]:
-    """A group for every combination of the lists of `[network]`, of each of `[[settings]]` where
-    there are any, or under `--full` of `[full]`: batch normalisation, its control, in eval mode
-    also its folded twin, and the rows. Raises OptionError for options that mean nothing here.
+    """The groups of a network suite: one for every combination of the lists of `[network]`, or of
+    each of `[[settings]]` where there are any, or under `--full` of `[full]`.
+
+    A group holds batch normalisation, its control, in eval mode also its folded twin, and the rows.
+    Raises OptionError for options that do not apply to networks.
     """
-    refuse("--spectrum", options.spectra, "network")
-    refuse("--root", options.roots, "network")
+    refuse_option("--spectrum", options.spectra, "network")
+    refuse_option("--root", options.roots, "network")
     check_dtypes(options, schema.DTYPES, "network")
     if any(batch > schema.BATCH["high"] for batch in options.batches or ()):
         raise OptionError(
@@ -66,22 +66,24 @@ def groups(suite: Suite, options: Options) -> Iterator[Group]:
 
 
 def _settings(suite: Suite, options: Options, rows: Rows) -> Iterator[Group]:
-    """The groups of each of the suite's settings that has any of `rows`; those that options make
-    alike are one.
+    """The groups of the suite's settings that have any of `rows`; groups that the options make
+    equal are merged.
     """
-    found: dict[str, Group] = {}
+    merged: dict[str, Group] = {}
     for setting in suite.settings:
         globs = setting.get("only")
         own = [row for row in rows if globs is None or _matches(row, globs)]
         for group in _grid(options.over("base", {**suite.base, **setting}), own, options):
-            if len(found) > MOST_CASES:
+            if len(merged) > MOST_CASES:
                 raise OptionError(too_many(suite.name))
-            before = found.get(group.name)
-            if before is not None:
-                both = dict(zip(before.cases + group.cases, before.rows + group.rows, strict=True))
-                group = replace(before, cases=tuple(both), rows=tuple(both.values()))
-            found[group.name] = group
-    yield from some(list(found.values()), options, [row.names[0] for row in rows])
+            earlier = merged.get(group.name)
+            if earlier is not None:
+                row_by_case = dict(
+                    zip(earlier.cases + group.cases, earlier.rows + group.rows, strict=True)
+                )
+                group = replace(earlier, cases=tuple(row_by_case), rows=tuple(row_by_case.values()))
+            merged[group.name] = group
+    yield from require_match(list(merged.values()), options, [row.names[0] for row in rows])
 
 
 def _grid(base: dict[str, Any], rows: Rows, options: Options) -> Iterator[Group]:
@@ -90,7 +92,7 @@ def _grid(base: dict[str, Any], rows: Rows, options: Options) -> Iterator[Group]
         options.which_batches == schema.UNTIL_FITS if options.which_batches else base["until_fits"]
     )
     for device in devices_of(base, options):
-        batches, before = options.batches or on_device(base["batch"], device), {}
+        batches, names_by_signature = options.batches or on_device(base["batch"], device), {}
         sweep = (
             base["phase"],
             base["mode"],
@@ -106,12 +108,12 @@ def _grid(base: dict[str, Any], rows: Rows, options: Options) -> Iterator[Group]
         ):
             if world > 1 and phase != TRAIN:
                 raise OptionError(
-                    f"--phase {phase} is of one process, and --nproc {world} spreads a training "
+                    f"--phase {phase} runs in one process, and --nproc {world} needs a training "
                     "step; choose --phase train or --nproc 1"
                 )
             batch *= world if weak else 1
             if batch < world and not options.batches:
-                # --nproc leaves of a suite's batches those that have an image for each process
+                # --nproc skips batches of a suite without an image for each process
                 continue
             if batch < world:
                 raise OptionError(
@@ -152,86 +154,94 @@ def _grid(base: dict[str, Any], rows: Rows, options: Options) -> Iterator[Group]
                     labels.append(row.label)
             name = (
                 f"{device} batch {batch} {image[0]}x{image[1]}"
-                + unusual(mode, "eager")
-                + unusual(dtype, "float32")
-                + unusual(layout, "contiguous")
-                + unusual(phase, TRAIN)
+                + unless_default(mode, "eager")
+                + unless_default(dtype, "float32")
+                + unless_default(layout, "contiguous")
+                + unless_default(phase, TRAIN)
             )
             name += f" {world} processes" if world > 1 else ""
             name += f" on {nodes} nodes" if nodes > 1 else ""
             name += f" {model}" if len(models) > 1 else ""
-            # what a smaller batch must share with a larger one to stand in for it
-            alike = (phase, mode, dtype, layout, image, world, weak, model)
+            # the fields that a smaller batch must share with a larger one to be its fallback
+            signature = (phase, mode, dtype, layout, image, world, weak, model)
             yield Group(
-                name=name, cases=tuple(cases), rows=tuple(labels), fallback_of=before.get(alike)
+                name=name,
+                cases=tuple(cases),
+                rows=tuple(labels),
+                fallback_of=names_by_signature.get(signature),
             )
-            before |= {alike: name} if until_fits else {}
+            names_by_signature |= {signature: name} if until_fits else {}
 
 
 def _rows(suite: Suite, options: Options) -> Rows:
     """Every row times its solvers and groups, filtered by `only`."""
-    base, found, known = suite.base, [], []
+    base, chosen, known = suite.base, [], []
     where = base.get("where")
     several_groups = len(options.groups or ()) > 1
     counts: dict[tuple[str, str], set[int]] = {}
     for row in suite.rows:
         counts.setdefault((row["model"] or base["model"], row["norm"]), set()).add(row["layers"])
-    for given in suite.rows:
-        model = given["model"] or base["model"]
-        plain = given["norm"] in norms.WITHOUT_SOLVER
-        listed = options.solvers or ((given["solver"],) if given["solver"] else base["solver"])
+    for suite_row in suite.rows:
+        model = suite_row["model"] or base["model"]
+        plain = suite_row["norm"] in norms.WITHOUT_SOLVER
+        listed = options.solvers or (
+            (suite_row["solver"],) if suite_row["solver"] else base["solver"]
+        )
         specs = (None,) if plain else listed
         groups = (
-            (given["group"] or base["group"],) if plain or not options.groups else options.groups
+            (suite_row["group"] or base["group"],)
+            if plain or not options.groups
+            else options.groups
         )
         for spec, group in itertools.product(specs, groups):
             problem = (
                 None
                 if plain or not options.groups or where is not None
                 else schema.placement_problem(
-                    model, given["layers"], group, given["placement"] or base["placement"]
+                    model, suite_row["layers"], group, suite_row["placement"] or base["placement"]
                 )
             )
             if problem:
                 raise OptionError(f"--group {group}: {problem}")
             fields = {
                 "model": model,
-                "norm": given["norm"],
-                "layers": given["layers"],
+                "norm": suite_row["norm"],
+                "layers": suite_row["layers"],
                 "solver": spec,
                 "group": group,
             }
-            if given["norm"] != "bn":
-                fields |= {"placement": given["placement"] or base["placement"], "where": where}
+            if suite_row["norm"] != "bn":
+                fields |= {"placement": suite_row["placement"] or base["placement"], "where": where}
             label = (
-                given["label"]
-                or f"{_model_label(model)}-{schema.LABELS.get(given['norm'], given['norm'])}"
+                suite_row["label"]
+                or f"{_model_label(model)}-"
+                f"{schema.LABELS.get(suite_row['norm'], suite_row['norm'])}"
             )
             label += (
-                f" ({given['layers']} layers)"
-                if len(counts[model, given["norm"]]) > 1 and not given["label"]
+                f" ({suite_row['layers']} layers)"
+                if len(counts[model, suite_row["norm"]]) > 1 and not suite_row["label"]
                 else ""
             )
-            if not given["label"] and fields.get("placement", DEFAULT) != DEFAULT:
+            if not suite_row["label"] and fields.get("placement", DEFAULT) != DEFAULT:
                 label += f" ({fields['placement']} placement)"
             label += f" [{spec}]" if spec and len(specs) > 1 else ""
             label += f" G={group}" if several_groups and not plain else ""
             names = (
-                given["norm"],
-                f"{given['norm']}-{given['layers']}",
-                f"{given['norm']}-{given['layers']}-{spec}",
+                suite_row["norm"],
+                f"{suite_row['norm']}-{suite_row['layers']}",
+                f"{suite_row['norm']}-{suite_row['layers']}-{spec}",
                 label,
             )
-            known.append(names[1] if given["norm"] != "bn" else "bn")
+            known.append(names[1] if suite_row["norm"] != "bn" else "bn")
             row = _Row(label, fields, names)
             if not options.only or _matches(row, options.only):
-                found.append(row)
-    return some(found, options, known)
+                chosen.append(row)
+    return require_match(chosen, options, known)
 
 
 def _worlds(base: dict[str, Any], device: str) -> tuple[tuple[int, bool], ...]:
-    """Numbers of processes, each with whether `batch` counts the images of one of them (weak
-    scaling); a process alone is either.
+    """Pairs of a number of processes and whether `batch` counts the images of each (weak scaling);
+    a single process counts as strong scaling.
     """
     worlds = base["world"]
     if ":" in device and max(worlds) > 1:

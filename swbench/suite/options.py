@@ -1,5 +1,5 @@
-"""What the command line may change about a suite. Every option is declared here, once: its flag and
-help text, how its value is written and checked, and which key of a suite it goes before.
+"""The options of the command line that override a suite. Each is declared once, here: its flag and
+help text, the form and check of its value, and the key of a suite that it overrides.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,12 +15,11 @@ from swbench.suite.fields import Field, Problems
 class Option:
     """One flag of the command line.
 
-    `name` is the attribute of `Options` that it sets. `check` says what a value may be; None makes
-    it a switch. `written` names a form of value that is more than a word or a list: `dtypes`,
-    `duration`, `images`, `percent` or `solvers`. A switch with a `choice` sets its attribute to
-    that.
-    `overrides` is the value of a suite that it replaces, if there is just one: `base.mode` for the
-    key `mode` of `[network]` or `[solvers]`, `protocol.seed` for one of `[protocol]`.
+    `name` is the attribute of `Options` that it sets. `check` declares the allowed values; None
+    makes it a switch. A switch with a `choice` sets its attribute to that. `written` names a
+    special form of value: `dtypes`, `duration`, `images`, `percent` or `solvers`. `overrides` is
+    the value of a suite that it replaces, if there is just one: `base.mode` for the key `mode` of
+    `[network]` or `[solvers]`, `protocol.seed` for one of `[protocol]`.
     """
 
     flag: str
@@ -34,8 +33,8 @@ class Option:
 
 def _option(flag: str, help: str, check: Field | None = None, **more: str) -> Any:  # noqa: A002
     """A field of `Options` that `flag` sets."""
-    one = Option(flag=flag, help=help, check=check, **more)
-    return field(default=None if check else False, metadata={"options": (one,)})
+    option = Option(flag=flag, help=help, check=check, **more)
+    return field(default=None if check else False, metadata={"options": (option,)})
 
 
 def _text(**how: Any) -> Field:
@@ -47,11 +46,11 @@ _WHICH_BATCHES = Field(kind=str, choices=(schema.UNTIL_FITS, schema.EVERY_BATCH)
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """What of a suite is measured: overrides of its tables; None leaves what the suite says.
+    """The selection of cases from a suite: overrides of its tables; None leaves the suite's value.
 
-    `only` are globs over rows (`swa*`, `swa-7`, `ResNet50-SW^a`) or solver names, of which one must
-    match; the baseline and its control always stay. `worlds` are numbers of processes that a batch
-    is spread over, of which `per_node` fit on one machine (None: all). `which_batches` is
+    `only` holds globs over rows (`swa*`, `swa-7`, `ResNet50-SW^a`) or solver names, of which one
+    must match; the baseline and its control always stay. `worlds` are numbers of processes that
+    share a batch, of which `per_node` run on one machine (None: all). `which_batches` is
     `until-fits` or `every-batch`.
     """
 
@@ -161,9 +160,9 @@ class Selection:
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Selection):
-    """Overrides of a suite: what of it is measured, and how. `target_ci` is a half-width on the
-    log-ratio, `budget_s` seconds. `full` turns a suite's full grid on. `model` stands for a
-    suite: that network with `norms` at the sites that `where` chooses.
+    """All overrides of a suite: the selection of cases, and the protocol. `target_ci` is a
+    half-width on the log-ratio, and `budget_s` is in seconds. `full` selects a suite's full grid.
+    `model` replaces the suite: that network with `norms` at the sites that `where` chooses.
     """
 
     model: str | None = _option(
@@ -244,47 +243,45 @@ class Options(Selection):
             name: tuple(value) if isinstance(value, list | tuple) else value
             for name, value in given.items()
         }
-        for one in declared(cls):
-            value = values.get(one.name)
-            if one.check is None:
+        for option in declared(cls):
+            value = values.get(option.name)
+            if option.check is None:
                 continue
-            if value is None or (one.check.many and not value):
-                values[one.name] = None
+            if value is None or (option.check.many and not value):
+                values[option.name] = None
                 continue
             problems: Problems = []
-            values[one.name] = one.check.read(
-                list(value) if one.check.many else value, one.flag, problems
+            values[option.name] = option.check.read(
+                list(value) if option.check.many else value, option.flag, problems
             )
             if problems:
                 raise OptionError("; ".join(problems))
-        found = cls(**values)
-        if found.iterations and found.replicates and found.iterations < found.replicates:
+        options = cls(**values)
+        if options.iterations and options.replicates and options.iterations < options.replicates:
             raise OptionError(
-                f"--iterations {found.iterations} cannot be spread over --replicates "
-                f"{found.replicates}; give at least one a replicate"
+                f"--iterations {options.iterations} cannot be spread over --replicates "
+                f"{options.replicates}; give at least one a replicate"
             )
-        return found
+        return options
 
-    def asked(self) -> dict[str, Any]:
-        """What was asked for, by name, without what was left to the suite: by this a run is found
-        again.
+    def as_given(self) -> dict[str, Any]:
+        """The options that were given, by name, without those left to the suite. `--resume` finds a
+        run by them.
         """
         return {name: value for name, value in asdict(self).items() if value not in (None, False)}
 
     def over(self, table: str, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The `values` of a suite's `table` (`base` or `protocol`), with the options that go before
-        them.
-        """
-        found = dict(values)
-        for one in declared(type(self)):
-            of, _, key = one.overrides.partition(".")
-            if of == table and (value := getattr(self, one.name)) is not None:
-                found[key] = value
-        return found
+        """The `values` of a suite's `table` (`base` or `protocol`), overridden by the options."""
+        overridden = dict(values)
+        for option in declared(type(self)):
+            of, _, key = option.overrides.partition(".")
+            if of == table and (value := getattr(self, option.name)) is not None:
+                overridden[key] = value
+        return overridden
 
 
 def declared(kind: type[Selection]) -> Iterator[Option]:
     """The options of `kind` (`Selection` or `Options`), in the order of the help text."""
     for attribute in fields(kind):
-        for one in attribute.metadata.get("options", ()):
-            yield replace(one, name=attribute.name)
+        for option in attribute.metadata.get("options", ()):
+            yield replace(option, name=attribute.name)

@@ -1,6 +1,6 @@
-"""A suite for one network that `--model` names: its own norms, and others where `--where` says.
+"""The suite of a network that `--model` names: its own norms, and others at the sites of `--where`.
 
-Imported where such a suite is made, for it loads torch and the network.
+This module loads torch and the network, so it is imported only where such a suite is made.
 """
 
 import re
@@ -16,17 +16,17 @@ from swbench.suite.options import Options
 from swbench.suite.source import Suite
 
 NORMS = ("bw", "swa", "swb")
-"""What is measured beside the network's own norms, where --norm does not say."""
+"""The norms beside the network's own, without --norm."""
 
 ALL = "every=1"
-"""Every batch normalisation, where --where does not say."""
+"""The sites without --where: every batch normalisation."""
 
 IMAGE = ((224, 224),)
 
 
 def permission(model: str) -> tuple[NamedModel, ...]:
-    """Permission to import the network that the user named, for this process and its workers; none
-    for one of `list models`.
+    """Permit the import of the network that the user named, in this process and its workers. Empty
+    for a network of `list models`.
 
     Raises OptionError or UnknownName where there is no such network.
     """
@@ -37,9 +37,9 @@ def permission(model: str) -> tuple[NamedModel, ...]:
 def suite_of(options: Options) -> Suite:
     """The suite of `options.model`, with a row for each norm.
 
-    Built once here, so that what is wrong is told before anything is measured: raises OptionError
-    for a network without batch normalisation, terms of --where that choose nothing, groups that do
-    not divide a chosen site, and a network that fails on its input.
+    The network is built and called once, so that errors appear before anything is measured. Raises
+    OptionError for a network without batch normalisation, terms of --where that choose nothing,
+    groups that do not divide a chosen site, and a network that fails on its input.
     """
     model, where = options.model, options.where or ALL
     norms = [norm for norm in options.norms or NORMS if norm != "bn"]
@@ -72,8 +72,8 @@ def suite_of(options: Options) -> Suite:
 
 
 def _text(options: Options, where: str, paths: list[str]) -> str:
-    """What the run keeps in the place of a suite file. It is all comments: no suite names a network
-    to import.
+    """The text that the run stores in place of a suite file. It is all comments, for a suite cannot
+    name a network to import.
     """
     lines = [
         f"no suite file: measured with --model {options.model} --where {where}",

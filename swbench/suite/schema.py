@@ -1,5 +1,5 @@
-"""What a suite file may hold: the names it may use, asked of the rooms that own them, and the keys
-of every table with their kinds and bounds. Nothing here imports torch.
+"""The schema of suite files: the allowed names, taken from their registries, and the keys of every
+table with their kinds and bounds. Nothing here imports torch.
 """
 
 import re
@@ -13,7 +13,7 @@ from swbench.solvers import spectra
 from swbench.suite.fields import DEVICES, Field
 
 LABELS = {"bn": "BN", "in": "IN", "ln": "LN", "iw": "IW", "bw": "BW", "swa": "SW^a", "swb": "SW^b"}
-"""How the paper writes the norms."""
+"""The norms in the paper's notation."""
 
 METRICS = {
     "flops": "FLOPs by every rule, parameters and activations of one image; counted, not timed",
@@ -30,35 +30,33 @@ METRICS = {
         "errors of a layer on hostile inputs against float64, and the final loss of a small network"
     ),
 }
-"""What can be measured, with a word on each."""
+"""The metrics, with a description of each."""
 
 NEEDS_BACKWARD = ("energy", "accuracy", "stability")
-"""The metrics that are of a forward and a backward pass, or of a gradient."""
+"""The metrics that need a backward pass or a gradient."""
 
 PHASES = (TRAIN, EVAL, FOLDED)
 SOLVER_DTYPES = ("float32", "float64", "tf32", "bfloat16", "float16")
 DTYPES = (*SOLVER_DTYPES, "amp-bfloat16", "amp-float16")
-"""Those of a network; `amp-` is autocast to that dtype, with parameters in float32."""
+"""Dtypes of a network; `amp-` is autocast to that dtype, with parameters in float32."""
 STABILITY_DTYPES = ("float32", "bfloat16", "float16", "amp-bfloat16", "amp-float16")
-"""Those of a stability suite: an input's own, or under autocast to it."""
+"""Dtypes of a stability suite: the input's own, or that of autocast."""
 MODES = ("eager", "graph", "compile")
 LAYOUTS = ("contiguous", "channels_last")
 SCALINGS = ("strong", "weak")
-"""What `batch` counts where it is spread over processes: the images of all of them, or those of
-each.
-"""
+"""Whether `batch` counts the images of all processes (strong scaling) or of each (weak)."""
 
 UNTIL_FITS, EVERY_BATCH = "until-fits", "every-batch"
-"""Which of several batches are measured: from the largest down until one at which every case fits
-the memory, or all of them.
+"""Which of several batches are measured: from the largest down to the first at which every case
+fits the memory, or all.
 """
 
 CACHES = ("hot", "cold")
 
 
 def device_problem(device: str) -> str | None:
-    """What is wrong with the name of a device; None for cpu, cuda and cuda:N. Whether it is there
-    is for the engine to say.
+    """The problem with the name of a device; None for cpu, cuda and cuda:N. Whether the device
+    exists is checked by `swbench.run.devices`.
     """
     if re.fullmatch(r"cpu|cuda(:\d{1,3})?", device):
         return None
@@ -66,8 +64,8 @@ def device_problem(device: str) -> str | None:
 
 
 def solver_problem(spec: str) -> str | None:
-    """What is wrong with the name in a solver spec such as `eigh:backward=paper` or `auto`; None if
-    nothing is.
+    """The problem with the name in a solver spec such as `eigh:backward=paper` or `auto`; None if
+    there is none.
     """
     name = spec.partition(":")[0]
     if name == "auto":
@@ -80,7 +78,7 @@ def solver_problem(spec: str) -> str | None:
 
 
 def norm_problem(name: str) -> str | None:
-    """What is wrong with the name of a norm; None if nothing is."""
+    """The problem with the name of a norm; None if there is none."""
     try:
         norms.TABLE.check(name)
     except UnknownName as problem:
@@ -91,10 +89,8 @@ def norm_problem(name: str) -> str | None:
 def placement_problem(
     model: str, layers: int, group: int, kind: str = models.DEFAULT
 ) -> str | None:
-    """Why `model` cannot have `layers` whitened sites, in the placement of that kind, with groups
-    of `group` channels; None if it can.
-
-    The one place to ask the models' placement rules.
+    """Why `model` cannot have `layers` whitened sites in the placement `kind`, with groups of
+    `group` channels; None if it can.
     """
     try:
         models.placement(model, layers, kind)
@@ -105,7 +101,7 @@ def placement_problem(
 
 
 def spectrum_problem(name: str) -> str | None:
-    """What is wrong with the name of a spectrum; None if nothing is."""
+    """The problem with the name of a spectrum; None if there is none."""
     try:
         spectra.parse(name)
     except SwbenchError as problem:
@@ -162,7 +158,7 @@ PROTOCOL = {
 
 
 SWEPT = ("image", "batch", "phase", "dtype", "mode", "layout")
-"""The keys of `[network]` that make a setting."""
+"""The keys of `[network]` that a setting may override."""
 
 
 def network_keys() -> dict[str, Field]:
@@ -187,7 +183,7 @@ def network_keys() -> dict[str, Field]:
 
 
 def row_keys() -> dict[str, Field]:
-    """The keys of one `[[rows]]` entry; `model`, `placement`, `solver` and `group` go before those
+    """The keys of one `[[rows]]` entry; `model`, `placement`, `solver` and `group` override those
     of `[network]`.
     """
     return {
@@ -202,26 +198,25 @@ def row_keys() -> dict[str, Field]:
 
 
 def setting_keys() -> dict[str, Field]:
-    """The keys of one `[[settings]]` entry: those of `[network]` that it goes before, which expand
-    to their product, and `only`, globs over rows as `--only` takes them.
+    """The keys of one `[[settings]]` entry: the keys of `[network]` that it may override, which
+    expand to their product, and `only`, globs over rows as for `--only`.
     """
     own = {name: replace(network_keys()[name], required=False, default=None) for name in SWEPT}
     return own | {"only": Field(kind=str, many=True)}
 
 
 def full_keys() -> dict[str, Field]:
-    """The keys of `[full]` in a network suite, which go before those of `[network]` under `--full`,
-    in the place of its settings.
+    """The keys of `[full]` in a network suite, which override those of `[network]` under `--full`
+    and replace its settings.
     """
     return {name: network_keys()[name] for name in (*SWEPT, "device")}
 
 
 def solver_keys() -> dict[str, Field]:
-    """The keys of `[solvers]`; `[full]` takes the same ones and replaces theirs for the full
-    grid.
+    """The keys of `[solvers]`; `[full]` takes the same ones and overrides them for the full grid.
 
-    `mixed` are sizes that make one more case beside those of `group`, with `batch` matrices of
-    each; without `gradient` the forward pass is measured alone, as for every root but 2.
+    `mixed` holds sizes that make one more case beside those of `group`, with `batch` matrices of
+    each size. Without `gradient` only the forward pass is measured, as for every root but 2.
     """
     return {
         "solver": Field(kind=str, many=True, by_device=True, check=solver_problem),
@@ -239,9 +234,10 @@ def solver_keys() -> dict[str, Field]:
 
 
 def stability_keys() -> dict[str, Field]:
-    """The keys of `[stability]`; `[full]` takes the same ones and replaces theirs.
+    """The keys of `[stability]`; `[full]` takes the same ones and overrides them.
 
-    `training_solver` is `solver` for the training; without `steps` or `seeds` there is none.
+    `training_solver` replaces `solver` in the training; without `steps` or `seeds` there is no
+    training.
     """
     return {
         "norm": Field(

@@ -1,5 +1,5 @@
-"""What expanding a suite of any kind needs of the options: what they leave, and which mean nothing
-for it.
+"""Selection of cases by the options, for suites of all kinds, and the refusal of options that do
+not apply to a kind.
 """
 
 from collections.abc import Sequence
@@ -11,36 +11,36 @@ from swbench.machine.hardware import usable_cores
 from swbench.suite.options import Options
 
 MOST_CASES = 20_000
-"""Cases in one plan; a heuristic: at one second each that is a working day."""
+"""Most cases in one plan; a heuristic: at one second each they take a working day."""
 
 
 def too_many(name: str) -> str:
-    """What to say of a suite that comes to more cases than can be meant."""
+    """The message for a suite with more than `MOST_CASES` cases."""
     return (
-        f"suite {name!r} comes to more than {MOST_CASES:,} cases; narrow it with --only, "
+        f"suite {name!r} has more than {MOST_CASES:,} cases; narrow it with --only, "
         "--batch, --solver or --dtype"
     )
 
 
-def some(found: list, options: Options, known: Sequence[str]) -> list:
-    """What `--only` left of a suite. Raises OptionError where that is nothing, with what `known`
-    names there are.
+def require_match(chosen: list, options: Options, known: Sequence[str]) -> list:
+    """`chosen`, the part of a suite that `--only` matches. Raises OptionError where it is empty,
+    with the `known` names.
     """
-    if not found and options.only:
+    if not chosen and options.only:
         globs, known = " ".join(options.only), list(dict.fromkeys(known))
         raise OptionError(
             f"--only {globs} matches nothing.{near_miss(options.only[0], known)} "
-            f"There is: {', '.join(known)}"
+            f"Known: {', '.join(known)}"
         )
-    return found
+    return chosen
 
 
-def refuse(name: str, value: object, kind: str) -> None:
-    """Raises OptionError where the option called `name` was given for a kind of suite that has no
-    use for it.
+def refuse_option(name: str, value: object, kind: str) -> None:
+    """Raises OptionError where the option called `name` was given, for a kind of suite that it does
+    not apply to.
     """
     if value:
-        raise OptionError(f"{name} means nothing for a suite of kind {kind!r}")
+        raise OptionError(f"{name} does not apply to a suite of kind {kind!r}; leave it out")
 
 
 def check_dtypes(options: Options, known: Sequence[str], kind: str) -> None:
@@ -48,24 +48,24 @@ def check_dtypes(options: Options, known: Sequence[str], kind: str) -> None:
     for dtype in options.dtypes or ():
         if dtype not in known:
             raise OptionError(
-                f"--dtype {dtype} means nothing for a suite of kind {kind!r}; choose of "
+                f"--dtype {dtype} does not apply to a suite of kind {kind!r}; choose from "
                 f"{', '.join(known)}"
             )
 
 
 def devices_of(base: dict[str, Any], options: Options) -> list[str]:
     """The devices asked for (the CPU, if none is) that `base` is for and has a batch for."""
-    asked = options.devices or ("cpu",)
+    requested = options.devices or ("cpu",)
     return [
         device
-        for device in asked
+        for device in requested
         if device_kind(device) in base["device"]
         and (options.batches or on_device(base["batch"], device))
     ]
 
 
 def on_device(value: Any, device: str) -> tuple[int, ...]:
-    """What a key that may differ by device holds for `device`."""
+    """The value for `device` of a key that may differ by device."""
     return value.get(device_kind(device), ()) if isinstance(value, dict) else value
 
 
@@ -76,6 +76,6 @@ def threads_of(device: str, options: Options, world: int = 1) -> int:
     )
 
 
-def unusual(value: str, usual: str) -> str:
-    """` value` for the name of a group, or nothing where it is the usual one."""
+def unless_default(value: str, usual: str) -> str:
+    """` value` for the name of a group, or an empty text where it is the default `usual`."""
     return "" if value == usual else f" {value}"

@@ -1,4 +1,4 @@
-"""Reading a suite: find the file, bound it, parse it, check it whole."""
+"""Reads a suite: finds the file, limits its size, parses it and checks all of it."""
 
 import codecs
 import tomllib
@@ -13,10 +13,10 @@ from swbench.suite import schema
 from swbench.suite.fields import Field, Problems, read_table
 
 LARGEST_BYTES = 200_000
-"""A suite file is a page of text; a larger file is a mistake."""
+"""Largest suite file in bytes: a suite is a page of text."""
 
 DEEPEST = 32
-"""Brackets open at once; real suites need three, and the parser recurses."""
+"""Deepest nesting of brackets: real suites need three levels, and the parser recurses."""
 
 MOST_ROWS = 1000
 
@@ -44,13 +44,11 @@ class Suite:
 
 
 OWN = Path("suites")
-"""The folder in the current directory whose suites are known by name beside those that come with
-swbench.
-"""
+"""The folder in the current directory with the user's suites, which are known by name."""
 
 
 def folder() -> Traversable:
-    """Where the suites are that come with swbench."""
+    """The folder of the suites that come with swbench."""
     return shipped.folder("suites")
 
 
@@ -73,35 +71,35 @@ def _listed(place: Traversable) -> set[str]:
 def load(name_or_path: str | Path) -> Suite:
     """The suite of that name, or in that file.
 
-    Raises UnknownName for a name that is no suite, SuiteError for a file with anything wrong in it,
-    all problems at once, and for a name that two different suites have.
+    Raises UnknownName for an unknown name, and SuiteError, with all problems at once, for an
+    invalid file and for a name that two different suites have.
     """
     given = str(name_or_path)
     if "/" in given or given.endswith(".toml") or isinstance(name_or_path, Path):
         path = Path(given)
     elif given in names():
-        path = _called(given)
+        path = _find_by_name(given)
     else:
         raise UnknownName("suite", given, names())
     return parse(_text(path), Path(path.name).stem, str(path))
 
 
-def _called(name: str) -> Traversable:
-    """The file of the suite called `name`. Raises SuiteError where a suite of the user has the name
-    of one that comes with swbench and is another: neither is preferred.
+def _find_by_name(name: str) -> Traversable:
+    """The file of the suite called `name`. Raises SuiteError where a suite of the user differs from
+    one of the same name that comes with swbench.
     """
-    own, ours = OWN / f"{name}.toml", folder().joinpath(f"{name}.toml")
-    if not ours.is_file():
-        return own
-    if own.is_file() and own.read_bytes() != ours.read_bytes():
+    own_file, shipped_file = OWN / f"{name}.toml", folder().joinpath(f"{name}.toml")
+    if not shipped_file.is_file():
+        return own_file
+    if own_file.is_file() and own_file.read_bytes() != shipped_file.read_bytes():
         raise SuiteError(
-            str(own),
+            str(own_file),
             [
-                "it has the name of a suite that comes with swbench and is another; give its path "
-                "to mean this one, or another name to mean that one"
+                "it has the name of a suite that comes with swbench but differs from it; give the "
+                "path to measure this one, or rename it to measure the other"
             ],
         )
-    return ours
+    return shipped_file
 
 
 def parse(text: str, name: str, source: str) -> Suite:
@@ -111,7 +109,7 @@ def parse(text: str, name: str, source: str) -> Suite:
     data = _toml(text, source)
     problems: Problems = []
     sections = {key: data.pop(key) for key in TABLES if key in data}
-    _misspelt(data, problems)
+    _unknown_tables(data, problems)
     top = read_table(data, schema.TOP, "", problems)
     if isinstance(top["schema"], int) and top["schema"] > schema.VERSION:
         raise SuiteError(
@@ -188,22 +186,24 @@ def _settings(sections: dict[str, Any], problems: Problems) -> tuple[dict[str, A
     if not isinstance(listed, list) or len(listed) > MOST_ROWS:
         problems.append(f"settings must be [[settings]] tables, at most {MOST_ROWS}")
         return ()
-    found = [
+    settings = [
         read_table(entry, schema.setting_keys(), f"settings[{index}]", problems)
         for index, entry in enumerate(listed)
     ]
-    return tuple({key: value for key, value in one.items() if value is not None} for one in found)
+    return tuple(
+        {key: value for key, value in setting.items() if value is not None} for setting in settings
+    )
 
 
 def _full(sections: dict[str, Any], keys: dict[str, Field], problems: Problems) -> dict[str, Any]:
-    """What `[full]` has in the place of the keys of the kind's own table."""
+    """The values of `[full]`, which override those of the kind's own table."""
     fields = {name: replace(field, required=False, default=None) for name, field in keys.items()}
     full = read_table(sections.get("full", {}), fields, "full", problems)
     return {key: value for key, value in full.items() if value is not None}
 
 
 def _row(row: dict[str, Any], base: dict[str, Any], path: str, problems: Problems) -> None:
-    """What only shows when a row's keys are seen together."""
+    """Check the keys of a row against each other."""
     plain = row["norm"] in norms.WITHOUT_SOLVER
     if plain and row["solver"]:
         problems.append(f"{path}.solver: {row['norm']} whitens nothing, so it has no solver")
@@ -242,8 +242,8 @@ def _without_rows(
     return base, _full(sections, keys, problems), ()
 
 
-def _misspelt(data: dict[str, Any], problems: Problems) -> None:
-    """Tables with an unknown name are said to be tables, with the nearest table's name."""
+def _unknown_tables(data: dict[str, Any], problems: Problems) -> None:
+    """Report tables with an unknown name as tables, with the nearest known name."""
     known = TABLES
     for name in [
         name
@@ -285,7 +285,7 @@ def _toml(text: str, source: str) -> dict[str, Any]:
         raise SuiteError(source, [f"not TOML: {printable(problem)}"]) from None
     except ValueError:  # Python converts no whole number of more than 4300 digits
         raise SuiteError(
-            source, ["a number has more digits than can be meant, or a date is none"]
+            source, ["a number has more than 4300 digits, or a date is invalid"]
         ) from None
     except RecursionError:
         raise SuiteError(source, ["nested too deep"]) from None

@@ -1,4 +1,4 @@
-"""From a stability suite and the options to its groups: every layer and solver on every hostile
+"""Expands a stability suite, under the options, to groups: every layer and solver on every hostile
 input, and in training.
 """
 
@@ -12,23 +12,24 @@ from swbench.case import BASELINE, TEXTBOOK, TRAINING, VARIANT, StabilityCase, d
 from swbench.plan import Group
 from swbench.suite import schema
 from swbench.suite.options import Options
-from swbench.suite.selection import check_dtypes, refuse, some
+from swbench.suite.selection import check_dtypes, refuse_option, require_match
 from swbench.suite.source import Suite
 
 QUICK_STEPS, QUICK_SEEDS = 30, 1
-"""What `--quick` leaves of the training."""
+"""Training steps and seeds under `--quick`."""
 
 KIND = "stability"
 BN: tuple[str, str | None] = ("bn", None)
 
 
 def groups(suite: Suite, options: Options) -> Iterator[Group]:
-    """A group an input, of all dtypes, as a worker takes longer to start than to call many layers;
-    and for the training, which takes minutes, a group a dtype and norm.
+    """The groups of a stability suite: one for each input, with all dtypes, for a worker takes
+    longer to start than to call many layers; and one for each dtype and norm of the training, which
+    takes minutes.
 
-    A whitening layer is there by every solver and as the textbook has it. Batch normalisation is
-    the baseline where it is in a group; nothing is divided by its times. Raises OptionError for
-    options that mean nothing here.
+    Each whitening layer occurs with every solver and as `TEXTBOOK`. Batch normalisation is the
+    baseline of its groups, but no times are divided by it. Raises OptionError for options that do
+    not apply to stability suites.
     """
     base = options.over("base", {**suite.base, **(suite.full if options.full else {})})
     for name, value in (
@@ -46,13 +47,15 @@ def groups(suite: Suite, options: Options) -> Iterator[Group]:
         ("--target-ci", options.target_ci),
         ("--metrics", options.metrics),
     ):
-        refuse(name, value, KIND)
+        refuse_option(name, value, KIND)
     check_dtypes(options, schema.STABILITY_DTYPES, KIND)
     listed = options.solvers or base["solver"] or solvers.names()
     on_inputs = [BN, *_layers(base["norm"], listed, options)]
     specs = options.solvers or base["training_solver"] or listed
     trained = [BN, *_layers(base["norm"], specs, options)]
-    devices = [one for one in options.devices or ("cpu",) if device_kind(one) in base["device"]]
+    devices = [
+        device for device in options.devices or ("cpu",) if device_kind(device) in base["device"]
+    ]
     sizes = options.groups or (base["group"],)
     training = {
         "steps": min(base["steps"], QUICK_STEPS) if options.quick else base["steps"],
@@ -65,7 +68,7 @@ def groups(suite: Suite, options: Options) -> Iterator[Group]:
                 "group": size,
                 "batch": base["batch"],
                 "device": device,
-                # matrices of a few hundred pixels: a second thread would only wait
+                # the matrices are small: a second thread would only wait
                 "threads": 0 if device_kind(device) == "cuda" else options.threads or 1,
             }
             at = f"{device} G={size}"
@@ -96,16 +99,16 @@ def _group(
 def _layers(
     listed: tuple[str, ...], specs: tuple[str, ...], options: Options
 ) -> list[tuple[str, str | None]]:
-    """Norm and solver of every layer that `--only` leaves, but for BN."""
-    every = [
+    """Norm and solver of every layer that `--only` matches, without BN."""
+    all_layers = [
         (norm, solver)
         for norm in listed
         for solver in ((None,) if norm in norms.WITHOUT_SOLVER else (TEXTBOOK, *specs))
         if norm != "bn"
     ]
-    found = [
+    chosen = [
         (norm, solver)
-        for norm, solver in every
+        for norm, solver in all_layers
         if not options.only
         or any(
             fnmatchcase(name, glob)
@@ -113,7 +116,7 @@ def _layers(
             for glob in options.only
         )
     ]
-    return some(found, options, [norm for norm, _ in every])
+    return require_match(chosen, options, [norm for norm, _ in all_layers])
 
 
 def label(norm: str, solver: str | None) -> str:

@@ -1,5 +1,5 @@
-"""The order in which cases are built, warmed up, and run within a round: random, so that what comes
-first, or after whom, favours nobody.
+"""The random order in which cases are built, warmed up and run within a round, so that no case
+gains from its position or its predecessor.
 """
 
 import random
@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-class Order:
+class CaseOrder:
     """Draws one order after another; the same `seed` gives the same orders."""
 
     def __init__(self, seed: str) -> None:

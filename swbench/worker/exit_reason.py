@@ -1,11 +1,11 @@
-"""How a process that did not end as it should has died, in words."""
+"""The reason why a process ended unexpectedly, in words."""
 
 import os
 import signal
 from pathlib import Path
 
 
-def how(code: int) -> str:
+def describe(code: int) -> str:
     """An exit status (negative for a signal) in words."""
     return f"killed by {_name(-code)}" if code < 0 else f"exit status {code}"
 
@@ -17,8 +17,8 @@ def _name(number: int) -> str:
         return f"signal {number}"
 
 
-def last_words(log: Path) -> str:
-    """The last line of a log, bounded."""
+def last_line(log: Path) -> str:
+    """The last line of a log that is not empty, at most 300 characters; empty without a log."""
     try:
         with open(log, "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - 2000))
@@ -28,15 +28,15 @@ def last_words(log: Path) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "")[:300]
 
 
-def out_of_memory_kills() -> int:
-    """How many processes the kernel has killed for memory, on this machine and in this control
-    group; 0 where it does not say.
+def oom_kills() -> int:
+    """The number of processes that the kernel's out-of-memory killer has ended, on this machine and
+    in this control group; 0 where the kernel does not report it.
     """
-    found = 0
+    kills = 0
     for path in ("/proc/vmstat", "/sys/fs/cgroup/memory.events"):
         try:
             lines = Path(path).read_text(encoding="ascii").splitlines()
         except OSError:
             continue
-        found += sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
-    return found
+        kills += sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
+    return kills

@@ -1,6 +1,4 @@
-"""A page of memory that worker and parent share: what the worker is doing, said without waking
-anybody.
-"""
+"""Memory shared by worker and parent: the worker writes what it does and wakes no process."""
 
 import mmap
 import os
@@ -12,9 +10,9 @@ STAGES = ("starting", "building", "warming up", "timing", "finishing")
 _FORMAT = struct.Struct("=16siq")
 
 
-class Page:
-    """The worker writes which case it is running, at which stage, since when; the parent looks only
-    when something went wrong.
+class Heartbeat:
+    """The running case, its stage and since when. The worker writes them; the parent reads them
+    when a time limit is near or the worker has ended.
     """
 
     def __init__(self, handle: int) -> None:
@@ -23,19 +21,19 @@ class Page:
 
     @staticmethod
     def file() -> int:
-        """A new descriptor of a nameless file for a page, in its first state."""
+        """A new descriptor of a nameless file for a heartbeat, at stage `starting`."""
         with tempfile.TemporaryFile() as file:
             file.write(_FORMAT.pack(b"", 0, time.monotonic_ns()))
             file.flush()
             return os.dup(file.fileno())
 
     def begin(self, case: str | None, stage: str) -> None:
-        """From now on the case with this key runs, or none."""
+        """Record that the case with this key runs from now on, or none."""
         key = (case or "").encode()
         _FORMAT.pack_into(self._memory, 0, key, STAGES.index(stage), time.monotonic_ns())
 
     def read(self) -> tuple[str | None, str, float]:
-        """Key of the running case, the stage, and for how many seconds."""
+        """Key of the running case (or None), its stage, and the seconds since `begin`."""
         case, stage, since = _FORMAT.unpack_from(self._memory, 0)
         return (
             case.rstrip(b"\0").decode("ascii", "replace") or None,
@@ -44,5 +42,5 @@ class Page:
         )
 
     def close(self) -> None:
-        """Unmap the page."""
+        """Unmap the memory."""
         self._memory.close()

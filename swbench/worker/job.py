@@ -1,4 +1,4 @@
-"""What a worker is asked to do, and how it ended."""
+"""The job of a worker, and its ending."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ EXIT_CRASHED, EXIT_OUT_OF_MEMORY = 70, 71
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One replicate of one group, or of what is left of it after a case took a worker down.
+    """One replicate of one group, or of the cases that are left after one ended a worker.
 
     `observe` names the slow metrics that are measured in this replicate (`utilisation`, `energy`,
     `memory`). `workloads` maps the kind of a case to `module:attribute` of its workload; `log`
-    names the worker's log file. `pair` are the keys of a baseline and a case that are here for
-    each other alone: where one fails, nothing is timed any more. `known` are those of which another
-    worker of this replicate has read out all that is not timed.
+    names the worker's log file. `pair` holds the keys of a baseline and a case that are measured
+    only for each other: when one fails, timing ends. `read_out` holds the keys of cases whose
+    untimed metrics another worker of this replicate has read.
     """
 
     group: str
@@ -33,7 +33,7 @@ class Job:
     log: str
     observe: tuple[str, ...] = ()
     pair: tuple[str, ...] = ()
-    known: tuple[str, ...] = ()
+    read_out: tuple[str, ...] = ()
 
     @cached_property
     def by_key(self) -> dict[str, AnyCase]:
@@ -42,9 +42,7 @@ class Job:
 
     @property
     def seed(self) -> str:
-        """Decides the order of the cases in every round; the same again when a replicate is
-        repeated.
-        """
+        """The seed of the order of cases in every round; equal when a replicate is repeated."""
         return f"{self.protocol.seed}/{self.group}/{self.replicate}"
 
     @property
@@ -59,7 +57,7 @@ class Job:
 
     @property
     def nodes(self) -> int:
-        """Machines that these are on, as many on each."""
+        """Machines that the processes are on, as many on each."""
         return max(getattr(case, "nodes", 1) for case in self.cases)
 
     def to_json(self) -> dict[str, Any]:
@@ -74,10 +72,10 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Ending:
-    """How a worker ended; `ok` if it did all it was asked to.
+    """How a worker ended; `ok` if it completed its job.
 
-    `again` if it ended itself after a case had failed, so that the others have a clean one.
-    Otherwise `culprit` is the key of the case it was running, None if it was between cases, and
+    With `restart` the worker ended itself after a case had failed, and the other cases need a fresh
+    one. Otherwise `culprit` is the key of the case that was running, None between cases, and
     `status` and `detail` say what happened.
     """
 
@@ -85,4 +83,4 @@ class Ending:
     culprit: str | None = None
     status: str = ""
     detail: str = ""
-    again: bool = False
+    restart: bool = False

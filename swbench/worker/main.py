@@ -18,7 +18,7 @@ from typing import NoReturn
 from swbench import plugins
 from swbench.case import AnyCase
 from swbench.probes.workload import Workload
-from swbench.worker.heartbeat import Page
+from swbench.worker.heartbeat import Heartbeat
 from swbench.worker.job import EXIT_CRASHED, Job
 from swbench.worker.messages import Message, encode
 from swbench.worker.session import Session
@@ -27,16 +27,16 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def main() -> None:
-    """Read the job, measure, report; whatever a library prints goes to the log that stdout and
-    stderr are.
+    """Read the job, measure, report. stdout and stderr are the log, which takes whatever a library
+    prints.
     """
     order = json.load(sys.stdin)
-    report, ack, page_handle = order["report"], order["ack"], order["page"]
-    for handle in (report, ack, page_handle):
+    report, ack, heartbeat_handle = order["report"], order["ack"], order["heartbeat"]
+    for handle in (report, ack, heartbeat_handle):
         os.set_inheritable(handle, False)
-    tie_to(order["parent"])
+    die_with_parent(order["parent"])
     prepare()
-    job, page = Job.from_json(order["job"]), Page(page_handle)
+    job, heartbeat = Job.from_json(order["job"]), Heartbeat(heartbeat_handle)
     plugins.load(plugins.from_json(order["plugins"]))
     classes = workloads(job)
     if "torch" in sys.modules and job.threads:
@@ -44,15 +44,15 @@ def main() -> None:
     Session(
         job,
         lambda case: classes[case.kind](case),
-        Line(report, ack).send,
-        page.begin,
-        look=looking(job),
+        MessageChannel(report, ack).send,
+        heartbeat.begin,
+        look=gpu_reader(job),
     ).run()
 
 
-def looking(job: Job) -> Callable[[], Mapping[str, float]]:
-    """What looks at the GPU around each block, where the job runs on one; nothing else has such
-    readings.
+def gpu_reader(job: Job) -> Callable[[], Mapping[str, float]]:
+    """The function that reads the state of the job's GPU before and after each block; on a CPU it
+    returns no readings.
     """
     device = next((case.device for case in job.cases if case.device != "cpu"), None)
     if device is None or "torch" not in sys.modules:
@@ -64,15 +64,15 @@ def looking(job: Job) -> Callable[[], Mapping[str, float]]:
     return dict if gpu is None else nvml_device(gpu.uuid).readings
 
 
-class Line:
-    """The worker's end of the pipes: a message out, then an acknowledgement in."""
+class MessageChannel:
+    """The worker's end of the pipes: it writes a message, then reads an acknowledgement."""
 
     def __init__(self, report: int, ack: int) -> None:
         self._report, self._ack = report, ack
 
     def send(self, message: Message) -> None:
-        """Returns when the parent has dealt with the message. Ends the process where the parent is
-        gone.
+        """Send a message and wait until the parent has handled it. Exits this process where the
+        parent is gone.
         """
         view = memoryview(encode(message))
         try:
@@ -85,9 +85,9 @@ class Line:
             os._exit(1)
 
 
-def tie_to(parent: int) -> None:
-    """Have the kernel kill this process when its parent dies, on Linux; elsewhere the next message
-    ends it.
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when its parent dies, on Linux. Elsewhere the process exits
+    at its next message.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -96,24 +96,24 @@ def tie_to(parent: int) -> None:
 
 
 def workloads(job: Job) -> dict[str, Callable[[AnyCase], Workload]]:
-    """What makes a workload of each kind of case that the job has, imported."""
+    """The workload constructors by kind of case, imported for the kinds that the job has."""
     kinds = {case.kind for case in job.cases}
     return {
-        kind: partial(_made, pkgutil.resolve_name(target), job)
+        kind: partial(_build_workload, pkgutil.resolve_name(target), job)
         for kind, target in job.workloads.items()
         if kind in kinds
     }
 
 
-def _made(workload: Callable[[AnyCase], Workload], job: Job, case: AnyCase) -> Workload:
-    made = workload(case)
-    if hasattr(made, "memory"):
-        made.memory = "memory" in job.observe
-    return made
+def _build_workload(make: Callable[[AnyCase], Workload], job: Job, case: AnyCase) -> Workload:
+    workload = make(case)
+    if hasattr(workload, "memory"):
+        workload.memory = "memory" in job.observe
+    return workload
 
 
 def prepare() -> None:
-    """No core dumps; stacks of every thread to the log where the process is made to abort."""
+    """Turn core dumps off, and have the stacks of all threads written to the log on an abort."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     faulthandler.enable(all_threads=True)
 
@@ -122,7 +122,7 @@ def run(main: Callable[[], None]) -> NoReturn:
     """Call `main` and end this process: a worker's, or a rank's."""
     try:
         main()
-    except Exception:  # noqa: BLE001  the log is all that is left to tell it to
+    except Exception:  # noqa: BLE001  no channel but the log is left to report it
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(EXIT_CRASHED)

@@ -1,5 +1,5 @@
-"""What a worker tells its parent, one JSON line each; the parent believes none of it unchecked.
-Rounds are told as they are stored.
+"""The messages of a worker to its parent, one JSON line each, which the parent checks. A round is
+sent as it is stored.
 """
 
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from swbench.worker.job import Job
 
 @dataclass(frozen=True, kw_only=True)
 class Failed:
-    """The case with this key cannot go on; the others do, of which so many were held ready beside
-    it.
+    """The case with this key has failed and is dropped; `beside` other cases were built at that
+    time, and go on.
     """
 
     case: str
@@ -24,7 +24,7 @@ class Failed:
 
 @dataclass(frozen=True, kw_only=True)
 class Warm:
-    """The case is warm after so many calls, the last of which took so many seconds."""
+    """The case is warm after `calls` calls; the last took `seconds`."""
 
     case: str
     calls: Count
@@ -33,7 +33,7 @@ class Warm:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What a case measured outside the rounds, and what it chose at run time."""
+    """The measurements of a case outside the rounds, and what it chose at run time."""
 
     case: str
     measurements: tuple[Measurement, ...]
@@ -42,28 +42,30 @@ class Measured:
 
 @dataclass(frozen=True)
 class End:
-    """The worker did all it was asked to."""
+    """The worker has completed its job."""
 
 
 @dataclass(frozen=True)
-class Again:
-    """The worker ends because a case that failed leaves it unfit; the cases that have no result
-    need a fresh one.
+class RestartNeeded:
+    """The worker ends, for a failed case has left it unfit; the cases without a result need a fresh
+    one.
     """
 
 
-Message = Failed | Warm | Round | Measured | End | Again
-_KINDS: dict[str, type] = {cls.__name__: cls for cls in (Failed, Warm, Round, Measured, End, Again)}
+Message = Failed | Warm | Round | Measured | End | RestartNeeded
+_KINDS: dict[str, type] = {
+    cls.__name__: cls for cls in (Failed, Warm, Round, Measured, End, RestartNeeded)
+}
 
 
 def encode(message: Message) -> bytes:
-    """One line. A measurement may be infinite or not a number; a time may not."""
+    """The message as one line. A measurement may be infinite or NaN; a time may not."""
     return codec.encode([type(message).__name__, message]) + b"\n"
 
 
 def decode(line: bytes, job: Job) -> Message:
-    """The message in a line of the worker that does `job`. Raises ValueError for anything that is
-    none.
+    """The message in a line from the worker that runs `job`. Raises ValueError where the line is
+    not a valid message of that job.
     """
     try:
         kind, fields = codec.parse(line)
@@ -83,5 +85,5 @@ def _check(message: Message, job: Job) -> None:
             job.attempt,
         ):
             raise ValueError("a round of another job")
-    elif not isinstance(message, End | Again) and message.case not in job.by_key:
+    elif not isinstance(message, End | RestartNeeded) and message.case not in job.by_key:
         raise ValueError("a case that is not in the job")

@@ -20,14 +20,14 @@ import psutil
 
 from swbench import plugins as plugin_files
 from swbench.plugins import Plugin
-from swbench.worker.heartbeat import Page
+from swbench.worker.heartbeat import Heartbeat
 from swbench.worker.job import Job
 
 LONGEST_LINE = 16 * 2**20
-"""Bytes without a line end after which a worker is taken to write garbage."""
+"""Bytes without a line end after which the output of a worker counts as malformed."""
 
 _RANKS_S = 10.0
-"""How long killed ranks may take to be gone; heuristic."""
+"""Timeout for killed ranks to end; heuristic."""
 
 
 class SupportsFileno(Protocol):
@@ -37,34 +37,37 @@ class SupportsFileno(Protocol):
 
 
 _LOOK_S = 0.1
-"""How often it is looked whether a worker has ended where no handle of it can be had; heuristic."""
+"""Interval of polling whether a worker has ended, where the system has no pidfd; heuristic."""
 
 
-class Garbage(Exception):
-    """The worker sent bytes without end."""
+class MalformedOutput(Exception):
+    """The worker sent a line that is too long."""
 
 
 def environment(threads: int, paths: Sequence[str] = ()) -> dict[str, str]:
-    """The worker's environment: so many threads for every library, and waiting threads asleep (a
-    spinning one takes a core from others).
+    """The worker's environment variables: `threads` for every library (0: unchanged), and waiting
+    threads that sleep, for a spinning one takes a core from others. `paths` go in front of
+    PYTHONPATH.
     """
     package = str(Path(__file__).resolve().parents[2])
-    found = {
+    variables = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(
             [*paths, package, *filter(None, [os.environ.get("PYTHONPATH")])]
         ),
     }
-    found |= {
+    variables |= {
         "OMP_WAIT_POLICY": "PASSIVE",
         "GOMP_SPINCOUNT": "0",
         "KMP_BLOCKTIME": "0",
         "PYTHONHASHSEED": "0",
         "PYTHONUNBUFFERED": "1",
     }
-    found |= {"KINETO_LOG_LEVEL": "5"}  # the chatter of torch's profiler, which reads peak memory
+    variables |= {
+        "KINETO_LOG_LEVEL": "5"
+    }  # the chatter of torch's profiler, which reads peak memory
     if threads:
-        found |= dict.fromkeys(
+        variables |= dict.fromkeys(
             (
                 "OMP_NUM_THREADS",
                 "MKL_NUM_THREADS",
@@ -74,11 +77,11 @@ def environment(threads: int, paths: Sequence[str] = ()) -> dict[str, str]:
             ),
             str(threads),
         )
-    return found
+    return variables
 
 
 def _pid_handle(pid: int) -> int | None:
-    """A handle that is readable once the process has ended; None where the system has none, or a
+    """A pidfd, which is readable once the process has ended; None where the system has none or a
     sandbox refuses the call (ENOSYS, EPERM).
     """
     try:
@@ -88,7 +91,7 @@ def _pid_handle(pid: int) -> int | None:
 
 
 class WorkerProcess:
-    """Started by construction; `end` leaves nothing of it running."""
+    """A worker process, started by construction; `end` leaves nothing of it running."""
 
     def __init__(
         self,
@@ -98,9 +101,7 @@ class WorkerProcess:
         plugins: Sequence[Plugin] = (),
         place: Mapping[str, Any] | None = None,
     ) -> None:
-        """`place` is this node's among those of the job, for the launcher; empty where there is
-        one.
-        """
+        """`place` holds the launcher arguments of this node; empty where the job has one node."""
         self.log, self._scratch = log, log.with_suffix(".ranks")
         self._ranked = job.world > 1
         self._buffer = bytearray()
@@ -109,14 +110,14 @@ class WorkerProcess:
             opened.callback(os.close, report)
             ack, self._ack = os.pipe()
             opened.callback(os.close, ack)
-            page = Page.file()
-            opened.callback(os.close, page)
-            self._report, self.page = read_end, Page(page)
+            heartbeat = Heartbeat.file()
+            opened.callback(os.close, heartbeat)
+            self._report, self.heartbeat = read_end, Heartbeat(heartbeat)
             order = {
                 "job": job.to_json(),
                 "report": report,
                 "ack": ack,
-                "page": page,
+                "heartbeat": heartbeat,
                 "parent": os.getpid(),
                 "scratch": str(self._scratch),
             }
@@ -138,7 +139,7 @@ class WorkerProcess:
                 stdout=output,
                 stderr=output,
                 env=dict(environ),
-                pass_fds=(report, ack, page),
+                pass_fds=(report, ack, heartbeat),
                 start_new_session=True,
             )
         os.set_blocking(self._report, False)
@@ -159,11 +160,11 @@ class WorkerProcess:
             poll.register(self._pid_handle, select.POLLIN)
         while True:
             if (end := self._buffer.find(b"\n")) >= 0:
-                found = bytes(self._buffer[:end])
+                line = bytes(self._buffer[:end])
                 del self._buffer[: end + 1]
-                return found
+                return line
             if len(self._buffer) > LONGEST_LINE:
-                raise Garbage
+                raise MalformedOutput
             left_s = max(0.0, until - time.monotonic())
             wait_s = left_s if self._pid_handle is not None else min(left_s, _LOOK_S)
             ready = dict(poll.poll(wait_s * 1000 + 1))
@@ -187,13 +188,13 @@ class WorkerProcess:
             self._buffer += data
 
     def acknowledge(self) -> None:
-        """Let the worker go on; does nothing if it is gone."""
+        """Acknowledge its message, so that the worker goes on; does nothing if it is gone."""
         with contextlib.suppress(BrokenPipeError):
             os.write(self._ack, b"k")
 
     def wait(self, timeout_s: float) -> int | None:
-        """The exit status (negative for a signal), or None if it still runs after `timeout_s`. Its
-        process group stays reserved until `end`.
+        """The exit status (negative for a signal), or None if it still runs after `timeout_s`
+        seconds. Its process group stays reserved until `end`.
         """
         if self._pid_handle is None:
             until = time.monotonic() + timeout_s
@@ -203,13 +204,13 @@ class WorkerProcess:
             poll = select.poll()
             poll.register(self._pid_handle, select.POLLIN)
             poll.poll(timeout_s * 1000)
-        found = self._ended()
-        if found is None:
+        ended = self._ended()
+        if ended is None:
             return None
-        return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+        return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
 
     def _ended(self) -> os.waitid_result | None:
-        """How the worker ended, None while it runs. It is not reaped."""
+        """The status of the ended worker, None while it runs. It is not reaped."""
         return os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
 
     def signal(self, number: signal.Signals) -> None:
@@ -231,10 +232,10 @@ class WorkerProcess:
                 if handle is not None:
                     with contextlib.suppress(OSError):
                         os.close(handle)
-            self.page.close()
+            self.heartbeat.close()
 
     def _ranks(self) -> list[psutil.Process]:
-        """What a launcher started: each rank is in a session of its own."""
+        """The ranks that a launcher started, each in a session of its own."""
         if not self._ranked or self._popen.returncode is not None:
             return []
         try:
@@ -243,12 +244,12 @@ class WorkerProcess:
             return []
 
     def _kill(self, ranks: Sequence[psutil.Process] = ()) -> None:
-        # psutil looks at the start time as well: never a number that was given away again
+        # psutil compares the start time as well, so it kills no process that reuses the pid
         for rank in ranks:
             with contextlib.suppress(psutil.Error):
                 rank.kill()
         if self._popen.returncode is not None:
-            return  # reaped: its number may belong to somebody else by now
+            return  # reaped: another process may have its pid by now
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._popen.pid, signal.SIGKILL)
 

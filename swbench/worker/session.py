@@ -1,5 +1,5 @@
-"""The measuring itself: build, warm up, paired rounds in random order, read out. It runs in a
-worker, or in a test.
+"""The session that measures one replicate: build, warm up, paired rounds in random order, read out.
+It runs in a worker, or in a test.
 """
 
 import gc
@@ -16,9 +16,9 @@ from swbench.probes import disturbance
 from swbench.probes.nvml import block_readings
 from swbench.probes.workload import Unsupported, Workload
 from swbench.result import CRASHED, FORWARD_BACKWARD, OUT_OF_MEMORY, UNSUPPORTED, Measurement, Round
-from swbench.worker.case_order import Order
+from swbench.worker.case_order import CaseOrder
 from swbench.worker.job import Job
-from swbench.worker.messages import Again, End, Failed, Measured, Message, Warm
+from swbench.worker.messages import End, Failed, Measured, Message, RestartNeeded, Warm
 from swbench.worker.warmup import WarmUp
 
 _MEMORY_WORDS = (
@@ -28,14 +28,14 @@ _MEMORY_WORDS = (
     "Cannot allocate memory",
     "STATUS_ALLOC_FAILED",
 )
-"""How torch words a failed allocation where it raises a plain RuntimeError: on a CPU, and in CUDA's
-libraries.
+"""Parts of torch's messages for a failed allocation where it raises a plain RuntimeError: on a CPU,
+and in CUDA's libraries.
 """
 
 
-class _Spent(Exception):
-    """A case ran out of memory, and the others cannot go on here: a device keeps what it leaves
-    behind, and without a baseline their rounds show no ratio.
+class _WorkerUnfit(Exception):
+    """A case ran out of memory, and the others cannot go on in this worker: what it allocated may
+    stay on the device, and without a baseline their rounds show no ratio.
     """
 
 
@@ -52,14 +52,15 @@ class Session:
         begin: Callable[[str | None, str], None] = lambda case, stage: None,
         clock: Clock | None = None,
         read: Callable[[], Mapping[str, float]] = disturbance.read,
-        collects: bool = True,
+        manage_gc: bool = True,
         look: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
-        """`collects` False leaves this process's garbage collector alone, where the process is not
+        """`manage_gc` False leaves this process's garbage collector alone, where the process is not
         the session's own.
 
-        `read` gives a round's disturbance before and after it, and `look` the state of the GPU
-        before and after each case in it; empty where there is none.
+        `make` builds the workload of a case. `read` reads the disturbance counters before and after
+        a round, and `look` the state of the GPU before and after each case in it; empty where there
+        is none.
         """
         self._job, self._make, self._send, self._begin, self._read, self._look = (
             job,
@@ -70,39 +71,38 @@ class Session:
             look,
         )
         self._now = (clock or HostClock()).now
-        self._collects = collects
+        self._manage_gc = manage_gc
         self._workloads: dict[str, Workload] = {}
         self._observed: dict[str, list[Measurement]] = {}
-        self._parted = False
+        self._pair_broken = False
 
     def run(self) -> None:
-        """Everything from building to reading out; a case that fails is reported and left out from
-        there on.
+        """Build, warm up, time and read out all cases; a case that fails is reported and dropped.
 
-        One that runs a GPU out of memory ends the session, for the others to begin again in a clean
-        worker; so does a baseline for which there is no memory beside them. Where one half of a
-        pair fails, what was measured until then is read out, and nothing further is.
+        A case that runs a GPU out of memory ends the session, and the others start in a fresh
+        worker. So does a baseline that does not fit beside the others. When one case of a pair
+        fails, timing ends and what was measured until then is read out.
         """
         try:
             self._run()
-        except _Spent:
-            self._send(Again())
+        except _WorkerUnfit:
+            self._send(RestartNeeded())
 
     def _run(self) -> None:
-        preparing = Order(f"{self._job.seed} preparing")
-        # what is built first has other memory, and may be slower for it
+        preparing = CaseOrder(f"{self._job.seed} preparing")
+        # the case that is built first gets other memory, and may be slower for it
         for case in preparing.draw(list(self._job.by_key)):
-            if not self._parted:
+            if not self._pair_broken:
                 self._guarded(case, "building", self._build)
         for case in preparing.draw(self._ready()):
-            if not self._parted:
+            if not self._pair_broken:
                 self._guarded(case, "warming up", self._warm)
-        with _few_collections() if self._collects else nullcontext():
-            order, taken = Order(self._job.seed), 0
-            while self._workloads and not self._parted and taken < self._job.protocol.rounds:
+        with _few_collections() if self._manage_gc else nullcontext():
+            order, taken = CaseOrder(self._job.seed), 0
+            while self._workloads and not self._pair_broken and taken < self._job.protocol.rounds:
                 self._round(taken, order)
-                taken += not self._parted
-        if self._parted and not taken:
+                taken += not self._pair_broken
+        if self._pair_broken and not taken:
             self._workloads.clear()
         for step in (self._observe, self._finish) if self._job.observe else (self._finish,):
             for case in self._ready():
@@ -110,9 +110,7 @@ class Session:
         self._send(End())
 
     def _ready(self) -> list[str]:
-        """The cases that can go on, in the order of the job whatever the order they were built
-        in.
-        """
+        """The keys of the built cases, in the order of the job."""
         return [case for case in self._job.by_key if case in self._workloads]
 
     def _build(self, case: str) -> None:
@@ -132,7 +130,7 @@ class Session:
         self._begin(None, "warming up")
         self._send(Warm(case=case, calls=warm.calls, seconds=spent_s))
 
-    def _round(self, index: int, orders: Order) -> None:
+    def _round(self, index: int, orders: CaseOrder) -> None:
         order = orders.draw(self._ready())
         samples: dict[str, dict[str, float]] = {}
         blocks: dict[str, dict[str, float]] = {}
@@ -144,11 +142,11 @@ class Session:
             spans_s[case] = self._now() - began
 
         started, before = time.time(), self._read()
-        seen = self._look()
+        gpu_after = self._look()
         for case in order:
             self._guarded(case, "timing", block)
-            last, seen = seen, self._look()
-            if case in spans_s and (readings := block_readings(last, seen, spans_s[case])):
+            gpu_before, gpu_after = gpu_after, self._look()
+            if case in spans_s and (readings := block_readings(gpu_before, gpu_after, spans_s[case])):
                 blocks[case] = readings
         change = disturbance.difference(before, self._read())
         self._send(
@@ -164,35 +162,38 @@ class Session:
                 started=started,
             )
         )
-        if self._collects:
+        if self._manage_gc:
             gc.collect(0)
 
     def _observe(self, case: str) -> None:
-        """Loops of seconds, before any `finish` attaches a profiler to the process."""
-        if case not in self._job.known and hasattr(self._workloads[case], "observe"):
+        """Measure the slow metrics in loops of seconds, before any `finish` attaches a profiler."""
+        if case not in self._job.read_out and hasattr(self._workloads[case], "observe"):
             self._observed[case] = self._workloads[case].observe(self._job.observe)
 
     def _finish(self, case: str) -> None:
         workload = self._workloads[case]
-        if case in self._job.known:
+        if case in self._job.read_out:
             measured = workload.timings() if hasattr(workload, "timings") else []
         else:
             measured = [*workload.finish(), *self._observed.get(case, ())]
-        found = tuple(
-            Measurement(one.metric, one.unit, tuple(map(float, one.samples))) for one in measured
+        measurements = tuple(
+            Measurement(
+                measurement.metric, measurement.unit, tuple(map(float, measurement.samples))
+            )
+            for measurement in measured
         )
         chosen = {str(name): str(value) for name, value in workload.chosen.items()}
         self._begin(None, "finishing")
-        self._send(Measured(case=case, measurements=found, chosen=chosen))
+        self._send(Measured(case=case, measurements=measurements, chosen=chosen))
 
-    def _guarded(self, case: int, stage: str, step: Callable[[str], None]) -> None:
-        """Run a step of one case; if it raises, that case has failed and no other."""
+    def _guarded(self, case: str, stage: str, step: Callable[[str], None]) -> None:
+        """Run `step` for a case; if it raises, that case is dropped and reported as failed."""
         self._begin(case, stage)
         try:
             step(case)
         except (Exception, SystemExit) as problem:  # noqa: BLE001  whatever a model does is that case's result
             self._workloads.pop(case, None)
-            self._parted = self._parted or case in self._job.pair
+            self._pair_broken = self._pair_broken or case in self._job.pair
             status, detail = cause(problem)
             self._begin(None, stage)
             failed, others = self._job.by_key[case], len(self._workloads)
@@ -207,13 +208,13 @@ class Session:
             if status == OUT_OF_MEMORY and (
                 failed.device != "cpu" or (failed.role == BASELINE and others)
             ):
-                raise _Spent from None
+                raise _WorkerUnfit from None
         self._begin(None, stage)
 
 
 @contextmanager
 def _few_collections() -> Iterator[None]:
-    """No collection but those asked for; what was built before is not walked again by them."""
+    """Turn automatic garbage collection off, and exempt existing objects from explicit ones."""
     collecting = gc.isenabled()
     gc.collect()
     gc.freeze()
@@ -231,14 +232,14 @@ def cause(problem: BaseException) -> tuple[str, str]:
     first = " ".join(str(problem).split())[:500]
     if isinstance(problem, Unsupported | DeviceError):
         return UNSUPPORTED, first
-    named = type(problem).__name__
+    exception_name = type(problem).__name__
     if (
         isinstance(problem, MemoryError)
-        or named == "OutOfMemoryError"
-        or (isinstance(problem, RuntimeError) and any(w in first for w in _MEMORY_WORDS))
+        or exception_name == "OutOfMemoryError"
+        or (isinstance(problem, RuntimeError) and any(words in first for words in _MEMORY_WORDS))
     ):
         return OUT_OF_MEMORY, first or "no memory left"
-    return CRASHED, f"{named}: {first}" if first else named
+    return CRASHED, f"{exception_name}: {first}" if first else exception_name
 
 
 def _checked(sample: dict[str, float]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""When a case is warm: enough calls and seconds, and two windows of calls that agree."""
+"""The warm-up rule: enough calls and seconds, and two windows of calls that agree."""
 
 from statistics import median
 
@@ -9,9 +9,9 @@ AGREEMENT = 0.01
 """Windows agree when their medians differ by less than this share (docs/measuring.md)."""
 
 SCATTER = 0.95
-"""Or by less than this many standard deviations of a call: what two medians of three normal values
-differ by, at one standard deviation. Calls that scatter by 10 % never agreed within 1 % before, and
-each case was warmed up until the cap.
+"""Windows also agree when their medians differ by less than this many standard deviations of a
+call: the standard deviation of the difference of two medians of three normal values. Without this
+rule calls that scatter by 10 % never agree within 1 %, and each case is warmed up until the cap.
 """
 
 
@@ -26,7 +26,7 @@ class WarmUp:
         self._spent_s = 0.0
 
     def add(self, sample_s: float, spent_s: float) -> None:
-        """A call took `sample_s` by its own clock, and `spent_s` with everything around it."""
+        """Add a call that took `sample_s` by its own clock and `spent_s` in all."""
         self._taken.append(sample_s)
         self._spent_s += spent_s
 
@@ -37,7 +37,7 @@ class WarmUp:
 
     @property
     def done(self) -> bool:
-        """Whether the case is warm, or has to count as warm."""
+        """Whether the case is warm, or the cap is reached."""
         if self.calls < self._calls or self._spent_s < self._seconds:
             return False
         if self._spent_s >= self._cap_s:
@@ -45,11 +45,12 @@ class WarmUp:
         if self.calls < 2 * WINDOW:
             return False
         windows = self._taken[-2 * WINDOW : -WINDOW], self._taken[-WINDOW:]
-        before, now = map(median, windows)
-        # a normal deviation from the median absolute one, which no outlier widens
+        before, after = map(median, windows)
+        # the standard deviation of normal values by the median absolute deviation, which resists
+        # outliers
         deviation = 1.4826 * median(
-            abs(one - middle)
-            for window, middle in zip(windows, (before, now), strict=True)
-            for one in window
+            abs(sample - middle)
+            for window, middle in zip(windows, (before, after), strict=True)
+            for sample in window
         )
-        return abs(now - before) < max(AGREEMENT * before, SCATTER * deviation)
+        return abs(after - before) < max(AGREEMENT * before, SCATTER * deviation)

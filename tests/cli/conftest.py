@@ -1,5 +1,5 @@
 """The command line on tiny suites whose workloads take no time: `bench` in this process, `start` in
-one of its own; `ask` in an empty folder.
+one of its own; `invoke` in an empty folder.
 """
 
 import os
@@ -47,7 +47,7 @@ layers = LAYERS
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
+def workdir(tmp_path, monkeypatch):
     """A folder with `tiny.toml`, as the working directory; workers of commands run here find the
     fake workloads.
     """
@@ -66,7 +66,7 @@ def place(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def bench(place, capfd):
+def bench(workdir, capfd):
     """`bench("run", …)` -> exit code, stdout, stderr. Whatever ends in a traceback fails the
     test.
     """
@@ -81,7 +81,7 @@ def bench(place, capfd):
 
 
 @pytest.fixture
-def start(place):
+def start(workdir):
     """`start("run", …, act="2 3:interrupt")` -> a process of its own, its output in pipes."""
     started = []
 
@@ -102,14 +102,14 @@ def start(place):
 
 
 @pytest.fixture
-def ask(capfd, tmp_path, monkeypatch):
-    """`ask("show", "latest")` -> code, out, err of the real thing, in an empty folder."""
+def invoke(capfd, tmp_path, monkeypatch):
+    """`invoke("show", "latest")` -> code, out and err of the real command, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     capfd.readouterr()
 
     def command(*arguments):
         code = run_command(arguments)
-        return stored_on_disk.Said(code, *capfd.readouterr())
+        return stored_on_disk.CommandResult(code, *capfd.readouterr())
 
     return command
 

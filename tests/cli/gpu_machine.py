@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent.parent
-TOLD = json.loads(os.environ.get("GPU_MACHINE", "{}"))
+SETTINGS = json.loads(os.environ.get("GPU_MACHINE", "{}"))
 
 
 def register():
@@ -25,22 +25,22 @@ def register():
     from swbench.run import devices
 
     nvml = fake_nvml.FakeNvml(
-        **{name: TOLD[name] for name in ("uuids", "fail") if name in TOLD},
-        **TOLD.get("answers", {}),
+        **{name: SETTINGS[name] for name in ("uuids", "fail") if name in SETTINGS},
+        **SETTINGS.get("answers", {}),
     )
     nvml.answers |= {"nvmlDeviceGetCount": 0, "nvmlShutdown": None}
     for name in ("nvmlDeviceGetCount", "nvmlShutdown"):
         setattr(nvml, name, lambda: 0)
-    sys.modules["pynvml"] = nvml if TOLD.get("nvml", True) else None
-    if "usage" in TOLD:
-        devices.gpus.usage = lambda: [{"uuid": f"GPU-{FakeGpu.uuid}", **TOLD["usage"]}]
+    sys.modules["pynvml"] = nvml if SETTINGS.get("nvml", True) else None
+    if "usage" in SETTINGS:
+        devices.gpus.usage = lambda: [{"uuid": f"GPU-{FakeGpu.uuid}", **SETTINGS["usage"]}]
     devices.torch_devices = lambda: {
         "torch": "2.11.0",
         "cuda": "13.0",
-        "said": [],
+        "warnings": [],
         "devices": [{"name": "Fake", "uuid": FakeGpu.uuid, "bytes": 1 << 32}],
     }
-    devices.PAUSE_S = 0.0
+    devices.BUSY_PAUSE_S = 0.0
     if "torch" in sys.modules or any("swbench.worker.main" in word for word in sys.orig_argv):
         _in_a_worker(FakeGpu)
 
@@ -53,17 +53,17 @@ def _in_a_worker(fake):
 
     torch.set_num_threads(1)
     cuda.gpu_for = functools.cache(
-        lambda device: fake(tick_s=0.5, device_busy_s=TOLD.get("busy_s", 0.9))
+        lambda device: fake(tick_s=0.5, device_busy_s=SETTINGS.get("busy_s", 0.9))
     )
     build = NetworkWorkload._build
 
     def within_memory(self, case, place):
-        if case.norm == "swa" and case.batch > TOLD.get("fits", 10**6):
+        if case.norm == "swa" and case.batch > SETTINGS.get("fits", 10**6):
             raise torch.OutOfMemoryError(
                 "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total "
                 "capacity of 79.10 GiB."
             )
-        if case.norm == TOLD.get("killed"):
+        if case.norm == SETTINGS.get("killed"):
             os.kill(os.getpid(), signal.SIGSEGV)
         build(self, case, place)
 

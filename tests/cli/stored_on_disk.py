@@ -1,10 +1,10 @@
-"""Runs that were built in memory, written to a results folder; and what a command answered."""
+"""Writes runs that were built in memory to a results folder, and holds the output of a command."""
 
 from pathlib import Path
 from typing import NamedTuple
 
 
-class Said(NamedTuple):
+class CommandResult(NamedTuple):
     """What a command answered."""
 
     code: int
@@ -17,11 +17,11 @@ def store(folder: Path, run) -> Path:
     from swbench.store import RunWriter
 
     with RunWriter.create(folder, run.plan, run.environment, run.command) as writer:
-        for one in run.rounds:
-            writer.add_round(one)
+        for round_ in run.rounds:
+            writer.add_round(round_)
         by_seal: dict = {}
-        for one in run.results:
-            by_seal.setdefault((one.group, one.replicate), []).append(one)
+        for result in run.results:
+            by_seal.setdefault((result.group, result.replicate), []).append(result)
         for sealed in by_seal.values():
             writer.seal(sealed)
         if run.complete:

@@ -54,7 +54,7 @@ def tab(environ, tmp_path):
     return offered
 
 
-def test_the_first_word_is_a_command_or_a_suite(tab):
+def test_first_word_completes_to_commands_and_suites(tab):
     assert tab("swbench", "c") == ["check", "compare", "completion", "cifar", "cityscapes"]
     assert "--version" in tab("swbench", "--v")
 
@@ -71,7 +71,7 @@ def test_solvers_complete_one_by_one_in_a_list(tab):
     assert tab("swbench", "run", "imagenet", "--dtype", "float32,bf") == ["float32,bfloat16"]
 
 
-def test_runs_complete_from_the_results_that_are_meant(tab, results):
+def test_runs_complete_from_the_given_results_folder(tab, results):
     ids = sorted(path.name for path in results.iterdir())
     assert sorted(tab("swbench", "show", "2")) == ids
     assert tab("swbench", "compare", "latest", "p") == ["paper"]
@@ -81,7 +81,7 @@ def test_runs_complete_from_the_results_that_are_meant(tab, results):
     assert tab("swbench", "show", "2", SWBENCH_RESULTS="elsewhere") == ids[:1]
 
 
-def test_bash_fills_in_what_is_typed(environ, tmp_path):
+def test_bash_completes_a_command(environ, tmp_path):
     typed = """
     eval "$(swbench completion bash)"
     for word in imag --solver; do
@@ -100,7 +100,7 @@ def test_bash_fills_in_what_is_typed(environ, tmp_path):
     assert registered.endswith("_swbench_completion swbench")
 
 
-def test_fish_fills_in_lists(environ, tmp_path):
+def test_fish_completes_lists(environ, tmp_path):
     if not (fish := shutil.which("fish")):
         pytest.skip("fish is not installed")
     typed = "swbench completion fish | source; complete -C 'swbench imagenet --solver eigh,polar-n'"
@@ -116,9 +116,9 @@ def test_fish_fills_in_lists(environ, tmp_path):
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_every_shell_has_its_script(ask, shell):
-    said = ask("completion", shell)
-    assert (said.code, said.err) == (0, "")
-    assert VARIABLE in said.out
-    assert "%(" not in said.out
-    assert 'string split ","' not in said.out, "it cuts a list at its first comma"
+def test_every_shell_has_a_completion_script(invoke, shell):
+    result = invoke("completion", shell)
+    assert (result.code, result.err) == (0, "")
+    assert VARIABLE in result.out
+    assert "%(" not in result.out
+    assert 'string split ","' not in result.out, "it cuts a list at its first comma"

@@ -1,5 +1,5 @@
-"""A disk that is full, read-only, gone or slow: said at once, what was measured is kept or printed,
-nothing half-written under a final name.
+"""A disk that is full, read-only, removed or slow: the error comes at once, measured results are
+stored or printed, and no file is incomplete under its final name.
 """
 
 import json
@@ -27,12 +27,12 @@ RUN_FILES = {
 
 
 @pytest.fixture
-def mounted(place):
+def mounted(workdir):
     """`mounted(options)` -> `results` as a small file system of its own. Only root may mount."""
     made = []
 
     def mount(options):
-        folder = place / "results"
+        folder = workdir / "results"
         folder.mkdir(exist_ok=True)
         done = subprocess.run(
             ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder],
@@ -52,9 +52,9 @@ def mounted(place):
         subprocess.run(["umount", "-l", folder], check=True)
 
 
-def whole(path):
+def files_are_complete(path):
     """Every file that a run folder has under a final name is whole."""
-    assert {one.name for one in path.iterdir()} <= RUN_FILES
+    assert {entry.name for entry in path.iterdir()} <= RUN_FILES
     for name in ("run.json", "environment.json"):
         json.loads((path / name).read_text())
     for name in ("rounds.jsonl", "cells.jsonl"):
@@ -62,7 +62,7 @@ def whole(path):
     return True
 
 
-def test_a_disk_that_fills_up_keeps_what_was_measured(place, mounted, start, bench):
+def test_full_disk_keeps_the_sealed_cells(workdir, mounted, start, bench):
     folder = mounted("size=256k")
     ended = start("run", "tiny.toml", act="2 3:fill")
     out, err = ended.communicate(timeout=60)
@@ -70,69 +70,73 @@ def test_a_disk_that_fills_up_keeps_what_was_measured(place, mounted, start, ben
     assert "Traceback" not in err
     assert "No space left on device; free some space" in err.splitlines()[-1]
     (path,) = (path for path in folder.iterdir() if path.is_dir())
-    assert whole(path)
-    kept = store.load(path).results
-    assert f"{len(kept)} finished cells and " in err
-    assert len(kept) >= 3
+    assert files_are_complete(path)
+    stored_results = store.load(path).results
+    assert f"{len(stored_results)} finished cells and " in err
+    assert len(stored_results) >= 3
     (folder / "filler").unlink()
     assert bench("run", "tiny.toml", "--resume")[0] == 0
-    found = store.load(path)
-    assert found.complete
-    assert found.results[: len(kept)] == kept
-    assert len({(one.case, one.replicate) for one in found.results}) == len(found.results) == 6
+    stored = store.load(path)
+    assert stored.complete
+    assert stored.results[: len(stored_results)] == stored_results
+    assert (
+        len({(result.case, result.replicate) for result in stored.results})
+        == len(stored.results)
+        == 6
+    )
 
 
 @pytest.mark.parametrize("free", [0, 4, 8, 16])
-def test_a_disk_too_small_to_begin_on_holds_nothing_afterwards(place, mounted, bench, free):
+def test_disk_too_small_for_a_run_is_left_empty(workdir, mounted, bench, free):
     folder = mounted("size=64k")
     with open(folder / "filler", "wb", buffering=0) as filler:
         filler.write(b"x" * 1024 * (64 - free))
     code, out, err = bench("run", "tiny.toml")
     assert (code, out) == (2, "")
     assert "No space left on device; free some space" in err
-    assert [one.name for one in folder.iterdir()] == ["filler"]
+    assert [path.name for path in folder.iterdir()] == ["filler"]
 
 
-def test_a_read_only_folder_is_said_before_anything_runs(place, mounted, bench):
+def test_read_only_folder_is_refused_before_anything_runs(workdir, mounted, bench):
     mounted("ro")
     code, out, err = bench("run", "tiny.toml")
     assert (code, out) == (2, "")
     assert "it is mounted read-only; choose another folder with --results" in err
-    assert not (place / "workers").exists()
+    assert not (workdir / "workers").exists()
 
 
 @pytest.mark.skipif(
     os.geteuid() == 0, reason="root may write anywhere; the read-only mount stands for it"
 )
-def test_a_folder_without_permission_is_said_before_anything_runs(place, bench):
-    (place / "results").mkdir(mode=0o500)
+def test_folder_without_permission_is_refused_before_anything_runs(workdir, bench):
+    (workdir / "results").mkdir(mode=0o500)
     code, out, err = bench("run", "tiny.toml")
     assert (code, out) == (2, "")
     assert "it may not be written by this user; choose another folder with --results" in err
 
 
 @pytest.mark.parametrize("results", ["tiny.toml", "tiny.toml/below", "/proc/nothing"])
-def test_a_place_that_is_no_folder(bench, results):
+def test_results_path_that_is_no_folder_is_refused(bench, results):
     code, out, err = bench("run", "tiny.toml", "--results", results)
     assert (code, out) == (2, "")
     assert "--results" in err
 
 
 @pytest.mark.parametrize("act", ["2 3:remove", "2 finish:remove", "2 build:remove"])
-def test_a_folder_removed_during_the_run_is_said_and_its_cells_printed(place, start, act):
+def test_folder_removed_during_the_run_is_reported_and_its_cells_printed(workdir, start, act):
     ended = start("run", "tiny.toml", "--format", "csv", act=act)
     out, err = ended.communicate(timeout=60)
     assert ended.returncode == 2
     assert "Traceback" not in err
     assert "The run folder is gone, and with it" in err
-    assert "what was measured is in no folder any more, so here it is" in err
+    assert "the results folder is gone; this is what was measured" in err
     rows = out.splitlines()
     assert [row.split(",")[1] for row in rows[1:]] == ["bn", "bn", "swa"] or len(rows) >= 3
-    assert not (place / "results").exists(), "a folder that was removed is not made again"
+    assert not (workdir / "results").exists(), "a folder that was removed is not made again"
 
 
 @pytest.mark.parametrize("arguments", [["show", "latest"], ["list"]])
-def test_a_full_disk_behind_stdout_is_one_line(place, arguments):
+def test_a_full_disk_behind_stdout_is_one_line(workdir, arguments):
     plan = suite.expand(suite.load("tiny.toml"))
     store.RunWriter.create("results", plan, {}, "").close()
     with open("/dev/full", "w") as full:
@@ -146,13 +150,13 @@ def test_a_full_disk_behind_stdout_is_one_line(place, arguments):
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         (
-            "bench.py: the system refused: No space left on device; make room or "
+            "bench.py: the system refused: No space left on device; free space or "
             "give permission there, then try again"
         )
     ]
 
 
-def test_a_reader_that_goes_away_is_no_fault(place):
+def test_closed_reader_of_stdout_exits_with_0(workdir):
     read_end, write_end = os.pipe()
     os.close(read_end)
     done = subprocess.run(
@@ -196,7 +200,7 @@ def ends(redirection, *arguments):
 )
 @pytest.mark.parametrize("redirection", [*CLOSED, "2>/dev/full"])
 def test_a_stream_that_is_closed_or_full_does_not_change_the_exit_code(
-    place, arguments, code, redirection
+    workdir, arguments, code, redirection
 ):
     with store.RunWriter.create("results", suite.expand(suite.load("tiny.toml")), {}, "") as writer:
         writer.finish()
@@ -206,8 +210,8 @@ def test_a_stream_that_is_closed_or_full_does_not_change_the_exit_code(
 
 
 @pytest.mark.parametrize("redirection", CLOSED)
-def test_no_file_of_a_run_takes_the_place_of_a_closed_stream(place, redirection):
+def test_closed_stream_gets_no_file_of_a_run(workdir, redirection):
     assert ends(redirection, "run", "tiny.toml").returncode == 0
     (path,) = (path for path in Path("results").iterdir() if path.is_dir())
-    assert whole(path)
+    assert files_are_complete(path)
     assert store.load(path).complete

@@ -1,4 +1,4 @@
-"""The command line on a fake GPU, with real workers: what is measured, told and refused, from
+"""The command line on a fake GPU, with real workers: measurements, messages and refusals, from
 `--device cuda` to the table.
 """
 
@@ -77,17 +77,17 @@ def latest(tmp_path):
     return lambda: store.load(store.find(tmp_path / "results", "latest"))
 
 
-def test_a_batch_too_large_is_a_result_with_peak_and_total_and_the_next_is_measured(bench, latest):
+def test_batch_too_large_is_out_of_memory_and_the_next_is_measured(bench, latest):
     done = bench("--batch", "4,2,1", "--until-fits", fits=2)
     assert done.returncode == 3, done.stderr
     run = latest()
     swa = [
-        (one.group, one.status)
-        for one in run.results
-        if one.case in {group.cases[2].key for group in run.plan.groups}
+        (result.group, result.status)
+        for result in run.results
+        if result.case in {group.cases[2].key for group in run.plan.groups}
     ]
     assert swa == [("cuda batch 4 8x8", "out_of_memory"), ("cuda batch 2 8x8", "ok")]
-    (full,) = [one for one in run.results if one.status == "out_of_memory"]
+    (full,) = [result for result in run.results if result.status == "out_of_memory"]
     assert full.detail == (
         "peak 3.00 GiB of 4.00 GiB; CUDA out of memory. Tried to allocate 20.00 GiB."
     )
@@ -96,7 +96,7 @@ def test_a_batch_too_large_is_a_result_with_peak_and_total_and_the_next_is_measu
     assert "GPU batch 1" not in done.stdout
 
 
-def test_a_shared_gpu_is_refused_or_told_and_short_names_of_dtypes_are_taken(bench, latest):
+def test_shared_gpu_is_refused_or_reported_and_short_dtypes_are_accepted(bench, latest):
     usage = {"name": "Fake", "utilisation": 0.0, "processes": [4]}
     refused = bench(usage=usage)
     assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
@@ -108,18 +108,18 @@ def test_a_shared_gpu_is_refused_or_told_and_short_names_of_dtypes_are_taken(ben
     assert "measured beside it" in done.stderr
     run = latest()
     assert {case.dtype for case in run.plan.groups[0].cases} == {"bfloat16"}
-    assert {one.chosen["tf32"] for one in run.results} == {"off"}
+    assert {result.chosen["tf32"] for result in run.results} == {"off"}
     assert "nvidia-ml-py is not installed" in done.stdout
 
 
-def test_a_worker_killed_by_a_signal_costs_its_case_alone(bench, latest):
+def test_worker_killed_by_a_signal_fails_only_its_case(bench, latest):
     done = bench(killed="swa")
     assert done.returncode == 3
-    assert [one.status for one in latest().results] == ["ok", "ok", "crashed"]
+    assert [result.status for result in latest().results] == ["ok", "ok", "crashed"]
     assert "killed by SIGSEGV" in done.stdout
 
 
-def test_a_gpu_that_is_not_there_is_one_line(bench, tmp_path):
+def test_missing_gpu_is_one_line(bench, tmp_path):
     done = bench(device="cuda:3")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (

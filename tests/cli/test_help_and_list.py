@@ -1,4 +1,4 @@
-"""Asking what there is answers at once: nothing heavy is imported."""
+"""`list` and the help answer at once, without importing torch."""
 
 import ast
 import subprocess
@@ -33,7 +33,7 @@ sys.exit(f"imported {{heavy}}" if heavy else code)
         ["run", "imagenet", "--dry-run", "--threads", "1"],
     ],
 )
-def test_asking_imports_nothing_heavy(arguments, tmp_path):
+def test_list_and_help_import_no_torch(arguments, tmp_path):
     program = ASK.format(arguments=arguments)
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -54,72 +54,72 @@ def test_commands_defer_imports_in_one_place():
         for function in ast.walk(ast.parse(path.read_text())):
             if isinstance(function, ast.FunctionDef):
                 late = [
-                    one
-                    for one in ast.walk(function)
-                    if isinstance(one, ast.Import | ast.ImportFrom)
+                    node
+                    for node in ast.walk(function)
+                    if isinstance(node, ast.Import | ast.ImportFrom)
                 ]
                 assert not late, f"{path.name}:{late[0].lineno} imports inside a function"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself(ask, command):
-    said = ask(command, "--help")
-    assert said.code == 0
-    assert said.out.startswith(f"Usage: bench.py {command}")
+def test_every_command_has_help(invoke, command):
+    result = invoke(command, "--help")
+    assert result.code == 0
+    assert result.out.startswith(f"Usage: bench.py {command}")
     # the overview, which imports no command, begins as the command's own help does
-    assert " ".join(said.out.split()).startswith(
-        " ".join((said.out.splitlines()[0] + " " + COMMANDS[command][1]).split())
+    assert " ".join(result.out.split()).startswith(
+        " ".join((result.out.splitlines()[0] + " " + COMMANDS[command][1]).split())
     )
 
 
-def test_list_names_everything(ask, results):
-    said = ask("list")
-    assert said.code == 0
+def test_list_names_everything(invoke, results):
+    result = invoke("list")
+    assert result.code == 0
     for kind in KINDS:
-        assert f"{kind}:\n" in said.out
+        assert f"{kind}:\n" in result.out
     for name in (*suite.names(), *norms.names(), *solvers.names(), *METRICS):
-        assert f"  {name}" in said.out
+        assert f"  {name}" in result.out
 
 
-def test_probes_are_the_metrics_with_a_word_each(ask):
-    lines = ask("list", "probes").out.splitlines()
+def test_list_probes_describes_every_metric(invoke):
+    lines = invoke("list", "probes").out.splitlines()
     assert [line.split()[0] for line in lines] == list(METRICS)
     assert all(len(line.split()) > 4 for line in lines)
 
 
-def test_runs_are_listed_with_date_suite_and_state(ask, results):
-    first, second = ask("list", "runs").out.splitlines()
+def test_runs_are_listed_with_date_suite_and_state(invoke, results):
+    first, second = invoke("list", "runs").out.splitlines()
     assert first.split()[0] == sorted(path.name for path in results.iterdir())[0]
     assert first.endswith("imagenet  complete")
     assert second.endswith("imagenet  unfinished")
 
 
-def test_a_run_from_elsewhere_cannot_drive_the_terminal(ask, results):
+def test_control_characters_of_a_listed_run_are_escaped(invoke, results):
     run = sorted(results.iterdir())[0] / "run.json"
     run.write_text(
         run.read_text()
         .replace('"suite": "imagenet"', '"suite": "\\u001b[2Jowned"')
         .replace('"created": ', '"created": 1e300, "was": ')
     )
-    said = ask("list", "runs")
-    assert said.code == 0
-    assert "\x1b" not in said.out
-    assert "at no date" in said.out
+    result = invoke("list", "runs")
+    assert result.code == 0
+    assert "\x1b" not in result.out
+    assert "at no date" in result.out
 
 
-def test_a_folder_without_runs_lists_none_and_says_how_to_make_one(ask):
-    said = ask("list", "runs", "--results", "nowhere")
-    assert (said.code, said.out) == (0, "")
-    assert said.err == (
+def test_list_runs_of_an_empty_folder_hints_how_to_make_one(invoke):
+    result = invoke("list", "runs", "--results", "nowhere")
+    assert (result.code, result.out) == (0, "")
+    assert result.err == (
         "bench.py: there is no run in nowhere yet; `python bench.py imagenet` makes one\n"
     )
-    assert ask("list", "suites").err == ""
+    assert invoke("list", "suites").err == ""
 
 
-def test_without_a_command_the_help_is_as_readable_as_when_asked_for(ask):
-    said = ask()
-    assert (said.code, said.out) == (2, "")
-    assert said.err == ask("--help").out
+def test_help_without_a_command_equals_help_option(invoke):
+    result = invoke()
+    assert (result.code, result.out) == (2, "")
+    assert result.err == invoke("--help").out
 
 
 def test_windows_is_refused_in_one_line(monkeypatch, capsys):
@@ -131,42 +131,42 @@ def test_windows_is_refused_in_one_line(monkeypatch, capsys):
     assert ended.value.code == 2
     assert capsys.readouterr() == (
         "",
-        "swbench: it runs on Linux; on Windows install and run it inside WSL\n",
+        "swbench: it needs Linux; on Windows install and run it inside WSL\n",
     )
 
 
-def test_version_tells_torch_and_the_kernels(ask, monkeypatch):
-    assert ask("--version").out.startswith(f"swbench {swbench.__version__}, torch ")
+def test_version_names_torch_and_the_kernels(invoke, monkeypatch):
+    assert invoke("--version").out.startswith(f"swbench {swbench.__version__}, torch ")
     monkeypatch.setenv("SWBENCH_NATIVE", "off")
-    assert "no native kernels (" in ask("--version").out
+    assert "no native kernels (" in invoke("--version").out
 
 
-def test_results_are_where_the_environment_says(ask, results, monkeypatch):
+def test_results_folder_comes_from_the_environment_variable(invoke, results, monkeypatch):
     monkeypatch.setenv("SWBENCH_RESULTS", str(results.rename(results.with_name("elsewhere"))))
-    assert len(ask("list", "runs").out.splitlines()) == 2
-    assert ask("list", "runs", "--results", "nowhere").out == ""
-    assert "env var: SWBENCH_RESULTS" in ask("show", "--help").out
+    assert len(invoke("list", "runs").out.splitlines()) == 2
+    assert invoke("list", "runs", "--results", "nowhere").out == ""
+    assert "env var: SWBENCH_RESULTS" in invoke("show", "--help").out
 
 
-def test_a_file_in_place_of_results_is_said(ask, tmp_path):
+def test_file_in_place_of_results_is_refused(invoke, tmp_path):
     (tmp_path / "results").touch()
-    said = "results is a file, not a folder of runs; choose another with --results"
+    result = "results is a file, not a folder of runs; choose another with --results"
     for words in (["list", "runs"], ["show", "latest"]):
-        assert ask(*words)[:3] == (2, "", f"bench.py: {said}\n")
-    assert ask("run", "imagenet", "--metrics", "flops").code == 2
+        assert invoke(*words)[:3] == (2, "", f"bench.py: {result}\n")
+    assert invoke("run", "imagenet", "--metrics", "flops").code == 2
 
 
 @pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="nobody may write there, root neither")
-def test_a_current_directory_that_cannot_be_written_is_said(ask, monkeypatch):
+def test_unwritable_current_directory_is_refused(invoke, monkeypatch):
     monkeypatch.chdir("/sys/kernel")
-    said = ask("run", "imagenet", "--metrics", "flops")
-    assert (said.code, said.out) == (2, "")
-    assert said.err.startswith("bench.py: cannot write results to results: ")
-    assert said.err.endswith("; choose another folder with --results\n")
-    assert len(said.err.splitlines()) == 1
+    result = invoke("run", "imagenet", "--metrics", "flops")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("bench.py: cannot write results to results: ")
+    assert result.err.endswith("; choose another folder with --results\n")
+    assert len(result.err.splitlines()) == 1
 
 
-def test_neither_home_nor_user_is_needed(tmp_path):
+def test_run_without_home_and_user(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "swbench", "list"],
         cwd=tmp_path,

@@ -1,5 +1,5 @@
-"""`--plugin` end to end: the user's own model, norm and solver in every process, and never by
-anything but the flag.
+"""`--plugin` end to end: the user's own model, norm and solver in every process, and only by the
+flag.
 """
 
 import json
@@ -64,7 +64,7 @@ def test_own_model_norm_and_solver_are_measured(measured):
     assert plain.solver is None
 
 
-def test_the_file_s_hash_is_kept_and_its_place_is_not(measured):
+def test_run_stores_the_plugins_hash_without_its_path(measured):
     folder, _, _ = measured
     header = json.loads((store.find(folder / "results", "latest") / "run.json").read_text())
     assert len(header["code"]["plugin my_own_layers.py"]) == 12
@@ -72,7 +72,7 @@ def test_the_file_s_hash_is_kept_and_its_place_is_not(measured):
     assert str(folder) not in json.dumps(header)
 
 
-def test_a_stored_run_is_shown_without_executing_anything(measured, tmp_path):
+def test_show_executes_no_plugin(measured, tmp_path):
     folder, _, out = measured
     (folder / "my_own_layers.py").rename(tmp_path / "gone.py")
     try:
@@ -92,7 +92,7 @@ def unfinished(folder):
     return run, before
 
 
-def test_resuming_needs_the_flag_again(measured):
+def test_resume_needs_the_plugin_flag(measured):
     folder, run, _ = measured
     file, before = unfinished(folder)
     try:
@@ -108,7 +108,7 @@ def test_resuming_needs_the_flag_again(measured):
     assert done.stderr.count("\n") == 1
 
 
-def test_resuming_notices_an_edited_plugin(measured):
+def test_resume_refuses_an_edited_plugin(measured):
     folder, run, _ = measured
     file, before = unfinished(folder)
     plugin = folder / "my_own_layers.py"
@@ -123,7 +123,7 @@ def test_resuming_notices_an_edited_plugin(measured):
     assert "plugin my_own_layers.py changed" in done.stderr
 
 
-def test_names_without_the_flag_are_refused(measured):
+def test_plugin_names_without_the_flag_are_refused(measured):
     folder, _, _ = measured
     done = bench(folder, "check", "own.toml")
     assert done.returncode == 2

@@ -1,5 +1,5 @@
-"""The bar: how many rounds there are, and how many of them are done, whatever turns out on the
-way.
+"""The progress bar: the number of rounds, and how many are done, as failures and fallbacks change
+them.
 """
 
 import dataclasses
@@ -30,8 +30,8 @@ def bar(plan, tmp_path):
     `sealed` of its keywords.
     """
 
-    def bar(heard, ran_out=frozenset(), plan=plan, **sealed):
-        display, found = Display(Console(file=io.StringIO(), force_terminal=True)), []
+    def bar(received_events, ran_out=frozenset(), plan=plan, **sealed):
+        display, updates = Display(Console(file=io.StringIO(), force_terminal=True)), []
         begun = events.RunStarted(
             plan=plan,
             path=tmp_path,
@@ -40,17 +40,17 @@ def bar(plan, tmp_path):
             ran_out=ran_out,
         )
         with display:
-            for event in (begun, *heard):
+            for event in (begun, *received_events):
                 display(event)
                 (task,) = display._bar.tasks
-                found.append((task.completed, task.total))
-        return found
+                updates.append((task.completed, task.total))
+        return updates
 
     return bar
 
 
-def rounds(plan, place, replicates):
-    group = plan.groups[place]
+def rounds(plan, index, replicates):
+    group = plan.groups[index]
     samples = {case.key: {"forward_s": 1.0} for case in group.cases}
     places = [(replicate, index) for replicate in replicates for index in range(2)]
     return [
@@ -73,7 +73,7 @@ def falling_back(plan):
     return events.FallingBack(group=plan.groups[0].name, fallback=plan.groups[1].name)
 
 
-def test_the_time_left_is_by_the_pace_of_the_whole_run_warm_up_included(plan, tmp_path):
+def test_time_left_is_by_the_average_pace_with_warm_up(plan, tmp_path):
     display, clock = Display(Console(file=io.StringIO(), force_terminal=True)), [0.0]
     display._bar.get_time = lambda: clock[0]
     with display:
@@ -88,17 +88,17 @@ def test_the_time_left_is_by_the_pace_of_the_whole_run_warm_up_included(plan, tm
 
 
 @pytest.mark.parametrize("tried", [(), (0,), (0, 1)])
-def test_a_batch_that_is_given_up_counts_by_what_was_done_of_it(plan, bar, tried):
+def test_given_up_batch_counts_with_its_completed_rounds(plan, bar, tried):
     """Nothing, where no case had memory; all of a replicate, where others had; more, where memory
     ran out late.
     """
-    found = bar([*rounds(plan, 0, tried), falling_back(plan), *rounds(plan, 1, (0, 1))])
-    assert all(done <= total for done, total in found)
-    assert found[0] == (0, 4)
-    assert found[-1] == (2 * len(tried) + 4, 2 * len(tried) + 4)
+    updates = bar([*rounds(plan, 0, tried), falling_back(plan), *rounds(plan, 1, (0, 1))])
+    assert all(done <= total for done, total in updates)
+    assert updates[0] == (0, 4)
+    assert updates[-1] == (2 * len(tried) + 4, 2 * len(tried) + 4)
 
 
-def test_what_earlier_lives_of_the_run_did_is_done(plan, bar):
+def test_rounds_before_a_resume_count_as_done(plan, bar):
     late = bar([*rounds(plan, 0, (1,)), falling_back(plan)], **{"cpu batch 1": 1})
     assert (late[0], late[-1]) == ((2, 4), (4, 8))
     over = bar(
@@ -131,7 +131,7 @@ def done(plan, replicate, results=()):
     )
 
 
-def test_the_bar_moves_in_every_pair_and_never_too_far(bar, plan):
+def test_bar_advances_in_every_pair_and_not_beyond_its_total(bar, plan):
     """Four cases: the baseline, its control and a pair each for the other two; baseline and control
     count once.
     """
@@ -142,22 +142,22 @@ def test_the_bar_moves_in_every_pair_and_never_too_far(bar, plan):
         rows=(*group.rows, "b"),
     )
     plan = dataclasses.replace(plan, groups=(wide, *rest))
-    heard = [
+    received_events = [
         one_round(plan, cases, index, attempt)
         for attempt, cases in (("a", (0, 1, 2)), ("b", (0, 1, 3)))
         for index in range(2)
     ]
-    found = [completed for completed, _ in bar([*heard, done(plan, 0)], plan=plan)]
-    assert found == [0, 0.75, 1.5, 1.75, 2, 2]
+    updates = [completed for completed, _ in bar([*received_events, done(plan, 0)], plan=plan)]
+    assert updates == [0, 0.75, 1.5, 1.75, 2, 2]
 
 
-def test_a_case_that_failed_leaves_no_gap(bar, plan):
+def test_failed_case_counts_as_done(bar, plan):
     assert [completed for completed, _ in bar([one_round(plan, (0, 1), 0, "a"), done(plan, 0)])][
         -1
     ] == 2
 
 
-def test_a_batch_that_did_not_fit_is_not_counted_whole(bar, plan):
+def test_batch_out_of_memory_counts_only_its_completed_rounds(bar, plan):
     out = (
         Result(
             case=plan.groups[0].cases[2].key,
@@ -167,5 +167,5 @@ def test_a_batch_that_did_not_fit_is_not_counted_whole(bar, plan):
             status=OUT_OF_MEMORY,
         ),
     )
-    found = bar([one_round(plan, (0, 1, 2), 0, "a"), done(plan, 0, out), falling_back(plan)])
-    assert (found[-2], found[-1]) == ((1, 4), (1, 5))
+    updates = bar([one_round(plan, (0, 1, 2), 0, "a"), done(plan, 0, out), falling_back(plan)])
+    assert (updates[-2], updates[-1]) == ((1, 4), (1, 5))

@@ -23,8 +23,8 @@ warmup_cap_s = 0
 """
 
 
-def test_a_run_is_shown_exported_and_taken_up_again(bench, place):
-    (place / "own.toml").write_text(SUITE)
+def test_run_of_a_model_is_shown_exported_and_resumed(bench, workdir):
+    (workdir / "own.toml").write_text(SUITE)
     words = ("run", "own.toml", "--device", "cpu", "--root", "2,4", "--format", "csv")
     code, out, _ = bench(*words)
     assert code == 0
@@ -40,7 +40,7 @@ def test_a_run_is_shown_exported_and_taken_up_again(bench, place):
         assert float(row["preconditioned_error_worst"]) < 0.1
         assert float(row["floor_s"]) > 0
         assert not row["fb_s"]
-    (run,) = (place / "results").iterdir()
+    (run,) = (workdir / "results").iterdir()
     code, out, _ = bench("show", run)
     assert code == 0
     assert "each of G = 4, 8" in out

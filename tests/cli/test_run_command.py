@@ -3,7 +3,7 @@
 import pytest
 
 from swbench.cli.profile import profile
-from swbench.cli.run import repeating, run
+from swbench.cli.run import repeat_command, run
 from swbench.suite import schema
 from swbench.suite.options import Options, Selection, declared
 
@@ -33,18 +33,18 @@ from swbench.suite.options import Options, Selection, declared
         ("run imagenet --seed=3 cifar", "imagenet", ["imagenet", "cifar"], "run imagenet --seed=3"),
     ],
 )
-def test_one_suite_is_named_and_values_are_kept(monkeypatch, typed, name, names, kept):
+def test_repeat_command_names_one_suite_and_keeps_values(monkeypatch, typed, name, names, kept):
     monkeypatch.setattr("sys.argv", ["bench.py", *typed.split()])
-    assert repeating(name, names) == f"python bench.py {kept}"
+    assert repeat_command(name, names) == f"python bench.py {kept}"
 
 
 @pytest.mark.parametrize(("command", "kind"), [(run, Options), (profile, Selection)])
-def test_a_command_has_every_option_that_is_declared(command, kind):
-    flags = {flag for one in command.params for flag in one.opts}
-    assert {one.flag for one in declared(kind)} <= flags
+def test_command_has_every_declared_option(command, kind):
+    flags = {flag for param in command.params for flag in param.opts}
+    assert {option.flag for option in declared(kind)} <= flags
 
 
 def test_an_option_that_replaces_a_value_names_a_key_of_suites():
     keys = {f"base.{key}" for key in (*schema.network_keys(), *schema.solver_keys())}
     keys |= {f"protocol.{key}" for key in schema.PROTOCOL}
-    assert {one.overrides for one in declared(Options)} - {""} <= keys
+    assert {option.overrides for option in declared(Options)} - {""} <= keys

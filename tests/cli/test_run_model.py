@@ -1,5 +1,5 @@
-"""`run --model`: somebody's own network is measured without a suite, imported in every process
-because the command line names it, and by nothing else.
+"""`run --model`: a user's own network is measured without a suite. Processes import it only because
+the command line names it.
 """
 
 import json
@@ -88,7 +88,7 @@ def test_a_network_is_measured_with_each_norm_in_each_image_size(measured):
     assert "nets_of_a_test:Net-BW" in out
 
 
-def test_what_the_network_was_is_kept_and_the_command_repeats_it(measured):
+def test_run_stores_the_network_and_a_command_that_repeats_it(measured):
     folder, _ = measured
     path = store.find(folder / "results", "latest")
     header = json.loads((path / "run.json").read_text())
@@ -100,14 +100,14 @@ def test_what_the_network_was_is_kept_and_the_command_repeats_it(measured):
     assert "norms replaced: body.1\n" in (path / "suite.toml").read_text()
 
 
-def test_the_newest_run_is_found_again_by_the_same_command(measured):
+def test_newest_run_is_resumed_by_the_same_command(measured):
     folder, _ = measured
     done = bench(folder, *RUN, "--resume")
     assert done.returncode == 0
     assert "with these options is complete" in done.stderr
 
 
-def test_a_stored_run_is_shown_without_importing_anything(measured):
+def test_show_imports_no_network(measured):
     folder, out = measured
     code = folder / "code" / "nets_of_a_test.py"
     code.rename(folder / "gone.py")
@@ -120,7 +120,7 @@ def test_a_stored_run_is_shown_without_importing_anything(measured):
         (folder / "gone.py").rename(code)
 
 
-def test_no_suite_names_a_network_to_import(tmp_path):
+def test_suite_that_names_a_network_to_import_is_refused(tmp_path):
     folder = folder_with_nets(tmp_path)
     (folder / "own.toml").write_text(
         'schema = 1\nkind = "network"\n[network]\nmodel = "nets_of_a_test:Net"\n'
@@ -131,7 +131,7 @@ def test_no_suite_names_a_network_to_import(tmp_path):
     assert "network.model: 'nets_of_a_test:Net' is not known" in done.stderr
 
 
-def test_a_suite_may_ask_for_the_public_placement(tmp_path):
+def test_suite_may_choose_the_public_placement(tmp_path):
     from swbench import suite
 
     (tmp_path / "public.toml").write_text(
@@ -168,13 +168,13 @@ def test_timms_resnet50_at_the_supplements_sites_is_the_imagenet_suites_network(
     ]
     for metric in ("flops_paper", "flops_torch", "flops_solver", "parameters"):
         assert counted[0][metric] == counted[1][metric], metric
-    one = models.build("resnet50", norm, layers).double()
+    network = models.build("resnet50", norm, layers).double()
     other = models.build("timm:resnet50", norm, layers, where=theirs.where).double()
-    other.load_state_dict(one.state_dict())
+    other.load_state_dict(network.state_dict())
     x = torch.randn(2, 3, 64, 64, dtype=torch.float64)
     # the suite's layers have the paper's momentum, timm's norms their own: statistics then differ
     for mode in (False, True):
-        a, b = one.train(mode)(x), other.train(mode)(x)
+        a, b = network.train(mode)(x), other.train(mode)(x)
         assert torch.allclose(a, b, rtol=1e-10, atol=1e-10 * a.abs().max().item())
 
 
@@ -203,7 +203,7 @@ NET = "nets_of_a_test:Net"
         ([], "Missing argument 'SUITE…'"),
     ],
 )
-def test_what_is_wrong_is_one_line(arguments, words, tmp_path, monkeypatch, capfd):
+def test_invalid_network_is_refused_in_one_line(arguments, words, tmp_path, monkeypatch, capfd):
     from swbench.cli.app import start
 
     folder_with_nets(tmp_path)

@@ -1,5 +1,5 @@
-"""Signals end a command once: further ones within the grace change nothing, later ones end an
-ending that hangs.
+"""A signal shuts a command down once: further ones within the grace period are ignored, and later
+ones end a shutdown that hangs.
 """
 
 import os
@@ -11,14 +11,14 @@ import threading
 import pytest
 
 from swbench.cli import app
-from swbench.cli.signals import GRACE_S, Signalled, orderly
+from swbench.cli.signals import GRACE_S, Signalled, orderly_shutdown
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_raises_once_and_again_only_after_the_grace(number):
+def test_signal_raises_once_within_the_grace_period(number):
     clock = iter([100.0, 100.0 + GRACE_S / 2, 101.0 + GRACE_S, 101.0 + GRACE_S])
     before = signal.getsignal(number)
-    with orderly(lambda: next(clock)):
+    with orderly_shutdown(lambda: next(clock)):
         with pytest.raises(Signalled) as raised:
             signal.raise_signal(number)
         assert raised.value.number == number
@@ -28,10 +28,10 @@ def test_a_signal_raises_once_and_again_only_after_the_grace(number):
     assert signal.getsignal(number) is before
 
 
-def test_what_is_ignored_stays_ignored():
+def test_ignored_signal_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with orderly():
+        with orderly_shutdown():
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
             signal.raise_signal(signal.SIGHUP)
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
@@ -40,11 +40,11 @@ def test_what_is_ignored_stays_ignored():
 
 
 def test_another_thread_handles_no_signals():
-    found = []
-    thread = threading.Thread(target=lambda: found.append(app.start(["list", "norms"])))
+    received = []
+    thread = threading.Thread(target=lambda: received.append(app.start(["list", "norms"])))
     thread.start()
     thread.join()
-    assert found == [0]
+    assert received == [0]
 
 
 @pytest.mark.parametrize(
@@ -58,10 +58,10 @@ def test_a_signal_before_anything_runs_is_one_line(capfd, monkeypatch, number, c
     assert capfd.readouterr().err.strip() == "bench.py: interrupted"
 
 
-def test_counting_ends_with_the_run_that_asked_for_it():
+def test_counting_process_ends_with_its_run():
     code = (
-        "import sys; from swbench.worker.main import tie_to; print('tied', flush=True); "
-        "tie_to(int(sys.argv[1])); print('on', flush=True); sys.stdin.read()"
+        "import sys; from swbench.worker.main import die_with_parent; print('tied', flush=True); "
+        "die_with_parent(int(sys.argv[1])); print('on', flush=True); sys.stdin.read()"
     )
     script = (
         f"import os, subprocess, sys; subprocess.Popen([sys.executable, '-c', {code!r}, "

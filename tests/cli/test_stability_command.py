@@ -23,13 +23,13 @@ warmup_cap_s = 0
 """
 
 
-def test_a_run_is_shown_and_exported(bench, place):
-    (place / "stress.toml").write_text(SUITE)
+def test_a_run_is_shown_and_exported(bench, workdir):
+    (workdir / "stress.toml").write_text(SUITE)
     code, out, _ = bench("run", "stress.toml", "--device", "cpu", "--format", "csv")
     assert code == 0
     rows = {row["label"]: row for row in csv.DictReader(io.StringIO(out))}
     assert list(rows) == ["BN", "IW [textbook]", "IW [eigh]"]
-    (run,) = (place / "results").iterdir()
+    (run,) = (workdir / "results").iterdir()
     code, out, _ = bench("show", run)
     assert code == 0
     assert "Where it breaks" in out

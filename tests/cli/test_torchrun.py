@@ -1,9 +1,9 @@
-"""Which of torchrun's processes measures, and with how many ranks on how many nodes."""
+"""Under torchrun: the process that measures, and its numbers of ranks and nodes."""
 
 import pytest
 
 from swbench.cli import torchrun
-from swbench.cli.torchrun import place, spread, under
+from swbench.cli.torchrun import place, run_under_torchrun, set_world_sizes
 from swbench.errors import NodeLost, OptionError, SwbenchError
 from swbench.ranks import nodes as leading
 
@@ -20,9 +20,9 @@ def environ(rank, world, local=None):
     return {"TORCHELASTIC_RUN_ID": "x", **{name: str(value) for name, value in given.items()}}
 
 
-def spread_over(world, local=None, asked=None):
-    options = {"worlds": asked}
-    spread(options, place(environ(0, world, local)))
+def spread_over(world, local=None, worlds=None):
+    options = {"worlds": worlds}
+    set_world_sizes(options, place(environ(0, world, local)))
     return options["worlds"], options["per_node"]
 
 
@@ -30,23 +30,25 @@ def never(nodes):
     raise AssertionError
 
 
-def test_without_torchrun_nothing_changes():
+def test_without_torchrun_options_are_unchanged():
     options = {"worlds": None}
-    assert under(options, lambda nodes: 7 if nodes is None else 0, {"RANK": "3"}) == 7
+    assert run_under_torchrun(options, lambda nodes: 7 if nodes is None else 0, {"RANK": "3"}) == 7
     assert options == {"worlds": None}
 
 
-def test_rank_0_measures_with_as_many_processes_as_torchrun_was_asked_for():
+def test_rank_0_measures_with_torchruns_number_of_processes():
     options = {"worlds": None}
-    assert under(options, lambda nodes: 7, environ(0, 8)) == 7
+    assert run_under_torchrun(options, lambda nodes: 7, environ(0, 8)) == 7
     assert options == {"worlds": (8,), "per_node": None}
-    assert under({"worlds": None}, never, environ(3, 8)) == 0
+    assert run_under_torchrun({"worlds": None}, never, environ(3, 8)) == 0
 
 
-def test_on_each_other_node_one_process_follows_and_the_rest_have_nothing_to_do(monkeypatch):
+def test_on_other_nodes_one_process_follows_and_the_rest_exit(monkeypatch):
     monkeypatch.setattr(torchrun, "_follow", lambda here, plugins: here.node)
-    assert under({"plugins": ()}, never, environ(4, 8, 4)) == 1
-    assert [under({"plugins": ()}, never, environ(rank, 8, 4)) for rank in (1, 3, 5, 7)] == [0] * 4
+    assert run_under_torchrun({"plugins": ()}, never, environ(4, 8, 4)) == 1
+    assert [
+        run_under_torchrun({"plugins": ()}, never, environ(rank, 8, 4)) for rank in (1, 3, 5, 7)
+    ] == [0] * 4
 
 
 def test_the_processes_of_all_nodes_are_those_of_the_cases_on_as_few_nodes_as_hold_them():
@@ -81,11 +83,11 @@ def led(monkeypatch, nodes, result):
         return result
 
     monkeypatch.setattr(leading.Nodes, "gather", lambda count, processes: nodes)
-    return under({"worlds": None}, measure, environ(0, 8, 4))
+    return run_under_torchrun({"worlds": None}, measure, environ(0, 8, 4))
 
 
 @pytest.mark.parametrize("code", [0, 3])
-def test_all_nodes_end_with_the_exit_status_of_the_first(monkeypatch, code):
+def test_followers_exit_with_the_status_of_the_first_node(monkeypatch, code):
     nodes = Told()
     assert led(monkeypatch, nodes, code) == nodes.code == code
 
@@ -94,33 +96,33 @@ def test_all_nodes_end_with_the_exit_status_of_the_first(monkeypatch, code):
     ("problem", "code"),
     [(Stopped(2), 2), (Stopped(143), 143), (KeyboardInterrupt(), 130), (ZeroDivisionError(), 1)],
 )
-def test_a_run_that_does_not_end_well_ends_all_nodes(monkeypatch, problem, code):
+def test_failed_run_ends_all_nodes(monkeypatch, problem, code):
     nodes = Told()
     with pytest.raises(type(problem)):
         led(monkeypatch, nodes, problem)
     assert nodes.code == code
 
 
-def test_where_torchrun_ends_the_first_node_because_another_is_gone_that_is_said(monkeypatch):
+def test_lost_node_is_named_when_torchrun_ends_the_first(monkeypatch):
     nodes = Told(lost="node 1 is gone")
     with pytest.raises(NodeLost, match=r"^node 1 is gone; 3 cells are kept$"):
         led(monkeypatch, nodes, Stopped(143))
     assert nodes.code == 3
 
 
-def test_fewer_processes_may_be_named_and_more_may_not():
-    assert spread_over(2, asked=(1, 2)) == ((1, 2), None)
+def test_nproc_may_be_lower_than_torchruns_but_not_higher():
+    assert spread_over(2, worlds=(1, 2)) == ((1, 2), None)
     with pytest.raises(OptionError, match="more than the 2 processes"):
-        spread_over(2, asked=(4,))
+        spread_over(2, worlds=(4,))
 
 
 @pytest.mark.parametrize("world", [0, -3])
-def test_no_processes_are_a_mistake_and_no_traceback(world):
+def test_nproc_0_is_refused_in_one_line(world):
     with pytest.raises(OptionError, match=f"--nproc must be at least 1 .*not {world}$"):
-        spread_over(4, asked=(1, world))
+        spread_over(4, worlds=(1, world))
 
 
-def test_nodes_share_equally():
+def test_nproc_that_nodes_cannot_share_equally_is_refused():
     with pytest.raises(
         OptionError,
         match=(

@@ -1,11 +1,9 @@
-"""`--until-fits` by the command line: what a dry run says, what is measured, shown and gone on
-with.
-"""
+"""`--until-fits` on the command line: the dry run, the measured batches, the table and resuming."""
 
 import pytest
 
 from swbench import store
-from swbench.cli.run import repeating
+from swbench.cli.run import repeat_command
 
 
 def run():
@@ -13,10 +11,10 @@ def run():
     return store.load(summary.path)
 
 
-def cells(found):
+def cells(stored):
     made = {}
-    for one in found.results:
-        made.setdefault((one.group.split()[2], one.replicate), []).append(one.status)
+    for result in stored.results:
+        made.setdefault((result.group.split()[2], result.replicate), []).append(result.status)
     return made
 
 
@@ -26,7 +24,7 @@ FOURS = {("4", 0): LACKS, ("2", 0): WHOLE, ("2", 1): WHOLE}
 TRIED = ("run", "tiny.toml", "--device", "cpu", "--batch", "4,2,1", "--until-fits")
 
 
-def test_a_dry_run_says_what_may_be_measured(bench):
+def test_dry_run_names_fallback_batches(bench):
     code, out, _ = bench(*TRIED, "--dry-run")
     assert code == 0
     groups = [line.strip() for line in out.splitlines() if line.startswith("  cpu")]
@@ -49,19 +47,19 @@ def test_the_largest_batch_that_fits_is_measured_and_shown(bench, monkeypatch):
     assert "not finished" not in out
     code, shown, _ = bench("show", "latest")
     assert (code, shown) == (code, out)
-    again, table, err = bench(*TRIED, "--resume")
-    assert (again, table) == (3, out)
+    second_code, table, err = bench(*TRIED, "--resume")
+    assert (second_code, table) == (3, out)
     assert "is complete" in err
 
 
-def test_what_fits_is_measured_alone_and_ends_well(bench):
+def test_batch_that_fits_is_measured_alone_and_exits_with_0(bench):
     code, out, _ = bench(*TRIED)
     assert (code, set(cells(run()))) == (0, {("4", 0), ("4", 1)})
     assert "CPU batch 2" not in out
 
 
 @pytest.mark.parametrize("worker", [1, 2, 3])
-def test_a_killed_run_goes_on_to_the_same_cells(start, bench, monkeypatch, worker):
+def test_killed_run_resumes_to_the_same_cells(start, bench, monkeypatch, worker):
     """The first worker has the batch that does not fit, the second and third the one that does."""
     monkeypatch.setenv("TINY_FITS", "2")
     start(*TRIED, act=f"{worker} 2:kill_parent").communicate(timeout=60)
@@ -74,10 +72,10 @@ def test_a_killed_run_goes_on_to_the_same_cells(start, bench, monkeypatch, worke
     assert run().results[: len(before.results)] == before.results
 
 
-def test_a_suite_may_ask_for_it_and_the_command_line_say_otherwise(bench, place, monkeypatch):
+def test_every_batch_overrides_until_fits_of_a_suite(bench, workdir, monkeypatch):
     monkeypatch.setenv("TINY_FITS", "2")
-    text = (place / "tiny.toml").read_text()
-    (place / "tiny.toml").write_text(
+    text = (workdir / "tiny.toml").read_text()
+    (workdir / "tiny.toml").write_text(
         text.replace("[protocol]", "batch = [4, 2, 1]\nuntil_fits = true\n[protocol]")
     )
     assert bench("run", "tiny.toml")[0] == 3
@@ -93,22 +91,22 @@ def test_a_suite_may_ask_for_it_and_the_command_line_say_otherwise(bench, place,
 def test_a_profile_is_of_the_largest_batch(bench, monkeypatch):
     from swbench.profile import launch
 
-    asked = []
+    profiled = []
 
     def profile_case(case, *_, **__):
-        asked.append(case)
+        profiled.append(case)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(launch, "profile_case", profile_case)
     bench("profile", "cityscapes", "--device", "cuda", "--only", "swa-7")
-    assert [case.batch for case in asked] == [16]
+    assert [case.batch for case in profiled] == [16]
 
 
-def test_the_command_that_a_table_gives_keeps_the_flag(monkeypatch):
+def test_reproduce_command_keeps_the_flag(monkeypatch):
     monkeypatch.setattr(
         "sys.argv", ["bench.py", "run", "--until-fits", "imagenet", "cityscapes", "--batch", "4,2"]
     )
     assert (
-        repeating("cityscapes", ["imagenet", "cityscapes"])
+        repeat_command("cityscapes", ["imagenet", "cityscapes"])
         == "python bench.py run --until-fits cityscapes --batch 4,2"
     )

@@ -71,13 +71,13 @@ class Trace:
 
 def files_of(frame) -> list[str]:
     """The files of the package on the stack of `frame`, the outermost first."""
-    found = []
+    files = []
     while frame is not None:
         name = frame.f_code.co_filename
         if name.startswith(PACKAGE):
-            found.append(name[len(PACKAGE) :])
+            files.append(name[len(PACKAGE) :])
         frame = frame.f_back
-    return found[::-1]
+    return files[::-1]
 
 
 def way(stacks: list[list[str]]) -> tuple[list[str], int, int]:
@@ -89,11 +89,11 @@ def way(stacks: list[list[str]]) -> tuple[list[str], int, int]:
     for stack in stacks:
         pairs = zip(before, stack, strict=False)
         shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
-        for place in range(max(0, shared - 1), len(stack)):
-            file = stack[place]
+        for index in range(max(0, shared - 1), len(stack)):
+            file = stack[index]
             if steps and file == steps[-1]:
                 continue
-            if file in stack[: max(place, shared)]:
+            if file in stack[: max(index, shared)]:
                 back += 1
             elif file in steps:
                 returns += 1
@@ -104,8 +104,8 @@ def way(stacks: list[list[str]]) -> tuple[list[str], int, int]:
 
 @pytest.fixture
 def trace(bench):
-    found = Trace()
-    sys.setprofile(found)
+    trace_ = Trace()
+    sys.setprofile(trace_)
     try:
         code, out, err = bench(
             *("run", "tiny.toml", "--device", "cpu", "--metrics", "flops,time", "--batch", "1")
@@ -114,30 +114,30 @@ def trace(bench):
         sys.setprofile(None)
     assert code == 0, err
     assert "ResNet20-SW^a" in out
-    return found
+    return trace_
 
 
-def test_the_way_is_told():
+def test_way_counts_steps_and_returns():
     stacks = [["a", "b", "b", "c"], ["a", "b", "d"], ["a", "b", "d", "c"]]
     assert way(stacks) == (["a", "b", "c", "b", "d", "c"], 1, 1)
 
 
-def test_a_suites_name_comes_to_its_table_through_few_files(trace):
+def test_walk_from_a_suite_to_its_table_enters_few_files(trace):
     assert trace.stages.keys() == STAGES.keys(), "a stage was not reached, or is somewhere else"
     steps, back, returns = way(list(trace.stages.values()))
     files = list(dict.fromkeys(steps))
-    told = (
+    summary = (
         f"{len(trace.entered)} files entered; the way: {len(files)} files, {returns} returns, "
         f"{back} times back in a caller: {' → '.join(steps)}"
     )
-    sys.stdout.write(f"{told}\n")  # pytest -rP shows it
+    sys.stdout.write(f"{summary}\n")  # pytest -rP shows it
     assert len(trace.entered) <= 75, "\n".join(trace.entered)
-    assert len(files) <= 20, told
-    assert returns <= 4, told
-    assert back <= 12, told
+    assert len(files) <= 20, summary
+    assert returns <= 4, summary
+    assert back <= 12, summary
 
 
-def test_the_document_names_every_file_of_the_way(trace):
+def test_architecture_names_every_file_of_the_walk(trace):
     text = (Path(PACKAGE).parent / "docs" / "architecture.md").read_text()
     for file in dict.fromkeys(way(list(trace.stages.values()))[0]):
         assert f"`{file}`" in text, f"docs/architecture.md does not mention {file}"

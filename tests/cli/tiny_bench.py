@@ -44,8 +44,8 @@ class Scripted(Tiny):
             with open(count, "ab") as file:
                 file.write(b".")
         # the ranks of one worker count themselves at about the same time
-        here = act and 0 <= int(worker) - os.path.getsize(count) < case.world
-        if here and case.role == "variant":
+        acts_here = act and 0 <= int(worker) - os.path.getsize(count) < case.world
+        if acts_here and case.role == "variant":
             case = dataclasses.replace(case, model=act)
         elif case.role == "variant" and case.batch > int(os.environ.get("TINY_FITS", "1000000")):
             case = dataclasses.replace(case, model="build:memory")

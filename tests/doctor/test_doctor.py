@@ -1,4 +1,4 @@
-"""Every check of the doctor, on records made up to be healthy or sick in one respect."""
+"""Every check of the doctor, on environment records with at most one problem."""
 
 import copy
 
@@ -56,7 +56,7 @@ def sick(**paths):
     return other
 
 
-def test_a_healthy_machine_has_nothing_to_fix():
+def test_healthy_machine_has_no_fix():
     checks = examine(HEALTHY, threads=1, native=lambda: None)
     # those look at the real machine
     judged = [check for check in checks if check.name not in ("disk space", "disk sync", "timer")]
@@ -65,7 +65,7 @@ def test_a_healthy_machine_has_nothing_to_fix():
 
 
 @pytest.mark.parametrize(
-    ("check", "found", "status", "word"),
+    ("check", "environment", "status", "word"),
     [
         (lambda f: cores.threads(f, 5), HEALTHY, BAD, "--threads 4"),
         (lambda f: cores.threads(f, None), HEALTHY, WARN, "--threads 1"),
@@ -111,28 +111,28 @@ def test_a_healthy_machine_has_nothing_to_fix():
         (lambda f: stack.native("no compiler"), HEALTHY, WARN, "slower"),
     ],
 )
-def test_each_problem_is_reported_with_its_fix(check, found, status, word):
-    said = check(found)
-    assert said.status == status
-    assert word in said.fix
-    assert said.found
+def test_each_problem_is_reported_with_its_fix(check, environment, status, word):
+    result = check(environment)
+    assert result.status == status
+    assert word in result.fix
+    assert result.finding
 
 
 @pytest.mark.parametrize(
     ("grain", "status"),
     [((50, 40), OK), ((900, 900), WARN), ((50, 15_000_000), WARN), ((0, 0), BAD)],
 )
-def test_the_timer_is_judged_by_its_cost_and_its_grain(grain, status):
+def test_timer_check_depends_on_read_cost_and_smallest_step(grain, status):
     assert clocks.counter(grain).status == status
 
 
-def test_the_grain_of_a_clock_that_ticks_every_third_read():
+def test_clock_grain_of_a_clock_that_ticks_every_third_read():
     ticks = iter(range(10_000))
     assert clocks.clock_grain(lambda: 70 * (next(ticks) // 3), reads=300) == (0, 70)
 
 
 @pytest.mark.parametrize(("free", "status"), [(10 * GIB, OK), (GIB // 2, WARN), (1 << 20, BAD)])
-def test_disk_space(tmp_path, monkeypatch, free, status):
+def test_disk_space_check_depends_on_free_bytes(tmp_path, monkeypatch, free, status):
     monkeypatch.setattr(
         storage.shutil, "disk_usage", lambda path: type("Usage", (), {"free": free})
     )
@@ -140,12 +140,12 @@ def test_disk_space(tmp_path, monkeypatch, free, status):
 
 
 @pytest.mark.parametrize(("taken", "status"), [(0.001, OK), (0.5, WARN)])
-def test_disk_sync(tmp_path, monkeypatch, taken, status):
+def test_disk_sync_check_depends_on_fsync_time(tmp_path, monkeypatch, taken, status):
     monkeypatch.setattr(storage, "sync_time", lambda folder: taken)
     assert storage.sync(tmp_path).status == status
 
 
-def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
+def test_unwritable_folder_is_bad(tmp_path, monkeypatch):
     def refuses(folder):
         raise PermissionError(13, "Permission denied")
 
@@ -158,6 +158,6 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
     )
 
 
-def test_syncing_really_writes(tmp_path):
+def test_sync_time_leaves_no_file(tmp_path):
     assert storage.sync_time(tmp_path / "not" / "there", writes=1) > 0
     assert list(tmp_path.iterdir()) == []

@@ -89,11 +89,11 @@ def swbench(installed):
     return command
 
 
-def test_both_hold_what_they_should_and_their_metadata_is_right(built):
+def test_wheel_and_sdist_hold_their_files_and_metadata(built):
     assert dist.check(*built) == []
 
 
-def test_the_manifest_can_fail(built, monkeypatch):
+def test_manifest_check_detects_a_missing_file(built, monkeypatch):
     sdist, wheel = built
     monkeypatch.setattr(dist, "tracked", lambda: ["swbench/case.py", "suites/none.toml"])
     wrong = dist.check(sdist, wheel)
@@ -110,17 +110,17 @@ def test_the_tag_of_the_wheel_is_that_of_its_library(built):
     assert sysconfig.get_config_var("prefix").encode() not in content, "no place of this machine"
 
 
-def test_it_is_the_installed_one(installed):
+def test_installed_distribution_is_imported(installed):
     _, python, work = installed
     program = "import swbench, sys; print(swbench.__file__); print(*sys.path, sep='\\n')"
-    told = subprocess.run(
+    paths = subprocess.run(
         [python, "-c", program], cwd=work, env=clean(), capture_output=True, text=True, check=True
     ).stdout.splitlines()
-    assert Path(told[0]).is_relative_to(python.parents[1])
-    assert str(ROOT) not in told[1:]
+    assert Path(paths[0]).is_relative_to(python.parents[1])
+    assert str(ROOT) not in paths[1:]
 
 
-def test_a_new_user_gets_everything(installed, swbench):
+def test_installed_package_runs_a_suite(installed, swbench):
     kind, _, work = installed
     version = swbench("--version")[1]
     assert version.startswith("swbench ")

@@ -24,9 +24,9 @@ ONE = {"name": "NVIDIA H100", "uuid": UUID, "bytes": 1 << 36}
 CHECK = f"""
 from swbench.errors import DeviceError
 from swbench.run import devices
-torch_devices = {{"torch": "2.11.0", "cuda": "13.0", "said": [], "devices": [{ONE!r}]}}
+torch_devices = {{"torch": "2.11.0", "cuda": "13.0", "warnings": [], "devices": [{ONE!r}]}}
 try:
-    answers = devices.check(("cuda",), ask=lambda: torch_devices, pause=lambda seconds: None)
+    answers = devices.check(("cuda",), query_torch=lambda: torch_devices, pause=lambda seconds: None)
 except DeviceError as problem:
     answers = str(problem)
 """

@@ -1,5 +1,5 @@
-"""The first node and its followers: what they say to each other, which nodes are alike, and what
-becomes of a run that loses one.
+"""The first node and its followers: their messages, the comparison of their environments, and a run
+that loses a node.
 """
 
 import socket
@@ -12,20 +12,20 @@ from swbench.case import Case
 from swbench.errors import NodeLost, StoreError, UnlikeEnvironments
 from swbench.plan import Protocol
 from swbench.plugins import Plugin
-from swbench.ranks import connection as links
-from swbench.ranks import nodes as leading
-from swbench.ranks.connection import Link, Lost
+from swbench.ranks import connection as connection_module
+from swbench.ranks import nodes as nodes_module
+from swbench.ranks.connection import Connection, ConnectionLost
 from swbench.ranks.follower import follow
-from swbench.ranks.nodes import Nodes, Share
+from swbench.ranks.nodes import JobOnNodes, Nodes
 from swbench.worker.job import Job
 
 
 @contextmanager
-def linked():
-    """Both ends of a link."""
+def connected_pair():
+    """Both ends of a connection."""
     with socket.create_server(("localhost", 0)) as server:
-        first = Link(socket.create_connection(server.getsockname()))
-        second = Link(server.accept()[0])
+        first = Connection(socket.create_connection(server.getsockname()))
+        second = Connection(server.accept()[0])
     try:
         yield first, second
     finally:
@@ -33,38 +33,38 @@ def linked():
         second.close()
 
 
-def test_messages_arrive_whole_and_in_order_however_the_bytes_come():
-    with linked() as (one, other):
-        assert other.take() is None
-        one.send(do="start", text="x" * 200_000)
-        one.send(do="stop")
+def test_messages_arrive_complete_and_in_order():
+    with connected_pair() as (first, other):
+        assert other.receive_nowait() is None
+        first.send(do="start", text="x" * 200_000)
+        first.send(do="stop")
         assert other.wait(20)["text"] == "x" * 200_000
         assert other.wait(20) == {"do": "stop"}
         assert other.wait(0.01) is None
 
 
-@pytest.mark.parametrize("said", [b"[1]\n", b"no json\n", b"\xff\n"])
-def test_a_line_that_is_no_json_object_ends_the_connection(said):
-    with linked() as (one, other):
-        one._socket.sendall(said)
-        with pytest.raises(Lost, match="no message"):
+@pytest.mark.parametrize("data", [b"[1]\n", b"no json\n", b"\xff\n"])
+def test_line_that_is_no_json_object_raises_connection_lost(data):
+    with connected_pair() as (first, other):
+        first._socket.sendall(data)
+        with pytest.raises(ConnectionLost, match="no message"):
             other.wait(20)
 
 
-def test_too_long_a_line_ends_the_connection(monkeypatch):
-    monkeypatch.setattr(links, "LONGEST_LINE", 100)
-    with linked() as (one, other):
-        one._socket.sendall(b"x" * 101)
-        with pytest.raises(Lost, match="without end"):
+def test_too_long_line_raises_connection_lost(monkeypatch):
+    monkeypatch.setattr(connection_module, "LONGEST_LINE", 100)
+    with connected_pair() as (first, other):
+        first._socket.sendall(b"x" * 101)
+        with pytest.raises(ConnectionLost, match="without end"):
             other.wait(20)
 
 
-def test_a_closed_connection_is_noticed_by_reading_and_by_writing():
-    with linked() as (one, other):
-        one.close()
-        with pytest.raises(Lost, match="closed"):
+def test_closed_connection_raises_on_receive_and_send():
+    with connected_pair() as (first, other):
+        first.close()
+        with pytest.raises(ConnectionLost, match="closed"):
             other.wait(20)
-        with pytest.raises(Lost):
+        with pytest.raises(ConnectionLost):
             other.send(text="x" * 10_000_000)
 
 
@@ -85,7 +85,7 @@ def nodes(**others):
     )
 
 
-def test_nodes_that_are_alike_have_no_differences():
+def test_equal_nodes_have_no_differences():
     assert nodes(n1=LIKE, n2=LIKE).compare(LIKE) == {}
 
 
@@ -102,7 +102,7 @@ def test_nodes_that_are_alike_have_no_differences():
         ({}, "and 1 more"),
     ],
 )
-def test_nodes_that_differ_are_refused_in_one_line_or_recorded(other, named):
+def test_differing_nodes_are_refused_or_recorded_with_anyway(other, named):
     unlike = nodes(n1=LIKE, n2=other)
     if other:
         with pytest.raises(
@@ -110,12 +110,12 @@ def test_nodes_that_differ_are_refused_in_one_line_or_recorded(other, named):
         ) as refused:
             unlike.compare(LIKE)
         assert named in str(refused.value)
-    found = unlike.compare(LIKE, anyway=True)
-    assert list(found) == [2]
-    assert found[2]
+    differences = unlike.compare(LIKE, anyway=True)
+    assert list(differences) == [2]
+    assert differences[2]
 
 
-def test_every_node_has_the_same_plugins():
+def test_node_with_other_plugins_is_refused():
     with pytest.raises(UnlikeEnvironments, match="--plugin"):
         nodes(n1=LIKE).compare(LIKE, [Plugin("mine.py", "0123")])
 
@@ -134,89 +134,91 @@ def job(model="good"):
     )
 
 
-def test_the_ranks_of_a_job_are_told_where_they_meet_and_which_node_they_are():
-    with linked() as (one, two):
-        share = Nodes({1: one, 2: two}, {}, host="first").begin(job())
-        order = two.wait(20)
-        assert share.place == {**order["place"], "node": 0}
+def test_start_message_holds_endpoint_node_and_job():
+    with connected_pair() as (first, second):
+        job_on_nodes = Nodes({1: first, 2: second}, {}, host="first").begin(job())
+        order = second.wait(20)
+        assert job_on_nodes.place == {**order["place"], "node": 0}
         assert order["place"]["node"] == 1
         assert order["place"]["endpoint"].startswith("first:")
         assert Job.from_json(order["job"]) == job()
-        assert list(share.links) == [1]  # two nodes hold the job; the third has nothing to do
+        assert list(job_on_nodes.connections) == [
+            1
+        ]  # two nodes hold the job; the third has nothing to do
 
 
-def test_ranks_that_fail_elsewhere_are_reported_and_those_that_end_well_are_not():
-    with linked() as (one, two):
-        share = Share({1: one}, {})
-        two.send(code=0)
-        assert one.fileno() in [handle.fileno() for handle in share.handles()]
-        share.stop(1.0)
-        assert share.failed() is None
-    with linked() as (one, two):
-        share = Share({1: one}, {})
-        two.send(code=-9, said="rank 1: killed by SIGKILL", log="stacks")
-        share.stop(1.0)
-        assert share.failed() == {
+def test_failed_returns_only_reports_with_a_nonzero_code():
+    with connected_pair() as (first, second):
+        job_on_nodes = JobOnNodes({1: first}, {})
+        second.send(code=0)
+        assert first.fileno() in [handle.fileno() for handle in job_on_nodes.handles()]
+        job_on_nodes.stop(1.0)
+        assert job_on_nodes.failed() is None
+    with connected_pair() as (first, second):
+        job_on_nodes = JobOnNodes({1: first}, {})
+        second.send(code=-9, last_line="rank 1: killed by SIGKILL", log="stacks")
+        job_on_nodes.stop(1.0)
+        assert job_on_nodes.failed() == {
             "node": 1,
             "code": -9,
-            "said": "rank 1: killed by SIGKILL",
+            "last_line": "rank 1: killed by SIGKILL",
             "log": "stacks",
         }
 
 
-def test_logs_of_other_nodes_are_kept_beside_this_nodes_log(tmp_path):
-    with linked() as (one, two):
-        share = Share({1: one}, {})
-        two.send(code=-9, log="stacks")
-        share.stop(1.0)
-        share.keep_logs(tmp_path / "g.log")
+def test_logs_of_other_nodes_are_saved_beside_this_nodes_log(tmp_path):
+    with connected_pair() as (first, second):
+        job_on_nodes = JobOnNodes({1: first}, {})
+        second.send(code=-9, log="stacks")
+        job_on_nodes.stop(1.0)
+        job_on_nodes.save_logs(tmp_path / "g.log")
     assert (tmp_path / "g.node1.log").read_text() == "stacks"
 
 
-def test_a_log_that_cannot_be_kept_is_one_line_with_a_remedy(tmp_path):
-    with linked() as (one, two):
-        share = Share({1: one}, {})
-        two.send(code=-9, log="stacks")
-        share.stop(1.0)
+def test_log_that_cannot_be_written_is_one_line_with_a_remedy(tmp_path):
+    with connected_pair() as (first, second):
+        job_on_nodes = JobOnNodes({1: first}, {})
+        second.send(code=-9, log="stacks")
+        job_on_nodes.stop(1.0)
         with pytest.raises(StoreError, match=r"^cannot write .*g\.node1\.log: .*--results$"):
-            share.keep_logs(tmp_path / "removed" / "g.log")
+            job_on_nodes.save_logs(tmp_path / "removed" / "g.log")
 
 
-def test_a_node_that_is_gone_ends_the_run_with_its_number(monkeypatch):
-    monkeypatch.setattr(leading, "_STOP_S", 0.0)
-    with linked() as (one, two):
-        share = Share({1: one}, {})
+def test_lost_node_raises_node_lost_with_its_number(monkeypatch):
+    monkeypatch.setattr(nodes_module, "_STOP_S", 0.0)
+    with connected_pair() as (first, second):
+        job_on_nodes = JobOnNodes({1: first}, {})
         with pytest.raises(NodeLost, match="node 1 did not end its ranks within 0 s"):
-            share.stop(0.0)
-        two.close()
+            job_on_nodes.stop(0.0)
+        second.close()
         with pytest.raises(NodeLost, match="node 1 is gone"):
-            share.failed()
+            job_on_nodes.failed()
     assert NodeLost.exit_code == 3
 
 
-def test_only_a_node_that_is_gone_is_named_as_lost():
-    with linked() as (one, two):
-        both = Nodes({1: one}, {})
-        two.send(code=0)
+def test_lost_names_only_a_disconnected_node():
+    with connected_pair() as (first, second):
+        both = Nodes({1: first}, {})
+        second.send(code=0)
         assert both.lost() == ""
-        two.close()
+        second.close()
         assert both.lost().startswith("node 1 is gone")
         assert both.lost().startswith("node 1 is gone")
 
 
-def test_a_follower_ends_with_the_exit_status_of_the_run():
-    with linked() as (one, two):
-        found = []
-        follower = threading.Thread(target=lambda: found.append(follow(two)), daemon=True)
-        two.send(code=-9)  # a report that the run's end has overtaken
+def test_follower_returns_the_exit_status_of_the_run():
+    with connected_pair() as (first, second):
+        exit_codes = []
+        follower = threading.Thread(target=lambda: exit_codes.append(follow(second)), daemon=True)
+        second.send(code=-9)  # a report that the run's end has overtaken
         follower.start()
-        Nodes({1: one}, {}).end(3)
+        Nodes({1: first}, {}).end(3)
         follower.join(20)
-        assert found == [3]
+        assert exit_codes == [3]
 
 
-def test_a_follower_ends_where_the_first_node_is_gone():
-    with linked() as (one, two):
-        one.close()
+def test_follower_raises_node_lost_when_the_first_node_disconnects():
+    with connected_pair() as (first, second):
+        first.close()
         with pytest.raises(NodeLost, match="node 0 is gone"):
-            follow(two)
+            follow(second)

@@ -13,11 +13,11 @@ from torch import distributed as dist
 from swbench import store
 from swbench.case import Case
 from swbench.probes.workload import Unsupported
-from swbench.ranks import rank_group as crews
-from swbench.ranks.rank_group import Crew, Led, RankFailed
+from swbench.ranks import rank_group as rank_groups
+from swbench.ranks.rank_group import RankFailed, RankGroup, RankGroupWorkload
 from swbench.result import CRASHED, OK, OUT_OF_MEMORY, TIMED_OUT, Measurement
 from swbench.run import SubprocessExecutor, run
-from swbench.run import executor as executing
+from swbench.run import executor as executor_module
 
 
 class Timed:
@@ -45,24 +45,24 @@ def in_step(lead, act=lambda rank: None, build=lambda rank: None, world=3):
             build(rank)
             return Timed(rank, act)
 
-        return Crew(store, barrier.wait, rank, world, [Case(model="good")] * 2, workload)
+        return RankGroup(store, barrier.wait, rank, world, [Case(model="good")] * 2, workload)
 
     others = [threading.Thread(target=make(rank).follow, daemon=True) for rank in range(1, world)]
     for thread in others:
         thread.start()
     first = make(0)
-    found = lead(first)
+    result = lead(first)
     first.end()
     for thread in others:
         thread.join(20)
         assert not thread.is_alive()
-    return found
+    return result
 
 
-def test_times_are_the_slowest_ranks_and_each_is_kept():
-    def lead(crew):
-        led = Led(0, crew)
-        return led.call(), led.call(), led.finish(), led.chosen
+def test_call_time_is_the_slowest_ranks_and_every_rank_has_a_metric():
+    def lead(rank_group):
+        workload = RankGroupWorkload(0, rank_group)
+        return workload.call(), workload.call(), workload.finish(), workload.chosen
 
     first, second, measured, chosen = in_step(lead)
     assert first == {
@@ -72,7 +72,7 @@ def test_times_are_the_slowest_ranks_and_each_is_kept():
         "forward_s_rank2": 3.0,
     }
     assert second["forward_s"] == 5.0
-    assert [(one.metric, one.samples) for one in measured] == [
+    assert [(measurement.metric, measurement.samples) for measurement in measured] == [
         ("peak_bytes", (0.0,)),
         ("peak_bytes_rank1", (1.0,)),
         ("peak_bytes_rank2", (2.0,)),
@@ -80,30 +80,30 @@ def test_times_are_the_slowest_ranks_and_each_is_kept():
     assert chosen == {"solver": "of 0"}
 
 
-def test_timings_are_read_from_every_rank(monkeypatch):
-    assert in_step(lambda crew: Led(0, crew).timings()) == []
+def test_timings_have_a_metric_for_every_rank(monkeypatch):
+    assert in_step(lambda rank_group: RankGroupWorkload(0, rank_group).timings()) == []
     monkeypatch.setattr(
         Timed,
         "timings",
         lambda self: [Measurement("block_iterations", "1", (float(self.rank),))],
         raising=False,
     )
-    found = in_step(lambda crew: Led(0, crew).timings(), world=2)
-    assert [(one.metric, one.samples) for one in found] == [
+    timings = in_step(lambda rank_group: RankGroupWorkload(0, rank_group).timings(), world=2)
+    assert [(measurement.metric, measurement.samples) for measurement in timings] == [
         ("block_iterations", (0.0,)),
         ("block_iterations_rank1", (1.0,)),
     ]
 
 
 def test_the_end_of_warm_up_reaches_every_rank(monkeypatch):
-    told = []
-    monkeypatch.setattr(Timed, "warmed", lambda self: told.append(self.rank), raising=False)
-    in_step(lambda crew: Led(0, crew).warmed())
-    assert sorted(told) == [0, 1, 2]
+    ranks = []
+    monkeypatch.setattr(Timed, "warmed", lambda self: ranks.append(self.rank), raising=False)
+    in_step(lambda rank_group: RankGroupWorkload(0, rank_group).warmed())
+    assert sorted(ranks) == [0, 1, 2]
 
 
-def test_workloads_need_not_know_of_warm_up():
-    in_step(lambda crew: Led(0, crew).warmed())
+def test_workload_without_warmed_is_accepted():
+    in_step(lambda rank_group: RankGroupWorkload(0, rank_group).warmed())
 
 
 @pytest.mark.parametrize(
@@ -114,43 +114,43 @@ def test_workloads_need_not_know_of_warm_up():
         (ZeroDivisionError("on purpose"), RankFailed),
     ],
 )
-def test_a_failure_on_all_ranks_is_raised_once(problem, raised):
+def test_failure_on_all_ranks_raises_one_exception(problem, raised):
     def fail(rank):
         raise problem
 
-    def lead(crew):
-        led = Led(0, crew)
+    def lead(rank_group):
+        workload = RankGroupWorkload(0, rank_group)
         with pytest.raises(raised, match=str(problem)):
-            led.call()
-        return crew
+            workload.call()
+        return rank_group
 
     in_step(lead, act=fail)
 
 
-def test_one_rank_that_cannot_build_fails_the_case_on_all():
+def test_build_failure_of_one_rank_fails_the_case_on_all_ranks():
     def build(rank):
         if rank == 1:
             raise ValueError("only here")
 
-    def lead(crew):
+    def lead(rank_group):
         with pytest.raises(RankFailed, match="rank 1: ValueError: only here"):
-            Led(0, crew)
+            RankGroupWorkload(0, rank_group)
 
     in_step(lead, build=build)
 
 
-def test_a_rank_that_failed_does_not_wait_for_ever_for_one_that_is_stuck(monkeypatch):
+def test_failed_rank_exits_after_the_grace_period_when_another_is_stuck(monkeypatch):
     left = []
     monkeypatch.setattr(
-        crews,
-        "_leave",
+        rank_groups,
+        "_exit_with_cause",
         lambda status, detail: (left.append((status, detail)), (_ for _ in ()).throw(SystemExit)),
     )
-    crew = Crew(
+    rank_group = RankGroup(
         dist.HashStore(), lambda: None, 0, 2, [Case(model="good")], lambda case: 1 / 0, grace_s=0.05
     )
     with pytest.raises(SystemExit):
-        crew.step("build", 0)
+        rank_group.step("build", 0)
     assert left == [(CRASHED, "rank 0: ZeroDivisionError: division by zero")]
 
 
@@ -171,8 +171,8 @@ CAUSES = [
     [[CAUSES[0], CAUSES[2]], pytest.param(CAUSES, marks=pytest.mark.slow)],
     ids=["some", "all"],
 )
-def test_each_fault_of_a_rank_has_a_status_and_the_next_case_runs(tmp_path, monkeypatch, causes):
-    monkeypatch.setattr(executing, "_DUMP_S", 2.0)
+def test_every_fault_of_a_rank_has_a_status_and_the_next_case_runs(tmp_path, monkeypatch, causes):
+    monkeypatch.setattr(executor_module, "_DUMP_S", 2.0)
     plan = fakes.plan(
         *(model for model, _, _ in causes),
         "good",
@@ -181,29 +181,29 @@ def test_each_fault_of_a_rank_has_a_status_and_the_next_case_runs(tmp_path, monk
         iterations=2,
         case_limit_s=8.0,
     )
-    here = str(Path(fakes.__file__).parent)
+    folder = str(Path(fakes.__file__).parent)
     writer = store.RunWriter.create(tmp_path, plan, {}, "test")
-    executor = SubprocessExecutor(writer.path / "logs", paths=[here])
+    executor = SubprocessExecutor(writer.path / "logs", paths=[folder])
     ended = run(plan, writer, executor, lambda event: None, workloads=fakes.TARGETS)
-    found = store.load(writer.path)
-    assert [one.status for one in found.results] == [
+    stored = store.load(writer.path)
+    assert [result.status for result in stored.results] == [
         OK,
         OK,
         *(status for _, status, _ in causes),
         OK,
     ]
-    for one, (model, _, detail) in zip(found.results[2:], causes, strict=False):
-        assert detail in one.detail, model
+    for result, (model, _, detail) in zip(stored.results[2:], causes, strict=False):
+        assert detail in result.detail, model
     assert ended.exit_code == 3
-    good = found.results[-1]
+    good = stored.results[-1]
     assert good.samples("forward_s") == good.samples("forward_s_rank1") == (1.0, 1.0)
     assert good.samples("error_rank1")[1] not in (good.samples("error")[1], 0.0)
-    logs = "".join(log.read_text(errors="replace") for log in (found.path / "logs").glob("*.log"))
+    logs = "".join(log.read_text(errors="replace") for log in (stored.path / "logs").glob("*.log"))
     assert causes is not CAUSES or "_deadlock" in logs
-    assert not list((found.path / "logs").glob("*.ranks"))
+    assert not list((stored.path / "logs").glob("*.ranks"))
     assert not [
         p
         for p in psutil.process_iter(["cmdline", "environ"])
         if "swbench.ranks.rank" in (p.info["cmdline"] or [])
-        and here in (p.info["environ"] or {}).get("PYTHONPATH", "")
+        and folder in (p.info["environ"] or {}).get("PYTHONPATH", "")
     ]

@@ -41,32 +41,35 @@ def measured(tmp_path, act):
     return store.load(writer.path)
 
 
-def is_marked(found, least_s):
+def is_marked(stored, least_s):
     """The one round is marked, and the time for which its worker was away is known."""
-    rounds = sorted(found.rounds, key=lambda one: one.index)
+    rounds = sorted(stored.rounds, key=lambda round_: round_.index)
     assert len(rounds) == ROUNDS
-    marks = disturbed(rounds, found.plan.groups[0].baseline_key)
+    marks = disturbed(rounds, stored.plan.groups[0].baseline_key)
     assert marks[rounds[CALL - 3].place] == frozenset(rounds[0].samples)
-    away = absences([one.disturbance for one in rounds])
+    away = absences([round_.disturbance for round_ in rounds])
     waited_s = rounds[CALL - 3].disturbance.get("pressure_io_s", 0.0)  # anybody's, for a disk
     assert max(away) + waited_s >= 0.95 * least_s
     return away
 
 
 @pytest.mark.parametrize(("act", "least_s"), [("stop_briefly", 0.3), ("stop_long", 3.0)])
-def test_a_round_in_which_its_worker_was_stopped_is_marked_and_said(tmp_path, act, least_s):
-    found = measured(tmp_path, act)
-    away = is_marked(found, least_s)
-    said = (
+def test_round_with_a_stopped_worker_is_marked_and_reported(tmp_path, act, least_s):
+    stored = measured(tmp_path, act)
+    away = is_marked(stored, least_s)
+    expected = (
         f"{len(away)} of {ROUNDS} rounds the worker did not run, for up to "
         f"{significant(max(away), 2)} s: stopped, frozen, suspended, or its core taken away."
     )
-    table = build_table(found)
-    assert any(note.startswith("Disturbed rounds") and said in note for note in table.notes)
+    table = build_table(stored)
+    assert any(note.startswith("Disturbed rounds") and expected in note for note in table.notes)
     assert any("not running in" in text for name, text in table.footer if name == "Machine")
-    both = compare(found, dataclasses.replace(found, id="B"), differences=())
+    both = compare(stored, dataclasses.replace(stored, id="B"), differences=())
     warnings = comparison_table(both).warnings
-    assert [f"STOPPED: {name}: in {said}" in warnings for name in (found.id, "B")] == [True, True]
+    assert [f"STOPPED: {name}: in {expected}" in warnings for name in (stored.id, "B")] == [
+        True,
+        True,
+    ]
 
 
 @pytest.fixture
@@ -94,12 +97,12 @@ def freezer(monkeypatch):
     folder.rmdir()
 
 
-def test_a_round_in_which_its_worker_was_frozen_is_marked(tmp_path, freezer):
+def test_round_with_a_frozen_worker_is_marked(tmp_path, freezer):
     is_marked(measured(tmp_path, "freeze"), 0.3)
 
 
-def test_nothing_is_said_where_nothing_was_away(tmp_path):
-    found = measured(tmp_path, "print")
-    assert all("idle_s" in one.disturbance for one in found.rounds)
-    away = absences([one.disturbance for one in found.rounds])
+def test_undisturbed_run_has_no_note_on_stopped_workers(tmp_path):
+    stored = measured(tmp_path, "print")
+    assert all("idle_s" in round_.disturbance for round_ in stored.rounds)
+    away = absences([round_.disturbance for round_ in stored.rounds])
     assert not [seconds for seconds in away if seconds > 0.1]

@@ -1,4 +1,4 @@
-"""A device that is not here is one line that says why and what to do, before anything is
+"""A missing or busy device is refused in one line with cause and remedy, before anything is
 written.
 """
 
@@ -12,7 +12,7 @@ UUID = "11111111-2222-3333-4444-555555555555"
 ONE = {
     "torch": "2.11.0+cu130",
     "cuda": "13.0",
-    "said": [],
+    "warnings": [],
     "devices": [{"name": "H100", "uuid": UUID, "bytes": 1 << 36}],
 }
 NONE = {**ONE, "devices": []}
@@ -26,44 +26,44 @@ def card(**fields):
 CARDS = (card(),)
 
 
-def check(asked, found=ONE, cards=CARDS, **options):
-    looks = []
+def check(requested, torch_report=ONE, cards=CARDS, **options):
+    queries = []
     pauses = []
     try:
         return devices.check(
-            asked,
-            ask=lambda: found,
-            cards=lambda: looks.append(1) or cards,
+            requested,
+            query_torch=lambda: torch_report,
+            gpu_usage=lambda: queries.append(1) or cards,
             pause=pauses.append,
             **options,
         ), pauses
     finally:
-        assert len(looks) <= 4
+        assert len(queries) <= 4
 
 
-def test_by_default_the_gpu_joins_the_cpu_where_torch_can_use_it():
+def test_default_devices_include_a_gpu_that_torch_can_use():
     assert check(None)[0] == ("cpu", "cuda")
     assert check(None, NONE)[0] == ("cpu",)
     assert check(None, CPU_ONLY)[0] == ("cpu",)
 
 
-def test_the_cpu_needs_no_torch():
+def test_cpu_is_accepted_without_querying_torch():
     def never():
         raise AssertionError
 
-    assert devices.check(("cpu",), ask=never, cards=never) == ("cpu",)
+    assert devices.check(("cpu",), query_torch=never, gpu_usage=never) == ("cpu",)
     assert check(("cuda", "cpu", "cuda"))[0] == ("cuda", "cpu")
     assert check(("cuda:0",))[0] == ("cuda:0",)
 
 
 @pytest.mark.parametrize(
-    ("asked", "found", "cards", "said"),
+    ("requested", "torch_report", "cards", "expected"),
     [
         ("cuda", CPU_ONLY, (), "built without CUDA; install a CUDA build of torch"),
         ("cuda", NONE, (), "there is no GPU on this machine"),
         (
             "cuda",
-            {**NONE, "said": ["The NVIDIA driver on your system is too old\n(found 11)"]},
+            {**NONE, "warnings": ["The NVIDIA driver on your system is too old\n(found 11)"]},
             (card(),),
             "too old .found 11..; update the driver",
         ),
@@ -76,16 +76,18 @@ def test_the_cpu_needs_no_torch():
         ),
     ],
 )
-def test_each_reason_is_one_line_with_a_remedy(monkeypatch, asked, found, cards, said):
+def test_each_reason_is_one_line_with_a_remedy(
+    monkeypatch, requested, torch_report, cards, expected
+):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    with pytest.raises(DeviceError, match=said) as caught:
-        check((asked,), found, cards)
-    assert str(caught.value).startswith(f"--device {asked}: ")
+    with pytest.raises(DeviceError, match=expected) as caught:
+        check((requested,), torch_report, cards)
+    assert str(caught.value).startswith(f"--device {requested}: ")
     assert "\n" not in str(caught.value)
     assert "use --device" in str(caught.value)
 
 
-def test_hidden_gpus_are_said_to_be_hidden(monkeypatch):
+def test_message_names_cuda_visible_devices_where_it_hides_the_gpus(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     with pytest.raises(DeviceError, match="CUDA_VISIBLE_DEVICES='-1' leaves none"):
         check(("cuda",), NONE)
@@ -105,76 +107,78 @@ def test_a_busy_gpu_is_refused_unless_allowed(fields, who):
     assert check(("cuda",), cards=(card(**fields),), allow_busy=True)[0] == ("cuda",)
 
 
-def test_a_card_that_reads_busy_while_nobody_holds_memory_on_it_is_not_refused():
+def test_gpu_with_high_utilisation_and_no_memory_in_use_is_accepted():
     """As one whose driver was just loaded."""
     idle = card(utilisation=1.0, used_bytes=4 << 20)
     assert check(("cuda",), cards=(idle,)) == (("cuda",), [])
 
 
-def test_what_is_allowed_beside_is_told_in_a_line():
-    told = []
-    assert check(("cuda",), cards=(card(processes=(4,)),), allow_busy=True, tell=told.append) == (
+def test_allow_busy_reports_the_other_processes_in_one_line():
+    lines = []
+    assert check(
+        ("cuda",), cards=(card(processes=(4,)),), allow_busy=True, notify=lines.append
+    ) == (
         ("cuda",),
         [],
     )
-    assert told == [
+    assert lines == [
         (
             "--device cuda: 1 other process (pid 4) on the H100; measured beside it, "
             "as --allow-busy says"
         )
     ]
-    check(("cuda",), allow_busy=True, tell=told.append)
-    assert len(told) == 1
+    check(("cuda",), allow_busy=True, notify=lines.append)
+    assert len(lines) == 1
 
 
-def test_what_ended_just_now_is_waited_for():
+def test_busy_gpu_is_checked_again_after_a_pause():
     looks = iter([(card(utilisation=0.9),), (card(),)])
     pauses = []
     assert devices.check(
-        ("cuda",), ask=lambda: ONE, cards=lambda: next(looks), pause=pauses.append
+        ("cuda",), query_torch=lambda: ONE, gpu_usage=lambda: next(looks), pause=pauses.append
     ) == ("cuda",)
-    assert pauses == [devices.PAUSE_S]
+    assert pauses == [devices.BUSY_PAUSE_S]
 
 
-def test_another_card_being_busy_is_no_matter():
+def test_other_busy_gpu_is_ignored():
     assert check(("cuda",), cards=(card(uuid="GPU-other", processes=(1,)), card()))[0] == ("cuda",)
 
 
-def test_every_gpu_that_processes_would_take_is_looked_at():
+def test_every_gpu_of_the_processes_is_checked():
     other = "22222222-2222-3333-4444-555555555555"
-    found = {**ONE, "devices": [*ONE["devices"], {**ONE["devices"][0], "uuid": other}]}
+    torch_report = {**ONE, "devices": [*ONE["devices"], {**ONE["devices"][0], "uuid": other}]}
     cards = (card(), card(uuid=f"GPU-{other}", processes=(4,)))
-    assert check(("cuda",), found, cards)[0] == ("cuda",)
+    assert check(("cuda",), torch_report, cards)[0] == ("cuda",)
     with pytest.raises(DeviceError, match=r"--device cuda:1: 1 other process"):
-        check(("cuda",), found, cards, processes=8)
+        check(("cuda",), torch_report, cards, processes=8)
 
 
-def test_without_nvml_nothing_is_refused():
+def test_gpu_is_accepted_without_nvml():
     assert check(("cuda",), cards=())[0] == ("cuda",)
 
 
-def test_the_command_line_exits_with_2_and_writes_nothing(tmp_path, monkeypatch, capsys):
+def test_missing_gpu_exits_with_2_and_writes_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(devices, "torch_devices", lambda: CPU_ONLY)
     assert start(["imagenet", "--device", "cuda", "--results", str(tmp_path / "results")]) == 2
     assert not (tmp_path / "results").exists()
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.count("\n") == 1
-    assert "built without CUDA" in said.err
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert "built without CUDA" in captured.err
 
 
-def test_the_self_test_of_a_gpu_that_is_not_here_is_a_mistake_too(monkeypatch, capsys):
+def test_self_test_of_a_missing_gpu_exits_with_2(monkeypatch, capsys):
     monkeypatch.setattr(devices, "torch_devices", lambda: ONE)
     monkeypatch.setattr(devices.gpus, "usage", lambda: CARDS)
-    for asked, said in (
+    for requested, expected in (
         ("cuda:3", "there is one GPU, cuda:0 (H100); use --device cuda"),
         ("gpu", "no device is called 'gpu'"),
     ):
-        assert start(["selftest", "--device", asked]) == 2
-        found = capsys.readouterr()
-        assert found.out == ""
-        assert found.err.count("\n") == 1
-        assert said in found.err
+        assert start(["selftest", "--device", requested]) == 2
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert captured.err.count("\n") == 1
+        assert expected in captured.err
 
 
 @pytest.mark.parametrize("device", [(), ("--device", "cuda")])
@@ -189,7 +193,7 @@ def test_the_self_test_on_a_shared_gpu_is_refused_unless_allowed(monkeypatch, ca
             checked.append(devices) or [selftest.Outcome("a", selftest.PASSED, "1", "1")]
         ),
     )
-    monkeypatch.setattr(devices, "PAUSE_S", 0.0)
+    monkeypatch.setattr(devices, "BUSY_PAUSE_S", 0.0)
     monkeypatch.setattr(devices, "torch_devices", lambda: ONE)
     monkeypatch.setattr(devices.gpus, "usage", lambda: (card(processes=(4,)),))
     assert start(["selftest", *device]) == 2
@@ -201,13 +205,13 @@ def test_the_self_test_on_a_shared_gpu_is_refused_unless_allowed(monkeypatch, ca
     assert checked == [("cuda",) if device else None]
 
 
-def test_a_plan_for_a_machine_that_is_elsewhere_can_be_shown(capsys):
+def test_dry_run_shows_a_plan_for_a_missing_gpu(capsys):
     assert start(["imagenet", "--device", "cuda:3", "--dry-run"]) == 0
     assert "cuda:3 batch 32" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("dtypes", "asked", "features", "refused"),
+    ("dtypes", "requested", "features", "refused"),
     [
         (("amp-float16",), None, {"avx2", "avx512f"}, True),
         (("amp-float16",), ("cpu", "cuda"), {"asimd"}, True),
@@ -219,9 +223,9 @@ def test_a_plan_for_a_machine_that_is_elsewhere_can_be_shown(capsys):
         (None, None, {"avx2"}, False),
     ],
 )
-def test_autocast_to_a_dtype_that_the_cpu_lacks_is_refused(dtypes, asked, features, refused):
+def test_autocast_to_a_dtype_that_the_cpu_lacks_is_refused(dtypes, requested, features, refused):
     def call():
-        devices.check_autocast(dtypes, asked, lambda: frozenset(features))
+        devices.check_autocast(dtypes, requested, lambda: frozenset(features))
 
     if not refused:
         call()
@@ -231,7 +235,7 @@ def test_autocast_to_a_dtype_that_the_cpu_lacks_is_refused(dtypes, asked, featur
 
 
 @pytest.mark.parametrize(("suite", "code"), [("imagenet", 2), ("stability", 0)])
-def test_it_is_asked_of_what_is_timed(suite, code, monkeypatch, capsys):
+def test_autocast_is_checked_for_timed_devices_only(suite, code, monkeypatch, capsys):
     monkeypatch.setattr(devices, "FLOAT16", frozenset())
     monkeypatch.setattr(devices.hardware, "features", lambda: frozenset({"avx2"}))
     words = ["run", suite, "--dtype", "amp-float16", "--device", "cpu", "--dry-run"]

@@ -6,7 +6,7 @@ from scipy import stats
 from swbench.case import BASELINE, Case
 from swbench.plan import FASTER_HALF, MEDIAN, Group, Plan, Protocol
 from swbench.result import Round
-from swbench.run.estimate import BETWEEN, estimate
+from swbench.run.estimate import BETWEEN_PROCESSES_SD, estimate
 
 BN, SWA = Case(model="m", role=BASELINE), Case(model="m", norm="swa")
 GROUP = Group(name="g", cases=(BN, SWA), rows=("BN", "SW"))
@@ -48,31 +48,33 @@ def test_time_is_start_warm_up_and_rounds_of_every_replicate():
     )
 
 
-def test_precision_of_steady_rounds_is_what_processes_differ_by():
+def test_half_width_of_constant_rounds_is_the_deviation_between_processes():
     got = estimate(rounds(), plan())
-    assert got.half_width == pytest.approx(stats.t.ppf(0.975, 4) * BETWEEN / math.sqrt(5))
+    assert got.half_width == pytest.approx(
+        stats.t.ppf(0.975, 4) * BETWEEN_PROCESSES_SD / math.sqrt(5)
+    )
     assert got.line() == "about 45 s for 5 replicates of 20 rounds; ratios to about ±0.37 %"
 
 
 def test_noise_between_rounds_adds_the_error_of_a_median():
     noisy = rounds(ratio=lambda k, i: math.exp(0.1 * (-1) ** i))
-    spread = math.hypot(BETWEEN, 1.2533 * math.sqrt(4 / 3) * 0.1 / math.sqrt(20))
+    spread = math.hypot(BETWEEN_PROCESSES_SD, 1.2533 * math.sqrt(4 / 3) * 0.1 / math.sqrt(20))
     assert estimate(noisy, plan()).half_width == pytest.approx(
         stats.t.ppf(0.975, 4) * spread / math.sqrt(5)
     )
 
 
-def test_the_faster_half_needs_fewer_rounds_for_as_much():
+def test_faster_half_has_a_narrower_interval_than_the_median():
     noisy = rounds(ratio=lambda k, i: math.exp(0.1 * (-1) ** i))
     half, median = (
         estimate(noisy, plan(estimator=name)).half_width for name in (FASTER_HALF, MEDIAN)
     )
-    spread = math.hypot(BETWEEN, 0.8 * math.sqrt(4 / 3) * 0.1 / math.sqrt(20))
+    spread = math.hypot(BETWEEN_PROCESSES_SD, 0.8 * math.sqrt(4 / 3) * 0.1 / math.sqrt(20))
     assert half == pytest.approx(stats.t.ppf(0.975, 4) * spread / math.sqrt(5))
     assert half < median
 
 
-def test_four_processes_speak_for_themselves():
+def test_deviation_is_estimated_from_four_processes_on():
     seen = rounds(replicates=4, ratio=lambda k, i: math.exp(0.1 * k))
     spread = 0.1 * math.sqrt(5 / 3)
     assert estimate(seen, plan()).half_width == pytest.approx(
@@ -85,11 +87,11 @@ def test_a_target_picks_the_first_look_expected_to_reach_it():
     assert estimate(rounds(), plan(target_ci=0.0005)).replicates == 32
 
 
-def test_one_replicate_buys_no_interval():
+def test_one_replicate_has_no_interval():
     assert "no intervals" in estimate(rounds(), plan(replicates=1)).line()
 
 
-def test_a_second_thread_costs_no_second():
+def test_cpu_time_of_threads_is_not_added_to_wall_time():
     """Two threads use 1.9 s of CPU a second: time on the wall is what a run takes."""
     samples = {
         key: {"forward_s": 0.1, "forward_backward_s": 0.5, "forward_backward_cpu_s": 0.95}
@@ -102,7 +104,7 @@ def test_a_second_thread_costs_no_second():
     assert estimate(seen, plan(), before_s={"g": 7.0}).seconds == pytest.approx(5 * (7 + 20 * 1.0))
 
 
-def test_a_round_on_a_gpu_takes_its_blocks():
+def test_gpu_call_time_is_that_of_its_block():
     """A sample is the mean of a block of 50 iterations; what a round takes is on the wall."""
     samples = {
         key: {"forward_s": 0.001, "forward_backward_s": 0.002, "forward_backward_wall_s": 0.002}
@@ -125,7 +127,7 @@ def test_a_round_on_a_gpu_takes_its_blocks():
     )
 
 
-def test_warm_up_lasts_for_two_windows_or_to_its_cap():
+def test_estimated_warm_up_lasts_two_windows_or_the_cap():
     def warm_up(**protocol):
         return estimate(rounds(), plan(**protocol)).seconds / 5 - 20 * 0.25
 
@@ -148,16 +150,18 @@ def test_a_group_without_a_round_is_scaled_by_flops_where_they_are_known():
     assert got.line().endswith("; the time of large scaled by FLOPs; without gpu")
 
 
-def test_groups_without_a_round_are_named():
+def test_estimate_names_groups_without_a_round():
     other = Group(name="other", cases=(BN,), rows=("BN",))
-    assert estimate(rounds(), plan(groups=(GROUP, other))).unseen == ("other",)
-    with pytest.raises(ValueError, match="pilot"):
+    assert estimate(rounds(), plan(groups=(GROUP, other))).without_rounds == ("other",)
+    with pytest.raises(ValueError, match="needs a round"):
         estimate([], plan())
 
 
-def test_a_group_without_a_baseline_has_a_time_and_no_ratio():
+def test_group_without_a_baseline_has_a_time_and_no_interval():
     alone = Group(name="g", cases=(SWA,), rows=("SW",))
-    unseen = Group(name="other", cases=(BN,), rows=("BN",))
-    found = estimate(rounds(replicates=2), plan((alone, unseen)), work={SWA.key: 2.0, BN.key: 1.0})
-    assert found.half_width == 0
-    assert found.scaled == ("other",)
+    without_rounds = Group(name="other", cases=(BN,), rows=("BN",))
+    expected = estimate(
+        rounds(replicates=2), plan((alone, without_rounds)), work={SWA.key: 2.0, BN.key: 1.0}
+    )
+    assert expected.half_width == 0
+    assert expected.scaled == ("other",)

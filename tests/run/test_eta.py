@@ -1,4 +1,4 @@
-"""The estimate against what a run then takes, on fake time."""
+"""The estimate of a run compared with the time it takes, on a fake clock."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ from fake_executor import FakeExecutor
 from swbench import store
 from swbench.result import COUNTED, FLOPS, Measurement, Result
 from swbench.run import Interrupted, events, run
-from swbench.run.eta import Outlook
+from swbench.run.eta import EtaEstimator
 
 START_S = 5.0
 
@@ -42,8 +42,8 @@ def measure(tmp_path):
     """
 
     def measure(plan, counted=(), fits=1000):
-        clock, told, heard = FakeClock(), [], []
-        outlook = Outlook(clock.now)
+        clock, estimates, received_events = FakeClock(), [], []
+        eta_estimator = EtaEstimator(clock.now)
         writer = store.RunWriter.create(tmp_path, plan, {}, "")
         for group in counted:
             seal = [
@@ -58,44 +58,49 @@ def measure(tmp_path):
             ]
             writer.seal(seal)
 
-        def hear(event):
-            heard.append(event)
-            if (found := outlook.hear(event)) is not None:
-                told.append((sum(isinstance(one, events.RoundDone) for one in heard), found))
+        def update(event):
+            received_events.append(event)
+            if (expected := eta_estimator.update(event)) is not None:
+                estimates.append(
+                    (
+                        sum(isinstance(event, events.RoundDone) for event in received_events),
+                        expected,
+                    )
+                )
 
         run(
             plan,
             writer,
             FakeExecutor(lambda case: Sized(case, clock, fits), clock),
-            hear,
+            update,
             now=clock.now,
         )
-        return told, clock.now()
+        return estimates, clock.now()
 
     return measure
 
 
-def test_two_groups_one_twenty_times_the_other(measure):
+def test_estimate_scales_a_group_twenty_times_larger_by_flops(measure):
     plan = fakes.plan(
         "a", groups=20, replicates=2, iterations=20, warmup_calls=3, warmup_s=2.0, warmup_cap_s=6.0
     )
     plan = type(plan).from_json(
         {**plan.to_json(), "groups": [plan.groups[0].to_json(), plan.groups[19].to_json()]}
     )
-    told, took_s = measure(plan, counted=plan.groups)
-    (after, early), (later, final) = told
+    estimates, took_s = measure(plan, counted=plan.groups)
+    (after, early), (later, final) = estimates
     assert after == 3
     assert early.scaled == (plan.groups[1].name,)
     assert early.seconds == pytest.approx(took_s, rel=0.05)
     assert later == 10 + 2  # two long rounds are enough
-    assert (final.scaled, final.unseen) == ((), ())
+    assert (final.scaled, final.without_rounds) == ((), ())
     assert final.seconds == pytest.approx(took_s, rel=0.01)
 
 
-def test_without_flops_the_first_estimate_says_what_it_lacks(measure):
-    told, took_s = measure(fakes.plan("a", groups=2, replicates=2, iterations=10))
-    assert [found.unseen for _, found in told] == [("cpu batch 2",), ()]
-    assert told[-1][1].seconds == pytest.approx(took_s, rel=0.01)
+def test_first_estimate_without_flops_names_the_missing_groups(measure):
+    estimates, took_s = measure(fakes.plan("a", groups=2, replicates=2, iterations=10))
+    assert [expected.without_rounds for _, expected in estimates] == [("cpu batch 2",), ()]
+    assert estimates[-1][1].seconds == pytest.approx(took_s, rel=0.01)
 
 
 def test_the_first_estimate_from_a_fallback_scales_what_was_counted(measure):
@@ -111,12 +116,15 @@ def test_the_first_estimate_from_a_fallback_scales_what_was_counted(measure):
         plan.groups[1],
     )
     plan = dataclasses.replace(plan, groups=(first, second, other))
-    told, took_s = measure(plan, counted=(first, other), fits=8)
-    assert [(found.scaled, found.unseen) for _, found in told] == [((other.name,), ()), ((), ())]
-    assert told[0][1].seconds == pytest.approx(took_s, rel=0.05)
+    estimates, took_s = measure(plan, counted=(first, other), fits=8)
+    assert [(expected.scaled, expected.without_rounds) for _, expected in estimates] == [
+        ((other.name,), ()),
+        ((), ()),
+    ]
+    assert estimates[0][1].seconds == pytest.approx(took_s, rel=0.05)
 
 
-def test_a_run_with_few_rounds_is_told_nothing(measure):
+def test_run_with_few_rounds_gets_no_estimate(measure):
     assert measure(fakes.plan("a", replicates=1, iterations=2))[0] == []
 
 
@@ -125,28 +133,28 @@ def bench(tmp_path):
     return pairs.Bench(tmp_path)
 
 
-class Told:
+class EstimateRecorder:
     """The estimates that a run's events give, with the replicate in which each came."""
 
     def __init__(self, bench):
-        self._bench, self._outlook, self.estimates = bench, Outlook(bench.gpu.clock.now), []
+        self._bench, self._eta, self.estimates = bench, EtaEstimator(bench.gpu.clock.now), []
 
     def __call__(self, event):
-        if (found := self._outlook.hear(event)) is not None:
-            self.estimates.append((getattr(event, "replicate", None), found))
+        if (expected := self._eta.update(event)) is not None:
+            self.estimates.append((getattr(event, "replicate", None), expected))
 
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
-@pytest.mark.parametrize("room", [2, 3, 4])
-def test_the_estimate_of_a_run_counts_every_pair(bench, device, room):
-    told, began = Told(bench), bench.gpu.clock.now()
-    bench(pairs.plan(device, replicates=4, iterations=80), room, on_event=told)
-    ((replicate, found),) = told.estimates
+@pytest.mark.parametrize("capacity_bytes", [2, 3, 4])
+def test_estimate_includes_every_pair(bench, device, capacity_bytes):
+    estimates, began = EstimateRecorder(bench), bench.gpu.clock.now()
+    bench(pairs.plan(device, replicates=4, iterations=80), capacity_bytes, on_event=estimates)
+    ((replicate, expected),) = estimates.estimates
     assert replicate == 0
-    assert found.seconds == pytest.approx(bench.gpu.clock.now() - began, rel=0.1)
+    assert expected.seconds == pytest.approx(bench.gpu.clock.now() - began, rel=0.1)
 
 
-def test_the_estimate_of_a_run_that_goes_on_counts_every_pair(bench):
+def test_estimate_of_a_resumed_run_includes_every_pair(bench):
     made = pairs.plan(replicates=4, iterations=80)
 
     def stop(event):
@@ -156,8 +164,8 @@ def test_the_estimate_of_a_run_that_goes_on_counts_every_pair(bench):
     began = bench.gpu.clock.now()
     with pytest.raises(Interrupted):
         bench(made, 3, on_event=stop)
-    told = Told(bench)
-    bench(made, 3, writer=store.resume(bench.writer.path, made, {}), on_event=told)
-    ((replicate, found),) = told.estimates
+    estimates = EstimateRecorder(bench)
+    bench(made, 3, writer=store.resume(bench.writer.path, made, {}), on_event=estimates)
+    ((replicate, expected),) = estimates.estimates
     assert replicate == 1
-    assert found.seconds == pytest.approx(bench.gpu.clock.now() - began, rel=0.1)
+    assert expected.seconds == pytest.approx(bench.gpu.clock.now() - began, rel=0.1)

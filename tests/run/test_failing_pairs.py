@@ -1,5 +1,5 @@
-"""Where a half of a pair fails: what is timed no more, what is kept, and that the rows after it
-have their ratios.
+"""Pairs of which one case fails: timing of the pair ends, its earlier results are stored, and the
+rows after it get their ratios.
 """
 
 import random
@@ -18,42 +18,44 @@ def bench(tmp_path):
     return Bench(tmp_path)
 
 
-def test_a_baseline_that_dies_in_a_pair_is_told_and_keeps_what_it_had(bench):
-    died = []
+def test_baseline_that_crashes_in_a_pair_is_reported_and_keeps_its_results(bench):
+    crashed_calls = []
 
     def crashes(case):
         fatal = bench.pairing and case.role == BASELINE and len(bench.jobs) == 4
-        died.append(fatal)
+        crashed_calls.append(fatal)
         return fatal
 
-    found = bench(plan(replicates=1), 3, crashes=crashes)
-    assert any(died)
-    cells = by_row(found)
+    stored = bench(plan(replicates=1), 3, crashes=crashes)
+    assert any(crashed_calls)
+    cells = by_row(stored)
     assert cells["BN"].status == CRASHED
     assert cells["BN"].also
     assert [cells[model].status for model in MODELS] == [OK] * 3, "its own death is nobody else's"
 
 
-def test_a_baseline_that_died_in_one_pair_is_measured_anew_for_every_row(bench):
-    found = bench(
+def test_baseline_that_crashed_in_one_pair_is_measured_again_for_every_row(bench):
+    stored = bench(
         plan(replicates=1),
         3,
         crashes=lambda case: bench.pairing and case.role == BASELINE and len(bench.jobs) == 4,
     )
-    assert by_row(found)["BN"].status == CRASHED
-    cells = {cell.label: cell for cell in RunSummary(found).cells}
+    assert by_row(stored)["BN"].status == CRASHED
+    cells = {cell.label: cell for cell in RunSummary(stored).cells}
     for model in MODELS:
         assert cells[model].times["forward_backward_s"].ratio.estimate == pytest.approx(
             SECONDS[model]
         )
         assert cells[model].times["forward_backward_s"].absolute.iterations == 6
-    assert [event.row for event in bench.heard if isinstance(event, events.CellFailed)] == ["BN"]
+    assert [
+        event.row for event in bench.received_events if isinstance(event, events.CellFailed)
+    ] == ["BN"]
 
 
-def test_a_baseline_that_dies_in_every_pair_costs_two_workers_a_replicate(bench):
-    found = bench(plan(), 3, crashes=lambda case: bench.pairing and case.role == BASELINE)
+def test_baseline_that_crashes_in_every_pair_is_tried_twice_a_replicate(bench):
+    stored = bench(plan(), 3, crashes=lambda case: bench.pairing and case.role == BASELINE)
     for replicate in range(2):
-        assert statuses(found, replicate) == {**ALL_FINE, "BN": CRASHED}
+        assert statuses(stored, replicate) == {**ALL_FINE, "BN": CRASHED}
         pairs = [
             models
             for job, models in zip(bench.jobs, bench.models(), strict=True)
@@ -63,29 +65,29 @@ def test_a_baseline_that_dies_in_every_pair_costs_two_workers_a_replicate(bench)
     assert (MODELS[-1],) in bench.models(), "it has no ratio, and its worker to itself"
 
 
-def test_on_a_cpu_nothing_is_timed_of_a_pair_in_which_one_half_has_no_memory(bench):
+def test_on_a_cpu_a_pair_with_one_case_out_of_memory_is_not_timed(bench):
     """Whichever is built last has none; beside a control that had none the others go on."""
     taken = []
     for seed in range(6):
-        found = bench(plan("cpu", replicates=1, seed=seed), 2)
-        assert statuses(found) == ALL_FINE
+        stored = bench(plan("cpu", replicates=1, seed=seed), 2)
+        assert statuses(stored) == ALL_FINE
         pairs = rounds_by_worker(bench)[1:]
         taken += pairs
-        assert len({one.attempt for one in found.rounds} - {bench.jobs[0].attempt}) == sum(
+        assert len({round_.attempt for round_ in stored.rounds} - {bench.jobs[0].attempt}) == sum(
             map(bool, pairs)
         ), "all that was timed belongs to a result"
     assert set(taken) == {0, 6}
 
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
-def test_where_the_case_of_a_pair_fails_its_rounds_end_and_its_record_stays(bench, device):
-    found = bench(
+def test_failed_case_of_a_pair_ends_its_rounds_and_keeps_its_record(bench, device):
+    stored = bench(
         plan(device, replicates=1),
         3,
         raises=lambda case, calls: bench.pairing and case.model == "a" and calls == 3,
     )
-    cells = by_row(found)
-    assert {row: one.status for row, one in cells.items()} == {**ALL_FINE, "a": CRASHED}
+    cells = by_row(stored)
+    assert {row: result.status for row, result in cells.items()} == {**ALL_FINE, "a": CRASHED}
     assert len(cells["a"].samples("forward_s")) == 2
     assert (
         dict(zip(bench.models(), rounds_by_worker(bench), strict=True))[BASELINE, CONTROL, "a"] == 3
@@ -97,15 +99,15 @@ def test_where_the_case_of_a_pair_fails_its_rounds_end_and_its_record_stays(benc
 
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
-def test_where_the_baseline_of_a_pair_fails_what_was_measured_is_kept_with_its_ratio(bench, device):
-    found = bench(
+def test_failed_baseline_of_a_pair_keeps_the_measured_rounds_and_ratio(bench, device):
+    stored = bench(
         plan(device, replicates=1),
         3,
         raises=lambda case, calls: (
             bench.pairing and case.role == BASELINE and calls == 3 and len(bench.jobs) == 4
         ),
     )
-    cells = {cell.label: cell for cell in RunSummary(found).cells}
+    cells = {cell.label: cell for cell in RunSummary(stored).cells}
     assert cells["BN"].status == CRASHED
     cut, *others = sorted(
         MODELS, key=lambda model: cells[model].times["forward_backward_s"].absolute.iterations
@@ -117,40 +119,38 @@ def test_where_the_baseline_of_a_pair_fails_what_was_measured_is_kept_with_its_r
         assert timing.ratio.estimate == pytest.approx(SECONDS[model])
 
 
-def test_a_baseline_that_fails_before_a_whole_round_leaves_its_pair_to_a_fresh_one(bench):
-    found = bench(
+def test_baseline_that_fails_before_a_complete_round_is_replaced_by_a_fresh_one(bench):
+    stored = bench(
         plan(replicates=1),
         3,
         raises=lambda case, calls: bench.pairing and case.role == BASELINE and len(bench.jobs) == 4,
     )
-    cells = {cell.label: cell for cell in RunSummary(found).cells}
+    cells = {cell.label: cell for cell in RunSummary(stored).cells}
     assert {cells[model].times["forward_backward_s"].absolute.iterations for model in MODELS} == {6}
     assert all(cells[model].times["forward_backward_s"].ratio for model in MODELS)
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_whatever_fails_every_row_is_decided_and_has_a_ratio_if_it_and_the_baseline_are_fine(
-    bench, seed
-):
+def test_every_row_gets_a_status_and_a_ratio_where_it_and_the_baseline_succeed(bench, seed):
     rng = random.Random(seed)
-    device, room = rng.choice(("cpu", "cuda")), rng.choice((2, 3, 3, 4, 5))
+    device, capacity_bytes = rng.choice(("cpu", "cuda")), rng.choice((2, 3, 3, 4, 5))
     needs = {model: rng.choice((1, 1, 1, 2, 4)) for model in ("good", *MODELS)}
-    dies, fails = rng.choice((0, 0.002, 0.02)), rng.choice((0, 0.01, 0.1))
-    found = bench(
+    crash_rate, error_rate = rng.choice((0, 0.002, 0.02)), rng.choice((0, 0.01, 0.1))
+    stored = bench(
         plan(device, seed=seed),
-        room,
+        capacity_bytes,
         needs=needs,
-        crashes=lambda case: rng.random() < dies,
-        raises=lambda case, calls: rng.random() < fails,
+        crashes=lambda case: rng.random() < crash_rate,
+        raises=lambda case, calls: rng.random() < error_rate,
     )
-    assert len(found.results) == 2 * len(ALL_FINE)
+    assert len(stored.results) == 2 * len(ALL_FINE)
     assert len(bench.jobs) < 2 * 12
     for replicate in range(2):
-        cells = by_row(found, replicate)
+        cells = by_row(stored, replicate)
         for model in MODELS:
             if cells[model].status == cells["BN"].status == OK:
                 assert any(
-                    {cells["BN"].case, cells[model].case} <= one.samples.keys()
-                    for one in found.rounds
-                    if one.replicate == replicate
+                    {cells["BN"].case, cells[model].case} <= round_.samples.keys()
+                    for round_ in stored.rounds
+                    if round_.replicate == replicate
                 )

@@ -80,43 +80,43 @@ def measured(tmp_path, hot, look=None):
 
 
 @pytest.fixture
-def found(tmp_path):
+def stored(tmp_path):
     return measured(tmp_path, Hot())
 
 
-def test_every_block_of_a_stored_round_has_its_own_readings(found):
-    for one in found.rounds:
-        assert one.blocks.keys() == one.samples.keys()
-        for key, readings in one.blocks.items():
-            assert readings["wall_s"] == pytest.approx(one.samples[key][FORWARD_BACKWARD])
+def test_every_block_of_a_stored_round_has_its_own_readings(stored):
+    for round_ in stored.rounds:
+        assert round_.blocks.keys() == round_.samples.keys()
+        for key, readings in round_.blocks.items():
+            assert readings["wall_s"] == pytest.approx(round_.samples[key][FORWARD_BACKWARD])
             assert readings["gpu_sm_hz_before"] == readings["gpu_sm_hz_after"] == 1.98e9
-        assert not [name for name in one.disturbance if name.startswith("gpu")], (
+        assert not [name for name in round_.disturbance if name.startswith("gpu")], (
             "nothing is joined for the round"
         )
 
 
-def test_a_throttle_in_mid_block_marks_that_block_of_its_round_and_no_other(found):
-    hot = found.plan.groups[0].cases[3].key
+def test_throttling_within_a_block_marks_only_that_block(stored):
+    hot = stored.plan.groups[0].cases[3].key
     for replicate in range(2):
-        rounds = [one for one in found.rounds if one.replicate == replicate]
-        assert disturbed(rounds, found.plan.groups[0].baseline_key) == {
-            one.place: frozenset({hot} if one.index == 4 else ()) for one in rounds
+        rounds = [round_ for round_ in stored.rounds if round_.replicate == replicate]
+        assert disturbed(rounds, stored.plan.groups[0].baseline_key) == {
+            round_.place: frozenset({hot} if round_.index == 4 else ()) for round_ in rounds
         }
         assert rounds[4].blocks[hot]["gpu_thermal_s"] == pytest.approx(0.2)
-        assert [one.blocks[hot]["gpu_thermal_s"] for one in rounds[:4]] == [0.0] * 4
+        assert [round_.blocks[hot]["gpu_thermal_s"] for round_ in rounds[:4]] == [0.0] * 4
 
 
-def test_the_next_block_is_marked_too_where_it_began_throttled(tmp_path):
-    found = measured(tmp_path, Hot(seen=True))
-    hot, one = found.plan.groups[0].cases[3].key, found.rounds[4]
+def test_block_that_starts_throttled_is_marked(tmp_path):
+    stored = measured(tmp_path, Hot(seen=True))
+    hot, one = stored.plan.groups[0].cases[3].key, stored.rounds[4]
     at = one.order.index(hot)
-    assert disturbed(found.rounds[:ROUNDS], found.plan.groups[0].baseline_key)[one.place] == set(
+    assert disturbed(stored.rounds[:ROUNDS], stored.plan.groups[0].baseline_key)[one.place] == set(
         one.order[at : at + 2]
     )
 
 
-def test_only_the_pair_with_the_throttled_block_is_left_out_of_the_ratio_without_disturbed(found):
-    table = build_table(found)
+def test_ratio_without_disturbed_omits_only_the_pair_with_the_throttled_block(stored):
+    table = build_table(stored)
     rows = {row.label: row for row in table.rows}
     assert [
         rows[name].cell("ratio_undisturbed_gpu_fb").value for name in ("a", "b")
@@ -126,33 +126,35 @@ def test_only_the_pair_with_the_throttled_block_is_left_out_of_the_ratio_without
         "0 of 20, 0.0 %. GPU blocks throttled: 2 of 80, 2 marked (at most 20 % of the pairs "
         "of a ratio)."
     ) in note
-    assert sum(sample.place[-1] is True for sample in samples(found)) == 2 * 2, (
+    assert sum(sample.place[-1] is True for sample in samples(stored)) == 2 * 2, (
         "one block of two metrics in each replicate"
     )
 
 
 @pytest.mark.parametrize(("seen", "blocks"), [(False, True), (True, True), (True, False)])
-def test_the_line_on_the_machine_says_that_the_card_was_throttled(tmp_path, seen, blocks):
+def test_machine_line_reports_a_throttled_gpu(tmp_path, seen, blocks):
     """By the driver's count alone, or by a reading at the end of a block; not without the readings
     around blocks.
     """
-    found = measured(tmp_path, Hot(seen))
+    stored = measured(tmp_path, Hot(seen))
     rounds = tuple(
-        dataclasses.replace(one, disturbance={"wall_s": 1.0}, blocks=one.blocks if blocks else {})
-        for one in found.rounds
+        dataclasses.replace(
+            round_, disturbance={"wall_s": 1.0}, blocks=round_.blocks if blocks else {}
+        )
+        for round_ in stored.rounds
     )
     (line,) = [
         text
-        for name, text in build_table(dataclasses.replace(found, rounds=rounds)).footer
+        for name, text in build_table(dataclasses.replace(stored, rounds=rounds)).footer
         if name == "Machine"
     ]
     assert line.endswith(", GPU throttled") is blocks
 
 
-def test_a_card_that_says_nothing_leaves_rounds_as_on_a_cpu(tmp_path):
-    found = measured(tmp_path, Hot(), NvmlDevice(None, None, "no NVML").readings)
-    assert all(one.blocks == {} for one in found.rounds)
-    assert not [note for note in build_table(found).notes if "GPU blocks" in note]
+def test_gpu_without_readings_leaves_rounds_without_blocks(tmp_path):
+    stored = measured(tmp_path, Hot(), NvmlDevice(None, None, "no NVML").readings)
+    assert all(round_.blocks == {} for round_ in stored.rounds)
+    assert not [note for note in build_table(stored).notes if "GPU blocks" in note]
     assert all(
-        b'"blocks":{},' in line for line in (found.path / "rounds.jsonl").read_bytes().splitlines()
+        b'"blocks":{},' in line for line in (stored.path / "rounds.jsonl").read_bytes().splitlines()
     )

@@ -1,4 +1,4 @@
-"""On a GPU a case that runs out of memory costs the others a new worker and nothing else."""
+"""On a GPU a case that runs out of memory costs the others only a new worker."""
 
 import dataclasses
 from pathlib import Path
@@ -46,29 +46,31 @@ class Writer:
 def measured(tmp_path, made, executor):
     with Writer(tmp_path, made) as writer:
         run(made, writer, executor, workloads=TARGETS)
-        return {(one.case, one.replicate): one for one in writer.results}, list(writer.rounds)
+        return {(result.case, result.replicate): result for result in writer.results}, list(
+            writer.rounds
+        )
 
 
 @pytest.mark.parametrize("stage", ["build", "1", "4", "finish"])
-def test_out_of_memory_restarts_the_others_clean(tmp_path, stage):
+def test_out_of_memory_restarts_the_others_in_a_fresh_worker(tmp_path, stage):
     made = on_gpu(f"{stage}:memory", "good")
     executor = FakeExecutor(Tiny)
     results, rounds = measured(tmp_path, made, executor)
     assert [len(job.cases) for job in executor.jobs][:2] == [4, 3]
     for replicate in range(2):
-        found = [results[case.key, replicate] for case in made.groups[0].cases]
-        assert [one.status for one in found] == [OK, OK, OUT_OF_MEMORY, OK]
-        assert found[0].attempts == found[1].attempts == found[3].attempts
-        assert found[2].attempt not in found[0].attempts, (
+        in_order = [results[case.key, replicate] for case in made.groups[0].cases]
+        assert [item.status for item in in_order] == [OK, OK, OUT_OF_MEMORY, OK]
+        assert in_order[0].attempts == in_order[1].attempts == in_order[3].attempts
+        assert in_order[2].attempt not in in_order[0].attempts, (
             "what it left behind bears on no other case"
         )
-        whole = [one for one in rounds if one.attempt == found[3].attempt]
-        assert [sorted(one.samples) for one in whole] == [
+        attempt_rounds = [round_ for round_ in rounds if round_.attempt == in_order[3].attempt]
+        assert [sorted(item.samples) for item in attempt_rounds] == [
             sorted(made.groups[0].cases[case].key for case in (0, 1, 3))
         ] * 2
 
 
-def test_on_a_cpu_the_worker_goes_on(tmp_path):
+def test_out_of_memory_on_a_cpu_keeps_the_worker(tmp_path):
     executor = FakeExecutor(Tiny)
     made = plan("build:memory", "good", replicates=1)
     results, _ = measured(tmp_path, made, executor)
@@ -83,13 +85,13 @@ def test_on_a_cpu_the_worker_goes_on(tmp_path):
     )
 
 
-def test_a_real_worker_restarts_too_and_a_killed_one_is_told_from_it(tmp_path):
+def test_real_worker_restarts_and_is_distinguished_from_a_killed_one(tmp_path):
     made = on_gpu("2:memory", "3:killed", "good", replicates=1)
     executor = SubprocessExecutor(tmp_path / "logs", paths=[HERE])
     results, _ = measured(tmp_path, made, executor)
-    found = [results[case.key, 0] for case in made.groups[0].cases]
-    assert [one.status for one in found] == [OK, OK, OUT_OF_MEMORY, CRASHED, OK]
-    assert "SIGKILL" in found[3].detail
+    in_order = [results[case.key, 0] for case in made.groups[0].cases]
+    assert [item.status for item in in_order] == [OK, OK, OUT_OF_MEMORY, CRASHED, OK]
+    assert "SIGKILL" in in_order[3].detail
 
 
 class Observing(Tiny):
@@ -109,7 +111,7 @@ class Observing(Tiny):
         return []
 
 
-def test_slow_metrics_are_observed_once_a_run_before_anything_is_read_out(tmp_path, monkeypatch):
+def test_slow_metrics_are_observed_once_a_run_before_finish(tmp_path, monkeypatch):
     monkeypatch.setattr(Observing, "seen", [])
     made = on_gpu(metrics=("time", "utilisation"))
     results, _ = measured(tmp_path, made, FakeExecutor(Observing))
@@ -126,24 +128,24 @@ def test_slow_metrics_are_observed_once_a_run_before_anything_is_read_out(tmp_pa
     ] == [1, 0]
 
 
-def test_memory_is_asked_for_once_a_run_and_by_its_metric_alone(tmp_path):
-    def asked(*metrics):
+def test_memory_is_measured_once_a_run_if_its_metric_is_requested(tmp_path):
+    def observed_metrics(*metrics):
         executor = FakeExecutor(Tiny)
         measured(tmp_path, on_gpu(metrics=metrics), executor)
         return [job.observe for job in executor.jobs]
 
-    assert asked("time", "memory") == [("memory",), ()]
-    assert asked("time") == [(), ()]
+    assert observed_metrics("time", "memory") == [("memory",), ()]
+    assert observed_metrics("time") == [(), ()]
 
 
-def test_what_is_not_asked_for_is_not_observed(tmp_path, monkeypatch):
+def test_metrics_that_are_not_requested_are_not_observed(tmp_path, monkeypatch):
     monkeypatch.setattr(Observing, "seen", [])
     measured(tmp_path, on_gpu(), FakeExecutor(Observing))
-    assert not [one for one in Observing.seen if isinstance(one, tuple)]
+    assert not [item for item in Observing.seen if isinstance(item, tuple)]
 
 
 @pytest.mark.parametrize(
     "text", ["cuDNN error: CUDNN_STATUS_ALLOC_FAILED", "CUDA error: out of memory"]
 )
-def test_cudas_libraries_have_their_own_words_for_it(text):
+def test_memory_errors_of_cuda_libraries_are_out_of_memory(text):
     assert cause(RuntimeError(text))[0] == OUT_OF_MEMORY

@@ -1,5 +1,5 @@
-"""The order of replicates, what is run again after a death, resuming, budget and stopping; all in
-this process, on fake time.
+"""The order of replicates, restarts after a crash, resuming, budget and stopping; in this process,
+on a fake clock.
 """
 
 import os
@@ -7,7 +7,7 @@ import os
 import fakes
 import pytest
 from fake_clock import FakeClock
-from fake_executor import Dies, FakeExecutor
+from fake_executor import FakeExecutor, WorkerDied
 
 from swbench import store
 from swbench.errors import StoreError
@@ -29,7 +29,7 @@ class Scripted:
     def call(self):
         self._calls += 1
         if self._dies(self._case, self._calls):
-            raise Dies
+            raise WorkerDied
         started = self._clock.now()
         self._clock.advance(self._seconds(self._case, self._calls))
         return {
@@ -47,7 +47,7 @@ def bench(tmp_path):
 
     class Bench:
         clock = FakeClock()
-        heard: list
+        received_events: list
 
         def run(
             self,
@@ -58,7 +58,7 @@ def bench(tmp_path):
             on_event=None,
             **options,
         ):
-            self.heard = []
+            self.received_events = []
             self.writer = writer or store.RunWriter.create(tmp_path, plan, {}, "")
             self.executor = FakeExecutor(
                 lambda case: Scripted(case, self.clock, seconds, dies), self.clock
@@ -67,13 +67,13 @@ def bench(tmp_path):
                 plan,
                 self.writer,
                 self.executor,
-                on_event or self.heard.append,
+                on_event or self.received_events.append,
                 now=self.clock.now,
                 **options,
             )
 
         def of(self, kind):
-            return [event for event in self.heard if isinstance(event, kind)]
+            return [event for event in self.received_events if isinstance(event, kind)]
 
     return Bench()
 
@@ -95,44 +95,44 @@ def test_every_round_has_every_case_in_an_order_that_a_seed_repeats(bench):
     orders = []
     for _ in range(2):
         bench.run(plan)
-        orders.append([one.order for one in bench.writer.rounds])
+        orders.append([round_.order for round_ in bench.writer.rounds])
     assert orders[0] == orders[1]
     assert len(set(orders[0])) > 10
     assert {frozenset(order) for order in orders[0]} == {
         frozenset(case.key for case in plan.groups[0].cases)
     }
     bench.run(fakes.plan("a", "b", replicates=1, iterations=50, seed=1))
-    assert [one.order for one in bench.writer.rounds] != orders[0]
+    assert [round_.order for round_ in bench.writer.rounds] != orders[0]
 
 
-def test_samples_are_what_the_clock_said(bench):
+def test_samples_equal_the_clock_readings(bench):
     plan = fakes.plan("a", replicates=1, iterations=3)
     bench.run(plan, seconds=lambda case, call: call + (0.5 if case.model == "a" else 0.0))
-    found = store.load(bench.writer.path)
-    assert found.results[0].samples("forward_s") == (3.0, 4.0, 5.0)
-    assert found.results[2].samples("forward_s") == (3.5, 4.5, 5.5)
+    stored = store.load(bench.writer.path)
+    assert stored.results[0].samples("forward_s") == (3.0, 4.0, 5.0)
+    assert stored.results[2].samples("forward_s") == (3.5, 4.5, 5.5)
 
 
-def test_a_death_costs_one_case_and_starts_the_others_again(bench):
+def test_crash_fails_one_case_and_restarts_the_others(bench):
     plan = fakes.plan("a", "b", replicates=1, iterations=4)
     status = bench.run(plan, dies=lambda case, call: case.model == "a" and call == 4)
     assert [len(job.cases) for job in bench.executor.jobs] == [4, 3]
-    found = store.load(bench.writer.path)
-    assert [one.status for one in found.results] == [OK, OK, CRASHED, OK]
-    assert [len(one.samples("forward_s")) for one in found.results] == [4, 4, 1, 4]
+    stored = store.load(bench.writer.path)
+    assert [result.status for result in stored.results] == [OK, OK, CRASHED, OK]
+    assert [len(result.samples("forward_s")) for result in stored.results] == [4, 4, 1, 4]
     assert status.failed == 1
     (failed,) = bench.of(events.CellFailed)
     assert (failed.row, failed.status, failed.detail) == ("a", CRASHED, "killed by SIGSEGV")
 
 
-def test_a_baseline_that_dies_leaves_the_others_their_times(bench):
+def test_crashed_baseline_leaves_the_times_of_the_others(bench):
     bench.run(fakes.plan("a", replicates=1), dies=lambda case, call: case.role == "baseline")
-    assert [one.status for one in store.load(bench.writer.path).results] == [CRASHED, OK, OK]
+    assert [result.status for result in store.load(bench.writer.path).results] == [CRASHED, OK, OK]
 
 
-def test_events_tell_the_whole_story(bench):
+def test_events_of_a_run_come_in_order(bench):
     bench.run(fakes.plan("a", replicates=2, iterations=4))
-    assert [type(event).__name__ for event in bench.heard] == [
+    assert [type(event).__name__ for event in bench.received_events] == [
         "RunStarted",
         *(["ReplicateStarted"] + ["WarmupDone"] * 3 + ["RoundDone"] * 2 + ["ReplicateDone"]) * 2,
         "RunDone",
@@ -153,17 +153,17 @@ def test_an_interrupted_run_resumes_to_the_same_cells(bench, stop_at):
 
     with pytest.raises(Interrupted, match="--resume"):
         bench.run(plan, on_event=interrupt)
-    kept = store.load(bench.writer.path)
+    interrupted_run = store.load(bench.writer.path)
     bench.run(plan, writer=store.resume(bench.writer.path, plan, {}))
-    whole = store.load(bench.writer.path)
-    assert whole.complete
-    assert [(one.group, one.replicate) for one in whole.results[::3]] == [
+    complete_run = store.load(bench.writer.path)
+    assert complete_run.complete
+    assert [(result.group, result.replicate) for result in complete_run.results[::3]] == [
         (group.name, number) for number in range(2) for group in plan.groups
     ]
-    assert len(whole.results) == 12
-    assert whole.results[: len(kept.results)] == kept.results
-    assert all(len(one.samples("forward_s")) == 2 for one in whole.results)
-    assert len(bench.executor.jobs) == 4 - len(kept.results) // 3
+    assert len(complete_run.results) == 12
+    assert complete_run.results[: len(interrupted_run.results)] == interrupted_run.results
+    assert all(len(result.samples("forward_s")) == 2 for result in complete_run.results)
+    assert len(bench.executor.jobs) == 4 - len(interrupted_run.results) // 3
 
 
 def test_a_store_that_fails_ends_the_run_at_once(bench, monkeypatch):
@@ -185,7 +185,7 @@ def test_a_budget_ends_the_run_before_the_next_replicate(bench):
     assert store.load(bench.writer.path).complete
 
 
-def test_a_resumed_run_has_what_is_left_of_its_budget(bench, tmp_path):
+def test_resumed_run_has_the_rest_of_its_budget(bench, tmp_path):
     """Earlier lives: a sealed replicate of 12 s, and rounds of 6 s by a worker that was killed."""
     plan = fakes.plan("a", replicates=5, budget_s=27.0)
     (group,) = plan.groups
@@ -222,7 +222,7 @@ def test_a_resumed_run_has_what_is_left_of_its_budget(bench, tmp_path):
     assert [job.replicate for job in bench.executor.jobs] == [1]
 
 
-def test_optional_stopping_settles_each_group_by_itself(bench):
+def test_optional_stopping_decides_for_each_group_separately(bench):
     def seconds(case, call):
         return 1.0 + (
             0.3 * (len(bench.executor.jobs) % 4) if case.batch == 2 and case.model == "a" else 0.0
@@ -240,7 +240,7 @@ def test_optional_stopping_settles_each_group_by_itself(bench):
     assert status.reason == "all replicates done"
 
 
-def test_stopping_judges_the_samples_that_the_report_shows(bench):
+def test_stopping_uses_the_samples_that_the_report_shows(bench):
     """A variant that takes its worker down twice leaves rounds beside a baseline that is measured
     again: neither may count them.
     """
@@ -261,15 +261,15 @@ def test_stopping_judges_the_samples_that_the_report_shows(bench):
     )
     (judged,) = seen
     run, (group,) = store.load(bench.writer.path), plan.groups
-    for (key, metric), found in judged.items():
-        assert len(found) == 3
-        assert [one for one in found if one] == [
+    for (key, metric), replicate_pairs in judged.items():
+        assert len(replicate_pairs) == 3
+        assert [one for one in replicate_pairs if one] == [
             one for one in pairs(run.rounds, group.baseline.key, key, metric) if one
         ]
     assert [len(one) for one in judged[group.cases[2].key, "forward_s"]] == [0, 0, 4]
 
 
-def test_a_run_whose_groups_all_reach_their_target_says_so(bench):
+def test_run_whose_groups_all_reach_their_target_reports_it(bench):
     status = bench.run(
         fakes.plan("a", groups=2, replicates=1, target_ci=0.01),
         stopping=Stopping(0.01, looks=(2, 6)),
@@ -296,7 +296,7 @@ def test_a_settled_group_stays_settled_when_resumed(bench):
     assert len(store.load(bench.writer.path).results) == 6
 
 
-def test_a_slow_disk_is_told_once(bench, monkeypatch):
+def test_slow_disk_is_reported_once(bench, monkeypatch):
     plan = fakes.plan("a", replicates=3)
     synced = os.fsync
 
@@ -306,12 +306,12 @@ def test_a_slow_disk_is_told_once(bench, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", slowly)
     assert bench.run(plan).failed == 0
-    (told,) = bench.of(events.DiskSlow)
+    (event,) = bench.of(events.DiskSlow)
     # the rounds, then the cells
-    assert told == events.DiskSlow(path=bench.writer.path, seconds=6.0)
+    assert event == events.DiskSlow(path=bench.writer.path, seconds=6.0)
     assert len(store.load(bench.writer.path).results) == 9
 
 
-def test_a_fast_disk_is_not_worth_a_word(bench):
+def test_fast_disk_is_not_reported(bench):
     bench.run(fakes.plan("a"))
     assert bench.of(events.DiskSlow) == []

@@ -1,5 +1,5 @@
-"""A run is killed at random points of its parent's and its workers' lives: no finished cell is
-lost, none doubled, the cells are those of a quiet run.
+"""Runs that are killed at random points of their parent and workers: no finished cell is lost or
+doubled, and the cells equal those of an undisturbed run.
 """
 
 import json
@@ -34,13 +34,13 @@ def check(report: dict, points: int) -> None:
     assert any(where.startswith("worker") for where in report["where"])
 
 
-def test_twenty_kills_lose_nothing(tmp_path):
+def test_twenty_kills_lose_no_sealed_cell(tmp_path):
     check(torture(20, 1, tmp_path, groups=1), 20)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_two_hundred_kills_lose_nothing(tmp_path, capsys):
+def test_two_hundred_kills_lose_no_sealed_cell(tmp_path, capsys):
     points = int(os.environ.get("SWBENCH_TORTURE", "200"))
     report = torture(points, 2, tmp_path, groups=2)
     with capsys.disabled():

@@ -1,5 +1,5 @@
-"""Batches from the largest down: every one that runs out of memory keeps its cells, and the first
-at which every case fits is measured whole.
+"""Batches from the largest down: each that runs out of memory keeps its cells, and the first at
+which every case fits gets all its replicates.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from swbench import store
 from swbench.case import BASELINE, CONTROL, VARIANT
 from swbench.result import COUNTED, CRASHED, FLOPS, OK, OUT_OF_MEMORY, Measurement, Result
 from swbench.run import Interrupted, events, run
-from swbench.run.eta import Outlook
+from swbench.run.eta import EtaEstimator
 from swbench.stats.stopping import Stopping
 
 BATCHES = (16, 8, 4)
@@ -58,31 +58,31 @@ class Card:
 
 @pytest.fixture
 def measure(tmp_path):
-    """`measure(plan, full)` runs it; `heard`, `told` and `jobs` say what happened."""
+    """`measure(plan, full)` runs it, and keeps `received_events`, `estimates` and `jobs`."""
 
     class Bench:
         def __call__(self, plan, full, writer=None, on_event=lambda event: None, **options):
             clock = FakeClock()
-            self.heard, self.told, outlook = [], [], Outlook(clock.now)
+            self.received_events, self.estimates, eta = [], [], EtaEstimator(clock.now)
 
-            def hear(event):
-                self.heard.append(event)
-                self.told += [found] if (found := outlook.hear(event)) is not None else []
+            def update(event):
+                self.received_events.append(event)
+                self.estimates += [expected] if (expected := eta.update(event)) is not None else []
                 on_event(event)
 
             self.executor = FakeExecutor(lambda case: Card(case, clock, full), clock)
             self.writer = writer or store.RunWriter.create(tmp_path, plan, {}, "")
-            status = run(plan, self.writer, self.executor, hear, now=clock.now, **options)
+            status = run(plan, self.writer, self.executor, update, now=clock.now, **options)
             return status, store.load(self.writer.path)
 
     return Bench()
 
 
-def statuses(found):
+def statuses(stored):
     """(group, replicate) -> the status of each case, in the order of the group."""
     made = {}
-    for one in found.results:
-        made.setdefault((one.group, one.replicate), []).append(one.status)
+    for result in stored.results:
+        made.setdefault((result.group, result.replicate), []).append(result.status)
     return made
 
 
@@ -94,26 +94,28 @@ FITS = [OK] * 4
 LACKS_B = [OK, OK, OK, OUT_OF_MEMORY]
 
 
-def test_what_fits_at_once_is_measured_alone(measure):
-    status, found = measure(plan(), lambda case: False)
-    assert statuses(found) == {("cuda batch 16", 0): FITS, ("cuda batch 16", 1): FITS}
-    assert (status.exit_code, status.reason, found.complete) == (0, "all replicates done", True)
-    assert not [one for one in measure.heard if isinstance(one, events.FallingBack)]
+def test_largest_batch_that_fits_is_the_only_one_measured(measure):
+    status, stored = measure(plan(), lambda case: False)
+    assert statuses(stored) == {("cuda batch 16", 0): FITS, ("cuda batch 16", 1): FITS}
+    assert (status.exit_code, status.reason, stored.complete) == (0, "all replicates done", True)
+    assert not [event for event in measure.received_events if isinstance(event, events.FallingBack)]
 
 
-def test_one_variant_that_does_not_fit_sends_all_to_the_next_batch(measure):
-    status, found = measure(plan(), variant_b_above(8))
-    assert statuses(found) == {
+def test_one_variant_out_of_memory_makes_the_next_batch_due(measure):
+    status, stored = measure(plan(), variant_b_above(8))
+    assert statuses(stored) == {
         ("cuda batch 16", 0): LACKS_B,
         ("cuda batch 8", 0): FITS,
         ("cuda batch 8", 1): FITS,
     }
     assert status.exit_code == 3, "a case out of memory is told by the exit code, as ever"
-    (failed,) = [one for one in found.results if one.status == OUT_OF_MEMORY]
+    (failed,) = [result for result in stored.results if result.status == OUT_OF_MEMORY]
     assert failed.detail == DETAIL
-    assert failed.case == found.plan.groups[0].cases[3].key
+    assert failed.case == stored.plan.groups[0].cases[3].key
     assert [
-        (one.group, one.fallback) for one in measure.heard if isinstance(one, events.FallingBack)
+        (event.group, event.fallback)
+        for event in measure.received_events
+        if isinstance(event, events.FallingBack)
     ] == [("cuda batch 16", "cuda batch 8")]
     jobs = [[case.model for case in job.cases] for job in measure.executor.jobs]
     assert jobs[0] == jobs[-2] == jobs[-1] == ["good", "good", "a", "b"]
@@ -122,23 +124,23 @@ def test_one_variant_that_does_not_fit_sends_all_to_the_next_batch(measure):
     )
 
 
-def test_two_batches_that_do_not_fit(measure):
-    _, found = measure(plan(), variant_b_above(4))
+def test_third_batch_is_measured_where_two_do_not_fit(measure):
+    _, stored = measure(plan(), variant_b_above(4))
     expected = {
         ("cuda batch 16", 0): LACKS_B,
         ("cuda batch 8", 0): LACKS_B,
         ("cuda batch 4", 0): FITS,
         ("cuda batch 4", 1): FITS,
     }
-    assert statuses(found) == expected
-    assert len({one.case for one in found.results}) == 12, "each batch is a case of its own"
+    assert statuses(stored) == expected
+    assert len({result.case for result in stored.results}) == 12, "each batch is a case of its own"
 
 
-def test_where_no_batch_fits_the_last_gets_all_its_replicates(measure):
-    status, found = measure(plan(), variant_b_above(1))
+def test_smallest_batch_gets_all_replicates_where_none_fits(measure):
+    status, stored = measure(plan(), variant_b_above(1))
     last = {("cuda batch 4", 0): LACKS_B, ("cuda batch 4", 1): LACKS_B}
-    assert statuses(found) == {("cuda batch 16", 0): LACKS_B, ("cuda batch 8", 0): LACKS_B} | last
-    assert (found.complete, status.failed) == (True, 4)
+    assert statuses(stored) == {("cuda batch 16", 0): LACKS_B, ("cuda batch 8", 0): LACKS_B} | last
+    assert (stored.complete, status.failed) == (True, 4)
     nothing = measure(plan(), lambda case: True)[1]
     assert set(map(tuple, statuses(nothing).values())) == {(OUT_OF_MEMORY,) * 4}
     assert len(nothing.results) == 16
@@ -146,15 +148,15 @@ def test_where_no_batch_fits_the_last_gets_all_its_replicates(measure):
 
 @pytest.mark.parametrize("role", [BASELINE, CONTROL, VARIANT])
 def test_baseline_and_control_must_fit_as_well(measure, role):
-    _, found = measure(plan(), lambda case: case.role == role and case.batch == 16)
-    assert [group for group, _ in statuses(found)] == [
+    _, stored = measure(plan(), lambda case: case.role == role and case.batch == 16)
+    assert [group for group, _ in statuses(stored)] == [
         "cuda batch 16",
         "cuda batch 8",
         "cuda batch 8",
     ]
 
 
-def test_a_crash_is_not_for_want_of_memory(measure):
+def test_crash_makes_no_fallback_due(measure):
     class Crash(Exception):
         pass
 
@@ -162,25 +164,25 @@ def test_a_crash_is_not_for_want_of_memory(measure):
         if case.model == "a":
             raise Crash
 
-    _, found = measure(plan(iterations=10), crashes)
-    assert statuses(found) == {
+    _, stored = measure(plan(iterations=10), crashes)
+    assert statuses(stored) == {
         ("cuda batch 16", number): [OK, OK, CRASHED, OK] for number in range(2)
     }
-    assert measure.told[0].perhaps == ("cuda batch 8", "cuda batch 4"), (
+    assert measure.estimates[0].fallbacks == ("cuda batch 8", "cuda batch 4"), (
         "nor does the estimate take it for that"
     )
 
 
-def test_a_late_replicate_without_memory_is_followed_by_the_whole_fallback(measure):
+def test_late_out_of_memory_is_followed_by_every_replicate_of_the_fallback(measure):
     seen = []
 
     def late(case):
         seen.append(case)
         return case.model == "b" and case.batch == 16 and len(seen) > 4
 
-    _, found = measure(plan(replicates=3), late)
+    _, stored = measure(plan(replicates=3), late)
     expected = {("cuda batch 16", 0): FITS, ("cuda batch 16", 1): LACKS_B}
-    assert statuses(found) == expected | {("cuda batch 8", number): FITS for number in range(3)}
+    assert statuses(stored) == expected | {("cuda batch 8", number): FITS for number in range(3)}
 
 
 def late_at(replicate):
@@ -204,12 +206,14 @@ def test_a_fallback_that_is_due_late_begins_with_its_first_replicate(measure, la
             looked.append([list(map(bool, replicates)) for replicates in rows.values()])
             return super().decide(rows, **options)
 
-    status, found = measure(plan(target_ci=0.5), late_at(late), stopping=Heard(0.5, looks=(4, 8)))
-    assert [number for group, number in statuses(found) if group == "cuda batch 16"] == list(
+    status, stored = measure(plan(target_ci=0.5), late_at(late), stopping=Heard(0.5, looks=(4, 8)))
+    assert [number for group, number in statuses(stored) if group == "cuda batch 16"] == list(
         range(late + 1)
     )
-    assert [number for group, number in statuses(found) if group == "cuda batch 8"] == [0, 1, 2, 3]
-    (settled,) = [one for one in measure.heard if isinstance(one, events.GroupSettled)]
+    assert [number for group, number in statuses(stored) if group == "cuda batch 8"] == [0, 1, 2, 3]
+    (settled,) = [
+        event for event in measure.received_events if isinstance(event, events.GroupSettled)
+    ]
     assert (settled.group, settled.replicates) == ("cuda batch 8", 4)
     assert looked == [[[True] * 4] * 6], (
         "one look, of three rows and two passes, at replicates that are all there"
@@ -218,8 +222,8 @@ def test_a_fallback_that_is_due_late_begins_with_its_first_replicate(measure, la
 
 
 @pytest.mark.parametrize("stop_at", range(1, 38, 2))
-def test_a_run_that_was_stopped_anywhere_goes_on_to_the_same_cells(measure, stop_at):
-    whole = statuses(measure(plan(), variant_b_above(4))[1])
+def test_run_stopped_anywhere_resumes_to_the_same_cells(measure, stop_at):
+    complete_statuses = statuses(measure(plan(), variant_b_above(4))[1])
     count = 0
 
     def stop(event):
@@ -230,16 +234,18 @@ def test_a_run_that_was_stopped_anywhere_goes_on_to_the_same_cells(measure, stop
 
     with pytest.raises(Interrupted, match="--resume"):
         measure(plan(), variant_b_above(4), on_event=stop)
-    kept = store.load(measure.writer.path)
-    assert not kept.complete
-    _, found = measure(
+    interrupted_run = store.load(measure.writer.path)
+    assert not interrupted_run.complete
+    _, stored = measure(
         plan(), variant_b_above(4), writer=store.resume(measure.writer.path, plan(), {})
     )
-    assert statuses(found) == whole
-    assert list(statuses(found)) == list(whole), "and in the same order"
-    assert found.results[: len(kept.results)] == kept.results
-    begun = measure.heard[0]
-    assert begun.ran_out == {one.group for one in kept.results if one.status == OUT_OF_MEMORY}
+    assert statuses(stored) == complete_statuses
+    assert list(statuses(stored)) == list(complete_statuses), "and in the same order"
+    assert stored.results[: len(interrupted_run.results)] == interrupted_run.results
+    begun = measure.received_events[0]
+    assert begun.ran_out == {
+        result.group for result in interrupted_run.results if result.status == OUT_OF_MEMORY
+    }
 
 
 def test_resume_is_refused_where_other_batches_would_be_tried(measure):
@@ -257,29 +263,29 @@ def test_resume_is_refused_where_other_batches_would_be_tried(measure):
         store.resume(measure.writer.path, every, {})
 
 
-def test_the_estimate_says_what_is_measured_only_perhaps(measure):
+def test_estimate_names_the_fallbacks(measure):
     measure(plan(iterations=10, replicates=2, warmup_calls=1), lambda case: False)
-    (told,) = measure.told
-    assert told.perhaps == ("cuda batch 8", "cuda batch 4")
-    assert told.line().endswith("; cuda batch 8, cuda batch 4 only if memory runs out before")
+    (estimates,) = measure.estimates
+    assert estimates.fallbacks == ("cuda batch 8", "cuda batch 4")
+    assert estimates.line().endswith("; cuda batch 8, cuda batch 4 only if memory runs out before")
 
 
 def test_the_estimate_is_of_the_batch_that_fits(measure):
     measure(plan(iterations=10, replicates=2, warmup_calls=1), variant_b_above(8))
-    (told,) = measure.told
-    assert told.perhaps == ("cuda batch 4",)
-    assert told.seconds == pytest.approx(2 * 4 * 8 * (1 + 5)), (
+    (estimates,) = measure.estimates
+    assert estimates.fallbacks == ("cuda batch 4",)
+    assert estimates.seconds == pytest.approx(2 * 4 * 8 * (1 + 5)), (
         "two replicates of a warm-up and five rounds, of four cases at eight seconds"
     )
 
 
-def test_optional_stopping_asks_the_batch_that_fits(measure):
-    settled, found = measure(plan(iterations=8, target_ci=0.5), variant_b_above(8))
+def test_optional_stopping_uses_the_batch_that_fits(measure):
+    settled, stored = measure(plan(iterations=8, target_ci=0.5), variant_b_above(8))
     assert settled.reason == "precise enough"
-    assert [one.group for one in measure.heard if isinstance(one, events.GroupSettled)] == [
-        "cuda batch 8"
-    ]
-    assert [number for group, number in statuses(found) if group == "cuda batch 16"] == [0]
+    assert [
+        event.group for event in measure.received_events if isinstance(event, events.GroupSettled)
+    ] == ["cuda batch 8"]
+    assert [number for group, number in statuses(stored) if group == "cuda batch 16"] == [0]
 
 
 def test_a_fallback_has_the_counts_of_the_batch_before_it(measure, tmp_path):
@@ -299,6 +305,10 @@ def test_a_fallback_has_the_counts_of_the_batch_before_it(measure, tmp_path):
             for case in first.cases
         ]
     )
-    _, found = measure(made, variant_b_above(8), writer=writer)
-    known = {(one.group, one.samples(FLOPS)) for one in found.results if one.replicate == COUNTED}
+    _, stored = measure(made, variant_b_above(8), writer=writer)
+    known = {
+        (result.group, result.samples(FLOPS))
+        for result in stored.results
+        if result.replicate == COUNTED
+    }
     assert known == {("cuda batch 16", (7.0,)), ("cuda batch 8", (7.0,))}

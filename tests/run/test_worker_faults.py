@@ -1,6 +1,4 @@
-"""Every way a worker can go wrong, made to happen: the case has a status with its cause, the others
-have their samples.
-"""
+"""Every fault of a worker: the case gets a status with its cause, the others their samples."""
 
 import errno
 import os
@@ -19,8 +17,8 @@ from swbench import store
 from swbench.errors import StoreError
 from swbench.result import CRASHED, OK, OUT_OF_MEMORY, TIMED_OUT, UNSUPPORTED
 from swbench.run import Interrupted, SubprocessExecutor, run
-from swbench.run import executor as executing
-from swbench.worker import exit_reason as death
+from swbench.run import executor as executor_module
+from swbench.worker import exit_reason
 
 HERE = str(Path(fakes.__file__).parent)
 
@@ -38,33 +36,33 @@ def measure(tmp_path, plan, on_event=lambda event: None):
     return status, store.load(writer.path)
 
 
-def log_of(found, result) -> str:
-    (log,) = (found.path / "logs").glob(f"*{result.attempt}.log")
+def log_of(stored, result) -> str:
+    (log,) = (stored.path / "logs").glob(f"*{result.attempt}.log")
     return log.read_text(errors="replace")
 
 
 def test_a_run_without_faults_measures_every_cell(tmp_path):
     plan = fakes.plan("good", groups=2)
-    status, found = measure(tmp_path, plan)
-    assert (status.exit_code, found.complete) == (0, True)
-    assert len(found.results) == 2 * 2 * 3
-    assert {one.status for one in found.results} == {OK}
-    assert [len(one.samples("forward_s")) for one in found.results] == [2] * 12
-    assert found.results[0].chosen == {"solver": "fake", "threads": "1"}
-    assert len({one.samples("error")[1] for one in found.results}) == 4, (
+    status, stored = measure(tmp_path, plan)
+    assert (status.exit_code, stored.complete) == (0, True)
+    assert len(stored.results) == 2 * 2 * 3
+    assert {result.status for result in stored.results} == {OK}
+    assert [len(result.samples("forward_s")) for result in stored.results] == [2] * 12
+    assert stored.results[0].chosen == {"solver": "fake", "threads": "1"}
+    assert len({result.samples("error")[1] for result in stored.results}) == 4, (
         "a fresh process for every group and replicate"
     )
-    assert [(one.group, one.replicate) for one in found.results[::3]] == [
+    assert [(result.group, result.replicate) for result in stored.results[::3]] == [
         ("cpu batch 1", 0),
         ("cpu batch 2", 0),
         ("cpu batch 1", 1),
         ("cpu batch 2", 1),
     ]
-    assert {frozenset(one.samples) for one in found.rounds if one.group == "cpu batch 1"} == {
-        frozenset(case.key for case in plan.groups[0].cases)
-    }
-    assert not list((found.path / "logs").iterdir())
-    assert "steal_s" in found.rounds[0].disturbance or "wall_s" in found.rounds[0].disturbance
+    assert {
+        frozenset(round_.samples) for round_ in stored.rounds if round_.group == "cpu batch 1"
+    } == {frozenset(case.key for case in plan.groups[0].cases)}
+    assert not list((stored.path / "logs").iterdir())
+    assert "steal_s" in stored.rounds[0].disturbance or "wall_s" in stored.rounds[0].disturbance
 
 
 SURVIVED = [
@@ -75,7 +73,7 @@ SURVIVED = [
     ("1:leave", CRASHED, "SystemExit: 5 (while warming up)"),
     ("finish:raise", CRASHED, "(while finishing)"),
 ]
-"""What takes no worker down."""
+"""Acts of a case that leave its worker running."""
 
 CAUSES = [
     ("3:full", OUT_OF_MEMORY, "no memory left"),
@@ -87,95 +85,97 @@ CAUSES = [
     ("3:orphan", CRASHED, "killed by SIGKILL while timing"),
     ("3:garbage", CRASHED, "no message"),
     ("3:lie", CRASHED, "a case that is not in the job"),
-    ("3:flood", CRASHED, "no message"),
+    ("3:flood", CRASHED, "an invalid message"),
     ("3:close", CRASHED, "closed its pipe while timing"),
 ]
 
 
-def test_what_a_worker_survives_is_a_status_and_the_others_go_on_in_it(tmp_path):
-    ended, found = measure(
+def test_survivable_failure_is_a_status_and_the_others_go_on_in_the_worker(tmp_path):
+    ended, stored = measure(
         tmp_path,
         fakes.plan(*(model for model, _, _ in SURVIVED), "good", replicates=1, iterations=2),
     )
-    assert [one.status for one in found.results] == [
+    assert [result.status for result in stored.results] == [
         OK,
         OK,
         *(status for _, status, _ in SURVIVED),
         OK,
     ]
-    for one, (_, _, detail) in zip(found.results[2:], SURVIVED, strict=False):
-        assert detail in one.detail
+    for result, (_, _, detail) in zip(stored.results[2:], SURVIVED, strict=False):
+        assert detail in result.detail
     assert ended.exit_code == 3
-    assert len({one.attempt for one in found.results if one.status != OUT_OF_MEMORY}) == 1
-    assert [len(one.samples("forward_s")) for one in found.results if one.status == OK] == [2, 2, 2]
+    assert len({result.attempt for result in stored.results if result.status != OUT_OF_MEMORY}) == 1
+    assert [
+        len(result.samples("forward_s")) for result in stored.results if result.status == OK
+    ] == [2, 2, 2]
 
 
-def test_an_unsupported_case_is_no_failure(tmp_path):
-    ended, found = measure(tmp_path, fakes.plan("build:unsupported", replicates=1, iterations=1))
-    assert (found.results[2].status, ended.exit_code) == (UNSUPPORTED, 0)
+def test_unsupported_case_does_not_fail_the_run(tmp_path):
+    ended, stored = measure(tmp_path, fakes.plan("build:unsupported", replicates=1, iterations=1))
+    assert (stored.results[2].status, ended.exit_code) == (UNSUPPORTED, 0)
 
 
 @pytest.mark.parametrize(("model", "status", "detail"), CAUSES)
-def test_a_fault_is_a_status_with_its_cause_and_the_others_run_on(
+def test_fault_is_a_status_with_its_cause_and_the_others_run(
     tmp_path, model, status, detail, monkeypatch
 ):
-    monkeypatch.setattr(executing, "_EXIT_S", 0.5)
-    ended, found = measure(tmp_path, fakes.plan(model, "good", replicates=1, iterations=2))
-    assert [one.status for one in found.results] == [OK, OK, status, OK]
-    assert detail in found.results[2].detail
+    monkeypatch.setattr(executor_module, "_EXIT_S", 0.5)
+    ended, stored = measure(tmp_path, fakes.plan(model, "good", replicates=1, iterations=2))
+    assert [result.status for result in stored.results] == [OK, OK, status, OK]
+    assert detail in stored.results[2].detail
     assert ended.exit_code == 3
-    assert [len(one.samples("forward_s")) for one in found.results if one.status == OK] == [2, 2, 2]
-    assert found.complete
+    assert [
+        len(result.samples("forward_s")) for result in stored.results if result.status == OK
+    ] == [2, 2, 2]
+    assert stored.complete
     assert not psutil.Process().children(recursive=True)
 
 
 @pytest.mark.parametrize("error", [errno.ENOSYS, errno.EPERM])
-def test_where_a_sandbox_refuses_handles_of_processes_workers_start_and_are_seen_to_end(
-    tmp_path, error, monkeypatch
-):
+def test_workers_run_and_end_without_pidfd(tmp_path, error, monkeypatch):
     def refused(pid):
         raise OSError(error, os.strerror(error))
 
     monkeypatch.setattr(os, "pidfd_open", refused)
-    monkeypatch.setattr(executing, "_EXIT_S", 0.5)
+    monkeypatch.setattr(executor_module, "_EXIT_S", 0.5)
     models = ("3:orphan", "3:close", "good")
-    ended, found = measure(tmp_path, fakes.plan(*models, replicates=1, iterations=2))
-    assert [one.status for one in found.results] == [OK, OK, CRASHED, CRASHED, OK]
-    assert "killed by SIGKILL while timing" in found.results[2].detail
-    assert "closed its pipe while timing" in found.results[3].detail
+    ended, stored = measure(tmp_path, fakes.plan(*models, replicates=1, iterations=2))
+    assert [result.status for result in stored.results] == [OK, OK, CRASHED, CRASHED, OK]
+    assert "killed by SIGKILL while timing" in stored.results[2].detail
+    assert "closed its pipe while timing" in stored.results[3].detail
     assert ended.exit_code == 3
     assert not psutil.Process().children(recursive=True)
 
 
 @pytest.mark.parametrize("model", ["3:deadlock", "1:stopped"])
 def test_a_deadlock_ends_at_the_limit_with_its_stack(tmp_path, model, monkeypatch):
-    monkeypatch.setattr(executing, "_DUMP_S", 1.0)
-    _, found = measure(tmp_path, fakes.plan(model, replicates=1, iterations=2, case_limit_s=1.5))
-    assert [one.status for one in found.results] == [OK, OK, TIMED_OUT]
-    assert "over the limit of 1.5 s while" in found.results[2].detail
+    monkeypatch.setattr(executor_module, "_DUMP_S", 1.0)
+    _, stored = measure(tmp_path, fakes.plan(model, replicates=1, iterations=2, case_limit_s=1.5))
+    assert [result.status for result in stored.results] == [OK, OK, TIMED_OUT]
+    assert "over the limit of 1.5 s while" in stored.results[2].detail
     if "deadlock" in model:
-        assert "_deadlock" in log_of(found, found.results[2])
+        assert "_deadlock" in log_of(stored, stored.results[2])
     assert not psutil.Process().children(recursive=True)
 
 
-def test_a_library_that_prints_harms_nothing(tmp_path):
-    status, found = measure(tmp_path, fakes.plan("3:print", replicates=1, iterations=2))
-    assert {one.status for one in found.results} == {OK}
+def test_library_that_prints_writes_to_the_log(tmp_path):
+    status, stored = measure(tmp_path, fakes.plan("3:print", replicates=1, iterations=2))
+    assert {result.status for result in stored.results} == {OK}
     assert status.exit_code == 0
-    assert sorted(log_of(found, found.results[0]).split("\n")) == [
+    assert sorted(log_of(stored, stored.results[0]).split("\n")) == [
         "",
         "and a warning",
         "hello from a library",
     ]
 
 
-def test_a_segfault_leaves_its_stack_in_the_log(tmp_path):
-    _, found = measure(tmp_path, fakes.plan("3:segfault", replicates=1, iterations=2))
+def test_segfault_writes_its_stack_to_the_log(tmp_path):
+    _, stored = measure(tmp_path, fakes.plan("3:segfault", replicates=1, iterations=2))
     assert (
-        f"logs/{next((found.path / 'logs').glob(f'*{found.results[2].attempt}.log')).name}"
-        in found.results[2].detail
+        f"logs/{next((stored.path / 'logs').glob(f'*{stored.results[2].attempt}.log')).name}"
+        in stored.results[2].detail
     )
-    assert "_segfault" in log_of(found, found.results[2])
+    assert "_segfault" in log_of(stored, stored.results[2])
 
 
 def test_a_worker_that_cannot_start_fails_every_cell_once(tmp_path):
@@ -191,13 +191,15 @@ def test_a_worker_that_cannot_start_fails_every_cell_once(tmp_path):
     assert "ModuleNotFoundError: No module named 'no_such_module'" in writer.results[0].detail
 
 
-def test_a_kill_by_the_kernel_for_memory_is_told_apart(tmp_path, monkeypatch):
+def test_oom_kill_is_distinguished_from_other_kills(tmp_path, monkeypatch):
     # together, then without the control, then the control alone with the baseline
     counts = iter([5, 6, 6, 7, 7])
-    monkeypatch.setattr(death, "out_of_memory_kills", lambda: next(counts))
-    _, found = measure(tmp_path, fakes.plan("3:killed", replicates=1, iterations=1, warmup_calls=2))
-    assert found.results[2].status == OUT_OF_MEMORY
-    assert "killed by the kernel" in found.results[2].detail
+    monkeypatch.setattr(exit_reason, "oom_kills", lambda: next(counts))
+    _, stored = measure(
+        tmp_path, fakes.plan("3:killed", replicates=1, iterations=1, warmup_calls=2)
+    )
+    assert stored.results[2].status == OUT_OF_MEMORY
+    assert "killed by the kernel" in stored.results[2].detail
 
 
 @pytest.fixture
@@ -219,13 +221,13 @@ def small_group(monkeypatch):
     folder.rmdir()
 
 
-def test_a_kill_by_the_kernel_for_memory_for_real(tmp_path, small_group):
-    _, found = measure(tmp_path, fakes.plan("3:hog", replicates=1, iterations=1, warmup_calls=2))
-    assert [one.status for one in found.results] == [OK, OK, OUT_OF_MEMORY]
-    assert "killed by the kernel" in found.results[2].detail
+def test_real_oom_kill_is_out_of_memory(tmp_path, small_group):
+    _, stored = measure(tmp_path, fakes.plan("3:hog", replicates=1, iterations=1, warmup_calls=2))
+    assert [result.status for result in stored.results] == [OK, OK, OUT_OF_MEMORY]
+    assert "killed by the kernel" in stored.results[2].detail
 
 
-def test_logs_are_not_written_to_a_folder_that_was_removed(tmp_path):
+def test_removed_run_folder_is_not_created_again_for_logs(tmp_path):
     plan = fakes.plan("good", replicates=1, iterations=1)
     writer = store.RunWriter.create(tmp_path / "runs", plan, {}, "test")
     shutil.rmtree(tmp_path / "runs")

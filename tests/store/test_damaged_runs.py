@@ -1,4 +1,4 @@
-"""Torn lines are recovered, damaged ones named by number, and what was never written by a run is
+"""Torn lines are recovered, damaged lines are named by number, and content that no run writes is
 refused.
 """
 
@@ -31,18 +31,18 @@ def test_a_torn_last_line_is_recovered_and_reported(written, name):
 
 
 @pytest.mark.parametrize("cut", [1, 2])
-def test_a_seal_that_was_cut_between_its_lines_counts_as_nothing(written, cut):
+def test_incomplete_seal_is_left_out(written, cut):
     path = written / "cells.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:cut]))
-    found = store.load(written)
-    assert found.results == found.rounds == ()
-    assert f"its {cut} cells were left out" in found.warnings[0]
+    stored = store.load(written)
+    assert stored.results == stored.rounds == ()
+    assert f"its {cut} cells were left out" in stored.warnings[0]
     with store.resume(written) as writer:
         assert path.read_bytes() == b""
         runs.fill(writer, writer.plan, attempt="c")
-    assert [one.attempt for one in store.load(written).results] == ["c"] * 3
-    assert {one.attempt for one in store.load(written).rounds} == {"c"}
+    assert [result.attempt for result in store.load(written).results] == ["c"] * 3
+    assert {round_.attempt for round_ in store.load(written).rounds} == {"c"}
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_a_damaged_line_is_named_by_number(written, name, line):
     assert len(left.results) == (2 if name == "cells.jsonl" else 3)
 
 
-def test_a_cell_sealed_twice_is_damage(written):
+def test_cell_sealed_twice_is_reported_as_damage(written):
     path = written / "cells.jsonl"
     path.write_bytes(path.read_bytes() * 2)
     with pytest.raises(StoreDamaged, match="line 4 is damaged: it seals a cell a second time"):
@@ -93,7 +93,7 @@ def test_a_later_schema_names_the_version_to_install(written):
         f'{{"schema": 1, "created": {10**400}}}',
     ],
 )
-def test_a_run_file_that_is_none_is_one_message(written, text):
+def test_invalid_run_json_is_one_message(written, text):
     (written / "run.json").write_text(text, encoding="latin-1")
     with pytest.raises(StoreError):
         store.load(written)
@@ -110,7 +110,7 @@ def test_a_run_file_that_is_none_is_one_message(written, text):
         {"seed": 10**30},
     ],
 )
-def test_a_protocol_that_cannot_be_is_refused(written, wrong):
+def test_invalid_protocol_is_refused(written, wrong):
     header = json.loads((written / "run.json").read_text())
     header["plan"]["protocol"] |= wrong
     (written / "run.json").write_text(json.dumps(header))
@@ -128,7 +128,7 @@ def test_links_out_of_the_folder_are_not_followed(written, tmp_path):
         store.resume(written)
 
 
-def test_a_kill_anywhere_leaves_a_readable_run(tmp_path):
+def test_run_truncated_anywhere_is_readable(tmp_path):
     code = textwrap.dedent(f"""
         import os, signal, sys
         sys.path.insert(0, {os.path.dirname(__file__)!r})
@@ -147,6 +147,6 @@ def test_a_kill_anywhere_leaves_a_readable_run(tmp_path):
             pass
         child.kill()
         child.wait()
-    found = store.load(path)
-    assert len(found.results) % 3 == 0
-    assert len(found.rounds) == len(found.results)
+    stored = store.load(path)
+    assert len(stored.results) % 3 == 0
+    assert len(stored.rounds) == len(stored.results)

@@ -1,4 +1,4 @@
-"""What a run's timings depend on is in its fingerprint."""
+"""The fingerprint of a run covers the code that its timings depend on."""
 
 from swbench.store import fingerprint
 
@@ -15,7 +15,7 @@ def test_native_kernels_and_the_table_behind_auto_belong_to_the_timed_code():
     assert not [name for name in timed if name.startswith(("report/", "cli/"))]
 
 
-def test_every_part_of_the_timed_code_is_there():
+def test_every_part_of_the_timed_code_exists():
     """A folder that was renamed would leave the fingerprint without a word."""
     timed = fingerprint.code()
     for part in fingerprint.TIMED:

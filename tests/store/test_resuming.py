@@ -1,4 +1,4 @@
-"""One writer a run; what is sealed stays, and a change refuses a resumption by name."""
+"""A run has one writer; resuming keeps sealed cells, and a change refuses it by name."""
 
 import json
 import shutil
@@ -31,13 +31,13 @@ def test_a_second_writer_is_refused_with_the_pid_of_the_first(written):
     store.resume(written).close()
 
 
-def test_resuming_keeps_what_is_sealed_and_drops_what_is_not(written):
+def test_resume_keeps_sealed_cells_and_drops_the_rest(written):
     with store.resume(
         written, runs.plan(), {**runs.ENVIRONMENT, "now": {"load": 7.0}}, command="again"
     ) as writer:
         assert [writer.sealed(group.name, 0) for group in writer.plan.groups] == [True, False]
         runs.fill(writer, writer.plan, group=1, attempt="c")
-    assert {one.attempt for one in store.load(written).rounds} == {"a", "c"}
+    assert {round_.attempt for round_ in store.load(written).rounds} == {"a", "c"}
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_resuming_keeps_what_is_sealed_and_drops_what_is_not(written):
         ({}, "swbench/solvers/eigh.py changed"),
     ],
 )
-def test_a_change_refuses_resumption_unless_anyway(written, change, message, monkeypatch):
+def test_resume_is_refused_after_a_change_unless_anyway(written, change, message, monkeypatch):
     if not change:
         changed = {**fingerprint.code(), "solvers/eigh.py": "0"}
         monkeypatch.setattr(fingerprint, "code", lambda: changed)
@@ -62,7 +62,7 @@ def test_a_change_refuses_resumption_unless_anyway(written, change, message, mon
     assert message in store.load(written).warnings[0]
 
 
-def test_a_run_of_an_earlier_schema_goes_on_in_this_one_and_keeps_what_it_had(tmp_path):
+def test_resumed_run_of_an_earlier_schema_keeps_its_lines(tmp_path):
     path = tmp_path / "old"
     shutil.copytree(Path(__file__).parent / "schema-1", path)
     header = json.loads((path / "run.json").read_text())
@@ -74,28 +74,28 @@ def test_a_run_of_an_earlier_schema_goes_on_in_this_one_and_keeps_what_it_had(tm
     with store.resume(path, anyway=True) as writer:
         runs.fill(writer, writer.plan, group=1, replicate=1, attempt="new")
         writer.finish()
-    header, found = json.loads((path / "run.json").read_text()), store.load(path)
+    header, stored = json.loads((path / "run.json").read_text()), store.load(path)
     assert (header["schema"], header["needs"]) == (3, swbench.__version__)
     assert (path / "rounds.jsonl").read_bytes().startswith(b"".join(lines[:9]))
-    assert [bool(one.blocks) for one in found.rounds] == [False] * 9 + [True] * 3
+    assert [bool(round_.blocks) for round_ in stored.rounds] == [False] * 9 + [True] * 3
 
 
-def test_an_unfinished_run_of_schema_2_goes_on_and_keeps_every_cell_and_sample(tmp_path):
+def test_resumed_run_of_schema_2_keeps_every_cell_and_sample(tmp_path):
     """Stored by the version that wrote schema 2: cells measured in pairs, a cell that crashed after
     one round, a group without memory, and a round of a replicate that was not sealed.
     """
     path = tmp_path / "old"
     shutil.copytree(Path(__file__).parent / "unfinished-schema-2", path)
     before = store.load(path)
-    assert [one.status for one in before.results] == (
+    assert [result.status for result in before.results] == (
         ["ok"] * 8 + ["crashed"] + ["out_of_memory"] * 3
     )
-    assert [len(one.samples("forward_s")) for one in before.results] == (
+    assert [len(result.samples("forward_s")) for result in before.results] == (
         [0] * 3 + [6, 3, 3] + [3, 3, 1] + [0] * 3
     )
     assert before.results[3].also == ("b",)
     assert before.results[8].samples("forward_s") == (2.1,)
-    assert sum(bool(one.blocks) for one in before.rounds) == 10
+    assert sum(bool(round_.blocks) for round_ in before.rounds) == 10
     with pytest.raises(ResumeRefused, match=r"began otherwise: .* go on with --resume --anyway"):
         store.resume(path)
     with store.resume(path, anyway=True) as writer:
@@ -109,13 +109,13 @@ def test_an_unfinished_run_of_schema_2_goes_on_and_keeps_every_cell_and_sample(t
     after = store.load(path)
     assert after.results[:12] == before.results
     assert after.rounds[:10] == before.rounds
-    assert {one.attempt for one in after.rounds[10:]} == {"new"}
-    assert [one.samples("forward_s") for one in after.results[12:]] == [
+    assert {round_.attempt for round_ in after.rounds[10:]} == {"new"}
+    assert [result.samples("forward_s") for result in after.results[12:]] == [
         (0.1 + position,) * 3 for position in range(3)
     ]
 
 
-def test_a_run_that_is_written_is_held(written):
+def test_run_that_is_being_written_is_held(written):
     assert not store.held(written)
     with store.resume(written):
         assert store.held(written)

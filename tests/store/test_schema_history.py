@@ -1,6 +1,4 @@
-"""A run of every schema there has been, as it was written then, loads for ever. These files are
-never rewritten.
-"""
+"""A sample run of every schema, as it was written then, loads. These files are never rewritten."""
 
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from swbench.store import folder
 SAMPLES = sorted(Path(__file__).parent.glob("schema-*"))
 
 
-def test_every_schema_has_its_sample():
+def test_every_schema_has_a_sample_run():
     assert [path.name for path in SAMPLES] == [
         f"schema-{number}" for number in range(1, folder.SCHEMA + 1)
     ]
@@ -23,48 +21,48 @@ def test_every_schema_has_its_sample():
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.name)
 def test_an_old_run_loads_with_every_sample_and_prints(path):
-    found = store.load(path)
-    assert (found.complete, found.command, found.warnings) == (
+    stored = store.load(path)
+    assert (stored.complete, stored.command, stored.warnings) == (
         True,
         "python bench.py tiny.toml",
         (),
     )
-    assert (found.plan.suite, found.plan.kind, found.plan.groups, found.plan.metrics) == (
+    assert (stored.plan.suite, stored.plan.kind, stored.plan.groups, stored.plan.metrics) == (
         "tiny",
         "network",
         runs.plan().groups,
         ("time",),
     )
-    protocol = found.plan.protocol
+    protocol = stored.plan.protocol
     assert (protocol.iterations, protocol.replicates, protocol.warmup_s, protocol.warmup_cap_s) == (
         6,
         2,
         2.0,
         20.0,
     ), "its own, not today's defaults"
-    assert found.environment["torch"] == {"version": "2.13.0"}
-    assert [(one.group, one.replicate) for one in found.results[::3]] == [
+    assert stored.environment["torch"] == {"version": "2.13.0"}
+    assert [(result.group, result.replicate) for result in stored.results[::3]] == [
         (f"cpu batch {batch}", number) for batch in (1, 2) for number in (0, 1)
     ]
-    assert found.rounds[0] == runs.one_round(
-        found.plan, attempt="00", schema=found.header["schema"]
+    assert stored.rounds[0] == runs.one_round(
+        stored.plan, attempt="00", schema=stored.header["schema"]
     )
-    assert sum(bool(one.blocks) for one in found.rounds) == (
-        15 if found.header["schema"] > 1 else 0
+    assert sum(bool(round_.blocks) for round_ in stored.rounds) == (
+        15 if stored.header["schema"] > 1 else 0
     )
-    for one in found.results:
+    for result in stored.results:
         position = [
             case.key
-            for group in found.plan.groups
-            if group.name == one.group
+            for group in stored.plan.groups
+            if group.name == result.group
             for case in group.cases
-        ].index(one.case)
-        assert one.samples("forward_s") == (0.1 + position,) * (3 * len(one.attempts))
-        assert one.samples("error") == (float("inf"),)
-    assert exporters.export(build_table(found), "csv").count("\n") == 1 + 4
+        ].index(result.case)
+        assert result.samples("forward_s") == (0.1 + position,) * (3 * len(result.attempts))
+        assert result.samples("error") == (float("inf"),)
+    assert exporters.export(build_table(stored), "csv").count("\n") == 1 + 4
 
 
-def test_this_version_writes_what_the_newest_sample_holds(tmp_path):
+def test_newest_sample_has_the_format_that_is_written(tmp_path):
     plan = runs.plan()
     with store.RunWriter.create(tmp_path, plan, runs.ENVIRONMENT, "") as writer:
         for group in (0, 1):

@@ -1,4 +1,4 @@
-"""What is written comes back, under its name; where it cannot be written that is said at once."""
+"""Stored runs load with everything that was written; failed writes raise at once."""
 
 import gc
 import json
@@ -17,21 +17,21 @@ from swbench import store
 from swbench.errors import StoreDamaged, StoreError, UnknownName
 
 
-def test_what_is_written_comes_back(written):
+def test_run_round_trip(written):
     plan = runs.plan()
-    found = store.load(written)
-    assert found.plan == plan
-    assert found.rounds == tuple(runs.one_round(plan, index=index) for index in range(3))
-    assert (found.complete, found.command, found.environment, found.warnings) == (
+    stored = store.load(written)
+    assert stored.plan == plan
+    assert stored.rounds == tuple(runs.one_round(plan, index=index) for index in range(3))
+    assert (stored.complete, stored.command, stored.environment, stored.warnings) == (
         False,
         "run tiny",
         runs.ENVIRONMENT,
         (),
     )
-    assert [one.case for one in found.results] == [case.key for case in plan.groups[0].cases]
-    assert found.results[1].samples("forward_s") == (1.1, 1.1, 1.1)
-    assert found.results[1].samples("peak_bytes") == (5.0,)
-    assert found.results[1].samples("error") == (float("inf"),)
+    assert [result.case for result in stored.results] == [case.key for case in plan.groups[0].cases]
+    assert stored.results[1].samples("forward_s") == (1.1, 1.1, 1.1)
+    assert stored.results[1].samples("peak_bytes") == (5.0,)
+    assert stored.results[1].samples("error") == (float("inf"),)
     assert (written / "suite.toml").read_text() == "x = 1"
     assert all(json.loads(line)[1] for line in (written / "rounds.jsonl").read_text().splitlines())
 
@@ -60,7 +60,7 @@ def test_a_finished_run_is_complete_and_found(tmp_path):
         store.resume(writer.path)
 
 
-def test_two_runs_of_one_second_have_two_folders(tmp_path):
+def test_two_runs_in_one_second_get_two_folders(tmp_path):
     writers = [store.RunWriter.create(tmp_path, runs.plan(), {}, "") for _ in range(3)]
     assert len({writer.path for writer in writers}) == 3
 
@@ -74,12 +74,12 @@ def test_the_samples_of_a_failed_attempt_stay_with_the_cell_that_failed(tmp_path
             writer.add_round(runs.one_round(plan, attempt="second", index=index))
         first, second = runs.results(plan, attempt="first"), runs.results(plan, attempt="second")
         writer.seal([second[0], second[1], first[2]])
-    found = store.load(writer.path)
-    assert [len(one.samples("forward_s")) for one in found.results] == [3, 3, 1]
-    assert [set(one.samples) for one in found.rounds] == [{keys[2]}, *[set(keys[:2])] * 3]
+    stored = store.load(writer.path)
+    assert [len(result.samples("forward_s")) for result in stored.results] == [3, 3, 1]
+    assert [set(round_.samples) for round_ in stored.rounds] == [{keys[2]}, *[set(keys[:2])] * 3]
 
 
-def test_a_full_disk_is_said_at_once_and_leaves_whole_lines(tmp_path):
+def test_full_disk_raises_at_once_and_leaves_complete_lines(tmp_path):
     plan = runs.plan()
     writer = store.RunWriter.create(tmp_path, plan, {}, "")
     runs.fill(writer, plan)
@@ -92,7 +92,7 @@ def test_a_full_disk_is_said_at_once_and_leaves_whole_lines(tmp_path):
             StoreError,
             match=(
                 r"rounds\.jsonl.*choose another folder.*3 finished cells and 3 rounds "
-                r"are kept; go on with --resume"
+                r"are stored; go on with --resume"
             ),
         ):
             writer.add_round(runs.one_round(plan, index=3))
@@ -103,7 +103,7 @@ def test_a_full_disk_is_said_at_once_and_leaves_whole_lines(tmp_path):
     assert len(store.load(writer.path).rounds) == 3
 
 
-def test_a_folder_removed_during_the_run_is_said_at_once(tmp_path):
+def test_folder_removed_during_the_run_raises_at_once(tmp_path):
     plan = runs.plan()
     writer = store.RunWriter.create(tmp_path / "here", plan, {}, "")
     subprocess.run(["rm", "-r", str(tmp_path / "here")], check=True)
@@ -114,13 +114,13 @@ def test_a_folder_removed_during_the_run_is_said_at_once(tmp_path):
 
 
 @pytest.mark.parametrize("place", ["file/x", "/proc/nothing"])
-def test_a_place_that_cannot_be_written_is_said_with_the_remedy(tmp_path, place):
+def test_unwritable_folder_is_refused_with_a_remedy(tmp_path, place):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"cannot write results to .*--results"):
         store.RunWriter.create(tmp_path / place, runs.plan(), {}, "")
 
 
-def test_a_snapshot_is_what_reading_would_give(written):
+def test_snapshot_equals_the_loaded_run(written):
     with store.resume(written, runs.plan(), runs.ENVIRONMENT) as writer:
         runs.fill(writer, writer.plan, group=1, attempt="c")
         writer.add_round(runs.one_round(writer.plan, replicate=1, attempt="d"))
@@ -181,7 +181,7 @@ DAMAGED_TIME = r"line 1 is damaged: samples: .* is not a finite number"
 
 
 @pytest.mark.parametrize("value", ["1e999", "-1e999", '"1"', "true", "null"])
-def test_a_time_that_is_no_finite_number_is_damage(written, value):
+def test_time_that_is_not_finite_is_reported_as_damage(written, value):
     change_first_round(written, b'"forward_s":0.1,', f'"forward_s":{value},'.encode())
     with pytest.raises(StoreDamaged, match=DAMAGED_TIME):
         store.load(written)
@@ -206,7 +206,7 @@ def test_in_a_table_of_schema_2_null_is_a_missing_time(tmp_path, value):
 
 @pytest.mark.parametrize("value", [b"-1", b"true", b"3", b'"x"'])
 @pytest.mark.parametrize("field", [b'"g":0', b'"o":[2'])
-def test_a_position_outside_the_plan_is_damage_in_schema_2(tmp_path, field, value):
+def test_position_outside_the_plan_is_damage_in_schema_2(tmp_path, field, value):
     path = tmp_path / "old"
     shutil.copytree(Path(__file__).parent / "schema-2", path)
     change_first_round(path, field, field[:-1] + value)
@@ -230,13 +230,13 @@ def test_a_position_outside_the_plan_is_damage_in_schema_2(tmp_path, field, valu
         (b'"blocks":{"', b'"blocks":{"unknown":{},"'),
     ],
 )
-def test_a_round_that_no_run_of_this_plan_has_is_damage(written, old, new):
+def test_round_that_does_not_match_the_plan_is_damage(written, old, new):
     change_first_round(written, old, new)
     with pytest.raises(StoreDamaged, match="line 1 is damaged"):
         store.load(written)
 
 
-def test_times_whose_sum_is_infinite_are_times(written):
+def test_finite_times_with_an_infinite_sum_are_valid(written):
     change_first_round(
         written,
         b'{"forward_s":0.1,"forward_backward_s":0.3}',
@@ -247,7 +247,7 @@ def test_times_whose_sum_is_infinite_are_times(written):
     ].samples.values()
 
 
-def test_what_is_not_of_the_plan_or_not_finite_is_not_written(tmp_path):
+def test_results_outside_the_plan_or_not_finite_are_not_written(tmp_path):
     plan, other = runs.plan(1), runs.plan(2)
     with store.RunWriter.create(tmp_path, plan, {}, "") as writer:
         with pytest.raises(ValueError, match="not in the plan"):

@@ -1,4 +1,4 @@
-"""Whatever is in a results folder, reading it ends in a run or in one message."""
+"""Reading any content of a results folder ends in a run or in one message."""
 
 import json
 
@@ -51,11 +51,11 @@ def read(written, name, content):
     for salvage in (False, True):
         try:
             with promptly():
-                found = store.load(path, salvage=salvage)
+                stored = store.load(path, salvage=salvage)
         except StoreError as problem:
             assert str(problem).isprintable()  # noqa: PT017
         else:
-            assert len(found.results) <= 6
+            assert len(stored.results) <= 6
     store.runs(path.parent)
 
 
@@ -64,13 +64,13 @@ def read(written, name, content):
     name=st.sampled_from(["run.json", "environment.json", "rounds.jsonl", "cells.jsonl"]),
     content=st.binary(max_size=200),
 )
-def test_any_bytes(written, name, content):
+def test_any_bytes_load_or_raise_a_store_error(written, name, content):
     read(written, name, content)
 
 
 @CASES
 @given(name=st.sampled_from(["rounds.jsonl", "cells.jsonl", "run.json"]), data=st.data())
-def test_any_changed_bytes(written, name, data):
+def test_any_changed_bytes_load_or_raise_a_store_error(written, name, data):
     original = bytearray(written[1][name])
     for _ in range(data.draw(st.integers(1, 3))):
         original[data.draw(st.integers(0, len(original) - 1))] = data.draw(st.integers(0, 255))
@@ -79,7 +79,7 @@ def test_any_changed_bytes(written, name, data):
 
 @CASES
 @given(name=st.sampled_from(["rounds.jsonl", "cells.jsonl"]), field=st.integers(0, 12), value=JSON)
-def test_any_value_in_a_record_whose_checksum_is_right(written, name, field, value):
+def test_any_value_with_a_valid_checksum_loads_or_raises_a_store_error(written, name, field, value):
     first, *rest = written[1][name].splitlines(keepends=True)
     record = json.loads(first)[1]
     record[list(record)[field % len(record)]] = value
@@ -91,7 +91,7 @@ def test_any_value_in_a_record_whose_checksum_is_right(written, name, field, val
 
 @CASES
 @given(field=st.integers(0, 8), deeper=st.integers(0, 8), value=JSON)
-def test_any_value_in_run_json(written, field, deeper, value):
+def test_any_value_in_run_json_loads_or_raises_a_store_error(written, field, deeper, value):
     header = json.loads(written[1]["run.json"])
     header[list(header)[field % len(header)]] = value
     read(written, "run.json", json.dumps(header).encode())

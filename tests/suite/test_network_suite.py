@@ -38,7 +38,7 @@ def expand(text=TEXT, **options):
     return suite.expand(parse(text, "mine", "mine.toml"), **options)
 
 
-def test_a_setting_goes_before_the_networks_keys_and_chooses_rows():
+def test_setting_overrides_the_networks_keys_and_selects_rows():
     groups = expand().groups
     assert [group.name for group in groups] == [
         "cpu batch 1 32x32 bfloat16",
@@ -51,7 +51,7 @@ def test_a_setting_goes_before_the_networks_keys_and_chooses_rows():
     assert {case.phase for case in groups[0].cases} == {TRAIN}
 
 
-def test_in_eval_mode_a_folded_bn_stands_beside_the_plain_one():
+def test_eval_groups_have_a_folded_bn():
     group = expand().groups[2]
     assert [(case.role, case.phase) for case in group.cases[:3]] == [
         (BASELINE, EVAL),
@@ -62,19 +62,19 @@ def test_in_eval_mode_a_folded_bn_stands_beside_the_plain_one():
     assert len({case.key for case in group.cases}) == len(group.cases)
 
 
-def test_where_norms_are_folded_that_is_the_baseline():
+def test_folded_bn_is_the_baseline_of_folded_groups():
     (group,) = suite.expand(suite.load("imagenet"), phases=["folded"]).groups
     assert {case.phase for case in group.cases} == {FOLDED}
     assert len(group.cases) == 5
 
 
-def test_an_option_goes_before_every_setting_and_those_it_makes_alike_are_one():
+def test_option_overrides_every_setting_and_equal_ones_are_merged():
     (both,) = expand(dtypes=["float32"], phases=["train"], batches=[2]).groups
     assert [case.norm for case in both.cases] == ["bn", "bn", "swa", "bw"]
     assert both.rows[:2] == ("ResNet20-BN", "ResNet20-BN (control)")
 
 
-def test_a_setting_of_whose_rows_none_is_asked_for_is_left_out():
+def test_setting_without_a_selected_row_is_left_out():
     assert [group.name for group in expand(only=["bw*"]).groups] == [
         "cpu batch 1 32x32 eval",
         "cpu batch 4 32x32 eval",
@@ -84,7 +84,7 @@ def test_a_setting_of_whose_rows_none_is_asked_for_is_left_out():
         expand(only_switchable, only=["bw"])
 
 
-def test_full_is_a_grid_in_the_place_of_settings():
+def test_full_replaces_the_settings_by_a_grid():
     groups = expand(full=True).groups
     assert [group.name for group in groups] == [
         "cpu batch 1 32x32",
@@ -108,12 +108,12 @@ def test_a_suite_without_settings_takes_phases_and_autocast_from_options():
     ("name", "options", "message"),
     [
         ("imagenet", {"metrics": ["time", "energy"]}, "--metrics energy needs a backward pass"),
-        ("imagenet", {"worlds": [2], "batches": [2]}, "--phase eval is of one process"),
-        ("solvers", {}, "--phase means nothing for a suite of kind 'solvers'"),
-        ("stability", {}, "--phase means nothing for a suite of kind 'stability'"),
+        ("imagenet", {"worlds": [2], "batches": [2]}, "--phase eval runs in one process"),
+        ("solvers", {}, "--phase does not apply to a suite of kind 'solvers'"),
+        ("stability", {}, "--phase does not apply to a suite of kind 'stability'"),
     ],
 )
-def test_what_has_no_eval_phase_is_refused(name, options, message):
+def test_eval_phase_is_refused_where_it_does_not_apply(name, options, message):
     with pytest.raises(OptionError, match=message):
         suite.expand(suite.load(name), phases=["train", "eval"], **options)
 

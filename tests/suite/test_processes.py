@@ -1,4 +1,4 @@
-"""Batches spread over processes: weak and strong scaling, and batches that are too small."""
+"""Batches that several processes share: weak and strong scaling, and batches that are too small."""
 
 import pytest
 
@@ -11,7 +11,7 @@ def spreads(plan):
     return [(group.cases[0].batch, group.cases[0].world) for group in plan.groups]
 
 
-def test_nproc_leaves_out_batches_without_an_image_for_each_process():
+def test_nproc_skips_batches_without_an_image_for_each_process():
     plan = suite.expand(suite.load("cifar"), worlds=[2], only=["swa*"])
     assert set(spreads(plan)) == {(128, 2)}
     assert {case.world for group in plan.groups for case in group.cases} == {2}
@@ -43,12 +43,12 @@ def test_threads_are_shared_between_processes():
         ({"worlds": [256], "devices": ["cuda"]}, "no batch of suite 'cifar' on cuda"),
     ],
 )
-def test_what_cannot_be_spread_is_refused(options, message):
+def test_nproc_that_no_batch_can_be_shared_by_is_refused(options, message):
     with pytest.raises(OptionError, match=message):
         suite.expand(suite.load("cifar"), **options)
 
 
-def test_one_gpu_by_its_number_is_not_spread():
+def test_indexed_gpu_with_several_processes_is_refused():
     with pytest.raises(
         OptionError, match=r"--device cuda:1 is one GPU.*use --device cuda, or --nproc 1"
     ):
@@ -56,6 +56,6 @@ def test_one_gpu_by_its_number_is_not_spread():
     assert suite.expand(suite.load("cifar"), devices=["cuda:1"], worlds=[1]).groups
 
 
-def test_solvers_are_not_spread():
+def test_nproc_is_refused_for_solvers():
     with pytest.raises(OptionError, match="--nproc"):
         suite.expand(suite.load("solvers"), worlds=[2])

@@ -85,12 +85,12 @@ def test_protocol_comes_from_suite_quick_and_options(imagenet):
         ({"devices": ["gpu"]}, "--device.*Known: cpu, cuda"),
         ({"target_ci": float("nan")}, "--target-ci must be a finite number"),
         ({"budget_s": -1.0}, "--budget must be at least 0"),
-        ({"only": ["swab"]}, "Did you mean 'swa-7'.*There is: bn, bw-7, swa-7, swb-7"),
+        ({"only": ["swab"]}, "Did you mean 'swa-7'.*Known: bn, bw-7, swa-7, swb-7"),
         ({"solvers": ["egih"]}, "Did you mean 'eigh'"),
-        ({"spectra": ["identity"]}, "--spectrum means nothing"),
+        ({"spectra": ["identity"]}, "--spectrum does not apply"),
     ],
 )
-def test_bad_options_say_what_and_where(imagenet, options, message):
+def test_invalid_options_are_refused_with_name_and_value(imagenet, options, message):
     with pytest.raises(OptionError, match=message):
         suite.expand(imagenet, **options)
 
@@ -184,7 +184,7 @@ def test_an_image_too_small_for_the_network_is_one_line(tmp_path):
         ),
     ],
 )
-def test_where_nothing_is_left_the_reason_and_the_remedy_are_said(text, options, message):
+def test_empty_plan_is_refused_with_reason_and_remedy(text, options, message):
     loaded = parse(f'schema = 1\nkind = "solvers"\n[solvers]\n{text}\n', "text", "text")
     with pytest.raises(OptionError) as refused:
         suite.expand(loaded, **options)

@@ -1,4 +1,4 @@
-"""Whatever is in a suite file, reading it ends in a plan or in one readable message."""
+"""Reading any suite file ends in a plan or in one readable message."""
 
 from fuzzing import cases, promptly
 from hypothesis import given
@@ -64,7 +64,7 @@ def read(text: str) -> None:
 
 @CASES
 @given(st.text(max_size=80))
-def test_any_text(text):
+def test_any_text_parses_or_raises_a_suite_error(text):
     read(text)
 
 
@@ -73,7 +73,7 @@ def test_any_text(text):
     st.dictionaries(st.sampled_from(WORDS), VALUES, max_size=6),
     st.sampled_from(["network", "solvers"]),
 )
-def test_any_tables(tables, kind):
+def test_any_tables_parse_or_raise_a_suite_error(tables, kind):
     read(
         "\n".join(
             f"{key} = {toml(value)}" for key, value in {**tables, "schema": 1, "kind": kind}.items()
@@ -88,7 +88,7 @@ def test_any_tables(tables, kind):
         st.dictionaries(st.sampled_from([*schema.row_keys()]), VALUES, max_size=3), max_size=2
     ),
 )
-def test_a_good_suite_with_any_values_changed(changes, rows):
+def test_any_changed_values_parse_or_raise_a_suite_error(changes, rows):
     network = {"model": "resnet50", "image": [[224, 224]], **changes}
     listed = [{"norm": "swa", "layers": 7}, *rows]
     read(f'schema = 1\nkind = "network"\nnetwork = {toml(network)}\nrows = {toml(listed)}')

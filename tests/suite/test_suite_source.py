@@ -1,5 +1,5 @@
-"""A suite file is checked whole: every problem at once, with its key path and the nearest known
-name.
+"""A suite file is checked completely: every problem at once, with its key path and the nearest
+known name.
 """
 
 import subprocess
@@ -32,11 +32,11 @@ def problems(text: str) -> tuple[str, ...]:
 
 
 def test_a_good_suite_has_its_defaults():
-    found = parse(GOOD, "x", "x.toml")
-    assert found.title == "x"
-    assert found.base["solver"] == ("auto",)
-    assert found.base["batch"] == (1,)
-    assert [row["norm"] for row in found.rows] == ["bn", "swa"]
+    suite_ = parse(GOOD, "x", "x.toml")
+    assert suite_.title == "x"
+    assert suite_.base["solver"] == ("auto",)
+    assert suite_.base["batch"] == (1,)
+    assert [row["norm"] for row in suite_.rows] == ["bn", "swa"]
 
 
 def test_every_problem_is_named_at_once():
@@ -44,7 +44,7 @@ def test_every_problem_is_named_at_once():
         "[[224, 224]]",
         ("[[0, 224], 7]\nsolvr = 1\nbatch = [1000000000]\ngroup = nan\nclasses = true"),
     )
-    found = problems(
+    messages = problems(
         bad + ('solver = "egih"\n[protocol]\niterations = 0\nwarmup_s = inf\nreplicates = 1e9\n')
     )
     parts = [
@@ -64,7 +64,7 @@ def test_every_problem_is_named_at_once():
         "rows[1].solver: no solver is called 'egih'. Did you mean 'eigh'?",
     ]
     assert [
-        next((part for part in parts if problem.startswith(part)), problem) for problem in found
+        next((part for part in parts if problem.startswith(part)), problem) for problem in messages
     ] == parts
 
 
@@ -78,7 +78,7 @@ def test_every_problem_is_named_at_once():
         ("layers = 2", "rows[1].norm is missing"),
     ],
 )
-def test_rows_are_checked_as_a_whole(row, problem):
+def test_keys_of_a_row_are_checked_against_each_other(row, problem):
     assert problem in " ".join(problems(GOOD.replace('norm = "swa"\nlayers = 7', row)))
 
 
@@ -103,12 +103,12 @@ def test_rows_are_checked_as_a_whole(row, problem):
             "network = 1\n" + GOOD.split("[network]")[0] + "[[rows]]\nnorm='bn'",
             "network must be a table",
         ),
-        (GOOD.replace("[[224, 224]]", "[[224, 224], [224, 224]]"), "is there twice"),
-        (GOOD.replace("[[224, 224]]", "[]"), "nothing would be measured"),
+        (GOOD.replace("[[224, 224]]", "[[224, 224], [224, 224]]"), "occurs twice"),
+        (GOOD.replace("[[224, 224]]", "[]"), "give at least one value"),
         (GOOD.replace("[[224, 224]]", f"{[[i, 1] for i in range(1, 1200)]}"), "at most 1000"),
     ],
 )
-def test_what_is_no_suite_is_refused(text, problem):
+def test_invalid_suite_is_refused(text, problem):
     assert problem in " ".join(problems(text))
 
 
@@ -132,11 +132,11 @@ def test_an_unknown_suite_names_the_nearest():
 
 
 @pytest.mark.parametrize("name", suite.names())
-def test_every_suite_that_comes_along_expands(name):
+def test_every_shipped_suite_expands(name):
     assert suite.expand(suite.load(name), devices=["cpu", "cuda"]).groups
 
 
-def test_nothing_here_imports_torch():
+def test_suite_imports_no_torch():
     code = (
         "import sys; from swbench import suite; suite.expand(suite.load('imagenet')); "
         "sys.exit('torch' in sys.modules)"
@@ -165,11 +165,11 @@ def test_nothing_here_imports_torch():
         ),
     ],
 )
-def test_a_placement_that_does_not_exist_is_named(row, problem):
+def test_unknown_placement_is_refused_with_its_name(row, problem):
     assert problem in " ".join(problems(GOOD.replace('norm = "swa"\nlayers = 7', row)))
 
 
-def test_a_byte_order_mark_is_no_part_of_a_suite(tmp_path):
+def test_byte_order_mark_is_ignored(tmp_path):
     path = tmp_path / "windows.toml"
     path.write_bytes(b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode())
     assert suite.load(path) == parse(GOOD.replace("\n", "\r\n"), "windows", "")
@@ -193,7 +193,7 @@ def test_suites_in_a_folder_of_the_current_directory_are_known_by_name(own):
     assert suite.load("imagenet").paper == "table1"
 
 
-def test_a_name_that_two_suites_have_is_said_and_neither_preferred(own):
+def test_name_of_two_different_suites_is_refused(own):
     (own / "imagenet.toml").write_text(GOOD)
     with pytest.raises(SuiteError, match="has the name of a suite that comes with swbench"):
         suite.load("imagenet")

@@ -1,6 +1,4 @@
-"""Batches that are tried from the largest down: which groups stand in for which, and who
-decides.
-"""
+"""Batches that are tried from the largest down: which groups are fallbacks of which."""
 
 import pytest
 
@@ -31,7 +29,7 @@ def tries():
     return parse(SUITE, "tries", "x")
 
 
-def test_the_largest_batch_comes_first_and_each_smaller_one_stands_in_for_it(tries):
+def test_smaller_batches_are_fallbacks_of_the_largest(tries):
     names = [f"cuda batch {batch} 32x32" for batch in (8, 4, 2)]
     plan = suite.expand(tries, devices=["cuda"])
     assert chains(plan) == [(names[0], None), (names[1], names[0]), (names[2], names[1])]
@@ -39,7 +37,7 @@ def test_the_largest_batch_comes_first_and_each_smaller_one_stands_in_for_it(tri
     assert len({case.key for group in plan.groups for case in group.cases}) == 6
 
 
-def test_a_device_with_one_batch_is_planned_as_ever(tries):
+def test_device_with_one_batch_has_no_fallback(tries):
     plain = suite.expand(
         parse(SUITE.replace("until_fits = true\n", ""), "tries", "x"), devices=["cpu"]
     )
@@ -47,7 +45,7 @@ def test_a_device_with_one_batch_is_planned_as_ever(tries):
     assert "fallback_of" not in str(plain.to_json())
 
 
-def test_only_what_differs_in_nothing_but_the_batch_stands_in(tries):
+def test_fallback_differs_only_in_its_batch(tries):
     plan = suite.expand(
         tries,
         devices=["cpu", "cuda"],
@@ -82,9 +80,9 @@ def test_the_option_goes_before_the_suite(tries):
     assert [name for _, name in chains(suite.expand(imagenet, devices=["cuda"]))] == [None] * 2
 
 
-def test_what_makes_no_sense_is_refused(tries):
+def test_contradicting_options_are_refused(tries):
     with pytest.raises(
-        OptionError, match="--until-fits means nothing for a suite of kind 'solvers'"
+        OptionError, match="--until-fits does not apply to a suite of kind 'solvers'"
     ):
         suite.expand(suite.load("solvers"), which_batches="until-fits")
     with pytest.raises(OptionError, match="Known: until-fits, every-batch"):
@@ -99,7 +97,7 @@ def test_what_makes_no_sense_is_refused(tries):
         parse(SUITE.replace("until_fits = true", "until_fits = [16]"), "x", "x")
 
 
-def test_a_fallback_is_due_once_all_before_it_ran_out(tries):
+def test_fallback_is_due_after_all_larger_batches_ran_out_of_memory(tries):
     plan = suite.expand(tries, devices=["cuda"])
     large, middle, small = (group.name for group in plan.groups)
 

@@ -1,4 +1,4 @@
-"""A clock for tests: it moves only when told to, with drift, steps and spikes as scripted."""
+"""A clock for tests: it moves only when the test moves it, with scripted drift and steps."""
 
 from collections.abc import Callable
 

@@ -1,6 +1,4 @@
-"""An executor for tests and the selftest: the same session, in this process, on whatever clock it
-is given.
-"""
+"""An executor for tests: the same session, in this process, on any clock."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,13 +7,13 @@ from swbench.clock import Clock
 from swbench.probes.workload import Workload
 from swbench.result import CRASHED
 from swbench.worker.job import Ending, Job
-from swbench.worker.messages import Again, End, Message, decode, encode
+from swbench.worker.messages import End, Message, RestartNeeded, decode, encode
 from swbench.worker.session import Session
 
 
-class Dies(BaseException):
-    """Raised by a workload to act the death of its process; `status` and `detail` are what the
-    parent would find.
+class WorkerDied(BaseException):
+    """Raised by a workload to simulate a crash of its process; `status` and `detail` are those that
+    the parent would report.
     """
 
     def __init__(self, status: str = CRASHED, detail: str = "killed by SIGSEGV") -> None:
@@ -24,8 +22,8 @@ class Dies(BaseException):
 
 
 class FakeExecutor:
-    """Runs jobs here. `make` builds a workload from a case, `look` is what the session sees of a
-    GPU; `jobs` keeps every job it was given.
+    """Runs jobs in this process. `make` builds a workload from a case, `look` reads the state of a
+    GPU, and `jobs` holds every job that was run.
     """
 
     def __init__(
@@ -41,12 +39,12 @@ class FakeExecutor:
         self.jobs.append(job)
         running: list[str | None] = [None]
         ended: list[bool] = []
-        again: list[bool] = []
+        restart: list[bool] = []
 
         def send(message: Message) -> None:
             message = decode(encode(message), job)
             ended.append(isinstance(message, End))
-            again.append(isinstance(message, Again))
+            restart.append(isinstance(message, RestartNeeded))
             on_message(message)
 
         def begin(case: str | None, stage: str) -> None:
@@ -61,14 +59,14 @@ class FakeExecutor:
                 begin,
                 self._clock,
                 read=dict,
-                collects=False,
+                manage_gc=False,
                 look=self._look,
             ).run()
-        except Dies as death:
+        except WorkerDied as crash:
             return Ending(
                 ok=False,
                 culprit=running[0],
-                status=death.status,
-                detail=death.detail,
+                status=crash.status,
+                detail=crash.detail,
             )
-        return Ending(ok=ended[-1], again=again[-1])
+        return Ending(ok=ended[-1], restart=restart[-1])

@@ -1,6 +1,4 @@
-"""A GPU for tests: its work takes no time but what the script says, and everything it was asked is
-kept.
-"""
+"""A GPU for tests: its work takes the time of the script, and every call is recorded."""
 
 from collections.abc import Callable, Iterable, Iterator
 

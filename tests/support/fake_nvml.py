@@ -1,4 +1,4 @@
-"""NVML for tests: answers from a table, and fails when told to."""
+"""NVML for tests: it answers from a table, or fails as the test asks."""
 
 from types import SimpleNamespace
 

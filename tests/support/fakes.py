@@ -189,7 +189,7 @@ def _wait_for(script: str) -> None:
 
 def _pipes() -> list[int]:
     """The descriptors this worker may write messages to."""
-    found = []
+    handles = []
     for handle in range(3, 64):
         try:
             link = os.readlink(f"/proc/self/fd/{handle}")
@@ -197,5 +197,5 @@ def _pipes() -> list[int]:
         except OSError:
             continue
         if link.startswith("pipe:") and flags & 3 == os.O_WRONLY:
-            found.append(handle)
-    return found
+            handles.append(handle)
+    return handles

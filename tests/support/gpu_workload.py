@@ -31,6 +31,6 @@ def build(gpu=None, **fields):
     ), gpu
 
 
-def measured(found):
+def measured(measurements):
     """Samples by metric."""
-    return {one.metric: one.samples for one in found}
+    return {measurement.metric: measurement.samples for measurement in measurements}

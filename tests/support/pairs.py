@@ -1,10 +1,10 @@
-"""A fake card on which not all of a group fits, and what came of it."""
+"""A fake GPU whose memory does not hold all cases of a group, and the results of a run on it."""
 
 import dataclasses
 from collections import Counter
 
 import fakes
-from fake_executor import Dies, FakeExecutor
+from fake_executor import FakeExecutor, WorkerDied
 from fake_gpu import FakeGpu
 
 from swbench import store
@@ -27,25 +27,25 @@ def plan(device="cuda", models=MODELS, seed=0, iterations=6, **protocol):
 
 
 class Bench:
-    """Runs plans on a fake card of `room` bytes, of which a network needs one, or what `needs` says
-    for its model; a worker that ends gives all back.
+    """Runs plans on a fake GPU with `capacity_bytes` of memory. A network needs one byte, or what
+    `needs` maps its model or role to; a worker that ends frees all.
     """
 
     def __init__(self, folder):
         self._folder, self._runs, self.gpu = folder, 0, FakeGpu()
-        self.heard, self.observed = [], []
+        self.received_events, self.observed = [], []
 
     def __call__(
         self,
         made,
-        room,
+        capacity_bytes,
         needs=None,
         writer=None,
         on_event=lambda event: None,
         crashes=lambda case: False,
         raises=lambda case, calls: False,
     ):
-        gpu, bench, self.heard, needs = self.gpu, self, [], needs or {}
+        gpu, bench, self.received_events, needs = self.gpu, self, [], needs or {}
         self.observed = []
 
         class Network:
@@ -57,7 +57,7 @@ class Bench:
 
             def call(self):
                 if crashes(self._case):
-                    raise Dies
+                    raise WorkerDied
                 self._calls += 1
                 if raises(self._case, self._calls):
                     raise ZeroDivisionError("on purpose")
@@ -82,7 +82,7 @@ class Bench:
                 return [Measurement("peak_bytes", "B", (float(len(bench.jobs)),)), *self.timings()]
 
             def _take(self, bytes_):
-                if bench.held + bytes_ > room:
+                if bench.held + bytes_ > capacity_bytes:
                     raise MemoryError(f"CUDA out of memory. Tried to allocate {bytes_} B")
                 bench.held += bytes_
 
@@ -92,7 +92,7 @@ class Bench:
                 return super().run(job, on_message)
 
         def hear(event):
-            self.heard.append(event)
+            self.received_events.append(event)
             on_event(event)
 
         self._runs += 1
@@ -110,7 +110,7 @@ class Bench:
         return len(self.jobs[-1].cases) == 3
 
     def models(self):
-        """What each worker had."""
+        """The models or roles of the cases of each worker."""
         return [
             tuple(
                 case.model if case.role not in (BASELINE, CONTROL) else case.role
@@ -120,26 +120,30 @@ class Bench:
         ]
 
 
-def by_row(found, replicate=0):
-    (group,) = found.plan.groups
+def by_row(stored, replicate=0):
+    (group,) = stored.plan.groups
     rows = dict(zip((case.key for case in group.cases), group.rows, strict=True))
-    return {rows[one.case]: one for one in found.results if one.replicate == replicate}
+    return {rows[result.case]: result for result in stored.results if result.replicate == replicate}
 
 
-def statuses(found, replicate=0):
-    return {row: one.status for row, one in by_row(found, replicate).items()}
+def statuses(stored, replicate=0):
+    return {row: one.status for row, one in by_row(stored, replicate).items()}
 
 
 ALL_FINE = dict.fromkeys(("BN", "BN (control)", *MODELS), OK)
 
 
 def rounds_by_worker(bench):
-    """The rounds that each worker was heard to take, with those of no use."""
+    """The number of rounds of each worker, with those that no result uses."""
     taken = Counter(
-        event.round.attempt for event in bench.heard if isinstance(event, events.RoundDone)
+        event.round.attempt
+        for event in bench.received_events
+        if isinstance(event, events.RoundDone)
     )
     return [
-        taken[event.attempt] for event in bench.heard if isinstance(event, events.ReplicateStarted)
+        taken[event.attempt]
+        for event in bench.received_events
+        if isinstance(event, events.ReplicateStarted)
     ]
 
 

@@ -1,8 +1,8 @@
-"""Kill runs at random points and resume them: `python tests/support/torture.py POINTS SEED FOLDER
-GROUPS` writes what came of it as JSON.
+"""Kills runs at random points and resumes them: `python tests/support/torture.py POINTS SEED FOLDER
+GROUPS` prints a report as JSON.
 
-A process of its own without torch, so that each run is a fork: a life is a run that is killed up to
-three times and then left alone.
+It is a process of its own without torch, so that each run is a fork. In a trial a run is killed up
+to three times and then left alone.
 """
 
 import ctypes
@@ -29,27 +29,27 @@ from swbench.worker import process  # noqa: E402
 
 CALLS = ("write", "fsync", "replace", "ftruncate", "read", "mkdir")
 STAGES = ("import", "build", "warm-up", "region", "finish", "message")
-KILLS_A_LIFE = 3
-ORPHAN_S = 20.0
-TARGETS = {"network": "tortured:Tortured"}
+KILLS_PER_TRIAL = 3
+ORPHAN_TIMEOUT_S = 20.0
+TARGETS = {"network": "torture_workload:TortureWorkload"}
 PLAN = fakes.plan("good", groups=int(sys.argv[4]), replicates=2, iterations=4)
 CELLS = {(case.key, number) for group in PLAN.groups for case in group.cases for number in range(2)}
 
 
-def live(results: Path, counts: Path, point: tuple[str, str, int, bool]) -> None:
-    """One process's life: begin or resume the run, and die at `point` (victim, what, count,
+def run_process(results: Path, counts: Path, point: tuple[str, str, int, bool]) -> None:
+    """Start or resume the run in this process, which is killed at `point` (victim, what, count,
     half).
     """
     victim, what, at, half = point
-    left = {"parent": at}
+    calls_left = {"parent": at}
 
     def counted(name, function):
         def call(*arguments, **options):
             with open(counts / f"parent-{name}", "ab", buffering=0) as file:
                 original(file.fileno(), b".")
             if victim == "parent" and name == what:
-                left["parent"] -= 1
-                if left["parent"] == 0:
+                calls_left["parent"] -= 1
+                if calls_left["parent"] == 0:
                     if name == "write" and half:
                         function(arguments[0], arguments[1][: len(arguments[1]) // 2])
                     os.kill(os.getpid(), signal.SIGKILL)
@@ -64,12 +64,12 @@ def live(results: Path, counts: Path, point: tuple[str, str, int, bool]) -> None
     environ = {"TORTURE_COUNTS": str(counts)}
     if what in STAGES:
         environ["TORTURE"] = f"{what} {at} {'worker' if victim == 'worker' else 'parent'}"
-    found = store.runs(results)
-    if found and found[-1].complete:
+    runs = store.runs(results)
+    if runs and runs[-1].complete:
         return  # killed between its last rename and its end: the command would print it
     writer = (
-        store.resume(found[-1].path, PLAN, {})
-        if found
+        store.resume(runs[-1].path, PLAN, {})
+        if runs
         else store.RunWriter.create(results, PLAN, {}, "torture")
     )
     run(
@@ -85,16 +85,16 @@ def fork(*arguments) -> int:
     if child:
         return child
     try:
-        live(*arguments)
+        run_process(*arguments)
     except BaseException:  # noqa: BLE001
         traceback.print_exc()
         os._exit(3)
     os._exit(0)
 
 
-def ended(child: int, kill_after_s: float | None, victim: str) -> int:
-    """Wait for a life to end, killing it or its worker after so long; its status, once no process
-    of it is left.
+def wait_for_end(child: int, kill_after_s: float | None, victim: str) -> int:
+    """Wait for the process `child` to end, and kill it or its worker after `kill_after_s` seconds.
+    Returns its exit status once none of its processes is left.
     """
     handle = os.pidfd_open(child)
     if kill_after_s is not None and not _ready(handle, kill_after_s):
@@ -109,15 +109,15 @@ def ended(child: int, kill_after_s: float | None, victim: str) -> int:
             os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     os.close(handle)
-    return _last(os.waitstatus_to_exitcode(status))
+    return _wait_for_orphans(os.waitstatus_to_exitcode(status))
 
 
-def _last(code: int) -> int:
+def _wait_for_orphans(code: int) -> int:
     """`code`, once there is no process left: this one inherits orphans, and workers must follow a
     killed parent.
     """
-    signal.signal(signal.SIGALRM, _too_late)
-    signal.setitimer(signal.ITIMER_REAL, ORPHAN_S)
+    signal.signal(signal.SIGALRM, _fail_on_orphan)
+    signal.setitimer(signal.ITIMER_REAL, ORPHAN_TIMEOUT_S)
     try:
         while True:
             os.wait()
@@ -127,7 +127,7 @@ def _last(code: int) -> int:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _too_late(number, frame):
+def _fail_on_orphan(number, frame):
     raise AssertionError("a worker outlived its parent")
 
 
@@ -143,14 +143,14 @@ class Torture:
     def __init__(self, seed: int, folder: Path) -> None:
         self.choice, self.folder = random.Random(seed), folder
         self.kills: Counter[str] = Counter()
-        self.found: Counter[str] = Counter(
+        self.counters: Counter[str] = Counter(
             lost=0, doubled=0, missing=0, altered=0, half_written=0, crashed_cells=0
         )
         ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
         results, counts = self._place("quiet")
-        began = time.monotonic()
-        assert ended(fork(results, counts, ("nobody", "", 0, False)), None, "") == 0
-        self.quiet_s = time.monotonic() - began
+        started = time.monotonic()
+        assert wait_for_end(fork(results, counts, ("nobody", "", 0, False)), None, "") == 0
+        self.quiet_s = time.monotonic() - started
         self.counts = {path.name: path.stat().st_size for path in counts.iterdir()}
         assert self._read(results, {}, 0)[1].complete
 
@@ -160,8 +160,8 @@ class Torture:
         return results, counts
 
     def _point(self) -> tuple[tuple[str, str, int, bool], float | None]:
-        """A point where somebody dies: every stage is as likely as any other, and every moment of
-        it.
+        """A random point at which a process is killed: every stage is equally likely, and every
+        moment of it.
         """
         kinds = [("parent", call) for call in (*CALLS, "Popen")] + [
             (victim, stage) for stage in STAGES for victim in ("worker", "both")
@@ -172,71 +172,73 @@ class Torture:
         of = self.counts.get(f"parent-{what}" if victim == "parent" else what, 1)
         return (victim, what, self.choice.randint(1, of), self.choice.random() < 0.5), None
 
-    def life(self, number: int, kills: int) -> int:
-        """Kill a run up to `kills` times, then let it end; returns how often it was killed."""
+    def trial(self, number: int, max_kills: int) -> int:
+        """Kill a run up to `max_kills` times, then let it end; returns the number of kills."""
         results, counts = self._place(str(number))
-        kept, died, worker_kills = {}, 0, 0
+        previous, kills, worker_kills = {}, 0, 0
         while True:
-            point, after_s = self._point() if died < kills else (("nobody", "", 0, False), None)
+            point, after_s = (
+                self._point() if kills < max_kills else (("nobody", "", 0, False), None)
+            )
             for path in counts.iterdir():
                 path.unlink()
-            code = ended(fork(results, counts, point), after_s, point[0])
-            assert code in (0, -signal.SIGKILL), f"life {number} ended with {code} at {point}"
+            code = wait_for_end(fork(results, counts, point), after_s, point[0])
+            assert code in (0, -signal.SIGKILL), f"trial {number} ended with {code} at {point}"
             crashed = self._crashed(results)
             if code or crashed > worker_kills:
-                died += 1
+                kills += 1
                 worker_kills = crashed
                 self.kills[f"{point[0]} at {point[1]}"] += 1
-            kept, found = self._read(results, kept, worker_kills)
+            previous, stored = self._read(results, previous, worker_kills)
             if code == 0:
                 break
-        self.found["missing"] += len(CELLS - set(kept)) + (not found.complete)
-        self.found["crashed_cells"] += sum(one.status != OK for one in kept.values())
+        self.counters["missing"] += len(CELLS - set(previous)) + (not stored.complete)
+        self.counters["crashed_cells"] += sum(result.status != OK for result in previous.values())
         shutil.rmtree(results.parent)
-        return died
+        return kills
 
     def _crashed(self, results: Path) -> int:
         """How many workers of a run were killed, by what its cells say."""
         return len(
             {
-                one.attempt
-                for found in store.runs(results)
-                for one in store.load(found.path).results
-                if one.status == CRASHED
+                result.attempt
+                for summary in store.runs(results)
+                for result in store.load(summary.path).results
+                if result.status == CRASHED
             }
         )
 
-    def _read(self, results: Path, kept: dict, worker_kills: int):
+    def _read(self, results: Path, previous: dict, worker_kills: int):
         runs = store.runs(results)
         if not runs:
-            return kept, None
+            return previous, None
         assert len(runs) == 1
-        found = store.load(runs[0].path)
-        now = {(one.case, one.replicate): one for one in found.results}
-        self.found["doubled"] += len(found.results) - len(now)
-        self.found["lost"] += len(set(kept) - set(now))
-        self.found["altered"] += sum(
-            now[cell] != result for cell, result in kept.items() if cell in now
+        stored = store.load(runs[0].path)
+        current = {(result.case, result.replicate): result for result in stored.results}
+        self.counters["doubled"] += len(stored.results) - len(current)
+        self.counters["lost"] += len(set(previous) - set(current))
+        self.counters["altered"] += sum(
+            current[cell] != result for cell, result in previous.items() if cell in current
         )
-        for one in found.results:
-            whole = one.status == OK and len(one.samples("forward_s")) == 2
-            assert whole or (worker_kills and "SIGKILL" in one.detail), one
+        for result in stored.results:
+            complete = result.status == OK and len(result.samples("forward_s")) == 2
+            assert complete or (worker_kills and "SIGKILL" in result.detail), result
         for name in ("run.json", "environment.json"):
-            self.found["half_written"] += not (runs[0].path / name).read_text().endswith("}\n")
-        return now, found
+            self.counters["half_written"] += not (runs[0].path / name).read_text().endswith("}\n")
+        return current, stored
 
 
 def main(points: int, seed: int, folder: Path) -> None:
-    began, torture, died, lives = time.monotonic(), Torture(seed, folder), 0, 0
-    while died < points:
-        died += torture.life(lives, min(KILLS_A_LIFE, points - died))
-        lives += 1
+    started, torture, kills, trials = time.monotonic(), Torture(seed, folder), 0, 0
+    while kills < points:
+        kills += torture.trial(trials, min(KILLS_PER_TRIAL, points - kills))
+        trials += 1
     report = {
         "seed": seed,
-        "kills": died,
-        "lives": lives,
-        **torture.found,
-        "seconds": round(time.monotonic() - began, 1),
+        "kills": kills,
+        "lives": trials,
+        **torture.counters,
+        "seconds": round(time.monotonic() - started, 1),
     }
     sys.stdout.write(json.dumps({**report, "where": dict(sorted(torture.kills.items()))}) + "\n")
 

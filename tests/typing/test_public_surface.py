@@ -57,7 +57,7 @@ for name in sys.argv[1:]:
 
 def test_the_names_of_the_type_checker_are_those_that_answer():
     assert set(swbench.__all__) <= set(dir(swbench))
-    assert {*swbench._ROOMS, *swbench._EXPORTS, "__version__"} == set(swbench.__all__)
+    assert {*swbench._PACKAGES, *swbench._EXPORTS, "__version__"} == set(swbench.__all__)
     assert (ROOT / "swbench" / "py.typed").is_file()
     with pytest.raises(AttributeError, match="no attribute 'modles'"):
         swbench.modles  # noqa: B018

@@ -1,4 +1,4 @@
-"""Warm-up, messages, the shared page: the small parts of the engine."""
+"""Warm-up, messages, heartbeat and session of a worker."""
 
 import json
 import math
@@ -16,9 +16,9 @@ from swbench.errors import DeviceError
 from swbench.plan import Protocol
 from swbench.probes.workload import Unsupported
 from swbench.result import Measurement, Round
-from swbench.worker.heartbeat import Page
+from swbench.worker.heartbeat import Heartbeat
 from swbench.worker.job import Job
-from swbench.worker.messages import Again, End, Failed, Measured, Warm, decode, encode
+from swbench.worker.messages import End, Failed, Measured, RestartNeeded, Warm, decode, encode
 from swbench.worker.session import Session, cause
 from swbench.worker.warmup import WarmUp
 
@@ -42,7 +42,7 @@ def test_warm_up_goes_on_until_two_windows_agree():
     assert calls_until_warm(WarmUp(3, 0.0, 1000.0), [1.0] * 50) == 6
 
 
-def test_calls_that_scatter_are_warm_when_they_no_longer_fall():
+def test_noisy_calls_are_warm_when_they_no_longer_fall():
     """Windows of such calls never agree within 1 %, and each case was warmed up until the cap."""
 
     def calls(seed, warming):
@@ -72,7 +72,7 @@ JOB = Job(
     workloads={"network": "module:Class"},
     log="a.log",
     pair=(FIRST,),
-    known=(SECOND,),
+    read_out=(SECOND,),
 )
 ROUND = Round(
     group="g",
@@ -96,30 +96,30 @@ MESSAGES = [
     replace(ROUND, blocks={SECOND: {"gpu_sm_hz_after": 1e9}}),
     MEASURED,
     End(),
-    Again(),
+    RestartNeeded(),
 ]
 
 
 @pytest.mark.parametrize("message", MESSAGES)
-def test_messages_survive_the_pipe(message):
+def test_messages_round_trip(message):
     assert decode(encode(message), JOB) == message
 
 
-def test_a_measurement_may_be_no_number_and_a_time_may_not():
+def test_measurement_may_be_nan_and_a_time_may_not():
     nan = replace(MEASURED, measurements=(Measurement("error", "1", (float("nan"),)),))
     assert math.isnan(decode(encode(nan), JOB).measurements[0].samples[0])
     with pytest.raises(ValueError, match="not JSON compliant"):
         encode(replace(ROUND, samples={FIRST: {"forward_s": float("nan")}}))
 
 
-def test_a_job_survives_the_way_to_its_worker():
+def test_job_round_trip():
     assert Job.from_json(json.loads(json.dumps(JOB.to_json()))) == JOB
 
 
 def changed(message, **fields):
     """A message with other fields than its type allows."""
-    kind, told = json.loads(encode(message))
-    return json.dumps([kind, {**told, **fields}]).encode()
+    kind, fields_sent = json.loads(encode(message))
+    return json.dumps([kind, {**fields_sent, **fields}]).encode()
 
 
 @pytest.mark.parametrize(
@@ -156,23 +156,23 @@ def changed(message, **fields):
         b"\xff",
     ],
 )
-def test_what_is_no_message_is_refused(line):
+def test_invalid_message_is_refused(line):
     with pytest.raises(ValueError, match="no message"):
         decode(line, JOB)
 
 
-def test_both_ends_of_a_page_see_the_same():
-    handle = Page.file()
-    one, other = Page(handle), Page(handle)
+def test_heartbeat_is_shared_between_two_mappings():
+    handle = Heartbeat.file()
+    writer, reader = Heartbeat(handle), Heartbeat(handle)
     os.close(handle)
-    assert other.read()[:2] == (None, "starting")
-    one.begin(FIRST, "timing")
-    assert other.read()[:2] == (FIRST, "timing")
-    assert other.read()[2] >= 0
-    one.begin(None, "finishing")
-    assert other.read()[:2] == (None, "finishing")
-    one.close()
-    other.close()
+    assert reader.read()[:2] == (None, "starting")
+    writer.begin(FIRST, "timing")
+    assert reader.read()[:2] == (FIRST, "timing")
+    assert reader.read()[2] >= 0
+    writer.begin(None, "finishing")
+    assert reader.read()[:2] == (None, "finishing")
+    writer.close()
+    reader.close()
 
 
 @pytest.mark.parametrize(
@@ -226,18 +226,18 @@ def prepared(replicate: int) -> tuple[list[str], list[str]]:
         workloads={},
         log="",
     )
-    Session(job, Cell, lambda message: None, read=dict, collects=False).run()
+    Session(job, Cell, lambda message: None, read=dict, manage_gc=False).run()
     return built, warmed
 
 
-def test_building_and_warming_up_first_falls_to_every_case_alike():
+def test_every_case_is_built_and_warmed_up_first_equally_often():
     """Otherwise what the first place costs is part of every ratio to the baseline, in all
     replicates alike.
     """
-    found = [prepared(replicate) for replicate in range(60)]
+    orders = [prepared(replicate) for replicate in range(60)]
     for stage in (0, 1):
-        firsts = Counter(one[stage][0] for one in found)
+        firsts = Counter(order[stage][0] for order in orders)
         assert set(firsts) == {BASELINE, CONTROL, VARIANT}
         assert max(firsts.values()) < 36, "a third of 60, and four standard deviations more"
-    assert any(built != warmed for built, warmed in found)
-    assert prepared(3) == found[3]
+    assert any(built != warmed for built, warmed in orders)
+    assert prepared(3) == orders[3]

@@ -1,4 +1,4 @@
-"""`doctor` and `profile` through the command line, on the smallest thing there is."""
+"""`doctor` and `profile` on the command line, on the smallest network."""
 
 import importlib.util
 import json
@@ -10,16 +10,18 @@ import pytest
     importlib.util.find_spec("swbench.native") is None,
     reason="the native kernels are not part of this checkout",
 )
-def test_doctor_says_what_it_found_and_sums_up(ask):
-    said = ask("doctor", "--threads", "1")
-    assert said.code == 0
-    *_, last = said.out.splitlines()
+def test_doctor_prints_findings_and_counts(invoke):
+    result = invoke("doctor", "--threads", "1")
+    assert result.code == 0
+    *_, last = result.out.splitlines()
     assert {part.split()[1] for part in last.split(", ")} == {"ok", "warn", "bad"}
-    assert sum(int(part.split()[0]) for part in last.split(", ")) == len(said.out.splitlines()) - 1
+    assert (
+        sum(int(part.split()[0]) for part in last.split(", ")) == len(result.out.splitlines()) - 1
+    )
 
 
-def test_profile_prints_shares_and_keeps_a_timeline_apart_from_the_runs(ask, tmp_path):
-    said = ask(
+def test_profile_prints_shares_and_writes_a_timeline_outside_the_runs(invoke, tmp_path):
+    result = invoke(
         "profile",
         "cifar",
         "--only",
@@ -33,9 +35,9 @@ def test_profile_prints_shares_and_keeps_a_timeline_apart_from_the_runs(ask, tmp
         "-o",
         "p",
     )
-    assert said.code == 0, said.err
-    assert said.out.startswith("ResNet20-SW^a")
-    assert "norm" in said.out
+    assert result.code == 0, result.err
+    assert result.out.startswith("ResNet20-SW^a")
+    assert "norm" in result.out
     assert {path.name for path in (tmp_path / "p").iterdir()} == {
         "profile.json",
         "trace.json",

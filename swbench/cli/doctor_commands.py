@@ -1,4 +1,4 @@
-"""`doctor` and `selftest`: whether to believe what this machine measures."""
+"""The commands `doctor` and `selftest`, which check whether this machine measures correctly."""
 
 import sys
 
@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from swbench.cli.lazy import devices_here, doctor_checks, native, selftests, suite
 from swbench.cli.options import CommaList, results_option
-from swbench.cli.streams import tell
+from swbench.cli.streams import notify
 from swbench.errors import OptionError
 
 FAILED = 1
@@ -34,7 +34,7 @@ def _line(console: Console, verdict: str, name: str, rest: str) -> None:
 @click.option(
     "--threads",
     type=click.IntRange(1, 4096),
-    help="The threads that are meant.  [default: the physical cores allowed]",
+    help="The intended number of threads.  [default: the physical cores allowed]",
 )
 @results_option
 def doctor(threads: int | None, results: str) -> int:
@@ -46,7 +46,7 @@ def doctor(threads: int | None, results: str) -> int:
             console,
             check.status,
             check.name,
-            check.found + (f" Fix: {check.fix}" if check.fix else ""),
+            check.finding + (f" Fix: {check.fix}" if check.fix else ""),
         )
     counts = {
         status: sum(check.status == status for check in checks) for status in ("ok", "warn", "bad")
@@ -69,7 +69,7 @@ def _native() -> str | None:
 @click.option(
     "--power",
     is_flag=True,
-    help="Say also how small a difference runs of this machine find, and how often they are wrong.",
+    help="Report also how small a difference runs here detect, and how often they are wrong.",
 )
 @click.option(
     "--device",
@@ -91,12 +91,14 @@ def selftest(long_: bool, power: bool, devices: tuple[str, ...] | None, allow_bu
                 f"{flag} {what}, and --device {','.join(devices)} leaves the CPU out; add cpu to "
                 f"it, or leave {flag} out"
             )
-    found = devices_here.check(
-        suite.Options.of(devices=devices).devices, allow_busy=allow_busy, tell=tell
+    devices_found = devices_here.check(
+        suite.Options.of(devices=devices).devices, allow_busy=allow_busy, notify=notify
     )
     console = Console(file=sys.stdout, highlight=False)
     outcomes = []
-    for outcome in selftests.selftest(long_, power=power, devices=found if devices else None):
+    for outcome in selftests.selftest(
+        long_, power=power, devices=devices_found if devices else None
+    ):
         outcomes.append(outcome)
         _line(
             console,

@@ -1,10 +1,10 @@
-"""No search for garbage inside, and the collector as it was found afterwards."""
+"""`gc_disabled` turns the garbage collector off and restores it."""
 
 import gc
 
 import pytest
 
-from swbench.garbage import uncollected
+from swbench.gc_control import gc_disabled
 
 
 @pytest.fixture
@@ -15,18 +15,18 @@ def collector():
 
 
 @pytest.mark.parametrize("on", [True, False])
-def test_it_is_off_inside_and_as_it_was_afterwards(on, collector):
+def test_gc_is_off_inside_and_restored_afterwards(on, collector):
     collector(on)
-    with uncollected():
+    with gc_disabled():
         assert not gc.isenabled()
-        with uncollected():
+        with gc_disabled():
             pass
         assert not gc.isenabled()
     assert gc.isenabled() is on
 
 
-def test_it_is_as_it_was_after_a_failure(collector):
+def test_gc_is_restored_after_an_exception(collector):
     collector(True)
-    with pytest.raises(KeyError), uncollected():
+    with pytest.raises(KeyError), gc_disabled():
         raise KeyError("x")
     assert gc.isenabled()

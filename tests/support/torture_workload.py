@@ -41,7 +41,7 @@ def write(handle, data):
     return _write(handle, data)
 
 
-class Tortured(Tiny):
+class TortureWorkload(Tiny):
     def __init__(self, case):
         if reached("build"):
             kill()

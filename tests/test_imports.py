@@ -1,5 +1,5 @@
-"""Each room imports only from the rooms above it (docs/design.md), and no files import each other
-in a circle; imports inside functions and for type checkers count as well.
+"""Each package imports only from the packages above it (docs/design.md), and no files import each
+other in a circle. Imports inside functions and for type checkers count as well.
 """
 
 import ast
@@ -15,7 +15,7 @@ ORDER = [
     [
         "version",
         "errors",
-        "garbage",
+        "gc_control",
         "registry",
         "plugins",
         "formatting",
@@ -43,7 +43,7 @@ ORDER = [
     ["application"],
     ["cli"],
 ]
-"""Rooms from the top; on the first two lines some use others, as `SAME_LINE` lists."""
+"""Packages from the top; on the first two lines some use others, as `SAME_LINE` lists."""
 
 SAME_LINE = {
     ("registry", "errors"),
@@ -53,21 +53,21 @@ SAME_LINE = {
     ("result", "case"),
     ("plan", "result"),
 }
-LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
+LEVEL = {package: level for level, packages in enumerate(ORDER) for package in packages}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
-def room(path: Path) -> str:
+def package(path: Path) -> str:
     part = path.relative_to(PACKAGE).parts[0]
     return part.removesuffix(".py")
 
 
-def imported(tree: ast.AST, names: set[str]) -> set[str]:
-    """Rooms that a module imports; `from swbench import x` is one where x is a room."""
-    found = set()
+def imported(tree: ast.AST, known: set[str]) -> set[str]:
+    """Packages that a module imports; `from swbench import x` is one where x is a package."""
+    packages = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {
+            packages |= {
                 alias.name.split(".")[1]
                 for alias in node.names
                 if alias.name.startswith("swbench.")
@@ -75,35 +75,35 @@ def imported(tree: ast.AST, names: set[str]) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
             if node.module == "swbench":
-                found |= {alias.name for alias in node.names} & names
+                packages |= {alias.name for alias in node.names} & known
             elif (node.module or "").startswith("swbench."):
-                found.add(node.module.split(".")[1])
-    return found
+                packages.add(node.module.split(".")[1])
+    return packages
 
 
-def looks_down(own: str, other: str) -> bool:
+def violates_order(own: str, other: str) -> bool:
     return other != own and LEVEL[other] >= LEVEL[own] and (own, other) not in SAME_LINE
 
 
-def test_the_rule_can_fail():
+def test_import_rule_detects_a_violation():
     tree = ast.parse(
         "def f():\n    from swbench.run import run\n    import "
         "swbench.report.table\n    from swbench import cli, __version__"
     )
     assert imported(tree, set(LEVEL)) == {"run", "report", "cli"}
-    assert looks_down("store", "report")
-    assert looks_down("store", "suite")
-    assert not looks_down("report", "run")
+    assert violates_order("store", "report")
+    assert violates_order("store", "suite")
+    assert not violates_order("report", "run")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
-def test_a_room_looks_only_up(path):
-    own = room(path)
+def test_package_imports_only_packages_above_it(path):
+    own = package(path)
     if own in ("__init__", "__main__"):
         return
-    assert own in LEVEL, f"{own} is no room; add it to the order"
-    rooms = imported(ast.parse(path.read_text()), set(LEVEL))
-    wrong = sorted(other for other in rooms if looks_down(own, other))
+    assert own in LEVEL, f"{own} is no package; add it to the order"
+    packages = imported(ast.parse(path.read_text()), set(LEVEL))
+    wrong = sorted(other for other in packages if violates_order(own, other))
     assert not wrong, f"{own} must not import {', '.join(wrong)}"
 
 
@@ -117,22 +117,22 @@ def test_a_package_that_lists_its_files_lists_all_of_them(path):
     rows = (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").splitlines()
     cells = (row.split("|")[1].strip() for row in rows if row.startswith("| `"))
     listed = [name.strip("` ") for cell in cells for name in cell.split(",")]
-    assert sorted(listed) == sorted(one.stem for one in path.parent.glob("[!_]*.py"))
+    assert sorted(listed) == sorted(file.stem for file in path.parent.glob("[!_]*.py"))
 
 
 def imported_files(tree: ast.AST, modules: set[str]) -> set[str]:
     """The `modules` that a file imports. A package counts where a name is taken from its own file;
     an import of `package.module` for the module alone does not read as one of the package.
     """
-    found = set()
+    files = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names} & modules
+            files |= {alias.name for alias in node.names} & modules
         elif isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
-                found |= {inner if inner in modules else node.module} & modules
-    return found
+                files |= {inner if inner in modules else node.module} & modules
+    return files
 
 
 def circles(graph: dict[str, set[str]]) -> list[set[str]]:
@@ -150,7 +150,7 @@ def circles(graph: dict[str, set[str]]) -> list[set[str]]:
     reach = {name: reached(name) for name in graph}
     found: list[set[str]] = []
     for name in graph:
-        if name in reach[name] and not any(name in one for one in found):
+        if name in reach[name] and not any(name in file for file in found):
             found.append({other for other in reach[name] if name in reach[other]})
     return found
 
@@ -188,7 +188,7 @@ def test_no_files_import_each_other_in_a_circle():
 
 def test_only_the_command_line_prints_and_exits():
     for path in FILES:
-        if room(path) == "cli":
+        if package(path) == "cli":
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):
