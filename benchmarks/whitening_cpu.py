@@ -110,8 +110,8 @@ def profile(shape: tuple[int, ...], rounds: int) -> dict:
     ]
     for index in range(rounds + 3):
         random.shuffle(work)
-        for one in work:
-            one()
+        for measure in work:
+            measure()
         if index == 2:
             times.clear()
     result = {"chosen": layers["swa"].chosen}

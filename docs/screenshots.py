@@ -94,9 +94,11 @@ def live(run: store.StoredRun, path: Path, share: float = 0.6) -> Path:
     """
     console = recorder()
     display = Display(console)
-    rounds = sorted(run.rounds, key=lambda one: one.started)
+    rounds = sorted(run.rounds, key=lambda round_: round_.started)
     begun = {
-        (one.group, one.replicate): one.started for one in run.results if one.replicate != COUNTED
+        (result.group, result.replicate): result.started
+        for result in run.results
+        if result.replicate != COUNTED
     }
     clock = [min(begun.values())]
     display._bar.get_time = lambda: clock[0]
@@ -107,16 +109,19 @@ def live(run: store.StoredRun, path: Path, share: float = 0.6) -> Path:
     display(
         events.RunStarted(plan=run.plan, path=run.path, replicates=protocol.replicates, sealed={})
     )
-    for one in rounds[: max(1, round(share * len(rounds)))]:
-        if (started := begun.pop((one.group, one.replicate), None)) is not None:
+    for round_ in rounds[: max(1, round(share * len(rounds)))]:
+        if (started := begun.pop((round_.group, round_.replicate), None)) is not None:
             clock[0] = started
             display(
                 events.ReplicateStarted(
-                    group=one.group, replicate=one.replicate, attempt=one.attempt, cases=one.order
+                    group=round_.group,
+                    replicate=round_.replicate,
+                    attempt=round_.attempt,
+                    cases=round_.order,
                 )
             )
-        clock[0] = one.ended
-        display(events.RoundDone(round=one, rounds=protocol.rounds))
+        clock[0] = round_.ended
+        display(events.RoundDone(round=round_, rounds=protocol.rounds))
     console.print(display._bar.get_renderable())
     return svg(console, "while it runs", path)
 

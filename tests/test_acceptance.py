@@ -185,12 +185,15 @@ def test_timed_share_is_measured_and_judged(tmp_path, measures):
 
 
 def test_cells_that_differ_or_are_in_one_run_only_do_not_agree(tmp_path, measures):
-    one, other = tmp_path / "1", tmp_path / "2"
-    stored(one)
-    stored(other, slower=1.54)
-    first, second = (observed.ratios(observed.bench(["s"], folder)[0]) for folder in (one, other))
-    apart = {line["row"]: line["agree"] for line in agreement.compare(first, second, 0.02)}
-    assert apart == {"BN (control)": True, "SW": False}
+    first_folder, second_folder = tmp_path / "1", tmp_path / "2"
+    stored(first_folder)
+    stored(second_folder, slower=1.54)
+    first, second = (
+        observed.ratios(observed.bench(["s"], folder)[0])
+        for folder in (first_folder, second_folder)
+    )
+    agrees = {line["row"]: line["agree"] for line in agreement.compare(first, second, 0.02)}
+    assert agrees == {"BN (control)": True, "SW": False}
     assert agreement.compare(first, second, 0.03)[-1]["agree"]
     del second["g", "SW", "forward_s"]
     missing = agreement.compare(first, second, 0.5)

@@ -122,7 +122,7 @@ def test_steps_come_in_order_of_worth_and_each_fits_ten_minutes():
     for part in session_steps.PARTS:
         limits_s = [step.limit_s for step in gpu.STEPS.values() if step.part == part]
         assert sum(limits_s) <= 570, "the start of the command, and the end of a step in order"
-    for words in (one for name in gpu.STEPS for one in gpu.commands(name, OPTIONS)):
+    for words in (command for name in gpu.STEPS for command in gpu.commands(name, OPTIONS)):
         assert all(Path(word).exists() for word in words[:2] if word.endswith(".py"))
         if "pytest" in words:
             assert all((ROOT / word).exists() for word in words if word.startswith("tests/"))
@@ -232,10 +232,10 @@ def shared(monkeypatch):
     """A GPU that another program uses."""
     from swbench.run import devices
 
-    one = {"name": "H100", "uuid": "1-2", "bytes": 1 << 36}
+    gpu_info = {"name": "H100", "uuid": "1-2", "bytes": 1 << 36}
     monkeypatch.setattr(devices, "BUSY_PAUSE_S", 0.0)
     monkeypatch.setattr(
-        devices, "torch_devices", lambda: {"torch": "2.11.0", "cuda": "13.0", "devices": [one]}
+        devices, "torch_devices", lambda: {"torch": "2.11.0", "cuda": "13.0", "devices": [gpu_info]}
     )
     monkeypatch.setattr(devices.gpus, "usage", lambda: [{"uuid": "GPU-1-2", "processes": (4,)}])
 

@@ -96,8 +96,8 @@ def session(tmp_path, monkeypatch, capsys):
         assert sorted(path.name for path in out.iterdir()) == ["session.tar.xz", "summary.txt"]
         with tarfile.open(out / "session.tar.xz") as packed:
             texts = {
-                one.name: packed.extractfile(one).read().decode(errors="replace")
-                for one in packed.getmembers()
+                member.name: packed.extractfile(member).read().decode(errors="replace")
+                for member in packed.getmembers()
             }
         assert texts["summary.txt"] == (out / "summary.txt").read_text()
         return code, texts["summary.txt"], texts
@@ -134,7 +134,7 @@ def test_fault_in_a_step_fails_only_that_step(session, name):
     ended = {line.split()[0]: line for line in summary.splitlines() if line.split()[:1]}
     assert FAULTS[fault] in ended[name]
     assert all("exit 0" in ended[other] for other in chosen if other != name)
-    assert {f"{one}.txt" for one in chosen} <= set(texts)
+    assert {f"{step}.txt" for step in chosen} <= set(texts)
     assert texts[f"{name}.txt"].strip()
     assert code == {"exits": 3, "dies": 137, "hangs": running.STOPPED, "babbles": 0}[fault]
 
@@ -185,16 +185,16 @@ def test_archive_is_split_into_pieces_without_the_largest_files(tmp_path, monkey
     (results / "summary.txt").write_text("so far\n")
     pieces = archive.rewrite(results, out)
     assert len(list(out.iterdir())) <= 8
-    assert all(one.stat().st_size <= 20_000 for one in pieces)
+    assert all(piece.stat().st_size <= 20_000 for piece in pieces)
     whole = tmp_path / "whole.tar.xz"
-    whole.write_bytes(b"".join(one.read_bytes() for one in pieces))
+    whole.write_bytes(b"".join(piece.read_bytes() for piece in pieces))
     with tarfile.open(whole) as packed:
         assert set(packed.getnames()) == {"a.txt", "b.txt", "summary.txt", "left-out.txt"}
         assert packed.extractfile("left-out.txt").read() == b"huge.bin\n"
     (results / "huge.bin").unlink()
     (results / "b.txt").unlink()
     (results / "a.txt").write_text("short\n")
-    assert [one.name for one in archive.rewrite(results, out)] == ["session.tar.xz"]
+    assert [piece.name for piece in archive.rewrite(results, out)] == ["session.tar.xz"]
     assert sorted(path.name for path in out.iterdir()) == ["session.tar.xz", "summary.txt"]
 
 

@@ -148,11 +148,11 @@ def circles(graph: dict[str, set[str]]) -> list[set[str]]:
         return seen
 
     reach = {name: reached(name) for name in graph}
-    found: list[set[str]] = []
+    cycles: list[set[str]] = []
     for name in graph:
-        if name in reach[name] and not any(name in file for file in found):
-            found.append({other for other in reach[name] if name in reach[other]})
-    return found
+        if name in reach[name] and not any(name in file for file in cycles):
+            cycles.append({other for other in reach[name] if name in reach[other]})
+    return cycles
 
 
 def file_imports() -> dict[str, set[str]]:

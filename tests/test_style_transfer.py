@@ -74,12 +74,12 @@ def test_gram_matrices_are_those_of_a_float64_loop():
     x = torch.randn(2, 3, 4, 5)
     expected = torch.zeros(2, 3, 3, dtype=torch.float64)
     for image in range(2):
-        for one in range(3):
+        for index in range(3):
             for other in range(3):
                 for row in range(4):
                     for column in range(5):
-                        expected[image, one, other] += (
-                            x[image, one, row, column].double()
+                        expected[image, index, other] += (
+                            x[image, index, row, column].double()
                             * x[image, other, row, column].double()
                         )
     torch.testing.assert_close(features.gram(x).double(), expected / 60, rtol=1e-5, atol=1e-7)
@@ -140,8 +140,8 @@ def test_vgg_features_equal_those_of_its_single_layers(state, tmp_path):
         else:
             weight, bias = state[f"features.{index}.weight"], state[f"features.{index}.bias"]
             y = nn.functional.conv2d(y, weight, bias, padding=1).relu()
-    for one, other in zip(style, [*expected, y], strict=True):
-        torch.testing.assert_close(one, other)
+    for actual, value in zip(style, [*expected, y], strict=True):
+        torch.testing.assert_close(actual, value)
     assert content is style[2]
     assert not any(parameter.requires_grad for parameter in extractor.parameters())
 

@@ -51,10 +51,10 @@ def check(sdist: Path, wheel: Path) -> list[str]:
 
 def tracked() -> list[str]:
     """Every file of the repository."""
-    found = subprocess.run(
+    listed = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    return [name for name in found.stdout.split("\0") if name and (ROOT / name).exists()]
+    return [name for name in listed.stdout.split("\0") if name and (ROOT / name).exists()]
 
 
 def sdist_manifest() -> set[str]:
@@ -76,7 +76,9 @@ def wheel_manifest() -> set[str]:
 def files_of_sdist(path: Path) -> set[str]:
     """Its files, but those that setuptools makes."""
     with tarfile.open(path) as archive:
-        names = {one.name.partition("/")[2] for one in archive.getmembers() if one.isfile()}
+        names = {
+            member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()
+        }
     return {name for name in names if not name.startswith(MADE)}
 
 
@@ -91,9 +93,9 @@ def files_of_wheel(path: Path) -> set[str]:
     }
 
 
-def _differences(name: str, found: set[str], wanted: set[str]) -> Iterable[str]:
-    yield from (f"{name}: {one} is missing" for one in sorted(wanted - found))
-    yield from (f"{name}: {one} does not belong there" for one in sorted(found - wanted))
+def _differences(name: str, packed: set[str], wanted: set[str]) -> Iterable[str]:
+    yield from (f"{name}: {file} is missing" for file in sorted(wanted - packed))
+    yield from (f"{name}: {file} does not belong there" for file in sorted(packed - wanted))
 
 
 def _run(module: str, *arguments: str) -> None:

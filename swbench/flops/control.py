@@ -58,9 +58,9 @@ def _cond(calls: Calls, _pred: Any, true: Callable, false: Callable, operands: S
     return result
 
 
-def _most_expensive(one: Sequence[Operation], other: Sequence[Operation]) -> list[Operation]:
+def _most_expensive(first: Sequence[Operation], second: Sequence[Operation]) -> list[Operation]:
     groups: dict[str, tuple[list, list]] = defaultdict(lambda: ([], []))
-    for side, branch in enumerate((one, other)):
+    for side, branch in enumerate((first, second)):
         for op in branch:
             groups[op.name][side].append(op)
     return [op for group in groups.values() for op in max(group, key=_cost_key)]

@@ -146,7 +146,9 @@ class Session:
         for case in order:
             self._guarded(case, "timing", block)
             gpu_before, gpu_after = gpu_after, self._look()
-            if case in spans_s and (readings := block_readings(gpu_before, gpu_after, spans_s[case])):
+            if case in spans_s and (
+                readings := block_readings(gpu_before, gpu_after, spans_s[case])
+            ):
                 blocks[case] = readings
         change = disturbance.difference(before, self._read())
         self._send(

@@ -7,7 +7,7 @@ from stored_runs import table1
 def test_predict_lists_each_layer_and_the_gradients(invoke):
     code, out, err = invoke("predict", "scaling-devices", "--nproc", "4")
     assert (code, err) == (0, "")
-    (block,) = (one for one in out.split("\n\n") if one.startswith("ResNet20-BW "))
+    (block,) = (part for part in out.split("\n\n") if part.startswith("ResNet20-BW "))
     lines = [line.split() for line in block.splitlines()[1:]]
     assert lines[0] == ["bn1", "2", "2,180", "4,908"]  # 3 x 1,092 + 1.5 x 1,088
     assert [line[0] for line in lines[-2:]] == ["gradients", "all"]

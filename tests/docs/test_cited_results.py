@@ -34,7 +34,7 @@ def cited(text: str) -> tuple[set[str], set[str]]:
 def unknown(text: str) -> set[str]:
     """What a text cites that is not in the repository."""
     names, patterns = cited(text)
-    return {name for name in names if not any(one.startswith(name) for one in COMMITTED)} | {
+    return {name for name in names if not any(folder.startswith(name) for folder in COMMITTED)} | {
         pattern for pattern in patterns if not fnmatch.filter(COMMITTED, pattern)
     }
 
@@ -42,7 +42,7 @@ def unknown(text: str) -> set[str]:
 def uncited(committed: list[str], texts: list[str]) -> list[str]:
     """The results that no text names. A pattern for several is not enough: new runs would match."""
     names = set().union(*(cited(text)[0] for text in texts))
-    return [one for one in committed if not any(one.startswith(name) for name in names)]
+    return [folder for folder in committed if not any(folder.startswith(name) for name in names)]
 
 
 def test_citations_are_read():
@@ -82,15 +82,15 @@ def ratios_of(run: str) -> frozenset[str]:
 
 def quoted(text: str) -> list[tuple[str, str]]:
     """(run, ratio) of every table row, where the run is the last one linked before the ratio."""
-    run, found = "", []
+    run, cited = "", []
     for line in text.splitlines():
         if linked := RUN_LINK.findall(line):
             run = linked[-1]
         if line.startswith("#"):
             run = ""
         if run and line.startswith("|"):
-            found += [(run, figure) for figure in RATIO.findall(line)]
-    return found
+            cited += [(run, figure) for figure in RATIO.findall(line)]
+    return cited
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/results.md"])

@@ -166,9 +166,9 @@ def test_the_slurm_script_starts_torchrun_with_flags_it_knows():
         line = line.replace(name, value)
     srun, torchrun, *words = shlex.split(line)
     assert (srun, torchrun) == ("srun", "torchrun")
-    found = get_args_parser().parse_args(words)
-    assert (found.nnodes, found.nproc_per_node, found.rdzv_endpoint) == ("2", "8", "host:29500")
-    assert [found.training_script, *found.training_script_args][:3] == [
+    parsed = get_args_parser().parse_args(words)
+    assert (parsed.nnodes, parsed.nproc_per_node, parsed.rdzv_endpoint) == ("2", "8", "host:29500")
+    assert [parsed.training_script, *parsed.training_script_args][:3] == [
         "bench.py",
         "run",
         "cityscapes",

@@ -48,11 +48,11 @@ HEALTHY = {
 def sick(**paths):
     other = copy.deepcopy(HEALTHY)
     for path, value in paths.items():
-        room, _, key = path.partition("__")
+        section, _, key = path.partition("__")
         if key:
-            other[room][key] = value
+            other[section][key] = value
         else:
-            other[room] = value
+            other[section] = value
     return other
 
 

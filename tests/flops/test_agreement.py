@@ -20,7 +20,7 @@ SOME = (
 def test_counts_agree_and_the_network_is_unchanged(name):
     lines = list(flops_agreement.compare(name))
     assert flops_agreement.faults(lines) == []
-    verdicts = {one["verdict"] for line in lines for one in (line["rules"]["fvcore"],)}
+    verdicts = {verdict["verdict"] for line in lines for verdict in (line["rules"]["fvcore"],)}
     assert verdicts == {"equal"}
 
 
@@ -29,12 +29,12 @@ def test_the_list_of_models_is_long_and_unique():
 
 
 def test_a_difference_and_a_changed_model_are_reported():
-    one = {"total": 2, "peer": 1, "fault": True, "changed": [], "verdict": "DIFFERENT"}
-    other = {"total": 2, "peer": 2, "fault": False, "changed": ["fc:weight"], "verdict": "equal"}
+    first = {"total": 2, "peer": 1, "fault": True, "changed": [], "verdict": "DIFFERENT"}
+    second = {"total": 2, "peer": 2, "fault": False, "changed": ["fc:weight"], "verdict": "equal"}
     line = {
         "model": "m",
         "mode": "eval",
-        "rules": {"fvcore": one, "torch": other},
+        "rules": {"fvcore": first, "torch": second},
         "changed_by_failure": ["random.torch"],
     }
     assert flops_agreement.faults([line]) == [

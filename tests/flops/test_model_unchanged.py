@@ -25,12 +25,12 @@ class Tied(nn.Module):
     def __init__(self):
         super().__init__()
         shared = nn.Linear(6, 6)
-        self.one, self.two = nn.Sequential(shared, nn.ReLU()), nn.ModuleList([shared])
+        self.first, self.second = nn.Sequential(shared, nn.ReLU()), nn.ModuleList([shared])
         self.embedding, self.head = nn.Linear(6, 6), nn.Linear(6, 6)
         self.head.weight = self.embedding.weight
 
     def forward(self, x):
-        return self.head(self.embedding(self.two[0](self.one(x))))
+        return self.head(self.embedding(self.second[0](self.first(x))))
 
 
 class PlainTensors(nn.Module):

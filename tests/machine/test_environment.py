@@ -10,41 +10,43 @@ from swbench.machine.environment import RELEVANT, environment_id, label, record,
 
 
 @pytest.fixture(scope="module")
-def found():
+def environment():
     native = {"instructions": "v4", "compiler": "GCC 12.2.0", "calls": "C"}
     return record(torch_facts={"version": "2.9", "cuda": None, "blas": "mkl", "native": native})
 
 
-def changed(found, **paths):
-    other = copy.deepcopy(found)
+def changed(environment, **paths):
+    other = copy.deepcopy(environment)
     for path, value in paths.items():
-        room, _, key = path.partition("__")
-        other[room][key] = value
+        section, _, key = path.partition("__")
+        other[section][key] = value
     return other
 
 
-def test_a_record_survives_json_and_does_not_differ_from_itself(found):
-    again = json.loads(json.dumps(found))
-    assert unlike(found, again) == []
-    assert environment_id(found) == environment_id(again)
+def test_a_record_survives_json_and_does_not_differ_from_itself(environment):
+    reread = json.loads(json.dumps(environment))
+    assert unlike(environment, reread) == []
+    assert environment_id(environment) == environment_id(reread)
 
 
-def test_every_compared_path_leads_somewhere(found):
-    rooms = {path.split(".")[0] for path in RELEVANT}
-    assert rooms <= set(found)
+def test_every_compared_path_leads_somewhere(environment):
+    sections = {path.split(".")[0] for path in RELEVANT}
+    assert sections <= set(environment)
 
 
-def test_a_difference_that_changes_timings_is_listed_and_changes_the_id(found):
-    other = changed(found, processor__model="Other CPU", packages__torch="9.9", cores__quota=1.5)
-    assert unlike(found, other) == [
-        f"CPU: {found['processor']['model']} / Other CPU",
-        f"cgroup CPU quota: {found['cores']['quota'] or 'not set'} / 1.5",
-        f"torch: {found['packages']['torch']} / 9.9",
+def test_a_difference_that_changes_timings_is_listed_and_changes_the_id(environment):
+    other = changed(
+        environment, processor__model="Other CPU", packages__torch="9.9", cores__quota=1.5
+    )
+    assert unlike(environment, other) == [
+        f"CPU: {environment['processor']['model']} / Other CPU",
+        f"cgroup CPU quota: {environment['cores']['quota'] or 'not set'} / 1.5",
+        f"torch: {environment['packages']['torch']} / 9.9",
     ]
-    assert environment_id(found) != environment_id(other)
+    assert environment_id(environment) != environment_id(other)
 
 
-def test_variables_are_compared_by_name_except_paths_and_those_that_a_case_sets(found):
+def test_variables_are_compared_by_name_except_paths_and_those_that_a_case_sets(environment):
     variables = {
         "MALLOC_ARENA_MAX": "1",
         "OMP_WAIT_POLICY": "ACTIVE",
@@ -53,44 +55,47 @@ def test_variables_are_compared_by_name_except_paths_and_those_that_a_case_sets(
         "CUDA_VISIBLE_DEVICES": "3",
         "NCCL_SOCKET_IFNAME": "eth1",
     }
-    assert unlike({**found, "variables": {}}, {**found, "variables": variables}) == [
+    assert unlike({**environment, "variables": {}}, {**environment, "variables": variables}) == [
         "MALLOC_ARENA_MAX: not set / 1"
     ]
 
 
-def test_load_host_and_code_do_not_matter(found):
+def test_load_host_and_code_do_not_matter(environment):
     other = changed(
-        found,
+        environment,
         now__load=99.0,
         system__host="other",
         code__commit="other",
-        memory__total_bytes=found["memory"]["total_bytes"] + 4096,
+        memory__total_bytes=environment["memory"]["total_bytes"] + 4096,
     )
-    assert unlike(found, other) == []
-    assert environment_id(found) == environment_id(other)
+    assert unlike(environment, other) == []
+    assert environment_id(environment) == environment_id(other)
 
 
-def test_native_kernels_are_compared_except_with_records_that_lack_them(found):
-    other = changed(found, torch__native={"missing": "switched off"})
-    assert unlike(found, other) == [
+def test_native_kernels_are_compared_except_with_records_that_lack_them(environment):
+    other = changed(environment, torch__native={"missing": "switched off"})
+    assert unlike(environment, other) == [
         "native kernels' instruction set: v4 / not set",
         "native kernels' compiler: GCC 12.2.0 / not set",
         "what calls the native kernels: C / not set",
     ]
-    assert environment_id(found) != environment_id(other)
+    assert environment_id(environment) != environment_id(other)
     before = {
-        **found,
-        "torch": {name: fact for name, fact in found["torch"].items() if name != "native"},
+        **environment,
+        "torch": {name: fact for name, fact in environment["torch"].items() if name != "native"},
     }
-    assert unlike(found, before) == unlike(before, found) == []
+    assert unlike(environment, before) == unlike(before, environment) == []
 
 
-def test_another_gpu_makes_environments_unlike(found):
+def test_another_gpu_makes_environments_unlike(environment):
     card = {"name": "NVIDIA H100 80GB HBM3", "driver": "1", "uuid": "a"}
     assert "GPU: not set / NVIDIA H100 80GB HBM3" in unlike(
-        {**found, "gpus": []}, {**found, "gpus": [card]}
+        {**environment, "gpus": []}, {**environment, "gpus": [card]}
     )
-    assert unlike({**found, "gpus": [card]}, {**found, "gpus": [{**card, "uuid": "b"}]}) == []
+    assert (
+        unlike({**environment, "gpus": [card]}, {**environment, "gpus": [{**card, "uuid": "b"}]})
+        == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -101,9 +106,9 @@ def test_another_gpu_makes_environments_unlike(found):
         {"memory": 7, "gpus": {}},
     ],
 )
-def test_an_edited_record_is_unlike_without_a_traceback(found, strange):
-    assert unlike(found, strange)
-    assert environment_id(found) != environment_id(strange)
+def test_an_edited_record_is_unlike_without_a_traceback(environment, strange):
+    assert unlike(environment, strange)
+    assert environment_id(environment) != environment_id(strange)
 
 
 @pytest.mark.parametrize(

@@ -209,7 +209,9 @@ def test_layers_that_cannot_be_folded_are_refused_with_the_reason(net, reason):
     with pytest.raises(OptionError, match=reason):
         fold_whitening(net)
     partly_folded = fold_whitening(net, partial=True)
-    assert [type(one) for one in partly_folded.modules()] == [type(one) for one in net.modules()]
+    assert [type(module) for module in partly_folded.modules()] == [
+        type(module) for module in net.modules()
+    ]
 
 
 def test_hooks_would_see_other_values():

@@ -236,7 +236,9 @@ def check_communication(group):
         item.gather_bytes + item.reduce_bytes for item in expected_values
     )
     assert metrics["communication_s"] > 0
-    evaluated = {item.metric: item.samples[0] for item in profiled_collectives(lambda: model.eval()(x))}
+    evaluated = {
+        item.metric: item.samples[0] for item in profiled_collectives(lambda: model.eval()(x))
+    }
     assert evaluated["communication_calls"] == 0
 
 

@@ -68,13 +68,19 @@ def train(model, rank):
     return losses
 
 
-def agree(one, other):
-    torch.testing.assert_close(torch.tensor(one[0]), torch.tensor(other[0]), rtol=1e-6, atol=1e-6)
-    assert one[1].keys() == other[1].keys()
-    for name, value in one[1].items():
+def agree(actual, expected):
+    torch.testing.assert_close(
+        torch.tensor(actual[0]), torch.tensor(expected[0]), rtol=1e-6, atol=1e-6
+    )
+    assert actual[1].keys() == expected[1].keys()
+    for name, value in actual[1].items():
         scale = value.abs().max()
         torch.testing.assert_close(
-            other[1][name] / scale, value / scale, rtol=1e-6, atol=1e-6, msg=lambda m, n=name: n + m
+            expected[1][name] / scale,
+            value / scale,
+            rtol=1e-6,
+            atol=1e-6,
+            msg=lambda m, n=name: n + m,
         )
 
 

@@ -66,8 +66,8 @@ def through(convert):
     """`_apply`, which makes new buffers."""
 
     def change(layer):
-        for one in convert:
-            one(layer)
+        for step in convert:
+            step(layer)
 
     return change
 

@@ -22,11 +22,11 @@ def build(name, *args, **options):
     return cls(*(args or (8, 4)), **given, **options)
 
 
-def same_state(one, other):
-    assert one.state_dict().keys() == other.state_dict().keys()
-    for name, value in one.state_dict().items():
-        assert value.dtype == other.state_dict()[name].dtype
-        assert torch.equal(value, other.state_dict()[name]), name
+def same_state(first, second):
+    assert first.state_dict().keys() == second.state_dict().keys()
+    for name, value in first.state_dict().items():
+        assert value.dtype == second.state_dict()[name].dtype
+        assert torch.equal(value, second.state_dict()[name]), name
 
 
 @pytest.mark.parametrize("name", WHITENING)
@@ -135,9 +135,9 @@ def test_instance_whitening_takes_an_unbatched_image(name):
         with pytest.raises(ValueError, match=r"\(4, 8, 5\)"):
             layer(image.transpose(0, 1))
         return
-    for one in (layer, nn.BatchNorm2d(8)):
+    for module in (layer, nn.BatchNorm2d(8)):
         with pytest.raises(ValueError, match=r"\(8, 4, 5\)|got 3D input"):
-            one(image)
+            module(image)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -147,11 +147,11 @@ def test_half_precision_as_batch_norm(name, dtype):
     assert {t.dtype for t in (*layer.parameters(), *layer.buffers())} == {dtype}
     x = torch.randn(4, 8, 5, 5)
     given = x.to(dtype).requires_grad_()
-    for one in (layer, norm, layer.eval(), norm.eval()):
-        y = one(given)
+    for module in (layer, norm, layer.eval(), norm.eval()):
+        y = module(given)
         y.float().sin().sum().backward()
         assert y.dtype == given.grad.dtype == dtype
-        assert all(p.grad.dtype == dtype and p.grad.isfinite().all() for p in one.parameters())
+        assert all(p.grad.dtype == dtype and p.grad.isfinite().all() for p in module.parameters())
     exact = build(name)
     torch.testing.assert_close(layer.train()(given).float(), exact(x), rtol=3e-2, atol=3e-2)
 

@@ -128,9 +128,9 @@ def test_does_not_depend_on_the_number_of_threads():
         torch.set_num_threads(threads)
         all_results.append(results(layer, x, dy))
     torch.set_num_threads(before)
-    for other in all_results[1:]:
+    for expected in all_results[1:]:
         for name, value in all_results[0].items():
-            assert torch.equal(value, other[name]), name
+            assert torch.equal(value, expected[name]), name
 
 
 @pytest.mark.parametrize("pixel", [(1, 2, 2), (0, 4, 4)], ids=["second", "centre of the first"])
@@ -173,8 +173,8 @@ def test_reduced_gradients_are_those_of_the_torch_operations():
     reduced = kernels.small_gradients(
         recipe, solver, stats, parameters, solved, *sums, shift, 81, reduce=lambda a, b: (a, b)
     )
-    for one, other in zip(fused, reduced, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+    for actual, expected in zip(fused, reduced, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("called", [True, False])
@@ -201,8 +201,8 @@ def test_tensors_whose_memory_differs_from_their_value_are_not_read(abstract, ca
     given, expected_values = [
         torch.autograd.grad(layer(x), [x, *layer.parameters()], dy) for dy in (abstract(), concrete)
     ]
-    for one, other in zip(given, expected_values, strict=True):
-        assert torch.equal(one, other)
+    for actual, expected in zip(given, expected_values, strict=True):
+        assert torch.equal(actual, expected)
 
 
 def test_negated_views_as_parameters_and_statistics_are_read_by_value():

@@ -79,8 +79,8 @@ def of_threads(make, x: torch.Tensor, training: bool) -> list[list[torch.Tensor]
 
 def agree_to_the_last_bit(results: list[list[torch.Tensor]]) -> None:
     for other in results[1:]:
-        for one, same in zip(results[0], other, strict=True):
-            assert torch.equal(one, same)
+        for first, same in zip(results[0], other, strict=True):
+            assert torch.equal(first, same)
 
 
 @pytest.mark.parametrize("last", [False, True], ids=["contiguous", "channels_last"])

@@ -109,10 +109,10 @@ def test_gradients_and_statistics_are_the_same_with_create_graph(kernels, train)
             parameter.mul_(1.5)  # torch keeps what it saved from being changed
     before = [b.clone() for b in layer.buffers()]
     actual = torch.autograd.grad(y, inputs, dy, create_graph=True)
-    for one, other in zip(actual, expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
-    for one, other in zip(layer.buffers(), before, strict=True):
-        assert torch.equal(one, other)
+    for gradient, expected_gradient in zip(actual, expected, strict=True):
+        torch.testing.assert_close(gradient, expected_gradient, rtol=1e-4, atol=1e-4)
+    for buffer, buffer_before in zip(layer.buffers(), before, strict=True):
+        assert torch.equal(buffer, buffer_before)
 
 
 def test_a_weight_computed_from_the_input_is_differentiated():
@@ -190,7 +190,7 @@ def test_vmap_over_training_with_running_statistics_is_refused(cls):
     with pytest.raises(RuntimeError, match="mutate a captured Tensor"):
         grad(lambda x: layer(x).sum())(x[0])
     without = cls(16, track_running_stats=False)
-    torch.testing.assert_close(vmap(without)(x), torch.stack([without(one) for one in x]))
+    torch.testing.assert_close(vmap(without)(x), torch.stack([without(image) for image in x]))
     assert vmap(grad(lambda x: without(x).sin().sum()))(x).isfinite().all()
 
 

@@ -39,8 +39,8 @@ def traced_and_layer(layer, x):
     return traced
 
 
-def agree(one, other):
-    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+def agree(actual, expected):
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("grad", GRAD)

@@ -36,8 +36,8 @@ def test_activation_checkpointing_updates_statistics_as_in_batch_norm(make, reen
     twice(x), twice(x)
     checkpoint(recomputed, x, use_reentrant=reentrant).sin().sum().backward()
     torch.testing.assert_close(x.grad, expected)
-    for one, other in zip(recomputed.buffers(), twice.buffers(), strict=True):
-        assert torch.equal(one, other)
+    for actual, expected in zip(recomputed.buffers(), twice.buffers(), strict=True):
+        assert torch.equal(actual, expected)
 
 
 def test_two_ranks_train_the_same_under_ddp_and_fsdp2(tmp_path):
@@ -61,5 +61,5 @@ def test_settings_of_the_statistics_hold_in_a_compiled_layer(options):
     for mode in (True, True, False):
         layer.train(mode), reference.train(mode)
         torch.testing.assert_close(compiled(x), reference(x), rtol=1e-4, atol=1e-4)
-    for one, other in zip(layer.buffers(), reference.buffers(), strict=True):
-        torch.testing.assert_close(one, other)
+    for actual, expected in zip(layer.buffers(), reference.buffers(), strict=True):
+        torch.testing.assert_close(actual, expected)

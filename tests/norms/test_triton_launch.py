@@ -69,13 +69,13 @@ def launched(driver, tmp_path):
 
 
 def assert_equal(result, kernels):
-    launches = [one for layer in result["layers"].values() for one in layer]
-    assert [one["kernel"] for one in launches] == kernels
-    for one in launches:
-        assert one["plain"]["launches"] == one["direct"]["launches"] == 1
-        assert one["plain"] == one["direct"], one
-        assert len(one["plain"]["parameters"]) >= 5
-        assert any(value > 2**32 for value in one["plain"]["parameters"]), "no address was seen"
+    launches = [launch for layer in result["layers"].values() for launch in layer]
+    assert [launch["kernel"] for launch in launches] == kernels
+    for launch in launches:
+        assert launch["plain"]["launches"] == launch["direct"]["launches"] == 1
+        assert launch["plain"] == launch["direct"], launch
+        assert len(launch["plain"]["parameters"]) >= 5
+        assert any(value > 2**32 for value in launch["plain"]["parameters"]), "no address was seen"
 
 
 SEVERAL = ["sums", "merge", "solve", "map", "sums", "small", "gather", "map"]
@@ -98,4 +98,6 @@ def test_every_kernel_of_every_layer_with_every_available_triton(launched, trito
     layers = result["layers"]
     for name, kernels in (("swa:1", ALONE), ("swb:3", SEVERAL), ("bw:2", SHARED)):
         assert_equal({"layers": {name: layers[name]}}, kernels)
-    assert_equal({"layers": {"iw:2": layers["iw:2"]}}, [one["kernel"] for one in layers["iw:2"]])
+    assert_equal(
+        {"layers": {"iw:2": layers["iw:2"]}}, [launch["kernel"] for launch in layers["iw:2"]]
+    )

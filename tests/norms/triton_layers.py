@@ -72,11 +72,11 @@ def compare(layer, x, dy, tolerance):
     share = 0.99 if layer.training else 1.0
     for (name, before), value in zip(running.items(), batch, strict=False):
         pairs[name] = (getattr(layer, name), share * before + (1 - share) * value.detach())
-    for name, (one, right) in pairs.items():
-        scale = max(1.0, right.abs().max().item())
+    for name, (actual, expected) in pairs.items():
+        scale = max(1.0, expected.abs().max().item())
         torch.testing.assert_close(
-            one.cpu().double() / scale,
-            right / scale,
+            actual.cpu().double() / scale,
+            expected / scale,
             rtol=tolerance,
             atol=tolerance,
             msg=lambda m, name=name: f"{name}: {m}",

@@ -211,19 +211,21 @@ def test_waiting_that_recurs_in_every_round_is_not_a_disturbance(idle_s, held_up
     """Twice the usual idle time is allowed, and a worker that waits most of the time is not
     judged.
     """
-    found = rounds(idle_s, 10, held_up_s)
-    assert marked_rounds(found) == (frozenset({9}) if over else frozenset())
-    assert absences(found) == (pytest.approx((held_up_s,)) if over else ())
+    idle_rounds = rounds(idle_s, 10, held_up_s)
+    assert marked_rounds(idle_rounds) == (frozenset({9}) if over else frozenset())
+    assert absences(idle_rounds) == (pytest.approx((held_up_s,)) if over else ())
     assert absences(rounds(idle_s, 10)) == ()
 
 
 def test_a_round_in_which_the_worker_was_absent_is_marked_before_all_others():
     """On a busy machine every round exceeds the rule, by far more in switches than in seconds."""
-    busy = [{**one, "involuntary_switches": 9000 + at} for at, one in enumerate(rounds(0.0, 10))]
+    busy = [
+        {**round_, "involuntary_switches": 9000 + at} for at, round_ in enumerate(rounds(0.0, 10))
+    ]
     busy[3] |= {"wall_s": 1.3, "idle_s": 0.3, "involuntary_switches": 0}
     busy[4] |= {"wall_s": 4.0, "idle_s": 3.0, "involuntary_switches": 0}
     assert marked_rounds(busy) == {3, 4}
-    assert marked_rounds([one for at, one in enumerate(busy) if at != 3] * 2) == {3, 12, 8}
+    assert marked_rounds([round_ for at, round_ in enumerate(busy) if at != 3] * 2) == {3, 12, 8}
 
 
 def test_an_absence_in_one_of_two_rounds_is_detected_though_none_may_be_marked():

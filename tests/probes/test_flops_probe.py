@@ -59,7 +59,7 @@ def test_every_row_of_the_style_suite(norm):
 
 
 def test_per_image_numbers_do_not_depend_on_batch_device_or_role():
-    one = flops_measurements(Case(model="resnet20", classes=10, image=(32, 32)))
+    once = flops_measurements(Case(model="resnet20", classes=10, image=(32, 32)))
     assert (
         flops_measurements(
             Case(
@@ -72,7 +72,7 @@ def test_per_image_numbers_do_not_depend_on_batch_device_or_role():
                 role="control",
             )
         )
-        == one
+        == once
     )
 
 

@@ -58,12 +58,12 @@ def test_gradients_are_those_of_one_call():
 
 
 def test_two_processes_would_build_the_same():
-    one, other = NetworkWorkload(CASE), NetworkWorkload(CASE)
-    assert torch.equal(one._inputs[0], other._inputs[0])
-    assert torch.equal(one._step.cotangents[0], other._step.cotangents[0])
+    first, second = NetworkWorkload(CASE), NetworkWorkload(CASE)
+    assert torch.equal(first._inputs[0], second._inputs[0])
+    assert torch.equal(first._step.cotangents[0], second._step.cotangents[0])
     assert all(
         torch.equal(*pair)
-        for pair in zip(one._model.parameters(), other._model.parameters(), strict=True)
+        for pair in zip(first._model.parameters(), second._model.parameters(), strict=True)
     )
 
 
@@ -89,9 +89,11 @@ def test_a_case_that_cannot_run_here_is_unsupported(field, value, reason):
 
 
 def test_finish_measures_memory():
-    found = {one.metric: one for one in NetworkWorkload(CASE).finish()}
-    assert found["parameter_bytes"].unit == "B"
-    assert found["peak_bytes"].samples[0] > found["parameter_bytes"].samples[0]
+    measurements = {
+        measurement.metric: measurement for measurement in NetworkWorkload(CASE).finish()
+    }
+    assert measurements["parameter_bytes"].unit == "B"
+    assert measurements["peak_bytes"].samples[0] > measurements["parameter_bytes"].samples[0]
 
 
 @pytest.mark.parametrize("asked", [False, True])
@@ -106,9 +108,9 @@ def test_a_worker_measures_memory_on_request(asked):
         observe=("memory",) if asked else (),
         log="",
     )
-    found = [one.metric for one in workloads(job)["network"](CASE).finish()]
-    assert ("peak_bytes" in found) is asked
-    assert "parameter_bytes" in found
+    metrics = [measurement.metric for measurement in workloads(job)["network"](CASE).finish()]
+    assert ("peak_bytes" in metrics) is asked
+    assert "parameter_bytes" in metrics
 
 
 def test_peak_memory_is_the_most_bytes_allocated_at_once():

@@ -11,8 +11,8 @@ from swbench.stats import disturbance_rule as marking
 UUID = FakeGpu.uuid
 
 
-def samples(found):
-    return {one.metric: one.samples for one in found}
+def samples(measurements):
+    return {measurement.metric: measurement.samples for measurement in measurements}
 
 
 def ticks(number):
@@ -24,10 +24,10 @@ def observe(nvml, metrics=("utilisation", "energy"), tick_s=0.05):
     gpu, device = FakeGpu(tick_s=tick_s), device_with_uuid(nvml, UUID)
     queued, wait = [], ticks(50)
     sampler = sustained_load.Sampler(device, lambda seconds: wait())
-    found = samples(
+    samples_by_metric = samples(
         sustained_load.observe(lambda: queued.append(1), 4, gpu, device, metrics, sampler)
     )
-    return found, device, gpu, queued
+    return samples_by_metric, device, gpu, queued
 
 
 def test_units_are_si():

@@ -41,12 +41,12 @@ class Net(nn.Module):
     def __init__(self, wrap):
         super().__init__()
         self.conv, self.norm = nn.Conv2d(3, 16, 1), nn.BatchNorm2d(16)
-        self.one, self.two = nn.Linear(16, 2), nn.Linear(16, 3)
+        self.first, self.second = nn.Linear(16, 2), nn.Linear(16, 3)
         self.wrap = wrap
 
     def forward(self, x):
         x = self.norm(self.conv(x)).relu().mean((2, 3))
-        return self.wrap(self.one(x), self.two(x))
+        return self.wrap(self.first(x), self.second(x))
 
 
 CASE = {"image": (4, 4), "batch": 2, "threads": 0}

@@ -77,14 +77,14 @@ def test_an_unknown_input_raises_a_key_error():
 def test_the_textbook_layer_equals_the_layer(norm):
     """Where no eigenvalues are equal, autograd through eigh is exact, and in float64 both agree."""
     x = hostile_input("ordinary", 3, 16, torch.float64, 1)
-    dy, found = torch.randn_like(x), []
+    dy, outcomes = torch.randn_like(x), []
     for solver in (TEXTBOOK, "eigh"):
         layer = build_layer(case(norm=norm, solver=solver), 32).double()
         leaf = x.clone().requires_grad_()
         y = layer(leaf)
         y.backward(dy)
-        found.append((y, leaf.grad))
-    for textbook, ours in zip(*found, strict=True):
+        outcomes.append((y, leaf.grad))
+    for textbook, ours in zip(*outcomes, strict=True):
         assert ((textbook - ours).norm() / ours.norm()).item() < 1e-10
 
 
@@ -189,13 +189,13 @@ def test_training_that_learns_nothing_is_broken_by_its_last_losses():
 
 
 def test_data_depend_on_the_seed_alone():
-    (one, classes), (again, _), (other, _) = (
+    (images, classes), (same_images, _), (other_images, _) = (
         training(norm=norm)._task_for(seed).data()
         for norm, seed in (("bw", 0), ("iw", 0), ("bw", 1))
     )
-    assert torch.equal(one, again)
-    assert not torch.equal(one, other)
-    assert one.shape == (8, 27, 8, 8)
+    assert torch.equal(images, same_images)
+    assert not torch.equal(images, other_images)
+    assert images.shape == (8, 27, 8, 8)
     assert 0 <= classes.min() <= classes.max() < CLASSES
 
 

@@ -90,12 +90,12 @@ def test_every_nanosecond_of_one_call_is_attributed_once(phase):
 def test_every_convolution_and_norm_has_time_in_both_phases(profile):
     model = models.build(CASE.model, CASE.norm, CASE.layers, num_classes=10)
     expected = {path for path, module in model.named_modules() if kind_of(module) in (CONV, NORM)}
-    found = {
+    timed = {
         layer.path
         for layer in profile.layers
         if layer.kind in (CONV, NORM) and layer.seconds(FORWARD) > 0 and layer.seconds(BACKWARD) > 0
     }
-    assert found == expected
+    assert timed == expected
 
 
 def test_whitening_layers_are_split_into_their_parts(profile):
@@ -160,8 +160,8 @@ def test_time_outside_the_model_is_named(profile):
 def test_the_difference_to_the_medians_is_a_remainder():
     model, x = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True)), torch.randn(1, 3, 8, 8)
     calls = [broken_down(model, x) for _ in range(2)]
-    for one in calls:
-        one.total_s[FORWARD] += 5.0
+    for call in calls:
+        call.total_s[FORWARD] += 5.0
     assert parts_of(calls)[UNEVEN][0].seconds == pytest.approx(5.0, abs=1e-3)
 
 
@@ -214,7 +214,9 @@ def test_annotations_are_removed_at_the_end():
     model = models.build("resnet20", "bw", 5)
     before = contract_methods()
     with annotated(model):
-        assert not any(one is other for one, other in zip(before, contract_methods(), strict=True))
+        assert not any(
+            method is original for method, original in zip(before, contract_methods(), strict=True)
+        )
         with pytest.raises(ValueError, match="shape"):
             model.bn1(torch.zeros(3))
     assert contract_methods() == before

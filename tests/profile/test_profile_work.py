@@ -10,7 +10,7 @@ from swbench.solvers.eigh import Eigh
 
 
 @pytest.fixture(scope="module")
-def found():
+def counted():
     model = nn.Sequential(
         nn.Conv2d(3, 32, 3, padding=1, bias=False),
         norms.build("swa", 32, solver="eigh"),
@@ -41,14 +41,14 @@ E, OUT, PIXELS = 2 * 32 * 64, 2 * 16 * 64, 2 * 64
         ("2", (0, 0), (2 * E, 3 * E)),
     ],
 )
-def test_work_follows_from_the_shapes(found, path, flops, floats):
-    work = found[0][path]
-    assert tuple(one.flops for one in work) == flops
-    assert tuple(one.traffic_bytes for one in work) == tuple(4 * n for n in floats)
+def test_work_follows_from_the_shapes(counted, path, flops, floats):
+    work = counted[0][path]
+    assert tuple(phase.flops for phase in work) == flops
+    assert tuple(phase.traffic_bytes for phase in work) == tuple(4 * n for n in floats)
 
 
-def test_whitening_is_three_passes_forward_and_five_backward(found):
-    forward, backward = found[0]["1"]
+def test_whitening_is_three_passes_forward_and_five_backward(counted):
+    forward, backward = counted[0]["1"]
     matrices, group = 4, 16
     assert forward.traffic_bytes == 4 * (3 * E + 4 * matrices * group**2)
     assert backward.traffic_bytes == 4 * (5 * E + 6 * matrices * group**2)
@@ -56,9 +56,9 @@ def test_whitening_is_three_passes_forward_and_five_backward(found):
     assert backward.flops == (6 * group + 4) * E + matrices * (8 * group**3 + 3 * group**2)
 
 
-def test_forward_flops_by_the_papers_rule_are_given_by_layer(found):
-    assert found[1]["3"] == PIXELS * 16 * 32
-    assert found[1]["1"] == 35 * E + 4 * 16**3
+def test_forward_flops_by_the_papers_rule_are_given_by_layer(counted):
+    assert counted[1]["3"] == PIXELS * 16 * 32
+    assert counted[1]["1"] == 35 * E + 4 * 16**3
 
 
 def test_a_network_the_paper_has_no_rule_for_has_no_paper_flops():

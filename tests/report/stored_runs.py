@@ -101,7 +101,7 @@ def rounds_of(
     `disturbed` holds (replicate, index) pairs.
     """
     rng = random.Random(seed)
-    found = []
+    rounds = []
     for replicate in range(replicates):
         bias = [1 + noise * rng.uniform(-1, 1) for _ in group.cases]
         for index in range(rounds):
@@ -115,7 +115,7 @@ def rounds_of(
                     }
             order = list(samples)
             rng.shuffle(order)
-            found.append(
+            rounds.append(
                 Round(
                     group=group.name,
                     replicate=replicate,
@@ -127,7 +127,7 @@ def rounds_of(
                     started=1_700_000_000.0 + 100 * replicate + index,
                 )
             )
-    return found
+    return rounds
 
 
 def results_of(
@@ -137,10 +137,10 @@ def results_of(
     or by (position, replicate).
     """
     statuses, details, measurements = statuses or {}, details or {}, measurements or {}
-    found = []
+    results = []
     for replicate, (position, case) in itertools.product(range(replicates), enumerate(group.cases)):
         status = statuses.get((position, replicate), statuses.get(position, "ok"))
-        found.append(
+        results.append(
             Result(
                 case=case.key,
                 group=group.name,
@@ -155,7 +155,7 @@ def results_of(
                 started=1_700_000_000.0,
             )
         )
-    return found
+    return results
 
 
 FLOPS = {
@@ -283,13 +283,13 @@ def stored_solvers(**fields):
 
     def accuracy(error, lost=0.0):
         values = {"whitening_residual": error, "w_error": 2 * error, "gradient_error": 3 * error}
-        found = [
+        measured = [
             (f"{name}_{which}", "1", (factor * value,))
             for name, value in values.items()
             for which, factor in (("worst", 2), ("median", 1))
         ]
         return [
-            *found,
+            *measured,
             ("promised_error", "1", (1.2e-3,)),
             ("w_nonfinite_share", "1", (lost,)),
             ("gradient_nonfinite_share", "1", (lost,)),
@@ -307,8 +307,8 @@ def stored_solvers(**fields):
     exact = {"newton5": "no: five uncoupled Newton steps", "cholesky": "no: triangular, not ZCA"}
     solver_of = {case.key: case.solver for group in (first, second) for case in group.cases}
     results = [
-        replace(one, chosen={"exact": exact.get(solver_of[one.case], "yes")})
-        for one in results + results_of(second)
+        replace(result, chosen={"exact": exact.get(solver_of[result.case], "yes")})
+        for result in results + results_of(second)
     ]
     fields = {
         "kind": "solvers",
@@ -340,20 +340,20 @@ def stored_stability(**fields):
         return Group(name=name, cases=(replace(cases[0], role=BASELINE), *cases[1:]), rows=rows)
 
     def errors(y, dx, lost=0.0):
-        found = [
+        measured = [
             (f"{name}_error", "1", () if e is None else (e,)) for name, e in (("y", y), ("dx", dx))
         ]
-        found += [
+        measured += [
             (f"{n}_nonfinite_share", "1", (float(e is None),)) for n, e in (("y", y), ("dx", dx))
         ]
-        return [*found, ("parameters_nonfinite_share", "1", (lost,))]
+        return [*measured, ("parameters_nonfinite_share", "1", (lost,))]
 
     dtypes = ("float32", "amp-float16")
-    one, two = (group(name, dtypes, trial=name) for name in ("dead", "kappa-1e8"))
+    dead, ill_conditioned = (group(name, dtypes, trial=name) for name in ("dead", "kappa-1e8"))
     training = {"trial": TRAINING, "steps": 300, "seeds": 2, "learning_rate": 2.5}
     last = group("training float32", dtypes[:1], **training)
     results = results_of(
-        one,
+        dead,
         replicates=1,
         measurements={
             0: errors(4e-8, 6e-8),
@@ -394,7 +394,7 @@ def stored_stability(**fields):
         "metrics": ("stability",),
         **fields,
     }
-    return stored([one, two, last], results, [], **fields)
+    return stored([dead, ill_conditioned, last], results, [], **fields)
 
 
 _FACTORS = (1.0, 1.0, 1.1, 1.2, 0.9)

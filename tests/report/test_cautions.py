@@ -23,10 +23,10 @@ def long(*, cost=0.0, slow=0, noise=0.01, slow_s=LOUD, seed=0, metrics=("forward
     """
     group = network_group()
     rounds, victim, guilty = [], group.cases[3].key, group.cases[2].key
-    for one in rounds_of(
+    for round_ in rounds_of(
         group, [1, 1, 1.2, 1.25, 1.3], replicates=5, rounds=20, noise=noise, seed=seed
     ):
-        before = dict(zip(one.order[1:], one.order, strict=False))
+        before = dict(zip(round_.order[1:], round_.order, strict=False))
         samples = {
             key: {
                 metric: value * math.exp(cost)
@@ -34,11 +34,11 @@ def long(*, cost=0.0, slow=0, noise=0.01, slow_s=LOUD, seed=0, metrics=("forward
                 else value
                 for metric, value in times.items()
             }
-            for key, times in one.samples.items()
+            for key, times in round_.samples.items()
         }
-        if one.replicate == 0 and one.index < slow:
+        if round_.replicate == 0 and round_.index < slow:
             samples[victim] = dict.fromkeys(samples[victim], slow_s)
-        rounds.append(dataclasses.replace(one, samples=samples))
+        rounds.append(dataclasses.replace(round_, samples=samples))
     return stored([group], results_of(group, replicates=5), rounds)
 
 

@@ -19,13 +19,13 @@ def run(notes, known=False):
     norms = [case.norm for case in group.cases]
     counted = [
         replace(
-            one,
+            result,
             replicate=COUNTED,
             attempt="counted",
             chosen=notes,
             measurements=tuple(Measurement(*m) for m in flops(norm) if known or m[0] not in notes),
         )
-        for one, norm in zip(results_of(group, replicates=1), norms, strict=True)
+        for result, norm in zip(results_of(group, replicates=1), norms, strict=True)
     ]
     return stored([group], counted + timed, rounds_of(group, [1, 1, 1.2, 1.25, 1.3]))
 

@@ -22,12 +22,14 @@ def test_one_row_a_sample(frame):
     assert len(timed) == sum(
         "forward_s" in samples for round_ in run.rounds for samples in round_.samples.values()
     )
-    one = run.rounds[3]
-    key = one.order[1]
+    round_ = run.rounds[3]
+    key = round_.order[1]
     row = timed[
-        (timed.replicate == one.replicate) & (timed["round"] == one.index) & (timed.case == key)
+        (timed.replicate == round_.replicate)
+        & (timed["round"] == round_.index)
+        & (timed.case == key)
     ].iloc[0]
-    assert row.value == one.samples[key]["forward_s"]
+    assert row.value == round_.samples[key]["forward_s"]
     assert row.position == 1
     assert row.unit == "s"
 

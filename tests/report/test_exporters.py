@@ -52,14 +52,14 @@ def tables():
 @pytest.mark.parametrize("name", RUNS)
 @pytest.mark.parametrize("format_", TABLE.names())
 def test_snapshot(tables, name, format_):
-    found = export(tables[name], format_, width=100)
+    text = export(tables[name], format_, width=100)
     # the samples themselves are the generator's; their first lines show the layout
     if format_ == "csv-long":
-        found = "".join(found.splitlines(keepends=True)[:12])
+        text = "".join(text.splitlines(keepends=True)[:12])
     path = SNAPSHOTS / f"{name}.{ENDINGS[format_]}"
     if os.environ.get("UPDATE_SNAPSHOTS"):
-        path.write_text(found, encoding="utf-8", newline="")
-    assert found == path.read_text(encoding="utf-8")
+        path.write_text(text, encoding="utf-8", newline="")
+    assert text == path.read_text(encoding="utf-8")
 
 
 def rows_of(text):
@@ -120,8 +120,8 @@ def test_json_is_strict_where_a_number_is_not_finite():
     from swbench.report.exporters.json_document import _cell
     from swbench.report.table import Cell, Column
 
-    found = _cell(Cell(float("nan")), Column("w_error_worst", "W", "error"))
-    assert found == {"value": None, "text": "nan"}
+    json_cell = _cell(Cell(float("nan")), Column("w_error_worst", "W", "error"))
+    assert json_cell == {"value": None, "text": "nan"}
 
 
 class Page(html.parser.HTMLParser):
@@ -168,9 +168,10 @@ def test_html_takes_names_as_text_and_asks_for_nothing(tables):
         "a",
     } & set(page.tags)
     assert not [
-        one
-        for one in page.attributes
-        if one[1].startswith("on") or one[1] in ("src", "href", "srcset", "style", "xlink:href")
+        attributes
+        for attributes in page.attributes
+        if attributes[1].startswith("on")
+        or attributes[1] in ("src", "href", "srcset", "style", "xlink:href")
     ]
     assert HOSTILE in page.text
     assert "http://" not in text

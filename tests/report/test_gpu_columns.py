@@ -18,13 +18,13 @@ CHOSEN = {
 }
 
 
-def wall(one, share):
+def wall(round_, share):
     """The round with the host's wall time added: `share` more than the events."""
     samples = {
         key: {**metrics, FORWARD_BACKWARD_WALL: metrics[FORWARD_BACKWARD] * (1 + share)}
-        for key, metrics in one.samples.items()
+        for key, metrics in round_.samples.items()
     }
-    return dataclasses.replace(one, samples=samples)
+    return dataclasses.replace(round_, samples=samples)
 
 
 @pytest.fixture(scope="module")
@@ -127,11 +127,13 @@ def test_the_time_of_compilation_has_a_panel_of_its_own(device, span):
 
 
 def test_without_compiling_there_is_no_such_panel(table):
-    for one in (table, compiled(mode="eager")):
+    for mode_table in (table, compiled(mode="eager")):
         assert not [
-            panel for panel in one.panels if any("compile" in column for column in panel.columns)
+            panel
+            for panel in mode_table.panels
+            if any("compile" in column for column in panel.columns)
         ]
-        assert one.rows[0].cell("gpu_compile_s").value is None
+        assert mode_table.rows[0].cell("gpu_compile_s").value is None
 
 
 def test_settings_of_the_device_are_noted_once_and_not_with_the_solver(table):

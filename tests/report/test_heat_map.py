@@ -20,7 +20,7 @@ def table():
 
 def test_a_setting_is_a_line_and_a_row_a_column(table):
     forward, both, memory = heat_maps(table)
-    assert [one.title for one in (forward, both, memory)] == [
+    assert [heat_map.title for heat_map in (forward, both, memory)] == [
         "CPU F",
         "CPU F+B",
         "CPU peak memory",

@@ -130,18 +130,18 @@ def test_the_step_between_32_and_33_is_marked():
 
 def test_weak_and_strong_scaling_are_panels_of_their_own():
     fig = TABLE.load("devices")(build_table(devices_run()))
-    found = {
+    curves = {
         axis.get_title(loc="left").partition(" (")[0]: axis.get_lines()[0]
         for axis in fig.axes
         if axis.get_visible()
     }
-    assert set(found) == {"CPU, strong scaling, batch 16", "CPU, weak scaling, 16 images each"}
-    assert list(found["CPU, strong scaling, batch 16"].get_xdata()) == [1, 2, 4]
+    assert set(curves) == {"CPU, strong scaling, batch 16", "CPU, weak scaling, 16 images each"}
+    assert list(curves["CPU, strong scaling, batch 16"].get_xdata()) == [1, 2, 4]
     step_s = 3 * 0.2  # F+B of the first group
-    assert found["CPU, strong scaling, batch 16"].get_ydata() == pytest.approx(
+    assert curves["CPU, strong scaling, batch 16"].get_ydata() == pytest.approx(
         [16 / step_s, 16 / 2 / step_s, 16 / 4 / step_s]
     )
-    assert found["CPU, weak scaling, 16 images each"].get_ydata() == pytest.approx(
+    assert curves["CPU, weak scaling, 16 images each"].get_ydata() == pytest.approx(
         [16 / step_s, 32 / 3 / step_s, 64 / 5 / step_s]
     )
 
@@ -168,16 +168,16 @@ def settings_run(*settings):
     """
     row, places = (
         [("swa", 7, "auto", "ResNet50-SW^a")],
-        [(batch, place, one) for place, one in enumerate(settings) for batch in (1, 16)],
+        [(batch, place, setting) for place, setting in enumerate(settings) for batch in (1, 16)],
     )
     groups = [
         network_group(
             name=f"{batch} {place}",
             rows=row,
             batch=batch,
-            **{"device": "cuda", "threads": 0, **one},
+            **{"device": "cuda", "threads": 0, **setting},
         )
-        for batch, place, one in places
+        for batch, place, setting in places
     ]
     rounds = [
         round_

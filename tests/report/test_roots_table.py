@@ -13,13 +13,13 @@ FLOOR_S = 1e-4
 
 
 def judged(error, floor_s=FLOOR_S):
-    found = [
+    measured = [
         (f"{name}_{which}", "1", (error,))
         for name in ("w_error", "root_residual", "preconditioned_error")
         for which in ("worst", "median")
     ]
     return [
-        *found,
+        *measured,
         ("w_nonfinite_share", "1", (0.0,)),
         ("promised_error", "1", (1e-3,)),
         ("floor_s", "s", (floor_s,)),
@@ -41,7 +41,7 @@ def table(**settings):
         replace(
             round_,
             samples={
-                key: {"forward_s": found["forward_s"]} for key, found in round_.samples.items()
+                key: {"forward_s": times["forward_s"]} for key, times in round_.samples.items()
             },
         )
         for round_ in rounds_of(group, [1, 1, 0.05, 2], base_s=10 * FLOOR_S)
@@ -56,13 +56,13 @@ def rows(**settings):
 
 
 def test_a_time_below_the_floor_is_impossible_and_never_best():
-    found = rows()
-    assert found["polar"].cell("status").value == "impossible"
-    assert found["polar"].cell("roof_share").value == pytest.approx(2, rel=0.1)
-    assert not found["polar"].mark
-    assert found["eigh"].cell("status").value == "ok"
-    assert found["eigh"].cell("roof_share").value == pytest.approx(0.1, rel=0.1)
-    assert found["eigh"].mark
+    by_label = rows()
+    assert by_label["polar"].cell("status").value == "impossible"
+    assert by_label["polar"].cell("roof_share").value == pytest.approx(2, rel=0.1)
+    assert not by_label["polar"].mark
+    assert by_label["eigh"].cell("status").value == "ok"
+    assert by_label["eigh"].cell("roof_share").value == pytest.approx(0.1, rel=0.1)
+    assert by_label["eigh"].mark
     (note,) = table().sections[0].notes
     assert note.startswith("polar, kappa=1e3: impossible: below the")
 

@@ -23,9 +23,9 @@ def test_where_no_batch_is_shared_they_are_paired_in_order_as_in_table_2():
 
 
 def test_settings_of_one_device_stand_alone():
-    one = setting(1)
-    assert match([one], []) == [(one, None)]
-    assert match([], [one]) == [(None, one)]
+    alone = setting(1)
+    assert match([alone], []) == [(alone, None)]
+    assert match([], [alone]) == [(None, alone)]
     assert match([], []) == []
 
 

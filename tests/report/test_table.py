@@ -138,7 +138,7 @@ def test_disturbed_rounds_are_counted_by_worker():
     of these is marked.
     """
     group = network_group()
-    pair, other = ([*group.cases[:2], one] for one in group.cases[2:4])
+    pair, other = ([*group.cases[:2], variant] for variant in group.cases[2:4])
     rounds = [
         dataclasses.replace(
             round_, attempt=name, samples={case.key: round_.samples[case.key] for case in cases}

@@ -108,11 +108,11 @@ def test_throttling_within_a_block_marks_only_that_block(stored):
 
 def test_block_that_starts_throttled_is_marked(tmp_path):
     stored = measured(tmp_path, Hot(seen=True))
-    hot, one = stored.plan.groups[0].cases[3].key, stored.rounds[4]
-    at = one.order.index(hot)
-    assert disturbed(stored.rounds[:ROUNDS], stored.plan.groups[0].baseline_key)[one.place] == set(
-        one.order[at : at + 2]
-    )
+    hot, hot_round = stored.plan.groups[0].cases[3].key, stored.rounds[4]
+    at = hot_round.order.index(hot)
+    assert disturbed(stored.rounds[:ROUNDS], stored.plan.groups[0].baseline_key)[
+        hot_round.place
+    ] == set(hot_round.order[at : at + 2])
 
 
 def test_ratio_without_disturbed_omits_only_the_pair_with_the_throttled_block(stored):

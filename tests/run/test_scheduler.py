@@ -169,7 +169,7 @@ def test_an_interrupted_run_resumes_to_the_same_cells(bench, stop_at):
 def test_a_store_that_fails_ends_the_run_at_once(bench, monkeypatch):
     plan = fakes.plan("a", replicates=2)
 
-    def full(self, one):
+    def full(self, round_):
         raise StoreError("no space left")
 
     monkeypatch.setattr(store.RunWriter, "add_round", full)
@@ -263,10 +263,10 @@ def test_stopping_uses_the_samples_that_the_report_shows(bench):
     run, (group,) = store.load(bench.writer.path), plan.groups
     for (key, metric), replicate_pairs in judged.items():
         assert len(replicate_pairs) == 3
-        assert [one for one in replicate_pairs if one] == [
-            one for one in pairs(run.rounds, group.baseline.key, key, metric) if one
+        assert [values for values in replicate_pairs if values] == [
+            values for values in pairs(run.rounds, group.baseline.key, key, metric) if values
         ]
-    assert [len(one) for one in judged[group.cases[2].key, "forward_s"]] == [0, 0, 4]
+    assert [len(values) for values in judged[group.cases[2].key, "forward_s"]] == [0, 0, 4]
 
 
 def test_run_whose_groups_all_reach_their_target_reports_it(bench):

@@ -34,7 +34,7 @@ def by_numpy(replicates, delay, runs=20_000):
     baseline, variant, control = rng.normal(0, SPREAD, (3, runs, replicates))
     values = variant + math.log1p(delay) - (baseline + control) / 2
     factor = stats.t.ppf(0.975, replicates - 1) / math.sqrt(replicates)
-    half, floor = (factor * one.std(axis=1, ddof=1) for one in (values, control - baseline))
+    half, floor = (factor * sample.std(axis=1, ddof=1) for sample in (values, control - baseline))
     return (values.mean(axis=1) > np.maximum(half, floor)).mean()
 
 
@@ -52,8 +52,8 @@ def test_the_rate_agrees_with_a_computation_by_definition(replicates):
 
 
 def test_more_processes_detect_smaller_differences():
-    found = [power.power(normal_processes(), count).smallest for count in (4, 8, 16)]
-    assert found == sorted(found, reverse=True)
+    smallest = [power.power(normal_processes(), count).smallest for count in (4, 8, 16)]
+    assert smallest == sorted(smallest, reverse=True)
 
 
 def measured(delay=lambda share: share, bias=1.0, replicates=16):
@@ -83,25 +83,27 @@ def measured(delay=lambda share: share, bias=1.0, replicates=16):
 
 
 def test_the_lines_show_time_smallest_difference_and_false_positives():
-    found = {outcome.name: outcome for outcome in power.judge_power(*measured())}
-    assert {outcome.verdict for outcome in found.values()} == {PASSED}
-    first = found["power, 4 processes, 12 s"].result
+    outcomes = {outcome.name: outcome for outcome in power.judge_power(*measured())}
+    assert {outcome.verdict for outcome in outcomes.values()} == {PASSED}
+    first = outcomes["power, 4 processes, 12 s"].result
     assert first.count("slower in 9 of 10 runs, and is wrong in") == 2
-    assert found["power, BN + 2% F"].result.startswith("called slower in")
+    assert outcomes["power, BN + 2% F"].result.startswith("called slower in")
 
 
 def test_a_delay_that_is_detected_less_than_predicted_is_inconclusive():
-    found = {
+    outcomes = {
         outcome.name: outcome
         for outcome in power.judge_power(*measured(delay=lambda share: share / 4))
     }
-    assert found["power, BN + 2% F"].verdict == INCONCLUSIVE
-    assert found["power, BN + 2% F"].remedy
+    assert outcomes["power, BN + 2% F"].verdict == INCONCLUSIVE
+    assert outcomes["power, BN + 2% F"].remedy
 
 
 def test_an_instrument_with_false_positives_fails(monkeypatch):
     narrow = lambda *args, **more: replace(  # noqa: E731
-        found := log_ratio(*args, **more), low=found.estimate * 0.999, high=found.estimate * 1.001
+        interval := log_ratio(*args, **more),
+        low=interval.estimate * 0.999,
+        high=interval.estimate * 1.001,
     )
     log_ratio = power.log_ratio
     monkeypatch.setattr(power, "log_ratio", narrow)

@@ -28,9 +28,9 @@ from swbench.stats.intervals import Interval
 @pytest.fixture(scope="module", autouse=True)
 def replayed_once():
     """The simulated runs depend on no instrument: they are the same for every test here."""
-    found = list(selftests.replays(200, False))
+    outcomes = list(selftests.replays(200, False))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(selftests, "replays", lambda runs, long: iter(found))
+        patch.setattr(selftests, "replays", lambda runs, long: iter(outcomes))
         yield
 
 

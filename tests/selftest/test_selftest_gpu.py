@@ -132,9 +132,9 @@ def test_windows_and_do_bench_take_turns_after_one_warm_up(monkeypatch):
 
 
 def test_without_nvmls_clock_the_count_is_inconclusive_with_a_remedy(measuring):
-    found = outcomes(measuring(has_clock=False, only="Cycle"))["GPU: a known cycle count"]
-    assert found.verdict == INCONCLUSIVE
-    assert "nvidia-ml-py" in found.remedy
+    outcome = outcomes(measuring(has_clock=False, only="Cycle"))["GPU: a known cycle count"]
+    assert outcome.verdict == INCONCLUSIVE
+    assert "nvidia-ml-py" in outcome.remedy
 
 
 def test_an_engine_that_does_not_finish_is_a_failed_outcome():
@@ -200,8 +200,8 @@ def test_without_a_gpu_the_self_test_gives_the_reason_once(monkeypatch):
     def measure(plan, target):
         raise RunIncomplete("nothing is measured here")
 
-    found = list(selftest(measure=measure, no_gpu=lambda: "NVML sees no GPU"))
-    assert [(one.verdict, one.result) for one in found if one.name == "GPU"] == [
-        (SKIPPED, "NVML sees no GPU")
-    ]
-    assert not [one for one in found if one.name.startswith("GPU:")]
+    outcomes_ = list(selftest(measure=measure, no_gpu=lambda: "NVML sees no GPU"))
+    assert [
+        (outcome.verdict, outcome.result) for outcome in outcomes_ if outcome.name == "GPU"
+    ] == [(SKIPPED, "NVML sees no GPU")]
+    assert not [outcome for outcome in outcomes_ if outcome.name.startswith("GPU:")]

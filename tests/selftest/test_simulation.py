@@ -46,10 +46,10 @@ def test_a_fixed_number_of_replicates_covers_the_truth_without_bias(ratio):
 
 
 def test_optional_stopping_still_covers():
-    found = stopped(0.05)
-    assert abs(found.bias) <= 0.003
-    assert found.covered >= 0.93
-    assert 8 < found.replicates < 32  # so that looks of several sizes were judged
+    coverage = stopped(0.05)
+    assert abs(coverage.bias) <= 0.003
+    assert coverage.covered >= 0.93
+    assert 8 < coverage.replicates < 32  # so that looks of several sizes were judged
 
 
 def of_pooled_rounds(rounds, cell):
@@ -99,7 +99,9 @@ def test_the_simulated_rounds_are_the_worker_s_own():
     """
     experiment, seed = Experiment(rounds=4), 7
     expected, messages = experiment.replicate(seed, 2), []
-    durations = iter([one.samples[cell]["forward_s"] for one in expected for cell in one.order])
+    durations = iter(
+        [round_.samples[cell]["forward_s"] for round_ in expected for cell in round_.order]
+    )
 
     class Cell:
         chosen: ClassVar = {}
@@ -132,8 +134,8 @@ def test_the_simulated_rounds_are_the_worker_s_own():
     rounds = [message for message in messages if isinstance(message, Round)]
     cells = {case.key: case.model for case in cases}
     assert [tuple(cells[case] for case in round_.order) for round_ in rounds] == [
-        one.order for one in expected
+        round_.order for round_ in expected
     ]
     assert [
         {cells[case]: samples for case, samples in round_.samples.items()} for round_ in rounds
-    ] == [one.samples for one in expected]
+    ] == [round_.samples for round_ in expected]

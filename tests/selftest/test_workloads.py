@@ -41,8 +41,8 @@ def test_a_spin_is_marked_once_after_its_length(length):
 
 
 def test_a_spin_holds_at_least_its_length():
-    found = SpinWorkload(Case(model="spin", solver="length=0.001")).call()
-    assert 0.001 <= found[TRUTH] <= found[FORWARD]
+    times = SpinWorkload(Case(model="spin", solver="length=0.001")).call()
+    assert 0.001 <= times[TRUTH] <= times[FORWARD]
     assert SpinWorkload(Case(model="spin", solver="length=0")).call()[TRUTH] == 0.0
 
 

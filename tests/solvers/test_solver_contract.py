@@ -79,11 +79,12 @@ def test_a_batch_is_solved_as_each_matrix_alone(name):
     cov, grad_w = batch_of("kappa=1e2")
     w, saved = solver.forward(cov)
     grad = solver.gradient(saved, grad_w)
-    for one in range(len(cov)):
-        alone, saved_alone = solver.forward(cov[one : one + 1])
-        assert worst(alone, w[one : one + 1].double()) < solver.tolerance(1e2, 8)
+    for index in range(len(cov)):
+        alone, saved_alone = solver.forward(cov[index : index + 1])
+        assert worst(alone, w[index : index + 1].double()) < solver.tolerance(1e2, 8)
         assert worst(
-            solver.gradient(saved_alone, grad_w[one : one + 1]), grad[one : one + 1].double()
+            solver.gradient(saved_alone, grad_w[index : index + 1]),
+            grad[index : index + 1].double(),
         ) < 10 * solver.tolerance(1e2, 8)
 
 

@@ -69,7 +69,9 @@ def test_dominated_has_one_large_eigenvalue():
 def test_recorded_spectra_are_used_in_turn_at_any_size():
     records = list(spectra.recorded().values())
     assert len(records) == 6
-    assert all(one[0] == 1 and list(one) == sorted(one, reverse=True) for one in records)
+    assert all(
+        record[0] == 1 and list(record) == sorted(record, reverse=True) for record in records
+    )
     generator = torch.Generator().manual_seed(0)
     lam = spectra.eigenvalues("gradients=1e-6", 7, len(records[0]), generator)
     assert torch.equal(lam[0], lam[6])

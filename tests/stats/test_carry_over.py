@@ -21,7 +21,7 @@ def made(seed, *, cases=5, workers=5, rounds=20, costs=None, noise=0.05, spikes=
     position and the carry-over of the case before.
     """
     rng, names = np.random.default_rng(seed), [f"case {number}" for number in range(cases)]
-    found = []
+    workers_ = []
     for worker in range(workers):
         own, taken = rng.normal(0, 0.02, cases), []
         for index in range(rounds):
@@ -42,8 +42,8 @@ def made(seed, *, cases=5, workers=5, rounds=20, costs=None, noise=0.05, spikes=
                     samples=samples,
                 )
             )
-        found.append(taken)
-    return found
+        workers_.append(taken)
+    return workers_
 
 
 def estimates(seeds, **how):
@@ -61,17 +61,17 @@ def estimates(seeds, **how):
 @pytest.mark.parametrize("cases", [3, 5])
 @pytest.mark.parametrize("cost", [0.05, 0.5, -0.1])
 def test_an_added_carry_over_is_estimated_at_its_size(cases, cost):
-    found = [one.mean for one in estimates(range(20), cases=cases, costs={2: cost})]
-    error = np.std(found, ddof=1) / math.sqrt(len(found))
-    assert np.mean(found) == pytest.approx(cost, abs=3 * error)
+    means = [estimate.mean for estimate in estimates(range(20), cases=cases, costs={2: cost})]
+    error = np.std(means, ddof=1) / math.sqrt(len(means))
+    assert np.mean(means) == pytest.approx(cost, abs=3 * error)
     assert error < 0.005
 
 
 def test_the_baselines_carry_over_has_the_opposite_sign_and_a_common_one_cancels():
     costs = carry_overs(made(1, costs={0: 0.2}), "case 0", METRIC)
-    assert [one.mean for one in costs] == pytest.approx([-0.2] * 4, abs=0.05)
+    assert [estimate.mean for estimate in costs] == pytest.approx([-0.2] * 4, abs=0.05)
     costs = carry_overs(made(1, costs=dict.fromkeys(range(5), 0.2)), "case 0", METRIC)
-    assert [one.mean for one in costs] == pytest.approx([0.0] * 4, abs=0.05)
+    assert [estimate.mean for estimate in costs] == pytest.approx([0.0] * 4, abs=0.05)
 
 
 def test_of_runs_without_carry_over_no_more_than_a_twentieth_show_one():
@@ -91,8 +91,8 @@ def test_a_machine_that_drifts_steps_and_slows_the_first_place_shows_none():
     for seed in range(60):
         workers = [Experiment().replicate(seed, worker) for worker in range(5)]
         costs = carry_overs(workers, BASELINE, METRIC)
-        assert {one.case for one in costs} == {CONTROL, VARIANT}
-        wrong += min(holm([one.p_value for one in costs])) < 0.05
+        assert {estimate.case for estimate in costs} == {CONTROL, VARIANT}
+        wrong += min(holm([estimate.p_value for estimate in costs])) < 0.05
     assert wrong <= 8, "60 runs at 5 % are 3, and three standard deviations more"
     assert len(CELLS) == 3
 
@@ -114,15 +114,15 @@ def test_a_carry_over_moves_the_ratio_and_the_correction_moves_it_back():
 
 
 def test_a_correction_touches_the_successors_alone():
-    one = made(3, cases=3, workers=1, rounds=1)[0][0]
-    first, second, third = one.order
-    (better,) = corrected([one], METRIC, {second: 0.1})
-    assert better.samples[first] == one.samples[first]
-    assert better.samples[second] == one.samples[second]
+    round_ = made(3, cases=3, workers=1, rounds=1)[0][0]
+    first, second, third = round_.order
+    (better,) = corrected([round_], METRIC, {second: 0.1})
+    assert better.samples[first] == round_.samples[first]
+    assert better.samples[second] == round_.samples[second]
     assert better.samples[third][METRIC] == pytest.approx(
-        one.samples[third][METRIC] * math.exp(-0.1)
+        round_.samples[third][METRIC] * math.exp(-0.1)
     )
-    assert corrected([one], "another", {second: 0.1}) == [one]
+    assert corrected([round_], "another", {second: 0.1}) == [round_]
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_the_p_value_is_a_t_tests():
 
     rng = random.Random(2)
     values = tuple(rng.gauss(0.02, 0.03) for _ in range(5))
-    one = CarryOver("a", METRIC, values)
-    assert one.p_value == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
+    effect = CarryOver("a", METRIC, values)
+    assert effect.p_value == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
     assert CarryOver("a", METRIC, (0.1, 0.1)).p_value == 0.0
     assert CarryOver("a", METRIC, (0.0, 0.0)).p_value == 1.0

@@ -79,10 +79,10 @@ def rounds(*samples):
             replicate=0,
             attempt="1",
             index=index,
-            order=tuple(one),
-            samples={case: {FORWARD: seconds} for case, seconds in one.items()},
+            order=tuple(by_case),
+            samples={case: {FORWARD: seconds} for case, seconds in by_case.items()},
         )
-        for index, one in enumerate(samples)
+        for index, by_case in enumerate(samples)
     ]
 
 
@@ -103,16 +103,16 @@ def test_the_control_is_pooled_by_pooling_estimators_if_every_round_has_it():
 @functools.cache
 def measured(metric):
     """The pairs in each process of every network in the committed runs, except the baseline."""
-    found = {}
+    pairs = {}
     for name in RUNS:
         run = store.load(ROOT / "results" / "reference" / name)
         (group,), workers = run.plan.groups, by_worker(run.rounds).values()
         for case, row in zip(group.cases, group.rows, strict=True):
             if case.key not in group.baselines:
-                found[name, row] = ratio_pairs(
+                pairs[name, row] = ratio_pairs(
                     workers, group.baselines, case.key, metric, FASTER_HALF
                 )
-    return found
+    return pairs
 
 
 @pytest.mark.parametrize("metric", [FORWARD, FORWARD_BACKWARD])
@@ -174,13 +174,13 @@ def alike(metric):
 
 def simulated(processes, ratio, seed, replicates=8):
     """A run of `replicates` of the processes, each with its three networks in a random role."""
-    draw, found = random.Random(seed), []
+    draw, run = random.Random(seed), []
     for worker in draw.choices(processes, k=replicates):
         baseline, variant, control = draw.sample(range(3), 3)
-        found.append(
+        run.append(
             [(round_[baseline], ratio * round_[variant], round_[control]) for round_ in worker]
         )
-    return found
+    return run
 
 
 def judged(processes, ratio, estimator=FASTER_HALF, runs=1000):

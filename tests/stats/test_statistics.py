@@ -259,7 +259,7 @@ def test_the_noise_floor_of_pairs_is_of_one_process_a_replicate():
         for attempt, error in (("a", 1.02 if k else 0.98), ("b", 1 / 1.02 if k else 1 / 0.98))
         for i in range(2)
     ]
-    first = [one for one in taken if one.attempt == "a"]
+    first = [round_ for round_ in taken if round_.attempt == "a"]
     assert noise_floor(taken, group, "forward_s") == noise_floor(first, group, "forward_s")
     assert noise_floor(first, group, "forward_s").half_width > 0.02
 

@@ -105,9 +105,9 @@ NARROW = Interval(1.0, 0.999, 1.001, 0.95, 5)
         (Interval(math.nan, math.nan, math.nan, 0.95, 5), 1e-6, 0.05, UNCLEAR),
     ],
 )
-def test_a_gates_word_at_its_edges(found, adjusted, threshold, word):
+def test_a_gates_word_at_its_edges(comparison, adjusted, threshold, word):
     floor = interval(0.998, 1.002)  # so 1.002 and below are noise
-    assert gate_verdict(found, verdict(found, floor), adjusted, threshold) == word
+    assert gate_verdict(comparison, verdict(comparison, floor), adjusted, threshold) == word
 
 
 def test_a_gate_calls_nothing_different_that_the_row_by_itself_does_not():

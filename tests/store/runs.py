@@ -94,14 +94,16 @@ def fill_paired(writer, of: Plan, group: int = 0, replicate: int = 0) -> None:
     """
     baseline, _, last = (case.key for case in of.groups[group].cases)
     for attempt, index in itertools.product("ab", range(3)):
-        one = one_round(of, group, replicate, attempt, index)
+        round_ = one_round(of, group, replicate, attempt, index)
         kept = [
-            key for key in one.order if (key != last if attempt == "a" else key in (baseline, last))
+            key
+            for key in round_.order
+            if (key != last if attempt == "a" else key in (baseline, last))
         ]
-        parts = {"samples": one.samples, "blocks": one.blocks}
+        parts = {"samples": round_.samples, "blocks": round_.blocks}
         writer.add_round(
             replace(
-                one,
+                round_,
                 order=tuple(kept),
                 **{
                     name: {key: part[key] for key in kept if key in part}

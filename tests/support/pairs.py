@@ -127,7 +127,7 @@ def by_row(stored, replicate=0):
 
 
 def statuses(stored, replicate=0):
-    return {row: one.status for row, one in by_row(stored, replicate).items()}
+    return {row: result.status for row, result in by_row(stored, replicate).items()}
 
 
 ALL_FINE = dict.fromkeys(("BN", "BN (control)", *MODELS), OK)

@@ -125,15 +125,15 @@ def _launch(launches, tensors, workspaces, device) -> None:
         for address in (*addresses.values(), *(memory.data_ptr() for _, memory in workspaces))
         if address is not None
     )
-    if aligned and direct() and all(one.compiled is not None for one in launches):
+    if aligned and direct() and all(launch.compiled is not None for launch in launches):
         for workspace, memory in workspaces:
             addresses.update(workspace.addresses(memory))
         stream = triton.runtime.driver.active.get_current_stream(device.index)
-        for one in launches:
-            one.launch_with_addresses(addresses, stream)
+        for launch in launches:
+            launch.launch_with_addresses(addresses, stream)
         return
     table = dict(tensors)
     for workspace, memory in workspaces:
         table.update(workspace.tensors(memory))
-    for one in launches:
-        one.launch_with_tensors(table, aligned)
+    for launch in launches:
+        launch.launch_with_tensors(table, aligned)
