@@ -170,21 +170,24 @@ def main() -> None:
     parser.add_argument("run", nargs="?", default="latest", help="a path, an id, or `latest`")
     parser.add_argument("--results", default="results")
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "docs" / "images")
-    asked = parser.parse_args()
-    run = store.load(store.find(asked.results, asked.run))
+    arguments = parser.parse_args()
+    run = store.load(store.find(arguments.results, arguments.run))
     table = build_table(run)
-    asked.output.mkdir(parents=True, exist_ok=True)
-    drawn = [live(run, asked.output / "live.svg"), finished(run, asked.output / "table.svg")]
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    drawn = [
+        live(run, arguments.output / "live.svg"),
+        finished(run, arguments.output / "table.svg"),
+    ]
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         sys.stderr.write(
             "no Chromium is installed here, so the pictures of the page stay as they are\n"
         )
     else:
-        drawn += [page(browser, table, name, asked.output) for name in PAGES]
+        drawn += [page(browser, table, name, arguments.output) for name in PAGES]
     with tempfile.TemporaryDirectory() as scratch:
         for path in plots.plot_files(table, scratch, formats=["png"]):
-            drawn.append(smaller(Path(shutil.move(path, asked.output / path.name))))
+            drawn.append(smaller(Path(shutil.move(path, arguments.output / path.name))))
     for path in drawn:
         size = path.stat().st_size
         sys.stdout.write(f"{path}: {size:,} bytes{', too large' if size > LARGEST_BYTES else ''}\n")

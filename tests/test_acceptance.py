@@ -24,12 +24,12 @@ import aa  # noqa: E402
 import agreement  # noqa: E402
 import observed  # noqa: E402
 
-BN, AGAIN, SWA = (
+BN, CONTROL, SWA = (
     Case(model="m", role=BASELINE),
     Case(model="m", role=CONTROL),
     Case(model="m", norm="swa", layers=7, solver="eigh"),
 )
-GROUP = Group(name="g", cases=(BN, AGAIN, SWA), rows=("BN", "BN (control)", "SW"))
+GROUP = Group(name="g", cases=(BN, CONTROL, SWA), rows=("BN", "BN (control)", "SW"))
 PLAN = Plan(
     suite="s",
     title="S",
@@ -58,7 +58,7 @@ def stored(folder, slower=1.5, status="ok", complete=True):
             for index in range(2):
                 samples = {
                     case.key: {"forward_s": 0.1 * factor, "forward_backward_s": 0.2 * factor}
-                    for case, factor in ((BN, 1.0), (AGAIN, 1.0), (SWA, slower))
+                    for case, factor in ((BN, 1.0), (CONTROL, 1.0), (SWA, slower))
                 }
                 began = 100.0 * replicate + index
                 writer.add_round(
@@ -67,7 +67,7 @@ def stored(folder, slower=1.5, status="ok", complete=True):
                         replicate=replicate,
                         attempt="a",
                         index=index,
-                        order=(BN.key, AGAIN.key, SWA.key),
+                        order=(BN.key, CONTROL.key, SWA.key),
                         samples=samples,
                         started=began,
                     )

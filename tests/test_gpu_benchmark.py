@@ -69,8 +69,8 @@ def test_gpu_suite_has_every_gpu_solver_and_the_step_both_triton_solvers(capsys)
     listed = {spec.partition(":")[0] for spec in suite["full"]["solver"]["cuda"]}
     on_a_cpu_alone = {"polar-native", "eigh-threads"}
     assert listed == set(solvers.names()) - on_a_cpu_alone
-    for device, apart in (("cuda", on_a_cpu_alone), ("cpu", {"polar-triton", "jacobi-triton"})):
-        assert not apart & set(suite["solvers"]["solver"][device])
+    for device, excluded in (("cuda", on_a_cpu_alone), ("cpu", {"polar-triton", "jacobi-triton"})):
+        assert not excluded & set(suite["solvers"]["solver"][device])
     (words,) = arguments("solvers")
     assert {"polar-triton", "jacobi-triton"} <= set(words[words.index("--solver") + 1].split(","))
 

@@ -186,9 +186,9 @@ def test_archive_is_split_into_pieces_without_the_largest_files(tmp_path, monkey
     pieces = archive.rewrite(results, out)
     assert len(list(out.iterdir())) <= 8
     assert all(piece.stat().st_size <= 20_000 for piece in pieces)
-    whole = tmp_path / "whole.tar.xz"
-    whole.write_bytes(b"".join(piece.read_bytes() for piece in pieces))
-    with tarfile.open(whole) as packed:
+    joined = tmp_path / "whole.tar.xz"
+    joined.write_bytes(b"".join(piece.read_bytes() for piece in pieces))
+    with tarfile.open(joined) as packed:
         assert set(packed.getnames()) == {"a.txt", "b.txt", "summary.txt", "left-out.txt"}
         assert packed.extractfile("left-out.txt").read() == b"huge.bin\n"
     (results / "huge.bin").unlink()

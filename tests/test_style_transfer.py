@@ -315,14 +315,14 @@ def test_equal_seeds_give_equal_pictures_and_a_stopped_run_resumes(tmp_path, sty
     assert stylize(*arguments, "--seed", "1", out="three")[0] == 0
     assert first != written("three")
 
-    kept = (tmp_path / "two" / "bn.json").stat().st_mtime_ns
+    modified = (tmp_path / "two" / "bn.json").stat().st_mtime_ns
     (tmp_path / "two" / "swa.json").unlink()
     (tmp_path / "two" / "1-china-swa.png").unlink()
     code, lines = stylize(*arguments, out="two")
     assert code == 0
     assert not any("bn step" in line for line in lines)
     assert any("swa step 2/2" in line for line in lines)
-    assert (tmp_path / "two" / "bn.json").stat().st_mtime_ns == kept
+    assert (tmp_path / "two" / "bn.json").stat().st_mtime_ns == modified
     assert first == written("two")
 
     assert refused(stylize(*arguments, "--steps", "3", out="two"), "other settings (steps)", "-o")

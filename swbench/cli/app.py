@@ -158,7 +158,7 @@ def _version(ctx: click.Context) -> None:
     is_flag=True,
     expose_value=False,
     is_eager=True,
-    callback=lambda ctx, _, asked: _version(ctx) if asked else None,
+    callback=lambda ctx, _, requested: _version(ctx) if requested else None,
     help="Show the versions of swbench and torch, and the native kernels; then exit.",
 )
 @click.pass_context

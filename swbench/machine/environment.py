@@ -87,8 +87,10 @@ def label(environment: Mapping[str, Any]) -> str:
     """A short name for the machine, for folder names: the GPU's model if there is one, else the
     CPU's (`amd-epyc-9555`, `h100-80gb-hbm3`).
     """
-    cards = environment.get("gpus") or []
-    name = cards[0]["name"] if cards and cards[0].get("name") else environment["processor"]["model"]
+    listed = environment.get("gpus") or []
+    name = (
+        listed[0]["name"] if listed and listed[0].get("name") else environment["processor"]["model"]
+    )
     name = re.sub(
         r"\((r|tm)\)|\b(cpu|processor|nvidia|tesla|geforce|gold|platinum|silver)\b|\b\d+-core\b|@.*|\bwith\b.*",
         " ",

@@ -188,13 +188,13 @@ def panels(
         )
     for d in SPANS:
         if f"{d}_f_s" in filled_columns:
-            spread = [
+            statistics_columns = [
                 f"{d}_{p}_{what}_s" for p in PASSES for what in ("low", "high", "median", "std")
             ]
             panels_shown.append(
                 Panel(
                     f"{SPANS[d]} seconds: interval of the mean, median, deviation",
-                    (*names, *spread),
+                    (*names, *statistics_columns),
                     detail=True,
                 )
             )

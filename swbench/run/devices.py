@@ -215,7 +215,7 @@ def _other_users(
     in use or NVML does not report how much is.
     """
     usage = (
-        next((card for card in gpu_usage() if str(card.get("uuid", "")).endswith(info["uuid"])), {})
+        next((gpu for gpu in gpu_usage() if str(gpu.get("uuid", "")).endswith(info["uuid"])), {})
         if info["uuid"]
         else {}
     )

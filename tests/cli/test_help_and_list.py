@@ -14,7 +14,7 @@ from swbench.cli.listing import KINDS
 from swbench.suite.schema import METRICS
 
 ROOT = Path(__file__).resolve().parents[2]
-ASK = """
+QUERY = """
 import sys
 from swbench.cli.app import start
 code = start({arguments!r})
@@ -34,7 +34,7 @@ sys.exit(f"imported {{heavy}}" if heavy else code)
     ],
 )
 def test_list_and_help_import_no_torch(arguments, tmp_path):
-    program = ASK.format(arguments=arguments)
+    program = QUERY.format(arguments=arguments)
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=tmp_path,

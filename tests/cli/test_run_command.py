@@ -9,7 +9,7 @@ from swbench.suite.options import Options, Selection, declared
 
 
 @pytest.mark.parametrize(
-    ("typed", "name", "names", "kept"),
+    ("typed", "name", "names", "command"),
     [
         ("imagenet --quick", "imagenet", ["imagenet"], "imagenet --quick"),
         (
@@ -33,9 +33,9 @@ from swbench.suite.options import Options, Selection, declared
         ("run imagenet --seed=3 cifar", "imagenet", ["imagenet", "cifar"], "run imagenet --seed=3"),
     ],
 )
-def test_repeat_command_names_one_suite_and_keeps_values(monkeypatch, typed, name, names, kept):
+def test_repeat_command_names_one_suite_and_keeps_values(monkeypatch, typed, name, names, command):
     monkeypatch.setattr("sys.argv", ["bench.py", *typed.split()])
-    assert repeat_command(name, names) == f"python bench.py {kept}"
+    assert repeat_command(name, names) == f"python bench.py {command}"
 
 
 @pytest.mark.parametrize(("command", "kind"), [(run, Options), (profile, Selection)])

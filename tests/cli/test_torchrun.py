@@ -56,7 +56,7 @@ def test_the_processes_of_all_nodes_are_those_of_the_cases_on_as_few_nodes_as_ho
     assert spread_over(8, 4, (1, 4, 6)) == ((1, 4, 6), 4)
 
 
-class Told:
+class RecordingNodes:
     """Nodes of which one may be lost; keeps the exit status that the others were told."""
 
     def __init__(self, lost=""):
@@ -88,7 +88,7 @@ def led(monkeypatch, nodes, result):
 
 @pytest.mark.parametrize("code", [0, 3])
 def test_followers_exit_with_the_status_of_the_first_node(monkeypatch, code):
-    nodes = Told()
+    nodes = RecordingNodes()
     assert led(monkeypatch, nodes, code) == nodes.code == code
 
 
@@ -97,14 +97,14 @@ def test_followers_exit_with_the_status_of_the_first_node(monkeypatch, code):
     [(Stopped(2), 2), (Stopped(143), 143), (KeyboardInterrupt(), 130), (ZeroDivisionError(), 1)],
 )
 def test_failed_run_ends_all_nodes(monkeypatch, problem, code):
-    nodes = Told()
+    nodes = RecordingNodes()
     with pytest.raises(type(problem)):
         led(monkeypatch, nodes, problem)
     assert nodes.code == code
 
 
 def test_lost_node_is_named_when_torchrun_ends_the_first(monkeypatch):
-    nodes = Told(lost="node 1 is gone")
+    nodes = RecordingNodes(lost="node 1 is gone")
     with pytest.raises(NodeLost, match=r"^node 1 is gone; 3 cells are kept$"):
         led(monkeypatch, nodes, Stopped(143))
     assert nodes.code == 3

@@ -18,9 +18,9 @@ def cells(stored):
     return made
 
 
-WHOLE = ["ok"] * 3
+COMPLETE = ["ok"] * 3
 LACKS = ["ok", "ok", "out_of_memory"]
-FOURS = {("4", 0): LACKS, ("2", 0): WHOLE, ("2", 1): WHOLE}
+FOURS = {("4", 0): LACKS, ("2", 0): COMPLETE, ("2", 1): COMPLETE}
 TRIED = ("run", "tiny.toml", "--device", "cpu", "--batch", "4,2,1", "--until-fits")
 
 
@@ -84,7 +84,9 @@ def test_every_batch_overrides_until_fits_of_a_suite(bench, workdir, monkeypatch
     (summary,) = store.runs("all")
     every = cells(store.load(summary.path))
     assert every == {
-        (batch, number): LACKS if batch == "4" else WHOLE for batch in "421" for number in range(2)
+        (batch, number): LACKS if batch == "4" else COMPLETE
+        for batch in "421"
+        for number in range(2)
     }
 
 

@@ -85,7 +85,7 @@ def way(stacks: list[list[str]]) -> tuple[list[str], int, int]:
     of what each has in common with the next; how often that is back in a caller that waits, and how
     often a return to a file that had been left.
     """
-    steps, before, back, returns = [], [], 0, 0
+    steps, before, comebacks, returns = [], [], 0, 0
     for stack in stacks:
         pairs = zip(before, stack, strict=False)
         shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
@@ -94,12 +94,12 @@ def way(stacks: list[list[str]]) -> tuple[list[str], int, int]:
             if steps and file == steps[-1]:
                 continue
             if file in stack[: max(index, shared)]:
-                back += 1
+                comebacks += 1
             elif file in steps:
                 returns += 1
             steps.append(file)
         before = stack
-    return steps, back, returns
+    return steps, comebacks, returns
 
 
 @pytest.fixture
@@ -124,17 +124,17 @@ def test_way_counts_steps_and_returns():
 
 def test_walk_from_a_suite_to_its_table_enters_few_files(trace):
     assert trace.stages.keys() == STAGES.keys(), "a stage was not reached, or is somewhere else"
-    steps, back, returns = way(list(trace.stages.values()))
+    steps, comebacks, returns = way(list(trace.stages.values()))
     files = list(dict.fromkeys(steps))
     summary = (
         f"{len(trace.entered)} files entered; the way: {len(files)} files, {returns} returns, "
-        f"{back} times back in a caller: {' → '.join(steps)}"
+        f"{comebacks} times back in a caller: {' → '.join(steps)}"
     )
     sys.stdout.write(f"{summary}\n")  # pytest -rP shows it
     assert len(trace.entered) <= 75, "\n".join(trace.entered)
     assert len(files) <= 20, summary
     assert returns <= 4, summary
-    assert back <= 12, summary
+    assert comebacks <= 12, summary
 
 
 def test_architecture_names_every_file_of_the_walk(trace):

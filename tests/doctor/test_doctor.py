@@ -7,7 +7,7 @@ import pytest
 from swbench.doctor import BAD, OK, WARN, Check, clocks, cores, examine, stack, storage
 
 GIB = 1 << 30
-CARD = {"name": "H100", "driver": "1", "mig": None, "persistence": 1}
+GPU = {"name": "H100", "driver": "1", "mig": None, "persistence": 1}
 HEALTHY = {
     "cores": {
         "logical": 8,
@@ -41,7 +41,7 @@ HEALTHY = {
     "variables": {},
     "allocator": {"library": "glibc 2.36", "preload": None, "tuning": "MALLOC_MMAP_MAX_=0"},
     "packages": {"triton": "3.0"},
-    "gpus": [CARD],
+    "gpus": [GPU],
 }
 
 
@@ -104,8 +104,8 @@ def test_healthy_machine_has_no_fix():
         (stack.malloc, sick(allocator__tuning=None), WARN, "MALLOC_"),
         (lambda f: stack.gpu(f, "no driver"), sick(gpus=[]), WARN, "install"),
         (lambda f: stack.gpu(f, None), sick(torch__cuda=None), WARN, "CUDA"),
-        (lambda f: stack.gpu(f, None), sick(gpus=[{**CARD, "mig": 1}]), WARN, "slices"),
-        (lambda f: stack.gpu(f, None), sick(gpus=[{**CARD, "persistence": 0}]), WARN, "nvidia-smi"),
+        (lambda f: stack.gpu(f, None), sick(gpus=[{**GPU, "mig": 1}]), WARN, "slices"),
+        (lambda f: stack.gpu(f, None), sick(gpus=[{**GPU, "persistence": 0}]), WARN, "nvidia-smi"),
         (stack.triton, sick(packages__triton=None), WARN, "pip install triton"),
         (stack.triton, sick(packages__triton=None, gpus=[]), OK, ""),
         (lambda f: stack.native("no compiler"), HEALTHY, WARN, "slower"),

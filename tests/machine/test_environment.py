@@ -88,12 +88,12 @@ def test_native_kernels_are_compared_except_with_records_that_lack_them(environm
 
 
 def test_another_gpu_makes_environments_unlike(environment):
-    card = {"name": "NVIDIA H100 80GB HBM3", "driver": "1", "uuid": "a"}
+    gpu = {"name": "NVIDIA H100 80GB HBM3", "driver": "1", "uuid": "a"}
     assert "GPU: not set / NVIDIA H100 80GB HBM3" in unlike(
-        {**environment, "gpus": []}, {**environment, "gpus": [card]}
+        {**environment, "gpus": []}, {**environment, "gpus": [gpu]}
     )
     assert (
-        unlike({**environment, "gpus": [card]}, {**environment, "gpus": [{**card, "uuid": "b"}]})
+        unlike({**environment, "gpus": [gpu]}, {**environment, "gpus": [{**gpu, "uuid": "b"}]})
         == []
     )
 

@@ -20,13 +20,15 @@ EVERYTHING = (
     "nvmlDeviceGetMaxClockInfo:3,nvmlDeviceGetMigMode:3,nvmlDeviceGetPersistenceMode:3,"
     "nvmlDeviceGetComputeMode:3"
 )
-ONE = {"name": "NVIDIA H100", "uuid": UUID, "bytes": 1 << 36}
+H100 = {"name": "NVIDIA H100", "uuid": UUID, "bytes": 1 << 36}
 CHECK = f"""
 from swbench.errors import DeviceError
 from swbench.run import devices
-torch_devices = {{"torch": "2.11.0", "cuda": "13.0", "warnings": [], "devices": [{ONE!r}]}}
+torch_devices = {{"torch": "2.11.0", "cuda": "13.0", "warnings": [], "devices": [{H100!r}]}}
 try:
-    answers = devices.check(("cuda",), query_torch=lambda: torch_devices, pause=lambda seconds: None)
+    answers = devices.check(
+        ("cuda",), query_torch=lambda: torch_devices, pause=lambda seconds: None
+    )
 except DeviceError as problem:
     answers = str(problem)
 """
@@ -84,7 +86,7 @@ USAGE = (
 def test_a_gpu_is_recorded_in_si_units_and_nvml_is_shut_down_as_often_as_it_is_opened(
     run_with_fake_nvml,
 ):
-    ((used,), (card,), missing), opened = run_with_fake_nvml(USAGE, UTILISATION=40, USED=3 << 30)
+    ((used,), (gpu,), missing), opened = run_with_fake_nvml(USAGE, UTILISATION=40, USED=3 << 30)
     assert used == {
         "uuid": f"GPU-{UUID}",
         "name": "NVIDIA H100",
@@ -92,20 +94,20 @@ def test_a_gpu_is_recorded_in_si_units_and_nvml_is_shut_down_as_often_as_it_is_o
         "used_bytes": 3 << 30,
         "processes": [],
     }
-    assert (card["memory_bytes"], card["power_limit_w"], card["max_sm_hz"]) == (
+    assert (gpu["memory_bytes"], gpu["power_limit_w"], gpu["max_sm_hz"]) == (
         85520809984,
         700.0,
         1980 * 10**6,
     )
-    assert (card["application_sm_hz"], card["mig"], missing) == (None, 0, None)
+    assert (gpu["application_sm_hz"], gpu["mig"], missing) == (None, 0, None)
     assert opened[-1] == 0
 
 
 def test_unsupported_readings_are_none_and_the_rest_is_recorded(run_with_fake_nvml):
-    ((used,), (card,), missing), _ = run_with_fake_nvml(USAGE, FAIL=EVERYTHING)
+    ((used,), (gpu,), missing), _ = run_with_fake_nvml(USAGE, FAIL=EVERYTHING)
     assert (used["utilisation"], used["used_bytes"], used["processes"]) == (None, None, [])
-    assert used["name"] == card["name"] == "NVIDIA H100"
-    assert {card[name] for name in ("memory_bytes", "power_limit_w", "max_sm_hz", "mig")} == {None}
+    assert used["name"] == gpu["name"] == "NVIDIA H100"
+    assert {gpu[name] for name in ("memory_bytes", "power_limit_w", "max_sm_hz", "mig")} == {None}
     assert missing is None
 
 
@@ -114,12 +116,12 @@ def test_unsupported_readings_are_none_and_the_rest_is_recorded(run_with_fake_nv
     [
         ({"FAIL": "nvmlDeviceGetCount_v2:999"}, "Unknown Error"),
         ({"FAIL": "nvmlInitWithFlags:999"}, "Unknown Error"),
-        ({"CARDS": 0}, "NVML sees no GPU"),
+        ({"GPUS": 0}, "NVML sees no GPU"),
     ],
 )
 def test_a_failing_driver_counts_as_no_gpu_with_its_reason(run_with_fake_nvml, machine, why):
-    (used, cards, missing), opened = run_with_fake_nvml(USAGE, **machine)
-    assert (used, cards, missing) == ([], [], why)
+    (used, found_gpus, missing), opened = run_with_fake_nvml(USAGE, **machine)
+    assert (used, found_gpus, missing) == ([], [], why)
     assert "Init" in str(machine) or opened[-1] == 0
 
 

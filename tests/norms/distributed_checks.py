@@ -137,7 +137,7 @@ def check_whatever_is_chosen(group):
         )
 
 
-def check_eval_needs_nobody(group):
+def check_eval_needs_no_other_rank(group):
     """In eval mode nothing is sent: one rank alone gets through, and no gradient flows through
     batch statistics.
     """
@@ -202,7 +202,7 @@ def network():
 def check_distributed_data_parallel(group, sizes):
     """Gradients are the mean over ranks of what one process gets from the summed loss."""
     single = network()
-    spread = DistributedDataParallel(
+    parallel = DistributedDataParallel(
         convert_sync_whitening(network(), group.handle), process_group=group.handle
     )
     x, dy = (
@@ -210,12 +210,12 @@ def check_distributed_data_parallel(group, sizes):
         torch.randn(sum(sizes), 8, 4, 4, dtype=torch.float64),
     )
     for _ in range(2):
-        single.zero_grad(), spread.zero_grad()
+        single.zero_grad(), parallel.zero_grad()
         single(x).backward(dy)
-        spread(group.own(x, sizes)).backward(group.own(dy, sizes))
-        for item, other in zip(spread.module.parameters(), single.parameters(), strict=True):
+        parallel(group.own(x, sizes)).backward(group.own(dy, sizes))
+        for item, other in zip(parallel.module.parameters(), single.parameters(), strict=True):
             torch.testing.assert_close(item.grad * group.size, other.grad, **CLOSE)
-    for item, other in zip(spread.module.buffers(), single.buffers(), strict=True):
+    for item, other in zip(parallel.module.buffers(), single.buffers(), strict=True):
         torch.testing.assert_close(item, other, **CLOSE)
 
 
@@ -242,7 +242,7 @@ def check_communication(group):
     assert evaluated["communication_calls"] == 0
 
 
-def check_the_default_group(everybody):
+def check_the_default_group(world):
     """`world` is looked up at each call; a converted network without torch.distributed is tested by
     the single process.
     """
@@ -251,8 +251,8 @@ def check_the_default_group(everybody):
     equal = build("swa")
     x, dy = data(8)
     expected_values = run(equal, x, dy)
-    actual = run(model, everybody.own(x, (2, 2, 2, 2)), everybody.own(dy, (2, 2, 2, 2)))
-    torch.testing.assert_close(actual[1], everybody.own(expected_values[1], (2, 2, 2, 2)), **CLOSE)
+    actual = run(model, world.own(x, (2, 2, 2, 2)), world.own(dy, (2, 2, 2, 2)))
+    torch.testing.assert_close(actual[1], world.own(expected_values[1], (2, 2, 2, 2)), **CLOSE)
 
 
 def check_the_slowest(group):
@@ -273,7 +273,7 @@ CHECKS |= {
     "images of other sizes": (2, check_images_of_other_sizes),
     "means far from zero": (2, check_means_far_from_zero),
     "whatever is chosen": (2, check_whatever_is_chosen),
-    "eval needs nobody": (2, check_eval_needs_nobody),
+    "eval needs no other rank": (2, check_eval_needs_no_other_rank),
     "gradcheck 2 1": (2, lambda group: check_gradcheck(group, (2, 1))),
     "gradcheck 0 2": (2, lambda group: check_gradcheck(group, (0, 2))),
     "ddp 6 2": (2, lambda group: check_distributed_data_parallel(group, (6, 2))),

@@ -103,8 +103,8 @@ def sharded(state, mesh, **options):
 
 def check(rank):
     mesh, state = init_device_mesh("cpu", (2,)), start().state_dict()
-    spread = DistributedDataParallel(start())
-    expected = train(spread, rank), spread.module.state_dict()
+    parallel = DistributedDataParallel(start())
+    expected = train(parallel, rank), parallel.module.state_dict()
     assert not torch.equal(expected[1]["middle.1.running_cov"], state["middle.1.running_cov"])
 
     static = DistributedDataParallel(start(), static_graph=True)

@@ -147,9 +147,9 @@ def test_transforms_in_eval_mode(make, dtype):
         dual = forward_ad.unpack_dual(layer(forward_ad.make_dual(x, moved)))
         torch.testing.assert_close(dual.tangent, tangent, **close)
     leaf, dy = x.clone().requires_grad_(), torch.randn_like(y)
-    (back,) = torch.autograd.grad(layer(leaf), leaf, dy)
-    torch.testing.assert_close((back * moved).sum(), (dy * tangent).sum(), **close)
-    torch.testing.assert_close(grad(lambda x: (layer(x) * dy).sum())(x), back, **close)
+    (pulled,) = torch.autograd.grad(layer(leaf), leaf, dy)
+    torch.testing.assert_close((pulled * moved).sum(), (dy * tangent).sum(), **close)
+    torch.testing.assert_close(grad(lambda x: (layer(x) * dy).sum())(x), pulled, **close)
 
 
 def test_gradients_of_every_sample(make):

@@ -129,6 +129,6 @@ def test_parts_of_any_size_merge_to_the_full_batch():
         ]
     )
     mean, cov = merge_parts(count, means, covs)
-    apart = x - x.mean(-1, keepdim=True)
+    centred = x - x.mean(-1, keepdim=True)
     torch.testing.assert_close(mean, x.mean(-1), rtol=1e-14, atol=0)
-    torch.testing.assert_close(cov, apart @ apart.mT / 90, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(cov, centred @ centred.mT / 90, rtol=1e-9, atol=1e-9)

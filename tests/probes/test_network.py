@@ -96,8 +96,8 @@ def test_finish_measures_memory():
     assert measurements["peak_bytes"].samples[0] > measurements["parameter_bytes"].samples[0]
 
 
-@pytest.mark.parametrize("asked", [False, True])
-def test_a_worker_measures_memory_on_request(asked):
+@pytest.mark.parametrize("requested", [False, True])
+def test_a_worker_measures_memory_on_request(requested):
     job = Job(
         group="g",
         cases=(CASE,),
@@ -105,11 +105,11 @@ def test_a_worker_measures_memory_on_request(asked):
         attempt="a",
         protocol=Protocol(),
         workloads=dict(WORKLOADS),
-        observe=("memory",) if asked else (),
+        observe=("memory",) if requested else (),
         log="",
     )
     metrics = [measurement.metric for measurement in workloads(job)["network"](CASE).finish()]
-    assert ("peak_bytes" in metrics) is asked
+    assert ("peak_bytes" in metrics) is requested
     assert "parameter_bytes" in metrics
 
 

@@ -76,10 +76,10 @@ def connect_stranger(store):
     """
     with contextlib.ExitStack() as opened:
 
-        def stranger(said=b""):
+        def stranger(sent=b""):
             leader = json.loads(PrefixStore("swbench/x/0", store).get("leader"))
             client = opened.enter_context(socket.create_connection(leader))
-            client.sendall(said)
+            client.sendall(sent)
             return client
 
         yield stranger

@@ -38,7 +38,7 @@ ENVIRONMENT = {
 STOLEN = {**CALM, "steal_s": 0.4}
 
 
-KEPT = {
+COMMON_FIELDS = {
     "complete": True,
     "command": "python bench.py run imagenet",
     "created": 1_700_000_000.0,
@@ -187,7 +187,7 @@ def stored(groups, results, rounds, *, kind="network", protocol=None, **fields):
         protocol=protocol or Protocol(iterations=12, replicates=3),
         paper=fields.pop("paper", "table1" if kind == "network" else None),
     )
-    fields = {"environment": ENVIRONMENT, **KEPT, **fields}
+    fields = {"environment": ENVIRONMENT, **COMMON_FIELDS, **fields}
     return StoredRun(
         path=None,
         id="2026-01-02T030405_imagenet_box",
@@ -366,7 +366,7 @@ def stored_stability(**fields):
     )
     results[4] = replace(results[4], chosen={"raised": "LinAlgError: linalg.eigh: not finite"})
     results += results_of(
-        two,
+        ill_conditioned,
         replicates=1,
         statuses={5: "crashed"},
         details={5: "killed by signal 11"},

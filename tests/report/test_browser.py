@@ -98,10 +98,10 @@ def opened(tmp_path, width):
     page = page.replace("script-src ", f"script-src &#x27;sha256-{digest}&#x27; ").replace(
         "</body>", f"<script>{PROBE}</script></body>"
     )
-    document, log, asked = browse(tmp_path, page, width)
+    document, log, requests = browse(tmp_path, page, width)
     body = re.search(r"<body>(\{.*\})\s*</body>", document, re.S)
     assert body, document[-500:] + log[-500:]
-    assert not [url for url in asked if not BROWSERS_OWN.search(url)], (
+    assert not [url for url in requests if not BROWSERS_OWN.search(url)], (
         "the page asked for something"
     )
     return json.loads(
@@ -111,35 +111,35 @@ def opened(tmp_path, width):
 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_a_click_sorts_and_the_console_is_silent(tmp_path, width):
-    found, log = opened(tmp_path, width)
-    assert found["sort"] == "ascending"
-    numbers = [float(text) for text in found["up"] if re.fullmatch(r"[\d.]+", text)]
+    results, log = opened(tmp_path, width)
+    assert results["sort"] == "ascending"
+    numbers = [float(text) for text in results["up"] if re.fullmatch(r"[\d.]+", text)]
     assert numbers == sorted(numbers)
     # what has no value comes last
-    assert numbers == [float(text) for text in found["up"][: len(numbers)]]
-    assert found["down"][: len(numbers)] == found["up"][: len(numbers)][::-1]
-    assert found["back"] == found["before"]
-    assert found["width"] <= found["inner"]  # wide tables scroll inside, the page does not
+    assert numbers == [float(text) for text in results["up"][: len(numbers)]]
+    assert results["down"][: len(numbers)] == results["up"][: len(numbers)][::-1]
+    assert results["back"] == results["before"]
+    assert results["width"] <= results["inner"]  # wide tables scroll inside, the page does not
     assert "CONSOLE" not in log, [line for line in log.splitlines() if "CONSOLE" in line]
 
 
 def test_on_a_phone_the_names_of_the_rows_stay_with_their_header(tmp_path):
-    found, _ = opened(tmp_path, 390)
-    assert found["scrolled"] == 120
-    assert len(found["still"]) > 2
-    assert found["moved"] == found["still"]
+    results, _ = opened(tmp_path, 390)
+    assert results["scrolled"] == 120
+    assert len(results["still"]) > 2
+    assert results["moved"] == results["still"]
 
 
 PIXEL = '<img src="http://pixel.invalid/seen.png">'
 
 
 def test_a_request_would_be_seen(tmp_path):
-    _, _, asked = browse(tmp_path, f"<!doctype html><body>{PIXEL}</body>", 1280)
-    assert any("pixel.invalid" in url for url in asked)
+    _, _, requests = browse(tmp_path, f"<!doctype html><body>{PIXEL}</body>", 1280)
+    assert any("pixel.invalid" in url for url in requests)
 
 
 def test_an_injected_image_is_not_requested(tmp_path):
     page = export(build_table(every_status()), "html").replace("</body>", f"{PIXEL}</body>")
-    _, log, asked = browse(tmp_path, page, 1280)
-    assert not any("pixel.invalid" in url for url in asked)
+    _, log, requests = browse(tmp_path, page, 1280)
+    assert not any("pixel.invalid" in url for url in requests)
     assert "Content Security Policy" in log

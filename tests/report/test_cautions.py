@@ -106,7 +106,7 @@ def test_a_carry_over_that_moves_no_ratio_visibly_gets_no_note():
 def test_a_carry_over_gets_no_note_where_the_interval_is_much_wider():
     group = network_group()
     wide = long(cost=0.05)
-    spread = [
+    noisy_rounds = [
         dataclasses.replace(
             round_,
             samples={
@@ -120,7 +120,7 @@ def test_a_carry_over_gets_no_note_where_the_interval_is_much_wider():
         )
         for round_ in wide.rounds
     ]
-    assert notes(dataclasses.replace(wide, rounds=tuple(spread)), "Carry-over") == []
+    assert notes(dataclasses.replace(wide, rounds=tuple(noisy_rounds)), "Carry-over") == []
 
 
 def test_runs_without_carry_over_get_no_note():

@@ -129,8 +129,8 @@ def test_cells_that_failed_or_are_missing_in_b_have_their_gate_verdicts():
     assert comparison_table(comparison).meta["summary"] == (
         "Of 6 cells (rows and passes): 2 failed in B, 2 missing in B, 2 the same within ±10 %."
     )
-    back = compare(second, table1(), differences=(), threshold=0.1)
-    assert (back.lost, back.missing, back.undecided) == ((), (), ())
+    reverse = compare(second, table1(), differences=(), threshold=0.1)
+    assert (reverse.lost, reverse.missing, reverse.undecided) == ((), (), ())
 
 
 def test_a_baseline_that_b_lacks_leaves_every_row_missing():

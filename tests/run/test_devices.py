@@ -9,31 +9,31 @@ from swbench.errors import DeviceError, OptionError
 from swbench.run import devices
 
 UUID = "11111111-2222-3333-4444-555555555555"
-ONE = {
+ONE_GPU = {
     "torch": "2.11.0+cu130",
     "cuda": "13.0",
     "warnings": [],
     "devices": [{"name": "H100", "uuid": UUID, "bytes": 1 << 36}],
 }
-NONE = {**ONE, "devices": []}
+NONE = {**ONE_GPU, "devices": []}
 CPU_ONLY = {**NONE, "torch": "2.11.0+cpu", "cuda": None}
 
 
-def card(**fields):
+def gpu(**fields):
     return {"uuid": f"GPU-{UUID}", "name": "H100", "utilisation": 0.0, "processes": (), **fields}
 
 
-CARDS = (card(),)
+GPUS = (gpu(),)
 
 
-def check(requested, torch_report=ONE, cards=CARDS, **options):
+def check(requested, torch_report=ONE_GPU, gpus=GPUS, **options):
     queries = []
     pauses = []
     try:
         return devices.check(
             requested,
             query_torch=lambda: torch_report,
-            gpu_usage=lambda: queries.append(1) or cards,
+            gpu_usage=lambda: queries.append(1) or gpus,
             pause=pauses.append,
             **options,
         ), pauses
@@ -57,31 +57,31 @@ def test_cpu_is_accepted_without_querying_torch():
 
 
 @pytest.mark.parametrize(
-    ("requested", "torch_report", "cards", "expected"),
+    ("requested", "torch_report", "gpus", "expected"),
     [
         ("cuda", CPU_ONLY, (), "built without CUDA; install a CUDA build of torch"),
         ("cuda", NONE, (), "there is no GPU on this machine"),
         (
             "cuda",
             {**NONE, "warnings": ["The NVIDIA driver on your system is too old\n(found 11)"]},
-            (card(),),
+            (gpu(),),
             "too old .found 11..; update the driver",
         ),
-        ("cuda:3", ONE, (card(),), "there is one GPU, cuda:0 .H100.; use --device cuda$"),
+        ("cuda:3", ONE_GPU, (gpu(),), "there is one GPU, cuda:0 .H100.; use --device cuda$"),
         (
             "cuda:2",
-            {**ONE, "devices": ONE["devices"] * 2},
-            (card(),),
+            {**ONE_GPU, "devices": ONE_GPU["devices"] * 2},
+            (gpu(),),
             "there are 2 GPUs, cuda:0 .H100., cuda:1",
         ),
     ],
 )
 def test_each_reason_is_one_line_with_a_remedy(
-    monkeypatch, requested, torch_report, cards, expected
+    monkeypatch, requested, torch_report, gpus, expected
 ):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     with pytest.raises(DeviceError, match=expected) as caught:
-        check((requested,), torch_report, cards)
+        check((requested,), torch_report, gpus)
     assert str(caught.value).startswith(f"--device {requested}: ")
     assert "\n" not in str(caught.value)
     assert "use --device" in str(caught.value)
@@ -94,30 +94,28 @@ def test_message_names_cuda_visible_devices_where_it_hides_the_gpus(monkeypatch)
 
 
 @pytest.mark.parametrize(
-    ("fields", "who"),
+    ("fields", "users"),
     [
         ({"processes": (4, 5)}, "2 other processes .pid 4, 5."),
         ({"utilisation": 0.7}, "something else at 70%"),
         ({"utilisation": 0.7, "used_bytes": 600 << 20}, "something else at 70%"),
     ],
 )
-def test_a_busy_gpu_is_refused_unless_allowed(fields, who):
-    with pytest.raises(DeviceError, match=f"{who} on the H100; .* --allow-busy"):
-        check(("cuda",), cards=(card(**fields),))
-    assert check(("cuda",), cards=(card(**fields),), allow_busy=True)[0] == ("cuda",)
+def test_a_busy_gpu_is_refused_unless_allowed(fields, users):
+    with pytest.raises(DeviceError, match=f"{users} on the H100; .* --allow-busy"):
+        check(("cuda",), gpus=(gpu(**fields),))
+    assert check(("cuda",), gpus=(gpu(**fields),), allow_busy=True)[0] == ("cuda",)
 
 
 def test_gpu_with_high_utilisation_and_no_memory_in_use_is_accepted():
     """As one whose driver was just loaded."""
-    idle = card(utilisation=1.0, used_bytes=4 << 20)
-    assert check(("cuda",), cards=(idle,)) == (("cuda",), [])
+    idle = gpu(utilisation=1.0, used_bytes=4 << 20)
+    assert check(("cuda",), gpus=(idle,)) == (("cuda",), [])
 
 
 def test_allow_busy_reports_the_other_processes_in_one_line():
     lines = []
-    assert check(
-        ("cuda",), cards=(card(processes=(4,)),), allow_busy=True, notify=lines.append
-    ) == (
+    assert check(("cuda",), gpus=(gpu(processes=(4,)),), allow_busy=True, notify=lines.append) == (
         ("cuda",),
         [],
     )
@@ -132,29 +130,32 @@ def test_allow_busy_reports_the_other_processes_in_one_line():
 
 
 def test_busy_gpu_is_checked_again_after_a_pause():
-    looks = iter([(card(utilisation=0.9),), (card(),)])
+    looks = iter([(gpu(utilisation=0.9),), (gpu(),)])
     pauses = []
     assert devices.check(
-        ("cuda",), query_torch=lambda: ONE, gpu_usage=lambda: next(looks), pause=pauses.append
+        ("cuda",), query_torch=lambda: ONE_GPU, gpu_usage=lambda: next(looks), pause=pauses.append
     ) == ("cuda",)
     assert pauses == [devices.BUSY_PAUSE_S]
 
 
 def test_other_busy_gpu_is_ignored():
-    assert check(("cuda",), cards=(card(uuid="GPU-other", processes=(1,)), card()))[0] == ("cuda",)
+    assert check(("cuda",), gpus=(gpu(uuid="GPU-other", processes=(1,)), gpu()))[0] == ("cuda",)
 
 
 def test_every_gpu_of_the_processes_is_checked():
     other = "22222222-2222-3333-4444-555555555555"
-    torch_report = {**ONE, "devices": [*ONE["devices"], {**ONE["devices"][0], "uuid": other}]}
-    cards = (card(), card(uuid=f"GPU-{other}", processes=(4,)))
-    assert check(("cuda",), torch_report, cards)[0] == ("cuda",)
+    torch_report = {
+        **ONE_GPU,
+        "devices": [*ONE_GPU["devices"], {**ONE_GPU["devices"][0], "uuid": other}],
+    }
+    gpus = (gpu(), gpu(uuid=f"GPU-{other}", processes=(4,)))
+    assert check(("cuda",), torch_report, gpus)[0] == ("cuda",)
     with pytest.raises(DeviceError, match=r"--device cuda:1: 1 other process"):
-        check(("cuda",), torch_report, cards, processes=8)
+        check(("cuda",), torch_report, gpus, processes=8)
 
 
 def test_gpu_is_accepted_without_nvml():
-    assert check(("cuda",), cards=())[0] == ("cuda",)
+    assert check(("cuda",), gpus=())[0] == ("cuda",)
 
 
 def test_missing_gpu_exits_with_2_and_writes_nothing(tmp_path, monkeypatch, capsys):
@@ -168,8 +169,8 @@ def test_missing_gpu_exits_with_2_and_writes_nothing(tmp_path, monkeypatch, caps
 
 
 def test_self_test_of_a_missing_gpu_exits_with_2(monkeypatch, capsys):
-    monkeypatch.setattr(devices, "torch_devices", lambda: ONE)
-    monkeypatch.setattr(devices.gpus, "usage", lambda: CARDS)
+    monkeypatch.setattr(devices, "torch_devices", lambda: ONE_GPU)
+    monkeypatch.setattr(devices.gpus, "usage", lambda: GPUS)
     for requested, expected in (
         ("cuda:3", "there is one GPU, cuda:0 (H100); use --device cuda"),
         ("gpu", "no device is called 'gpu'"),
@@ -194,8 +195,8 @@ def test_the_self_test_on_a_shared_gpu_is_refused_unless_allowed(monkeypatch, ca
         ),
     )
     monkeypatch.setattr(devices, "BUSY_PAUSE_S", 0.0)
-    monkeypatch.setattr(devices, "torch_devices", lambda: ONE)
-    monkeypatch.setattr(devices.gpus, "usage", lambda: (card(processes=(4,)),))
+    monkeypatch.setattr(devices, "torch_devices", lambda: ONE_GPU)
+    monkeypatch.setattr(devices.gpus, "usage", lambda: (gpu(processes=(4,)),))
     assert start(["selftest", *device]) == 2
     refused = capsys.readouterr()
     assert (refused.out, refused.err.count("\n"), checked) == ("", 1, [])

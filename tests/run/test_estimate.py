@@ -58,9 +58,9 @@ def test_half_width_of_constant_rounds_is_the_deviation_between_processes():
 
 def test_noise_between_rounds_adds_the_error_of_a_median():
     noisy = rounds(ratio=lambda k, i: math.exp(0.1 * (-1) ** i))
-    spread = math.hypot(BETWEEN_PROCESSES_SD, 1.2533 * math.sqrt(4 / 3) * 0.1 / math.sqrt(20))
+    deviation = math.hypot(BETWEEN_PROCESSES_SD, 1.2533 * math.sqrt(4 / 3) * 0.1 / math.sqrt(20))
     assert estimate(noisy, plan()).half_width == pytest.approx(
-        stats.t.ppf(0.975, 4) * spread / math.sqrt(5)
+        stats.t.ppf(0.975, 4) * deviation / math.sqrt(5)
     )
 
 
@@ -69,16 +69,16 @@ def test_faster_half_has_a_narrower_interval_than_the_median():
     half, median = (
         estimate(noisy, plan(estimator=name)).half_width for name in (FASTER_HALF, MEDIAN)
     )
-    spread = math.hypot(BETWEEN_PROCESSES_SD, 0.8 * math.sqrt(4 / 3) * 0.1 / math.sqrt(20))
-    assert half == pytest.approx(stats.t.ppf(0.975, 4) * spread / math.sqrt(5))
+    deviation = math.hypot(BETWEEN_PROCESSES_SD, 0.8 * math.sqrt(4 / 3) * 0.1 / math.sqrt(20))
+    assert half == pytest.approx(stats.t.ppf(0.975, 4) * deviation / math.sqrt(5))
     assert half < median
 
 
 def test_deviation_is_estimated_from_four_processes_on():
     seen = rounds(replicates=4, ratio=lambda k, i: math.exp(0.1 * k))
-    spread = 0.1 * math.sqrt(5 / 3)
+    deviation = 0.1 * math.sqrt(5 / 3)
     assert estimate(seen, plan()).half_width == pytest.approx(
-        stats.t.ppf(0.975, 4) * spread / math.sqrt(5)
+        stats.t.ppf(0.975, 4) * deviation / math.sqrt(5)
     )
 
 

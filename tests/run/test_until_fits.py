@@ -38,7 +38,7 @@ def plan(replicates=2, **protocol):
     return dataclasses.replace(made, groups=tuple(groups))
 
 
-class Card:
+class LimitedDevice:
     """A workload that runs out of memory where `full(case)` is true, with the message of a real
     one.
     """
@@ -70,7 +70,7 @@ def measure(tmp_path):
                 self.estimates += [expected] if (expected := eta.update(event)) is not None else []
                 on_event(event)
 
-            self.executor = FakeExecutor(lambda case: Card(case, clock, full), clock)
+            self.executor = FakeExecutor(lambda case: LimitedDevice(case, clock, full), clock)
             self.writer = writer or store.RunWriter.create(tmp_path, plan, {}, "")
             status = run(plan, self.writer, self.executor, update, now=clock.now, **options)
             return status, store.load(self.writer.path)

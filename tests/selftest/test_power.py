@@ -12,7 +12,7 @@ import pytest
 from swbench.result import Round
 from swbench.selftest import FAILED, INCONCLUSIVE, PASSED, plans, power
 
-SPREAD = 0.01
+DEVIATION = 0.01
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def few_lines(monkeypatch):
 def normal_processes(count=400):
     """Three equal networks, one round a process, each normal on the log scale."""
     rng = np.random.default_rng(0)
-    return [[tuple(row)] for row in np.exp(rng.normal(0, SPREAD, (count, 3))).tolist()]
+    return [[tuple(row)] for row in np.exp(rng.normal(0, DEVIATION, (count, 3))).tolist()]
 
 
 def by_numpy(replicates, delay, runs=20_000):
@@ -31,7 +31,7 @@ def by_numpy(replicates, delay, runs=20_000):
     from scipy import stats
 
     rng = np.random.default_rng(1)
-    baseline, variant, control = rng.normal(0, SPREAD, (3, runs, replicates))
+    baseline, variant, control = rng.normal(0, DEVIATION, (3, runs, replicates))
     values = variant + math.log1p(delay) - (baseline + control) / 2
     factor = stats.t.ppf(0.975, replicates - 1) / math.sqrt(replicates)
     half, floor = (factor * sample.std(axis=1, ddof=1) for sample in (values, control - baseline))

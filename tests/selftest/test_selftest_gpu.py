@@ -174,22 +174,24 @@ def test_the_checks_on_a_gpu_can_run_alone(monkeypatch):
     from swbench import selftest as selftests
 
     monkeypatch.setattr(selftests, "replays", lambda runs, long: iter(()))
-    asked = []
+    measured_devices = []
 
     def measure(plan, target):
-        asked.append({case.device for group in plan.groups for case in group.cases})
+        measured_devices.append({case.device for group in plan.groups for case in group.cases})
         raise RunIncomplete("nothing is measured here")
 
     def never():
         raise AssertionError
 
     assert (
-        len(list(selftest(measure=measure, no_gpu=never, devices=("cuda:1",)))) == len(asked) == 3
+        len(list(selftest(measure=measure, no_gpu=never, devices=("cuda:1",))))
+        == len(measured_devices)
+        == 3
     )
-    assert asked == [{"cuda:1"}] * 3
-    del asked[:]
+    assert measured_devices == [{"cuda:1"}] * 3
+    del measured_devices[:]
     list(selftest(measure=measure, no_gpu=never, devices=("cpu",)))
-    assert asked == [{"cpu"}] * 2
+    assert measured_devices == [{"cpu"}] * 2
 
 
 def test_without_a_gpu_the_self_test_gives_the_reason_once(monkeypatch):

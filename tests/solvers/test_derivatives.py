@@ -93,8 +93,8 @@ def test_transforms_of_torch_func(name, dtype):
     tangent = torch.randn_like(covs[0])
     _, moved = jvp(solver, (covs[0],), (tangent,))
     weight = torch.randn_like(moved)
-    (back,) = torch.func.vjp(solver, covs[0])[1](weight)
-    torch.testing.assert_close((moved * weight).sum(), (tangent * back).sum(), **close)
+    (pulled,) = torch.func.vjp(solver, covs[0])[1](weight)
+    torch.testing.assert_close((moved * weight).sum(), (tangent * pulled).sum(), **close)
 
 
 def test_a_nonfinite_matrix_affects_only_its_own_second_derivative():

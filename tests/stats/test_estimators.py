@@ -154,7 +154,7 @@ def test_intervals_hold_the_truth_on_measured_processes(metric):
     assert 0.93 <= statistics.fmean(shares) <= 0.97
 
 
-def alike(metric):
+def equal_networks(metric):
     """Three networks that are alike in each process of the committed runs: baseline, control, and
     in each round one of these, by chance, as it was in the next.
     """
@@ -194,7 +194,7 @@ def judged(processes, ratio, estimator=FASTER_HALF, runs=1000):
 
 @pytest.mark.parametrize("metric", [FORWARD, FORWARD_BACKWARD])
 def test_there_is_no_bias_on_measured_rounds(metric):
-    processes = list(alike(metric))
+    processes = list(equal_networks(metric))
     assert len(processes) == 60
     bias, covered = judged(processes, 1.01)
     assert abs(bias) <= 0.001

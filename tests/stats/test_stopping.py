@@ -4,8 +4,8 @@ from swbench.stats.intervals import log_ratio
 from swbench.stats.stopping import Stopping, confidence_of
 
 
-def steady(replicates, spread=0.0):
-    return [[(1.0, 1.1 * (1 + spread * (k % 2)))] * 3 for k in range(replicates)]
+def steady(replicates, deviation=0.0):
+    return [[(1.0, 1.1 * (1 + deviation * (k % 2)))] * 3 for k in range(replicates)]
 
 
 @pytest.mark.parametrize("replicates", [4, 8, 16, 32])

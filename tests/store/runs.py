@@ -95,7 +95,7 @@ def fill_paired(writer, of: Plan, group: int = 0, replicate: int = 0) -> None:
     baseline, _, last = (case.key for case in of.groups[group].cases)
     for attempt, index in itertools.product("ab", range(3)):
         round_ = one_round(of, group, replicate, attempt, index)
-        kept = [
+        complete = [
             key
             for key in round_.order
             if (key != last if attempt == "a" else key in (baseline, last))
@@ -104,9 +104,9 @@ def fill_paired(writer, of: Plan, group: int = 0, replicate: int = 0) -> None:
         writer.add_round(
             replace(
                 round_,
-                order=tuple(kept),
+                order=tuple(complete),
                 **{
-                    name: {key: part[key] for key in kept if key in part}
+                    name: {key: part[key] for key in complete if key in part}
                     for name, part in parts.items()
                 },
             )

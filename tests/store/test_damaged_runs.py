@@ -17,16 +17,16 @@ from swbench.errors import SchemaTooNew, StoreDamaged, StoreError
 
 @pytest.mark.parametrize("name", ["rounds.jsonl", "cells.jsonl"])
 def test_a_torn_last_line_is_recovered_and_reported(written, name):
-    whole = (written / name).read_bytes()
+    original = (written / name).read_bytes()
     with open(written / name, "ab") as file:
-        file.write(whole.splitlines(keepends=True)[0][:-7])
+        file.write(original.splitlines(keepends=True)[0][:-7])
     before = store.load(written)
     assert len(before.results) == 3
     assert len(before.rounds) == 3
     assert "torn last line" in before.warnings[0]
     assert name in before.warnings[0]
     store.resume(written).close()
-    assert (written / name).read_bytes() == whole
+    assert (written / name).read_bytes() == original
     assert store.load(written).header["resumed"][0]["recovered"] == list(before.warnings)
 
 

@@ -39,16 +39,16 @@ CUresult cuInit(unsigned flags) { return CUDA_SUCCESS; }
 CUresult cuDriverGetVersion(int *version) { *version = 13000; return CUDA_SUCCESS; }
 CUresult cuGetErrorString(CUresult error, const char **text) { *text = "fake"; return CUDA_SUCCESS; }
 CUresult cuDeviceGet(CUdevice *device, int ordinal) { *device = ordinal; return CUDA_SUCCESS; }
-CUresult cuCtxGetCurrent(CUcontext *found) { *found = (CUcontext)&context; return CUDA_SUCCESS; }
+CUresult cuCtxGetCurrent(CUcontext *context_out) { *context_out = (CUcontext)&context; return CUDA_SUCCESS; }
 CUresult cuCtxSetCurrent(CUcontext given) { return CUDA_SUCCESS; }
 CUresult cuCtxGetLimit(size_t *value, CUlimit limit) { *value = 0; return CUDA_SUCCESS; }
 CUresult cuCtxSetLimit(CUlimit limit, size_t value) { return CUDA_SUCCESS; }
-CUresult cuDevicePrimaryCtxRetain(CUcontext *found, CUdevice device) {
-  *found = (CUcontext)&context;
+CUresult cuDevicePrimaryCtxRetain(CUcontext *context_out, CUdevice device) {
+  *context_out = (CUcontext)&context;
   return CUDA_SUCCESS;
 }
-CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute asked, CUdevice device) {
-  switch (asked) {
+CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice device) {
+  switch (attribute) {
     case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT: *value = 132; break;
     case CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_BLOCK: *value = 65536; break;
     case CU_DEVICE_ATTRIBUTE_WARP_SIZE: *value = 32; break;
@@ -67,18 +67,18 @@ CUresult cuModuleGetFunction(CUfunction *f, CUmodule module, const char *name) {
   return CUDA_SUCCESS;
 }
 CUresult cuModuleUnload(CUmodule module) { return CUDA_SUCCESS; }
-CUresult cuFuncGetAttribute(int *value, CUfunction_attribute asked, CUfunction f) {
-  *value = asked == CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK ? 1024 : 0;
+CUresult cuFuncGetAttribute(int *value, CUfunction_attribute attribute, CUfunction f) {
+  *value = attribute == CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK ? 1024 : 0;
   return CUDA_SUCCESS;
 }
-CUresult cuFuncSetAttribute(CUfunction f, CUfunction_attribute asked, int value) { return CUDA_SUCCESS; }
+CUresult cuFuncSetAttribute(CUfunction f, CUfunction_attribute attribute, int value) { return CUDA_SUCCESS; }
 CUresult cuFuncSetCacheConfig(CUfunction f, CUfunc_cache config) { return CUDA_SUCCESS; }
 CUresult cuOccupancyMaxActiveClusters(int *count, CUfunction f, const CUlaunchConfig *config) {
   *count = 1;
   return CUDA_SUCCESS;
 }
 /* Every pointer is taken for one of the device's. */
-CUresult cuPointerGetAttribute(void *found, CUpointer_attribute asked, CUdeviceptr pointer) {
-  *(CUdeviceptr *)found = pointer;
+CUresult cuPointerGetAttribute(void *value, CUpointer_attribute attribute, CUdeviceptr pointer) {
+  *(CUdeviceptr *)value = pointer;
   return CUDA_SUCCESS;
 }

@@ -37,12 +37,12 @@ int nvmlInit_v2(void) { return nvmlInitWithFlags(0); }
 int nvmlShutdown(void) { logged("shutdown"); return OK; }
 const char *nvmlErrorString(int code) { return code == NOT_SUPPORTED ? "Not Supported" : "Unknown Error"; }
 int nvmlSystemGetDriverVersion(char *text, unsigned size) { ANSWER(snprintf(text, size, "580.1")); }
-int nvmlDeviceGetCount_v2(unsigned *count) { ANSWER(*count = number("FAKE_NVML_CARDS", 1)); }
-int nvmlDeviceGetHandleByIndex_v2(unsigned index, device *found) { ANSWER(*found = (device)1); }
-int nvmlDeviceGetHandleByUUID(const char *uuid, device *found) {
+int nvmlDeviceGetCount_v2(unsigned *count) { ANSWER(*count = number("FAKE_NVML_GPUS", 1)); }
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, device *handle) { ANSWER(*handle = (device)1); }
+int nvmlDeviceGetHandleByUUID(const char *uuid, device *handle) {
   int slice = number("FAKE_NVML_MIG", 0) && !strcmp(uuid, SLICE);
   if (strcmp(uuid, UUID) && !slice) return NOT_FOUND;
-  *found = slice ? (device)2 : (device)1;
+  *handle = slice ? (device)2 : (device)1;
   return OK;
 }
 int nvmlDeviceGetUUID(device d, char *text, unsigned size) { ANSWER(snprintf(text, size, "%s", UUID)); }
@@ -64,12 +64,12 @@ int nvmlDeviceGetCurrentClocksThrottleReasons(device d, u64 *bits) { ANSWER(*bit
 int nvmlDeviceGetViolationStatus(device d, int policy, u64 *times) { ANSWER(times[0] = 1; times[1] = 2000000000ull); }
 struct process { unsigned pid; u64 used; unsigned gpu, compute; };
 int nvmlDeviceGetComputeRunningProcesses_v3(device d, unsigned *count, struct process *list) {
-  unsigned there = *count, pid = number("FAKE_NVML_PID", 0);
+  unsigned capacity = *count, pid = number("FAKE_NVML_PID", 0);
   int code = code_of(__func__);
   if (code) return code;
   *count = pid != 0;
   if (!pid) return OK;
-  if (!there) return TOO_SMALL;
+  if (!capacity) return TOO_SMALL;
   list[0] = (struct process){pid, ~0ull, ~0u, ~0u}; /* its memory is not told */
   return OK;
 }

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from triton.runtime import interpreter
 
-ASKED = os.environ.get("HARDWARE_LIKE", "shuffle,tf32,poison").split(",")
+REQUESTED = os.environ.get("HARDWARE_LIKE", "shuffle,tf32,poison").split(",")
 STEP = 8
 """Products that a tensor core adds at once in TF32."""
 
@@ -86,14 +86,14 @@ def poisoned(make):
     return made
 
 
-if "shuffle" in ASKED:
+if "shuffle" in REQUESTED:
     shuffled(random.Random(int(os.environ.get("HARDWARE_SEED", "0"))))
-if "tf32" in ASKED:
+if "tf32" in REQUESTED:
     interpreter.InterpreterBuilder.create_dot = dot
-if "poison" in ASKED:
+if "poison" in REQUESTED:
     torch.empty, torch.empty_like = poisoned(torch.empty), poisoned(torch.empty_like)
 
 
 def pytest_report_header() -> str:
     """What is done, so that a run can be seen to have done it."""
-    return f"hardware-like: {', '.join(ASKED)}"
+    return f"hardware-like: {', '.join(REQUESTED)}"

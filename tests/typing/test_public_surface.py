@@ -51,8 +51,8 @@ for name in sys.argv[1:]:
     _, status = os.waitpid(child, 0)
     print(name, status)
 """
-    told = in_a_new_process(program, *names).splitlines()
-    assert told == [f"{name} 0" for name in names]
+    printed = in_a_new_process(program, *names).splitlines()
+    assert printed == [f"{name} 0" for name in names]
 
 
 def test_the_names_of_the_type_checker_are_those_that_answer():

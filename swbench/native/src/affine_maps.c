@@ -240,8 +240,8 @@ static void map_begin(struct affine_map *k) {
     k->groups = k->s.channels / k->s.group;
     const long wanted = k->s.channels_last ? WANTED_NUMBERS / k->s.channels + 1 : WANTED_PIXELS,
                segments = (k->s.pixels + wanted - 1) / wanted;
-    const int whole = k->s.channels_last ? TP : BLOCK;
-    k->segment = ((k->s.pixels + segments - 1) / segments + whole - 1) / whole * whole;
+    const int unit = k->s.channels_last ? TP : BLOCK;
+    k->segment = ((k->s.pixels + segments - 1) / segments + unit - 1) / unit * unit;
     k->segments = (k->s.pixels + k->segment - 1) / k->segment;
 }
 

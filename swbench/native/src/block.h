@@ -7,7 +7,7 @@
 /* `end` is that of the whole tensor: before it, what comes after a row may be read along. */
 INLINE void rows_load(float *block, const void *x, const char *end, const struct shape *s,
                       int count, const float *shift, vec *sums, const int element) {
-    const int width = whole_vectors(count), group = s->group;
+    const int width = full_vectors(count), group = s->group;
     const long stride = s->pixels;
     const void *row = x;
     for (int c = 0; c < group; c++, row = at(row, stride, element)) {

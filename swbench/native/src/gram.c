@@ -126,7 +126,7 @@ INLINE void pixels_tiles(const float *u, const float *v, int count, const int gr
     int i = 0;
 #define TILES(rows)                                                                                \
     for (; i + rows <= group; i += rows)                                                           \
-    pixels_tiles_across(u + i, v, count, group, rows, half ? whole_vectors(i + rows) : group,      \
+    pixels_tiles_across(u + i, v, count, group, rows, half ? full_vectors(i + rows) : group,      \
                         sums + i * group)
     TILES(TP);
     TILES(4);
@@ -196,10 +196,10 @@ INLINE void segment_sums(const struct gram *k, long n, long g, long first, long 
     const float *shift = k->shift + (n * k->groups + g) * group;
     const long most = half ? BLOCK : BLOCK_OF_TWO, blocks = (last - first + most - 1) / most;
     const int block =
-        whole_vectors((int)((last - first + blocks - 1) /
+        full_vectors((int)((last - first + blocks - 1) /
                             blocks)); /* blocks alike: a short one fetches little of the next */
     for (long p = first; p < last; p += block) {
-        const int count = last - p < block ? (int)(last - p) : block, width = whole_vectors(count);
+        const int count = last - p < block ? (int)(last - p) : block, width = full_vectors(count);
         const struct ahead next = ahead_of(k->x, &k->s, n, g, p + block, u);
         if (half) {
             block_load(u, k->x, &k->s, n, g, p, count, shift, row_sums, element);

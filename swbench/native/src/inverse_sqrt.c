@@ -77,7 +77,7 @@ INLINE void advance(const float *step, const float *m, float *h, float *spare, f
     *free_ = *z, *y = new_y, *z = new_z;
 }
 
-enum { SOLVE_ROOM = 6, GRADIENT_ROOM = 9 };
+enum { SOLVE_WORKSPACE = 6, GRADIENT_WORKSPACE = 9 };
 
 INLINE void solve(const struct batch *k, long start, const int n, const int lanes, float *scratch) {
     const int group = k->group, size = n * n * lanes;
@@ -217,8 +217,8 @@ static long chunks(long count, int group) { return (count + chunk(group) - 1) / 
          : group <= 48 ? function##_48                                                             \
                        : function##_64)(k, start);                                                 \
     }
-LAYOUTS(solve, SOLVE_ROOM)
-LAYOUTS(gradient, GRADIENT_ROOM)
+LAYOUTS(solve, SOLVE_WORKSPACE)
+LAYOUTS(gradient, GRADIENT_WORKSPACE)
 #undef LAYOUTS
 #undef SIZED
 

@@ -25,7 +25,7 @@ INLINE double multiply_adds(const struct shape *s) {
 
 INLINE int padded(int group) { return (group + 3) & ~3; }
 
-INLINE int whole_vectors(int count) { return (count + VL - 1) / VL * VL; }
+INLINE int full_vectors(int count) { return (count + VL - 1) / VL * VL; }
 
 /* The element at pixel `first` of channel 0 of group `g` of image `n`. */
 INLINE const void *pixel_of(const void *x, const struct shape *s, long n, long g, long first) {

@@ -200,7 +200,7 @@ def _layer(recipe: Recipe, stats: Statistics, parameters: Parameters) -> library
         0,
         stats.share,
     )
-    layer.kept = kinds  # the structure holds only its address
+    layer.statistics_array = kinds  # the structure holds only its address
     layer.mean, layer.cov, layer.batch_mean, layer.batch_cov = map(
         _pointer, (mean, cov, batch_mean, batch_cov)
     )

@@ -16,7 +16,7 @@ PIECE = 2**18
 next (1 MiB in float32).
 """
 
-WHOLE = ...
+ALL = ...
 """Stands for the indices of a piece that is the full tensor."""
 
 
@@ -43,7 +43,7 @@ def pieces(
     stacks = [stacked(t, group) for t in tensors]
     outer, items, _, pixels = stacks[0].shape
     if outer == 1 and (not tensors[0].is_cpu or tensors[0].numel() <= PIECE):
-        yield WHOLE, True, tuple(s[0] for s in stacks)
+        yield ALL, True, tuple(s[0] for s in stacks)
         return
     length = min(pixels, PIECE // group) if tensors[0].is_cpu else pixels
     step = max(1, PIECE // (group * length)) if tensors[0].is_cpu else items
@@ -129,7 +129,7 @@ class TorchBackend(PassBackend):
         products = sums = None
         for items, first, given in pieces(group, *tensors):
             left, right = factors(*given, items)
-            if items is WHOLE:
+            if items is ALL:
                 return torch.bmm(left, right.mT), left.sum(-1)
             if products is None:
                 count = tensors[0].shape[0] * tensors[0].shape[1] // group

@@ -154,7 +154,7 @@ def sum_parts(
     one piece and is read as that: each thread then adds its own entries over the parts, where of
     three dimensions the compiler would lay the parts across threads.
     """
-    WHOLE: tl.constexpr = G == TILE
+    FULL_TILE: tl.constexpr = G == TILE
     entries_of_tile = tl.arange(0, TILE * TILE)
     begin = tl.min(channel, 0) * G
     flat = tl.zeros((TILE * TILE,), tl.float32)
@@ -164,7 +164,7 @@ def sum_parts(
         part = turn * CHUNK + tl.arange(0, CHUNK)
         line = (image * parts + part) * channels
         known = part < parts
-        if WHOLE:
+        if FULL_TILE:
             flat += tl.sum(
                 tl.load(
                     second + begin + line[:, None] * G + entries_of_tile[None, :],
@@ -190,6 +190,6 @@ def sum_parts(
             ),
             0,
         )
-    if WHOLE:
+    if FULL_TILE:
         sums = tl.reshape(flat, (TILE, TILE))
     return sums, total
