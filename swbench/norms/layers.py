@@ -41,10 +41,9 @@ class Whiten2d(LayerState):
 
     With a `process_group` (or `"world"`, the default group at each call) the batch is that of all
     its ranks together, and running statistics are equal on all ranks. Ranks may have different
-    numbers of images, also none. In training mode each call communicates once in the forward
-    pass and once in the backward pass, in eval mode never. Gradients are those of the sum of the
-    ranks' losses; DistributedDataParallel averages those of parameters over ranks, as for every
-    layer.
+    numbers of images, or none. In training mode each call communicates once in the forward pass and
+    once in the backward pass, in eval mode never. Gradients are those of the sum of the ranks'
+    losses; DistributedDataParallel averages those of parameters over ranks, as for every layer.
 
     Input (N, C, H, W), N·H·W ≥ 1 (N ≥ 0 with a process group), float32, float64, bfloat16 or
     float16, contiguous or channels_last (kept); other layouts are copied. Statistics and matrices

@@ -47,7 +47,8 @@ def merge(mean: Tensor, cov: Tensor) -> tuple[Tensor, Tensor]:
 
 def merge_parts(count: Tensor, mean: Tensor, cov: Tensor) -> tuple[Tensor, Tensor]:
     """Mean (g, G) and biased covariance (g, G, G) of R parts from theirs, (R, g, G) and (R, g, G,
-    G). `count` (R,) is the number of pixels of each part and may be 0; if all are, the result is 0.
+    G). `count` (R,) is the number of pixels of each part and may be 0; if all of them are 0, so is
+    the result.
 
     Means are taken relative to that of the largest part, which needs no common shift and does not
     synchronise with the device.

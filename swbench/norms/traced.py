@@ -34,7 +34,7 @@ def record(
     """
     recipe, groups = layer.recipe, layer.channels // layer.recipe.group
     dtype = statistics_dtype(x)
-    # Here a shape is numbers, and cached constants are made once, not in every run of the trace.
+    # Here a shape is made of numbers: constants are made and cached once, not in every run.
     with _tracing_paused():
         channels_last = not checked(x, layer.channels).is_contiguous()
         matrices = groups * (x.shape[0] if recipe.uses_image else 1)

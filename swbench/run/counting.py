@@ -43,9 +43,9 @@ def count(plan: Plan, writer: RunWriter, plugins: Sequence[Plugin] = ()) -> None
     """Seal the counts of every network case of `plan` that has none yet, as replicate `COUNTED`.
 
     The process that counts executes `plugins` first. Groups that need equal counts are counted
-    once. An operation that a rule cannot count, in a model of the user's own say, becomes a note on
-    the result. The scheduler gives a fallback batch the counts of the group it replaces. Raises
-    SwbenchError where a case cannot be built at all (an image too small, say).
+    once. An operation that a rule cannot count, for example in a model of the user's own, becomes a
+    note on the result. The scheduler gives a fallback batch the counts of the group it replaces.
+    Raises SwbenchError where a case cannot be built at all (an image too small, say).
     """
     counts_by_cases: dict[tuple[Case, ...], list[dict[str, Any]]] = {}
     for group in plan.groups:
@@ -67,8 +67,8 @@ def count(plan: Plan, writer: RunWriter, plugins: Sequence[Plugin] = ()) -> None
 
 
 def _reduced(case: Case) -> Case:
-    """`case` reduced to the fields that its counts depend on; of the phase that is only whether
-    norms are folded.
+    """`case` reduced to the fields that its counts depend on. Of the phase, they depend only on
+    whether norms are folded.
     """
     phase = FOLDED if case.phase == FOLDED else TRAIN
     return dataclasses.replace(case, **_IRRELEVANT, phase=phase)

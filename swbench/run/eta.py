@@ -10,7 +10,7 @@ from swbench.run.estimate import Estimate, estimate
 from swbench.stats.intervals import t_quantile
 
 ROUNDS_ENOUGH, ROUNDS_LEAST = 3, 2
-"""Rounds of a group that an estimate needs, and that it needs where rounds are long; fewer show no
+"""Rounds of a group that an estimate needs: usually, and where rounds are long. Fewer show no
 dispersion.
 """
 
@@ -35,7 +35,7 @@ class EtaEstimator:
         match event:
             case events.RunStarted():
                 self._reset(event.plan, event.work, event.ran_out)
-                # loads scipy now, for the worker will wait while an estimate is made
+                # loads scipy now, because the worker will wait while an estimate is made
                 t_quantile(0.95, 1)
             case events.ReplicateStarted():
                 self._started = self._now()

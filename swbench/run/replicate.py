@@ -91,7 +91,7 @@ class Replicate:
         if not self._isolated or _count_comparisons(fitting):
             self._measure(fitting)
         if any(case.role == BASELINE for case in cases):
-            # the control last, for it is measured beside every other case
+            # the control last, because it is measured beside every other case
             for case in sorted(cases, key=lambda case: case.role == CONTROL):
                 if case.role != BASELINE and case.key not in self._results:
                     if case.role == CONTROL and self._isolated:

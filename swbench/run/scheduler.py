@@ -236,8 +236,8 @@ class _Run:
             )
 
     def _seal(self, results: Sequence[Result]) -> None:
-        """Store a replicate, and emit `DiskSlow` once where that takes long. It delays the run, but
-        no timed region.
+        """Store a replicate, and emit `DiskSlow` once where that takes long. The delay affects the
+        run, but no timed region.
         """
         started = self._now()
         self._writer.seal(results)

@@ -24,7 +24,7 @@ Singer 2018).
 """
 
 LOST = 0.5
-"""A relative error with no correct digit. The root of another order has a larger error for every
+"""A relative error with no correct digit. A root of the wrong order has a larger error for every
 spectrum with a condition number of 100 or more.
 """
 
@@ -84,14 +84,14 @@ class Solver(ABC):
             raise ValueError(f"solver {self.name!r} gives roots {taken}, not {root}")
 
     def root_flops(self, group: int, root: int = 2) -> float:
-        """As `flops`, for `inverse_root`: twice as many and a product for the fourth root, unless a
-        subclass has a cheaper method.
+        """As `flops`, for `inverse_root`. The fourth root takes twice as many operations and one
+        more product, unless a subclass has a cheaper method.
         """
         return self.flops(group) if root == 2 else 2 * self.flops(group) + 2.0 * group**3
 
     def least_flops(self, group: int, root: int = 2) -> float:
         """A lower bound of the operations of any call of `inverse_root`, for the shortest possible
-        time: one matrix product, unless a subclass counts all of them.
+        time. It is one matrix product, unless a subclass counts all operations.
         """
         return 2.0 * group**3
 

@@ -1,5 +1,6 @@
 """Measures the table behind `solver="auto"`: `python -m swbench.solvers.calibrate [DEVICE]`
-replaces that device's rows in `measured.csv`, and `… DEVICE roots` those of the forward pass alone.
+replaces that device's rows in `measured.csv`, and `… DEVICE roots` only its rows of the forward
+pass alone.
 """
 
 import csv
@@ -72,7 +73,7 @@ def measure(device: str, dtype: torch.dtype, group: int, batch: int) -> list[Row
 
 
 def measure_root(device: str, dtype: torch.dtype, group: int, batch: int, root: int) -> list[Row]:
-    """As `measure`, of the forward pass alone."""
+    """As `measure`, for the forward pass alone."""
     cov, kind = covariances(batch, group, dtype, device), str(dtype).removeprefix("torch.")
     work = {
         name: lambda solver=solver: solver.inverse_root(cov, root)
@@ -95,7 +96,7 @@ def _taking(names: Iterable[str], device: str, group: int, kind: str) -> list[tu
 def _medians_us(
     work: Mapping[Any, Callable[[], object]], device: str, batch: int
 ) -> dict[Any, float]:
-    """The median time of each call in µs a matrix."""
+    """The median time of each call in µs per matrix."""
     calls = {
         key: max(1, int(LEAST_S / max(1e-7, min(_seconds(call, 1, device) for _ in range(3)))))
         for key, call in work.items()

@@ -18,15 +18,15 @@ EVERYWHERE = "eigh"
 ANY = sys.maxsize
 """Stands for the square of any batch."""
 UNMEASURED_GPU = "polar-triton"
-"""The choice on a GPU where nothing was measured, if it can run: one launch without host
-synchronisation, which the kernels of the layers include.
+"""The choice on a GPU where nothing was measured, if it can run. It is one launch without host
+synchronisation, and the kernels of the layers include it.
 """
 
 
 class Row(NamedTuple):
-    """One measurement: µs a matrix of `solver` for `batch` matrices of `group`×`group`, forward and
-    its gradient. `gradient_us` is None where the forward pass alone was measured, of the inverse
-    `root`.
+    """One measurement of `solver` with `batch` matrices of `group`×`group`: µs per matrix of the
+    forward pass and of its gradient. `gradient_us` is None where the forward pass alone was
+    measured, for the inverse `root`.
     """
 
     device: str
@@ -65,11 +65,11 @@ def choose(
     gradient: bool = True,
 ) -> str:
     """The spec of the solver for `batch` matrices of `group`×`group` in the statistics `dtype` on
-    `device`, with its gradient or, for any `root`, without.
+    `device`: with its gradient or, for any `root`, without it.
 
-    Decided by the rows of the next measured group size up and, within it, the nearest batch; the
-    fastest solver that is available here and takes such matrices wins: forward and gradient, or
-    forward alone.
+    The choice is made by the rows of the next measured group size up and, among them, of the
+    nearest batch. The fastest solver that is available here and takes such matrices wins, by the
+    time of forward and gradient or of forward alone.
     """
     kind = str(dtype).removeprefix("torch.")
     return _choose(device.type, group, batch, kind, root, gradient)

@@ -1,5 +1,5 @@
-"""The Cholesky factor that two solvers start from, without the host check, and repaired where
-rounding made Σ indefinite.
+"""The Cholesky factor that two solvers start from. It is computed without the host check, and
+repaired where rounding made Σ indefinite.
 """
 
 import torch
@@ -16,7 +16,8 @@ def cholesky_factor(cov: Tensor) -> Tensor:
     beyond rounding.
 
     Where the factorisation breaks down, `SHIFT` times the trace is added to the diagonal of that
-    matrix and it is tried again. Both are always done, so that nothing waits for the outcome.
+    matrix and the factorisation is repeated. Both factorisations are always computed, so that
+    nothing waits for the outcome of the first.
     """
     factor, broke = torch.linalg.cholesky_ex(cov)
     trace = cov.diagonal(dim1=-2, dim2=-1).sum(-1).view(-1, 1, 1)

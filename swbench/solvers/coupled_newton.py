@@ -19,9 +19,9 @@ class CoupledNewton(SteppedSolver):
     As in distributed Shampoo, but each matrix of the batch stops separately and is not changed
     after that. It also stops where rounding keeps its residual from halving. Shampoo's ε, without
     which an eigenvalue that rounding made negative diverges, is u ‖Σ‖_F here. `residual` 0 stands
-    for 1e-6 in float32, which is Shampoo's, and 1e-13 in float64; `steps` for at most 100, which is
-    Shampoo's too. Asking whether all have ended waits for the host. `products` as in
-    `QuinticSolver`.
+    for 1e-6 in float32, which is Shampoo's value, and 1e-13 in float64. `steps` 0 stands for at
+    most 100, which is Shampoo's value too. The check whether all matrices have ended waits for the
+    host. `products` as in `QuinticSolver`.
     """
 
     name: ClassVar[str] = "coupled-newton"
@@ -35,8 +35,8 @@ class CoupledNewton(SteppedSolver):
     USUAL: ClassVar[dict[torch.dtype, int]] = {torch.float32: 100, torch.float64: 100}
     RESIDUAL: ClassVar[dict[torch.dtype, float]] = {torch.float32: 1e-6, torch.float64: 1e-13}
     NEAR: ClassVar[float] = 0.1
-    """‖M − I‖_F below which every step should square the residual, so that one which is not halved
-    is rounding.
+    """‖M − I‖_F below which every step should square the residual. A residual that is not even
+    halved there is rounding.
     """
 
     residual: float = 0.0
@@ -93,19 +93,20 @@ class CoupledNewton(SteppedSolver):
             x = torch.where(active, products.bmm(x, t, precision), x)
             m = torch.where(active, products.bmm(power, m, precision), m)
             previous, residual = residual, torch.where(active, _residual(m, eye), residual)
-            # the largest entry says little of one eigenvalue far from 1 among many near it
+            # the largest entry says little about one eigenvalue far from 1 among many near 1
             near = torch.linalg.matrix_norm(m - eye, keepdim=True) < self.NEAR
             stuck = active & near & (residual > 0.5 * previous)
             residual = torch.where(stuck, 0.0, residual)
         return x
 
     def flops(self, group: int) -> float:
-        """2 G³ a product, 3 a step (counted; 2 where κ = 1 are the fewest steps there can be)."""
+        """2 G³ a product, 3 products a step (counted). The fewest steps are 2, at κ = 1."""
         return self.root_flops(group)
 
     def root_flops(self, group: int, root: int = 2) -> float:
-        """2 G³ a product; 3 a step for the square root, 4 for the fourth (counted). Steps depend on
-        the matrix: taken for κ = 1e3, where M grows by ((p + 1)/p)ᵖ a step and ends in 5.
+        """2 G³ a product; 3 products a step for the square root, 4 for the fourth (counted). The
+        number of steps depends on the matrix and is taken for κ = 1e3: M grows by ((p + 1)/p)ᵖ a
+        step, and 5 more steps end the iteration.
         """
         growth = root * torch.tensor((root + 1) / root).log().item()
         steps = 5 + torch.tensor(1e3 * group**0.5).log().item() / growth

@@ -48,8 +48,8 @@ def with_graph(
 
 
 def derivative(w: Tensor, direction: Tensor) -> Tensor:
-    """DW for dΣ = `direction`, and as well ∂L/∂Σ for ∂L/∂W = `direction`: the map is its own
-    adjoint.
+    """The differential dW for dΣ = `direction`. It is also ∂L/∂Σ for ∂L/∂W = `direction`, because
+    the map is its own adjoint.
 
     From W⁻² = Σ: dW = −W Y W with W Y + Y W = W sym(dΣ) W (Higham, Functions of Matrices, 2008,
     §6). `w`, `direction`: (…, G, G).
@@ -126,7 +126,7 @@ class Lyapunov(torch.autograd.Function):
 
 class FromW(torch.autograd.Function):
     """W of a solver for (…, G, G), with derivatives of any order and mode that follow from W alone.
-    `torch.func` may call it: what it hands down is solved as one batch.
+    `torch.func` may call it: all matrices that it passes are solved as one batch.
     """
 
     @staticmethod

@@ -14,9 +14,9 @@ FORMS = (DALECKII_KREIN, PAPER)
 def daleckii_krein(lam: Tensor, d: Tensor, grad_w: Tensor) -> Tensor:
     """∂L/∂Σ = D [k ⊙ (Dᵀ sym(∂L/∂W) D)] Dᵀ with k_ij = −1 / (√λ_i √λ_j (√λ_i + √λ_j)).
 
-    The first divided differences of λ^(-1/2) written without a difference, so equal eigenvalues
-    need no care (Daleckii and Krein 1965; Higham, Functions of Matrices, 2008, theorem 3.11).
-    `lam`: (B, G) > 0, `d` and `grad_w`: (B, G, G).
+    k holds the first divided differences of λ^(-1/2), written without a difference, so that equal
+    eigenvalues need no special case (Daleckii and Krein 1965; Higham, Functions of Matrices, 2008,
+    theorem 3.11). `lam`: (B, G) > 0, `d` and `grad_w`: (B, G, G).
     """
     root = lam.sqrt()
     ri, rj = root.unsqueeze(-1), root.unsqueeze(-2)
@@ -36,8 +36,8 @@ def paper(lam: Tensor, d: Tensor, grad_w: Tensor) -> Tensor:
     | (8) | ∂D = ∂V Λ^(-1/2) + ∂X̃ X̃ᵀ | ∂D = (∂V)ᵀ Λ^(-1/2) + ∂X̂ X̃ᵀ, where ∂X̂ X̃ᵀ = ∂W Vᵀ |
     | (9) | ∂Σ̂ = D {[Kᵀ ⊙ (Dᵀ ∂D)] + (∂Λ)_diag} Dᵀ | the symmetric part of the same |
 
-    K_ij = 1/(σ_i − σ_j) off the diagonal: infinite where eigenvalues meet, and wrong near it. That
-    is the paper's form, kept as it is. `lam`: (B, G) > 0, `d` and `grad_w`: (B, G, G).
+    K_ij = 1/(σ_i − σ_j) off the diagonal: infinite where eigenvalues meet, and wrong near there.
+    This is the paper's form, unchanged. `lam`: (B, G) > 0, `d` and `grad_w`: (B, G, G).
     """
     inv_root = lam.rsqrt()
     v = inv_root.unsqueeze(-1) * d.mT  # (2)

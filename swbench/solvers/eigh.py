@@ -12,7 +12,7 @@ from swbench.solvers.spectral_solver import SpectralSolver
 @dataclass(frozen=True, kw_only=True)
 class Eigh(SpectralSolver):
     """`torch.linalg.eigh` over the batch: LAPACK on a CPU (one matrix after the other), cuSOLVER on
-    a GPU (batched up to G = 32 until torch 2.11; 2.12 dispatches anew).
+    a GPU (batched up to G = 32 until torch 2.11; torch 2.12 has a new dispatch).
     """
 
     name: ClassVar[str] = "eigh"

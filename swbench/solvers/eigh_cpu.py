@@ -1,5 +1,5 @@
-"""Σ^(-1/2) by LAPACK on the host, wherever the matrices live: the copies there and back belong to
-its time.
+"""Σ^(-1/2) by LAPACK on the host, wherever the matrices are. Its time includes the copies to the
+host and back.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class EighCpu(Eigh):
     """Matrices go to the host, eigenvalues and eigenvectors come back; W and the gradient are
     formed on the device.
 
-    Of use on a GPU above G = 32, where cuSOLVER's `eigh` loops over the batch. On a CPU it is
+    Useful on a GPU above G = 32, where cuSOLVER's `eigh` loops over the batch. On a CPU it is
     `eigh`.
     """
 
@@ -28,8 +28,8 @@ class EighCpu(Eigh):
         return lam.to(cov.device), d.to(cov.device)
 
     def transferred_bytes(self, cov: Tensor) -> int:
-        """Matrices there, as many eigenvectors and a row of eigenvalues a matrix back; 0 where
-        `cov` is on the host already.
+        """The bytes of the matrices to the host, and of their eigenvectors and eigenvalues back; 0
+        where `cov` is on the host already.
         """
         if cov.device.type == "cpu":
             return 0

@@ -13,9 +13,9 @@ from swbench.solvers.eigh import Eigh
 
 @dataclass(frozen=True, kw_only=True)
 class EighThreads(Eigh):
-    """`eigh`, which goes through a batch one matrix after the other, in threads that each take a
-    part of it. LAPACK is the same, but may round otherwise where a matrix lies elsewhere in
-    memory. For a CPU.
+    """`eigh` in several threads, for a CPU. `eigh` goes through a batch one matrix after the other;
+    here each thread takes a part of the batch. LAPACK is the same, but may round differently where
+    a matrix lies elsewhere in memory.
     """
 
     name: ClassVar[str] = "eigh-threads"
@@ -25,7 +25,7 @@ class EighThreads(Eigh):
         threads = min(torch.get_num_threads(), len(cov))
         if threads < 2:
             return super().decompose(cov)
-        # torch lets go of Python's lock while LAPACK works
+        # torch releases Python's lock while LAPACK works
         parts = list(_pool(threads).map(torch.linalg.eigh, cov.tensor_split(threads)))
         return torch.cat([lam for lam, _ in parts]), torch.cat([d for _, d in parts])
 
@@ -40,5 +40,5 @@ class EighThreads(Eigh):
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    """Threads that are kept: to start one costs as much as several small matrices."""
+    """A cached pool of threads: starting a thread costs as much as several small matrices."""
     return ThreadPoolExecutor(threads, thread_name_prefix="eigh")

@@ -22,8 +22,8 @@ def inverse_root(cov: Tensor, p: int = 2, solver: str = "eigh", **options: objec
 
     `auto` is the fastest exact solver of a measured table for such a batch, without a gradient
     unless `cov` requires one. `options` go to the solver (`products="bfloat16"`, say). Raises
-    UnknownName, OptionError, or ValueError for a wrong shape, a root that the solver does not
-    give, and for p = 4 where `cov` requires a gradient.
+    UnknownName or OptionError, and ValueError for a wrong shape, for a root that the solver does
+    not give, and for p = 4 where `cov` requires a gradient.
     """
     method = solvers.get(_chosen(cov, p) if solver == AUTO else solver, **options)
     method.check_root(p)

@@ -18,18 +18,18 @@ LYAPUNOV, AUTOGRAD = "lyapunov", "autograd"
 UNIT = {torch.float32: 2.0**-24, torch.float64: 2.0**-53}
 """Unit roundoff of the dtypes a solver takes."""
 LOW = {torch.float32: 1e-3, torch.float64: 1e-6}
-"""The smallest √λ of the normalised Σ an iteration is made for: κ = 1e6 in float32, beyond which
-κ·u leaves nothing; 1e12 in float64.
+"""The smallest √λ of the normalised Σ that an iteration is made for. It corresponds to κ = 1e6 in
+float32, beyond which an error of κ·u leaves nothing, and to κ = 1e12 in float64.
 """
 
 
 def quintics(dtype: torch.dtype, low: float = 0.0, steps: int = 0) -> tuple[Step, ...]:
-    """The minimax quintics for √λ in [`low`, 1]; 0 stands for `LOW` of the dtype, and for as many
-    steps as that needs.
+    """The minimax quintics for √λ in [`low`, 1]. `low` 0 stands for `LOW` of the dtype, `steps` 0
+    for as many steps as the interval needs.
 
-    The cubic that follows squares what they leave, so the root of the roundoff would do for W; the
-    Lyapunov backward is only as exact as the last quintic, so they go down to the roundoff: 7 in
-    float32, 13 in float64.
+    For W an error of the square root of the roundoff would do, because the cubic that follows
+    squares it. But the Lyapunov backward is only as exact as the last quintic. So the quintics go
+    down to the roundoff: 7 of them in float32, 13 in float64.
     """
     low = low or LOW[dtype]
     return schedule(low, steps or steps_needed(low, UNIT[dtype]))[0]
@@ -38,10 +38,10 @@ def quintics(dtype: torch.dtype, low: float = 0.0, steps: int = 0) -> tuple[Step
 def gradient_quintics(dtype: torch.dtype, group: int) -> tuple[Step, ...]:
     """The quintics of the Lyapunov backward for matrices of `group`×`group`.
 
-    They act on W/‖W‖_F, whose smallest eigenvalue is 1/(√λ_max ‖W‖_F): down to κ^(-1/2) G^(-1/2),
-    where all eigenvalues of Σ but one are equal and small, as in a covariance of few pixels. On the
-    interval of the forward iteration such a gradient is off by 10 % at G = 16 and κ = 1e6, and by
-    13 % at G = 64 and κ = 3e5.
+    They act on W/‖W‖_F, whose smallest eigenvalue is 1/(√λ_max ‖W‖_F). It goes down to κ^(-1/2)
+    G^(-1/2), where all eigenvalues of Σ but one are equal and small, as in a covariance of few
+    pixels. With quintics for the interval of the forward iteration, such a gradient is off by 10 %
+    at G = 16 and κ = 1e6, and by 13 % at G = 64 and κ = 3e5.
     """
     return quintics(dtype, LOW[dtype] / group**0.5)
 
@@ -113,11 +113,11 @@ def buffers(like: Tensor, count: int) -> list[Tensor | None]:
 
 
 def normalised(cov: Tensor, margin: float = 1.0001) -> tuple[Tensor, Tensor]:
-    """`cov` over `margin`·‖cov‖_F of each matrix, and that norm, (B, 1, 1): all eigenvalues in (0,
-    1).
+    """Each matrix of `cov` divided by `margin` times its Frobenius norm, so that all eigenvalues
+    lie in (0, 1), and that divisor, (B, 1, 1).
 
-    The margin keeps rounding from putting an eigenvalue above 1. A norm of the whole batch instead
-    is what costs a published code 20–60 % of its gradient.
+    The margin keeps rounding from putting an eigenvalue above 1. In a published code, a norm of the
+    whole batch in its place costs 20–60 % of the gradient.
     """
     norm = margin * torch.linalg.matrix_norm(cov, keepdim=True)
     return cov / norm, norm

@@ -17,10 +17,10 @@ HOST = torch.device("cpu")
 
 
 def sweeps_needed(dtype: torch.dtype, group: int) -> int:
-    """3 + ⌊log₂ G⌋, and three more in float64: one more than the worst of 200 matrices of every
-    spectrum needed at G = 4 … 64 (measured).
+    """The number of sweeps: 3 + ⌊log₂ G⌋, and three more in float64. That is one more than the
+    worst of 200 matrices of every spectrum needed at G = 4 … 64 (measured).
 
-    Clusters of equal eigenvalues converge linearly only, below the roundoff of float32: they end at
+    Clusters of equal eigenvalues converge only linearly below the roundoff of float32: they end at
     1e-8 in float64.
     """
     return 2 + group.bit_length() + 3 * (dtype == torch.float64)
@@ -31,8 +31,8 @@ class Jacobi(SpectralSolver):
     """Σ = L Lᵀ; rotations from the right make the columns of L orthogonal: L V = D Λ^(1/2), so V is
     never formed.
 
-    Pairs follow the round-robin tournament, G/2 disjoint ones at a time; an odd G plays against a
-    zero column. Eigenvalues come out to high relative accuracy, as one-sided Jacobi on a triangular
+    Pairs follow the round-robin tournament, G/2 disjoint pairs at a time; an odd G gets a zero
+    column. Eigenvalues come out to high relative accuracy, as one-sided Jacobi on a triangular
     factor does (Demmel and Veselić 1992). `sweeps` 0 stands for `sweeps_needed`: 7 at G = 16 in
     float32.
     """
@@ -64,7 +64,7 @@ class Jacobi(SpectralSolver):
             columns = _rotate(columns[:half], columns[half:]).index_select(0, turn)
         columns = columns.permute(2, 1, 0).contiguous()
         lam = columns.square().sum(-2)
-        if size % 2:  # the zero column is still zero, and no turn count returns it to its place
+        if size % 2:  # the column that was added is still zero: drop it
             keep = lam.argsort(-1, descending=True)[..., :size]
             lam = lam.gather(-1, keep)
             columns = columns.gather(-1, keep.unsqueeze(-2).expand(-1, size, -1))
@@ -83,8 +83,8 @@ def _turn(half: int, device: torch.device = HOST) -> Tensor:
     """The next line-up of a round robin: the first player stays, all others move on by one place
     around the table.
 
-    Kept for good: copying it to a GPU in every call would break the capture of a graph, and a
-    captured one reads this memory in each replay. Raises RuntimeError while a graph is captured.
+    Cached for good: copying it to a GPU in every call would break the capture of a graph, and a
+    captured graph reads this memory in each replay. Raises RuntimeError while a graph is captured.
     """
     refuse_in_capture(device, "the line-ups of the rotations")
     ring = [*range(1, half), *range(2 * half - 1, half - 1, -1)]

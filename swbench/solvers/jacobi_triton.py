@@ -14,8 +14,8 @@ from swbench.solvers.triton_kernels import TILE_LIMIT, missing
 
 @dataclass(frozen=True, kw_only=True)
 class JacobiTriton(Jacobi):
-    """One launch forward, one program a matrix (several where G ≤ 8); the backward is in torch.
-    float32, G ≤ 64.
+    """One launch forward, with one program for each matrix (for several where G ≤ 8). The backward
+    is in torch. float32, G ≤ 64.
     """
 
     name: ClassVar[str] = "jacobi-triton"

@@ -13,13 +13,14 @@ def lyapunov_gradient(w: Tensor, grad_w: Tensor, steps: tuple[Step, ...]) -> Ten
     """∂L/∂Σ = W Y W with Y W + W Y = −W sym(∂L/∂W) W, for a batch of symmetric positive definite W.
 
     Differentiating W⁻² = Σ gives dW W + W dW = −W² dΣ W²; the adjoint, for X = ∂L/∂Σ, is X W + W X
-    = −W² sym(∂L/∂W) W², and Y = W⁻¹ X W⁻¹ is X as seen from whitened channels. An iteration is
-    accurate to rounding times the norm of what it solves for. X has entries over λ^(-3/2), and
-    those of the largest λ, which any product of X with a covariance brings out, would drown; those
-    of Y lie close together. An odd polynomial p takes [[B, C], [0, −B]] to [[p(B), C'], [0,
-    −p(B)]]; once p(B) = I, C' = 2 X (Roberts 1980; Higham, Functions of Matrices, 2008, §5 and eq.
-    2.6 of chapter 2). C stays symmetric and B C − C B skew, which halves the products: seven a
-    quintic step.
+    = −W² sym(∂L/∂W) W², and Y = W⁻¹ X W⁻¹ is X as seen from whitened channels. The iteration solves
+    for Y and not for X, because it is accurate to rounding times the norm of its solution. X has
+    entries over λ^(-3/2). Those of the largest λ would drown in rounding, and any product of X with
+    a covariance brings them out. The entries of Y lie close together.
+
+    An odd polynomial p takes [[B, C], [0, −B]] to [[p(B), C'], [0, −p(B)]]; once p(B) = I, C' = 2 Y
+    (Roberts 1980; Higham, Functions of Matrices, 2008, §5 and eq. 2.6 of chapter 2). C stays
+    symmetric and B C − C B skew, which halves the products: seven a quintic step.
 
     `w`, `grad_w`: (B, G, G); `steps` the quintics that bring the spectrum of
     B = W/‖W‖_F to 1, after which `CUBIC` ends the iteration.

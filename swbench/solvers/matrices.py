@@ -1,5 +1,5 @@
-"""Batches of small square matrices: their symmetric part, and what protects a batch from one bad
-matrix.
+"""Batches of small square matrices: their symmetric part, and the protection of a batch from one
+bad matrix.
 """
 
 import torch

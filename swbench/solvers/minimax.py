@@ -1,5 +1,5 @@
-"""Coefficients of the composed odd quintics that send √λ to 1 fastest: a Remez exchange in float64,
-from the interval asked for.
+"""Coefficients of the composed odd quintics that send √λ to 1 fastest, by a Remez exchange in
+float64 for a given interval.
 """
 
 from functools import lru_cache
@@ -14,8 +14,8 @@ quintic costs four, so it ends a schedule.
 """
 
 CUSHION = 0.02407
-"""The lowest ratio of ends a step is fitted to; below it a fit is so steep that rounding at the top
-end undoes the gain.
+"""The lowest ratio of the ends of an interval that a step is fitted to. Below it a fit is so steep
+that rounding at the upper end undoes the gain.
 
 The value is that of Amsel, Persson, Musco and Gower 2025 (The Polar Express, algorithm 1); the
 schedules here are not sensitive to it.
@@ -65,10 +65,10 @@ def _values(step: Step, low: float, up: float) -> np.ndarray:
 def schedule(low: float, steps: int) -> tuple[tuple[Step, ...], float]:
     """`steps` quintics for x in [`low`, 1], and how far from 1 the worst x ends.
 
-    Each is the best one for the interval the step before left, which is optimal for the composition
-    too (Amsel et al. 2025, theorem 1). Where that interval is wider than `CUSHION` allows, the fit
-    is cut short and rescaled to stay centred on 1. Raises ValueError unless 0 < `low` < 1 and
-    `steps` ≥ 1.
+    Each is the best quintic for the interval that the step before leaves, which is optimal for the
+    composition too (Amsel et al. 2025, theorem 1). Where that interval is wider than `CUSHION`
+    allows, the fit is cut short and rescaled to stay centred on 1. Raises ValueError unless 0 <
+    `low` < 1 and `steps` ≥ 1.
     """
     if not 0 < low < 1 or steps < 1:
         raise ValueError(

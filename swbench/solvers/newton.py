@@ -21,8 +21,8 @@ class Newton(SteppedSolver):
     source: ClassVar[str] = "Higham 2008, Functions of Matrices, eq. 6.35"
 
     USUAL: ClassVar[dict[torch.dtype, int]] = {torch.float32: 24, torch.float64: 42}
-    """Enough for κ = 1e6 and 1e12: a step multiplies a small √λ by 1.5, so it takes log(κ^½
-    G^¼)/log 1.5 of them to get near 1 and five more to end.
+    """Enough for κ = 1e6 and 1e12: a step multiplies a small √λ by 1.5, so log(κ^½ G^¼)/log 1.5
+    steps bring it near 1, and five more end the iteration.
     """
 
     def iterate(self, cov: Tensor) -> Tensor:

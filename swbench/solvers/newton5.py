@@ -1,5 +1,5 @@
-"""Five uncoupled Newton steps: what the public Switchable Whitening code computes, and what its
-checkpoints were trained with.
+"""Five uncoupled Newton steps: the method of the public Switchable Whitening code, with which its
+checkpoints were trained.
 """
 
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ class Newton5(Solver):
     """P ← (3P − P³S)/2 from P = I, `steps` times, with S = Σ/tr Σ; W = P/√tr Σ (Huang et al. 2019,
     Iterative Normalization, eq. 7).
 
-    Not Σ^(-1/2): five steps leave the variance of white input at 0.97 for G = 16, 0.82 for 32, 0.59
-    for 64, and more of them diverge in rounding above κ = 9, for P and S stop commuting (Higham,
-    Functions of Matrices, 2008, §6.4). The gradient is the exact one of these steps, which is what
-    autograd gave the public code.
+    The result is not Σ^(-1/2). Five steps leave the variance of white input at 0.97 for G = 16,
+    0.82 for 32, 0.59 for 64. More steps diverge in rounding above κ = 9, because P and S stop
+    commuting (Higham, Functions of Matrices, 2008, §6.4). The gradient is the exact gradient of
+    these steps, the same that autograd gave the public code.
     """
 
     name: ClassVar[str] = "newton5"

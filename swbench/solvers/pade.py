@@ -47,7 +47,7 @@ class Pade(IterativeSolver):
     `order`.
 
     Exact to rounding only where S is near I; at κ in the hundreds the small eigenvalues are
-    under-whitened. The backward takes the W it gave, approximate as it is.
+    under-whitened. The backward takes this approximate W as if it were exact.
     """
 
     name: ClassVar[str] = "pade"
@@ -67,7 +67,7 @@ class Pade(IterativeSolver):
 
     @property
     def differentiates_as_exact(self) -> bool:
-        return self.backward == LYAPUNOV  # which takes the W that it gave for exact
+        return self.backward == LYAPUNOV  # which takes the approximate W as exact
 
     def iterate(self, cov: Tensor) -> Tensor:
         s, norm = normalised(cov)

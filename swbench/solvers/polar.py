@@ -1,5 +1,5 @@
 """Σ^(-1/2) by the coupled minimax quintic: the polar iteration of Σ^(1/2) with the best polynomial
-for what each step leaves.
+for the interval that each step leaves.
 """
 
 from dataclasses import dataclass
@@ -13,17 +13,19 @@ from swbench.solvers.products import FULL
 from swbench.solvers.quintic_solver import QuinticSolver
 
 NARROW_LOW = 0.1
-"""The interval where products are of bfloat16. Steps for a wider one are so steep at its upper end
-that rounding there makes them diverge: already at κ = 1e2 for 1e-3 (measured).
+"""The default `low` where products are in bfloat16. Steps for a wider interval are so steep at its
+upper end that rounding there makes them diverge: with 1e-3 already at κ = 1e2 (measured).
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Polar(QuinticSolver):
     """`QuinticSolver` with the coefficients computed for √λ of the normalised Σ in [`low`, 1]
-    (`swbench.solvers.minimax`), with `steps` of them; 0 leaves both to the dtype: 7 steps and 28
-    products of G³ in float32. Branch-free; beyond κ = `low`⁻² it under-whitens and does not
-    diverge.
+    (`swbench.solvers.minimax`).
+
+    `steps` is the number of quintics. 0 leaves `low` and `steps` to the dtype: 7 steps and 28
+    products of G³ in float32. The iteration has no branches. Beyond κ = `low`⁻² it under-whitens
+    and does not diverge.
     """
 
     name: ClassVar[str] = "polar"

@@ -11,8 +11,8 @@ from swbench.solvers.minimax import Step
 from swbench.solvers.quintic_solver import QuinticSolver
 
 SAFETY = 1.01
-"""What the published code divides x by in every step but the last, so that rounding cannot put a
-singular value beyond the interval (Amsel et al. 2025, algorithm 1).
+"""The number by which the published code divides x in every step but the last, so that rounding
+cannot put a singular value beyond the interval (Amsel et al. 2025, algorithm 1).
 """
 
 TAYLOR: Step = (1.875, -1.25, 0.375)
@@ -32,7 +32,7 @@ PUBLISHED: tuple[Step, ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class PolarExpress(QuinticSolver):
-    """`QuinticSolver` with the coefficients in print, made for x in [1e-3, 1] and used for every
+    """`QuinticSolver` with the published coefficients, made for x in [1e-3, 1] and used for every
     root.
 
     `steps` 0 stands for 8 in float32 and 22 in float64, where the Taylor quintics at the end lift

@@ -13,7 +13,7 @@ from swbench.solvers.base import Saved, Solver, dtype_name
 from swbench.solvers.polar import Polar
 
 ELSEWHERE = Polar()
-"""What takes float64, G > 64, and tensors that are not on a CPU."""
+"""The solver for float64, for G > 64, and for tensors that are not on a CPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,11 +21,11 @@ class PolarNative(Solver):
     """The iteration of `polar` in C, float32, G ≤ 64, on a CPU; elsewhere `polar` itself. The
     gradient is by the coupled sign iteration.
 
-    Six quintic steps and a cubic one; a matrix whose ZY is not near I by then gets Taylor's quintic
-    until it is (in all up to κ ≈ 1e12 before rounding), and one that still is not, an indefinite
-    one say, goes through Jacobi in float64 with eigenvalues clamped at 1e-7·λ_max, as in `eigh`.
-    The gradient takes as many steps as the measured condition number asks for. Results do not
-    depend on the number of threads.
+    The iteration takes six quintic steps and a cubic one. A matrix whose ZY is not near I after the
+    six gets Taylor quintics until it is (in all up to κ ≈ 1e12 before rounding). A matrix that is
+    still not near I, such as an indefinite one, goes through Jacobi in float64 with eigenvalues
+    clamped at 1e-7·λ_max, as in `eigh`. The gradient takes as many steps as the measured condition
+    number asks for. Results do not depend on the number of threads.
     """
 
     name: ClassVar[str] = "polar-native"

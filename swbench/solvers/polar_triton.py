@@ -22,7 +22,9 @@ to unroll products in float32.
 
 
 def product_precision(precision: str, group: int) -> str:
-    """What `auto` stands for at this `group`; any other `precision` as it is."""
+    """The precision that `auto` stands for at this `group`; any other `precision` is returned as it
+    is.
+    """
     if precision != "auto":
         return precision
     return "ieee" if tile_of(group)[0] == 16 else "tf32x3"
@@ -30,8 +32,8 @@ def product_precision(precision: str, group: int) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class PolarTriton(Polar):
-    """One launch forward, one backward, one program a matrix (several where G ≤ 8); float32, G ≤
-    64. `low` and `steps` as in `polar`.
+    """One launch forward and one backward, with one program for each matrix (for several where G ≤
+    8). float32, G ≤ 64. `low` and `steps` as in `polar`.
     """
 
     name: ClassVar[str] = "polar-triton"

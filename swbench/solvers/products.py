@@ -9,7 +9,7 @@ FULL, BFLOAT16 = "full", "bfloat16"
 PRECISIONS = (FULL, BFLOAT16)
 
 NARROW = "products of bfloat16: two to three digits"
-"""What `Solver.inexact` says of a method with such products."""
+"""The text of `Solver.inexact` for a method with bfloat16 products."""
 
 _WIDENS = tuple(map(int, torch.__version__.split("+")[0].split(".")[:2])) >= (2, 8)
 """Since torch 2.8 cuBLAS multiplies bfloat16 into float32; a CPU rounds the sum to bfloat16."""
@@ -18,7 +18,7 @@ _WIDENS = tuple(map(int, torch.__version__.split("+")[0].split(".")[:2])) >= (2,
 def bmm(a: Tensor, b: Tensor, precision: str = FULL, out: Tensor | None = None) -> Tensor:
     """A b of (B, G, G) each, in `precision`; `out` is written where the product is `FULL`.
 
-    On a CPU a `BFLOAT16` product is that of the rounded operands in float32: every product of two
+    On a CPU a `BFLOAT16` product multiplies the rounded operands in float32. Every product of two
     such numbers is exact there, so only the order of the sums differs, and nothing is faster.
     """
     if precision == FULL:
@@ -39,7 +39,7 @@ def baddbmm(
     precision: str = FULL,
     out: Tensor | None = None,
 ) -> Tensor:
-    """Beta c + alpha a b, as `bmm`."""
+    """The sum `beta` c + `alpha` a b, with the product of `bmm`."""
     if precision == FULL:
         return torch.baddbmm(c, a, b, beta=beta, alpha=alpha, out=out)
     return beta * c + alpha * bmm(a, b, precision).to(c.dtype)

@@ -33,8 +33,8 @@ class QuinticSolver(IterativeSolver):
 
     @abstractmethod
     def quintics(self, dtype: torch.dtype, root: int, error: float) -> tuple[Step, ...]:
-        """(a, b, c) of each step that takes x = λ^(1/root) of the normalised Σ to within `error` of
-        1.
+        """(a, b, c) of each step. All steps together take x = λ^(1/root) of the normalised Σ to
+        within `error` of 1.
         """
 
     @property
@@ -104,10 +104,10 @@ class QuinticSolver(IterativeSolver):
         return 4 * len(self.quintics(torch.float32, 2, UNIT[torch.float32])) * 2.0 * group**3
 
     def root_flops(self, group: int, root: int = 2) -> float:
-        """As `flops`, of the fewer steps without a gradient, once for each square root."""
+        """As `flops`, for the fewer steps that do without a gradient, once for each square root."""
         steps = sum(len(self._short(torch.float32, order)) for order in range(2, root + 1, 2))
         return 4 * steps * 2.0 * group**3
 
     def least_flops(self, group: int, root: int = 2) -> float:
-        """All of them: the steps are fixed."""
+        """All operations, because the number of steps is fixed."""
         return self.root_flops(group, root)

@@ -28,7 +28,8 @@ NAMES = (
     "dominated",
     "gradients",
 )
-"""The spectra there are. All but `two-eightfold` and `identity` usually have a value after `=`."""
+"""The names of all spectra. All but `two-eightfold` and `identity` usually have a value after `=`.
+"""
 
 _DEFAULTS = {
     "kappa": 1e3,
@@ -55,8 +56,8 @@ _RANGES = {
 def parse(name: str) -> tuple[str, float]:
     """Kind and value of a spectrum's name: `kappa=1e3` is ("kappa", 1000.0). Imports nothing.
 
-    Raises UnknownName for a kind there is none of, OptionError for a value that is no number or out
-    of range.
+    Raises UnknownName for an unknown kind, OptionError for a value that is no number or out of
+    range.
     """
     kind, equals, text = name.partition("=")
     if kind not in _DEFAULTS:
@@ -95,19 +96,19 @@ def degenerate(name: str) -> bool:
 
 
 def eigenvalues(name: str, batch: int, group: int, generator: "torch.Generator") -> "torch.Tensor":
-    """Eigenvalues of `batch` matrices, (B, G), float64, the largest about 1 (but `identity=c`: all
-    c, 2 by default).
+    """Eigenvalues of `batch` matrices, (B, G), float64. The largest is about 1, except for
+    `identity=c`: all are c, 2 by default.
 
-    - `kappa=k`: log-uniform at random between 1/k and 1, both ends taken.
+    - `kappa=k`: log-uniform at random between 1/k and 1, both ends included.
     - `two-eightfold[=k]`: half of them 1, half 1/k (eight and eight where G = 16), k = 1e3 by
     default.
     - `gap=g`: pairs (λ, λ(1 + g)), the λ spread evenly in the logarithm over a decade.
-    - `rank-deficient[=e]`: half of them log-uniform in [0.1, 1], the rest e, 1e-5 by default: few
-    pixels, many channels, and the layer's ε.
-    - `power-law[=k]`: i^(-s), i = 1 … G, with s such that the last is 1/k: 1e4 by default.
+    - `rank-deficient[=e]`: half of them log-uniform in [0.1, 1], the rest e, 1e-5 by default: as
+    with few pixels, many channels, and the layer's ε.
+    - `power-law[=k]`: i^(-s), i = 1 … G, with s such that the last is 1/k, k = 1e4 by default.
     - `dominated[=k]`: one of them 1, the rest between 1/k and 3/k, k = 1e4 by default.
     - `gradients[=e]`: those of Gram matrices of gradients, recorded in training (`recorded`), at
-    G of their quantiles, and Shampoo's ε added, 1e-6 of the largest by default; the matrices of a
+    G of their quantiles, plus Shampoo's ε, 1e-6 of the largest by default. The matrices of a
     batch take the records in turn.
     """
     import torch
@@ -148,8 +149,8 @@ def eigenvalues(name: str, batch: int, group: int, generator: "torch.Generator")
 
 @cache
 def recorded() -> dict[str, tuple[float, ...]]:
-    """Eigenvalues of Gram matrices Σ G Gᵀ of a layer's gradients G, largest first and 1, by layer,
-    side and step: `gradient_spectra.csv` beside this file, which `python -m
+    """Eigenvalues of Gram matrices Σ G Gᵀ of a layer's gradients G, from the largest, which is 1,
+    down, by layer, side and step: `gradient_spectra.csv` beside this file, which `python -m
     benchmarks.gradient_spectra` wrote.
     """
     with (resources.files(__package__) / "gradient_spectra.csv").open(newline="") as file:
@@ -158,7 +159,7 @@ def recorded() -> dict[str, tuple[float, ...]]:
 
 
 def _recorded(batch: int, group: int) -> "torch.Tensor":
-    """The records at `group` of their quantiles, between two of them by the logarithm."""
+    """The records at `group` of their quantiles, interpolated between two by the logarithm."""
     import numpy as np
     import torch
 

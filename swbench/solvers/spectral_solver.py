@@ -1,5 +1,5 @@
-"""The solvers that hold eigenvectors: W = D Λ^(-1/2) Dᵀ (Pan et al. 2019, supplement, eqs. 1–4),
-whatever finds Λ and D.
+"""The base of solvers that hold eigenvectors: W = D Λ^(-1/2) Dᵀ (Pan et al. 2019, supplement, eqs.
+1–4), by any method that finds Λ and D.
 """
 
 from abc import abstractmethod

@@ -12,8 +12,8 @@ from swbench.solvers.base import one_of
 from swbench.solvers.spectral_solver import SpectralSolver
 
 DRIVERS = ("auto", "gesvd", "gesvdj", "gesvda")
-"""cuSOLVER's: QR, Jacobi (batched up to G = 32 only), and an approximate one for tall matrices;
-`auto` leaves the choice to torch.
+"""cuSOLVER's methods: QR, Jacobi (batched up to G = 32 only), and an approximate one for tall
+matrices; `auto` leaves the choice to torch.
 """
 
 
@@ -21,8 +21,8 @@ DRIVERS = ("auto", "gesvd", "gesvdj", "gesvda")
 class Svd(SpectralSolver):
     """`torch.linalg.svd` over the batch; `driver` picks cuSOLVER's method, on a GPU only.
 
-    Σ = U S Vᵀ has D = U and Λ = S. Rounding can make Σ indefinite: the sign that S loses is that of
-    ⟨u, v⟩, so such eigenvalues are clamped here as they are with `eigh`.
+    Σ = U S Vᵀ has D = U and Λ = S. Rounding can make Σ indefinite. S loses the sign of a negative
+    eigenvalue, but ⟨u, v⟩ has it, so such eigenvalues are clamped here as they are with `eigh`.
     """
 
     name: ClassVar[str] = "svd"

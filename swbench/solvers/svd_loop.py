@@ -13,7 +13,7 @@ from swbench.solvers.svd import Svd
 
 @dataclass(frozen=True, kw_only=True)
 class SvdLoop(Svd):
-    """A Python loop over the batch: what the paper's GPU times are made of (72 matrices an image at
+    """A Python loop over the batch, of which the paper's GPU times consist (72 matrices an image at
     about 5 ms each).
     """
 
@@ -21,7 +21,7 @@ class SvdLoop(Svd):
     source: ClassVar[str] = "torch.linalg.svd, one matrix at a time"
 
     def in_torch(self) -> Svd:
-        """All at once: a trace would keep a loop over as many matrices as it saw."""
+        """`svd` of all matrices at once: a trace would keep a loop of the length that it saw."""
         return Svd(**{field.name: getattr(self, field.name) for field in fields(Svd)})
 
     def decompose(self, cov: Tensor) -> tuple[Tensor, Tensor]:

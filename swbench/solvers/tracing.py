@@ -1,4 +1,4 @@
-"""Whether operations are being traced or transformed: checks of every call, at 0.1 µs each."""
+"""Checks whether operations are being traced or transformed, in every call, at 0.1 µs each."""
 
 import torch
 

@@ -119,7 +119,7 @@ def _worker_costs(rounds: Sequence[Round], baseline: str, metric: str) -> dict[s
         for case in names
         if case != baseline
     }
-    # a contrast that the drawn orders do not identify would come out as another quantity
+    # a contrast that the drawn orders do not identify would be an estimate of another quantity
     shown = solve_matrix @ design
     fitted = _robust(logs, design, solve_matrix)
     return {

@@ -95,9 +95,9 @@ def absent_s(disturbance: Mapping[str, float], usual_ratio: float = 0.0) -> floa
 
 
 def severity(disturbance: Mapping[str, float], usual_ratio: float = 0.0) -> float:
-    """By how much a round or a block exceeds the rule: the largest ratio of a reading to its limit.
-    Above 1 it is disturbed; missing readings count as 0. `usual_ratio` is the worker's
-    `usual_idle`.
+    """How far a round or a block exceeds the rule: the largest ratio of a reading to its limit.
+    Above 1 the round or block is disturbed; missing readings count as 0. `usual_ratio` is the
+    worker's `usual_idle`.
     """
     wall_s = disturbance.get("wall_s", 0.0)
     excesses = [0.0, _absence(disturbance, usual_ratio)]
@@ -125,8 +125,8 @@ def _taken_s(disturbance: Mapping[str, float], usual_ratio: float) -> float:
 
 
 def _absence(disturbance: Mapping[str, float], usual_ratio: float) -> float:
-    """The ratio of the process's absence to its limit, which is the allowed share plus the usual
-    idle time once more.
+    """The ratio of the process's absence to its limit. The absence leaves out the usual idle time;
+    the limit is the allowed share plus that idle time once more.
     """
     wall_s, idle_s = disturbance.get("wall_s", 0.0), disturbance.get("idle_s", 0.0)
     suspended = disturbance.get("suspended_s", 0.0) / SUSPENDED_FREE_S

@@ -12,7 +12,7 @@ from swbench.stats.estimators import MEDIAN, POOLED, Pair
 from swbench.stats.intervals import Interval, log_ratio
 
 Worker = tuple[str, int, str]
-"""(group, replicate, attempt): what names a worker process."""
+"""The name of a worker process: (group, replicate, attempt)."""
 
 
 def by_replicate(rounds: Iterable[Round]) -> list[list[Round]]:

@@ -83,8 +83,8 @@ class Difference:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values adjusted for their number. Calling everything below α different errs in at least one
-    case with a probability of at most α, however the tests depend on each other.
+    """P-values adjusted for their number. If everything below α is called different, the
+    probability of one or more errors is at most α, however the tests depend on each other.
 
     Holm, S. (1979), "A simple sequentially rejective multiple test procedure".
     """

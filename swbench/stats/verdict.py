@@ -1,4 +1,4 @@
-"""When two cells are called different, and when a row is called unstable."""
+"""The rules by which two cells are called different, and a row unstable."""
 
 from swbench.stats.intervals import Interval
 

@@ -47,8 +47,8 @@ class End:
 
 @dataclass(frozen=True)
 class RestartNeeded:
-    """The worker ends, for a failed case has left it unfit; the cases without a result need a fresh
-    one.
+    """The worker ends because a failed case has left it unfit. The cases without a result need a
+    fresh worker.
     """
 
 

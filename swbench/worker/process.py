@@ -31,7 +31,7 @@ _RANKS_S = 10.0
 
 
 class SupportsFileno(Protocol):
-    """What `poll` takes."""
+    """An object that `poll` takes."""
 
     def fileno(self) -> int: ...
 
@@ -46,7 +46,7 @@ class MalformedOutput(Exception):
 
 def environment(threads: int, paths: Sequence[str] = ()) -> dict[str, str]:
     """The worker's environment variables: `threads` for every library (0: unchanged), and waiting
-    threads that sleep, for a spinning one takes a core from others. `paths` go in front of
+    threads that sleep, because a spinning thread takes a core from others. `paths` go in front of
     PYTHONPATH.
     """
     package = str(Path(__file__).resolve().parents[2])
@@ -149,7 +149,7 @@ class WorkerProcess:
         """The next line; empty when the worker has died with nothing left to say; None after
         `timeout_s` or where one of `others` is readable.
 
-        Raises Garbage.
+        Raises MalformedOutput where a line is too long.
         """
         poll, until = select.poll(), time.monotonic() + timeout_s
         poll.register(self._report, select.POLLIN)
@@ -177,8 +177,8 @@ class WorkerProcess:
                 continue
             try:
                 data = os.read(self._report, 65536)
-            # a process it started may hold the pipe open: then only its own end says that it is
-            # over
+            # a process that the worker started may hold the pipe open: then only the worker's own
+            # end shows that nothing more comes
             except BlockingIOError:
                 if over:
                     return b""

@@ -90,7 +90,7 @@ class Session:
 
     def _run(self) -> None:
         preparing = CaseOrder(f"{self._job.seed} preparing")
-        # the case that is built first gets other memory, and may be slower for it
+        # the case that is built first gets other memory, and may be slower because of that
         for case in preparing.draw(list(self._job.by_key)):
             if not self._pair_broken:
                 self._guarded(case, "building", self._build)

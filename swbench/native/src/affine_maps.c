@@ -8,8 +8,8 @@
 #define TR (REGISTERS == 32 ? 8 : 4)
 #define TV 3
 #define WANTED_PIXELS 4032
-/* Where the channels of a pixel lie side by side: all of them in a second-level cache of 512 KB,
- * of three tensors. */
+/* Elements of a segment where the channels of a pixel lie side by side: those of three tensors fit
+ * a second-level cache of 512 KB. */
 #define WANTED_NUMBERS 32768
 
 struct affine_map {
@@ -23,7 +23,7 @@ struct affine_map {
     long groups, segments, segment;
 };
 
-/* A block as it is worked on: where its results go, and what comes next, of every source. */
+/* The block being worked on: where its results go, and the next block of every source. */
 struct block {
     long n, g, first;
     int count, sources;
@@ -32,8 +32,8 @@ struct block {
     struct ahead next[2];
 };
 
-/* rows × `across` vectors of Σ_k w[k][row] source[k][pixel] + bias[row]; of every row of what comes
- * next two lines are fetched. */
+/* Computes `rows` × `across` vectors of Σ_k w[k][row] source[k][pixel] + bias[row]. Also fetches
+ * two cache lines of every row of the next block. */
 INLINE void tile_product(const struct block *b, const int group, const int rows, const int across,
                          int row, int p, long line, long another, void *out, long out_stride,
                          const int element) {
@@ -63,14 +63,13 @@ INLINE void tile_write(const struct affine_map *k, const struct block *b, const 
     const int bytes = bytes_of(element), width = across * VL,
               used = group - row < rows ? group - row : rows,
               lines = (TV * VL * bytes + LINE - 1) / LINE, part = row / rows;
-    /* The tiles below each other share the lines of their pixels. */
+    /* Tiles of the same pixels share the lines to fetch, two each. */
     const long line = p * bytes + LINE * (2 * part < lines ? 2 * part : lines - 1),
                another = p * bytes + LINE * (2 * part + 1 < lines ? 2 * part + 1 : lines - 1);
     if (!k->s.channels_last && p + width <= b->count && used == rows) {
         const long stride = k->s.pixels;
         void *out = (void *)at(b->out, row * stride + p, element);
-        /* Where the next tile writes: a store to memory that is not in the cache waits for it to
-         * come. */
+        /* Fetch where the next tile writes: a store to memory outside the cache waits for it. */
         for (int r = 0; r < rows; r++)
             for (int v = 0; v < across; v++)
                 fetch_to_write(at(out, r * stride + width + v * VL, element));
@@ -91,8 +90,8 @@ INLINE void rows_write(const struct affine_map *k, const struct block *b, const 
     for (; p < b->count; p += VL) tile_write(k, b, group, rows, 1, row, p, element);
 }
 
-/* `pixels` × `across` vectors of channels from `row` on, each pixel `stride` floats after the one
- * before, and `out_stride` elements where it is written. */
+/* Computes `across` vectors of channels, from `row` on, of `pixels` pixels. Pixels lie `stride`
+ * floats apart where they are read and `out_stride` elements apart where they are written. */
 INLINE void pixels_product(const struct block *b, const float *const *from, long stride,
                            const int group, const int across, const int pixels, int row, void *out,
                            long out_stride, const int element) {
@@ -143,8 +142,8 @@ INLINE void pixels_write(const struct affine_map *k, const struct block *b, cons
     }
 }
 
-/* w[column][row] of a matrix given by rows, or of its transpose given by rows; rows beyond G are
- * zero. */
+/* Sets w[column][row] from a matrix stored by rows, or from its transpose stored by rows. Rows
+ * beyond G are zero. */
 INLINE void coefficients(float *w, const float *matrix, const int group, int transposed) {
     const int rows = padded(group);
     if (!transposed && group % VL == 0) {
@@ -221,7 +220,7 @@ static void map_segment(const struct affine_map *k, long n, long g, long segment
 
 static void map_item(void *context, long index) {
     const struct affine_map *k = context;
-    if (k->s.channels_last) { /* groups share the lines of their pixels */
+    if (k->s.channels_last) { /* groups share the cache lines of their pixels */
         for (long g = 0; g < k->groups; g++)
             map_segment(k, index / k->segments, g, index % k->segments);
         return;
@@ -230,7 +229,7 @@ static void map_item(void *context, long index) {
                 index % k->segments);
 }
 
-/* All of one group of one image, from the end, which was read last and may still be in the cache.
+/* Maps all of one group of one image, from the end: it was read last and may still be in the cache.
  */
 static void map_pair(const struct affine_map *k, long n, long g) {
     for (long segment = k->segments - 1; segment >= 0; segment--) map_segment(k, n, g, segment);

@@ -63,7 +63,7 @@ static void layer_moments(const struct layer *l, long n, double *centre, double 
 }
 
 /* The batch's mean and covariance of one group (Chan, Golub and LeVeque 1983): the mean of the
- * images' covariances and the covariance of their means. */
+ * images' covariances plus the covariance of their means. */
 static void merge(const struct shape *s, const float *mean, const float *cov, float *batch_mean,
                   float *batch_cov, long g) {
     const int group = s->group;

@@ -15,8 +15,8 @@ struct layer {
     double per_pixel,
         share; /* 1 / (H·W); the share of one image in the batch, 0 for constant statistics */
     const float *mean, *cov, *batch_mean,
-        *batch_cov; /* (N, g, G), (N, g, G, G), (g, G), (g, G, G); the batch's are null where
-                       it is a single image */
+        *batch_cov; /* (N, g, G), (N, g, G, G), (g, G), (g, G, G); the batch's are null where the
+                       batch is a single image */
     const float *gamma, *beta, *mean_logits,
         *cov_logits;                      /* (C), (C), (kinds), (kinds), each or null */
     float *a, *b, *w, *mixed_mean, *norm; /* results of forward, read by backward */

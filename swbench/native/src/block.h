@@ -4,7 +4,8 @@
 #include "tensor.h"
 #include "transpose.h"
 
-/* `end` is that of the whole tensor: before it, what comes after a row may be read along. */
+/* Loads a block whose rows lie in the tensor as rows. `end` is the end of the whole tensor: before
+ * it, a load may read beyond the end of a row. */
 INLINE void rows_load(float *block, const void *x, const char *end, const struct shape *s,
                       int count, const float *shift, vec *sums, const int element) {
     const int width = full_vectors(count), group = s->group;
@@ -33,10 +34,11 @@ INLINE void rows_load(float *block, const void *x, const char *end, const struct
     }
 }
 
-/* How many pixels ahead one is fetched whose channels lie side by side. */
+/* How many pixels ahead a pixel is fetched, where the channels of a pixel lie side by side. */
 #define FETCHED 32
 
-/* As many pixels as a vector holds at a time. */
+/* Loads a block where the channels of a pixel lie side by side: as many pixels at a time as a
+ * vector holds, transposed. */
 INLINE void pixels_transpose(float *block, const void *x, const struct shape *s, int count,
                              const float *shift, vec *sums, const int element) {
     for (int c = 0; c < s->group; c += VL) {
@@ -102,8 +104,8 @@ INLINE void block_load(float *block, const void *x, const struct shape *s, long 
  */
 INLINE int by_pixel(const struct shape *s) { return s->channels_last && s->group % VL == 0; }
 
-/* `block` (pixels × G) becomes `count` pixels from `x` on, minus `shift` (G, or null); their sum
- * goes to `sums` (G) if it is given. */
+/* `block` (pixels × G) becomes `count` pixels from `x` on, minus `shift` (G, or null); their sum is
+ * added to `sums` (G) if it is given. */
 INLINE void pixels_load(float *block, const void *x, const struct shape *s, const int group,
                         int count, const float *shift, float *sums, const int element) {
     for (int c = 0; c < group; c += VL) {

@@ -1,5 +1,5 @@
-/* What is needed of DLPack 1 (https://dmlc.github.io/dlpack): a tensor as a structure, and the
- * table of functions that a tensor type shows as `__dlpack_c_exchange_api__`. */
+/* The part of DLPack 1 (https://dmlc.github.io/dlpack) that is needed: a tensor as a structure, and
+ * the table of functions that a tensor type shows as `__dlpack_c_exchange_api__`. */
 #ifndef SW_DLPACK_H
 #define SW_DLPACK_H
 #include <stdint.h>

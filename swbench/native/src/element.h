@@ -1,5 +1,6 @@
-/* The numbers of a full tensor: floats, or one of the 16-bit types, which are widened to float
- * where they are read and rounded to the nearest, ties to even, where they are written. */
+/* The numbers of a full tensor: floats, or one of the 16-bit types. Numbers of 16 bits are widened
+ * to float where they are read, and rounded to the nearest, ties to even, where they are written.
+ */
 #ifndef SW_ELEMENT_H
 #define SW_ELEMENT_H
 #include <stdint.h>
@@ -87,7 +88,8 @@ INLINE void rounded(half *p, vec v, const int element) {
         out = (b + 0x7fff + (b >> 16 & 1)) >> 16;
         out = chosen_bits((bits)(v != v), b >> 16 | 0x40, out);
     } else {
-        /* Adding 1/2 to what has no exponent of its own puts its last bit where float rounds. */
+        /* Adding 1/2 to a number that is subnormal in float16 puts its last bit where float rounds.
+         */
         const vec one_half = (vec)(EXPONENTS(126) + (bits){0});
         out = (size - EXPONENTS(112) + 0xfff + (size >> 13 & 1)) >> 13;
         out = chosen_bits((bits)(size < EXPONENTS(113)),
@@ -115,11 +117,11 @@ INLINE vec first_lanes(vec v, int count) {
     return (vec)((bits)v & (bits)load((const float *)(ones + VL - count)));
 }
 
-/* The first `count` of a vector, and zeros. */
+/* A vector of the first `count` numbers at `p`, followed by zeros. */
 INLINE vec load_first(const void *p, int count, const int element) {
     float floats[VL] ALIGNED = {0};
     half halves[VL] ALIGNED = {0};
-    for (int i = 0; i < count; i++) /* and no call of memcpy for a few */
+    for (int i = 0; i < count; i++) /* a loop, to avoid a call of memcpy for a few numbers */
         if (element == FLOAT32)
             floats[i] = ((const float *)p)[i];
         else

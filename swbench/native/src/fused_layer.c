@@ -1,5 +1,5 @@
-/* The layer in one call each way: moments, merge, running statistics, mixture, solve, map; and
- * products, small gradients, map. */
+/* The whole layer in one call forward and one backward. Forward: moments, merge, running
+ * statistics, mixture, solve, map. Backward: products, small gradients, map. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,14 +13,14 @@ static struct shape shape_of_fused(const struct fused_layer *k) {
                           k->group,  k->channels_last, k->element};
 }
 
-/* Places in the workspace of what `struct layer` does not name: the statistics, and the parameters
- * as they were in the forward pass. */
+/* Parts of the workspace that `struct layer` does not name: the statistics, and the parameters as
+ * they were in the forward pass. */
 struct parts {
     float *shift, *mean, *cov, *batch_mean, *batch_cov, *gamma, *mean_logits, *cov_logits;
 };
 
-/* Sets the pointers to the parts of the workspace, in order, and returns its end: minus
- * `workspace`, the number of floats. */
+/* Sets the pointers to the parts of the workspace, in order, and returns its end. The end minus
+ * `workspace` is the number of floats. */
 static float *lay_out(const struct fused_layer *k, float *workspace, struct layer *l,
                       struct parts *p) {
     const int single_image = k->training && k->images == 1 && k->uses_batch,
@@ -122,11 +122,9 @@ static int fused_backward(const struct fused_layer *k, const struct tensors *t, 
     l.m = m, l.s = sums, l.images = k->images;
     l.grad_gamma = t->grad_gamma, l.grad_beta = t->grad_beta,
     l.grad_mean_logits = t->grad_mean_logits, l.grad_cov_logits = t->grad_cov_logits;
+    /* `flows`: whether a gradient flows through the statistics. */
     const int flows = k->uses_image || l.share != 0,
-              pipelined =
-                  flows && (pairs_are_independent(&l) ||
-                            groups_are_independent(
-                                &l, &s)); /* whether a gradient flows through the statistics */
+              pipelined = flows && (pairs_are_independent(&l) || groups_are_independent(&l, &s));
     const int failed = pipelined ? backward_pipeline(&l, &s, t->dy, t->x, m, sums, t->dx, threads)
                                  : products(t->dy, t->x, p.shift, m, sums, &s, threads) ||
                                        small_gradients(&l, threads);

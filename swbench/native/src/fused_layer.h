@@ -2,14 +2,14 @@
 #ifndef SW_FUSED_LAYER_H
 #define SW_FUSED_LAYER_H
 
-/* What all calls for inputs of one shape share. */
+/* The layer and the shape of its input: the same in all calls for inputs of one shape. */
 struct fused_layer {
     long images, channels, pixels,
         centre; /* `centre`: the pixel of every image whose values serve as its shift */
-    int group, channels_last, element; /* of enum element: of x, y and their gradients */
+    int group, channels_last, element; /* `element`: enum element of x, y and their gradients */
     const int *statistics;
     int kinds, uses_batch, uses_image, training;
-    float eps, fresh; /* the share of the new value in the running statistics */
+    float eps, fresh; /* `fresh`: the share of the new value in the running statistics */
 };
 
 /* The tensors of one call; null where the layer has none, or a gradient is not wanted. */
@@ -28,8 +28,8 @@ struct tensors {
 /* Floats of workspace that a call needs. */
 EXPORT long sw_workspace(const struct fused_layer *);
 
-/* Plain arguments: from Python, filling a structure would cost more than the call. Both return 1
- * when memory ran out. */
+/* The arguments are plain, because filling a structure from Python would cost more than the call.
+ * Both functions return 1 when memory ran out. */
 EXPORT int sw_forward(const struct fused_layer *, const void *x, void *y, float *workspace,
                       float *running_mean, float *running_cov, const float *gamma,
                       const float *beta, const float *mean_logits, const float *cov_logits,

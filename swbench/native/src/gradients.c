@@ -15,7 +15,7 @@ struct backward {
     struct layer *l;
     struct factors f;
     struct batch batch;
-    float *grad_w, *d_cov, *d_mean, *gamma; /* (n, g, G, G) both, (n, g, G) both */
+    float *grad_w, *d_cov, *d_mean, *gamma; /* (n, g, G, G) the first two, (n, g, G) the others */
     struct weight_sums *weight_sums;        /* (n, g) */
 };
 
@@ -35,8 +35,8 @@ static void backward_item(void *context, long item) {
             float row[MAX_GROUP], sum = 0;
             for (int j = 0; j < group; j++) row[j] = 0;
             for (long image = 0; image < images; image++) {
-                const long from = image * l->groups +
-                                  at; /* with matrices for each image, `at` includes the image */
+                /* Where each image has its own matrices, `at` includes the image. */
+                const long from = image * l->groups + at;
                 const float sum_dy = l->s[from * group + i], *shift = l->shift + from * group,
                             *m = l->m + (from * group + i) * group;
                 sum += sum_dy;
@@ -52,8 +52,9 @@ static void backward_item(void *context, long item) {
     gradient_item((void *)&k->batch, item);
 }
 
-/* dx of one image and group through one source, ∂Σ its factors times d_cov and `more` on the
- * diagonal: B += 2·scale·∂Σ, c += scale·∂μ − B μ. */
+/* Adds the part of dx of one image and group that flows through one source: B += 2·scale·∂Σ, c +=
+ * scale·∂μ − 2·scale·∂Σ μ. ∂Σ is d_cov times the factors of the source, plus `more` on the
+ * diagonal. */
 static void pass_on(const float *d_cov, const double *d_mean, const float *mean,
                     const struct factors *f, int from, double more, double scale, int group,
                     float *b, float *c) {
@@ -73,7 +74,8 @@ static void softmax_gradient(const double *weights, const double *sums, int coun
     for (int k = 0; grad && k < count; k++) grad[k] = (float)(weights[k] * (sums[k] - mean));
 }
 
-/* Gradients of the mean and variance of a whole image: terms of the gradients of its channels. */
+/* The mean of a whole image, and the gradients of its mean and variance, which are terms of the
+ * gradients of its channels. */
 struct image_gradient {
     double centre, d_centre, d_var;
 };
@@ -132,8 +134,8 @@ static void distribute_batch(const struct backward *k, long g) {
     }
 }
 
-/* Computes the gradients of γ and β, and of the weights: from the terms of every pair and, for the
- * layer statistic, `layer_mean` and `layer_diagonal`. */
+/* Computes the gradients of γ, β and the weights. Those of the weights come from the terms of every
+ * pair and, for the layer statistic, from `layer_mean` and `layer_diagonal`. */
 static void parameter_gradients(const struct backward *k, double layer_mean,
                                 double layer_diagonal) {
     const struct layer *l = k->l;

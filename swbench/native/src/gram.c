@@ -1,5 +1,5 @@
-/* Products of channels with channels, summed over pixels: mean and covariance of x, and Σ dy (x −
- * shift)ᵀ. One read of each tensor. */
+/* Products of channels with channels, summed over pixels: the mean and covariance of x, and Σ dy (x
+ * − shift)ᵀ. Each tensor is read once. */
 #include <stdlib.h>
 
 #include "block.h"
@@ -9,12 +9,13 @@
 /* A tile of TI × TJ sums stays in registers. */
 #define TI 4
 #define TJ (REGISTERS == 32 ? 4 : 2)
-/* Of two tensors two blocks and the sums have to fit a first-level cache of 48 KB. */
+/* Pixels of a block where two tensors are read: two blocks and the sums have to fit a first-level
+ * cache of 48 KB. */
 #define BLOCK_OF_TWO 208
 #define NUMBERS_OF_TWO (16 * BLOCK_OF_TWO)
 #define WANTED_ITEMS 16
 #define LEAST_SEGMENT 1536
-/* From how many a thread they are shared out with all their groups. */
+/* With at least so many segments per thread, an item is one segment with all its groups. */
 #define SEGMENTS_A_THREAD 4
 
 struct gram {
@@ -46,8 +47,9 @@ INLINE void tile(const float *u, const float *v, int width, vec *sums, const cha
         for (int j = 0; j < TJ; j++) sums[i * TJ + j] = t[i][j];
 }
 
-/* All tiles of u vᵀ; with `half` only those that reach the lower triangle. Each fetches a row of
-   either while there are any: `second` is what v comes from, or u's rows that have no tile. */
+/* Computes all tiles of u vᵀ; with `half`, only those that reach the lower triangle. Each tile also
+ * fetches one row of `first` and one of `second`, as long as rows are left. `second` is the next
+ * block of v; with `half`, it becomes the rows of u that no tile fetches from `first`. */
 INLINE void tiles(const float *u, const float *v, int rows, int width, int half, vec *sums,
                   struct ahead first, struct ahead second, const int bytes) {
     const int count = half ? rows / TI * (rows / TJ + TI / TJ) / 2 : rows / TI * (rows / TJ);
@@ -93,7 +95,7 @@ static void finish(const struct gram *k, long n, long g) {
         for (int j = i + 1; j < group; j++) matrix[i * group + j] = matrix[j * group + i];
 }
 
-/* `rows` × `across` vectors of Σ_p u[p][i…] v[p][j…], added to `sums` (G × G). */
+/* Adds `rows` × `across` vectors of Σ_p u[p][i…] v[p][j…] to `sums` (G × G). */
 INLINE void pixels_tile(const float *u, const float *v, int count, const int group, const int rows,
                         const int across, float *sums) {
     vec t[TP][TA];
@@ -120,13 +122,13 @@ INLINE void pixels_tiles_across(const float *u, const float *v, int count, const
     for (; j < most; j += VL) pixels_tile(u, v + j, count, group, rows, 1, sums + j);
 }
 
-/* All of u vᵀ; with `half` what reaches the lower triangle. */
+/* Adds all of u vᵀ to `sums`; with `half`, only the tiles that reach the lower triangle. */
 INLINE void pixels_tiles(const float *u, const float *v, int count, const int group, int half,
                          float *sums) {
     int i = 0;
 #define TILES(rows)                                                                                \
     for (; i + rows <= group; i += rows)                                                           \
-    pixels_tiles_across(u + i, v, count, group, rows, half ? full_vectors(i + rows) : group,      \
+    pixels_tiles_across(u + i, v, count, group, rows, half ? full_vectors(i + rows) : group,       \
                         sums + i * group)
     TILES(TP);
     TILES(4);
@@ -139,8 +141,9 @@ static float *partial_of(const struct gram *k, long n, long g, long segment) {
     return k->partial + ((n * k->groups + g) * k->segments + segment) * (group * group + group);
 }
 
-/* A block of one group of pixels whose channels lie side by side. Its sums are taken by themselves
- * and added: the error grows with the pixels of a block and the number of blocks. */
+/* Adds the sums of one block of one group, where the channels of a pixel lie side by side. The
+ * block is summed by itself first: so the error grows with the pixels of a block and the number of
+ * blocks. */
 INLINE void pixels_sums(const struct gram *k, long n, long g, long first, int count,
                         const int group, const int element, float *partial, float *u, float *v) {
     const float *shift = k->shift + (n * k->groups + g) * group;
@@ -169,7 +172,8 @@ PIXELS_SUMS(pixels_sums_16_float16, 16, FLOAT16)
 PIXELS_SUMS(pixels_sums_any, k->s.group, k->s.element)
 #undef PIXELS_SUMS
 
-/* Groups from `g` to before `end`, which share the lines of their pixels, block by block. */
+/* Sums one segment of the groups from `g` to before `end`, block by block: the groups share the
+ * cache lines of their pixels. */
 static void pixels_segment(const struct gram *k, long n, long g, long end, long segment) {
     static void (*const of_16[])(const struct gram *, long, long, long, int, float *) = {
         pixels_sums_16, pixels_sums_16_bfloat16, pixels_sums_16_float16};
@@ -185,7 +189,7 @@ static void pixels_segment(const struct gram *k, long n, long g, long end, long 
                                             partial_of(k, n, i, segment));
 }
 
-/* `u`, `v`: padded G rows; `sums`: as many squared, `row_sums`: G vectors. */
+/* `u` and `v` have padded(G) rows; `sums` has padded(G)² vectors, `row_sums` G vectors. */
 INLINE void segment_sums(const struct gram *k, long n, long g, long first, long last,
                          const int group, const int element, float *partial, float *u, float *v,
                          vec *sums, vec *row_sums) {
@@ -195,9 +199,8 @@ INLINE void segment_sums(const struct gram *k, long n, long g, long first, long 
     for (int i = group * ROW; i < rows * ROW; i++) u[i] = v[i] = 0.0f;
     const float *shift = k->shift + (n * k->groups + g) * group;
     const long most = half ? BLOCK : BLOCK_OF_TWO, blocks = (last - first + most - 1) / most;
-    const int block =
-        full_vectors((int)((last - first + blocks - 1) /
-                            blocks)); /* blocks alike: a short one fetches little of the next */
+    /* Blocks of equal size: a short block fetches little of the next one. */
+    const int block = full_vectors((int)((last - first + blocks - 1) / blocks));
     for (long p = first; p < last; p += block) {
         const int count = last - p < block ? (int)(last - p) : block, width = full_vectors(count);
         const struct ahead next = ahead_of(k->x, &k->s, n, g, p + block, u);
@@ -225,7 +228,8 @@ INLINE void segment_sums(const struct gram *k, long n, long g, long first, long 
     for (int i = 0; i < group; i++) partial[group * group + i] = lanes_sum(row_sums[i]);
 }
 
-/* No more stack than G asks for: what was not touched lately is not in the cache. */
+/* Each variant takes no more stack than its G needs: memory that was not touched lately is not in
+ * the cache. */
 #define SEGMENT_SUMS(name, most, group, element)                                                   \
     static __attribute__((noinline)) void name(const struct gram *k, long n, long g, long first,   \
                                                long last, float *partial) {                        \
@@ -249,7 +253,8 @@ static void gram_segment(const struct gram *k, long n, long g, long segment) {
                                                                 partial_of(k, n, g, segment));
 }
 
-/* The last of a group to finish adds its segments up, always in the same order. */
+/* The thread that finishes the last segment of a group adds the segments up, always in the same
+ * order. */
 static void segment_finished(const struct gram *k, long n, long g) {
     if (__atomic_add_fetch(&k->finished[n * k->groups + g], 1, __ATOMIC_ACQ_REL) == k->segments)
         finish(k, n, g);
@@ -263,7 +268,7 @@ static void gram_item(void *context, long index) {
     segment_finished(k, n, g);
 }
 
-/* All groups. */
+/* One segment of all groups. */
 static void gram_pixels(void *context, long index) {
     const struct gram *k = context;
     const long segment = index % k->segments, n = index / k->segments;
@@ -271,14 +276,14 @@ static void gram_pixels(void *context, long index) {
     for (long g = 0; g < k->groups; g++) segment_finished(k, n, g);
 }
 
-/* All of one group of one image. */
+/* All segments of one group of one image. */
 static void gram_pair(const struct gram *k, long n, long g) {
     for (long segment = 0; segment < k->segments; segment++) gram_segment(k, n, g, segment);
     finish(k, n, g);
 }
 
-/* The segments depend on the shape single_image, so the result does not depend on the number of
- * threads. Returns 1 when memory ran out. */
+/* The segments depend on the shape alone, so the result does not depend on the number of threads.
+ * Returns 1 when memory ran out. */
 static int gram_begin(struct gram *k) {
     k->groups = k->s.channels / k->s.group;
     const long pairs = k->s.images * k->groups,

@@ -1,6 +1,6 @@
-/* A layer whose groups do not depend on each other: the threads are called once and not for every
-   pass, and a group is mapped soon after its sums, while it is still in a cache. Results are the
-   same to the last bit as pass by pass. */
+/* A layer whose groups do not depend on each other. The threads are called once, not for every
+ * pass. A group is mapped soon after its sums, while it is still in a cache. Results are the same
+ * to the last bit as pass by pass. */
 #include <sched.h>
 #include <stdlib.h>
 
@@ -8,18 +8,19 @@
 #include "threads.h"
 #include "tensor.h"
 
-/* An item is what has to be summed before any of it can be mapped: with a batch statistic a group
-   of all images; else one pair of image and group, or as many as a vector holds. */
+/* An item is the part of the input that has to be summed before any of it can be mapped. With a
+ * batch statistic it is one group of all images. Otherwise it is one pair of image and group, or as
+ * many pairs as a vector holds. */
 struct pipeline {
     struct gram gram;
     struct affine_map map;
     task_fn small;
     void *context;
     int grouped;
-    long count, items, size; /* pairs, items, pairs of an item */
+    long count, items, size; /* pairs, items, pairs in an item */
     long sums, maps;         /* tasks of an item; no maps where dx is not wanted */
     long begun;              /* sums that come before the first map */
-    int *done;               /* sums of every item, then READY */
+    int *done;               /* finished sums of every item, then READY */
 };
 
 enum { READY = -1, PATIENCE = 4096 };
@@ -38,8 +39,8 @@ static struct pair pair_of(const struct pipeline *k, long item, long i) {
     return k->grouped ? (struct pair){i, item} : (struct pair){at / groups, at % groups};
 }
 
-/* Sums and maps of an item by one thread: what it has read, the last of it above all, is in its own
- * cache when it maps it. */
+/* Sums and maps an item on one thread. When the thread maps the item, its own cache still holds the
+ * data it has read, the last part above all. */
 static void pipeline_item(void *context, long item) {
     const struct pipeline *k = context;
     const long count = pairs_in_item(k, item);
@@ -55,7 +56,7 @@ static void sum_task(const struct pipeline *k, long task) {
                count = pairs_in_item(k, item);
     const struct pair pair = pair_of(k, item, i);
     if (i < count) gram_segment(&k->gram, pair.n, pair.g, task % segments);
-    /* The last to finish adds the segments up, always in the same order. */
+    /* The thread that finishes last adds the segments up, always in the same order. */
     if (__atomic_add_fetch(&k->done[item], 1, __ATOMIC_ACQ_REL) != k->sums) return;
     for (long j = 0; j < count; j++) finish(&k->gram, pair_of(k, item, j).n, pair_of(k, item, j).g);
     k->small(k->context, item);
@@ -66,8 +67,9 @@ static void map_task(const struct pipeline *k, long item, long task) {
     const long segments = k->map.segments,
                i = pairs_in_item(k, item) - 1 - task / segments; /* the end was read last */
     const struct pair pair = pair_of(k, item, i);
-    /* Tasks are taken in order, so running threads have all sums of the item; on a busy machine one
-     * of them may need this core. */
+    /* Wait for the sums of the item. Tasks are taken in order, so running threads have all of them.
+     * On a busy machine one of these threads may need this core, so it is yielded after PATIENCE
+     * tries. */
     for (int tries = 0; __atomic_load_n(&k->done[item], __ATOMIC_ACQUIRE) != READY;)
         if (tries < PATIENCE)
             tries++;
@@ -76,8 +78,8 @@ static void map_task(const struct pipeline *k, long item, long task) {
     if (i >= 0) map_segment(&k->map, pair.n, pair.g, segments - 1 - task % segments);
 }
 
-/* `begun` sums; then by turns the maps of one item and as many sums as an item has, while there are
- * any; and the last maps. */
+/* The order of the tasks: first `begun` sums; then, in turns, the maps of one item and as many sums
+ * as an item has, while sums are left; then the last maps. */
 static void pipeline_task(void *context, long index) {
     const struct pipeline *k = context;
     if (index < k->begun) return sum_task(k, index);
@@ -105,19 +107,20 @@ static int pairs_are_independent(const struct layer *l) {
     return l->mean && !l->batch_mean && !has_layer_statistic(l);
 }
 
-/* Whether no group depends on another, while its images do. Not where several matrices are solved
-   at once, for those of a group do not lie side by side; nor where the channels of a pixel do, for
-   each group would fetch the pixels again. */
+/* Whether no group depends on another, while the images of a group depend on each other. False
+ * where several matrices are solved at once, because the matrices of a group do not lie side by
+ * side. False also where the channels of a pixel lie side by side, because each group would fetch
+ * the pixels again. */
 static int groups_are_independent(const struct layer *l, const struct shape *s) {
     return l->batch_mean && chunk(l->group) == 1 && !s->channels_last && !has_layer_statistic(l);
 }
 
-/* Items a thread from which on each item is worked on by one thread. With fewer the threads end at
- * times too far apart, the more so as all but one start late. */
+/* With at least so many items per thread, each item is worked on by one thread. With fewer, the
+ * threads end at times too far apart, the more so because all but one start late. */
 #define ITEMS_A_THREAD 4
 
-/* Runs a pipeline whose `gram` has begun. `solves` is the work of the small algebra in solves.
- * Returns 1 when memory ran out. */
+/* Runs a pipeline whose `gram` has begun. `solves` is the work of the small algebra, counted in
+ * solves. Returns 1 when memory ran out. */
 static int pipeline_run(struct pipeline *k, const struct layer *l, task_fn small, void *context,
                         int maps, int solves, int threads) {
     const struct shape *s = &k->gram.s;
@@ -137,8 +140,8 @@ static int pipeline_run(struct pipeline *k, const struct layer *l, task_fn small
     }
     k->done = calloc(k->items, sizeof *k->done);
     if (!k->done) return 1;
-    /* Enough to occupy all threads until the first item can be mapped. No more where an item is a
-     * group of all images, for it has to stay in a cache. */
+    /* Enough sums to occupy all threads until the first item can be mapped. Where an item is a
+     * group of all images no more than that, because the item has to stay in a cache. */
     k->begun = k->grouped ? k->sums + used_threads : (2 + used_threads / k->sums) * k->sums;
     if (k->begun > k->items * k->sums) k->begun = k->items * k->sums;
     sw_parallel_for(pipeline_task, k, k->items * (k->sums + k->maps), used_threads);
@@ -150,7 +153,7 @@ struct forward_work {
     struct forward forward;
     const struct shape *s;
     const float *mean, *cov;
-    float *batch_mean, *batch_cov; /* to be merged, or null */
+    float *batch_mean, *batch_cov; /* results of the merge, or null */
 };
 
 static void forward_work_item(void *context, long item) {
@@ -161,7 +164,7 @@ static void forward_work_item(void *context, long item) {
     for (long n = 0; n < sets_of(l); n++) forward_item((void *)&k->forward, n * l->groups + item);
 }
 
-/* From x to y; `batch_mean` is null where there is no batch to merge. */
+/* Computes y from x. `batch_mean` is null where there is no batch to merge. */
 static int forward_pipeline(struct layer *l, const struct shape *s, const void *x,
                             const float *shift, float *mean, float *cov, float *batch_mean,
                             float *batch_cov, void *y, int threads) {

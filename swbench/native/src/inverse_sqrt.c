@@ -9,10 +9,10 @@
 #include "dispatch.h"
 #include "threads.h"
 
-#define NEAR 1e-3f     /* ‖ZY − I‖_F from which one cubic step ends at rounding: 3/4·NEAR² */
+#define NEAR 1e-3f     /* ‖ZY − I‖_F up to which one cubic step ends at rounding: 3/4·NEAR² */
 #define MARGIN 1.0001f /* keeps rounding from putting an eigenvalue above 1 */
 #define EXTRA                                                                                      \
-    14 /* Taylor steps after the schedule: each reaches 1.875 times lower, in all κ = 1e12 */
+    14 /* most Taylor steps after the schedule: each reaches 1.875 times lower, all κ = 1e12 */
 #define FLOOR 1e-7
 #define FIRST 1 /* the schedule of six quintics, for √λ ≥ 1.4e-3 of the normalised Σ */
 
@@ -24,7 +24,7 @@ struct batch {
     int group;
 };
 
-/* The batch's matrices `first` … into the layout, padded with zeros. */
+/* Copies the batch's matrices from `first` on into the layout, padded with zeros. */
 INLINE void gather(const float *in, long first, long count, int group, float *a, const int n,
                    const int lanes) {
     in += first * group * group;
@@ -66,7 +66,7 @@ INLINE vec lanes_sqrt(vec v) {
     return load(t);
 }
 
-/* One quintic step of the pair: M = ZY is given. */
+/* One quintic step of the pair Y, Z, given M = ZY. */
 INLINE void advance(const float *step, const float *m, float *h, float *spare, float **y, float **z,
                     float **free_, const int n, const int lanes) {
     times(m, m, spare, n, lanes);
@@ -122,8 +122,9 @@ INLINE void solve(const struct batch *k, long start, const int n, const int lane
 }
 
 /* X = W Y W with Y W + W Y = −W sym(∂W) W, by the sign of [[B, E], [0, −B]], B = W/‖W‖: B → I and E
-   → 2Y. E is symmetric, BE − EB skew. Not X itself: the iteration is accurate to rounding times the
-   norm, and X holds λ^(-3/2) of all eigenvalues side by side. */
+   → 2Y. E is symmetric, BE − EB skew. The iteration solves for Y and not for X itself: it is
+   accurate to rounding times the norm of its result, and X holds λ^(-3/2) of all eigenvalues side
+   by side. */
 INLINE void gradient(const struct batch *k, long start, const int n, const int lanes,
                      float *scratch) {
     const int group = k->group, size = n * n * lanes;
@@ -187,11 +188,11 @@ INLINE void gradient(const struct batch *k, long start, const int n, const int l
     scatter(x, start, k->count, group, k->out, n, lanes);
 }
 
-/* Matrices handled by one item: `item`·chunk … . */
+/* The number of matrices in one item. Item i begins at matrix i·chunk. */
 static int chunk(int group) { return group <= 12 ? VL : 1; }
 static long chunks(long count, int group) { return (count + chunk(group) - 1) / chunk(group); }
 
-/* No more stack than G asks for. */
+/* Each size takes no more stack than its G needs. */
 #define SIZED(function, arrays, n, lanes)                                                          \
     static __attribute__((noinline)) void function##_##n(const struct batch *k, long start) {      \
         float scratch[(arrays) * (n) * (n) * (lanes)] ALIGNED;                                     \
@@ -222,7 +223,7 @@ LAYOUTS(gradient, GRADIENT_WORKSPACE)
 #undef LAYOUTS
 #undef SIZED
 
-/* About as many products of two matrices in a solve, and nearly twice as many in its gradient. */
+/* About the number of matrix products in a solve; its gradient has nearly twice as many. */
 #define SOLVE_PRODUCTS 24
 static int solve_threads(long count, int group, int threads) {
     return sw_useful_threads((double)SOLVE_PRODUCTS * count * group * group * group, threads);

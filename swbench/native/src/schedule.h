@@ -1,10 +1,11 @@
-/* Minimax odd quintics for √λ in [low, 1] and what they leave. */
+/* Minimax odd quintics: the first for √λ in [low, 1], each later one for the interval that the step
+ * before leaves. */
 #ifndef SW_SCHEDULE_H
 #define SW_SCHEDULE_H
 
-/* Step (a, b, c) of x ← x (a + b x² + c x⁴). Started at step k the rest takes [lowest[k], 1] to 1
-   ± 1.5e-4, which one cubic step takes to rounding: greedy composition of best odd quintics (Remez
-   in float64), the recipe of swbench.solvers.minimax. */
+/* Steps (a, b, c) of x ← x (a + b x² + c x⁴). A schedule that starts at step k takes [lowest[k], 1]
+ * to 1 ± 1.5e-4, and one cubic step takes that to rounding. The steps are a greedy composition of
+ * best odd quintics (Remez in float64), the recipe of swbench.solvers.minimax. */
 static const float quintic[][3] = {
     {8.31011874f, -23.6612452f, 17.3483383f},  {4.14260551f, -2.95702981f, 0.543535287f},
     {4.08627629f, -2.94258427f, 0.54565735f},  {3.87231659f, -2.89073425f, 0.555760349f},
@@ -23,7 +24,7 @@ static const float first[][3] = {
 static const float lowest[] = {3.3552e-4f, 1.39606e-3f, 5.80874e-3f, 2.4168e-2f, 1.0038e-1f};
 enum { LENGTHS = 5 };
 
-/* Taylor's step, for what a schedule has not brought near 1 yet. */
+/* The Taylor step, for the √λ that a schedule has not brought near 1 yet. */
 static const float onwards[3] = {1.875f, -1.25f, 0.375f};
 
 #endif

@@ -7,7 +7,7 @@
 #include "transpose.h"
 #include "vector.h"
 
-/* c = a b, c apart from a and b; `add`: c += a b. */
+/* c = a b, or c += a b with `add`. c must not overlap a or b. */
 INLINE void rows_product(const float *a, const float *b, float *c, const int n, const int add) {
     enum { MOST = 16 };
     const int vectors = n / VL, across = vectors % 2 == 0 ? 2 : vectors % 3 == 0 ? 3 : 1;
@@ -90,7 +90,7 @@ INLINE vec identity(int i, int j, const int lanes) {
     return i >= j && i < j + VL ? load(window + VL - (i - j)) : (vec){0};
 }
 
-/* Runs `body` with `e` the offset of each vector and `eye` that of the identity. */
+/* Runs `body` for each vector: `e` is its offset, `eye` the same vector of the identity. */
 #define FOR_VECTORS(body)                                                                          \
     for (int i = 0, e = 0; i < n; i++)                                                             \
         for (int j = 0; j < n; j += lanes > 1 ? 1 : VL, e += VL) {                                 \
@@ -100,7 +100,7 @@ INLINE vec identity(int i, int j, const int lanes) {
         }
 #define AT(p) (*(vec *)((p) + e))
 
-/* t = aᵀ, t apart from a. */
+/* t = aᵀ. t must not overlap a. */
 INLINE void transpose(const float *a, float *t, const int n, const int lanes) {
     if (lanes > 1) {
         for (int i = 0; i < n; i++)
@@ -118,7 +118,8 @@ INLINE void polynomial(const float *coefficients, const float *m, const float *s
     FOR_VECTORS(AT(h) = alpha * eye + beta * AT(m) + gamma * AT(square))
 }
 
-/* Sum of squares of a − shift·I: of every lane, or of the one matrix in all lanes. */
+/* Sum of squares of a − shift·I: that of each lane's matrix (lanes), or that of the one matrix in
+ * all lanes (rows). */
 INLINE vec squares(const float *a, float shift, const int n, const int lanes) {
     vec sum = {0};
     FOR_VECTORS(const vec d = AT(a) - shift * eye; sum += d * d)

@@ -6,7 +6,8 @@
 /* Pixels of one block: G = 16 rows of it are 16 KB, two blocks fit a first-level cache of 48 KB. A
  * multiple of three vectors of any width. */
 #define BLOCK 240
-/* Floats between its rows: not a power of two, which would put all rows on the same cache sets. */
+/* Floats from one row of a block to the next. Not a power of two, which would put all rows on the
+ * same cache sets. */
 #define ROW (BLOCK + 32)
 /* Bytes of a line of the cache. */
 #define LINE 64
@@ -18,7 +19,7 @@ struct shape {
     int element; /* of enum element */
 };
 
-/* Of one product of G×G with every pixel. */
+/* The multiply-adds of one product of a G×G matrix with every pixel. */
 INLINE double multiply_adds(const struct shape *s) {
     return (double)s->images * s->channels * s->pixels * s->group;
 }
@@ -36,11 +37,12 @@ INLINE const void *pixel_of(const void *x, const struct shape *s, long n, long g
               s->element);
 }
 
-/* The rows of the next block, which are fetched while this one is worked on: they lie far apart,
-   and the processor's own prefetcher has to start anew at each. A line or two in every turn of an
-   inner loop: more at once keep what is worked on waiting. After the last block of a group comes
-   the first of the next; where there is none, `otherwise`, which is in the cache anyway. Each line
-   is named by its last float: where a row starts within a line, the block before ends there. */
+/* The rows of the next block, which are fetched while this block is worked on: they lie far apart,
+ * and the processor's own prefetcher has to start anew at each. Every turn of an inner loop fetches
+ * a line or two; more at once would keep the current block waiting. After the last block of a group
+ * comes the first of the next group. Where there is none, `otherwise` is fetched, which is in the
+ * cache anyway. Each line is addressed by its last float: where a row starts within a line, the
+ * block before ends in that line. */
 struct ahead {
     const char *row;
     long stride; /* bytes */

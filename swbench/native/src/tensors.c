@@ -1,13 +1,14 @@
-/* The two calls of a whole layer with torch's tensors in place of addresses: their properties are
- * here, where each costs Python a call. Tensors that C cannot read are left to Python. */
+/* The two calls of a whole layer with torch's tensors in place of addresses. The properties of the
+ * tensors are read here, because each of them costs Python a call. Tensors that C cannot read are
+ * left to Python. */
 #include <stdlib.h>
 
 #include "dlpack.h"
 #include "element.h"
 #include "fused_layer.h"
 
-/* Of Python's stable ABI, declared here: the library is built without Python's headers and holds
- * for every Python. */
+/* The part of Python's stable ABI that is used. It is declared here because the library is built
+ * without Python's headers and works with every Python. */
 typedef struct python_object object;
 struct method { /* PyMethodDef */
     const char *name;
@@ -33,13 +34,14 @@ void PyErr_Clear(void);
 void *PyEval_SaveThread(void);
 void PyEval_RestoreThread(void *);
 
-enum { UNSUPPORTED = 2 }; /* beside 0 and 1 of sw_forward: nothing was done */
+enum { UNSUPPORTED = 2 }; /* a result beside 0 and 1 of sw_forward: nothing was done */
 
 static const struct dl_exchange *exchange = 0;
 static object *tensor_type, *parameter_type, *is_neg, *none;
 
 /* Registers torch's exchange table of DLPack (or null), Tensor, Parameter, Tensor.is_neg and None.
- * Returns whether tensors can be read; before, every call returns UNSUPPORTED. */
+ * Returns whether tensors can be read. Before this call, every call of a layer returns UNSUPPORTED.
+ */
 EXPORT int sw_read_tensors(const struct dl_exchange *table, object *tensor, object *parameter,
                            object *negative, object *nothing) {
     Py_IncRef(tensor), Py_IncRef(parameter), Py_IncRef(negative);
@@ -67,9 +69,9 @@ static int element_of(const struct dl_tensor *t) {
     return t->dtype.code == DL_BFLOAT ? BFLOAT16 : t->dtype.code == DL_FLOAT ? FLOAT16 : OTHER;
 }
 
-/* Whether `o` is a tensor on the CPU of a known element whose memory holds its values: not their
- * negation (not checked if it was MADE for this call), and not no memory, as in a zero tensor of
- * forward-mode differentiation. */
+/* Whether `o` is a tensor on the CPU, of a known element, whose memory holds its values. False
+ * where the memory holds their negation (not checked if the tensor was MADE for this call), and
+ * where there is no memory, as in a zero tensor of forward-mode differentiation. */
 static int readable(object *o, struct dl_tensor *t, int expected) {
     object *type = o ? PyObject_Type(o) : 0;
     const int holds = type && (type == tensor_type || type == parameter_type) &&
@@ -106,8 +108,8 @@ struct widened {
 
 enum { SMALL = 6 }; /* the parameters and the running statistics */
 
-/* The reading of the tensors of one call: `supported` until one is not, and the height of the
- * images. */
+/* The state of reading the tensors of one call. `supported` holds until a tensor is not supported;
+ * `height` is that of the images. */
 struct reader {
     const struct fused_layer *k;
     int supported;
@@ -155,7 +157,7 @@ static void *images(struct reader *r, object *o, int expected) {
     return memory(&t);
 }
 
-/* `count` floats, or AT_LEAST so many, of any shape; null for None. */
+/* The memory of `count` floats, or of AT_LEAST so many, of any shape; null for None. */
 static float *row(struct reader *r, object *o, int64_t count, int expected) {
     struct dl_tensor t;
     if (o == none || !r->supported) return 0;
@@ -178,8 +180,9 @@ static float *matrices(struct reader *r, object *o, int64_t columns) {
     return floats(r, &t, r->k->channels * columns);
 }
 
-/* Computes y from x, the parameters (γ, β, both logits) and the running statistics (means,
- * covariances; further entries are ignored), which move in training, or None. */
+/* Computes y from x, the parameters (γ, β, both logits) and `running`: the running statistics
+ * (means, covariances; further entries are ignored), or None. Training updates the running
+ * statistics. */
 static int forward_tensors(const struct fused_layer *k, object *x, object *y, object *workspace,
                            object *parameters, object *running, int threads) {
     struct reader r = {k, exchange != 0, 0, 0, {{0}}};
@@ -204,7 +207,7 @@ static int forward_tensors(const struct fused_layer *k, object *x, object *y, ob
     return failed;
 }
 
-/* Computes the gradients of x and of the parameters, but for those that are None. */
+/* Computes the gradients of x and of the parameters, except those that are None. */
 static int backward_tensors(const struct fused_layer *k, object *dy, object *x, object *workspace,
                             object *gradients, int threads) {
     struct reader r = {k, exchange != 0, 0, 0, {{0}}};
@@ -250,8 +253,8 @@ static object *backward(object *self, object *const *given, intptr_t count) {
     return count == BACKWARD ? called(given, BACKWARD) : wrong_count(BACKWARD);
 }
 
-/* Returns a new Python function, `forward_tensors` or `backward_tensors`: a call through ctypes
- * costs a layer after a convolution some 10 µs more. */
+/* Returns a new Python function, `forward_tensors` or `backward_tensors`. A call through ctypes
+ * would cost a layer after a convolution some 10 µs more. */
 EXPORT object *sw_function(int is_backward) {
     static struct method methods[] = {
         {"forward", forward, FAST_CALL, "(address, x, y, workspace, parameters, running, threads)"},

@@ -12,8 +12,9 @@ __attribute__((visibility("default"))) void sw_set_openmp(void *address) {
     gomp_parallel = (gomp_parallel_fn)address;
 }
 
-/* At 40 to 80 multiply-adds a nanosecond 50 to 100 µs, of which a second thread would save half; a
- * sleeping one was seen to take as long to wake. */
+/* Multiply-adds from which on more than one thread is used. At 40 to 80 multiply-adds a nanosecond
+ * so many take 50 to 100 µs, of which a second thread would save half. A sleeping thread was seen
+ * to take as long to wake. */
 #define LEAST_PRODUCTS 4e6
 
 int sw_useful_threads(double products, int threads) {
@@ -36,9 +37,8 @@ static void body(void *data) {
 void sw_parallel_for(task_fn task, void *context, long items, int threads) {
     struct parallel_loop loop = {task, context, items, 0};
     if (threads > 1 && items > 1 && gomp_parallel)
-        gomp_parallel(
-            body, &loop, (unsigned)threads,
-            0); /* always as many: libgomp starts threads anew when their number changes */
+        /* Always the same number: libgomp starts its threads anew when the number changes. */
+        gomp_parallel(body, &loop, (unsigned)threads, 0);
     else
         body(&loop);
 }

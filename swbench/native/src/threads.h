@@ -5,8 +5,8 @@
 
 typedef void (*task_fn)(void *context, long item);
 
-/* task(context, 0 … items-1), each once, begun in this order; `threads` is their number, as in
- * torch's own loops. */
+/* Calls task(context, item) once for each item 0 … items-1, begun in this order. `threads` is the
+ * number of threads, as in torch's own loops. */
 void sw_parallel_for(task_fn task, void *context, long items, int threads);
 
 /* The number of threads worth using for `products` multiply-adds: `threads`, or 1 where waking

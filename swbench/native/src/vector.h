@@ -1,5 +1,5 @@
-/* One vector register: VL floats of GCC's and clang's vector extensions, and how many of them a
- * loop may keep. */
+/* One vector register: VL floats, by the vector extensions of GCC and clang. Also how many
+ * registers a loop may keep. */
 #ifndef SW_VECTOR_H
 #define SW_VECTOR_H
 
@@ -13,7 +13,7 @@
 #define REGISTERS 16
 #endif
 
-/* Where a tile is of rows or pixels (or both) by vectors of channels: how many of either. */
+/* Size of a tile of rows or pixels by vectors of channels: TP rows or pixels, TA vectors. */
 #define TP (VL == 16 ? 16 : REGISTERS == 32 ? 12 : 6)
 #define TA (VL == 16 ? 1 : 2)
 

@@ -178,7 +178,7 @@ def _is_fusable(recipe: Recipe, solver: Solver) -> bool:
 
 def _layer(recipe: Recipe, stats: Statistics, parameters: Parameters) -> library.Layer:
     """The inputs of forward and backward in C. As in `algebra`, a batch of one image has the
-    image's statistics alone, and these are set where the recipe uses them.
+    image's statistics alone; they are set where the recipe uses them.
     """
     images = stats.single_image or recipe.uses_image
     mean, cov = (stats.mean, stats.cov) if images else (None, None)

@@ -91,8 +91,8 @@ def solver_parts(
     """Shapes, without the first dimension, and dtypes of the tensors that a solver saves for its
     gradient, determined by solving two unit matrices.
 
-    The matrices are real even while `torch.export` computes on fake tensors: for those a solver in
-    C would hand over to torch, which saves other tensors. Raises ValueError where the first
+    The matrices are real even while `torch.export` computes on fake tensors. A solver in C would
+    leave fake matrices to torch, which saves other tensors. Raises ValueError where the first
     dimension of a saved tensor does not count the matrices.
     """
     group, kinds = recipe.group, len(recipe.statistics)

@@ -80,13 +80,13 @@ def shift_of(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def gather(passes: Passes, call: Call, x: Tensor, shift: Tensor) -> Statistics:
-    """The statistics that the recipe mixes. In training those of the batch are merged from its
-    images, and over ranks, and the running ones are updated.
+    """The statistics that the recipe mixes. In training, batch statistics are merged from the
+    images and over ranks, and the running statistics are updated.
     """
     recipe, running = call.recipe, call.running
     if running is not None and not call.training:
-        # Copies, for a training call may move the running statistics before the backward pass reads
-        # what is saved.
+        # Copies, because a training call may update the running statistics before the backward pass
+        # reads the saved ones.
         constants = (
             running.mean.squeeze(-1).to(shift.dtype, copy=True),
             running.cov.to(shift.dtype, copy=True),

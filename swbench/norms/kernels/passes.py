@@ -32,8 +32,8 @@ class Passes(ABC):
         rounding, of every image.
 
         `shift` (N, C) is near the mean of each image; deviations are taken from it before they are
-        multiplied, so that no precision is lost where the mean is many standard deviations, or
-        images differ by as much.
+        multiplied, so that no precision is lost where the mean is many standard deviations from 0,
+        or images differ by as much.
         """
 
     @abstractmethod

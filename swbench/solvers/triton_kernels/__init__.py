@@ -1,5 +1,5 @@
-"""Solver kernels in Triton, one program a tile of matrices. Importing this package does not import
-Triton; importing its modules does.
+"""Solver kernels in Triton, with one program for each tile of matrices. Importing this package does
+not import Triton; importing its modules does.
 """
 
 import importlib.util
@@ -71,7 +71,7 @@ def tile_of(group: int) -> tuple[int, int]:
 
 
 def warps_of(tile: int) -> int:
-    """Warps a program: two for a tile of 16, four above. With two for 32 the compiler spills; for
-    64 it does with any number, least with four.
+    """Warps of a program: two for a tile of 16, four above. For a tile of 32 the compiler spills
+    registers with two warps. For 64 it spills with any number, least with four.
     """
     return {16: 2, 32: 4, 64: 4}[tile]

@@ -37,8 +37,8 @@ def cholesky(s, inner, same, eye, floor, G: tl.constexpr):
 
 @triton.jit
 def partners(inner, turn, G: tl.constexpr):
-    """Whom each column meets in round `turn` of a round robin: i and j where i + j = turn modulo
-    the odd count; itself where it rests.
+    """The partner of each column in round `turn` of a round robin. Columns i and j are partners
+    where i + j = turn modulo the odd count; a column that rests is its own partner.
     """
     odd: tl.constexpr = G - 1 + G % 2
     other = (turn - inner + odd) % odd
@@ -74,7 +74,7 @@ def jacobi_kernel(
         meets = partners(inner, step % rounds, G)
         pair = same & (inner[:, None] == meets[None, :]) & (inner[:, None] != inner[None, :])
         gram = product(tl.trans(a), a, PRECISION)
-        # both of a pair must see the same angle to the last bit
+        # both columns of a pair must see the same angle to the last bit
         gram = 0.5 * (gram + tl.trans(gram))
         squares = tl.sum(gram * eye, 1)  # per row, which is per column of A
         alpha = tl.sum(gram * eye, 0)

@@ -13,7 +13,7 @@ from swbench.solvers.triton_kernels.device_guard import on_device
 from swbench.solvers.triton_kernels.tile import frobenius, layout, load_symmetric, product, store
 
 if not hasattr(tl.constexpr, "__getitem__"):
-    # Triton 3.3 takes tuples as constants and cannot read an entry; this is what 3.4 added.
+    # Triton 3.3 takes tuples as constants but cannot read an entry; 3.4 added this method.
     tl.constexpr.__getitem__ = lambda self, index: self.value[index]
 
 
@@ -83,8 +83,8 @@ def whitened_gradient(w, g, norm, eye, STEPS: tl.constexpr, PRECISION: tl.conste
 
 @triton.jit
 def both_sides(w, y, PRECISION: tl.constexpr):
-    """W Y W, symmetric, of each matrix of a tile. Apart from `whitened_gradient`, so that W may be
-    loaded anew rather than kept through that.
+    """W Y W, symmetric, of each matrix of a tile. It is separate from `whitened_gradient`, so that
+    W may be loaded anew after it and need not be kept meanwhile.
     """
     c = product(product(w, y, PRECISION), w, PRECISION)
     return 0.5 * (c + tl.trans(c))

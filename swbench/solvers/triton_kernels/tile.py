@@ -1,5 +1,5 @@
-"""What the kernels share: a tile with matrices on its diagonal, loaded, cleaned and stored, and
-their products.
+"""The code that the kernels share: a tile with matrices on its diagonal is loaded, cleaned and
+stored, and tiles are multiplied.
 
 Row r of a tile belongs to matrix r // G at its row r % G. Off the diagonal blocks everything is
 zero and stays zero under products. Rows beyond the last matrix hold the identity.
@@ -19,8 +19,8 @@ def product(a, b, precision: tl.constexpr):
 
 @triton.jit
 def layout(count, G: tl.constexpr, TILE: tl.constexpr, PACK: tl.constexpr):
-    """Row r, its row in its matrix, offsets (TILE, TILE) into a batch, the mask of what exists, the
-    mask of one matrix's entries, and I.
+    """For each row of a tile its row in its matrix; and for the entries (TILE, TILE) the offsets
+    into a batch, the mask of those that exist, the mask of those within one matrix, and I.
     """
     r = tl.arange(0, TILE)
     block, inner = r // G, r % G

@@ -99,7 +99,7 @@ def run_backward(
 
 def plan_for(call: Call, x: Tensor, parameters: ParameterTensors) -> FusedPlan:
     """The plan for `x` and the parameters, cached. Dtypes, devices and sizes are compared in each
-    call, for a layer can be cast or moved in place, and checked where they are new.
+    call, because a layer can be cast or moved in place. They are checked where they are new.
     """
     running = (None, None) if call.running is None else call.running[:2]
     kinds = tuple(

@@ -11,8 +11,8 @@ def product(a, b, precision: tl.constexpr):
     """A B of every matrix of a stack, in `precision` `ieee` or `tf32x3`; the default of `tl.dot` is
     a single pass of TF32.
 
-    A product of one matrix is taken in two dimensions, for in three each warp would repeat all of
-    it.
+    A product of one matrix is taken in two dimensions, because in three each warp would repeat all
+    of it.
     """
     if a.shape[0] == 1:
         result = tl.dot(
@@ -150,9 +150,9 @@ def sum_parts(
 ):
     """The sums of one image for a tile from its parts, in order: (TILE, TILE) and (TILE,).
 
-    CHUNK parts are fetched at once, for each fetch waits as long. A tile that is one matrix lies in
-    one piece and is read as that: each thread then adds its own entries over the parts, where of
-    three dimensions the compiler would lay the parts across threads.
+    CHUNK parts are fetched at once, because one part alone takes as long to arrive. A tile that is
+    one matrix is contiguous and is read as a flat vector: each thread then adds its own entries
+    over the parts. In three dimensions the compiler would spread the parts across threads.
     """
     FULL_TILE: tl.constexpr = G == TILE
     entries_of_tile = tl.arange(0, TILE * TILE)

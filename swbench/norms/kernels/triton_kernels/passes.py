@@ -19,8 +19,8 @@ from swbench.solvers.triton_kernels.device_guard import on_device
 
 
 def sum_launch(plan: Plan, pair: bool) -> Launch:
-    """The launch of the sums of one tensor, or of a `pair`. Without a limit of registers, here and
-    below: nothing spills, and with a limit more are used than necessary.
+    """The launch of the sums of one tensor, or of a `pair`. Here and below registers have no limit:
+    nothing spills, and with a limit more are used than necessary.
     """
     sizes = (
         0,

@@ -24,8 +24,8 @@ registers of a map.
 ALL = 255
 """The most registers that a thread can have."""
 FETCHED, FETCHED_BESIDE = 64, 16
-"""Registers of each thread that hold what is fetched at once to be added up, and beside products of
-tiles above 16, which need the others.
+"""Registers of each thread for numbers that are fetched at once to be added up; the second number
+holds beside products of tiles above 16, which need the other registers.
 """
 SUM, MAP, MAP_TWO = 2048, 4096, 2048
 """Elements of a tensor that a program of four warps holds at once in a sum, in a map of one tensor
@@ -38,14 +38,15 @@ MAP_REGISTERS = 128
 """Registers that a thread of a map of one tensor in channels_last may have in tiles of 16; left to
 itself the compiler takes 72 and spills one.
 
-Not where groups share the tile: there it takes up to 210, and would spill with fewer.
+The limit does not hold where groups share the tile: there the compiler takes up to 210, and would
+spill with fewer.
 """
 
 SUM_REGISTERS = 128
 """Registers that a thread of a sum of contiguous float32 in tiles of 16 may have: left to itself
-the compiler takes up to 180, most where pixels are read one by one, and then three programs fit a
-multiprocessor and not `RESIDENT`. In bfloat16 and in channels_last it would spill for it on
-capability 8.0.
+the compiler takes up to 180, most where pixels are read one by one. Then three programs fit a
+multiprocessor, and not `RESIDENT`. There is no limit in bfloat16 and in channels_last, where the
+compiler would spill with it on capability 8.0.
 """
 
 PRECISION = "tf32x3"
@@ -133,7 +134,7 @@ def _unit(number: int) -> int:
 
 
 def power(number: int) -> int:
-    """The smallest power of two that is no less."""
+    """The smallest power of two that is no less than `number`."""
     return 1 << (number - 1).bit_length()
 
 
@@ -155,8 +156,8 @@ def plan_of(
     """The plan of a shape for programs that hold `elements` of a tensor at once. Raises ValueError
     for G > 64, or more pixels than are `reachable`.
 
-    A sum is cut into so many parts that the programs fill the chip `RESIDENT` times at most, for
-    each part costs its own sums.
+    A sum is cut into so many parts that the programs fill the chip `RESIDENT` times at most,
+    because each part costs its own sums.
     """
     tile, pack = tile_of(group)
     if not reachable(pixels, group):

@@ -1,5 +1,5 @@
 """The backward pass through the small matrices: from Σ dy (x − s)ᵀ and Σ dy to B, c and the
-gradients of the parameters. One program a tile of matrices.
+gradients of the parameters. One program for each tile of matrices.
 """
 
 import triton
@@ -156,7 +156,7 @@ def small_kernel(
             d_level = of_mean * d_level
         tl.store(grad_b + own * G + at, d * (2 * per_pixel), mask=here)
         tl.store(grad_c + own + channel, d_level * per_pixel, mask=exists)
-    # BW and IW of one image, one statistic under two names: their weights do not matter
+    # BW and IW of one image are one statistic under two names: their weights do not matter
     if KINDS == 0 and grad_mean_logits is not None:
         k = tl.arange(0, 8)
         tl.store(grad_mean_logits + k, tl.zeros((8,), tl.float32), mask=(k < 2) & (program == 0))

@@ -1,5 +1,5 @@
 """From sums to A and μ̂ in one kernel: parts added, statistics mixed, Σ^(-1/2) in registers. One
-program a tile of matrices.
+program for each tile of matrices.
 """
 
 import triton
