@@ -101,7 +101,7 @@ def rounds_of(
     `disturbed` holds (replicate, index) pairs.
     """
     rng = random.Random(seed)
-    rounds = []
+    drawn = []
     for replicate in range(replicates):
         bias = [1 + noise * rng.uniform(-1, 1) for _ in group.cases]
         for index in range(rounds):
@@ -115,7 +115,7 @@ def rounds_of(
                     }
             order = list(samples)
             rng.shuffle(order)
-            rounds.append(
+            drawn.append(
                 Round(
                     group=group.name,
                     replicate=replicate,
@@ -127,7 +127,7 @@ def rounds_of(
                     started=1_700_000_000.0 + 100 * replicate + index,
                 )
             )
-    return rounds
+    return drawn
 
 
 def results_of(

@@ -76,7 +76,7 @@ NARROW = Interval(1.0, 0.999, 1.001, 0.95, 5)
 
 
 @pytest.mark.parametrize(
-    ("found", "adjusted", "threshold", "word"),
+    ("comparison", "adjusted", "threshold", "word"),
     [
         (interval(0.96, 1.04), 0.9, 0.05, SAME),
         (interval(1 / 1.05, 1.05), 0.9, 0.05, SAME),
