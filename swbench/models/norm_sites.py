@@ -42,9 +42,9 @@ class NormSite:
 
 
 def norm_sites(model: nn.Module, skip: Iterable[str] = ()) -> list[NormSite]:
-    """Every norm of `model` over (N, C, H, W), in the order in which the model holds them.
+    """Every norm layer of `model` that takes (N, C, H, W) input, in the order of the model.
 
-    Norms whose path one of the globs `skip` matches are left out and do not count.
+    Norms that match a glob in `skip` are left out before the others are numbered.
     """
     paths: dict[nn.Module, list[str]] = {}
     for path, module in model.named_modules(remove_duplicate=False):
@@ -67,12 +67,15 @@ def choose(model: nn.Module, where: Where = None, name: str = "the network") -> 
     """The sites of `model` that `where` chooses, in the order of the model.
 
     `where` is None (every batch normalisation), an empty list (none), a number, or terms in a list
-    or separated by commas: numbers and globs over paths (`layer[123].*.bn2`) are united; `!glob`
-    leaves norms out before they are numbered; `every=6` keeps the first and every sixth number, as
-    the supplement counts; `channels<=1024` (also `>=`, `<`, `>`, `=`) keeps what it says.
+    or separated by commas:
+
+    - `3` and `layer[123].*.bn2` choose a number and a glob over paths; several are united;
+    - `!*downsample*` leaves norms out, before the others are numbered;
+    - `every=6` keeps number 1 and the multiples of 6, as the supplement counts;
+    - `channels<=1024` (also `>=`, `<`, `>`, `=`) keeps norms with at most 1024 channels.
 
     Raises OptionError, with `name` for the network, for a network without norms, a glob or number
-    that nothing has, terms that leave nothing, and a chosen norm that cannot be replaced.
+    that matches no norm, terms that leave none, and a chosen norm that cannot be replaced.
     """
     terms = _Selection(where)
     if terms.none:
@@ -87,7 +90,11 @@ def choose(model: nn.Module, where: Where = None, name: str = "the network") -> 
     last = max((site.number for site in sites if site.number), default=0)
     for number in terms.numbers:
         if not 1 <= number <= last:
-            raise OptionError(f"{name} has no norm {number}; its norms count from 1 to {last}")
+            raise OptionError(
+                f"{name} has no norm {number}; its batch norms are numbered from 1 to {last}"
+                if last
+                else f"{name} has no norm {number}; only batch norms have numbers, name a path"
+            )
     chosen = [site for site in sites if terms.selects(site)]
     if not chosen:
         raise OptionError(
@@ -95,21 +102,15 @@ def choose(model: nn.Module, where: Where = None, name: str = "the network") -> 
             "leave one of its rules out"
         )
     problems = [
-        f"{site.path or 'the network itself'} ({type(site.module).__name__}) {problem}"
-        for site in chosen
-        if (problem := reason_not_replaceable(site.module))
+        (site, problem) for site in chosen if (problem := reason_not_replaceable(site.module))
     ]
     if problems:
+        site, problem = problems[0]
+        place = f"{site.path or 'the network itself'} ({type(site.module).__name__})"
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise OptionError(
-            f"{name}: {problems[0]}{more}; leave it out with !{chosen_path(problems[0])}"
-        )
+        remedy = f"leave it out with !{site.path}" if site.path else "give a network that holds it"
+        raise OptionError(f"{name}: {place} {problem}{more}; {remedy}")
     return chosen
-
-
-def chosen_path(problem: str) -> str:
-    """The path that a problem begins with."""
-    return problem.partition(" ")[0]
 
 
 class _Selection:

@@ -32,26 +32,28 @@ class Whiten2d(LayerState):
     `statistics` names the statistics that are mixed (`Recipe`). `solver` is a spec (`eigh`,
     `svd:backward=paper`), a `Solver`, or `auto`: chosen by device and shape at each call.
     `running_decay` is the weight of the *old* value in the running batch statistics, or None for
-    the average over all batches. `momentum` is its name in the public code (in `nn.BatchNorm2d` it
-    is the weight of the new value). Running statistics start at mean 0 and covariance I, so that an
-    untrained layer in eval mode changes little (in the public code they start at 0, which scales
-    activations by up to ε^(-1/2) until enough updates have been made). Without them
-    (`track_running_stats=False`) eval mode uses the statistics of its batch. `device` and `dtype`
-    are those of the parameters and buffers.
+    the average over all batches. `momentum` is the public code's name for it; give one of the two.
+    (The momentum of `nn.BatchNorm2d` is the opposite, the weight of the new value.) Running
+    statistics start at mean 0 and covariance I, so that an untrained layer in eval mode changes
+    little (in the public code they start at 0, which scales activations by up to ε^(-1/2) until
+    enough updates have been made). Without them (`track_running_stats=False`) eval mode uses the
+    statistics of its batch. `device` and `dtype` are those of the parameters and buffers.
 
-    With a `process_group` (or `"world"`, the default group at each call) the batch is that of all
-    its ranks together, and running statistics are equal on all ranks. Ranks may have different
-    numbers of images, or none. In training mode each call communicates once in the forward pass and
-    once in the backward pass, in eval mode never. Gradients are those of the sum of the ranks'
-    losses; DistributedDataParallel averages those of parameters over ranks, as for every layer.
+    With a `process_group` statistics are taken over the batches of all its ranks, and running
+    statistics are equal on all ranks. `"world"` is the default group, looked up at each call. Ranks
+    may have different numbers of images, or none. In training mode each call communicates once in
+    the forward pass and once in the backward pass, in eval mode never. Gradients are those of the
+    sum of the ranks' losses; DistributedDataParallel averages those of parameters over ranks, as
+    for every layer.
 
     Input (N, C, H, W), N·H·W ≥ 1 (N ≥ 0 with a process group), float32, float64, bfloat16 or
     float16, contiguous or channels_last (kept); other layouts are copied. Statistics and matrices
     are float32, or float64 for a float64 input. Raises ValueError if G does not divide C.
 
     Differentiable any number of times, in both modes, and under the transforms of `torch.func`. In
-    training, the transforms need the running statistics among their inputs, or a layer without
-    them, as for `nn.BatchNorm2d`. With a process group it is differentiable once.
+    training, pass the running statistics to the transforms as inputs (`functional_call`), or use
+    `track_running_stats=False`, as for `nn.BatchNorm2d`. With a process group the layer is
+    differentiable once.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -133,7 +135,8 @@ class Whiten2d(LayerState):
             y = fused.apply(x, parameters, running and running[:2])
         except UnsupportedTensors:
             return backend.apply(call, x, parameters)
-        # Not with an averaging momentum, nor with temporary statistics: both change in each call.
+        # Do not remember a call that averages all batches, nor one with temporary statistics: both
+        # change in each call.
         if self.momentum is not None and (running_stats is not None or not recipe.uses_batch):
             self._last = LastCall(self._settings(), choice, fused)
         return y
@@ -157,7 +160,7 @@ class Whiten2d(LayerState):
         self.choice = name, "torch"
         call = Call(recipe, solver, running, layer.training)
         y = composed(call, solver.differentiable, x, parameters)
-        # vmap does not say how memory lies
+        # under vmap the memory format is unknown
         return y if transforming() else y.contiguous(memory_format=suggested(x))
 
     def _settings(self) -> tuple:
@@ -173,8 +176,9 @@ class Whiten2d(LayerState):
 
     def _parameters_and_stats(self) -> tuple[ParameterTensors, RunningTensors | None]:
         """The parameters, and the running statistics where there are any."""
-        # As attributes, six tensors cost a tenth of a small layer's dispatch
-        # (benchmarks/dispatch_cpu.py). A parametrised tensor exists only as an attribute.
+        # Reading six tensors by nn.Module's __getattr__ takes a tenth of a small layer's dispatch
+        # time (benchmarks/dispatch_cpu.py), so the dicts are read. A parametrised tensor exists
+        # only as an attribute.
         params, buffers = self._parameters, self._buffers
         try:
             weight, bias = params["weight"], params["bias"]

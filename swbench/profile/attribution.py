@@ -38,7 +38,7 @@ class OperatorTime:
 
 @dataclass
 class Breakdown:
-    """One profiled call: its wall time by phase, and the part of each (path, operator, phase)."""
+    """One profiled call: its wall time by phase, and the time of each (path, operator, phase)."""
 
     total_s: dict[str, float] = field(default_factory=dict)
     spent: dict[tuple[str, str, str], OperatorTime] = field(
@@ -96,10 +96,10 @@ def break_down(events: Iterable, kinds: dict[str, str], device: str) -> Breakdow
     paths of layers to their kind.
 
     In the forward pass an event belongs to the innermost module annotation around it. In the
-    backward pass an autograd node belongs to the layer of the forward operation with its sequence
-    number, and a gradient accumulation to the node that ran before it. On a CPU the seconds are the
-    events' own time. On a GPU they are those of the kernels that the events launched, and the rest
-    of the wall time is `IDLE`.
+    backward pass an autograd node belongs to the layer of the forward operation that has the same
+    sequence number, and a gradient accumulation to the node that ran before it. On a CPU the
+    seconds are the events' own time. On a GPU they are those of the kernels that the events
+    launched, and the rest of the wall time is `IDLE`.
     """
     return _Attribution(kinds, device != "cpu").run(
         [e for e in events if str(e.device_type).endswith("CPU") and not e.is_async]
@@ -162,8 +162,8 @@ class _Attribution:
             if parent.operator in (None, operators.HARNESS):
                 location = replace(parent, operator=self._operator(parent.path, name))
             if event.sequence_nr >= 0:
-                # An operation carries the number of the next node, whether it creates that node or
-                # not; the last operation with a number created its node.
+                # Several operations can carry a number, that of the next node. The last of them
+                # created the node, so later entries overwrite earlier ones.
                 self.owners[event.thread, event.sequence_nr] = (location.path, location.operator)
             return location
         return parent

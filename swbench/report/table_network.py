@@ -28,8 +28,8 @@ from swbench.stats.verdict import resolved
 NO_GPU, NOT_RUN = "no GPU", "not run"
 NOT_COUNTED = "not counted"
 FLOPS = ("flops", "flops_paper")
-"""Names of the counting notes for an operation without a known cost, or a network that cannot be
-traced.
+"""The metrics whose counts may carry a note: that operations were left out, or that the network
+cannot be traced.
 """
 
 COUNTS = {
@@ -46,8 +46,8 @@ for SW, section C. Never measured here.
 
 
 def network_table(run, paper: PaperTable | None) -> Table:
-    """The table of a run of a network suite. `paper` is the supplement's table for comparison; None
-    or an empty one for none.
+    """The table of a run of a network suite. `paper` is the supplement's table for comparison;
+    without it, or if it is empty, nothing is compared.
     """
     summary = RunSummary(run)
     builder = _Builder(summary, paper if paper is not None and paper.rows else None)
@@ -151,7 +151,7 @@ class _Builder:
         return tuple(found_sections)
 
     def _noise(self, cells: Iterable[MeasuredCell], metric: str) -> Interval | None:
-        """The A/A interval of the first group that has one."""
+        """The noise floor of the first group that has one."""
         noise = self.summary.noise
         keys = ((cell.group.name, metric) for cell in cells)
         return next((noise[key] for key in keys if key in noise), None)
@@ -187,16 +187,15 @@ class _Builder:
             "suite": Cell(self.run.plan.suite),
             "run": Cell(self.run.id),
         }
-        states = {}
         for device, cell, setting in zip(SPANS, (cpu, gpu), pair, strict=True):
-            states[device] = self._device(cells, device, cell, setting)
-        cells |= self._counts([cell for cell in (cpu, gpu) if cell is not None])
+            self._device(cells, device, cell, setting)
+        measured = [cell for cell in (cpu, gpu) if cell is not None]
+        cells |= self._counts(measured)
         cells |= self._paper_cells(shared, pair, case)
         _resolve(cells)
-        failed = [cell for cell in (cpu, gpu) if cell is not None]
-        cells["status"] = Cell(row_status(failed))
+        cells["status"] = Cell(row_status(measured))
         cells["detail"] = Cell(
-            "; ".join(" ".join(cell.detail.split()) for cell in failed if cell.detail) or None
+            "; ".join(" ".join(cell.detail.split()) for cell in measured if cell.detail) or None
         )
         return Row(either.label, cells, role=case.role)
 
@@ -206,8 +205,8 @@ class _Builder:
         device: str,
         cell: MeasuredCell | None,
         setting: DeviceSetting | None,
-    ) -> str:
-        """Fill in the columns of one device; returns its status."""
+    ) -> None:
+        """Fill in the columns of one device."""
         if cell is None:
             state = NO_GPU if device == "gpu" and self.no_gpu else NOT_RUN
             cells[f"{device}_status"] = Cell(state)
@@ -215,7 +214,7 @@ class _Builder:
                 cells[f"{device}_{which}_s"] = cells[f"ratio_{device}_{which}"] = Cell(status=state)
             if setting is not None:
                 cells[f"{device}_batch"] = Cell(setting.batch)
-            return state
+            return
         cells[f"{device}_status"] = Cell(cell.state)
         cells[f"{device}_batch"] = Cell(cell.case.batch)
         cells[f"{device}_mode"] = Cell(cell.case.mode)
@@ -234,7 +233,6 @@ class _Builder:
         for which, metric in METRIC.items():
             timing_cells(cells, device, which, cell, cell.times.get(metric))
         device_cells(cells, device, cell)
-        return cell.state
 
     def _counts(self, cells: Sequence[MeasuredCell]) -> dict[str, Cell]:
         count_cells = {}
@@ -255,7 +253,7 @@ class _Builder:
 
     def _paper_cells(self, shared: SharedSetting, pair: Pairing, case: Case) -> dict[str, Cell]:
         row = self.paper.row(case.norm, case.layers) if self.paper is not None else None
-        if row is None or shared.phase != TRAIN:  # its times are of training steps
+        if row is None or shared.phase != TRAIN:  # the paper timed training steps only
             return {}
         paper_cells = {}
         if self.paper.same_image(shared.image):
@@ -284,8 +282,8 @@ class _Builder:
         return paper_cells
 
     def _paper_batch(self, device: str, settings: dict[str, DeviceSetting | None]) -> int | None:
-        """The batch for the paper's figures in a device's empty column: the paper's own, in the
-        section with the paper's batch on the other device.
+        """The paper's batch for a device that was not measured, in the section in which the other
+        device ran at the paper's batch; elsewhere None.
         """
         from swbench.report.paper import SETTINGS
 
@@ -353,8 +351,8 @@ def _lower_bound(counted: Mapping[str, str], metric: str) -> bool:
 
 
 def _by_row(cells: Iterable[MeasuredCell]) -> dict[tuple, MeasuredCell]:
-    """Cells by the fields that identify a row. A baseline that several groups share stands once,
-    from the first of them.
+    """Cells by the fields that identify a row. If groups share a baseline, only that of the first
+    group is taken.
     """
     rows: dict[tuple, MeasuredCell] = {}
     for cell in cells:

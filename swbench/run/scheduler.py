@@ -31,8 +31,8 @@ from swbench.stats.stopping import Stopping
 from swbench.store import RunWriter
 
 SLOW_S = 2.0
-"""Seconds of storing a replicate above which the user is warned: a few kilobytes and two syncs
-usually take milliseconds. Heuristic.
+"""The user is warned if storing a replicate takes more seconds than this. It usually takes
+milliseconds: a few kilobytes and two syncs. Heuristic.
 """
 
 
@@ -45,8 +45,8 @@ class Interrupted(SwbenchError):
 
     @classmethod
     def after(cls, problem: KeyboardInterrupt, writer: RunWriter) -> "Interrupted":
-        """The error for a run of `writer` that `problem` stopped; its `number` is the signal where
-        that was not Ctrl-C.
+        """The error to raise after `problem` stopped the run of `writer`. `problem.number` is the
+        signal; without it the cause was Ctrl-C.
         """
         number = getattr(problem, "number", signal.SIGINT)
         by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
@@ -85,10 +85,10 @@ def run(
     """Measure every replicate of `plan` that is not sealed, seal each as it ends, and finish the
     run.
 
-    `stopping` (made from the plan's `target_ci` where not given) ends groups that are precise
-    enough; the plan's budget ends the run before the replicate that would begin after it, and
-    earlier lives of the run count. Raises Interrupted after Ctrl-C or a signal and StoreError where
-    results cannot be written; the worker is gone then, the run unfinished and resumable.
+    `stopping` (made from the plan's `target_ci` if not given) ends groups that are precise enough.
+    No replicate begins once the plan's budget is spent; the time before a `--resume` counts too.
+    Raises Interrupted after Ctrl-C or a signal, and StoreError if results cannot be written. The
+    worker has ended then, and the run is unfinished and can be resumed.
     """
     return _Run(plan, writer, executor, on_event, stopping, workloads, now).run()
 
@@ -141,8 +141,8 @@ class _Run:
         return RunStatus(reason, failed)
 
     def _flops_per_call(self) -> dict[str, float]:
-        """The FLOPs of a call by case key. A fallback has those of the group it replaces, scaled by
-        its batch.
+        """The FLOPs of a call by case key. A fallback group (a smaller batch, tried after one that
+        ran out of memory) has the counts of the group it replaces, scaled by its batch.
         """
         batches = {case.key: case.batch for group in self._plan.groups for case in group.cases}
         counted = {
@@ -208,7 +208,9 @@ class _Run:
         )
 
     def _fall_back(self, group: Group, results: Sequence[Result]) -> None:
-        """Make the fallback of a group due when the group runs out of memory for the first time."""
+        """When the group ran out of memory for the first time, record that, which opens its
+        fallback group.
+        """
         if group.name in self._ran_out or not ran_out(results):
             return
         self._ran_out.add(group.name)
@@ -247,11 +249,11 @@ class _Run:
             self._emit(events.DiskSlow(path=self._writer.path, seconds=elapsed_s))
 
     def _pending(self) -> Iterator[tuple[Group, int]]:
-        """Group and number of every replicate to measure, replicate-major.
+        """Group and number of every replicate to measure: replicate 0 of all groups, then 1, and so
+        on.
 
-        When a group runs out of memory, the iteration starts over at replicate 0, which the
-        fallback needs first: some metrics are measured only in the first replicate, and a look
-        needs all replicates up to its number. Repeated looks see the same samples.
+        After a group ran out of memory the iteration starts again at 0, since its fallback has no
+        replicate yet. Interim looks are then repeated, and see the same samples.
         """
         begun = None
         while begun != self._open:

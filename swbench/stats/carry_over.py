@@ -1,5 +1,5 @@
-"""Carry-over: the cost of a case for the case that runs after it, estimated from the random orders
-of the rounds.
+"""Carry-over: how much slower any case runs right after a given case, estimated from the random
+orders of the rounds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ number of steps; heuristics.
 
 @dataclass(frozen=True)
 class CarryOver:
-    """The additional time (log scale) of a case after `case`, compared with one after the baseline.
+    """How much slower any case runs right after `case` than right after the baseline (log ratio).
     `values` holds one estimate for each process.
     """
 
@@ -119,7 +119,7 @@ def _worker_costs(rounds: Sequence[Round], baseline: str, metric: str) -> dict[s
         for case in names
         if case != baseline
     }
-    # a contrast that the drawn orders do not identify would be an estimate of another quantity
+    # Only contrasts that these orders can estimate: for the others pinv gives another quantity.
     shown = solve_matrix @ design
     fitted = _robust(logs, design, solve_matrix)
     return {
@@ -130,8 +130,8 @@ def _worker_costs(rounds: Sequence[Round], baseline: str, metric: str) -> dict[s
 
 
 def _design(orders: np.ndarray, cases: int) -> np.ndarray:
-    """The design matrix: a row for each sample, a column for each case, position and predecessor,
-    less the mean of its round.
+    """The design matrix: a row for each sample, a column for each case, position and predecessor.
+    From every row the mean row of its round is subtracted.
     """
     import numpy as np
 

@@ -8,12 +8,12 @@ from math import floor, inf
 from statistics import median_low
 
 CAP = 0.2
-"""Largest share of a worker's rounds that is marked, and of a ratio's pairs that marked blocks
-cost. Where more exceed the rule, those that exceed it most are marked.
+"""At most this share of a worker's rounds is marked, and a ratio loses at most this share of its
+pairs to marked blocks. If more exceed the rule, those that exceed it most are marked.
 """
 
 TICK_S = 0.01
-"""Resolution of /proc/stat: a stolen tick may stand for a fraction of a tick."""
+"""Resolution of /proc/stat: less time may have been stolen than the tick that is counted."""
 
 ALLOWED_SHARE = {
     "steal_s": 0.02,
@@ -23,9 +23,9 @@ ALLOWED_SHARE = {
     "pressure_cpu_s": 0.5,
     "gpu_thermal_s": 0.01,
 }
-"""Share of the round's wall time that each reading may take; heuristics. 1 % off the core moves a
-sample by as much as two undisturbed processes differ. CPU pressure counts every task on the
-machine, and ratios measured with one thread did not move at 50 %, so only more than that counts.
+"""Share of the round's wall time that each reading may take; heuristics. Losing the core for 1 % of
+a round changes a sample as much as two undisturbed processes differ. CPU pressure counts every task
+on the machine. Ratios measured with one thread did not move at 50 %, so only more than that counts.
 """
 
 SWITCHES_FREE, SWITCHES_PER_S = 5.0, 20.0
@@ -64,7 +64,9 @@ THROTTLE_READINGS = (
     "gpu_throttle_reasons_before",
     "gpu_throttle_reasons_after",
 )
-"""Readings with throttle bits: of a round, in stores of schema 1, and at both ends of a block."""
+"""Readings with throttle bits. The first is of a whole round, in stores of schema 1; the others are
+taken before and after a block.
+"""
 
 
 def usual_idle(disturbances: Iterable[Mapping[str, float]]) -> float:
@@ -125,8 +127,10 @@ def _taken_s(disturbance: Mapping[str, float], usual_ratio: float) -> float:
 
 
 def _absence(disturbance: Mapping[str, float], usual_ratio: float) -> float:
-    """The ratio of the process's absence to its limit. The absence leaves out the usual idle time;
-    the limit is the allowed share plus that idle time once more.
+    """The ratio of the process's absence to its limit, above 1 if it exceeds the limit.
+
+    Idle seconds less the usual ones and I/O may be `IDLE_SHARE` of the wall time, plus the usual
+    idle seconds, plus `IDLE_FREE_S`. Suspended seconds have a limit of their own.
     """
     wall_s, idle_s = disturbance.get("wall_s", 0.0), disturbance.get("idle_s", 0.0)
     suspended = disturbance.get("suspended_s", 0.0) / SUSPENDED_FREE_S
@@ -185,13 +189,13 @@ def block_marks(
     blocks: Sequence[Mapping[str, Mapping[str, float]]],
     baseline: str | None,
 ) -> tuple[frozenset[str], ...]:
-    """For each round of one worker the cases whose block is marked, from the rounds' disturbances
-    and the blocks' readings by case.
+    """Return, for each round of one worker, the cases whose block is marked. `disturbances` has the
+    readings of each round, `blocks` those of each block by case.
 
     In a marked round all cases with readings are marked. Of the other blocks those that exceed the
     rule are marked, the worst first, as long as no ratio to `baseline` loses more than a share of
-    `CAP` of its pairs. A marked block of a case costs that case's ratio a pair; a marked block of
-    the baseline costs every ratio a pair.
+    `CAP` of its pairs. A marked block removes one pair from the ratio of its case; one of the
+    baseline removes a pair from every ratio.
     """
     rounds = marked_rounds(disturbances)
     marked_cases = [

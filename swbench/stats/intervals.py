@@ -16,7 +16,7 @@ def t_quantile(confidence: float, degrees: int) -> float:
     """The two-sided Student t factor: P(|T| <= factor) = `confidence` for `degrees` >= 1 degrees of
     freedom.
     """
-    # scipy.stats would cost a second at start-up, and listing suites needs neither
+    # Imported here, because `list` does not need it; scipy.stats would take a second to load.
     from scipy.special import stdtrit
 
     return float(stdtrit(degrees, 0.5 + confidence / 2))
@@ -24,8 +24,8 @@ def t_quantile(confidence: float, degrees: int) -> float:
 
 @dataclass(frozen=True)
 class Interval:
-    """A ratio (variant / baseline) with its confidence interval; `low` and `high` are None where
-    one replicate allows none.
+    """A ratio (variant / baseline) with its confidence interval. `low` and `high` are None if there
+    is only one replicate.
     """
 
     estimate: float
@@ -108,8 +108,8 @@ def deviation(values: Sequence[float], mean: float) -> float:
 def log_ratio(
     replicates: Sequence[Sequence[Pair]], confidence: float = 0.95, estimator: str = MEDIAN
 ) -> Interval:
-    """The ratio variant / baseline: the mean over replicates of the `estimator`'s log-ratio of
-    each, with a t-interval over replicates.
+    """The ratio variant / baseline. Each replicate gives one log-ratio by `estimator`. The result
+    is exp of their mean, with a t-interval over replicates.
 
     `replicates[k]` holds the times of each round of process k; replicates without a round do not
     count. Raises ValueError where no replicate has a round.
@@ -129,10 +129,10 @@ def absolute(replicates: Sequence[Sequence[float]], confidence: float = 0.95) ->
     """Absolute seconds: mean over all iterations (the paper's statistic) with median, sample
     deviation and a t-interval over replicate means.
 
-    The interval is taken of the logarithms of the replicate means and laid around the mean over all
-    iterations: mean · exp(±t·s/√K). Seconds are positive, and so are both its ends; where
-    replicates differ little it is the plain t-interval. There is none where a replicate's mean is
-    0. Raises ValueError where there is no sample.
+    The interval is computed from the logarithms of the K replicate means (s is their deviation) and
+    centred on the mean over all iterations: mean · exp(±t·s/√K). Seconds are positive, and so are
+    both its ends; where replicates differ little it is the plain t-interval. There is none where a
+    replicate's mean is 0. Raises ValueError where there is no sample.
     """
     nonempty = [list(samples) for samples in replicates if samples]
     all_samples = [sample for samples in nonempty for sample in samples]

@@ -34,14 +34,14 @@ and in CUDA's libraries.
 
 
 class _WorkerUnfit(Exception):
-    """A case ran out of memory, and the others cannot go on in this worker: what it allocated may
-    stay on the device, and without a baseline their rounds show no ratio.
+    """A case ran out of memory, and the others cannot go on in this worker. What the case allocated
+    may stay on the device; and if it was the baseline, their rounds give no ratio.
     """
 
 
 class Session:
-    """One replicate. `send` returns when the parent has dealt with the message; `begin` says what
-    runs next (the key of a case or None, and the stage). Cases go by their keys throughout.
+    """One replicate. `send(message)` returns when the parent has handled the message.
+    `begin(case, stage)` announces the next step. `case` is always the key of a case.
     """
 
     def __init__(
@@ -80,8 +80,9 @@ class Session:
         """Build, warm up, time and read out all cases; a case that fails is reported and dropped.
 
         A case that runs a GPU out of memory ends the session, and the others start in a fresh
-        worker. So does a baseline that does not fit beside the others. When one case of a pair
-        fails, timing ends and what was measured until then is read out.
+        worker. So does a baseline that does not fit beside the others. When one case of a pair (a
+        baseline and a case that are measured only for each other, `Job.pair`) fails, timing ends
+        and the measurements until then are read out.
         """
         try:
             self._run()
@@ -90,7 +91,8 @@ class Session:
 
     def _run(self) -> None:
         preparing = CaseOrder(f"{self._job.seed} preparing")
-        # the case that is built first gets other memory, and may be slower because of that
+        # In random order: the first case that is built gets a different memory layout, which can
+        # make it slower.
         for case in preparing.draw(list(self._job.by_key)):
             if not self._pair_broken:
                 self._guarded(case, "building", self._build)

@@ -78,7 +78,7 @@ def test_numbers_count_batch_normalisations_in_model_order():
         ("!layer9.*", "matches no norm"),
         ("head", "matches LayerNorm in the network, which cannot be replaced"),
         ("layer2*", r"layer2\.1\.in1 \(InstanceNorm2d\) is an instance norm.*!layer2\.1\.in1"),
-        (0, "no norm 0; its norms count from 1 to 6"),
+        (0, "no norm 0; its batch norms are numbered from 1 to 6"),
         ("7", "no norm 7"),
         (-1, "no norm -1"),
         ("channels>64", "leaves none of the 6 norms"),
@@ -101,6 +101,16 @@ def test_a_network_without_batch_normalisation_lists_its_norms():
         choose(nn.Sequential(nn.LayerNorm(8), nn.LayerNorm(8)))
     with pytest.raises(OptionError, match="no norm at all"):
         choose(nn.Conv2d(3, 8, 1))
+
+
+def test_a_network_that_is_a_norm_itself_is_refused_with_a_remedy():
+    with pytest.raises(OptionError, match=r"the network itself .*; give a network that holds it"):
+        choose(nn.InstanceNorm2d(8), "*")
+
+
+def test_numbers_are_those_of_batch_norms():
+    with pytest.raises(OptionError, match="no norm 3; only batch norms have numbers, name a path"):
+        choose(nn.Sequential(nn.InstanceNorm2d(8)), "*,3")
 
 
 def test_where_takes_numbers_and_texts():

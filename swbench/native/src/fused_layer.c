@@ -1,5 +1,6 @@
-/* The whole layer in one call forward and one backward. Forward: moments, merge, running
- * statistics, mixture, solve, map. Backward: products, small gradients, map. */
+/* The complete layer in one call forward and one backward; isa.c includes this file. Forward:
+ * moments of x, merge over the batch, mixture and solve, map, update of the running statistics.
+ * Backward: products of dy and x, gradients of the small matrices, map. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,14 +14,15 @@ static struct shape shape_of_fused(const struct fused_layer *k) {
                           k->group,  k->channels_last, k->element};
 }
 
-/* Parts of the workspace that `struct layer` does not name: the statistics, and the parameters as
- * they were in the forward pass. */
+/* Parts of the workspace as pointers that may be written through; those of `struct layer` may not,
+ * or are null where the layer does not use a part: the statistics, and the parameters as they were
+ * in the forward pass. */
 struct parts {
     float *shift, *mean, *cov, *batch_mean, *batch_cov, *gamma, *mean_logits, *cov_logits;
 };
 
-/* Sets the pointers to the parts of the workspace, in order, and returns its end. The end minus
- * `workspace` is the number of floats. */
+/* Sets the pointers to the parts of the workspace, in order, and returns the end of the workspace.
+ * The end minus `workspace` is the number of floats. */
 static float *lay_out(const struct fused_layer *k, float *workspace, struct layer *l,
                       struct parts *p) {
     const int single_image = k->training && k->images == 1 && k->uses_batch,
