@@ -13,9 +13,9 @@ from swbench.flops.trace import Operation, Trace
 
 @dataclass(frozen=True)
 class Difference:
-    """An operation that the source of a rule misses or miscounts: in `calls` of `operation` it
-    counts `counted` FLOPs, and swbench counts `ours` at the same cost of a multiply-add; `why` is
-    the reason.
+    """An operation that the tool or paper behind a rule misses or miscounts. For `calls` calls of
+    `operation` it counts `counted` FLOPs. swbench counts `ours`, with the same cost of a
+    multiply-add. `why` is the reason.
     """
 
     operation: str
@@ -68,8 +68,8 @@ class Rule(ABC):
     name: ClassVar[str]
     source: ClassVar[str]
     knows_all: ClassVar[bool] = False
-    """Whether the rule should have a cost for whatever computes: then a total without some
-    operation is a lower bound.
+    """Whether the rule is meant to cover every operation that computes. If it leaves one out, its
+    total is only a lower bound.
     """
 
     @abstractmethod

@@ -20,8 +20,8 @@ _SHOWN = 6
 @dataclass(frozen=True)
 class NormSite:
     """One norm of a network. `number` counts batch normalisations from 1 in the order of
-    `model.named_modules()`; None for an instance normalisation, which only a glob over paths can
-    choose.
+    `model.named_modules()`. It is None for an instance normalisation, which cannot be replaced: it
+    is listed so that a glob that matches it can be refused with the reason.
 
     A module that is used at several places is one site; `path` is the first of its `paths`.
     """
@@ -42,7 +42,8 @@ class NormSite:
 
 
 def norm_sites(model: nn.Module, skip: Iterable[str] = ()) -> list[NormSite]:
-    """Every norm layer of `model` that takes (N, C, H, W) input, in the order of the model.
+    """Every batch or instance normalisation of `model` over (N, C, H, W), frozen and synchronised
+    ones included, in the order of the model.
 
     Norms that match a glob in `skip` are left out before the others are numbered.
     """
@@ -69,13 +70,15 @@ def choose(model: nn.Module, where: Where = None, name: str = "the network") -> 
     `where` is None (every batch normalisation), an empty list (none), a number, or terms in a list
     or separated by commas:
 
-    - `3` and `layer[123].*.bn2` choose a number and a glob over paths; several are united;
+    - `3` chooses the third batch norm, `layer[123].*.bn2` every norm whose path matches; of several
+      such terms each adds its norms;
     - `!*downsample*` leaves norms out, before the others are numbered;
     - `every=6` keeps number 1 and the multiples of 6, as the supplement counts;
     - `channels<=1024` (also `>=`, `<`, `>`, `=`) keeps norms with at most 1024 channels.
 
-    Raises OptionError, with `name` for the network, for a network without norms, a glob or number
-    that matches no norm, terms that leave none, and a chosen norm that cannot be replaced.
+    Raises OptionError, whose message calls the network `name`, if it has no batch norm, if a glob
+    or number matches nothing, if no norm is left, if a chosen norm cannot be replaced, or if a term
+    is misspelt.
     """
     terms = _Selection(where)
     if terms.none:

@@ -18,7 +18,9 @@ METRIC = {"f": FORWARD, "fb": FORWARD_BACKWARD}
 
 
 def row_status(cells: Sequence[MeasuredCell]) -> str:
-    """The status of a row: `ok`, or the state of each device that is not ok, CPU first."""
+    """The status of a row: `ok`, or the states of the devices that are not ok, in the order of
+    `cells`; without the devices' names if all have the same state.
+    """
     states = []
     for cell in cells:
         if cell.state == OK:
@@ -74,7 +76,9 @@ def timing_cells(
 
 
 def device_cells(cells: dict[str, Cell], device: str, cell: MeasuredCell) -> None:
-    """Fill in the measurements of a device outside of rounds."""
+    """Fill in what is measured outside the timed rounds: peak memory, seconds of compilation and,
+    on a GPU, utilisation, power, energy and clocks.
+    """
     peak = cell.values.get("peak_bytes", ())
     if peak:
         cells[f"{device}_peak_bytes"] = Cell(max(peak))

@@ -22,8 +22,9 @@ class EtaEstimator:
     """Follows the events of a run. The rounds of the first group give an estimate, in which other
     groups are scaled by FLOPs; when all have rounds, a second estimate follows.
 
-    A group whose cases have several workers in a replicate, as in pairs, counts when that replicate
-    is done, with the time of all its workers.
+    If the cases of a group do not fit the memory together, each runs with the baseline in a worker
+    of its own. Such a group is used for an estimate when its replicate is done, with the time of
+    all these workers.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:

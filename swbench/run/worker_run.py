@@ -1,5 +1,5 @@
-"""One worker of a replicate, from the parent's side: its rounds are stored as they arrive, and its
-measurements become results.
+"""What the parent does with one worker process: it stores rounds as they arrive, and turns
+measurements into results. A replicate needs a second worker if a case ends the first.
 """
 
 import time
@@ -15,8 +15,8 @@ from swbench.worker.messages import Failed, Measured, Message, Warm
 
 
 class WorkerRun:
-    """Runs a job. `on_failed` is called at once for each case that fails; `measured` holds by key
-    the results of the cases that were read out.
+    """Runs a job. `on_failed` is called at once for each case that fails. `measured` maps the key
+    of each case that was measured to the end to its result.
     """
 
     def __init__(

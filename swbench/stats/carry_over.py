@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     import numpy as np
 
 LEAST_CASES, LEAST_ROUNDS = 3, 6
-"""Least numbers for an estimate. With two cases each always follows the other, which identifies
-neither cost; with fewer rounds the orders contain too little.
+"""Least numbers for an estimate. With two cases each can only follow the other, so neither cost can
+be estimated. Fewer rounds contain too few different orders.
 """
 
 _CLIP, _STEPS = 2.0, 12
-"""Huber's clipping (1964): standard deviations beyond which a residual has no more weight, and the
-number of steps; heuristics.
+"""Residuals are clipped at `_CLIP` standard deviations (Huber 1964), in `_STEPS` repeated fits.
+Heuristics.
 """
 
 

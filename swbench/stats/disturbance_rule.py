@@ -8,12 +8,15 @@ from math import floor, inf
 from statistics import median_low
 
 CAP = 0.2
-"""At most this share of a worker's rounds is marked, and a ratio loses at most this share of its
-pairs to marked blocks. If more exceed the rule, those that exceed it most are marked.
+"""The limit of marking: at most this share of a worker's rounds, and at most this share of a
+ratio's pairs (case and baseline in one round). If more rounds or blocks exceed the rule, the worst
+are marked.
 """
 
 TICK_S = 0.01
-"""Resolution of /proc/stat: less time may have been stolen than the tick that is counted."""
+"""Resolution of /proc/stat. A counted tick can stand for less stolen time, so one tick is
+subtracted.
+"""
 
 ALLOWED_SHARE = {
     "steal_s": 0.02,
@@ -39,9 +42,8 @@ Heuristic.
 """
 
 IDLE_SHARE, IDLE_FREE_S = 0.02, 1e-3
-"""Share of a round, and seconds, in which no thread of the worker may be active, beyond the
-worker's usual idle time. The share is that of stolen time; the seconds allow for interrupts.
-Heuristics.
+"""Idle time allowed in a round: twice the worker's usual idle time, plus this share of the round,
+plus these seconds. The share is that of stolen time; the seconds allow for interrupts. Heuristics.
 """
 
 WAITING = 0.5

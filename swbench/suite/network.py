@@ -26,6 +26,9 @@ from swbench.suite.selection import (
 )
 from swbench.suite.source import Suite
 
+SELECTING = ("phase", "mode", "dtype", "layout")
+"""Keys of a suite's settings by which an option chooses among them."""
+
 
 class _Row(NamedTuple):
     """A row of a suite: its label, the fields of its case, and the names that `--only` matches."""
@@ -70,10 +73,11 @@ def _settings(suite: Suite, options: Options, rows: Rows) -> Iterator[Group]:
     equal are merged.
     """
     merged: dict[str, Group] = {}
-    for setting in suite.settings:
+    for setting in _selected(suite, options):
         globs = setting.get("only")
         own = [row for row in rows if globs is None or _matches(row, globs)]
-        for group in _grid(options.over("base", {**suite.base, **setting}), own, options):
+        base = options.over("base", setting) | {key: setting[key] for key in SELECTING}
+        for group in _grid(base, own, options):
             if len(merged) > MOST_CASES:
                 raise OptionError(too_many(suite.name))
             earlier = merged.get(group.name)
@@ -84,6 +88,24 @@ def _settings(suite: Suite, options: Options, rows: Rows) -> Iterator[Group]:
                 group = replace(earlier, cases=tuple(row_by_case), rows=tuple(row_by_case.values()))
             merged[group.name] = group
     yield from require_match(list(merged.values()), options, [row.names[0] for row in rows])
+
+
+def _selected(suite: Suite, options: Options) -> list[dict[str, Any]]:
+    """The suite's settings, with the values of `[network]` that they do not override.
+
+    An option for a key of `SELECTING` chooses the settings that have one of its values, and leaves
+    out their other values. If no setting has one, all settings get the option's values.
+    """
+    chosen = [{**suite.base, **setting} for setting in suite.settings]
+    for key, values in options.over("base", {}).items():
+        if key in SELECTING:
+            narrowed = [
+                {**setting, key: [value for value in setting[key] if value in values]}
+                for setting in chosen
+            ]
+            matching = [setting for setting in narrowed if setting[key]]
+            chosen = matching or [{**setting, key: list(values)} for setting in chosen]
+    return chosen
 
 
 def _grid(base: dict[str, Any], rows: Rows, options: Options) -> Iterator[Group]:

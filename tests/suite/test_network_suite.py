@@ -69,7 +69,7 @@ def test_folded_bn_is_the_baseline_of_folded_groups():
 
 
 def test_option_overrides_every_setting_and_equal_ones_are_merged():
-    (both,) = expand(dtypes=["float32"], phases=["train"], batches=[2]).groups
+    (both,) = expand(dtypes=["float16"], phases=["folded"], batches=[2]).groups
     assert [case.norm for case in both.cases] == ["bn", "bn", "swa", "bw"]
     assert both.rows[:2] == ("ResNet20-BN", "ResNet20-BN (control)")
 
@@ -82,6 +82,32 @@ def test_setting_without_a_selected_row_is_left_out():
     only_switchable = TEXT.replace('phase = ["eval"]', 'only = ["swa*"]', 1)
     with pytest.raises(OptionError, match="--only bw matches nothing"):
         expand(only_switchable, only=["bw"])
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({"dtypes": ["float32"]}, ["1 32x32 eval", "4 32x32 eval"]),
+        ({"dtypes": ["amp-bfloat16", "float16"]}, ["1 32x32 amp-bfloat16"]),
+        ({"phases": ["eval"]}, ["1 32x32 eval", "4 32x32 eval"]),
+        ({"phases": ["train"], "dtypes": ["bfloat16"]}, ["1 32x32 bfloat16"]),
+        (
+            {"dtypes": ["bfloat16"], "layouts": ["channels_last"]},
+            ["1 32x32 bfloat16 channels_last"],
+        ),
+    ],
+)
+def test_an_option_chooses_the_settings_that_have_its_value(options, names):
+    assert [group.name for group in expand(**options).groups] == [f"cpu batch {n}" for n in names]
+
+
+def test_an_options_value_that_no_setting_has_goes_to_every_setting():
+    names = [group.name for group in expand(dtypes=["float16"]).groups]
+    assert names == [
+        "cpu batch 1 32x32 float16",
+        "cpu batch 1 32x32 float16 eval",
+        "cpu batch 4 32x32 float16 eval",
+    ]
 
 
 def test_full_replaces_the_settings_by_a_grid():

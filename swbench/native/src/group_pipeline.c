@@ -1,6 +1,7 @@
-/* A layer whose groups do not depend on each other. The threads are called once, not for every
- * pass. A group is mapped soon after its sums, while it is still in a cache. Results are the same
- * to the last bit as pass by pass. */
+/* Sums and maps a layer group by group, where groups do not depend on each other. The threads are
+ * called once, not for every pass. A group is mapped soon after its sums, while it is still in a
+ * cache. Results are bit-identical to running the passes one after the other. isa.c includes this
+ * file after those that it uses. */
 #include <sched.h>
 #include <stdlib.h>
 
@@ -67,9 +68,9 @@ static void map_task(const struct pipeline *k, long item, long task) {
     const long segments = k->map.segments,
                i = pairs_in_item(k, item) - 1 - task / segments; /* the end was read last */
     const struct pair pair = pair_of(k, item, i);
-    /* Wait for the sums of the item. Tasks are taken in order, so running threads have all of them.
-     * On a busy machine one of these threads may need this core, so it is yielded after PATIENCE
-     * tries. */
+    /* Wait for the sums of the item. This ends: tasks start in order, so running threads have
+     * started all sums of the item. On a busy machine one of these threads may need this core, so
+     * it is yielded after PATIENCE tries. */
     for (int tries = 0; __atomic_load_n(&k->done[item], __ATOMIC_ACQUIRE) != READY;)
         if (tries < PATIENCE)
             tries++;
@@ -78,8 +79,8 @@ static void map_task(const struct pipeline *k, long item, long task) {
     if (i >= 0) map_segment(&k->map, pair.n, pair.g, segments - 1 - task % segments);
 }
 
-/* The order of the tasks: first `begun` sums; then, in turns, the maps of one item and as many sums
- * as an item has, while sums are left; then the last maps. */
+/* The order of the tasks. First `begun` sums. Then, while sums are left, in turn all maps of one
+ * item and as many sums as an item has. Then the remaining maps. */
 static void pipeline_task(void *context, long index) {
     const struct pipeline *k = context;
     if (index < k->begun) return sum_task(k, index);
@@ -115,12 +116,13 @@ static int groups_are_independent(const struct layer *l, const struct shape *s) 
     return l->batch_mean && chunk(l->group) == 1 && !s->channels_last && !has_layer_statistic(l);
 }
 
-/* With at least so many items per thread, each item is worked on by one thread. With fewer, the
- * threads end at times too far apart, the more so because all but one start late. */
+/* With at least so many items per thread, each item is worked on by one thread. With fewer, some
+ * threads would end long before others (all but the calling thread also start late), so the items
+ * are split into tasks. */
 #define ITEMS_A_THREAD 4
 
-/* Runs a pipeline whose `gram` has begun. `solves` is the work of the small algebra, counted in
- * solves. Returns 1 when memory ran out. */
+/* Runs a pipeline whose `gram` has begun. `solves` is the cost of the algebra of one
+ * matrix, in solves. Returns 1 when memory ran out. */
 static int pipeline_run(struct pipeline *k, const struct layer *l, task_fn small, void *context,
                         int maps, int solves, int threads) {
     const struct shape *s = &k->gram.s;
@@ -140,8 +142,8 @@ static int pipeline_run(struct pipeline *k, const struct layer *l, task_fn small
     }
     k->done = calloc(k->items, sizeof *k->done);
     if (!k->done) return 1;
-    /* Enough sums to occupy all threads until the first item can be mapped. Where an item is a
-     * group of all images no more than that, because the item has to stay in a cache. */
+    /* Enough sums to occupy all threads until the first item can be mapped. If an item is a group
+     * of all images, no more than that: the item would leave the cache before it is mapped. */
     k->begun = k->grouped ? k->sums + used_threads : (2 + used_threads / k->sums) * k->sums;
     if (k->begun > k->items * k->sums) k->begun = k->items * k->sums;
     sw_parallel_for(pipeline_task, k, k->items * (k->sums + k->maps), used_threads);

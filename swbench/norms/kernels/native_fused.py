@@ -31,9 +31,9 @@ def statistics_of(recipe: Recipe):
 
 
 class FusedLayer(FusedCall):
-    """The description of a layer for C, for inputs of one shape, layout and dtype. `call` has no
-    running statistics; `momentum` is theirs. Holds no tensors of a layer, whose memory may be
-    replaced between two calls.
+    """The description of a layer for C, for one shape, layout and dtype of x. `call.running` is
+    None: the running statistics are passed to each `forward`. `momentum` is the weight of their old
+    values. No tensor of the layer is stored, because its memory may be replaced between calls.
     """
 
     __slots__ = (
@@ -74,8 +74,9 @@ class FusedLayer(FusedCall):
         self._native = native
         self._forward, self._backward = native.sw_forward_tensors, native.sw_backward_tensors
         # Gradients are made by `empty_like` of these constants, and not of the parameters, which
-        # may get another dtype or device before the backward pass. The workspace too: after a
-        # convolution every function is cold in the caches, and `new_empty` would be one more.
+        # may get another dtype or device before the backward pass. The workspace is made by
+        # `empty_like` too: after a convolution no function is in the CPU's caches, and `new_empty`
+        # would be one more to load.
         of_channels, of_kinds, of_workspace = (
             torch.empty(1, dtype=torch.float32, device="cpu").expand(size)
             for size in (*self._sizes, self.size)
@@ -97,9 +98,9 @@ class FusedLayer(FusedCall):
         workspace: Tensor,
     ) -> Tensor:
         """Compute y, and fill `workspace` with what `backward` needs besides x. In training
-        `running`, if there are any, are updated. Raises ValueError for a parameter of another size,
-        and `UnsupportedTensors` for another kind of x and for running statistics that C cannot read
-        and write in place.
+        `running`, if given, is updated in place. Raises ValueError if a parameter has the wrong
+        size, and `UnsupportedTensors` if x does not have the layer's shape, dtype and layout, or if
+        C cannot read and write the running statistics in place.
         """
         y = torch.empty_like(x)
         failed = self._forward(
@@ -147,9 +148,9 @@ class FusedLayer(FusedCall):
         )
 
     def values(self, workspace: Tensor) -> tuple[ParameterTensors, Running | None]:
-        """The values of the forward pass that `workspace` holds: the parameters, without β, on
-        which no gradient depends, and the running statistics where they were constants. Their
-        places are those of `lay_out` in `native/src/fused_layer.c`.
+        """What `forward` stored in `workspace`: γ and both kinds of logits (None for β, on which no
+        gradient depends), and in eval mode the running statistics, otherwise None. `lay_out` in
+        `native/src/fused_layer.c` defines the offsets.
         """
         k, (channels, kinds) = self._described, self._sizes
         gamma, mean, cov = workspace[: self.size][-channels - 2 * kinds :].split(
