@@ -45,7 +45,7 @@ ranks: $(STAMP)
 	$(PY) -m pytest -m slow tests/ranks/test_ranks.py tests/cli/test_several_nodes.py tests/probes/test_step_collectives.py
 
 compiled: $(STAMP)
-	OMP_NUM_THREADS=1 $(PY) -m pytest -m "" tests/norms/test_compiled_autograd.py tests/norms/test_compiled_layers.py
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "" tests/norms/test_compiled_autograd.py tests/norms/test_compiled_layers.py tests/norms/test_exported_layers.py
 
 fuzz: $(STAMP)
 	SWBENCH_FUZZ=$${SWBENCH_FUZZ:-10000} $(PY) -m pytest --timeout 3600 tests/suite/test_suite_fuzz.py tests/store/test_store_fuzz.py

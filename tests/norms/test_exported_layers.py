@@ -105,8 +105,15 @@ def test_the_export_solver_agrees_with_polar(dtype, near):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("dynamo", [False, True])
-@pytest.mark.parametrize("name", ["bw", "swb"])
+@pytest.mark.parametrize(
+    ("name", "dynamo"),
+    [
+        ("bw", False),
+        ("swb", False),
+        pytest.param("bw", True, marks=pytest.mark.slow),
+        ("swb", True),
+    ],
+)
 def test_onnxruntime_runs_the_export(name, dynamo, tmp_path, monkeypatch):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")

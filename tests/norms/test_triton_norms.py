@@ -79,6 +79,7 @@ def test_a_few_layers_in_the_interpreter():
 
 
 @needs_triton
+@pytest.mark.slow
 def test_any_program_order_with_nan_memory_and_tensor_core_products():
     output = run((*HARDWARE_LIKE, "-k", A_FEW), TRITON_INTERPRET="1")
     assert "hardware-like: shuffle, tf32, poison" in output
