@@ -1,10 +1,11 @@
 """What each whitened layer costs inside ResNet50, beside batch normalisation in its place: `python
--m benchmarks.whitening_in_network [--threads 2]`.
+-m benchmarks.whitening_in_network [--dtype amp-bfloat16] [--layout channels_last] [--phase eval]`.
 
 All networks of a round run in random order in one process; hooks read the clock where a layer
 begins and ends, forward and backward. Unlike a loop over one layer, the convolutions between have
-emptied the caches and put other threads to sleep. Medians in µs, and the ratio of whole passes to
-BN's.
+emptied the caches and put other threads to sleep. Printed are medians in µs; the ratio of whole
+passes to BN's; and what the layers add to BN's whole pass, from their own times alone. The last is
+far less noisy than the ratio.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import random
 import statistics
 import sys
 import time
+from contextlib import AbstractContextManager, nullcontext
 
 # as in every worker; torch's runtime reads it when it is loaded
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -38,12 +40,14 @@ def watch(network: torch.nn.Module, name: str, sites: list[str], moments: Moment
         moments.setdefault((name, site, which), []).append(time.perf_counter())
 
     def before(site: str, inputs: tuple) -> None:
-        inputs[0].register_hook(lambda _: at(site, "B1"))
+        if inputs[0].requires_grad:
+            inputs[0].register_hook(lambda _: at(site, "B1"))
         at(site, "F0")
 
     def after(site: str, output: torch.Tensor) -> None:
         at(site, "F1")
-        output.register_hook(lambda _: at(site, "B0"))
+        if output.requires_grad:
+            output.register_hook(lambda _: at(site, "B0"))
 
     for site in sites:
         layer = network.get_submodule(site)
@@ -52,24 +56,35 @@ def watch(network: torch.nn.Module, name: str, sites: list[str], moments: Moment
 
 
 def run(
-    networks: dict[str, torch.nn.Module], image: torch.Tensor, rounds: int
+    networks: dict[str, torch.nn.Module], image: torch.Tensor, rounds: int, dtype: str, train: bool
 ) -> dict[tuple[str, str], list[float]]:
     """Seconds of whole passes by (network, `F` or `B`), warm-up included."""
     passes: dict[tuple[str, str], list[float]] = {}
+
+    def context() -> AbstractContextManager:
+        if not train:
+            return torch.inference_mode()
+        if dtype.startswith("amp-"):
+            return torch.autocast("cpu", getattr(torch, dtype.removeprefix("amp-")))
+        return nullcontext()
+
     for _ in range(rounds + WARM_UP):
         for name in random.sample(list(networks), len(networks)):
             start = time.perf_counter()
-            loss = networks[name](image).sum()
+            with context():
+                y = networks[name](image)
             middle = time.perf_counter()
-            loss.backward()
             passes.setdefault((name, "F"), []).append(middle - start)
+            if not train:
+                continue
+            y.backward(torch.ones_like(y))
             passes.setdefault((name, "B"), []).append(time.perf_counter() - middle)
             networks[name].zero_grad(set_to_none=True)
     return passes
 
 
 def main() -> None:
-    """Measure, and print a line a layer and way."""
+    """Measure, and print a line for each layer and pass."""
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -90,24 +105,33 @@ def main() -> None:
         ),
     )
     options.add_argument("--rounds", type=int, default=30)
+    options.add_argument(
+        "--dtype", choices=("float32", "bfloat16", "amp-bfloat16"), default="float32"
+    )
+    options.add_argument("--layout", choices=("contiguous", "channels_last"), default="contiguous")
+    options.add_argument("--phase", choices=("train", "eval"), default="train")
     given = options.parse_args()
     torch.set_num_threads(given.threads)
     size = SIZES[given.model]
     random.seed(0)
     torch.manual_seed(0)
-    networks = {}
+    train, networks = given.phase == "train", {}
+    layout = torch.channels_last if given.layout == "channels_last" else torch.contiguous_format
+    dtype = torch.bfloat16 if given.dtype == "bfloat16" else torch.float32
     for name in given.norms.split(","):
         norm = name.split()[0]
-        networks[name] = models.build(
-            given.model, norm, 0 if norm == "bn" else given.layers
-        ).train()
+        network = models.build(given.model, norm, 0 if norm == "bn" else given.layers)
+        networks[name] = network.train(train).to(dtype).to(memory_format=layout)
+    image = torch.randn(given.batch, 3, size, size).to(dtype).to(memory_format=layout)
     sites = [site for site, layer in networks[name].named_modules() if isinstance(layer, Whiten2d)]
     moments: Moments = {}
     for name, network in networks.items():
         watch(network, name, sites, moments)
-    passes = run(networks, torch.randn(given.batch, 3, size, size), given.rounds)
+    passes = run(networks, image, given.rounds, given.dtype, train)
     say = sys.stdout.write
-    for pass_name in "FB":
+    added: dict[str, float] = dict.fromkeys(networks, 0.0)
+    base_us = 0.0
+    for pass_name in "FB" if train else "F":
         totals = dict.fromkeys(networks, 0.0)
         for site in sites:
             spent = {}
@@ -139,6 +163,13 @@ def main() -> None:
                 )
             ]
             say(f"{pass_name} whole pass, {name} to bn: {statistics.median(ratios):.4f}\n")
+        base_us += 1e6 * statistics.median(passes["bn", pass_name][WARM_UP:])
+        for name in networks:
+            added[name] += totals[name] - totals["bn"]
+            say(
+                f"{'F' if pass_name == 'F' else 'F+B'} by the layers' own times, {name} to bn: "
+                f"{1 + added[name] / base_us:.4f} ({added[name]:+.0f} of {base_us:.0f} µs)\n"
+            )
 
 
 if __name__ == "__main__":
