@@ -21,6 +21,7 @@ from collections.abc import Callable
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
+from torch._functorch import config as functorch_config
 from torch._inductor import config
 from torch.profiler import ProfilerActivity, profile
 
@@ -106,8 +107,9 @@ def main() -> None:
     options.add_argument("--profile", action="store_true", help="the time by kind of operation")
     given = options.parse_args()
     torch.set_num_threads(given.threads)
-    if given.profile:  # a part of inductor's key of compiled graphs
+    if given.profile:  # graphs from a cache may have been compiled without it
         config.cpp.enable_kernel_profile = True
+        config.fx_graph_cache = functorch_config.enable_autograd_cache = False
     image = torch.randn(given.batch, 3, SIDE, SIDE)
     calls = {
         name: compiled(name, given.layers, image, given.phase == "train")

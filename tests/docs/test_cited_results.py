@@ -71,7 +71,8 @@ def test_every_committed_result_is_cited():
 def ratios_of(run: str) -> frozenset[str]:
     """All ratios with intervals that the tables of a run print, its control's among them."""
     table = build_table(store.load(REFERENCE / run))
-    cells = (row.cell(f"ratio_cpu_{of}") for row in table.rows for of in ("f", "fb"))
+    cells = [row.cell(f"ratio_cpu_{of}") for row in table.rows for of in ("f", "fb")]
+    cells += [cell for section in table.sections for cell in section.control.values()]
     printed = {
         f"{ratio(cell.value)} [{ratio(cell.low)}, {ratio(cell.high)}]"
         for cell in cells
