@@ -62,8 +62,10 @@ ALLOWED = {
     "test_ratios_of_whole_networks_are_those_of_the_runs": "networks, not single layers",
     "test_whole_number_in_a_float_field_stays_an_int": "a whole number is an integer",
 }
-"""Names that stay, and why. Of the file names, `norms/diagonal.py` and `norms/recipe.py` stay too:
-pickled modules import the former, and hold the `Recipe` of the latter.
+"""Names that stay, and why. These file names stay too: `norms/diagonal.py` and `norms/recipe.py`,
+because pickled modules import the former and hold the `Recipe` of the latter; and
+`solvers/spectral_solver.py` and `spectra.py`, because *spectral* (by eigenvalues) and *spectrum*
+are the words of numerics, and `--spectrum` is an option.
 """
 
 
