@@ -1,16 +1,20 @@
-"""Names are standard terms of PyTorch, numerics and statistics: no identifier, file or heading has
-a private word in its place. Terms of our own are those of the glossary in docs/design.md.
+"""Names are standard terms of PyTorch, numerics and statistics: no identifier, file, heading or
+page has a private word in its place. Terms of our own are those of the glossary in docs/design.md.
 """
 
 import ast
+import functools
 import re
-import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+
+import dist  # noqa: E402  beside the package
 
 WORDS = {
     "alike": "equal",
@@ -49,6 +53,11 @@ NAMES = {
 say.
 """
 
+PROSE = re.compile(
+    r"\b(there and back|both ways|way (back|there)|rooms?|crew|doorway|outlook|exhaustion)\b", re.I
+)
+"""Words and phrases that README and docs do without. Other `WORDS` mean what they say in a text."""
+
 FILES = {
     *("attempt", "crew", "current", "death", "doorway", "exhaustion", "exported", "factor"),
     *("frame", "garbage", "halves", "kept", "link", "marking", "marks", "measured", "meeting"),
@@ -69,10 +78,8 @@ are the words of numerics, and `--spectrum` is an option.
 """
 
 
-def tracked(*patterns: str) -> list[str]:
-    command = ["git", "ls-files", "-z", *patterns]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return [name for name in listed.split("\0") if name and (ROOT / name).exists()]
+def tracked(*suffixes: str) -> list[str]:
+    return [name for name in dist.tracked() if Path(name).suffix in suffixes]
 
 
 def python_names(source: str) -> Iterator[str]:
@@ -94,6 +101,17 @@ def c_names(source: str) -> Iterator[str]:
     """Every identifier of `source`, without comments and strings."""
     code = re.sub(r'/\*.*?\*/|//[^\n]*|"(\\.|[^"\\\n])*"', " ", source, flags=re.DOTALL)
     return iter(re.findall(r"[A-Za-z_]\w*", code))
+
+
+@functools.cache
+def names_by_file() -> dict[str, set[str]]:
+    """The names in every Python and C file of the repository."""
+    readers = dict.fromkeys(tracked(".py"), python_names)
+    readers |= dict.fromkeys(tracked(".c", ".h"), c_names)
+    return {
+        file: set(names((ROOT / file).read_text(encoding="utf-8")))
+        for file, names in readers.items()
+    }
 
 
 def words(name: str) -> list[str]:
@@ -138,20 +156,18 @@ def test_private_words_are_found_in_python_and_c():
 
 
 def test_identifiers_are_standard_terms():
-    files = dict.fromkeys(tracked("*.py"), python_names)
-    files |= dict.fromkeys(tracked("*.c", "*.h"), c_names)
-    assert len(files) > 300
-    problems = {
+    assert len(names_by_file()) > 300
+    assert not {
         f"{file}: {problem}"
-        for file, names in files.items()
-        for name in names((ROOT / file).read_text(encoding="utf-8"))
+        for file, names in names_by_file().items()
+        for name in names
         if (problem := objection(name))
     }
-    assert not problems
 
 
 def test_file_names_are_standard_terms():
-    paths = [Path(name) for name in tracked("swbench", "suites", "benchmarks", "tools", "tests")]
+    folders = ("swbench", "suites", "benchmarks", "tools", "tests")
+    paths = [path for path in map(Path, dist.tracked()) if path.parts[0] in folders]
     assert not {f"{path}: {objection(path.stem)}" for path in paths if objection(path.stem)}
     assert not [path for path in paths if path.suffix in (".py", ".c", ".h") and path.stem in FILES]
 
@@ -159,7 +175,7 @@ def test_file_names_are_standard_terms():
 def test_headings_are_standard_terms():
     headings = [
         (name, line)
-        for name in tracked("*.md")
+        for name in tracked(".md")
         for line in (ROOT / name).read_text(encoding="utf-8").splitlines()
         if re.match("#+ ", line)
     ]
@@ -171,5 +187,9 @@ def test_headings_are_standard_terms():
 
 
 def test_exceptions_are_needed():
-    named = {name for file in tracked("*.py") for name in python_names((ROOT / file).read_text())}
-    assert ALLOWED.keys() <= named
+    assert ALLOWED.keys() <= set().union(*names_by_file().values())
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))])
+def test_pages_use_standard_terms(page):
+    assert not PROSE.findall((ROOT / page).read_text("utf-8"))

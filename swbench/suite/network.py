@@ -76,8 +76,7 @@ def _settings(suite: Suite, options: Options, rows: Rows) -> Iterator[Group]:
     for setting in _selected(suite, options):
         globs = setting.get("only")
         own = [row for row in rows if globs is None or _matches(row, globs)]
-        base = options.over("base", setting) | {key: setting[key] for key in SELECTING}
-        for group in _grid(base, own, options):
+        for group in _grid(setting, own, options):
             if len(merged) > MOST_CASES:
                 raise OptionError(too_many(suite.name))
             earlier = merged.get(group.name)
@@ -91,20 +90,21 @@ def _settings(suite: Suite, options: Options, rows: Rows) -> Iterator[Group]:
 
 
 def _selected(suite: Suite, options: Options) -> list[dict[str, Any]]:
-    """The suite's settings, with the values of `[network]` that they do not override.
+    """The suite's settings under the options, with the values of `[network]` that they do not
+    override.
 
     An option for a key of `SELECTING` chooses the settings that have one of its values, and leaves
-    out their other values. If no setting has one, all settings get the option's values.
+    out their other values. If no setting has one, and for any other key, all settings get the
+    option's values.
     """
     chosen = [{**suite.base, **setting} for setting in suite.settings]
     for key, values in options.over("base", {}).items():
-        if key in SELECTING:
-            narrowed = [
-                {**setting, key: [value for value in setting[key] if value in values]}
-                for setting in chosen
-            ]
-            matching = [setting for setting in narrowed if setting[key]]
-            chosen = matching or [{**setting, key: list(values)} for setting in chosen]
+        matching = [
+            {**setting, key: common}
+            for setting in chosen
+            if key in SELECTING and (common := [value for value in setting[key] if value in values])
+        ]
+        chosen = matching or [{**setting, key: values} for setting in chosen]
     return chosen
 
 

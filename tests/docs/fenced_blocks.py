@@ -8,6 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
+TEXTS = [ROOT / "README.md", *PAGES]
 _BLOCK = re.compile(r"^```(?P<language>\w+)(?: +(?P<tag>\S+))?\n(?P<text>.*?)^```$", re.M | re.S)
 
 

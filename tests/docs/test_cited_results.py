@@ -7,7 +7,7 @@ import functools
 import re
 
 import pytest
-from fenced_blocks import PAGES, ROOT
+from fenced_blocks import ROOT, TEXTS
 
 from swbench import store
 from swbench.formatting import ratio
@@ -15,7 +15,6 @@ from swbench.report.build import build_table
 
 REFERENCE = ROOT / "results" / "reference"
 COMMITTED = sorted(path.name for path in REFERENCE.iterdir())
-TEXTS = [ROOT / "README.md", *PAGES]
 PATH = re.compile(r"results/reference/([\w.*?\[\]-]+)")
 RUN_ID = re.compile(r"\b\d{8}T\d{6}Z\w*(?:-\w+)*")
 RUN_LINK = re.compile(r"results/reference/(\d{8}T\d{6}Z_[\w-]+)")

@@ -11,10 +11,9 @@ import sys
 import tomllib
 
 import pytest
-from fenced_blocks import PAGES, ROOT, blocks
+from fenced_blocks import PAGES, ROOT, TEXTS, blocks
 
 RUNNABLE = [page for page in PAGES if any(block.tag == "run" for block in blocks(page))]
-TEXTS = [ROOT / "README.md", *PAGES]
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)#\s]*)(?:#([^)\s]+))?\)")
 TINY = ("--iterations", "2", "--replicates", "1")
 """Added to what measures: one process is enough to see that the words are right."""
@@ -96,19 +95,6 @@ def test_a_page_opens_with_whom_it_is_for(page):
     assert title.startswith("# ")
     assert not blank
     assert opening.startswith("For "), f"{page.name}: {opening}"
-
-
-OURS = re.compile(
-    r"\b(there and back|both ways|way (back|there)|rooms?|crew|doorway|outlook|exhaustion)\b", re.I
-)
-"""Words of our own for which the field has others: forward and backward, workspace or package,
-group of ranks, acceptor, estimate of the time left, out of memory.
-"""
-
-
-@pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.name)
-def test_pages_use_the_words_of_the_field(page):
-    assert not OURS.findall(page.read_text("utf-8"))
 
 
 def test_the_readme_fits_in_a_minute_and_links_every_page():
