@@ -1,9 +1,9 @@
-"""A pass over inductor's graphs on a CPU that leaves the comparison y ≤ 0, saved for the gradient
-of a ReLU after a whitening layer, to an operator of torch.
+"""A pass over inductor's graphs on a CPU that leaves to operators of torch the mask y ≤ 0, saved
+for the gradient of a ReLU after a whitening layer: its comparison, and what reads it.
 
 For the gradient of ReLU a training graph saves y, or y ≤ 0 where nothing else reads y later, as
-before ResNet's first max pooling. Inductor's C++ stores a vector of booleans one by one: 8 ms for
-64×112², 20 times the time of torch's own comparison (torch 2.13, AVX2).
+before ResNet's first max pooling. Inductor's C++ stores and loads a vector of booleans one by one:
+for 64×112² 8 ms forward and 2.2 backward, where torch takes 0.5 and 0.2 (torch 2.13, AVX2).
 """
 
 import operator
@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 import torch
+from torch._ops import OpOverload
 from torch.fx import Graph, GraphModule, Node
 
 _LAYERS = ("whiten_forward", "whiten_forward_training")
@@ -19,8 +20,8 @@ _LAYERS = ("whiten_forward", "whiten_forward_training")
 
 @cache
 def register() -> None:
-    """Let inductor run `separate_comparisons` on graphs for a CPU, after the pass that is
-    registered there, if any. Its caches of compiled graphs are keyed by this file. Does nothing
+    """Let inductor run `separate_masks` on graphs for a CPU, after the pass that is registered
+    there, if any. Its caches of compiled graphs are keyed by this file. Does nothing
     where torch has no registry of passes by device.
     """
     try:
@@ -40,11 +41,11 @@ def register() -> None:
         return
     previous_pass = custom_backend_passes.get("cpu")
 
-    class SeparateComparisons(CustomGraphModulePass):
+    class SeparateMasks(CustomGraphModulePass):
         def __call__(self, gm: GraphModule) -> None:
             if previous_pass is not None:
                 previous_pass(gm)
-            separate_comparisons(gm.graph)
+            separate_masks(gm.graph)
 
         def uuid(self) -> Any:
             digest = get_hash_for_files((__file__,))
@@ -53,25 +54,46 @@ def register() -> None:
             previous = previous_pass.uuid()
             return None if previous is None else (digest, previous)
 
-    custom_backend_passes["cpu"] = SeparateComparisons()
+    custom_backend_passes["cpu"] = SeparateMasks()
 
 
-def separate_comparisons(graph: Graph) -> None:
+def separate_masks(graph: Graph) -> None:
     """Replace each comparison `relu(y) <= 0` or `y <= 0` that `graph` returns, y the result of a
-    whitening layer, by the operator `not_positive` of y.
+    whitening layer, by the operator `not_positive` of y; and where the gradient of such a y is a
+    selection by a mask that `graph` is given, replace the selection by the operator `zero_where`.
     """
     (output,) = graph.find_nodes(op="output")
     for mask in graph.find_nodes(op="call_function", target=torch.ops.aten.le.Scalar):
         compared, bound = mask.args
         if compared.target is torch.ops.aten.relu.default:
             compared = compared.args[0]
-        if bound != 0 or output not in mask.users or not _is_result_of_layer(compared):
-            continue
-        with graph.inserting_before(mask):
-            comparison = graph.call_function(torch.ops.swbench.not_positive.default, (compared,))
-        comparison.meta.update(mask.meta)
-        mask.replace_all_uses_with(comparison)
-        graph.erase_node(mask)
+        if bound == 0 and output in mask.users and _is_result_of_layer(compared):
+            _replace(mask, torch.ops.swbench.not_positive.default, compared)
+    for layer in graph.find_nodes(
+        op="call_function", target=torch.ops.swbench.whiten_backward.default
+    ):
+        dy = layer.args[0]
+        if dy.target is torch.ops.aten.where.self:
+            mask, value, selected = dy.args
+            if mask.op == "placeholder" and _is_zero(value) and _same_shape(mask, selected):
+                _replace(dy, torch.ops.swbench.zero_where.default, mask, selected)
+
+
+def _replace(node: Node, by: OpOverload, *args: Node) -> None:
+    graph = node.graph
+    with graph.inserting_before(node):
+        replacement = graph.call_function(by, args)
+    replacement.meta.update(node.meta)
+    node.replace_all_uses_with(replacement)
+    graph.erase_node(node)
+
+
+def _is_zero(node: Node) -> bool:
+    return node.target is torch.ops.aten.full.default and node.args[1] == 0
+
+
+def _same_shape(first: Node, second: Node) -> bool:
+    return first.meta["val"].shape == second.meta["val"].shape
 
 
 def _is_result_of_layer(node: Node) -> bool:

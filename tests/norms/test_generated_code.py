@@ -1,6 +1,6 @@
 """The code that a compiler generates around a layer: no full tensor is cloned for the operator's
-sake, running statistics move in place, saved comparisons are torch's, and there are no more
-graphs than for BN.
+sake, running statistics move in place, saved masks are made and read by torch, and there are no
+more graphs than for BN.
 """
 
 import re
@@ -53,7 +53,9 @@ def test_no_full_tensor_is_copied_for_the_operator():
     _, (forward, backward) = run_fw_bw_and_get_code(lambda: run(x))
     assert "swbench.whiten_forward_training.default" in forward
     assert "swbench.whiten_backward.default" in backward
-    assert "swbench.not_positive" not in forward  # the convolution keeps what ReLU's gradient reads
+    # the convolution keeps what ReLU's gradient reads
+    assert "swbench.not_positive" not in forward
+    assert "swbench.zero_where" not in backward
     for code in (forward, backward):
         assert full_tensors_made(code) == 0  # the ReLU and its gradient are taken in place
         assert "aten.clone" not in code
@@ -81,7 +83,7 @@ def pooled(y):
 @needs_compiler
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch itself
 @pytest.mark.parametrize(
-    ("compared_by_torch", "reader", "norm"),
+    ("by_torch", "reader", "norm"),
     [
         (True, pooled, SwitchWhiten2d),
         (True, lambda y: pooled(y) + y.mean(), SwitchWhiten2d),
@@ -91,24 +93,61 @@ def pooled(y):
     ],
     ids=["pooled", "read twice", "BN", "result returned", "no ReLU"],
 )
-def test_a_comparison_saved_for_the_gradient_is_an_operator(compared_by_torch, reader, norm):
-    from torch._inductor.utils import run_and_get_code
-
-    model = Read(reader, norm)
-    x = torch.randn(IMAGES, CHANNELS, SIDE, SIDE, requires_grad=True)
-    x.data[0, 0, :3, :3] = 0.5
-    run = torch.compile(model, fullgraph=True)
-    y, codes = run_and_get_code(run, x)
-    assert any("swbench.not_positive" in code for code in codes) == compared_by_torch
+def test_a_mask_saved_for_the_gradient_is_made_by_an_operator(by_torch, reader, norm):
+    forward, _, y, model, x = compiled(Read(reader, norm))
+    assert ("swbench.not_positive" in forward) == by_torch
     grads = [torch.autograd.grad(out.sin().sum(), x)[0] for out in (y, model(x))]
     torch.testing.assert_close(y, model(x), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(*grads, rtol=1e-4, atol=1e-5)
+
+
+@needs_compiler
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch itself
+@pytest.mark.parametrize(
+    ("by_torch", "reader", "norm"),
+    [
+        (True, pooled, SwitchWhiten2d),
+        (True, lambda y: pooled(y) + y.mean(), SwitchWhiten2d),
+        (False, lambda y: pooled(y.clone()) + y.mean(), SwitchWhiten2d),
+        (False, pooled, nn.BatchNorm2d),
+        (False, torch.sigmoid, SwitchWhiten2d),
+    ],
+    ids=["pooled", "read twice", "a further gradient", "BN", "no ReLU"],
+)
+def test_a_saved_mask_is_read_by_an_operator(by_torch, reader, norm):
+    _, backward, _, _, _ = compiled(Read(reader, norm))
+    assert ("swbench.zero_where" in backward) == by_torch
+
+
+def compiled(model):
+    """Generated code forward and backward, the result, the model and its input."""
+    from torch._inductor.utils import run_fw_bw_and_get_code
+
+    x = torch.randn(IMAGES, CHANNELS, SIDE, SIDE, requires_grad=True)
+    x.data[0, 0, :3, :3] = 0.5
+    run = torch.compile(model, fullgraph=True)
+    results = []
+    _, (forward, backward) = run_fw_bw_and_get_code(lambda: results.append(run(x)) or results[0])
+    return forward, backward, run(x), model, x
 
 
 def test_not_positive_compares_as_relu_does():
     y = torch.tensor([-1.0, 0.0, -0.0, 2.0, torch.nan, -torch.inf])
     mask = torch.ops.swbench.not_positive(y)
     assert mask.tolist() == (y.relu() <= 0).tolist() == [True, True, True, False, False, True]
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_zero_where_keeps_every_bit_that_is_not_masked(dtype, layout):
+    dy = torch.tensor([1.5, -0.0, torch.nan, torch.inf, -2.0, 3e-39], dtype=dtype).repeat(4)
+    dy = dy.view(2, 3, 2, 2).contiguous(memory_format=layout)
+    for mask in (dy > 0, dy <= 0, dy.isnan(), torch.zeros_like(dy, dtype=torch.bool)):
+        kept = torch.ops.swbench.zero_where(mask, dy)
+        torch.testing.assert_close(kept, torch.where(mask, 0.0, dy), rtol=0, atol=0, equal_nan=True)
+        assert kept.signbit().equal(dy.signbit() & ~mask)
+        assert kept.is_contiguous(memory_format=layout)
+        assert kept.dtype is dtype
 
 
 def graphs(norm):
