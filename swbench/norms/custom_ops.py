@@ -238,10 +238,10 @@ def _fake_backward(dy, x, gamma, beta, mean_logits, cov_logits, workspace, *rest
 
 
 def _zero_where(mask: Tensor, dy: Tensor) -> Tensor:
-    # On bits, with all of them set where dy is kept: `torch.where` takes ten times as long.
+    # On bits, with all of them set where dy stays: `torch.where` takes ten times as long.
     bits = (torch.int16, torch.int32, torch.int64)[dy.element_size().bit_length() - 2]
-    kept = (mask.view(torch.int8) - 1).to(bits)
-    return kept.bitwise_and_(dy.view(bits)).view(dy.dtype)
+    selected = (mask.view(torch.int8) - 1).to(bits)
+    return selected.bitwise_and_(dy.view(bits)).view(dy.dtype)
 
 
 class _Whiten(torch.autograd.Function):

@@ -143,11 +143,13 @@ def test_zero_where_keeps_every_bit_that_is_not_masked(dtype, layout):
     dy = torch.tensor([1.5, -0.0, torch.nan, torch.inf, -2.0, 3e-39], dtype=dtype).repeat(4)
     dy = dy.view(2, 3, 2, 2).contiguous(memory_format=layout)
     for mask in (dy > 0, dy <= 0, dy.isnan(), torch.zeros_like(dy, dtype=torch.bool)):
-        kept = torch.ops.swbench.zero_where(mask, dy)
-        torch.testing.assert_close(kept, torch.where(mask, 0.0, dy), rtol=0, atol=0, equal_nan=True)
-        assert kept.signbit().equal(dy.signbit() & ~mask)
-        assert kept.is_contiguous(memory_format=layout)
-        assert kept.dtype is dtype
+        result = torch.ops.swbench.zero_where(mask, dy)
+        torch.testing.assert_close(
+            result, torch.where(mask, 0.0, dy), rtol=0, atol=0, equal_nan=True
+        )
+        assert result.signbit().equal(dy.signbit() & ~mask)
+        assert result.is_contiguous(memory_format=layout)
+        assert result.dtype is dtype
 
 
 def graphs(norm):

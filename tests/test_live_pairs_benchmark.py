@@ -1,0 +1,56 @@
+"""The comparison of two protocols in live runs: half-widths, and how honest intervals are."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import live_pairs
+from swbench.stats.intervals import log_ratio
+
+RUNS = sorted(Path("results/reference").glob("*_imagenet_amd-epyc"))
+
+
+def intervals(spread, processes=6, runs=400):
+    """Of runs whose processes scatter by `spread`, one round each."""
+    rng = np.random.default_rng(3)
+    return [
+        log_ratio([[(1.0, float(np.exp(value)))] for value in rng.normal(0, spread, processes)])
+        for _ in range(runs)
+    ]
+
+
+def test_honest_intervals_claim_what_the_middles_scatter_by():
+    found = live_pairs.widths(intervals(0.02))
+    assert found.scatter == pytest.approx(0.02 / np.sqrt(6), rel=0.08)
+    assert found.claimed == pytest.approx(found.scatter, rel=0.08)
+    assert found.half_width == pytest.approx(2.571 * 0.95 * 0.02 / np.sqrt(6), rel=0.03)  # E(s) / σ
+
+
+def test_middles_that_move_between_runs_exceed_the_claim():
+    shifted = [
+        log_ratio([[(1.0, 1.1**sign)] for _ in range(3)] + [[(1.0, 1.1**sign * 1.001)]])
+        for sign in (-1, 1)
+    ]
+    found = live_pairs.widths(shifted)
+    assert found.scatter > 100 * found.claimed
+
+
+def test_table_of_stored_runs(capsys):
+    first, last = str(RUNS[0]), str(RUNS[-1])
+    # the same run twice: middles do not scatter
+    assert live_pairs.main(["--before", first, first, "--after", last, last]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (control,) = (line for line in lines if line.startswith("| control | F |"))
+    _, _, before, after, ratio, scatter, claimed, *_ = control.split(" | ")
+    assert float(ratio) == pytest.approx(
+        float(after.strip("±%")) / float(before.strip("±%")), abs=0.01
+    )
+    assert scatter == "0.00%"
+    assert float(claimed.strip("%")) == pytest.approx(float(before.strip("±%")) / 2.776, abs=0.01)
+    assert lines[-1].startswith("after: 2 runs of ")
+
+
+def test_a_folder_that_is_no_run_is_one_line(tmp_path, capsys):
+    assert live_pairs.main(["--before", str(tmp_path), "--after", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith("live_pairs: ")
