@@ -32,8 +32,8 @@ WARM_UP = 3
 SIDE = 224
 
 KINDS = {
+    "generated loops": "cpp_fused",  # whose names may have those of the others
     "convolutions": "convolution",
-    "generated loops": "cpp_fused",
     "whitening": "swbench",
     "other": "",
 }

@@ -57,7 +57,7 @@ def widths(intervals: Sequence[Interval]) -> Widths:
 
 def cells(runs: Sequence[StoredRun]) -> Cells:
     """The intervals of all rows but the baseline."""
-    found: Cells = defaultdict(list)
+    intervals: Cells = defaultdict(list)
     for run in runs:
         estimator = run.plan.protocol.estimator
         for group in run.plan.groups:
@@ -68,8 +68,8 @@ def cells(runs: Sequence[StoredRun]) -> Cells:
                 label = CONTROL if case.role == CONTROL else row
                 for metric, name in PASSES.items():
                     pairs = ratio_pairs(rounds, group.baselines, case.key, metric, estimator)
-                    found[label, name].append(log_ratio(pairs, estimator=estimator))
-    return found
+                    intervals[label, name].append(log_ratio(pairs, estimator=estimator))
+    return intervals
 
 
 def minutes(run: StoredRun) -> float:

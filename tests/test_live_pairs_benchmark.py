@@ -11,20 +11,22 @@ from swbench.stats.intervals import log_ratio
 RUNS = sorted(Path("results/reference").glob("*_imagenet_amd-epyc"))
 
 
-def intervals(spread, processes=6, runs=400):
-    """Of runs whose processes scatter by `spread`, one round each."""
+def intervals(deviation, processes=6, runs=400):
+    """Of runs whose processes scatter by `deviation`, one round each."""
     rng = np.random.default_rng(3)
     return [
-        log_ratio([[(1.0, float(np.exp(value)))] for value in rng.normal(0, spread, processes)])
+        log_ratio([[(1.0, float(np.exp(value)))] for value in rng.normal(0, deviation, processes)])
         for _ in range(runs)
     ]
 
 
 def test_honest_intervals_claim_what_the_middles_scatter_by():
-    found = live_pairs.widths(intervals(0.02))
-    assert found.scatter == pytest.approx(0.02 / np.sqrt(6), rel=0.08)
-    assert found.claimed == pytest.approx(found.scatter, rel=0.08)
-    assert found.half_width == pytest.approx(2.571 * 0.95 * 0.02 / np.sqrt(6), rel=0.03)  # E(s) / σ
+    result = live_pairs.widths(intervals(0.02))
+    assert result.scatter == pytest.approx(0.02 / np.sqrt(6), rel=0.08)
+    assert result.claimed == pytest.approx(result.scatter, rel=0.08)
+    assert result.half_width == pytest.approx(
+        2.571 * 0.95 * 0.02 / np.sqrt(6), rel=0.03
+    )  # E(s) / σ
 
 
 def test_middles_that_move_between_runs_exceed_the_claim():
@@ -32,8 +34,8 @@ def test_middles_that_move_between_runs_exceed_the_claim():
         log_ratio([[(1.0, 1.1**sign)] for _ in range(3)] + [[(1.0, 1.1**sign * 1.001)]])
         for sign in (-1, 1)
     ]
-    found = live_pairs.widths(shifted)
-    assert found.scatter > 100 * found.claimed
+    result = live_pairs.widths(shifted)
+    assert result.scatter > 100 * result.claimed
 
 
 def test_table_of_stored_runs(capsys):

@@ -65,8 +65,10 @@ class Display:
         """Show one event; for a long run also the estimate of its time and precision."""
         expected = self._eta.update(event)
         if expected is not None and expected.seconds >= LONG_S:
+            replicates = event.replicate if isinstance(event, events.ReplicateStarted) else 0
             self.say(
-                expected.line()
+                (f"after {replicates} replicates: " if replicates else "")
+                + expected.line()
                 + (f"; {self._later_suites} not included" if self._later_suites else "")
             )
         match event:

@@ -28,15 +28,17 @@ class Estimate:
     """The expected time of a run in seconds and the half-width of its widest interval (log scale;
     infinite for one replicate).
 
-    `scaled` names groups without a round yet, whose time is scaled by FLOPs from that of others.
-    `without_rounds` names groups that neither figure includes, and `fallbacks` those that are
-    measured only where a larger batch runs out of memory.
+    With a target each group stops by itself: `replicates` is the largest of their numbers, `fewest`
+    the smallest. `scaled` names groups without a round yet, whose time is scaled by FLOPs from that
+    of others. `without_rounds` names groups that neither figure includes, and `fallbacks` those
+    that are measured only where a larger batch runs out of memory.
     """
 
     seconds: float
     half_width: float
     replicates: int
     rounds: int
+    fewest: int
     without_rounds: tuple[str, ...] = ()
     scaled: tuple[str, ...] = ()
     fallbacks: tuple[str, ...] = ()
@@ -53,8 +55,13 @@ class Estimate:
         fallbacks_text = (
             f"; {_names(self.fallbacks)} only if memory runs out before" if self.fallbacks else ""
         )
+        count = (
+            self.replicates
+            if self.fewest == self.replicates
+            else f"{self.fewest} to {self.replicates}"
+        )
         return (
-            f"about {_duration(self.seconds)} for {self.replicates} replicates of "
+            f"about {_duration(self.seconds)} for {count} replicates of "
             f"{self.rounds} rounds; {precision}{scaled}{missing}{fallbacks_text}"
         )
 
@@ -76,21 +83,23 @@ def estimate(
     replicate_s: Mapping[str, float] | None = None,
     work: Mapping[str, float] | None = None,
     ran_out: Collection[str] = (),
+    settled: Mapping[str, int] | None = None,
 ) -> Estimate:
     """Time and expected half-width of `plan`, from `rounds` of some or all of its groups.
 
     All times are in seconds, by group name. `before_s` is the time of a worker before its first
     round; where it is missing, it is `startup_s` before the first call plus a warm-up by the
-    protocol. `replicate_s` is the time of a replicate that takes several workers. `work` holds the
-    FLOPs of a call by case key: the time of a group without a round is scaled by them from groups
-    on the same kind of device with as many threads. Groups in `ran_out` that have a fallback, and
-    fallbacks that are not due, are left out.
+    protocol. `replicate_s` is the time of a replicate where it is known as a whole. `work` holds
+    the FLOPs of a call by case key: the time of a group without a round is scaled by them from
+    groups on the same kind of device with as many threads. Groups in `ran_out` that have a
+    fallback, and fallbacks that are not due, are left out. `settled` holds the replicates of groups
+    that have stopped.
 
     Within a process the standard error of n rounds is c·s/√n, with c the estimator's `SCATTER`.
     Between processes the standard deviation of the log-ratio is `BETWEEN_PROCESSES_SD`, or its
     estimate once four have run. The half-width of K replicates is t·√(between² + within²)/√K. With
-    a target, K is the first look expected to reach it. Raises ValueError where no group of the plan
-    has a round.
+    a target, K is the first look at which the group is expected to reach it. Raises ValueError
+    where no group of the plan has a round.
     """
     groups, due = plan.lasting(ran_out), {group.name for group in plan.due(ran_out)}
     rounds_by_group = {group.name: [] for group in groups}
@@ -103,8 +112,11 @@ def estimate(
     if not known:
         raise ValueError("an estimate needs a round of at least one group of the plan")
     protocol = plan.protocol
-    dispersion = max((_dispersion(group, rounds, protocol) for group, rounds in known), default=0.0)
-    replicates = _replicates(dispersion, protocol)
+    dispersions = {group.name: _dispersion(group, rounds, protocol) for group, rounds in known}
+    widest = max(dispersions.values())
+    replicates = {
+        group.name: _replicates(dispersions.get(group.name, widest), protocol) for group in groups
+    } | dict(settled or {})
     calls = {group.name: _calls(rounds) for group, rounds in known}
     for group in groups:
         if group.name not in calls and (scaled := _scaled(group, known, work or {})):
@@ -120,12 +132,16 @@ def estimate(
     group_s = {
         name: before_s[name] + protocol.rounds * rounds_s.get(name, sum(seconds_by_case.values()))
         for name, seconds_by_case in calls.items()
-    } | dict(replicate_s or {})
+    } | {name: time_s for name, time_s in (replicate_s or {}).items() if name in replicates}
     return Estimate(
-        seconds=replicates * sum(group_s.values()),
-        half_width=_half_width(dispersion, replicates, protocol),
-        replicates=replicates,
+        seconds=sum(replicates[name] * seconds for name, seconds in group_s.items()),
+        half_width=max(
+            _half_width(dispersion, replicates[name], protocol)
+            for name, dispersion in dispersions.items()
+        ),
+        replicates=max(replicates[name] for name in group_s),
         rounds=protocol.rounds,
+        fewest=min(replicates[name] for name in group_s),
         without_rounds=tuple(name for name in rounds_by_group if name not in calls),
         scaled=tuple(
             name for name, rounds in rounds_by_group.items() if name in calls and not rounds

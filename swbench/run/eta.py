@@ -1,5 +1,8 @@
-"""Estimates of a running run's time and precision, from the first rounds of each of its groups."""
+"""Estimates of a running run's time and precision: from the first rounds of each of its groups, and
+with a target again after each look.
+"""
 
+import statistics
 import time
 from collections.abc import Callable, Mapping
 
@@ -8,6 +11,7 @@ from swbench.result import OUT_OF_MEMORY, Round
 from swbench.run import events
 from swbench.run.estimate import Estimate, estimate
 from swbench.stats.intervals import t_quantile
+from swbench.stats.stopping import LOOKS
 
 ROUNDS_ENOUGH, ROUNDS_LEAST = 3, 2
 """Rounds of a group that an estimate needs: usually, and where rounds are long. Fewer show no
@@ -25,6 +29,9 @@ class EtaEstimator:
     If the cases of a group do not fit the memory together, each runs with the baseline in a worker
     of its own. Such a group is used for an estimate when its replicate is done, with the time of
     all these workers.
+
+    With a target precision the first rounds of one process tell too little of how processes
+    scatter, so there is an estimate from all replicates whenever a look has not ended the run.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -42,6 +49,8 @@ class EtaEstimator:
                 self._started = self._now()
                 if len(event.cases) < self._cases.get(event.group, 0):
                     self._split.add(event.group)
+                if self._plan is not None and event.replicate in self._looks:
+                    return self._after_look(event.replicate, self._plan)
             case events.CaseIsolated():
                 self._split.add(event.group)
             case events.CellFailed() if event.status == OUT_OF_MEMORY:
@@ -49,7 +58,10 @@ class EtaEstimator:
             case events.RoundDone() if self._plan is not None:
                 return self._add(event.round, self._plan)
             case events.ReplicateDone() if self._plan is not None:
+                self._elapsed_s.setdefault(event.group, []).append(event.elapsed_s)
                 return self._replicate_done(event, self._plan)
+            case events.GroupSettled():
+                self._settled[event.group] = event.replicates
         return None
 
     def _reset(
@@ -63,15 +75,22 @@ class EtaEstimator:
         self._before_s: dict[str, float] = {}
         self._workers_s: dict[str, dict[str, float]] = {}
         self._replicate_s: dict[str, float] = {}
+        self._elapsed_s: dict[str, list[float]] = {}
+        self._settled: dict[str, int] = {}
+        self._looks = set() if plan is None or plan.protocol.target_ci is None else set(LOOKS)
         self._estimated: set[str] = set()
         self._split: set[str] = set()
         self._reported, self._ran_out = False, set(ran_out)
 
     def _add(self, round_: Round, plan: Plan) -> Estimate | None:
         self._workers_s.setdefault(round_.group, {})[round_.attempt] = self._now() - self._started
-        if round_.group in self._estimated or round_.group not in self._remaining_groups(plan):
+        if round_.group not in self._remaining_groups(plan):
             return None
         rounds = self._rounds.setdefault(round_.group, [])
+        if round_.group in self._estimated:
+            if self._looks:
+                rounds.append(round_)
+            return None
         if not rounds:
             self._before_s[round_.group] = max(
                 0.0, self._now() - self._started - (round_.ended - round_.started)
@@ -110,12 +129,23 @@ class EtaEstimator:
         if self._reported and not self._estimated >= self._remaining_groups(plan):
             return None
         self._reported = True
-        rounds = [round_ for rounds in self._rounds.values() for round_ in rounds]
+        return self._estimate_from_all(plan, self._replicate_s)
+
+    def _after_look(self, replicates: int, plan: Plan) -> Estimate | None:
+        """The estimate when the first replicate after a look starts, by the mean time of whole
+        replicates: the first of them may compile what the others find cached.
+        """
+        self._looks.remove(replicates)
+        mean_s = {name: statistics.fmean(each) for name, each in self._elapsed_s.items()}
+        return self._estimate_from_all(plan, mean_s) if any(self._rounds.values()) else None
+
+    def _estimate_from_all(self, plan: Plan, replicate_s: Mapping[str, float]) -> Estimate:
         return estimate(
-            rounds,
+            [round_ for rounds in self._rounds.values() for round_ in rounds],
             plan,
             before_s=self._before_s,
-            replicate_s=self._replicate_s,
+            replicate_s=replicate_s,
             work=self._flops,
             ran_out=self._ran_out,
+            settled=self._settled,
         )

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -85,6 +86,29 @@ def test_deviation_is_estimated_from_four_processes_on():
 def test_a_target_picks_the_first_look_expected_to_reach_it():
     assert estimate(rounds(), plan(target_ci=0.005)).replicates == 8
     assert estimate(rounds(), plan(target_ci=0.0005)).replicates == 32
+
+
+def test_each_group_has_the_replicates_that_it_needs():
+    """One group's calls scatter, the other's do not; each has the time of its own replicates."""
+    still = Group(name="still", cases=GROUP.cases, rows=GROUP.rows)
+    seen = rounds(ratio=lambda k, i: math.exp(0.03 * (-1) ** i))
+    seen += [dataclasses.replace(item, group="still") for item in rounds()]
+    times = {"g": 100.0, "still": 1000.0}
+    got = estimate(seen, plan((GROUP, still), target_ci=0.01), replicate_s=times)
+    assert (got.fewest, got.replicates) == (4, 16)
+    assert got.seconds == 16 * 100.0 + 4 * 1000.0
+    assert "for 4 to 16 replicates of 20 rounds" in got.line()
+    deviation = math.hypot(BETWEEN_PROCESSES_SD, 1.2533 * math.sqrt(4 / 3) * 0.03 / math.sqrt(20))
+    widths = [
+        stats.t.ppf(1 - 0.0125 / 2, k - 1) * sd / math.sqrt(k)
+        for k, sd in ((16, deviation), (4, BETWEEN_PROCESSES_SD))
+    ]
+    assert got.half_width == pytest.approx(max(widths))
+
+
+def test_a_group_that_has_stopped_keeps_its_replicates():
+    got = estimate(rounds(), plan(target_ci=0.0005), replicate_s={"g": 10.0}, settled={"g": 8})
+    assert (got.fewest, got.replicates, got.seconds) == (8, 8, 80.0)
 
 
 def test_one_replicate_has_no_interval():

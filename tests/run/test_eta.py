@@ -1,6 +1,7 @@
 """The estimate of a run compared with the time it takes, on a fake clock."""
 
 import dataclasses
+import random
 
 import fakes
 import pairs
@@ -35,13 +36,27 @@ class Sized:
         return []
 
 
+class Scattered(Sized):
+    """Every call of a batch above 1 takes up to 40 % longer, at random."""
+
+    draw = random.Random(0)
+
+    def call(self):
+        longer = 1 + 0.4 * self.draw.random() * (self._case.batch > 1)
+        self._clock.advance(self._case.batch * longer)
+        return {
+            name: seconds * longer
+            for name, seconds in (("forward_s", 0.3), ("forward_backward_s", 1.0))
+        }
+
+
 @pytest.fixture
 def measure(tmp_path):
     """Runs a plan whose groups take as long a call as their batch says; returns the estimates, each
     with the rounds before it, and the time the run took.
     """
 
-    def measure(plan, counted=(), fits=1000):
+    def measure(plan, counted=(), fits=1000, kind=Sized):
         clock, estimates, received_events = FakeClock(), [], []
         eta_estimator = EtaEstimator(clock.now)
         writer = store.RunWriter.create(tmp_path, plan, {}, "")
@@ -71,7 +86,7 @@ def measure(tmp_path):
         run(
             plan,
             writer,
-            FakeExecutor(lambda case: Sized(case, clock, fits), clock),
+            FakeExecutor(lambda case: kind(case, clock, fits), clock),
             update,
             now=clock.now,
         )
@@ -122,6 +137,18 @@ def test_the_first_estimate_from_a_fallback_scales_what_was_counted(measure):
         ((), ()),
     ]
     assert estimates[0][1].seconds == pytest.approx(took_s, rel=0.05)
+
+
+def test_with_a_target_each_look_corrects_the_estimate(measure):
+    plan = fakes.plan(
+        "a", "b", groups=2, replicates=8, iterations=80, warmup_s=0.0, warmup_cap_s=0.0,
+        target_ci=0.04, estimator="faster-half",
+    )  # fmt: skip
+    estimates, took_s = measure(plan, kind=Scattered)
+    *_, (rounds_before, last) = estimates
+    assert rounds_before % (4 * 10) == 0
+    assert last.fewest == 4
+    assert last.seconds == pytest.approx(took_s, rel=0.01)
 
 
 def test_run_with_few_rounds_gets_no_estimate(measure):
