@@ -38,7 +38,7 @@ KINDS = {
     "other": "",
 }
 """Parts of the names of operations; an operation belongs to the first that its name has."""
-LONGEST = 5
+LONGEST = 20
 
 
 def compiled(name: str, layers: int, image: torch.Tensor, train: bool) -> Callable[[], None]:

@@ -8,6 +8,9 @@ what the medians of processes do scatter by, and what is left for the process it
 With `--replay`: how wide the intervals of runs of such processes and rounds are, by the protocol
 and estimator of the first version and by today's, from simulated runs that draw both with
 replacement.
+
+With `--targets`: how often such simulated runs with a target precision take as many replicates as
+their estimates said, that of the first three rounds and that after the first look.
 """
 
 import argparse
@@ -15,7 +18,7 @@ import math
 import random
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +26,13 @@ import numpy as np
 from swbench import store
 from swbench.case import BASELINE
 from swbench.errors import SwbenchError
-from swbench.plan import FASTER_HALF, MEDIAN, Group
+from swbench.plan import FASTER_HALF, MEDIAN, Group, Plan
 from swbench.result import FORWARD, FORWARD_BACKWARD, Round
+from swbench.run.estimate import estimate
 from swbench.stats.estimators import Pair
 from swbench.stats.intervals import log_ratio
 from swbench.stats.samples import by_replicate, ratio_pairs
+from swbench.stats.stopping import LOOKS, Stopping
 
 PASSES = {FORWARD: "F", FORWARD_BACKWARD: "F+B"}
 RESAMPLES = 400
@@ -180,23 +185,102 @@ def replayed(folder: Path) -> Iterator[str]:
                     )
 
 
+TARGETS = (0.01, 0.015, 0.02, 0.03)
+RUNS_OF_TARGET = 60
+EARLY = 3
+"""Rounds before the first estimate."""
+LEAST_PROCESSES = 12
+"""Fewer processes of a stored run do not show how processes scatter."""
+
+
+def right_estimates(folder: Path) -> Iterator[str]:
+    """A line a target of one stored run: how many simulated runs took what was estimated."""
+    run, draw = store.load(folder), random.Random(0)
+    for group in run.plan.groups:
+        processes = by_replicate([item for item in run.rounds if item.group == group.name])
+        if len(processes) < LEAST_PROCESSES:
+            continue
+        for target in TARGETS:
+            protocol = replace(
+                run.plan.protocol,
+                target_ci=target,
+                estimator=AFTER[0],
+                replicates=AFTER[1],
+                iterations=AFTER[1] * AFTER[2],
+            )
+            plan = replace(run.plan, groups=(group,), protocol=protocol)
+            right = np.zeros(2, int)
+            for _ in range(RUNS_OF_TARGET):
+                rounds = simulated(processes, AFTER[2], draw)
+                taken = replicates_taken(plan, rounds)
+                early, late = (
+                    rounds[0][:EARLY],
+                    [item for each in rounds[: LOOKS[0]] for item in each],
+                )
+                right += [estimate(seen, plan).replicates == taken for seen in (early, late)]
+            shares = " | ".join(f"{share:.0%}" for share in right / RUNS_OF_TARGET)
+            yield f"| {folder.name} | {group.name} | ±{target:.1%} | {shares} |"
+
+
+def simulated(
+    processes: Sequence[Sequence[Round]], rounds: int, draw: random.Random
+) -> list[list[Round]]:
+    """The longest run with a target: processes and their rounds drawn with replacement."""
+    return [
+        [
+            replace(item, replicate=number, index=index)
+            for index, item in enumerate(draw.choices(draw.choice(processes), k=rounds))
+        ]
+        for number in range(LOOKS[-1])
+    ]
+
+
+def replicates_taken(plan: Plan, rounds: Sequence[Sequence[Round]]) -> int:
+    """The replicates after which a run of these rounds stops."""
+    (group,), protocol = plan.groups, plan.protocol
+    stopping = Stopping(protocol.target_ci or math.inf)
+    for count in LOOKS:
+        pairs = {
+            (case.key, metric): ratio_pairs(
+                rounds[:count], group.baselines, case.key, metric, protocol.estimator
+            )
+            for case in group.cases
+            if case.role != BASELINE
+            for metric in PASSES
+        }
+        if stopping.decide(pairs, protocol.estimator).stop:
+            return count
+    return LOOKS[-1]
+
+
+PARTS = (
+    "| run | group | pass | processes × rounds | a call | shared | ratio of a round | "
+    "without outliers | floor of a process | processes | beyond the floor |"
+)
+REPLAYED = "| run | row | pass | before | after | ratio |"
+RIGHT = "| run | group | target | right after three rounds | right after the first look |"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table; 2 where a run cannot be read."""
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     options.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a stored run")
-    options.add_argument("--replay", action="store_true", help="how wide intervals are, and were")
+    kinds = options.add_mutually_exclusive_group()
+    kinds.add_argument("--replay", action="store_true", help="how wide intervals are, and were")
+    kinds.add_argument("--targets", action="store_true", help="how often estimates are right")
     given = options.parse_args(argv)
-    write = sys.stdout.write
-    write(
-        f"| run | row | pass | before | after | ratio |\n{6 * '|---'}|\n"
+    heading, table = (
+        (REPLAYED, replayed)
         if given.replay
-        else "| run | group | pass | processes × rounds | a call | shared | ratio of a round | "
-        "without outliers | floor of a process | processes | beyond the floor |\n"
-        f"{11 * '|---'}|\n"
+        else (RIGHT, right_estimates)
+        if given.targets
+        else (PARTS, lines)
     )
+    write = sys.stdout.write
+    write(f"{heading}\n{(heading.count('|') - 1) * '|---'}|\n")
     for folder in given.runs:
         try:
-            for line in replayed(folder) if given.replay else lines(folder):
+            for line in table(folder):
                 write(f"{line}\n")
         except (SwbenchError, OSError) as problem:
             sys.stderr.write(f"variance: {folder}: {problem}\n")

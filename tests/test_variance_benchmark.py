@@ -1,10 +1,16 @@
 """The variance study estimates the components of synthetic rounds."""
 
+import math
+import random
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from benchmarks import variance
+from swbench.case import Case
+from swbench.plan import Group, Plan, Protocol
+from swbench.result import Round
 
 
 def made(process, call, rounds=12, shared=0.0, processes=400, cases=3):
@@ -50,6 +56,35 @@ def test_a_replayed_half_width_is_that_of_the_t_interval():
     expected = stats.t.ppf(0.975, 4) * 0.01 * 0.94 / np.sqrt(5)  # 0.94: E(s) / σ of 5 values
     for estimator in ("median", "faster-half"):
         assert variance.half_width(processes, estimator, 5, 7) == pytest.approx(expected, rel=0.06)
+
+
+@pytest.mark.parametrize(("scatter", "count"), [(0.0, 4), (0.3, 32)])
+def test_a_simulated_run_stops_where_its_rounds_allow(scatter, count):
+    cases = Case(model="m", role="baseline"), Case(model="m", norm="swa")
+    plan = Plan(
+        suite="s",
+        title="S",
+        kind="network",
+        groups=(Group(name="g", cases=cases, rows=("BN", "SW")),),
+        metrics=("time",),
+        protocol=Protocol(target_ci=0.01, estimator="faster-half"),
+    )
+    draw = random.Random(0)
+    rounds = [
+        Round(
+            group="g",
+            replicate=0,
+            attempt="1",
+            index=index,
+            order=(),
+            samples={case.key: {"forward_s": math.exp(scatter * draw.gauss())} for case in cases},
+        )
+        for index in range(20)
+    ]
+    simulated = variance.simulated([rounds, rounds[:5]], 13, draw)
+    assert [len(replicate) for replicate in simulated] == 32 * [13]
+    assert {item.replicate for replicate in simulated for item in replicate} == set(range(32))
+    assert variance.replicates_taken(plan, simulated) == count
 
 
 def test_a_folder_that_is_no_run_is_one_line(tmp_path, capsys):
