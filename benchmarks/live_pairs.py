@@ -5,7 +5,8 @@ in turn.
 For each row but the baseline, pass by pass: the mean half-width of the runs before and after (each
 by its own estimator), how much the middles of the runs scatter (their standard deviation), and what
 the intervals claim that they scatter by (the root mean square of half-width / t). Last the means
-over all rows and passes, the wall time of a run, and how many intervals of the control hold 1.
+over all rows and passes, the wall time of a run, how many intervals of the control hold 1, and the
+ratios over all runs of a side.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from swbench import store
 from swbench.case import CONTROL
 from swbench.errors import SwbenchError
 from swbench.result import FORWARD, FORWARD_BACKWARD
-from swbench.stats.intervals import Interval, log_ratio, t_quantile
+from swbench.stats.intervals import Interval, log_ratio, mean_interval, t_quantile
 from swbench.stats.samples import by_replicate, ratio_pairs
 from swbench.store import StoredRun
 
@@ -117,6 +118,15 @@ def summary(name: str, runs: Sequence[StoredRun], intervals: Cells) -> str:
     )
 
 
+def together(intervals: Cells) -> str:
+    """The ratio of each cell over all runs, with the 95 % interval from the runs' middles."""
+    ratios = []
+    for (row, name), each in intervals.items():
+        mean, half = mean_interval([item.effect for item in each], 0.95)
+        ratios.append(f"{row} {name} {math.exp(mean):.3f} ±{half:.1%}")
+    return ", ".join(ratios)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table; 2 where a run cannot be read."""
     options = argparse.ArgumentParser(
@@ -136,7 +146,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for line in table(*sides):
         sys.stdout.write(f"{line}\n")
     for name, runs, intervals in zip(("before", "after"), (before, after), sides, strict=True):
-        sys.stdout.write(f"{summary(name, runs, intervals)}\n")
+        sys.stdout.write(f"{summary(name, runs, intervals)}\n  {together(intervals)}\n")
     return 0
 
 
