@@ -143,6 +143,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"live_pairs: {problem}\n")
         return 2
     sides = cells(before), cells(after)
+    if min(len(before), len(after)) < 2 or sides[0].keys() != sides[1].keys():
+        sys.stderr.write("live_pairs: needs two runs or more a side, all with the same rows\n")
+        return 2
     for line in table(*sides):
         sys.stdout.write(f"{line}\n")
     for name, runs, intervals in zip(("before", "after"), (before, after), sides, strict=True):

@@ -10,7 +10,8 @@ and estimator of the first version and by today's, from simulated runs that draw
 replacement.
 
 With `--targets`: how often such simulated runs with a target precision take as many replicates as
-their estimates said, that of the first three rounds and that after the first look.
+their estimates said: that of the first three rounds, and where the first look does not end the run,
+that after it.
 """
 
 import argparse
@@ -209,17 +210,19 @@ def right_estimates(folder: Path) -> Iterator[str]:
                 iterations=AFTER[1] * AFTER[2],
             )
             plan = replace(run.plan, groups=(group,), protocol=protocol)
-            right = np.zeros(2, int)
+            early, late = [], []
             for _ in range(RUNS_OF_TARGET):
                 rounds = simulated(processes, AFTER[2], draw)
                 taken = replicates_taken(plan, rounds)
-                early, late = (
-                    rounds[0][:EARLY],
-                    [item for each in rounds[: LOOKS[0]] for item in each],
-                )
-                right += [estimate(seen, plan).replicates == taken for seen in (early, late)]
-            shares = " | ".join(f"{share:.0%}" for share in right / RUNS_OF_TARGET)
-            yield f"| {folder.name} | {group.name} | ±{target:.1%} | {shares} |"
+                early.append(estimate(rounds[0][:EARLY], plan).replicates == taken)
+                if taken > LOOKS[0]:
+                    seen = [item for each in rounds[: LOOKS[0]] for item in each]
+                    expected = estimate(seen, plan, done={group.name: LOOKS[0]})
+                    late.append(expected.replicates == taken)
+            yield (
+                f"| {folder.name} | {group.name} | ±{target:.1%} | {np.mean(early):.0%} | "
+                f"{f'{np.mean(late):.0%} of {len(late)}' if late else '–'} |"
+            )
 
 
 def simulated(

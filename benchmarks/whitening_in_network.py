@@ -26,7 +26,6 @@ from swbench.norms.layers import Whiten2d
 
 NORMS = ("bn", "bn again", "bw", "swa", "swb")
 SIZES = {"resnet50": 224, "resnet50-seg": 713}
-WARM_UP = 3
 
 Moments = dict[tuple[str, str, str], list[float]]
 
@@ -68,7 +67,7 @@ def run(
             return torch.autocast("cpu", getattr(torch, dtype.removeprefix("amp-")))
         return nullcontext()
 
-    for _ in range(rounds + WARM_UP):
+    for _ in range(rounds):
         for name in random.sample(list(networks), len(networks)):
             start = time.perf_counter()
             with context():
@@ -105,6 +104,7 @@ def main() -> None:
         ),
     )
     options.add_argument("--rounds", type=int, default=30)
+    options.add_argument("--warm-up", type=int, default=3, help="rounds before them")
     options.add_argument(
         "--dtype", choices=("float32", "bfloat16", "amp-bfloat16"), default="float32"
     )
@@ -127,7 +127,7 @@ def main() -> None:
     moments: Moments = {}
     for name, network in networks.items():
         watch(network, name, sites, moments)
-    passes = run(networks, image, given.rounds, given.dtype, train)
+    passes = run(networks, image, given.warm_up + given.rounds, given.dtype, train)
     say = sys.stdout.write
     added: dict[str, float] = dict.fromkeys(networks, 0.0)
     base_us = 0.0
@@ -137,8 +137,8 @@ def main() -> None:
             spent = {}
             for name in networks:
                 pairs = zip(
-                    moments[name, site, f"{pass_name}0"][WARM_UP:],
-                    moments[name, site, f"{pass_name}1"][WARM_UP:],
+                    moments[name, site, f"{pass_name}0"][given.warm_up :],
+                    moments[name, site, f"{pass_name}1"][given.warm_up :],
                     strict=True,
                 )
                 spent[name] = 1e6 * statistics.median(end - begin for begin, end in pairs)
@@ -157,13 +157,13 @@ def main() -> None:
             ratios = [
                 own / base
                 for own, base in zip(
-                    passes[name, pass_name][WARM_UP:],
-                    passes["bn", pass_name][WARM_UP:],
+                    passes[name, pass_name][given.warm_up :],
+                    passes["bn", pass_name][given.warm_up :],
                     strict=True,
                 )
             ]
             say(f"{pass_name} whole pass, {name} to bn: {statistics.median(ratios):.4f}\n")
-        base_us += 1e6 * statistics.median(passes["bn", pass_name][WARM_UP:])
+        base_us += 1e6 * statistics.median(passes["bn", pass_name][given.warm_up :])
         for name in networks:
             added[name] += totals[name] - totals["bn"]
             say(

@@ -8,7 +8,7 @@ import pytest
 from benchmarks import live_pairs
 from swbench.stats.intervals import log_ratio
 
-RUNS = sorted(Path("results/reference").glob("*_imagenet_amd-epyc"))
+REFERENCE = Path(__file__).parent.parent / "results" / "reference"
 
 
 def intervals(deviation, processes=6, runs=400):
@@ -39,7 +39,10 @@ def test_middles_that_move_between_runs_exceed_the_claim():
 
 
 def test_table_of_stored_runs(capsys):
-    first, last = str(RUNS[0]), str(RUNS[-1])
+    first, last = (
+        str(REFERENCE / f"{moment}_imagenet_amd-epyc")
+        for moment in ("20261122T133437Z", "20261129T064515Z")
+    )
     # the same run twice: middles do not scatter
     assert live_pairs.main(["--before", first, first, "--after", last, last]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -57,3 +60,9 @@ def test_table_of_stored_runs(capsys):
 def test_a_folder_that_is_no_run_is_one_line(tmp_path, capsys):
     assert live_pairs.main(["--before", str(tmp_path), "--after", str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith("live_pairs: ")
+
+
+def test_one_run_a_side_is_refused(capsys):
+    run = str(REFERENCE / "20261122T133437Z_imagenet_amd-epyc")
+    assert live_pairs.main(["--before", run, "--after", run]) == 2
+    assert "two runs or more" in capsys.readouterr().err

@@ -67,7 +67,7 @@ class Display:
         if expected is not None and expected.seconds >= LONG_S:
             replicates = event.replicate if isinstance(event, events.ReplicateStarted) else 0
             self.say(
-                (f"after {replicates} replicates: " if replicates else "")
+                (f"after {replicates} replicates, the whole run: " if replicates else "")
                 + expected.line()
                 + (f"; {self._later_suites} not included" if self._later_suites else "")
             )

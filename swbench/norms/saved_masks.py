@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch._ops import OpOverload
 from torch.fx import Graph, GraphModule, Node
+from torch.fx.experimental.symbolic_shapes import statically_known_true, sym_eq
 
 _LAYERS = ("whiten_forward", "whiten_forward_training")
 
@@ -75,7 +76,7 @@ def separate_masks(graph: Graph) -> None:
         dy = layer.args[0]
         if dy.target is torch.ops.aten.where.self:
             mask, value, selected = dy.args
-            if mask.op == "placeholder" and _is_zero(value) and _same_shape(mask, selected):
+            if mask.op == "placeholder" and _is_zero(value) and _is_plain(dy, mask, selected):
                 _replace(dy, torch.ops.swbench.zero_where.default, mask, selected)
 
 
@@ -92,8 +93,14 @@ def _is_zero(node: Node) -> bool:
     return node.target is torch.ops.aten.full.default and node.args[1] == 0
 
 
-def _same_shape(first: Node, second: Node) -> bool:
-    return first.meta["val"].shape == second.meta["val"].shape
+def _is_plain(result: Node, mask: Node, selected: Node) -> bool:
+    """Whether a selection neither broadcasts nor converts."""
+    tensors = [node.meta["val"] for node in (result, mask, selected)]
+    return (
+        [tensor.dtype for tensor in tensors[1:]] == [torch.bool, tensors[0].dtype]
+        and statically_known_true(sym_eq(tensors[0].shape, tensors[1].shape))
+        and statically_known_true(sym_eq(tensors[0].shape, tensors[2].shape))
+    )
 
 
 def _is_result_of_layer(node: Node) -> bool:

@@ -84,6 +84,7 @@ def estimate(
     work: Mapping[str, float] | None = None,
     ran_out: Collection[str] = (),
     settled: Mapping[str, int] | None = None,
+    done: Mapping[str, int] | None = None,
 ) -> Estimate:
     """Time and expected half-width of `plan`, from `rounds` of some or all of its groups.
 
@@ -93,7 +94,7 @@ def estimate(
     the FLOPs of a call by case key: the time of a group without a round is scaled by them from
     groups on the same kind of device with as many threads. Groups in `ran_out` that have a
     fallback, and fallbacks that are not due, are left out. `settled` holds the replicates of groups
-    that have stopped.
+    that have stopped, `done` those that the others have so far.
 
     Within a process the standard error of n rounds is c·s/√n, with c the estimator's `SCATTER`.
     Between processes the standard deviation of the log-ratio is `BETWEEN_PROCESSES_SD`, or its
@@ -115,7 +116,10 @@ def estimate(
     dispersions = {group.name: _dispersion(group, rounds, protocol) for group, rounds in known}
     widest = max(dispersions.values())
     replicates = {
-        group.name: _replicates(dispersions.get(group.name, widest), protocol) for group in groups
+        group.name: _replicates(
+            dispersions.get(group.name, widest), protocol, (done or {}).get(group.name, 0)
+        )
+        for group in groups
     } | dict(settled or {})
     calls = {group.name: _calls(rounds) for group, rounds in known}
     for group in groups:
@@ -132,7 +136,7 @@ def estimate(
     group_s = {
         name: before_s[name] + protocol.rounds * rounds_s.get(name, sum(seconds_by_case.values()))
         for name, seconds_by_case in calls.items()
-    } | {name: time_s for name, time_s in (replicate_s or {}).items() if name in replicates}
+    } | {name: time_s for name, time_s in (replicate_s or {}).items() if name in calls}
     return Estimate(
         seconds=sum(replicates[name] * seconds for name, seconds in group_s.items()),
         half_width=max(
@@ -160,12 +164,16 @@ def _half_width(dispersion: float, replicates: int, protocol: Protocol) -> float
     )
 
 
-def _replicates(dispersion: float, protocol: Protocol) -> int:
+def _replicates(dispersion: float, protocol: Protocol, done: int) -> int:
     if protocol.target_ci is None:
         return protocol.replicates
     stopping = Stopping(protocol.target_ci)
     return next(
-        (k for k in stopping.looks if _half_width(dispersion, k, protocol) <= protocol.target_ci),
+        (
+            k
+            for k in stopping.looks
+            if k > done and _half_width(dispersion, k, protocol) <= protocol.target_ci
+        ),
         stopping.most,
     )
 

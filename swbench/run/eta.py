@@ -31,7 +31,8 @@ class EtaEstimator:
     all these workers.
 
     With a target precision the first rounds of one process tell too little of how processes
-    scatter, so there is an estimate from all replicates whenever a look has not ended the run.
+    scatter, so there is an estimate from all replicates since the start, or since the run was
+    resumed, whenever a look has not ended it.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -43,6 +44,7 @@ class EtaEstimator:
         match event:
             case events.RunStarted():
                 self._reset(event.plan, event.work, event.ran_out)
+                self._done = dict(event.sealed)
                 # loads scipy now, because the worker will wait while an estimate is made
                 t_quantile(0.95, 1)
             case events.ReplicateStarted():
@@ -58,7 +60,8 @@ class EtaEstimator:
             case events.RoundDone() if self._plan is not None:
                 return self._add(event.round, self._plan)
             case events.ReplicateDone() if self._plan is not None:
-                self._elapsed_s.setdefault(event.group, []).append(event.elapsed_s)
+                self._elapsed_s.setdefault(event.group, {})[event.replicate] = event.elapsed_s
+                self._done[event.group] = self._done.get(event.group, 0) + 1
                 return self._replicate_done(event, self._plan)
             case events.GroupSettled():
                 self._settled[event.group] = event.replicates
@@ -75,7 +78,8 @@ class EtaEstimator:
         self._before_s: dict[str, float] = {}
         self._workers_s: dict[str, dict[str, float]] = {}
         self._replicate_s: dict[str, float] = {}
-        self._elapsed_s: dict[str, list[float]] = {}
+        self._elapsed_s: dict[str, dict[int, float]] = {}
+        self._done: dict[str, int] = {}
         self._settled: dict[str, int] = {}
         self._looks = set() if plan is None or plan.protocol.target_ci is None else set(LOOKS)
         self._estimated: set[str] = set()
@@ -122,7 +126,7 @@ class EtaEstimator:
         return self._estimate(done.group, plan)
 
     def _remaining_groups(self, plan: Plan) -> set[str]:
-        return {group.name for group in plan.lasting(self._ran_out)}
+        return {group.name for group in plan.lasting(self._ran_out)} - self._settled.keys()
 
     def _estimate(self, group: str, plan: Plan) -> Estimate | None:
         self._estimated.add(group)
@@ -132,12 +136,19 @@ class EtaEstimator:
         return self._estimate_from_all(plan, self._replicate_s)
 
     def _after_look(self, replicates: int, plan: Plan) -> Estimate | None:
-        """The estimate when the first replicate after a look starts, by the mean time of whole
-        replicates: the first of them may compile what the others find cached.
+        """The estimate when the first replicate after a look starts, by the time of whole
+        replicates. The very first takes longer: it compiles and measures more than times.
         """
         self._looks.remove(replicates)
-        mean_s = {name: statistics.fmean(each) for name, each in self._elapsed_s.items()}
-        return self._estimate_from_all(plan, mean_s) if any(self._rounds.values()) else None
+        if not any(self._rounds.get(name) for name in self._remaining_groups(plan)):
+            return None
+        usual_s = {
+            name: statistics.median(
+                [time_s for number, time_s in each.items() if number] or each.values()
+            )
+            for name, each in self._elapsed_s.items()
+        }
+        return self._estimate_from_all(plan, usual_s)
 
     def _estimate_from_all(self, plan: Plan, replicate_s: Mapping[str, float]) -> Estimate:
         return estimate(
@@ -148,4 +159,5 @@ class EtaEstimator:
             work=self._flops,
             ran_out=self._ran_out,
             settled=self._settled,
+            done=self._done,
         )

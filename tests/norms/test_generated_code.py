@@ -119,12 +119,40 @@ def test_a_saved_mask_is_read_by_an_operator(by_torch, reader, norm):
     assert ("swbench.zero_where" in backward) == by_torch
 
 
-def compiled(model):
+@needs_compiler
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch itself
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(
+    ("shape", "by_torch"),
+    [((IMAGES, CHANNELS, SIDE, SIDE), True), ((1, 1, SIDE, SIDE), False)],
+    ids=["full", "broadcast"],
+)
+def test_a_mask_of_the_user_selects_the_same(shape, by_torch, layout, dtype):
+    mask = torch.rand(shape, generator=torch.Generator().manual_seed(4)) < 0.5
+
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = SwitchWhiten2d(CHANNELS, dtype=dtype)
+
+        def forward(self, x):
+            return torch.where(mask, 0.0, self.norm(x))
+
+    _, backward, y, model, x = compiled(Masked(), dtype, layout)
+    assert ("swbench.zero_where" in backward) == by_torch
+    grads = [torch.autograd.grad(out.sin().sum(), x)[0] for out in (y, model(x))]
+    tolerance = 1e-4 if dtype == torch.float32 else 2e-2
+    torch.testing.assert_close(*grads, rtol=tolerance, atol=tolerance)
+
+
+def compiled(model, dtype=torch.float32, layout=torch.contiguous_format):
     """Generated code forward and backward, the result, the model and its input."""
     from torch._inductor.utils import run_fw_bw_and_get_code
 
-    x = torch.randn(IMAGES, CHANNELS, SIDE, SIDE, requires_grad=True)
-    x.data[0, 0, :3, :3] = 0.5
+    x = torch.randn(IMAGES, CHANNELS, SIDE, SIDE, dtype=dtype).contiguous(memory_format=layout)
+    x[0, 0, :3, :3] = 0.5
+    x.requires_grad_()
     run = torch.compile(model, fullgraph=True)
     results = []
     _, (forward, backward) = run_fw_bw_and_get_code(lambda: results.append(run(x)) or results[0])

@@ -111,6 +111,12 @@ def test_a_group_that_has_stopped_keeps_its_replicates():
     assert (got.fewest, got.replicates, got.seconds) == (8, 8, 80.0)
 
 
+@pytest.mark.parametrize(("done", "expected"), [(0, 4), (3, 4), (4, 8), (6, 8), (16, 32)])
+def test_a_look_that_is_over_is_not_expected(done, expected):
+    got = estimate(rounds(), plan(target_ci=0.5), done={"g": done})
+    assert got.replicates == expected
+
+
 def test_one_replicate_has_no_interval():
     assert "no intervals" in estimate(rounds(), plan(replicates=1)).line()
 
