@@ -21,12 +21,10 @@ from pathlib import Path
 from swbench import store
 from swbench.case import CONTROL
 from swbench.errors import SwbenchError
-from swbench.result import FORWARD, FORWARD_BACKWARD
+from swbench.report.cautions import PASS_NAMES
 from swbench.stats.intervals import Interval, log_ratio, mean_interval, t_quantile
-from swbench.stats.samples import by_replicate, ratio_pairs
+from swbench.stats.samples import by_replicate, pairs_of_rows
 from swbench.store import StoredRun
-
-PASSES = {FORWARD: "F", FORWARD_BACKWARD: "F+B"}
 
 Cells = dict[tuple[str, str], list[Interval]]
 """(row, pass) -> the interval of each run."""
@@ -63,19 +61,32 @@ def cells(runs: Sequence[StoredRun]) -> Cells:
         estimator = run.plan.protocol.estimator
         for group in run.plan.groups:
             rounds = by_replicate([item for item in run.rounds if item.group == group.name])
-            for case, row in zip(group.cases, group.rows, strict=True):
-                if case is group.baseline:
-                    continue
-                label = CONTROL if case.role == CONTROL else row
-                for metric, name in PASSES.items():
-                    pairs = ratio_pairs(rounds, group.baselines, case.key, metric, estimator)
-                    intervals[label, name].append(log_ratio(pairs, estimator=estimator))
+            labels = {
+                case.key: CONTROL if case.role == CONTROL else row
+                for case, row in zip(group.cases, group.rows, strict=True)
+            }
+            for (key, metric), pairs in pairs_of_rows(rounds, group, estimator).items():
+                cell = labels[key], PASS_NAMES[metric]
+                intervals[cell].append(log_ratio(pairs, estimator=estimator))
     return intervals
 
 
-def minutes(run: StoredRun) -> float:
-    """The wall time of a run that was not interrupted."""
-    return (run.header["ended"] - run.header["created"]) / 60
+def comparable(before: Sequence[StoredRun], after: Sequence[StoredRun]) -> tuple[Cells, Cells]:
+    """The `cells` of both sides. Raises ValueError where `table` cannot compare them."""
+    if min(len(before), len(after)) < 2 or not all(run.complete for run in (*before, *after)):
+        raise ValueError("needs two runs or more a side, each complete")
+    first, second = cells(before), cells(after)
+    if first.keys() != second.keys():
+        raise ValueError("needs runs with the same rows")
+    if not all(item.known for side in (first, second) for each in side.values() for item in each):
+        raise ValueError("a run of one replicate has no intervals")
+    return first, second
+
+
+def minutes(run: StoredRun) -> tuple[float, float]:
+    """The wall time of a run that was not interrupted, and that of its rounds."""
+    rounds_s = sum(item.ended - item.started for item in run.rounds)
+    return (run.header["ended"] - run.header["created"]) / 60, rounds_s / 60
 
 
 def table(before: Cells, after: Cells) -> list[str]:
@@ -111,8 +122,9 @@ def _line(row: str, name: str, first: Widths, second: Widths) -> str:
 def summary(name: str, runs: Sequence[StoredRun], intervals: Cells) -> str:
     """One line about the runs of one side."""
     control = [item for (row, _), items in intervals.items() if row == CONTROL for item in items]
+    length, in_rounds = map(statistics.fmean, zip(*map(minutes, runs), strict=True))
     return (
-        f"{name}: {len(runs)} runs of {statistics.fmean(map(minutes, runs)):.1f} min; "
+        f"{name}: {len(runs)} runs of {length:.1f} min, {in_rounds:.1f} of them in rounds; "
         f"{sum(item.holds(1) for item in control)} of {len(control)} intervals of the control "
         "hold 1"
     )
@@ -128,7 +140,7 @@ def together(intervals: Cells) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the table; 2 where a run cannot be read."""
+    """Print the table; 2 where the runs cannot be read or compared."""
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -139,17 +151,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         before, after = (
             [store.load(folder) for folder in side] for side in (given.before, given.after)
         )
-    except (SwbenchError, OSError) as problem:
+        sides = comparable(before, after)
+    except (SwbenchError, OSError, ValueError) as problem:
         sys.stderr.write(f"live_pairs: {problem}\n")
-        return 2
-    sides = cells(before), cells(after)
-    if min(len(before), len(after)) < 2 or sides[0].keys() != sides[1].keys():
-        sys.stderr.write("live_pairs: needs two runs or more a side, all with the same rows\n")
         return 2
     for line in table(*sides):
         sys.stdout.write(f"{line}\n")
-    for name, runs, intervals in zip(("before", "after"), (before, after), sides, strict=True):
-        sys.stdout.write(f"{summary(name, runs, intervals)}\n  {together(intervals)}\n")
+    for name, runs, side in zip(("before", "after"), (before, after), sides, strict=True):
+        sys.stdout.write(f"{summary(name, runs, side)}\n  {together(side)}\n")
     return 0
 
 

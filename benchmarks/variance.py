@@ -28,14 +28,14 @@ from swbench import store
 from swbench.case import BASELINE
 from swbench.errors import SwbenchError
 from swbench.plan import FASTER_HALF, MEDIAN, Group, Plan
-from swbench.result import FORWARD, FORWARD_BACKWARD, Round
+from swbench.report.cautions import PASS_NAMES
+from swbench.result import Round
 from swbench.run.estimate import estimate
 from swbench.stats.estimators import Pair
 from swbench.stats.intervals import log_ratio
-from swbench.stats.samples import by_replicate, ratio_pairs
+from swbench.stats.samples import by_replicate, pairs_of_rows, ratio_pairs
 from swbench.stats.stopping import LOOKS, Stopping
 
-PASSES = {FORWARD: "F", FORWARD_BACKWARD: "F+B"}
 RESAMPLES = 400
 
 
@@ -122,7 +122,7 @@ def lines(folder: Path) -> Iterator[str]:
     run = store.load(folder)
     for group in run.plan.groups:
         roles = [case.role for case in group.cases]
-        for metric, name in PASSES.items():
+        for metric, name in PASS_NAMES.items():
             arrays_found = arrays(group, run.rounds, metric)
             if len(arrays_found) < 2 or BASELINE not in roles or len(roles) < 2:
                 continue
@@ -169,7 +169,7 @@ def replayed(folder: Path) -> Iterator[str]:
         for case, row in zip(group.cases, group.rows, strict=True):
             if not group.baselines or case.key in group.baselines:
                 continue
-            for metric, name in PASSES.items():
+            for metric, name in PASS_NAMES.items():
                 widths = []
                 for estimator, count, rounds in (BEFORE, AFTER):
                     arrays_found = ratio_pairs(
@@ -213,7 +213,7 @@ def right_estimates(folder: Path) -> Iterator[str]:
             early, late = [], []
             for _ in range(RUNS_OF_TARGET):
                 rounds = simulated(processes, AFTER[2], draw)
-                taken = replicates_taken(plan, rounds)
+                taken = replicates_taken(plan, rounds, target)
                 early.append(estimate(rounds[0][:EARLY], plan).replicates == taken)
                 if taken > LOOKS[0]:
                     seen = [item for each in rounds[: LOOKS[0]] for item in each]
@@ -238,22 +238,14 @@ def simulated(
     ]
 
 
-def replicates_taken(plan: Plan, rounds: Sequence[Sequence[Round]]) -> int:
+def replicates_taken(plan: Plan, rounds: Sequence[Sequence[Round]], target: float) -> int:
     """The replicates after which a run of these rounds stops."""
-    (group,), protocol = plan.groups, plan.protocol
-    stopping = Stopping(protocol.target_ci or math.inf)
-    for count in LOOKS:
-        pairs = {
-            (case.key, metric): ratio_pairs(
-                rounds[:count], group.baselines, case.key, metric, protocol.estimator
-            )
-            for case in group.cases
-            if case.role != BASELINE
-            for metric in PASSES
-        }
-        if stopping.decide(pairs, protocol.estimator).stop:
-            return count
-    return LOOKS[-1]
+    (group,), estimator, stopping = plan.groups, plan.protocol.estimator, Stopping(target)
+    return next(
+        count
+        for count in LOOKS
+        if stopping.decide(pairs_of_rows(rounds[:count], group, estimator), estimator).stop
+    )
 
 
 PARTS = (
@@ -269,16 +261,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     options.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a stored run")
     kinds = options.add_mutually_exclusive_group()
-    kinds.add_argument("--replay", action="store_true", help="how wide intervals are, and were")
-    kinds.add_argument("--targets", action="store_true", help="how often estimates are right")
+    for name, view, about in (
+        ("--replay", (REPLAYED, replayed), "how wide intervals are, and were"),
+        ("--targets", (RIGHT, right_estimates), "how often estimates are right"),
+    ):
+        kinds.add_argument(name, dest="view", action="store_const", const=view, help=about)
     given = options.parse_args(argv)
-    heading, table = (
-        (REPLAYED, replayed)
-        if given.replay
-        else (RIGHT, right_estimates)
-        if given.targets
-        else (PARTS, lines)
-    )
+    heading, table = given.view or (PARTS, lines)
     write = sys.stdout.write
     write(f"{heading}\n{(heading.count('|') - 1) * '|---'}|\n")
     for folder in given.runs:

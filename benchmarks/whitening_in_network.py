@@ -57,7 +57,7 @@ def watch(network: torch.nn.Module, name: str, sites: list[str], moments: Moment
 def run(
     networks: dict[str, torch.nn.Module], image: torch.Tensor, rounds: int, dtype: str, train: bool
 ) -> dict[tuple[str, str], list[float]]:
-    """Seconds of whole passes by (network, `F` or `B`), warm-up included."""
+    """Seconds of whole passes by (network, `F` or `B`)."""
     passes: dict[tuple[str, str], list[float]] = {}
 
     def context() -> AbstractContextManager:
@@ -127,7 +127,9 @@ def main() -> None:
     moments: Moments = {}
     for name, network in networks.items():
         watch(network, name, sites, moments)
-    passes = run(networks, image, given.warm_up + given.rounds, given.dtype, train)
+    run(networks, image, given.warm_up, given.dtype, train)
+    moments.clear()
+    passes = run(networks, image, given.rounds, given.dtype, train)
     say = sys.stdout.write
     added: dict[str, float] = dict.fromkeys(networks, 0.0)
     base_us = 0.0
@@ -137,8 +139,8 @@ def main() -> None:
             spent = {}
             for name in networks:
                 pairs = zip(
-                    moments[name, site, f"{pass_name}0"][given.warm_up :],
-                    moments[name, site, f"{pass_name}1"][given.warm_up :],
+                    moments[name, site, f"{pass_name}0"],
+                    moments[name, site, f"{pass_name}1"],
                     strict=True,
                 )
                 spent[name] = 1e6 * statistics.median(end - begin for begin, end in pairs)
@@ -157,13 +159,13 @@ def main() -> None:
             ratios = [
                 own / base
                 for own, base in zip(
-                    passes[name, pass_name][given.warm_up :],
-                    passes["bn", pass_name][given.warm_up :],
+                    passes[name, pass_name],
+                    passes["bn", pass_name],
                     strict=True,
                 )
             ]
             say(f"{pass_name} whole pass, {name} to bn: {statistics.median(ratios):.4f}\n")
-        base_us += 1e6 * statistics.median(passes["bn", pass_name][given.warm_up :])
+        base_us += 1e6 * statistics.median(passes["bn", pass_name])
         for name in networks:
             added[name] += totals[name] - totals["bn"]
             say(

@@ -62,7 +62,16 @@ def test_a_folder_that_is_no_run_is_one_line(tmp_path, capsys):
     assert capsys.readouterr().err.startswith("live_pairs: ")
 
 
-def test_one_run_a_side_is_refused(capsys):
-    run = str(REFERENCE / "20261122T133437Z_imagenet_amd-epyc")
-    assert live_pairs.main(["--before", run, "--after", run]) == 2
-    assert "two runs or more" in capsys.readouterr().err
+STOPPED = "20261129T015807Z_price_amd-epyc"
+"""A run that was interrupted."""
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [["20261122T133437Z_imagenet_amd-epyc"], [STOPPED, STOPPED]],
+    ids=["one run", "not complete"],
+)
+def test_what_cannot_be_compared_is_refused_in_one_line(runs, capsys):
+    runs = [str(REFERENCE / name) for name in runs]
+    assert live_pairs.main(["--before", *runs, "--after", *runs]) == 2
+    assert capsys.readouterr().err == "live_pairs: needs two runs or more a side, each complete\n"

@@ -67,7 +67,7 @@ def test_a_simulated_run_stops_where_its_rounds_allow(scatter, count):
         kind="network",
         groups=(Group(name="g", cases=cases, rows=("BN", "SW")),),
         metrics=("time",),
-        protocol=Protocol(target_ci=0.01, estimator="faster-half"),
+        protocol=Protocol(estimator="faster-half"),
     )
     draw = random.Random(0)
     rounds = [
@@ -84,7 +84,7 @@ def test_a_simulated_run_stops_where_its_rounds_allow(scatter, count):
     simulated = variance.simulated([rounds, rounds[:5]], 13, draw)
     assert [len(replicate) for replicate in simulated] == 32 * [13]
     assert {item.replicate for replicate in simulated for item in replicate} == set(range(32))
-    assert variance.replicates_taken(plan, simulated) == count
+    assert variance.replicates_taken(plan, simulated, 0.01) == count
 
 
 def test_a_folder_that_is_no_run_is_one_line(tmp_path, capsys):

@@ -22,8 +22,8 @@ _LAYERS = ("whiten_forward", "whiten_forward_training")
 @cache
 def register() -> None:
     """Let inductor run `separate_masks` on graphs for a CPU, after the pass that is registered
-    there, if any. Its caches of compiled graphs are keyed by this file. Does nothing
-    where torch has no registry of passes by device.
+    there, if any. Its caches of compiled graphs are keyed by this file. Does nothing where torch
+    has no registry of passes by device.
     """
     try:
         with warnings.catch_warnings():
@@ -95,11 +95,9 @@ def _is_zero(node: Node) -> bool:
 
 def _is_plain(result: Node, mask: Node, selected: Node) -> bool:
     """Whether a selection neither broadcasts nor converts."""
-    tensors = [node.meta["val"] for node in (result, mask, selected)]
-    return (
-        [tensor.dtype for tensor in tensors[1:]] == [torch.bool, tensors[0].dtype]
-        and statically_known_true(sym_eq(tensors[0].shape, tensors[1].shape))
-        and statically_known_true(sym_eq(tensors[0].shape, tensors[2].shape))
+    made, *operands = (node.meta["val"] for node in (result, mask, selected))
+    return [tensor.dtype for tensor in operands] == [torch.bool, made.dtype] and all(
+        statically_known_true(sym_eq(tensor.shape, made.shape)) for tensor in operands
     )
 
 

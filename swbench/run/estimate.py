@@ -6,12 +6,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from swbench import formatting as numbers
-from swbench.case import BASELINE, AnyCase, device_kind
+from swbench.case import AnyCase, device_kind
 from swbench.plan import Group, Plan, Protocol
-from swbench.result import FORWARD, FORWARD_BACKWARD, Round, call_s
+from swbench.result import Round, call_s
 from swbench.stats.estimators import SCATTER, replicate_value
 from swbench.stats.intervals import t_quantile
-from swbench.stats.samples import by_replicate, ratio_pairs
+from swbench.stats.samples import by_replicate, pairs_of_rows
 from swbench.stats.stopping import Stopping, confidence_of
 from swbench.worker.warmup import WINDOW
 
@@ -240,26 +240,18 @@ def _warm_up_s(calls: Iterable[float], protocol: Protocol) -> float:
 
 def _dispersion(group: Group, rounds: Sequence[Round], protocol: Protocol) -> float:
     """The standard deviation of a replicate's log-ratio, of the row in which it is largest."""
-    if not group.baselines:
-        return 0.0
-    grouped, estimator, widest = by_replicate(rounds), protocol.estimator, 0.0
-    for case in group.cases:
-        for metric in (FORWARD, FORWARD_BACKWARD):
-            if case.role == BASELINE:
-                continue
-            pairs = ratio_pairs(grouped, group.baselines, case.key, metric, estimator)
-            replicates = [replicate_pairs for replicate_pairs in pairs if replicate_pairs]
-            if len(replicates) >= ENOUGH_REPLICATES:
-                values = [
-                    replicate_value(replicate_pairs, estimator) for replicate_pairs in replicates
-                ]
-                widest = max(widest, statistics.stdev(values))
-            elif replicates:
-                logs = [math.log(variant / base) for base, variant, *_ in max(replicates, key=len)]
-                within = SCATTER[estimator] * (statistics.stdev(logs) if len(logs) > 1 else 0.0)
-                widest = max(
-                    widest, math.hypot(BETWEEN_PROCESSES_SD, within / math.sqrt(protocol.rounds))
-                )
+    estimator, widest = protocol.estimator, 0.0
+    for pairs in pairs_of_rows(by_replicate(rounds), group, estimator).values():
+        replicates = [replicate_pairs for replicate_pairs in pairs if replicate_pairs]
+        if len(replicates) >= ENOUGH_REPLICATES:
+            values = [replicate_value(replicate_pairs, estimator) for replicate_pairs in replicates]
+            widest = max(widest, statistics.stdev(values))
+        elif replicates:
+            logs = [math.log(variant / base) for base, variant, *_ in max(replicates, key=len)]
+            within = SCATTER[estimator] * (statistics.stdev(logs) if len(logs) > 1 else 0.0)
+            widest = max(
+                widest, math.hypot(BETWEEN_PROCESSES_SD, within / math.sqrt(protocol.rounds))
+            )
     return widest
 
 

@@ -16,8 +16,6 @@ from swbench.result import (
     COUNTED,
     FAILURES,
     FLOPS,
-    FORWARD,
-    FORWARD_BACKWARD,
     Result,
     paired,
     ran_out,
@@ -26,7 +24,7 @@ from swbench.run import events
 from swbench.run.executor import Executor
 from swbench.run.replicate import Replicate
 from swbench.stats.estimators import Pair
-from swbench.stats.samples import ratio_pairs
+from swbench.stats.samples import pairs_of_rows
 from swbench.stats.stopping import Stopping
 from swbench.store import RunWriter
 
@@ -284,19 +282,11 @@ class _Run:
 
     def _pairs(self, group: Group, replicates: int) -> dict[tuple[str, str], list[list[Pair]]]:
         """By case and metric, the pairs of samples that the report will use: one list for each
-        replicate, empty where it failed. Empty for a group without a baseline.
+        replicate, empty where it failed.
         """
-        baseline, estimator = group.baseline_key, self._plan.protocol.estimator
         rounds = self._writer.sealed_rounds(group.name)
         by_replicate = [
             [round_ for round_ in rounds if round_.replicate == number]
             for number in range(replicates)
         ]
-        return {
-            (case.key, metric): ratio_pairs(
-                by_replicate, group.baselines, case.key, metric, estimator
-            )
-            for case in group.cases
-            if baseline not in (None, case.key)
-            for metric in (FORWARD, FORWARD_BACKWARD)
-        }
+        return pairs_of_rows(by_replicate, group, self._plan.protocol.estimator)

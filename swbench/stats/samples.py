@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from swbench.plan import Group
-from swbench.result import Round
+from swbench.result import FORWARD, FORWARD_BACKWARD, Round
 from swbench.stats.disturbance_rule import block_marks, marked_rounds
 from swbench.stats.estimators import MEDIAN, POOLED, Pair
 from swbench.stats.intervals import Interval, log_ratio
@@ -70,6 +70,22 @@ def ratio_pairs(
             _times(rounds, (baseline, variant, *(pooled if all_have_control else ())), metric)
         )
     return pairs_by_replicate
+
+
+def pairs_of_rows(
+    replicates: Sequence[Iterable[Round]], group: Group, estimator: str
+) -> dict[tuple[str, str], list[list[Pair]]]:
+    """`ratio_pairs` of every case of `group` but the baseline, by case and metric. Empty for a
+    group without a baseline.
+    """
+    if not group.baselines:
+        return {}
+    return {
+        (case.key, metric): ratio_pairs(replicates, group.baselines, case.key, metric, estimator)
+        for case in group.cases
+        if case.key != group.baselines[0]
+        for metric in (FORWARD, FORWARD_BACKWARD)
+    }
 
 
 def _rounds_with(rounds: Iterable[Round], cases: Sequence[str], metric: str) -> list[Round]:

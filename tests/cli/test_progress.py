@@ -12,6 +12,7 @@ from rich.console import Console
 from swbench.cli.progress import Display
 from swbench.result import OUT_OF_MEMORY, Result, Round
 from swbench.run import events
+from swbench.run.estimate import Estimate
 
 
 @pytest.fixture
@@ -169,3 +170,22 @@ def test_batch_out_of_memory_counts_only_its_completed_rounds(bar, plan):
     )
     updates = bar([one_round(plan, (0, 1, 2), 0, "a"), done(plan, 0, out), falling_back(plan)])
     assert (updates[-2], updates[-1]) == ((1, 4), (1, 5))
+
+
+def test_an_estimate_after_a_look_says_of_what_it_is(plan, tmp_path, monkeypatch):
+    """Others are printed as they are."""
+    begun = events.RunStarted(plan=plan, path=tmp_path, replicates=8, sealed={})
+    replicate = events.ReplicateStarted(group="cpu batch 1", replicate=4, attempt="a", cases=())
+    expected = Estimate(seconds=600.0, half_width=0.01, replicates=8, rounds=13, fewest=8)
+    estimates = {events.RunStarted: None}
+    output = io.StringIO()
+    display = Display(Console(file=output, width=200))
+    monkeypatch.setattr(display._eta, "update", lambda event: estimates.get(type(event), expected))
+    with display:
+        for event in (begun, rounds(plan, 0, [0])[0], replicate):
+            display(event)
+    assert output.getvalue().splitlines() == [
+        "about 10 min for 8 replicates of 13 rounds; ratios to about ±1 %",
+        "after 4 replicates, the whole run: about 10 min for 8 replicates of 13 rounds; "
+        "ratios to about ±1 %",
+    ]

@@ -83,40 +83,24 @@ def pooled(y):
 @needs_compiler
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch itself
 @pytest.mark.parametrize(
-    ("by_torch", "reader", "norm"),
+    ("made", "read", "reader", "norm"),
     [
-        (True, pooled, SwitchWhiten2d),
-        (True, lambda y: pooled(y) + y.mean(), SwitchWhiten2d),
-        (False, pooled, nn.BatchNorm2d),
-        (True, torch.relu, SwitchWhiten2d),
-        (False, torch.sigmoid, SwitchWhiten2d),
+        (True, True, pooled, SwitchWhiten2d),
+        (True, True, lambda y: pooled(y) + y.mean(), SwitchWhiten2d),
+        (True, False, lambda y: pooled(y.clone()) + y.mean(), SwitchWhiten2d),
+        (False, False, pooled, nn.BatchNorm2d),
+        (True, True, torch.relu, SwitchWhiten2d),
+        (False, False, torch.sigmoid, SwitchWhiten2d),
     ],
-    ids=["pooled", "read twice", "BN", "result returned", "no ReLU"],
+    ids=["pooled", "read twice", "a further gradient", "BN", "result returned", "no ReLU"],
 )
-def test_a_mask_saved_for_the_gradient_is_made_by_an_operator(by_torch, reader, norm):
-    forward, _, y, model, x = compiled(Read(reader, norm))
-    assert ("swbench.not_positive" in forward) == by_torch
+def test_a_mask_saved_for_the_gradient_is_made_and_read_by_operators(made, read, reader, norm):
+    forward, backward, y, model, x = compiled(Read(reader, norm))
+    assert ("swbench.not_positive" in forward) == made
+    assert ("swbench.zero_where" in backward) == read
     grads = [torch.autograd.grad(out.sin().sum(), x)[0] for out in (y, model(x))]
     torch.testing.assert_close(y, model(x), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(*grads, rtol=1e-4, atol=1e-5)
-
-
-@needs_compiler
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch itself
-@pytest.mark.parametrize(
-    ("by_torch", "reader", "norm"),
-    [
-        (True, pooled, SwitchWhiten2d),
-        (True, lambda y: pooled(y) + y.mean(), SwitchWhiten2d),
-        (False, lambda y: pooled(y.clone()) + y.mean(), SwitchWhiten2d),
-        (False, pooled, nn.BatchNorm2d),
-        (False, torch.sigmoid, SwitchWhiten2d),
-    ],
-    ids=["pooled", "read twice", "a further gradient", "BN", "no ReLU"],
-)
-def test_a_saved_mask_is_read_by_an_operator(by_torch, reader, norm):
-    _, backward, _, _, _ = compiled(Read(reader, norm))
-    assert ("swbench.zero_where" in backward) == by_torch
 
 
 @needs_compiler
