@@ -56,8 +56,16 @@ def spins() -> Plan:
     )
 
 
-def delays(replicates: int = REPLICATES, rounds: int = ROUNDS, threads: int = 1) -> Plan:
-    """A small network with BN as baseline, control and delayed variants, in K fresh processes."""
+def delays(
+    replicates: int = REPLICATES,
+    rounds: int = ROUNDS,
+    threads: int = 1,
+    shares: Sequence[float] = DELAYS,
+    budget_s: float | None = BUDGET_S,
+) -> Plan:
+    """A small network with BN as baseline, control and variants delayed by `shares`, in K fresh
+    processes.
+    """
     network = Case(model="resnet20", classes=10, image=IMAGE, batch=BATCH, threads=threads)
     protocol = Protocol(
         iterations=replicates * rounds,
@@ -65,10 +73,10 @@ def delays(replicates: int = REPLICATES, rounds: int = ROUNDS, threads: int = 1)
         warmup_calls=3,
         warmup_s=0.2,
         warmup_cap_s=0.5,
-        budget_s=BUDGET_S,
+        budget_s=budget_s,
         estimator=FASTER_HALF,
     )
-    return plan("selftest-delays", delayed("delays", network, DELAYS), protocol)
+    return plan("selftest-delays", delayed("delays", network, shares), protocol)
 
 
 def delayed(name: str, network: Case, delays: Sequence[float]) -> Group:

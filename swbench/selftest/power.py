@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from swbench.plan import FASTER_HALF, Plan
 from swbench.result import FORWARD, FORWARD_BACKWARD, Round
 from swbench.selftest.judging import FAILED, INCONCLUSIVE, PASSED, QUIET_REMEDY, Outcome
+from swbench.selftest.workloads import DELAY, known_value
 from swbench.stats.estimators import Pair
 from swbench.stats.intervals import log_ratio
 from swbench.stats.samples import by_replicate
@@ -75,13 +76,13 @@ def power(processes: Sequence[Times], replicates: int, seed: int = 0) -> Power:
             drawn.append(
                 [(round_[baseline], round_[variant], round_[control]) for round_ in process]
             )
-        effect, threshold = _effect_and_threshold(drawn)
+        effect, threshold = effect_and_threshold(drawn)
         thresholds.append(threshold - effect)
         false_positives += abs(effect) > threshold
     return Power(tuple(thresholds), false_positives / RUNS)
 
 
-def _effect_and_threshold(run: Sequence[Sequence[Pair]]) -> tuple[float, float]:
+def effect_and_threshold(run: Sequence[Sequence[Pair]]) -> tuple[float, float]:
     """The log-ratio of a run, and the log-ratio above which it would be called slower: its own
     half-width or that of the noise floor, whichever is larger.
     """
@@ -109,7 +110,7 @@ def judge_power(plan: Plan, rounds: Sequence[Round]) -> Iterator[Outcome]:
         for metric, letters in ((FORWARD, "F"), (FORWARD_BACKWARD, "F+B")):
             estimate = power(
                 [
-                    _times(rounds_of_replicate, equal_cases, metric)
+                    times_of(rounds_of_replicate, equal_cases, metric)
                     for rounds_of_replicate in replicates
                 ],
                 count,
@@ -130,9 +131,9 @@ def judge_power(plan: Plan, rounds: Sequence[Round]) -> Iterator[Outcome]:
         for metric, letters in ((FORWARD, "F"), (FORWARD_BACKWARD, "F+B")):
             keys = (group.baselines[0], case.key, group.baselines[1])
             planted = [
-                _times(rounds_of_replicate, keys, metric) for rounds_of_replicate in replicates
+                times_of(rounds_of_replicate, keys, metric) for rounds_of_replicate in replicates
             ]
-            delay = float(case.solver.partition("=")[2])
+            delay = known_value(case, DELAY)
             yield _detects_as_promised(
                 f"power, {row} {letters}", promised[FEW_PROCESSES, metric].rate(delay), planted
             )
@@ -144,7 +145,7 @@ def _detects_as_promised(name: str, promised: float, planted: Sequence[Times]) -
     """
     draw, seen = random.Random(name), 0
     for _ in range(RUNS):
-        effect, threshold = _effect_and_threshold(draw.choices(planted, k=FEW_PROCESSES))
+        effect, threshold = effect_and_threshold(draw.choices(planted, k=FEW_PROCESSES))
         seen += effect > threshold
     rate = seen / RUNS
     result = f"called slower in {rate:.0%} of runs of {FEW_PROCESSES} processes"
@@ -154,7 +155,8 @@ def _detects_as_promised(name: str, promised: float, planted: Sequence[Times]) -
     return Outcome(name, INCONCLUSIVE, result, expected, QUIET_REMEDY)
 
 
-def _times(rounds: Sequence[Round], cases: Sequence[str], metric: str) -> Times:
+def times_of(rounds: Sequence[Round], cases: Sequence[str], metric: str) -> Times:
+    """The times of `cases` (keys) in each of a process's `rounds`, in seconds."""
     return [tuple(round_.samples[case][metric] for case in cases) for round_ in rounds]
 
 
