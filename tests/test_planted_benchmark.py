@@ -3,6 +3,7 @@
 import json
 import math
 import random
+from pathlib import Path
 
 import pytest
 from scipy import stats
@@ -13,6 +14,7 @@ from swbench.selftest import plans
 from swbench.selftest.measuring import RunIncomplete
 
 SHARES = (0.0, 0.01, 0.02)
+ROOT = Path(__file__).parent.parent
 
 
 def measured(size=lambda share: share, processes=256, noise=lambda replicate: 0.01):
@@ -122,3 +124,14 @@ def test_wrong_options_and_a_failed_measurement_are_one_line(monkeypatch, capsys
     monkeypatch.setattr(planted, "measure", fails)
     assert planted.main([]) == 1
     assert capsys.readouterr().err == "planted: BN, replicate 0: crashed\n"
+
+
+def test_the_page_shows_the_table_of_the_committed_runs():
+    stored = json.loads((ROOT / "results/reference/planted_amd-epyc.json").read_text())["runs"]
+    counted = [line.pop("detected") for line in stored]
+    lines = [planted.Detections(**line) for line in stored]
+    assert [line.detected for line in lines] == counted
+    assert "\n".join(planted.table(lines)) in (ROOT / "docs/measuring.md").read_text()
+    for line in lines:
+        low, high = planted.wilson(line.detected, len(line.effects))
+        assert low <= line.predicted <= high or line.delay == 0
