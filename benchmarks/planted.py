@@ -133,6 +133,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--processes {options.processes} are too few: give {2 * SIZES[0]} or more")
     if not all(0 < delay < 100 for delay in options.delays):
         parser.error("--delays are percentages above 0 and below 100")
+    if options.out and not options.out.parent.is_dir():
+        parser.error(f"--out: there is no folder {options.out.parent}; create it, or name another")
     shares = (0.0, *(delay / 100 for delay in options.delays))
     plan = plans.delays(replicates=options.processes, shares=shares, budget_s=None)
     try:

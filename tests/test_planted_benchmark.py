@@ -112,7 +112,7 @@ def test_the_table_and_the_stored_runs(tmp_path, monkeypatch, capsys):
 
 
 def test_wrong_options_and_a_failed_measurement_are_one_line(monkeypatch, capsys):
-    for wrong in (["--processes", "7"], ["--delays", "0"]):
+    for wrong in (["--processes", "7"], ["--delays", "0"], ["--out", "missing/planted.json"]):
         with pytest.raises(SystemExit) as ended:
             planted.main(wrong)
         assert ended.value.code == 2
