@@ -13,12 +13,13 @@ run as well.
 """
 
 import argparse
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from scipy.stats import binomtest
 
 from swbench.machine import environment
 from swbench.plan import Plan
@@ -26,7 +27,13 @@ from swbench.report.cautions import PASS_NAMES
 from swbench.result import FORWARD, FORWARD_BACKWARD, Round
 from swbench.selftest import plans
 from swbench.selftest.measuring import RunIncomplete, measure
-from swbench.selftest.power import effect_and_threshold, power, times_of
+from swbench.selftest.power import (
+    case_and_baselines,
+    effect_and_threshold,
+    equal_cases,
+    power,
+    times_of,
+)
 from swbench.selftest.workloads import DELAY, known_value
 from swbench.stats.samples import by_replicate
 from swbench.store.files import write_json
@@ -35,8 +42,6 @@ SIZES = (4, 8, 16)
 """Processes of a run."""
 
 FALSE_RATE = 0.05
-QUANTILE = 1.96
-"""Of the normal distribution, for 95 % intervals."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +65,12 @@ class Detections:
             for effect, threshold in zip(self.effects, self.thresholds, strict=True)
         )
 
-
-def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """The 95 % interval of a rate of which `successes` of `trials` were seen (Wilson 1927)."""
-    rate, square = successes / trials, QUANTILE**2 / trials
-    middle = (rate + square / 2) / (1 + square)
-    half = math.sqrt(square * (rate * (1 - rate) + square / 4)) / (1 + square)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    @property
+    def rate_interval(self) -> tuple[float, float]:
+        """The 95 % interval of the rate of detections (Wilson 1927)."""
+        observed = binomtest(self.detected, len(self.effects))
+        interval = observed.proportion_ci(method="wilson")
+        return float(interval.low), float(interval.high)
 
 
 def detections(plan: Plan, rounds: Sequence[Round]) -> Iterator[Detections]:
@@ -76,14 +80,12 @@ def detections(plan: Plan, rounds: Sequence[Round]) -> Iterator[Detections]:
     (group,) = plan.groups
     replicates = by_replicate(rounds)
     predicting, judged = replicates[0::2], replicates[1::2]
-    equal_cases = [*group.baselines, group.cases[2].key]
     for size in (size for size in SIZES if size <= len(judged)):
         for metric in (FORWARD, FORWARD_BACKWARD):
-            prediction = power([times_of(item, equal_cases, metric) for item in predicting], size)
+            prediction = power(times_of(predicting, equal_cases(group), metric), size)
             for case in group.cases[2:]:
                 delay = known_value(case, DELAY)
-                keys = (group.baselines[0], case.key, group.baselines[1])
-                times = [times_of(item, keys, metric) for item in judged]
+                times = times_of(judged, case_and_baselines(group, case), metric)
                 runs = [times[at : at + size] for at in range(0, len(times) - size + 1, size)]
                 effects, thresholds = zip(*map(effect_and_threshold, runs), strict=True)
                 yield Detections(
@@ -102,7 +104,7 @@ def table(lines: Sequence[Detections]) -> Iterator[str]:
     yield "|---|---|---:|---:|---:|---:|"
     for line in sorted(lines, key=lambda line: line.delay):
         runs = len(line.effects)
-        low, high = wilson(line.detected, runs)
+        low, high = line.rate_interval
         at_most = "" if line.delay else "at most "
         yield (
             f"| {100 * line.delay:g} % | {PASS_NAMES[line.metric]} | {line.processes} | "

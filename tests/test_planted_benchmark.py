@@ -6,12 +6,12 @@ import random
 from pathlib import Path
 
 import pytest
-from scipy import stats
 
 from benchmarks import planted
-from swbench.result import FORWARD, Round
+from swbench.result import FORWARD
 from swbench.selftest import plans
 from swbench.selftest.measuring import RunIncomplete
+from tests.support.delays import delayed_rounds
 
 SHARES = (0.0, 0.01, 0.02)
 ROOT = Path(__file__).parent.parent
@@ -20,27 +20,13 @@ ROOT = Path(__file__).parent.parent
 def measured(size=lambda share: share, processes=256, noise=lambda replicate: 0.01):
     """A run of the delays, each of `size`, whose calls scatter by `noise`."""
     plan = plans.delays(processes, rounds=3, shares=SHARES, budget_s=None)
-    (group,) = plan.groups
-    rng, rounds = random.Random(5), []
-    for replicate in range(processes):
-        for index in range(3):
-            samples = {}
-            for case in group.cases:
-                share = size(float(case.solver.partition("=")[2]))
-                forward = 0.03 * (1 + share) * math.exp(rng.gauss(0, noise(replicate)))
-                samples[case.key] = {"forward_s": forward, "forward_backward_s": 3 * forward}
-            rounds.append(
-                Round(
-                    group=group.name,
-                    replicate=replicate,
-                    attempt="1",
-                    index=index,
-                    order=tuple(samples),
-                    samples=samples,
-                    started=3.0 * replicate + index,
-                )
-            )
-    return plan, rounds
+    rng = random.Random(5)
+    return plan, delayed_rounds(
+        plan,
+        processes,
+        lambda delay, replicate: (1 + size(delay)) * math.exp(rng.gauss(0, noise(replicate))),
+        rounds=3,
+    )
 
 
 def forward(lines):
@@ -52,14 +38,14 @@ def test_rates_of_honest_runs_are_the_predicted_ones():
     assert set(lines) == {(share, size) for share in SHARES for size in planted.SIZES}
     for (delay, size), line in lines.items():
         assert len(line.effects) == 128 // size, "the odd-numbered processes, each once"
-        low, high = planted.wilson(line.detected, len(line.effects))
+        low, high = line.rate_interval
         assert low <= line.predicted if delay == 0 else low <= line.predicted <= high
     assert 0.2 < lines[0.01, 8].predicted < 0.95, "neither certain nor hopeless"
 
 
 def test_a_delay_that_is_read_too_small_is_detected_less_than_predicted():
     line = forward(planted.detections(*measured(size=lambda share: share / 3)))[0.02, 4]
-    assert planted.wilson(line.detected, len(line.effects))[1] < line.predicted
+    assert line.rate_interval[1] < line.predicted
 
 
 def test_a_difference_between_equal_networks_in_either_direction_is_counted():
@@ -79,14 +65,6 @@ def test_predictions_do_not_depend_on_the_processes_that_are_judged():
     )
     assert restless[0.02, 8].detected < calm[0.02, 8].detected
     assert restless[0.02, 8].predicted == pytest.approx(calm[0.02, 8].predicted, abs=0.1)
-
-
-@pytest.mark.parametrize(("successes", "trials"), [(0, 8), (5, 8), (8, 8), (29, 32)])
-def test_wilson_interval_is_that_of_scipy(successes, trials):
-    expected = stats.binomtest(successes, trials).proportion_ci(method="wilson")
-    assert planted.wilson(successes, trials) == pytest.approx(
-        (expected.low, expected.high), abs=1e-4
-    )
 
 
 def test_the_table_and_the_stored_runs(tmp_path, monkeypatch, capsys):
@@ -133,5 +111,5 @@ def test_the_page_shows_the_table_of_the_committed_runs():
     assert [line.detected for line in lines] == counted
     assert "\n".join(planted.table(lines)) in (ROOT / "docs/measuring.md").read_text()
     for line in lines:
-        low, high = planted.wilson(line.detected, len(line.effects))
+        low, high = line.rate_interval
         assert low <= line.predicted <= high or line.delay == 0

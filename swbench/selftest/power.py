@@ -9,7 +9,8 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from swbench.plan import FASTER_HALF, Plan
+from swbench.case import Case
+from swbench.plan import FASTER_HALF, Group, Plan
 from swbench.result import FORWARD, FORWARD_BACKWARD, Round
 from swbench.selftest.judging import FAILED, INCONCLUSIVE, PASSED, QUIET_REMEDY, Outcome
 from swbench.selftest.workloads import DELAY, known_value
@@ -102,17 +103,13 @@ def judge_power(plan: Plan, rounds: Sequence[Round]) -> Iterator[Outcome]:
             "power", INCONCLUSIVE, f"{len(replicates)} processes", f"{FEW_PROCESSES}", QUIET_REMEDY
         )
         return
-    equal_cases = [*group.baselines, group.cases[2].key]
     replicate_s = _replicate_s(replicates)
     promised = {}
     for count in PROCESSES:
         parts, false_positives = [], 0.0
         for metric, letters in ((FORWARD, "F"), (FORWARD_BACKWARD, "F+B")):
             estimate = power(
-                [
-                    times_of(rounds_of_replicate, equal_cases, metric)
-                    for rounds_of_replicate in replicates
-                ],
+                times_of(replicates, equal_cases(group), metric),
                 count,
             )
             promised[count, metric] = estimate
@@ -129,10 +126,7 @@ def judge_power(plan: Plan, rounds: Sequence[Round]) -> Iterator[Outcome]:
         )
     for case, row in zip(group.cases[3:], group.rows[3:], strict=True):
         for metric, letters in ((FORWARD, "F"), (FORWARD_BACKWARD, "F+B")):
-            keys = (group.baselines[0], case.key, group.baselines[1])
-            planted = [
-                times_of(rounds_of_replicate, keys, metric) for rounds_of_replicate in replicates
-            ]
+            planted = times_of(replicates, case_and_baselines(group, case), metric)
             delay = known_value(case, DELAY)
             yield _detects_as_promised(
                 f"power, {row} {letters}", promised[FEW_PROCESSES, metric].rate(delay), planted
@@ -155,9 +149,25 @@ def _detects_as_promised(name: str, promised: float, planted: Sequence[Times]) -
     return Outcome(name, INCONCLUSIVE, result, expected, QUIET_REMEDY)
 
 
-def times_of(rounds: Sequence[Round], cases: Sequence[str], metric: str) -> Times:
-    """The times of `cases` (keys) in each of a process's `rounds`, in seconds."""
-    return [tuple(round_.samples[case][metric] for case in cases) for round_ in rounds]
+def equal_cases(group: Group) -> Sequence[str]:
+    """The keys of the three equal networks of the delays."""
+    return (*group.baselines, group.cases[2].key)
+
+
+def case_and_baselines(group: Group, case: Case) -> Sequence[str]:
+    """The keys of baseline, `case` and control, in the order of a `Pair`."""
+    baseline, control = group.baselines
+    return baseline, case.key, control
+
+
+def times_of(
+    replicates: Sequence[Sequence[Round]], cases: Sequence[str], metric: str
+) -> list[Times]:
+    """The times of `cases` (keys), in seconds, of each process."""
+    return [
+        [tuple(round_.samples[case][metric] for case in cases) for round_ in rounds]
+        for rounds in replicates
+    ]
 
 
 def _replicate_s(replicates: Sequence[Sequence[Round]]) -> float:

@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from swbench.result import Round
 from swbench.selftest import FAILED, INCONCLUSIVE, PASSED, plans, power
+from tests.support.delays import delayed_rounds
 
 DEVIATION = 0.01
 
@@ -58,28 +58,13 @@ def test_more_processes_detect_smaller_differences():
 
 def measured(delay=lambda share: share, bias=1.0, replicates=16):
     """The rounds of the self-test's delays on a machine with noise only within rounds."""
-    plan, rng, rounds = plans.delays(), random.Random(3), []
-    (group,) = plan.groups
-    for replicate in range(replicates):
-        for index in range(13):
-            samples = {}
-            for case in group.cases:
-                share = float(case.solver.partition("=")[2])
-                wrong = bias ** rng.choice((-1, 1)) if replicate % 2 else 1.0
-                forward = 0.03 * (1 + delay(share)) * math.exp(rng.gauss(0, 0.03)) * wrong
-                samples[case.key] = {"forward_s": forward, "forward_backward_s": 3 * forward}
-            rounds.append(
-                Round(
-                    group=group.name,
-                    replicate=replicate,
-                    attempt="1",
-                    index=index,
-                    order=tuple(samples),
-                    samples=samples,
-                    started=100.0 + 3 * replicate + 0.1 * index,
-                )
-            )
-    return plan, rounds
+    plan, rng = plans.delays(), random.Random(3)
+
+    def factor(share, replicate):
+        wrong = bias ** rng.choice((-1, 1)) if replicate % 2 else 1.0
+        return (1 + delay(share)) * math.exp(rng.gauss(0, 0.03)) * wrong
+
+    return plan, delayed_rounds(plan, replicates, factor, rounds=13)
 
 
 def test_the_lines_show_time_smallest_difference_and_false_positives():
